@@ -1,0 +1,49 @@
+# Each target sets up what it needs: a virtual environment in .venv with everything installed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help demo test test-slow lint types format proto clean
+
+help:
+	@echo "make demo    render drives, build a dataset, validate it, train on it"
+	@echo "make test    run the tests"
+	@echo "make lint types format    check style, check types, rewrite to style"
+
+$(INSTALLED): setup.py
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[trainer,dev]'
+	touch $@
+
+demo: $(INSTALLED)
+	$(BIN)/python examples/demo.py --output demo_output
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -m "not slow" -n 2
+
+test-slow: $(INSTALLED)
+	$(BIN)/python -m pytest -m slow
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(INSTALLED)
+	$(BIN)/mypy
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# The generated module must also run on protobuf 4, so it is made by a compiler of that age, which
+# wants an environment of its own.
+proto:
+	$(PYTHON) -m venv .venv-proto
+	.venv-proto/bin/python -m pip install --quiet grpcio-tools==1.62.3 setuptools
+	.venv-proto/bin/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. tfrecords_schema/example.proto
+	rm -r .venv-proto
+
+clean:
+	rm -rf $(VENV) .venv-proto demo_output build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

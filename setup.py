@@ -1,0 +1,52 @@
+"""Packaging: all metadata is here, since Beam's remote runners build it (``--setup_file ./setup.py``)."""
+
+from pathlib import Path
+
+from setuptools import setup
+
+setup(
+    name="reelbeam",
+    version="0.1.0",
+    description="Videos and dash-cam footage to TFRecords of labelled frame sequences with Apache Beam, "
+    "and a Keras CNN-LSTM trained on them",
+    long_description=(Path(__file__).parent / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=[
+        "pipelines",
+        "pipelines.decoding",
+        "pipelines.labels",
+        "pipelines.sources",
+        "pipelines.validation",
+        "tfrecords_schema",
+        "trainer",
+    ],
+    package_data={"tfrecords_schema": ["example.proto", "example_pb2.pyi"]},
+    install_requires=[
+        "apache-beam>=2.70,<3",
+        "av>=16",
+        "google-crc32c>=1.5",
+        "jmespath>=1.0",
+        "numpy>=1.26",
+        "opencv-python-headless>=4.10",
+        "protobuf>=4.25",
+        "tqdm>=4.66",
+    ],
+    extras_require={
+        "trainer": ["matplotlib>=3.8", "tensorflow>=2.19"],
+        "gcp": ["apache-beam[gcp]>=2.70,<3"],
+        "aws": ["apache-beam[aws]>=2.70,<3"],
+        "dev": [
+            "hypothesis>=6.100",
+            "mypy>=1.11",
+            "pytest>=8",
+            "pytest-xdist>=3.6",
+            "ruff>=0.9",
+            "types-tqdm",
+        ],
+    },
+    entry_points={
+        "console_scripts": ["pipelines = pipelines.cli:main", "trainer = trainer.cli:main"],
+    },
+)

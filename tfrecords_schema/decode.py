@@ -1,0 +1,107 @@
+"""Bytes to record, without TensorFlow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from google.protobuf.message import DecodeError
+
+from tfrecords_schema import example_pb2
+from tfrecords_schema import spec as keys
+from tfrecords_schema.record import SequenceRecord
+from tfrecords_schema.spec import Feature, SequenceSpec, SpecError
+
+_LISTS = {"bytes": "bytes_list", "int": "int64_list", "float": "float_list"}
+
+
+def parse_example(serialized: bytes) -> example_pb2.SequenceExample:
+    """The ``SequenceExample`` message in ``serialized``.
+
+    Raises:
+        SpecError: when the bytes are not a SequenceExample.
+    """
+    try:
+        return example_pb2.SequenceExample.FromString(serialized)
+    except DecodeError as error:
+        raise SpecError(f"not a SequenceExample: {error}") from error
+
+
+def decode_record(serialized: bytes, spec: SequenceSpec) -> SequenceRecord:
+    """The record in ``serialized``; the inverse of `tfrecords_schema.encode.encode_record`.
+
+    Raises:
+        SpecError: when the bytes are not a SequenceExample, or lack a key of ``spec``, or have it with
+            another type or number of values.
+    """
+    example = parse_example(serialized)
+    context = {feature.key: context_values(example, feature) for feature in spec.context_features()}
+    steps = {
+        feature.key: step_values(example, feature, spec.num_frames)
+        for feature in spec.feature_lists()
+    }
+    label_strings = context.get(keys.LABEL_STRING, [])
+    if context.get(keys.LABEL_TEXT, []) != label_strings:
+        raise SpecError(f"{keys.LABEL_TEXT} and {keys.LABEL_STRING} must be equal, and are not")
+    return SequenceRecord(
+        id=_to_text(context[keys.EXAMPLE_ID][0]),
+        dataset_name=_to_text(context[keys.DATASET_NAME][0]),
+        data_path=_to_text(context[keys.DATA_PATH][0]),
+        media_id=_to_text(context[keys.MEDIA_ID][0]),
+        group_id=_to_text(context[keys.GROUP_ID][0]),
+        timestamps=[step[0] for step in steps[keys.IMAGE_TIMESTAMP]],
+        frame_rate=context[keys.FRAME_RATE][0],
+        valid_frames=context[keys.VALID_FRAMES][0],
+        frames=[step[0] for step in steps.get(keys.IMAGE_ENCODED, [])],
+        label_indices=context.get(keys.LABEL_INDEX, []),
+        label_strings=[_to_text(name) for name in label_strings],
+        label_values=context.get(keys.LABEL_VALUE, []),
+        frame_label_indices=[step[0] for step in steps.get(keys.FRAME_LABEL_INDEX, [])],
+        frame_label_strings=[_to_text(step[0]) for step in steps.get(keys.FRAME_LABEL_STRING, [])],
+        frame_label_values=steps.get(keys.FRAME_LABEL_VALUE, []),
+        signals={s.name: steps[keys.signal_floats_key(s.name)] for s in spec.signals},
+        signal_timestamps={
+            s.name: [step[0] for step in steps[keys.signal_timestamp_key(s.name)]]
+            for s in spec.signals
+        },
+    )
+
+
+def context_values(example: example_pb2.SequenceExample, feature: Feature) -> list[Any]:
+    """The values of one context key, checked against its type and shape.
+
+    Raises:
+        SpecError: when the key is missing, or has another type or number of values.
+    """
+    if feature.key not in example.context.feature:
+        raise SpecError(f"missing context key {feature.key}")
+    return _values(example.context.feature[feature.key], feature)
+
+
+def step_values(
+    example: example_pb2.SequenceExample, feature: Feature, num_frames: int
+) -> list[list[Any]]:
+    """The values of each step of one feature list, checked against its type, shape and length.
+
+    Raises:
+        SpecError: when the key is missing, or has another type, length or number of values a step.
+    """
+    if feature.key not in example.feature_lists.feature_list:
+        raise SpecError(f"missing feature list {feature.key}")
+    steps = example.feature_lists.feature_list[feature.key].feature
+    if len(steps) != num_frames:
+        raise SpecError(f"{feature.key} must have {num_frames} steps, got {len(steps)}")
+    return [_values(step, feature) for step in steps]
+
+
+def _values(stored: example_pb2.Feature, feature: Feature) -> list[Any]:
+    expected, received = _LISTS[feature.kind], stored.WhichOneof("kind")
+    if received != expected:
+        raise SpecError(f"{feature.key} must be a {expected}, got {received}")
+    values = list(getattr(stored, expected).value)
+    if not feature.accepts(len(values)):
+        raise SpecError(f"{feature.key} must have shape {feature.shape}, got {len(values)} values")
+    return values
+
+
+def _to_text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")

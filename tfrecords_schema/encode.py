@@ -1,0 +1,107 @@
+"""Record to bytes, without TensorFlow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tfrecords_schema import example_pb2
+from tfrecords_schema import spec as keys
+from tfrecords_schema.record import SequenceRecord
+from tfrecords_schema.spec import Feature, SequenceSpec, SpecError
+
+
+def encode_record(record: SequenceRecord, spec: SequenceSpec) -> bytes:
+    """Serializes ``record`` as a ``tf.train.SequenceExample``.
+
+    The same record always gives the same bytes: map entries are written in key order.
+
+    Raises:
+        SpecError: when the record does not have the values that ``spec`` asks for.
+    """
+    example = example_pb2.SequenceExample()
+    context = _context_values(record, spec)
+    for feature in spec.context_features():
+        _fill(example.context.feature[feature.key], feature, context[feature.key], record.id)
+    steps_by_key = _step_values(record, spec)
+    for feature in spec.feature_lists():
+        steps = steps_by_key[feature.key]
+        if len(steps) != spec.num_frames:
+            raise SpecError(
+                f"record {record.id}: {feature.key} must have {spec.num_frames} steps, "
+                f"got {len(steps)}"
+            )
+        feature_list = example.feature_lists.feature_list[feature.key]
+        for step in steps:
+            _fill(feature_list.feature.add(), feature, step, record.id)
+    return example.SerializeToString(deterministic=True)
+
+
+def _context_values(record: SequenceRecord, spec: SequenceSpec) -> dict[str, list[Any]]:
+    if not 1 <= record.valid_frames <= spec.num_frames:
+        raise SpecError(
+            f"record {record.id}: valid_frames must be 1 to {spec.num_frames}, "
+            f"got {record.valid_frames}"
+        )
+    label_strings = [_to_bytes(name) for name in record.label_strings]
+    values: dict[str, list[Any]] = {
+        keys.EXAMPLE_ID: [_to_bytes(record.id)],
+        keys.DATASET_NAME: [_to_bytes(record.dataset_name)],
+        keys.DATA_PATH: [_to_bytes(record.data_path)],
+        keys.MEDIA_ID: [_to_bytes(record.media_id)],
+        keys.GROUP_ID: [_to_bytes(record.group_id)],
+        keys.START_TIMESTAMP: [record.start_timestamp],
+        keys.END_TIMESTAMP: [record.end_timestamp],
+        keys.FRAME_RATE: [record.frame_rate],
+        keys.VALID_FRAMES: [record.valid_frames],
+        keys.LABEL_INDEX: list(record.label_indices),
+        keys.LABEL_STRING: label_strings,
+        keys.LABEL_TEXT: label_strings,
+        keys.LABEL_VALUE: list(record.label_values),
+    }
+    if spec.image is not None:
+        values |= {
+            keys.IMAGE_FORMAT: [spec.image.format.encode()],
+            keys.IMAGE_COLORSPACE: [spec.image.colorspace.encode()],
+            keys.IMAGE_HEIGHT: [spec.image.height],
+            keys.IMAGE_WIDTH: [spec.image.width],
+            keys.IMAGE_CHANNELS: [spec.image.channels],
+        }
+    return values
+
+
+def _step_values(record: SequenceRecord, spec: SequenceSpec) -> dict[str, list[list[Any]]]:
+    values: dict[str, list[list[Any]]] = {
+        keys.IMAGE_TIMESTAMP: [[time] for time in record.timestamps],
+        keys.IMAGE_ENCODED: [[frame] for frame in record.frames],
+        keys.FRAME_LABEL_INDEX: [[index] for index in record.frame_label_indices],
+        keys.FRAME_LABEL_STRING: [[_to_bytes(name)] for name in record.frame_label_strings],
+        keys.FRAME_LABEL_VALUE: [list(step) for step in record.frame_label_values],
+    }
+    for signal in spec.signals:
+        floats = record.signals.get(signal.name, ())
+        times = record.signal_timestamps.get(signal.name, record.timestamps)
+        values[keys.signal_floats_key(signal.name)] = [list(step) for step in floats]
+        values[keys.signal_timestamp_key(signal.name)] = [[time] for time in times]
+    return values
+
+
+def _fill(target: example_pb2.Feature, feature: Feature, values: list[Any], record_id: str) -> None:
+    if not feature.accepts(len(values)):
+        raise SpecError(
+            f"record {record_id}: {feature.key} must have shape {feature.shape}, "
+            f"got {len(values)} values"
+        )
+    # Naming the list, even when it stays empty, records the feature's type (an empty multi-label).
+    if feature.kind == "bytes":
+        target.bytes_list.SetInParent()
+        target.bytes_list.value.extend(values)
+    elif feature.kind == "int":
+        target.int64_list.SetInParent()
+        target.int64_list.value.extend(values)
+    else:
+        target.float_list.SetInParent()
+        target.float_list.value.extend(values)
+
+
+def _to_bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")

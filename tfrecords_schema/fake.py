@@ -1,0 +1,156 @@
+"""Sample records and datasets made from a spec, for tests of ours and of our users.
+
+Example: a dataset that any reader of the spec must be able to read::
+
+    spec = SequenceSpec(num_frames=4, image=ImageSpec(height=32, width=48))
+    info = write_fake_dataset("fake", spec, {"train": 10, "validation": 4})
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from tfrecords_schema.encode import encode_record
+from tfrecords_schema.info import DatasetInfo, ShardInfo, SplitInfo, TargetStatistics
+from tfrecords_schema.record import SequenceRecord
+from tfrecords_schema.records import file_checksum, frame_record
+from tfrecords_schema.spec import ImageSpec, SequenceSpec
+
+
+def fake_image(spec: ImageSpec, seed: int) -> bytes:
+    """An encoded image of smooth random colours, so that JPEG keeps it nearly unchanged."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (2, 2, spec.channels), np.uint8)
+    pixels = cv2.resize(coarse, (spec.width, spec.height), interpolation=cv2.INTER_CUBIC)
+    extension = ".jpg" if spec.format == "JPEG" else ".png"
+    encoded, data = cv2.imencode(extension, pixels)
+    if not encoded:
+        raise ValueError(f"OpenCV could not encode a {spec.shape} image as {spec.format}")
+    return data.tobytes()
+
+
+def fake_record(spec: SequenceSpec, seed: int) -> SequenceRecord:
+    """A valid record of ``spec``; the same ``seed`` gives the same record.
+
+    Classes go round in label order, so that every class occurs in ``num_classes`` consecutive seeds.
+    """
+    random = np.random.default_rng(seed)
+    label, frames = spec.label, spec.num_frames
+    rate = spec.frame_rate or 25.0
+    index = seed % max(label.num_classes, 1)
+    classes: tuple[int, ...] = (index,) if label.num_classes else ()
+    if label.task == "multilabel":
+        classes = tuple(i for i in range(label.num_classes) if i == index or random.random() < 0.3)
+    names = tuple(label.class_names[i] for i in classes)
+    by_frame = frames if label.per_frame else 0
+    targets = random.normal(size=(frames, len(label.target_names))).astype(np.float32)
+    signals = {
+        signal.name: random.normal(size=(frames, signal.size)).astype(np.float32).tolist()
+        for signal in spec.signals
+    }
+    return SequenceRecord(
+        id=f"fake/{seed}.mp4@0",
+        dataset_name="fake",
+        data_path=f"fake/{seed}.mp4",
+        media_id=f"fake/{seed}.mp4",
+        group_id=f"fake/{seed}.mp4",
+        timestamps=[round(i * 1e6 / rate) for i in range(frames)],
+        frame_rate=rate,
+        valid_frames=frames,
+        frames=[fake_image(spec.image, seed * frames + i) for i in range(frames)]
+        if spec.image
+        else (),
+        label_indices=() if by_frame else classes,
+        label_strings=() if by_frame else names,
+        label_values=() if by_frame else targets[0].tolist(),
+        frame_label_indices=classes * by_frame,
+        frame_label_strings=names * by_frame,
+        frame_label_values=targets[:by_frame].tolist(),
+        signals=signals,
+    )
+
+
+def write_fake_dataset(
+    directory: str | os.PathLike[str],
+    spec: SequenceSpec,
+    split_records: Mapping[str, int],
+    *,
+    shards: int = 2,
+    records: Mapping[str, list[SequenceRecord]] | None = None,
+) -> DatasetInfo:
+    """Writes a complete dataset folder of `fake_record`s and returns its description.
+
+    Args:
+        directory: made when it does not exist.
+        spec: what the records hold.
+        split_records: by split name, how many records.
+        shards: TFRecord files a split.
+        records: by split name, records to write instead of fake ones.
+    """
+    folder = Path(directory)
+    folder.mkdir(parents=True, exist_ok=True)
+    splits, seed = {}, 0
+    for split, count in split_records.items():
+        chosen = (records or {}).get(split) or [fake_record(spec, seed + i) for i in range(count)]
+        seed += count
+        splits[split] = _write_split(folder, split, spec, chosen, shards)
+    info = DatasetInfo(name="fake", spec=spec, splits=splits)
+    info.save(folder)
+    return info
+
+
+def _write_split(
+    folder: Path, split: str, spec: SequenceSpec, records: list[SequenceRecord], shards: int
+) -> SplitInfo:
+    infos = []
+    for shard in range(shards):
+        path = folder / f"{split}-{shard:05d}-of-{shards:05d}.tfrecord"
+        own = records[shard::shards]
+        path.write_bytes(b"".join(frame_record(encode_record(record, spec)) for record in own))
+        infos.append(
+            ShardInfo(
+                file=path.name,
+                records=len(own),
+                bytes=path.stat().st_size,
+                sha256=file_checksum(path),
+            )
+        )
+    labels = [i for record in records for i in (*record.label_indices, *record.frame_label_indices)]
+    values = [list(record.label_values) for record in records if record.label_values]
+    values += [list(step) for record in records for step in record.frame_label_values]
+    channels = spec.image.channels if spec.image else 0
+    return SplitInfo(
+        shards=tuple(infos),
+        label_counts=tuple(labels.count(i) for i in range(spec.label.num_classes)),
+        targets=_moments(values),
+        signals={
+            signal.name: _moments(
+                [list(s) for record in records for s in record.signals[signal.name]]
+            )
+            for signal in spec.signals
+        },
+        # Of uniformly random colours; what the pixels really average to does not matter here.
+        pixel_mean=(127.5,) * channels,
+        pixel_std=(73.9,) * channels,
+        groups=len({record.group_id for record in records}),
+        sources=len({record.media_id for record in records}),
+    )
+
+
+def _moments(values: list[list[float]]) -> tuple[TargetStatistics, ...]:
+    if not values:
+        return ()
+    table = np.asarray(values, np.float64)
+    return tuple(
+        TargetStatistics(
+            mean=float(column.mean()),
+            std=float(column.std()),
+            min=float(column.min()),
+            max=float(column.max()),
+        )
+        for column in table.T
+    )

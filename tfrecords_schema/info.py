@@ -1,0 +1,212 @@
+"""`DatasetInfo`: what a dataset folder says of itself in ``dataset_info.json``.
+
+The file is written last, so a folder that has one is a complete dataset. Readers take from it
+everything they need: the spec of the records, the names of the classes or targets, the shards of
+each split and the statistics of their contents.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tfrecords_schema.spec import SequenceSpec, SpecError
+
+FORMAT_VERSION = 1
+FILE_NAME = "dataset_info.json"
+
+
+class DatasetInfoError(ValueError):
+    """A folder that is not a complete dataset, or a description that cannot be understood."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardInfo:
+    """One TFRecord file: its name in the dataset folder, contents and SHA-256 (hexadecimal)."""
+
+    file: str
+    records: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetStatistics:
+    """Moments of one regression target, or of one component of an input signal."""
+
+    mean: float
+    std: float
+    min: float
+    max: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitInfo:
+    """One split: its shards in order, and the statistics of the records in them.
+
+    Attributes:
+        label_counts: records (frames, for labels by frame) of each class, in label order.
+        targets: moments of each regression target, in the order of ``target_names``.
+        signals: moments of each component of each input signal.
+        pixel_mean, pixel_std: by channel, over every stored frame that is not padding, 0 to 255.
+        groups: number of distinct groups.
+        sources: number of distinct sources.
+    """
+
+    shards: tuple[ShardInfo, ...]
+    label_counts: tuple[int, ...] = ()
+    targets: tuple[TargetStatistics, ...] = ()
+    signals: dict[str, tuple[TargetStatistics, ...]] = field(default_factory=dict)
+    pixel_mean: tuple[float, ...] = ()
+    pixel_std: tuple[float, ...] = ()
+    groups: int = 0
+    sources: int = 0
+
+    @property
+    def num_records(self) -> int:
+        """Sequences in all shards."""
+        return sum(shard.records for shard in self.shards)
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes in all shards."""
+        return sum(shard.bytes for shard in self.shards)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetInfo:
+    """A dataset folder's description.
+
+    Attributes:
+        name: the dataset's name.
+        spec: what each record holds.
+        splits: by name (``train``, ``validation``, ``test``).
+        counts: what became of the sources and clips while building (``sources``, ``failed``,
+            ``truncated``, ``short_clips_dropped``, ...).
+        options: the options the dataset was built with.
+        versions: the versions of the libraries that decide its bytes.
+        format_version: of this file.
+    """
+
+    name: str
+    spec: SequenceSpec
+    splits: dict[str, SplitInfo]
+    counts: dict[str, int] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
+
+    def to_json(self) -> dict[str, Any]:
+        """A dict of plain JSON types, in the order in which people want to read it."""
+        fields = dataclasses.asdict(self)
+        fields["spec"] = self.spec.to_json()
+        for name, split in self.splits.items():
+            fields["splits"][name] = {
+                "records": split.num_records,
+                "bytes": split.num_bytes,
+                **fields["splits"][name],
+            }
+        return {"format_version": fields.pop("format_version"), **fields}
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> DatasetInfo:
+        """The description that `to_json` gave.
+
+        Raises:
+            DatasetInfoError: for another format version, or missing or ill-typed fields.
+        """
+        try:
+            version = fields["format_version"]
+            if version != FORMAT_VERSION:
+                raise DatasetInfoError(
+                    f"it has format version {version!r}, and this version of Reelbeam reads "
+                    f"{FORMAT_VERSION}: build the dataset again, or use the version that built it"
+                )
+            return cls(
+                name=fields["name"],
+                spec=SequenceSpec.from_json(fields["spec"]),
+                splits={name: _split_from_json(split) for name, split in fields["splits"].items()},
+                counts=fields["counts"],
+                options=fields["options"],
+                versions=fields["versions"],
+            )
+        except (KeyError, TypeError, AttributeError, SpecError) as error:
+            raise DatasetInfoError(f"it lacks or garbles a field: {error!r}") from error
+
+    def save(self, directory: str | os.PathLike[str]) -> None:
+        """Writes ``dataset_info.json`` into a local folder atomically."""
+        target = Path(directory) / FILE_NAME
+        temporary = target.with_name(f".{FILE_NAME}.{os.getpid()}")
+        temporary.write_bytes(self.to_bytes())
+        temporary.replace(target)
+
+    def to_bytes(self) -> bytes:
+        """The contents of ``dataset_info.json``."""
+        return (json.dumps(self.to_json(), indent=2, ensure_ascii=True) + "\n").encode()
+
+    @classmethod
+    def load(cls, directory: str | os.PathLike[str]) -> DatasetInfo:
+        """Reads the ``dataset_info.json`` of a local folder.
+
+        Raises:
+            DatasetInfoError: when the folder does not exist, is no complete dataset, or its description
+                cannot be understood.
+        """
+        path = Path(directory) / FILE_NAME
+        if not path.parent.is_dir():
+            raise DatasetInfoError(f"{directory}: expected the folder of a dataset, found none")
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            raise DatasetInfoError(
+                f"{directory} has no {FILE_NAME}, so it is not a complete dataset: "
+                "finish building it with `pipelines`"
+            ) from None
+        return cls.from_bytes(data, str(path))
+
+    @classmethod
+    def from_bytes(cls, data: bytes, name: str) -> DatasetInfo:
+        """The description in ``data``, the contents of the file that errors call ``name``."""
+        try:
+            fields = json.loads(data)
+        except ValueError as error:
+            raise DatasetInfoError(f"{name} is not JSON: {error}") from error
+        if not isinstance(fields, dict):
+            raise DatasetInfoError(f"{name} must hold a JSON object, got {type(fields).__name__}")
+        try:
+            return cls.from_json(fields)
+        except DatasetInfoError as error:
+            raise DatasetInfoError(f"{name} cannot be read: {error}") from error
+
+    def check_compatible(self, other: DatasetInfo) -> None:
+        """Checks that a model made for this dataset can be used on ``other``.
+
+        Raises:
+            DatasetInfoError: naming each difference of spec: shapes, rates, classes and their order,
+                targets and their units.
+        """
+        differences = self.spec.differences(other.spec)
+        if differences:
+            raise DatasetInfoError(
+                f"datasets {self.name!r} and {other.name!r} differ: {'; '.join(differences)}"
+            )
+
+
+def _split_from_json(fields: dict[str, Any]) -> SplitInfo:
+    return SplitInfo(
+        shards=tuple(ShardInfo(**shard) for shard in fields["shards"]),
+        label_counts=tuple(fields["label_counts"]),
+        targets=tuple(TargetStatistics(**target) for target in fields["targets"]),
+        signals={
+            name: tuple(TargetStatistics(**component) for component in components)
+            for name, components in fields["signals"].items()
+        },
+        pixel_mean=tuple(fields["pixel_mean"]),
+        pixel_std=tuple(fields["pixel_std"]),
+        groups=fields["groups"],
+        sources=fields["sources"],
+    )

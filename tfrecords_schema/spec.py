@@ -1,0 +1,331 @@
+"""What the records of one dataset look like: their keys, types and shapes.
+
+`SequenceSpec` is the single description that writing, parsing, validating and faking records all
+derive from. The keys are MediaSequence's
+(https://github.com/google-ai-edge/mediapipe/blob/master/mediapipe/util/sequence/media_sequence.py),
+so that DMVR, TensorFlow's Model Garden and MediaPipe read the records unchanged. Keys that
+MediaSequence lacks are marked "ours" below. All times are integer microseconds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Kind = Literal["bytes", "int", "float"]
+Task = Literal["none", "classification", "multilabel", "regression"]
+ImageFormat = Literal["JPEG", "PNG"]
+
+# Context of a record.
+EXAMPLE_ID = "example/id"
+DATASET_NAME = "example/dataset_name"
+DATA_PATH = "clip/data_path"
+MEDIA_ID = "clip/media_id"
+GROUP_ID = "clip/group_id"  # ours
+START_TIMESTAMP = "clip/start/timestamp"
+END_TIMESTAMP = "clip/end/timestamp"
+LABEL_INDEX = "clip/label/index"
+LABEL_STRING = "clip/label/string"
+LABEL_TEXT = "clip/label/text"  # DMVR's name for the label strings
+LABEL_VALUE = "clip/label/value"  # ours
+IMAGE_FORMAT = "image/format"
+IMAGE_COLORSPACE = "image/colorspace"
+IMAGE_HEIGHT = "image/height"
+IMAGE_WIDTH = "image/width"
+IMAGE_CHANNELS = "image/channels"
+FRAME_RATE = "image/frame_rate"
+VALID_FRAMES = "image/valid_frames"  # ours
+
+# Feature lists of a record: one step a frame.
+IMAGE_ENCODED = "image/encoded"
+IMAGE_TIMESTAMP = "image/timestamp"
+FRAME_LABEL_INDEX = "image/label/index"
+FRAME_LABEL_STRING = "image/label/string"
+FRAME_LABEL_VALUE = "LABEL/feature/floats"
+
+
+def signal_floats_key(name: str) -> str:
+    """MediaSequence's key for the values of the input signal ``name`` (``SPEED/feature/floats``)."""
+    return f"{name}/feature/floats"
+
+
+def signal_timestamp_key(name: str) -> str:
+    """MediaSequence's key for the times of the input signal ``name``, in microseconds."""
+    return f"{name}/feature/timestamp"
+
+
+class SpecError(ValueError):
+    """A spec that contradicts itself, or a record that contradicts its spec."""
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One key of a record.
+
+    ``shape`` is the number of values under the key (in each step, for a feature list): ``()`` for
+    exactly one, ``(3,)`` for exactly three, ``(None,)`` for any number.
+    """
+
+    key: str
+    kind: Kind
+    shape: tuple[int | None, ...] = ()
+
+    def accepts(self, count: int) -> bool:
+        """Whether ``count`` values fit the shape."""
+        if not self.shape:
+            return count == 1
+        return self.shape[0] is None or count == self.shape[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSpec:
+    """Frames as they are stored: ``[height, width, channels]`` uint8 once decoded, RGB or gray."""
+
+    height: int
+    width: int
+    channels: int = 3
+    format: ImageFormat = "JPEG"
+
+    def __post_init__(self) -> None:
+        for name in ("height", "width"):
+            if getattr(self, name) < 1:
+                raise SpecError(f"image {name} must be at least 1, got {getattr(self, name)}")
+        if self.channels not in (1, 3):
+            raise SpecError(f"image channels must be 1 (gray) or 3 (RGB), got {self.channels}")
+        if self.format not in ("JPEG", "PNG"):
+            raise SpecError(f"image format must be 'JPEG' or 'PNG', got {self.format!r}")
+
+    @property
+    def colorspace(self) -> str:
+        """``RGB`` or ``GRAY``, as stored under ``image/colorspace``."""
+        return "RGB" if self.channels == 3 else "GRAY"
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """``(height, width, channels)``."""
+        return (self.height, self.width, self.channels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelSpec:
+    """What a record is labelled with.
+
+    ``classification`` has one class a sequence (a frame, when ``per_frame``), ``multilabel`` any number
+    of classes, ``regression`` one float32 for each of ``target_names``, ``none`` nothing.
+    ``class_names`` are in label order: ``class_names[i]`` is the class of index ``i``.
+    """
+
+    task: Task = "none"
+    class_names: tuple[str, ...] = ()
+    target_names: tuple[str, ...] = ()
+    target_units: tuple[str, ...] = ()
+    per_frame: bool = False
+
+    def __post_init__(self) -> None:
+        if self.task not in ("none", "classification", "multilabel", "regression"):
+            raise SpecError(
+                "task must be 'none', 'classification', 'multilabel' or 'regression', "
+                f"got {self.task!r}"
+            )
+        if (self.task in ("classification", "multilabel")) != bool(self.class_names):
+            raise SpecError(
+                f"a {self.task} task goes with {'' if self.class_names else 'at least one '}"
+                f"class names, got {len(self.class_names)}"
+            )
+        if (self.task == "regression") != bool(self.target_names):
+            raise SpecError(f"task {self.task!r} does not go with targets {self.target_names!r}")
+        for what, names in (("class", self.class_names), ("target", self.target_names)):
+            if len(set(names)) != len(names):
+                raise SpecError(f"{what} names must be distinct, got {list(names)}")
+        if self.target_units and len(self.target_units) != len(self.target_names):
+            raise SpecError(
+                f"{len(self.target_names)} targets need as many units, got {len(self.target_units)}"
+            )
+        if self.per_frame and self.task not in ("classification", "regression"):
+            raise SpecError(f"labels by frame are not defined for task {self.task!r}")
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes; 0 for tasks without classes."""
+        return len(self.class_names)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignalSpec:
+    """An input signal with ``size`` float32 values a frame, stored as ``NAME/feature/floats``."""
+
+    name: str
+    size: int = 1
+    unit: str = ""
+
+    def __post_init__(self) -> None:
+        # A slash would make another key, and "LABEL" and "image" are taken by the record itself.
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_.-]*", self.name) or self.name in (
+            "LABEL",
+            "image",
+            "clip",
+            "example",
+        ):
+            raise SpecError(
+                "a signal is named with letters, digits, '_', '.' or '-', and not LABEL, image, "
+                f"clip or example; got {self.name!r}"
+            )
+        if self.size < 1:
+            raise SpecError(f"signal {self.name} must have at least one value, got {self.size}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequenceSpec:
+    """The shape of every record of a dataset.
+
+    Example: 16 RGB frames of 180x320 at 10 frames/s in two classes::
+
+        spec = SequenceSpec(
+            num_frames=16,
+            frame_rate=10.0,
+            image=ImageSpec(height=180, width=320),
+            label=LabelSpec(task="classification", class_names=("run", "walk")),
+        )
+        spec.image_shape  # (16, 180, 320, 3)
+
+    Args:
+        num_frames: steps in every feature list, padding included.
+        frame_rate: frames/s after sampling; None when sequences keep their source's own rate.
+        image: the stored frames; None for records of signals only.
+        label: the task and its names.
+        signals: input signals by frame.
+
+    Raises:
+        SpecError: when the parts contradict each other.
+    """
+
+    num_frames: int
+    frame_rate: float | None = None
+    image: ImageSpec | None = None
+    label: LabelSpec = LabelSpec()
+    signals: tuple[SignalSpec, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.num_frames < 1:
+            raise SpecError(f"num_frames must be at least 1, got {self.num_frames}")
+        if self.frame_rate is not None and not self.frame_rate > 0:
+            raise SpecError(f"frame_rate must be positive, got {self.frame_rate}")
+        if self.image is None and not self.signals:
+            raise SpecError("a sequence needs images or at least one signal, got neither")
+        names = [signal.name for signal in self.signals]
+        if len(set(names)) != len(names):
+            raise SpecError(f"signal names must be distinct, got {names}")
+
+    @property
+    def image_shape(self) -> tuple[int, int, int, int]:
+        """``(num_frames, height, width, channels)`` of a decoded sequence.
+
+        Raises:
+            SpecError: when records hold no images.
+        """
+        if self.image is None:
+            raise SpecError("these records hold no images")
+        return (self.num_frames, *self.image.shape)
+
+    def context_features(self) -> tuple[Feature, ...]:
+        """The keys in a record's context."""
+        features = [
+            Feature(EXAMPLE_ID, "bytes"),
+            Feature(DATASET_NAME, "bytes"),
+            Feature(DATA_PATH, "bytes"),
+            Feature(MEDIA_ID, "bytes"),
+            Feature(GROUP_ID, "bytes"),
+            Feature(START_TIMESTAMP, "int"),
+            Feature(END_TIMESTAMP, "int"),
+            Feature(FRAME_RATE, "float"),
+            Feature(VALID_FRAMES, "int"),
+        ]
+        if self.image is not None:
+            features += [
+                Feature(IMAGE_FORMAT, "bytes"),
+                Feature(IMAGE_COLORSPACE, "bytes"),
+                Feature(IMAGE_HEIGHT, "int"),
+                Feature(IMAGE_WIDTH, "int"),
+                Feature(IMAGE_CHANNELS, "int"),
+            ]
+        if self.label.num_classes and not self.label.per_frame:
+            shape = () if self.label.task == "classification" else (None,)
+            features += [
+                Feature(LABEL_INDEX, "int", shape),
+                Feature(LABEL_STRING, "bytes", shape),
+                Feature(LABEL_TEXT, "bytes", shape),
+            ]
+        if self.label.task == "regression" and not self.label.per_frame:
+            features.append(Feature(LABEL_VALUE, "float", (len(self.label.target_names),)))
+        return tuple(features)
+
+    def feature_lists(self) -> tuple[Feature, ...]:
+        """The keys with one step a frame; each shape is that of a single step."""
+        features = [Feature(IMAGE_TIMESTAMP, "int")]
+        if self.image is not None:
+            features.append(Feature(IMAGE_ENCODED, "bytes"))
+        if self.label.per_frame and self.label.task == "classification":
+            features += [Feature(FRAME_LABEL_INDEX, "int"), Feature(FRAME_LABEL_STRING, "bytes")]
+        if self.label.per_frame and self.label.task == "regression":
+            features.append(Feature(FRAME_LABEL_VALUE, "float", (len(self.label.target_names),)))
+        for signal in self.signals:
+            features.append(Feature(signal_floats_key(signal.name), "float", (signal.size,)))
+            features.append(Feature(signal_timestamp_key(signal.name), "int"))
+        return tuple(features)
+
+    def differences(self, other: SequenceSpec) -> list[str]:
+        """What differs from ``other``, a line each: ``"num_frames: 16 here, 8 there"``."""
+        mine, theirs = _flatten(self.to_json()), _flatten(other.to_json())
+        return [
+            f"{key}: {mine.get(key)!r} here, {theirs.get(key)!r} there"
+            for key in sorted(mine.keys() | theirs.keys())
+            if mine.get(key) != theirs.get(key)
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """A dict of plain JSON types; `from_json` gives the equal spec back."""
+        return _tuples_to_lists(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> SequenceSpec:
+        """The spec that `to_json` described.
+
+        Raises:
+            SpecError: for a missing, unknown or ill-typed field.
+        """
+        try:
+            image, label = fields.get("image"), fields.get("label", {})
+            return cls(
+                **{
+                    **fields,
+                    "image": None if image is None else ImageSpec(**image),
+                    "label": LabelSpec(**_lists_to_tuples(label)),
+                    "signals": tuple(SignalSpec(**signal) for signal in fields.get("signals", ())),
+                }
+            )
+        except (TypeError, AttributeError) as error:
+            raise SpecError(f"not the description of a sequence spec: {error}") from error
+
+
+def _lists_to_tuples(fields: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}
+
+
+def _tuples_to_lists(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _tuples_to_lists(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_tuples_to_lists(item) for item in value]
+    return value
+
+
+def _flatten(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in fields.items():
+        if isinstance(value, dict):
+            flat.update(_flatten(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value
+    return flat
