@@ -35,6 +35,10 @@ class CorruptRecordError(ValueError):
         self.offset = offset
         self.reason = reason
 
+    def __reduce__(self) -> tuple[type[CorruptRecordError], tuple[str, int, str]]:
+        # Exceptions are pickled by their message alone, which workers could not send back.
+        return type(self), (self.file, self.offset, self.reason)
+
 
 class StoredRecord(NamedTuple):
     """One record read from a file: the byte at which its framing starts, and its data."""
