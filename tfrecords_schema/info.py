@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tfrecords_schema.checks import check_types
 from tfrecords_schema.spec import SequenceSpec, SpecError
 
 FORMAT_VERSION = 1
@@ -33,6 +34,16 @@ class ShardInfo:
     bytes: int
     sha256: str
 
+    def __post_init__(self) -> None:
+        check_types(self, DatasetInfoError)
+        # Readers join it to the folder: a path could lead them out of it.
+        if self.file in ("", ".", "..") or "/" in self.file or "\\" in self.file:
+            raise DatasetInfoError(f"a shard's file must be a plain file name, got {self.file!r}")
+        if self.records < 0 or self.bytes < 0:
+            raise DatasetInfoError(
+                f"shard {self.file} cannot hold {self.records} records in {self.bytes} bytes"
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class TargetStatistics:
@@ -42,6 +53,9 @@ class TargetStatistics:
     std: float
     min: float
     max: float
+
+    def __post_init__(self) -> None:
+        check_types(self, DatasetInfoError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +79,9 @@ class SplitInfo:
     pixel_std: tuple[float, ...] = ()
     groups: int = 0
     sources: int = 0
+
+    def __post_init__(self) -> None:
+        check_types(self, DatasetInfoError)
 
     @property
     def num_records(self) -> int:
@@ -100,6 +117,9 @@ class DatasetInfo:
     versions: dict[str, str] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 
+    def __post_init__(self) -> None:
+        check_types(self, DatasetInfoError)
+
     def to_json(self) -> dict[str, Any]:
         """A dict of plain JSON types, in the order in which people want to read it."""
         fields = dataclasses.asdict(self)
@@ -134,15 +154,24 @@ class DatasetInfo:
                 options=fields["options"],
                 versions=fields["versions"],
             )
-        except (KeyError, TypeError, AttributeError, SpecError) as error:
-            raise DatasetInfoError(f"it lacks or garbles a field: {error!r}") from error
+        except KeyError as error:
+            raise DatasetInfoError(f"it lacks the field {error}") from error
+        except (TypeError, AttributeError, SpecError) as error:
+            raise DatasetInfoError(f"it garbles a field: {error}") from error
 
     def save(self, directory: str | os.PathLike[str]) -> None:
-        """Writes ``dataset_info.json`` into a local folder atomically."""
+        """Writes ``dataset_info.json`` into a local folder atomically.
+
+        When that fails, an earlier file is as it was, and nothing else is left behind.
+        """
+        data = self.to_bytes()
         target = Path(directory) / FILE_NAME
         temporary = target.with_name(f".{FILE_NAME}.{os.getpid()}")
-        temporary.write_bytes(self.to_bytes())
-        temporary.replace(target)
+        try:
+            temporary.write_bytes(data)
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def to_bytes(self) -> bytes:
         """The contents of ``dataset_info.json``."""
@@ -166,6 +195,8 @@ class DatasetInfo:
                 f"{directory} has no {FILE_NAME}, so it is not a complete dataset: "
                 "finish building it with `pipelines`"
             ) from None
+        except OSError as error:
+            raise DatasetInfoError(f"{path} cannot be read: {error.strerror}") from error
         return cls.from_bytes(data, str(path))
 
     @classmethod
@@ -173,7 +204,7 @@ class DatasetInfo:
         """The description in ``data``, the contents of the file that errors call ``name``."""
         try:
             fields = json.loads(data)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DatasetInfoError(f"{name} is not JSON: {error}") from error
         if not isinstance(fields, dict):
             raise DatasetInfoError(f"{name} must hold a JSON object, got {type(fields).__name__}")
@@ -198,15 +229,22 @@ class DatasetInfo:
 
 def _split_from_json(fields: dict[str, Any]) -> SplitInfo:
     return SplitInfo(
-        shards=tuple(ShardInfo(**shard) for shard in fields["shards"]),
-        label_counts=tuple(fields["label_counts"]),
-        targets=tuple(TargetStatistics(**target) for target in fields["targets"]),
+        shards=tuple(ShardInfo(**shard) for shard in _list(fields, "shards")),
+        label_counts=tuple(_list(fields, "label_counts")),
+        targets=tuple(TargetStatistics(**target) for target in _list(fields, "targets")),
         signals={
-            name: tuple(TargetStatistics(**component) for component in components)
-            for name, components in fields["signals"].items()
+            name: tuple(TargetStatistics(**c) for c in _list(fields["signals"], name))
+            for name, _ in fields["signals"].items()  # a list here is an error, not no signals
         },
-        pixel_mean=tuple(fields["pixel_mean"]),
-        pixel_std=tuple(fields["pixel_std"]),
+        pixel_mean=tuple(_list(fields, "pixel_mean")),
+        pixel_std=tuple(_list(fields, "pixel_std")),
         groups=fields["groups"],
         sources=fields["sources"],
     )
+
+
+def _list(fields: dict[str, Any], key: str) -> list[Any]:
+    # Strings and objects can be iterated too, and must not be taken for lists.
+    if not isinstance(fields[key], list):
+        raise DatasetInfoError(f"{key} must be a list, got {fields[key]!r:.200}")
+    return fields[key]

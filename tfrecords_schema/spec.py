@@ -10,9 +10,12 @@ MediaSequence lacks are marked "ours" below. All times are integer microseconds.
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from tfrecords_schema.checks import check_types
 
 Kind = Literal["bytes", "int", "float"]
 Task = Literal["none", "classification", "multilabel", "regression"]
@@ -89,6 +92,7 @@ class ImageSpec:
     format: ImageFormat = "JPEG"
 
     def __post_init__(self) -> None:
+        check_types(self, SpecError)
         for name in ("height", "width"):
             if getattr(self, name) < 1:
                 raise SpecError(f"image {name} must be at least 1, got {getattr(self, name)}")
@@ -124,18 +128,20 @@ class LabelSpec:
     per_frame: bool = False
 
     def __post_init__(self) -> None:
+        check_types(self, SpecError)
         if self.task not in ("none", "classification", "multilabel", "regression"):
             raise SpecError(
                 "task must be 'none', 'classification', 'multilabel' or 'regression', "
                 f"got {self.task!r}"
             )
-        if (self.task in ("classification", "multilabel")) != bool(self.class_names):
-            raise SpecError(
-                f"a {self.task} task goes with {'' if self.class_names else 'at least one '}"
-                f"class names, got {len(self.class_names)}"
-            )
-        if (self.task == "regression") != bool(self.target_names):
-            raise SpecError(f"task {self.task!r} does not go with targets {self.target_names!r}")
+        for what, names, tasks in (
+            ("class", self.class_names, ("classification", "multilabel")),
+            ("target", self.target_names, ("regression",)),
+        ):
+            if self.task in tasks and not names:
+                raise SpecError(f"task {self.task!r} needs at least one {what} name, got none")
+            if self.task not in tasks and names:
+                raise SpecError(f"task {self.task!r} takes no {what} names, got {list(names)}")
         for what, names in (("class", self.class_names), ("target", self.target_names)):
             if len(set(names)) != len(names):
                 raise SpecError(f"{what} names must be distinct, got {list(names)}")
@@ -161,6 +167,7 @@ class SignalSpec:
     unit: str = ""
 
     def __post_init__(self) -> None:
+        check_types(self, SpecError)
         # A slash would make another key, and "LABEL" and "image" are taken by the record itself.
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_.-]*", self.name) or self.name in (
             "LABEL",
@@ -208,10 +215,11 @@ class SequenceSpec:
     signals: tuple[SignalSpec, ...] = ()
 
     def __post_init__(self) -> None:
+        check_types(self, SpecError)
         if self.num_frames < 1:
             raise SpecError(f"num_frames must be at least 1, got {self.num_frames}")
-        if self.frame_rate is not None and not self.frame_rate > 0:
-            raise SpecError(f"frame_rate must be positive, got {self.frame_rate}")
+        if self.frame_rate is not None and not 0 < self.frame_rate < math.inf:
+            raise SpecError(f"frame_rate must be positive and finite, got {self.frame_rate}")
         if self.image is None and not self.signals:
             raise SpecError("a sequence needs images or at least one signal, got neither")
         names = [signal.name for signal in self.signals]
@@ -297,12 +305,15 @@ class SequenceSpec:
         """
         try:
             image, label = fields.get("image"), fields.get("label", {})
+            signals = fields.get("signals", [])
+            if not isinstance(signals, list):
+                raise SpecError(f"signals must be a list, got {signals!r:.200}")
             return cls(
                 **{
                     **fields,
                     "image": None if image is None else ImageSpec(**image),
                     "label": LabelSpec(**_lists_to_tuples(label)),
-                    "signals": tuple(SignalSpec(**signal) for signal in fields.get("signals", ())),
+                    "signals": tuple(SignalSpec(**signal) for signal in signals),
                 }
             )
         except (TypeError, AttributeError) as error:
