@@ -8,7 +8,7 @@ from google.protobuf.message import DecodeError
 
 from tfrecords_schema import example_pb2
 from tfrecords_schema import spec as keys
-from tfrecords_schema.record import SequenceRecord
+from tfrecords_schema.record import SequenceRecord, check_record
 from tfrecords_schema.spec import Feature, SequenceSpec, SpecError
 
 _LISTS = {"bytes": "bytes_list", "int": "int64_list", "float": "float_list"}
@@ -31,7 +31,7 @@ def decode_record(serialized: bytes, spec: SequenceSpec) -> SequenceRecord:
 
     Raises:
         SpecError: when the bytes are not a SequenceExample, or lack a key of ``spec``, or have it with
-            another type or number of values.
+            another type or number of values, or with values that contradict ``spec`` or each other.
     """
     example = parse_example(serialized)
     context = {feature.key: context_values(example, feature) for feature in spec.context_features()}
@@ -42,7 +42,7 @@ def decode_record(serialized: bytes, spec: SequenceSpec) -> SequenceRecord:
     label_strings = context.get(keys.LABEL_STRING, [])
     if context.get(keys.LABEL_TEXT, []) != label_strings:
         raise SpecError(f"{keys.LABEL_TEXT} and {keys.LABEL_STRING} must be equal, and are not")
-    return SequenceRecord(
+    record = SequenceRecord(
         id=_to_text(context[keys.EXAMPLE_ID][0]),
         dataset_name=_to_text(context[keys.DATASET_NAME][0]),
         data_path=_to_text(context[keys.DATA_PATH][0]),
@@ -64,6 +64,23 @@ def decode_record(serialized: bytes, spec: SequenceSpec) -> SequenceRecord:
             for s in spec.signals
         },
     )
+    check_record(record, spec)
+    expected: dict[str, Any] = {
+        keys.START_TIMESTAMP: record.start_timestamp,
+        keys.END_TIMESTAMP: record.end_timestamp,
+    }
+    if spec.image is not None:
+        expected |= {
+            keys.IMAGE_FORMAT: spec.image.format.encode(),
+            keys.IMAGE_COLORSPACE: spec.image.colorspace.encode(),
+            keys.IMAGE_HEIGHT: spec.image.height,
+            keys.IMAGE_WIDTH: spec.image.width,
+            keys.IMAGE_CHANNELS: spec.image.channels,
+        }
+    for key, value in expected.items():
+        if context[key] != [value]:
+            raise SpecError(f"record {record.id}: {key} must be {value!r}, got {context[key][0]!r}")
+    return record
 
 
 def context_values(example: example_pb2.SequenceExample, feature: Feature) -> list[Any]:

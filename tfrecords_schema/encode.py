@@ -6,7 +6,7 @@ from typing import Any
 
 from tfrecords_schema import example_pb2
 from tfrecords_schema import spec as keys
-from tfrecords_schema.record import SequenceRecord
+from tfrecords_schema.record import SequenceRecord, check_record
 from tfrecords_schema.spec import Feature, SequenceSpec, SpecError
 
 
@@ -18,6 +18,7 @@ def encode_record(record: SequenceRecord, spec: SequenceSpec) -> bytes:
     Raises:
         SpecError: when the record does not have the values that ``spec`` asks for.
     """
+    check_record(record, spec)
     example = example_pb2.SequenceExample()
     context = _context_values(record, spec)
     for feature in spec.context_features():
@@ -37,31 +38,25 @@ def encode_record(record: SequenceRecord, spec: SequenceSpec) -> bytes:
 
 
 def _context_values(record: SequenceRecord, spec: SequenceSpec) -> dict[str, list[Any]]:
-    if not 1 <= record.valid_frames <= spec.num_frames:
-        raise SpecError(
-            f"record {record.id}: valid_frames must be 1 to {spec.num_frames}, "
-            f"got {record.valid_frames}"
-        )
-    label_strings = [_to_bytes(name) for name in record.label_strings]
     values: dict[str, list[Any]] = {
-        keys.EXAMPLE_ID: [_to_bytes(record.id)],
-        keys.DATASET_NAME: [_to_bytes(record.dataset_name)],
-        keys.DATA_PATH: [_to_bytes(record.data_path)],
-        keys.MEDIA_ID: [_to_bytes(record.media_id)],
-        keys.GROUP_ID: [_to_bytes(record.group_id)],
+        keys.EXAMPLE_ID: [record.id],
+        keys.DATASET_NAME: [record.dataset_name],
+        keys.DATA_PATH: [record.data_path],
+        keys.MEDIA_ID: [record.media_id],
+        keys.GROUP_ID: [record.group_id],
         keys.START_TIMESTAMP: [record.start_timestamp],
         keys.END_TIMESTAMP: [record.end_timestamp],
         keys.FRAME_RATE: [record.frame_rate],
         keys.VALID_FRAMES: [record.valid_frames],
         keys.LABEL_INDEX: list(record.label_indices),
-        keys.LABEL_STRING: label_strings,
-        keys.LABEL_TEXT: label_strings,
+        keys.LABEL_STRING: list(record.label_strings),
+        keys.LABEL_TEXT: list(record.label_strings),
         keys.LABEL_VALUE: list(record.label_values),
     }
     if spec.image is not None:
         values |= {
-            keys.IMAGE_FORMAT: [spec.image.format.encode()],
-            keys.IMAGE_COLORSPACE: [spec.image.colorspace.encode()],
+            keys.IMAGE_FORMAT: [spec.image.format],
+            keys.IMAGE_COLORSPACE: [spec.image.colorspace],
             keys.IMAGE_HEIGHT: [spec.image.height],
             keys.IMAGE_WIDTH: [spec.image.width],
             keys.IMAGE_CHANNELS: [spec.image.channels],
@@ -74,7 +69,7 @@ def _step_values(record: SequenceRecord, spec: SequenceSpec) -> dict[str, list[l
         keys.IMAGE_TIMESTAMP: [[time] for time in record.timestamps],
         keys.IMAGE_ENCODED: [[frame] for frame in record.frames],
         keys.FRAME_LABEL_INDEX: [[index] for index in record.frame_label_indices],
-        keys.FRAME_LABEL_STRING: [[_to_bytes(name)] for name in record.frame_label_strings],
+        keys.FRAME_LABEL_STRING: [[name] for name in record.frame_label_strings],
         keys.FRAME_LABEL_VALUE: [list(step) for step in record.frame_label_values],
     }
     for signal in spec.signals:
@@ -92,15 +87,21 @@ def _fill(target: example_pb2.Feature, feature: Feature, values: list[Any], reco
             f"got {len(values)} values"
         )
     # Naming the list, even when it stays empty, records the feature's type (an empty multi-label).
-    if feature.kind == "bytes":
-        target.bytes_list.SetInParent()
-        target.bytes_list.value.extend(values)
-    elif feature.kind == "int":
-        target.int64_list.SetInParent()
-        target.int64_list.value.extend(values)
-    else:
-        target.float_list.SetInParent()
-        target.float_list.value.extend(values)
+    try:
+        if feature.kind == "bytes":
+            target.bytes_list.SetInParent()
+            is_text = feature.key != keys.IMAGE_ENCODED
+            target.bytes_list.value.extend(map(_to_bytes, values) if is_text else values)
+        elif feature.kind == "int":
+            target.int64_list.SetInParent()
+            target.int64_list.value.extend(values)
+        else:
+            target.float_list.SetInParent()
+            target.float_list.value.extend(values)
+    except (AttributeError, TypeError, ValueError, OverflowError) as error:
+        raise SpecError(
+            f"record {record_id}: {feature.key} holds {feature.kind} values: {error}"
+        ) from error
 
 
 def _to_bytes(text: str) -> bytes:
