@@ -95,7 +95,10 @@ def write_fake_dataset(
     folder.mkdir(parents=True, exist_ok=True)
     splits, seed = {}, 0
     for split, count in split_records.items():
-        chosen = (records or {}).get(split) or [fake_record(spec, seed + i) for i in range(count)]
+        if records and split in records:
+            chosen = records[split]
+        else:
+            chosen = [fake_record(spec, seed + i) for i in range(count)]
         seed += count
         splits[split] = _write_split(folder, split, spec, chosen, shards)
     info = DatasetInfo(name="fake", spec=spec, splits=splits)
