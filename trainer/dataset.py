@@ -1,0 +1,117 @@
+"""What can be told of a dataset folder without TensorFlow: so that what cannot work is refused at once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from tfrecords_schema.info import DatasetInfo, DatasetInfoError, SplitInfo
+from trainer.errors import TrainerError
+
+
+class DatasetError(TrainerError):
+    """A split or shard that cannot be read, or a dataset that cannot be trained on."""
+
+
+def has_split(info: DatasetInfo, split: str) -> bool:
+    """Whether the dataset has records in ``split``."""
+    return split in info.splits and info.splits[split].num_records > 0
+
+
+def default_split(info: DatasetInfo) -> str:
+    """The split that says most of a model's worth: ``test``, else ``validation``, else ``train``."""
+    return next((split for split in ("test", "validation") if has_split(info, split)), "train")
+
+
+def split_contents(info: DatasetInfo, directory: str | os.PathLike[str], split: str) -> SplitInfo:
+    """The description of a split that has records.
+
+    Raises:
+        DatasetError: when the split is absent or empty.
+    """
+    if not has_split(info, split):
+        held = [
+            f"{s} ({info.splits[s].num_records} records)" for s in info.splits if has_split(info, s)
+        ]
+        raise DatasetError(
+            f"{directory} has no records in a split {split!r}, but in {', '.join(held) or 'none'}: "
+            "ask for another split, or build the dataset with other --splits"
+        )
+    return info.splits[split]
+
+
+def shard_paths(directory: str | os.PathLike[str], info: DatasetInfo, split: str) -> list[str]:
+    """The files of a split, in order, each seen to be there and of the recorded size.
+
+    Raises:
+        DatasetError: when the split is absent or empty, or a shard is missing or of another size.
+    """
+    paths = []
+    for shard in split_contents(info, directory, split).shards:
+        path = Path(directory) / shard.file
+        try:
+            size = path.stat().st_size
+        except FileNotFoundError:
+            raise DatasetError(
+                f"{path} is missing, and dataset_info.json lists it with {shard.records} records: "
+                "copy the whole folder again, or build the dataset again"
+            ) from None
+        if size != shard.bytes:
+            raise DatasetError(
+                f"{path} has {size} bytes, and dataset_info.json says {shard.bytes}: "
+                "copy the file again, or build the dataset again"
+            )
+        paths.append(str(path))
+    return paths
+
+
+def check_trainable(directory: str | os.PathLike[str], info: DatasetInfo) -> None:
+    """Checks that there is something to learn, and everything to learn it from.
+
+    Raises:
+        DatasetError: without labels, a second class, records to train on or their statistics; or when a shard
+            is missing or of another size.
+    """
+    label = info.spec.label
+    if label.task == "none":
+        raise DatasetError(f"{directory} has no labels to learn: build it with labels")
+    for split in ("train", "validation", "test"):
+        if split == "train" or has_split(info, split):
+            shard_paths(directory, info, split)
+    train = info.splits["train"]
+    if label.task == "classification" and sum(count > 0 for count in train.label_counts) < 2:
+        held = [n for n, c in zip(label.class_names, train.label_counts, strict=False) if c]
+        raise DatasetError(
+            f"the train split of {directory} must hold at least 2 classes, and holds {held}: "
+            "build it from more footage, or with other --splits"
+        )
+    counted = {
+        "label_counts": (train.label_counts, label.num_classes),
+        "targets": (train.targets, len(label.target_names)),
+        "pixel_mean": (train.pixel_mean, info.spec.image.channels if info.spec.image else 0),
+        "pixel_std": (train.pixel_std, info.spec.image.channels if info.spec.image else 0),
+        **{f"signals.{s.name}": (train.signals.get(s.name, ()), s.size) for s in info.spec.signals},
+    }
+    for name, (values, expected) in counted.items():
+        if len(values) != expected:
+            raise DatasetError(
+                f"dataset_info.json in {directory} must hold {expected} values in {name} of the train "
+                f"split, and holds {len(values)}: build the dataset again"
+            )
+
+
+def check_compatible(
+    run: str | os.PathLike[str], trained_on: DatasetInfo, info: DatasetInfo
+) -> None:
+    """Checks that the model of ``run`` can be used on the dataset that ``info`` describes.
+
+    Raises:
+        DatasetError: naming each difference of spec.
+    """
+    try:
+        trained_on.check_compatible(info)
+    except DatasetInfoError as error:
+        raise DatasetError(
+            f"the model in {run} was made for other records: {error}; build the dataset with the "
+            "options of the one it was trained on, or train another model"
+        ) from error

@@ -1,0 +1,72 @@
+"""Keras layers for sequences of frames: they serialize, and are useful in any model.
+
+A saved model that holds them is loaded by `keras.models.load_model` once this module was imported; an
+exported SavedModel needs nothing of this package.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="reelbeam")
+class TimeDistributed(keras.layers.TimeDistributed):
+    """`keras.layers.TimeDistributed` with time folded into the batch.
+
+    Keras 3 calls the wrapped layer once for each time step when the number of steps is static: the graph
+    grows with the sequence, and every step is a small batch. Here ``[batch, time, ...]`` becomes
+    ``[batch * time, ...]``, the layer is called once, and its output is unfolded. Weights, config, masks
+    and outputs are Keras's own. A length that is not static is left to Keras.
+
+    Example: 8 RGB frames of 48x64, each to 10 features::
+
+        cnn = keras.Sequential([keras.layers.Conv2D(10, 3), keras.layers.GlobalAveragePooling2D()])
+        TimeDistributed(cnn)(keras.Input((8, 48, 64, 3))).shape  # (None, 8, 10)
+
+    Two things follow from seeing all frames at once. Batch normalisation *in training* takes its moments over
+    batch and time, and moves its averages once a step, as Keras 2 did, where Keras 3 does so for each
+    frame index in turn. And a layer that keeps state over calls sees one call, not ``time`` of them.
+    """
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """Applies the layer to ``inputs``, ``[batch, time, ...]``; ``mask`` is ``[batch, time, ...]``."""
+        steps = inputs.shape[1]
+        passes_mask = mask is not None and self.layer._call_has_mask_arg
+        # A mask of another shape is Keras's to refuse, in Keras's words.
+        if steps is None or (mask is not None and tuple(mask.shape[1:2]) != (steps,)):
+            return super().call(inputs, training=training, mask=mask)
+        kwargs: dict[str, Any] = {}
+        if passes_mask:
+            kwargs["mask"] = ops.reshape(mask, (-1, *ops.shape(mask)[2:]))
+        if self.layer._call_has_training_arg:
+            kwargs["training"] = training
+        outputs = self.layer.call(ops.reshape(inputs, (-1, *ops.shape(inputs)[2:])), **kwargs)
+        return ops.reshape(outputs, (-1, steps, *ops.shape(outputs)[1:]))
+
+
+@keras.saving.register_keras_serializable(package="reelbeam")
+class FrameMask(keras.layers.Layer):
+    """Which frames are real: ``valid_frames`` ``[batch]`` int to ``[batch, num_frames]`` bool.
+
+    Example: ``FrameMask(4)`` makes ``[True, True, True, False]`` of 3.
+    """
+
+    def __init__(self, num_frames: int, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.num_frames = num_frames
+
+    def call(self, valid_frames: Any) -> Any:
+        """The mask of ``valid_frames``, ``[batch]`` int."""
+        positions = ops.arange(self.num_frames, dtype=valid_frames.dtype)
+        return positions[None, :] < valid_frames[:, None]
+
+    def compute_output_spec(self, valid_frames: Any) -> Any:
+        """``[batch, num_frames]`` bool."""
+        return keras.KerasTensor((valid_frames.shape[0], self.num_frames), dtype="bool")
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), "num_frames": self.num_frames}

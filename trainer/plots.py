@@ -1,0 +1,45 @@
+"""Learning curves as a picture."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+
+def plot_curves(
+    history: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    baselines: dict[str, float] | None = None,
+) -> None:
+    """Draws each column of a training history, train and validation together.
+
+    Args:
+        history: the CSV that `keras.callbacks.CSVLogger` wrote.
+        target: the PNG to write.
+        baselines: by metric, a value to draw as the line to beat.
+    """
+    with Path(history).open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    # matplotlib.figure alone: pyplot would choose a display, and keep every figure.
+    columns = list(rows[0]) if rows else []
+    metrics = [name for name in columns if name != "epoch" and not name.startswith("val_")]
+    figure = Figure(figsize=(5.5 * max(len(metrics), 1), 4), layout="constrained")
+    epochs = [int(row["epoch"]) + 1 for row in rows]
+    for i, metric in enumerate(metrics):
+        axes = figure.add_subplot(1, len(metrics), i + 1)
+        for column, label in ((metric, "train"), (f"val_{metric}", "validation")):
+            if column in columns:
+                values = [float(row[column]) for row in rows]
+                axes.plot(epochs, values, marker="o", markersize=3, label=label)
+        if metric in (baselines or {}):
+            axes.axhline((baselines or {})[metric], color="gray", linestyle="--", label="baseline")
+        axes.set(xlabel="epoch", title=metric)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.savefig(target, dpi=120)

@@ -1,0 +1,116 @@
+"""The folder a run leaves: what its files are called, where a new one goes, and what may be read as one.
+
+    model.keras          the best model, for Keras (import `trainer.layers` before loading it)
+    export/              the same as a SavedModel, for anyone: uint8 frames in, units out
+    history.csv          loss and metrics of each epoch
+    curves.png           the same, drawn
+    metrics.json         metrics by split, beside the baseline's; written last
+    config.json          the options of the run and the versions of the libraries
+    dataset_info.json    the dataset it was trained on
+
+No TensorFlow here, so that a wrong folder is refused at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tfrecords_schema.info import FILE_NAME, DatasetInfo
+from trainer.errors import TrainerError
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The paths in a run's folder; the folder itself need not exist."""
+
+    path: Path
+
+    @property
+    def model(self) -> Path:
+        """The best model as ``.keras``."""
+        return self.path / "model.keras"
+
+    @property
+    def export(self) -> Path:
+        """The SavedModel's folder."""
+        return self.path / "export"
+
+    @property
+    def history(self) -> Path:
+        """Loss and metrics of each epoch, CSV."""
+        return self.path / "history.csv"
+
+    @property
+    def curves(self) -> Path:
+        """Their plot, PNG."""
+        return self.path / "curves.png"
+
+    @property
+    def metrics(self) -> Path:
+        """Metrics by split, JSON."""
+        return self.path / "metrics.json"
+
+    @property
+    def config(self) -> Path:
+        """The options and versions, JSON."""
+        return self.path / "config.json"
+
+
+def new_run(output: str | None, dataset_name: str) -> RunFolder:
+    """Where a new run goes: ``output``, or ``runs/NAME-TIMESTAMP`` in the working folder.
+
+    Nothing is written.
+
+    Raises:
+        TrainerError: when ``output`` is a file or a folder that holds anything.
+    """
+    if output is None:
+        name = re.sub(r"[^\w.-]+", "_", dataset_name).strip(".") or "run"
+        base = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+        path = Path("runs") / base
+        count = 1
+        while path.exists():
+            count += 1
+            path = Path("runs") / f"{base}-{count}"
+        return RunFolder(path)
+    path = Path(output)
+    if path.exists() and not path.is_dir():
+        raise TrainerError(
+            f"--output {path} is a file: expected a new or empty folder, name another"
+        )
+    if path.is_dir() and any(path.iterdir()):
+        held = "another run" if RunFolder(path).config.exists() else "other files"
+        raise TrainerError(
+            f"--output {path} already holds {held}: expected a new or empty folder, "
+            "name another or delete it"
+        )
+    return RunFolder(path)
+
+
+def open_run(run: str | os.PathLike[str]) -> tuple[RunFolder, DatasetInfo]:
+    """A run's folder, and the dataset it was trained on.
+
+    Raises:
+        TrainerError: when the folder is not one that training left.
+    """
+    folder = RunFolder(Path(run))
+    if not folder.model.is_file() or not (folder.path / FILE_NAME).is_file():
+        found = "no such folder" if not folder.path.is_dir() else "a folder without both"
+        raise TrainerError(
+            f"{run} is not the folder of a run: expected {folder.model.name} and {FILE_NAME} in it, "
+            f"found {found}; give the --output of a `trainer --tfrecords` run"
+        )
+    return folder, DatasetInfo.load(folder.path)
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Writes ``value`` as indented JSON, atomically."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    temporary.replace(path)
