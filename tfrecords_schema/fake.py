@@ -69,7 +69,7 @@ def fake_record(spec: SequenceSpec, seed: int) -> SequenceRecord:
         label_values=() if by_frame else targets[0].tolist(),
         frame_label_indices=classes * by_frame,
         frame_label_strings=names * by_frame,
-        frame_label_values=targets[:by_frame].tolist(),
+        frame_label_values=targets[:by_frame].tolist() if label.target_names else (),
         signals=signals,
     )
 
