@@ -178,8 +178,7 @@ def test_tensorflow_too_stops_at_the_record_with_the_flipped_bit(tmp_path, bit):
     path.write_bytes(flip(SMALL_FILE, bit))
     theirs = []
     with pytest.raises(tf.errors.DataLossError):
-        for data in tf.data.TFRecordDataset(str(path)):
-            theirs.append(data.numpy())
+        theirs.extend(data.numpy() for data in tf.data.TFRecordDataset(str(path)))
     assert theirs == [record.data for record in read_until_error(path.read_bytes())[0]]
 
 

@@ -1,0 +1,310 @@
+"""`DatasetInfo`: saved and loaded, damaged, and compared."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tfrecords_schema.info import (
+    FILE_NAME,
+    DatasetInfo,
+    DatasetInfoError,
+    ShardInfo,
+    SplitInfo,
+    TargetStatistics,
+)
+from tfrecords_schema.spec import ImageSpec, LabelSpec, SequenceSpec, SignalSpec
+
+MOMENTS = TargetStatistics(mean=1.5, std=0.5, min=1.0, max=2.0)
+INFO = DatasetInfo(
+    name="actions",
+    spec=SequenceSpec(
+        num_frames=4,
+        frame_rate=10.0,
+        image=ImageSpec(height=18, width=32),
+        label=LabelSpec(task="classification", class_names=("run", "w\xe4lk")),
+        signals=(SignalSpec(name="GPS", size=2),),
+    ),
+    splits={
+        "train": SplitInfo(
+            shards=(
+                ShardInfo(file="train-00000-of-00002.tfrecord", records=3, bytes=300, sha256="ab"),
+                ShardInfo(file="train-00001-of-00002.tfrecord", records=2, bytes=200, sha256="cd"),
+            ),
+            label_counts=(3, 2),
+            targets=(MOMENTS,),
+            signals={"GPS": (MOMENTS, MOMENTS)},
+            pixel_mean=(1.0, 2.0, 3.0),
+            pixel_std=(4.0, 5.0, 6.0),
+            groups=2,
+            sources=5,
+        ),
+        "test": SplitInfo(shards=()),
+    },
+    counts={"sources": 5, "failed": 1},
+    options={"size": [18, 32], "seed": 0, "group_by": None},
+    versions={"av": "18.1.0"},
+)
+
+
+def test_what_was_saved_is_loaded(tmp_path):
+    INFO.save(tmp_path)
+    assert DatasetInfo.load(tmp_path) == INFO
+    assert DatasetInfo.load(str(tmp_path)) == INFO
+    assert DatasetInfo.from_bytes(INFO.to_bytes(), "there") == INFO
+
+
+def test_the_file_is_ascii_json_that_begins_with_its_version_and_totals_each_split(tmp_path):
+    INFO.save(tmp_path)
+    text = (tmp_path / "dataset_info.json").read_text(encoding="ascii")
+    fields = json.loads(text)
+    assert next(iter(fields.items())) == ("format_version", 1)
+    assert text.endswith("}\n")
+    assert {name: (s["records"], s["bytes"]) for name, s in fields["splits"].items()} == {
+        "train": (5, 500),
+        "test": (0, 0),
+    }
+    assert fields["spec"]["label"]["class_names"] == ["run", "w\xe4lk"]
+
+
+def test_a_split_totals_its_shards():
+    assert INFO.splits["train"].num_records == 5
+    assert INFO.splits["train"].num_bytes == 500
+
+
+def test_names_that_are_not_utf8_survive(tmp_path):
+    name = os.fsdecode(b"caf\xe9")
+    info = dataclasses.replace(INFO, name=name, options={"input": name})
+    info.save(tmp_path)
+    assert DatasetInfo.load(tmp_path) == info
+
+
+# Atomic.
+
+
+def test_saving_replaces_an_earlier_file_and_leaves_nothing_else(tmp_path):
+    dataclasses.replace(INFO, name="old").save(tmp_path)
+    INFO.save(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["dataset_info.json"]
+    assert DatasetInfo.load(tmp_path).name == "actions"
+
+
+def break_off_writing(path: Path, data: bytes) -> int:
+    with open(path, "wb") as file:
+        file.write(data[: len(data) // 2])
+    raise OSError(28, "No space left on device")
+
+
+def refuse_to_replace(path: Path, target: Path) -> Path:
+    raise PermissionError(13, "Permission denied")
+
+
+@pytest.mark.parametrize(
+    ("method", "failure"),
+    [("write_bytes", break_off_writing), ("replace", refuse_to_replace)],
+)
+def test_a_failure_while_saving_leaves_the_old_file_and_nothing_else(
+    tmp_path, monkeypatch, method, failure
+):
+    dataclasses.replace(INFO, name="old").save(tmp_path)
+    monkeypatch.setattr(Path, method, failure)
+    with pytest.raises(OSError, match=r"No space left|Permission denied"):
+        INFO.save(tmp_path)
+    monkeypatch.undo()
+    assert [path.name for path in tmp_path.iterdir()] == ["dataset_info.json"]
+    assert DatasetInfo.load(tmp_path).name == "old"
+
+
+def test_a_process_killed_while_saving_leaves_the_old_file(tmp_path, monkeypatch):
+    # What SIGKILL leaves: a half-written temporary file, and no clean-up.
+    dataclasses.replace(INFO, name="old").save(tmp_path)
+    monkeypatch.setattr(Path, "write_bytes", break_off_writing)
+    monkeypatch.setattr(Path, "unlink", lambda path, missing_ok=False: None)
+    with pytest.raises(OSError, match="No space left"):
+        INFO.save(tmp_path)
+    monkeypatch.undo()
+    assert len(list(tmp_path.iterdir())) == 2
+    assert DatasetInfo.load(tmp_path).name == "old"
+    INFO.save(tmp_path)
+    assert DatasetInfo.load(tmp_path) == INFO
+
+
+def test_options_that_are_no_json_are_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(TypeError, match="set"):
+        dataclasses.replace(INFO, options={"splits": {1, 2}}).save(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+# What cannot be loaded.
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(DatasetInfoError, match=r"/none: expected the folder of a dataset"):
+        DatasetInfo.load(tmp_path / "none")
+
+
+def test_a_file_in_place_of_the_folder_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(DatasetInfoError, match=r"/file: expected the folder of a dataset"):
+        DatasetInfo.load(tmp_path / "file")
+
+
+def test_a_folder_without_the_file_is_called_incomplete_with_the_remedy(tmp_path):
+    message = r"has no dataset_info\.json, so it is not a complete dataset: finish building"
+    with pytest.raises(DatasetInfoError, match=message):
+        DatasetInfo.load(tmp_path)
+
+
+def test_a_folder_in_place_of_the_file_cannot_be_read(tmp_path):
+    (tmp_path / FILE_NAME).mkdir()
+    with pytest.raises(DatasetInfoError, match=r"dataset_info\.json cannot be read: Is a dir"):
+        DatasetInfo.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", r"dataset_info\.json is not JSON"),
+        (b"{", r"dataset_info\.json is not JSON"),
+        (b"\xff\xfe\x00", r"dataset_info\.json is not JSON"),
+        (b"[" * 100_000, r"dataset_info\.json is not JSON"),
+        (b"[]", r"dataset_info\.json must hold a JSON object, got list"),
+        (b"null", r"dataset_info\.json must hold a JSON object, got NoneType"),
+        (b"{}", r"dataset_info\.json cannot be read: it lacks the field 'format_version'"),
+        (
+            b'{"format_version": 2}',
+            r"format version 2, and this version of Reelbeam reads 1: build the dataset again",
+        ),
+        (b'{"format_version": 1, "name": "x"}', "it lacks the field 'spec'"),
+    ],
+    ids=["empty", "cut", "binary", "deep", "list", "null", "no version", "version", "no spec"],
+)
+def test_a_file_that_is_no_description_is_named(tmp_path, data, message):
+    (tmp_path / FILE_NAME).write_bytes(data)
+    with pytest.raises(DatasetInfoError, match=message):
+        DatasetInfo.load(tmp_path)
+
+
+def paths_of(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The way to each value in a JSON document."""
+    items = value.items() if isinstance(value, dict) else []
+    items = enumerate(value) if isinstance(value, list | tuple) else items
+    return [path, *(way for key, item in items for way in paths_of(item, (*path, key)))]
+
+
+JSON_FIELDS = json.loads(json.dumps(INFO.to_json()))
+PATHS = paths_of(JSON_FIELDS)
+
+
+def changed(path: tuple[Any, ...], value: Any) -> dict[str, Any]:
+    fields = copy.deepcopy(JSON_FIELDS)
+    parent = fields
+    for key in path[:-1]:
+        parent = parent[key]
+    parent[path[-1]] = value
+    return fields
+
+
+def value_at(path: tuple[Any, ...]) -> Any:
+    value: Any = JSON_FIELDS
+    for key in path:
+        value = value[key]
+    return value
+
+
+ILL_TYPED = [
+    pytest.param(path, value, id=f"{'.'.join(map(str, path))}={json.dumps(value)}")
+    for path in PATHS[1:]
+    for value in ("5", True, {"a": [1]}, [[]])
+    # Options are free, and a split's totals are for people: its shards are what is read.
+    if path[0] != "options" and path[2:] not in (("records",), ("bytes",))
+    if type(value) is not type(value_at(path))
+    if (path, value) != (("format_version",), True)  # which equals 1
+]
+
+
+@pytest.mark.parametrize(("path", "value"), ILL_TYPED)
+def test_a_value_of_another_type_is_refused_at_every_level(path, value):
+    with pytest.raises(DatasetInfoError, match=r"^there cannot be read: "):
+        DatasetInfo.from_bytes(json.dumps(changed(path, value)).encode(), "there")
+
+
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=5,
+)
+
+
+@given(st.sampled_from(PATHS[1:]), ANY_JSON, st.booleans())
+@settings(deadline=None, max_examples=200)
+def test_a_mutated_file_is_refused_or_loads_to_something_that_works(path, value, remove):
+    fields = changed(path, value)
+    if remove:
+        parent = fields
+        for key in path[:-1]:
+            parent = parent[key]
+        del parent[path[-1]]
+    try:
+        info = DatasetInfo.from_bytes(json.dumps(fields).encode(), "there")
+    except DatasetInfoError:
+        return
+    again = DatasetInfo.from_bytes(info.to_bytes(), "there")
+    assert again.to_bytes() == info.to_bytes()
+    assert all(split.num_records >= 0 <= split.num_bytes for split in info.splits.values())
+
+
+@given(st.binary(max_size=30) | st.text(max_size=30).map(str.encode) | ANY_JSON.map(json.dumps))
+def test_any_other_content_is_refused(data):
+    with pytest.raises(DatasetInfoError, match=r"^there "):
+        DatasetInfo.from_bytes(data if isinstance(data, bytes) else data.encode(), "there")
+
+
+@pytest.mark.parametrize(
+    "file", ["", ".", "..", "../train.tfrecord", "/etc/passwd", "a/b", "..\\b"]
+)
+def test_a_shard_outside_its_folder_is_refused(file):
+    with pytest.raises(DatasetInfoError, match="must be a plain file name"):
+        ShardInfo(file=file, records=1, bytes=1, sha256="")
+
+
+@pytest.mark.parametrize(("records", "size"), [(-1, 10), (1, -10)])
+def test_a_shard_of_negative_contents_is_refused(records, size):
+    with pytest.raises(DatasetInfoError, match=f"cannot hold {records} records in {size} bytes"):
+        ShardInfo(file="a", records=records, bytes=size, sha256="")
+
+
+# Compatible.
+
+
+def test_datasets_of_the_same_spec_are_compatible():
+    INFO.check_compatible(dataclasses.replace(INFO, name="other", splits={}, counts={}))
+    with pytest.raises(DatasetInfoError):
+        INFO.check_compatible(
+            dataclasses.replace(INFO, spec=dataclasses.replace(INFO.spec, num_frames=5))
+        )
+
+
+def test_incompatible_datasets_and_each_difference_are_named():
+    spec = dataclasses.replace(
+        INFO.spec,
+        num_frames=8,
+        label=LabelSpec(task="classification", class_names=("w\xe4lk", "run")),
+    )
+    with pytest.raises(DatasetInfoError) as caught:
+        INFO.check_compatible(dataclasses.replace(INFO, name="other", spec=spec))
+    assert str(caught.value) == (
+        "datasets 'actions' and 'other' differ: "
+        "label.class_names: ['run', 'w\xe4lk'] here, ['w\xe4lk', 'run'] there; "
+        "num_frames: 4 here, 8 there"
+    )
