@@ -16,7 +16,6 @@ setup(
     packages=[
         "pipelines",
         "pipelines.decoding",
-        "pipelines.labels",
         "pipelines.sources",
         "pipelines.validation",
         "tfrecords_schema",

@@ -106,6 +106,7 @@ class DatasetInfo:
             ``truncated``, ``short_clips_dropped``, ...).
         options: the options the dataset was built with.
         versions: the versions of the libraries that decide its bytes.
+        fingerprint: of the sources, options and versions; equal fingerprints mean equal datasets.
         format_version: of this file.
     """
 
@@ -115,6 +116,7 @@ class DatasetInfo:
     counts: dict[str, int] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    fingerprint: str = ""
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
@@ -153,6 +155,7 @@ class DatasetInfo:
                 counts=fields["counts"],
                 options=fields["options"],
                 versions=fields["versions"],
+                fingerprint=fields["fingerprint"],
             )
         except KeyError as error:
             raise DatasetInfoError(f"it lacks the field {error}") from error
