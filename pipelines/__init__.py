@@ -1,0 +1,1 @@
+"""Footage to TFRecords with Apache Beam: list sources, plan shards, build them, describe the dataset."""

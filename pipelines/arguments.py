@@ -1,0 +1,323 @@
+"""The command line's flags to options: the one place where arguments are parsed.
+
+Flags are written with underscores, as Beam's and TensorFlow's are; dashes are taken too. A flag that is neither ours
+nor Beam's is an error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from typing import Any, NoReturn, TypeVar, get_args
+
+from pipelines import options
+from pipelines.errors import UserError
+from pipelines.options import (
+    DatasetOptions,
+    ImageOptions,
+    LabelOptions,
+    RunOptions,
+    SamplingOptions,
+    ShardOptions,
+    SplitOptions,
+)
+
+T = TypeVar("T")
+
+_SIZE_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
+_SIZE_UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line, and say where help is."""
+
+    def __init__(self, **settings: Any):
+        super().__init__(
+            allow_abbrev=False,
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            **settings,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Prints the error and exits with status 2."""
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def normalize(argv: Sequence[str]) -> list[str]:
+    """``argv`` with underscores for dashes in flag names, and negative values tied to their flags.
+
+    ``--num-frames -3`` becomes ``--num_frames=-3``, so that the value is refused for what it is, and not
+    taken for a flag.
+    """
+    normal: list[str] = []
+    for argument in argv:
+        if argument.startswith("--") and len(argument) > 2:
+            name, equals, value = argument.partition("=")
+            normal.append("--" + name[2:].replace("-", "_") + equals + value)
+        elif re.match(r"-[\d.]", argument) and normal and re.fullmatch(r"--\w+", normal[-1]):
+            normal[-1] += f"={argument}"
+        else:
+            normal.append(argument)
+    return normal
+
+
+def add_dataset_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags that `dataset_options` reads."""
+    parser.add_argument("--name", help="of the dataset; None is the input's own name")
+    _add_sampling_flags(parser.add_argument_group("which frames make a sequence"))
+    _add_image_flags(parser.add_argument_group("how frames are stored"))
+    _add_split_flags(parser.add_argument_group("splits"))
+    shards = parser.add_argument_group("shards")
+    defaults = ShardOptions()
+    shards.add_argument("--shards", type=int, help="files a split; None derives it from the size")
+    shards.add_argument(
+        "--shard_size", type=checked(parse_bytes), default="128MiB", help="to aim at"
+    )
+    shards.add_argument(
+        "--segment_length",
+        type=float,
+        default=defaults.segment_length,
+        help="seconds of footage built as one piece; longer sources are cut, without losing a sequence",
+    )
+
+
+def add_label_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags for regression targets."""
+    labels = parser.add_argument_group("labels")
+    labels.add_argument(
+        "--label_columns",
+        nargs="+",
+        default=[],
+        metavar="COLUMN",
+        help="columns of numbers in the manifest that are regression targets",
+    )
+    labels.add_argument(
+        "--label_units", nargs="+", default=[], metavar="UNIT", help="of the label columns"
+    )
+
+
+def add_run_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags that `run_options` reads."""
+    defaults = RunOptions()
+    run = parser.add_argument_group("running")
+    run.add_argument("--workers", type=int, help="of the local runner; None is one a CPU")
+    run.add_argument(
+        "--max_failure_rate",
+        type=float,
+        default=defaults.max_failure_rate,
+        help="fraction of the sources that may fail before the build does",
+    )
+    run.add_argument(
+        "--decode_timeout",
+        type=float,
+        default=defaults.decode_timeout,
+        help="seconds a decoder may go without progress",
+    )
+    run.add_argument("--overwrite", action="store_true", help="replace another build in --output")
+    run.add_argument("--dry_run", action="store_true", help="print the plan and stop")
+
+
+def dataset_options(flags: argparse.Namespace, *, default_name: str) -> DatasetOptions:
+    """The options that decide a dataset's bytes."""
+    height, width = flags.size
+    return DatasetOptions(
+        name=flags.name or default_name,
+        sampling=SamplingOptions(
+            num_frames=flags.num_frames,
+            frame_rate=flags.frame_rate,
+            stride=flags.stride,
+            sampling=flags.sampling,
+            short_clips=flags.short_clips,
+        ),
+        image=ImageOptions(
+            height=height,
+            width=width,
+            resize=flags.resize,
+            interpolation=flags.interpolation,
+            image_format=flags.image_format,
+            jpeg_quality=flags.jpeg_quality,
+            grayscale=flags.grayscale,
+        ),
+        split=SplitOptions(
+            splits=flags.splits,
+            group_by=flags.group_by,
+            split_lists=tuple(flags.split_list),
+            seed=flags.seed,
+        ),
+        shard=ShardOptions(
+            shards=flags.shards, shard_size=flags.shard_size, segment_length=flags.segment_length
+        ),
+        label=label_options(flags),
+    )
+
+
+def label_options(flags: argparse.Namespace) -> LabelOptions:
+    """Where labels come from. Lists may be written with spaces or commas."""
+    return LabelOptions(
+        label_columns=tuple(
+            ",".join(flags.label_columns).split(",") if flags.label_columns else ()
+        ),
+        label_units=tuple(",".join(flags.label_units).split(",") if flags.label_units else ()),
+    )
+
+
+def run_options(flags: argparse.Namespace, beam_args: Sequence[str]) -> RunOptions:
+    """The options that decide how the work is done."""
+    return RunOptions(
+        workers=flags.workers,
+        max_failure_rate=flags.max_failure_rate,
+        decode_timeout=flags.decode_timeout,
+        overwrite=flags.overwrite,
+        dry_run=flags.dry_run,
+        beam_args=tuple(beam_args),
+    )
+
+
+def _add_sampling_flags(group: argparse._ArgumentGroup) -> None:
+    defaults = SamplingOptions()
+    group.add_argument("--num_frames", type=int, default=defaults.num_frames, help="a sequence")
+    group.add_argument(
+        "--frame_rate",
+        type=checked(parse_frame_rate),
+        help="frames/s to sample at, such as 10 or 30000/1001; None takes every frame as it comes",
+    )
+    group.add_argument(
+        "--stride",
+        type=int,
+        help="frames from one window's start to the next one's; None is --num_frames (no overlap)",
+    )
+    group.add_argument(
+        "--sampling",
+        choices=get_args(options.SamplingMode),
+        default=defaults.sampling,
+        help="windows over the clip, or one sequence spread uniformly over it",
+    )
+    group.add_argument(
+        "--short_clips",
+        choices=get_args(options.ShortClips),
+        default=defaults.short_clips,
+        help="what becomes of clips with fewer than --num_frames frames",
+    )
+
+
+def _add_image_flags(group: argparse._ArgumentGroup) -> None:
+    defaults = ImageOptions()
+    group.add_argument(
+        "--size", type=checked(parse_size), default="180x320", metavar="HxW", help="in pixels"
+    )
+    group.add_argument(
+        "--resize",
+        choices=get_args(options.Resize),
+        default=defaults.resize,
+        help="to the size's aspect ratio",
+    )
+    group.add_argument(
+        "--interpolation",
+        choices=get_args(options.Interpolation),
+        default=defaults.interpolation,
+        help="OpenCV's",
+    )
+    group.add_argument(
+        "--image_format", choices=["jpeg", "png"], default=defaults.image_format, help="of frames"
+    )
+    group.add_argument("--jpeg_quality", type=int, default=defaults.jpeg_quality, help="1 to 100")
+    group.add_argument("--grayscale", action="store_true", help="store one channel")
+
+
+def _add_split_flags(group: argparse._ArgumentGroup) -> None:
+    defaults = SplitOptions()
+    group.add_argument(
+        "--splits",
+        type=checked(parse_splits),
+        default=",".join(f"{name}={fraction:g}" for name, fraction in defaults.splits),
+        help="fraction of the groups by split",
+    )
+    group.add_argument(
+        "--group_by",
+        metavar="REGEX",
+        help=r"captures a source's group in its path, such as '_(g\d+)_'; a group never straddles splits. "
+        "None makes every video a group",
+    )
+    group.add_argument(
+        "--split_list",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="[NAME=]FILE",
+        help="published splits: NAME=FILE as UCF101 lists them, FILE as HMDB51 does; they win over --splits",
+    )
+    group.add_argument(
+        "--seed", type=int, default=defaults.seed, help="of the hash behind splits and shards"
+    )
+
+
+def checked(parse: Callable[[str], T]) -> Callable[[str], T]:
+    """``parse``, with its `UserError`s as argparse wants them."""
+
+    def parse_argument(text: str) -> T:
+        try:
+            return parse(text)
+        except UserError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return parse_argument
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """``(height, width)`` of ``"180x320"``.
+
+    Raises:
+        UserError: for anything else.
+    """
+    match = re.fullmatch(r"(\d{1,6})[xX](\d{1,6})", text.strip())
+    if not match:
+        raise UserError(f"--size must be HEIGHTxWIDTH in pixels, such as 180x320, got {text!r}")
+    return int(match[1]), int(match[2])
+
+
+def parse_bytes(text: str) -> int:
+    """Bytes in ``"128MiB"``, ``"1.5GB"`` or ``"1000"``.
+
+    Raises:
+        UserError: for anything else.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", text.strip())
+    if not match or match[2].upper() not in _SIZE_UNITS:
+        raise UserError(f"--shard_size must be a size such as 128MiB or 1GB, got {text!r}")
+    return int(Fraction(match[1]) * _SIZE_UNITS[match[2].upper()])
+
+
+def parse_frame_rate(text: str) -> Fraction:
+    """Frames/s in ``"10"``, ``"29.97"`` or ``"30000/1001"``, exactly.
+
+    Raises:
+        UserError: for anything else.
+    """
+    try:
+        return Fraction(text.strip())
+    except (ValueError, ZeroDivisionError):
+        raise UserError(
+            f"--frame_rate must be frames/s, such as 10 or 30000/1001, got {text!r}"
+        ) from None
+
+
+def parse_splits(text: str) -> tuple[tuple[str, float], ...]:
+    """Fractions by split name in ``"train=0.8,validation=0.2"``.
+
+    Raises:
+        UserError: for anything else.
+    """
+    splits = []
+    for part in text.split(","):
+        name, equals, fraction = part.partition("=")
+        try:
+            splits.append((name.strip(), float(fraction)))
+        except ValueError:
+            equals = ""
+        if not equals:
+            raise UserError(
+                f"--splits must be NAME=FRACTION,... such as train=0.9,test=0.1, got {text!r}"
+            )
+    return tuple(splits)

@@ -1,0 +1,278 @@
+"""A dataset from a listing: probe, plan, build, finish. Every kind of footage goes this way."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from tqdm import tqdm
+
+from pipelines.decoding.client import DecoderPool, shared_pool
+from pipelines.decoding.protocol import DecodingFailure, IndexRequest
+from pipelines.descriptors import Probe, Segment, Shard, Source
+from pipelines.errors import UserError
+from pipelines.finish import Outcome, Totals, conclude, failure_line
+from pipelines.options import DatasetOptions, RunOptions
+from pipelines.output import OutputFolder
+from pipelines.plan_file import plan_lines, shard_places
+from pipelines.planning import (
+    Estimate,
+    clip_seconds,
+    cut_segments,
+    plan_shards,
+    time_boundaries,
+)
+from pipelines.shards import ShardBuilder, library_versions
+from pipelines.sources.listing import Listing, SourceFailure
+from tfrecords_schema.info import DatasetInfo
+from tfrecords_schema.spec import SequenceSpec
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a build is going to do.
+
+    Attributes:
+        listing: what to build from.
+        shards: what to build.
+        estimates: by split, what to expect.
+        totals: for the end of the build.
+    """
+
+    listing: Listing
+    shards: tuple[Shard, ...]
+    estimates: dict[str, Estimate]
+    totals: Totals
+
+
+def sequence_spec(listing: Listing, options: DatasetOptions) -> SequenceSpec:
+    """What the records of a dataset will hold."""
+    rate = options.sampling.frame_rate
+    return SequenceSpec(
+        num_frames=options.sampling.num_frames,
+        frame_rate=None if rate is None else float(rate),
+        image=options.image.spec,
+        label=listing.label,
+    )
+
+
+def make_plan(listing: Listing, options: DatasetOptions, run: RunOptions) -> Plan:
+    """Probes the sources and plans the shards."""
+    pool = shared_pool(run.decode_timeout)
+    paths = sorted({source.path for source in listing.sources})
+    probed = _in_parallel(lambda path: _probe(pool, path), paths, run.local_workers, "Probing")
+    probes = {path: p for path, p in zip(paths, probed, strict=True) if isinstance(p, Probe)}
+    refusals = {path: p for path, p in zip(paths, probed, strict=True) if not isinstance(p, Probe)}
+    failures = [
+        *listing.failures,
+        *(
+            SourceFailure(source=s.id, stage=refusals[s.path].stage, reason=refusals[s.path].reason)
+            for s in listing.sources
+            if s.path in refusals
+        ),
+    ]
+    usable = [source for source in listing.sources if source.path in probes]
+    cut = _in_parallel(
+        lambda source: _cut(pool, source, probes[source.path], options),
+        usable,
+        run.local_workers,
+        "Indexing",
+    )
+    segments = [segment for own in cut for segment in own]
+    shards, estimates = plan_shards(segments, probes, options)
+    builder = ShardBuilder(
+        output=OutputFolder(""),
+        spec=sequence_spec(listing, options),
+        options=options,
+        versions=library_versions(),
+    )
+    fingerprints = "\n".join(builder.fingerprint(shard) for shard in shards)
+    return Plan(
+        listing=listing,
+        shards=tuple(shards),
+        estimates=estimates,
+        totals=Totals(
+            sources=len(listing.sources) + len(listing.failures),
+            split_sources={split: estimate.sources for split, estimate in estimates.items()},
+            split_groups={split: estimate.groups for split, estimate in estimates.items()},
+            shards=len(shards),
+            failures=tuple(failures),
+            max_failure_rate=run.max_failure_rate,
+            fingerprint=hashlib.sha256(fingerprints.encode()).hexdigest(),
+        ),
+    )
+
+
+def build_dataset(plan: Plan, options: DatasetOptions, run: RunOptions, output: str) -> DatasetInfo:
+    """Builds what is planned into the folder ``output``, or finishes what an interrupted run began.
+
+    Returns:
+        The description of the complete dataset.
+
+    Raises:
+        UserError: when the folder is taken, too many sources failed, or a shard could not be written.
+    """
+    folder = OutputFolder(output)
+    folder.check_free_for(options.to_json(), overwrite=run.overwrite)
+    info = folder.complete_info() if not run.overwrite else None
+    if info is not None:
+        if info.fingerprint != plan.totals.fingerprint:
+            raise UserError(
+                f"{output} was built with the same options from other sources or library versions: "
+                "give another --output, or --overwrite to replace it"
+            )
+        return info
+    builder = ShardBuilder(
+        output=folder,
+        spec=sequence_spec(plan.listing, options),
+        options=options,
+        versions=library_versions(),
+    )
+    with folder.locked():
+        folder.begin(
+            options.to_json(),
+            plan_lines(plan.shards, plan.totals),
+            {shard.file for shard in plan.shards},
+        )
+        if plan.shards:
+            errors = _run_pipeline(builder, plan, run)
+        else:
+            outcome = _conclude_nothing(builder, plan)
+            errors = [outcome.error] if outcome.error else []
+    if errors:
+        raise UserError(errors[0])
+    info = folder.complete_info()
+    if info is None:
+        raise UserError(f"{output} was not completed, and no worker said why: see the log above")
+    return info
+
+
+def _probe(pool: DecoderPool, path: str) -> Probe | DecodingFailure:
+    with pool.borrow() as decoder:
+        try:
+            return decoder.probe(path)
+        except DecodingFailure as failure:
+            return failure
+
+
+def _cut(pool: DecoderPool, source: Source, probe: Probe, options: DatasetOptions) -> list[Segment]:
+    """The segments of a source; one, when it is short or cannot be cut."""
+    sampling, length = options.sampling, options.shard.segment_length
+    seconds = clip_seconds(source, probe)
+    if sampling.sampling == "uniform" or not probe.cuttable or seconds <= length:
+        return cut_segments(source, seconds, [])
+    if sampling.frame_rate is not None:
+        return cut_segments(source, seconds, time_boundaries(seconds, sampling, length))
+    request = IndexRequest(
+        path=source.path, start=source.start, end=source.end, segment_length=length
+    )
+    with pool.borrow() as decoder:
+        try:
+            boundaries = decoder.index(request).boundaries
+        except DecodingFailure:
+            boundaries = ()  # building will meet the same failure, and report it
+    return cut_segments(source, seconds, boundaries)
+
+
+def _in_parallel(
+    work: Callable[[T], R], items: Sequence[T], workers: int, description: str
+) -> list[R]:
+    with ThreadPoolExecutor(workers) as threads:
+        results = threads.map(work, items)
+        return list(
+            tqdm(
+                results,
+                total=len(items),
+                desc=description,
+                unit="source",
+                leave=False,
+                delay=1,
+                disable=None,
+            )
+        )
+
+
+def _conclude_nothing(builder: ShardBuilder, plan: Plan) -> Outcome:
+    """The end of a build in which no source came as far as a shard."""
+    outcome = conclude(
+        [], plan.totals, spec=builder.spec, options=builder.options, versions=builder.versions
+    )
+    builder.output.finish(map(failure_line, outcome.failures), outcome.info)
+    return outcome
+
+
+def _run_pipeline(builder: ShardBuilder, plan: Plan, run: RunOptions) -> list[str]:
+    """Runs the Beam pipeline to its end; returns what went wrong."""
+    # Beam takes the better part of a second to import, which a plan need not wait for.
+    import apache_beam as beam
+
+    from pipelines.events import EventReader
+    from pipelines.runners import parse_beam_args
+    from pipelines.transforms import BuildDataset
+
+    execution = parse_beam_args(run.beam_args, workers=run.local_workers)
+    places = shard_places(builder.output)
+    work = [places] * execution.workers if execution.local else [[place] for place in places]
+    progress = _Progress(plan)
+    with progress, EventReader(progress.hear) as events:
+        pipeline = execution.pipeline()
+        _ = (
+            pipeline
+            | "Work" >> beam.Create(work, reshuffle=False)
+            | "Build"
+            >> BuildDataset(
+                builder,
+                decode_timeout=run.decode_timeout,
+                events=events.descriptor if execution.local else None,
+            )
+        )
+        pipeline.run().wait_until_finish()
+    return progress.errors
+
+
+class _Progress:
+    """The progress bar: sequences built, a second and to go; shards; failures."""
+
+    def __init__(self, plan: Plan):
+        self.errors: list[str] = []
+        self._shards_left = len(plan.shards)
+        self._failures: set[str] = set()
+        self._bar = tqdm(
+            total=sum(estimate.sequences for estimate in plan.estimates.values()) or None,
+            desc="Building",
+            unit="seq",
+            file=sys.stderr,
+        )
+
+    def __enter__(self) -> _Progress:
+        self._show()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # The total was an estimate; what was built is what there was.
+        self._bar.total = self._bar.n
+        self._bar.refresh()
+        self._bar.close()
+
+    def hear(self, event: dict[str, Any]) -> None:
+        if event["kind"] == "sequences":
+            self._bar.update(event["count"])
+        elif event["kind"] == "shard":
+            self._shards_left -= 1
+        elif event["kind"] == "failure" and not event["truncated"]:
+            self._failures.add(event["source"])
+        elif event["kind"] == "error":
+            self.errors.append(event["message"])
+        self._show()
+
+    def _show(self) -> None:
+        self._bar.set_postfix(
+            shards_left=self._shards_left, failed=len(self._failures), refresh=False
+        )

@@ -1,0 +1,136 @@
+"""The command line: ``pipelines VERB``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from types import FrameType
+from typing import NoReturn
+
+from pipelines import arguments
+from pipelines.errors import UserError
+from pipelines.options import RunOptions
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C or SIGTERM, as shells give it."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns its exit status: 0, or 1 for a failure. A wrong call exits with 2."""
+    parser = _make_parser()
+    flags, beam_args = parser.parse_known_args(
+        arguments.normalize(sys.argv[1:] if argv is None else argv)
+    )
+    command = f"pipelines {flags.verb}"
+    signal.signal(signal.SIGTERM, _interrupt)
+    # Beam's warnings are about Beam; what matters to a user is said by us.
+    logging.basicConfig(level=logging.ERROR, format="%(levelname)s: %(message)s")
+    try:
+        return flags.run(flags, beam_args)
+    except UserError as error:
+        return _fail(command, str(error))
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        return _fail(
+            command,
+            f"{place}{error.strerror or error}: remove the cause and type the same command again; "
+            "what was completed is kept",
+        )
+    except KeyboardInterrupt:
+        _abandon(command)
+
+
+def _make_parser() -> arguments.Parser:
+    parser = arguments.Parser(
+        prog="pipelines",
+        description="Footage to TFRecords of labelled frame sequences. Apache Beam's own flags "
+        "(--runner, --project, ...) pass through.",
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    _add_verb(verbs, "videos", _run_videos, _add_videos_flags, "videos to a dataset")
+    return parser
+
+
+def _add_verb(
+    verbs: argparse._SubParsersAction[arguments.Parser],
+    name: str,
+    run: Callable[[argparse.Namespace, Sequence[str]], int],
+    add_flags: Callable[[argparse.ArgumentParser], None],
+    summary: str,
+) -> None:
+    parser = verbs.add_parser(name, help=summary, description=summary)
+    add_flags(parser)
+    parser.set_defaults(run=run)
+
+
+def _add_videos_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--input",
+        required=True,
+        help="a folder with a folder of videos a class; a glob; or a manifest (.csv, .jsonl)",
+    )
+    parser.add_argument("--output", required=True, help="folder of the dataset")
+    arguments.add_label_flags(parser)
+    arguments.add_dataset_flags(parser)
+    arguments.add_run_flags(parser)
+
+
+def _run_videos(flags: argparse.Namespace, beam_args: Sequence[str]) -> int:
+    from pipelines.output import OutputFolder
+    from pipelines.sources.videos import list_videos
+
+    options = arguments.dataset_options(flags, default_name="")
+    run = arguments.run_options(flags, beam_args)
+    _check_beam_args(run)
+    listing = list_videos(flags.input, split=options.split, label=options.label)
+    options = replace(options, name=flags.name or listing.name)
+    if not run.dry_run:
+        # Before minutes of probing, not after them.
+        OutputFolder(flags.output).check_free_for(options.to_json(), overwrite=run.overwrite)
+
+    from pipelines.build import build_dataset, make_plan
+    from pipelines.summary import describe_dataset, describe_plan
+
+    for note in listing.notes:
+        _say(f"note: {note}")
+    plan = make_plan(listing, options, run)
+    _say(describe_plan(plan))
+    if run.dry_run:
+        return 0
+    info = build_dataset(plan, options, run, flags.output)
+    _say(describe_dataset(info, flags.output))
+    return 0
+
+
+def _check_beam_args(run: RunOptions) -> None:
+    if run.beam_args:
+        from pipelines.runners import parse_beam_args
+
+        parse_beam_args(run.beam_args, workers=run.local_workers)
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)  # noqa: T201
+
+
+def _fail(command: str, message: str) -> int:
+    line = " ".join(message.split("\n"))
+    print(f"{command}: error: {line}", file=sys.stderr)  # noqa: T201
+    return 1
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _abandon(command: str) -> NoReturn:
+    """Ends the process at once: Beam's threads would go on, and decoders end when this process does."""
+    _fail(command, "interrupted: type the same command again to go on from here")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(INTERRUPTED)

@@ -1,0 +1,92 @@
+"""Main program of a decoder process: answers requests from its standard input until that ends.
+
+Standard output carries messages only (see `protocol`); whatever native libraries print goes to standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import resource
+import sys
+import threading
+import time
+from typing import Any, BinaryIO
+
+import av
+import cv2
+
+from pipelines.decoding import protocol
+from pipelines.decoding.protocol import BuildRequest, DecodingFailure, IndexRequest
+from pipelines.decoding.segments import build_segment, index_clip, probe_file
+
+_PROGRESS_SECONDS = 0.5
+
+
+def main() -> None:
+    """Serves requests; the only argument is the limit on this process's memory in bytes."""
+    memory_limit = int(sys.argv[1])
+    resource.setrlimit(resource.RLIMIT_AS, (memory_limit, memory_limit))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    av.logging.set_level(None)
+    cv2.setNumThreads(1)  # the pool has a child for each CPU
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=1 << 20)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    requests: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    threading.Thread(target=_read_requests, args=(sys.stdin.buffer, requests), daemon=True).start()
+    while True:
+        answers.write(_answer(requests.get(), answers))
+        answers.flush()
+
+
+def _read_requests(stream: BinaryIO, requests: queue.SimpleQueue[dict[str, Any]]) -> None:
+    """Queues requests; ends the process when its client is gone, even in the middle of one."""
+    while header := stream.read(protocol.HEADER.size):
+        _, length = protocol.HEADER.unpack(header)
+        requests.put(json.loads(stream.read(length)))
+    os._exit(0)
+
+
+def _answer(fields: dict[str, Any], answers: BinaryIO) -> bytes:
+    """The last message of the answer to a request; those before it are written to ``answers``."""
+    try:
+        request = protocol.request_from_json(fields)
+        if isinstance(request, BuildRequest):
+            result = build_segment(
+                request,
+                lambda record: _write(answers, protocol.pack(protocol.RECORD, record)),
+                _Heartbeat(answers),
+            )
+            return protocol.pack_json(protocol.RESULT, result.to_json())
+        if isinstance(request, IndexRequest):
+            return protocol.pack_json(protocol.RESULT, index_clip(request).to_json())
+        return protocol.pack_json(protocol.RESULT, probe_file(request.path).to_json())
+    except DecodingFailure as failure:
+        return protocol.pack_json(protocol.FAILURE, failure.to_json())
+    except (MemoryError, cv2.error) as error:
+        failure = DecodingFailure("limits", f"{type(error).__name__}: {error}")
+        return protocol.pack_json(protocol.FAILURE, failure.to_json())
+
+
+def _write(answers: BinaryIO, message: bytes) -> None:
+    answers.write(message)
+
+
+class _Heartbeat:
+    """Tells the client, now and then, that frames are being decoded."""
+
+    def __init__(self, answers: BinaryIO):
+        self._answers = answers
+        self._last = time.monotonic()
+
+    def __call__(self) -> None:
+        now = time.monotonic()
+        if now - self._last >= _PROGRESS_SECONDS:
+            self._last = now
+            self._answers.write(protocol.pack(protocol.PROGRESS))
+            self._answers.flush()
+
+
+if __name__ == "__main__":
+    main()

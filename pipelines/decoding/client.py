@@ -1,0 +1,232 @@
+"""Decoder processes seen from outside: started, asked, watched, and killed when they misbehave.
+
+A child that crashes, hangs, grows or talks nonsense costs the source it was reading and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import queue
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from pipelines.decoding import protocol
+from pipelines.decoding.protocol import (
+    BuildRequest,
+    DecodingFailure,
+    Index,
+    IndexRequest,
+    ProbeRequest,
+    SegmentResult,
+)
+from pipelines.descriptors import Probe
+from pipelines.options import usable_cpus
+
+MEMORY_LIMIT = 4 * 2**30
+"""Bytes of address space a decoder may take: an 8K stream's reference frames fit, a runaway does not."""
+
+_READ_BYTES = 1 << 20
+
+
+class DecoderProcess:
+    """One child that decodes, restarted whenever it had to be killed. For use by one thread at a time.
+
+    Args:
+        timeout: seconds that may pass without a frame decoded or a record sent.
+        memory_limit: bytes of address space the child may take.
+    """
+
+    def __init__(self, *, timeout: float, memory_limit: int = MEMORY_LIMIT):
+        self._timeout = timeout
+        self._memory_limit = memory_limit
+        self._child: subprocess.Popen[bytes] | None = None
+        self._stderr = tempfile.TemporaryFile()
+        self._buffer = bytearray()
+
+    def probe(self, path: str) -> Probe:
+        """What the header of the file at ``path`` says.
+
+        Raises:
+            DecodingFailure: when it cannot be opened as a video.
+        """
+        return Probe(**self._ask(ProbeRequest(path).to_json(), _refuse_record))
+
+    def index(self, request: IndexRequest) -> Index:
+        """Where a clip may be cut.
+
+        Raises:
+            DecodingFailure: when it cannot be opened as a video.
+        """
+        return Index.from_json(self._ask(request.to_json(), _refuse_record))
+
+    def build(self, request: BuildRequest, on_record: Callable[[bytes], None]) -> SegmentResult:
+        """Builds a segment; ``on_record`` takes its records in order.
+
+        Raises:
+            DecodingFailure: when the source cannot be used, or the child did not survive it. Some records may
+                have been taken by then; they are to be thrown away.
+        """
+        return SegmentResult.from_json(self._ask(request.to_json(), on_record))
+
+    def close(self) -> None:
+        """Ends the child."""
+        self._kill()
+        self._stderr.close()
+
+    def _ask(self, request: dict[str, Any], on_record: Callable[[bytes], None]) -> dict[str, Any]:
+        child = self._running_child()
+        try:
+            child.stdin.write(protocol.pack_json(protocol.REQUEST, request))  # type: ignore[union-attr]
+            child.stdin.flush()  # type: ignore[union-attr]
+            for kind, payload in self._messages(child):
+                if kind == protocol.RECORD:
+                    on_record(payload)
+                elif kind == protocol.RESULT:
+                    return self._parse(payload)
+                elif kind == protocol.FAILURE:
+                    raise DecodingFailure(**self._parse(payload))
+        except BrokenPipeError:
+            pass  # it died before it could be asked; what follows says how
+        except DecodingFailure as failure:
+            if failure.stage in ("process", "limits"):
+                self._kill()  # its state is not to be trusted
+            raise
+        except BaseException:
+            self._kill()  # an answer that nobody will read must not meet the next request
+            raise
+        raise self._death()
+
+    def _messages(self, child: subprocess.Popen[bytes]) -> Iterator[tuple[bytes, bytes]]:
+        """Yields messages until the child ends its output."""
+        output = child.stdout.fileno()  # type: ignore[union-attr]
+        poll = select.poll()
+        poll.register(output, select.POLLIN | select.POLLHUP)
+        header_bytes = protocol.HEADER.size
+        while True:
+            while len(self._buffer) >= header_bytes:
+                kind, length = protocol.HEADER.unpack_from(self._buffer)
+                if kind not in protocol.ANSWERS or length > protocol.MAX_MESSAGE_BYTES:
+                    raise DecodingFailure("process", "the decoder sent what is no message")
+                if len(self._buffer) < header_bytes + length:
+                    break
+                payload = bytes(memoryview(self._buffer)[header_bytes : header_bytes + length])
+                del self._buffer[: header_bytes + length]
+                yield kind, payload
+            if not poll.poll(self._timeout * 1000):
+                raise DecodingFailure(
+                    "process", f"the decoder made no progress for {self._timeout:g} s"
+                )
+            data = os.read(output, _READ_BYTES)
+            if not data:
+                return
+            self._buffer += data
+
+    def _parse(self, payload: bytes) -> dict[str, Any]:
+        try:
+            fields = json.loads(payload)
+        except ValueError:
+            fields = None
+        if not isinstance(fields, dict):
+            raise DecodingFailure("process", "the decoder sent an answer that is no JSON object")
+        return fields
+
+    def _running_child(self) -> subprocess.Popen[bytes]:
+        if self._child is None or self._child.poll() is not None:
+            self._kill()
+            self._stderr.truncate(0)
+            self._child = subprocess.Popen(
+                [sys.executable, "-m", "pipelines.decoding.child", str(self._memory_limit)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._stderr,
+                env=_child_environment(),
+                # Ctrl-C is for the parent; it decides what becomes of its children.
+                start_new_session=True,
+            )
+        return self._child
+
+    def _death(self) -> DecodingFailure:
+        """Why the child is gone."""
+        child = self._child
+        if child is None:
+            return DecodingFailure("process", "the decoder is gone")
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(5)  # its output has ended; its exit follows
+        code = child.poll()
+        self._kill()
+        if code is not None and code < 0:
+            how = f"was killed by {signal.Signals(-code).name}"
+        else:
+            how = f"ended with exit code {code}"
+        said = self._last_words()
+        return DecodingFailure("process", f"the decoder {how}" + (f": {said}" if said else ""))
+
+    def _last_words(self) -> str:
+        self._stderr.seek(0)
+        lines = self._stderr.read().decode(errors="replace").strip().splitlines()
+        return lines[-1][:200] if lines else ""
+
+    def _kill(self) -> None:
+        child, self._child = self._child, None
+        self._buffer.clear()
+        if child is None:
+            return
+        child.kill()
+        child.wait()
+        for pipe in (child.stdin, child.stdout):
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()  # type: ignore[union-attr]
+
+
+class DecoderPool:
+    """Decoder processes that the threads of this process share, never more than it may use CPUs.
+
+    Children are started when first needed and live as long as the pool.
+    """
+
+    def __init__(self, size: int, *, timeout: float, memory_limit: int = MEMORY_LIMIT):
+        self._idle: queue.LifoQueue[DecoderProcess] = queue.LifoQueue()
+        self._all = [
+            DecoderProcess(timeout=timeout, memory_limit=memory_limit) for _ in range(size)
+        ]
+        for decoder in self._all:
+            self._idle.put(decoder)
+
+    @contextlib.contextmanager
+    def borrow(self) -> Iterator[DecoderProcess]:
+        """A decoder for the calling thread alone; waits until one is free."""
+        decoder = self._idle.get()
+        try:
+            yield decoder
+        finally:
+            self._idle.put(decoder)
+
+    def close(self) -> None:
+        """Ends all children."""
+        for decoder in self._all:
+            decoder.close()
+
+
+@functools.cache
+def shared_pool(timeout: float) -> DecoderPool:
+    """The pool of this process, made when first asked for. Its children end with this process."""
+    return DecoderPool(usable_cpus(), timeout=timeout)
+
+
+def _child_environment() -> dict[str, str]:
+    """The environment, with this package where the child will find it."""
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def _refuse_record(_: bytes) -> None:
+    raise DecodingFailure("process", "the decoder sent a record that nobody asked for")

@@ -1,0 +1,312 @@
+"""Reading video files with PyAV: frames with their presentation times, from the start or from a keyframe.
+
+Nothing in a header is trusted for counts or times. Files are untrusted input: only local files are opened, only
+as one of the container formats listed here, and frames have a limit on pixels.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.stream import Discard, Disposition
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from pipelines.decoding.protocol import DecodingFailure
+from pipelines.descriptors import Probe
+from pipelines.frames import Pixels, rotate
+
+# Demuxers that read one file and nothing else. Playlists, concatenation scripts, image-sequence patterns and
+# whatever refers to other files or addresses are not among them.
+_FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,m4v,h264,hevc,av1,obu,ivf,"
+    "flv,asf,gif,ogg,mjpeg,mxf,rm,dv,nut,yuv4mpegpipe,vc1,h263,h261,cavsvideo,wtv,swf"
+)
+
+# Containers whose packets carry exact presentation times and that can be entered at any keyframe. Others are
+# read from their beginning, always.
+_CUTTABLE_FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
+
+MAX_PIXELS = 8192 * 8192
+"""Most pixels a frame may have: beyond 8K video, far below what would exhaust memory."""
+
+MAX_HOLD_SECONDS = 60
+"""A frame is not held on screen for longer: the footage is taken to stop and begin anew."""
+
+_COARSEST_ROUNDED_TICK = Fraction(2, 1000)
+"""Time bases up to this round the times of frames; coarser ones (AVI's) are the frame interval itself."""
+
+_BEGINNING = -(2**62)
+
+_UNTAGGED = (0, 2, 3)  # H.273: RGB or unknown, unspecified, reserved
+
+
+@dataclass(frozen=True)
+class DecodedFrame:
+    """A frame as it leaves the decoder.
+
+    Attributes:
+        pts: presentation time in the stream's time base; strictly increasing.
+        rank: place among the frames read, counted from where reading began. Where packets carry exact times
+            a packet that gives no frame still counts, so that the rank does not depend on what was
+            decoded before.
+        after_break: footage is missing before this frame.
+        image: PyAV's frame; None when only times were asked for.
+    """
+
+    pts: int
+    rank: int
+    after_break: bool
+    image: av.VideoFrame | None
+
+
+@contextmanager
+def open_video(path: str) -> Iterator[Video]:
+    """Opens the first real video stream of a local file.
+
+    Raises:
+        DecodingFailure: when the file cannot be read, is of no known format, or holds no video.
+    """
+    try:
+        container = av.open(
+            f"file:{path}",
+            metadata_errors="replace",
+            container_options={
+                "protocol_whitelist": "file",
+                "format_whitelist": _FORMATS,
+            },
+        )
+    except (av.FFmpegError, ValueError) as error:
+        raise DecodingFailure("open", _reason(error)) from error
+    with container:
+        yield Video(container, _choose_stream(container))
+
+
+class Video:
+    """One video file, opened for one reading; see `open_video`.
+
+    Attributes:
+        time_base: seconds a tick of ``DecodedFrame.pts``.
+        cuttable: frames may be read from any keyframe with exact times.
+        breaks: places so far where packets did not decode and frames are missing.
+        unordered: frames so far that were left out because they were not later than the one before.
+        truncated: why reading ended before the end of the file; None while it has not.
+    """
+
+    def __init__(self, container: InputContainer, stream: VideoStream):
+        self._container = container
+        self._stream = stream
+        self._reformatter = VideoReformatter()
+        self.time_base: Fraction = stream.time_base or Fraction(1, 90_000)
+        self.cuttable: bool = container.format.name in _CUTTABLE_FORMATS
+        # AVI stores when to decode, not when to present. A decoder puts frames out in order of presentation,
+        # so its output times are right where presentation times could only be guessed (B-frames in AVI).
+        self._decode_times_only = container.format.name == "avi"
+        self.breaks = 0
+        self.unordered = 0
+        self.truncated: str | None = None
+        _check_pixels(stream.codec_context.width, stream.codec_context.height)
+        # One thread a child: the pool has a child for each CPU.
+        stream.codec_context.thread_count = 1
+        stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+        for other in container.streams:
+            if other.index != stream.index:
+                other.discard = Discard.all
+
+    def probe(self) -> Probe:
+        """The header's hints."""
+        duration = 0.0
+        if self._stream.duration is not None:
+            duration = float(self._stream.duration * self.time_base)
+        elif self._container.duration is not None:
+            duration = self._container.duration / av.time_base
+        return Probe(
+            duration=max(0.0, duration), frame_rate=float(self._rate()), cuttable=self.cuttable
+        )
+
+    @property
+    def tolerance(self) -> Fraction:
+        """How much later than its true time a frame's presentation time may be, seconds."""
+        return self.time_base if self.time_base <= _COARSEST_ROUNDED_TICK else Fraction(0)
+
+    def first_pts(self) -> int:
+        """Presentation time of the file's first frame.
+
+        Raises:
+            DecodingFailure: when no frame decodes.
+        """
+        for frame in self.frames():
+            return frame.pts
+        raise DecodingFailure("decode", self.truncated or "no frame could be decoded")
+
+    def frames(self, *, near: int | None = None, exactly: bool = False) -> Iterator[DecodedFrame]:
+        """Yields frames in order of presentation, from the file's start or from a keyframe.
+
+        Args:
+            near: begin with the last keyframe at or before this presentation time. Only in a cuttable file.
+            exactly: ``near`` is the time of a keyframe: begin there, and count ranks from there.
+
+        Raises:
+            DecodingFailure: when a frame exceeds the limit on pixels.
+        """
+        first = None
+        if near is not None:
+            landed = self._seek(near)
+            first = near if exactly else landed
+        shown: list[int] = []  # presentation times of packets read whose frames have not come yet
+        passed = 0  # packets shown before the current frame
+        previous: int | None = None
+        broken = False
+        for image in self._decode(first, shown):
+            if image is None or image.is_corrupt:
+                broken = broken or previous is not None
+                continue
+            if broken and not image.key_frame:
+                continue  # built on what is missing
+            pts = self._pts(image, previous)
+            if first is not None and pts < first:
+                continue
+            if previous is not None and pts <= previous:
+                self.unordered += 1
+                continue
+            if self.cuttable:
+                while shown and shown[0] < pts:
+                    heapq.heappop(shown)
+                    passed += 1
+            elif previous is not None:
+                passed += 1
+            _check_pixels(image.width, image.height)
+            held = 0 if previous is None else (pts - previous) * self.time_base
+            after_break = broken or held > MAX_HOLD_SECONDS
+            self.breaks += after_break
+            broken, previous = False, pts
+            yield DecodedFrame(pts, passed, after_break, image)
+
+    def packet_times(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Presentation times of all packets that are to be shown, and which are keyframes; nothing is decoded.
+
+        Returns:
+            ``[packets]`` int64 in ascending order, and ``[packets]`` bool.
+        """
+        times, keys = [], []
+        for packet in self._packets():
+            if packet.pts is not None and not packet.is_discard:
+                times.append(packet.pts)
+                keys.append(packet.is_keyframe)
+        order = np.argsort(np.asarray(times, np.int64), kind="stable")
+        return np.asarray(times, np.int64)[order], np.asarray(keys, np.bool_)[order]
+
+    def to_rgb(self, image: av.VideoFrame) -> Pixels:
+        """``[height, width, 3]`` uint8 RGB, full range, upright.
+
+        The matrix is the one the frame is tagged with; untagged YUV is BT.601, as ffmpeg takes it to be.
+        """
+        converted = self._reformatter.reformat(
+            image,
+            format="rgb24",
+            src_colorspace=Colorspace.ITU601 if image.colorspace in _UNTAGGED else None,
+            dst_color_range=ColorRange.JPEG,
+            interpolation=Interpolation.BICUBIC,
+            threads=1,
+        )
+        return rotate(converted.to_ndarray(), image.rotation)
+
+    def pixel_aspect(self, image: av.VideoFrame) -> Fraction:
+        """Width of a pixel of the upright frame divided by its height."""
+        aspect = self._stream.sample_aspect_ratio or Fraction(1)
+        if aspect <= 0:
+            return Fraction(1)
+        return 1 / aspect if round(image.rotation / 90) % 2 else aspect
+
+    def _rate(self) -> Fraction:
+        return self._stream.average_rate or self._stream.guessed_rate or Fraction(25)
+
+    def _pts(self, image: av.VideoFrame, previous: int | None) -> int:
+        time = image.dts if self._decode_times_only else image.pts
+        if time is not None:
+            return time
+        # A raw stream has no times: its frames follow each other at the rate it declares.
+        step = max(1, round(1 / (self._rate() * self.time_base)))
+        return 0 if previous is None else previous + step
+
+    def _seek(self, pts: int) -> int | None:
+        """Goes to where decoding yields every frame from the returned time on as it would from the start.
+
+        That time is of the last keyframe at or before ``pts``; decoding begins at the keyframe before it, as
+        the frames of an open group of pictures refer to the group before. None is the file's start.
+        """
+        landed = self._land(pts)
+        if landed is None or landed > pts:
+            self._container.seek(_BEGINNING, stream=self._stream)
+            return None
+        before = self._land(landed - 1)
+        if before is None or before >= landed:
+            self._container.seek(_BEGINNING, stream=self._stream)
+        else:
+            self._container.seek(landed - 1, stream=self._stream)
+        return landed
+
+    def _land(self, pts: int) -> int | None:
+        """Presentation time of the packet that a seek to ``pts`` leads to; None when there is none."""
+        try:
+            self._container.seek(pts, stream=self._stream)
+        except av.FFmpegError:
+            return None  # before the first keyframe
+        for packet in self._container.demux(self._stream):
+            return packet.pts if packet.is_keyframe else None
+        return None
+
+    def _packets(self) -> Iterator[av.Packet]:
+        """Yields packets until the file or what can be read of it ends; the last one is empty."""
+        try:
+            yield from self._container.demux(self._stream)
+        except av.FFmpegError as error:
+            self.truncated = _reason(error)
+
+    def _decode(self, first: int | None, shown: list[int]) -> Iterator[av.VideoFrame | None]:
+        """Yields frames as the decoder gives them, None where a packet did not decode.
+
+        The presentation times of packets to be shown from ``first`` on are pushed onto the heap ``shown``.
+        """
+        for packet in self._packets():
+            pts = packet.pts
+            if self.cuttable and pts is not None and not packet.is_discard:
+                if first is None or pts >= first:
+                    heapq.heappush(shown, pts)
+            try:
+                images = packet.decode()
+            except av.FFmpegError:
+                yield None
+            else:
+                yield from images
+
+
+def _choose_stream(container: InputContainer) -> VideoStream:
+    streams = [
+        stream
+        for stream in container.streams.video
+        if not stream.disposition & Disposition.attached_pic
+    ]
+    if not streams:
+        raise DecodingFailure("open", "the file holds no video stream")
+    return streams[0]
+
+
+def _check_pixels(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise DecodingFailure(
+            "limits", f"a frame of {width}x{height} pixels exceeds the limit of {MAX_PIXELS}"
+        )
+
+
+def _reason(error: Exception) -> str:
+    # PyAV appends the path, which says nothing new and may be private.
+    return str(getattr(error, "strerror", None) or error)

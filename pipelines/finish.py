@@ -1,0 +1,206 @@
+"""The shards' reports to ``failures.jsonl`` and ``dataset_info.json``."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipelines.options import DatasetOptions
+from pipelines.shards import ShardReport, add_results
+from pipelines.sources.listing import SourceFailure
+from tfrecords_schema.info import DatasetInfo, ShardInfo, SplitInfo, TargetStatistics
+from tfrecords_schema.spec import SequenceSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Totals:
+    """What the plan knows of the whole dataset, for the end of the build.
+
+    Attributes:
+        sources: that were listed.
+        split_sources, split_groups: planned, by split.
+        shards: that are to be built.
+        failures: of sources that never came to be built.
+        max_failure_rate: fraction of the sources that may fail.
+        fingerprint: of the dataset.
+    """
+
+    sources: int
+    split_sources: dict[str, int]
+    split_groups: dict[str, int]
+    shards: int
+    failures: tuple[SourceFailure, ...]
+    max_failure_rate: float
+    fingerprint: str
+
+    def to_json(self) -> dict[str, Any]:
+        """A dict of plain JSON types."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> Totals:
+        """The totals that `to_json` described."""
+        failures = tuple(SourceFailure(**failure) for failure in fields["failures"])
+        return cls(**{**fields, "failures": failures})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a build ended.
+
+    Attributes:
+        failures: a line of ``failures.jsonl`` each; one a source and kind, in order.
+        info: the dataset's description; None when it is not complete.
+        error: why it is not, in one line.
+    """
+
+    failures: tuple[SourceFailure, ...]
+    info: DatasetInfo | None
+    error: str | None
+
+
+def conclude(
+    reports: Sequence[ShardReport],
+    totals: Totals,
+    *,
+    spec: SequenceSpec,
+    options: DatasetOptions,
+    versions: dict[str, str],
+) -> Outcome:
+    """Decides whether the build succeeded, and describes the dataset.
+
+    Args:
+        reports: of the shards that were built, each once.
+        totals: from the plan.
+        spec, options, versions: of the dataset.
+    """
+    reports = sorted(reports, key=lambda report: report.file)
+    found = [*totals.failures, *(failure for report in reports for failure in report.failures)]
+    failures = _one_a_source(found)
+    failed = [failure for failure in failures if not failure.truncated]
+    records = sum(report.records for report in reports)
+    error = None
+    if len(failed) > totals.max_failure_rate * totals.sources:
+        error = (
+            f"{len(failed)} of {totals.sources} sources failed, more than --max_failure_rate "
+            f"{totals.max_failure_rate:g} allows: {_name_some(failed)}"
+        )
+    elif len(reports) < totals.shards:
+        error = f"{totals.shards - len(reports)} of {totals.shards} shards were not built"
+    elif not records:
+        error = (
+            "no source gave a sequence: clips may be shorter than --num_frames (see --short_clips)"
+        )
+    if error:
+        return Outcome(failures=failures, info=None, error=error)
+    segments = add_results(report.segments for report in reports)
+    split_names = list(dict.fromkeys([*totals.split_sources, *(r.split for r in reports)]))
+    info = DatasetInfo(
+        name=options.name,
+        spec=spec,
+        splits={
+            split: _describe_split(
+                [report for report in reports if report.split == split],
+                sources=totals.split_sources.get(split, 0),
+                groups=totals.split_groups.get(split, 0),
+            )
+            for split in split_names
+        },
+        counts={
+            "sources": totals.sources,
+            "failed": len(failed),
+            "truncated": len(failures) - len(failed),
+            "sequences": records,
+            "frames_decoded": segments.frames,
+            "frames_repeated": segments.repeated_frames,
+            "frames_padded": segments.padded_frames,
+            "frames_out_of_order": segments.unordered_frames,
+            f"short_clips_{_PAST[options.sampling.short_clips]}": segments.short_clips,
+            "breaks": segments.breaks,
+        },
+        options=options.to_json(),
+        versions=versions,
+        fingerprint=totals.fingerprint,
+    )
+    return Outcome(failures=failures, info=info, error=None)
+
+
+_PAST = {"drop": "dropped", "pad": "padded", "loop": "looped"}
+
+
+def failure_line(failure: SourceFailure) -> str:
+    """A line of ``failures.jsonl``."""
+    return json.dumps(dataclasses.asdict(failure))
+
+
+def _one_a_source(failures: Iterable[SourceFailure]) -> tuple[SourceFailure, ...]:
+    """One failure a source: the segments of a broken file all say the same. A real one outweighs a cut."""
+    by_source: dict[str, SourceFailure] = {}
+    for failure in failures:
+        known = by_source.setdefault(failure.source, failure)
+        if known.truncated and not failure.truncated:
+            by_source[failure.source] = failure
+    return tuple(by_source[source] for source in sorted(by_source))
+
+
+def _name_some(failed: Sequence[SourceFailure], most: int = 5) -> str:
+    reasons = Counter(failure.stage for failure in failed)
+    named = "; ".join(f"{f.source!r} ({f.stage}: {f.reason})" for f in failed[:most])
+    if len(failed) > most:
+        by_stage = ", ".join(f"{count} at {stage}" for stage, count in reasons.most_common())
+        named += f"; and {len(failed) - most} more ({by_stage}; all in failures.jsonl)"
+    return named
+
+
+def _describe_split(reports: Sequence[ShardReport], *, sources: int, groups: int) -> SplitInfo:
+    segments = add_results(report.segments for report in reports)
+    mean, std = _pixel_moments(segments.pixel_count, segments.pixel_sum, segments.pixel_square_sum)
+    return SplitInfo(
+        shards=tuple(
+            ShardInfo(file=r.file, records=r.records, bytes=r.bytes, sha256=r.sha256)
+            for r in reports
+        ),
+        label_counts=tuple(map(sum, zip(*(r.label_counts for r in reports), strict=True))),
+        targets=_target_statistics(reports),
+        pixel_mean=mean,
+        pixel_std=std,
+        sources=sources,
+        groups=groups,
+    )
+
+
+def _pixel_moments(
+    count: int, sums: Sequence[int], square_sums: Sequence[int]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    means = tuple(total / count for total in sums)
+    # In integers: the difference of two large sums would lose its digits in floating point.
+    variances = (
+        (squares * count - total * total) / count**2
+        for total, squares in zip(sums, square_sums, strict=True)
+    )
+    return means, tuple(math.sqrt(max(0.0, variance)) for variance in variances)
+
+
+def _target_statistics(reports: Sequence[ShardReport]) -> tuple[TargetStatistics, ...]:
+    filled = [report for report in reports if report.value_min]
+    if not filled:
+        return ()
+    records = sum(report.records for report in filled)
+    statistics = []
+    for target in range(len(filled[0].value_min)):
+        mean = math.fsum(r.value_sums[target] for r in filled) / records
+        square = math.fsum(r.value_square_sums[target] for r in filled) / records
+        statistics.append(
+            TargetStatistics(
+                mean=mean,
+                std=math.sqrt(max(0.0, square - mean * mean)),
+                min=min(r.value_min[target] for r in filled),
+                max=max(r.value_max[target] for r in filled),
+            )
+        )
+    return tuple(statistics)

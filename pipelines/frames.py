@@ -1,0 +1,144 @@
+"""What is done to a frame between decoder and record: rotate, scale, encode. Pure functions on arrays.
+
+Frames are ``[height, width, channels]`` uint8, RGB (3 channels) or gray (1).
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.options import ImageOptions, Interpolation, Resize
+
+Pixels = NDArray[np.uint8]
+
+_INTERPOLATION = {
+    "area": cv2.INTER_AREA,
+    "nearest": cv2.INTER_NEAREST,
+    "linear": cv2.INTER_LINEAR,
+    "cubic": cv2.INTER_CUBIC,
+    "lanczos": cv2.INTER_LANCZOS4,
+}
+
+_ROTATION = {
+    90: cv2.ROTATE_90_COUNTERCLOCKWISE,
+    180: cv2.ROTATE_180,
+    270: cv2.ROTATE_90_CLOCKWISE,
+}
+
+
+def rotate(pixels: Pixels, degrees: int) -> Pixels:
+    """``pixels`` turned counter-clockwise by ``degrees``, rounded to quarter turns."""
+    quarter = round(degrees / 90) * 90 % 360
+    return pixels if quarter == 0 else _as_pixels(cv2.rotate(pixels, _ROTATION[quarter]))
+
+
+def resize(
+    pixels: Pixels,
+    height: int,
+    width: int,
+    *,
+    mode: Resize = "stretch",
+    interpolation: Interpolation = "area",
+    pixel_aspect: Fraction = Fraction(1),
+) -> Pixels:
+    """Scales ``pixels`` to ``[height, width, channels]``.
+
+    Args:
+        pixels: the frame.
+        height: in pixels.
+        width: in pixels.
+        mode: ``stretch`` to the size; ``crop`` the middle to the size's aspect ratio first; ``letterbox``:
+            fit inside the size, on black.
+        interpolation: OpenCV's; ``area`` becomes ``linear`` where the frame grows, for which area
+            interpolation is not defined.
+        pixel_aspect: width of a pixel divided by its height (sample aspect ratio).
+    """
+    if mode == "crop":
+        pixels = _crop_to_aspect(pixels, Fraction(width, height) / pixel_aspect)
+    if mode == "letterbox":
+        return _letterbox(pixels, height, width, interpolation, pixel_aspect)
+    return _scale(pixels, height, width, interpolation)
+
+
+def to_gray(pixels: Pixels) -> Pixels:
+    """The BT.601 luma of RGB ``pixels``, ``[height, width, 1]``."""
+    if pixels.shape[2] == 1:
+        return pixels
+    return _as_pixels(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY))
+
+
+def encode(pixels: Pixels, options: ImageOptions) -> bytes:
+    """``pixels`` as a JPEG (BT.601, full range, as JFIF says) or PNG file.
+
+    Raises:
+        ValueError: when OpenCV cannot encode them.
+    """
+    # OpenCV takes BGR; here is the one place where that shows.
+    ordered = pixels if pixels.shape[2] == 1 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+    if options.image_format == "jpeg":
+        encoded, data = cv2.imencode(
+            ".jpg", ordered, [cv2.IMWRITE_JPEG_QUALITY, options.jpeg_quality]
+        )
+    else:
+        encoded, data = cv2.imencode(".png", ordered)
+    if not encoded:
+        raise ValueError(f"could not encode a frame of shape {pixels.shape}")
+    return bytes(data)
+
+
+def pixel_sums(pixels: Pixels) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Sums of the values and of their squares by channel, exactly."""
+    mean, std = cv2.meanStdDev(pixels)
+    count = pixels.shape[0] * pixels.shape[1]
+    # Both sums are integers far below 2**53, so rounding takes the floating-point error away.
+    sums = tuple(round(float(m) * count) for m in mean.ravel())
+    squares = tuple(
+        round((float(s) ** 2 + float(m) ** 2) * count)
+        for m, s in zip(mean.ravel(), std.ravel(), strict=True)
+    )
+    return sums, squares
+
+
+def _scale(pixels: Pixels, height: int, width: int, interpolation: Interpolation) -> Pixels:
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    if interpolation == "area" and (height > pixels.shape[0] or width > pixels.shape[1]):
+        interpolation = "linear"
+    scaled = cv2.resize(pixels, (width, height), interpolation=_INTERPOLATION[interpolation])
+    return _as_pixels(scaled)
+
+
+def _crop_to_aspect(pixels: Pixels, aspect: Fraction) -> Pixels:
+    height, width = pixels.shape[:2]
+    if Fraction(width, height) > aspect:
+        kept = max(1, round(height * aspect))
+        left = (width - kept) // 2
+        return pixels[:, left : left + kept]
+    kept = max(1, round(width / aspect))
+    top = (height - kept) // 2
+    return pixels[top : top + kept]
+
+
+def _letterbox(
+    pixels: Pixels, height: int, width: int, interpolation: Interpolation, pixel_aspect: Fraction
+) -> Pixels:
+    aspect = Fraction(pixels.shape[1], pixels.shape[0]) * pixel_aspect
+    if aspect > Fraction(width, height):
+        inner_height, inner_width = max(1, round(width / aspect)), width
+    else:
+        inner_height, inner_width = height, max(1, round(height * aspect))
+    canvas = np.zeros((height, width, pixels.shape[2]), np.uint8)
+    top, left = (height - inner_height) // 2, (width - inner_width) // 2
+    canvas[top : top + inner_height, left : left + inner_width] = _scale(
+        pixels, inner_height, inner_width, interpolation
+    )
+    return canvas
+
+
+def _as_pixels(array: NDArray[np.uint8]) -> Pixels:
+    # OpenCV drops the axis of a single channel.
+    return array if array.ndim == 3 else array[:, :, np.newaxis]

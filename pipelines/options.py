@@ -1,0 +1,270 @@
+"""What a build is made with: frozen options that check themselves.
+
+The options are grouped by the stage that reads them. Those in `DatasetOptions` decide the bytes of the
+dataset and are stored in its ``dataset_info.json``; those in `RunOptions` decide only how the work is done.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Literal, get_args
+
+from pipelines.errors import UserError
+from tfrecords_schema.spec import ImageSpec
+
+SamplingMode = Literal["windows", "uniform"]
+ShortClips = Literal["drop", "pad", "loop"]
+Resize = Literal["stretch", "crop", "letterbox"]
+Interpolation = Literal["area", "nearest", "linear", "cubic", "lanczos"]
+
+
+def _check(holds: bool, expected: str, received: object) -> None:
+    if not holds:
+        raise UserError(f"{expected}, got {received}")
+
+
+def _check_choice(flag: str, value: str, choices: Any) -> None:
+    _check(
+        value in get_args(choices), f"{flag} must be one of {', '.join(get_args(choices))}", value
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingOptions:
+    """Which frames make a sequence.
+
+    Attributes:
+        num_frames: frames a sequence.
+        frame_rate: frames/s to sample at by time; None takes every frame as it comes.
+        stride: frames from the start of one window to the start of the next; None is ``num_frames``.
+        sampling: ``windows`` slides over the clip; ``uniform`` takes one sequence a clip, its frames
+            spread evenly over the whole of it.
+        short_clips: what becomes of a clip with fewer than ``num_frames`` frames: ``drop`` it, ``pad`` it
+            with its last frame (counted by ``image/valid_frames``), or ``loop`` it.
+    """
+
+    num_frames: int = 16
+    frame_rate: Fraction | None = None
+    stride: int | None = None
+    sampling: SamplingMode = "windows"
+    short_clips: ShortClips = "drop"
+
+    def __post_init__(self) -> None:
+        _check(self.num_frames >= 1, "--num_frames must be at least 1", self.num_frames)
+        _check(
+            self.frame_rate is None or 0 < self.frame_rate <= 1000,
+            "--frame_rate must be above 0 and at most 1000 frames/s",
+            self.frame_rate,
+        )
+        _check(self.stride is None or self.stride >= 1, "--stride must be at least 1", self.stride)
+        _check_choice("--sampling", self.sampling, SamplingMode)
+        _check_choice("--short_clips", self.short_clips, ShortClips)
+        _check(
+            self.sampling == "windows" or self.stride is None,
+            "--stride goes with --sampling windows; leave it out for --sampling uniform",
+            f"--stride {self.stride}",
+        )
+
+    @property
+    def window_stride(self) -> int:
+        """The stride in effect."""
+        return self.num_frames if self.stride is None else self.stride
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageOptions:
+    """How a frame is scaled and stored. Sizes are in pixels, quality is JPEG's 1 to 100."""
+
+    height: int = 180
+    width: int = 320
+    resize: Resize = "stretch"
+    interpolation: Interpolation = "area"
+    image_format: Literal["jpeg", "png"] = "jpeg"
+    jpeg_quality: int = 95
+    grayscale: bool = False
+
+    def __post_init__(self) -> None:
+        for value in (self.height, self.width):
+            _check(
+                1 <= value <= 16384,
+                "--size must be HEIGHTxWIDTH, each 1 to 16384, such as 180x320",
+                f"{self.height}x{self.width}",
+            )
+        _check_choice("--resize", self.resize, Resize)
+        _check_choice("--interpolation", self.interpolation, Interpolation)
+        _check(
+            self.image_format in ("jpeg", "png"),
+            "--image_format must be jpeg or png",
+            self.image_format,
+        )
+        _check(1 <= self.jpeg_quality <= 100, "--jpeg_quality must be 1 to 100", self.jpeg_quality)
+
+    @property
+    def spec(self) -> ImageSpec:
+        """The stored image these options give."""
+        return ImageSpec(
+            height=self.height,
+            width=self.width,
+            channels=1 if self.grayscale else 3,
+            format="JPEG" if self.image_format == "jpeg" else "PNG",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitOptions:
+    """Which split a group of sources goes to.
+
+    Attributes:
+        splits: fraction of the groups by split name; they sum to 1.
+        group_by: regular expression with one group, searched in each source's path relative to the input;
+            what it captures is the source's group. None makes every source video its own group.
+        split_lists: ``NAME=FILE`` (UCF101: a video a line) or ``FILE`` (HMDB51: a video and 0, 1 or 2).
+        seed: of the hash that deals groups to splits and segments to shards.
+    """
+
+    splits: tuple[tuple[str, float], ...] = (("train", 0.8), ("validation", 0.1), ("test", 0.1))
+    group_by: str | None = None
+    split_lists: tuple[str, ...] = ()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        expected = "--splits must be NAME=FRACTION,... with fractions that sum to 1"
+        names = [name for name, _ in self.splits]
+        _check(bool(names) and len(set(names)) == len(names), expected, self._splits_text())
+        for name, fraction in self.splits:
+            _check(bool(re.fullmatch(r"[a-z][a-z0-9_]*", name)), expected, self._splits_text())
+            _check(0 <= fraction <= 1, expected, self._splits_text())
+        total = sum(fraction for _, fraction in self.splits)
+        _check(abs(total - 1) < 1e-6, expected, f"{self._splits_text()} (sum {total:g})")
+        if self.group_by is not None:
+            try:
+                groups = re.compile(self.group_by).groups
+            except re.error as error:
+                raise UserError(
+                    f"--group_by must be a regular expression, got {self.group_by!r}: {error}"
+                ) from error
+            _check(
+                groups == 1,
+                r"--group_by must capture exactly one group, such as '_(g\d+)_'",
+                f"{self.group_by!r} with {groups}",
+            )
+
+    def _splits_text(self) -> str:
+        return ",".join(f"{name}={fraction:g}" for name, fraction in self.splits)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardOptions:
+    """How work and records are cut up.
+
+    Attributes:
+        shards: files a split (fewer when it has fewer segments); None derives it from ``shard_size``.
+        shard_size: bytes a shard to aim at.
+        segment_length: seconds of footage that are built as one piece; a longer source is cut.
+    """
+
+    shards: int | None = None
+    shard_size: int = 128 * 2**20
+    segment_length: float = 600.0
+
+    def __post_init__(self) -> None:
+        _check(
+            self.shards is None or 1 <= self.shards <= 99_999,
+            "--shards must be 1 to 99999",
+            self.shards,
+        )
+        _check(self.shard_size >= 1, "--shard_size must be at least 1 byte", self.shard_size)
+        _check(self.segment_length > 0, "--segment_length must be above 0 s", self.segment_length)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelOptions:
+    """Where regression targets come from: numeric columns of a manifest, with their units."""
+
+    label_columns: tuple[str, ...] = ()
+    label_units: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check(
+            len(set(self.label_columns)) == len(self.label_columns),
+            "--label_columns must be distinct",
+            ",".join(self.label_columns),
+        )
+        _check(
+            not self.label_units or len(self.label_units) == len(self.label_columns),
+            f"--label_units must name as many units as --label_columns names columns "
+            f"({len(self.label_columns)})",
+            len(self.label_units),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetOptions:
+    """Everything that decides the bytes of a dataset, besides its sources and library versions."""
+
+    name: str
+    sampling: SamplingOptions = SamplingOptions()
+    image: ImageOptions = ImageOptions()
+    split: SplitOptions = SplitOptions()
+    shard: ShardOptions = ShardOptions()
+    label: LabelOptions = LabelOptions()
+
+    def to_json(self) -> dict[str, Any]:
+        """Flag names to plain JSON values, as stored in ``dataset_info.json``."""
+        fields: dict[str, Any] = {"name": self.name}
+        for group in (self.sampling, self.image, self.split, self.shard, self.label):
+            fields |= dataclasses.asdict(group)
+        if self.sampling.frame_rate is not None:
+            fields["frame_rate"] = str(self.sampling.frame_rate)
+        fields["splits"] = dict(self.split.splits)
+        return {key: list(v) if isinstance(v, tuple) else v for key, v in fields.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How a build is run; none of it changes a byte of the dataset.
+
+    Attributes:
+        workers: of the local runner; None is one a CPU this process may use.
+        max_failure_rate: fraction of the sources that may fail before the build does.
+        decode_timeout: seconds a decoder may go without progress.
+        overwrite: replace another build in the output folder.
+        dry_run: print the plan and stop.
+        beam_args: flags for Beam itself (``--runner=...``).
+    """
+
+    workers: int | None = None
+    max_failure_rate: float = 0.05
+    decode_timeout: float = 60.0
+    overwrite: bool = False
+    dry_run: bool = False
+    beam_args: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check(
+            self.workers is None or 1 <= self.workers <= 1024,
+            "--workers must be 1 to 1024",
+            self.workers,
+        )
+        _check(
+            0 <= self.max_failure_rate <= 1,
+            "--max_failure_rate must be 0 to 1",
+            self.max_failure_rate,
+        )
+        _check(self.decode_timeout > 0, "--decode_timeout must be above 0 s", self.decode_timeout)
+
+    @property
+    def local_workers(self) -> int:
+        """Workers of the local runner in effect."""
+        return self.workers or usable_cpus()
+
+
+def usable_cpus() -> int:
+    """CPUs this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,219 @@
+"""The folder a dataset is built in, and what of a build it holds at any moment.
+
+While a build goes on, everything that is not yet part of the dataset lies in ``_build`` inside the folder:
+
+    _build/options.json          what is being built, so that nothing else is mixed into it
+    _build/plan.jsonl            totals, then a line a shard
+    _build/reports/SHARD.json    of each shard that is complete
+    _build/claims/SHARD          taken by a local worker in this run
+    _build/*.partial             being written, under a name of its own
+    _build/lock                  held by the one local run that builds here
+
+A shard appears under its own name only when it is complete. The folder is complete when it has a
+``dataset_info.json``; then ``_build`` goes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from pipelines.errors import UserError
+from tfrecords_schema.info import FILE_NAME as INFO_FILE
+from tfrecords_schema.info import DatasetInfo, DatasetInfoError
+
+FAILURES_FILE = "failures.jsonl"
+_SHARD_FILE = re.compile(r"[a-z][a-z0-9_]*-\d{5}-of-\d{5}\.tfrecord")
+
+
+@dataclass(frozen=True)
+class OutputFolder:
+    """A dataset folder, complete or being built; ``path`` is local."""
+
+    path: str
+
+    def __post_init__(self) -> None:
+        if "://" in self.path:
+            raise UserError(f"--output must be a local folder, got {self.path}")
+
+    @property
+    def root(self) -> Path:
+        """The folder."""
+        return Path(self.path)
+
+    @property
+    def _build(self) -> Path:
+        return self.root / "_build"
+
+    @property
+    def plan_path(self) -> Path:
+        """Where the plan of the build lies."""
+        return self._build / "plan.jsonl"
+
+    def complete_info(self) -> DatasetInfo | None:
+        """The description of the complete dataset here; None when there is none."""
+        if not (self.root / INFO_FILE).exists():
+            return None
+        try:
+            return DatasetInfo.load(self.root)
+        except DatasetInfoError as error:
+            raise UserError(
+                f"{error}; give another --output, or --overwrite to replace it"
+            ) from error
+
+    def check_free_for(self, options: dict[str, Any], *, overwrite: bool) -> None:
+        """Checks that a build with ``options`` may begin or go on here.
+
+        Raises:
+            UserError: when the folder is a file, or holds another build.
+        """
+        if self.root.exists() and not self.root.is_dir():
+            raise UserError(f"--output must be a folder, but {self.path} is a file")
+        if overwrite or not self.root.exists():
+            return
+        info = self.complete_info()
+        stored = info.options if info else self._stored_options()
+        if stored is None:
+            shards = [name for name in os.listdir(self.path) if _SHARD_FILE.fullmatch(name)]
+            if shards:
+                raise UserError(
+                    f"{self.path} holds shards of another dataset (such as {shards[0]}): "
+                    "give another --output, or --overwrite to replace them"
+                )
+            return
+        options = json.loads(json.dumps(options))
+        if stored != options:
+            differing = sorted(
+                key for key in stored.keys() | options.keys() if stored.get(key) != options.get(key)
+            )
+            shown = ", ".join(
+                f"{key} {stored.get(key)!r} there and {options.get(key)!r} here"
+                for key in differing
+            )
+            raise UserError(
+                f"{self.path} holds another build ({shown}): "
+                "give another --output, or --overwrite to replace it"
+            )
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Makes the folder and keeps other runs on this machine out of it.
+
+        Raises:
+            UserError: when another run is at work here.
+        """
+        self._build.mkdir(parents=True, exist_ok=True)
+        with (self._build / "lock").open("wb") as lock:
+            try:
+                # Let go by the system when this process ends, however it ends.
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(
+                    f"another run is building in {self.path}: wait for it, or give another --output"
+                ) from None
+            yield
+
+    def begin(self, options: dict[str, Any], plan: Iterator[str], shard_files: set[str]) -> None:
+        """Clears what is left of other runs, and stores the plan.
+
+        Complete shards of the same plan stay; `kept_report` tells which those are.
+
+        Args:
+            options: of the dataset.
+            plan: lines of ``plan.jsonl``.
+            shard_files: names of the shards of the plan.
+        """
+        for name in (INFO_FILE, FAILURES_FILE):
+            (self.root / name).unlink(missing_ok=True)
+        for entry in os.listdir(self.path):
+            if _SHARD_FILE.fullmatch(entry) and entry not in shard_files:
+                (self.root / entry).unlink()
+        for partial in self._build.glob("*.partial"):
+            partial.unlink()
+        shutil.rmtree(self._build / "claims", ignore_errors=True)
+        (self._build / "claims").mkdir()
+        (self._build / "reports").mkdir(exist_ok=True)
+        self._write_atomically(self._build / "options.json", json.dumps(options).encode())
+        with self._replacing(self.plan_path) as file:
+            for line in plan:
+                file.write(line.encode() + b"\n")
+
+    def claim(self, shard_file: str) -> bool:
+        """Whether the caller is the first in this run to ask for the shard."""
+        try:
+            os.close(
+                os.open(self._build / "claims" / shard_file, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+            )
+        except FileExistsError:
+            return False
+        return True
+
+    def kept_report(self, shard_file: str, fingerprint: str) -> dict[str, Any] | None:
+        """The report of a shard that is complete and has this fingerprint; None when there is no such."""
+        try:
+            report = json.loads(self._report_path(shard_file).read_bytes())
+            size = (self.root / shard_file).stat().st_size
+        except (FileNotFoundError, ValueError):
+            return None
+        same = report.get("fingerprint") == fingerprint and report.get("bytes") == size
+        return report if same else None
+
+    @contextlib.contextmanager
+    def new_shard(self, shard_file: str) -> Iterator[BinaryIO]:
+        """A file to write a shard to; it gets its name when the block ends, and goes when it raises."""
+        with self._replacing(self.root / shard_file) as file:
+            yield file
+
+    def store_report(self, shard_file: str, report: dict[str, Any]) -> None:
+        """Marks a shard as complete."""
+        self._write_atomically(self._report_path(shard_file), json.dumps(report).encode())
+
+    def finish(self, failures: Iterator[str], info: DatasetInfo | None) -> None:
+        """Writes ``failures.jsonl``, then ``dataset_info.json``, and removes the traces of building.
+
+        Without ``info`` the dataset stays incomplete, and can be continued.
+        """
+        with self._replacing(self.root / FAILURES_FILE) as file:
+            for line in failures:
+                file.write(line.encode() + b"\n")
+        if info is not None:
+            self._write_atomically(self.root / INFO_FILE, info.to_bytes())
+            shutil.rmtree(self._build, ignore_errors=True)
+
+    def _stored_options(self) -> dict[str, Any] | None:
+        try:
+            stored = json.loads((self._build / "options.json").read_bytes())
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except ValueError:
+            return {}
+        return stored if isinstance(stored, dict) else {}
+
+    def _report_path(self, shard_file: str) -> Path:
+        return self._build / "reports" / f"{shard_file}.json"
+
+    def _write_atomically(self, target: Path, data: bytes) -> None:
+        with self._replacing(target) as file:
+            file.write(data)
+
+    @contextlib.contextmanager
+    def _replacing(self, target: Path) -> Iterator[BinaryIO]:
+        partial = self._build / f"{target.name}.{uuid.uuid4().hex}.partial"
+        try:
+            with partial.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(target)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise

@@ -1,0 +1,45 @@
+"""The plan as a file in the output folder: totals, then a line a shard.
+
+A million sources make a plan of hundreds of megabytes, which no runner takes inside a pipeline's graph. So the graph
+holds only where each shard's line begins, and workers read their own lines.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+
+from pipelines.descriptors import Shard
+from pipelines.finish import Totals
+from pipelines.output import OutputFolder
+
+
+def plan_lines(shards: Sequence[Shard], totals: Totals) -> Iterator[str]:
+    """The lines of the plan."""
+    yield json.dumps(totals.to_json())
+    for shard in shards:
+        yield json.dumps(shard.to_json())
+
+
+def shard_places(output: OutputFolder) -> list[int]:
+    """The byte at which each shard's line begins."""
+    with output.plan_path.open("rb") as file:
+        place = len(file.readline())
+        places = []
+        for line in file:
+            places.append(place)
+            place += len(line)
+        return places
+
+
+def read_shard(output: OutputFolder, place: int) -> Shard:
+    """The shard whose line begins at byte ``place``."""
+    with output.plan_path.open("rb") as file:
+        file.seek(place)
+        return Shard.from_json(json.loads(file.readline()))
+
+
+def read_totals(output: OutputFolder) -> Totals:
+    """The totals, in the first line."""
+    with output.plan_path.open("rb") as file:
+        return Totals.from_json(json.loads(file.readline()))

@@ -1,0 +1,247 @@
+"""Building one shard: the unit of work, of retry, of resume and of determinism.
+
+A shard's bytes depend on its segments, the dataset's options and the library versions, and on nothing else. So
+its fingerprint tells whether a shard that is there already is the one that would be built.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any, Protocol
+
+from pipelines.decoding.client import DecoderProcess
+from pipelines.decoding.protocol import BuildRequest, DecodingFailure, SegmentResult
+from pipelines.descriptors import Segment, Shard
+from pipelines.options import DatasetOptions
+from pipelines.output import OutputFolder
+from pipelines.sources.listing import SourceFailure
+from tfrecords_schema.records import frame_record
+from tfrecords_schema.spec import SequenceSpec
+
+_ADDED_FIELDS = (
+    "sequences",
+    "frames",
+    "repeated_frames",
+    "padded_frames",
+    "short_clips",
+    "breaks",
+    "unordered_frames",
+    "pixel_count",
+)
+_ADDED_SUMS = ("pixel_sum", "pixel_square_sum")
+_DECIDING_PACKAGES = ("reelbeam", "av", "opencv-python-headless", "protobuf")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardReport:
+    """A complete shard: what is in it and what became of its segments.
+
+    Attributes:
+        file, split: of the shard.
+        fingerprint: of what it was built from.
+        records, bytes, sha256: of the file.
+        label_counts: records of each class, in label order.
+        value_sums, value_square_sums, value_min, value_max: by regression target.
+        segments: the segments' results, added up.
+        failures: of sources in this shard.
+    """
+
+    file: str
+    split: str
+    fingerprint: str
+    records: int
+    bytes: int
+    sha256: str
+    label_counts: tuple[int, ...]
+    value_sums: tuple[float, ...]
+    value_square_sums: tuple[float, ...]
+    value_min: tuple[float, ...]
+    value_max: tuple[float, ...]
+    segments: SegmentResult
+    failures: tuple[SourceFailure, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """A dict of plain JSON types."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> ShardReport:
+        """The report that `to_json` described."""
+        tuples = {key: tuple(value) for key, value in fields.items() if isinstance(value, list)}
+        return cls(
+            **{
+                **fields,
+                **tuples,
+                "segments": SegmentResult.from_json(fields["segments"]),
+                "failures": tuple(SourceFailure(**failure) for failure in fields["failures"]),
+            }
+        )
+
+
+class Listener(Protocol):
+    """Hears how a shard comes along."""
+
+    def sequences(self, count: int) -> None:
+        """``count`` more sequences were built (fewer, when negative: thrown away)."""
+
+    def failed(self, failure: SourceFailure) -> None:
+        """A source failed or ended early."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardBuilder:
+    """What the shards of one dataset have in common; sent to every worker."""
+
+    output: OutputFolder
+    spec: SequenceSpec
+    options: DatasetOptions
+    versions: dict[str, str]
+
+    def fingerprint(self, shard: Shard) -> str:
+        """SHA-256 of all that decides the shard's bytes.
+
+        Where the sources lie is not part of it; what they are called, their sizes and times are.
+        """
+        fields = shard.to_json()
+        for segment in fields["segments"]:
+            del segment["source"]["path"]
+        text = json.dumps(
+            [fields, self.options.to_json(), self.spec.to_json(), self.versions], sort_keys=True
+        )
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def build(self, shard: Shard, decoder: DecoderProcess, listener: Listener) -> ShardReport:
+        """Builds the shard, or takes the one that is there if it is the same.
+
+        Raises:
+            OSError: when the shard cannot be written.
+        """
+        fingerprint = self.fingerprint(shard)
+        kept = self.output.kept_report(shard.file, fingerprint)
+        if kept is not None:
+            report = ShardReport.from_json(kept)
+            listener.sequences(report.records)
+            for failure in report.failures:
+                listener.failed(failure)
+            return report
+        report = self._build(shard, fingerprint, decoder, listener)
+        self.output.store_report(shard.file, report.to_json())
+        return report
+
+    def _build(
+        self, shard: Shard, fingerprint: str, decoder: DecoderProcess, listener: Listener
+    ) -> ShardReport:
+        failures: list[SourceFailure] = []
+        results: list[tuple[Segment, SegmentResult]] = []
+        with self.output.new_shard(shard.file) as file:
+            digest = hashlib.sha256()
+            for segment in shard.segments:
+                start, before = file.tell(), digest.copy()
+                count = 0
+
+                def write(record: bytes) -> None:
+                    nonlocal count
+                    framed = frame_record(record)
+                    file.write(framed)
+                    digest.update(framed)
+                    count += 1
+                    listener.sequences(1)
+
+                try:
+                    result = decoder.build(self._request(segment), write)
+                except DecodingFailure as failure:
+                    # Nothing of a source that failed stays: how far it came may differ from run to run.
+                    file.seek(start)
+                    file.truncate()
+                    digest = before
+                    listener.sequences(-count)
+                    failures.append(_failure(segment, failure))
+                    listener.failed(failures[-1])
+                    continue
+                results.append((segment, result))
+                if result.truncated is not None:
+                    failures.append(
+                        SourceFailure(
+                            source=segment.source.id,
+                            stage="decode",
+                            reason=result.truncated,
+                            seconds=result.last_seconds,
+                            truncated=True,
+                        )
+                    )
+                    listener.failed(failures[-1])
+            size = file.tell()
+        return ShardReport(
+            file=shard.file,
+            split=shard.split,
+            fingerprint=fingerprint,
+            bytes=size,
+            sha256=digest.hexdigest(),
+            records=sum(result.sequences for _, result in results),
+            label_counts=self._label_counts(results),
+            **_value_moments(results, len(self.spec.label.target_names)),
+            segments=add_results(result for _, result in results),
+            failures=tuple(failures),
+        )
+
+    def _request(self, segment: Segment) -> BuildRequest:
+        names = self.spec.label.class_names
+        return BuildRequest(
+            segment=segment,
+            spec=self.spec,
+            dataset_name=self.options.name,
+            sampling=self.options.sampling,
+            image=self.options.image,
+            label_indices=tuple(names.index(label) for label in segment.source.labels),
+        )
+
+    def _label_counts(self, results: list[tuple[Segment, SegmentResult]]) -> tuple[int, ...]:
+        counts = dict.fromkeys(self.spec.label.class_names, 0)
+        for segment, result in results:
+            for label in segment.source.labels:
+                counts[label] += result.sequences
+        return tuple(counts.values())
+
+
+def library_versions() -> dict[str, str]:
+    """The versions of what decides a shard's bytes."""
+    return {name: importlib.metadata.version(name) for name in _DECIDING_PACKAGES}
+
+
+def add_results(results: Iterable[SegmentResult]) -> SegmentResult:
+    """The results of several segments as one; what only makes sense for one segment is left out."""
+    total: dict[str, Any] = {}
+    for result in results:
+        for name in _ADDED_FIELDS:
+            total[name] = total.get(name, 0) + getattr(result, name)
+        for name in _ADDED_SUMS:
+            own, so_far = getattr(result, name), total.get(name, ())
+            total[name] = tuple(map(sum, zip_longest(so_far, own, fillvalue=0)))
+    return SegmentResult(**total)
+
+
+def _failure(segment: Segment, failure: DecodingFailure) -> SourceFailure:
+    return SourceFailure(
+        source=segment.source.id,
+        stage=failure.stage,
+        reason=failure.reason,
+        seconds=failure.seconds,
+    )
+
+
+def _value_moments(
+    results: list[tuple[Segment, SegmentResult]], targets: int
+) -> dict[str, tuple[float, ...]]:
+    rows = [(s.source.values, r.sequences) for s, r in results if r.sequences]
+    return {
+        "value_sums": tuple(sum(v[i] * n for v, n in rows) for i in range(targets)),
+        "value_square_sums": tuple(sum(v[i] ** 2 * n for v, n in rows) for i in range(targets)),
+        "value_min": tuple(min(v[i] for v, _ in rows) for i in range(targets) if rows),
+        "value_max": tuple(max(v[i] for v, _ in rows) for i in range(targets) if rows),
+    }

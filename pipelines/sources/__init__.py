@@ -1,0 +1,1 @@
+"""What to build from: each module turns one kind of input into a `Listing`. Nothing is opened or decoded."""

@@ -1,0 +1,106 @@
+"""Videos sorted into folders by class, as UCF101 and HMDB51 come: ``DIR/class/**/*.mp4``, or a glob."""
+
+from __future__ import annotations
+
+import glob
+import os
+from pathlib import Path
+
+from pipelines.descriptors import Source
+from pipelines.errors import UserError
+from pipelines.sources.listing import Listing, class_label, describe_file, is_video, walk_files
+
+_GLOB_CHARACTERS = "*?["
+
+
+def is_glob(text: str) -> bool:
+    """Whether ``text`` holds a glob character and is not itself the name of something that exists."""
+    return any(character in text for character in _GLOB_CHARACTERS) and not Path(text).exists()
+
+
+def list_class_folders(root: str) -> Listing:
+    """Lists the videos under each folder in ``root``; the folder's name is their class.
+
+    Raises:
+        UserError: when there is no class folder, a class folder holds no video, or a video lies outside one.
+    """
+    folders = sorted(entry.name for entry in Path(root).iterdir() if entry.is_dir())
+    folders = [name for name in folders if not name.startswith(".")]
+    stray = [entry.name for entry in Path(root).iterdir() if entry.is_file()]
+    stray = sorted(name for name in stray if is_video(name) and not name.startswith("."))
+    if stray:
+        raise UserError(
+            f"expected the videos in {root} in one folder a class, but {_count(stray, 'lies', 'lie')} directly "
+            f"in it (such as {stray[0]!r}): move them into folders, or list them in a manifest"
+        )
+    if not folders:
+        raise UserError(
+            f"expected folders of videos in {root}, one a class, but it holds none: "
+            "give the folder that contains the class folders"
+        )
+    sources: list[Source] = []
+    skipped = 0
+    for name in folders:
+        own: list[Source] = []
+        for path in walk_files(os.path.join(root, name)):
+            if is_video(path):
+                own.append(describe_file(path, os.path.relpath(path, root), labels=(name,)))
+            else:
+                skipped += 1
+        if not own:
+            raise UserError(
+                f"expected videos in the class folder {os.path.join(root, name)}, "
+                "but it holds none (by file name): fill it or remove it"
+            )
+        sources += own
+    return _listing(root, sources, skipped)
+
+
+def list_glob(pattern: str) -> Listing:
+    """Lists the videos that match ``pattern`` (``**`` matches any depth).
+
+    The folders before the first glob character are the root. A video's class is the first folder below the root,
+    or the root's own name when it lies directly there.
+
+    Raises:
+        UserError: when nothing matches.
+    """
+    root = _fixed_prefix(pattern)
+    paths = sorted(path for path in glob.glob(pattern, recursive=True) if Path(path).is_file())
+    videos = [path for path in paths if is_video(path)]
+    if not videos:
+        raise UserError(
+            f"expected videos to match {pattern!r}, but "
+            + (f"none of {len(paths)} matching files is named as one" if paths else "nothing does")
+            + ": check the pattern"
+        )
+    sources = []
+    for path in videos:
+        data_path = os.path.relpath(path, root)
+        first, *rest = Path(data_path).parts
+        label = first if rest else Path(root).resolve().name
+        sources.append(describe_file(path, data_path, labels=(label,)))
+    return _listing(root, sources, len(paths) - len(videos))
+
+
+def _fixed_prefix(pattern: str) -> str:
+    parts: list[str] = []
+    for part in Path(pattern).parts:
+        if any(character in part for character in _GLOB_CHARACTERS):
+            break
+        parts.append(part)
+    return str(Path(*parts))
+
+
+def _listing(root: str, sources: list[Source], skipped: int) -> Listing:
+    notes = [f"{skipped} files that are not named as videos were left out"] if skipped else []
+    return Listing(
+        name=Path(root).resolve().name or "dataset",
+        sources=tuple(sorted(sources, key=lambda source: source.id)),
+        label=class_label(label for source in sources for label in source.labels),
+        notes=tuple(notes),
+    )
+
+
+def _count(names: list[str], one: str, many: str) -> str:
+    return f"{len(names)} {one if len(names) == 1 else many}"

@@ -1,0 +1,122 @@
+"""`Listing`: what every kind of input comes down to, and what they share in making it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+
+from pipelines.descriptors import Source
+from pipelines.errors import UserError
+from tfrecords_schema.spec import LabelSpec
+
+VIDEO_EXTENSIONS = frozenset(
+    [".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".m2v", ".vob", ".3gp", ".3g2", ".gif", ".ts", ".mts", ".m2ts", ".flv", ".f4v", ".wmv", ".asf", ".ogv", ".ogg", ".h264", ".264", ".avc", ".h265", ".265", ".hevc", ".av1", ".obu", ".ivf", ".mjpeg", ".mjpg", ".mxf", ".dv", ".nut", ".y4m", ".rm", ".rmvb", ".divx"]
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceFailure:
+    """A source that gave nothing, or not all it should have: a line of ``failures.jsonl``.
+
+    Attributes:
+        source: its id.
+        stage: where it failed: ``list``, ``open``, ``decode``, ``limits`` or ``process``.
+        reason: in words.
+        seconds: how far into the file it was usable; None when that is not known.
+        truncated: its sequences up to there were kept, and it does not count as failed.
+    """
+
+    source: str
+    stage: str
+    reason: str
+    seconds: float | None = None
+    truncated: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """The sources of a dataset.
+
+    Attributes:
+        name: of the dataset, from the input's own name.
+        sources: sorted by id, which is unique.
+        label: task, and names in label order.
+        failures: sources that are named but not there.
+        notes: what a user should know of how the input was understood, a line each.
+    """
+
+    name: str
+    sources: tuple[Source, ...]
+    label: LabelSpec
+    failures: tuple[SourceFailure, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+
+
+def walk_files(root: str) -> Iterator[str]:
+    """Yields the paths of the files under ``root``, sorted; hidden ones are left out.
+
+    Links to folders are followed, each folder once, so that a loop of links ends.
+    """
+    seen: set[tuple[int, int]] = set()
+    for folder, folders, files in os.walk(root, followlinks=True):
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if not name.startswith("."):
+                yield os.path.join(folder, name)
+
+
+def is_video(path: str) -> bool:
+    """Whether the file name ends as a video's does."""
+    return os.path.splitext(path)[1].lower() in VIDEO_EXTENSIONS
+
+
+def describe_file(path: str, data_path: str, **fields: object) -> Source:
+    """The `Source` that is the whole file at ``path``, in a group of its own.
+
+    Raises:
+        OSError: when there is no such file.
+    """
+    status = os.stat(path)
+    if os.path.isdir(path):
+        raise IsADirectoryError(f"{path} is a folder")
+    source = Source(
+        id=data_path,
+        path=os.path.abspath(path),
+        data_path=data_path,
+        group=data_path,
+        bytes=status.st_size,
+        mtime_ns=status.st_mtime_ns,
+    )
+    return replace(source, **fields)  # type: ignore[arg-type]
+
+
+def group_sources(sources: Iterable[Source], group_by: str | None) -> list[Source]:
+    """Sources with the group that ``group_by`` captures from each one's path.
+
+    Raises:
+        UserError: when the expression does not match a source.
+    """
+    if group_by is None:
+        return list(sources)
+    pattern, grouped = re.compile(group_by), []
+    for source in sources:
+        match = pattern.search(source.data_path)
+        if not match or match[1] is None:
+            raise UserError(
+                f"--group_by {group_by!r} must match the path of every source, "
+                f"but not {source.data_path!r}: adapt the expression, or leave the source out"
+            )
+        grouped.append(replace(source, group=match[1]))
+    return grouped
+
+
+def class_label(names: Iterable[str]) -> LabelSpec:
+    """The `LabelSpec` of one class a sequence, with names sorted."""
+    return LabelSpec(task="classification", class_names=tuple(sorted(set(names))))

@@ -1,0 +1,203 @@
+"""A list of clips in a file: CSV with a header line, or JSON lines.
+
+Columns: ``path`` (relative to the manifest's folder), ``label`` (a class, or several separated by ``|``), and
+optionally ``start`` and ``end`` in seconds after the file's first frame, ``split`` and ``group``. Instead of
+``label``, numeric columns named by ``--label_columns`` are regression targets.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pipelines.descriptors import Source
+from pipelines.errors import UserError
+from pipelines.options import LabelOptions
+from pipelines.sources.listing import Listing, SourceFailure, class_label, describe_file
+from tfrecords_schema.spec import LabelSpec
+
+EXTENSIONS = (".csv", ".jsonl", ".ndjson", ".json")
+_COLUMNS = ("path", "label", "start", "end", "split", "group")
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One line of a manifest: where it stands and its fields, without the empty ones."""
+
+    place: str
+    fields: dict[str, Any]
+
+    def text(self, column: str) -> str | None:
+        value = self.fields.get(column)
+        if value is None:
+            return None
+        if not isinstance(value, str):
+            raise UserError(f"{self.place}: {column} must be text, got {value!r}")
+        return value
+
+    def number(self, column: str) -> float | None:
+        value = self.fields.get(column)
+        if value is None:
+            return None
+        try:
+            number = math.nan if isinstance(value, bool) else float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if not math.isfinite(number):
+            raise UserError(f"{self.place}: {column} must be a finite number, got {value!r}")
+        return number
+
+
+def list_manifest(path: str, label_options: LabelOptions) -> Listing:
+    """Lists the clips in the manifest at ``path``.
+
+    Raises:
+        UserError: naming file and line, for whatever is missing, ill-typed or contradictory.
+    """
+    rows = list(_read_rows(path))
+    if not rows:
+        raise UserError(f"expected clips in the manifest {path}, but it lists none")
+    known = {*_COLUMNS, *label_options.label_columns}
+    ignored = sorted({column for row in rows for column in row.fields} - known)
+    sources: dict[str, Source] = {}
+    places: dict[str, str] = {}
+    failures: list[SourceFailure] = []
+    root = os.path.dirname(os.path.abspath(path))
+    for row in rows:
+        source = _describe(row, root, label_options)
+        if source.id in places:
+            raise UserError(
+                f"{row.place}: a clip must be listed once, but {source.id!r} is also at "
+                f"{places[source.id]}: merge the lines (labels are separated by '|')"
+            )
+        places[source.id] = row.place
+        try:
+            found = describe_file(source.path, source.data_path)
+        except OSError as error:
+            failures.append(
+                SourceFailure(source=source.id, stage="list", reason=error.strerror or str(error))
+            )
+        else:
+            sources[source.id] = replace(source, bytes=found.bytes, mtime_ns=found.mtime_ns)
+    return Listing(
+        name=Path(path).stem,
+        sources=tuple(sources[source_id] for source_id in sorted(sources)),
+        label=_label_spec(path, rows, label_options),
+        failures=tuple(failures),
+        notes=(f"columns of the manifest that were not used: {', '.join(ignored)}",)
+        if ignored
+        else (),
+    )
+
+
+def _read_rows(path: str) -> Iterator[_Row]:
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            if path.lower().endswith(".csv"):
+                yield from _read_csv(file, path)
+            else:
+                yield from _read_json_lines(file, path)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: a manifest must be UTF-8 text: {error}") from error
+
+
+def _read_csv(file: Any, path: str) -> Iterator[_Row]:
+    reader = csv.DictReader(file, strict=True)
+    columns = reader.fieldnames or []
+    if "path" not in columns:
+        raise UserError(
+            f"{path}: the first line must name the columns, one of them 'path', got {columns}"
+        )
+    try:
+        for fields in reader:
+            place = f"{path} line {reader.line_num}"
+            if None in fields:
+                raise UserError(f"{place}: expected {len(columns)} columns, got more")
+            yield _Row(place, {key: value for key, value in fields.items() if value})
+    except csv.Error as error:
+        raise UserError(f"{path} line {reader.line_num}: not valid CSV: {error}") from error
+
+
+def _read_json_lines(file: Any, path: str) -> Iterator[_Row]:
+    for number, line in enumerate(file, start=1):
+        if not line.strip():
+            continue
+        place = f"{path} line {number}"
+        try:
+            fields = json.loads(line)
+        except ValueError as error:
+            raise UserError(f"{place}: expected a JSON object, got {line[:50]!r}") from error
+        if not isinstance(fields, dict):
+            raise UserError(f"{place}: expected a JSON object, got {line.strip()[:50]}")
+        yield _Row(place, {key: value for key, value in fields.items() if value not in (None, "")})
+
+
+def _describe(row: _Row, root: str, label_options: LabelOptions) -> Source:
+    """The source a row describes; whether its file exists is not looked at."""
+    written = row.text("path")
+    if written is None:
+        raise UserError(f"{row.place}: 'path' must name a video, but it is empty")
+    path = os.path.normpath(os.path.join(root, written))
+    # Records never hold an absolute path: outside the manifest's folder, what remains is the path from /.
+    inside = os.path.commonpath([root, path]) == root
+    data_path = os.path.relpath(path, root) if inside else path.lstrip(os.sep)
+    start, end = row.number("start"), row.number("end")
+    if (start or 0) < 0 or (end is not None and end <= (start or 0)):
+        raise UserError(
+            f"{row.place}: a clip must have 0 <= start < end in seconds, got start {start} and end {end}"
+        )
+    source_id = data_path
+    if start is not None or end is not None:
+        source_id += f"#t={'' if start is None else f'{start:g}'}"
+        source_id += "" if end is None else f",{end:g}"
+    values = []
+    for column in label_options.label_columns:
+        value = row.number(column)
+        if value is None:
+            raise UserError(f"{row.place}: --label_columns names {column!r}, but it is empty")
+        values.append(value)
+    return Source(
+        id=source_id,
+        path=path,
+        data_path=data_path,
+        group=row.text("group") or data_path,
+        split=row.text("split"),
+        labels=() if values else _labels(row),
+        values=tuple(values),
+        start=start,
+        end=end,
+    )
+
+
+def _labels(row: _Row) -> tuple[str, ...]:
+    labels = [label.strip() for label in (row.text("label") or "").split("|")]
+    labels = [label for label in labels if label]
+    if len(set(labels)) != len(labels):
+        raise UserError(f"{row.place}: the labels of a clip must be distinct, got {labels}")
+    return tuple(sorted(labels))
+
+
+def _label_spec(path: str, rows: list[_Row], options: LabelOptions) -> LabelSpec:
+    if options.label_columns:
+        return LabelSpec(
+            task="regression", target_names=options.label_columns, target_units=options.label_units
+        )
+    labels = [_labels(row) for row in rows]
+    names = tuple(sorted({name for own in labels for name in own}))
+    if not names:
+        raise UserError(
+            f"{path}: expected a 'label' column with classes, or --label_columns naming columns "
+            "of numbers, got neither"
+        )
+    if any(len(own) > 1 for own in labels):
+        return LabelSpec(task="multilabel", class_names=names)
+    for row, own in zip(rows, labels, strict=True):
+        if not own:
+            raise UserError(f"{row.place}: 'label' must name a class, but it is empty")
+    return class_label(names)

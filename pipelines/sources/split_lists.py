@@ -1,0 +1,102 @@
+"""Published splits: which video belongs to which split, as UCF101 and HMDB51 list them.
+
+UCF101 (https://www.crcv.ucf.edu/data/UCF101.php) has a file a split, ``--split_list train=trainlist01.txt``, with a
+video a line, ``Archery/v_Archery_g08_c01.avi 1``; what follows the path is not used. HMDB51
+(https://serre-lab.clps.brown.edu/resource/hmdb-a-large-human-motion-database/) has a file a class,
+``--split_list wave_test_split1.txt``, with ``name.avi CODE`` a line: 1 is train, 2 is test, 0 is neither.
+"""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path, PurePath
+
+from pipelines.descriptors import Source
+from pipelines.errors import UserError
+
+_HMDB51_SPLITS = {"0": None, "1": "train", "2": "test"}
+
+
+def apply_split_lists(
+    sources: Iterable[Source], split_lists: Iterable[str]
+) -> tuple[list[Source], list[str]]:
+    """Gives the sources that lists name their split, and leaves out those that HMDB51 marks as in neither.
+
+    A source is found by its path relative to the input, or by its file name alone. One that a list does not name
+    is left to the hash.
+
+    Args:
+        sources: to look up.
+        split_lists: ``NAME=FILE`` or ``FILE``, which may be a glob.
+
+    Returns:
+        The sources, and notes on what the lists did.
+
+    Raises:
+        UserError: for a list that cannot be read, or that names a video in two splits.
+    """
+    split_of: dict[str, str | None] = {}
+    for item in split_lists:
+        name, equals, pattern = item.partition("=")
+        for file in _files(pattern if equals else item):
+            for key, split in _read_list(file, name if equals else None):
+                if split_of.setdefault(key, split) != split:
+                    raise UserError(
+                        f"{file}: a video must be in one split, but {key!r} is in "
+                        f"{split_of[key] or 'neither'} and {split or 'neither'}"
+                    )
+    if not split_of:
+        return list(sources), []
+    kept, unlisted, left_out, found = [], 0, 0, set()
+    for source in sources:
+        path = PurePath(source.data_path)
+        key = next((key for key in (path.as_posix(), path.name) if key in split_of), None)
+        if key is None:
+            unlisted += 1
+            kept.append(source)
+        elif split_of[key] is None:
+            left_out += 1
+        else:
+            found.add(key)
+            kept.append(replace(source, split=split_of[key]))
+    if not found:
+        raise UserError(
+            f"expected the split lists to name videos of the input, but none of their {len(split_of)} does "
+            f"(such as {next(iter(split_of))!r}): paths count from the input folder"
+        )
+    notes = []
+    if unlisted:
+        notes.append(f"{unlisted} sources are in no split list and are split by --splits")
+    if left_out:
+        notes.append(f"{left_out} sources that the split lists exclude were left out")
+    return kept, notes
+
+
+def _files(pattern: str) -> list[str]:
+    files = [pattern] if Path(pattern).is_file() else sorted(glob.glob(pattern))
+    if not files:
+        raise UserError(f"--split_list must name a file, but there is none at {pattern!r}")
+    return files
+
+
+def _read_list(file: str, split: str | None) -> Iterable[tuple[str, str | None]]:
+    try:
+        lines = Path(file).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--split_list {file} could not be read: {error}") from error
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        # The path may hold spaces; what follows the last one is a number, or part of the path.
+        path, _, code = line.strip().rpartition(" ")
+        if split is not None:
+            yield (path.strip() if path and code.isdigit() else line.strip()), split
+        elif path and code in _HMDB51_SPLITS:
+            yield path.strip(), _HMDB51_SPLITS[code]
+        else:
+            raise UserError(
+                f"{file} line {number}: expected a video and 0, 1 or 2 (HMDB51's format), got {line!r}; "
+                "a list of one split is given as --split_list NAME=FILE"
+            )
