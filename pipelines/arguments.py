@@ -1,7 +1,7 @@
 """The command line's flags to options: the one place where arguments are parsed.
 
-Flags are written with underscores, as Beam's and TensorFlow's are; dashes are taken too. A flag that is neither ours
-nor Beam's is an error.
+Flags are written with underscores, as Beam's and TensorFlow's are; dashes are taken too. A flag that is
+neither ours nor Beam's is an error.
 """
 
 from __future__ import annotations

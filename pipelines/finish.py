@@ -77,7 +77,9 @@ def conclude(
     Args:
         reports: of the shards that were built, each once.
         totals: from the plan.
-        spec, options, versions: of the dataset.
+        spec: of the dataset's records.
+        options: the dataset was built with.
+        versions: of the libraries it was built with.
     """
     reports = sorted(reports, key=lambda report: report.file)
     found = [*totals.failures, *(failure for report in reports for failure in report.failures)]

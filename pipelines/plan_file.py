@@ -1,7 +1,7 @@
 """The plan as a file in the output folder: totals, then a line a shard.
 
-A million sources make a plan of hundreds of megabytes, which no runner takes inside a pipeline's graph. So the graph
-holds only where each shard's line begins, and workers read their own lines.
+A million sources make a plan of hundreds of megabytes, which no runner takes inside a pipeline's graph. So
+the graph holds only where each shard's line begins, and workers read their own lines.
 """
 
 from __future__ import annotations

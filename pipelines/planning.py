@@ -122,8 +122,8 @@ def plan_shards(
 ) -> tuple[list[Shard], dict[str, Estimate]]:
     """Deals segments to the shards of their splits.
 
-    Groups decide splits; the segments of a split are put in the order of a seeded hash and dealt one by one to
-    the shard with the least estimated footage, so that shards are of like size and every shard holds a
+    Groups decide splits; the segments of a split are put in the order of a seeded hash and dealt one by one
+    to the shard with the least estimated footage, so that shards are of like size and every shard holds a
     random mix.
 
     Args:

@@ -1,7 +1,8 @@
 """Where a pipeline runs: the local runner, and what other runners need to be told.
 
-The local runner is Beam's in-process FnApiRunner, named outright: the default ``DirectRunner`` would first try to
-download another one. Its workers are threads, which suits work done in decoder processes and native code.
+The local runner is Beam's in-process FnApiRunner, named outright: the default ``DirectRunner`` would
+first try to download another one. Its workers are threads, which suits work done in decoder processes and
+native code.
 """
 
 from __future__ import annotations

@@ -137,8 +137,8 @@ def cut_windows(
             that a window may use.
         num_frames: slots a window.
         stride: slots from one window's start to the next one's.
-        first_slot, end_slot: only windows that start in ``[first_slot, end_slot)``; reading stops once they
-            are complete. ``end_slot`` None is unlimited.
+        first_slot: only windows that start at or after it.
+        end_slot: only windows that start before it; reading stops once they are complete. None is unlimited.
         short_clips: what becomes of a clip that begins at slot 0 and ends before ``num_frames`` slots.
             Asked only when the range includes window 0.
 

@@ -1,7 +1,7 @@
 """Building one shard: the unit of work, of retry, of resume and of determinism.
 
-A shard's bytes depend on its segments, the dataset's options and the library versions, and on nothing else. So
-its fingerprint tells whether a shard that is there already is the one that would be built.
+A shard's bytes depend on its segments, the dataset's options and the library versions, and on nothing else.
+So its fingerprint tells whether a shard that is there already is the one that would be built.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from pipelines.decoding.client import DecoderProcess
 from pipelines.decoding.protocol import BuildRequest, DecodingFailure, SegmentResult
@@ -94,6 +94,40 @@ class Listener(Protocol):
         """A source failed or ended early."""
 
 
+class _ShardWriter:
+    """Frames records into a file; can go back to where a segment began."""
+
+    def __init__(self, file: BinaryIO, listener: Listener):
+        self._file = file
+        self._listener = listener
+        self._digest = hashlib.sha256()
+        self.bytes = 0
+        self.mark()
+
+    @property
+    def sha256(self) -> str:
+        return self._digest.hexdigest()
+
+    def write(self, record: bytes) -> None:
+        framed = frame_record(record)
+        self._file.write(framed)
+        self._digest.update(framed)
+        self.bytes += len(framed)
+        self._since_mark += 1
+        self._listener.sequences(1)
+
+    def mark(self) -> None:
+        self._marked = (self.bytes, self._digest.copy())
+        self._since_mark = 0
+
+    def go_back(self) -> None:
+        self.bytes, self._digest = self._marked
+        self._file.seek(self.bytes)
+        self._file.truncate()
+        self._listener.sequences(-self._since_mark)
+        self.mark()
+
+
 @dataclass(frozen=True, kw_only=True)
 class ShardBuilder:
     """What the shards of one dataset have in common; sent to every worker."""
@@ -140,49 +174,27 @@ class ShardBuilder:
         failures: list[SourceFailure] = []
         results: list[tuple[Segment, SegmentResult]] = []
         with self.output.new_shard(shard.file) as file:
-            digest = hashlib.sha256()
+            writer = _ShardWriter(file, listener)
             for segment in shard.segments:
-                start, before = file.tell(), digest.copy()
-                count = 0
-
-                def write(record: bytes) -> None:
-                    nonlocal count
-                    framed = frame_record(record)
-                    file.write(framed)
-                    digest.update(framed)
-                    count += 1
-                    listener.sequences(1)
-
+                writer.mark()
                 try:
-                    result = decoder.build(self._request(segment), write)
+                    result = decoder.build(self._request(segment), writer.write)
                 except DecodingFailure as failure:
                     # Nothing of a source that failed stays: how far it came may differ from run to run.
-                    file.seek(start)
-                    file.truncate()
-                    digest = before
-                    listener.sequences(-count)
+                    writer.go_back()
                     failures.append(_failure(segment, failure))
                     listener.failed(failures[-1])
                     continue
                 results.append((segment, result))
                 if result.truncated is not None:
-                    failures.append(
-                        SourceFailure(
-                            source=segment.source.id,
-                            stage="decode",
-                            reason=result.truncated,
-                            seconds=result.last_seconds,
-                            truncated=True,
-                        )
-                    )
+                    failures.append(_truncation(segment, result))
                     listener.failed(failures[-1])
-            size = file.tell()
         return ShardReport(
             file=shard.file,
             split=shard.split,
             fingerprint=fingerprint,
-            bytes=size,
-            sha256=digest.hexdigest(),
+            bytes=writer.bytes,
+            sha256=writer.sha256,
             records=sum(result.sequences for _, result in results),
             label_counts=self._label_counts(results),
             **_value_moments(results, len(self.spec.label.target_names)),
@@ -232,6 +244,16 @@ def _failure(segment: Segment, failure: DecodingFailure) -> SourceFailure:
         stage=failure.stage,
         reason=failure.reason,
         seconds=failure.seconds,
+    )
+
+
+def _truncation(segment: Segment, result: SegmentResult) -> SourceFailure:
+    return SourceFailure(
+        source=segment.source.id,
+        stage="decode",
+        reason=result.truncated or "",
+        seconds=result.last_seconds,
+        truncated=True,
     )
 
 

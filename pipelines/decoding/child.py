@@ -1,6 +1,6 @@
 """Main program of a decoder process: answers requests from its standard input until that ends.
 
-Standard output carries messages only (see `protocol`); whatever native libraries print goes to standard error.
+Standard output carries messages only (see `protocol`); what native libraries print goes to standard error.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ class DecoderProcess:
         self._timeout = timeout
         self._memory_limit = memory_limit
         self._child: subprocess.Popen[bytes] | None = None
-        self._stderr = tempfile.TemporaryFile()
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
         self._buffer = bytearray()
 
     def probe(self, path: str) -> Probe:

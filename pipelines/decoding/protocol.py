@@ -1,8 +1,8 @@
 """What a decoder process and its client say to each other over two pipes.
 
 A request is a JSON object. The answer is a stream of messages: any number of RECORD (a serialized
-SequenceExample) and PROGRESS (empty: frames are being decoded), then one RESULT or one FAILURE (JSON objects).
-Each is preceded by its kind and length.
+SequenceExample) and PROGRESS (empty: frames are being decoded), then one RESULT or one FAILURE (JSON
+objects). Each is preceded by its kind and length.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
-from itertools import chain
-from typing import Generic
+from itertools import chain, pairwise
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -19,13 +19,12 @@ from pipelines.decoding.protocol import (
     IndexRequest,
     SegmentResult,
 )
-from pipelines.decoding.video import DecodedFrame, Video, open_video
+from pipelines.decoding.video import DecodedFrame, FrameTime, Video, open_video
 from pipelines.descriptors import Probe, Segment, Source
 from pipelines.options import SamplingOptions
 from pipelines.planning import Boundary, clip_seconds
 from pipelines.sampling import (
     CoveringFrame,
-    F,
     PlacedFrame,
     Position,
     TimeGrid,
@@ -36,6 +35,8 @@ from pipelines.sampling import (
 )
 from tfrecords_schema.encode import encode_record
 from tfrecords_schema.record import SequenceRecord
+
+T = TypeVar("T", bound=FrameTime)
 
 # A source that stops this much before its header said is reported, not only used as far as it goes.
 _MISSING_SECONDS = 1.0
@@ -192,14 +193,14 @@ class _Watched:
         self.finished = True
 
 
-class _Covered(Generic[F]):
+class _Covered(Generic[T]):
     """Covering frames as they pass; ``slots`` is how many slots there were up to the last one."""
 
-    def __init__(self, covering: Iterable[CoveringFrame[F]]):
+    def __init__(self, covering: Iterable[CoveringFrame[T]]):
         self._covering = covering
         self.slots = 0
 
-    def __iter__(self) -> Iterator[CoveringFrame[F]]:
+    def __iter__(self) -> Iterator[CoveringFrame[T]]:
         for frame in self._covering:
             if frame.slots:
                 self.slots = frame.slots.stop
@@ -221,7 +222,7 @@ class _Tally:
         shown = window.frames[: window.valid]
         self.sequences += 1
         self.padded_frames += len(window.frames) - window.valid
-        self.repeated_frames += sum(a is b for a, b in zip(shown, shown[1:], strict=False))
+        self.repeated_frames += sum(a is b for a, b in pairwise(shown))
         if not self.sums:
             self.sums = [0] * len(shown[0].sums)
             self.square_sums = [0] * len(shown[0].sums)
@@ -271,16 +272,18 @@ def _count_slots(request: BuildRequest) -> int:
             with open_video(segment.source.path) as packets:
                 times, _ = packets.packet_times()
             times = times[times >= clip.first_pts]
-            decoded = (DecodedFrame(int(pts), rank, False, None) for rank, pts in enumerate(times))
-        covered = _Covered(_cover(clip, decoded, segment, sampling))
+            frame_times = (FrameTime(int(pts), rank) for rank, pts in enumerate(times))
+            covered = _Covered(_cover(clip, frame_times, segment, sampling))
+        else:
+            covered = _Covered(_cover(clip, decoded, segment, sampling))
         for _ in covered:
             pass
         return covered.slots
 
 
 def _cover(
-    clip: _Clip, decoded: Iterable[DecodedFrame], segment: Segment, sampling: SamplingOptions
-) -> Iterator[CoveringFrame[DecodedFrame]]:
+    clip: _Clip, decoded: Iterable[T], segment: Segment, sampling: SamplingOptions
+) -> Iterator[CoveringFrame[T]]:
     rate = sampling.frame_rate
     if rate is None:
         placed = _place_by_rank(clip, decoded, segment)
@@ -289,17 +292,13 @@ def _cover(
     return cover_slots(placed, end_slot=clip.end_slot(rate))
 
 
-def _place_by_time(
-    clip: _Clip, decoded: Iterable[DecodedFrame], grid: TimeGrid
-) -> Iterator[PlacedFrame[DecodedFrame]]:
+def _place_by_time(clip: _Clip, decoded: Iterable[T], grid: TimeGrid) -> Iterator[PlacedFrame[T]]:
     for frame in decoded:
         position = grid.position(clip.seconds_after_first(frame.pts))
         yield PlacedFrame(position, frame, frame.after_break)
 
 
-def _place_by_rank(
-    clip: _Clip, decoded: Iterable[DecodedFrame], segment: Segment
-) -> Iterator[PlacedFrame[DecodedFrame]]:
+def _place_by_rank(clip: _Clip, decoded: Iterable[T], segment: Segment) -> Iterator[PlacedFrame[T]]:
     # Ranks count from where reading began: from the anchor, whose slot is known, or from somewhere
     # before the clip's first frame, whose slot is 0.
     slot_of_rank_0 = segment.anchor_slot
@@ -342,12 +341,12 @@ def _cut(
 def _encode(video: Video, frame: DecodedFrame, request: BuildRequest) -> EncodedFrame:
     options = request.image
     pixels = frames.resize(
-        video.to_rgb(frame.image),
+        video.to_rgb(frame),
         options.height,
         options.width,
         mode=options.resize,
         interpolation=options.interpolation,
-        pixel_aspect=video.pixel_aspect(frame.image),
+        pixel_aspect=video.pixel_aspect(frame),
     )
     if options.grayscale:
         pixels = frames.to_gray(pixels)

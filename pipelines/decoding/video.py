@@ -1,7 +1,7 @@
 """Reading video files with PyAV: frames with their presentation times, from the start or from a keyframe.
 
-Nothing in a header is trusted for counts or times. Files are untrusted input: only local files are opened, only
-as one of the container formats listed here, and frames have a limit on pixels.
+Nothing in a header is trusted for counts or times. Files are untrusted input: only local files are opened,
+only as one of the container formats listed here, and frames have a limit on pixels.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Any, cast
 
 import av
 import numpy as np
@@ -50,8 +51,8 @@ _UNTAGGED = (0, 2, 3)  # H.273: RGB or unknown, unspecified, reserved
 
 
 @dataclass(frozen=True)
-class DecodedFrame:
-    """A frame as it leaves the decoder.
+class FrameTime:
+    """When a frame is presented, and its place among the others.
 
     Attributes:
         pts: presentation time in the stream's time base; strictly increasing.
@@ -59,13 +60,18 @@ class DecodedFrame:
             a packet that gives no frame still counts, so that the rank does not depend on what was
             decoded before.
         after_break: footage is missing before this frame.
-        image: PyAV's frame; None when only times were asked for.
     """
 
     pts: int
     rank: int
-    after_break: bool
-    image: av.VideoFrame | None
+    after_break: bool = False
+
+
+@dataclass(frozen=True)
+class DecodedFrame(FrameTime):
+    """A frame as it leaves the decoder; ``image`` is PyAV's."""
+
+    image: av.VideoFrame = field(kw_only=True)
 
 
 @contextmanager
@@ -188,10 +194,10 @@ class Video:
             after_break = broken or held > MAX_HOLD_SECONDS
             self.breaks += after_break
             broken, previous = False, pts
-            yield DecodedFrame(pts, passed, after_break, image)
+            yield DecodedFrame(pts, passed, after_break, image=image)
 
     def packet_times(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Presentation times of all packets that are to be shown, and which are keyframes; nothing is decoded.
+        """Presentation times of all packets to be shown, and which are keyframes; nothing is decoded.
 
         Returns:
             ``[packets]`` int64 in ascending order, and ``[packets]`` bool.
@@ -204,11 +210,12 @@ class Video:
         order = np.argsort(np.asarray(times, np.int64), kind="stable")
         return np.asarray(times, np.int64)[order], np.asarray(keys, np.bool_)[order]
 
-    def to_rgb(self, image: av.VideoFrame) -> Pixels:
+    def to_rgb(self, frame: DecodedFrame) -> Pixels:
         """``[height, width, 3]`` uint8 RGB, full range, upright.
 
         The matrix is the one the frame is tagged with; untagged YUV is BT.601, as ffmpeg takes it to be.
         """
+        image = frame.image
         converted = self._reformatter.reformat(
             image,
             format="rgb24",
@@ -217,14 +224,14 @@ class Video:
             interpolation=Interpolation.BICUBIC,
             threads=1,
         )
-        return rotate(converted.to_ndarray(), image.rotation)
+        return rotate(cast(Pixels, converted.to_ndarray()), image.rotation)
 
-    def pixel_aspect(self, image: av.VideoFrame) -> Fraction:
+    def pixel_aspect(self, frame: DecodedFrame) -> Fraction:
         """Width of a pixel of the upright frame divided by its height."""
         aspect = self._stream.sample_aspect_ratio or Fraction(1)
         if aspect <= 0:
             return Fraction(1)
-        return 1 / aspect if round(image.rotation / 90) % 2 else aspect
+        return 1 / aspect if round(frame.image.rotation / 90) % 2 else aspect
 
     def _rate(self) -> Fraction:
         return self._stream.average_rate or self._stream.guessed_rate or Fraction(25)
@@ -264,7 +271,7 @@ class Video:
             return packet.pts if packet.is_keyframe else None
         return None
 
-    def _packets(self) -> Iterator[av.Packet]:
+    def _packets(self) -> Iterator[Any]:
         """Yields packets until the file or what can be read of it ends; the last one is empty."""
         try:
             yield from self._container.demux(self._stream)
@@ -278,9 +285,9 @@ class Video:
         """
         for packet in self._packets():
             pts = packet.pts
-            if self.cuttable and pts is not None and not packet.is_discard:
-                if first is None or pts >= first:
-                    heapq.heappush(shown, pts)
+            counts = self.cuttable and pts is not None and not packet.is_discard
+            if counts and (first is None or pts >= first):
+                heapq.heappush(shown, pts)
             try:
                 images = packet.decode()
             except av.FFmpegError:

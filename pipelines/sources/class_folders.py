@@ -22,7 +22,7 @@ def list_class_folders(root: str) -> Listing:
     """Lists the videos under each folder in ``root``; the folder's name is their class.
 
     Raises:
-        UserError: when there is no class folder, a class folder holds no video, or a video lies outside one.
+        UserError: when there is no class folder, one holds no video, or a video lies outside of them.
     """
     folders = sorted(entry.name for entry in Path(root).iterdir() if entry.is_dir())
     folders = [name for name in folders if not name.startswith(".")]
@@ -30,8 +30,8 @@ def list_class_folders(root: str) -> Listing:
     stray = sorted(name for name in stray if is_video(name) and not name.startswith("."))
     if stray:
         raise UserError(
-            f"expected the videos in {root} in one folder a class, but {_count(stray, 'lies', 'lie')} directly "
-            f"in it (such as {stray[0]!r}): move them into folders, or list them in a manifest"
+            f"expected the videos in {root} in one folder a class, but {len(stray)} directly in it "
+            f"(such as {stray[0]!r}): move them into folders, or list them in a manifest"
         )
     if not folders:
         raise UserError(
@@ -59,8 +59,8 @@ def list_class_folders(root: str) -> Listing:
 def list_glob(pattern: str) -> Listing:
     """Lists the videos that match ``pattern`` (``**`` matches any depth).
 
-    The folders before the first glob character are the root. A video's class is the first folder below the root,
-    or the root's own name when it lies directly there.
+    The folders before the first glob character are the root. A video's class is the first folder below the
+    root, or the root's own name when it lies directly there.
 
     Raises:
         UserError: when nothing matches.
@@ -100,7 +100,3 @@ def _listing(root: str, sources: list[Source], skipped: int) -> Listing:
         label=class_label(label for source in sources for label in source.labels),
         notes=tuple(notes),
     )
-
-
-def _count(names: list[str], one: str, many: str) -> str:
-    return f"{len(names)} {one if len(names) == 1 else many}"

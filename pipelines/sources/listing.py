@@ -11,8 +11,11 @@ from pipelines.descriptors import Source
 from pipelines.errors import UserError
 from tfrecords_schema.spec import LabelSpec
 
-VIDEO_EXTENSIONS = frozenset(
-    [".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".m2v", ".vob", ".3gp", ".3g2", ".gif", ".ts", ".mts", ".m2ts", ".flv", ".f4v", ".wmv", ".asf", ".ogv", ".ogg", ".h264", ".264", ".avc", ".h265", ".265", ".hevc", ".av1", ".obu", ".ivf", ".mjpeg", ".mjpg", ".mxf", ".dv", ".nut", ".y4m", ".rm", ".rmvb", ".divx"]
+VIDEO_EXTENSIONS = (
+    *(".mp4", ".m4v", ".mov", ".3gp", ".3g2", ".mkv", ".webm", ".avi", ".divx", ".gif"),
+    *(".mpg", ".mpeg", ".m2v", ".vob", ".ts", ".mts", ".m2ts", ".mxf", ".dv", ".wmv", ".asf"),
+    *(".flv", ".f4v", ".ogv", ".ogg", ".rm", ".rmvb", ".nut", ".y4m", ".ivf", ".obu", ".av1"),
+    *(".h264", ".264", ".avc", ".h265", ".265", ".hevc", ".mjpeg", ".mjpg"),
 )
 
 

@@ -1,7 +1,7 @@
 """Published splits: which video belongs to which split, as UCF101 and HMDB51 list them.
 
-UCF101 (https://www.crcv.ucf.edu/data/UCF101.php) has a file a split, ``--split_list train=trainlist01.txt``, with a
-video a line, ``Archery/v_Archery_g08_c01.avi 1``; what follows the path is not used. HMDB51
+UCF101 (https://www.crcv.ucf.edu/data/UCF101.php) has a file a split, ``--split_list train=trainlist01.txt``,
+with a video a line, ``Archery/v_Archery_g08_c01.avi 1``; what follows the path is not used. HMDB51
 (https://serre-lab.clps.brown.edu/resource/hmdb-a-large-human-motion-database/) has a file a class,
 ``--split_list wave_test_split1.txt``, with ``name.avi CODE`` a line: 1 is train, 2 is test, 0 is neither.
 """
@@ -24,8 +24,8 @@ def apply_split_lists(
 ) -> tuple[list[Source], list[str]]:
     """Gives the sources that lists name their split, and leaves out those that HMDB51 marks as in neither.
 
-    A source is found by its path relative to the input, or by its file name alone. One that a list does not name
-    is left to the hash.
+    A source is found by its path relative to the input, or by its file name alone. One that no list names is
+    left to the hash.
 
     Args:
         sources: to look up.
@@ -41,11 +41,11 @@ def apply_split_lists(
     for item in split_lists:
         name, equals, pattern = item.partition("=")
         for file in _files(pattern if equals else item):
-            for key, split in _read_list(file, name if equals else None):
-                if split_of.setdefault(key, split) != split:
+            for video, split in _read_list(file, name if equals else None):
+                if split_of.setdefault(video, split) != split:
                     raise UserError(
-                        f"{file}: a video must be in one split, but {key!r} is in "
-                        f"{split_of[key] or 'neither'} and {split or 'neither'}"
+                        f"{file}: a video must be in one split, but {video!r} is in "
+                        f"{split_of[video] or 'neither'} and {split or 'neither'}"
                     )
     if not split_of:
         return list(sources), []
