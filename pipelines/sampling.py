@@ -38,7 +38,8 @@ class TimeGrid:
     """Slots at ``start + k / frame_rate`` seconds.
 
     Containers round presentation times to their tick (1 ms in WebM), so a frame counts as presented at a slot
-    when it comes no more than ``tolerance`` seconds after it.
+    when it comes no more than ``tolerance`` seconds after it; and as there until ``tolerance`` after its
+    own time, which matters where no frame follows.
     """
 
     start: Fraction
@@ -48,8 +49,9 @@ class TimeGrid:
     def position(self, seconds: Fraction) -> Position:
         """The position of a frame presented at ``seconds``."""
         exact = (seconds - self.start) * self.frame_rate
-        slot = math.ceil(exact - self.tolerance * self.frame_rate)
-        return Position(slot, slot <= exact)
+        tolerance = self.tolerance * self.frame_rate
+        slot = math.ceil(exact - tolerance)
+        return Position(slot, slot <= exact + tolerance)
 
     def seconds(self, slot: int) -> Fraction:
         """The time of ``slot``."""
@@ -106,7 +108,9 @@ def cover_slots(
     for current in placed:
         if previous is not None:
             first, exact = previous.position
-            end = first + exact if current.after_break else current.position.slot
+            end = current.position.slot
+            if current.after_break:
+                end = min(end, first + exact)
             yield CoveringFrame(covered(first, end), previous.frame)
         previous = current
         if end_slot is not None and current.position.slot >= end_slot:
@@ -148,23 +152,23 @@ def cut_windows(
     start = _next_multiple(first_slot, stride)
     ready: deque[tuple[int, T]] = deque()  # consecutive slots from `start` on
     next_slot = 0  # the slot after the last covered one
+    if end_slot is not None and start >= end_slot:
+        return
     for item in covering:
-        if end_slot is not None and start >= end_slot:
-            return
         if not item.slots:
             continue
         if item.slots.start > next_slot:
             # Slots are missing. What is held cannot become whole; begin anew behind the hole.
             ready.clear()
             start = _next_multiple(max(start, item.slots.start), stride)
+            if end_slot is not None and start >= end_slot:
+                return
         next_slot = item.slots.stop
         prepared: T | None = None
         for slot in range(max(item.slots.start, start), item.slots.stop):
             if slot < start:
                 continue  # `start` has moved on within this frame
             if prepared is None:
-                if end_slot is not None and start >= end_slot:
-                    return
                 prepared = prepare(item.frame)
             ready.append((slot, prepared))
             if slot == start + num_frames - 1:
@@ -207,9 +211,9 @@ def pick_uniform(
         return
     wanted = deque(uniform_slots(total_slots, min(num_frames, total_slots)))
     picked: list[T] = []
+    if not wanted:
+        return
     for item in covering:
-        if not wanted:
-            break
         if not item.slots:
             continue
         # A slot that a break left uncovered is filled by the frame that follows it.
@@ -218,6 +222,8 @@ def pick_uniform(
             picked += [prepare(item.frame)] * count
             for _ in range(count):
                 wanted.popleft()
+        if not wanted:
+            break
     if not picked:
         return
     # Slots that the first pass counted and the second did not find: the last frame stays on screen.
