@@ -13,7 +13,7 @@ from types import FrameType
 from typing import NoReturn
 
 from pipelines import arguments
-from pipelines.errors import UserError
+from pipelines.errors import UserError, describe_os_error
 from pipelines.options import RunOptions
 
 INTERRUPTED = 130
@@ -35,12 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         return _fail(command, str(error))
     except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
-        return _fail(
-            command,
-            f"{place}{error.strerror or error}: remove the cause and type the same command again; "
-            "what was completed is kept",
-        )
+        return _fail(command, describe_os_error(error, str(error.filename or "system")))
     except KeyboardInterrupt:
         _abandon(command)
 

@@ -90,7 +90,8 @@ def conclude(
     if len(failed) > totals.max_failure_rate * totals.sources:
         error = (
             f"{len(failed)} of {totals.sources} sources failed, more than --max_failure_rate "
-            f"{totals.max_failure_rate:g} allows: {_name_some(failed)}"
+            f"{totals.max_failure_rate:g} allows: {_name_some(failed)}; repair or remove them, "
+            "or allow more, and type the command again"
         )
     elif len(reports) < totals.shards:
         error = f"{totals.shards - len(reports)} of {totals.shards} shards were not built"

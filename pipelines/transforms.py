@@ -17,6 +17,7 @@ import apache_beam as beam
 from apache_beam.metrics import Metrics
 
 from pipelines.decoding.client import shared_pool
+from pipelines.errors import describe_os_error
 from pipelines.events import EventWriter
 from pipelines.finish import conclude, failure_line
 from pipelines.plan_file import read_shard, read_totals
@@ -81,7 +82,7 @@ class _BuildShards(beam.DoFn):
                 except OSError as error:
                     if not local:
                         raise  # the runner will try again elsewhere
-                    listener.error(f"{shard.file} could not be written: {error.strerror or error}")
+                    listener.error(describe_os_error(error, shard.file))
                     return
                 listener.shard()
                 yield report.to_json()
@@ -138,10 +139,16 @@ class _FinishDataset(beam.DoFn):
             options=builder.options,
             versions=builder.versions,
         )
-        builder.output.finish(map(failure_line, outcome.failures), outcome.info)
-        if outcome.error is None:
+        problem = outcome.error
+        try:
+            builder.output.finish(map(failure_line, outcome.failures), outcome.info)
+        except OSError as error:
+            if self._events is None:
+                raise
+            problem = describe_os_error(error, builder.output.path)
+        if problem is None:
             yield f"{builder.options.name} is complete in {builder.output.path}"
         elif self._events is not None:
-            EventWriter(self._events).send("error", message=outcome.error)
+            EventWriter(self._events).send("error", message=problem)
         else:
-            raise BuildFailedError(outcome.error)
+            raise BuildFailedError(problem)

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from pipelines.decoding import protocol
@@ -42,11 +42,19 @@ class DecoderProcess:
     Args:
         timeout: seconds that may pass without a frame decoded or a record sent.
         memory_limit: bytes of address space the child may take.
+        program: what the child runs, in place of the decoder; for tests of children that misbehave.
     """
 
-    def __init__(self, *, timeout: float, memory_limit: int = MEMORY_LIMIT):
+    def __init__(
+        self,
+        *,
+        timeout: float,
+        memory_limit: int = MEMORY_LIMIT,
+        program: Sequence[str] = (sys.executable, "-m", "pipelines.decoding.child"),
+    ):
         self._timeout = timeout
         self._memory_limit = memory_limit
+        self._program = tuple(program)
         self._child: subprocess.Popen[bytes] | None = None
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
         self._buffer = bytearray()
@@ -143,7 +151,7 @@ class DecoderProcess:
             self._kill()
             self._stderr.truncate(0)
             self._child = subprocess.Popen(
-                [sys.executable, "-m", "pipelines.decoding.child", str(self._memory_limit)],
+                [*self._program, str(self._memory_limit)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._stderr,
