@@ -48,6 +48,7 @@ def _make_parser() -> arguments.Parser:
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     _add_verb(verbs, "videos", _run_videos, _add_videos_flags, "videos to a dataset")
+    _add_verb(verbs, "validate", _run_validate, _add_validate_flags, "examine a dataset")
     return parser
 
 
@@ -100,6 +101,45 @@ def _run_videos(flags: argparse.Namespace, beam_args: Sequence[str]) -> int:
     info = build_dataset(plan, options, run, flags.output)
     _say(describe_dataset(info, flags.output))
     return 0
+
+
+def _add_validate_flags(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = (
+        "Exit status: 0 when no check fails, 1 when one does, 2 for a wrong call or folder."
+    )
+    parser.add_argument("--tfrecords", required=True, metavar="DIR", help="folder of the dataset")
+    parser.add_argument("--report", metavar="FILE.html", help="write a report to look at")
+    parser.add_argument("--json", metavar="FILE.json", help="write the findings for programs")
+    parser.add_argument(
+        "--fail_on", choices=["error", "warning"], default="error", help="the mildest that fails"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="draws the records the report shows")
+    parser.add_argument("--workers", type=int, help="of the local runner; None is one a CPU")
+
+
+def _run_validate(flags: argparse.Namespace, beam_args: Sequence[str]) -> int:
+    from pipelines.validation.options import ValidationOptions
+    from pipelines.validation.outcome import describe
+    from pipelines.validation.pipeline import validate
+
+    try:
+        run = RunOptions(workers=flags.workers, beam_args=tuple(beam_args))
+        _check_beam_args(run)
+        validation = validate(
+            ValidationOptions(
+                tfrecords=flags.tfrecords,
+                report=flags.report,
+                json=flags.json,
+                fail_on=flags.fail_on,
+                seed=flags.seed,
+                run=run,
+            )
+        )
+    except UserError as error:
+        _fail("pipelines validate", str(error))
+        return 2  # 1 says that a check failed
+    _say(describe(validation))
+    return 1 if validation.failed else 0
 
 
 def _check_beam_args(run: RunOptions) -> None:

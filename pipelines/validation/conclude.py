@@ -1,0 +1,86 @@
+"""The shards' summaries to a `Result`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pipelines.validation.dataset_checks import DATASET_CHECKS, DatasetView, ShardPlaces
+from pipelines.validation.examine import MOST_FINDINGS, ShardSummary
+from pipelines.validation.findings import FindingLog, Level
+from pipelines.validation.folder import DatasetFolder
+from pipelines.validation.result import Result, SplitFacts, choose_samples
+from pipelines.validation.tallies import Tally
+from pipelines.validation.thresholds import DEFAULTS, Thresholds
+from tfrecords_schema.info import DatasetInfo
+
+_MOST_SAMPLES = 6
+"""Filmstrips a split."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conclusion:
+    """What turns the summaries of all shards into a result; sent to one worker."""
+
+    folder: DatasetFolder
+    info: DatasetInfo
+    thresholds: Thresholds = DEFAULTS
+
+    def conclude(self, summaries: Iterable[ShardSummary]) -> Result:
+        """Adds the summaries up and runs the checks of the whole dataset.
+
+        Args:
+            summaries: in any order; one that comes twice, from a runner that retries, counts once.
+        """
+        by_file = {summary.places.file: summary for summary in summaries}
+        ordered = [by_file[file] for file in sorted(by_file)]
+        log = FindingLog(MOST_FINDINGS)
+        for summary in ordered:
+            log.merge(summary.findings, summary.counts)
+        tallies = {split: Tally() for split in self.info.splits}
+        for summary in ordered:
+            tallies[summary.places.split].merge(summary.tally)
+        view = DatasetView(
+            folder=self.folder,
+            info=self.info,
+            listing=self.folder.list_files(self.info),
+            tallies=tallies,
+            shards=[summary.places for summary in ordered],
+            thresholds=self.thresholds,
+        )
+        for check in DATASET_CHECKS:
+            log.add(check(view))
+        return Result(
+            findings=log.kept,
+            counts=_by_check(log.counts),
+            splits={
+                split: _describe_split(split, tallies[split], ordered) for split in self.info.splits
+            },
+            samples=choose_samples(
+                {
+                    split: [_candidates(s) for s in ordered if s.places.split == split]
+                    for split in self.info.splits
+                },
+                _MOST_SAMPLES,
+            ),
+        )
+
+
+def _by_check(counts: Counter[tuple[str, Level]]) -> dict[str, dict[Level, int]]:
+    by_check: dict[str, dict[Level, int]] = {}
+    for (check, level), count in sorted(counts.items()):
+        by_check.setdefault(check, {})[level] = count
+    return by_check
+
+
+def _describe_split(split: str, tally: Tally, summaries: list[ShardSummary]) -> SplitFacts:
+    own = [summary for summary in summaries if summary.places.split == split]
+    return SplitFacts.from_tally(tally, shards=len(own), bytes_=sum(s.bytes for s in own))
+
+
+def _candidates(summary: ShardSummary) -> dict[int, tuple[str, int, int]]:
+    places: ShardPlaces = summary.places
+    return {
+        stratum: (places.file, rank, offset) for stratum, (rank, offset) in summary.samples.items()
+    }

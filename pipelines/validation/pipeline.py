@@ -1,0 +1,119 @@
+"""Runs validation: options in, result, JSON and report out."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+from tqdm import tqdm
+
+from pipelines.errors import UserError
+from pipelines.validation.conclude import Conclusion
+from pipelines.validation.examine import ShardExaminer, ShardJob, histogram_ranges
+from pipelines.validation.files import write_atomically
+from pipelines.validation.folder import DatasetFolder
+from pipelines.validation.options import ValidationOptions
+from pipelines.validation.outcome import Validation
+from pipelines.validation.report import render_report
+from pipelines.validation.result import Result
+from pipelines.validation.views import expectation
+from tfrecords_schema.info import DatasetInfo
+
+
+def validate(options: ValidationOptions) -> Validation:
+    """Examines a dataset with all checks, and writes the result and the report that are asked for.
+
+    Raises:
+        UserError: when the folder holds no complete dataset, or a flag is wrong.
+    """
+    folder = DatasetFolder(options.tfrecords)
+    info = folder.load_info()
+    started = time.monotonic()
+    result = _run_pipeline(folder, info, options)
+    validation = Validation(options, info, result, time.monotonic() - started)
+
+    if options.json is not None:
+        text = json.dumps(validation.to_json(), indent=2)
+        write_atomically(Path(options.json), text.encode() + b"\n")
+    if options.report is not None:
+        write_atomically(Path(options.report), render_report(validation, folder).encode())
+    return validation
+
+
+def _run_pipeline(folder: DatasetFolder, info: DatasetInfo, options: ValidationOptions) -> Result:
+    # Beam takes the better part of a second to import, which a wrong folder need not wait for.
+    import apache_beam as beam
+
+    from pipelines.events import EventReader
+    from pipelines.runners import parse_beam_args
+    from pipelines.validation.transforms import LocalRun, ValidateDataset
+
+    execution = parse_beam_args(options.run.beam_args, workers=options.run.local_workers)
+    jobs = _jobs(folder, info)
+    work = [jobs] * execution.workers if execution.local else [[job] for job in jobs]
+    examiner = ShardExaminer(
+        folder=folder,
+        expected=expectation(info, options.thresholds),
+        ranges=histogram_ranges(info),
+        seed=options.seed,
+    )
+    conclusion = Conclusion(folder=folder, info=info, thresholds=options.thresholds)
+    if not jobs:
+        return conclusion.conclude([])
+    total = sum(job.shard.bytes for job in jobs)
+    with (
+        tempfile.TemporaryDirectory(prefix="reelbeam-") as scratch,
+        tqdm(total=total, desc="Validating", unit="B", unit_scale=True, disable=None) as bar,
+        EventReader(lambda event: _advance(bar, event)) as events,
+    ):
+        result_path = _result_path(options, scratch, local=execution.local)
+        claims = Path(scratch) / "claims"
+        claims.mkdir()
+        pipeline = execution.pipeline()
+        _ = (
+            pipeline
+            | "Work" >> beam.Create(work, reshuffle=False)
+            | "Validate"
+            >> ValidateDataset(
+                examiner,
+                conclusion,
+                result_path=str(result_path),
+                local=LocalRun(str(claims), events.descriptor) if execution.local else None,
+            )
+        )
+        pipeline.run().wait_until_finish()
+        result = Result.from_json(json.loads(result_path.read_bytes()))
+        result_path.unlink()
+        return result
+
+
+def _advance(bar: tqdm[NoReturn], event: dict[str, Any]) -> None:
+    bar.update(event["count"])
+
+
+def _jobs(folder: DatasetFolder, info: DatasetInfo) -> list[ShardJob]:
+    """The shards that are there, the longest first, so that no worker begins it when the others end."""
+    missing = set(folder.list_files(info).missing)
+    jobs = [
+        ShardJob(split=name, shard=shard)
+        for name, split in info.splits.items()
+        for shard in split.shards
+        if shard.file not in missing
+    ]
+    return sorted(jobs, key=lambda job: -job.shard.bytes)
+
+
+def _result_path(options: ValidationOptions, scratch: str, *, local: bool) -> Path:
+    """Where the pipeline leaves its result for the driver."""
+    if local:
+        return Path(scratch) / "result.json"
+    if options.json is None:
+        raise UserError(
+            "with a --runner whose workers are elsewhere, give --json a path that they and this "
+            "machine share"
+        )
+    target = Path(options.json).resolve()
+    return target.with_name(f"{target.name}.part")

@@ -1,0 +1,162 @@
+"""`Result`: what validation says of a dataset, as JSON and for the report."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipelines.validation.findings import LEVELS, Finding, Level
+from pipelines.validation.tallies import Tally
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """Moments of a target or of a component of a signal."""
+
+    count: int
+    mean: float
+    std: float
+    min: float
+    max: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitFacts:
+    """What the readable records of a split hold.
+
+    Attributes:
+        shards: that were read.
+        bytes: of them.
+        records, frames, seconds: in them; frames and seconds without padding.
+        labels: records (frames, for labels by frame) of each class, in label order.
+        columns: by name, each target and component of a signal.
+        histograms: by target, the values in each of equal parts of its range.
+    """
+
+    shards: int
+    bytes: int
+    records: int
+    frames: int
+    seconds: float
+    labels: tuple[int, ...]
+    columns: dict[str, Column]
+    histograms: dict[str, tuple[int, ...]]
+
+    @classmethod
+    def from_tally(cls, tally: Tally, *, shards: int, bytes_: int) -> SplitFacts:
+        """The facts that ``tally`` counted."""
+        return cls(
+            shards=shards,
+            bytes=bytes_,
+            records=tally.records,
+            frames=tally.frames,
+            seconds=tally.seconds,
+            labels=tuple(tally.labels),
+            columns={
+                name: Column(count=m.count, mean=m.mean, std=m.std, min=m.min, max=m.max)
+                for name, m in tally.columns.items()
+                if m.count
+            },
+            histograms={name: tuple(bins) for name, bins in tally.histograms.items()},
+        )
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> SplitFacts:
+        """The facts that `dataclasses.asdict` described."""
+        return cls(
+            **{
+                **fields,
+                "labels": tuple(fields["labels"]),
+                "columns": {name: Column(**c) for name, c in fields["columns"].items()},
+                "histograms": {name: tuple(bins) for name, bins in fields["histograms"].items()},
+            }
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """A record for the report's filmstrips."""
+
+    split: str
+    shard: str
+    offset: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """The outcome of validation.
+
+    Attributes:
+        findings: that were kept, worst first; `counts` has them all.
+        counts: by check, the number of findings by level.
+        splits: by name.
+        samples: records that the report shows, drawn by the seed.
+    """
+
+    findings: tuple[Finding, ...]
+    counts: dict[str, dict[Level, int]]
+    splits: dict[str, SplitFacts]
+    samples: tuple[Sample, ...]
+
+    def count(self, level: Level, check: str | None = None) -> int:
+        """Findings of a level, of all checks or of one."""
+        chosen = self.counts.values() if check is None else [self.counts.get(check, {})]
+        return sum(counts.get(level, 0) for counts in chosen)
+
+    def fails(self, fail_on: Level) -> bool:
+        """Whether there is a finding of the level ``fail_on`` or a worse one."""
+        return any(self.count(level) for level in LEVELS[: LEVELS.index(fail_on) + 1])
+
+    @property
+    def records(self) -> int:
+        """Records that were read."""
+        return sum(split.records for split in self.splits.values())
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that were read."""
+        return sum(split.bytes for split in self.splits.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """A dict of plain JSON types; `from_json` gives the equal result back."""
+        return {"format_version": FORMAT_VERSION, **dataclasses.asdict(self)}
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Result:
+        """The result that `to_json` described; other fields are ignored."""
+        return cls(
+            findings=tuple(Finding.from_json(finding) for finding in fields["findings"]),
+            counts=fields["counts"],
+            splits={name: SplitFacts.from_json(s) for name, s in fields["splits"].items()},
+            samples=tuple(Sample(**sample) for sample in fields["samples"]),
+        )
+
+
+def choose_samples(
+    candidates: Mapping[str, Sequence[dict[int, tuple[str, int, int]]]], most: int
+) -> tuple[Sample, ...]:
+    """A few records a split, of as many strata as there is room for.
+
+    Args:
+        candidates: by split, a dict a shard: by stratum, the shard's file and the rank and offset of a
+            record.
+        most: records a split.
+    """
+    samples: list[Sample] = []
+    for split, shards in candidates.items():
+        best: dict[int, tuple[int, str, int]] = {}
+        ranked: list[tuple[int, str, int]] = []
+        for shard in shards:
+            for stratum, (file, rank, offset) in shard.items():
+                ranked.append((rank, file, offset))
+                best[stratum] = min(best.get(stratum, ranked[-1]), ranked[-1])
+        first = sorted(best.values())[:most]
+        rest = sorted(set(ranked) - set(first))[: most - len(first)]
+        samples += [
+            Sample(split=split, shard=file, offset=offset) for _, file, offset in first + rest
+        ]
+    return tuple(samples)

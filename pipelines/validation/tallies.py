@@ -1,0 +1,157 @@
+"""Small sums over many records: what the checks of the whole dataset and the report's counts rest on."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipelines.validation.record_checks import value_columns
+from pipelines.validation.views import RecordView
+from tfrecords_schema import spec as keys
+
+BINS = 24
+"""Of a target's histogram."""
+
+
+@dataclass
+class Moments:
+    """Count, mean, squared deviation, least and most of the finite values given so far."""
+
+    count: int = 0
+    mean: float = 0.0
+    squares: float = 0.0
+    min: float = math.inf
+    max: float = -math.inf
+
+    def add(self, value: float) -> None:
+        """Takes a finite value (Welford's method, which stays exact far from zero)."""
+        self.count += 1
+        delta = value - self.mean
+        self.mean += delta / self.count
+        self.squares += delta * (value - self.mean)
+        self.min = min(self.min, value)
+        self.max = max(self.max, value)
+
+    def merge(self, other: Moments) -> None:
+        """Takes what ``other`` was given (Chan's method)."""
+        if not other.count:
+            return
+        total = self.count + other.count
+        delta = other.mean - self.mean
+        self.squares += other.squares + delta * delta * self.count * other.count / total
+        self.mean += delta * other.count / total
+        self.count = total
+        self.min = min(self.min, other.min)
+        self.max = max(self.max, other.max)
+
+    @property
+    def std(self) -> float:
+        """Population standard deviation; 0 for no values."""
+        return math.sqrt(max(0.0, self.squares / self.count)) if self.count else 0.0
+
+
+@dataclass
+class Tally:
+    """What a split, or a part of one, holds.
+
+    Attributes:
+        records: that have every key of the spec.
+        frames: that are not padding.
+        seconds: from each record's first frame to its last.
+        labels: records (frames, for labels by frame) of each class, in label order.
+        padded_labels: the same with padding counted too.
+        columns: moments of each target and signal component, by what `value_columns` calls it.
+        histograms: by target, the values in each of `BINS` equal parts of its range.
+    """
+
+    records: int = 0
+    frames: int = 0
+    seconds: float = 0.0
+    labels: list[int] = field(default_factory=list)
+    padded_labels: list[int] = field(default_factory=list)
+    columns: dict[str, Moments] = field(default_factory=dict)
+    histograms: dict[str, list[int]] = field(default_factory=dict)
+
+    def add(self, record: RecordView, ranges: dict[str, tuple[float, float]]) -> None:
+        """Counts a record.
+
+        Args:
+            record: with every key of its spec.
+            ranges: by name of the column, least and most of the values to draw a histogram of.
+        """
+        valid, times = record.valid_frames, record.timestamps
+        self.records += 1
+        self.frames += valid
+        self.seconds += max(0, times[max(valid, 1) - 1] - times[0]) / 1e6
+        indices = record.context.get(keys.LABEL_INDEX)
+        by_frame = record.column(keys.FRAME_LABEL_INDEX)
+        classes = record.spec.label.num_classes
+        _count(self.labels, by_frame[:valid] if indices is None else indices, classes)
+        _count(self.padded_labels, by_frame if indices is None else indices, classes)
+        for name, values in value_columns(record).items():
+            moments = self.columns.setdefault(name, Moments())
+            for value in values:
+                if math.isfinite(value):
+                    moments.add(value)
+                    if name in ranges:
+                        bins = self.histograms.setdefault(name, [0] * BINS)
+                        bins[find_bin(value, ranges[name])] += 1
+
+    def merge(self, other: Tally) -> None:
+        """Counts what ``other`` counted."""
+        self.records += other.records
+        self.frames += other.frames
+        self.seconds += other.seconds
+        for mine, theirs in (
+            (self.labels, other.labels),
+            (self.padded_labels, other.padded_labels),
+        ):
+            _extend(mine, len(theirs))
+            for place, count in enumerate(theirs):
+                mine[place] += count
+        for name, moments in other.columns.items():
+            self.columns.setdefault(name, Moments()).merge(moments)
+        for name, bins in other.histograms.items():
+            mine = self.histograms.setdefault(name, [0] * BINS)
+            self.histograms[name] = [a + b for a, b in zip(mine, bins, strict=True)]
+
+    def to_json(self) -> dict[str, Any]:
+        """A dict of plain JSON types; moments of nothing are left out, since JSON has no infinity."""
+        fields = dataclasses.asdict(self)
+        fields["columns"] = {
+            name: {"count": m.count, "mean": m.mean, "std": m.std, "min": m.min, "max": m.max}
+            for name, m in self.columns.items()
+            if m.count
+        }
+        del fields["padded_labels"]
+        return fields
+
+
+def find_bin(value: float, limits: tuple[float, float]) -> int:
+    """The bin of ``value`` between ``limits``; what lies outside goes to the first or last bin."""
+    low, high = limits
+    if not high > low:
+        return 0
+    return min(max(int((value - low) / (high - low) * BINS), 0), BINS - 1)
+
+
+def _count(counts: list[int], indices: Iterable[int], classes: int) -> None:
+    _extend(counts, classes)
+    for index in indices:
+        if 0 <= index < classes:
+            counts[index] += 1
+
+
+def _extend(counts: list[int], length: int) -> None:
+    counts.extend([0] * (length - len(counts)))
+
+
+def merged(tallies: Sequence[Tally]) -> Tally:
+    """All of ``tallies`` as one."""
+    total = Tally()
+    for tally in tallies:
+        total.merge(tally)
+    return total
