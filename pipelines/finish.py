@@ -102,7 +102,8 @@ def conclude(
     if error:
         return Outcome(failures=failures, info=None, error=error)
     segments = add_results(report.segments for report in reports)
-    split_names = list(dict.fromkeys([*totals.split_sources, *(r.split for r in reports)]))
+    built = {report.split for report in reports}
+    split_names = [split for split in totals.split_sources if split in built]
     info = DatasetInfo(
         name=options.name,
         spec=spec,
