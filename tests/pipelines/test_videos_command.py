@@ -298,8 +298,10 @@ class TestContinuing:
             shutil.copy(DATA / "demo.mp4", target)
         marker = f"marker-{os.getpid()}-{by}"
         child = subprocess.Popen(
-            [sys.executable, "-m", "pipelines", "videos", "--input", tmp_path / "clips"]
-            + ["--output", tmp_path / "out", "--size", "480x640", "--image_format", "png"],
+            [
+                *(sys.executable, "-m", "pipelines", "videos", "--input", tmp_path / "clips"),
+                *("--output", tmp_path / "out", "--size", "480x640", "--image_format", "png"),
+            ],
             stderr=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             text=True,
