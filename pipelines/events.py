@@ -28,18 +28,29 @@ class EventWriter:
         """Tells the driver of something; texts are cut to fit into one write."""
         if self._descriptor is None:
             return
-        fields = {k: v[:1000] if isinstance(v, str) else v for k, v in fields.items()}
-        line = json.dumps({"kind": kind, **fields}).encode()[:_MOST_BYTES] + b"\n"
+        line, longest = self._line(kind, fields, _MOST_BYTES), _MOST_BYTES
+        while len(line) > _MOST_BYTES and longest:  # a character may take up to 12 bytes
+            longest //= 2
+            line = self._line(kind, fields, longest)
         os.write(self._descriptor, line)
+
+    @staticmethod
+    def _line(kind: str, fields: dict[str, Any], longest: int) -> bytes:
+        cut = {k: v[:longest] if isinstance(v, str) else v for k, v in fields.items()}
+        return json.dumps({"kind": kind, **cut}).encode() + b"\n"
 
 
 class EventReader:
-    """The driver's end: calls ``handle`` with each event, from a thread of its own, while it is open."""
+    """The driver's end: calls ``handle`` with each event, from a thread of its own, while it is open.
+
+    When ``handle`` raises it is not called again, and the error is raised at the end.
+    """
 
     def __init__(self, handle: Callable[[dict[str, Any]], None]):
         self._handle = handle
         self._reading, self.descriptor = os.pipe()
         self._thread = threading.Thread(target=self._run, daemon=True)
+        self._error: Exception | None = None
 
     def __enter__(self) -> EventReader:
         self._thread.start()
@@ -53,8 +64,15 @@ class EventReader:
     ) -> None:
         os.close(self.descriptor)
         self._thread.join()
+        if self._error is not None and error is None:
+            raise self._error
 
     def _run(self) -> None:
         with os.fdopen(self._reading, "rb") as lines:
             for line in lines:
-                self._handle(json.loads(line))
+                # Whatever becomes of the events, they are read: workers would wait at a full pipe forever.
+                if self._error is None:
+                    try:
+                        self._handle(json.loads(line))
+                    except Exception as error:
+                        self._error = error
