@@ -285,7 +285,7 @@ def parse_bytes(text: str) -> int:
     Raises:
         UserError: for anything else.
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", text.strip())
+    match = re.fullmatch(r"(\d{1,18}(?:\.\d{1,18})?)\s*([A-Za-z]*)", text.strip())
     if not match or match[2].upper() not in _SIZE_UNITS:
         raise UserError(f"--shard_size must be a size such as 128MiB or 1GB, got {text!r}")
     return int(Fraction(match[1]) * _SIZE_UNITS[match[2].upper()])
@@ -297,12 +297,11 @@ def parse_frame_rate(text: str) -> Fraction:
     Raises:
         UserError: for anything else.
     """
-    try:
-        return Fraction(text.strip())
-    except (ValueError, ZeroDivisionError):
-        raise UserError(
-            f"--frame_rate must be frames/s, such as 10 or 30000/1001, got {text!r}"
-        ) from None
+    # Without exponents: Fraction("1e999999999") would be computed, for hours.
+    number = re.fullmatch(r"[+-]?\d{1,18}(\.\d{1,18}|/0*[1-9]\d{0,17})?", text.strip())
+    if not number:
+        raise UserError(f"--frame_rate must be frames/s, such as 10 or 30000/1001, got {text!r}")
+    return Fraction(number[0])
 
 
 def parse_splits(text: str) -> tuple[tuple[str, float], ...]:

@@ -7,6 +7,7 @@ dataset and are stored in its ``dataset_info.json``; those in `RunOptions` decid
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import re
 from dataclasses import dataclass
@@ -20,6 +21,11 @@ SamplingMode = Literal["windows", "uniform"]
 ShortClips = Literal["drop", "pad", "loop"]
 Resize = Literal["stretch", "crop", "letterbox"]
 Interpolation = Literal["area", "nearest", "linear", "cubic", "lanczos"]
+
+_MAX_TIMEOUT = 86_400
+
+MAX_SHARDS = 99_999
+"""Of a split: shard files are numbered with five digits."""
 
 
 def _check(holds: bool, expected: str, received: object) -> None:
@@ -143,7 +149,7 @@ class SplitOptions:
         if self.group_by is not None:
             try:
                 groups = re.compile(self.group_by).groups
-            except re.error as error:
+            except (re.error, OverflowError, RecursionError) as error:
                 raise UserError(
                     f"--group_by must be a regular expression, got {self.group_by!r}: {error}"
                 ) from error
@@ -173,12 +179,16 @@ class ShardOptions:
 
     def __post_init__(self) -> None:
         _check(
-            self.shards is None or 1 <= self.shards <= 99_999,
-            "--shards must be 1 to 99999",
+            self.shards is None or 1 <= self.shards <= MAX_SHARDS,
+            f"--shards must be 1 to {MAX_SHARDS}",
             self.shards,
         )
         _check(self.shard_size >= 1, "--shard_size must be at least 1 byte", self.shard_size)
-        _check(self.segment_length > 0, "--segment_length must be above 0 s", self.segment_length)
+        _check(
+            0 < self.segment_length < math.inf,
+            "--segment_length must be above 0 s, and finite",
+            self.segment_length,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,6 +199,11 @@ class LabelOptions:
     label_units: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        _check(
+            all(self.label_columns),
+            "--label_columns must be names of columns",
+            f"an empty one in {','.join(self.label_columns)!r}",
+        )
         _check(
             len(set(self.label_columns)) == len(self.label_columns),
             "--label_columns must be distinct",
@@ -255,7 +270,11 @@ class RunOptions:
             "--max_failure_rate must be 0 to 1",
             self.max_failure_rate,
         )
-        _check(self.decode_timeout > 0, "--decode_timeout must be above 0 s", self.decode_timeout)
+        _check(
+            0 < self.decode_timeout <= _MAX_TIMEOUT,
+            f"--decode_timeout must be above 0 and at most {_MAX_TIMEOUT} s",
+            self.decode_timeout,
+        )
 
     @property
     def local_workers(self) -> int:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from pipelines.descriptors import Probe, Segment, Shard, Source
-from pipelines.options import DatasetOptions, ImageOptions, SamplingOptions
+from pipelines.options import MAX_SHARDS, DatasetOptions, ImageOptions, SamplingOptions
 from pipelines.sampling import count_windows
 from pipelines.splits import assign_splits, hash_fraction
 
@@ -140,8 +140,9 @@ def plan_shards(
         (segment.source for segment in segments), split_options.splits, split_options.seed
     )
     by_split: dict[str, list[Segment]] = {name: [] for name, _ in split_options.splits}
+    by_split |= {name: [] for name in sorted(set(split_of_group.values()) - by_split.keys())}
     for segment in segments:
-        by_split.setdefault(split_of_group[segment.source.group], []).append(segment)
+        by_split[split_of_group[segment.source.group]].append(segment)
 
     shards: list[Shard] = []
     estimates: dict[str, Estimate] = {}
@@ -178,7 +179,7 @@ def _shard_count(segments: int, num_bytes: int, options: DatasetOptions) -> int:
     wanted = options.shard.shards or max(
         MIN_SHARDS, math.ceil(num_bytes / options.shard.shard_size)
     )
-    return min(segments, wanted)
+    return min(segments, wanted, MAX_SHARDS)
 
 
 def _deal(segments: Sequence[Segment], count: int) -> list[list[Segment]]:

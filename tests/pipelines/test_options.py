@@ -1,0 +1,446 @@
+"""Options check themselves; flags become options."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import os
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from pipelines import arguments
+from pipelines.errors import UserError
+from pipelines.options import (
+    DatasetOptions,
+    ImageOptions,
+    LabelOptions,
+    RunOptions,
+    SamplingOptions,
+    ShardOptions,
+    SplitOptions,
+    usable_cpus,
+)
+from tfrecords_schema.spec import ImageSpec
+
+GROUPS = (SamplingOptions, ImageOptions, SplitOptions, ShardOptions, LabelOptions)
+NAN, INF = float("nan"), float("inf")
+
+
+class TestOptions:
+    @pytest.mark.parametrize(
+        ("group", "fields", "expected", "received"),
+        [
+            (SamplingOptions, {"num_frames": 0}, "--num_frames must be at least 1", "0"),
+            (SamplingOptions, {"num_frames": -3}, "--num_frames must be at least 1", "-3"),
+            (SamplingOptions, {"frame_rate": Fraction(0)}, "--frame_rate must be above 0", "0"),
+            (SamplingOptions, {"frame_rate": Fraction(-1, 2)}, "--frame_rate must be", "-1/2"),
+            (SamplingOptions, {"frame_rate": Fraction(1001)}, "at most 1000 frames/s", "1001"),
+            (SamplingOptions, {"stride": 0}, "--stride must be at least 1", "0"),
+            (SamplingOptions, {"sampling": "random"}, "one of windows, uniform", "random"),
+            (SamplingOptions, {"short_clips": "keep"}, "one of drop, pad, loop", "keep"),
+            (
+                SamplingOptions,
+                {"sampling": "uniform", "stride": 4},
+                "--stride goes with --sampling windows; leave it out for --sampling uniform",
+                "--stride 4",
+            ),
+            (ImageOptions, {"height": 0}, "--size must be HEIGHTxWIDTH, each 1 to 16384", "0x320"),
+            (ImageOptions, {"width": 16385}, "--size must be", "180x16385"),
+            (ImageOptions, {"resize": "fit"}, "one of stretch, crop, letterbox", "fit"),
+            (ImageOptions, {"interpolation": "best"}, "--interpolation must be one of", "best"),
+            (ImageOptions, {"image_format": "webp"}, "must be jpeg or png", "webp"),
+            (ImageOptions, {"jpeg_quality": 0}, "--jpeg_quality must be 1 to 100", "0"),
+            (ImageOptions, {"jpeg_quality": 101}, "--jpeg_quality must be 1 to 100", "101"),
+            (SplitOptions, {"splits": ()}, "--splits must be NAME=FRACTION", ""),
+            (SplitOptions, {"splits": (("a", 0.5), ("a", 0.5))}, "--splits must", "a=0.5,a=0.5"),
+            (SplitOptions, {"splits": (("a/b", 1.0),)}, "--splits must", "a/b=1"),
+            (SplitOptions, {"splits": (("", 1.0),)}, "--splits must", "=1"),
+            (SplitOptions, {"splits": (("Train", 1.0),)}, "--splits must", "Train=1"),
+            (SplitOptions, {"splits": (("a", 1.5), ("b", -0.5))}, "--splits must", "a=1.5,b=-0.5"),
+            (SplitOptions, {"splits": (("a", NAN),)}, "--splits must", "a=nan"),
+            (SplitOptions, {"splits": (("a", 0.8), ("b", 0.1))}, "sum to 1", "(sum 0.9)"),
+            (SplitOptions, {"group_by": "("}, "--group_by must be a regular expression", "'('"),
+            (SplitOptions, {"group_by": "a"}, "must capture exactly one group", "'a' with 0"),
+            (SplitOptions, {"group_by": "(a)(b)"}, "exactly one group", "'(a)(b)' with 2"),
+            (SplitOptions, {"group_by": "(a{9999999999})"}, "a regular expression", "too large"),
+            (ShardOptions, {"shards": 0}, "--shards must be 1 to 99999", "0"),
+            (ShardOptions, {"shards": 100_000}, "--shards must be 1 to 99999", "100000"),
+            (ShardOptions, {"shard_size": 0}, "--shard_size must be at least 1 byte", "0"),
+            (ShardOptions, {"segment_length": 0.0}, "--segment_length must be above 0 s", "0.0"),
+            (ShardOptions, {"segment_length": NAN}, "--segment_length must be", "nan"),
+            (ShardOptions, {"segment_length": INF}, "--segment_length must be", "inf"),
+            (
+                LabelOptions,
+                {"label_columns": ("a", "a")},
+                "--label_columns must be distinct",
+                "a,a",
+            ),
+            (LabelOptions, {"label_columns": ("a", "")}, "names of columns", "'a,'"),
+            (
+                LabelOptions,
+                {"label_columns": ("a", "b"), "label_units": ("m",)},
+                "as many units as --label_columns names columns (2)",
+                "1",
+            ),
+            (LabelOptions, {"label_units": ("m",)}, "names columns (0)", "1"),
+            (RunOptions, {"workers": 0}, "--workers must be 1 to 1024", "0"),
+            (RunOptions, {"workers": 1025}, "--workers must be 1 to 1024", "1025"),
+            (RunOptions, {"max_failure_rate": -0.1}, "--max_failure_rate must be 0 to 1", "-0.1"),
+            (RunOptions, {"max_failure_rate": 1.1}, "--max_failure_rate must be 0 to 1", "1.1"),
+            (RunOptions, {"max_failure_rate": NAN}, "--max_failure_rate must be", "nan"),
+            (RunOptions, {"decode_timeout": 0.0}, "--decode_timeout must be above 0", "0.0"),
+            (RunOptions, {"decode_timeout": INF}, "--decode_timeout must be above 0", "inf"),
+            (RunOptions, {"decode_timeout": NAN}, "--decode_timeout must be above 0", "nan"),
+        ],
+    )
+    def test_what_is_wrong_is_refused_with_what_was_expected_and_what_came(
+        self, group, fields, expected, received
+    ) -> None:
+        with pytest.raises(UserError) as error:
+            group(**fields)
+        before, got, after = str(error.value).rpartition(", got ")
+        assert got
+        assert expected in before
+        assert received in after
+        assert "\n" not in str(error.value)
+
+    def test_the_defaults_are_those_of_the_design(self) -> None:
+        assert DatasetOptions(name="a").to_json() == {
+            "name": "a",
+            "num_frames": 16,
+            "frame_rate": None,
+            "stride": None,
+            "sampling": "windows",
+            "short_clips": "drop",
+            "height": 180,
+            "width": 320,
+            "resize": "stretch",
+            "interpolation": "area",
+            "image_format": "jpeg",
+            "jpeg_quality": 95,
+            "grayscale": False,
+            "splits": {"train": 0.8, "validation": 0.1, "test": 0.1},
+            "group_by": None,
+            "split_lists": [],
+            "seed": 0,
+            "shards": None,
+            "shard_size": 128 * 2**20,
+            "segment_length": 600.0,
+            "label_columns": [],
+            "label_units": [],
+        }
+        assert RunOptions() == RunOptions(
+            workers=None,
+            max_failure_rate=0.05,
+            decode_timeout=60.0,
+            overwrite=False,
+            dry_run=False,
+            beam_args=(),
+        )
+
+    def test_they_are_frozen(self) -> None:
+        for group in (*GROUPS, RunOptions):
+            options = group()
+            with pytest.raises(dataclasses.FrozenInstanceError):
+                setattr(options, dataclasses.fields(options)[0].name, None)
+
+    def test_windows_do_not_overlap_unless_told_to(self) -> None:
+        assert SamplingOptions(num_frames=7).window_stride == 7
+        assert SamplingOptions(num_frames=7, stride=2).window_stride == 2
+
+    def test_the_image_options_say_what_is_stored(self) -> None:
+        assert ImageOptions(height=9, width=16).spec == ImageSpec(height=9, width=16)
+        gray = ImageOptions(height=9, width=16, grayscale=True, image_format="png").spec
+        assert gray == ImageSpec(height=9, width=16, channels=1, format="PNG")
+
+    def test_json_is_plain_and_holds_every_field(self) -> None:
+        options = DatasetOptions(
+            name="caf\udce9",
+            sampling=SamplingOptions(frame_rate=Fraction(30000, 1001)),
+            split=SplitOptions(split_lists=("a", "b")),
+            label=LabelOptions(label_columns=("speed",), label_units=("m/s",)),
+        )
+        stored = options.to_json()
+        assert json.loads(json.dumps(stored, allow_nan=False)) == stored
+        fields = [field.name for group in GROUPS for field in dataclasses.fields(group)]
+        assert len(fields) == len(set(fields)), "two fields of one name hide one another"
+        assert stored.keys() == {"name", *fields}
+        assert stored["frame_rate"] == "30000/1001"
+        assert Fraction(stored["frame_rate"]) == options.sampling.frame_rate
+
+    def test_workers_follow_the_cpus_this_process_may_use(self) -> None:
+        assert RunOptions().local_workers == usable_cpus() >= 1
+        assert RunOptions(workers=5).local_workers == 5
+
+    def test_usable_cpus_is_one_where_nothing_is_known(self, monkeypatch) -> None:
+        monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+        monkeypatch.setattr(os, "cpu_count", lambda: None)
+        assert usable_cpus() == 1
+
+
+def make_parser() -> arguments.Parser:
+    parser = arguments.Parser(prog="pipelines videos")
+    arguments.add_label_flags(parser)
+    arguments.add_dataset_flags(parser)
+    arguments.add_run_flags(parser)
+    return parser
+
+
+def parse(*argv: str) -> tuple[DatasetOptions, RunOptions]:
+    flags, beam_args = make_parser().parse_known_args(arguments.normalize(argv))
+    return (
+        arguments.dataset_options(flags, default_name="folder"),
+        arguments.run_options(flags, beam_args),
+    )
+
+
+# For every flag: what to type, and the options' fields that must follow, and no others.
+TURNED: dict[str, tuple[list[str], dict[str, Any]]] = {
+    "--name": (["clips"], {"name": "clips"}),
+    "--num_frames": (["5"], {"num_frames": 5}),
+    "--frame_rate": (["30000/1001"], {"frame_rate": Fraction(30000, 1001)}),
+    "--stride": (["3"], {"stride": 3}),
+    "--sampling": (["uniform"], {"sampling": "uniform"}),
+    "--short_clips": (["loop"], {"short_clips": "loop"}),
+    "--size": (["128x171"], {"height": 128, "width": 171}),
+    "--resize": (["crop"], {"resize": "crop"}),
+    "--interpolation": (["cubic"], {"interpolation": "cubic"}),
+    "--image_format": (["png"], {"image_format": "png"}),
+    "--jpeg_quality": (["80"], {"jpeg_quality": 80}),
+    "--grayscale": ([], {"grayscale": True}),
+    "--splits": (["a=0.25,b=0.75"], {"splits": (("a", 0.25), ("b", 0.75))}),
+    "--group_by": ([r"_(g\d+)_"], {"group_by": r"_(g\d+)_"}),
+    "--split_list": (["train=a.txt", "b.txt"], {"split_lists": ("train=a.txt", "b.txt")}),
+    "--seed": (["7"], {"seed": 7}),
+    "--shards": (["3"], {"shards": 3}),
+    "--shard_size": (["1.5GB"], {"shard_size": 1_500_000_000}),
+    "--segment_length": (["12.5"], {"segment_length": 12.5}),
+    "--label_columns": (["speed", "steer"], {"label_columns": ("speed", "steer")}),
+    "--label_units": (["m/s"], {"label_units": ("m/s",)}),
+    "--workers": (["3"], {"workers": 3}),
+    "--max_failure_rate": (["0.5"], {"max_failure_rate": 0.5}),
+    "--decode_timeout": (["2.5"], {"decode_timeout": 2.5}),
+    "--overwrite": ([], {"overwrite": True}),
+    "--dry_run": ([], {"dry_run": True}),
+}
+# A flag that cannot be turned alone.
+WITH = {"--label_units": ["--label_columns", "x"]}
+
+
+def flat(options: tuple[DatasetOptions, RunOptions]) -> dict[str, Any]:
+    dataset, run = options
+    groups = (dataset.sampling, dataset.image, dataset.split, dataset.shard, dataset.label, run)
+    fields = [(f.name, getattr(g, f.name)) for g in groups for f in dataclasses.fields(g)]
+    assert len(dict(fields)) == len(fields)
+    return {"name": dataset.name, **dict(fields)}
+
+
+class TestFlags:
+    def test_every_flag_is_turned_below(self) -> None:
+        flags = {
+            option
+            for action in make_parser()._actions
+            for option in action.option_strings
+            if not isinstance(action, argparse._HelpAction)
+        }
+        assert flags == set(TURNED)
+
+    @pytest.mark.parametrize("flag", TURNED)
+    def test_turning_a_flag_changes_its_field_and_no_other(self, flag) -> None:
+        values, expected = TURNED[flag]
+        needed = WITH.get(flag, [])
+        before = flat(parse(*needed))
+        after = flat(parse(*needed, flag, *values))
+        changed = {name for name in after if after[name] != before[name]}
+        assert changed == set(expected)
+        assert {name: after[name] for name in expected} == expected
+        # However it is written.
+        dashed = "--" + flag[2:].replace("_", "-")
+        assert flat(parse(*needed, dashed, *values)) == after
+        if len(values) == 1:
+            assert flat(parse(*needed, f"{dashed}={values[0]}")) == after
+
+    def test_every_field_has_a_flag_that_turns_it(self) -> None:
+        turned = {field for _, expected in TURNED.values() for field in expected}
+        assert turned == set(flat(parse())) - {"beam_args"}
+
+    def test_without_flags_the_options_are_their_defaults(self) -> None:
+        assert parse() == (DatasetOptions(name="folder"), RunOptions())
+
+    def test_help_is_printed(self, capsys) -> None:
+        with pytest.raises(SystemExit) as end:
+            make_parser().parse_args(["--help"])
+        assert end.value.code == 0
+        assert "--num_frames" in capsys.readouterr().out
+
+    @pytest.mark.parametrize(
+        ("argv", "message"),
+        [
+            (["--num_frames", "-3"], "--num_frames must be at least 1, got -3"),
+            (["--num-frames", "-3"], "--num_frames must be at least 1, got -3"),
+            (["--frame_rate", "-29.97"], "--frame_rate must be above 0"),
+            (["--frame-rate", "-.5"], "--frame_rate must be"),
+            (["--max_failure_rate", "-1"], "--max_failure_rate must be 0 to 1, got -1"),
+            (["--workers", "-2"], "--workers must be 1 to 1024, got -2"),
+            (["--shards", "-2"], "--shards must be 1 to 99999, got -2"),
+            (["--segment_length", "-2"], "--segment_length must be above 0 s, and finite, got -2"),
+            (["--size", "-180x320"], "--size must be HEIGHTxWIDTH in pixels, such as 180x320"),
+            (["--size", "180"], "got '180'"),
+            (["--shard_size", "-1MiB"], "--shard_size must be a size such as 128MiB"),
+            (["--num_frames", "many"], "argument --num_frames: invalid int value: 'many'"),
+            (["--num_frames"], "argument --num_frames: expected one argument"),
+            (["--grayscale", "-1"], "--grayscale"),
+            (["--resize", "fit"], "invalid choice: 'fit'"),
+            (["--splits", "train"], "--splits must be NAME=FRACTION,..."),
+        ],
+    )
+    def test_wrong_values_are_refused_in_one_line(self, argv, message, capsys) -> None:
+        try:
+            parse(*argv)
+        except UserError as error:
+            said = str(error)
+        except SystemExit:
+            said = capsys.readouterr().err.removesuffix("\n")
+            assert said.startswith("pipelines videos: error: ")
+            assert said.endswith("(see pipelines videos --help)")
+        else:
+            pytest.fail("nothing was refused")
+        assert message in said
+        assert "\n" not in said
+
+    def test_a_negative_seed_is_a_seed(self) -> None:
+        assert parse("--seed", "-3")[0].split.seed == -3
+
+    def test_flags_are_not_guessed_from_their_beginnings(self) -> None:
+        assert parse("--num", "3")[1].beam_args == ("--num", "3")
+
+    def test_what_is_unknown_is_left_for_beam(self) -> None:
+        dataset, run = parse(
+            "--runner=FlinkRunner", "--num-frames=2", "--flink-master", "host:1", "--region", "-x"
+        )
+        assert dataset.sampling.num_frames == 2
+        assert run.beam_args == (
+            "--runner=FlinkRunner",
+            "--flink_master",
+            "host:1",
+            "--region",
+            "-x",
+        )
+
+    def test_a_dash_in_a_value_stays(self) -> None:
+        assert parse("--name=a-b")[0].name == "a-b"
+        assert parse("--name", "a-b")[0].name == "a-b"
+        assert parse("--group-by=-(a-b)-")[0].split.group_by == "-(a-b)-"
+        assert parse("--job-name=a-b=c-d")[1].beam_args == ("--job_name=a-b=c-d",)
+        assert arguments.normalize(["--", "-1", "x"]) == ["--", "-1", "x"]
+
+    def test_lists_of_columns_may_be_written_with_commas(self) -> None:
+        dataset, _ = parse("--label_columns", "a,b", "c", "--label_units", "m,s", "kg")
+        assert dataset.label == LabelOptions(
+            label_columns=("a", "b", "c"), label_units=("m", "s", "kg")
+        )
+
+    def test_split_lists_may_be_given_one_by_one(self) -> None:
+        dataset, _ = parse("--split_list", "train=a", "--split_list", "test=b", "c")
+        assert dataset.split.split_lists == ("train=a", "test=b", "c")
+        assert parse()[0].split.split_lists == ()  # the default was not added to
+
+
+class TestParsing:
+    @pytest.mark.parametrize(
+        ("text", "size"), [("180x320", (180, 320)), (" 1X2 ", (1, 2)), ("0x0", (0, 0))]
+    )
+    def test_sizes(self, text, size) -> None:
+        assert arguments.parse_size(text) == size
+
+    @pytest.mark.parametrize(
+        ("text", "count"),
+        [
+            ("1000", 1000),
+            ("128MiB", 128 * 2**20),
+            ("128 mib", 128 * 2**20),
+            ("1.5GB", 1_500_000_000),
+            ("2GiB", 2**31),
+            ("7kb", 7000),
+            ("7KiB", 7168),
+            ("7B", 7),
+            ("0.1KB", 100),
+        ],
+    )
+    def test_bytes(self, text, count) -> None:
+        assert arguments.parse_bytes(text) == count
+
+    @pytest.mark.parametrize(
+        ("text", "rate"),
+        [
+            ("10", Fraction(10)),
+            ("29.97", Fraction(2997, 100)),
+            ("30000/1001", Fraction(30000, 1001)),
+            (" 0.5 ", Fraction(1, 2)),
+            ("-3", Fraction(-3)),
+            ("10/010", Fraction(1)),
+        ],
+    )
+    def test_frame_rates_are_exact(self, text, rate) -> None:
+        assert arguments.parse_frame_rate(text) == rate
+
+    def test_splits(self) -> None:
+        assert arguments.parse_splits("train=0.9, test=0.1") == (("train", 0.9), ("test", 0.1))
+
+    @pytest.mark.parametrize(
+        ("parse_text", "text"),
+        [
+            (arguments.parse_size, "1x2x3"),
+            (arguments.parse_size, "-1x2"),
+            (arguments.parse_size, "1.5x2"),
+            (arguments.parse_size, "9999999x1"),
+            (arguments.parse_bytes, ""),
+            (arguments.parse_bytes, "1XB"),
+            (arguments.parse_bytes, "1e3"),
+            (arguments.parse_bytes, "9" * 5000),
+            (arguments.parse_frame_rate, "fast"),
+            (arguments.parse_frame_rate, "1/0"),
+            (arguments.parse_frame_rate, "nan"),
+            (arguments.parse_frame_rate, "1e999999999"),
+            (arguments.parse_frame_rate, "9" * 5000),
+            (arguments.parse_splits, ""),
+            (arguments.parse_splits, "train"),
+            (arguments.parse_splits, "train=lots"),
+            (arguments.parse_splits, "train=1,"),
+        ],
+    )
+    def test_garbage_is_refused_and_quoted(self, parse_text, text) -> None:
+        with pytest.raises(UserError, match=r"^--\w+ must be .* such as .*, got '"):
+            parse_text(text)
+
+    @given(
+        st.sampled_from(
+            [
+                arguments.parse_size,
+                arguments.parse_bytes,
+                arguments.parse_frame_rate,
+                arguments.parse_splits,
+            ]
+        ),
+        st.text() | st.text(alphabet="0123456789./-+eExXkKmMgGiIbB=,_ \u0663", max_size=12),
+    )
+    @example(arguments.parse_splits, "a=1_0")
+    def test_nothing_but_a_user_error_comes_out(self, parse_text, text) -> None:
+        with contextlib.suppress(UserError):
+            parse_text(text)
+
+    @given(st.text() | st.text(alphabet="(){}[]?*+\\0123456789,|abgd:P<>=!", max_size=12))
+    def test_any_regular_expression_is_taken_or_refused(self, text) -> None:
+        with contextlib.suppress(UserError):
+            assert SplitOptions(group_by=text).group_by == text
+
+    @given(st.lists(st.sampled_from(sorted(TURNED)) | st.text(max_size=8), max_size=6))
+    def test_any_command_line_is_taken_or_refused(self, argv: list[str]) -> None:
+        with contextlib.suppress(UserError, SystemExit):
+            parse(*argv)
