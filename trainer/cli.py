@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from tfrecords_schema.info import DatasetInfo, DatasetInfoError
 from tfrecords_schema.records import CorruptRecordError
-from trainer.config import ModelConfig, TrainingConfig
+from trainer.config import ConfigError, ModelConfig, TrainingConfig
 from trainer.dataset import check_compatible, check_trainable, default_split, shard_paths
 from trainer.errors import TrainerError
 from trainer.run_folder import new_run, open_run, write_json
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 _evaluate(_evaluate_parser().parse_args(words[1:]))
             else:
                 _train(_train_parser().parse_args(words))
-    except UsageError as error:
+    except (UsageError, ConfigError) as error:
         return _report(error, _USAGE_EXIT)
     except (TrainerError, DatasetInfoError, CorruptRecordError, OSError) as error:
         return _report(error, _FAILURE_EXIT)
@@ -196,17 +196,20 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **kwargs)
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        # Before all else: a misspelt flag is the likelier mistake than a missing one.
+        known = [name for name in self._option_string_actions if name.startswith("--")]
+        for word in args:
+            flag = word.partition("=")[0]
+            if word.startswith("--") and flag not in known:
+                close = difflib.get_close_matches(flag, known, n=1)
+                self.error(f"unknown flag {flag}{f', did you mean {close[0]}?' if close else ''}")
         parsed, unknown = self.parse_known_args(args, namespace)
         if unknown:
-            flag = unknown[0].partition("=")[0]
-            known = [name for name in self._option_string_actions if name.startswith("--")]
-            close = difflib.get_close_matches(flag, known, n=1)
-            hint = f"did you mean {close[0]}? " if close else ""
-            self.error(f"unknown flag or word {flag!r}: {hint}")
+            self.error(f"expected flags only, got {unknown[0]!r}")
         return parsed
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message.rstrip(' :')}; see `{self.prog} --help`")
+        raise UsageError(f"{message}; see `{self.prog} --help`")
 
 
 def _check_batch_size(batch_size: int) -> None:

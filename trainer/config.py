@@ -39,6 +39,9 @@ class ModelConfig:
     filters: tuple[int, ...] = option(
         (16, 32, 64), "filters of each convolution block; each block halves height and width"
     )
+    stack_frames: int = option(
+        2, "frames the convolutions see at once, to see motion: each frame with those before it"
+    )
     batch_norm: bool = option(False, "batch normalisation in each convolution block: on or off")
     pooling: Pooling = option(  # noqa: RUF009 (a dataclasses.field, like the others)
         "avg",
@@ -57,6 +60,7 @@ class ModelConfig:
             )
         if self.pooling not in ("avg", "flatten"):
             raise ConfigError(f"pooling must be avg or flatten, got {self.pooling!r}")
+        _check_whole("stack_frames", self.stack_frames, least=1)
         _check_whole("lstm_units", self.lstm_units, least=1)
         _check_whole("dense_units", self.dense_units, least=0)
         if not 0 <= self.dropout < 1:

@@ -48,6 +48,39 @@ class TimeDistributed(keras.layers.TimeDistributed):
 
 
 @keras.saving.register_keras_serializable(package="reelbeam")
+class StackFrames(keras.layers.Layer):
+    """Puts each frame behind the ones before it: ``[B, T, H, W, C]`` to ``[B, T, H, W, count * C]``.
+
+    A convolution then sees what moved between frames, which it cannot see in one. Where there is no frame
+    before, the first one is repeated.
+
+    Example: ``StackFrames(2)`` of frames 0, 1, 2 makes the pairs (0, 0), (0, 1) and (1, 2).
+    """
+
+    def __init__(self, count: int, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.count = count
+
+    def call(self, inputs: Any) -> Any:
+        """Stacks ``inputs``, ``[B, T, H, W, C]``, along their channels, the oldest frame first."""
+        steps = inputs.shape[1]
+        delayed = [inputs]
+        for _ in range(self.count - 1):
+            before = delayed[0]
+            delayed.insert(0, ops.concatenate([before[:, :1], before[:, : steps - 1]], axis=1))
+        return ops.concatenate(delayed, axis=-1)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """The same, with ``count`` times the channels."""
+        channels = input_shape[-1]
+        return (*input_shape[:-1], None if channels is None else self.count * channels)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), "count": self.count}
+
+
+@keras.saving.register_keras_serializable(package="reelbeam")
 class FrameMask(keras.layers.Layer):
     """Which frames are real: ``valid_frames`` ``[batch]`` int to ``[batch, num_frames]`` bool.
 

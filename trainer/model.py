@@ -7,7 +7,6 @@ model passes frames as they are decoded, uint8, and reads metres per second.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +17,7 @@ from tfrecords_schema.info import DatasetInfo, TargetStatistics
 from tfrecords_schema.spec import ImageSpec, SequenceSpec
 from trainer.config import ModelConfig
 from trainer.errors import TrainerError
-from trainer.layers import FrameMask, TimeDistributed
+from trainer.layers import FrameMask, StackFrames, TimeDistributed
 from trainer.reader import IMAGE, VALID_FRAMES
 
 # Below this a measured spread is rounding, and dividing by it would only magnify noise.
@@ -43,15 +42,16 @@ def build_model(info: DatasetInfo, config: ModelConfig) -> keras.Model:
         image = keras.Input(spec.image_shape, dtype="uint8", name=IMAGE)
         inputs[IMAGE] = image
         pixels = _normalization("normalize_pixels", train.pixel_mean, train.pixel_std)(image)
-        parts.append(TimeDistributed(_frame_cnn(spec.image, config), name="frame_features")(pixels))
+        stacked = StackFrames(config.stack_frames, name="stack_frames")(pixels)
+        cnn = _frame_cnn(spec.image, config)
+        parts.append(TimeDistributed(cnn, name="frame_features")(stacked))
     for signal in spec.signals:
-        name = re.sub(r"\W", "_", signal.name)  # what TensorFlow accepts as an argument's name
-        values = keras.Input((spec.num_frames, signal.size), name=name)
+        values = keras.Input((spec.num_frames, signal.size), name=signal.name)
         inputs[signal.name] = values
         moments = train.signals[signal.name]
         parts.append(
             _normalization(
-                f"normalize_{name}", [m.mean for m in moments], [m.std for m in moments]
+                f"normalize_{signal.name}", [m.mean for m in moments], [m.std for m in moments]
             )(values)
         )
     joined = layers.Concatenate(name="features")(parts) if len(parts) > 1 else parts[0]
@@ -75,14 +75,15 @@ def output_name(spec: SequenceSpec) -> str:
 
 
 def _frame_cnn(image: ImageSpec, config: ModelConfig) -> keras.Sequential:
-    """One frame, ``[height, width, channels]`` float32, to a vector of features."""
+    """One frame and those stacked on it, ``[height, width, channels]`` float32, to a vector of features."""
     most = int(math.log2(min(image.height, image.width)))
     if len(config.filters) > most:
         raise TrainerError(
             f"{len(config.filters)} convolution blocks halve frames of {image.height}x{image.width} "
             f"to nothing: give at most {most} --filters, or build larger frames"
         )
-    blocks: list[Any] = [keras.Input(image.shape)]
+    channels = image.channels * config.stack_frames
+    blocks: list[Any] = [keras.Input((image.height, image.width, channels))]
     for filters in config.filters:
         # The bias would be cancelled by batch normalisation's own.
         blocks.append(layers.Conv2D(filters, 3, padding="same", use_bias=not config.batch_norm))

@@ -19,7 +19,7 @@ def plot_curves(
     """Draws each column of a training history, train and validation together.
 
     Args:
-        history: the CSV that `keras.callbacks.CSVLogger` wrote.
+        history: a run's ``history.csv``.
         target: the PNG to write.
         baselines: by metric, a value to draw as the line to beat.
     """
@@ -27,9 +27,11 @@ def plot_curves(
         rows = list(csv.DictReader(file))
     # matplotlib.figure alone: pyplot would choose a display, and keep every figure.
     columns = list(rows[0]) if rows else []
-    metrics = [name for name in columns if name != "epoch" and not name.startswith("val_")]
+    metrics = [
+        name for name in columns if name not in ("epoch", "seconds") and not name.startswith("val_")
+    ]
     figure = Figure(figsize=(5.5 * max(len(metrics), 1), 4), layout="constrained")
-    epochs = [int(row["epoch"]) + 1 for row in rows]
+    epochs = [int(row["epoch"]) for row in rows]
     for i, metric in enumerate(metrics):
         axes = figure.add_subplot(1, len(metrics), i + 1)
         for column, label in ((metric, "train"), (f"val_{metric}", "validation")):

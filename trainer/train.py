@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 import logging
 import math
 import os
 import platform
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import keras
 import tensorflow as tf
+from keras import ops
 
 from tfrecords_schema.info import DatasetInfo
 from trainer.config import TrainingConfig
@@ -163,7 +166,7 @@ def _fit(
                     keras.callbacks.ModelCheckpoint(
                         str(folder.model), monitor=monitor, save_best_only=True
                     ),
-                    keras.callbacks.CSVLogger(str(folder.history)),
+                    HistoryFile(folder.history),
                     stopping,
                 ],
             )
@@ -184,8 +187,35 @@ def _fit(
     return 1 + losses.index(min(losses))
 
 
+class HistoryFile(keras.callbacks.Callback):
+    """Writes loss and metrics of each epoch to a CSV file as soon as they are known.
+
+    Unlike `keras.callbacks.CSVLogger`, it counts epochs from 1, as the log does, adds their seconds, and has
+    no columns for a validation that did not take place.
+    """
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self._path = path
+        self._started = 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Starts the clock."""
+        self._started = time.monotonic()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Adds a line, and the header before the first."""
+        seconds = round(time.monotonic() - self._started, 3)
+        row = {"epoch": epoch + 1, "seconds": seconds, **(logs or {})}
+        with self._path.open("w" if epoch == 0 else "a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, row.keys())
+            if epoch == 0:
+                writer.writeheader()
+            writer.writerow(row)
+
+
 class StopOnNaN(keras.callbacks.Callback):
-    """Ends the training with an explanation once the loss is no number any more."""
+    """Ends the training with an explanation once the loss or a weight is no finite number any more."""
 
     def __init__(self, learning_rate: float):
         super().__init__()
@@ -198,13 +228,29 @@ class StopOnNaN(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Checks the mean loss of the epoch so far."""
-        loss = float((logs or {}).get("loss", 0.0))
+        self._check_loss("loss", logs, f"step {batch + 1}")
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Checks the weights, and the loss by which the best epoch is chosen."""
+        # On CPUs, TensorFlow's relu makes 0 of NaN: the loss can look sound with a network that is not.
+        for weight in self.model.trainable_weights:
+            if not bool(ops.all(ops.isfinite(weight))):
+                raise self._error(
+                    f"the weights {weight.path} are not finite after epoch {epoch + 1}"
+                )
+        self._check_loss("val_loss", logs, "its end")
+
+    def _check_loss(self, name: str, logs: dict[str, Any] | None, when: str) -> None:
+        loss = float((logs or {}).get(name, 0.0))
         if not math.isfinite(loss):
-            raise TrainingError(
-                f"the loss became {loss} in epoch {self._epoch + 1}, step {batch + 1}: lower "
-                f"--learning_rate (it was {self._learning_rate:g}), and look for labels or signals "
-                "that are not finite with `pipelines validate`"
-            )
+            raise self._error(f"{name} became {loss} in epoch {self._epoch + 1}, at {when}")
+
+    def _error(self, what: str) -> TrainingError:
+        return TrainingError(
+            f"{what}, so nothing more can be learned: lower --learning_rate (it was "
+            f"{self._learning_rate:g}), and look for labels or signals that are not finite with "
+            "`pipelines validate`"
+        )
 
 
 def _log_dataset(directory: str | os.PathLike[str], info: DatasetInfo, monitor: str) -> None:

@@ -1,0 +1,122 @@
+"""Small datasets whose labels can be seen in the pixels, and one run trained on them as a user would."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from tfrecords_schema.fake import fake_record, write_fake_dataset
+from tfrecords_schema.spec import ImageSpec, LabelSpec, SequenceSpec, SignalSpec
+
+ROOT = Path(__file__).parents[2]
+IMAGE = ImageSpec(height=12, width=16)
+BRIGHTNESS = {"dark": 40, "middle": 120, "bright": 220}
+CLASSES = tuple(sorted(BRIGHTNESS))
+
+
+def make_spec(task="classification", *, image=IMAGE, num_frames=4, signals=(), per_frame=False):
+    labels = {
+        "none": LabelSpec(),
+        "classification": LabelSpec(
+            task="classification", class_names=("a", "b", "c"), per_frame=per_frame
+        ),
+        "multilabel": LabelSpec(task="multilabel", class_names=("a", "b", "c")),
+        "regression": LabelSpec(
+            task="regression",
+            target_names=("speed", "turn"),
+            target_units=("m/s", "rad/s"),
+            per_frame=per_frame,
+        ),
+    }
+    return SequenceSpec(
+        num_frames=num_frames, frame_rate=10.0, image=image, label=labels[task], signals=signals
+    )
+
+
+SIGNALS = (SignalSpec(name="SPEED", unit="m/s"), SignalSpec(name="ACCELERATION", size=3))
+SPECS = {
+    "classification": make_spec(),
+    "classification by frame": make_spec(per_frame=True),
+    "multilabel": make_spec("multilabel"),
+    "regression": make_spec("regression"),
+    "regression by frame": make_spec("regression", per_frame=True, signals=SIGNALS),
+    "no labels": make_spec("none"),
+    "png, gray": make_spec(image=ImageSpec(height=12, width=16, channels=1, format="PNG")),
+    "signals only": make_spec(image=None, signals=SIGNALS),
+}
+
+
+def gray_frames(image, levels):
+    """Encoded frames of one gray level each, with a little texture."""
+    frames = []
+    for i, level in enumerate(levels):
+        noise = np.random.default_rng(i).normal(0, 5, image.shape)
+        pixels = np.clip(level + noise, 0, 255).astype(np.uint8)
+        frames.append(cv2.imencode(".jpg", pixels)[1].tobytes())
+    return frames
+
+
+def brightness_record(spec, seed):
+    """A record labelled by how bright it is: its class, or (in units a model must not guess) its value."""
+    record = fake_record(spec, seed)
+    if spec.label.task == "classification":
+        level = BRIGHTNESS[spec.label.class_names[record.label_indices[0]]]
+    else:
+        level = np.random.default_rng(seed).integers(10, 245)
+        record = replace(record, label_values=[1000.0 + 2 * float(level)])
+    return replace(record, frames=gray_frames(spec.image, [level] * spec.num_frames))
+
+
+def write_brightness_dataset(directory, task, splits):
+    """``splits``: by name, how many records. Targets are ``1000 + 2 * brightness``, in lux."""
+    if task == "classification":
+        label = LabelSpec(task=task, class_names=CLASSES)
+    else:
+        label = LabelSpec(task=task, target_names=("light",), target_units=("lux",))
+    spec = SequenceSpec(num_frames=3, frame_rate=10.0, image=IMAGE, label=label)
+    records, seed = {}, 0
+    for split, count in splits.items():
+        records[split] = [brightness_record(spec, seed + i) for i in range(count)]
+        seed += count
+    return write_fake_dataset(directory, spec, splits, records=records)
+
+
+def run_trainer(*arguments, cwd):
+    """``trainer`` as a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "trainer", *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="session")
+def bright_dataset(tmp_path_factory):
+    """A classification that brightness decides, with all three splits."""
+    directory = tmp_path_factory.mktemp("bright")
+    write_brightness_dataset(
+        directory, "classification", {"train": 60, "validation": 12, "test": 15}
+    )
+    return directory
+
+
+@pytest.fixture(scope="session")
+def bright_run(bright_dataset, tmp_path_factory):
+    """``(run folder, finished process)`` of ``trainer --tfrecords``, typed by a user."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    process = run_trainer(
+        *("--tfrecords", bright_dataset, "--output", folder),
+        *("--epochs", 15, "--batch-size", 8, "--filters=8,16", "--learning_rate", 5e-3),
+        cwd=folder.parent,
+    )
+    assert process.returncode == 0, process.stderr
+    return folder, process

@@ -1,0 +1,169 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.trainer.conftest import (
+    CLASSES,
+    IMAGE,
+    ROOT,
+    SPECS,
+    run_trainer,
+    write_brightness_dataset,
+)
+from tfrecords_schema.fake import write_fake_dataset
+from tfrecords_schema.spec import LabelSpec, SequenceSpec
+from trainer.cli import main
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("dataset")
+    write_brightness_dataset(directory, "classification", {"train": 4, "test": 2})
+    return directory
+
+
+def refused(process, *fragments, code=1):
+    """Checks the one line of an error, and returns nothing else was said."""
+    assert process.returncode == code
+    assert "Traceback" not in process.stderr + process.stdout
+    assert process.stderr.startswith("trainer: error: ")
+    assert process.stderr.count("\n") == 1
+    for fragment in fragments:
+        assert fragment in process.stderr
+
+
+def test_help_imports_no_tensorflow():
+    for words in (["--help"], ["evaluate", "--help"]):
+        script = (
+            "import sys; from trainer.cli import main\n"
+            f"try: main({words})\n"
+            "finally: assert not {'tensorflow', 'keras', 'matplotlib'} & sys.modules.keys()"
+        )
+        process = subprocess.run(
+            [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert process.returncode == 0, process.stderr
+        assert "--tfrecords DIR" in process.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "fragments"),
+    [
+        ([], ["required: --tfrecords"]),
+        (["--tfrecords", "DATA", "--epoch", "3"], ["unknown flag --epoch, did you mean --epochs?"]),
+        (["--tfrecord", "DATA"], ["unknown flag --tfrecord, did you mean --tfrecords?"]),
+        (["--tfrecords", "DATA", "--zzz=3"], ["unknown flag --zzz; see `trainer --help`"]),
+        (["--tfrecords", "DATA", "train"], ["expected flags only, got 'train'"]),
+        (["--tfrecords", "DATA", "--epochs", "-3"], ["epochs must be a whole number", "got -3"]),
+        (["--tfrecords", "DATA", "--epochs", "many"], ["expected a whole number, got 'many'"]),
+        (["--tfrecords", "DATA", "--filters", "8;16"], ["expected whole numbers with commas"]),
+        (["--tfrecords", "DATA", "--class_weights", "yes"], ["expected on or off, got 'yes'"]),
+        (["--tfrecords", "DATA", "--pooling", "max"], ["pooling must be avg or flatten"]),
+        (["--tfrecords", "DATA", "--learning-rate", "x"], ["expected a number, got 'x'"]),
+        (["evaluate", "--tfrecords", "DATA"], ["required: --model; see `trainer evaluate --help`"]),
+        (
+            ["evaluate", "--model", "R", "--tfrecords", "D", "--batch_size=0"],
+            ["batch_size must be"],
+        ),
+    ],
+)
+def test_wrong_words_are_refused_before_tensorflow(words, fragments, dataset, capsys):
+    code = main([str(dataset) if word == "DATA" else word for word in words])
+    error = capsys.readouterr().err
+    assert code == 2
+    assert error.startswith("trainer: error: ")
+    assert error.count("\n") == 1
+    for fragment in fragments:
+        assert fragment in error
+
+
+def test_wrong_folders_and_flags_as_a_process(dataset, tmp_path):
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.txt").write_text("a")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "dataset_info.json").write_text("{")
+
+    def run(*words):
+        return run_trainer(*words, cwd=tmp_path)
+
+    refused(run("--tfrecords", "nowhere"), "nowhere: expected the folder of a dataset")
+    refused(run("--tfrecords", "notes"), "notes has no dataset_info.json")
+    refused(run("--tfrecords", "broken"), "dataset_info.json is not JSON")
+    refused(run("--tfrecords", dataset, "--epochs", "-3"), "epochs", "got -3", code=2)
+    refused(run("--tfrecords", dataset, "--nonsense"), "unknown flag --nonsense", code=2)
+    refused(
+        run("--tfrecords", dataset, "--output", "notes"),
+        "notes already holds other files: expected a new or empty folder",
+    )
+    refused(run("--tfrecords", dataset, "--output", "notes/a.txt"), "is a file")
+    refused(
+        run("evaluate", "--model", "notes", "--tfrecords", dataset),
+        "notes is not the folder of a run: expected model.keras and dataset_info.json",
+    )
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["broken", "notes"]
+
+
+def test_a_missing_shard_is_refused_before_training(tmp_path):
+    info = write_fake_dataset(tmp_path / "data", SPECS["regression"], {"train": 4, "test": 2})
+    missing = tmp_path / "data" / info.splits["test"].shards[0].file
+    missing.unlink()
+    refused(run_trainer("--tfrecords", "data", cwd=tmp_path), f"{missing.name} is missing")
+
+
+def test_a_corrupt_record_ends_training_with_its_file_and_byte(dataset, tmp_path):
+    for path in dataset.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    shard = tmp_path / "train-00001-of-00002.tfrecord"
+    data = bytearray(shard.read_bytes())
+    data[len(data) - 10] ^= 1
+    shard.write_bytes(data)
+    process = run_trainer("--tfrecords", tmp_path, "--output", tmp_path / "run", cwd=tmp_path)
+    assert process.returncode == 1
+    assert "Traceback" not in process.stderr
+    assert f"trainer: error: {shard}: corrupt record at byte " in process.stderr
+
+
+def test_another_run_is_not_overwritten(bright_run, bright_dataset, capsys):
+    folder, _ = bright_run
+    assert main(["--tfrecords", str(bright_dataset), "--output", str(folder)]) == 1
+    assert "already holds another run" in capsys.readouterr().err
+
+
+def test_evaluate(bright_run, bright_dataset, tmp_path):
+    folder, _ = bright_run
+    process = run_trainer(
+        *("evaluate", "--model", folder, "--tfrecords", bright_dataset),
+        *("--output", tmp_path / "metrics.json"),
+        cwd=tmp_path,
+    )
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.splitlines()[-1].startswith("test accuracy ")
+    ours = json.loads((tmp_path / "metrics.json").read_text())
+    trained = json.loads((folder / "metrics.json").read_text())
+    assert ours["splits"]["test"]["metrics"].keys() == trained["splits"]["test"]["metrics"].keys()
+    for name, metric in ours["splits"]["test"]["metrics"].items():
+        assert metric["model"] == pytest.approx(
+            trained["splits"]["test"]["metrics"][name]["model"], rel=1e-4
+        )
+
+
+def test_evaluate_refuses_another_spec_and_names_what_differs(bright_run, tmp_path, capsys):
+    folder, _ = bright_run
+    label = LabelSpec(task="classification", class_names=(*CLASSES[:2], "other"))
+    spec = SequenceSpec(num_frames=5, frame_rate=10.0, image=IMAGE, label=label)
+    write_fake_dataset(tmp_path, spec, {"test": 3})
+    assert main(["evaluate", "--model", str(folder), "--tfrecords", str(tmp_path)]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("trainer: error: the model in ")
+    assert "num_frames: 3 here, 5 there" in error
+    assert "label.class_names: " in error
+    assert "train another model" in error
+
+
+def test_evaluate_refuses_a_split_that_is_not_there(bright_run, bright_dataset, capsys):
+    folder, _ = bright_run
+    words = ["evaluate", "--model", str(folder), "--tfrecords", str(bright_dataset)]
+    assert main([*words, "--split", "holdout"]) == 1
+    assert "no records in a split 'holdout', but in train (60 records)" in capsys.readouterr().err

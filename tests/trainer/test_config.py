@@ -1,0 +1,81 @@
+import pytest
+
+from trainer.cli import _train_parser, config_from_args
+from trainer.config import ConfigError, ModelConfig, TrainingConfig
+
+# By flag, a value that is not the default, as typed and as stored.
+OTHER_VALUES = {
+    "epochs": ("3", 3),
+    "batch_size": ("5", 5),
+    "learning_rate": ("0.5", 0.5),
+    "patience": ("2", 2),
+    "shuffle_buffer": ("7", 7),
+    "class_weights": ("off", False),
+    "seed": ("9", 9),
+    "filters": ("4,8", (4, 8)),
+    "stack_frames": ("3", 3),
+    "batch_norm": ("on", True),
+    "pooling": ("flatten", "flatten"),
+    "lstm_units": ("11", 11),
+    "dense_units": ("0", 0),
+    "dropout": ("0.5", 0.5),
+}
+
+
+def parse(*words):
+    return config_from_args(_train_parser().parse_args(["--tfrecords", "d", *words]))
+
+
+def flat(config):
+    fields = {**vars(config), **vars(config.model)}
+    del fields["model"]
+    return fields
+
+
+def test_no_flags_give_the_defaults():
+    assert parse() == TrainingConfig()
+
+
+def test_every_option_is_a_flag_that_changes_it():
+    defaults = flat(TrainingConfig())
+    assert OTHER_VALUES.keys() == defaults.keys()
+    for name, (typed, value) in OTHER_VALUES.items():
+        changed = flat(parse(f"--{name}", typed))
+        assert changed == {**defaults, name: value}
+        assert changed != defaults
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs": 0}, "epochs must be a whole number of at least 1, got 0"),
+        ({"batch_size": -3}, "batch_size must be a whole number of at least 1, got -3"),
+        ({"batch_size": True}, "batch_size must be a whole number"),
+        ({"patience": 1.5}, "patience must be a whole number of at least 1, got 1.5"),
+        ({"shuffle_buffer": 0}, "shuffle_buffer must be"),
+        ({"learning_rate": 0.0}, "learning_rate must be above 0"),
+        ({"learning_rate": float("nan")}, "learning_rate must be above 0"),
+        ({"seed": -1}, "seed must be"),
+        ({"seed": 2**32}, "seed must be below"),
+    ],
+)
+def test_training_options_out_of_range(options, message):
+    with pytest.raises(ConfigError, match=message):
+        TrainingConfig(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"filters": ()}, "filters must be positive whole numbers, as in 16,32,64; got none"),
+        ({"filters": (8, 0)}, "got 8,0"),
+        ({"pooling": "max"}, "pooling must be avg or flatten, got 'max'"),
+        ({"lstm_units": 0}, "lstm_units must be"),
+        ({"stack_frames": 0}, "stack_frames must be"),
+        ({"dense_units": -1}, "dense_units must be"),
+        ({"dropout": 1.0}, "dropout must be at least 0 and below 1, got 1.0"),
+    ],
+)
+def test_model_options_out_of_range(options, message):
+    with pytest.raises(ConfigError, match=message):
+        ModelConfig(**options)
