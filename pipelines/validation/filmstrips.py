@@ -24,7 +24,7 @@ _QUALITY = 75
 
 @dataclass(frozen=True)
 class StripFrame:
-    """One picture of a strip: its number, time in seconds, and JPEG in base64 (None if it does not decode)."""
+    """One picture of a strip: its number, time in seconds, and JPEG in base64; None if it is damaged."""
 
     index: int
     seconds: float | None

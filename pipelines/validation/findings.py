@@ -96,7 +96,7 @@ class Check(Generic[S_contra]):
     @property
     def summary(self) -> str:
         """What holds when it finds nothing, in one sentence."""
-        return (self.function.__doc__ or self.name).splitlines()[0]
+        return (self.function.__doc__ or self.name).splitlines()[0].replace("``", "")
 
     def __call__(self, subject: S_contra, where: Where = Where()) -> Iterator[Finding]:
         """Yields the findings on ``subject``; ``where`` is for problems that do not say so themselves."""

@@ -43,6 +43,23 @@ def validate(options: ValidationOptions) -> Validation:
     return validation
 
 
+def prepare(
+    folder: DatasetFolder, info: DatasetInfo, options: ValidationOptions
+) -> tuple[ShardExaminer, Conclusion, list[ShardJob]]:
+    """What the pipeline is made of: its two stages, and the shards that are there to examine.
+
+    Run one after the other, without Beam, they give the same result.
+    """
+    examiner = ShardExaminer(
+        folder=folder,
+        expected=expectation(info, options.thresholds),
+        ranges=histogram_ranges(info),
+        seed=options.seed,
+    )
+    conclusion = Conclusion(folder=folder, info=info, thresholds=options.thresholds)
+    return examiner, conclusion, _jobs(folder, info)
+
+
 def _run_pipeline(folder: DatasetFolder, info: DatasetInfo, options: ValidationOptions) -> Result:
     # Beam takes the better part of a second to import, which a wrong folder need not wait for.
     import apache_beam as beam
@@ -52,15 +69,8 @@ def _run_pipeline(folder: DatasetFolder, info: DatasetInfo, options: ValidationO
     from pipelines.validation.transforms import LocalRun, ValidateDataset
 
     execution = parse_beam_args(options.run.beam_args, workers=options.run.local_workers)
-    jobs = _jobs(folder, info)
+    examiner, conclusion, jobs = prepare(folder, info, options)
     work = [jobs] * execution.workers if execution.local else [[job] for job in jobs]
-    examiner = ShardExaminer(
-        folder=folder,
-        expected=expectation(info, options.thresholds),
-        ranges=histogram_ranges(info),
-        seed=options.seed,
-    )
-    conclusion = Conclusion(folder=folder, info=info, thresholds=options.thresholds)
     if not jobs:
         return conclusion.conclude([])
     total = sum(job.shard.bytes for job in jobs)

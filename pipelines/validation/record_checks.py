@@ -158,18 +158,8 @@ def frames_padding(record: RecordView) -> Iterator[Problem]:
                 f"frame {index} is said to be padding, and does not repeat frame {valid - 1}"
             )
             break
-    held = _length_of_last_run(times[:valid])
-    if record.spec.frame_rate is None and record.expected.sampling == "windows":
-        undeclared = held > 1
-    else:
-        # Slow sources repeat frames, but evenly.
-        undeclared = 2 < held < valid and held >= valid / 2
-        undeclared = undeclared and held > 2 * _longest_run(times[: valid - held])
-    if undeclared and record.expected.short_clips != "loop":
-        yield warning(
-            f"its last {held} frames repeat one frame, which looks like padding that {keys.VALID_FRAMES} "
-            "does not tell of"
-        )
+    if record.expected.short_clips != "loop":
+        yield from _undeclared_padding(record, times[:valid])
 
 
 @check(
@@ -351,6 +341,21 @@ def _first_lap(times: Sequence[int]) -> Sequence[int]:
         if times[index] < times[index - 1]:
             return times[:index]
     return times
+
+
+def _undeclared_padding(record: RecordView, times: Sequence[int]) -> Iterator[Problem]:
+    held = _length_of_last_run(times)
+    said = (
+        f"its last {held} frames repeat one frame, which looks like padding that {keys.VALID_FRAMES} "
+        "does not tell of"
+    )
+    if record.spec.frame_rate is None and record.expected.sampling == "windows":
+        if held > 1:
+            yield warning(said)
+    # Sampling repeats the frames of a slow source, but evenly; a picture may also have stood still.
+    elif 2 < held < len(times) and held >= len(times) / 2:
+        if held > 2 * _longest_run(times[: len(times) - held]):
+            yield note(said)
 
 
 def _length_of_last_run(times: Sequence[int]) -> int:

@@ -150,7 +150,7 @@ def _classes(validation: Validation) -> str:
     rows = "".join(
         f"<tr><td>{escape(names[place])}</td>"
         + "".join(f"<td>{s.labels[place] if s.labels else 0:,}</td>" for s in splits.values())
-        + f'<td class="chart"><span class="bar" style="width:{100 * totals[place] / most:.1f}%"></span> '
+        + f'<td class="chart"><span class="bar" style="width:calc((100% - 5rem) * {totals[place] / most:.4f})"></span> '
         f"{totals[place]:,}</td></tr>"
         for place in order
     )

@@ -24,7 +24,8 @@ summary { cursor:pointer; } summary:focus-visible, .scroll:focus-visible { outli
 li { margin:.4rem 0; } .scroll { overflow-x:auto; }
 table { border-collapse:collapse; font-variant-numeric:tabular-nums; }
 th, td { padding:.25rem .7rem; text-align:right; border-bottom:1px solid var(--line); white-space:nowrap; }
-th:first-child, td:first-child { text-align:left; padding-left:0; white-space:normal; min-width:6rem; }
+th:first-child, td:first-child { text-align:left; padding-left:0; white-space:normal;
+  overflow-wrap:break-word; min-width:6rem; }
 .bar { display:inline-block; height:.7rem; background:var(--bar); border-radius:.15rem;
   min-width:1px; vertical-align:middle; }
 td.chart { text-align:left; min-width:8rem; width:40%; }

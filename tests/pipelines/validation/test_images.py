@@ -1,0 +1,69 @@
+"""Headers are read without trust, before any pixel takes memory."""
+
+from __future__ import annotations
+
+import struct
+
+import cv2
+import numpy as np
+import pytest
+
+from pipelines.validation.images import examine_frame, read_header
+from tfrecords_schema.fake import fake_image
+from tfrecords_schema.spec import ImageSpec
+
+
+def spec(**changes):
+    return ImageSpec(**{"height": 20, "width": 30, **changes})
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG"])
+def test_headers_of_every_kind_that_is_stored(image_format, channels):
+    image = spec(channels=channels, format=image_format)
+    data = fake_image(image, 3)
+    assert read_header(data) == (image_format, 20, 30, channels)
+    facts = examine_frame(data, image)
+    assert facts.problem is None
+    assert facts.std > 10
+
+
+def test_progressive_jpeg_with_thumbnails_and_comments():
+    pixels = np.random.default_rng(0).integers(0, 255, (20, 30, 3), np.uint8)
+    data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+    # A comment that holds what looks like another picture's header.
+    comment = b"\xff\xfe" + struct.pack(">H", 12) + b"\xff\xc0\x00\x11\x08\xff\xff\xff\xff\x03"
+    assert read_header(data[:2] + comment + data[2:]) == ("JPEG", 20, 30, 3)
+
+
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG"])
+def test_no_prefix_of_a_picture_is_taken_for_one(image_format):
+    image = spec(format=image_format)
+    data = fake_image(image, 1)
+    for end in (0, 1, 2, 3, 8, 20, 26, len(data) // 2, len(data) - 1):
+        assert examine_frame(data[:end], image).problem is not None
+
+
+def test_a_picture_that_claims_to_be_huge_is_not_decoded():
+    data = bytearray(fake_image(spec(format="PNG"), 1))
+    data[16:24] = struct.pack(">II", 60_000, 60_000)
+    problem = examine_frame(bytes(data), spec(format="PNG")).problem
+    assert problem is not None
+    assert "60000x60000" in problem
+
+
+@pytest.mark.parametrize(
+    ("dtype", "channels"), [(np.uint16, 3), (np.uint8, 4)], ids=["16 bits", "alpha"]
+)
+def test_png_files_of_another_kind(dtype, channels):
+    pixels = np.zeros((20, 30, channels), dtype)
+    data = cv2.imencode(".png", pixels)[1].tobytes()
+    assert examine_frame(data, spec(format="PNG")).problem is not None
+
+
+@pytest.mark.parametrize(("level", "mean"), [(0, 0), (255, 255)])
+def test_flat_pictures_have_no_contrast(level, mean):
+    data = cv2.imencode(".jpg", np.full((20, 30, 3), level, np.uint8))[1].tobytes()
+    facts = examine_frame(data, spec())
+    assert facts.std < 1
+    assert abs(facts.mean - mean) < 2
