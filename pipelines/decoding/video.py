@@ -241,7 +241,9 @@ class Video:
         if time is not None:
             return time
         # A raw stream has no times: its frames follow each other at the rate it declares.
-        step = max(1, round(1 / (self._rate() * self.time_base)))
+        # Its average rate is the demuxer's default, whatever the codec's headers say.
+        rate = self._stream.guessed_rate or self._rate()
+        step = max(1, round(1 / (rate * self.time_base)))
         return 0 if previous is None else previous + step
 
     def _seek(self, pts: int) -> int | None:
@@ -304,6 +306,8 @@ def _choose_stream(container: InputContainer) -> VideoStream:
     ]
     if not streams:
         raise DecodingFailure("open", "the file holds no video stream")
+    if streams[0].codec_context is None:
+        raise DecodingFailure("open", "the video's codec is unknown")
     return streams[0]
 
 

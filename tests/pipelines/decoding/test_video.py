@@ -1,0 +1,634 @@
+"""Reading video against plain PyAV, against known colours, and against files that are not what they say."""
+
+import itertools
+import os
+import subprocess
+import sys
+from fractions import Fraction
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from pipelines.decoding.protocol import DecodingFailure
+from pipelines.decoding.video import MAX_PIXELS, open_video
+
+X264_PYRAMID = {"x264-params": "b-adapt=0:b-pyramid=2:ref=4"}
+X264_OPEN = {"x264-params": "b-adapt=0:b-pyramid=2:ref=4:open-gop=1"}
+X265 = "log-level=none:scenecut=0:bframes=3:b-adapt=0:keyint=12:min-keyint=12"
+
+CUTTABLE = {
+    "closed.mp4": {},
+    "pyramid.mp4": {"b_frames": 3, "options": X264_PYRAMID},
+    "open.mp4": {"b_frames": 3, "options": X264_OPEN},
+    "open.mkv": {"b_frames": 3, "options": X264_OPEN},
+    "fragments.mp4": {
+        "b_frames": 3,
+        "options": X264_OPEN,
+        "container_options": {"movflags": "frag_keyframe+empty_moov"},
+    },
+    "refresh.mp4": {"options": {"x264-params": "intra-refresh=1:keyint=12"}},
+    "mpeg4.mp4": {"codec": "mpeg4", "b_frames": 2},
+    "mpeg2.mkv": {"codec": "mpeg2video", "b_frames": 2},
+    "hevc_open.mp4": {"codec": "libx265", "options": {"x265-params": f"{X265}:open-gop=1"}},
+    "hevc_closed.mkv": {"codec": "libx265", "options": {"x265-params": f"{X265}:open-gop=0"}},
+    "vp9.webm": {"codec": "libvpx-vp9"},
+    "vp9_hidden.webm": {
+        "codec": "libvpx-vp9",
+        "options": {
+            "deadline": "good",
+            "cpu-used": "5",
+            "auto-alt-ref": "1",
+            "lag-in-frames": "16",
+        },
+    },
+    "intra.mp4": {"codec": "mjpeg"},
+    "variable.mp4": {"b_frames": 2, "times": [0, 10, 50, 55, 100, 300, 333, *range(400, 2000, 83)]},
+    "late.mp4": {"b_frames": 2, "times": range(5000, 6200, 40)},
+    "early.mp4": {"b_frames": 2, "times": range(-200, 1000, 40)},
+    "early.mkv": {"b_frames": 2, "times": range(-200, 1000, 40)},
+}
+
+
+def read(path, **arguments):
+    """Presentation time, rank and bytes of each frame."""
+    with open_video(str(path)) as video:
+        return [
+            (frame.pts, frame.rank, frame.image.to_ndarray().tobytes())
+            for frame in video.frames(**arguments)
+        ]
+
+
+def plain(path):
+    """Presentation time and bytes of each frame, by PyAV alone."""
+    with av.open(str(path)) as container:
+        return [(image.pts, image.to_ndarray().tobytes()) for image in container.decode(video=0)]
+
+
+def rgb(path):
+    """The frames as the rest of the package sees them."""
+    with open_video(str(path)) as video:
+        return [video.to_rgb(frame) for frame in video.frames()]
+
+
+def packets(path):
+    """Position, size and presentation time of each packet in the file."""
+    with av.open(str(path)) as container:
+        return [(p.pos, p.size, p.pts) for p in container.demux(video=0) if p.size]
+
+
+class TestFrames:
+    @pytest.mark.parametrize("name", CUTTABLE)
+    def test_are_those_of_a_plain_decode(self, name, write_video, tmp_path):
+        path = write_video(tmp_path / name, **CUTTABLE[name])
+        frames = read(path)
+        assert [(pts, data) for pts, _, data in frames] == plain(path)
+        assert len(frames) > 20
+
+    @pytest.mark.parametrize("name", ["demo.gif", "demo.webm", "phone_vfr.mp4"])
+    def test_of_real_clips(self, name, data):
+        # Compared in step, since a few seconds of pixels are a lot of memory.
+        with av.open(str(data / name)) as container, open_video(str(data / name)) as video:
+            pairs = itertools.zip_longest(container.decode(video=0), video.frames())
+            for count, (image, frame) in enumerate(itertools.islice(pairs, 200)):
+                assert frame.pts == image.pts
+                assert frame.rank == count
+                assert not frame.after_break
+                assert np.array_equal(frame.image.to_ndarray(), image.to_ndarray())
+        assert count == {"demo.gif": 119, "phone_vfr.mp4": 40}.get(name, 199)
+
+    def test_webm_keeps_its_first_time_and_its_milliseconds(self, data):
+        with open_video(str(data / "demo.webm")) as video:
+            assert video.tolerance == Fraction(1, 1000)
+            times = [frame.pts for frame in itertools.islice(video.frames(), 4)]
+        assert times == [7, 49, 90, 132]
+
+    @pytest.mark.parametrize("codec", ["mpeg4", "libx264"])
+    def test_avi_with_b_frames_comes_at_regular_times(
+        self, codec, write_video, read_barcode, tmp_path
+    ):
+        path = write_video(tmp_path / "b.avi", codec=codec, b_frames=2)
+        with open_video(str(path)) as video:
+            assert not video.cuttable
+            assert video.tolerance == 0
+            frames = [(f.pts, read_barcode(video.to_rgb(f))) for f in video.frames()]
+            assert video.unordered == 0
+        assert [index for _, index in frames] == list(range(30))
+        assert {b - a for (a, _), (b, _) in itertools.pairwise(frames)} == {1}
+
+    @pytest.mark.parametrize(
+        ("name", "codec"),
+        [("a.h264", "libx264"), ("a.hevc", "libx265"), ("a.m2v", "mpeg2video")],
+    )
+    def test_a_raw_stream_has_times_from_its_rate(
+        self, name, codec, write_video, read_barcode, tmp_path
+    ):
+        path = write_video(tmp_path / name, codec=codec, b_frames=2, rate=20)
+        with open_video(str(path)) as video:
+            frames = [
+                ((f.pts * video.time_base), read_barcode(video.to_rgb(f))) for f in video.frames()
+            ]
+        assert [index for _, index in frames] == list(range(30))
+        assert {b - a for (a, _), (b, _) in itertools.pairwise(frames)} == {Fraction(1, 20)}
+
+    @pytest.mark.parametrize(
+        ("name", "arguments"),
+        [
+            ("a.ts", {"b_frames": 2}),
+            ("a.mpg", {"codec": "mpeg1video", "b_frames": 2}),
+            ("a.gif", {"codec": "gif"}),
+            ("a.flv", {"codec": "flv"}),
+            ("a.ivf", {"codec": "libvpx-vp9"}),
+            ("a.nut", {"codec": "ffv1"}),
+            ("a.mxf", {"codec": "mpeg2video"}),
+            ("a.ogg", {"codec": "libvpx"}),
+            ("a.wmv", {"codec": "wmv2", "container": "asf"}),
+        ],
+    )
+    def test_of_other_containers(self, name, arguments, write_video, read_barcode, tmp_path):
+        path = write_video(tmp_path / name, **arguments)
+        assert [read_barcode(pixels) for pixels in rgb(path)] == list(range(30))
+        frames = read(path)
+        assert [rank for _, rank, _ in frames] == list(range(30))
+        assert all(a < b for (a, *_), (b, *_) in itertools.pairwise(frames))
+
+    def test_a_cover_picture_is_not_the_video(self, write_video, read_barcode, tmp_path):
+        clip = write_video(tmp_path / "clip.mp4")
+        cover = cv2.imencode(".png", np.zeros((64, 64, 3), np.uint8))[1].tobytes()
+        path = tmp_path / "cover.mkv"
+        with av.open(str(clip)) as source, av.open(str(path), "w") as output:
+            output.add_attachment("cover.png", "image/png", cover)
+            stream = output.add_stream_from_template(source.streams.video[0])
+            for packet in source.demux(video=0):
+                if packet.dts is not None:
+                    packet.stream = stream
+                    output.mux(packet)
+        assert [read_barcode(pixels) for pixels in rgb(path)] == list(range(30))
+
+    def test_a_file_without_video_is_refused(self, tmp_path):
+        path = tmp_path / "sound.mp4"
+        with av.open(str(path), "w") as output:
+            stream = output.add_stream("aac", rate=8000)
+            sound = av.AudioFrame.from_ndarray(
+                np.zeros((1, 1024), np.float32), format="fltp", layout="mono"
+            )
+            sound.sample_rate = 8000
+            output.mux(stream.encode(sound))
+            output.mux(stream.encode(None))
+        with pytest.raises(DecodingFailure, match="no video") as failure, open_video(str(path)):
+            pass
+        assert failure.value.stage == "open"
+
+    def test_a_minute_without_a_frame_is_a_break(self, write_video, tmp_path):
+        path = write_video(tmp_path / "gap.mp4", times=[0, 40, 60_040, 120_041, 120_081])
+        with open_video(str(path)) as video:
+            assert [f.after_break for f in video.frames()] == [False, False, False, True, False]
+            assert video.breaks == 1
+
+    def test_probe_gives_the_header(self, write_video, tmp_path):
+        path = write_video(tmp_path / "a.mp4", frames=50)
+        with open_video(str(path)) as video:
+            probe = video.probe()
+        assert (probe.duration, probe.frame_rate, probe.cuttable) == (2.0, 25.0, True)
+
+    @pytest.mark.parametrize(
+        "name", ["a b.mp4", "a%03d.mp4", "ü.mp4", "a:b.mp4", "-x.mp4", "a#t?.mp4", b"\xff\xfe.mp4"]
+    )
+    def test_any_file_name_will_do(self, name, write_video, tmp_path):
+        clip = write_video(tmp_path / "clip.mp4", frames=3)
+        path = os.path.join(os.fsencode(tmp_path), os.fsencode(name))
+        os.rename(clip, path)
+        assert len(read(os.fsdecode(path))) == 3
+
+
+class TestSeeking:
+    @pytest.mark.parametrize("name", CUTTABLE)
+    def test_near_any_time_gives_the_tail_of_the_whole(self, name, write_video, tmp_path):
+        path = write_video(tmp_path / name, **CUTTABLE[name])
+        whole = read(path)
+        begun = set()
+        for target in sorted({pts + d for pts, *_ in whole for d in (-1, 0, 1)}):
+            tail = read(path, near=target)
+            skipped = len(whole) - len(tail)
+            begun.add(skipped)
+            assert [(pts, data) for pts, _, data in tail] == [
+                (pts, data) for pts, _, data in whole[skipped:]
+            ]
+            assert [rank for _, rank, _ in tail] == list(range(len(tail)))
+            assert skipped == 0 or tail[0][0] <= target
+        # Otherwise the test would hold of a reader that never seeks.
+        assert len(begun) > 1
+
+    def test_near_a_time_beyond_the_end(self, write_video, tmp_path):
+        path = write_video(tmp_path / "a.mp4")
+        whole, tail = read(path), read(path, near=10**9)
+        assert [data for *_, data in tail] == [data for *_, data in whole[-len(tail) :]]
+
+    @pytest.mark.parametrize("name", ["demo.webm", "demo.mp4"])
+    def test_in_real_clips(self, name, data):
+        with open_video(str(data / name)) as video:
+            whole = {f.pts: f.image.to_ndarray().tobytes() for f in video.frames()}
+        times = list(whole)
+        for target in times[300::400]:
+            with open_video(str(data / name)) as video:
+                for count, frame in enumerate(itertools.islice(video.frames(near=target), 250)):
+                    assert count or frame.pts <= target
+                    assert frame.rank == count
+                    assert frame.image.to_ndarray().tobytes() == whole[frame.pts]
+
+    def test_packets_tell_times_without_decoding(self, write_video, tmp_path):
+        path = write_video(tmp_path / "a.mp4", b_frames=3, options=X264_OPEN)
+        with open_video(str(path)) as video:
+            times, keys = video.packet_times()
+        assert times.tolist() == [pts for pts, *_ in read(path)]
+        assert np.flatnonzero(keys).tolist() == [0, 12, 24]
+
+
+# Corners of the cube, primaries at less than full, skin, sky, grass and grays.
+PATCHES = np.array(
+    [
+        *itertools.product((0, 255), repeat=3),
+        *[(200, 30, 40), (30, 180, 60), (40, 50, 190), (224, 172, 140)],
+        *[(110, 160, 220), (90, 120, 40), (64, 64, 64), (190, 190, 190)],
+    ],
+    np.uint8,
+).reshape(4, 4, 3)
+PATCH = 16
+LUMA = {"601": (0.299, 0.114), "709": (0.2126, 0.0722), "2020": (0.2627, 0.0593)}
+H273 = {"601": 6, "709": 1, "2020": 9}  # matrix coefficients, H.273 table 4
+
+
+def yuv_planes(matrix, full, bits):
+    """``[3, height, width]`` of `PATCHES`, by the equations of H.273 section 8.3."""
+    pixels = PATCHES.repeat(PATCH, 0).repeat(PATCH, 1).astype(float) / 255
+    red, green, blue = np.moveaxis(pixels, -1, 0)
+    k_red, k_blue = LUMA[matrix]
+    luma = k_red * red + (1 - k_red - k_blue) * green + k_blue * blue
+    differences = (blue - luma) / (2 - 2 * k_blue), (red - luma) / (2 - 2 * k_red)
+    scale, top = 2 ** (bits - 8), 2**bits - 1
+    if full:
+        planes = [luma * top, *(d * top + 128 * scale for d in differences)]
+    else:
+        planes = [(219 * luma + 16) * scale, *((224 * d + 128) * scale for d in differences)]
+    return np.clip(np.rint(planes), 0, top).astype(np.uint8 if bits == 8 else np.uint16)
+
+
+def yuv_image(planes, pix_fmt):
+    """A frame with exactly these planes, chroma thinned as ``pix_fmt`` says."""
+    height, width = planes[0].shape
+    image = av.VideoFrame(width, height, pix_fmt)
+    for plane, values in zip(image.planes, planes, strict=False):
+        values = values[:: height // plane.height, :: width // plane.width]
+        rows = np.zeros((plane.height, plane.line_size // values.itemsize), values.dtype)
+        rows[:, : values.shape[1]] = values
+        plane.update(rows.tobytes())
+    return image
+
+
+def patch_colours(pixels):
+    """The middles of the patches, ``[4, 4, 3]``."""
+    middle = PATCH // 2
+    return pixels[middle::PATCH, middle::PATCH].astype(int)
+
+
+class TestColours:
+    @pytest.mark.parametrize(
+        ("name", "codec", "options"),
+        [("a.mkv", "ffv1", {}), ("a.mp4", "libx264", {"qp": "0", "preset": "ultrafast"})],
+    )
+    @pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv422p", "yuv444p", "yuv420p10le"])
+    @pytest.mark.parametrize("full", [False, True])
+    @pytest.mark.parametrize("matrix", [*LUMA, None])
+    def test_come_back_as_they_were(
+        self, matrix, full, pix_fmt, codec, name, options, write_video, tmp_path
+    ):
+        planes = yuv_planes(matrix or "601", full, 10 if "10" in pix_fmt else 8)
+        tags = {"color_range": 2 if full else 1}
+        if matrix:
+            tags["colorspace"] = H273[matrix]
+
+        def picture(index):
+            return yuv_image(planes, pix_fmt)
+
+        path = write_video(
+            tmp_path / name,
+            frames=1,
+            codec=codec,
+            options=options,
+            pix_fmt=pix_fmt,
+            size=planes[0].shape,
+            tags=tags,
+            picture=picture,
+        )
+        with av.open(str(path)) as container:
+            assert next(container.decode(video=0)).colorspace == H273.get(matrix, 2)
+        (pixels,) = rgb(path)
+        assert np.abs(patch_colours(pixels) - PATCHES).max() <= 3
+
+    def test_untagged_is_bt601_and_limited(self, write_video, tmp_path):
+        planes = yuv_planes("601", False, 8)
+        path = write_video(
+            tmp_path / "a.mp4",
+            frames=1,
+            options={"qp": "0"},
+            size=planes[0].shape,
+            picture=lambda index: yuv_image(planes, "yuv420p"),
+        )
+        (pixels,) = rgb(path)
+        assert np.abs(patch_colours(pixels) - PATCHES).max() <= 3
+
+    @pytest.mark.parametrize("pix_fmt", ["gray", "rgb24", "gbrp", "yuvj420p"])
+    def test_of_formats_that_need_no_tag(self, pix_fmt, write_video, tmp_path):
+        planes = yuv_planes("601", True, 8)
+        expected = PATCHES.astype(int)
+        if pix_fmt == "gray":
+            expected = planes[0][PATCH // 2 :: PATCH, PATCH // 2 :: PATCH, np.newaxis].astype(int)
+            image = yuv_image(planes, "gray")
+        elif pix_fmt == "yuvj420p":
+            image = yuv_image(planes, pix_fmt)
+        else:
+            image = PATCHES.repeat(PATCH, 0).repeat(PATCH, 1)
+        codec = {"yuvj420p": "mjpeg", "rgb24": "png", "gbrp": "utvideo"}.get(pix_fmt, "ffv1")
+        path = write_video(
+            tmp_path / "a.nut",
+            frames=1,
+            codec=codec,
+            pix_fmt=pix_fmt,
+            size=(64, 64),
+            options={"qmin": "1", "qmax": "1"} if codec == "mjpeg" else {},
+            picture=lambda index: image,
+        )
+        (pixels,) = rgb(path)
+        assert pixels.shape == (64, 64, 3)
+        assert np.abs(patch_colours(pixels) - expected).max() <= 3
+
+
+def corners(size=(48, 64)):
+    """Red top left, green top right, blue bottom left, white bottom right."""
+    height, width = size
+    pixels = np.full((height, width, 3), 255, np.uint8)
+    pixels[: height // 2, : width // 2] = 230, 20, 20
+    pixels[: height // 2, width // 2 :] = 20, 200, 20
+    pixels[height // 2 :, : width // 2] = 20, 20, 230
+    return pixels
+
+
+def corner_names(pixels):
+    """What lies top left, top right, bottom left and bottom right."""
+    height, width = pixels.shape[:2]
+    names = ""
+    for row, column in itertools.product(
+        (height // 4, 3 * height // 4), (width // 4, 3 * width // 4)
+    ):
+        bright = pixels[row, column] > 128
+        names += "W" if bright.all() else "RGB"[int(np.flatnonzero(bright)[0])]
+    return names
+
+
+class TestRotation:
+    @pytest.mark.parametrize("degrees", [0, 90, 180, 270, -90])
+    @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+    def test_frames_are_turned_upright(self, name, degrees, write_video, tmp_path):
+        arguments = {"frames": 2, "picture": lambda index: corners(), "options": {"qp": "0"}}
+        path = write_video(tmp_path / name, rotation=degrees, **arguments)
+        plain_pixels = rgb(write_video(tmp_path / f"plain_{name}", **arguments))[0]
+        turned = rgb(path)[0]
+        assert np.array_equal(turned, np.rot90(plain_pixels, degrees // 90))
+
+    def test_direction_by_a_matrix_made_by_hand(self, write_video, tmp_path):
+        """A phone held upright stores its rows as columns, and says "turn clockwise" in the track header.
+
+        The matrix [a b u; c d v; x y w] maps x' = a x + c y, y' = b x + d y, y pointing down
+        (ISO 14496-12 section 6.2.2): with b = 1, c = -1 what was right comes to lie below.
+        """
+        path = write_video(tmp_path / "a.mp4", frames=2, picture=lambda index: corners())
+        stored = bytearray(path.read_bytes())
+        header = stored.index(b"tkhd")
+        assert stored[header + 4] == 0  # version
+        at = header + 4 + 40
+        one, minus_one = (1 << 16).to_bytes(4, "big"), (-(1 << 16)).to_bytes(4, "big", signed=True)
+        unit = bytes(stored[at : at + 36])
+        assert unit[:4] == one
+        stored[at : at + 20] = bytes(4) + one + bytes(4) + minus_one + bytes(4)
+        path.write_bytes(stored)
+        (upright, _) = rgb(path)
+        assert upright.shape == (64, 48, 3)
+        assert corner_names(corners()) == "RGBW"
+        assert corner_names(upright) == "BRWG"
+
+    @pytest.mark.parametrize(
+        ("rotation", "expected"), [(0, Fraction(4, 3)), (180, Fraction(4, 3)), (90, Fraction(3, 4))]
+    )
+    def test_pixel_aspect_is_of_the_upright_frame(self, rotation, expected, write_video, tmp_path):
+        path = write_video(
+            tmp_path / "a.mp4", frames=2, rotation=rotation, sample_aspect=Fraction(4, 3)
+        )
+        with open_video(str(path)) as video:
+            assert {video.pixel_aspect(frame) for frame in video.frames()} == {expected}
+
+    def test_pixels_are_square_when_nothing_is_said(self, write_video, tmp_path):
+        path = write_video(tmp_path / "a.mp4", frames=2)
+        with open_video(str(path)) as video:
+            assert {video.pixel_aspect(frame) for frame in video.frames()} == {1}
+
+
+SCRIPTS = {
+    "text": "these are words\n" * 50,
+    "empty": "",
+    "hls": "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{canary}\n#EXT-X-ENDLIST\n",
+    "concat": "ffconcat version 1.0\nfile {canary}\n",
+    "dash": '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"><Period>'
+    '<AdaptationSet mimeType="video/mp4"><Representation id="1" bandwidth="1"><BaseURL>{canary}'
+    "</BaseURL></Representation></AdaptationSet></Period></MPD>",
+    "sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n"
+    "a=rtpmap:96 H264/90000\n",
+    "avisynth": 'AVISource("{canary}")\n',
+    "subtitles": "[Script Info]\nTitle: x\n",
+}
+
+
+class TestUntrustedFiles:
+    @pytest.mark.parametrize("kind", SCRIPTS)
+    def test_what_is_no_video_is_refused_and_not_followed(self, kind, write_video, tmp_path):
+        canary = write_video(tmp_path / "canary.mp4", frames=3)
+        path = tmp_path / "clip.mp4"
+        path.write_text(SCRIPTS[kind].format(canary=canary.name))
+        os.utime(canary, (0, 0))  # a first reading would change it (relatime)
+        with pytest.raises(DecodingFailure) as failure, open_video(str(path)):
+            pass
+        assert failure.value.stage == "open"
+        assert failure.value.reason
+        assert str(tmp_path) not in failure.value.reason
+        assert canary.stat().st_atime == 0
+
+    def test_the_canary_would_sing(self, write_video, tmp_path):
+        """FFmpeg's own defaults do follow such a script: the refusals above are ours."""
+        canary = write_video(tmp_path / "canary.mp4", frames=3)
+        path = tmp_path / "clip.mp4"
+        path.write_text(SCRIPTS["concat"].format(canary="canary.mp4"))
+        assert len(plain(path)) == 3
+        os.utime(canary, (0, 0))
+        canary.read_bytes()
+        if canary.stat().st_atime == 0:
+            pytest.skip("this file system does not note when files are read")
+
+    @pytest.mark.parametrize(
+        "name", ["img%04d.png", "img%04d.mp4", "img*.png", "concat:a.mp4|a.mp4"]
+    )
+    def test_patterns_are_file_names(self, name, barcode, tmp_path):
+        cv2.imwrite(str(tmp_path / "img0001.png"), barcode(1))
+        (tmp_path / "img0001.mp4").write_bytes((tmp_path / "img0001.png").read_bytes())
+        with pytest.raises(DecodingFailure) as failure, open_video(str(tmp_path / name)):
+            pass
+        assert failure.value.stage == "open"
+
+    def test_a_picture_is_no_video(self, barcode, tmp_path):
+        path = tmp_path / "clip.mp4"
+        path.write_bytes(cv2.imencode(".png", barcode(1))[1].tobytes())
+        with pytest.raises(DecodingFailure) as failure, open_video(str(path)):
+            pass
+        assert failure.value.stage == "open"
+
+    @pytest.mark.parametrize("url", ["http://127.0.0.1:9/a.mp4", "tcp://127.0.0.1:9", "pipe:0"])
+    def test_addresses_are_file_names(self, url):
+        with pytest.raises(DecodingFailure, match="No such file") as failure, open_video(url):
+            pass
+        assert failure.value.stage == "open"
+
+    def test_folders_and_missing_files(self, tmp_path):
+        for path, reason in ((tmp_path, "Is a directory"), (tmp_path / "none.mp4", "No such file")):
+            with pytest.raises(DecodingFailure, match=reason), open_video(str(path)):
+                pass
+
+    def test_a_huge_frame_is_refused(self, write_video, tmp_path):
+        path = write_video(tmp_path / "a.gif", codec="gif", frames=2)
+        stored = bytearray(path.read_bytes())
+        stored[6:10] = (8193).to_bytes(2, "little") * 2
+        path.write_bytes(stored)
+        with pytest.raises(DecodingFailure, match=f"8193x8193.*{MAX_PIXELS}") as failure:
+            read(path)
+        assert failure.value.stage == "limits"
+
+    def test_a_frame_that_grows_beyond_the_limit_is_left_out(
+        self, write_video, monkeypatch, tmp_path
+    ):
+        """The header is a hint here too: what counts is the size of each frame."""
+        small = write_video(tmp_path / "small.h264", frames=12)
+        large = write_video(tmp_path / "large.h264", frames=12, size=(96, 128))
+        path = tmp_path / "both.h264"
+        path.write_bytes(small.read_bytes() + large.read_bytes() + small.read_bytes())
+        monkeypatch.setattr("pipelines.decoding.video.MAX_PIXELS", 96 * 128 - 1)
+        assert {pixels.shape[:2] for pixels in rgb(path)} == {(48, 64)}
+
+    def test_a_size_that_changes_is_read_as_it_comes(self, write_video, tmp_path):
+        small = write_video(tmp_path / "small.h264", frames=12)
+        large = write_video(tmp_path / "large.h264", frames=12, size=(96, 128))
+        path = tmp_path / "both.h264"
+        path.write_bytes(small.read_bytes() + large.read_bytes())
+        assert [pixels.shape[:2] for pixels in rgb(path)] == [(48, 64)] * 12 + [(96, 128)] * 12
+
+
+class TestDamage:
+    @pytest.mark.parametrize(
+        ("name", "arguments"),
+        [
+            ("a.mp4", {"b_frames": 2, "container_options": {"movflags": "faststart"}}),
+            ("fragments.mp4", {"container_options": {"movflags": "frag_keyframe+empty_moov"}}),
+            ("a.mkv", {"b_frames": 2}),
+            ("a.webm", {"codec": "libvpx-vp9"}),
+            ("a.ts", {"b_frames": 2}),
+            ("a.avi", {"codec": "mpeg4"}),
+            ("a.mpg", {"codec": "mpeg2video"}),
+            ("a.h264", {}),
+        ],
+    )
+    def test_a_cut_file_keeps_what_is_before_the_cut(self, name, arguments, write_video, tmp_path):
+        path = write_video(tmp_path / name, frames=100, **arguments)
+        whole = read(path)
+        stored = path.read_bytes()
+        path.write_bytes(stored[: len(stored) * 7 // 10])
+        cut = read(path)
+        assert 30 < len(cut) < 90
+        # The last frame may be of a packet that was cut in two.
+        assert cut[:-1] == whole[: len(cut) - 1]
+
+    def test_a_file_cut_before_its_index_cannot_be_opened(self, write_video, tmp_path):
+        path = write_video(tmp_path / "a.mp4")
+        path.write_bytes(path.read_bytes()[:2000])
+        with pytest.raises(DecodingFailure) as failure, open_video(str(path)):
+            pass
+        assert failure.value.stage == "open"
+
+    @pytest.mark.parametrize("damaged", [5, 12, 15])
+    @pytest.mark.parametrize(
+        ("name", "arguments"),
+        [
+            ("a.mp4", {}),
+            ("b.mp4", {"b_frames": 2}),
+            ("open.mp4", {"b_frames": 3, "options": X264_OPEN}),
+            ("mpeg4.mp4", {"codec": "mpeg4"}),
+            ("mpeg4.avi", {"codec": "mpeg4"}),
+            ("hevc.mp4", {"codec": "libx265"}),
+        ],
+    )
+    def test_a_damaged_packet_is_a_break_until_the_next_keyframe(
+        self, name, arguments, damaged, write_video, tmp_path
+    ):
+        path = write_video(tmp_path / name, **arguments)
+        whole = read(path)
+        stored = bytearray(path.read_bytes())
+        position, size, damaged_pts = packets(path)[damaged]
+        stored[position : position + size] = bytes(size)
+        path.write_bytes(stored)
+        with open_video(str(path)) as video:
+            frames = [(f.pts, f.rank, f.image.to_ndarray().tobytes(), f) for f in video.frames()]
+            assert video.breaks == 1
+            assert video.truncated is None
+        # Every frame that comes is right, and knows its place as if none were missing.
+        by_time = {pts: (rank, data) for pts, rank, data in whole}
+        if name.endswith("mp4"):
+            assert all(by_time[pts] == (rank, data) for pts, rank, data, _ in frames)
+        else:
+            assert all(by_time[pts][1] == data for pts, _, data, _ in frames)
+        after = [frame for *_, frame in frames if frame.after_break]
+        (resumed,) = (by_time[frame.pts][0] for frame in after)
+        assert resumed in (12, 24)
+        assert resumed > by_time[damaged_pts][0]
+        assert frames[-1][0] == whole[-1][0]
+
+    def test_a_stream_that_begins_between_keyframes(self, write_video, read_barcode, tmp_path):
+        path = write_video(tmp_path / "a.ts", codec="mpeg2video", frames=36)
+        positions = [position for position, *_ in packets(path)]
+        head, tail = path.read_bytes()[: positions[0]], path.read_bytes()[positions[5] :]
+        path.write_bytes(head + tail)
+        indices = [read_barcode(pixels) for pixels in rgb(path)]
+        assert indices == list(range(12, 36))
+
+    def test_garbage_never_crashes(self, data, tmp_path):
+        """Reading random damage ends in frames or in a DecodingFailure; in a process of its own."""
+        program = (
+            "import sys, numpy as np\n"
+            "from pipelines.decoding.video import open_video\n"
+            "from pipelines.decoding.protocol import DecodingFailure\n"
+            "for seed in range(12):\n"
+            "    random = np.random.default_rng(seed)\n"
+            "    stored = np.frombuffer(open(sys.argv[1], 'rb').read()[:150_000], np.uint8).copy()\n"
+            "    where = random.integers(0, len(stored), 60)\n"
+            "    stored[where] = random.integers(0, 256, 60)\n"
+            "    stored.tofile(sys.argv[2])\n"
+            "    try:\n"
+            "        with open_video(sys.argv[2]) as video:\n"
+            "            for frame in video.frames():\n"
+            "                video.to_rgb(frame)\n"
+            "    except DecodingFailure:\n"
+            "        pass\n"
+            "print('done')\n"
+        )
+        ended = subprocess.run(
+            [sys.executable, "-c", program, str(data / "demo.webm"), str(tmp_path / "x.webm")],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert ended.stdout == "done\n", ended.stderr[-2000:]
