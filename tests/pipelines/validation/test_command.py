@@ -1,0 +1,130 @@
+"""`pipelines validate` as a process: exit statuses, files, one-line errors."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+
+
+def run(*arguments):
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines", "validate", *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert "Traceback" not in done.stdout + done.stderr
+    return done
+
+
+def test_a_clean_dataset_exits_with_0_and_writes_what_is_asked_for(make, tmp_path):
+    dataset = make("classification")
+    before = sorted(dataset.path.iterdir())
+    report, result = tmp_path / "report.html", tmp_path / "result.json"
+    done = run("--tfrecords", dataset.path, "--report", report, "--json", result, "--workers", 2)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("PASSED: fake in ")
+    assert "21 records in 6 shards" in done.stdout
+    assert done.stderr == ""
+    assert report.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    fields = json.loads(result.read_bytes())
+    assert fields["passed"] is True
+    assert fields["records"] == 21
+    assert fields["findings"] == []
+    assert fields["levels"] == {"error": 0, "warning": 0, "note": 0}
+    assert "labels.classes" in fields["checks"]
+    # Validation writes nothing into the dataset, and leaves nothing beside the files.
+    assert sorted(dataset.path.iterdir()) == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["dataset", "report.html", "result.json"]
+
+
+def test_a_spoilt_dataset_exits_with_1_and_names_the_record(make, tmp_path):
+    dataset = make("classification")
+    path = dataset.shard()
+    data = bytearray(path.read_bytes())
+    data[-200] ^= 1
+    path.write_bytes(data)
+    done = run("--tfrecords", dataset.path, "--json", tmp_path / "result.json")
+    assert done.returncode == 1, done.stderr
+    assert done.stdout.startswith("FAILED: fake in ")
+    assert "error: format.framing: 1 finding" in done.stdout
+    assert "remedy: " in done.stdout
+    fields = json.loads((tmp_path / "result.json").read_bytes())
+    assert fields["passed"] is False
+    places = {f["where"]["shard"] for f in fields["findings"]}
+    assert places == {path.name}
+
+
+@pytest.mark.parametrize(("level", "status"), [("error", 0), ("warning", 1)])
+def test_fail_on_chooses_the_mildest_level_that_fails(make, level, status):
+    dataset = make("classification")
+    (dataset.path / "_build").mkdir()
+    done = run("--tfrecords", dataset.path, "--fail-on", level)
+    assert done.returncode == status, done.stderr
+    assert "warning: format.shards" in done.stdout
+
+
+def test_results_do_not_depend_on_the_number_of_workers(make, tmp_path):
+    dataset = make("regression")
+    dataset.shard("test").unlink()
+    results = []
+    for workers in (1, 3):
+        target = tmp_path / f"{workers}.json"
+        assert run("--tfrecords", dataset.path, "--json", target, "--workers", workers)
+        fields = json.loads(target.read_bytes())
+        del fields["seconds"]
+        results.append(fields)
+    assert results[0] == results[1]
+
+
+WRONG_CALLS = [
+    ("a folder that is not there", ["--tfrecords", "nowhere"], "expected the folder of a dataset"),
+    ("a folder that is no dataset", ["--tfrecords", "tests"], "not a complete dataset"),
+    ("a file", ["--tfrecords", "setup.py"], "must be the folder of a dataset"),
+    ("no folder at all", [], "--tfrecords"),
+    ("an unknown flag", ["--tfrecords", "DATASET", "--recrods", "3"], "--recrods"),
+    ("an unknown level", ["--tfrecords", "DATASET", "--fail_on", "always"], "always"),
+    ("no worker", ["--tfrecords", "DATASET", "--workers", "0"], "--workers must be 1 to 1024"),
+    ("a report that is a folder", ["--tfrecords", "DATASET", "--report", "tests"], "is a folder"),
+    ("a report nowhere", ["--tfrecords", "DATASET", "--report", "no/where.html"], "make it first"),
+    ("JSON nowhere", ["--tfrecords", "DATASET", "--json", "no/where.json"], "make it first"),
+]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"), [c[1:] for c in WRONG_CALLS], ids=[c[0] for c in WRONG_CALLS]
+)
+def test_a_wrong_call_is_one_line_and_exits_with_2(clean, arguments, said):
+    folder = str(clean["classification"])
+    done = run(*(folder if argument == "DATASET" else argument for argument in arguments))
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert done.stdout == ""
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert said in done.stderr
+
+
+def test_a_damaged_description_is_one_line(make):
+    dataset = make("classification")
+    (dataset.path / "dataset_info.json").write_text('{"format_version": 1, "name": 3}')
+    done = run("--tfrecords", dataset.path)
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_validation_imports_neither_tensorflow_nor_av(clean):
+    program = (
+        "import sys; from pipelines.cli import main; "
+        f"status = main(['validate', '--tfrecords', {str(clean['classification'])!r}]); "
+        "print(sorted({'tensorflow', 'keras', 'av'} & set(sys.modules)), status)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout.splitlines()[-1] == "[] 0", done.stderr
