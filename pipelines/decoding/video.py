@@ -170,15 +170,18 @@ class Video:
         shown: list[int] = []  # presentation times of packets read whose frames have not come yet
         passed = 0  # packets shown before the current frame
         previous: int | None = None
-        broken = False
+        begun = broken = False
         for image in self._decode(first, shown):
             if image is None or image.is_corrupt:
-                broken = broken or previous is not None
+                # Before the first frame of a file there is nothing to break.
+                broken = broken or begun or first is not None
                 continue
             if broken and not image.key_frame:
                 continue  # built on what is missing
+            begun = True
             pts = self._pts(image, previous)
             if first is not None and pts < first:
+                broken = False
                 continue
             if previous is not None and pts <= previous:
                 self.unordered += 1
@@ -191,7 +194,7 @@ class Video:
                 passed += 1
             _check_pixels(image.width, image.height)
             held = 0 if previous is None else (pts - previous) * self.time_base
-            after_break = broken or held > MAX_HOLD_SECONDS
+            after_break = previous is not None and (broken or held > MAX_HOLD_SECONDS)
             self.breaks += after_break
             broken, previous = False, pts
             yield DecodedFrame(pts, passed, after_break, image=image)
@@ -275,10 +278,17 @@ class Video:
 
     def _packets(self) -> Iterator[Any]:
         """Yields packets until the file or what can be read of it ends; the last one is empty."""
+        cut = False
         try:
-            yield from self._container.demux(self._stream)
+            for packet in self._container.demux(self._stream):
+                # Only the demuxers of these formats say so just where the file ends inside a packet.
+                cut = self.cuttable and (packet.is_corrupt or (cut and not packet.size))
+                yield packet
         except av.FFmpegError as error:
             self.truncated = _reason(error)
+        else:
+            if cut:
+                self.truncated = "the file ends inside a frame"
 
     def _decode(self, first: int | None, shown: list[int]) -> Iterator[av.VideoFrame | None]:
         """Yields frames as the decoder gives them, None where a packet did not decode.

@@ -597,6 +597,48 @@ class TestDamage:
         assert resumed > by_time[damaged_pts][0]
         assert frames[-1][0] == whole[-1][0]
 
+    @pytest.mark.parametrize("damaged", [24, 26])
+    @pytest.mark.parametrize(
+        ("name", "codec"), [("a.webm", "libvpx-vp9"), ("a.mp4", "mpeg4"), ("b.mp4", "libx264")]
+    )
+    def test_a_reader_that_began_later_breaks_alike(
+        self, name, codec, damaged, write_video, tmp_path
+    ):
+        """Decoders without checksums predict from whatever came before; such frames must never come out."""
+        path = write_video(tmp_path / name, codec=codec, frames=48)
+        targets = [pts for pts, *_ in read(path)]
+        stored = bytearray(path.read_bytes())
+        position, size, _ = packets(path)[damaged]
+        header = 12 if name.endswith("webm") else 0
+        stored[position + header : position + size] = bytes(size - header)
+        path.write_bytes(stored)
+        whole = [(pts, data) for pts, _, data in read(path)]
+        assert len(whole) < 48
+        for target in targets:
+            tail = [(pts, data) for pts, _, data in read(path, near=target)]
+            assert tail == whole[len(whole) - len(tail) :]
+            assert len(tail) >= sum(pts >= target for pts, _ in whole)
+
+    @pytest.mark.parametrize("cut", [0.5, 0.95])
+    def test_a_file_that_ends_inside_a_frame_says_so(self, cut, write_video, tmp_path):
+        path = write_video(tmp_path / "a.mp4", container_options={"movflags": "faststart"})
+        stored = path.read_bytes()
+        for length, reason in (
+            (len(stored), None),
+            (round(len(stored) * cut), "the file ends inside a frame"),
+        ):
+            path.write_bytes(stored[:length])
+            with open_video(str(path)) as video:
+                assert len(list(video.frames())) > 5
+                assert video.truncated == reason
+
+    def test_a_codec_that_nobody_knows_is_refused(self, write_video, tmp_path):
+        path = write_video(tmp_path / "a.webm", codec="libvpx-vp9", frames=2)
+        path.write_bytes(path.read_bytes().replace(b"V_VP9", b"V_XY9"))
+        with pytest.raises(DecodingFailure, match="codec") as failure, open_video(str(path)):
+            pass
+        assert failure.value.stage == "open"
+
     def test_a_stream_that_begins_between_keyframes(self, write_video, read_barcode, tmp_path):
         path = write_video(tmp_path / "a.ts", codec="mpeg2video", frames=36)
         positions = [position for position, *_ in packets(path)]
