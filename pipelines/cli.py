@@ -138,6 +138,10 @@ def _run_validate(flags: argparse.Namespace, beam_args: Sequence[str]) -> int:
     except UserError as error:
         _fail("pipelines validate", str(error))
         return 2  # 1 says that a check failed
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        _fail("pipelines validate", f"{place}{error.strerror or error}")
+        return 2
     _say(describe(validation))
     return 1 if validation.failed else 0
 

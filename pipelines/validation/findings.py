@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -150,8 +149,3 @@ class FindingLog:
     def kept(self) -> tuple[Finding, ...]:
         """The findings that were kept, worst first, otherwise in the order they came."""
         return tuple(sorted(self._kept, key=lambda finding: LEVELS.index(finding.level)))
-
-
-def finding_to_json(finding: Finding) -> dict[str, Any]:
-    """A dict of plain JSON types; `Finding.from_json` gives the equal finding back."""
-    return dataclasses.asdict(finding)

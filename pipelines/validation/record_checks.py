@@ -352,10 +352,12 @@ def _undeclared_padding(record: RecordView, times: Sequence[int]) -> Iterator[Pr
     if record.spec.frame_rate is None and record.expected.sampling == "windows":
         if held > 1:
             yield warning(said)
+        return
     # Sampling repeats the frames of a slow source, but evenly; a picture may also have stood still.
-    elif 2 < held < len(times) and held >= len(times) / 2:
-        if held > 2 * _longest_run(times[: len(times) - held]):
-            yield note(said)
+    if 2 < held < len(times) and held >= max(
+        len(times) / 2, 2 * _longest_run(times[: len(times) - held]) + 1
+    ):
+        yield note(said)
 
 
 def _length_of_last_run(times: Sequence[int]) -> int:

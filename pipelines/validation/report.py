@@ -150,8 +150,7 @@ def _classes(validation: Validation) -> str:
     rows = "".join(
         f"<tr><td>{escape(names[place])}</td>"
         + "".join(f"<td>{s.labels[place] if s.labels else 0:,}</td>" for s in splits.values())
-        + f'<td class="chart"><span class="bar" style="width:calc((100% - 5rem) * {totals[place] / most:.4f})"></span> '
-        f"{totals[place]:,}</td></tr>"
+        + f'<td class="chart">{_bar(totals[place] / most)} {totals[place]:,}</td></tr>'
         for place in order
     )
     what = "Frames" if validation.info.spec.label.per_frame else "Records"
@@ -163,6 +162,11 @@ def _classes(validation: Validation) -> str:
         f"{what} by class",
         _table("Classes", heading, rows) + tail,
     )
+
+
+def _bar(fraction: float) -> str:
+    # Room is left for the number behind it.
+    return f'<span class="bar" style="width:calc((100% - 5rem) * {fraction:.4f})"></span>'
 
 
 def _targets(validation: Validation) -> str:
@@ -279,6 +283,7 @@ def _provenance(validation: Validation, folder: DatasetFolder) -> str:
     info = validation.info
     built = [
         ("folder", validation.options.tfrecords),
+        ("fails on", validation.options.fail_on),
         ("fingerprint", info.fingerprint or "none"),
         *((f"version of {name}", version) for name, version in info.versions.items()),
     ]

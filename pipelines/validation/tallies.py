@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from pipelines.validation.record_checks import value_columns
 from pipelines.validation.views import RecordView
@@ -117,17 +115,6 @@ class Tally:
         for name, bins in other.histograms.items():
             mine = self.histograms.setdefault(name, [0] * BINS)
             self.histograms[name] = [a + b for a, b in zip(mine, bins, strict=True)]
-
-    def to_json(self) -> dict[str, Any]:
-        """A dict of plain JSON types; moments of nothing are left out, since JSON has no infinity."""
-        fields = dataclasses.asdict(self)
-        fields["columns"] = {
-            name: {"count": m.count, "mean": m.mean, "std": m.std, "min": m.min, "max": m.max}
-            for name, m in self.columns.items()
-            if m.count
-        }
-        del fields["padded_labels"]
-        return fields
 
 
 def find_bin(value: float, limits: tuple[float, float]) -> int:
