@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,7 +117,7 @@ def read_sequences(
         records = tf.data.TFRecordDataset(paths)
     dataset = (
         records.apply(tf.data.experimental.assert_cardinality(contents.num_records))
-        .map(to_element, num_parallel_calls=tf.data.AUTOTUNE)
+        .map(_as_written(to_element), num_parallel_calls=tf.data.AUTOTUNE)
         .batch(batch_size, drop_remainder=drop_remainder)
     )
     options = tf.data.Options()
@@ -152,7 +152,7 @@ def read_labels(directory: str | os.PathLike[str], split: str) -> Labels:
 
     dataset = (
         tf.data.TFRecordDataset(shard_paths(directory, info, split))
-        .map(to_labels, num_parallel_calls=tf.data.AUTOTUNE)
+        .map(_as_written(to_labels), num_parallel_calls=tf.data.AUTOTUNE)
         .batch(1024)
     )
     batches = list(dataset.as_numpy_iterator())
@@ -287,6 +287,11 @@ def _weights(
     if class_weights is not None:
         weights *= tf.gather(tf.constant(class_weights, tf.float32), labels)
     return weights
+
+
+def _as_written(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function`` without AutoGraph, which would take a second to rewrite what branches on no tensor."""
+    return tf.autograph.experimental.do_not_convert(function)
 
 
 def _prefetched(dataset: tf.data.Dataset) -> tf.data.Dataset:
