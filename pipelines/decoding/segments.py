@@ -125,7 +125,7 @@ def build_segment(
 
         tally = _Tally()
         for window in _cut(covered, encode, segment, sampling, total_slots):
-            send(encode_record(_record(window, request), request.spec))
+            send(encode_record(_record(window, clip, request), request.spec))
             tally.add(window)
         return SegmentResult(
             sequences=tally.sequences,
@@ -162,6 +162,11 @@ class _Clip:
     def time_grid(self, frame_rate: Fraction) -> TimeGrid:
         """The slots of this clip at ``frame_rate``, in seconds after the file's first frame."""
         return TimeGrid(self.start, frame_rate, self.tolerance)
+
+    def slot_timestamp(self, slot: int, frame_rate: Fraction) -> int:
+        """The time of ``slot`` on the scale of presentation times, microseconds."""
+        seconds = self.first_pts * self.time_base + self.time_grid(frame_rate).seconds(slot)
+        return round(seconds * 1_000_000)
 
     def end_slot(self, frame_rate: Fraction | None) -> int | None:
         """The slot before which the clip is said to end; None when slots do not follow from time."""
@@ -360,12 +365,16 @@ def _encode(video: Video, frame: DecodedFrame, request: BuildRequest) -> Encoded
     )
 
 
-def _record(window: Window[EncodedFrame], request: BuildRequest) -> SequenceRecord:
+def _record(window: Window[EncodedFrame], clip: _Clip, request: BuildRequest) -> SequenceRecord:
     source: Source = request.segment.source
     timestamps = [frame.timestamp for frame in window.frames]
+    start = timestamps[0]
+    if request.sampling.frame_rate is not None and request.sampling.sampling == "windows":
+        # Several sequences may begin while one frame is on screen; they are told apart by their slots.
+        start = clip.slot_timestamp(window.first_slot, request.sampling.frame_rate)
     names = request.spec.label.class_names
     return SequenceRecord(
-        id=f"{source.id}@{timestamps[0]}",
+        id=f"{source.id}@{start}",
         dataset_name=request.dataset_name,
         data_path=source.data_path,
         media_id=source.id,

@@ -281,8 +281,10 @@ class Video:
         cut = False
         try:
             for packet in self._container.demux(self._stream):
-                # Only the demuxers of these formats say so just where the file ends inside a packet.
-                cut = self.cuttable and (packet.is_corrupt or (cut and not packet.size))
+                # Others than these demuxers call packets corrupt in the middle of healthy footage.
+                cut = (self.cuttable or self._decode_times_only) and (
+                    packet.is_corrupt or (cut and not packet.size)
+                )
                 yield packet
         except av.FFmpegError as error:
             self.truncated = _reason(error)
