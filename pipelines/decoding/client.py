@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from pipelines.decoding import protocol
 from pipelines.decoding.protocol import (
@@ -34,6 +34,9 @@ MEMORY_LIMIT = 4 * 2**30
 """Bytes of address space a decoder may take: an 8K stream's reference frames fit, a runaway does not."""
 
 _READ_BYTES = 1 << 20
+_LAST_WORDS_BYTES = 4096
+
+T = TypeVar("T")
 
 
 class DecoderProcess:
@@ -65,7 +68,9 @@ class DecoderProcess:
         Raises:
             DecodingFailure: when it cannot be opened as a video.
         """
-        return Probe(**self._ask(ProbeRequest(path).to_json(), _refuse_record))
+        return self._ask(
+            ProbeRequest(path).to_json(), _refuse_record, lambda fields: Probe(**fields)
+        )
 
     def index(self, request: IndexRequest) -> Index:
         """Where a clip may be cut.
@@ -73,7 +78,7 @@ class DecoderProcess:
         Raises:
             DecodingFailure: when it cannot be opened as a video.
         """
-        return Index.from_json(self._ask(request.to_json(), _refuse_record))
+        return self._ask(request.to_json(), _refuse_record, Index.from_json)
 
     def build(self, request: BuildRequest, on_record: Callable[[bytes], None]) -> SegmentResult:
         """Builds a segment; ``on_record`` takes its records in order.
@@ -82,27 +87,29 @@ class DecoderProcess:
             DecodingFailure: when the source cannot be used, or the child did not survive it. Some records may
                 have been taken by then; they are to be thrown away.
         """
-        return SegmentResult.from_json(self._ask(request.to_json(), on_record))
+        return self._ask(request.to_json(), on_record, SegmentResult.from_json)
 
     def close(self) -> None:
         """Ends the child."""
         self._kill()
         self._stderr.close()
 
-    def _ask(self, request: dict[str, Any], on_record: Callable[[bytes], None]) -> dict[str, Any]:
+    def _ask(
+        self,
+        request: dict[str, Any],
+        on_record: Callable[[bytes], None],
+        read_result: Callable[[dict[str, Any]], T],
+    ) -> T:
         child = self._running_child()
         try:
-            child.stdin.write(protocol.pack_json(protocol.REQUEST, request))  # type: ignore[union-attr]
-            child.stdin.flush()  # type: ignore[union-attr]
+            self._send(child, protocol.pack_json(protocol.REQUEST, request))
             for kind, payload in self._messages(child):
                 if kind == protocol.RECORD:
                     on_record(payload)
                 elif kind == protocol.RESULT:
-                    return self._parse(payload)
+                    return _parse(payload, read_result)
                 elif kind == protocol.FAILURE:
-                    raise DecodingFailure(**self._parse(payload))
-        except BrokenPipeError:
-            pass  # it died before it could be asked; what follows says how
+                    raise _parse(payload, lambda fields: DecodingFailure(**fields))
         except DecodingFailure as failure:
             if failure.stage in ("process", "limits"):
                 self._kill()  # its state is not to be trusted
@@ -111,6 +118,25 @@ class DecoderProcess:
             self._kill()  # an answer that nobody will read must not meet the next request
             raise
         raise self._death()
+
+    def _send(self, child: subprocess.Popen[bytes], message: bytes) -> None:
+        """Writes a request; a child that does not read it must not hold up its parent."""
+        pipe = child.stdin.fileno()  # type: ignore[union-attr]
+        poll = select.poll()
+        poll.register(pipe, select.POLLOUT)
+        rest = memoryview(message)
+        while rest:
+            if not poll.poll(self._timeout * 1000):
+                raise self._no_progress()
+            try:
+                rest = rest[os.write(pipe, rest) :]
+            except BlockingIOError:
+                continue
+            except BrokenPipeError:
+                return  # it is gone; that its output has ended says how
+
+    def _no_progress(self) -> DecodingFailure:
+        return DecodingFailure("process", f"the decoder made no progress for {self._timeout:g} s")
 
     def _messages(self, child: subprocess.Popen[bytes]) -> Iterator[tuple[bytes, bytes]]:
         """Yields messages until the child ends its output."""
@@ -129,27 +155,18 @@ class DecoderProcess:
                 del self._buffer[: header_bytes + length]
                 yield kind, payload
             if not poll.poll(self._timeout * 1000):
-                raise DecodingFailure(
-                    "process", f"the decoder made no progress for {self._timeout:g} s"
-                )
+                raise self._no_progress()
             data = os.read(output, _READ_BYTES)
             if not data:
                 return
             self._buffer += data
 
-    def _parse(self, payload: bytes) -> dict[str, Any]:
-        try:
-            fields = json.loads(payload)
-        except ValueError:
-            fields = None
-        if not isinstance(fields, dict):
-            raise DecodingFailure("process", "the decoder sent an answer that is no JSON object")
-        return fields
-
     def _running_child(self) -> subprocess.Popen[bytes]:
-        if self._child is None or self._child.poll() is not None:
+        if self._child is None or self._child.poll() is not None or self._speaks_unasked():
             self._kill()
-            self._stderr.truncate(0)
+            # The child shares the position in the file, too.
+            self._stderr.seek(0)
+            self._stderr.truncate()
             self._child = subprocess.Popen(
                 [*self._program, str(self._memory_limit)],
                 stdin=subprocess.PIPE,
@@ -159,7 +176,14 @@ class DecoderProcess:
                 # Ctrl-C is for the parent; it decides what becomes of its children.
                 start_new_session=True,
             )
+            os.set_blocking(self._child.stdin.fileno(), False)  # type: ignore[union-attr]
         return self._child
+
+    def _speaks_unasked(self) -> bool:
+        """Whether something came after the last answer, which must not be taken for the next one."""
+        poll = select.poll()
+        poll.register(self._child.stdout.fileno(), select.POLLIN)  # type: ignore[union-attr]
+        return bool(self._buffer) or bool(poll.poll(0))
 
     def _death(self) -> DecodingFailure:
         """Why the child is gone."""
@@ -171,15 +195,16 @@ class DecoderProcess:
         code = child.poll()
         self._kill()
         if code is not None and code < 0:
-            how = f"was killed by {signal.Signals(-code).name}"
+            how = f"was killed by {_signal_name(-code)}"
         else:
             how = f"ended with exit code {code}"
         said = self._last_words()
         return DecodingFailure("process", f"the decoder {how}" + (f": {said}" if said else ""))
 
     def _last_words(self) -> str:
-        self._stderr.seek(0)
-        lines = self._stderr.read().decode(errors="replace").strip().splitlines()
+        end = self._stderr.seek(0, os.SEEK_END)
+        self._stderr.seek(max(0, end - _LAST_WORDS_BYTES))
+        lines = self._stderr.read(_LAST_WORDS_BYTES).decode(errors="replace").strip().splitlines()
         return lines[-1][:200] if lines else ""
 
     def _kill(self) -> None:
@@ -234,6 +259,22 @@ def _child_environment() -> dict[str, str]:
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def _parse(payload: bytes, read: Callable[[dict[str, Any]], T]) -> T:
+    try:
+        return read(json.loads(payload))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise DecodingFailure(
+            "process", "the decoder sent an answer that makes no sense"
+        ) from error
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"  # a real-time signal has no name
 
 
 def _refuse_record(_: bytes) -> None:

@@ -1,0 +1,452 @@
+"""Decoder processes from outside: what they answer, and what is left when they misbehave."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from pipelines.decoding.client import DecoderPool, DecoderProcess
+from pipelines.decoding.protocol import BuildRequest, DecodingFailure, Index, IndexRequest
+from pipelines.decoding.segments import build_segment, index_clip, probe_file
+from pipelines.descriptors import Segment, Source
+from pipelines.options import ImageOptions, SamplingOptions
+from tfrecords_schema.spec import LabelSpec, SequenceSpec
+
+ROOT = Path(__file__).parents[3]
+PRELUDE = """
+import json, os, signal, struct, sys, time
+
+def send(kind, payload=b""):
+    sys.stdout.buffer.write(struct.pack("<cI", kind, len(payload)) + payload)
+    sys.stdout.buffer.flush()
+
+def receive():
+    _, length = struct.unpack("<cI", sys.stdin.buffer.read(5))
+    return json.loads(sys.stdin.buffer.read(length))
+
+def behave():
+    command = [sys.executable, "-m", "pipelines.decoding.child", sys.argv[-1]]
+    os.execv(sys.executable, command)
+
+"""
+RESULT = b'{"sequences": 0, "frames": 0, "pixel_sum": [], "pixel_square_sum": []}'
+
+
+def make_request(path, name="clip", classes=("a",)):
+    image = ImageOptions(height=12, width=16)
+    sampling = SamplingOptions(num_frames=5, frame_rate=Fraction(10))
+    source = Source(id=name, path=str(path), data_path=name, group="g", labels=("a",))
+    return BuildRequest(
+        segment=Segment(source=source),
+        spec=SequenceSpec(
+            num_frames=5,
+            frame_rate=10.0,
+            image=image.spec,
+            label=LabelSpec(task="classification", class_names=tuple(classes)),
+        ),
+        dataset_name="test",
+        sampling=sampling,
+        image=image,
+        label_indices=(0,),
+    )
+
+
+def build_here(request):
+    """Records and result without a child."""
+    records = []
+    return records, build_segment(request, records.append, lambda: None)
+
+
+def build_there(decoder, request):
+    records = []
+    result = decoder.build(request, records.append)
+    return records, result
+
+
+def alive(pid):
+    """Whether a process is there and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def wait_until(condition, seconds=10):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def clip(write_video, tmp_path):
+    return write_video(tmp_path / "clip.mp4", frames=50, b_frames=2)
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Makes decoders whose child runs some lines once, and the real program from then on."""
+    with contextlib.ExitStack() as stack:
+
+        def start(lines, *, timeout=20.0, every_time=False, memory_limit=2**30):
+            script, marker = tmp_path / "child.py", tmp_path / "misbehaved"
+            once = "" if every_time else f"if os.path.exists({str(marker)!r}):\n    behave()\n"
+            note = f"open({str(marker)!r}, 'a').write(str(os.getpid()) + '\\n')\n"
+            script.write_text(PRELUDE + once + note + textwrap.dedent(lines))
+            decoder = DecoderProcess(
+                timeout=timeout,
+                memory_limit=memory_limit,
+                program=(sys.executable, str(script)),
+            )
+            stack.callback(decoder.close)
+            start.pids = lambda: [int(line) for line in marker.read_text().split()]
+            return decoder
+
+        yield start
+
+
+@pytest.fixture
+def decoder():
+    decoder = DecoderProcess(timeout=20)
+    yield decoder
+    decoder.close()
+
+
+class TestRealChild:
+    def test_answers_are_those_of_the_same_calls_here(self, decoder, clip):
+        assert decoder.probe(str(clip)) == probe_file(str(clip))
+        request = make_request(clip)
+        records, result = build_there(decoder, request)
+        assert (records, result) == build_here(request)
+        assert len(records) == 4
+        index = IndexRequest(path=str(clip), start=None, end=None, segment_length=0.5)
+        assert decoder.index(index) == index_clip(index) != Index()
+
+    def test_one_child_answers_many_requests(self, decoder, clip):
+        for _ in range(3):
+            decoder.probe(str(clip))
+            pid = decoder._child.pid
+            build_there(decoder, make_request(clip))
+            assert decoder._child.pid == pid
+
+    def test_a_bad_file_is_a_failure_and_costs_no_child(self, decoder, clip, tmp_path):
+        decoder.probe(str(clip))
+        pid = decoder._child.pid
+        text = tmp_path / "text.mp4"
+        text.write_text("words")
+        for ask in (
+            lambda: decoder.probe(str(text)),
+            lambda: build_there(decoder, make_request(text)),
+            lambda: decoder.index(
+                IndexRequest(path=str(text), start=None, end=None, segment_length=1)
+            ),
+        ):
+            with pytest.raises(DecodingFailure) as failure:
+                ask()
+            assert failure.value.stage == "open"
+        assert build_there(decoder, make_request(clip)) == build_here(make_request(clip))
+        assert decoder._child.pid == pid
+
+    def test_paths_that_are_not_utf8(self, decoder, clip):
+        path = os.fsdecode(os.fsencode(clip.parent) + b"/\xff\xfe.mp4")
+        clip.rename(path)
+        assert decoder.probe(path).duration == 2.0
+        request = make_request(path, name="\udcff.mp4")
+        assert build_there(decoder, request) == build_here(request)
+
+    def test_a_consumer_that_raises_does_not_disturb_the_next_request(self, decoder, clip):
+        def refuse(record):
+            raise OSError(28, "No space left on device")
+
+        for error in (refuse, lambda record: 1 / 0):
+            with pytest.raises((OSError, ZeroDivisionError)):
+                decoder.build(make_request(clip), error)
+            assert build_there(decoder, make_request(clip)) == build_here(make_request(clip))
+
+    def test_close_ends_the_child_and_may_be_called_again(self, decoder, clip):
+        decoder.probe(str(clip))
+        child = decoder._child
+        decoder.close()
+        assert child.returncode is not None
+        assert not alive(child.pid)
+        decoder.close()
+
+    def test_it_may_be_closed_before_it_was_used(self):
+        decoder = DecoderProcess(timeout=1)
+        decoder.close()
+        decoder.close()
+
+    @pytest.mark.parametrize("sign", [signal.SIGSEGV, signal.SIGKILL])
+    def test_a_child_that_dies_between_requests_is_replaced(self, sign, decoder, clip):
+        decoder.probe(str(clip))
+        pid = decoder._child.pid
+        os.kill(pid, sign)
+        wait_until(lambda: not alive(pid))
+        assert build_there(decoder, make_request(clip)) == build_here(make_request(clip))
+
+    def test_the_child_goes_when_its_parent_is_killed(self, clip):
+        program = (
+            "import sys, time\n"
+            "from pipelines.decoding.client import DecoderProcess\n"
+            "decoder = DecoderProcess(timeout=20)\n"
+            "decoder.probe(sys.argv[1])\n"
+            "print(decoder._child.pid, flush=True)\n"
+            "time.sleep(60)\n"
+        )
+        with subprocess.Popen(
+            [sys.executable, "-c", program, str(clip)], stdout=subprocess.PIPE, cwd=ROOT
+        ) as parent:
+            pid = int(parent.stdout.readline())
+            assert alive(pid)
+            parent.kill()
+        wait_until(lambda: not alive(pid))
+
+    def test_the_child_goes_in_the_middle_of_a_request(self, clip):
+        """A parent killed while its child decodes without end."""
+        child = (
+            "import sys, time\n"
+            "from pipelines.decoding import child\n"
+            "child.probe_file = lambda path: time.sleep(60)\n"
+            "print('ready', file=sys.stderr, flush=True)\n"
+            "child.main()\n"
+        )
+        parent_program = (
+            "import sys, threading\n"
+            "from pipelines.decoding.client import DecoderProcess\n"
+            "decoder = DecoderProcess(timeout=60, program=(sys.executable, '-c', sys.argv[1]))\n"
+            "threading.Thread(target=decoder.probe, args=('x',), daemon=True).start()\n"
+            "while not decoder._child: pass\n"
+            "while not decoder._last_words(): pass\n"
+            "print(decoder._child.pid, flush=True)\n"
+            "threading.Event().wait()\n"
+        )
+        with subprocess.Popen(
+            [sys.executable, "-c", parent_program, child], stdout=subprocess.PIPE, cwd=ROOT
+        ) as parent:
+            pid = int(parent.stdout.readline())
+            assert alive(pid)
+            parent.kill()
+        wait_until(lambda: not alive(pid))
+
+
+# What the child does with its first request; a pattern that its failure's reason must match.
+MISBEHAVIOUR = {
+    "segfault": ("receive(); os.kill(os.getpid(), signal.SIGSEGV)", "killed by SIGSEGV"),
+    "segfault at start": ("os.kill(os.getpid(), signal.SIGSEGV)", "killed by SIGSEGV"),
+    "abort": ("receive(); os.abort()", "killed by SIGABRT"),
+    "nameless signal": ("receive(); os.kill(os.getpid(), 40)", "killed by signal 40"),
+    "last words": (
+        "receive(); sys.exit('the disk is on fire')",
+        "exit code 1: the disk is on fire",
+    ),
+    "traceback": ("receive(); 1 / 0", "exit code 1: ZeroDivisionError"),
+    "endless last words": (
+        "receive(); sys.stderr.write('x' * 10_000_000 + '\\nthe end'); sys.exit(3)",
+        "exit code 3: the end",
+    ),
+    "half-way": ("receive(); send(b'R', b'record'); send(b'P'); sys.exit(0)", "exit code 0"),
+    "half a message": (
+        "receive(); sys.stdout.buffer.write(b'R\\xff\\0\\0\\0half'); sys.exit(0)",
+        "exit code 0",
+    ),
+    "garbage": (
+        "receive(); print('ffmpeg says hello'); sys.stdout.flush(); time.sleep(60)",
+        "no message",
+    ),
+    "huge length": (
+        "receive(); sys.stdout.buffer.write(b'R' + b'\\xff' * 4)\n"
+        "sys.stdout.flush(); time.sleep(60)",
+        "no message",
+    ),
+    "no JSON": ("receive(); send(b'D', b'{\"seq'); time.sleep(60)", "makes no sense"),
+    "no UTF-8": ("receive(); send(b'D', b'\\xff\\xfe\\0'); time.sleep(60)", "makes no sense"),
+    "no object": ("receive(); send(b'D', b'[1, 2]'); time.sleep(60)", "makes no sense"),
+    "null": ("receive(); send(b'D', b'null'); time.sleep(60)", "makes no sense"),
+    "no result": ("receive(); send(b'D', b'{\"sequences\": 1}'); time.sleep(60)", "makes no sense"),
+    "wrong fields": ("receive(); send(b'D', b'{\"speed\": 1}'); time.sleep(60)", "makes no sense"),
+    "no failure": ("receive(); send(b'F', b'{\"why\": 1}'); time.sleep(60)", "makes no sense"),
+}
+SILENCE = {
+    "silence": "receive(); time.sleep(60)",
+    "silence after a record": "receive(); send(b'R', b'record'); time.sleep(60)",
+    "silence in a message": (
+        "receive(); sys.stdout.buffer.write(b'R\\xff\\0\\0\\0half'); sys.stdout.flush()\n"
+        "time.sleep(60)"
+    ),
+    "deaf to SIGTERM": (
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN); signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "receive(); time.sleep(60)"
+    ),
+    "stopped": "receive(); os.kill(os.getpid(), signal.SIGSTOP)",
+    "busy": "receive()\nwhile True: pass",
+}
+
+
+class TestMisbehaviour:
+    @pytest.mark.parametrize("name", MISBEHAVIOUR)
+    def test_is_a_failure_of_the_process_and_the_next_request_works(self, name, start, clip):
+        lines, reason = MISBEHAVIOUR[name]
+        decoder = start(lines)
+        request = make_request(clip)
+        began = time.monotonic()
+        with pytest.raises(DecodingFailure, match=reason) as failure:
+            build_there(decoder, request)
+        assert time.monotonic() - began < 10
+        assert failure.value.stage == "process"
+        assert len(failure.value.reason) < 300
+        (pid,) = start.pids()
+        assert not alive(pid)
+        assert build_there(decoder, request) == build_here(request)
+
+    @pytest.mark.parametrize("name", SILENCE)
+    def test_silence_ends_after_the_timeout(self, name, start, clip):
+        decoder = start(SILENCE[name], timeout=1.0, every_time=True)
+        began = time.monotonic()
+        with pytest.raises(DecodingFailure, match="no progress for 1 s") as failure:
+            build_there(decoder, make_request(clip))
+        assert 1 <= time.monotonic() - began < 8
+        assert failure.value.stage == "process"
+        (pid,) = start.pids()
+        assert not alive(pid)
+
+    def test_a_child_that_reads_nothing_holds_nobody_up(self, start, clip):
+        """A request may be longer than a pipe holds."""
+        decoder = start("time.sleep(60)", timeout=1.0, every_time=True)
+        request = make_request(clip, classes=[f"class {i:06}" for i in range(50_000)])
+        with pytest.raises(DecodingFailure, match="no progress"):
+            build_there(decoder, request)
+        decoder = start("sys.stdin.close(); time.sleep(0.5); sys.exit('deaf')", every_time=True)
+        with pytest.raises(DecodingFailure, match="deaf"):
+            build_there(decoder, request)
+
+    def test_a_long_request_arrives(self, decoder, clip):
+        request = make_request(clip, classes=["a", *(f"class {i:06}" for i in range(50_000))])
+        assert build_there(decoder, request) == build_here(request)
+
+    def test_progress_may_go_on_for_longer_than_the_timeout(self, start, clip):
+        lines = f"""
+            receive()
+            for _ in range(10):
+                time.sleep(0.3)
+                send(b'P')
+            send(b'D', {RESULT!r})
+            time.sleep(60)
+        """
+        decoder = start(lines, timeout=1.5)
+        began = time.monotonic()
+        records, result = build_there(decoder, make_request(clip))
+        assert time.monotonic() - began >= 3
+        assert (records, result.sequences) == ([], 0)
+
+    def test_a_record_that_nobody_asked_for(self, start, clip):
+        decoder = start("receive(); send(b'R', b'record'); time.sleep(60)")
+        with pytest.raises(DecodingFailure, match="nobody asked for") as failure:
+            decoder.probe(str(clip))
+        assert failure.value.stage == "process"
+        assert decoder.probe(str(clip)) == probe_file(str(clip))
+
+    @pytest.mark.parametrize("pause", [0.0, 0.3])
+    def test_a_second_answer_is_not_taken_for_the_next_one(self, pause, start, clip):
+        lines = f"receive(); send(b'D', {RESULT!r}); time.sleep({pause})\nsend(b'D', {RESULT!r})\n"
+        decoder = start(lines + "time.sleep(60)")
+        build_there(decoder, make_request(clip))
+        time.sleep(0.6)
+        assert build_there(decoder, make_request(clip)) == build_here(make_request(clip))
+
+    def test_each_death_has_its_own_last_words(self, start, clip):
+        lines = "receive(); sys.exit(f'process {os.getpid()} is done')"
+        decoder = start(lines, every_time=True)
+        for count in range(1, 4):
+            with pytest.raises(DecodingFailure) as failure:
+                build_there(decoder, make_request(clip))
+            assert len(start.pids()) == count
+            assert failure.value.reason == (
+                f"the decoder ended with exit code 1: process {start.pids()[-1]} is done"
+            )
+
+    def test_a_program_that_is_not_there(self, clip):
+        decoder = DecoderProcess(timeout=5, program=("/nonexistent/decoder",))
+        with pytest.raises(FileNotFoundError):
+            decoder.probe(str(clip))
+        decoder.close()
+
+    @pytest.mark.parametrize("kind", ["python", "native"])
+    def test_a_child_that_takes_all_memory_dies_alone(self, kind, start, clip):
+        allocate = {
+            "python": "hoard.append(bytearray(50_000_000))",
+            "native": "hoard.append(av.VideoFrame(4000, 4000, 'rgb24'))",
+        }[kind]
+        lines = f"""
+            import av
+            from pipelines.decoding import child
+
+            def build(*_):
+                hoard = []
+                while True:
+                    {allocate}
+
+            child.build_segment = build
+            child.main()
+        """
+        decoder = start(lines, memory_limit=2**30)
+        with pytest.raises(DecodingFailure) as failure:
+            build_there(decoder, make_request(clip))
+        assert failure.value.stage in ("limits", "process")
+        (pid,) = start.pids()
+        assert not alive(pid)
+        assert build_there(decoder, make_request(clip)) == build_here(make_request(clip))
+
+
+class TestPool:
+    def test_never_has_more_children_than_its_size(self, clip):
+        pool = DecoderPool(2, timeout=20)
+        request, expected = make_request(clip), build_here(make_request(clip))
+        lock, at_work, most, pids = threading.Lock(), 0, 0, set()
+
+        def work(_):
+            nonlocal at_work, most
+            with pool.borrow() as decoder:
+                with lock:
+                    at_work += 1
+                    most = max(most, at_work)
+                answer = build_there(decoder, request)
+                with lock:
+                    pids.add(decoder._child.pid)
+                    at_work -= 1
+            return answer
+
+        try:
+            with ThreadPoolExecutor(12) as threads:
+                assert all(answer == expected for answer in threads.map(work, range(60)))
+            assert most == 2
+            assert len(pids) == 2
+            assert all(alive(pid) for pid in pids)
+        finally:
+            pool.close()
+        assert not any(alive(pid) for pid in pids)
+        pool.close()
+
+    def test_a_failure_gives_the_decoder_back(self, clip, tmp_path):
+        pool = DecoderPool(1, timeout=20)
+        try:
+            for _ in range(3):
+                with pytest.raises(DecodingFailure), pool.borrow() as decoder:
+                    decoder.probe(str(tmp_path / "none.mp4"))
+            with pool.borrow() as decoder:
+                assert decoder.probe(str(clip)) == probe_file(str(clip))
+        finally:
+            pool.close()
+
+    def test_children_start_when_they_are_needed(self):
+        pool = DecoderPool(64, timeout=20)
+        assert not any(decoder._child for decoder in pool._all)
+        pool.close()
