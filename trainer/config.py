@@ -46,7 +46,7 @@ class ModelConfig:
     pooling: Pooling = option(  # noqa: RUF009 (a dataclasses.field, like the others)
         "avg",
         "how a frame's feature map becomes a vector: avg forgets where things are; flatten keeps it, "
-        "which motion needs",
+        "which helps to judge speed, and has more weights",
     )
     lstm_units: int = option(64, "units of the LSTM")
     dense_units: int = option(64, "units of the dense layer after the LSTM; 0 for none")

@@ -72,7 +72,8 @@ def read_sequences(
       ``[B, T, targets]`` float32;
     - ``weights``: float32, ``[B]``, or ``[B, T]`` with labels by frame, where padding weighs 0.
 
-    All dimensions but B are static, and B is too with ``drop_remainder``.
+    All dimensions but B are static, and B is too with ``drop_remainder``. The cardinality is known, except
+    where batches are prefetched to a GPU: TensorFlow forgets it, and Keras learns it in the first epoch.
 
     Args:
         directory: a dataset folder.
@@ -295,7 +296,7 @@ def _as_written(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _prefetched(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """The next batches are made ready meanwhile: in the GPU's memory when there is one to itself."""
+    """The next batches are made ready meanwhile: in the GPU's memory when there is just one."""
     gpus = tf.config.list_logical_devices("GPU")
     if len(gpus) == 1:
         return dataset.prefetch(tf.data.AUTOTUNE).apply(
