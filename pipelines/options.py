@@ -28,6 +28,14 @@ MAX_SHARDS = 99_999
 """Of a split: shard files are numbered with five digits."""
 
 
+SPLIT_NAME_RULE = "a name of small letters, digits and '_' that begins with a letter"
+
+
+def is_split_name(text: str) -> bool:
+    """Whether ``text`` may name a split, and so the files of its shards."""
+    return bool(re.fullmatch(r"[a-z][a-z0-9_]*", text))
+
+
 def _check(holds: bool, expected: str, received: object) -> None:
     if not holds:
         raise UserError(f"{expected}, got {received}")
@@ -142,7 +150,7 @@ class SplitOptions:
         names = [name for name, _ in self.splits]
         _check(bool(names) and len(set(names)) == len(names), expected, self._splits_text())
         for name, fraction in self.splits:
-            _check(bool(re.fullmatch(r"[a-z][a-z0-9_]*", name)), expected, self._splits_text())
+            _check(is_split_name(name), expected, self._splits_text())
             _check(0 <= fraction <= 1, expected, self._splits_text())
         total = sum(fraction for _, fraction in self.splits)
         _check(abs(total - 1) < 1e-6, expected, f"{self._splits_text()} (sum {total:g})")

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import glob
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from pipelines.descriptors import Source
 from pipelines.errors import UserError
-from pipelines.sources.listing import Listing, class_label, describe_file, is_video, walk_files
+from pipelines.sources.listing import (
+    Listing,
+    SourceFailure,
+    class_label,
+    describe_file,
+    is_video,
+    list_failure,
+    walk_files,
+)
 
 _GLOB_CHARACTERS = "*?["
 
@@ -38,22 +48,19 @@ def list_class_folders(root: str) -> Listing:
             f"expected folders of videos in {root}, one a class, but it holds none: "
             "give the folder that contains the class folders"
         )
-    sources: list[Source] = []
+    videos: list[tuple[str, str]] = []  # path, class
     skipped = 0
     for name in folders:
-        own: list[Source] = []
-        for path in walk_files(os.path.join(root, name)):
-            if is_video(path):
-                own.append(describe_file(path, os.path.relpath(path, root), labels=(name,)))
-            else:
-                skipped += 1
+        files = list(walk_files(os.path.join(root, name), without=root))
+        own = [(path, name) for path in files if is_video(path)]
         if not own:
             raise UserError(
                 f"expected videos in the class folder {os.path.join(root, name)}, "
                 "but it holds none (by file name): fill it or remove it"
             )
-        sources += own
-    return _listing(root, sources, skipped)
+        videos += own
+        skipped += len(files) - len(own)
+    return _listing(root, videos, skipped)
 
 
 def list_glob(pattern: str) -> Listing:
@@ -66,7 +73,9 @@ def list_glob(pattern: str) -> Listing:
         UserError: when nothing matches.
     """
     root = _fixed_prefix(pattern)
-    paths = sorted(path for path in glob.glob(pattern, recursive=True) if Path(path).is_file())
+    paths = [path for path in glob.glob(pattern, recursive=True) if not Path(path).is_dir()]
+    resolve = functools.cache(os.path.realpath)
+    paths = sorted(path for path in paths if not _goes_in_a_circle(path, resolve))
     videos = [path for path in paths if is_video(path)]
     if not videos:
         raise UserError(
@@ -74,13 +83,17 @@ def list_glob(pattern: str) -> Listing:
             + (f"none of {len(paths)} matching files is named as one" if paths else "nothing does")
             + ": check the pattern"
         )
-    sources = []
+    labelled = []
     for path in videos:
-        data_path = os.path.relpath(path, root)
-        first, *rest = Path(data_path).parts
-        label = first if rest else Path(root).resolve().name
-        sources.append(describe_file(path, data_path, labels=(label,)))
-    return _listing(root, sources, len(paths) - len(videos))
+        first, *rest = Path(os.path.relpath(path, root)).parts
+        labelled.append((path, first if rest else Path(root).resolve().name))
+    return _listing(root, labelled, len(paths) - len(videos))
+
+
+def _goes_in_a_circle(path: str, resolve: Callable[[str], str]) -> bool:
+    """Whether links lead ``path`` through one folder twice."""
+    folders = [resolve(str(folder)) for folder in Path(path).absolute().parents]
+    return len(set(folders)) != len(folders)
 
 
 def _fixed_prefix(pattern: str) -> str:
@@ -92,11 +105,20 @@ def _fixed_prefix(pattern: str) -> str:
     return str(Path(*parts))
 
 
-def _listing(root: str, sources: list[Source], skipped: int) -> Listing:
+def _listing(root: str, videos: list[tuple[str, str]], skipped: int) -> Listing:
+    sources: list[Source] = []
+    failures: list[SourceFailure] = []
+    for path, label in videos:
+        data_path = os.path.relpath(path, root)
+        try:
+            sources.append(describe_file(path, data_path, labels=(label,)))
+        except OSError as error:  # a link that leads nowhere
+            failures.append(list_failure(data_path, error))
     notes = [f"{skipped} files that are not named as videos were left out"] if skipped else []
     return Listing(
         name=Path(root).resolve().name or "dataset",
         sources=tuple(sorted(sources, key=lambda source: source.id)),
-        label=class_label(label for source in sources for label in source.labels),
+        label=class_label(label for _, label in videos),
+        failures=tuple(failures),
         notes=tuple(notes),
     )

@@ -57,13 +57,19 @@ class Listing:
     notes: tuple[str, ...] = field(default=())
 
 
-def walk_files(root: str) -> Iterator[str]:
+def walk_files(root: str, *, without: str | None = None) -> Iterator[str]:
     """Yields the paths of the files under ``root``, sorted; hidden ones are left out.
 
-    Links to folders are followed, each folder once, so that a loop of links ends.
+    Links to folders are followed, each folder once, so that a loop of links ends; and never to ``without``.
+
+    Raises:
+        OSError: when a folder cannot be read.
     """
     seen: set[tuple[int, int]] = set()
-    for folder, folders, files in os.walk(root, followlinks=True):
+    if without is not None:
+        status = os.stat(without)
+        seen.add((status.st_dev, status.st_ino))
+    for folder, folders, files in os.walk(root, followlinks=True, onerror=_raise):
         status = os.stat(folder)
         if (status.st_dev, status.st_ino) in seen:
             folders.clear()
@@ -73,6 +79,15 @@ def walk_files(root: str) -> Iterator[str]:
         for name in sorted(files):
             if not name.startswith("."):
                 yield os.path.join(folder, name)
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def list_failure(source_id: str, error: OSError) -> SourceFailure:
+    """What is reported of a source whose file is not there."""
+    return SourceFailure(source=source_id, stage="list", reason=error.strerror or str(error))
 
 
 def is_video(path: str) -> bool:

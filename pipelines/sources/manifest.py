@@ -18,8 +18,14 @@ from typing import Any
 
 from pipelines.descriptors import Source
 from pipelines.errors import UserError
-from pipelines.options import LabelOptions
-from pipelines.sources.listing import Listing, SourceFailure, class_label, describe_file
+from pipelines.options import SPLIT_NAME_RULE, LabelOptions, is_split_name
+from pipelines.sources.listing import (
+    Listing,
+    SourceFailure,
+    class_label,
+    describe_file,
+    list_failure,
+)
 from tfrecords_schema.spec import LabelSpec
 
 EXTENSIONS = (".csv", ".jsonl", ".ndjson", ".json")
@@ -39,6 +45,12 @@ class _Row:
             return None
         if not isinstance(value, str):
             raise UserError(f"{self.place}: {column} must be text, got {value!r}")
+        try:
+            value.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            raise UserError(f"{self.place}: {column} must be Unicode, got {value!r}") from None
+        if "\0" in value:
+            raise UserError(f"{self.place}: {column} must not hold a zero byte, got {value!r}")
         return value
 
     def number(self, column: str) -> float | None:
@@ -47,7 +59,7 @@ class _Row:
             return None
         try:
             number = math.nan if isinstance(value, bool) else float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             number = math.nan
         if not math.isfinite(number):
             raise UserError(f"{self.place}: {column} must be a finite number, got {value!r}")
@@ -64,6 +76,8 @@ def list_manifest(path: str, label_options: LabelOptions) -> Listing:
     if not rows:
         raise UserError(f"expected clips in the manifest {path}, but it lists none")
     known = {*_COLUMNS, *label_options.label_columns}
+    if label_options.label_columns:
+        known -= {"label"} - {*label_options.label_columns}
     ignored = sorted({column for row in rows for column in row.fields} - known)
     sources: dict[str, Source] = {}
     places: dict[str, str] = {}
@@ -80,9 +94,7 @@ def list_manifest(path: str, label_options: LabelOptions) -> Listing:
         try:
             found = describe_file(source.path, source.data_path)
         except OSError as error:
-            failures.append(
-                SourceFailure(source=source.id, stage="list", reason=error.strerror or str(error))
-            )
+            failures.append(list_failure(source.id, error))
         else:
             sources[source.id] = replace(source, bytes=found.bytes, mtime_ns=found.mtime_ns)
     return Listing(
@@ -90,7 +102,7 @@ def list_manifest(path: str, label_options: LabelOptions) -> Listing:
         sources=tuple(sources[source_id] for source_id in sorted(sources)),
         label=_label_spec(path, rows, label_options),
         failures=tuple(failures),
-        notes=(f"columns of the manifest that were not used: {', '.join(ignored)}",)
+        notes=(f"columns of the manifest that were not used: {', '.join(map(repr, ignored))}",)
         if ignored
         else (),
     )
@@ -109,19 +121,20 @@ def _read_rows(path: str) -> Iterator[_Row]:
 
 def _read_csv(file: Any, path: str) -> Iterator[_Row]:
     reader = csv.DictReader(file, strict=True)
-    columns = reader.fieldnames or []
-    if "path" not in columns:
-        raise UserError(
-            f"{path}: the first line must name the columns, one of them 'path', got {columns}"
-        )
     try:
+        columns = list(reader.fieldnames or [])
+        if "path" not in columns or len(set(columns)) != len(columns):
+            raise UserError(
+                f"{path} line 1: must name the columns, each once and one of them 'path', got {columns}"
+            )
         for fields in reader:
             place = f"{path} line {reader.line_num}"
             if None in fields:
                 raise UserError(f"{place}: expected {len(columns)} columns, got more")
             yield _Row(place, {key: value for key, value in fields.items() if value})
     except csv.Error as error:
-        raise UserError(f"{path} line {reader.line_num}: not valid CSV: {error}") from error
+        line = reader.reader.line_num  # the DictReader's own counts only what it returned
+        raise UserError(f"{path} line {line}: not valid CSV: {error}") from error
 
 
 def _read_json_lines(file: Any, path: str) -> Iterator[_Row]:
@@ -131,7 +144,7 @@ def _read_json_lines(file: Any, path: str) -> Iterator[_Row]:
         place = f"{path} line {number}"
         try:
             fields = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{place}: expected a JSON object, got {line[:50]!r}") from error
         if not isinstance(fields, dict):
             raise UserError(f"{place}: expected a JSON object, got {line.strip()[:50]}")
@@ -154,8 +167,7 @@ def _describe(row: _Row, root: str, label_options: LabelOptions) -> Source:
         )
     source_id = data_path
     if start is not None or end is not None:
-        source_id += f"#t={'' if start is None else f'{start:g}'}"
-        source_id += "" if end is None else f",{end:g}"
+        source_id += f"#t={_seconds_text(start)}" + (f",{_seconds_text(end)}" if end else "")
     values = []
     for column in label_options.label_columns:
         value = row.number(column)
@@ -167,12 +179,24 @@ def _describe(row: _Row, root: str, label_options: LabelOptions) -> Source:
         path=path,
         data_path=data_path,
         group=row.text("group") or data_path,
-        split=row.text("split"),
+        split=_split(row),
         labels=() if values else _labels(row),
         values=tuple(values),
         start=start,
         end=end,
     )
+
+
+def _seconds_text(seconds: float | None) -> str:
+    """All digits that were written: two spans may differ in the last one."""
+    return "" if seconds is None else repr(seconds).removesuffix(".0")
+
+
+def _split(row: _Row) -> str | None:
+    split = row.text("split")
+    if split is not None and not is_split_name(split):
+        raise UserError(f"{row.place}: split must be {SPLIT_NAME_RULE}, got {split!r}")
+    return split
 
 
 def _labels(row: _Row) -> tuple[str, ...]:

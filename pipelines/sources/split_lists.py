@@ -15,6 +15,7 @@ from pathlib import Path, PurePath
 
 from pipelines.descriptors import Source
 from pipelines.errors import UserError
+from pipelines.options import SPLIT_NAME_RULE, is_split_name
 
 _HMDB51_SPLITS = {"0": None, "1": "train", "2": "test"}
 
@@ -37,9 +38,12 @@ def apply_split_lists(
     Raises:
         UserError: for a list that cannot be read, or that names a video in two splits.
     """
+    split_lists = list(split_lists)
     split_of: dict[str, str | None] = {}
     for item in split_lists:
         name, equals, pattern = item.partition("=")
+        if equals and not is_split_name(name):
+            raise UserError(f"--split_list NAME=FILE takes {SPLIT_NAME_RULE}, got {item!r}")
         for file in _files(pattern if equals else item):
             for video, split in _read_list(file, name if equals else None):
                 if split_of.setdefault(video, split) != split:
@@ -47,9 +51,13 @@ def apply_split_lists(
                         f"{file}: a video must be in one split, but {video!r} is in "
                         f"{split_of[video] or 'neither'} and {split or 'neither'}"
                     )
-    if not split_of:
+    if not split_lists:
         return list(sources), []
-    kept, unlisted, left_out, found = [], 0, 0, set()
+    if not split_of:
+        raise UserError(
+            f"expected videos in the split lists {', '.join(split_lists)}, but they are empty"
+        )
+    kept, unlisted, left_out, listed = [], 0, 0, 0
     for source in sources:
         path = PurePath(source.data_path)
         key = next((key for key in (path.as_posix(), path.name) if key in split_of), None)
@@ -59,9 +67,9 @@ def apply_split_lists(
         elif split_of[key] is None:
             left_out += 1
         else:
-            found.add(key)
+            listed += 1
             kept.append(replace(source, split=split_of[key]))
-    if not found:
+    if not listed and not left_out:
         raise UserError(
             f"expected the split lists to name videos of the input, but none of their {len(split_of)} does "
             f"(such as {next(iter(split_of))!r}): paths count from the input folder"
@@ -83,7 +91,7 @@ def _files(pattern: str) -> list[str]:
 
 def _read_list(file: str, split: str | None) -> Iterable[tuple[str, str | None]]:
     try:
-        lines = Path(file).read_text(encoding="utf-8").splitlines()
+        lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--split_list {file} could not be read: {error}") from error
     for number, line in enumerate(lines, start=1):

@@ -1,0 +1,251 @@
+"""Class folders and globs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pipelines.errors import UserError
+from pipelines.options import LabelOptions, SplitOptions
+from pipelines.sources import listing as listing_module
+from pipelines.sources.class_folders import is_glob, list_class_folders, list_glob
+from pipelines.sources.listing import Listing, SourceFailure, is_video, walk_files
+from pipelines.sources.videos import list_videos
+from tfrecords_schema.spec import LabelSpec
+
+
+def fill(root: Path, *files: str) -> None:
+    for file in files:
+        path = root / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(file.encode("utf-8", "surrogateescape"))
+
+
+def ids(listing: Listing) -> list[str]:
+    return [source.id for source in listing.sources]
+
+
+def classes(listing: Listing) -> dict[str, tuple[str, ...]]:
+    return {source.id: source.labels for source in listing.sources}
+
+
+class TestClassFolders:
+    def test_a_folder_is_a_class_at_any_depth(self, tmp_path) -> None:
+        root = tmp_path / "actions"
+        fill(root, "walk/b.mp4", "run/x/y/a.AVI", "run/c.webm", "run/notes.txt")
+        found = list_class_folders(str(root))
+        assert found.name == "actions"
+        assert classes(found) == {
+            "run/c.webm": ("run",),
+            "run/x/y/a.AVI": ("run",),
+            "walk/b.mp4": ("walk",),
+        }
+        assert found.label == LabelSpec(task="classification", class_names=("run", "walk"))
+        assert found.failures == ()
+        (note,) = found.notes
+        assert note.startswith("1 files")
+        source = found.sources[0]
+        assert source.path == str(root / "run/c.webm")
+        assert source.data_path == source.group == source.id
+        assert source.split is None
+        status = os.stat(source.path)
+        assert (source.bytes, source.mtime_ns) == (status.st_size, status.st_mtime_ns)
+
+    def test_a_relative_root_gives_absolute_paths_and_relative_data_paths(
+        self, tmp_path, monkeypatch
+    ) -> None:
+        fill(tmp_path, "actions/run/a.mp4")
+        monkeypatch.chdir(tmp_path)
+        (source,) = list_class_folders("actions").sources
+        assert (source.path, source.data_path) == (str(tmp_path / "actions/run/a.mp4"), "run/a.mp4")
+        monkeypatch.chdir(tmp_path / "actions")
+        assert list_class_folders(".").name == "actions"
+
+    def test_hidden_files_and_folders_are_left_out(self, tmp_path) -> None:
+        fill(tmp_path, "run/a.mp4", "run/.b.mp4", "run/.cache/c.mp4", ".git/d.mp4", ".e.mp4")
+        assert ids(list_class_folders(str(tmp_path))) == ["run/a.mp4"]
+
+    def test_links_are_followed_but_not_round_and_round(self, tmp_path) -> None:
+        root = tmp_path / "root"
+        fill(root, "run/x/a.mp4", "walk/b.mp4")
+        fill(tmp_path, "elsewhere/c.mp4")
+        (root / "run/x/up").symlink_to(root / "run")
+        (root / "run/top").symlink_to(root)  # would make every class part of "run"
+        (root / "run/linked").symlink_to(tmp_path / "elsewhere")
+        (root / "jump").symlink_to(tmp_path / "elsewhere")  # a class elsewhere
+        assert classes(list_class_folders(str(root))) == {
+            "jump/c.mp4": ("jump",),
+            "run/linked/c.mp4": ("run",),
+            "run/x/a.mp4": ("run",),
+            "walk/b.mp4": ("walk",),
+        }
+
+    def test_a_link_that_leads_nowhere_is_a_failure_of_that_source(self, tmp_path) -> None:
+        fill(tmp_path, "run/a.mp4")
+        (tmp_path / "run/gone.mp4").symlink_to("nowhere.mp4")
+        (tmp_path / "walk").mkdir()
+        (tmp_path / "walk/gone.mp4").symlink_to("nowhere.mp4")
+        found = list_class_folders(str(tmp_path))
+        assert ids(found) == ["run/a.mp4"]
+        assert found.failures == tuple(
+            SourceFailure(
+                source=f"{name}/gone.mp4", stage="list", reason="No such file or directory"
+            )
+            for name in ("run", "walk")
+        )
+        assert found.label.class_names == ("run", "walk")
+
+    def test_a_folder_that_cannot_be_read_is_an_error_and_not_left_out(
+        self, tmp_path, monkeypatch
+    ) -> None:
+        fill(tmp_path, "run/a.mp4", "run/locked/b.mp4")
+        scandir = os.scandir
+
+        def refuse(path: str):
+            if os.fspath(path).endswith("locked"):
+                raise PermissionError(13, "Permission denied", path)
+            return scandir(path)
+
+        monkeypatch.setattr(listing_module.os, "scandir", refuse)
+        with pytest.raises(PermissionError, match="locked"):
+            list_class_folders(str(tmp_path))
+
+    def test_names_that_are_not_utf8_are_taken(self, tmp_path) -> None:
+        name = os.fsdecode(b"caf\xe9")
+        fill(tmp_path, f"{name}/{name}.mp4", "\u96ea/a b.mp4")
+        found = list_class_folders(str(tmp_path))
+        assert ids(found) == ["caf\udce9/caf\udce9.mp4", "\u96ea/a b.mp4"] or ids(found) == sorted(
+            ["caf\udce9/caf\udce9.mp4", "\u96ea/a b.mp4"]
+        )
+        assert found.label.class_names == tuple(sorted(["caf\udce9", "\u96ea"]))
+        assert all(os.path.exists(source.path) for source in found.sources)
+
+    def test_a_video_outside_the_classes_is_refused(self, tmp_path) -> None:
+        fill(tmp_path, "run/a.mp4", "stray.mp4", "readme.txt")
+        with pytest.raises(UserError, match=r"in one folder a class, but 1 .*'stray.mp4'.*move"):
+            list_class_folders(str(tmp_path))
+
+    def test_other_files_beside_the_classes_do_not_matter(self, tmp_path) -> None:
+        fill(tmp_path, "run/a.mp4", "readme.txt")
+        assert ids(list_class_folders(str(tmp_path))) == ["run/a.mp4"]
+
+    def test_a_class_without_a_video_is_refused(self, tmp_path) -> None:
+        fill(tmp_path, "run/a.mp4", "walk/notes.txt")
+        with pytest.raises(
+            UserError, match=r"in the class folder .*/walk, .* fill it or remove it"
+        ):
+            list_class_folders(str(tmp_path))
+
+    def test_a_folder_without_a_class_is_refused(self, tmp_path) -> None:
+        with pytest.raises(UserError, match=r"one a class, but it holds none: give the folder"):
+            list_class_folders(str(tmp_path))
+
+    def test_files_are_walked_in_order(self, tmp_path) -> None:
+        fill(tmp_path, "b/2", "b/1", "a/9", "c")
+        walked = [os.path.relpath(path, tmp_path) for path in walk_files(str(tmp_path))]
+        assert walked == ["c", "a/9", "b/1", "b/2"]
+
+    @pytest.mark.parametrize("name", ["a.mp4", "A.MP4", "a.b.WebM", "dir.txt/a.mts"])
+    def test_videos_are_known_by_name(self, name) -> None:
+        assert is_video(name)
+
+    @pytest.mark.parametrize("name", ["a", "mp4", ".mp4", "a.mp4.txt", "a.mp3", "dir.mp4/a"])
+    def test_other_files_are_not(self, name) -> None:
+        assert not is_video(name)
+
+
+class TestGlob:
+    def test_the_folder_below_the_fixed_part_is_the_class(self, tmp_path) -> None:
+        fill(tmp_path, "set/run/a.mp4", "set/walk/x/b.mp4", "set/walk/n.txt", "other/c.mp4")
+        found = list_glob(f"{tmp_path}/set/**/*.*")
+        assert classes(found) == {"run/a.mp4": ("run",), "walk/x/b.mp4": ("walk",)}
+        assert found.name == "set"
+        assert found.notes == ("1 files that are not named as videos were left out",)
+        everything = list_glob(f"{tmp_path}/*/**/*.mp4")
+        assert ids(everything) == ["other/c.mp4", "set/run/a.mp4", "set/walk/x/b.mp4"]
+
+    def test_videos_directly_in_the_root_are_of_the_root_s_class(
+        self, tmp_path, monkeypatch
+    ) -> None:
+        fill(tmp_path, "run/a.mp4", "run/b.mp4")
+        expected = {"a.mp4": ("run",), "b.mp4": ("run",)}
+        assert classes(list_glob(f"{tmp_path}/run/*.mp4")) == expected
+        monkeypatch.chdir(tmp_path / "run")
+        found = list_glob("*.mp4")
+        assert classes(found) == expected
+        assert found.name == "run"
+        assert found.sources[0].path == str(tmp_path / "run/a.mp4")
+
+    def test_a_link_in_a_circle_gives_each_video_once(self, tmp_path) -> None:
+        fill(tmp_path, "run/a.mp4", "walk/b.mp4")
+        (tmp_path / "run/again").symlink_to(tmp_path / "run")
+        assert ids(list_glob(f"{tmp_path}/**/*.mp4")) == ["run/a.mp4", "walk/b.mp4"]
+
+    def test_a_link_that_leads_nowhere_is_a_failure(self, tmp_path) -> None:
+        fill(tmp_path, "run/a.mp4")
+        (tmp_path / "run/gone.mp4").symlink_to("nowhere.mp4")
+        found = list_glob(f"{tmp_path}/run/*.mp4")
+        assert ids(found) == ["a.mp4"]
+        assert [failure.source for failure in found.failures] == ["gone.mp4"]
+
+    def test_when_nothing_matches_the_pattern_is_named(self, tmp_path) -> None:
+        with pytest.raises(UserError, match=r"to match '.*\*.mp4', but nothing does: check"):
+            list_glob(f"{tmp_path}/*.mp4")
+        fill(tmp_path, "a.txt", "folder.mp4/b.txt")
+        with pytest.raises(UserError, match="none of 1 matching files is named as one"):
+            list_glob(f"{tmp_path}/*")
+
+    def test_a_name_with_a_glob_character_that_exists_is_a_name(self, tmp_path) -> None:
+        (tmp_path / "set[1]").mkdir()
+        assert not is_glob(str(tmp_path / "set[1]"))
+        assert is_glob(str(tmp_path / "set[2]"))
+        assert not is_glob("set")
+
+
+class TestListVideos:
+    @staticmethod
+    def list(location: object, **split: object) -> Listing:
+        return list_videos(str(location), split=SplitOptions(**split), label=LabelOptions())
+
+    def test_each_kind_of_input_is_known(self, tmp_path) -> None:
+        fill(tmp_path, "run/a.mp4")
+        (tmp_path / "list.csv").write_text("path,label\nrun/a.mp4,run\n")
+        for location in (tmp_path, tmp_path / "*/*.mp4", tmp_path / "list.csv"):
+            assert classes(self.list(location)) == {"run/a.mp4": ("run",)}
+
+    def test_what_is_not_there_or_of_no_known_kind_is_refused(self, tmp_path) -> None:
+        with pytest.raises(UserError, match=r"there is nothing at .*/none"):
+            self.list(tmp_path / "none")
+        with pytest.raises(UserError, match=r"there is nothing at .*/none.csv"):
+            self.list(tmp_path / "none.csv")
+        fill(tmp_path, "a.mp4")
+        with pytest.raises(UserError, match=r"a glob or a manifest .* got the file .*a.mp4"):
+            self.list(tmp_path / "a.mp4")
+
+    def test_label_columns_need_a_manifest(self, tmp_path) -> None:
+        fill(tmp_path, "run/a.mp4")
+        with pytest.raises(UserError, match="--label_columns goes with a manifest"):
+            list_videos(
+                str(tmp_path), split=SplitOptions(), label=LabelOptions(label_columns=("x",))
+            )
+
+    def test_groups_are_captured_from_paths(self, tmp_path) -> None:
+        fill(tmp_path, "run/v_run_g01_c01.avi", "run/v_run_g01_c02.avi", "walk/v_walk_g02_c01.avi")
+        found = self.list(tmp_path, group_by=r"_(g\d+)_")
+        assert [source.group for source in found.sources] == ["g01", "g01", "g02"]
+
+    @pytest.mark.parametrize("expression", [r"_(g\d+)_", r"run|(walk)"])
+    def test_a_path_without_a_group_is_refused(self, tmp_path, expression) -> None:
+        fill(tmp_path, "run/a.avi", "walk/a_g01_.avi")
+        with pytest.raises(UserError, match=r"must match the path of every source, .*'run/a.avi'"):
+            self.list(tmp_path, group_by=expression)
+
+    def test_split_lists_and_their_notes_are_passed_on(self, tmp_path) -> None:
+        fill(tmp_path / "in", "run/a.avi", "run/b.avi", "run/n.txt")
+        fill(tmp_path, "list")
+        (tmp_path / "list").write_text("run/a.avi 1\n")
+        found = self.list(tmp_path / "in", split_lists=(f"test={tmp_path}/list",))
+        assert [source.split for source in found.sources] == ["test", None]
+        assert len(found.notes) == 2
