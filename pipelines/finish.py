@@ -8,6 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 from pipelines.options import DatasetOptions
@@ -87,7 +88,8 @@ def conclude(
     failed = [failure for failure in failures if not failure.truncated]
     records = sum(report.records for report in reports)
     error = None
-    if len(failed) > totals.max_failure_rate * totals.sources:
+    # The decimal that was typed: 29 of 100 are not more than 0.29, though 0.29 * 100 < 29 in binary.
+    if len(failed) > Fraction(str(totals.max_failure_rate)) * totals.sources:
         error = (
             f"{len(failed)} of {totals.sources} sources failed, more than --max_failure_rate "
             f"{totals.max_failure_rate:g} allows: {_name_some(failed)}; repair or remove them, "

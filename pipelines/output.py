@@ -164,6 +164,8 @@ class OutputFolder:
             size = (self.root / shard_file).stat().st_size
         except (FileNotFoundError, ValueError):
             return None
+        if not isinstance(report, dict):
+            return None
         same = report.get("fingerprint") == fingerprint and report.get("bytes") == size
         return report if same else None
 
