@@ -60,7 +60,8 @@ def _answer(fields: dict[str, Any], answers: BinaryIO) -> bytes:
             )
             return protocol.pack_json(protocol.RESULT, result.to_json())
         if isinstance(request, IndexRequest):
-            return protocol.pack_json(protocol.RESULT, index_clip(request).to_json())
+            index = index_clip(request, _Heartbeat(answers))
+            return protocol.pack_json(protocol.RESULT, index.to_json())
         return protocol.pack_json(protocol.RESULT, probe_file(request.path).to_json())
     except DecodingFailure as failure:
         return protocol.pack_json(protocol.FAILURE, failure.to_json())
@@ -74,7 +75,7 @@ def _write(answers: BinaryIO, message: bytes) -> None:
 
 
 class _Heartbeat:
-    """Tells the client, now and then, that frames are being decoded."""
+    """Tells the client, now and then, that a file is being read."""
 
     def __init__(self, answers: BinaryIO):
         self._answers = answers

@@ -43,7 +43,7 @@ class DecoderProcess:
     """One child that decodes, restarted whenever it had to be killed. For use by one thread at a time.
 
     Args:
-        timeout: seconds that may pass without a frame decoded or a record sent.
+        timeout: seconds that may pass without a packet read or a record sent.
         memory_limit: bytes of address space the child may take.
         program: what the child runs, in place of the decoder; for tests of children that misbehave.
     """

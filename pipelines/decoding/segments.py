@@ -64,17 +64,21 @@ def probe_file(path: str) -> Probe:
         return video.probe()
 
 
-def index_clip(request: IndexRequest) -> Index:
+def index_clip(request: IndexRequest, on_progress: Callable[[], None] = lambda: None) -> Index:
     """Where a clip whose every frame is used may be cut: reads all packets, decodes the first frame only.
+
+    Args:
+        request: which clip.
+        on_progress: called for every packet read.
 
     Raises:
         DecodingFailure: when the file cannot be opened or its first frame does not decode.
     """
-    with open_video(request.path) as video:
+    with open_video(request.path, on_progress) as video:
         if not video.cuttable:
             return Index()
         clip = _Clip(video, video.first_pts(), request.start, request.end)
-    with open_video(request.path) as video:
+    with open_video(request.path, on_progress) as video:
         times, keys = video.packet_times()
     inside = times >= clip.start_pts
     if clip.end_pts is not None:
@@ -108,16 +112,16 @@ def build_segment(
     Args:
         request: which segment, and how.
         send: takes each serialized record.
-        on_progress: called for every frame decoded.
+        on_progress: called for every packet read.
 
     Raises:
         DecodingFailure: when the source cannot be opened or holds no frame that decodes.
     """
     segment, sampling = request.segment, request.sampling
-    total_slots = _count_slots(request) if sampling.sampling == "uniform" else 0
-    with open_video(segment.source.path) as video:
+    total_slots = _count_slots(request, on_progress) if sampling.sampling == "uniform" else 0
+    with open_video(segment.source.path, on_progress) as video:
         clip, decoded = _start_reading(video, segment, sampling)
-        watched = _Watched(decoded, on_progress)
+        watched = _Watched(decoded)
         covered = _Covered(_cover(clip, watched, segment, sampling))
 
         def encode(frame: DecodedFrame) -> EncodedFrame:
@@ -182,9 +186,8 @@ class _Clip:
 class _Watched:
     """Frames as they are decoded, counted."""
 
-    def __init__(self, decoded: Iterable[DecodedFrame], on_progress: Callable[[], None]):
+    def __init__(self, decoded: Iterable[DecodedFrame]):
         self._decoded = decoded
-        self._on_progress = on_progress
         self.frames = 0
         self.last_pts = 0
         self.finished = False
@@ -193,7 +196,6 @@ class _Watched:
         for frame in self._decoded:
             self.frames += 1
             self.last_pts = frame.pts
-            self._on_progress()
             yield frame
         self.finished = True
 
@@ -268,13 +270,13 @@ def _start_reading(
     return clip, video.frames(near=near)
 
 
-def _count_slots(request: BuildRequest) -> int:
+def _count_slots(request: BuildRequest, on_progress: Callable[[], None]) -> int:
     """Slots of the whole clip, from a first pass over the file: without decoding, if packets tell."""
     segment, sampling = request.segment, request.sampling
-    with open_video(segment.source.path) as video:
+    with open_video(segment.source.path, on_progress) as video:
         clip, decoded = _start_reading(video, segment, sampling)
         if video.cuttable:
-            with open_video(segment.source.path) as packets:
+            with open_video(segment.source.path, on_progress) as packets:
                 times, _ = packets.packet_times()
             times = times[times >= clip.first_pts]
             frame_times = (FrameTime(int(pts), rank) for rank, pts in enumerate(times))

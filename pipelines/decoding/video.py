@@ -7,7 +7,7 @@ only as one of the container formats listed here, and frames have a limit on pix
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -74,9 +74,17 @@ class DecodedFrame(FrameTime):
     image: av.VideoFrame = field(kw_only=True)
 
 
+def _ignore() -> None:
+    pass
+
+
 @contextmanager
-def open_video(path: str) -> Iterator[Video]:
+def open_video(path: str, on_progress: Callable[[], None] = _ignore) -> Iterator[Video]:
     """Opens the first real video stream of a local file.
+
+    Args:
+        path: of the file.
+        on_progress: called for every packet that is read, whatever becomes of it.
 
     Raises:
         DecodingFailure: when the file cannot be read, is of no known format, or holds no video.
@@ -93,7 +101,7 @@ def open_video(path: str) -> Iterator[Video]:
     except (av.FFmpegError, ValueError) as error:
         raise DecodingFailure("open", _reason(error)) from error
     with container:
-        yield Video(container, _choose_stream(container))
+        yield Video(container, _choose_stream(container), on_progress)
 
 
 class Video:
@@ -107,7 +115,10 @@ class Video:
         truncated: why reading ended before the end of the file; None while it has not.
     """
 
-    def __init__(self, container: InputContainer, stream: VideoStream):
+    def __init__(
+        self, container: InputContainer, stream: VideoStream, on_progress: Callable[[], None]
+    ):
+        self._on_progress = on_progress
         self._container = container
         self._stream = stream
         self._reformatter = VideoReformatter()
@@ -285,6 +296,7 @@ class Video:
                 cut = (self.cuttable or self._decode_times_only) and (
                     packet.is_corrupt or (cut and not packet.size)
                 )
+                self._on_progress()
                 yield packet
         except av.FFmpegError as error:
             self.truncated = _reason(error)

@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import hashlib
+import itertools
 import json
 import os
 import sys
@@ -220,12 +221,14 @@ class TestBuild:
 class TestFailingSources:
     @pytest.fixture
     def troubled(self):
-        decoder = DecoderProcess(timeout=4, program=(sys.executable, "-c", TROUBLED))
+        decoder = DecoderProcess(timeout=6, program=(sys.executable, "-c", TROUBLED))
         yield decoder
         decoder.close()
 
-    @pytest.mark.parametrize("place", [0, 1, 3])
-    @pytest.mark.parametrize("trouble", ["text", "crash", "hang"])
+    @pytest.mark.parametrize(
+        ("trouble", "place"),
+        [*itertools.product(("text", "crash"), (0, 1, 3)), ("hang", 1)],
+    )
     def test_leave_the_shard_as_if_they_were_not_there(
         self, trouble, place, write_video, clips, troubled, output, tmp_path
     ):
@@ -253,7 +256,7 @@ class TestFailingSources:
         stage, reason = {
             "text": ("open", "Invalid data found when processing input"),
             "crash": ("process", "the decoder was killed by SIGSEGV"),
-            "hang": ("process", "the decoder made no progress for 4 s"),
+            "hang": ("process", "the decoder made no progress for 6 s"),
         }[trouble]
         assert (failure.source, failure.stage, failure.reason) == (bad_path.name, stage, reason)
         assert not failure.truncated

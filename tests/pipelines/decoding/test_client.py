@@ -309,11 +309,11 @@ class TestMisbehaviour:
 
     @pytest.mark.parametrize("name", SILENCE)
     def test_silence_ends_after_the_timeout(self, name, start, clip):
-        decoder = start(SILENCE[name], timeout=1.0, every_time=True)
+        decoder = start(SILENCE[name], timeout=1.5, every_time=True)
         began = time.monotonic()
-        with pytest.raises(DecodingFailure, match="no progress for 1 s") as failure:
+        with pytest.raises(DecodingFailure, match=r"no progress for 1\.5 s") as failure:
             build_there(decoder, make_request(clip))
-        assert 1 <= time.monotonic() - began < 8
+        assert 1.5 <= time.monotonic() - began < 10
         assert failure.value.stage == "process"
         (pid,) = start.pids()
         assert not alive(pid)
