@@ -13,7 +13,7 @@ from fractions import Fraction
 from typing import Any, NoReturn, TypeVar, get_args
 
 from pipelines import options
-from pipelines.errors import UserError
+from pipelines.errors import UsageError
 from pipelines.options import (
     DatasetOptions,
     ImageOptions,
@@ -256,12 +256,12 @@ def _add_split_flags(group: argparse._ArgumentGroup) -> None:
 
 
 def checked(parse: Callable[[str], T]) -> Callable[[str], T]:
-    """``parse``, with its `UserError`s as argparse wants them."""
+    """``parse``, with its `UsageError`s as argparse wants them."""
 
     def parse_argument(text: str) -> T:
         try:
             return parse(text)
-        except UserError as error:
+        except UsageError as error:
             raise argparse.ArgumentTypeError(str(error)) from error
 
     return parse_argument
@@ -271,11 +271,11 @@ def parse_size(text: str) -> tuple[int, int]:
     """``(height, width)`` of ``"180x320"``.
 
     Raises:
-        UserError: for anything else.
+        UsageError: for anything else.
     """
     match = re.fullmatch(r"(\d{1,6})[xX](\d{1,6})", text.strip())
     if not match:
-        raise UserError(f"--size must be HEIGHTxWIDTH in pixels, such as 180x320, got {text!r}")
+        raise UsageError(f"--size must be HEIGHTxWIDTH in pixels, such as 180x320, got {text!r}")
     return int(match[1]), int(match[2])
 
 
@@ -283,11 +283,11 @@ def parse_bytes(text: str) -> int:
     """Bytes in ``"128MiB"``, ``"1.5GB"`` or ``"1000"``.
 
     Raises:
-        UserError: for anything else.
+        UsageError: for anything else.
     """
     match = re.fullmatch(r"(\d{1,18}(?:\.\d{1,18})?)\s*([A-Za-z]*)", text.strip())
     if not match or match[2].upper() not in _SIZE_UNITS:
-        raise UserError(f"--shard_size must be a size such as 128MiB or 1GB, got {text!r}")
+        raise UsageError(f"--shard_size must be a size such as 128MiB or 1GB, got {text!r}")
     return int(Fraction(match[1]) * _SIZE_UNITS[match[2].upper()])
 
 
@@ -295,12 +295,12 @@ def parse_frame_rate(text: str) -> Fraction:
     """Frames/s in ``"10"``, ``"29.97"`` or ``"30000/1001"``, exactly.
 
     Raises:
-        UserError: for anything else.
+        UsageError: for anything else.
     """
     # Without exponents: Fraction("1e999999999") would be computed, for hours.
     number = re.fullmatch(r"[+-]?\d{1,18}(\.\d{1,18}|/0*[1-9]\d{0,17})?", text.strip())
     if not number:
-        raise UserError(f"--frame_rate must be frames/s, such as 10 or 30000/1001, got {text!r}")
+        raise UsageError(f"--frame_rate must be frames/s, such as 10 or 30000/1001, got {text!r}")
     return Fraction(number[0])
 
 
@@ -308,7 +308,7 @@ def parse_splits(text: str) -> tuple[tuple[str, float], ...]:
     """Fractions by split name in ``"train=0.8,validation=0.2"``.
 
     Raises:
-        UserError: for anything else.
+        UsageError: for anything else.
     """
     splits = []
     for part in text.split(","):
@@ -318,7 +318,7 @@ def parse_splits(text: str) -> tuple[tuple[str, float], ...]:
         except ValueError:
             equals = ""
         if not equals:
-            raise UserError(
+            raise UsageError(
                 f"--splits must be NAME=FRACTION,... such as train=0.9,test=0.1, got {text!r}"
             )
     return tuple(splits)

@@ -63,7 +63,9 @@ def sequence_spec(listing: Listing, options: DatasetOptions) -> SequenceSpec:
     )
 
 
-def make_plan(listing: Listing, options: DatasetOptions, run: RunOptions) -> Plan:
+def make_plan(
+    listing: Listing, options: DatasetOptions, run: RunOptions, output: OutputFolder
+) -> Plan:
     """Probes the sources and plans the shards."""
     pool = shared_pool(run.decode_timeout)
     paths = sorted({source.path for source in listing.sources})
@@ -87,12 +89,7 @@ def make_plan(listing: Listing, options: DatasetOptions, run: RunOptions) -> Pla
     )
     segments = [segment for own in cut for segment in own]
     shards, estimates = plan_shards(segments, probes, options)
-    builder = ShardBuilder(
-        output=OutputFolder(""),
-        spec=sequence_spec(listing, options),
-        options=options,
-        versions=library_versions(),
-    )
+    builder = _builder(listing, options, output)
     fingerprints = "\n".join(builder.fingerprint(shard) for shard in shards)
     return Plan(
         listing=listing,
@@ -110,8 +107,10 @@ def make_plan(listing: Listing, options: DatasetOptions, run: RunOptions) -> Pla
     )
 
 
-def build_dataset(plan: Plan, options: DatasetOptions, run: RunOptions, output: str) -> DatasetInfo:
-    """Builds what is planned into the folder ``output``, or finishes what an interrupted run began.
+def build_dataset(
+    plan: Plan, options: DatasetOptions, run: RunOptions, output: OutputFolder
+) -> DatasetInfo:
+    """Builds what is planned into ``output``, or finishes what an interrupted run began.
 
     Returns:
         The description of the complete dataset.
@@ -119,39 +118,53 @@ def build_dataset(plan: Plan, options: DatasetOptions, run: RunOptions, output: 
     Raises:
         UserError: when the folder is taken, too many sources failed, or a shard could not be written.
     """
-    folder = OutputFolder(output)
-    folder.check_free_for(options.to_json(), overwrite=run.overwrite)
-    info = folder.complete_info() if not run.overwrite else None
-    if info is not None:
-        if info.fingerprint != plan.totals.fingerprint:
-            raise UserError(
-                f"{output} was built with the same options from other sources or library versions: "
-                "give another --output, or --overwrite to replace it"
-            )
-        return info
-    builder = ShardBuilder(
-        output=folder,
-        spec=sequence_spec(plan.listing, options),
+    output.check_free_for(options.to_json(), overwrite=run.overwrite)
+    with output.locked():
+        # Again under the lock: another run may have finished the dataset while this one waited or planned.
+        output.check_free_for(options.to_json(), overwrite=run.overwrite)
+        info = None if run.overwrite else output.complete_info()
+        if info is None:
+            return _build(plan, options, run, output)
+        output.leave_complete()
+    if info.fingerprint != plan.totals.fingerprint:
+        raise UserError(
+            f"{output.path} was built with the same options from other sources or library versions: "
+            "give another --output, or --overwrite to replace it"
+        )
+    return info
+
+
+def _build(
+    plan: Plan, options: DatasetOptions, run: RunOptions, output: OutputFolder
+) -> DatasetInfo:
+    builder = _builder(plan.listing, options, output)
+    output.begin(
+        options.to_json(),
+        plan_lines(plan.shards, plan.totals),
+        {shard.file for shard in plan.shards},
+    )
+    if plan.shards:
+        errors = _run_pipeline(builder, plan, run)
+    else:
+        outcome = _conclude_nothing(builder, plan)
+        errors = [outcome.error] if outcome.error else []
+    if errors:
+        raise UserError(errors[0])
+    info = output.complete_info()
+    if info is None:
+        raise UserError(
+            f"{output.path} was not completed, and no worker said why: see the log above"
+        )
+    return info
+
+
+def _builder(listing: Listing, options: DatasetOptions, output: OutputFolder) -> ShardBuilder:
+    return ShardBuilder(
+        output=output,
+        spec=sequence_spec(listing, options),
         options=options,
         versions=library_versions(),
     )
-    with folder.locked():
-        folder.begin(
-            options.to_json(),
-            plan_lines(plan.shards, plan.totals),
-            {shard.file for shard in plan.shards},
-        )
-        if plan.shards:
-            errors = _run_pipeline(builder, plan, run)
-        else:
-            outcome = _conclude_nothing(builder, plan)
-            errors = [outcome.error] if outcome.error else []
-    if errors:
-        raise UserError(errors[0])
-    info = folder.complete_info()
-    if info is None:
-        raise UserError(f"{output} was not completed, and no worker said why: see the log above")
-    return info
 
 
 def _probe(pool: DecoderPool, path: str) -> Probe | DecodingFailure:

@@ -13,7 +13,7 @@ from types import FrameType
 from typing import NoReturn
 
 from pipelines import arguments
-from pipelines.errors import UserError, describe_os_error
+from pipelines.errors import UsageError, UserError, describe_os_error
 from pipelines.options import RunOptions
 
 INTERRUPTED = 130
@@ -27,11 +27,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.normalize(sys.argv[1:] if argv is None else argv)
     )
     command = f"pipelines {flags.verb}"
+    for stream in (sys.stdout, sys.stderr):
+        # Names of files and classes may hold bytes that are no text in any encoding.
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     signal.signal(signal.SIGTERM, _interrupt)
     # Beam's warnings are about Beam; what matters to a user is said by us.
     logging.basicConfig(level=logging.ERROR, format="%(levelname)s: %(message)s")
     try:
         return flags.run(flags, beam_args)
+    except UsageError as error:
+        _fail(command, f"{error} (see {command} --help)")
+        return 2
     except UserError as error:
         return _fail(command, str(error))
     except OSError as error:
@@ -82,23 +88,24 @@ def _run_videos(flags: argparse.Namespace, beam_args: Sequence[str]) -> int:
 
     options = arguments.dataset_options(flags, default_name="")
     run = arguments.run_options(flags, beam_args)
+    output = OutputFolder(flags.output)
     _check_beam_args(run)
     listing = list_videos(flags.input, split=options.split, label=options.label)
     options = replace(options, name=flags.name or listing.name)
     if not run.dry_run:
         # Before minutes of probing, not after them.
-        OutputFolder(flags.output).check_free_for(options.to_json(), overwrite=run.overwrite)
+        output.check_free_for(options.to_json(), overwrite=run.overwrite)
 
     from pipelines.build import build_dataset, make_plan
     from pipelines.summary import describe_dataset, describe_plan
 
     for note in listing.notes:
         _say(f"note: {note}")
-    plan = make_plan(listing, options, run)
+    plan = make_plan(listing, options, run, output)
     _say(describe_plan(plan))
     if run.dry_run:
         return 0
-    info = build_dataset(plan, options, run, flags.output)
+    info = build_dataset(plan, options, run, output)
     _say(describe_dataset(info, flags.output))
     return 0
 

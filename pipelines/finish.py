@@ -199,12 +199,15 @@ def _target_statistics(reports: Sequence[ShardReport]) -> tuple[TargetStatistics
     records = sum(report.records for report in filled)
     statistics = []
     for target in range(len(filled[0].value_min)):
-        mean = math.fsum(r.value_sums[target] for r in filled) / records
-        square = math.fsum(r.value_square_sums[target] for r in filled) / records
+        mean = math.fsum(r.value_means[target] * r.records for r in filled) / records
+        deviations = math.fsum(
+            r.value_deviations[target] + r.records * (r.value_means[target] - mean) ** 2
+            for r in filled
+        )
         statistics.append(
             TargetStatistics(
                 mean=mean,
-                std=math.sqrt(max(0.0, square - mean * mean)),
+                std=math.sqrt(deviations / records),
                 min=min(r.value_min[target] for r in filled),
                 max=max(r.value_max[target] for r in filled),
             )

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal, get_args
 
-from pipelines.errors import UserError
+from pipelines.errors import UsageError
 from tfrecords_schema.spec import ImageSpec
 
 SamplingMode = Literal["windows", "uniform"]
@@ -38,7 +38,7 @@ def is_split_name(text: str) -> bool:
 
 def _check(holds: bool, expected: str, received: object) -> None:
     if not holds:
-        raise UserError(f"{expected}, got {received}")
+        raise UsageError(f"{expected}, got {received}")
 
 
 def _check_choice(flag: str, value: str, choices: Any) -> None:
@@ -158,7 +158,7 @@ class SplitOptions:
             try:
                 groups = re.compile(self.group_by).groups
             except (re.error, OverflowError, RecursionError) as error:
-                raise UserError(
+                raise UsageError(
                     f"--group_by must be a regular expression, got {self.group_by!r}: {error}"
                 ) from error
             _check(

@@ -42,6 +42,8 @@ class OutputFolder:
     path: str
 
     def __post_init__(self) -> None:
+        if not self.path:
+            raise UserError("--output must name a folder, got an empty name")
         if "://" in self.path:
             raise UserError(f"--output must be a local folder, got {self.path}")
 
@@ -189,7 +191,11 @@ class OutputFolder:
                 file.write(line.encode() + b"\n")
         if info is not None:
             self._write_atomically(self.root / INFO_FILE, info.to_bytes())
-            shutil.rmtree(self._build, ignore_errors=True)
+            self.leave_complete()
+
+    def leave_complete(self) -> None:
+        """Removes what `locked` made in the folder of a dataset that is complete already."""
+        shutil.rmtree(self._build, ignore_errors=True)
 
     def _stored_options(self) -> dict[str, Any] | None:
         try:

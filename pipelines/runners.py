@@ -25,7 +25,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
 
-from pipelines.errors import UserError
+from pipelines.errors import UsageError
 
 _LOCAL_NAMES = ("", "local", "directrunner", "fnapirunner")
 
@@ -67,7 +67,7 @@ def parse_beam_args(beam_args: Sequence[str], *, workers: int) -> Execution:
         workers: of the local runner.
 
     Raises:
-        UserError: for a flag that Beam does not know, or a value that it does not take.
+        UsageError: for a flag that Beam does not know, or a value that it does not take.
     """
     parser = _BeamArgumentParser(allow_abbrev=False, add_help=False)
     for options_class in PipelineOptions.__subclasses__():
@@ -75,9 +75,7 @@ def parse_beam_args(beam_args: Sequence[str], *, workers: int) -> Execution:
     with _exit_as_user_error():
         _, unknown = parser.parse_known_args(list(beam_args))
         if unknown:
-            raise UserError(
-                f"unknown flag {unknown[0]}: it is neither ours nor Beam's (see --help)"
-            )
+            raise UsageError(f"unknown flag {unknown[0]}: it is neither ours nor Beam's")
         options = PipelineOptions(list(beam_args))
         runner = options.view_as(StandardOptions).runner or ""
     local = runner.lower() in _LOCAL_NAMES
@@ -92,13 +90,13 @@ def parse_beam_args(beam_args: Sequence[str], *, workers: int) -> Execution:
 
 @contextlib.contextmanager
 def _exit_as_user_error() -> Iterator[None]:
-    """Beam's argument parsers print and exit; here that becomes a `UserError`."""
+    """Beam's argument parsers print and exit; here that becomes a `UsageError`."""
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
             yield
     except SystemExit:
         reason = said.getvalue().strip().splitlines()
-        raise UserError(
+        raise UsageError(
             f"Beam did not take its flags: {reason[-1] if reason else 'no reason given'}"
         ) from None

@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -47,7 +48,8 @@ class ShardReport:
         fingerprint: of what it was built from.
         records, bytes, sha256: of the file.
         label_counts: records of each class, in label order.
-        value_sums, value_square_sums, value_min, value_max: by regression target.
+        value_means, value_deviations, value_min, value_max: by regression target, over the records;
+            deviations are sums of squared differences from the mean.
         segments: the segments' results, added up.
         failures: of sources in this shard.
     """
@@ -59,8 +61,8 @@ class ShardReport:
     bytes: int
     sha256: str
     label_counts: tuple[int, ...]
-    value_sums: tuple[float, ...]
-    value_square_sums: tuple[float, ...]
+    value_means: tuple[float, ...]
+    value_deviations: tuple[float, ...]
     value_min: tuple[float, ...]
     value_max: tuple[float, ...]
     segments: SegmentResult
@@ -261,9 +263,15 @@ def _value_moments(
     results: list[tuple[Segment, SegmentResult]], targets: int
 ) -> dict[str, tuple[float, ...]]:
     rows = [(s.source.values, r.sequences) for s, r in results if r.sequences]
+    if not rows:
+        targets = 0
+    records = sum(count for _, count in rows)
+    means = [math.fsum(v[i] * n for v, n in rows) / records for i in range(targets)]
+    # Not from sums of squares: those of large values (clock times, say) would leave no digits for the spread.
+    deviations = [math.fsum(n * (v[i] - means[i]) ** 2 for v, n in rows) for i in range(targets)]
     return {
-        "value_sums": tuple(sum(v[i] * n for v, n in rows) for i in range(targets)),
-        "value_square_sums": tuple(sum(v[i] ** 2 * n for v, n in rows) for i in range(targets)),
-        "value_min": tuple(min(v[i] for v, _ in rows) for i in range(targets) if rows),
-        "value_max": tuple(max(v[i] for v, _ in rows) for i in range(targets) if rows),
+        "value_means": tuple(means),
+        "value_deviations": tuple(deviations),
+        "value_min": tuple(min(v[i] for v, _ in rows) for i in range(targets)),
+        "value_max": tuple(max(v[i] for v, _ in rows) for i in range(targets)),
     }

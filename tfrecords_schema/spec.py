@@ -48,6 +48,8 @@ FRAME_LABEL_INDEX = "image/label/index"
 FRAME_LABEL_STRING = "image/label/string"
 FRAME_LABEL_VALUE = "LABEL/feature/floats"
 
+_TAKEN_NAMES = ("LABEL", "image", "clip", "example", "valid_frames")
+
 
 def signal_floats_key(name: str) -> str:
     """MediaSequence's key for the values of the input signal ``name`` (``SPEED/feature/floats``)."""
@@ -168,16 +170,11 @@ class SignalSpec:
 
     def __post_init__(self) -> None:
         check_types(self, SpecError)
-        # A slash would make another key, and "LABEL" and "image" are taken by the record itself.
-        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_.-]*", self.name) or self.name in (
-            "LABEL",
-            "image",
-            "clip",
-            "example",
-        ):
+        # A slash would make another key; the others are taken by the record or by what readers make of it.
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_.-]*", self.name) or self.name in _TAKEN_NAMES:
             raise SpecError(
-                "a signal is named with letters, digits, '_', '.' or '-', and not LABEL, image, "
-                f"clip or example; got {self.name!r}"
+                "a signal is named with letters, digits, '_', '.' or '-', and none of "
+                f"{', '.join(_TAKEN_NAMES)}; got {self.name!r}"
             )
         if self.size < 1:
             raise SpecError(f"signal {self.name} must have at least one value, got {self.size}")

@@ -165,7 +165,8 @@ class _Clip:
 
     def time_grid(self, frame_rate: Fraction) -> TimeGrid:
         """The slots of this clip at ``frame_rate``, in seconds after the file's first frame."""
-        return TimeGrid(self.start, frame_rate, self.tolerance)
+        # Beyond half a slot, it would no longer be clear which slot a frame is at.
+        return TimeGrid(self.start, frame_rate, min(self.tolerance, 1 / (2 * frame_rate)))
 
     def slot_timestamp(self, slot: int, frame_rate: Fraction) -> int:
         """The time of ``slot`` on the scale of presentation times, microseconds."""

@@ -29,6 +29,7 @@ from pipelines.sources.listing import (
 from tfrecords_schema.spec import LabelSpec
 
 EXTENSIONS = (".csv", ".jsonl", ".ndjson", ".json")
+_MAX_FLOAT32 = (2 - 2**-23) * 2.0**127  # records hold float32
 _COLUMNS = ("path", "label", "start", "end", "split", "group")
 
 
@@ -173,6 +174,8 @@ def _describe(row: _Row, root: str, label_options: LabelOptions) -> Source:
         value = row.number(column)
         if value is None:
             raise UserError(f"{row.place}: --label_columns names {column!r}, but it is empty")
+        if abs(value) > _MAX_FLOAT32:
+            raise UserError(f"{row.place}: {column} must fit into a float32, got {value:g}")
         values.append(value)
     return Source(
         id=source_id,

@@ -42,6 +42,8 @@ def apply_split_lists(
     split_of: dict[str, str | None] = {}
     for item in split_lists:
         name, equals, pattern = item.partition("=")
+        if Path(item).is_file():
+            equals = ""  # it is in the file's own name
         if equals and not is_split_name(name):
             raise UserError(f"--split_list NAME=FILE takes {SPLIT_NAME_RULE}, got {item!r}")
         for file in _files(pattern if equals else item):

@@ -49,8 +49,8 @@ def report(
         "bytes": 300,
         "sha256": "ab",
         "label_counts": (1, 2),
-        "value_sums": (),
-        "value_square_sums": (),
+        "value_means": (),
+        "value_deviations": (),
         "value_min": (),
         "value_max": (),
         "segments": results or SegmentResult(),
@@ -246,8 +246,10 @@ class TestInfo:
                 axis=0,
             )
             moments = {
-                "value_sums": tuple(values.sum(axis=0).tolist()),
-                "value_square_sums": tuple((values**2).sum(axis=0).tolist()),
+                "value_means": tuple(values.mean(axis=0).tolist()) if len(values) else (),
+                "value_deviations": tuple((values.var(axis=0) * len(values)).tolist())
+                if len(values)
+                else (),
                 "value_min": tuple(values.min(axis=0).tolist()) if len(values) else (),
                 "value_max": tuple(values.max(axis=0).tolist()) if len(values) else (),
             }
@@ -270,6 +272,6 @@ def test_totals_and_reports_go_through_json_unchanged() -> None:
     assert Totals.from_json(json.loads(json.dumps(plan.to_json()))) == plan
     results = SegmentResult(frames=3, pixel_sum=(1, 2), pixel_square_sum=(3, 4), truncated="cut")
     full = dataclasses.replace(
-        report(results=results, failures=(failure("a"),)), value_sums=(0.5,), value_min=(0.5,)
+        report(results=results, failures=(failure("a"),)), value_means=(0.5,), value_min=(0.5,)
     )
     assert ShardReport.from_json(json.loads(json.dumps(full.to_json()))) == full

@@ -202,8 +202,11 @@ class TestBuild:
         assert len(values) == 12
         for target in range(2):
             own = [value[target] for value in values]
-            assert report.value_sums[target] == pytest.approx(sum(own))
-            assert report.value_square_sums[target] == pytest.approx(sum(v * v for v in own))
+            mean = sum(own) / len(own)
+            assert report.value_means[target] == pytest.approx(mean)
+            assert report.value_deviations[target] == pytest.approx(
+                sum((v - mean) ** 2 for v in own)
+            )
             assert (report.value_min[target], report.value_max[target]) == (min(own), max(own))
         assert report.label_counts == ()
         assert ShardReport.from_json(json.loads(json.dumps(report.to_json()))) == report

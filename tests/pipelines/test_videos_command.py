@@ -402,6 +402,7 @@ class TestErrors:
     ) -> None:
         done = run("videos", "--input", clips, "--output", tmp_path / "out", *flags)
         assert_one_line_error(done, expected)
+        assert done.returncode == 2
         assert not (tmp_path / "out").exists()
 
     def test_a_full_disk(self, clips: Path, tmp_path: Path) -> None:

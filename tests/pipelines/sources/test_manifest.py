@@ -296,3 +296,9 @@ class TestGarbage:
     def test_any_columns(self, directory, header, rows) -> None:
         lines = [",".join(["path", *header]), *(",".join(row) for row in rows)]
         self.try_listing(directory, "g.csv", "\n".join(lines).encode())
+
+
+def test_a_target_beyond_float32_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("path,speed\na.mp4,1e39\n")
+    with pytest.raises(UserError, match=r"line 2: speed must fit into a float32, got 1e\+39"):
+        list_manifest(str(tmp_path / "list.csv"), LabelOptions(label_columns=("speed",)))
