@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -167,6 +169,13 @@ def _builder(listing: Listing, options: DatasetOptions, output: OutputFolder) ->
     )
 
 
+def import_beam_meanwhile() -> None:
+    """Starts to import what building needs: most of a second, which probing need not wait for."""
+    threading.Thread(
+        target=importlib.import_module, args=("pipelines.transforms",), daemon=True
+    ).start()
+
+
 def _probe(pool: DecoderPool, path: str) -> Probe | DecodingFailure:
     with pool.borrow() as decoder:
         try:
@@ -223,7 +232,6 @@ def _conclude_nothing(builder: ShardBuilder, plan: Plan) -> Outcome:
 
 def _run_pipeline(builder: ShardBuilder, plan: Plan, run: RunOptions) -> list[str]:
     """Runs the Beam pipeline to its end; returns what went wrong."""
-    # Beam takes the better part of a second to import, which a plan need not wait for.
     import apache_beam as beam
 
     from pipelines.events import EventReader

@@ -96,9 +96,11 @@ def _run_videos(flags: argparse.Namespace, beam_args: Sequence[str]) -> int:
         # Before minutes of probing, not after them.
         output.check_free_for(options.to_json(), overwrite=run.overwrite)
 
-    from pipelines.build import build_dataset, make_plan
+    from pipelines.build import build_dataset, import_beam_meanwhile, make_plan
     from pipelines.summary import describe_dataset, describe_plan
 
+    if not run.dry_run:
+        import_beam_meanwhile()
     for note in listing.notes:
         _say(f"note: {note}")
     plan = make_plan(listing, options, run, output)
