@@ -162,7 +162,7 @@ def _draw_drive(
     camera = Camera(
         size=size,
         height=rng.uniform(1.2, 1.6),
-        pitch=math.radians(rng.uniform(8, 12)),
+        pitch=math.radians(rng.uniform(11, 15)),
         focal=rng.uniform(0.8, 1.0),
         offset=rng.uniform(-0.3, 0.3),
     )
@@ -415,7 +415,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--output", type=Path, required=True, metavar="DIR", help="folder of the videos")
     add("--drives", type=_above_zero(int), default=60, metavar="N", help="default: 60")
     add("--seconds", type=_seconds, default=16, metavar="S", help="of a drive; default: 16")
-    add("--size", type=_size, default=(96, 128), metavar="HxW", help="default: 96x128")
+    add("--size", type=_size, default=(96, 144), metavar="HxW", help="default: 96x144")
     add("--frame_rate", type=_above_zero(Fraction), default=Fraction(20), help="default: 20")
     add("--seed", type=int, default=0, help="another seed renders other drives; default: 0")
     options = parser.parse_args(argv)
@@ -446,7 +446,7 @@ def _seconds(text: str) -> int:
 def _size(text: str) -> tuple[int, int]:
     height, _, width = text.lower().partition("x")
     if not (height.isdecimal() and width.isdecimal()):
-        raise argparse.ArgumentTypeError(f"expected HEIGHTxWIDTH, as in 96x128, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected HEIGHTxWIDTH, as in 96x144, got {text!r}")
     size = int(height), int(width)
     if min(size) < 32 or any(extent % 2 for extent in size):
         raise argparse.ArgumentTypeError(f"expected even numbers, 32 or more, got {text!r}")
