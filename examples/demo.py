@@ -82,7 +82,8 @@ def commands(output: Path, seed: int) -> list[str]:
     drives, dataset, report, model = (shlex.quote(str(output / part)) for part in PARTS)
     renderer = shlex.quote(os.path.relpath(Path(__file__).with_name("render_drives.py")))
     return [
-        f"python {renderer} --output {drives} --seed {seed}",
+        # Many short drives: few long ones would be learned by heart.
+        f"python {renderer} --output {drives} --drives 120 --seconds 8 --seed {seed}",
         # Sequences of 0.8 s, each beginning 0.4 s after the one before.
         f"pipelines videos --input {drives}/manifest.csv --output {dataset} --name drives "
         "--label_columns speed --label_units m/s "

@@ -72,24 +72,21 @@ def make_plan(
     pool = shared_pool(run.decode_timeout)
     paths = sorted({source.path for source in listing.sources})
     probed = _in_parallel(lambda path: _probe(pool, path), paths, run.local_workers, "Probing")
-    probes = {path: p for path, p in zip(paths, probed, strict=True) if isinstance(p, Probe)}
-    refusals = {path: p for path, p in zip(paths, probed, strict=True) if not isinstance(p, Probe)}
-    failures = [
-        *listing.failures,
-        *(
-            SourceFailure(source=s.id, stage=refusals[s.path].stage, reason=refusals[s.path].reason)
-            for s in listing.sources
-            if s.path in refusals
-        ),
-    ]
-    usable = [source for source in listing.sources if source.path in probes]
-    cut = _in_parallel(
-        lambda source: _cut(pool, source, probes[source.path], options),
-        usable,
-        run.local_workers,
-        "Indexing",
-    )
-    segments = [segment for own in cut for segment in own]
+    probe_of = dict(zip(paths, probed, strict=True))
+    probes = {path: probe for path, probe in probe_of.items() if isinstance(probe, Probe)}
+
+    def cut(source: Source) -> list[Segment] | DecodingFailure:
+        probe = probe_of[source.path]
+        return _cut(pool, source, probe, options) if isinstance(probe, Probe) else probe
+
+    segments: list[Segment] = []
+    failures = list(listing.failures)
+    pieces = _in_parallel(cut, listing.sources, run.local_workers, "Indexing")
+    for source, own in zip(listing.sources, pieces, strict=True):
+        if isinstance(own, DecodingFailure):
+            failures.append(SourceFailure(source=source.id, stage=own.stage, reason=own.reason))
+        else:
+            segments += own
     shards, estimates = plan_shards(segments, probes, options)
     builder = _builder(listing, options, output)
     fingerprints = "\n".join(builder.fingerprint(shard) for shard in shards)
@@ -184,7 +181,9 @@ def _probe(pool: DecoderPool, path: str) -> Probe | DecodingFailure:
             return failure
 
 
-def _cut(pool: DecoderPool, source: Source, probe: Probe, options: DatasetOptions) -> list[Segment]:
+def _cut(
+    pool: DecoderPool, source: Source, probe: Probe, options: DatasetOptions
+) -> list[Segment] | DecodingFailure:
     """The segments of a source; one, when it is short or cannot be cut."""
     sampling, length = options.sampling, options.shard.segment_length
     seconds = clip_seconds(source, probe)
@@ -198,19 +197,19 @@ def _cut(pool: DecoderPool, source: Source, probe: Probe, options: DatasetOption
     with pool.borrow() as decoder:
         try:
             boundaries = decoder.index(request).boundaries
-        except DecodingFailure:
-            boundaries = ()  # building will meet the same failure, and report it
+        except DecodingFailure as failure:
+            return failure
     return cut_segments(source, seconds, boundaries)
 
 
 def _in_parallel(
     work: Callable[[T], R], items: Sequence[T], workers: int, description: str
 ) -> list[R]:
-    with ThreadPoolExecutor(workers) as threads:
-        results = threads.map(work, items)
+    threads = ThreadPoolExecutor(workers)
+    try:
         return list(
             tqdm(
-                results,
+                threads.map(work, items),
                 total=len(items),
                 desc=description,
                 unit="source",
@@ -219,6 +218,9 @@ def _in_parallel(
                 disable=None,
             )
         )
+    finally:
+        # An interrupted run does not wait for a file that hangs.
+        threads.shutdown(wait=False, cancel_futures=True)
 
 
 def _conclude_nothing(builder: ShardBuilder, plan: Plan) -> Outcome:

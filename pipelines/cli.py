@@ -29,7 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = f"pipelines {flags.verb}"
     for stream in (sys.stdout, sys.stderr):
         # Names of files and classes may hold bytes that are no text in any encoding.
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+        if stream is not None:
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     signal.signal(signal.SIGTERM, _interrupt)
     # Beam's warnings are about Beam; what matters to a user is said by us.
     logging.basicConfig(level=logging.ERROR, format="%(levelname)s: %(message)s")
@@ -90,6 +91,7 @@ def _run_videos(flags: argparse.Namespace, beam_args: Sequence[str]) -> int:
     run = arguments.run_options(flags, beam_args)
     output = OutputFolder(flags.output)
     _check_beam_args(run)
+    _check_apart(flags.input, flags.output)
     listing = list_videos(flags.input, split=options.split, label=options.label)
     options = replace(options, name=flags.name or listing.name)
     if not run.dry_run:
@@ -155,6 +157,13 @@ def _run_validate(flags: argparse.Namespace, beam_args: Sequence[str]) -> int:
     return 1 if validation.failed else 0
 
 
+def _check_apart(source: str, output: str) -> None:
+    """What is built inside the input would be input the next time."""
+    outer, inner = os.path.realpath(source), os.path.realpath(output)
+    if os.path.isdir(outer) and os.path.commonpath([outer, inner]) == outer:
+        raise UsageError(f"--output must lie outside --input, got {output} inside {source}")
+
+
 def _check_beam_args(run: RunOptions) -> None:
     if run.beam_args:
         from pipelines.runners import parse_beam_args
@@ -163,7 +172,11 @@ def _check_beam_args(run: RunOptions) -> None:
 
 
 def _say(text: str) -> None:
-    print(text, flush=True)  # noqa: T201
+    try:
+        print(text, flush=True)  # noqa: T201
+    except BrokenPipeError:
+        # Whoever read along has left (`| head`); the work goes on without them.
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
 
 
 def _fail(command: str, message: str) -> int:

@@ -30,6 +30,7 @@ from typing import Any, BinaryIO
 from pipelines.errors import UserError
 from tfrecords_schema.info import FILE_NAME as INFO_FILE
 from tfrecords_schema.info import DatasetInfo, DatasetInfoError
+from tfrecords_schema.records import file_checksum
 
 FAILURES_FILE = "failures.jsonl"
 _SHARD_FILE = re.compile(r"[a-z][a-z0-9_]*-\d{5}-of-\d{5}\.tfrecord")
@@ -160,15 +161,20 @@ class OutputFolder:
         return True
 
     def kept_report(self, shard_file: str, fingerprint: str) -> dict[str, Any] | None:
-        """The report of a shard that is complete and has this fingerprint; None when there is no such."""
+        """The report of a shard that is complete and has this fingerprint; None when there is no such.
+
+        The shard's bytes are read once more, so that a disk's mistake does not become part of the dataset.
+        """
         try:
             report = json.loads(self._report_path(shard_file).read_bytes())
-            size = (self.root / shard_file).stat().st_size
         except (FileNotFoundError, ValueError):
             return None
-        if not isinstance(report, dict):
+        if not isinstance(report, dict) or report.get("fingerprint") != fingerprint:
             return None
-        same = report.get("fingerprint") == fingerprint and report.get("bytes") == size
+        try:
+            same = report.get("sha256") == file_checksum(self.root / shard_file)
+        except FileNotFoundError:
+            return None
         return report if same else None
 
     @contextlib.contextmanager

@@ -26,6 +26,9 @@ MIN_SHARDS = 8
 _JPEG_BYTES_PER_PIXEL = ((1, 0.03), (50, 0.09), (75, 0.13), (90, 0.23), (95, 0.33), (100, 0.85))
 _PNG_BYTES_PER_PIXEL = 1.6
 
+# A still picture at one frame a second takes more: the container alone needs 10 bytes a frame.
+_FEWEST_BYTES_PER_SECOND = 10
+
 
 @dataclass(frozen=True, kw_only=True)
 class Boundary:
@@ -50,8 +53,15 @@ class Estimate:
 
 
 def clip_seconds(source: Source, probe: Probe) -> float:
-    """Estimated duration of a clip, seconds."""
-    end = probe.duration if source.end is None else source.end
+    """Estimated duration of a clip, seconds: never more than the file's size allows.
+
+    A header may declare any duration, and a manifest any end; neither may make a plan of a million segments.
+    """
+    end = source.end if source.end is not None else probe.duration
+    if source.end is not None and probe.duration:
+        end = min(end, probe.duration)
+    if source.bytes:
+        end = min(end, source.bytes / _FEWEST_BYTES_PER_SECOND)
     return max(0.0, end - (source.start or 0.0))
 
 
@@ -96,6 +106,13 @@ def estimate_sequences(seconds: float, probe_rate: float, sampling: SamplingOpti
     if slots < sampling.num_frames:
         return 0 if sampling.short_clips == "drop" else 1
     return count_windows(slots, num_frames=sampling.num_frames, stride=sampling.window_stride)
+
+
+def _estimate_segment(segment: Segment, probe_rate: float, sampling: SamplingOptions) -> float:
+    if segment.end_slot is None:
+        return estimate_sequences(segment.seconds, probe_rate, sampling)
+    stride = sampling.window_stride
+    return segment.end_slot // stride - segment.first_slot // stride  # windows that start in it
 
 
 def estimate_frame_bytes(image: ImageOptions) -> float:
@@ -156,7 +173,7 @@ def plan_shards(
             )
         )
         sequences = sum(
-            estimate_sequences(s.seconds, probes[s.source.path].frame_rate, sampling) for s in own
+            _estimate_segment(s, probes[s.source.path].frame_rate, sampling) for s in own
         )
         num_bytes = round(sequences * sampling.num_frames * frame_bytes)
         dealt = _deal(own, _shard_count(len(own), num_bytes, options))

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, Protocol
 from pipelines.decoding.client import DecoderProcess
 from pipelines.decoding.protocol import BuildRequest, DecodingFailure, SegmentResult
 from pipelines.descriptors import Segment, Shard
+from pipelines.errors import UserError
 from pipelines.options import DatasetOptions
 from pipelines.output import OutputFolder
 from pipelines.sources.listing import SourceFailure
@@ -160,8 +161,7 @@ class ShardBuilder:
         """
         fingerprint = self.fingerprint(shard)
         kept = self.output.kept_report(shard.file, fingerprint)
-        if kept is not None:
-            report = ShardReport.from_json(kept)
+        if kept is not None and not _may_end_otherwise(report := ShardReport.from_json(kept)):
             listener.sequences(report.records)
             for failure in report.failures:
                 listener.failed(failure)
@@ -224,8 +224,15 @@ class ShardBuilder:
 
 
 def library_versions() -> dict[str, str]:
-    """The versions of what decides a shard's bytes."""
-    return {name: importlib.metadata.version(name) for name in _DECIDING_PACKAGES}
+    """The versions of what decides a shard's bytes.
+
+    Raises:
+        UserError: when this package or one that it needs is not installed.
+    """
+    try:
+        return {name: importlib.metadata.version(name) for name in _DECIDING_PACKAGES}
+    except importlib.metadata.PackageNotFoundError as error:
+        raise UserError(f"{error.name} must be installed (pip install .), and is not") from error
 
 
 def add_results(results: Iterable[SegmentResult]) -> SegmentResult:
@@ -238,6 +245,11 @@ def add_results(results: Iterable[SegmentResult]) -> SegmentResult:
             own, so_far = getattr(result, name), total.get(name, ())
             total[name] = tuple(map(sum, zip_longest(so_far, own, fillvalue=0)))
     return SegmentResult(**total)
+
+
+def _may_end_otherwise(report: ShardReport) -> bool:
+    """Whether a source failed by what may have been an accident: a killed decoder, a crowded machine."""
+    return any(failure.stage in ("process", "limits") for failure in report.failures)
 
 
 def _failure(segment: Segment, failure: DecodingFailure) -> SourceFailure:

@@ -74,15 +74,17 @@ class _BuildShards(beam.DoFn):
         output, listener = self._builder.output, _Listener(EventWriter(self._events))
         with shared_pool(self._decode_timeout).borrow() as decoder:
             for place in work:
-                shard = read_shard(output, place)
-                if local and not output.claim(shard.file):
-                    continue
+                file = output.path
                 try:
+                    shard = read_shard(output, place)
+                    file = shard.file
+                    if local and not output.claim(file):
+                        continue
                     report = self._builder.build(shard, decoder, listener)
                 except OSError as error:
                     if not local:
                         raise  # the runner will try again elsewhere
-                    listener.error(describe_os_error(error, shard.file))
+                    listener.error(describe_os_error(error, file))
                     return
                 listener.shard()
                 yield report.to_json()

@@ -118,9 +118,10 @@ def build_segment(
         DecodingFailure: when the source cannot be opened or holds no frame that decodes.
     """
     segment, sampling = request.segment, request.sampling
-    total_slots = _count_slots(request, on_progress) if sampling.sampling == "uniform" else 0
+    uniform = sampling.sampling == "uniform"
+    whole = _pass_over(request, on_progress) if uniform else None
     with open_video(segment.source.path, on_progress) as video:
-        clip, decoded = _start_reading(video, segment, sampling)
+        clip, decoded = _start_reading(video, segment, sampling, on_progress)
         watched = _Watched(decoded)
         covered = _Covered(_cover(clip, watched, segment, sampling))
 
@@ -128,9 +129,19 @@ def build_segment(
             return _encode(video, frame, request)
 
         tally = _Tally()
-        for window in _cut(covered, encode, segment, sampling, total_slots):
+        for window in _cut(covered, encode, segment, sampling, whole.slots if whole else 0):
             send(encode_record(_record(window, clip, request), request.spec))
             tally.add(window)
+        last_seconds = float(clip.seconds_after_first(watched.last_pts)) if watched.frames else 0.0
+        if whole:
+            last_seconds = whole.last_seconds
+        read_to_end = whole is not None or watched.finished
+        if read_to_end and not segment.first_slot and last_seconds < clip.start:
+            raise DecodingFailure(
+                "decode",
+                f"the clip begins at {float(clip.start):g} s, where the last frame is at "
+                f"{last_seconds:g} s",
+            )
         return SegmentResult(
             sequences=tally.sequences,
             frames=watched.frames,
@@ -142,8 +153,8 @@ def build_segment(
             pixel_count=tally.pixels,
             pixel_sum=tuple(tally.sums),
             pixel_square_sum=tuple(tally.square_sums),
-            truncated=_truncation(video, clip, watched, segment),
-            last_seconds=float(clip.seconds_after_first(watched.last_pts)),
+            truncated=whole.truncated if whole else _truncation(video, clip, watched, segment),
+            last_seconds=last_seconds,
         )
 
 
@@ -184,16 +195,16 @@ class _Clip:
         return self.first_pts + math.ceil((seconds - self.tolerance) / self.time_base)
 
 
-class _Watched:
-    """Frames as they are decoded, counted."""
+class _Watched(Generic[T]):
+    """Frames as they come, counted."""
 
-    def __init__(self, decoded: Iterable[DecodedFrame]):
+    def __init__(self, decoded: Iterable[T]):
         self._decoded = decoded
         self.frames = 0
         self.last_pts = 0
         self.finished = False
 
-    def __iter__(self) -> Iterator[DecodedFrame]:
+    def __iter__(self) -> Iterator[T]:
         for frame in self._decoded:
             self.frames += 1
             self.last_pts = frame.pts
@@ -249,7 +260,7 @@ def _exactly(seconds: float) -> Fraction:
 
 
 def _start_reading(
-    video: Video, segment: Segment, sampling: SamplingOptions
+    video: Video, segment: Segment, sampling: SamplingOptions, on_progress: Callable[[], None]
 ) -> tuple[_Clip, Iterator[DecodedFrame]]:
     """The clip, and frames from where the segment's first window needs them."""
     source = segment.source
@@ -260,7 +271,7 @@ def _start_reading(
             raise DecodingFailure("decode", video.truncated or "no frame could be decoded")
         return _Clip(video, first.pts, source.start, source.end), chain([first], decoded)
     # All times count from the file's first frame, so it is decoded even if the clip lies elsewhere.
-    with open_video(source.path) as beginning:
+    with open_video(source.path, on_progress) as beginning:
         clip = _Clip(video, beginning.first_pts(), source.start, source.end)
     if segment.anchor_pts is not None:
         return clip, video.frames(near=segment.anchor_pts, exactly=True)
@@ -271,22 +282,37 @@ def _start_reading(
     return clip, video.frames(near=near)
 
 
-def _count_slots(request: BuildRequest, on_progress: Callable[[], None]) -> int:
-    """Slots of the whole clip, from a first pass over the file: without decoding, if packets tell."""
+@dataclass(frozen=True)
+class _FirstPass:
+    """What a pass over a whole clip told: its slots, and how it ends."""
+
+    slots: int
+    truncated: str | None
+    last_seconds: float
+
+
+def _pass_over(request: BuildRequest, on_progress: Callable[[], None]) -> _FirstPass:
+    """Reads the whole clip; without decoding, where packets tell."""
     segment, sampling = request.segment, request.sampling
-    with open_video(segment.source.path, on_progress) as video:
-        clip, decoded = _start_reading(video, segment, sampling)
+    with (
+        open_video(segment.source.path, on_progress) as video,
+        open_video(segment.source.path, on_progress) as packets,
+    ):
+        clip, decoded = _start_reading(video, segment, sampling, on_progress)
+        reader, frame_times = video, _Watched[FrameTime](decoded)
         if video.cuttable:
-            with open_video(segment.source.path, on_progress) as packets:
-                times, _ = packets.packet_times()
+            times, _ = packets.packet_times()
             times = times[times >= clip.first_pts]
-            frame_times = (FrameTime(int(pts), rank) for rank, pts in enumerate(times))
-            covered = _Covered(_cover(clip, frame_times, segment, sampling))
-        else:
-            covered = _Covered(_cover(clip, decoded, segment, sampling))
+            reader = packets
+            frame_times = _Watched(FrameTime(int(pts), rank) for rank, pts in enumerate(times))
+        covered = _Covered(_cover(clip, frame_times, segment, sampling))
         for _ in covered:
             pass
-        return covered.slots
+        return _FirstPass(
+            slots=covered.slots,
+            truncated=_truncation(reader, clip, frame_times, segment),
+            last_seconds=float(clip.seconds_after_first(frame_times.last_pts)),
+        )
 
 
 def _cover(
@@ -400,7 +426,7 @@ def _frame_rate(timestamps: list[int], sampling: SamplingOptions) -> float:
     return (len(timestamps) - 1) * 1e6 / elapsed if elapsed > 0 else 0.0
 
 
-def _truncation(video: Video, clip: _Clip, watched: _Watched, segment: Segment) -> str | None:
+def _truncation(video: Video, clip: _Clip, watched: _Watched[T], segment: Segment) -> str | None:
     """Why the footage ends before the clip is over, as far as one can tell; None when it does not."""
     if not watched.finished:
         return None
@@ -408,7 +434,10 @@ def _truncation(video: Video, clip: _Clip, watched: _Watched, segment: Segment) 
         return video.truncated
     if segment.end_slot is not None:
         return None  # the segment that runs to the clip's end reports
-    expected = float(clip.start) + clip_seconds(segment.source, video.probe())
+    source = segment.source
+    expected = float(clip.start) + clip_seconds(source, video.probe())
+    if source.end is not None:
+        expected = source.end
     reached = float(clip.seconds_after_first(watched.last_pts)) if watched.frames else 0.0
     if expected - reached > max(_MISSING_SECONDS, _MISSING_FRACTION * expected):
         return f"frames end after {reached:.2f} s, where {expected:.2f} s were declared"

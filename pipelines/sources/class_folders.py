@@ -73,15 +73,16 @@ def list_glob(pattern: str) -> Listing:
         UserError: when nothing matches.
     """
     root = _fixed_prefix(pattern)
-    paths = [path for path in glob.glob(pattern, recursive=True) if not Path(path).is_dir()]
+    found = glob.glob(pattern, recursive=True)
+    paths = [path for path in found if not Path(path).is_dir()]
     resolve = functools.cache(os.path.realpath)
     paths = sorted(path for path in paths if not _goes_in_a_circle(path, resolve))
     videos = [path for path in paths if is_video(path)]
     if not videos:
         raise UserError(
             f"expected videos to match {pattern!r}, but "
-            + (f"none of {len(paths)} matching files is named as one" if paths else "nothing does")
-            + ": check the pattern"
+            + (f"none of {len(paths)} matching files is named as one" if paths else "no file does")
+            + (": a folder's files match with '/**' behind it" if found else ": check the pattern")
         )
     labelled = []
     for path in videos:

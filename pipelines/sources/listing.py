@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
@@ -102,8 +103,9 @@ def describe_file(path: str, data_path: str, **fields: object) -> Source:
         OSError: when there is no such file.
     """
     status = os.stat(path)
-    if os.path.isdir(path):
-        raise IsADirectoryError(f"{path} is a folder")
+    if not stat.S_ISREG(status.st_mode):
+        # Reading a pipe or a device might never end.
+        raise OSError(f"{path} is a folder or a device, and no regular file")
     source = Source(
         id=data_path,
         path=os.path.abspath(path),
@@ -126,6 +128,11 @@ def group_sources(sources: Iterable[Source], group_by: str | None) -> list[Sourc
     pattern, grouped = re.compile(group_by), []
     for source in sources:
         match = pattern.search(source.data_path)
+        if source.group != source.data_path:
+            raise UserError(
+                f"--group_by and the manifest's group column both name the group of {source.id!r}: "
+                "use one of them"
+            )
         if not match or match[1] is None:
             raise UserError(
                 f"--group_by {group_by!r} must match the path of every source, "

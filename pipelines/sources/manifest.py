@@ -29,6 +29,7 @@ from pipelines.sources.listing import (
 from tfrecords_schema.spec import LabelSpec
 
 EXTENSIONS = (".csv", ".jsonl", ".ndjson", ".json")
+_LONGEST_SECONDS = 1e8  # three years: more is another unit
 _MAX_FLOAT32 = (2 - 2**-23) * 2.0**127  # records hold float32
 _COLUMNS = ("path", "label", "start", "end", "split", "group")
 
@@ -123,7 +124,8 @@ def _read_rows(path: str) -> Iterator[_Row]:
 def _read_csv(file: Any, path: str) -> Iterator[_Row]:
     reader = csv.DictReader(file, strict=True)
     try:
-        columns = list(reader.fieldnames or [])
+        columns = [name.strip() for name in reader.fieldnames or []]
+        reader.fieldnames = columns
         if "path" not in columns or len(set(columns)) != len(columns):
             raise UserError(
                 f"{path} line 1: must name the columns, each once and one of them 'path', got {columns}"
@@ -162,6 +164,11 @@ def _describe(row: _Row, root: str, label_options: LabelOptions) -> Source:
     inside = os.path.commonpath([root, path]) == root
     data_path = os.path.relpath(path, root) if inside else path.lstrip(os.sep)
     start, end = row.number("start"), row.number("end")
+    if max(start or 0, end or 0) > _LONGEST_SECONDS:
+        raise UserError(
+            f"{row.place}: start and end must be seconds, at most {_LONGEST_SECONDS:g}, "
+            f"got start {start} and end {end}"
+        )
     if (start or 0) < 0 or (end is not None and end <= (start or 0)):
         raise UserError(
             f"{row.place}: a clip must have 0 <= start < end in seconds, got start {start} and end {end}"

@@ -63,6 +63,11 @@ def apply_split_lists(
     for source in sources:
         path = PurePath(source.data_path)
         key = next((key for key in (path.as_posix(), path.name) if key in split_of), None)
+        if source.split is not None:
+            raise UserError(
+                f"--split_list and the manifest's split column both name the split of {source.id!r}: "
+                "use one of them"
+            )
         if key is None:
             unlisted += 1
             kept.append(source)
@@ -71,6 +76,11 @@ def apply_split_lists(
         else:
             listed += 1
             kept.append(replace(source, split=split_of[key]))
+    if not kept:
+        raise UserError(
+            f"expected the split lists to leave sources to build, but they exclude all {left_out}: "
+            "code 1 is train, 2 is test, 0 is neither"
+        )
     if not listed and not left_out:
         raise UserError(
             f"expected the split lists to name videos of the input, but none of their {len(split_of)} does "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -39,12 +40,15 @@ def begin(output: OutputFolder, options: dict[str, Any] = OPTIONS) -> None:
     output.begin(options, iter(["totals", "shard"]), {SHARD})
 
 
+REPORT = {"fingerprint": "f", "sha256": hashlib.sha256(b"records").hexdigest()}
+
+
 def build(output: OutputFolder, *, complete: bool = True) -> None:
     with output.locked():
         begin(output)
         with output.new_shard(SHARD) as file:
             file.write(b"records")
-        output.store_report(SHARD, {"fingerprint": "f", "bytes": 7})
+        output.store_report(SHARD, REPORT)
         if complete:
             output.finish(iter(['{"source": "x"}']), INFO)
 
@@ -165,7 +169,7 @@ class TestBegin:
         build(output, complete=False)
         with output.locked():
             begin(output)
-        assert output.kept_report(SHARD, "f") == {"fingerprint": "f", "bytes": 7}
+        assert output.kept_report(SHARD, "f") == REPORT
 
 
 class TestShards:
@@ -203,12 +207,12 @@ class TestShards:
                 other.write(b"same")
         assert (output.root / SHARD).read_bytes() == b"same"
 
-    def test_a_report_is_kept_only_for_the_same_fingerprint_and_size(self, output) -> None:
+    def test_a_report_is_kept_only_for_the_same_fingerprint_and_bytes(self, output) -> None:
         build(output, complete=False)
         assert output.kept_report(SHARD, "f") is not None
         assert output.kept_report(SHARD, "other") is None
         assert output.kept_report("test-00000-of-00001.tfrecord", "f") is None
-        (output.root / SHARD).write_bytes(b"shorter"[:3])
+        (output.root / SHARD).write_bytes(b"sdrocer")
         assert output.kept_report(SHARD, "f") is None
         (output.root / SHARD).unlink()
         assert output.kept_report(SHARD, "f") is None

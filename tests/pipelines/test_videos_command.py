@@ -436,3 +436,99 @@ class TestErrors:
             fcntl.flock(lock, fcntl.LOCK_EX)
             done = run("videos", "--input", clips, "--output", tmp_path / "out", *FLAGS)
         assert_one_line_error(done, "another run")
+
+
+class TestMistakesInManifests:
+    @pytest.fixture
+    def manifest(self, tmp_path: Path):
+        shutil.copy(DATA / "demo.gif", tmp_path / "demo.gif")
+        shutil.copy(DATA / "demo.webm", tmp_path / "demo.webm")
+
+        def write(*rows: str) -> Path:
+            (tmp_path / "list.csv").write_text("\n".join(["path, label, start, end, group", *rows]))
+            return tmp_path / "list.csv"
+
+        return write
+
+    def test_an_end_in_another_unit_does_not_make_a_huge_plan(self, manifest, tmp_path) -> None:
+        path = manifest("demo.webm,a,0,10000000,")
+        done = run("videos", "--input", path, "--output", tmp_path / "out", *FLAGS, "--dry_run")
+        assert done.returncode == 0, done.stderr
+        segments = done.stdout.splitlines()[2].split()[3]
+        assert segments == "1"
+
+    @pytest.mark.parametrize("sampling", ["windows", "uniform"])
+    def test_a_clip_behind_the_end_of_its_file(self, manifest, tmp_path, sampling: str) -> None:
+        path = manifest("demo.gif,a,1000,1010,", "demo.webm,b,,,")
+        command = ("videos", "--input", path, "--output", tmp_path / "out", *FLAGS)
+        done = run(*command, "--sampling", sampling)
+        assert_one_line_error(done, "begins at 1000 s, where the last frame is at 4.96 s")
+
+    def test_groups_named_twice(self, manifest, tmp_path) -> None:
+        path = manifest("demo.gif,a,,,me", "demo.webm,b,,,you")
+        done = run(
+            *("videos", "--input", path, "--output", tmp_path / "out", "--group_by", "(demo)")
+        )
+        assert_one_line_error(done, "--group_by and the manifest's group column", "use one")
+
+    def test_times_that_are_no_seconds(self, manifest, tmp_path) -> None:
+        path = manifest("demo.gif,a,1e300,,")
+        done = run("videos", "--input", path, "--output", tmp_path / "out")
+        assert_one_line_error(done, "line 2", "must be seconds")
+
+
+def test_output_inside_input_is_refused(clips: Path) -> None:
+    done = run("videos", "--input", clips, "--output", clips / "out", *FLAGS)
+    assert_one_line_error(done, "must lie outside --input")
+    assert not (clips / "out").exists()
+
+
+def test_a_cut_file_is_reported_by_uniform_sampling_too(tmp_path: Path) -> None:
+    (tmp_path / "clips/a").mkdir(parents=True)
+    whole = (DATA / "demo.webm").read_bytes()
+    (tmp_path / "clips/a/cut.webm").write_bytes(whole[:400_000])
+    info = build(tmp_path / "clips", tmp_path / "out", "--sampling", "uniform")
+    assert info["counts"]["truncated"] == 1
+    (failure,) = map(json.loads, (tmp_path / "out/failures.jsonl").read_text().splitlines())
+    assert failure["truncated"]
+    assert 5 < failure["seconds"] < 30
+
+
+def test_a_decoder_killed_by_accident_costs_nothing_the_next_time(tmp_path: Path) -> None:
+    for clip in range(2):
+        target = tmp_path / f"clips/act/{clip}.mp4"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(DATA / "demo.mp4", target)
+    command = [sys.executable, "-m", "pipelines", "videos", "--input", str(tmp_path / "clips")]
+    command += ["--output", str(tmp_path / "out"), "--size", "240x320", "--workers", "1"]
+    marker = f"marker-{os.getpid()}-accident"
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "REELBEAM_TEST": marker},
+    ) as parent:
+        wait_until(lambda: list((tmp_path / "out").glob("_build/*.partial")), 30)
+        for process in processes_with(marker):
+            if int(process) != parent.pid:
+                os.kill(int(process), signal.SIGKILL)
+        _, said = parent.communicate(timeout=60)
+    assert parent.returncode == 1
+    assert "killed by SIGKILL" in said
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out/failures.jsonl").read_text() == ""
+
+
+def test_whoever_reads_along_may_leave(clips: Path, tmp_path: Path) -> None:
+    command = f"{sys.executable} -m pipelines videos --input {clips} --output {tmp_path / 'out'}"
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command} --num_frames 8 | head -c 1; {command} >&-"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert "Traceback" not in done.stderr
+    assert "Broken pipe" not in done.stderr
+    assert (tmp_path / "out/dataset_info.json").exists()

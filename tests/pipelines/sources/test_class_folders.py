@@ -191,7 +191,7 @@ class TestGlob:
         assert [failure.source for failure in found.failures] == ["gone.mp4"]
 
     def test_when_nothing_matches_the_pattern_is_named(self, tmp_path) -> None:
-        with pytest.raises(UserError, match=r"to match '.*\*.mp4', but nothing does: check"):
+        with pytest.raises(UserError, match=r"to match '.*\*.mp4', but no file does: check"):
             list_glob(f"{tmp_path}/*.mp4")
         fill(tmp_path, "a.txt", "folder.mp4/b.txt")
         with pytest.raises(UserError, match="none of 1 matching files is named as one"):

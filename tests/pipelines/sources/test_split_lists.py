@@ -65,9 +65,14 @@ def test_a_path_outweighs_a_name(lists) -> None:
     assert split_of(found) == {"x/a.avi": "test", "y/a.avi": "train"}
 
 
-def test_lists_win_over_what_a_manifest_says(lists) -> None:
-    found, _ = apply_split_lists(sources("a.avi", split="train"), [f"test={lists('l', 'a.avi')}"])
-    assert split_of(found) == {"a.avi": "test"}
+def test_a_manifest_that_names_splits_too_is_refused(lists) -> None:
+    with pytest.raises(UserError, match=r"both name the split of 'a\.avi': use one"):
+        apply_split_lists(sources("a.avi", split="train"), [f"test={lists('l', 'a.avi')}"])
+
+
+def test_lists_that_exclude_everything_are_refused(lists) -> None:
+    with pytest.raises(UserError, match="exclude all 1"):
+        apply_split_lists(sources("a.avi"), [lists("codes", "a.avi 0")])
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_name(lists) -> None:
