@@ -89,7 +89,7 @@ def commands(output: Path, seed: int) -> list[str]:
         "--label_columns speed --label_units m/s "
         "--num_frames 8 --frame_rate 10 --stride 4 --size 32x48",
         f"pipelines validate --tfrecords {dataset} --report {report}",
-        # Motion is a matter of where things are, which averaging a frame's features would forget.
+        # Fewer and smaller layers than the defaults: a demo has minutes.
         f"trainer --tfrecords {dataset} --output {model} "
         "--stack_frames 2 --filters 8,16,32 --batch_norm on --pooling flatten "
         "--lstm_units 128 --dense_units 0 --dropout 0 "
