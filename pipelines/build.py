@@ -17,7 +17,7 @@ from pipelines.decoding.client import DecoderPool, shared_pool
 from pipelines.decoding.protocol import DecodingFailure, IndexRequest
 from pipelines.descriptors import Probe, Segment, Shard, Source
 from pipelines.errors import UserError
-from pipelines.finish import Outcome, Totals, conclude, failure_line
+from pipelines.finish import Totals, finish_build
 from pipelines.options import DatasetOptions, RunOptions
 from pipelines.output import OutputFolder
 from pipelines.plan_file import plan_lines, shard_places
@@ -145,7 +145,8 @@ def _build(
     if plan.shards:
         errors = _run_pipeline(builder, plan, run)
     else:
-        outcome = _conclude_nothing(builder, plan)
+        # No source came as far as a shard.
+        outcome = finish_build(builder, [], plan.totals)
         errors = [outcome.error] if outcome.error else []
     if errors:
         raise UserError(errors[0])
@@ -221,15 +222,6 @@ def _in_parallel(
     finally:
         # An interrupted run does not wait for a file that hangs.
         threads.shutdown(wait=False, cancel_futures=True)
-
-
-def _conclude_nothing(builder: ShardBuilder, plan: Plan) -> Outcome:
-    """The end of a build in which no source came as far as a shard."""
-    outcome = conclude(
-        [], plan.totals, spec=builder.spec, options=builder.options, versions=builder.versions
-    )
-    builder.output.finish(map(failure_line, outcome.failures), outcome.info)
-    return outcome
 
 
 def _run_pipeline(builder: ShardBuilder, plan: Plan, run: RunOptions) -> list[str]:

@@ -12,7 +12,7 @@ from fractions import Fraction
 from typing import Any
 
 from pipelines.options import DatasetOptions
-from pipelines.shards import ShardReport, add_results
+from pipelines.shards import ShardBuilder, ShardReport, add_results
 from pipelines.sources.listing import SourceFailure
 from tfrecords_schema.info import DatasetInfo, ShardInfo, SplitInfo, TargetStatistics
 from tfrecords_schema.spec import SequenceSpec
@@ -134,6 +134,19 @@ def conclude(
         fingerprint=totals.fingerprint,
     )
     return Outcome(failures=failures, info=info, error=None)
+
+
+def finish_build(builder: ShardBuilder, reports: Sequence[ShardReport], totals: Totals) -> Outcome:
+    """Concludes the build, and writes ``failures.jsonl`` and, on success, ``dataset_info.json``.
+
+    Raises:
+        OSError: when they cannot be written.
+    """
+    outcome = conclude(
+        reports, totals, spec=builder.spec, options=builder.options, versions=builder.versions
+    )
+    builder.output.finish(map(failure_line, outcome.failures), outcome.info)
+    return outcome
 
 
 _PAST = {"drop": "dropped", "pad": "padded", "loop": "looped"}

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from pipelines.claims import claim
 from pipelines.errors import UserError
 from tfrecords_schema.info import FILE_NAME as INFO_FILE
 from tfrecords_schema.info import DatasetInfo, DatasetInfoError
@@ -152,13 +153,7 @@ class OutputFolder:
 
     def claim(self, shard_file: str) -> bool:
         """Whether the caller is the first in this run to ask for the shard."""
-        try:
-            os.close(
-                os.open(self._build / "claims" / shard_file, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-            )
-        except FileExistsError:
-            return False
-        return True
+        return claim(self._build / "claims" / shard_file)
 
     def kept_report(self, shard_file: str, fingerprint: str) -> dict[str, Any] | None:
         """The report of a shard that is complete and has this fingerprint; None when there is no such.

@@ -19,7 +19,7 @@ from apache_beam.metrics import Metrics
 from pipelines.decoding.client import shared_pool
 from pipelines.errors import describe_os_error
 from pipelines.events import EventWriter
-from pipelines.finish import conclude, failure_line
+from pipelines.finish import finish_build
 from pipelines.plan_file import read_shard, read_totals
 from pipelines.shards import ShardBuilder, ShardReport
 from pipelines.sources.listing import SourceFailure
@@ -134,16 +134,9 @@ class _FinishDataset(beam.DoFn):
         builder = self._builder
         # A runner that retries may deliver a shard twice; both reports say the same.
         by_file = {fields["file"]: ShardReport.from_json(fields) for fields in keyed[1]}
-        outcome = conclude(
-            list(by_file.values()),
-            read_totals(builder.output),
-            spec=builder.spec,
-            options=builder.options,
-            versions=builder.versions,
-        )
-        problem = outcome.error
         try:
-            builder.output.finish(map(failure_line, outcome.failures), outcome.info)
+            totals = read_totals(builder.output)
+            problem = finish_build(builder, list(by_file.values()), totals).error
         except OSError as error:
             if self._events is None:
                 raise

@@ -118,8 +118,7 @@ def build_segment(
         DecodingFailure: when the source cannot be opened or holds no frame that decodes.
     """
     segment, sampling = request.segment, request.sampling
-    uniform = sampling.sampling == "uniform"
-    whole = _pass_over(request, on_progress) if uniform else None
+    whole = _pass_over(request, on_progress) if sampling.sampling == "uniform" else None
     with open_video(segment.source.path, on_progress) as video:
         clip, decoded = _start_reading(video, segment, sampling, on_progress)
         watched = _Watched(decoded)

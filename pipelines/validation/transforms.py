@@ -10,7 +10,6 @@ Only the names of shards and small summaries are shuffled; records stay inside `
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from pathlib import Path
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 
+from pipelines.claims import claim
 from pipelines.events import EventWriter
 from pipelines.validation.conclude import Conclusion
 from pipelines.validation.examine import ShardExaminer, ShardJob, ShardSummary
@@ -40,12 +40,7 @@ class LocalRun:
 
     def claim(self, shard: str) -> bool:
         """Whether the caller is the first to ask for the shard."""
-        path = os.path.join(self.claims, shard)
-        try:
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-        except FileExistsError:
-            return False
-        return True
+        return claim(Path(self.claims) / shard)
 
 
 class ValidateDataset(beam.PTransform):
