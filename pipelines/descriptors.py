@@ -8,12 +8,53 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
+
+SourceKind = Literal["video", "frames", "telemetry"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SideFile:
+    """A file beside footage: telemetry, or an annotation.
+
+    Attributes:
+        path: where it lies.
+        data_path: ``path`` relative to the input root, for messages.
+        bytes, mtime_ns: of the file, to notice that it has changed.
+    """
+
+    path: str
+    data_path: str
+    bytes: int = 0
+    mtime_ns: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One file of a drive that was recorded in several.
+
+    Attributes:
+        path, data_path, bytes, mtime_ns: of the file, as a `Source` has them.
+        shift: what brings its presentation times onto the scale of the first part's, seconds as a fraction.
+        frames: that it holds, by its packets.
+        telemetry: its own; None when the drive has one file for all parts, or none.
+    """
+
+    path: str
+    data_path: str
+    bytes: int = 0
+    mtime_ns: int = 0
+    shift: tuple[int, int] = (0, 1)
+    frames: int = 0
+    telemetry: SideFile | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """One clip to build sequences from: a video file, or a span of one.
+    """One clip to build sequences from.
+
+    That is a video file or a span of one; several files that one drive was recorded in; a folder of frames; or
+    telemetry alone.
 
     Attributes:
         id: unique in the dataset: ``data_path``, and the span as a media fragment (``a.mp4#t=5,10``,
@@ -25,7 +66,14 @@ class Source:
         labels: class names.
         values: regression targets.
         start, end: span in seconds after the file's first frame; None is its beginning or end.
-        bytes, mtime_ns: of the file, to notice that it has changed.
+        bytes, mtime_ns: of the file (of all files: their sum, and the latest), to notice that it has changed.
+        kind: ``video``, ``frames`` (``path`` is a folder of images) or ``telemetry`` (``path`` is a file of rows).
+        seconds: duration, where listing found it out; None leaves it to the video's header.
+        parts: files of a drive, in order; empty for a single one.
+        telemetry: what is measured along the clip, or its annotation by frame.
+        telemetry_start: the first frame's time on the scale of ``telemetry``, seconds: not 0 where that began with
+            an earlier file of the drive; None where nobody can tell.
+        clock_start: the first frame's time by the clock, seconds since 1970 (UTC); None when not known.
     """
 
     id: str
@@ -39,6 +87,12 @@ class Source:
     end: float | None = None
     bytes: int = 0
     mtime_ns: int = 0
+    kind: SourceKind = "video"
+    seconds: float | None = None
+    parts: tuple[Part, ...] = ()
+    telemetry: SideFile | None = None
+    telemetry_start: float | None = 0.0
+    clock_start: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A dict of plain JSON types."""
@@ -48,8 +102,28 @@ class Source:
     def from_json(cls, fields: dict[str, Any]) -> Source:
         """The source that `to_json` described."""
         return cls(
-            **{**fields, "labels": tuple(fields["labels"]), "values": tuple(fields["values"])}
+            **{
+                **fields,
+                "labels": tuple(fields["labels"]),
+                "values": tuple(fields["values"]),
+                "parts": tuple(_part_from_json(part) for part in fields["parts"]),
+                "telemetry": _side_file_from_json(fields["telemetry"]),
+            }
         )
+
+
+def _part_from_json(fields: dict[str, Any]) -> Part:
+    return Part(
+        **{
+            **fields,
+            "shift": tuple(fields["shift"]),
+            "telemetry": _side_file_from_json(fields["telemetry"]),
+        }
+    )
+
+
+def _side_file_from_json(fields: dict[str, Any] | None) -> SideFile | None:
+    return None if fields is None else SideFile(**fields)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,11 +135,13 @@ class Probe:
         frame_rate: frames/s.
         cuttable: the container has exact presentation times and can be entered at any keyframe, so that the
             file may be built in segments.
+        created: when recording began, as the file says, seconds since 1970 (UTC); None when it does not.
     """
 
     duration: float
     frame_rate: float
     cuttable: bool
+    created: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A dict of plain JSON types."""

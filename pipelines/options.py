@@ -14,13 +14,20 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal, get_args
 
+import jmespath
+
 from pipelines.errors import UsageError
 from tfrecords_schema.spec import ImageSpec
 
-SamplingMode = Literal["windows", "uniform"]
+SamplingMode = Literal["windows", "uniform", "last"]
 ShortClips = Literal["drop", "pad", "loop"]
 Resize = Literal["stretch", "crop", "letterbox"]
 Interpolation = Literal["area", "nearest", "linear", "cubic", "lanczos"]
+SplitBy = Literal["group", "time"]
+LabelAt = Literal["last", "mean", "center", "each"]
+TimeUnit = Literal["s", "ms", "us"]
+TimeOrigin = Literal["file", "clock"]
+Interpolate = Literal["linear", "nearest", "hold"]
 
 _MAX_TIMEOUT = 86_400
 
@@ -56,7 +63,7 @@ class SamplingOptions:
         frame_rate: frames/s to sample at by time; None takes every frame as it comes.
         stride: frames from the start of one window to the start of the next; None is ``num_frames``.
         sampling: ``windows`` slides over the clip; ``uniform`` takes one sequence a clip, its frames
-            spread evenly over the whole of it.
+            spread evenly over the whole of it; ``last`` takes one, the clip's last frames.
         short_clips: what becomes of a clip with fewer than ``num_frames`` frames: ``drop`` it, ``pad`` it
             with its last frame (counted by ``image/valid_frames``), or ``loop`` it.
     """
@@ -79,7 +86,7 @@ class SamplingOptions:
         _check_choice("--short_clips", self.short_clips, ShortClips)
         _check(
             self.sampling == "windows" or self.stride is None,
-            "--stride goes with --sampling windows; leave it out for --sampling uniform",
+            f"--stride goes with --sampling windows; leave it out for --sampling {self.sampling}",
             f"--stride {self.stride}",
         )
 
@@ -137,11 +144,14 @@ class SplitOptions:
         group_by: regular expression with one group, searched in each source's path relative to the input;
             what it captures is the source's group. None makes every source video its own group.
         split_lists: ``NAME=FILE`` (UCF101: a video a line) or ``FILE`` (HMDB51: a video and 0, 1 or 2).
+        split_by: ``group`` deals whole groups to splits; ``time`` cuts every source into a block a split, in
+            order of time, with a sequence's length left out between blocks.
         seed: of the hash that deals groups to splits and segments to shards.
     """
 
     splits: tuple[tuple[str, float], ...] = (("train", 0.8), ("validation", 0.1), ("test", 0.1))
     group_by: str | None = None
+    split_by: SplitBy = "group"
     split_lists: tuple[str, ...] = ()
     seed: int = 0
 
@@ -166,6 +176,12 @@ class SplitOptions:
                 r"--group_by must capture exactly one group, such as '_(g\d+)_'",
                 f"{self.group_by!r} with {groups}",
             )
+        _check_choice("--split_by", self.split_by, SplitBy)
+        _check(
+            self.split_by == "group" or not (self.group_by or self.split_lists),
+            "--split_by time cuts every drive into all splits: leave out --group_by and --split_list",
+            "both",
+        )
 
     def _splits_text(self) -> str:
         return ",".join(f"{name}={fraction:g}" for name, fraction in self.splits)
@@ -201,28 +217,168 @@ class ShardOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelOptions:
-    """Where regression targets come from: numeric columns of a manifest, with their units."""
+    """What a sequence is labelled with.
+
+    Attributes:
+        label_columns: numeric columns, of a manifest or of telemetry, that are regression targets.
+        label_names: names of the targets, where an annotation file gives none.
+        label_units: of the targets.
+        label_at: which frame's value a sequence takes, where there is one for each: the ``last`` frame's, the
+            ``mean`` of all, the ``center`` one's (frame ``num_frames // 2``); ``each`` keeps them all.
+        class_column: column of telemetry that holds the class of each row.
+    """
 
     label_columns: tuple[str, ...] = ()
+    label_names: tuple[str, ...] = ()
     label_units: tuple[str, ...] = ()
+    label_at: LabelAt = "last"
+    class_column: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_names("--label_columns", self.label_columns)
+        _check_names("--label_names", self.label_names)
+        _check(
+            not self.label_names or not self.label_columns,
+            "--label_names goes with --annotation; columns have names of their own",
+            f"--label_columns {','.join(self.label_columns)} too",
+        )
+        if self.label_columns:
+            _check(
+                not self.label_units or len(self.label_units) == len(self.label_columns),
+                f"--label_units must name as many units as --label_columns names columns "
+                f"({len(self.label_columns)})",
+                len(self.label_units),
+            )
+        else:
+            _check(
+                not (self.label_units and self.label_names)
+                or len(self.label_units) == len(self.label_names),
+                f"--label_units must name as many units as there are --label_names "
+                f"({len(self.label_names)})",
+                len(self.label_units),
+            )
+        _check_choice("--label_at", self.label_at, LabelAt)
+        _check(
+            self.class_column is None or not self.label_columns,
+            "labels must be classes (--class_column) or numbers (--label_columns)",
+            "both",
+        )
+        _check(
+            self.class_column is None or self.label_at != "mean",
+            "--label_at mean goes with numbers; for --class_column take last, center or each",
+            "--label_at mean",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnnotationOptions:
+    """Where the label of a folder of frames stands.
+
+    Attributes:
+        annotation: name of a JSON file in each folder.
+        label: JMESPath expression (https://jmespath.org) that finds the label in it.
+    """
+
+    annotation: str
+    label: str
 
     def __post_init__(self) -> None:
         _check(
-            all(self.label_columns),
-            "--label_columns must be names of columns",
-            f"an empty one in {','.join(self.label_columns)!r}",
+            bool(self.annotation) and "/" not in self.annotation,
+            "--annotation must be the name of a file in each folder, such as annotation.json",
+            repr(self.annotation),
+        )
+        try:
+            jmespath.compile(self.label)
+        except jmespath.exceptions.JMESPathError as error:
+            reason = " ".join(str(error).split())
+            raise UsageError(
+                "--label must be a JMESPath expression, such as '[0].velocity', "
+                f"got {self.label!r}: {reason}"
+            ) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class TelemetryOptions:
+    """What is measured along a drive, where it stands and how it meets the frames.
+
+    Attributes:
+        telemetry: path of a video's telemetry, relative to the video's folder, with ``{stem}`` (the file's
+            name without its extension), ``{name}`` (with it), ``{parent}`` (its folder) and ``{drive}``.
+        telemetry_columns: names of the columns, for files without a header.
+        time_column: column of times; None: row i belongs to frame i.
+        time_unit: of numbers in it.
+        time_offset: seconds added to the telemetry's times.
+        time_origin: ``file``: times count from the first frame, and dates from the telemetry's first; ``clock``:
+            times are dates or seconds since 1970 (UTC), and the video's creation time is its first frame's.
+        interpolate: how a value between two rows is found.
+        max_gap: seconds between two rows beyond which nothing is interpolated.
+        angle_columns: columns of degrees, which go around: 359 and 1 are 2 apart.
+        signal_columns: columns that become input signals, one each.
+        signal_units: of the signals.
+        no_images: sequences of signals alone, from the telemetry alone.
+        join: regular expression with two groups, the drive's name and the order of the file in it (or one,
+            the drive's name), searched in each video's path relative to the input; None: a video is a drive.
+    """
+
+    telemetry: str | None = None
+    telemetry_columns: tuple[str, ...] = ()
+    time_column: str | None = None
+    time_unit: TimeUnit = "s"
+    time_offset: float = 0.0
+    time_origin: TimeOrigin = "file"
+    interpolate: Interpolate = "linear"
+    max_gap: float = 2.0
+    angle_columns: tuple[str, ...] = ()
+    signal_columns: tuple[str, ...] = ()
+    signal_units: tuple[str, ...] = ()
+    no_images: bool = False
+    join: str | None = None
+
+    def __post_init__(self) -> None:
+        _check(
+            self.telemetry is not None or self.no_images,
+            "--telemetry must say where a video's telemetry lies, such as '{stem}.csv'",
+            "none",
+        )
+        for flag in ("telemetry_columns", "angle_columns", "signal_columns"):
+            _check_names(f"--{flag}", getattr(self, flag))
+        _check(
+            not self.signal_units or len(self.signal_units) == len(self.signal_columns),
+            f"--signal_units must name as many units as --signal_columns names columns "
+            f"({len(self.signal_columns)})",
+            len(self.signal_units),
+        )
+        _check_choice("--time_unit", self.time_unit, TimeUnit)
+        _check_choice("--time_origin", self.time_origin, TimeOrigin)
+        _check_choice("--interpolate", self.interpolate, Interpolate)
+        _check(math.isfinite(self.time_offset), "--time_offset must be finite", self.time_offset)
+        _check(
+            0 < self.max_gap < math.inf, "--max_gap must be above 0 s, and finite", self.max_gap
         )
         _check(
-            len(set(self.label_columns)) == len(self.label_columns),
-            "--label_columns must be distinct",
-            ",".join(self.label_columns),
+            not self.no_images or bool(self.signal_columns),
+            "--no_images needs --signal_columns to make sequences of",
+            "none",
         )
-        _check(
-            not self.label_units or len(self.label_units) == len(self.label_columns),
-            f"--label_units must name as many units as --label_columns names columns "
-            f"({len(self.label_columns)})",
-            len(self.label_units),
-        )
+        if self.join is not None:
+            try:
+                groups = re.compile(self.join).groups
+            except (re.error, OverflowError, RecursionError) as error:
+                raise UsageError(
+                    f"--join must be a regular expression, got {self.join!r}: {error}"
+                ) from error
+            _check(
+                groups in (1, 2),
+                r"--join must capture the drive, and the order of the file in it, such as '(\w+)_(\d+)\.mp4'",
+                f"{self.join!r} with {groups} groups",
+            )
+
+
+def _check_names(flag: str, names: tuple[str, ...]) -> None:
+    text = ",".join(names)
+    _check(all(names), f"{flag} must be names, separated by commas", f"an empty one in {text!r}")
+    _check(len(set(names)) == len(names), f"{flag} must be distinct", text)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,12 +391,16 @@ class DatasetOptions:
     split: SplitOptions = SplitOptions()
     shard: ShardOptions = ShardOptions()
     label: LabelOptions = LabelOptions()
+    annotation: AnnotationOptions | None = None
+    telemetry: TelemetryOptions | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Flag names to plain JSON values, as stored in ``dataset_info.json``."""
         fields: dict[str, Any] = {"name": self.name}
         for group in (self.sampling, self.image, self.split, self.shard, self.label):
             fields |= dataclasses.asdict(group)
+        for source in (self.annotation, self.telemetry):
+            fields |= dataclasses.asdict(source) if source else {}
         if self.sampling.frame_rate is not None:
             fields["frame_rate"] = str(self.sampling.frame_rate)
         fields["splits"] = dict(self.split.splits)

@@ -1,0 +1,100 @@
+"""`Footage`: what the building of records needs of a video file, a drive in several files, a folder of frames.
+
+Whatever it is, footage has frames with presentation times in ticks of a time base, strictly increasing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.frames import Pixels
+from pipelines.options import ImageOptions
+
+
+@dataclass(frozen=True)
+class FrameTime:
+    """When a frame is presented, and its place among the others.
+
+    Attributes:
+        pts: presentation time in the footage's time base; strictly increasing.
+        rank: place among the frames read, counted from where reading began. Where packets carry exact times
+            a packet that gives no frame still counts, so that the rank does not depend on what was
+            decoded before.
+        after_break: footage is missing before this frame.
+    """
+
+    pts: int
+    rank: int
+    after_break: bool = False
+
+
+F = TypeVar("F", bound=FrameTime)
+
+
+class Footage(Protocol[F]):
+    """Footage that was opened for one reading.
+
+    Attributes:
+        time_base: seconds a tick of ``FrameTime.pts``.
+        tolerance: how much later than its true time a frame's presentation time may be, seconds.
+        cuttable: ``frames(near=...)`` and ``packet_times`` may be used, and give exact times.
+        declared_seconds: duration by the header's word, 0 when it has none.
+        breaks: places so far where frames are missing.
+        unordered: frames so far that were left out because they were not later than the one before.
+        truncated: why the footage is not whole, as far as it was read; None while it is.
+    """
+
+    @property
+    def time_base(self) -> Fraction: ...  # noqa: D102
+    @property
+    def tolerance(self) -> Fraction: ...  # noqa: D102
+    @property
+    def cuttable(self) -> bool: ...  # noqa: D102
+    @property
+    def declared_seconds(self) -> float: ...  # noqa: D102
+    @property
+    def breaks(self) -> int: ...  # noqa: D102
+    @property
+    def unordered(self) -> int: ...  # noqa: D102
+    @property
+    def truncated(self) -> str | None: ...  # noqa: D102
+
+    def first_pts(self) -> int:
+        """Presentation time of the first frame.
+
+        Raises:
+            DecodingFailure: when there is none.
+        """
+
+    def frames(self, *, near: int | None = None, exactly: bool = False) -> Iterator[F]:
+        """Yields frames in order of presentation, from the start or from a frame that may be entered.
+
+        Args:
+            near: begin with the last frame that may be entered at or before this presentation time.
+            exactly: ``near`` is the time of such a frame: begin there, and count ranks from there.
+
+        Raises:
+            DecodingFailure: when a frame cannot be used, and the footage not without it.
+        """
+
+    def packet_times(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Presentation times of all frames, and which may be entered; nothing is decoded.
+
+        Returns:
+            ``[frames]`` int64 in ascending order, and ``[frames]`` bool.
+        """
+
+    def to_rgb(self, frame: F) -> Pixels:
+        """``[height, width, 3]`` uint8 RGB, full range, upright."""
+
+    def pixel_aspect(self, frame: F) -> Fraction:
+        """Width of a pixel of the upright frame divided by its height."""
+
+    def as_stored(self, frame: F, options: ImageOptions) -> bytes | None:
+        """The frame's own file, where that is what ``options`` ask for; None where it is to be encoded."""
