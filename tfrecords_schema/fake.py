@@ -122,9 +122,7 @@ def _write_split(
                 sha256=file_checksum(path),
             )
         )
-    labels = [i for record in records for i in (*record.label_indices, *record.frame_label_indices)]
-    values = [list(record.label_values) for record in records if record.label_values]
-    values += [list(step) for record in records for step in record.frame_label_values]
+    labels, values = _labels_that_count(records)
     channels = spec.image.channels if spec.image else 0
     return SplitInfo(
         shards=tuple(infos),
@@ -132,7 +130,11 @@ def _write_split(
         targets=_moments(values),
         signals={
             signal.name: _moments(
-                [list(s) for record in records for s in record.signals[signal.name]]
+                [
+                    list(step)
+                    for record in records
+                    for step in record.signals[signal.name][: record.valid_frames]
+                ]
             )
             for signal in spec.signals
         },
@@ -142,6 +144,17 @@ def _write_split(
         groups=len({record.group_id for record in records}),
         sources=len({record.media_id for record in records}),
     )
+
+
+def _labels_that_count(records: list[SequenceRecord]) -> tuple[list[int], list[list[float]]]:
+    """All classes and all targets, by sequence or by frame, without those of padding."""
+    classes: list[int] = []
+    targets: list[list[float]] = []
+    for record in records:
+        classes += [*record.label_indices, *record.frame_label_indices[: record.valid_frames]]
+        targets += [list(record.label_values)] if record.label_values else []
+        targets += [list(step) for step in record.frame_label_values[: record.valid_frames]]
+    return classes, targets
 
 
 def _moments(values: list[list[float]]) -> tuple[TargetStatistics, ...]:

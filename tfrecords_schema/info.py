@@ -62,6 +62,9 @@ class TargetStatistics:
 class SplitInfo:
     """One split: its shards in order, and the statistics of the records in them.
 
+    Padding counts nowhere: statistics by frame (``label_counts`` and ``targets`` of labels by frame,
+    ``signals``, pixels) are over the frames before each record's ``valid_frames``.
+
     Attributes:
         label_counts: records (frames, for labels by frame) of each class, in label order.
         targets: moments of each regression target, in the order of ``target_names``.

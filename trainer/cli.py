@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from tfrecords_schema.info import DatasetInfo, DatasetInfoError
 from tfrecords_schema.records import CorruptRecordError
-from trainer.config import ConfigError, ModelConfig, TrainingConfig
+from trainer.config import ConfigError, ModelConfig, TrainingConfig, shown
 from trainer.dataset import check_compatible, check_trainable, default_split, shard_paths
 from trainer.errors import TrainerError
 from trainer.run_folder import new_run, open_run, write_json
@@ -62,6 +62,7 @@ def config_from_args(args: argparse.Namespace) -> TrainingConfig:
 def _train(args: argparse.Namespace) -> None:
     config = config_from_args(args)
     info = DatasetInfo.load(args.tfrecords)
+    config.model.check_for(info.spec)
     check_trainable(args.tfrecords, info)
     folder = new_run(args.output, info.name)
     _prepare_tensorflow()
@@ -131,7 +132,7 @@ def _add_options(group: Any, config: type) -> None:
         if "help" not in field.metadata:
             continue
         parse, metavar = _PARSERS[str(field.type)]
-        default = "" if field.default is None else f" (default: {_shown(field.default)})"
+        default = "" if field.default is None else f" (default: {shown(field.default)})"
         group.add_argument(
             f"--{field.name}",
             type=parse,
@@ -139,14 +140,6 @@ def _add_options(group: Any, config: type) -> None:
             metavar=metavar,
             help=field.metadata["help"] + default,
         )
-
-
-def _shown(default: Any) -> str:
-    if isinstance(default, bool):
-        return "on" if default else "off"
-    if isinstance(default, tuple):
-        return ",".join(map(str, default))
-    return f"{default:g}" if isinstance(default, float) else str(default)
 
 
 def _whole(text: str) -> int:

@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from tfrecords_schema.spec import SequenceSpec
 from trainer.errors import TrainerError
 
 Pooling = Literal["avg", "flatten"]
@@ -20,9 +21,9 @@ class ConfigError(TrainerError):
     """An option outside what it may be."""
 
 
-def option(default: Any, help: str) -> Any:
-    """A field that is also a flag, with its help."""
-    return dataclasses.field(default=default, metadata={"help": help})
+def option(default: Any, help: str, *, of_images: bool = False) -> Any:
+    """A field that is also a flag, with its help; ``of_images`` when it is idle without images."""
+    return dataclasses.field(default=default, metadata={"help": help, "of_images": of_images})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,16 +38,23 @@ class ModelConfig:
     """
 
     filters: tuple[int, ...] = option(
-        (16, 32, 64), "filters of each convolution block; each block halves height and width"
+        (16, 32, 64),
+        "filters of each convolution block; each block halves height and width",
+        of_images=True,
     )
     stack_frames: int = option(
-        2, "frames the convolutions see at once, to see motion: each frame with those before it"
+        2,
+        "frames the convolutions see at once, to see motion: each frame with those before it",
+        of_images=True,
     )
-    batch_norm: bool = option(False, "batch normalisation in each convolution block: on or off")
+    batch_norm: bool = option(
+        False, "batch normalisation in each convolution block: on or off", of_images=True
+    )
     pooling: Pooling = option(  # noqa: RUF009 (a dataclasses.field, like the others)
         "avg",
         "how a frame's feature map becomes a vector: avg forgets where things are; flatten keeps it, "
         "which helps to judge speed, and has more weights",
+        of_images=True,
     )
     lstm_units: int = option(64, "units of the LSTM")
     dense_units: int = option(64, "units of the dense layer after the LSTM; 0 for none")
@@ -65,6 +73,22 @@ class ModelConfig:
         _check_whole("dense_units", self.dense_units, least=0)
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"dropout must be at least 0 and below 1, got {self.dropout}")
+
+    def check_for(self, spec: SequenceSpec) -> None:
+        """Checks that records of ``spec`` have what the options are about.
+
+        Raises:
+            ConfigError: when an option of images is set for records that hold none.
+        """
+        idle = [
+            f"--{field.name} {shown(getattr(self, field.name))}"
+            for field in dataclasses.fields(self)
+            if field.metadata["of_images"] and getattr(self, field.name) != field.default
+        ]
+        if idle and spec.image is None:
+            raise ConfigError(
+                f"the records hold signals only, no images for {', '.join(idle)}: leave it out"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +132,15 @@ class TrainingConfig:
         fields = dataclasses.asdict(self)
         fields["model"]["filters"] = list(self.model.filters)
         return fields
+
+
+def shown(value: Any) -> str:
+    """The value of an option as it is typed."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _is_integer(value: object) -> bool:

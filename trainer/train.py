@@ -61,9 +61,11 @@ def train(
 
     Raises:
         DatasetInfoError, DatasetError, CorruptRecordError: when the dataset cannot be trained on.
+        ConfigError: when it has no images for the options.
         TrainingError: when the loss stops being a number, or memory runs out.
     """
     info = DatasetInfo.load(directory)
+    config.model.check_for(info.spec)
     check_trainable(directory, info)
     scored = [s for s in ("validation", "test") if has_split(info, s)] or ["train"]
     monitor = "val_loss" if has_split(info, "validation") else "loss"

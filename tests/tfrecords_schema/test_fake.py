@@ -158,3 +158,19 @@ def test_images_have_the_size_and_channels_and_format_of_the_spec(
 def test_each_frame_is_another_image():
     frames = [f for seed in (0, 1, 2) for f in fake_record(SPECS["classification"], seed).frames]
     assert len(set(frames)) == 9
+
+
+def test_padding_does_not_count_in_the_statistics(tmp_path):
+    replace = dataclasses.replace
+    spec = replace(SPECS["signals only"], label=replace(POSE, per_frame=True))
+    sound = fake_record(spec, 0)
+    padded = replace(
+        sound,
+        valid_frames=1,
+        frame_label_values=[sound.frame_label_values[0], *[[1e6] * len(POSE.target_names)] * 2],
+        signals={"GPS": [sound.signals["GPS"][0], *[[1e6, 1e6]] * 2]},
+    )
+    info = write_fake_dataset(tmp_path, spec, {"train": 1}, records={"train": [padded]})
+    split = info.splits["train"]
+    assert [m.max for m in split.targets] == pytest.approx(list(sound.frame_label_values[0]))
+    assert [m.max for m in split.signals["GPS"]] == pytest.approx(list(sound.signals["GPS"][0]))
