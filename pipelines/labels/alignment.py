@@ -1,0 +1,281 @@
+"""Telemetry brought to frames: pure arithmetic on rows, no files.
+
+Each column stands by itself, on the rows where it has a value. At a row it has that row's value; between two
+rows what ``interpolate`` says, unless they are too far apart for anybody to know. Rows stand for their
+neighbourhood, and written times are rounded, so the first and last value hold for half a row interval beyond.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.labels.cells import TelemetryError
+from pipelines.labels.telemetry import Telemetry
+from pipelines.options import Interpolate
+
+_MICROSECOND = (
+    1e-6  # times closer than this are the same: seconds since 1970 have no more digits in a float
+)
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """What telemetry says of one frame.
+
+    Attributes:
+        values: of the columns that are asked for, in order.
+        class_name: None when no class was asked for.
+        distance: seconds between the two rows that it was found between, the largest of all columns; 0 at a
+        row.
+    """
+
+    values: tuple[float, ...]
+    class_name: str | None
+    distance: float
+
+
+class Alignment:
+    """Finds what telemetry says at any time, or in any row.
+
+    Example: rows at 0, 1 and 2 s with speeds 10, 20 and 40, ``interpolate="linear"``: `at_time` of 1.5 has
+    the value 30 and distance 1.0; of 2.5 the value 40 and distance 0; of 2.6 it is None.
+
+    Args:
+        telemetry: of a drive. Classes are looked for when it has any.
+        columns: that are asked for.
+        interpolate: between two rows: ``linear``; ``nearest`` (the earlier of two equally near); ``hold``,
+            the one before. Classes are never mixed: ``linear`` takes the nearest.
+        max_gap: seconds between two rows beyond which nothing is found between them.
+        angle_columns: degrees, which turn the shorter way round and come out as 0 <= angle < 360.
+    """
+
+    def __init__(
+        self,
+        telemetry: Telemetry,
+        *,
+        columns: Sequence[str],
+        interpolate: Interpolate,
+        max_gap: float,
+        angle_columns: Sequence[str] = (),
+    ):
+        self._interpolate = interpolate
+        self._times = telemetry.times
+        self._angles = tuple(column in angle_columns for column in columns)
+        self._rows = [array("d", telemetry.columns[column].tobytes()) for column in columns]
+        self._classes = telemetry.classes
+        self._axes: list[_Axis] = []  # of the columns and, behind them, of the classes
+        if self._times is not None:
+            known = [~np.isnan(telemetry.columns[column]) for column in columns]
+            if self._classes:
+                known.append(np.array([name is not None for name in self._classes]))
+            # Mostly every row has all values: then there is one axis for all columns.
+            axes = {rows.tobytes(): _Axis(self._times, rows, max_gap) for rows in known}
+            self._axes = [axes[rows.tobytes()] for rows in known]
+
+    def at_time(self, seconds: float) -> Aligned | None:
+        """What is known at ``seconds``; None outside of the rows, and inside a gap of any column."""
+        if self._times is None:
+            raise ValueError(
+                "expected telemetry with times, got rows that belong to frames: use at_row"
+            )
+        values, distance, class_name = [], 0.0, None
+        for axis, column, is_angle in zip(self._axes, self._rows, self._angles, strict=False):
+            found = axis.around(seconds)
+            if found is None:
+                return None
+            value = column[found.nearest if self._interpolate == "nearest" else found.before]
+            if self._interpolate == "linear" and found.gap:
+                change = column[found.after] - value
+                value += found.part * (_shorter_arc(change) if is_angle else change)
+            values.append(_turn(value) if is_angle else value)
+            distance = max(distance, found.gap)
+        if self._classes:
+            found = self._axes[-1].around(seconds)
+            if found is None:
+                return None
+            holds = self._interpolate == "hold"
+            class_name = self._classes[found.before if holds else found.nearest]
+            distance = max(distance, found.gap)
+        return Aligned(tuple(values), class_name, distance)
+
+    def at_row(self, row: int) -> Aligned | None:
+        """What the row says; None when there is no such row, or a value is missing in it."""
+        rows = len(self._rows[0]) if self._rows else len(self._classes)
+        if not 0 <= row < rows:
+            return None
+        values = [column[row] for column in self._rows]
+        class_name = self._classes[row] if self._classes else None
+        if any(map(math.isnan, values)) or (self._classes and class_name is None):
+            return None
+        angles = zip(values, self._angles, strict=True)
+        turned = tuple(_turn(value) if is_angle else value for value, is_angle in angles)
+        return Aligned(turned, class_name, 0.0)
+
+
+class _Found(NamedTuple):
+    """The rows around a time, which part of the way between them it is, and the seconds between them."""
+
+    before: int
+    after: int
+    nearest: int
+    part: float
+    gap: float
+
+
+class _Axis:
+    """The times of the rows where one column has a value."""
+
+    def __init__(self, times: NDArray[np.float64], known: NDArray[np.bool_], max_gap: float):
+        own = times[known]
+        self._times = array("d", own.tobytes())
+        self._rows = array("q", np.flatnonzero(known).astype(np.int64).tobytes())
+        self._max_gap = max_gap + _MICROSECOND
+        interval = float(np.median(np.diff(own))) if len(own) > 1 else 0.0
+        self._edge = min(interval, max_gap) / 2 + _MICROSECOND
+
+    def around(self, seconds: float) -> _Found | None:
+        """The rows around ``seconds``; None in a gap and outside."""
+        times = self._times
+        after = bisect_right(times, seconds)
+        before = after - 1
+        if 0 < after < len(times):
+            early, late = seconds - times[before], times[after] - seconds
+            if min(early, late) > _MICROSECOND:
+                gap = times[after] - times[before]
+                if gap > self._max_gap:
+                    return None
+                nearest = after if early - late > _MICROSECOND else before
+                rows = self._rows
+                return _Found(rows[before], rows[after], rows[nearest], early / gap, gap)
+            nearest = before if early <= late else after
+        else:
+            nearest = min(after, len(times) - 1)
+            if nearest < 0 or not abs(seconds - times[nearest]) <= self._edge:
+                return None
+        row = self._rows[nearest]
+        return _Found(row, row, row, 0.0, 0.0)
+
+
+def combine(
+    rows: Sequence[Sequence[float]],
+    label_at: Literal["last", "mean", "center"],
+    angles: Sequence[bool],
+) -> tuple[float, ...]:
+    """One value a column for a sequence, from one row a frame: ``[frames][columns]`` to ``[columns]``.
+
+    The mean of angles is the direction of the sum of their unit vectors
+    (https://en.wikipedia.org/wiki/Circular_mean), 0 <= mean < 360. Where they cancel out there is none; then
+    it is the center frame's.
+
+    Args:
+        rows: of the frames that are not padding; at least one.
+        label_at: ``last``, ``mean``, or ``center``, frame ``len(rows) // 2``.
+        angles: whether each column is in degrees.
+    """
+    if label_at == "last":
+        return tuple(rows[-1])
+    center = tuple(rows[len(rows) // 2])
+    if label_at == "center":
+        return center
+    return tuple(
+        _mean_angle(column, center[index]) if is_angle else math.fsum(column) / len(column)
+        for index, (column, is_angle) in enumerate(
+            zip(zip(*rows, strict=True), angles, strict=True)
+        )
+    )
+
+
+def concatenate(pieces: Sequence[tuple[Telemetry, float]]) -> Telemetry:
+    """Telemetry of several files of one drive, put behind each other in time.
+
+    Rows of a later piece that do not come after all rows before it are dropped, and counted as merged:
+    recorders begin a file with the end of the one before.
+
+    Args:
+        pieces: each with the seconds that are added to its times; at least one. They have the same columns.
+
+    Raises:
+        TelemetryError: when some of the pieces have dates and others have not.
+    """
+    dates = {piece.dates for piece, _ in pieces}
+    if len(dates) > 1:
+        raise TelemetryError(
+            "expected times of one kind in all files of a drive, got dates in some and numbers in others: "
+            "write all of them as dates, or none"
+        )
+    shifted = [piece.times + seconds for piece, seconds in pieces if piece.times is not None]
+    if len(shifted) != len(pieces):
+        raise ValueError("expected pieces with times, got rows that belong to frames")
+    times = np.concatenate(shifted)
+    latest = np.maximum.accumulate(times)
+    kept = np.concatenate([[True], times[1:] > latest[:-1]])[: len(times)]
+    classes = [name for piece, _ in pieces for name in piece.classes]
+    return Telemetry(
+        times=times[kept],
+        dates=dates.pop(),
+        columns={
+            column: np.concatenate([piece.columns[column] for piece, _ in pieces])[kept]
+            for column in pieces[0][0].columns
+        },
+        classes=tuple(name for name, keep in zip(classes, kept, strict=True) if keep)
+        if classes
+        else (),
+        merged_rows=sum(piece.merged_rows for piece, _ in pieces) + int(np.sum(~kept)),
+    )
+
+
+def concatenate_rows(pieces: Sequence[tuple[Telemetry, int]]) -> Telemetry:
+    """Telemetry by row of several files of one drive, so that row i belongs to frame i of all of them.
+
+    Args:
+        pieces: each with the number of its frames; at least one. Rows that are missing have no values,
+            surplus rows are cut.
+    """
+    if any(piece.times is not None for piece, _ in pieces):
+        raise ValueError("expected rows that belong to frames, got pieces with times")
+
+    def fitted(values: NDArray[np.float64], frames: int) -> NDArray[np.float64]:
+        missing = max(frames - len(values), 0)
+        return np.concatenate([values[:frames], np.full(missing, np.nan)])
+
+    classes: list[str | None] = []
+    if any(piece.classes for piece, _ in pieces):
+        for piece, frames in pieces:
+            classes += [*piece.classes[:frames], *[None] * (frames - len(piece.classes))]
+    return Telemetry(
+        times=None,
+        dates=False,
+        columns={
+            column: np.concatenate([fitted(piece.columns[column], n) for piece, n in pieces])
+            for column in pieces[0][0].columns
+        },
+        classes=tuple(classes),
+        merged_rows=sum(piece.merged_rows for piece, _ in pieces),
+    )
+
+
+def _shorter_arc(change: float) -> float:
+    """``change`` of an angle as -180 <= degrees < 180."""
+    return (change + 180.0) % 360.0 - 180.0
+
+
+def _turn(angle: float) -> float:
+    """``angle`` as 0 <= degrees < 360."""
+    turned = angle % 360.0
+    return turned if turned < 360.0 else 0.0  # the remainder of a tiny negative angle is 360 itself
+
+
+def _mean_angle(degrees: Sequence[float], otherwise: float) -> float:
+    radians = [math.radians(angle) for angle in degrees]
+    east, north = math.fsum(map(math.sin, radians)), math.fsum(map(math.cos, radians))
+    if math.hypot(east, north) < 1e-9 * len(radians):
+        return _turn(otherwise)
+    return _turn(math.degrees(math.atan2(east, north)))

@@ -1,0 +1,237 @@
+"""Track points of GPX 1.0 and 1.1 files, and the speed and heading that follow from positions.
+
+GPX 1.0 has ``speed`` (m/s) and ``course`` (degrees) in a point (https://www.topografix.com/GPX/1/0/gpx.xsd).
+1.1 dropped them, and devices write them into ``extensions``, in namespaces of their own
+(https://www8.garmin.com/xmlschemas/TrackPointExtensionv2.xsd). So elements are known by their local names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import BinaryIO
+from xml.parsers import expat
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.labels.cells import Cell, CellError, TelemetryError, parse_number, show
+
+COLUMNS = ("lat", "lon", "ele", "speed", "heading")
+
+EARTH_RADIUS = 6_371_008.8
+"""Metres: the mean radius R1 of GRS 80 (Moritz 2000, https://doi.org/10.1007/s001900050278)."""
+
+_CHUNK = 2**16  # bytes
+_LONGEST_TOKEN = 2**20  # bytes: expat keeps a tag or a comment in memory until it ends
+_LONGEST_TEXT = 100  # characters of a number or a time
+_DEEPEST = 50  # elements within each other
+_HEADINGS = (
+    "course",
+    "cog",
+    "heading",
+)  # the best first: the nose may point elsewhere than the way goes
+_FIELDS = frozenset({"ele", "time", "speed", *_HEADINGS})
+
+Floats = NDArray[np.float64]
+
+
+@dataclass
+class Point:
+    """A track point as it is written: ``fields`` are texts by the local name of their element."""
+
+    line: int
+    segment: int
+    lat: float
+    lon: float
+    fields: dict[str, str] = field(default_factory=dict)
+
+    def cells(self) -> list[Cell]:
+        """Time and `COLUMNS`; speed and heading only where they are written."""
+        speed, heading = self._motion(("speed",)), self._motion(_HEADINGS)
+        return [self.fields.get("time"), self.lat, self.lon, self.fields.get("ele"), speed, heading]
+
+    def _motion(self, names: tuple[str, ...]) -> str | None:
+        """The first of ``names`` that is written and not negative, as phones write what they do not know."""
+        written = (self.fields.get(name) for name in names)
+        return next((text for text in written if text and not text.startswith("-")), None)
+
+
+def read_points(path: str, name: str) -> list[Point]:
+    """The track points of the file at ``path``, in order.
+
+    Raises:
+        TelemetryError: for what is no GPX, has no track points, or points without a position.
+    """
+    with open(path, "rb") as file:
+        points = _Parser(name).read(file)
+    if not points:
+        raise TelemetryError(
+            f"{name}: expected track points (trkpt), got none: waypoints and routes are not a drive"
+        )
+    return points
+
+
+class _Parser:
+    """Collects points from expat's events. A document type is refused: entities are declared in it.
+
+    Memory grows with the points alone: texts, tags and depth are bounded.
+    """
+
+    def __init__(self, name: str):
+        self._name = name
+        self._points: list[Point] = []
+        self._segment = 0
+        self._depth = 0
+        self._point: Point | None = None
+        self._point_depth = 0
+        self._text: list[str] | None = None  # of the field that is open
+        # Without namespaces: a prefix that nobody declared is no reason to refuse a drive.
+        self._expat = expat.ParserCreate()
+        self._expat.buffer_text = True
+        self._expat.StartDoctypeDeclHandler = self._refuse_doctype
+        self._expat.StartElementHandler = self._start
+        self._expat.EndElementHandler = self._end
+        self._expat.CharacterDataHandler = self._characters
+
+    def read(self, file: BinaryIO) -> list[Point]:
+        size = 0
+        try:
+            while chunk := file.read(_CHUNK):
+                self._expat.Parse(chunk, False)
+                size += len(chunk)
+                if size - self._expat.CurrentByteIndex > _LONGEST_TOKEN:
+                    raise self._error(f"a tag of more than {_LONGEST_TOKEN} bytes")
+            self._expat.Parse(b"", True)
+        except (expat.ExpatError, LookupError, ValueError) as error:
+            raise self._error(f"what is not XML ({' '.join(str(error).split())})") from error
+        return self._points
+
+    def _error(self, received: str) -> TelemetryError:
+        line = self._expat.CurrentLineNumber
+        return TelemetryError(
+            f"{self._name} line {line}: expected a GPX file, got {received}: export the track anew"
+        )
+
+    def _refuse_doctype(self, *_: object) -> None:
+        raise self._error("a document type (<!DOCTYPE>), which GPX does not have")
+
+    def _start(self, tag: str, attributes: dict[str, str]) -> None:
+        self._depth += 1
+        local = tag.rpartition(":")[2]
+        if self._depth > _DEEPEST:
+            raise self._error(f"more than {_DEEPEST} elements within each other")
+        if self._depth == 1 and local != "gpx":
+            raise self._error(f"<{tag[:50]}>")
+        if self._point is not None:
+            self._text = [] if local in _FIELDS else None
+        elif local == "trkseg":
+            self._segment += 1
+        elif local == "trkpt":
+            line = self._expat.CurrentLineNumber
+            latitude = self._degrees(attributes, "lat", 90)
+            longitude = self._degrees(attributes, "lon", 180)
+            self._point = Point(line, self._segment, latitude, longitude)
+            self._point_depth = self._depth
+
+    def _degrees(self, attributes: dict[str, str], name: str, limit: int) -> float:
+        written = attributes.get(name)
+        try:
+            degrees = parse_number(written)
+        except CellError:
+            degrees = np.nan
+        if not abs(degrees) <= limit:
+            raise TelemetryError(
+                f"{self._name} line {self._expat.CurrentLineNumber} (point {len(self._points) + 1}): "
+                f"expected {name} in degrees, -{limit} to {limit}, got "
+                f"{'none' if written is None else show(written)}: correct or remove the point"
+            )
+        return degrees
+
+    def _characters(self, text: str) -> None:
+        if self._text is not None:
+            self._text.append(text)
+            if sum(map(len, self._text)) > _LONGEST_TEXT:
+                raise self._error(f"a value of more than {_LONGEST_TEXT} characters")
+
+    def _end(self, tag: str) -> None:
+        local = tag.rpartition(":")[2]
+        if self._point is not None and self._text is not None:
+            text = "".join(self._text).strip()
+            if self._depth == self._point_depth + 1:
+                self._point.fields[local] = text
+            elif local not in ("ele", "time"):  # an extension's are not the point's
+                self._point.fields.setdefault(local, text)
+        self._text = None
+        if self._point is not None and self._depth == self._point_depth:
+            self._points.append(self._point)
+            self._point = None
+        self._depth -= 1
+
+
+def fill_motion(
+    times: Floats,
+    lat: Floats,
+    lon: Floats,
+    *,
+    segments: NDArray[np.int64],
+    written: dict[str, Floats],
+) -> tuple[Floats, Floats]:
+    """Speed (m/s) and heading (degrees clockwise from north) of each point, derived where none is written.
+
+    Both are central differences, one-sided at the ends of a segment: the way from the point before to the
+    point after by the time it took, and the initial bearing from the one to the other. Where those are the
+    same place, the heading is the last one known in the segment, or the next. A segment of one point has
+    neither.
+
+    Args:
+        times: seconds, rising.
+        lat: degrees.
+        lon: degrees.
+        segments: number of each point's segment, rising.
+        written: ``speed`` and ``heading`` as the file has them, NaN where it does not.
+    """
+    index = np.arange(len(times))
+    first = np.searchsorted(segments, segments, side="left")
+    last = np.searchsorted(segments, segments, side="right") - 1
+    before, after = np.maximum(index - 1, first), np.minimum(index + 1, last)
+    way = np.concatenate([[0.0], np.cumsum(_distance(lat[:-1], lon[:-1], lat[1:], lon[1:]))])
+    with np.errstate(invalid="ignore"):  # 0 / 0 in a segment of one point
+        speed = (way[after] - way[before]) / (times[after] - times[before])
+    ends = lat[before], lon[before], lat[after], lon[after]
+    heading = np.where(_distance(*ends) > 0, _bearing(*ends), np.nan)
+    heading = np.where(np.isnan(written["heading"]), heading, np.mod(written["heading"], 360.0))
+    return (
+        np.where(np.isnan(written["speed"]), speed, written["speed"]),
+        _hold(heading, first, last),
+    )
+
+
+def _hold(values: Floats, first: NDArray[np.int64], last: NDArray[np.int64]) -> Floats:
+    """``values``; NaN gives way to the last one known from ``first`` on, else the next up to ``last``."""
+    index, known = np.arange(len(values)), ~np.isnan(values)
+    previous = np.maximum.accumulate(np.where(known, index, -1))
+    following = np.minimum.accumulate(np.where(known, index, len(values))[::-1])[::-1]
+    source = np.where(previous >= first, previous, np.where(following <= last, following, index))
+    return values[source]
+
+
+def _distance(lat1: Floats, lon1: Floats, lat2: Floats, lon2: Floats) -> Floats:
+    """Metres on the great circle, by the haversine formula (Sinnott 1984, Virtues of the Haversine).
+
+    See https://www.movable-type.co.uk/scripts/latlong.html for this and for the bearing.
+    """
+    phi1, phi2 = np.radians(lat1), np.radians(lat2)
+    half_phi, half_lambda = (phi2 - phi1) / 2, np.radians(lon2 - lon1) / 2
+    a = np.sin(half_phi) ** 2 + np.cos(phi1) * np.cos(phi2) * np.sin(half_lambda) ** 2
+    return 2 * EARTH_RADIUS * np.arcsin(np.sqrt(np.minimum(a, 1.0)))
+
+
+def _bearing(lat1: Floats, lon1: Floats, lat2: Floats, lon2: Floats) -> Floats:
+    """Degrees clockwise from north, 0 to 360, at which the great circle sets out."""
+    phi1, phi2, delta = np.radians(lat1), np.radians(lat2), np.radians(lon2 - lon1)
+    east = np.sin(delta) * np.cos(phi2)
+    north = np.cos(phi1) * np.sin(phi2) - np.sin(phi1) * np.cos(phi2) * np.cos(delta)
+    degrees = np.mod(np.degrees(np.arctan2(east, north)), 360.0)
+    return np.where(
+        degrees < 360.0, degrees, 0.0
+    )  # the remainder of a tiny negative angle is 360 itself

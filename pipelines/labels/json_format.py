@@ -1,0 +1,72 @@
+"""Telemetry as JSON: one object a line, or a list of objects. A key that is missing is no value."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from pipelines.labels.cells import Cell, TelemetryError, show
+from pipelines.labels.table import Table, Wanted, read_lines, skip_blank_rows
+
+_LARGEST_LIST = 2**28  # bytes: a list can only be read whole
+
+
+def read_json(path: str, name: str, wanted: Wanted) -> Table:
+    """Rows from JSON lines or, when the file begins with a bracket, from a list."""
+    known: dict[str, None] = {}
+    is_list = path.lower().endswith(".json") and _begins_with_bracket(path)
+
+    def place(number: int) -> str:
+        return f"{name} index {number}" if is_list else f"{name} line {number}"
+
+    def rows() -> Iterator[tuple[int, list[Cell]]]:
+        records = _list_records(path, name) if is_list else _line_records(path, name)
+        for number, fields in skip_blank_rows(records, place, wanted):
+            known.update(dict.fromkeys(fields))
+            yield number, [fields.get(column) for column in wanted.columns]
+
+    return Table(rows(), place, known=known.keys())
+
+
+def _begins_with_bracket(path: str) -> bool:
+    with open(path, "rb") as file:
+        return file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"[")
+
+
+def _line_records(path: str, name: str) -> Iterator[tuple[int, dict[str, Any] | None]]:
+    for number, line in enumerate(read_lines(path, name), start=1):
+        place = f"{name} line {number}"
+        yield number, _checked(_load(line, place), place) if line.strip() else None
+
+
+def _list_records(path: str, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    size = os.path.getsize(path)
+    if size > _LARGEST_LIST:
+        raise TelemetryError(
+            f"{name}: expected a JSON list of at most {_LARGEST_LIST} bytes, got {size}: "
+            "write one object a line, in a .jsonl file"
+        )
+    with open(path, "rb") as file:
+        rows = _load(file.read(), name)
+    for index, row in enumerate(rows):
+        yield index, _checked(row, f"{name} index {index}")
+
+
+def _load(text: str | bytes, place: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise TelemetryError(
+            f"{place}: expected JSON, got {show(text.strip()[:40])}: {reason}: correct it"
+        ) from error
+
+
+def _checked(row: Any, place: str) -> dict[str, Any]:
+    if not isinstance(row, dict):
+        raise TelemetryError(
+            f'{place}: expected an object such as {{"speed": 13.5}}, got {show(row)}: correct it'
+        )
+    return row

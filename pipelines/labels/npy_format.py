@@ -1,0 +1,70 @@
+"""Telemetry as a NumPy array: numbers ``[rows]`` or ``[rows, columns]``, or a structured array ``[rows]``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.labels.cells import Cell, TelemetryError
+from pipelines.labels.table import Table, Wanted, find_columns, name_columns
+
+_MAGIC = b"\x93NUMPY"
+_EXPECTED = "expected a NumPy array of numbers, [rows] or [rows, columns]"
+_REMEDY = "save it anew with numpy.save"
+
+
+def read_npy(path: str, name: str, wanted: Wanted) -> Table:
+    """Rows of an array. The columns of a structured array are its fields."""
+    array = _load(path, name)
+    if array.dtype.names:
+        columns = list(array.dtype.names)
+        found = [array[columns[index]] for index in find_columns(name, columns, wanted)]
+    else:
+        table = array if array.ndim == 2 else array[:, np.newaxis]
+        columns = name_columns(name, table.shape[1], wanted)
+        found = [table[:, index] for index in find_columns(name, columns, wanted)]
+    cells = [
+        _cells(column, f"{name}, column {title!r}")
+        for column, title in zip(found, wanted.columns, strict=True)
+    ]
+    return Table(
+        enumerate(zip(*cells, strict=True)), lambda row: f"{name} index {row}", known=columns
+    )
+
+
+def _load(path: str, name: str) -> NDArray[Any]:
+    with open(path, "rb") as file:
+        if file.read(len(_MAGIC)) != _MAGIC:
+            raise TelemetryError(f"{name}: {_EXPECTED}, got another kind of file: {_REMEDY}")
+        file.seek(0)
+        try:
+            array = np.load(file, allow_pickle=False)
+        except (ValueError, TypeError, EOFError, SyntaxError, MemoryError, OverflowError) as error:
+            reason = " ".join(str(error).split())
+            raise TelemetryError(
+                f"{name}: {_EXPECTED}, got a broken file: {reason}: {_REMEDY}"
+            ) from error
+    named = bool(array.dtype.names)
+    if array.ndim not in ((1,) if named else (1, 2)) or not (named or array.dtype.kind in "biuf"):
+        raise TelemetryError(
+            f"{name}: {_EXPECTED}, got {array.dtype} of shape {array.shape}: {_REMEDY}"
+        )
+    return array
+
+
+def _cells(column: NDArray[Any], place: str) -> list[Cell]:
+    kind = column.dtype.kind
+    if column.ndim != 1 or kind not in "biufUSM":
+        raise TelemetryError(
+            f"{place}: expected one number or text a row, got {column.dtype} of shape "
+            f"{column.shape}: {_REMEDY}"
+        )
+    if kind == "S":
+        return [cell.decode("utf-8", "backslashreplace") for cell in column.tolist()]
+    if kind == "f":
+        column = column.astype(np.float64)
+    elif kind == "M":
+        column = column.astype(str)  # dates, as ISO 8601
+    return column.tolist()
