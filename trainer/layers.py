@@ -34,17 +34,24 @@ class TimeDistributed(keras.layers.TimeDistributed):
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Applies the layer to ``inputs``, ``[batch, time, ...]``; ``mask`` is ``[batch, time, ...]``."""
         steps = inputs.shape[1]
-        passes_mask = mask is not None and self.layer._call_has_mask_arg
         # A mask of another shape is Keras's to refuse, in Keras's words.
-        if steps is None or (mask is not None and tuple(mask.shape[1:2]) != (steps,)):
+        if steps is None or not _fits(mask, inputs):
             return super().call(inputs, training=training, mask=mask)
         kwargs: dict[str, Any] = {}
-        if passes_mask:
+        if mask is not None and self.layer._call_has_mask_arg:
             kwargs["mask"] = ops.reshape(mask, (-1, *ops.shape(mask)[2:]))
         if self.layer._call_has_training_arg:
             kwargs["training"] = training
         outputs = self.layer.call(ops.reshape(inputs, (-1, *ops.shape(inputs)[2:])), **kwargs)
         return ops.reshape(outputs, (-1, steps, *ops.shape(outputs)[1:]))
+
+
+def _fits(mask: Any, inputs: Any) -> bool:
+    """Whether batch and time of ``mask`` are those of ``inputs``, as far as they are known."""
+    if mask is None:
+        return True
+    (mask_batch, *mask_time), (batch, steps) = mask.shape[:2], inputs.shape[:2]
+    return mask_time == [steps] and (None in (mask_batch, batch) or mask_batch == batch)
 
 
 @keras.saving.register_keras_serializable(package="reelbeam")

@@ -19,6 +19,15 @@ WRAPPED = {
     "network with batch normalisation": (lambda: cnn(True), (2, 3, 6, 8, 3)),
     "flatten": (keras.layers.Flatten, (2, 3, 4, 5)),
     "lstm in time": (lambda: keras.layers.LSTM(4), (2, 3, 6, 2)),
+    "nested": (lambda: TimeDistributed(keras.layers.Dense(5)), (2, 3, 4, 7)),
+    "bidirectional in time": (
+        lambda: keras.layers.Bidirectional(keras.layers.GRU(4)),
+        (2, 3, 6, 2),
+    ),
+    "cells in time": (
+        lambda: keras.layers.RNN([keras.layers.LSTMCell(4), keras.layers.GRUCell(3)]),
+        (2, 3, 6, 2),
+    ),
     "one step": (lambda: keras.layers.Dense(5), (2, 1, 7)),
 }
 
@@ -69,10 +78,70 @@ def test_a_wrapped_layer_gets_the_mask_of_its_own_step():
     assert not np.allclose(results[0], models[0]([values, np.ones_like(kept)]))
 
 
-def test_a_mask_of_another_length_is_refused_as_keras_does():
+@pytest.mark.parametrize("shape", [(2, 5), (4, 3)], ids=["length", "batch"])
+def test_a_mask_of_another_shape_is_refused_as_keras_does(shape):
     layer = TimeDistributed(keras.layers.Dense(2))
     with pytest.raises(ValueError, match="incompatible with the input"):
-        layer(np.zeros((2, 3, 4), np.float32), mask=np.ones((2, 5), bool))
+        layer(np.zeros((2, 3, 4), np.float32), mask=np.ones(shape, bool))
+
+
+def test_the_mask_of_time_goes_on_to_the_layers_after_it():
+    def network(wrapper):
+        inputs = keras.Input((4, 6))
+        masked = keras.layers.Masking()(inputs)
+        return keras.Model(inputs, keras.layers.LSTM(3)(wrapper(keras.layers.Dense(5))(masked)))
+
+    models = network(TimeDistributed), network(keras.layers.TimeDistributed)
+    models[0].set_weights(models[1].get_weights())
+    x = np.random.default_rng(0).normal(size=(2, 4, 6)).astype(np.float32)
+    x[0, 2:] = 0
+    np.testing.assert_allclose(models[0](x), models[1](x), rtol=1e-5, atol=1e-6)
+    shorter = models[0].predict(x, verbose=0)
+    x[1, 3] = 0
+    assert not np.allclose(models[0].predict(x, verbose=0)[1], shorter[1])
+
+
+def test_an_rnn_over_nested_time_is_that_of_keras():
+    """Clips of clips: frames to features, frames over clips to states, clips to an answer."""
+
+    def network(wrapper):
+        inputs = keras.Input((3, 4, 6, 8, 3))
+        features = wrapper(wrapper(cnn()))(inputs)
+        clips = wrapper(keras.layers.Bidirectional(keras.layers.LSTM(4)))(features)
+        steps = keras.layers.LSTM(5, return_sequences=True)(clips)
+        return keras.Model(inputs, wrapper(keras.layers.Dense(1))(steps))
+
+    models = network(TimeDistributed), network(keras.layers.TimeDistributed)
+    models[0].set_weights(models[1].get_weights())
+    x = np.random.default_rng(0).normal(size=(2, 3, 4, 6, 8, 3)).astype(np.float32)
+    assert models[0].output_shape == models[1].output_shape == (None, 3, 1)
+    np.testing.assert_allclose(models[0](x), models[1](x), rtol=1e-5, atol=1e-6)
+
+
+def test_half_precision_and_frames_of_any_size():
+    inputs = keras.Input((3, None, None, 3))
+    layers = [
+        w(cnn(), dtype="mixed_bfloat16") for w in (TimeDistributed, keras.layers.TimeDistributed)
+    ]
+    models = [keras.Model(inputs, layer(inputs)) for layer in layers]
+    models[0].set_weights(models[1].get_weights())
+    x = np.random.default_rng(0).normal(size=(2, 3, 9, 7, 3)).astype(np.float32)
+    results = [model(x) for model in models]
+    assert results[0].dtype == results[1].dtype
+    np.testing.assert_allclose(*(np.asarray(r, np.float32) for r in results), rtol=2e-2, atol=1e-2)
+
+
+def test_training_is_that_of_keras():
+    """The same losses, step by step, where nothing depends on seeing all frames at once."""
+    models = both(cnn, (2, 3, 6, 8, 3))
+    random = np.random.default_rng(0)
+    x = random.normal(size=(4, 3, 6, 8, 3)).astype(np.float32)
+    y = random.normal(size=(4, 3, 4)).astype(np.float32)
+    losses = []
+    for model in models:
+        model.compile(keras.optimizers.SGD(0.1), "mse")
+        losses.append(model.fit(x, y, epochs=3, verbose=0).history["loss"])
+    np.testing.assert_allclose(*losses, rtol=1e-4)
 
 
 def test_a_dynamic_length_is_left_to_keras():
