@@ -1,0 +1,213 @@
+"""Reading a folder of frames: every image file is one, at a constant rate, in the order of its number.
+
+Only one image is held at a time. Files are untrusted input: what a header says is checked before anything is
+decoded, and files that are damaged are gaps in the footage.
+"""
+
+from __future__ import annotations
+
+import bisect
+import os
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.decoding.footage import FrameTime
+from pipelines.decoding.protocol import DecodingFailure
+from pipelines.decoding.video import MAX_PIXELS
+from pipelines.frame_names import FrameSequence, is_image, order_frames
+from pipelines.frames import Pixels
+from pipelines.image_files import Header, ImageError, decode_rgb, read_header
+from pipelines.options import ImageOptions
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFrame(FrameTime):
+    """A frame with its file: ``data`` as it is stored, ``header`` of that, ``pixels`` as they are shown."""
+
+    pixels: Pixels = field(kw_only=True)
+    data: bytes = field(kw_only=True)
+    header: Header = field(kw_only=True)
+
+
+def open_frame_folder(
+    path: str, frame_rate: Fraction, on_progress: Callable[[], None]
+) -> FrameFolder:
+    """Opens a folder of images as footage.
+
+    Args:
+        path: of the folder that holds the images.
+        frame_rate: frames/s at which they were taken.
+        on_progress: called for every image that is read, whatever becomes of it.
+
+    Raises:
+        DecodingFailure: when the folder cannot be read, or holds no image.
+    """
+    try:
+        with os.scandir(path) as entries:
+            names = [entry.name for entry in entries if is_image(entry.name)]
+            names = [name for name in names if not os.path.isdir(os.path.join(path, name))]
+    except OSError as error:
+        raise DecodingFailure("open", error.strerror or str(error)) from error
+    if not names:
+        raise DecodingFailure("open", "the folder holds no images (by file name)")
+    return FrameFolder(path, order_frames(names), frame_rate, on_progress)
+
+
+class FrameFolder:
+    """A folder of images, opened for one reading; see `open_frame_folder` and `Footage`.
+
+    A frame's presentation time is its slot: the first one's is 0, and frames that are missing, by the numbers
+    in the names, leave theirs empty. Every frame may be entered.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        sequence: FrameSequence,
+        frame_rate: Fraction,
+        on_progress: Callable[[], None],
+    ):
+        self._path = path
+        self._sequence = sequence
+        self._on_progress = on_progress
+        self._first: tuple[str, Header] | None = None
+        self.time_base = 1 / frame_rate
+        self.tolerance = Fraction(0)
+        self.cuttable = True
+        self.declared_seconds = float(sequence.total_slots / frame_rate)
+        self.breaks = 0
+        self.unordered = 0
+        self.truncated: str | None = None
+
+    def first_pts(self) -> int:
+        """Presentation time of the first image, whether it decodes or not."""
+        return self._sequence.slots[0]
+
+    def frames(self, *, near: int | None = None, exactly: bool = False) -> Iterator[ImageFrame]:
+        """Yields the images that decode, from the first, or the last one at or before ``near``.
+
+        Args:
+            near: a presentation time.
+            exactly: ``near`` is an image's own; all can be entered, so that nothing changes.
+
+        Raises:
+            DecodingFailure: when an image has another size than the first, or exceeds the limit on pixels.
+        """
+        sequence = self._sequence
+        start = 0 if near is None else max(0, bisect.bisect_right(sequence.slots, near) - 1)
+        begun = broken = False
+        for index in range(start, len(sequence.names)):
+            if index > start and sequence.is_hole_before(index):
+                self._miss(sequence.describe_hole(index), broken)
+                broken = True
+            self._on_progress()
+            try:
+                data, header, pixels = self._read(index)
+            except ImageError as error:
+                self._miss(f"{sequence.names[index]} does not decode: it {error}", broken)
+                broken = True
+                continue
+            yield ImageFrame(
+                sequence.slots[index],
+                index - start,
+                begun and broken,
+                pixels=pixels,
+                data=data,
+                header=header,
+            )
+            begun, broken = True, False
+
+    def packet_times(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Presentation times of all images, and that each may be entered; nothing is read.
+
+        Returns:
+            ``[frames]`` int64 in ascending order, and ``[frames]`` bool.
+        """
+        times = np.asarray(self._sequence.slots, np.int64)
+        return times, np.ones(len(times), np.bool_)
+
+    def to_rgb(self, frame: ImageFrame) -> Pixels:
+        """``[height, width, 3]`` uint8 RGB, upright."""
+        return frame.pixels
+
+    def pixel_aspect(self, frame: ImageFrame) -> Fraction:
+        """Pixels of images are square: what their headers say of it is about printing."""
+        return Fraction(1)
+
+    def as_stored(self, frame: ImageFrame, options: ImageOptions) -> bytes | None:
+        """The frame's own file, where it is the JPEG that ``options`` ask for; None otherwise."""
+        header = frame.header
+        channels = 1 if options.grayscale else 3
+        stored = (header.format, header.height, header.width, header.channels)
+        if options.image_format != "jpeg" or not header.upright:
+            return None
+        if stored != ("JPEG", options.height, options.width, channels):
+            return None
+        return frame.data
+
+    def _miss(self, reason: str, broken: bool) -> None:
+        """Notes that frames are missing; ``broken``: just as those before them are."""
+        self.breaks += not broken
+        self.truncated = self.truncated or reason
+
+    def _read(self, index: int) -> tuple[bytes, Header, Pixels]:
+        """The image's file, its header and its pixels.
+
+        Raises:
+            ImageError: when it is damaged.
+            DecodingFailure: when it is whole and cannot be used.
+        """
+        name = self._sequence.names[index]
+        data, header = self._read_file(name)
+        first_name, first = self._first_header()
+        if header.height * header.width > MAX_PIXELS:
+            reason = f"{name} has {_size(header)} pixels, which exceeds the limit of {MAX_PIXELS}"
+            raise DecodingFailure("limits", reason, self._seconds(index))
+        if header.upright_size != first.upright_size:
+            reason = (
+                f"{name} is {_size(header)} pixels, where {first_name} is {_size(first)}: "
+                "make them one size"
+            )
+            raise DecodingFailure("decode", reason, self._seconds(index))
+        return data, header, decode_rgb(data, header)
+
+    def _seconds(self, index: int) -> float:
+        return float(self._sequence.slots[index] * self.time_base)
+
+    def _first_header(self) -> tuple[str, Header]:
+        """Name and header of the first file that has one, wherever reading began."""
+        if self._first is None:
+            for name in self._sequence.names:
+                try:
+                    self._first = name, self._read_file(name)[1]
+                    break
+                except ImageError:
+                    continue
+        if self._first is None:
+            raise ImageError("has vanished while it was read")
+        return self._first
+
+    def _read_file(self, name: str) -> tuple[bytes, Header]:
+        path = os.path.join(self._path, name)
+        try:
+            if not stat.S_ISREG(os.stat(path).st_mode):
+                # Reading a pipe or a device might never end.
+                raise ImageError("is no regular file")
+            with open(path, "rb") as file:
+                data = file.read()
+        except OSError as error:
+            raise ImageError(f"cannot be read: {error.strerror or error}") from error
+        header = read_header(data)
+        if header is None:
+            raise ImageError(f"is no JPEG, PNG, BMP, WebP or TIFF file ({len(data)} bytes)")
+        return data, header
+
+
+def _size(header: Header) -> str:
+    height, width = header.upright_size
+    return f"{width}x{height}"

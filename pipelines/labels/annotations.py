@@ -1,0 +1,228 @@
+"""The label of a folder of frames: found in a JSON file by a JMESPath expression (https://jmespath.org).
+
+What is found may be the label of the whole recording, or one of each frame; `FoundLabel` is read as either.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import dataclass
+from typing import Any, Literal, NoReturn
+
+import jmespath
+
+LabelKind = Literal["numbers", "number_rows", "class", "classes"]
+
+_MAX_FLOAT32 = (2 - 2**-23) * 2.0**127  # records hold float32
+_SHOWN_CHARACTERS = 60
+_EXPECTED = "a number, a text, true or false, a list of these, or a list of lists of numbers"
+
+
+class AnnotationError(ValueError):
+    """An annotation file without a label that can be used: one line that names the file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundLabel:
+    """What the expression found in one file.
+
+    Attributes:
+        name: of the file, for messages.
+        kind: which of the following are set: ``numbers``; ``number_rows`` (``rows``, all of one length);
+            ``class`` (one of ``classes``); ``classes``.
+        numbers, rows, classes: what was found. True and false are the classes ``true`` and ``false``.
+        is_list: whether it was a list, which may have an entry for each frame.
+    """
+
+    name: str
+    kind: LabelKind
+    numbers: tuple[float, ...] = ()
+    rows: tuple[tuple[float, ...], ...] = ()
+    classes: tuple[str, ...] = ()
+    is_list: bool = False
+
+    def of_sequence(self) -> tuple[float, ...] | tuple[str, ...]:
+        """The label of the whole recording: regression targets, or its class or classes, sorted.
+
+        Raises:
+            AnnotationError: for classes that repeat, and for rows, of which there is one a frame.
+        """
+        if self.kind == "number_rows":
+            raise AnnotationError(f"{self.name}: expected one label, got {len(self.rows)} rows")
+        if len(set(self.classes)) != len(self.classes):
+            raise AnnotationError(
+                f"{self.name}: expected distinct classes, got {_shorten(self.classes)}"
+            )
+        return self.numbers or tuple(sorted(self.classes))
+
+    def by_frame(self, num_frames: int) -> tuple[tuple[float, ...], ...] | tuple[str, ...]:
+        """The label of each frame: a row of regression targets, or a class.
+
+        A flat list of numbers is one target a frame; a list of texts is one class a frame.
+
+        Args:
+            num_frames: in the folder.
+
+        Raises:
+            AnnotationError: when there is not one entry a frame.
+        """
+        if not self.is_list:
+            found = self.numbers[0] if self.kind == "numbers" else self.classes[0]
+            raise AnnotationError(
+                f"{self.name}: expected a list with an entry for each frame, got {_shorten(found)}"
+            )
+        entries = self.rows or tuple((number,) for number in self.numbers) or self.classes
+        if len(entries) != num_frames:
+            raise AnnotationError(
+                f"{self.name}: {_count(len(entries), 'entry', 'entries')} "
+                f"for {_count(num_frames, 'frame', 'frames')}"
+            )
+        return entries
+
+
+def read_label(path: str, name: str, expression: str) -> FoundLabel:
+    """Finds the label in an annotation file.
+
+    ``[{"velocity": [9.5, -0.1]}]`` and ``[0].velocity`` give the numbers 9.5 and -0.1.
+
+    Args:
+        path: of the JSON file.
+        name: of it, for messages.
+        expression: JMESPath, known to be one.
+
+    Raises:
+        AnnotationError: when the file is no JSON, or holds no label there.
+        OSError: when it cannot be read.
+    """
+    document = _load(path, name)
+    try:
+        found = _compile(expression).search(document)
+    except RecursionError:
+        raise AnnotationError(f"{name}: JSON is nested too deep for {expression!r}") from None
+    # JMESPath's functions raise its own errors, and Python's for what those forgot.
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise AnnotationError(f"{name}: {expression!r} cannot be evaluated: {reason}") from error
+    if found is None:
+        raise AnnotationError(
+            f"{name}: {expression!r} found nothing in {_shorten(document)}: see --label"
+        )
+    return _classify(found, name, expression)
+
+
+def name_targets(expression: str, count: int) -> tuple[str, ...]:
+    """Names for ``count`` numbers that the expression finds, from the names in it.
+
+    ``[0].velocity`` gives ``velocity``, or ``velocity_0`` and ``velocity_1`` for two numbers;
+    ``[0].[vx, vy]`` gives ``vx`` and ``vy``.
+    """
+    names = _last_names(_compile(expression).parsed) or ["label"]
+    if len(names) == count == len(set(names)):
+        return tuple(names)
+    return tuple(f"{names[-1]}_{index}" for index in range(count)) if count > 1 else (names[-1],)
+
+
+def _last_names(node: Any) -> list[str]:
+    """The last identifier under a node of JMESPath's syntax tree; of a list of them, each one's."""
+    if not isinstance(node, dict):  # a number of a slice
+        return []
+    if node["type"] == "field":
+        return [node["value"]]
+    children = [_last_names(child) for child in node["children"]]
+    if node["type"] == "filter_projection":
+        children.pop()  # the condition
+    if node["type"] == "multi_select_list":
+        return [names[-1] for names in children if names]
+    return next((names for names in reversed(children) if names), [])
+
+
+@functools.lru_cache(maxsize=8)
+def _compile(expression: str) -> Any:
+    return jmespath.compile(expression)
+
+
+def _load(path: str, name: str) -> Any:
+    def refuse(constant: str) -> NoReturn:
+        raise AnnotationError(f"{name}: expected JSON, which has no {constant}")
+
+    with open(path, encoding="utf-8-sig") as file:
+        try:
+            return json.load(file, parse_constant=refuse)
+        except json.JSONDecodeError as error:
+            raise AnnotationError(
+                f"{name}: expected JSON, got line {error.lineno} column {error.colno}: {error.msg}"
+            ) from error
+        except UnicodeDecodeError as error:
+            raise AnnotationError(
+                f"{name}: expected UTF-8 text, got the byte {error.object[error.start]:#04x} "
+                f"after {error.start} others"
+            ) from error
+        except AnnotationError:
+            raise
+        except ValueError as error:  # a whole number of thousands of digits
+            raise AnnotationError(f"{name}: expected JSON: {error}") from error
+        except RecursionError:
+            raise AnnotationError(f"{name}: JSON is nested too deep") from None
+
+
+def _classify(found: Any, name: str, expression: str) -> FoundLabel:
+    def check(holds: bool, expected: str = _EXPECTED) -> None:
+        if not holds:
+            raise AnnotationError(
+                f"{name}: expected {expected} at {expression!r}, got {_shorten(found)}"
+            )
+
+    def as_float(value: int | float) -> float:
+        check(abs(value) <= _MAX_FLOAT32, "finite numbers that fit into float32")
+        return float(value)
+
+    def as_class(value: str | bool) -> str:
+        if isinstance(value, bool):
+            return "true" if value else "false"
+        check(_is_class_name(value), "names of classes, neither empty nor with a zero byte,")
+        return value
+
+    entries = found if isinstance(found, list) else [found]
+    is_list = entries is found
+    check(bool(entries), "at least one entry")
+    if all(map(_is_number, entries)):
+        numbers = tuple(map(as_float, entries))
+        return FoundLabel(name=name, kind="numbers", numbers=numbers, is_list=is_list)
+    if all(isinstance(entry, str) for entry in entries) or all(
+        isinstance(entry, bool) for entry in entries
+    ):
+        classes = tuple(map(as_class, entries))
+        kind: LabelKind = "classes" if is_list else "class"
+        return FoundLabel(name=name, kind=kind, classes=classes, is_list=is_list)
+    check(all(isinstance(row, list) and all(map(_is_number, row)) for row in entries))
+    lengths = sorted({len(row) for row in entries})
+    check(len(lengths) == 1 and lengths[0] > 0, "lists of numbers of one length")
+    rows = tuple(tuple(map(as_float, row)) for row in entries)
+    return FoundLabel(name=name, kind="number_rows", rows=rows, is_list=True)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_class_name(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half a surrogate pair
+        return False
+    return bool(text) and "\0" not in text
+
+
+def _shorten(value: object) -> str:
+    try:
+        text = json.dumps(value, default=repr)
+    except (RecursionError, ValueError):
+        return "something that is nested too deep"
+    if len(text) <= _SHOWN_CHARACTERS:
+        return text
+    return f"{text[:_SHOWN_CHARACTERS]}..."
+
+
+def _count(number: int, one: str, several: str) -> str:
+    return f"{number} {one if number == 1 else several}"

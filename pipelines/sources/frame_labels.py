@@ -1,0 +1,142 @@
+"""What kind of label the annotations of a dataset hold, and the `LabelSpec` that follows from it. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, cast
+
+from pipelines.errors import UserError
+from pipelines.labels.annotations import FoundLabel, name_targets
+from pipelines.options import LabelOptions
+from pipelines.sources.listing import class_label
+from tfrecords_schema.spec import LabelSpec
+
+
+class LabelShape(NamedTuple):
+    """The kind of label that all sources of a dataset share.
+
+    Attributes:
+        task: of the `LabelSpec`.
+        targets: numbers of a regression, 0 for classes.
+        by_frame: every frame has one, not the sequence.
+    """
+
+    task: Literal["regression", "classification", "multilabel"]
+    targets: int = 0
+    by_frame: bool = False
+
+    def __str__(self) -> str:
+        if self.task == "multilabel":
+            return "a list of classes"
+        numbers = "1 number" if self.targets == 1 else f"{self.targets} numbers"
+        what = numbers if self.task == "regression" else "a class"
+        return f"{what} a frame" if self.by_frame else what
+
+
+@dataclass(frozen=True)
+class SampleLabel:
+    """The label of one sample folder.
+
+    Attributes:
+        shape: its kind.
+        values: regression targets of the sequence; none where they are by frame.
+        classes: of the sequence, or all that occur in its frames; sorted.
+    """
+
+    shape: LabelShape
+    values: tuple[float, ...] = ()
+    classes: tuple[str, ...] = ()
+
+
+def understand_label(found: FoundLabel, options: LabelOptions, num_frames: int) -> SampleLabel:
+    """The label of a folder of ``num_frames`` frames: of the sequence, or by frame.
+
+    It is by frame where ``--label_at`` asks for that of certain frames, or where there are lists in a list.
+
+    Raises:
+        AnnotationError: when there is not one entry a frame, or a class repeats in a list of them.
+    """
+    if options.label_at == "last" and found.kind != "number_rows":
+        entries = found.of_sequence()
+        if found.kind == "numbers":
+            values = cast(tuple[float, ...], entries)
+            return SampleLabel(LabelShape("regression", len(values)), values)
+        task: Literal["multilabel", "classification"] = (
+            "multilabel" if found.kind == "classes" else "classification"
+        )
+        return SampleLabel(LabelShape(task), classes=cast(tuple[str, ...], entries))
+    rows = found.by_frame(num_frames)
+    if found.kind == "classes":
+        classes = cast(tuple[str, ...], tuple(sorted(set(rows))))
+        return SampleLabel(LabelShape("classification", by_frame=True), classes=classes)
+    return SampleLabel(LabelShape("regression", len(rows[0]), by_frame=True))
+
+
+def choose_shape(labels: Mapping[str, SampleLabel], expression: str) -> LabelShape:
+    """The kind of label that most sources have.
+
+    Args:
+        labels: at least one, by source id.
+        expression: that found them, for the message.
+
+    Raises:
+        UserError: when two kinds are equally common.
+    """
+    common = Counter(label.shape for label in labels.values()).most_common(2)
+    if len(common) == 2 and common[0][1] == common[1][1]:
+        examples = [
+            f"{shape} in {next(id for id, label in labels.items() if label.shape == shape)!r}"
+            for shape, _ in common
+        ]
+        raise UserError(
+            f"expected labels of one kind at {expression!r}, got {' and '.join(examples)}, "
+            f"in {common[0][1]} folders each: adapt --label, or remove the folders of one kind"
+        )
+    return common[0][0]
+
+
+def label_spec(
+    shape: LabelShape, classes: Iterable[str], options: LabelOptions, expression: str
+) -> LabelSpec:
+    """What the records of a dataset are labelled with.
+
+    Args:
+        shape: the kind of label.
+        classes: all that occur.
+        options: names and units of targets, where the user gives them.
+        expression: that finds the label, whose names are the targets' otherwise.
+
+    Raises:
+        UserError: when the options do not fit the label.
+    """
+    per_frame = options.label_at == "each"
+    if shape.task == "regression":
+        for flag, names in (
+            ("--label_names", options.label_names),
+            ("--label_units", options.label_units),
+        ):
+            if names and len(names) != shape.targets:
+                raise UserError(
+                    f"{flag} must name as many as the label {expression!r} has numbers "
+                    f"({shape.targets}), got {','.join(names)}"
+                )
+        return LabelSpec(
+            task="regression",
+            target_names=options.label_names or name_targets(expression, shape.targets),
+            target_units=options.label_units,
+            per_frame=per_frame,
+        )
+    if options.label_names or options.label_units:
+        raise UserError(
+            f"--label_names and --label_units go with numbers, got {shape} at {expression!r}: "
+            "leave them out"
+        )
+    if options.label_at == "mean":
+        raise UserError(
+            f"--label_at mean goes with numbers, got {shape} at {expression!r}: "
+            "take last, center or each"
+        )
+    spec = class_label(classes)
+    return LabelSpec(task=shape.task, class_names=spec.class_names, per_frame=per_frame)
