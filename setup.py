@@ -16,6 +16,7 @@ setup(
     packages=[
         "pipelines",
         "pipelines.decoding",
+        "pipelines.labels",
         "pipelines.sources",
         "pipelines.validation",
         "tfrecords_schema",

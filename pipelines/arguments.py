@@ -15,6 +15,7 @@ from typing import Any, NoReturn, TypeVar, get_args
 from pipelines import options
 from pipelines.errors import UsageError
 from pipelines.options import (
+    AnnotationOptions,
     DatasetOptions,
     ImageOptions,
     LabelOptions,
@@ -22,6 +23,7 @@ from pipelines.options import (
     SamplingOptions,
     ShardOptions,
     SplitOptions,
+    TelemetryOptions,
 )
 
 T = TypeVar("T")
@@ -86,17 +88,98 @@ def add_dataset_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def add_label_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags for regression targets."""
+    """Adds the flags for regression targets from a manifest."""
     labels = parser.add_argument_group("labels")
+    _add_names(labels, "label_columns", "COLUMN", "of the manifest that are regression targets")
+    _add_names(labels, "label_units", "UNIT", "of the label columns")
+
+
+def add_dashcam_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags that `annotation_options` and `telemetry_options` read, and those of labels."""
+    folders = parser.add_argument_group("folders of frames")
+    folders.add_argument("--annotation", metavar="FILE.json", help="in each folder of frames")
+    folders.add_argument(
+        "--label",
+        metavar="EXPRESSION",
+        help="JMESPath of the label in it, such as '[0].velocity': numbers are targets, text is a class",
+    )
+    _add_names(folders, "label_names", "NAME", "of the targets that --label finds")
+    drives = parser.add_argument_group("drives with telemetry")
+    defaults = TelemetryOptions(telemetry="")
+    add = drives.add_argument
+    add(
+        "--telemetry",
+        metavar="TEMPLATE",
+        help="a video's telemetry (.csv .tsv .jsonl .json .gpx .npy .txt), relative to the video's folder, "
+        "such as '{stem}.csv' or '{parent}/gps.gpx'; also {name} and {drive}",
+    )
+    _add_names(drives, "telemetry_columns", "COLUMN", "of files that do not name their own")
+    add("--time_column", help="column of times; None: row i belongs to frame i")
+    add(
+        "--time_unit",
+        choices=get_args(options.TimeUnit),
+        default=defaults.time_unit,
+        help="of numbers in it",
+    )
+    add(
+        "--time_offset",
+        type=float,
+        default=defaults.time_offset,
+        metavar="S",
+        help="seconds added to the telemetry's times",
+    )
+    add(
+        "--time_origin",
+        choices=get_args(options.TimeOrigin),
+        default=defaults.time_origin,
+        help="file: times count from the first frame; clock: they are dates, as is the video's creation time",
+    )
+    add(
+        "--interpolate",
+        choices=get_args(options.Interpolate),
+        default=defaults.interpolate,
+        help="how a value between two rows is found",
+    )
+    add(
+        "--max_gap",
+        type=float,
+        default=defaults.max_gap,
+        metavar="S",
+        help="seconds between rows beyond which there are no values, and sequences stop",
+    )
+    _add_names(drives, "angle_columns", "COLUMN", "of degrees, which go around at 360")
+    add(
+        "--join",
+        metavar="REGEX",
+        help=r"captures the drive and the order of a file in it, such as '(\w+)_(\d+)\.mp4'; its files are "
+        "read as one. None: each video is a drive",
+    )
+    labels = parser.add_argument_group("labels and signals")
+    _add_names(labels, "label_columns", "COLUMN", "of telemetry that are regression targets")
+    _add_names(labels, "label_units", "UNIT", "of the targets")
+    labels.add_argument("--class_column", metavar="COLUMN", help="of telemetry that holds a class")
     labels.add_argument(
-        "--label_columns",
+        "--label_at",
+        choices=get_args(options.LabelAt),
+        default=LabelOptions().label_at,
+        help="the frame whose value a sequence is labelled with; each labels every frame",
+    )
+    _add_names(labels, "signal_columns", "COLUMN", "of telemetry that are input signals")
+    _add_names(labels, "signal_units", "UNIT", "of the signals")
+    labels.add_argument(
+        "--no_images",
+        action="store_true",
+        help="sequences of signals alone: --input holds telemetry, and no video is read",
+    )
+
+
+def _add_names(group: argparse._ArgumentGroup, name: str, metavar: str, help_text: str) -> None:
+    group.add_argument(
+        f"--{name}",
         nargs="+",
         default=[],
-        metavar="COLUMN",
-        help="columns of numbers in the manifest that are regression targets",
-    )
-    labels.add_argument(
-        "--label_units", nargs="+", default=[], metavar="UNIT", help="of the label columns"
+        metavar=metavar,
+        help=f"{help_text}, separated by commas or spaces",
     )
 
 
@@ -145,6 +228,7 @@ def dataset_options(flags: argparse.Namespace, *, default_name: str) -> DatasetO
         split=SplitOptions(
             splits=flags.splits,
             group_by=flags.group_by,
+            split_by=flags.split_by,
             split_lists=tuple(flags.split_list),
             seed=flags.seed,
         ),
@@ -152,17 +236,63 @@ def dataset_options(flags: argparse.Namespace, *, default_name: str) -> DatasetO
             shards=flags.shards, shard_size=flags.shard_size, segment_length=flags.segment_length
         ),
         label=label_options(flags),
+        annotation=annotation_options(flags),
+        telemetry=telemetry_options(flags),
     )
 
 
 def label_options(flags: argparse.Namespace) -> LabelOptions:
-    """Where labels come from. Lists may be written with spaces or commas."""
+    """Where labels come from."""
     return LabelOptions(
-        label_columns=tuple(
-            ",".join(flags.label_columns).split(",") if flags.label_columns else ()
-        ),
-        label_units=tuple(",".join(flags.label_units).split(",") if flags.label_units else ()),
+        label_columns=_names(flags, "label_columns"),
+        label_names=_names(flags, "label_names"),
+        label_units=_names(flags, "label_units"),
+        label_at=getattr(flags, "label_at", LabelOptions().label_at),
+        class_column=getattr(flags, "class_column", None),
     )
+
+
+def annotation_options(flags: argparse.Namespace) -> AnnotationOptions | None:
+    """Where the labels of folders of frames stand; None when this is about other footage.
+
+    Raises:
+        UsageError: when one flag lacks the other.
+    """
+    annotation, label = getattr(flags, "annotation", None), getattr(flags, "label", None)
+    if annotation is None and label is None:
+        return None
+    if annotation is None or label is None:
+        raise UsageError(
+            "--annotation FILE.json and --label EXPRESSION go together, got only one of them"
+        )
+    return AnnotationOptions(annotation=annotation, label=label)
+
+
+def telemetry_options(flags: argparse.Namespace) -> TelemetryOptions | None:
+    """What is measured along drives; None when this is about other footage."""
+    if getattr(flags, "telemetry", None) is None and not getattr(flags, "no_images", False):
+        return None
+    return TelemetryOptions(
+        telemetry=flags.telemetry,
+        telemetry_columns=_names(flags, "telemetry_columns"),
+        time_column=flags.time_column,
+        time_unit=flags.time_unit,
+        time_offset=flags.time_offset,
+        time_origin=flags.time_origin,
+        interpolate=flags.interpolate,
+        max_gap=flags.max_gap,
+        angle_columns=_names(flags, "angle_columns"),
+        signal_columns=_names(flags, "signal_columns"),
+        signal_units=_names(flags, "signal_units"),
+        no_images=flags.no_images,
+        join=flags.join,
+    )
+
+
+def _names(flags: argparse.Namespace, flag: str) -> tuple[str, ...]:
+    """Names that may be written with spaces or commas between them."""
+    written = getattr(flags, flag, [])
+    return tuple(",".join(written).split(",")) if written else ()
 
 
 def run_options(flags: argparse.Namespace, beam_args: Sequence[str]) -> RunOptions:
@@ -194,7 +324,7 @@ def _add_sampling_flags(group: argparse._ArgumentGroup) -> None:
         "--sampling",
         choices=get_args(options.SamplingMode),
         default=defaults.sampling,
-        help="windows over the clip, or one sequence spread uniformly over it",
+        help="windows over the clip, or one sequence: spread uniformly over it, or its last frames",
     )
     group.add_argument(
         "--short_clips",
@@ -249,6 +379,13 @@ def _add_split_flags(group: argparse._ArgumentGroup) -> None:
         default=[],
         metavar="[NAME=]FILE",
         help="published splits: NAME=FILE as UCF101 lists them, FILE as HMDB51 does; they win over --splits",
+    )
+    group.add_argument(
+        "--split_by",
+        choices=get_args(options.SplitBy),
+        default=defaults.split_by,
+        help="group: a group lies in one split; time: every source is cut into a block a split, in order, "
+        "with a sequence's length left out between them",
     )
     group.add_argument(
         "--seed", type=int, default=defaults.seed, help="of the hash behind splits and shards"

@@ -6,10 +6,8 @@ import hashlib
 import importlib
 import sys
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from tqdm import tqdm
 
@@ -30,11 +28,9 @@ from pipelines.planning import (
 )
 from pipelines.shards import ShardBuilder, library_versions
 from pipelines.sources.listing import Listing, SourceFailure
+from pipelines.survey import in_parallel, survey_sources
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.spec import SequenceSpec
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,12 +52,13 @@ class Plan:
 
 def sequence_spec(listing: Listing, options: DatasetOptions) -> SequenceSpec:
     """What the records of a dataset will hold."""
-    rate = options.sampling.frame_rate
+    rate, telemetry = options.sampling.frame_rate, options.telemetry
     return SequenceSpec(
         num_frames=options.sampling.num_frames,
         frame_rate=None if rate is None else float(rate),
-        image=options.image.spec,
+        image=None if telemetry and telemetry.no_images else options.image.spec,
         label=listing.label,
+        signals=telemetry.signals if telemetry else (),
     )
 
 
@@ -70,24 +67,20 @@ def make_plan(
 ) -> Plan:
     """Probes the sources and plans the shards."""
     pool = shared_pool(run.decode_timeout)
-    paths = sorted({source.path for source in listing.sources})
-    probed = _in_parallel(lambda path: _probe(pool, path), paths, run.local_workers, "Probing")
-    probe_of = dict(zip(paths, probed, strict=True))
-    probes = {path: probe for path, probe in probe_of.items() if isinstance(probe, Probe)}
+    survey = survey_sources(listing.sources, options, pool, run.local_workers)
 
     def cut(source: Source) -> list[Segment] | DecodingFailure:
-        probe = probe_of[source.path]
-        return _cut(pool, source, probe, options) if isinstance(probe, Probe) else probe
+        return _cut(pool, source, survey.probes[source.path], options)
 
     segments: list[Segment] = []
-    failures = list(listing.failures)
-    pieces = _in_parallel(cut, listing.sources, run.local_workers, "Indexing")
-    for source, own in zip(listing.sources, pieces, strict=True):
+    failures = [*listing.failures, *survey.failures]
+    pieces = in_parallel(cut, survey.sources, run.local_workers, "Indexing")
+    for source, own in zip(survey.sources, pieces, strict=True):
         if isinstance(own, DecodingFailure):
             failures.append(SourceFailure(source=source.id, stage=own.stage, reason=own.reason))
         else:
             segments += own
-    shards, estimates = plan_shards(segments, probes, options)
+    shards, estimates = plan_shards(segments, survey.probes, options)
     builder = _builder(listing, options, output)
     fingerprints = "\n".join(builder.fingerprint(shard) for shard in shards)
     return Plan(
@@ -95,7 +88,7 @@ def make_plan(
         shards=tuple(shards),
         estimates=estimates,
         totals=Totals(
-            sources=len(listing.sources) + len(listing.failures),
+            sources=len(survey.sources) + len({failure.source for failure in failures}),
             split_sources={split: estimate.sources for split, estimate in estimates.items()},
             split_groups={split: estimate.groups for split, estimate in estimates.items()},
             shards=len(shards),
@@ -174,54 +167,23 @@ def import_beam_meanwhile() -> None:
     ).start()
 
 
-def _probe(pool: DecoderPool, path: str) -> Probe | DecodingFailure:
-    with pool.borrow() as decoder:
-        try:
-            return decoder.probe(path)
-        except DecodingFailure as failure:
-            return failure
-
-
 def _cut(
     pool: DecoderPool, source: Source, probe: Probe, options: DatasetOptions
 ) -> list[Segment] | DecodingFailure:
     """The segments of a source; one, when it is short or cannot be cut."""
     sampling, length = options.sampling, options.shard.segment_length
-    seconds = clip_seconds(source, probe)
-    if sampling.sampling == "uniform" or not probe.cuttable or seconds <= length:
+    seconds = clip_seconds(source, probe.duration)
+    if sampling.sampling != "windows" or not probe.cuttable or seconds <= length:
         return cut_segments(source, seconds, [])
     if sampling.frame_rate is not None:
         return cut_segments(source, seconds, time_boundaries(seconds, sampling, length))
-    request = IndexRequest(
-        path=source.path, start=source.start, end=source.end, segment_length=length
-    )
+    request = IndexRequest(source=source, segment_length=length)
     with pool.borrow() as decoder:
         try:
             boundaries = decoder.index(request).boundaries
         except DecodingFailure as failure:
             return failure
     return cut_segments(source, seconds, boundaries)
-
-
-def _in_parallel(
-    work: Callable[[T], R], items: Sequence[T], workers: int, description: str
-) -> list[R]:
-    threads = ThreadPoolExecutor(workers)
-    try:
-        return list(
-            tqdm(
-                threads.map(work, items),
-                total=len(items),
-                desc=description,
-                unit="source",
-                leave=False,
-                delay=1,
-                disable=None,
-            )
-        )
-    finally:
-        # An interrupted run does not wait for a file that hangs.
-        threads.shutdown(wait=False, cancel_futures=True)
 
 
 def _run_pipeline(builder: ShardBuilder, plan: Plan, run: RunOptions) -> list[str]:

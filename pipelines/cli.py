@@ -14,7 +14,8 @@ from typing import NoReturn
 
 from pipelines import arguments
 from pipelines.errors import UsageError, UserError, describe_os_error
-from pipelines.options import RunOptions
+from pipelines.options import DatasetOptions, RunOptions
+from pipelines.sources.listing import Listing
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C or SIGTERM, as shells give it."""
@@ -55,6 +56,7 @@ def _make_parser() -> arguments.Parser:
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     _add_verb(verbs, "videos", _run_videos, _add_videos_flags, "videos to a dataset")
+    _add_verb(verbs, "dashcam", _run_dashcam, _add_dashcam_flags, "dash-cam footage to a dataset")
     _add_verb(verbs, "validate", _run_validate, _add_validate_flags, "examine a dataset")
     return parser
 
@@ -84,15 +86,50 @@ def _add_videos_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_videos(flags: argparse.Namespace, beam_args: Sequence[str]) -> int:
-    from pipelines.output import OutputFolder
     from pipelines.sources.videos import list_videos
+
+    def list_sources(options: DatasetOptions) -> Listing:
+        return list_videos(flags.input, split=options.split, label=options.label)
+
+    return _build(flags, beam_args, list_sources)
+
+
+def _add_dashcam_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--input",
+        required=True,
+        help="with --annotation: a folder of folders of frames; with --telemetry: a folder of videos, a glob "
+        "or a video; with --no_images: the same of telemetry",
+    )
+    parser.add_argument("--output", required=True, help="folder of the dataset")
+    arguments.add_dashcam_flags(parser)
+    arguments.add_dataset_flags(parser)
+    arguments.add_run_flags(parser)
+
+
+def _run_dashcam(flags: argparse.Namespace, beam_args: Sequence[str]) -> int:
+    from pipelines.sources.dashcam import check_dashcam_options, list_dashcam
+
+    def list_sources(options: DatasetOptions) -> Listing:
+        check_dashcam_options(options)
+        return list_dashcam(flags.input, options)
+
+    return _build(flags, beam_args, list_sources)
+
+
+def _build(
+    flags: argparse.Namespace,
+    beam_args: Sequence[str],
+    list_sources: Callable[[DatasetOptions], Listing],
+) -> int:
+    from pipelines.output import OutputFolder
 
     options = arguments.dataset_options(flags, default_name="")
     run = arguments.run_options(flags, beam_args)
     output = OutputFolder(flags.output)
     _check_beam_args(run)
     _check_apart(flags.input, flags.output)
-    listing = list_videos(flags.input, split=options.split, label=options.label)
+    listing = list_sources(options)
     options = replace(options, name=flags.name or listing.name)
     if not run.dry_run:
         # Before minutes of probing, not after them.

@@ -30,31 +30,64 @@ class SideFile:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Extent:
+    """Where a video's footage lies in its own time, by its packets. Fractions are numerator and denominator.
+
+    Attributes:
+        time_base: seconds a tick.
+        first_pts: presentation time of the first frame, in ticks.
+        seconds: from the first frame to the end of the last.
+        frames: packets to be shown.
+        cuttable, created: see `Probe`.
+        tolerance: how much later than its true time a frame's presentation time may be, seconds.
+    """
+
+    time_base: tuple[int, int]
+    first_pts: int
+    seconds: tuple[int, int]
+    frames: int
+    cuttable: bool
+    tolerance: tuple[int, int]
+    created: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """A dict of plain JSON types."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> Extent:
+        """The extent that `to_json` described."""
+        return cls(**_tuples(fields, "time_base", "seconds", "tolerance"))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Part:
     """One file of a drive that was recorded in several.
 
     Attributes:
         path, data_path, bytes, mtime_ns: of the file, as a `Source` has them.
-        shift: what brings its presentation times onto the scale of the first part's, seconds as a fraction.
-        frames: that it holds, by its packets.
+        order: place in the drive, as the file's name says.
         telemetry: its own; None when the drive has one file for all parts, or none.
+        extent: in its own time; None while it is not known.
+        shift: what brings its presentation times onto the scale of the first part's, seconds as a fraction.
     """
 
     path: str
     data_path: str
     bytes: int = 0
     mtime_ns: int = 0
-    shift: tuple[int, int] = (0, 1)
-    frames: int = 0
+    order: str = ""
     telemetry: SideFile | None = None
+    extent: Extent | None = None
+    shift: tuple[int, int] = (0, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
     """One clip to build sequences from.
 
-    That is a video file or a span of one; several files that one drive was recorded in; a folder of frames; or
-    telemetry alone.
+    That is a video file or a span of one; several files that one drive was recorded in; a folder of frames;
+    or telemetry alone.
 
     Attributes:
         id: unique in the dataset: ``data_path``, and the span as a media fragment (``a.mp4#t=5,10``,
@@ -67,12 +100,13 @@ class Source:
         values: regression targets.
         start, end: span in seconds after the file's first frame; None is its beginning or end.
         bytes, mtime_ns: of the file (of all files: their sum, and the latest), to notice that it has changed.
-        kind: ``video``, ``frames`` (``path`` is a folder of images) or ``telemetry`` (``path`` is a file of rows).
-        seconds: duration, where listing found it out; None leaves it to the video's header.
+        kind: ``video``, ``frames`` (``path`` is a folder of images) or ``telemetry`` (``path`` is a file of
+            rows).
+        seconds, frames: duration and frames, where listing found them out; None leaves it to the header.
         parts: files of a drive, in order; empty for a single one.
         telemetry: what is measured along the clip, or its annotation by frame.
-        telemetry_start: the first frame's time on the scale of ``telemetry``, seconds: not 0 where that began with
-            an earlier file of the drive; None where nobody can tell.
+        telemetry_start, telemetry_row: the first frame's time (seconds) and place (frames) on the scale of
+            ``telemetry``: not 0 where that began with an earlier file of the drive.
         clock_start: the first frame's time by the clock, seconds since 1970 (UTC); None when not known.
     """
 
@@ -89,9 +123,11 @@ class Source:
     mtime_ns: int = 0
     kind: SourceKind = "video"
     seconds: float | None = None
+    frames: int | None = None
     parts: tuple[Part, ...] = ()
     telemetry: SideFile | None = None
-    telemetry_start: float | None = 0.0
+    telemetry_start: float = 0.0
+    telemetry_row: int = 0
     clock_start: float | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -103,9 +139,7 @@ class Source:
         """The source that `to_json` described."""
         return cls(
             **{
-                **fields,
-                "labels": tuple(fields["labels"]),
-                "values": tuple(fields["values"]),
+                **_tuples(fields, "labels", "values"),
                 "parts": tuple(_part_from_json(part) for part in fields["parts"]),
                 "telemetry": _side_file_from_json(fields["telemetry"]),
             }
@@ -113,13 +147,18 @@ class Source:
 
 
 def _part_from_json(fields: dict[str, Any]) -> Part:
+    extent = fields["extent"]
     return Part(
         **{
-            **fields,
-            "shift": tuple(fields["shift"]),
+            **_tuples(fields, "shift"),
             "telemetry": _side_file_from_json(fields["telemetry"]),
+            "extent": None if extent is None else Extent.from_json(extent),
         }
     )
+
+
+def _tuples(fields: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {**fields, **{name: tuple(fields[name]) for name in names}}
 
 
 def _side_file_from_json(fields: dict[str, Any] | None) -> SideFile | None:

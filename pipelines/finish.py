@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+from pipelines.decoding.protocol import DISTANCES, SegmentResult
+from pipelines.moments import Moments
 from pipelines.options import DatasetOptions
 from pipelines.shards import ShardBuilder, ShardReport, add_results
 from pipelines.sources.listing import SourceFailure
@@ -112,6 +114,7 @@ def conclude(
         splits={
             split: _describe_split(
                 [report for report in reports if report.split == split],
+                spec,
                 sources=totals.split_sources.get(split, 0),
                 groups=totals.split_groups.get(split, 0),
             )
@@ -128,6 +131,7 @@ def conclude(
             "frames_out_of_order": segments.unordered_frames,
             f"short_clips_{_PAST[options.sampling.short_clips]}": segments.short_clips,
             "breaks": segments.breaks,
+            **_telemetry_counts(segments),
         },
         options=options.to_json(),
         versions=versions,
@@ -176,7 +180,9 @@ def _name_some(failed: Sequence[SourceFailure], most: int = 5) -> str:
     return named
 
 
-def _describe_split(reports: Sequence[ShardReport], *, sources: int, groups: int) -> SplitInfo:
+def _describe_split(
+    reports: Sequence[ShardReport], spec: SequenceSpec, *, sources: int, groups: int
+) -> SplitInfo:
     segments = add_results(report.segments for report in reports)
     mean, std = _pixel_moments(segments.pixel_count, segments.pixel_sum, segments.pixel_square_sum)
     return SplitInfo(
@@ -184,8 +190,9 @@ def _describe_split(reports: Sequence[ShardReport], *, sources: int, groups: int
             ShardInfo(file=r.file, records=r.records, bytes=r.bytes, sha256=r.sha256)
             for r in reports
         ),
-        label_counts=tuple(map(sum, zip(*(r.label_counts for r in reports), strict=True))),
-        targets=_target_statistics(reports),
+        label_counts=segments.label_counts or (0,) * spec.label.num_classes,
+        targets=_statistics(segments.targets),
+        signals=_signal_statistics(segments.signals, spec),
         pixel_mean=mean,
         pixel_std=std,
         sources=sources,
@@ -205,24 +212,31 @@ def _pixel_moments(
     return means, tuple(math.sqrt(max(0.0, variance)) for variance in variances)
 
 
-def _target_statistics(reports: Sequence[ShardReport]) -> tuple[TargetStatistics, ...]:
-    filled = [report for report in reports if report.value_min]
-    if not filled:
-        return ()
-    records = sum(report.records for report in filled)
-    statistics = []
-    for target in range(len(filled[0].value_min)):
-        mean = math.fsum(r.value_means[target] * r.records for r in filled) / records
-        deviations = math.fsum(
-            r.value_deviations[target] + r.records * (r.value_means[target] - mean) ** 2
-            for r in filled
-        )
-        statistics.append(
-            TargetStatistics(
-                mean=mean,
-                std=math.sqrt(deviations / records),
-                min=min(r.value_min[target] for r in filled),
-                max=max(r.value_max[target] for r in filled),
-            )
-        )
-    return tuple(statistics)
+def _statistics(moments: Iterable[Moments]) -> tuple[TargetStatistics, ...]:
+    return tuple(
+        TargetStatistics(mean=own.mean, std=own.std, min=own.min, max=own.max) for own in moments
+    )
+
+
+def _signal_statistics(
+    moments: Sequence[Moments], spec: SequenceSpec
+) -> dict[str, tuple[TargetStatistics, ...]]:
+    statistics = {}
+    for signal in spec.signals if moments else ():
+        statistics[signal.name] = _statistics(moments[: signal.size])
+        moments = moments[signal.size :]
+    return statistics
+
+
+def _telemetry_counts(segments: SegmentResult) -> dict[str, int]:
+    """How far apart the rows were between which frames' values were found, and where there were none."""
+    if not segments.telemetry_frames:
+        return {}
+    names = [
+        "telemetry_frames_at_a_row",
+        *(f"telemetry_frames_between_rows_up_to_{bound:g}_s" for bound in DISTANCES[1:]),
+        f"telemetry_frames_between_rows_over_{DISTANCES[-1]:g}_s",
+        "telemetry_frames_without",
+    ]
+    counts = (*segments.telemetry_frames, segments.frames_without_telemetry)
+    return dict(zip(names, counts, strict=True))

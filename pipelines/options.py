@@ -12,12 +12,13 @@ import os
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+from string import Formatter
 from typing import Any, Literal, get_args
 
 import jmespath
 
 from pipelines.errors import UsageError
-from tfrecords_schema.spec import ImageSpec
+from tfrecords_schema.spec import ImageSpec, SignalSpec, SpecError
 
 SamplingMode = Literal["windows", "uniform", "last"]
 ShortClips = Literal["drop", "pad", "loop"]
@@ -309,8 +310,9 @@ class TelemetryOptions:
         time_column: column of times; None: row i belongs to frame i.
         time_unit: of numbers in it.
         time_offset: seconds added to the telemetry's times.
-        time_origin: ``file``: times count from the first frame, and dates from the telemetry's first; ``clock``:
-            times are dates or seconds since 1970 (UTC), and the video's creation time is its first frame's.
+        time_origin: ``file``: times count from the first frame, and dates from the telemetry's first;
+            ``clock``: times are dates or seconds since 1970 (UTC), and the video's creation time is its first
+            frame's.
         interpolate: how a value between two rows is found.
         max_gap: seconds between two rows beyond which nothing is interpolated.
         angle_columns: columns of degrees, which go around: 359 and 1 are 2 apart.
@@ -341,6 +343,7 @@ class TelemetryOptions:
             "--telemetry must say where a video's telemetry lies, such as '{stem}.csv'",
             "none",
         )
+        _check_template(self.telemetry or "")
         for flag in ("telemetry_columns", "angle_columns", "signal_columns"):
             _check_names(f"--{flag}", getattr(self, flag))
         _check(
@@ -353,9 +356,7 @@ class TelemetryOptions:
         _check_choice("--time_origin", self.time_origin, TimeOrigin)
         _check_choice("--interpolate", self.interpolate, Interpolate)
         _check(math.isfinite(self.time_offset), "--time_offset must be finite", self.time_offset)
-        _check(
-            0 < self.max_gap < math.inf, "--max_gap must be above 0 s, and finite", self.max_gap
-        )
+        _check(0 < self.max_gap < math.inf, "--max_gap must be above 0 s, and finite", self.max_gap)
         _check(
             not self.no_images or bool(self.signal_columns),
             "--no_images needs --signal_columns to make sequences of",
@@ -373,6 +374,31 @@ class TelemetryOptions:
                 r"--join must capture the drive, and the order of the file in it, such as '(\w+)_(\d+)\.mp4'",
                 f"{self.join!r} with {groups} groups",
             )
+        try:
+            self.signals  # noqa: B018 - names that cannot be keys of a record are refused
+        except SpecError as error:
+            raise UsageError(f"--signal_columns: {error}: rename the column") from error
+
+    @property
+    def signals(self) -> tuple[SignalSpec, ...]:
+        """What the signal columns become in records."""
+        units = self.signal_units or ("",) * len(self.signal_columns)
+        return tuple(
+            SignalSpec(name=name, unit=unit)
+            for name, unit in zip(self.signal_columns, units, strict=True)
+        )
+
+
+_TEMPLATE_FIELDS = ("stem", "name", "parent", "drive")
+
+
+def _check_template(template: str) -> None:
+    expected = "--telemetry may hold {stem}, {name}, {parent} and {drive}, such as '{stem}.csv'"
+    try:
+        fields = [field for _, field, _, _ in Formatter().parse(template) if field is not None]
+    except ValueError:
+        fields = ["{"]
+    _check(all(field in _TEMPLATE_FIELDS for field in fields), expected, repr(template))
 
 
 def _check_names(flag: str, names: tuple[str, ...]) -> None:

@@ -52,15 +52,15 @@ class Estimate:
     bytes: int
 
 
-def clip_seconds(source: Source, probe: Probe) -> float:
-    """Estimated duration of a clip, seconds: never more than the file's size allows.
+def clip_seconds(source: Source, declared: float) -> float:
+    """Estimated duration of a clip in footage of ``declared`` seconds: never more than its size allows.
 
     A header may declare any duration, and a manifest any end; neither may make a plan of a million segments.
     """
-    end = source.end if source.end is not None else probe.duration
-    if source.end is not None and probe.duration:
-        end = min(end, probe.duration)
-    if source.bytes:
+    end = source.end if source.end is not None else declared
+    if source.end is not None and declared:
+        end = min(end, declared)
+    if source.bytes and source.kind == "video":
         end = min(end, source.bytes / _FEWEST_BYTES_PER_SECOND)
     return max(0.0, end - (source.start or 0.0))
 
@@ -100,7 +100,7 @@ def cut_segments(source: Source, seconds: float, boundaries: Sequence[Boundary])
 
 def estimate_sequences(seconds: float, probe_rate: float, sampling: SamplingOptions) -> float:
     """Sequences expected in ``seconds`` of one clip."""
-    if sampling.sampling == "uniform":
+    if sampling.sampling != "windows":
         return 1
     slots = math.floor(seconds * float(sampling.frame_rate or probe_rate))
     if slots < sampling.num_frames:

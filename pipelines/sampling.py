@@ -234,6 +234,41 @@ def pick_uniform(
         yield Window(0, tuple(picked), num_frames)
 
 
+def pick_last(
+    covering: Iterable[CoveringFrame[F]],
+    prepare: Callable[[F], T],
+    *,
+    num_frames: int,
+    total_slots: int,
+    short_clips: ShortClips = "drop",
+) -> Iterator[Window[T]]:
+    """Picks the last ``num_frames`` slots of a clip of ``total_slots``, as one sequence.
+
+    A clip with fewer slots is short, and treated as `cut_windows` does. Where slots are missing among the
+    last ones there is no sequence.
+
+    Args:
+        covering: frames with the slots they cover, in order.
+        prepare: makes a frame ready; called for frames that cover a picked slot.
+        num_frames: slots to pick.
+        total_slots: slots of the clip, known from a first pass.
+        short_clips: what becomes of a clip with fewer than ``num_frames`` slots.
+
+    Yields:
+        One window, or none.
+    """
+    first = max(0, total_slots - num_frames)
+    return cut_windows(
+        covering,
+        prepare,
+        num_frames=num_frames,
+        stride=1,
+        first_slot=first,
+        end_slot=first + 1,
+        short_clips=short_clips,
+    )
+
+
 def uniform_slots(total_slots: int, num_frames: int) -> list[int]:
     """The middle slot of each of ``num_frames`` equal parts of ``total_slots``.
 

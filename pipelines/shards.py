@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import json
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -20,6 +19,7 @@ from pipelines.decoding.client import DecoderProcess
 from pipelines.decoding.protocol import BuildRequest, DecodingFailure, SegmentResult
 from pipelines.descriptors import Segment, Shard
 from pipelines.errors import UserError
+from pipelines.moments import add_each
 from pipelines.options import DatasetOptions
 from pipelines.output import OutputFolder
 from pipelines.sources.listing import SourceFailure
@@ -35,8 +35,10 @@ _ADDED_FIELDS = (
     "breaks",
     "unordered_frames",
     "pixel_count",
+    "frames_without_telemetry",
 )
-_ADDED_SUMS = ("pixel_sum", "pixel_square_sum")
+_ADDED_SUMS = ("pixel_sum", "pixel_square_sum", "label_counts", "telemetry_frames")
+_ADDED_MOMENTS = ("targets", "signals")
 _DECIDING_PACKAGES = ("reelbeam", "av", "opencv-python-headless", "protobuf")
 
 
@@ -48,9 +50,6 @@ class ShardReport:
         file, split: of the shard.
         fingerprint: of what it was built from.
         records, bytes, sha256: of the file.
-        label_counts: records of each class, in label order.
-        value_means, value_deviations, value_min, value_max: by regression target, over the records;
-            deviations are sums of squared differences from the mean.
         segments: the segments' results, added up.
         failures: of sources in this shard.
     """
@@ -61,11 +60,6 @@ class ShardReport:
     records: int
     bytes: int
     sha256: str
-    label_counts: tuple[int, ...]
-    value_means: tuple[float, ...]
-    value_deviations: tuple[float, ...]
-    value_min: tuple[float, ...]
-    value_max: tuple[float, ...]
     segments: SegmentResult
     failures: tuple[SourceFailure, ...]
 
@@ -145,9 +139,7 @@ class ShardBuilder:
 
         Where the sources lie is not part of it; what they are called, their sizes and times are.
         """
-        fields = shard.to_json()
-        for segment in fields["segments"]:
-            del segment["source"]["path"]
+        fields = _without_paths(shard.to_json())
         text = json.dumps(
             [fields, self.options.to_json(), self.spec.to_json(), self.versions], sort_keys=True
         )
@@ -174,7 +166,7 @@ class ShardBuilder:
         self, shard: Shard, fingerprint: str, decoder: DecoderProcess, listener: Listener
     ) -> ShardReport:
         failures: list[SourceFailure] = []
-        results: list[tuple[Segment, SegmentResult]] = []
+        results: list[SegmentResult] = []
         with self.output.new_shard(shard.file) as file:
             writer = _ShardWriter(file, listener)
             for segment in shard.segments:
@@ -187,7 +179,7 @@ class ShardBuilder:
                     failures.append(_failure(segment, failure))
                     listener.failed(failures[-1])
                     continue
-                results.append((segment, result))
+                results.append(result)
                 if result.truncated is not None:
                     failures.append(_truncation(segment, result))
                     listener.failed(failures[-1])
@@ -197,10 +189,8 @@ class ShardBuilder:
             fingerprint=fingerprint,
             bytes=writer.bytes,
             sha256=writer.sha256,
-            records=sum(result.sequences for _, result in results),
-            label_counts=self._label_counts(results),
-            **_value_moments(results, len(self.spec.label.target_names)),
-            segments=add_results(result for _, result in results),
+            records=sum(result.sequences for result in results),
+            segments=add_results(results),
             failures=tuple(failures),
         )
 
@@ -213,14 +203,10 @@ class ShardBuilder:
             sampling=self.options.sampling,
             image=self.options.image,
             label_indices=tuple(names.index(label) for label in segment.source.labels),
+            label=self.options.label,
+            annotation=self.options.annotation,
+            telemetry=self.options.telemetry,
         )
-
-    def _label_counts(self, results: list[tuple[Segment, SegmentResult]]) -> tuple[int, ...]:
-        counts = dict.fromkeys(self.spec.label.class_names, 0)
-        for segment, result in results:
-            for label in segment.source.labels:
-                counts[label] += result.sequences
-        return tuple(counts.values())
 
 
 def library_versions() -> dict[str, str]:
@@ -235,6 +221,15 @@ def library_versions() -> dict[str, str]:
         raise UserError(f"{error.name} must be installed (pip install .), and is not") from error
 
 
+def _without_paths(fields: Any) -> Any:
+    """``fields`` without where files lie, at any depth."""
+    if isinstance(fields, dict):
+        return {key: _without_paths(value) for key, value in fields.items() if key != "path"}
+    if isinstance(fields, list | tuple):
+        return [_without_paths(value) for value in fields]
+    return fields
+
+
 def add_results(results: Iterable[SegmentResult]) -> SegmentResult:
     """The results of several segments as one; what only makes sense for one segment is left out."""
     total: dict[str, Any] = {}
@@ -244,6 +239,8 @@ def add_results(results: Iterable[SegmentResult]) -> SegmentResult:
         for name in _ADDED_SUMS:
             own, so_far = getattr(result, name), total.get(name, ())
             total[name] = tuple(map(sum, zip_longest(so_far, own, fillvalue=0)))
+        for name in _ADDED_MOMENTS:
+            total[name] = add_each(total.get(name, ()), getattr(result, name))
     return SegmentResult(**total)
 
 
@@ -269,21 +266,3 @@ def _truncation(segment: Segment, result: SegmentResult) -> SourceFailure:
         seconds=result.last_seconds,
         truncated=True,
     )
-
-
-def _value_moments(
-    results: list[tuple[Segment, SegmentResult]], targets: int
-) -> dict[str, tuple[float, ...]]:
-    rows = [(s.source.values, r.sequences) for s, r in results if r.sequences]
-    if not rows:
-        targets = 0
-    records = sum(count for _, count in rows)
-    means = [math.fsum(v[i] * n for v, n in rows) / records for i in range(targets)]
-    # Not from sums of squares: those of large values (clock times, say) would leave no digits for the spread.
-    deviations = [math.fsum(n * (v[i] - means[i]) ** 2 for v, n in rows) for i in range(targets)]
-    return {
-        "value_means": tuple(means),
-        "value_deviations": tuple(deviations),
-        "value_min": tuple(min(v[i] for v, _ in rows) for i in range(targets)),
-        "value_max": tuple(max(v[i] for v, _ in rows) for i in range(targets)),
-    }

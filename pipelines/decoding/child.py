@@ -18,8 +18,13 @@ import av
 import cv2
 
 from pipelines.decoding import protocol
-from pipelines.decoding.protocol import BuildRequest, DecodingFailure, IndexRequest
-from pipelines.decoding.segments import build_segment, index_clip, probe_file
+from pipelines.decoding.protocol import (
+    BuildRequest,
+    DecodingFailure,
+    ExtentRequest,
+    IndexRequest,
+)
+from pipelines.decoding.segments import build_segment, find_extent, index_clip, probe_file
 
 _PROGRESS_SECONDS = 0.5
 
@@ -59,6 +64,9 @@ def _answer(fields: dict[str, Any], answers: BinaryIO) -> bytes:
                 _Heartbeat(answers),
             )
             return protocol.pack_json(protocol.RESULT, result.to_json())
+        if isinstance(request, ExtentRequest):
+            extent = find_extent(request.path, _Heartbeat(answers))
+            return protocol.pack_json(protocol.RESULT, extent.to_json())
         if isinstance(request, IndexRequest):
             index = index_clip(request, _Heartbeat(answers))
             return protocol.pack_json(protocol.RESULT, index.to_json())

@@ -22,12 +22,13 @@ from pipelines.decoding import protocol
 from pipelines.decoding.protocol import (
     BuildRequest,
     DecodingFailure,
+    ExtentRequest,
     Index,
     IndexRequest,
     ProbeRequest,
     SegmentResult,
 )
-from pipelines.descriptors import Probe
+from pipelines.descriptors import Extent, Probe
 from pipelines.options import usable_cpus
 
 MEMORY_LIMIT = 4 * 2**30
@@ -71,6 +72,14 @@ class DecoderProcess:
         return self._ask(
             ProbeRequest(path).to_json(), _refuse_record, lambda fields: Probe(**fields)
         )
+
+    def extent(self, path: str) -> Extent:
+        """Where the footage in the file at ``path`` lies in time.
+
+        Raises:
+            DecodingFailure: when it cannot be opened as a video.
+        """
+        return self._ask(ExtentRequest(path).to_json(), _refuse_record, Extent.from_json)
 
     def index(self, request: IndexRequest) -> Index:
         """Where a clip may be cut.

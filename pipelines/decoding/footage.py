@@ -1,4 +1,4 @@
-"""`Footage`: what the building of records needs of a video file, a drive in several files, a folder of frames.
+"""`Footage`: what the building of records needs of a video, a drive in several files, a folder of frames.
 
 Whatever it is, footage has frames with presentation times in ticks of a time base, strictly increasing.
 """

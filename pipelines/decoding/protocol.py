@@ -14,8 +14,15 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Literal
 
-from pipelines.descriptors import Segment
-from pipelines.options import ImageOptions, SamplingOptions
+from pipelines.descriptors import Segment, Source
+from pipelines.moments import Moments
+from pipelines.options import (
+    AnnotationOptions,
+    ImageOptions,
+    LabelOptions,
+    SamplingOptions,
+    TelemetryOptions,
+)
 from pipelines.planning import Boundary
 from tfrecords_schema.spec import SequenceSpec
 
@@ -31,7 +38,10 @@ ANSWERS = (RECORD, PROGRESS, RESULT, FAILURE)
 MAX_MESSAGE_BYTES = 2**30
 """A longer message can only be garbage on the pipe."""
 
-Stage = Literal["open", "decode", "limits", "process"]
+Stage = Literal["open", "decode", "limits", "process", "telemetry"]
+
+DISTANCES = (0.0, 0.1, 0.5, 1.0)
+"""Bounds of `SegmentResult.telemetry_frames`, seconds."""
 
 
 def pack(kind: bytes, payload: bytes = b"") -> bytes:
@@ -55,18 +65,31 @@ class ProbeRequest:
         return {"ask": "probe", "path": self.path}
 
 
+@dataclass(frozen=True)
+class ExtentRequest:
+    """Asks for the `Extent` of a file: it is read, not decoded."""
+
+    path: str
+
+    def to_json(self) -> dict[str, Any]:
+        """A dict of plain JSON types."""
+        return {"ask": "extent", "path": self.path}
+
+
 @dataclass(frozen=True, kw_only=True)
 class IndexRequest:
     """Asks where a clip whose every frame is used may be cut: the file is read, not decoded."""
 
-    path: str
-    start: float | None
-    end: float | None
+    source: Source
     segment_length: float
 
     def to_json(self) -> dict[str, Any]:
         """A dict of plain JSON types."""
-        return {"ask": "index", **dataclasses.asdict(self)}
+        return {
+            "ask": "index",
+            "source": self.source.to_json(),
+            "segment_length": self.segment_length,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +102,7 @@ class BuildRequest:
         dataset_name: stored in each record.
         sampling, image: how frames are chosen and stored.
         label_indices: classes of the source, by ``spec.label.class_names``.
+        label, annotation, telemetry: where labels and signals come from, when not from the source itself.
     """
 
     segment: Segment
@@ -87,9 +111,13 @@ class BuildRequest:
     sampling: SamplingOptions
     image: ImageOptions
     label_indices: tuple[int, ...] = ()
+    label: LabelOptions = field(default_factory=LabelOptions)
+    annotation: AnnotationOptions | None = None
+    telemetry: TelemetryOptions | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A dict of plain JSON types."""
+        annotation, telemetry = self.annotation, self.telemetry
         sampling = dataclasses.asdict(self.sampling)
         rate = self.sampling.frame_rate
         sampling["frame_rate"] = None if rate is None else [rate.numerator, rate.denominator]
@@ -101,6 +129,9 @@ class BuildRequest:
             "sampling": sampling,
             "image": dataclasses.asdict(self.image),
             "label_indices": list(self.label_indices),
+            "label": dataclasses.asdict(self.label),
+            "annotation": None if annotation is None else dataclasses.asdict(annotation),
+            "telemetry": None if telemetry is None else dataclasses.asdict(telemetry),
         }
 
 
@@ -118,6 +149,12 @@ class SegmentResult:
         unordered_frames: frames left out because they were not later than the one before.
         pixel_count: pixels in the records' frames, padding excluded.
         pixel_sum, pixel_square_sum: by channel, of those pixels' values, 0 to 255.
+        label_counts: records (frames that are not padding, for labels by frame) of each class.
+        targets, signals: moments of each target, and of each signal's components one after the other, over
+            records (frames that are not padding, for labels by frame and for signals).
+        telemetry_frames: frames in records, by the distance in time of the rows between which their values
+            were found: up to each of `DISTANCES`, and beyond.
+        frames_without_telemetry: frames that no sequence could use, as nothing was measured then.
         truncated: why the footage ends early, or None.
         last_seconds: presentation time of the last frame decoded, after the file's first.
     """
@@ -132,6 +169,11 @@ class SegmentResult:
     pixel_count: int = 0
     pixel_sum: tuple[int, ...] = ()
     pixel_square_sum: tuple[int, ...] = ()
+    label_counts: tuple[int, ...] = ()
+    targets: tuple[Moments, ...] = ()
+    signals: tuple[Moments, ...] = ()
+    telemetry_frames: tuple[int, ...] = ()
+    frames_without_telemetry: int = 0
     truncated: str | None = None
     last_seconds: float = 0.0
 
@@ -142,16 +184,20 @@ class SegmentResult:
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> SegmentResult:
         """The result that `to_json` described."""
-        sums = ("pixel_sum", "pixel_square_sum")
-        return cls(**{**fields, **{name: tuple(fields[name]) for name in sums}})
+        tuples = {name: tuple(v) for name, v in fields.items() if isinstance(v, list)}
+        moments = {
+            name: tuple(Moments.from_json(own) for own in fields[name])
+            for name in ("targets", "signals")
+        }
+        return cls(**{**fields, **tuples, **moments})
 
 
 class DecodingFailure(Exception):  # noqa: N818 - what happened to a source, no fault of the program
     """Why a file could not be used.
 
     Attributes:
-        stage: ``open``, ``decode``, ``limits`` (too many pixels, too much memory) or ``process`` (the decoder
-            died, hung or spoke garbage).
+        stage: ``open``, ``decode``, ``limits`` (too many pixels, too much memory), ``process`` (the decoder
+            died, hung or spoke garbage) or ``telemetry`` (what was measured cannot be used).
         reason: in words.
         seconds: how far decoding had come, after the file's first frame; None when it had not begun.
     """
@@ -183,7 +229,10 @@ class Index:
         return cls(boundaries=tuple(Boundary(**boundary) for boundary in fields["boundaries"]))
 
 
-def request_from_json(fields: dict[str, Any]) -> ProbeRequest | IndexRequest | BuildRequest:
+Request = ProbeRequest | ExtentRequest | IndexRequest | BuildRequest
+
+
+def request_from_json(fields: dict[str, Any]) -> Request:
     """The request that `to_json` described.
 
     Raises:
@@ -193,16 +242,19 @@ def request_from_json(fields: dict[str, Any]) -> ProbeRequest | IndexRequest | B
     ask = fields.pop("ask", None)
     if ask == "probe":
         return ProbeRequest(**fields)
+    if ask == "extent":
+        return ExtentRequest(**fields)
     if ask == "index":
-        return IndexRequest(**fields)
+        return IndexRequest(**{**fields, "source": Source.from_json(fields["source"])})
     if ask == "build":
         return _build_request_from_json(fields)
-    raise ValueError(f"expected a request to probe, index or build, got {ask!r}")
+    raise ValueError(f"expected a request to probe, measure, index or build, got {ask!r}")
 
 
 def _build_request_from_json(fields: dict[str, Any]) -> BuildRequest:
     rate = fields["sampling"]["frame_rate"]
     sampling = {**fields["sampling"], "frame_rate": None if rate is None else Fraction(*rate)}
+    annotation, telemetry = fields["annotation"], fields["telemetry"]
     return BuildRequest(
         segment=Segment.from_json(fields["segment"]),
         spec=SequenceSpec.from_json(fields["spec"]),
@@ -210,4 +262,11 @@ def _build_request_from_json(fields: dict[str, Any]) -> BuildRequest:
         sampling=SamplingOptions(**sampling),
         image=ImageOptions(**fields["image"]),
         label_indices=tuple(fields["label_indices"]),
+        label=LabelOptions(**_lists_to_tuples(fields["label"])),
+        annotation=annotation and AnnotationOptions(**annotation),
+        telemetry=telemetry and TelemetryOptions(**_lists_to_tuples(telemetry)),
     )
+
+
+def _lists_to_tuples(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}

@@ -10,6 +10,7 @@ import heapq
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from fractions import Fraction
 from typing import Any, cast
 
@@ -21,9 +22,11 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from pipelines.decoding.footage import FrameTime
 from pipelines.decoding.protocol import DecodingFailure
-from pipelines.descriptors import Probe
+from pipelines.descriptors import Extent, Probe
 from pipelines.frames import Pixels, rotate
+from pipelines.options import ImageOptions
 
 # Demuxers that read one file and nothing else. Playlists, concatenation scripts, image-sequence patterns and
 # whatever refers to other files or addresses are not among them.
@@ -51,27 +54,11 @@ _UNTAGGED = (0, 2, 3)  # H.273: RGB or unknown, unspecified, reserved
 
 
 @dataclass(frozen=True)
-class FrameTime:
-    """When a frame is presented, and its place among the others.
-
-    Attributes:
-        pts: presentation time in the stream's time base; strictly increasing.
-        rank: place among the frames read, counted from where reading began. Where packets carry exact times
-            a packet that gives no frame still counts, so that the rank does not depend on what was
-            decoded before.
-        after_break: footage is missing before this frame.
-    """
-
-    pts: int
-    rank: int
-    after_break: bool = False
-
-
-@dataclass(frozen=True)
 class DecodedFrame(FrameTime):
-    """A frame as it leaves the decoder; ``image`` is PyAV's."""
+    """A frame as it leaves the decoder; ``image`` is PyAV's, ``pixel_aspect`` of the upright frame."""
 
     image: av.VideoFrame = field(kw_only=True)
+    pixel_aspect: Fraction = field(kw_only=True)
 
 
 def _ignore() -> None:
@@ -108,11 +95,8 @@ class Video:
     """One video file, opened for one reading; see `open_video`.
 
     Attributes:
-        time_base: seconds a tick of ``DecodedFrame.pts``.
-        cuttable: frames may be read from any keyframe with exact times.
-        breaks: places so far where packets did not decode and frames are missing.
-        unordered: frames so far that were left out because they were not later than the one before.
-        truncated: why reading ended before the end of the file; None while it has not.
+        time_base, cuttable, breaks, unordered, truncated: see `Footage`.
+        packets_read: to be shown, since the last ``frames`` began; complete when that has ended.
     """
 
     def __init__(
@@ -121,7 +105,7 @@ class Video:
         self._on_progress = on_progress
         self._container = container
         self._stream = stream
-        self._reformatter = VideoReformatter()
+        self._converter = FrameConverter()
         self.time_base: Fraction = stream.time_base or Fraction(1, 90_000)
         self.cuttable: bool = container.format.name in _CUTTABLE_FORMATS
         # AVI stores when to decode, not when to present. A decoder puts frames out in order of presentation,
@@ -130,6 +114,7 @@ class Video:
         self.breaks = 0
         self.unordered = 0
         self.truncated: str | None = None
+        self.packets_read = 0
         _check_pixels(stream.codec_context.width, stream.codec_context.height)
         # One thread a child: the pool has a child for each CPU.
         stream.codec_context.thread_count = 1
@@ -140,14 +125,22 @@ class Video:
 
     def probe(self) -> Probe:
         """The header's hints."""
+        return Probe(
+            duration=self.declared_seconds,
+            frame_rate=float(self._rate()),
+            cuttable=self.cuttable,
+            created=_created(self._container.metadata, self._stream.metadata),
+        )
+
+    @property
+    def declared_seconds(self) -> float:
+        """Duration by the header's word, 0 when it has none."""
         duration = 0.0
         if self._stream.duration is not None:
             duration = float(self._stream.duration * self.time_base)
         elif self._container.duration is not None:
             duration = self._container.duration / av.time_base
-        return Probe(
-            duration=max(0.0, duration), frame_rate=float(self._rate()), cuttable=self.cuttable
-        )
+        return max(0.0, duration)
 
     @property
     def tolerance(self) -> Fraction:
@@ -179,6 +172,7 @@ class Video:
             landed = self._seek(near)
             first = near if exactly else landed
         shown: list[int] = []  # presentation times of packets read whose frames have not come yet
+        self.packets_read = 0
         passed = 0  # packets shown before the current frame
         previous: int | None = None
         begun = broken = False
@@ -208,7 +202,9 @@ class Video:
             after_break = previous is not None and (broken or held > MAX_HOLD_SECONDS)
             self.breaks += after_break
             broken, previous = False, pts
-            yield DecodedFrame(pts, passed, after_break, image=image)
+            yield DecodedFrame(
+                pts, passed, after_break, image=image, pixel_aspect=self._pixel_aspect(image)
+            )
 
     def packet_times(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Presentation times of all packets to be shown, and which are keyframes; nothing is decoded.
@@ -224,28 +220,52 @@ class Video:
         order = np.argsort(np.asarray(times, np.int64), kind="stable")
         return np.asarray(times, np.int64)[order], np.asarray(keys, np.bool_)[order]
 
-    def to_rgb(self, frame: DecodedFrame) -> Pixels:
-        """``[height, width, 3]`` uint8 RGB, full range, upright.
+    def extent(self) -> Extent:
+        """Where the footage lies in time; all packets are read, nothing is decoded.
 
-        The matrix is the one the frame is tagged with; untagged YUV is BT.601, as ffmpeg takes it to be.
+        Raises:
+            DecodingFailure: when the file holds no packet with a time.
         """
-        image = frame.image
-        converted = self._reformatter.reformat(
-            image,
-            format="rgb24",
-            src_colorspace=Colorspace.ITU601 if image.colorspace in _UNTAGGED else None,
-            dst_color_range=ColorRange.JPEG,
-            interpolation=Interpolation.BICUBIC,
-            threads=1,
+        first = last = end = None
+        frames = 0
+        for packet in self._packets():
+            time = packet.dts if self._decode_times_only else packet.pts
+            if time is None or packet.is_discard or not packet.size:
+                continue
+            frames += 1
+            first = time if first is None else min(first, time)
+            if last is None or time > last:
+                # A packet without a duration is shown for as long as the one before.
+                length = packet.duration or (time - last if last is not None else 0)
+                last, end = time, time + length
+        if first is None or end is None:
+            raise DecodingFailure("open", "the file holds no frame with a time")
+        return Extent(
+            time_base=self.time_base.as_integer_ratio(),
+            first_pts=first,
+            seconds=((end - first) * self.time_base).as_integer_ratio(),
+            frames=frames,
+            cuttable=self.cuttable,
+            tolerance=self.tolerance.as_integer_ratio(),
+            created=self.probe().created,
         )
-        return rotate(cast(Pixels, converted.to_ndarray()), image.rotation)
+
+    def to_rgb(self, frame: DecodedFrame) -> Pixels:
+        """See `FrameConverter`."""
+        return self._converter.to_rgb(frame)
 
     def pixel_aspect(self, frame: DecodedFrame) -> Fraction:
         """Width of a pixel of the upright frame divided by its height."""
+        return frame.pixel_aspect
+
+    def as_stored(self, frame: DecodedFrame, options: ImageOptions) -> None:
+        """Frames of a video have no files of their own."""
+
+    def _pixel_aspect(self, image: av.VideoFrame) -> Fraction:
         aspect = self._stream.sample_aspect_ratio or Fraction(1)
         if aspect <= 0:
             return Fraction(1)
-        return 1 / aspect if round(frame.image.rotation / 90) % 2 else aspect
+        return 1 / aspect if round(image.rotation / 90) % 2 else aspect
 
     def _rate(self) -> Fraction:
         return self._stream.average_rate or self._stream.guessed_rate or Fraction(25)
@@ -314,12 +334,36 @@ class Video:
             counts = self.cuttable and pts is not None and not packet.is_discard
             if counts and (first is None or pts >= first):
                 heapq.heappush(shown, pts)
+                self.packets_read += 1
             try:
                 images = packet.decode()
             except av.FFmpegError:
                 yield None
             else:
                 yield from images
+
+
+class FrameConverter:
+    """Decoded frames to pixels; keeps what the conversion of like frames has in common."""
+
+    def __init__(self) -> None:
+        self._reformatter = VideoReformatter()
+
+    def to_rgb(self, frame: DecodedFrame) -> Pixels:
+        """``[height, width, 3]`` uint8 RGB, full range, upright.
+
+        The matrix is the one the frame is tagged with; untagged YUV is BT.601, as ffmpeg takes it to be.
+        """
+        image = frame.image
+        converted = self._reformatter.reformat(
+            image,
+            format="rgb24",
+            src_colorspace=Colorspace.ITU601 if image.colorspace in _UNTAGGED else None,
+            dst_color_range=ColorRange.JPEG,
+            interpolation=Interpolation.BICUBIC,
+            threads=1,
+        )
+        return rotate(cast(Pixels, converted.to_ndarray()), image.rotation)
 
 
 def _choose_stream(container: InputContainer) -> VideoStream:
@@ -333,6 +377,21 @@ def _choose_stream(container: InputContainer) -> VideoStream:
     if streams[0].codec_context is None:
         raise DecodingFailure("open", "the video's codec is unknown")
     return streams[0]
+
+
+def _created(*metadata: dict[str, str]) -> float | None:
+    """When recording began, as the file says; seconds since 1970."""
+    for tags in metadata:
+        text = tags.get("creation_time")
+        if text is None:
+            continue
+        try:
+            created = datetime.fromisoformat(text.replace("Z", "+00:00"))
+        except ValueError:
+            continue
+        if created.year > 1970:  # cameras without a clock say 1904 or 1970
+            return created.replace(tzinfo=created.tzinfo or timezone.utc).timestamp()
+    return None
 
 
 def _check_pixels(width: int, height: int) -> None:

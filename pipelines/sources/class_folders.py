@@ -72,23 +72,35 @@ def list_glob(pattern: str) -> Listing:
     Raises:
         UserError: when nothing matches.
     """
-    root = _fixed_prefix(pattern)
-    found = glob.glob(pattern, recursive=True)
-    paths = [path for path in found if not Path(path).is_dir()]
-    resolve = functools.cache(os.path.realpath)
-    paths = sorted(path for path in paths if not _goes_in_a_circle(path, resolve))
+    root, paths = list_matching(pattern)
     videos = [path for path in paths if is_video(path)]
     if not videos:
         raise UserError(
-            f"expected videos to match {pattern!r}, but "
-            + (f"none of {len(paths)} matching files is named as one" if paths else "no file does")
-            + (": a folder's files match with '/**' behind it" if found else ": check the pattern")
+            f"expected videos to match {pattern!r}, but none of {len(paths)} matching files is named as one"
         )
     labelled = []
     for path in videos:
         first, *rest = Path(os.path.relpath(path, root)).parts
         labelled.append((path, first if rest else Path(root).resolve().name))
     return _listing(root, labelled, len(paths) - len(videos))
+
+
+def list_matching(pattern: str) -> tuple[str, list[str]]:
+    """The folders before the first glob character of ``pattern``, and the files that match it, sorted.
+
+    Raises:
+        UserError: when nothing matches.
+    """
+    found = glob.glob(pattern, recursive=True)
+    paths = [path for path in found if not Path(path).is_dir()]
+    resolve = functools.cache(os.path.realpath)
+    paths = sorted(path for path in paths if not _goes_in_a_circle(path, resolve))
+    if not paths:
+        raise UserError(
+            f"expected files to match {pattern!r}, but no file does"
+            + (": a folder's files match with '/**' behind it" if found else ": check the pattern")
+        )
+    return _fixed_prefix(pattern), paths
 
 
 def _goes_in_a_circle(path: str, resolve: Callable[[str], str]) -> bool:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from pipelines.decoding.protocol import SegmentResult
 from pipelines.finish import Outcome, Totals, conclude, failure_line
 from pipelines.frames import pixel_sums
+from pipelines.moments import Moments, moments_by_column
 from pipelines.options import DatasetOptions, SamplingOptions
 from pipelines.shards import ShardReport
 from pipelines.sources.listing import SourceFailure
@@ -48,12 +49,7 @@ def report(
         "records": 3,
         "bytes": 300,
         "sha256": "ab",
-        "label_counts": (1, 2),
-        "value_means": (),
-        "value_deviations": (),
-        "value_min": (),
-        "value_max": (),
-        "segments": results or SegmentResult(),
+        "segments": results or SegmentResult(label_counts=(1, 2)),
         "failures": (),
     }
     return ShardReport(**{**defaults, **fields})
@@ -139,7 +135,7 @@ class TestIncompleteness:
         assert outcome.info is None
 
     def test_a_dataset_without_a_record_is_an_error(self) -> None:
-        for reports, shards in (([], 0), ([report(records=0, label_counts=(0, 0))], 1)):
+        for reports, shards in (([], 0), ([report(records=0)], 1)):
             outcome = finish(reports, totals(shards=shards))
             assert "no source gave a sequence" in outcome.error
             assert "--short_clips" in outcome.error
@@ -155,11 +151,13 @@ class TestInfo:
             short_clips=2,
             breaks=1,
             unordered_frames=6,
+            label_counts=(1, 2),
         )
+        others = [dataclasses.replace(results, label_counts=counts) for counts in ((5, 0), (0, 1))]
         reports = [
             report(0, "train", results),
-            report(1, "train", results, records=5, bytes=500, label_counts=(5, 0)),
-            report(0, "test", results, records=1, bytes=9, label_counts=(0, 1)),
+            report(1, "train", others[0], records=5, bytes=500),
+            report(0, "test", others[1], records=1, bytes=9),
         ]
         sampling = SamplingOptions(short_clips="pad")
         info = finish(reports, totals(shards=3), sampling=sampling).info
@@ -213,7 +211,7 @@ class TestInfo:
             results = SegmentResult(pixel_count=42, pixel_sum=sums, pixel_square_sum=squares)
             reports.append(report(index, results=results))
         # A shard all of whose sources failed has no pixels.
-        reports.append(report(len(frames), records=0, label_counts=(0, 0)))
+        reports.append(report(len(frames), records=0))
         split = finish(reports, totals(shards=len(reports))).info.splits["train"]
         pixels = np.concatenate([frame.reshape(-1, channels) for frame in frames]).astype(float)
         np.testing.assert_allclose(split.pixel_mean, pixels.mean(axis=0), rtol=1e-12)
@@ -245,15 +243,8 @@ class TestInfo:
                 [clip[2] for clip in clips],
                 axis=0,
             )
-            moments = {
-                "value_means": tuple(values.mean(axis=0).tolist()) if len(values) else (),
-                "value_deviations": tuple((values.var(axis=0) * len(values)).tolist())
-                if len(values)
-                else (),
-                "value_min": tuple(values.min(axis=0).tolist()) if len(values) else (),
-                "value_max": tuple(values.max(axis=0).tolist()) if len(values) else (),
-            }
-            reports.append(report(index, records=len(values), label_counts=(), **moments))
+            results = SegmentResult(targets=moments_by_column(values.tolist()))
+            reports.append(report(index, results=results, records=len(values)))
         plan = totals(shards=len(reports))
         rows = [clip for clips in shards for clip in clips]
         if not rows:
@@ -270,8 +261,14 @@ class TestInfo:
 def test_totals_and_reports_go_through_json_unchanged() -> None:
     plan = totals(failures=(failure("caf\udce9"),))
     assert Totals.from_json(json.loads(json.dumps(plan.to_json()))) == plan
-    results = SegmentResult(frames=3, pixel_sum=(1, 2), pixel_square_sum=(3, 4), truncated="cut")
-    full = dataclasses.replace(
-        report(results=results, failures=(failure("a"),)), value_means=(0.5,), value_min=(0.5,)
+    results = SegmentResult(
+        frames=3,
+        pixel_sum=(1, 2),
+        pixel_square_sum=(3, 4),
+        targets=(Moments.of([0.5, 2.5]),),
+        signals=(Moments.of([1e9]),),
+        telemetry_frames=(1, 2),
+        truncated="cut",
     )
+    full = report(results=results, failures=(failure("a"),))
     assert ShardReport.from_json(json.loads(json.dumps(full.to_json()))) == full

@@ -16,6 +16,7 @@ import pytest
 from pipelines.decoding.client import DecoderProcess
 from pipelines.decoding.protocol import SegmentResult
 from pipelines.descriptors import Segment, Shard, Source
+from pipelines.moments import Moments
 from pipelines.options import DatasetOptions, ImageOptions, SamplingOptions
 from pipelines.output import OutputFolder
 from pipelines.shards import ShardBuilder, ShardReport, add_results, library_versions
@@ -171,7 +172,11 @@ class TestBuild:
         assert report.bytes == path.stat().st_size
         assert report.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
         labels = Counter(index for record in records for index in record.label_indices)
-        assert report.label_counts == tuple(labels[index] for index in range(3)) == (21, 0, 17)
+        assert (
+            report.segments.label_counts
+            == tuple(labels[index] for index in range(3))
+            == (21, 0, 17)
+        )
         assert [record.media_id for record in records] == (
             ["a.mp4"] * 8 + ["b.mp4"] * 13 + ["c.mp4"] * 4
         )
@@ -203,12 +208,11 @@ class TestBuild:
         for target in range(2):
             own = [value[target] for value in values]
             mean = sum(own) / len(own)
-            assert report.value_means[target] == pytest.approx(mean)
-            assert report.value_deviations[target] == pytest.approx(
-                sum((v - mean) ** 2 for v in own)
-            )
-            assert (report.value_min[target], report.value_max[target]) == (min(own), max(own))
-        assert report.label_counts == ()
+            moments = report.segments.targets[target]
+            assert moments.mean == pytest.approx(mean)
+            assert moments.deviations == pytest.approx(sum((v - mean) ** 2 for v in own))
+            assert (moments.min, moments.max) == (min(own), max(own))
+        assert report.segments.label_counts == ()
         assert ShardReport.from_json(json.loads(json.dumps(report.to_json()))) == report
 
     def test_a_shard_without_a_record_is_a_file_all_the_same(
@@ -273,7 +277,7 @@ class TestFailingSources:
         path.write_bytes(stored[: len(stored) * 6 // 10])
         recorder = Recorder()
         report = make_builder(output).build(make_shard(make_source(path, "run")), decoder, recorder)
-        assert report.records == recorder.total == report.label_counts[1] > 5
+        assert report.records == recorder.total == report.segments.label_counts[1] > 5
         (failure,) = report.failures
         assert recorder.failures == [failure]
         assert (failure.truncated, failure.stage, failure.source) == (True, "decode", "cut.mp4")
@@ -286,7 +290,7 @@ class TestFailingSources:
             make_shard(make_source(tmp_path / "a.mp4", "run")), decoder, recorder
         )
         assert (report.records, report.bytes, len(report.failures), recorder.total) == (0, 0, 1, 0)
-        assert report.label_counts == (0, 0, 0)
+        assert report.segments.label_counts == ()
 
 
 class Untouchable:
@@ -443,6 +447,11 @@ class TestAddResults:
             pixel_count=7,
             pixel_sum=(1, 2, 3),
             pixel_square_sum=(4, 5, 6),
+            label_counts=(3, 0),
+            targets=(Moments.of([1.0, 3.0]),),
+            signals=(Moments.of([2.0]),),
+            telemetry_frames=(5, 0),
+            frames_without_telemetry=2,
             truncated="cut",
             last_seconds=9.0,
         )
@@ -457,6 +466,10 @@ class TestAddResults:
             ),
             pixel_sum=(2, 4, 6),
             pixel_square_sum=(8, 10, 12),
+            label_counts=(6, 0),
+            targets=(Moments.of([1.0, 3.0, 1.0, 3.0]),),
+            signals=(Moments.of([2.0, 2.0]),),
+            telemetry_frames=(10, 0),
         )
 
     def test_of_nothing_is_nothing(self):

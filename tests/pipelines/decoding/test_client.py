@@ -38,15 +38,18 @@ def behave():
     os.execv(sys.executable, command)
 
 """
-RESULT = b'{"sequences": 0, "frames": 0, "pixel_sum": [], "pixel_square_sum": []}'
+RESULT = b'{"sequences": 0, "frames": 0, "targets": [], "signals": []}'
+
+
+def make_source(path, name="clip"):
+    return Source(id=name, path=str(path), data_path=name, group="g", labels=("a",))
 
 
 def make_request(path, name="clip", classes=("a",)):
     image = ImageOptions(height=12, width=16)
     sampling = SamplingOptions(num_frames=5, frame_rate=Fraction(10))
-    source = Source(id=name, path=str(path), data_path=name, group="g", labels=("a",))
     return BuildRequest(
-        segment=Segment(source=source),
+        segment=Segment(source=make_source(path, name)),
         spec=SequenceSpec(
             num_frames=5,
             frame_rate=10.0,
@@ -128,7 +131,7 @@ class TestRealChild:
         records, result = build_there(decoder, request)
         assert (records, result) == build_here(request)
         assert len(records) == 4
-        index = IndexRequest(path=str(clip), start=None, end=None, segment_length=0.5)
+        index = IndexRequest(source=make_source(clip), segment_length=0.5)
         assert decoder.index(index) == index_clip(index) != Index()
 
     def test_one_child_answers_many_requests(self, decoder, clip):
@@ -146,9 +149,7 @@ class TestRealChild:
         for ask in (
             lambda: decoder.probe(str(text)),
             lambda: build_there(decoder, make_request(text)),
-            lambda: decoder.index(
-                IndexRequest(path=str(text), start=None, end=None, segment_length=1)
-            ),
+            lambda: decoder.index(IndexRequest(source=make_source(text), segment_length=1)),
         ):
             with pytest.raises(DecodingFailure) as failure:
                 ask()

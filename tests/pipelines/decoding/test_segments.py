@@ -99,15 +99,13 @@ def build_whole(path, sampling, *, image=IMAGE, start=None, end=None):
 
 def cut(source, sampling, segment_length):
     """The segments a build would make."""
-    seconds = clip_seconds(source, probe_file(source.path))
+    seconds = clip_seconds(source, probe_file(source.path).duration)
     if sampling.frame_rate is not None:
         boundaries = time_boundaries(seconds, sampling, segment_length)
     else:
         boundaries = index_clip(
             IndexRequest(
-                path=source.path,
-                start=source.start,
-                end=source.end,
+                source=source,
                 segment_length=segment_length,
             )
         ).boundaries
@@ -297,9 +295,7 @@ class TestAgainstOracle:
         assert [read_barcode(decode_image(record.frames[0])) for record in inside] == list(
             range(first, last)
         )
-        assert not index_clip(
-            IndexRequest(path=str(path), start=None, end=None, segment_length=0.1)
-        ).boundaries
+        assert not index_clip(IndexRequest(source=make_source(path), segment_length=0.1)).boundaries
 
 
 def segmented(source, sampling, segment_length):
@@ -571,9 +567,7 @@ class TestProgress:
 
     def test_is_told_while_indexing(self, clip):
         calls = []
-        request = IndexRequest(
-            path=str(clip("steady.mp4")), start=None, end=None, segment_length=1.0
-        )
+        request = IndexRequest(source=make_source(clip("steady.mp4")), segment_length=1.0)
         index_clip(request, lambda: calls.append(1))
         assert len(calls) >= 100
 

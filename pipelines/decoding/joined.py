@@ -1,0 +1,131 @@
+"""`JoinedVideos`: the files of one drive read one after the other, as if they were one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.decoding.protocol import DecodingFailure
+from pipelines.decoding.video import DecodedFrame, FrameConverter, open_video
+from pipelines.descriptors import Extent, Part
+from pipelines.frames import Pixels
+from pipelines.options import ImageOptions
+
+
+@dataclass(frozen=True)
+class _PlacedPart:
+    """A part and its place in the drive, in the drive's ticks."""
+
+    part: Part
+    extent: Extent
+    scale: int  # of the drive's ticks a tick of the file's
+    shift: int
+
+    @property
+    def first_pts(self) -> int:
+        return self.to_drive(self.extent.first_pts)
+
+    def to_drive(self, pts: int) -> int:
+        return pts * self.scale + self.shift
+
+
+class JoinedVideos:
+    """`Footage` of several video files whose places in time are known. One file is open at a time.
+
+    The presentation times are those of the first file, carried on.
+    """
+
+    def __init__(self, parts: Sequence[Part], on_progress: Callable[[], None]):
+        self._on_progress = on_progress
+        known = [(part, part.extent) for part in parts if part.extent is not None]
+        fractions = [Fraction(*extent.time_base) for _, extent in known]
+        fractions += [Fraction(*part.shift) for part, _ in known]
+        self.time_base = Fraction(1, math.lcm(*(f.denominator for f in fractions)))
+        self._parts = [
+            _PlacedPart(
+                part,
+                extent,
+                scale=int(Fraction(*extent.time_base) / self.time_base),
+                shift=int(Fraction(*part.shift) / self.time_base),
+            )
+            for part, extent in known
+        ]
+        self.tolerance = max(Fraction(*extent.tolerance) for _, extent in known)
+        self.cuttable = all(extent.cuttable for _, extent in known)
+        self.declared_seconds = float(sum(Fraction(*extent.seconds) for _, extent in known))
+        self.breaks = 0
+        self.unordered = 0
+        self.truncated: str | None = None
+        self._converter = FrameConverter()
+
+    def first_pts(self) -> int:
+        """See `Footage`."""
+        for frame in self.frames():
+            return frame.pts
+        raise DecodingFailure("decode", self.truncated or "no frame could be decoded")
+
+    def frames(self, *, near: int | None = None, exactly: bool = False) -> Iterator[DecodedFrame]:
+        """See `Footage`."""
+        first = 0
+        if near is not None:
+            first = max((i for i, p in enumerate(self._parts) if p.first_pts <= near), default=0)
+        passed = 0  # frames of the files before
+        last_pts: int | None = None
+        for place, placed in enumerate(self._parts[first:]):
+            missing = self.truncated is not None and place > 0  # at the end of a file before
+            with open_video(placed.part.path, self._on_progress) as video:
+                local = None
+                if near is not None and not place:
+                    local = (near - placed.shift) // placed.scale
+                read = 0
+                try:
+                    for frame in video.frames(near=local, exactly=exactly and local is not None):
+                        pts = placed.to_drive(frame.pts)
+                        if last_pts is not None and pts <= last_pts:
+                            self.unordered += 1
+                            continue
+                        # What should have come first did not decode.
+                        missing = missing or (place > 0 and not read and pts > placed.first_pts)
+                        self.breaks += missing and not frame.after_break
+                        read, last_pts = frame.rank + 1, pts
+                        yield DecodedFrame(
+                            pts,
+                            passed + frame.rank,
+                            frame.after_break or missing,
+                            image=frame.image,
+                            pixel_aspect=frame.pixel_aspect,
+                        )
+                        missing = False
+                finally:
+                    self.breaks += video.breaks
+                    self.unordered += video.unordered
+                passed += video.packets_read if video.cuttable else read
+                if video.truncated and not self.truncated:
+                    self.truncated = f"{placed.part.data_path}: {video.truncated}"
+
+    def packet_times(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """See `Footage`."""
+        times, keys = [], []
+        for placed in self._parts:
+            with open_video(placed.part.path, self._on_progress) as video:
+                own_times, own_keys = video.packet_times()
+            times.append(own_times * placed.scale + placed.shift)
+            keys.append(own_keys)
+        order = np.argsort(np.concatenate(times), kind="stable")
+        return np.concatenate(times)[order], np.concatenate(keys)[order]
+
+    def to_rgb(self, frame: DecodedFrame) -> Pixels:
+        """See `Footage`."""
+        return self._converter.to_rgb(frame)
+
+    def pixel_aspect(self, frame: DecodedFrame) -> Fraction:
+        """See `Footage`."""
+        return frame.pixel_aspect
+
+    def as_stored(self, frame: DecodedFrame, options: ImageOptions) -> None:
+        """Frames of a video have no files of their own."""

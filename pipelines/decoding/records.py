@@ -1,0 +1,206 @@
+"""Windows of frames to records, and what is counted on the way."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, TypeVar
+
+from pipelines import frames
+from pipelines.decoding.clip import Clip
+from pipelines.decoding.footage import Footage, FrameTime
+from pipelines.decoding.measuring import MeasuredFrame, measured_columns
+from pipelines.decoding.protocol import DISTANCES, BuildRequest
+from pipelines.labels.alignment import combine
+from pipelines.moments import Moments, add_each, moments_by_column
+from pipelines.options import SamplingOptions
+from pipelines.sampling import Window
+from tfrecords_schema.record import SequenceRecord
+
+F = TypeVar("F", bound=FrameTime)
+
+
+@dataclass(frozen=True)
+class EncodedFrame:
+    """A frame as it goes into records: made once, however many sequences use it.
+
+    Attributes:
+        timestamp: microseconds.
+        data: the encoded image; empty in a dataset of signals alone.
+        pixels: how many it has.
+        sums, square_sums: of its values, by channel.
+        values: measured, in the order of `measured_columns`.
+        class_name: measured.
+        distance_class: see `MeasuredFrame`.
+    """
+
+    timestamp: int
+    data: bytes = b""
+    pixels: int = 0
+    sums: tuple[int, ...] = ()
+    square_sums: tuple[int, ...] = ()
+    values: tuple[float, ...] = ()
+    class_name: str | None = None
+    distance_class: int = 0
+
+
+def encode_frame(
+    footage: Footage[F], item: MeasuredFrame[F], request: BuildRequest
+) -> EncodedFrame:
+    """Scales and encodes a frame."""
+    frame, measured = item.frame, item.measured
+    fields: dict[str, Any] = {
+        "timestamp": round(frame.pts * footage.time_base * 1_000_000),
+        "values": measured.values if measured else (),
+        "class_name": measured.class_name if measured else None,
+        "distance_class": item.distance_class,
+    }
+    if request.spec.image is None:
+        return EncodedFrame(**fields)
+    options = request.image
+    pixels = frames.resize(
+        footage.to_rgb(frame),
+        options.height,
+        options.width,
+        mode=options.resize,
+        interpolation=options.interpolation,
+        pixel_aspect=footage.pixel_aspect(frame),
+    )
+    if options.grayscale:
+        pixels = frames.to_gray(pixels)
+    sums, square_sums = frames.pixel_sums(pixels)
+    return EncodedFrame(
+        data=footage.as_stored(frame, options) or frames.encode(pixels, options),
+        pixels=options.height * options.width,
+        sums=sums,
+        square_sums=square_sums,
+        **fields,
+    )
+
+
+class RecordMaker:
+    """Makes the records of one clip."""
+
+    def __init__(self, request: BuildRequest, clip: Clip):
+        self._request = request
+        self._clip = clip
+        self._spec = request.spec
+        telemetry = request.telemetry
+        self._signals = telemetry.signal_columns if telemetry else ()
+        columns = measured_columns(request)
+        self._target_places = [columns.index(name) for name in self._spec.label.target_names]
+        self._signal_places = [columns.index(name) for name in self._signals]
+        angles = telemetry.angle_columns if telemetry else ()
+        self._angles = [name in angles for name in self._spec.label.target_names]
+
+    def record(self, window: Window[EncodedFrame]) -> SequenceRecord:
+        """The record of a window."""
+        request, source = self._request, self._request.segment.source
+        timestamps = [frame.timestamp for frame in window.frames]
+        start = timestamps[0]
+        if request.sampling.frame_rate is not None and request.sampling.sampling == "windows":
+            # Several sequences may begin while one frame is on screen; they are told apart by their slots.
+            start = self._clip.slot_timestamp(window.first_slot, request.sampling.frame_rate)
+        return SequenceRecord(
+            id=f"{source.id}@{start}",
+            dataset_name=request.dataset_name,
+            data_path=source.data_path,
+            media_id=source.id,
+            group_id=source.group,
+            timestamps=timestamps,
+            frame_rate=_frame_rate(timestamps[: window.valid], request.sampling),
+            valid_frames=window.valid,
+            frames=[frame.data for frame in window.frames] if self._spec.image else [],
+            signals={
+                name: [(frame.values[place],) for frame in window.frames]
+                for name, place in zip(self._signals, self._signal_places, strict=True)
+            },
+            signal_timestamps=dict.fromkeys(self._signals, timestamps),
+            **self._labels(window),
+        )
+
+    def _labels(self, window: Window[EncodedFrame]) -> dict[str, Any]:
+        label, source = self._spec.label, self._request.segment.source
+        names = label.class_names
+        # What is measured by frame outweighs nothing: a source has one or the other.
+        if any(frame.class_name is not None for frame in window.frames):
+            indices = [names.index(frame.class_name or "") for frame in window.frames]
+            if label.per_frame:
+                return {
+                    "frame_label_indices": indices,
+                    "frame_label_strings": [names[index] for index in indices],
+                }
+            center = self._request.label.label_at == "center"
+            index = indices[window.valid // 2 if center else window.valid - 1]
+            return {"label_indices": [index], "label_strings": [names[index]]}
+        if source.values or not label.target_names:
+            indices = list(self._request.label_indices)
+            return {
+                "label_indices": indices,
+                "label_strings": [names[index] for index in indices],
+                "label_values": source.values,
+            }
+        rows = [[frame.values[place] for place in self._target_places] for frame in window.frames]
+        label_at = self._request.label.label_at
+        if label_at == "each":
+            return {"frame_label_values": rows}
+        return {"label_values": combine(rows[: window.valid], label_at, self._angles)}
+
+
+class Tally:
+    """Sums over the sequences of a segment; see `SegmentResult`."""
+
+    def __init__(self, num_classes: int) -> None:
+        self.sequences = 0
+        self.repeated_frames = 0
+        self.padded_frames = 0
+        self.pixels = 0
+        self.sums: list[int] = []
+        self.square_sums: list[int] = []
+        self.label_counts = [0] * num_classes
+        self.targets: tuple[Moments, ...] = ()
+        self.signals: tuple[Moments, ...] = ()
+        self.distances = [0] * (len(DISTANCES) + 1)
+
+    def add(self, window: Window[EncodedFrame], record: SequenceRecord) -> None:
+        """Counts a window and its record."""
+        shown = window.frames[: window.valid]
+        self.sequences += 1
+        self.padded_frames += len(window.frames) - window.valid
+        self.repeated_frames += sum(a is b for a, b in pairwise(shown))
+        self._add_pixels(shown)
+        for index, count in Counter(
+            [*record.label_indices, *record.frame_label_indices[: window.valid]]
+        ).items():
+            self.label_counts[index] += count
+        targets = [record.label_values] if record.label_values else []
+        targets += record.frame_label_values[: window.valid]
+        self.targets = add_each(self.targets, moments_by_column(targets))
+        signals = [
+            [value for (value,) in values[: window.valid]] for values in record.signals.values()
+        ]
+        self.signals = add_each(self.signals, tuple(map(Moments.of, signals)))
+        for frame in shown:
+            self.distances[frame.distance_class] += 1
+
+    def _add_pixels(self, shown: Sequence[EncodedFrame]) -> None:
+        if not self.sums:
+            self.sums = [0] * len(shown[0].sums)
+            self.square_sums = [0] * len(shown[0].sums)
+        for frame in shown:
+            self.pixels += frame.pixels
+            for channel, (total, squares) in enumerate(
+                zip(frame.sums, frame.square_sums, strict=True)
+            ):
+                self.sums[channel] += total
+                self.square_sums[channel] += squares
+
+
+def _frame_rate(timestamps: list[int], sampling: SamplingOptions) -> float:
+    if sampling.frame_rate is not None:
+        return float(sampling.frame_rate)
+    # Every frame was used, at whatever rate they really came.
+    elapsed = timestamps[-1] - timestamps[0]
+    return (len(timestamps) - 1) * 1e6 / elapsed if elapsed > 0 else 0.0

@@ -1,0 +1,85 @@
+"""``--input`` of ``pipelines dashcam``: folders of frames with annotations, or drives with telemetry."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pipelines.errors import UsageError
+from pipelines.options import DatasetOptions
+from pipelines.sources.drives import list_drives
+from pipelines.sources.frame_folders import list_frame_folders
+from pipelines.sources.listing import Listing, group_sources
+from pipelines.sources.split_lists import apply_split_lists
+
+
+def check_dashcam_options(options: DatasetOptions) -> None:
+    """Checks that the options say where labels and signals come from, and do not contradict each other.
+
+    Raises:
+        UsageError: when they do not.
+    """
+    annotation, telemetry, label = options.annotation, options.telemetry, options.label
+    if (annotation is None) == (telemetry is None):
+        raise UsageError(
+            "either --annotation and --label (folders of frames) or --telemetry (drives) must say where "
+            f"labels stand, got {'both' if annotation else 'neither'}"
+        )
+    if annotation is not None:
+        if label.label_columns or label.class_column:
+            raise UsageError(
+                "--label_columns and --class_column are of telemetry; for folders of frames, "
+                "--label finds the label"
+            )
+        if options.sampling.frame_rate is None:
+            raise UsageError(
+                "folders of frames have no times: --frame_rate must say how many frames they hold a second"
+            )
+        if options.split.split_by == "time":
+            raise UsageError("--split_by time is for drives; folders of frames are split whole")
+        return
+    if label.label_names:
+        raise UsageError("--label_names goes with --annotation; columns have names of their own")
+    if telemetry and not (label.label_columns or label.class_column or telemetry.signal_columns):
+        raise UsageError(
+            "--label_columns, --class_column or --signal_columns must name columns of the telemetry, got none"
+        )
+    if telemetry:
+        stray = [
+            column
+            for column in telemetry.angle_columns
+            if column not in (*label.label_columns, *telemetry.signal_columns)
+        ]
+        if stray:
+            raise UsageError(
+                f"--angle_columns must be among --label_columns and --signal_columns, got {stray[0]!r}"
+            )
+
+
+def list_dashcam(location: str, options: DatasetOptions) -> Listing:
+    """Lists the dash-cam footage at ``location``, with its groups and published splits.
+
+    Raises:
+        UserError: when there is nothing at ``location``, or what is there contradicts the options.
+    """
+    if options.annotation is not None:
+        listing = list_frame_folders(
+            location,
+            annotation=options.annotation,
+            label=options.label,
+            sampling=options.sampling,
+        )
+    elif options.telemetry is not None:
+        listing = list_drives(
+            location,
+            telemetry=options.telemetry,
+            label=options.label,
+            sampling=options.sampling,
+        )
+    else:
+        raise ValueError("check_dashcam_options comes first")
+    sources, notes = apply_split_lists(listing.sources, options.split.split_lists)
+    return replace(
+        listing,
+        sources=tuple(group_sources(sources, options.split.group_by)),
+        notes=(*listing.notes, *notes),
+    )

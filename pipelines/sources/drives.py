@@ -1,0 +1,280 @@
+"""Drives: videos with telemetry beside them, one file or several a drive; or telemetry alone."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+
+from tqdm import tqdm
+
+from pipelines.descriptors import Part, SideFile, Source
+from pipelines.errors import UserError
+from pipelines.frame_names import natural_key
+from pipelines.labels.telemetry import Telemetry, TelemetryError, read_telemetry
+from pipelines.options import LabelOptions, SamplingOptions, TelemetryOptions
+from pipelines.sources.class_folders import is_glob, list_matching
+from pipelines.sources.listing import (
+    Listing,
+    SourceFailure,
+    class_label,
+    describe_file,
+    is_video,
+    list_failure,
+    walk_files,
+)
+from tfrecords_schema.spec import LabelSpec
+
+TELEMETRY_EXTENSIONS = (".csv", ".tsv", ".jsonl", ".ndjson", ".gpx", ".npy")
+"""What is taken for telemetry where no template says so."""
+
+
+@dataclass(frozen=True)
+class _Video:
+    """A video file, and what ``--join`` reads in its path."""
+
+    path: str
+    data_path: str
+    drive: str
+    order: str
+
+
+def list_drives(
+    location: str, *, telemetry: TelemetryOptions, label: LabelOptions, sampling: SamplingOptions
+) -> Listing:
+    """Lists the drives at ``location``: a folder, a glob or a single file.
+
+    Every telemetry file is read, so that what is wrong with it is known before anything is built.
+
+    Raises:
+        UserError: when there is nothing there, or what is there contradicts the options.
+    """
+    root, paths = _find(location, telemetry)
+    sources: list[Source] = []
+    failures: list[SourceFailure] = []
+    notes: list[str] = []
+    if telemetry.no_images:
+        for path in paths:
+            try:
+                sources.append(describe_file(path, _data_path(path, root), kind="telemetry"))
+            except OSError as error:
+                failures.append(list_failure(_data_path(path, root), error))
+    else:
+        videos = [_describe(path, root, telemetry.join) for path in paths]
+        for drive in _drives(videos):
+            try:
+                sources.append(_source(drive, root, telemetry))
+            except OSError as error:
+                failures.append(list_failure(drive[0].drive, error))
+        if not sources and failures:
+            raise UserError(
+                f"no video at {location} has telemetry at --telemetry {telemetry.telemetry!r}: "
+                f"{failures[0].reason}"
+            )
+    columns = tuple(dict.fromkeys((*label.label_columns, *telemetry.signal_columns)))
+    read: list[Source] = []
+    class_names: set[str] = set()
+    for source in tqdm(sources, desc="Reading telemetry", unit="source", leave=False, delay=1):
+        try:
+            pieces = [
+                read_telemetry(
+                    file.path,
+                    file.data_path,
+                    telemetry,
+                    columns=columns,
+                    class_column=label.class_column,
+                )
+                for file in _side_files(source)
+            ]
+        except TelemetryError as error:
+            failures.append(SourceFailure(source=source.id, stage="telemetry", reason=str(error)))
+            continue
+        except OSError as error:
+            failures.append(list_failure(source.id, error))
+            continue
+        class_names |= {name for piece in pieces for name in piece.classes if name is not None}
+        if telemetry.no_images:
+            source = _with_duration(source, pieces[0], sampling)
+        read.append(source)
+    if label.class_column and read and not class_names:
+        raise UserError(f"--class_column {label.class_column!r} holds no class in any file")
+    return Listing(
+        name=Path(root).resolve().name or "dataset",
+        sources=tuple(sorted(read, key=lambda source: source.id)),
+        label=_label_spec(label, class_names),
+        failures=tuple(failures),
+        notes=tuple(notes),
+    )
+
+
+def _find(location: str, telemetry: TelemetryOptions) -> tuple[str, list[str]]:
+    """The root of the input, and the files in it that are wanted."""
+    what = "telemetry files" if telemetry.no_images else "videos"
+    wanted: Callable[[str], bool] = is_video
+    if telemetry.no_images:
+        wanted = _telemetry_filter(telemetry.telemetry)
+    if os.path.isdir(location):
+        root, paths = location, list(walk_files(location))
+    elif is_glob(location):
+        root, paths = list_matching(location)
+    elif os.path.exists(location):
+        return os.path.dirname(os.path.abspath(location)), [location]
+    else:
+        raise UserError(
+            f"--input must be a folder of {what}, a glob or a file; there is nothing at {location}"
+        )
+    found = [path for path in paths if wanted(path)]
+    if not found:
+        raise UserError(
+            f"expected {what} in {location}, but none of {len(paths)} files there is one "
+            "(by file name)"
+        )
+    return root, found
+
+
+def _telemetry_filter(template: str | None) -> Callable[[str], bool]:
+    """Whether a path is one that the template could mean; any file of rows where there is no template."""
+    if template is None:
+        return lambda path: path.lower().endswith(TELEMETRY_EXTENSIONS)
+    parts = re.split(r"\{(?:stem|name|drive|parent)\}", os.path.basename(template))
+    pattern = re.compile(".*".join(re.escape(part) for part in parts))
+    return lambda path: pattern.fullmatch(os.path.basename(path)) is not None
+
+
+def _describe(path: str, root: str, join: str | None) -> _Video:
+    data_path = _data_path(path, root)
+    if join is None:
+        return _Video(path, data_path, drive=data_path, order="")
+    match = re.search(join, data_path)
+    if match is None or any(group is None for group in match.groups()):
+        raise UserError(
+            f"--join {join!r} must match the path of every video, but not {data_path!r}: "
+            "adapt the expression, or leave the video out"
+        )
+    named = match.groupdict()
+    drive = named.get("drive", match[1])
+    order = named.get("order", match[2] if len(match.groups()) > 1 else data_path)
+    return _Video(path, data_path, drive=drive, order=order)
+
+
+def _drives(videos: Iterable[_Video]) -> list[list[_Video]]:
+    """The files of each drive in order.
+
+    Raises:
+        UserError: when two have the same place in one drive.
+    """
+    by_drive: dict[str, list[_Video]] = {}
+    for video in videos:
+        by_drive.setdefault(video.drive, []).append(video)
+    for name, own in by_drive.items():
+        own.sort(key=lambda video: natural_key(video.order))
+        for before, after in pairwise(own):
+            if before.order == after.order:
+                raise UserError(
+                    f"--join gives {before.data_path!r} and {after.data_path!r} the same place "
+                    f"{after.order!r} in the drive {name!r}: let it capture what tells them apart"
+                )
+    return [by_drive[name] for name in sorted(by_drive)]
+
+
+def _source(drive: Sequence[_Video], root: str, options: TelemetryOptions) -> Source:
+    """The source that a drive is.
+
+    Raises:
+        OSError: when a file of it is not there.
+    """
+    files = [_telemetry_file(video, root, options) for video in drive]
+    first = describe_file(drive[0].path, drive[0].data_path)
+    if options.join is None:
+        return replace(first, telemetry=files[0])
+    parts = []
+    shared = len({file.path for file in files}) == 1
+    for video, file in zip(drive, files, strict=True):
+        found = describe_file(video.path, video.data_path)
+        parts.append(
+            Part(
+                path=found.path,
+                data_path=found.data_path,
+                bytes=found.bytes,
+                mtime_ns=found.mtime_ns,
+                order=video.order,
+                telemetry=None if shared else file,
+            )
+        )
+    return replace(
+        first, id=drive[0].drive, parts=tuple(parts), telemetry=files[0] if shared else None
+    )
+
+
+def _telemetry_file(video: _Video, root: str, options: TelemetryOptions) -> SideFile:
+    folder = os.path.dirname(os.path.abspath(video.path))
+    stem, _ = os.path.splitext(os.path.basename(video.path))
+    name = (options.telemetry or "").format(
+        stem=stem,
+        name=os.path.basename(video.path),
+        parent=folder,
+        drive=video.drive if options.join else stem,
+    )
+    path = os.path.normpath(os.path.join(folder, name))
+    data_path = _data_path(path, root)
+    try:
+        found = describe_file(path, data_path)
+    except FileNotFoundError:
+        raise OSError(f"its telemetry is missing: there is no {data_path}") from None
+    return SideFile(
+        path=found.path, data_path=data_path, bytes=found.bytes, mtime_ns=found.mtime_ns
+    )
+
+
+def _side_files(source: Source) -> list[SideFile]:
+    if source.telemetry is not None:
+        return [source.telemetry]
+    if source.kind == "telemetry":
+        return [
+            SideFile(
+                path=source.path,
+                data_path=source.data_path,
+                bytes=source.bytes,
+                mtime_ns=source.mtime_ns,
+            )
+        ]
+    return [part.telemetry for part in source.parts if part.telemetry is not None]
+
+
+def _with_duration(source: Source, telemetry: Telemetry, sampling: SamplingOptions) -> Source:
+    """A source that is telemetry alone, with what its rows say of its length."""
+    (file,) = _side_files(source)
+    if telemetry.times is not None:
+        seconds = float(telemetry.times[-1] - telemetry.times[0])
+    elif sampling.frame_rate is not None:
+        seconds = float(telemetry.rows / sampling.frame_rate)
+    else:
+        raise UserError(
+            "rows without times need --frame_rate, which says how many there are a second; "
+            "or name the --time_column"
+        )
+    return replace(source, telemetry=file, seconds=seconds, frames=telemetry.rows)
+
+
+def _label_spec(label: LabelOptions, class_names: set[str]) -> LabelSpec:
+    each = label.label_at == "each"
+    if label.class_column:
+        return replace(class_label(class_names or {label.class_column}), per_frame=each)
+    if not label.label_columns:
+        return LabelSpec()
+    return LabelSpec(
+        task="regression",
+        target_names=label.label_columns,
+        target_units=label.label_units,
+        per_frame=each,
+    )
+
+
+def _data_path(path: str, root: str) -> str:
+    """``path`` relative to the input; records never hold an absolute one."""
+    root, path = os.path.abspath(root), os.path.abspath(path)
+    inside = os.path.commonpath([root, path]) == root
+    return os.path.relpath(path, root) if inside else path.lstrip(os.sep)

@@ -1,0 +1,179 @@
+"""What is to be known of footage before it is planned: durations, rates, where the files of a drive belong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from tqdm import tqdm
+
+from pipelines.decoding.client import DecoderPool, DecoderProcess
+from pipelines.decoding.protocol import DecodingFailure
+from pipelines.descriptors import Extent, Part, Probe, Source
+from pipelines.drives import cut_by_time, place_parts
+from pipelines.options import DatasetOptions
+from pipelines.sources.listing import SourceFailure
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Survey:
+    """Footage that was looked at.
+
+    Attributes:
+        sources: that can be planned.
+        probes: by source path.
+        failures: of the others.
+    """
+
+    sources: tuple[Source, ...]
+    probes: dict[str, Probe]
+    failures: tuple[SourceFailure, ...]
+
+
+def survey_sources(
+    sources: Sequence[Source], options: DatasetOptions, pool: DecoderPool, workers: int
+) -> Survey:
+    """Looks at the headers of videos, and at the packets of drives in several files."""
+    failures: list[SourceFailure] = []
+    extents = _look_at(
+        [part.path for source in sources for part in source.parts],
+        DecoderProcess.extent,
+        pool,
+        workers,
+    )
+    placed: list[Source] = []
+    for source in sources:
+        own, own_failures = _place(source, extents, options)
+        placed += own
+        failures += own_failures
+    probes: dict[str, Probe | DecodingFailure] = {
+        source.path: known for source in placed if (known := _known_probe(source, options))
+    }
+    probes |= _look_at(
+        [source.path for source in placed if source.path not in probes],
+        DecoderProcess.probe,
+        pool,
+        workers,
+    )
+    usable: list[Source] = []
+    for source in placed:
+        probe = probes[source.path]
+        if isinstance(probe, DecodingFailure):
+            failures.append(_failure(source.id, probe))
+            continue
+        if options.telemetry and options.telemetry.time_origin == "clock" and not source.parts:
+            source = replace(source, clock_start=probe.created)
+        blocks = _blocks(source, probe, options)
+        if not blocks:
+            reason = f"{probe.duration:g} s are too short to be cut into blocks by --split_by time"
+            failures.append(SourceFailure(source=source.id, stage="list", reason=reason))
+        usable += blocks
+    return Survey(
+        sources=tuple(usable),
+        probes={path: probe for path, probe in probes.items() if isinstance(probe, Probe)},
+        failures=tuple(failures),
+    )
+
+
+def _look_at(
+    paths: Sequence[str],
+    look: Callable[[DecoderProcess, str], R],
+    pool: DecoderPool,
+    workers: int,
+) -> dict[str, R | DecodingFailure]:
+    """Asks decoders about each file once."""
+
+    def ask(path: str) -> R | DecodingFailure:
+        with pool.borrow() as decoder:
+            try:
+                return look(decoder, path)
+            except DecodingFailure as failure:
+                return failure
+
+    paths = sorted(set(paths))
+    return dict(zip(paths, in_parallel(ask, paths, workers, "Probing"), strict=True))
+
+
+def _place(
+    source: Source, extents: dict[str, Extent | DecodingFailure], options: DatasetOptions
+) -> tuple[list[Source], list[SourceFailure]]:
+    if not source.parts or options.telemetry is None:
+        return [source], []
+    parts: list[Part] = []
+    failures: list[SourceFailure] = []
+    for part in source.parts:
+        extent = extents[part.path]
+        if isinstance(extent, DecodingFailure):
+            failures.append(_failure(part.data_path, extent))
+            parts.append(part)
+        else:
+            parts.append(replace(part, extent=extent))
+    telemetry = options.telemetry
+    by_time = telemetry.time_column is not None or (
+        source.telemetry is not None and source.telemetry.path.lower().endswith(".gpx")
+    )
+    runs, lost = place_parts(
+        replace(source, parts=tuple(parts)),
+        by_time=by_time,
+        by_clock=telemetry.time_origin == "clock",
+    )
+    return runs, failures + lost
+
+
+def _known_probe(source: Source, options: DatasetOptions) -> Probe | None:
+    """What listing, or the packets, told already."""
+    rate = options.sampling.frame_rate
+    if source.parts:
+        extents = [part.extent for part in source.parts if part.extent is not None]
+        seconds = sum(extent.seconds[0] / extent.seconds[1] for extent in extents)
+        frames = sum(extent.frames for extent in extents)
+        cuttable = all(extent.cuttable for extent in extents)
+        return Probe(
+            duration=seconds, frame_rate=frames / seconds if seconds else 1.0, cuttable=cuttable
+        )
+    if source.seconds is None:
+        return None
+    if source.frames is not None and source.seconds:
+        own_rate = source.frames / source.seconds
+    else:
+        own_rate = float(rate or 1)
+    return Probe(duration=source.seconds, frame_rate=own_rate, cuttable=source.kind == "frames")
+
+
+def _blocks(source: Source, probe: Probe, options: DatasetOptions) -> list[Source]:
+    if options.split.split_by == "group":
+        return [source]
+    rate = float(options.sampling.frame_rate or probe.frame_rate)
+    guard = options.sampling.num_frames / rate
+    return cut_by_time(source, probe.duration, options.split.splits, guard)
+
+
+def _failure(source_id: str, failure: DecodingFailure) -> SourceFailure:
+    return SourceFailure(source=source_id, stage=failure.stage, reason=failure.reason)
+
+
+def in_parallel(
+    work: Callable[[T], R], items: Sequence[T], workers: int, description: str
+) -> list[R]:
+    """``work`` done on ``items`` by threads, with a progress bar when it takes longer than a second."""
+    threads = ThreadPoolExecutor(workers)
+    try:
+        return list(
+            tqdm(
+                threads.map(work, items),
+                total=len(items),
+                desc=description,
+                unit="source",
+                leave=False,
+                delay=1,
+                disable=None,
+            )
+        )
+    finally:
+        # An interrupted run does not wait for a file that hangs.
+        threads.shutdown(wait=False, cancel_futures=True)
