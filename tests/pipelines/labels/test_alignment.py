@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import time
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from pipelines.labels.alignment import (
+    Aligned,
     Alignment,
+    combine,
+    concatenate,
+    concatenate_rows,
 )
-from pipelines.labels.telemetry import Telemetry
+from pipelines.labels.telemetry import Telemetry, TelemetryError
 
 NAN = math.nan
 MICROSECOND = 1e-6
@@ -57,7 +63,7 @@ def oracle(
     before = [row for row in rows if row[0] < seconds]
     after = [row for row in rows if row[0] > seconds]
     if not before or not after:
-        gaps = sorted(b[0] - a[0] for a, b in zip(rows, rows[1:], strict=False))
+        gaps = sorted(b[0] - a[0] for a, b in itertools.pairwise(rows))
         half = min(float(np.median(gaps)), max_gap) / 2 if gaps else 0.0
         return (nearest[1], 0.0) if abs(nearest[0] - seconds) <= half + MICROSECOND else None
     (t0, v0), (t1, v1) = before[-1], after[0]
@@ -191,7 +197,10 @@ class TestAtTime:
 
     @pytest.mark.parametrize(
         ("first", "second", "middle"),
-        [(350, 20, 5), (20, 350, 5), (0, 358, 359), (10, 30, 20), (-10, 10, 0), (370, 730, 10), (180, 540, 180)],
+        [
+            (350, 20, 5), (20, 350, 5), (0, 358, 359), (10, 30, 20), (-10, 10, 0), (370, 730, 10),
+            (180, 540, 180),
+        ],
     )  # fmt: skip
     def test_angles(self, first, second, middle) -> None:
         found = telemetry([0, 1], v=[first, second])

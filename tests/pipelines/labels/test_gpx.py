@@ -109,12 +109,16 @@ class TestWhatIsWritten:
         close(read(text.encode("utf-16"), "lat"), "lat", [3.0])
 
     def test_points_at_the_same_time(self, read, error) -> None:
-        found = read(track(point(1, 2, 0), point(1, 2, 0) + point(1, 3, 1)), "speed", "lat")
+        # The one that is kept is alone in its segment: no speed follows from it.
+        text = track(point(1, 2, 0), point(1, 2, 0) + point(1, 3, 1) + point(1, 4, 2))
+        found = read(text, "speed", "lon")
         assert found.merged_rows == 1
-        close(found, "lat", [1.0, 1.0])
-        # The second segment has one point left, so nothing to derive a speed from. The first neither.
-        message = error(track(point(1, 2, 0), point(1, 2, 0) + point(1, 3, 1)), "speed")
-        assert "none in any row" in message
+        close(found, "lon", [2.0, 3.0, 4.0])
+        assert np.isnan(found.columns["speed"]).tolist() == [True, False, False]
+        message = error(track(point(1, 2, 0) + point(1, 3, 0)))
+        assert (
+            "line 6 (point 2), column 'lon': expected 2.0, as in a.gpx line 5 (point 1)" in message
+        )
 
 
 class TestWhatIsDerived:
@@ -232,7 +236,7 @@ class TestWhatIsRefused:
         assert "line 2" in error(plain)
         assert "undefined entity" in error("<gpx>&a;</gpx>")
 
-    @pytest.mark.parametrize("endless", ['<trkpt lat="', "<!--", "<", "<?a "])
+    @pytest.mark.parametrize("endless", ['<trkpt lat="', "<!--", "<a", "<?a "])
     def test_what_does_not_end_is_not_kept_in_memory(self, error, endless) -> None:
         text = "<gpx>" + endless + "1" * 2**23 + '"/></gpx>'
         began = time.monotonic()
