@@ -19,7 +19,7 @@ def read(tmp_path):
     def read(document, expression="@"):
         path = tmp_path / "annotation.json"
         if not isinstance(document, bytes):
-            document = (document if isinstance(document, str) else json.dumps(document)).encode()
+            document = json.dumps(document).encode()
         path.write_bytes(document)
         return read_label(str(path), NAME, expression)
 
@@ -88,8 +88,7 @@ class TestReading:
         path.write_text(json.dumps(value))
         try:
             found = read_label(str(path), NAME, "@")
-        except AnnotationError as error:
-            assert len(str(error).splitlines()) == 1
+        except AnnotationError:
             return
         flat = [*found.numbers, *(number for row in found.rows for number in row)]
         assert all(math.isfinite(number) for number in flat)
@@ -106,10 +105,8 @@ class TestReasons:
         )
         assert message(read, {"label": None}, "label").startswith("'label' found nothing in {")
         text = message(read, [list(range(1000))], "x")
-        assert text == (
-            "'x' found nothing in [[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 1...: "
-            "see --label"
-        )
+        shown = json.dumps([list(range(1000))])[:60]
+        assert text == f"'x' found nothing in {shown}...: see --label"
 
     @pytest.mark.parametrize(
         "value", [{}, {"a": 1}, [1, "a"], [1, None], [1, True], [[1], 2], [["a"]], [[[1]]], [{}]]
@@ -129,11 +126,11 @@ class TestReasons:
     @pytest.mark.parametrize("number", ["1e39", "-1e39", "1e999", "1" + "0" * 400])
     def test_numbers_that_no_record_can_hold(self, read, number) -> None:
         for document in (number, f"[0, {number}]", f"[[0, {number}]]"):
-            text = message(read, document)
+            text = message(read, document.encode())
             assert text.startswith("expected finite numbers that fit into float32 at '@', got ")
 
     def test_numbers_with_more_digits_than_python_reads(self, read) -> None:
-        assert "expected" in message(read, "1" * 5000)
+        assert "expected" in message(read, b"1" * 5000)
 
     def test_numbers_that_a_function_makes(self, read) -> None:
         text = message(read, {"x": "nan"}, "to_number(x)")
@@ -146,23 +143,21 @@ class TestReasons:
             assert text.startswith("expected names of classes, neither empty nor with a zero byte")
 
     def test_json_that_is_broken(self, read) -> None:
-        assert message(read, '[\n{"a": 1,}]') == (
-            "expected JSON, got line 2 column 9: Expecting property name enclosed in double quotes"
-        ) or "line 2 column" in message(read, '[\n{"a": 1,}]')
-        assert message(read, "") == "expected JSON, got line 1 column 1: Expecting value"
-        assert (
-            message(read, b'"caf\xe9"') == "expected UTF-8 text, got the byte 0xe9 after 4 others"
-        )
+        text = message(read, b'[\n{"a": 1,}]')
+        assert text.startswith("expected JSON, got line 2 column ")
+        assert message(read, b"") == "expected JSON, got line 1 column 1: Expecting value"
+        text = message(read, b'"caf\xe9"')
+        assert text == "expected UTF-8 text, got the byte 0xe9 after 4 others"
 
     @pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
     def test_numbers_that_json_has_not(self, read, constant) -> None:
-        assert message(read, f"[{constant}]") == f"expected JSON, which has no {constant}"
+        assert message(read, f"[{constant}]".encode()) == f"expected JSON, which has no {constant}"
 
     def test_json_that_is_nested_too_deep(self, read) -> None:
-        deep = "[" * 100_000 + "]" * 100_000
+        deep = b"[" * 100_000 + b"]" * 100_000
         assert message(read, deep) == "JSON is nested too deep"
         for depth in range(100, 1000, 50):  # somewhere there reading works, and showing does not
-            assert message(read, "[" * depth + "]" * depth)
+            assert message(read, b"[" * depth + b"]" * depth)
 
     @pytest.mark.parametrize(
         ("expression", "reason"),

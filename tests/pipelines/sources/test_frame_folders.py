@@ -357,7 +357,9 @@ class TestLabels:
             task="classification", class_names=("fall", "run", "wave"), per_frame=True
         )
         assert [source.labels for source in found.sources] == [(), ()]
-        with pytest.raises(UserError, match="--label_at mean goes with numbers, got a class a fram"):
+        with pytest.raises(
+            UserError, match="--label_at mean goes with numbers, got a class a fram"
+        ):
             listed(tmp_path, "@", label_at="mean")
 
     def test_another_number_of_entries_than_frames(self, tmp_path) -> None:

@@ -1,0 +1,312 @@
+"""Folders of frames as footage: order, holes, damage, sizes, and files passed on as they are."""
+
+from __future__ import annotations
+
+import gc
+import struct
+import weakref
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.decoding import frame_folder
+from pipelines.decoding.frame_folder import FrameFolder, open_frame_folder
+from pipelines.decoding.protocol import DecodingFailure
+from pipelines.options import ImageOptions
+
+RATE = Fraction(20)
+SIZE = (24, 32)
+
+
+def picture(value, size=SIZE):
+    """RGB: flat, and red above green above blue so that an exchange of channels shows."""
+    return np.full((*size, 3), (value, value // 2, value // 4), np.uint8)
+
+
+def encode(pixels, extension=".jpg"):
+    ordered = pixels[:, :, ::-1] if pixels.ndim == 3 else pixels
+    return cv2.imencode(extension, ordered)[1].tobytes()
+
+
+def oriented(data, orientation):
+    tiff = b"II*\0" + struct.pack("<IHHHIHHI", 8, 1, 274, 3, 1, orientation, 0, 0)
+    payload = b"Exif\0\0" + tiff
+    return data[:2] + b"\xff\xe1" + struct.pack(">H", len(payload) + 2) + payload + data[2:]
+
+
+def fill(folder: Path, frames=range(1, 9), name="{:03d}.jpg") -> Path:
+    """Frame k is a flat picture of level 10 k."""
+    folder.mkdir(exist_ok=True)
+    for frame in frames:
+        path = folder / name.format(frame)
+        path.write_bytes(encode(picture(10 * frame), path.suffix))
+    return folder
+
+
+def opened(folder, **options) -> FrameFolder:
+    return open_frame_folder(str(folder), RATE, options.pop("on_progress", lambda: None))
+
+
+def read(footage, **where):
+    """(presentation time, rank, after break, level) of each frame."""
+    return [
+        (
+            frame.pts,
+            frame.rank,
+            frame.after_break,
+            round(float(footage.to_rgb(frame)[..., 0].mean())),
+        )
+        for frame in footage.frames(**where)
+    ]
+
+
+class TestReading:
+    def test_every_image_is_a_frame_in_natural_order(self, tmp_path) -> None:
+        calls = []
+        fill(tmp_path, range(1, 13), "{}.png")
+        for other in ("notes.txt", ".13.png"):
+            (tmp_path / other).write_bytes(b"no picture")
+        (tmp_path / "14.png").mkdir()
+        footage = opened(tmp_path, on_progress=lambda: calls.append(1))
+        assert calls == []
+        assert read(footage) == [(k, k, False, 10 * (k + 1)) for k in range(12)]
+        assert len(calls) == 12
+        assert footage.time_base == Fraction(1, 20)
+        assert footage.declared_seconds == 12 / 20
+        assert (footage.tolerance, footage.cuttable) == (0, True)
+        assert (footage.breaks, footage.unordered, footage.truncated) == (0, 0, None)
+        assert footage.first_pts() == 0
+
+    @pytest.mark.parametrize("extension", [".jpg", ".png", ".bmp", ".webp", ".tif", ".JPEG"])
+    def test_pixels_are_rgb(self, tmp_path, extension) -> None:
+        fill(tmp_path, [20], "{}" + extension)
+        footage = opened(tmp_path)
+        (frame,) = footage.frames()
+        pixels = footage.to_rgb(frame)
+        assert (pixels.shape, pixels.dtype) == ((*SIZE, 3), np.uint8)
+        assert np.abs(pixels.astype(int) - picture(200)).max() <= 4
+        assert footage.pixel_aspect(frame) == 1
+
+    def test_gray_pictures_become_rgb(self, tmp_path) -> None:
+        (tmp_path / "1.png").write_bytes(encode(np.full(SIZE, 99, np.uint8), ".png"))
+        footage = opened(tmp_path)
+        (frame,) = footage.frames()
+        assert (footage.to_rgb(frame) == 99).all()
+
+    def test_orientation_is_applied(self, tmp_path) -> None:
+        pixels = picture(20)
+        pixels[:12, :16] = 240
+        (tmp_path / "1.jpg").write_bytes(oriented(encode(pixels), 6))
+        (tmp_path / "2.jpg").write_bytes(encode(np.ascontiguousarray(np.rot90(pixels, -1))))
+        footage = opened(tmp_path)
+        turned, plain = (footage.to_rgb(frame).astype(int) for frame in footage.frames())
+        assert turned.shape == plain.shape == (32, 24, 3)
+        assert np.abs(turned - plain).mean() < 3
+        assert footage.truncated is None
+
+    def test_images_may_be_entered_anywhere(self, tmp_path) -> None:
+        fill(tmp_path, [1, 2, 3, 4, 6, 7, 8])
+        whole = read(opened(tmp_path))
+        assert [pts for pts, *_ in whole] == [0, 1, 2, 3, 5, 6, 7]
+        for near, index in ((-5, 0), (0, 0), (2, 2), (4, 3), (5, 4), (7, 6), (99, 6)):
+            footage = opened(tmp_path)
+            found = read(footage, near=near)
+            assert [(pts, value) for pts, _, _, value in found] == [
+                (pts, value) for pts, _, _, value in whole[index:]
+            ]
+            assert [rank for _, rank, _, _ in found] == list(range(len(found)))
+            assert not found[0][2]
+            assert footage.breaks == (index < 4)
+        assert read(opened(tmp_path), near=6, exactly=True) == read(opened(tmp_path), near=6)
+
+    def test_times_are_known_without_reading(self, tmp_path, monkeypatch) -> None:
+        fill(tmp_path, [10, 11, 12, 14])
+        monkeypatch.setattr(frame_folder, "read_header", None)
+        footage = opened(tmp_path)
+        times, keys = footage.packet_times()
+        assert times.dtype == np.int64
+        assert times.tolist() == [0, 1, 2, 4]
+        assert keys.tolist() == [True] * 4
+        assert footage.declared_seconds == 5 / 20
+
+    def test_memory_does_not_grow_with_the_folder(self, tmp_path) -> None:
+        fill(tmp_path)
+        held, most = weakref.WeakSet(), 0
+        for frame in opened(tmp_path).frames():
+            held.add(frame)
+            gc.collect()
+            most = max(most, len(held))
+        assert most <= 2
+
+
+class TestOpening:
+    def test_a_folder_that_is_gone(self, tmp_path) -> None:
+        with pytest.raises(DecodingFailure) as caught:
+            opened(tmp_path / "none")
+        assert (caught.value.stage, caught.value.reason) == ("open", "No such file or directory")
+
+    def test_a_folder_without_images(self, tmp_path) -> None:
+        (tmp_path / "notes.txt").touch()
+        with pytest.raises(DecodingFailure) as caught:
+            opened(tmp_path)
+        assert caught.value.stage == "open"
+        assert caught.value.reason == "the folder holds no images (by file name)"
+
+
+class TestMissingFrames:
+    def test_a_hole_is_a_break(self, tmp_path) -> None:
+        fill(tmp_path, [1, 2, 3, 5, 6, 9, 10])
+        footage = opened(tmp_path)
+        assert [frame[:3] for frame in read(footage)] == [
+            *((0, 0, False), (1, 1, False), (2, 2, False)),
+            *((4, 3, True), (5, 4, False), (8, 5, True), (9, 6, False)),
+        ]
+        assert footage.breaks == 2
+        assert footage.truncated == "frame 004 is missing between 003.jpg and 005.jpg"
+
+    def test_a_hole_is_noticed_when_reading_passes_it(self, tmp_path) -> None:
+        fill(tmp_path, [1, 2, 3, 5, 6])
+        footage = opened(tmp_path)
+        frames = footage.frames()
+        for _ in range(3):
+            next(frames)
+        assert (footage.breaks, footage.truncated) == (0, None)
+        next(frames)
+        assert footage.breaks == 1
+
+    def test_damaged_images_are_a_break(self, tmp_path) -> None:
+        fill(tmp_path)
+        data = (tmp_path / "005.jpg").read_bytes()
+        (tmp_path / "005.jpg").write_bytes(data[:-10])
+        (tmp_path / "006.jpg").write_bytes(b"")
+        footage = opened(tmp_path)
+        assert [frame[:3] for frame in read(footage)] == [
+            *((0, 0, False), (1, 1, False), (2, 2, False), (3, 3, False)),
+            *((6, 6, True), (7, 7, False)),
+        ]
+        assert footage.breaks == 1
+        assert footage.truncated == (
+            "005.jpg does not decode: it is a JPEG file that was cut short: it has no end marker"
+        )
+
+    @pytest.mark.parametrize("damaged", [[1], [1, 2], [8], [3, 8], range(1, 9)])
+    def test_wherever_they_are(self, tmp_path, damaged) -> None:
+        fill(tmp_path)
+        for frame in damaged:
+            (tmp_path / f"{frame:03d}.jpg").write_bytes(b"no picture")
+        footage = opened(tmp_path)
+        found = read(footage)
+        assert [pts for pts, *_ in found] == [k for k in range(8) if k + 1 not in damaged]
+        # Before the first frame there is nothing to break.
+        assert [pts for pts, _, after_break, _ in found if after_break] == [3] * (damaged == [3, 8])
+        assert footage.breaks == (2 if damaged == [3, 8] else 1)
+        assert footage.truncated == (
+            f"{damaged[0]:03d}.jpg does not decode: it is no JPEG, PNG, BMP, WebP or TIFF file "
+            "(10 bytes)"
+        )
+        assert footage.first_pts() == 0
+
+    def test_a_hole_beside_a_damaged_image_is_one_break(self, tmp_path) -> None:
+        fill(tmp_path, [1, 2, 3, 4, 6, 7, 8])
+        (tmp_path / "004.jpg").write_bytes(b"")
+        footage = opened(tmp_path)
+        assert [pts for pts, _, after_break, _ in read(footage) if after_break] == [5]
+        assert footage.breaks == 1
+
+    def test_images_that_cannot_be_read(self, tmp_path) -> None:
+        fill(tmp_path)
+        footage = opened(tmp_path)
+        (tmp_path / "002.jpg").unlink()
+        assert len(read(footage)) == 7
+        assert footage.truncated == (
+            "002.jpg does not decode: it cannot be read: No such file or directory"
+        )
+
+    @given(damage=st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), max_size=5))
+    def test_no_damage_raises_anything_but_a_decoding_failure(self, tmp_path_factory, damage):
+        folder = fill(tmp_path_factory.mktemp("frames"), range(1, 4))
+        data = bytearray((folder / "002.jpg").read_bytes())
+        for place, value in damage:
+            data[place % len(data)] = value
+        (folder / "002.jpg").write_bytes(data)
+        try:
+            found = read(opened(folder))
+        except DecodingFailure:  # another size
+            return
+        assert [pts for pts, *_ in found] in ([0, 1, 2], [0, 2])
+
+
+class TestSizes:
+    def test_another_size_is_refused(self, tmp_path) -> None:
+        fill(tmp_path)
+        (tmp_path / "005.jpg").write_bytes(encode(picture(9, (48, 64))))
+        footage = opened(tmp_path)
+        with pytest.raises(DecodingFailure) as caught:
+            read(footage)
+        failure = caught.value
+        assert (failure.stage, failure.seconds) == ("decode", 4 / 20)
+        assert failure.reason == (
+            "005.jpg is 64x48 pixels, where 001.jpg is 32x24: make them one size"
+        )
+
+    def test_wherever_reading_begins(self, tmp_path) -> None:
+        fill(tmp_path, range(3, 9))
+        (tmp_path / "001.jpg").write_bytes(b"no picture")
+        (tmp_path / "002.jpg").write_bytes(encode(picture(9, (48, 64))))
+        with pytest.raises(
+            DecodingFailure, match=r"006.jpg is 32x24 pixels, where 002.jpg is 64x48"
+        ):
+            read(opened(tmp_path), near=5)
+
+    def test_a_picture_that_claims_to_be_huge_is_not_decoded(self, tmp_path, monkeypatch) -> None:
+        fill(tmp_path, range(1, 4), "{}.png")
+        data = bytearray((tmp_path / "2.png").read_bytes())
+        data[16:24] = struct.pack(">II", 60_000, 60_000)
+        (tmp_path / "2.png").write_bytes(data)
+        frames = opened(tmp_path).frames()
+        next(frames)
+        monkeypatch.setattr(frame_folder, "decode_rgb", None)
+        with pytest.raises(DecodingFailure) as caught:
+            next(frames)
+        assert caught.value.stage == "limits"
+        assert caught.value.reason == (
+            "2.png has 60000x60000 pixels, which exceeds the limit of 67108864"
+        )
+
+
+class TestAsStored:
+    """The file's own bytes, only where they are exactly what is asked for."""
+
+    def stored(self, folder, data, **options):
+        (folder / "1.jpg").write_bytes(data)
+        footage = opened(folder)
+        (frame,) = footage.frames()
+        asked = ImageOptions(**{"height": SIZE[0], "width": SIZE[1], **options})
+        return footage.as_stored(frame, asked)
+
+    def test_a_jpeg_of_the_size(self, tmp_path) -> None:
+        data = encode(picture(9))
+        assert self.stored(tmp_path, data) == data
+        assert self.stored(tmp_path, oriented(data, 1)) == oriented(data, 1)
+        gray = encode(np.full(SIZE, 9, np.uint8))
+        assert self.stored(tmp_path, gray, grayscale=True) == gray
+
+    @pytest.mark.parametrize(
+        "options", [{"height": 25}, {"width": 31}, {"image_format": "png"}, {"grayscale": True}]
+    )
+    def test_not_when_something_else_is_asked_for(self, tmp_path, options) -> None:
+        assert self.stored(tmp_path, encode(picture(9)), **options) is None
+
+    def test_not_when_the_file_is_something_else(self, tmp_path) -> None:
+        data = encode(picture(9))
+        assert self.stored(tmp_path, encode(picture(9), ".png")) is None  # whatever its name
+        assert self.stored(tmp_path, encode(np.full(SIZE, 9, np.uint8))) is None
+        for orientation in (0, 2, 3, 9):
+            assert self.stored(tmp_path, oriented(data, orientation)) is None
+        turned = encode(picture(9, SIZE[::-1]))
+        assert self.stored(tmp_path, oriented(turned, 6)) is None
