@@ -224,6 +224,10 @@ class _Rows:
             index = -1
             return time, values, parse_class(cells[-1]) if self._has_classes else None
         except CellError as error:
+            if (
+                table.known
+            ):  # the first object of JSON may lack the time because it is called otherwise
+                check_known(table.place(number), table.known, [self._names[index]])
             hint = "" if self.kept else table.first_hint
             raise TelemetryError(
                 f"{table.place(number)}, column {self._names[index]!r}: {error}{hint}"

@@ -368,6 +368,8 @@ class TestJson:
             ('{"t": 0, "speed": 1}\n{"t":', ["line 2", "expected JSON", "correct it"]),
             ("[" * 100_000, ["line 1", "expected JSON"]),
             ('{"t": 0, "v": 1}', ["expected a column 'speed'", "got 't', 'v'"]),
+            ('{"time": 0, "speed": 1}', ["line 1: expected a column 't'", "got 'time', 'speed'"]),
+            ('{"t": 0, "speed": 1}\n{}', ["line 2, column 't'", "got no time"]),
             ("\n\n", ["expected rows", "got none"]),
         ],
     )  # fmt: skip
