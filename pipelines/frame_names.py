@@ -5,6 +5,7 @@ Reads no file. Names are file names without a folder.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections import Counter
@@ -138,6 +139,8 @@ class _LastNumber(NamedTuple):
     suffix: str
 
 
+# Folders of one dataset name their frames alike.
+@functools.lru_cache(maxsize=4096)
 def _last_number(name: str) -> _LastNumber | None:
     found = re.fullmatch(r"(|.*[^0-9])([0-9]+)([^0-9]*)", _stem(name), re.DOTALL)
     if found is None or len(found[2]) > _MOST_DIGITS:
@@ -149,6 +152,7 @@ def _stem(name: str) -> str:
     return os.path.splitext(name)[0]
 
 
+@functools.lru_cache(maxsize=4096)
 def _natural_stem(name: str) -> _Natural:
     parts = re.split("([0-9]+)", _stem(name))
     return tuple(_number_key(part) if index % 2 else part for index, part in enumerate(parts))
