@@ -100,9 +100,7 @@ def conclude(
     elif len(reports) < totals.shards:
         error = f"{totals.shards - len(reports)} of {totals.shards} shards were not built"
     elif not records:
-        error = (
-            "no source gave a sequence: clips may be shorter than --num_frames (see --short_clips)"
-        )
+        error = _say_why_nothing(reports)
     if error:
         return Outcome(failures=failures, info=None, error=error)
     segments = add_results(report.segments for report in reports)
@@ -171,6 +169,16 @@ def _one_a_source(failures: Iterable[SourceFailure]) -> tuple[SourceFailure, ...
     return tuple(by_source[source] for source in sorted(by_source))
 
 
+def _say_why_nothing(reports: Sequence[ShardReport]) -> str:
+    unmeasured = sum(report.segments.frames_without_telemetry for report in reports)
+    if unmeasured:
+        return (
+            f"no source gave a sequence: {unmeasured} frames lie where telemetry has no values "
+            "(see --time_unit, --time_offset, --time_origin and --max_gap)"
+        )
+    return "no source gave a sequence: clips may be shorter than --num_frames (see --short_clips)"
+
+
 def _name_some(failed: Sequence[SourceFailure], most: int = 5) -> str:
     reasons = Counter(failure.stage for failure in failed)
     named = "; ".join(f"{f.source!r} ({f.stage}: {f.reason})" for f in failed[:most])
@@ -230,13 +238,12 @@ def _signal_statistics(
 
 def _telemetry_counts(segments: SegmentResult) -> dict[str, int]:
     """How far apart the rows were between which frames' values were found, and where there were none."""
+    without = {"telemetry_frames_without": segments.frames_without_telemetry}
     if not segments.telemetry_frames:
-        return {}
+        return without if segments.frames_without_telemetry else {}
     names = [
         "telemetry_frames_at_a_row",
         *(f"telemetry_frames_between_rows_up_to_{bound:g}_s" for bound in DISTANCES[1:]),
         f"telemetry_frames_between_rows_over_{DISTANCES[-1]:g}_s",
-        "telemetry_frames_without",
     ]
-    counts = (*segments.telemetry_frames, segments.frames_without_telemetry)
-    return dict(zip(names, counts, strict=True))
+    return {**dict(zip(names, segments.telemetry_frames, strict=True)), **without}

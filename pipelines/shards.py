@@ -259,10 +259,12 @@ def _failure(segment: Segment, failure: DecodingFailure) -> SourceFailure:
 
 
 def _truncation(segment: Segment, result: SegmentResult) -> SourceFailure:
+    is_whole = not segment.first_slot and segment.end_slot is None
     return SourceFailure(
         source=segment.source.id,
         stage="decode",
         reason=result.truncated or "",
         seconds=result.last_seconds,
-        truncated=True,
+        # What gave nothing has failed.
+        truncated=result.sequences > 0 or not is_whole,
     )

@@ -68,6 +68,11 @@ def describe_dataset(info: DatasetInfo, output: str) -> str:
             f"{info.counts['short_clips_dropped']} clips were shorter than a sequence and were dropped "
             "(see --short_clips)"
         )
+    if info.counts.get("telemetry_frames_without"):
+        lines.append(
+            f"{info.counts['telemetry_frames_without']} frames were left out: telemetry has no values there "
+            "(see --max_gap)"
+        )
     return "\n".join(lines)
 
 
