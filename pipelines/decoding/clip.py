@@ -122,7 +122,8 @@ def start_reading(
         first = next(decoded, None)
         if first is None:
             raise DecodingFailure("decode", footage.truncated or "no frame could be decoded")
-        return Clip(footage, first.pts, source.start, source.end), chain([first], decoded)
+        begin = first.pts if footage.begins_at is None else footage.begins_at
+        return Clip(footage, begin, source.start, source.end), chain([first], decoded)
     # All times count from the file's first frame, so it is decoded even if the clip lies elsewhere.
     with reopen() as beginning:
         clip = Clip(footage, beginning.first_pts(), source.start, source.end)

@@ -44,6 +44,7 @@ class Footage(Protocol[F]):
         time_base: seconds a tick of ``FrameTime.pts``.
         tolerance: how much later than its true time a frame's presentation time may be, seconds.
         cuttable: ``frames(near=...)`` and ``packet_times`` may be used, and give exact times.
+        begins_at: presentation time of the first frame, where that is known without decoding it.
         declared_seconds: duration by the header's word, 0 when it has none.
         breaks: places so far where frames are missing.
         unordered: frames so far that were left out because they were not later than the one before.
@@ -56,6 +57,8 @@ class Footage(Protocol[F]):
     def tolerance(self) -> Fraction: ...  # noqa: D102
     @property
     def cuttable(self) -> bool: ...  # noqa: D102
+    @property
+    def begins_at(self) -> int | None: ...  # noqa: D102
     @property
     def declared_seconds(self) -> float: ...  # noqa: D102
     @property

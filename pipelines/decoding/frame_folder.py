@@ -84,9 +84,14 @@ class FrameFolder:
         self.unordered = 0
         self.truncated: str | None = None
 
-    def first_pts(self) -> int:
+    @property
+    def begins_at(self) -> int:
         """Presentation time of the first image, whether it decodes or not."""
         return self._sequence.slots[0]
+
+    def first_pts(self) -> int:
+        """See `begins_at`."""
+        return self.begins_at
 
     def frames(self, *, near: int | None = None, exactly: bool = False) -> Iterator[ImageFrame]:
         """Yields the images that decode, from the first, or the last one at or before ``near``.

@@ -27,6 +27,10 @@ class _PlacedPart:
     shift: int
 
     @property
+    @property
+    def begins_at(self) -> None:
+        """See `Video`."""
+
     def first_pts(self) -> int:
         return self.to_drive(self.extent.first_pts)
 
@@ -62,6 +66,10 @@ class JoinedVideos:
         self.unordered = 0
         self.truncated: str | None = None
         self._converter = FrameConverter()
+
+    @property
+    def begins_at(self) -> None:
+        """See `Video`."""
 
     def first_pts(self) -> int:
         """See `Footage`."""

@@ -43,9 +43,14 @@ class TelemetryRows:
         """From the first frame to the last."""
         return float((int(self._pts[-1]) - int(self._pts[0])) * self.time_base)
 
-    def first_pts(self) -> int:
+    @property
+    def begins_at(self) -> int:
         """See `Footage`."""
         return int(self._pts[0])
+
+    def first_pts(self) -> int:
+        """See `Footage`."""
+        return self.begins_at
 
     def frames(self, *, near: int | None = None, exactly: bool = False) -> Iterator[FrameTime]:
         """See `Footage`; every frame may be entered."""

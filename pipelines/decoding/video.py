@@ -123,6 +123,10 @@ class Video:
             if other.index != stream.index:
                 other.discard = Discard.all
 
+    @property
+    def begins_at(self) -> None:
+        """What packets say is the first frame need not decode."""
+
     def probe(self) -> Probe:
         """The header's hints."""
         return Probe(
