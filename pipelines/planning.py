@@ -25,6 +25,8 @@ MIN_SHARDS = 8
 # (interpolated), PNG. Only estimates depend on it.
 _JPEG_BYTES_PER_PIXEL = ((1, 0.03), (50, 0.09), (75, 0.13), (90, 0.23), (95, 0.33), (100, 0.85))
 _PNG_BYTES_PER_PIXEL = 1.6
+_SIGNAL_BYTES = 24  # of a signal's value and time in a frame, measured
+_CONTEXT_BYTES = 550  # of what a record holds once, measured
 
 # A still picture at one frame a second takes more: the container alone needs 10 bytes a frame.
 _FEWEST_BYTES_PER_SECOND = 10
@@ -115,6 +117,14 @@ def _estimate_segment(segment: Segment, probe_rate: float, sampling: SamplingOpt
     return segment.end_slot // stride - segment.first_slot // stride  # windows that start in it
 
 
+def _estimate_record_bytes(options: DatasetOptions) -> float:
+    telemetry, num_frames = options.telemetry, options.sampling.num_frames
+    signals = _SIGNAL_BYTES * len(telemetry.signal_columns) if telemetry else 0
+    if telemetry and telemetry.no_images:
+        return _CONTEXT_BYTES + num_frames * signals
+    return num_frames * (signals + estimate_frame_bytes(options.image))
+
+
 def estimate_frame_bytes(image: ImageOptions) -> float:
     """Encoded bytes expected of one frame."""
     pixels = image.height * image.width
@@ -163,7 +173,7 @@ def plan_shards(
 
     shards: list[Shard] = []
     estimates: dict[str, Estimate] = {}
-    frame_bytes = estimate_frame_bytes(options.image)
+    record_bytes = _estimate_record_bytes(options)
     for split, own in by_split.items():
         own.sort(
             key=lambda s: (
@@ -175,7 +185,7 @@ def plan_shards(
         sequences = sum(
             _estimate_segment(s, probes[s.source.path].frame_rate, sampling) for s in own
         )
-        num_bytes = round(sequences * sampling.num_frames * frame_bytes)
+        num_bytes = round(sequences * record_bytes)
         dealt = _deal(own, _shard_count(len(own), num_bytes, options))
         shards += [
             Shard(split=split, index=i, count=len(dealt), segments=tuple(part))

@@ -1,4 +1,4 @@
-"""What is to be known of footage before it is planned: durations, rates, where the files of a drive belong."""
+"""What is to be known of footage before it is planned: durations, rates, where a drive's files belong."""
 
 from __future__ import annotations
 

@@ -27,10 +27,6 @@ class _PlacedPart:
     shift: int
 
     @property
-    @property
-    def begins_at(self) -> None:
-        """See `Video`."""
-
     def first_pts(self) -> int:
         return self.to_drive(self.extent.first_pts)
 

@@ -55,7 +55,6 @@ def list_drives(
     root, paths = _find(location, telemetry)
     sources: list[Source] = []
     failures: list[SourceFailure] = []
-    notes: list[str] = []
     if telemetry.no_images:
         for path in paths:
             try:
@@ -69,11 +68,6 @@ def list_drives(
                 sources.append(_source(drive, root, telemetry))
             except OSError as error:
                 failures.append(list_failure(drive[0].drive, error))
-        if not sources and failures:
-            raise UserError(
-                f"no video at {location} has telemetry at --telemetry {telemetry.telemetry!r}: "
-                f"{failures[0].reason}"
-            )
     columns = tuple(dict.fromkeys((*label.label_columns, *telemetry.signal_columns)))
     read: list[Source] = []
     class_names: set[str] = set()
@@ -99,14 +93,17 @@ def list_drives(
         if telemetry.no_images:
             source = _with_duration(source, pieces[0], sampling)
         read.append(source)
-    if label.class_column and read and not class_names:
-        raise UserError(f"--class_column {label.class_column!r} holds no class in any file")
+    if not read:
+        first = failures[0]
+        raise UserError(
+            f"none of {len(failures)} drives at {location} can be used, such as {first.source!r}: "
+            f"{first.reason}"
+        )
     return Listing(
         name=Path(root).resolve().name or "dataset",
         sources=tuple(sorted(read, key=lambda source: source.id)),
         label=_label_spec(label, class_names),
         failures=tuple(failures),
-        notes=tuple(notes),
     )
 
 
@@ -262,7 +259,7 @@ def _with_duration(source: Source, telemetry: Telemetry, sampling: SamplingOptio
 def _label_spec(label: LabelOptions, class_names: set[str]) -> LabelSpec:
     each = label.label_at == "each"
     if label.class_column:
-        return replace(class_label(class_names or {label.class_column}), per_frame=each)
+        return replace(class_label(class_names), per_frame=each)
     if not label.label_columns:
         return LabelSpec()
     return LabelSpec(
