@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import difflib
 import logging
 import os
@@ -15,9 +14,10 @@ from typing import Any, NoReturn
 
 from tfrecords_schema.info import DatasetInfo, DatasetInfoError
 from tfrecords_schema.records import CorruptRecordError
-from trainer.config import ConfigError, ModelConfig, TrainingConfig, shown
+from trainer.config import ModelConfig, TrainingConfig
 from trainer.dataset import check_compatible, check_trainable, default_split, shard_paths
 from trainer.errors import TrainerError
+from trainer.options import ConfigError, options_of, shown
 from trainer.run_folder import new_run, open_run, write_json
 
 _log = logging.getLogger(__name__)
@@ -53,8 +53,7 @@ def config_from_args(args: argparse.Namespace) -> TrainingConfig:
     """The options that the parsed flags ask for."""
 
     def chosen(config: type) -> dict[str, Any]:
-        names = [f.name for f in dataclasses.fields(config) if "help" in f.metadata]
-        return {name: getattr(args, name) for name in names}
+        return {field.name: getattr(args, field.name) for field in options_of(config)}
 
     return TrainingConfig(**chosen(TrainingConfig), model=ModelConfig(**chosen(ModelConfig)))
 
@@ -127,17 +126,18 @@ def _evaluate_parser() -> argparse.ArgumentParser:
 
 
 def _add_options(group: Any, config: type) -> None:
-    """A flag for each field of ``config`` that has a help."""
-    for field in dataclasses.fields(config):
-        if "help" not in field.metadata:
-            continue
+    """A flag for each field of ``config`` that is an option."""
+    for field in options_of(config):
         parse, metavar = _PARSERS[str(field.type)]
         default = "" if field.default is None else f" (default: {shown(field.default)})"
+        also = field.metadata["also"]
         group.add_argument(
             f"--{field.name}",
+            *([f"--{also}"] if also else []),
+            dest=field.name,
             type=parse,
             default=field.default,
-            metavar=metavar,
+            metavar=field.metadata["metavar"] or metavar,
             help=field.metadata["help"] + default,
         )
 
@@ -157,6 +157,8 @@ def _number(text: str) -> float:
 
 
 def _whole_numbers(text: str) -> tuple[int, ...]:
+    if text == "0":
+        return ()
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
@@ -178,7 +180,11 @@ _PARSERS: dict[str, tuple[Callable[[str], Any], str]] = {
     "float": (_number, "F"),
     "bool": (_switch, "on|off"),
     "tuple[int, ...]": (_whole_numbers, "N,N,..."),
+    "str": (str, "NAME"),
+    "str | None": (str, "NAME"),
     "Pooling": (str, "avg|flatten"),
+    "Rnn": (str, "lstm|gru|convlstm|none"),
+    "Activation": (str, "tanh|relu"),
 }
 
 

@@ -1,29 +1,49 @@
 """`TrainingConfig`: everything a run can be told, checked when it is made.
 
 What a dataset says of itself (shapes, task, classes, statistics) is not here: it comes from its
-``dataset_info.json``. Each field is a flag of the same name, and its help is in its metadata.
+``dataset_info.json``.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from tfrecords_schema.spec import SequenceSpec
-from trainer.errors import TrainerError
+from trainer.options import (
+    ConfigError,
+    check_choice,
+    check_positive,
+    check_share,
+    check_sizes,
+    check_whole,
+    option,
+    options_of,
+    typed,
+)
 
 Pooling = Literal["avg", "flatten"]
+Rnn = Literal["lstm", "gru", "convlstm", "none"]
+Activation = Literal["tanh", "relu"]
 
-
-class ConfigError(TrainerError):
-    """An option outside what it may be."""
-
-
-def option(default: Any, help: str, *, of_images: bool = False) -> Any:
-    """A field that is also a flag, with its help; ``of_images`` when it is idle without images."""
-    return dataclasses.field(default=default, metadata={"help": help, "of_images": of_images})
+SMALL = "small"
+# The networks of `keras.applications`, which takes seconds to import.
+APPLICATIONS = (
+    *("ConvNeXtBase", "ConvNeXtLarge", "ConvNeXtSmall", "ConvNeXtTiny", "ConvNeXtXLarge"),
+    *("DenseNet121", "DenseNet169", "DenseNet201"),
+    *(f"EfficientNetB{i}" for i in range(8)),
+    *(f"EfficientNetV2{size}" for size in ("B0", "B1", "B2", "B3", "L", "M", "S")),
+    *("InceptionResNetV2", "InceptionV3"),
+    *("MobileNet", "MobileNetV2", "MobileNetV3Large", "MobileNetV3Small"),
+    *("NASNetLarge", "NASNetMobile"),
+    *("ResNet101", "ResNet101V2", "ResNet152", "ResNet152V2", "ResNet50", "ResNet50V2"),
+    *("VGG16", "VGG19", "Xception"),
+)
+WEIGHT_FILES = (".weights.h5", ".h5")
+# What shapes the small backbone, and no other.
+_OF_SMALL = ("filters", "convolutions", "stack_frames", "batch_norm")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,21 +54,43 @@ class ModelConfig:
     6 x 8 x 64 = 3072 features, which the LSTM reads in order.
 
     Raises:
-        ConfigError: when a value is out of range.
+        ConfigError: when a value is out of range, or two contradict each other.
     """
 
-    filters: tuple[int, ...] = option(
-        (16, 32, 64),
-        "filters of each convolution block; each block halves height and width",
+    backbone: str = option(
+        SMALL,
+        "what sees each frame: small, a stack of convolutions; or a network of keras.applications by "
+        "name, such as MobileNetV2",
+        of_images=True,
+        metavar="small|NAME",
+    )
+    weights: str | None = option(
+        None,
+        "what the backbone starts from: imagenet (downloaded), none (random), or a file that Keras saved; "
+        "by default none for small, imagenet for the others",
+        of_images=True,
+        metavar="imagenet|none|FILE",
+    )
+    trainable_layers: int | None = option(
+        None,
+        "train only the last N layers with weights of the backbone; by default all of one that starts "
+        "from random weights, and none of a pretrained one",
         of_images=True,
     )
-    stack_frames: int = option(
-        2,
-        "frames the convolutions see at once, to see motion: each frame with those before it",
+    filters: tuple[int, ...] = option(
+        (16, 32, 64),
+        "of small: filters of each block; each block halves height and width",
+        of_images=True,
+    )
+    convolutions: int = option(1, "of small: convolutions in each block, 2 in VGG", of_images=True)
+    stack_frames: int | None = option(
+        None,
+        "of small: frames the convolutions see at once, to see motion: each frame with those before it; "
+        "by default 2",
         of_images=True,
     )
     batch_norm: bool = option(
-        False, "batch normalisation in each convolution block: on or off", of_images=True
+        False, "of small: batch normalisation after each convolution: on or off", of_images=True
     )
     pooling: Pooling = option(  # noqa: RUF009 (a dataclasses.field, like the others)
         "avg",
@@ -56,23 +98,67 @@ class ModelConfig:
         "which helps to judge speed, and has more weights",
         of_images=True,
     )
-    lstm_units: int = option(64, "units of the LSTM")
-    dense_units: int = option(64, "units of the dense layer after the LSTM; 0 for none")
-    dropout: float = option(0.2, "share of the LSTM's and the dense layer's outputs dropped")
+    rnn: Rnn = option(  # noqa: RUF009
+        "lstm",
+        "what reads the frames in order: lstm, gru, convlstm (convolutions over feature maps), or none "
+        "(their average)",
+    )
+    rnn_units: tuple[int, ...] = option(
+        (64,),
+        "units of each recurrent layer, the first first (filters, for convlstm)",
+        also="lstm_units",
+    )
+    bidirectional: bool = option(
+        False, "recurrent layers read the sequence backwards as well: on or off"
+    )
+    rnn_activation: Activation = option(  # noqa: RUF009
+        "tanh",
+        "of the recurrent layers; relu, which tutorials use, may diverge and is slow on GPUs",
+    )
+    recurrent_dropout: float = option(
+        0.0, "share of a recurrent layer's state dropped at each step; slow on GPUs"
+    )
+    dense_units: tuple[int, ...] = option(
+        (64,), "units of each dense layer after the recurrent ones; 0 for none"
+    )
+    dropout: float = option(
+        0.2, "share of the outputs of each recurrent and each dense layer dropped"
+    )
 
     def __post_init__(self) -> None:
-        if not self.filters or any(not _is_integer(f) or f < 1 for f in self.filters):
+        names = {name.lower(): name for name in (SMALL, *APPLICATIONS)}
+        if str(self.backbone).lower() not in names:
             raise ConfigError(
-                "filters must be positive whole numbers, as in 16,32,64; "
-                f"got {','.join(map(str, self.filters)) or 'none'}"
+                f"backbone must be {SMALL} or one of {', '.join(APPLICATIONS)}; got {self.backbone!r}"
             )
-        if self.pooling not in ("avg", "flatten"):
-            raise ConfigError(f"pooling must be avg or flatten, got {self.pooling!r}")
-        _check_whole("stack_frames", self.stack_frames, least=1)
-        _check_whole("lstm_units", self.lstm_units, least=1)
-        _check_whole("dense_units", self.dense_units, least=0)
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"dropout must be at least 0 and below 1, got {self.dropout}")
+        object.__setattr__(self, "backbone", names[self.backbone.lower()])
+        if self.trainable_layers is not None:
+            check_whole(self, "trainable_layers", least=0)
+        if self.stack_frames is not None:
+            check_whole(self, "stack_frames", least=1)
+        check_whole(self, "convolutions", least=1)
+        check_sizes(self, "filters", empty=False)
+        check_sizes(self, "rnn_units", empty=False)
+        check_sizes(self, "dense_units", empty=True)
+        check_choice(self, "pooling", ("avg", "flatten"))
+        check_choice(self, "rnn", ("lstm", "gru", "convlstm", "none"))
+        check_choice(self, "rnn_activation", ("tanh", "relu"))
+        check_share(self, "dropout")
+        check_share(self, "recurrent_dropout")
+        self._check_weights()
+        self._check_idle()
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether the backbone starts from weights that were learned before."""
+        if self.weights is None:
+            return self.backbone != SMALL
+        return self.weights != "none"
+
+    @property
+    def frames_at_once(self) -> int:
+        """How many frames the convolutions see at once."""
+        return self.stack_frames or (2 if self.backbone == SMALL else 1)
 
     def check_for(self, spec: SequenceSpec) -> None:
         """Checks that records of ``spec`` have what the options are about.
@@ -80,15 +166,53 @@ class ModelConfig:
         Raises:
             ConfigError: when an option of images is set for records that hold none.
         """
-        idle = [
-            f"--{field.name} {shown(getattr(self, field.name))}"
-            for field in dataclasses.fields(self)
-            if field.metadata["of_images"] and getattr(self, field.name) != field.default
-        ]
-        if idle and spec.image is None:
+        if spec.image is not None:
+            return
+        idle = [field.name for field in options_of(self) if field.metadata["of_images"]]
+        if changed := self._changed(idle):
             raise ConfigError(
-                f"the records hold signals only, no images for {', '.join(idle)}: leave it out"
+                f"the records hold signals only, no images for {typed(self, changed)}: leave it out"
             )
+        if self.rnn == "convlstm":
+            raise ConfigError(
+                "the records hold signals only, no images for --rnn convlstm: take lstm or gru"
+            )
+
+    def _check_weights(self) -> None:
+        if self.weights in (None, "none"):
+            return
+        if self.weights == "imagenet":
+            if self.backbone == SMALL:
+                raise ConfigError(
+                    "there are no imagenet weights of the small backbone: give --backbone, or a file"
+                )
+            return
+        if not Path(self.weights or "").is_file():
+            raise ConfigError(
+                f"weights must be imagenet, none or a file that exists, got {self.weights!r}"
+            )
+        if not str(self.weights).endswith(WEIGHT_FILES):
+            raise ConfigError(
+                f"weights must be a file that Keras saved, ending in {' or '.join(WEIGHT_FILES)}; "
+                f"got {self.weights!r}"
+            )
+
+    def _check_idle(self) -> None:
+        """Refuses options that would change nothing."""
+        if self.backbone != SMALL and (changed := self._changed(_OF_SMALL)):
+            raise ConfigError(
+                f"{typed(self, changed)} shapes the small backbone, not {self.backbone}: leave it out"
+            )
+        if self.rnn == "none":
+            of_rnn = ("rnn_units", "bidirectional", "rnn_activation", "recurrent_dropout")
+            if changed := self._changed(of_rnn):
+                raise ConfigError(
+                    f"{typed(self, changed)} shapes recurrent layers, and --rnn is none: leave one out"
+                )
+
+    def _changed(self, names: Any) -> list[str]:
+        defaults = {field.name: field.default for field in options_of(self)}
+        return [name for name in names if getattr(self, name) != defaults[name]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,37 +240,20 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "patience"):
-            _check_whole(name, getattr(self, name), least=1)
+            check_whole(self, name, least=1)
         if self.shuffle_buffer is not None:
-            _check_whole("shuffle_buffer", self.shuffle_buffer, least=1)
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise ConfigError(
-                f"learning_rate must be above 0, and is mostly 1e-5 to 1e-2; got {self.learning_rate}"
-            )
-        _check_whole("seed", self.seed, least=0)
+            check_whole(self, "shuffle_buffer", least=1)
+        check_positive(self, "learning_rate", "1e-5 to 1e-2")
+        check_whole(self, "seed", least=0)
         if self.seed >= 2**32:
             raise ConfigError(f"seed must be below 2**32, got {self.seed}")
 
     def to_json(self) -> dict[str, Any]:
         """A dict of plain JSON types, the model's options under ``"model"``."""
-        fields = dataclasses.asdict(self)
-        fields["model"]["filters"] = list(self.model.filters)
-        return fields
+        return _with_lists(dataclasses.asdict(self))
 
 
-def shown(value: Any) -> str:
-    """The value of an option as it is typed."""
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    if isinstance(value, tuple):
-        return ",".join(map(str, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _is_integer(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _check_whole(name: str, value: object, *, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ConfigError(f"{name} must be a whole number of at least {least}, got {value!r}")
+def _with_lists(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _with_lists(item) for key, item in value.items()}
+    return list(value) if isinstance(value, tuple) else value

@@ -46,6 +46,55 @@ class TimeDistributed(keras.layers.TimeDistributed):
         return ops.reshape(outputs, (-1, steps, *ops.shape(outputs)[1:]))
 
 
+@keras.saving.register_keras_serializable(package="reelbeam")
+class FrozenTimeDistributed(TimeDistributed):
+    """`TimeDistributed` of a layer that is not trained, always in inference mode.
+
+    Neither its batch normalisation nor its dropout then know whether the model around it is being trained,
+    and its output for a frame never changes.
+    """
+
+    def __init__(self, layer: keras.layers.Layer, **kwargs: Any):
+        super().__init__(layer, **kwargs)
+        self.trainable = False
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """Applies the layer to ``inputs``, ``[batch, time, ...]``."""
+        return super().call(inputs, training=False, mask=mask)
+
+
+@keras.saving.register_keras_serializable(package="reelbeam")
+class Preprocess(keras.layers.Layer):
+    """What a network of `keras.applications` expects of frames: uint8 RGB or gray, to its own scale.
+
+    Example: ``Preprocess("vgg16")`` of ``[..., 1]`` gray or ``[..., 3]`` RGB is BGR less the mean of
+    ImageNet, ``[..., 3]``.
+
+    Args:
+        module: of `keras.applications`, whose ``preprocess_input`` it is.
+    """
+
+    def __init__(self, module: str, **kwargs: Any):
+        # In half precision, the levels of a pixel would no longer be distinct.
+        super().__init__(**{"dtype": "float32", **kwargs})
+        self.module = module
+
+    def call(self, frames: Any) -> Any:
+        """Scales ``frames``, ``[..., channels]``."""
+        pixels = ops.cast(frames, "float32")
+        if frames.shape[-1] == 1:
+            pixels = ops.repeat(pixels, 3, axis=-1)
+        return getattr(keras.applications, self.module).preprocess_input(pixels)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """The same, with 3 channels."""
+        return (*input_shape[:-1], 3)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), "module": self.module}
+
+
 def _fits(mask: Any, inputs: Any) -> bool:
     """Whether batch and time of ``mask`` are those of ``inputs``, as far as they are known."""
     if mask is None:

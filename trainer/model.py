@@ -1,4 +1,4 @@
-"""The network: TimeDistributed convolutions, an LSTM, dense layers and a head for the task.
+"""The network: a TimeDistributed backbone, recurrent layers, dense layers and a head for the task.
 
 Every preparation of the inputs is inside, and outputs are in the targets' units, so that whoever loads the
 model passes frames as they are decoded, uint8, and reads metres per second.
@@ -6,19 +6,21 @@ model passes frames as they are decoded, uint8, and reads metres per second.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 from keras import layers
 
-from tfrecords_schema.info import DatasetInfo, TargetStatistics
+from tfrecords_schema.info import DatasetInfo, SplitInfo, TargetStatistics
 from tfrecords_schema.spec import ImageSpec, SequenceSpec
-from trainer.config import ModelConfig
-from trainer.errors import TrainerError
-from trainer.layers import FrameMask, StackFrames, TimeDistributed
+from trainer.backbones import build_frame_network
+from trainer.config import SMALL, ModelConfig
+from trainer.layers import FrameMask, FrozenTimeDistributed, StackFrames, TimeDistributed
 from trainer.reader import IMAGE, VALID_FRAMES
+from trainer.temporal import add_signals, read_over_time
+
+FROZEN_FEATURES = "frozen_features"  # the layer whose output no training changes
 
 # Below this a measured spread is rounding, and dividing by it would only magnify noise.
 _LEAST_STD = 1e-6
@@ -32,40 +34,28 @@ def build_model(info: DatasetInfo, config: ModelConfig) -> keras.Model:
     itself; regression ``[B, targets]`` in the targets' units; and ``[B, T, ...]`` with labels by frame.
 
     Raises:
-        TrainerError: when the frames are too small for so many blocks, or the dataset has nothing to learn.
+        TrainerError: when the backbone cannot take the frames, or its weights cannot be had.
     """
     spec, train = info.spec, info.splits["train"]
-    valid_frames = keras.Input((), dtype="int64", name=VALID_FRAMES)
-    inputs = {VALID_FRAMES: valid_frames}
+    inputs = {VALID_FRAMES: keras.Input((), dtype="int64", name=VALID_FRAMES)}
     parts = []
     if spec.image is not None:
-        image = keras.Input(spec.image_shape, dtype="uint8", name=IMAGE)
-        inputs[IMAGE] = image
-        pixels = _normalization("normalize_pixels", train.pixel_mean, train.pixel_std)(image)
-        stacked = StackFrames(config.stack_frames, name="stack_frames")(pixels)
-        cnn = _frame_cnn(spec.image, config)
-        parts.append(TimeDistributed(cnn, name="frame_features")(stacked))
+        inputs[IMAGE] = keras.Input(spec.image_shape, dtype="uint8", name=IMAGE)
+        parts.append(_frame_features(inputs[IMAGE], spec.image, train, config))
     for signal in spec.signals:
-        values = keras.Input((spec.num_frames, signal.size), name=signal.name)
-        inputs[signal.name] = values
-        moments = train.signals[signal.name]
-        parts.append(
-            _normalization(
-                f"normalize_{signal.name}", [m.mean for m in moments], [m.std for m in moments]
-            )(values)
-        )
-    joined = layers.Concatenate(name="features")(parts) if len(parts) > 1 else parts[0]
+        values = inputs[signal.name] = keras.Input((spec.num_frames, signal.size), name=signal.name)
+        mean = [moments.mean for moments in train.signals[signal.name]]
+        std = [moments.std for moments in train.signals[signal.name]]
+        parts.append(_normalization(f"normalize_{signal.name}", mean, std)(values))
+    x = add_signals(parts[0], parts[1:]) if len(parts) > 1 else parts[0]
 
-    mask = FrameMask(spec.num_frames, name="frame_mask")(valid_frames)
-    x = layers.LSTM(config.lstm_units, return_sequences=spec.label.per_frame, name="lstm")(
-        joined, mask=mask
-    )
-    if config.dropout:
-        x = layers.Dropout(config.dropout, name="lstm_dropout")(x)
-    if config.dense_units:
-        x = _over_time(layers.Dense(config.dense_units, activation="relu", name="dense"), spec)(x)
+    mask = FrameMask(spec.num_frames, name="frame_mask")(inputs[VALID_FRAMES])
+    x = read_over_time(x, mask, config, by_frame=spec.label.per_frame)
+    for i, units in enumerate(config.dense_units):
+        name = "dense" if i == 0 else f"dense_{i + 1}"
+        x = _over_time(layers.Dense(units, activation="relu", name=name), spec)(x)
         if config.dropout:
-            x = layers.Dropout(config.dropout, name="dense_dropout")(x)
+            x = layers.Dropout(config.dropout, name=f"{name}_dropout")(x)
     return keras.Model(inputs, _head(x, spec, train.targets), name="cnn_lstm")
 
 
@@ -74,24 +64,18 @@ def output_name(spec: SequenceSpec) -> str:
     return "targets" if spec.label.task == "regression" else "probabilities"
 
 
-def _frame_cnn(image: ImageSpec, config: ModelConfig) -> keras.Sequential:
-    """One frame and those stacked on it, ``[height, width, channels]`` float32, to a vector of features."""
-    most = int(math.log2(min(image.height, image.width)))
-    if len(config.filters) > most:
-        raise TrainerError(
-            f"{len(config.filters)} convolution blocks halve frames of {image.height}x{image.width} "
-            f"to nothing: give at most {most} --filters, or build larger frames"
-        )
-    channels = image.channels * config.stack_frames
-    blocks: list[Any] = [keras.Input((image.height, image.width, channels))]
-    for filters in config.filters:
-        # The bias would be cancelled by batch normalisation's own.
-        blocks.append(layers.Conv2D(filters, 3, padding="same", use_bias=not config.batch_norm))
-        if config.batch_norm:
-            blocks.append(layers.BatchNormalization())
-        blocks += [layers.ReLU(), layers.MaxPooling2D()]
-    blocks.append(layers.GlobalAveragePooling2D() if config.pooling == "avg" else layers.Flatten())
-    return keras.Sequential(blocks, name="cnn")
+def _frame_features(frames: Any, image: ImageSpec, train: SplitInfo, config: ModelConfig) -> Any:
+    """``[B, T, height, width, channels]`` uint8 to the features of each frame, or their maps."""
+    x = frames
+    if config.backbone == SMALL:
+        x = _normalization("normalize_pixels", train.pixel_mean, train.pixel_std)(x)
+        x = StackFrames(config.frames_at_once, name="stack_frames")(x)
+    network = build_frame_network(image, config)
+    if network.frozen is not None:
+        x = FrozenTimeDistributed(network.frozen, name=FROZEN_FEATURES)(x)
+    if network.trained is not None:
+        x = TimeDistributed(network.trained, name="frame_features")(x)
+    return x
 
 
 def _head(x: Any, spec: SequenceSpec, targets: Sequence[TargetStatistics]) -> Any:

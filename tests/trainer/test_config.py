@@ -1,7 +1,8 @@
 import pytest
 
 from trainer.cli import _train_parser, config_from_args
-from trainer.config import ConfigError, ModelConfig, TrainingConfig
+from trainer.config import ModelConfig, TrainingConfig
+from trainer.options import ConfigError
 
 # By flag, a value that is not the default, as typed and as stored.
 OTHER_VALUES = {
@@ -16,8 +17,16 @@ OTHER_VALUES = {
     "stack_frames": ("3", 3),
     "batch_norm": ("on", True),
     "pooling": ("flatten", "flatten"),
-    "lstm_units": ("11", 11),
-    "dense_units": ("0", 0),
+    "backbone": ("mobilenetv2", "MobileNetV2"),
+    "weights": ("none", "none"),
+    "trainable_layers": ("4", 4),
+    "convolutions": ("2", 2),
+    "rnn": ("gru", "gru"),
+    "rnn_units": ("11,7", (11, 7)),
+    "bidirectional": ("on", True),
+    "rnn_activation": ("relu", "relu"),
+    "recurrent_dropout": ("0.25", 0.25),
+    "dense_units": ("0", ()),
     "dropout": ("0.5", 0.5),
 }
 
@@ -45,6 +54,10 @@ def test_every_option_is_a_flag_that_changes_it():
         assert changed != defaults
 
 
+def test_the_older_name_of_a_flag():
+    assert parse("--lstm_units", "11") == parse("--rnn_units=11") != parse()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -64,15 +77,44 @@ def test_training_options_out_of_range(options, message):
         TrainingConfig(**options)
 
 
+def test_what_a_backbone_starts_from_and_sees():
+    assert not ModelConfig().pretrained
+    assert ModelConfig(backbone="VGG16").pretrained
+    assert not ModelConfig(backbone="VGG16", weights="none").pretrained
+    assert ModelConfig().frames_at_once == 2
+    assert ModelConfig(backbone="VGG16").frames_at_once == 1
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"filters": ()}, "filters must be positive whole numbers, as in 16,32,64; got none"),
         ({"filters": (8, 0)}, "got 8,0"),
         ({"pooling": "max"}, "pooling must be avg or flatten, got 'max'"),
-        ({"lstm_units": 0}, "lstm_units must be"),
+        (
+            {"rnn_units": (4, 0)},
+            "rnn_units must be positive whole numbers, as in 16,32,64; got 4,0",
+        ),
+        ({"rnn_units": ()}, "rnn_units must be .* got none"),
+        ({"rnn": "rnn"}, "rnn must be lstm, gru, convlstm or none, got 'rnn'"),
+        ({"rnn_activation": "elu"}, "rnn_activation must be tanh or relu, got 'elu'"),
+        ({"recurrent_dropout": -1}, "recurrent_dropout must be"),
+        ({"backbone": "VGG7"}, r"backbone must be small or one of .*VGG16, .*; got 'VGG7'"),
+        ({"trainable_layers": -1}, "trainable_layers must be"),
+        ({"convolutions": 0}, "convolutions must be"),
+        ({"weights": "imagenet"}, "no imagenet weights of the small backbone"),
+        (
+            {"weights": "no/such.h5"},
+            "weights must be imagenet, none or a file that exists, got 'no",
+        ),
+        ({"weights": __file__}, r"ending in .weights.h5 or .h5; got"),
+        (
+            {"backbone": "VGG16", "filters": (8, 16), "batch_norm": True},
+            "--filters 8,16, --batch_norm on shapes the small backbone, not VGG16: leave it out",
+        ),
+        ({"rnn": "none", "bidirectional": True}, "--bidirectional on shapes recurrent layers"),
         ({"stack_frames": 0}, "stack_frames must be"),
-        ({"dense_units": -1}, "dense_units must be"),
+        ({"dense_units": (-1,)}, "dense_units must be .*, or 0 for none; got -1"),
         ({"dropout": 1.0}, "dropout must be at least 0 and below 1, got 1.0"),
     ],
 )

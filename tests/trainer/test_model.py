@@ -1,4 +1,5 @@
 import tempfile
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -6,8 +7,10 @@ import pytest
 
 from tests.trainer.conftest import IMAGE, SPECS, make_spec
 from tfrecords_schema.fake import write_fake_dataset
+from tfrecords_schema.spec import LabelSpec, SignalSpec
 from trainer.config import ModelConfig
 from trainer.errors import TrainerError
+from trainer.layers import TimeDistributed
 from trainer.losses import (
     StandardizedMeanSquaredError,
     WeightedBinaryCrossentropy,
@@ -17,7 +20,7 @@ from trainer.losses import (
 from trainer.model import build_model
 from trainer.reader import read_sequences
 
-SMALL = ModelConfig(filters=(4, 8), lstm_units=6, dense_units=5)
+SMALL = ModelConfig(filters=(4, 8), rnn_units=(6,), dense_units=(5,))
 LABELLED = {name: spec for name, spec in SPECS.items() if spec.label.task != "none"}
 
 
@@ -104,13 +107,16 @@ def test_pooling(options, width):
 
 def test_options_shape_the_network():
     info = fake_info(SPECS["classification"])
-    plain = build_model(info, ModelConfig(filters=(4,), dense_units=0, dropout=0.0, stack_frames=1))
+    plain = build_model(
+        info, ModelConfig(filters=(4,), dense_units=(), dropout=0.0, stack_frames=1)
+    )
     names = {layer.name for layer in plain.layers}
     assert not names & {"dense", "lstm_dropout", "dense_dropout"}
     rich = build_model(info, ModelConfig(filters=(4,), batch_norm=True, stack_frames=3))
     cnn = rich.get_layer("frame_features").layer
     assert cnn.input_shape[-1] == 9
-    assert any(isinstance(layer, keras.layers.BatchNormalization) for layer in cnn.layers)
+    layers = cnn.layers[0].layers
+    assert any(isinstance(layer, keras.layers.BatchNormalization) for layer in layers)
 
 
 def test_too_many_blocks_for_the_frames():
@@ -144,3 +150,67 @@ def test_weighted_crossentropy_by_hand():
 def test_balanced_class_weights():
     assert balanced_class_weights([30, 10]) == pytest.approx([2 / 3, 2])
     assert balanced_class_weights([5, 0, 5]) == [1.0, 1.0, 1.0]
+
+
+PERFORMED = {
+    "lstm": {},
+    "gru": {"rnn": "gru"},
+    "stacked": {"rnn_units": (6, 4)},
+    "bidirectional": {"bidirectional": True, "rnn_units": (6, 4)},
+    "convlstm": {"rnn": "convlstm"},
+    "bidirectional convlstm": {"rnn": "convlstm", "bidirectional": True, "pooling": "flatten"},
+    "none": {"rnn": "none", "rnn_units": (64,)},
+    "relu, recurrent dropout": {"rnn_activation": "relu", "recurrent_dropout": 0.2},
+    "two dense layers": {"dense_units": (5, 4)},
+}
+
+
+@pytest.mark.parametrize("by_frame", [False, True], ids=["by sequence", "by frame"])
+@pytest.mark.parametrize("options", PERFORMED.values(), ids=PERFORMED)
+def test_over_time_shapes_and_padding(options, by_frame):
+    signals = (SignalSpec(name="SPEED"),)
+    info = fake_info(make_spec("regression", per_frame=by_frame, signals=signals))
+    config = ModelConfig(**{"filters": (4, 8), "rnn_units": (6,), "dense_units": (5,), **options})
+    model = build_model(info, config)
+    random = np.random.default_rng(0)
+    image = random.integers(0, 256, (2, 4, *IMAGE.shape)).astype(np.uint8)
+    speed = random.normal(size=(2, 4, 1)).astype(np.float32)
+    features = {"image": image, "valid_frames": np.array([2, 4]), "SPEED": speed}
+    one = np.asarray(model(features))
+    assert one.shape == ((2, 4, 2) if by_frame else (2, 2))
+    padded = {**features, "image": image.copy(), "SPEED": speed.copy()}
+    padded["image"][0, 2:] = 255 - image[0, 2:]
+    padded["SPEED"][0, 2:] = 1e3
+    two = np.asarray(model(padded))
+    real = (np.s_[0, :2], np.s_[1]) if by_frame else (np.s_[:],)
+    for part in real:
+        np.testing.assert_allclose(one[part], two[part], rtol=1e-5)
+    for name in ("image", "SPEED"):
+        changed = {**features, name: features[name].copy()}
+        changed[name][0, 0] += 1
+        assert not np.allclose(model(changed)[0], one[0], rtol=1e-6, atol=0)
+
+
+def test_the_parameter_counts_of_the_tutorials():
+    spec = make_spec(image=None, signals=(SignalSpec(name="x"),))
+    label = LabelSpec(task="regression", target_names=("y",), per_frame=True)
+    info = fake_info(replace(spec, label=label))
+    model = build_model(info, ModelConfig(rnn_units=(5,), dense_units=(), dropout=0.0))
+    assert model.get_layer("lstm").count_params() == 140
+    head = model.get_layer("standardized")
+    assert isinstance(head, TimeDistributed)
+    assert head.count_params() == 6
+    assert sum(int(np.prod(w.shape)) for w in model.trainable_weights) == 146
+    many_to_one = fake_info(replace(spec, label=replace(label, per_frame=False)))
+    model = build_model(many_to_one, ModelConfig(rnn_units=(5,), dense_units=(), dropout=0.0))
+    assert model.get_layer("lstm").count_params() == 140
+    assert isinstance(model.get_layer("standardized"), keras.layers.Dense)
+
+
+def test_vgg_like_blocks():
+    info = fake_info(SPECS["classification"])
+    config = ModelConfig(filters=(4, 8), convolutions=2, batch_norm=True, stack_frames=1)
+    network = build_model(info, config).get_layer("frame_features").layer
+    kinds = [type(layer).__name__ for layer in network.layers[0].layers[1:]]
+    block = ["Conv2D", "BatchNormalization", "ReLU"] * 2 + ["MaxPooling2D"]
+    assert kinds == block * 2

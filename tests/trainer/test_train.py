@@ -20,7 +20,7 @@ from trainer.reader import read_sequences
 from trainer.run_folder import RunFolder
 from trainer.train import TrainingError, train
 
-TINY = ModelConfig(filters=(4, 8), lstm_units=8, dense_units=8, dropout=0.0)
+TINY = ModelConfig(filters=(4, 8), rnn_units=(8,), dense_units=(8,), dropout=0.0)
 
 
 def test_the_trained_classes_are_learned(bright_run):
