@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 from fractions import Fraction
 from typing import Any
 
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from pipelines import arguments
 from pipelines.errors import UserError
 from pipelines.options import (
+    AnnotationOptions,
     DatasetOptions,
     ImageOptions,
     LabelOptions,
@@ -24,12 +26,21 @@ from pipelines.options import (
     SamplingOptions,
     ShardOptions,
     SplitOptions,
+    TelemetryOptions,
     usable_cpus,
 )
-from tfrecords_schema.spec import ImageSpec
+from tfrecords_schema.spec import ImageSpec, SignalSpec
 
 GROUPS = (SamplingOptions, ImageOptions, SplitOptions, ShardOptions, LabelOptions)
 NAN, INF = float("nan"), float("inf")
+
+
+def annotated(**fields: Any) -> AnnotationOptions:
+    return AnnotationOptions(**{"annotation": "a.json", "label": "[0].velocity", **fields})
+
+
+def measured(**fields: Any) -> TelemetryOptions:
+    return TelemetryOptions(**{"telemetry": "{stem}.csv", **fields})
 
 
 class TestOptions:
@@ -42,13 +53,19 @@ class TestOptions:
             (SamplingOptions, {"frame_rate": Fraction(-1, 2)}, "--frame_rate must be", "-1/2"),
             (SamplingOptions, {"frame_rate": Fraction(1001)}, "at most 1000 frames/s", "1001"),
             (SamplingOptions, {"stride": 0}, "--stride must be at least 1", "0"),
-            (SamplingOptions, {"sampling": "random"}, "one of windows, uniform", "random"),
+            (SamplingOptions, {"sampling": "random"}, "one of windows, uniform, last", "random"),
             (SamplingOptions, {"short_clips": "keep"}, "one of drop, pad, loop", "keep"),
             (
                 SamplingOptions,
                 {"sampling": "uniform", "stride": 4},
                 "--stride goes with --sampling windows; leave it out for --sampling uniform",
                 "--stride 4",
+            ),
+            (
+                SamplingOptions,
+                {"sampling": "last", "stride": 1},
+                "--stride goes with --sampling windows; leave it out for --sampling last",
+                "--stride 1",
             ),
             (ImageOptions, {"height": 0}, "--size must be HEIGHTxWIDTH, each 1 to 16384", "0x320"),
             (ImageOptions, {"width": 16385}, "--size must be", "180x16385"),
@@ -69,6 +86,19 @@ class TestOptions:
             (SplitOptions, {"group_by": "a"}, "must capture exactly one group", "'a' with 0"),
             (SplitOptions, {"group_by": "(a)(b)"}, "exactly one group", "'(a)(b)' with 2"),
             (SplitOptions, {"group_by": "(a{9999999999})"}, "a regular expression", "too large"),
+            (SplitOptions, {"split_by": "drive"}, "--split_by must be one of group, time", "drive"),
+            (
+                SplitOptions,
+                {"split_by": "time", "group_by": "(a)"},
+                "--split_by time cuts every drive into all splits: leave out --group_by",
+                "both",
+            ),
+            (
+                SplitOptions,
+                {"split_by": "time", "split_lists": ("a.txt",)},
+                "leave out --group_by and --split_list",
+                "both",
+            ),
             (ShardOptions, {"shards": 0}, "--shards must be 1 to 99999", "0"),
             (ShardOptions, {"shards": 100_000}, "--shards must be 1 to 99999", "100000"),
             (ShardOptions, {"shard_size": 0}, "--shard_size must be at least 1 byte", "0"),
@@ -81,14 +111,108 @@ class TestOptions:
                 "--label_columns must be distinct",
                 "a,a",
             ),
-            (LabelOptions, {"label_columns": ("a", "")}, "names of columns", "'a,'"),
+            (
+                LabelOptions,
+                {"label_columns": ("a", "")},
+                "--label_columns must be names, separated by commas",
+                "an empty one in 'a,'",
+            ),
+            (LabelOptions, {"label_names": ("a", "a")}, "--label_names must be distinct", "a,a"),
+            (LabelOptions, {"label_names": ("",)}, "--label_names must be names", "in ''"),
+            (
+                LabelOptions,
+                {"label_columns": ("a", "b"), "label_names": ("c",)},
+                "--label_names goes with --annotation; columns have names of their own",
+                "--label_columns a,b too",
+            ),
             (
                 LabelOptions,
                 {"label_columns": ("a", "b"), "label_units": ("m",)},
                 "as many units as --label_columns names columns (2)",
                 "1",
             ),
-            (LabelOptions, {"label_units": ("m",)}, "names columns (0)", "1"),
+            (
+                LabelOptions,
+                {"label_names": ("a", "b", "c"), "label_units": ("m", "s")},
+                "as many units as there are --label_names (3)",
+                "2",
+            ),
+            (
+                LabelOptions,
+                {"label_at": "first"},
+                "--label_at must be one of last, mean, center, each",
+                "first",
+            ),
+            (
+                LabelOptions,
+                {"class_column": "state", "label_columns": ("a",)},
+                "labels must be classes (--class_column) or numbers (--label_columns)",
+                "both",
+            ),
+            (
+                LabelOptions,
+                {"class_column": "state", "label_at": "mean"},
+                "--label_at mean goes with numbers; for --class_column take last, center or each",
+                "--label_at mean",
+            ),
+            (annotated, {"annotation": ""}, "--annotation must be the name of a file", "''"),
+            (annotated, {"annotation": "a/b.json"}, "such as annotation.json", "'a/b.json'"),
+            (annotated, {"label": "[0"}, "--label must be a JMESPath expression", "'[0': "),
+            (annotated, {"label": ""}, "such as '[0].velocity'", "'': "),
+            (annotated, {"label": "nothing(@"}, "--label must be", "'nothing(@'"),
+            (
+                measured,
+                {"telemetry": None},
+                "--telemetry must say where a video's telemetry lies, such as '{stem}.csv'",
+                "none",
+            ),
+            (measured, {"telemetry": "{file}.csv"}, "may hold {stem}, {name}", "'{file}.csv'"),
+            (measured, {"telemetry": "{}.csv"}, "such as '{stem}.csv'", "'{}.csv'"),
+            (measured, {"telemetry": "{0}.csv"}, "--telemetry may hold", "'{0}.csv'"),
+            (measured, {"telemetry": "{stem.csv"}, "{parent} and {drive}", "'{stem.csv'"),
+            (measured, {"telemetry": "stem}.csv"}, "--telemetry may hold", "'stem}.csv'"),
+            (measured, {"telemetry": "{stem.__class__}"}, "may hold", "'{stem.__class__}'"),
+            (
+                measured,
+                {"telemetry_columns": ("t", "")},
+                "--telemetry_columns must be names, separated by commas",
+                "an empty one in 't,'",
+            ),
+            (measured, {"telemetry_columns": ("t", "t")}, "--telemetry_columns must be d", "t,t"),
+            (measured, {"angle_columns": ("h", "h")}, "--angle_columns must be distinct", "h,h"),
+            (measured, {"angle_columns": ("",)}, "--angle_columns must be names", "''"),
+            (measured, {"signal_columns": ("", "a")}, "--signal_columns must be names", "',a'"),
+            (measured, {"signal_columns": ("a", "b", "a")}, "must be distinct", "a,b,a"),
+            (
+                measured,
+                {"signal_columns": ("a", "b"), "signal_units": ("m",)},
+                "--signal_units must name as many units as --signal_columns names columns (2)",
+                "1",
+            ),
+            (measured, {"signal_units": ("m",)}, "--signal_columns names columns (0)", "1"),
+            (measured, {"time_unit": "h"}, "--time_unit must be one of s, ms, us", "h"),
+            (measured, {"time_origin": "gps"}, "--time_origin must be one of file, clock", "gps"),
+            (measured, {"interpolate": "cubic"}, "one of linear, nearest, hold", "cubic"),
+            (measured, {"time_offset": NAN}, "--time_offset must be finite", "nan"),
+            (measured, {"time_offset": -INF}, "--time_offset must be finite", "-inf"),
+            (measured, {"max_gap": 0.0}, "--max_gap must be above 0 s, and finite", "0.0"),
+            (measured, {"max_gap": INF}, "--max_gap must be above 0 s, and finite", "inf"),
+            (measured, {"max_gap": NAN}, "--max_gap must be above 0 s", "nan"),
+            (
+                measured,
+                {"no_images": True},
+                "--no_images needs --signal_columns to make sequences of",
+                "none",
+            ),
+            (measured, {"join": "("}, "--join must be a regular expression", "'(': "),
+            (measured, {"join": "a{9999999999}"}, "--join must be a regular", "too large"),
+            (
+                measured,
+                {"join": "drive"},
+                r"must capture the drive, and the order of the file in it, such as '(\w+)_(\d+)\.mp4'",
+                "'drive' with 0 groups",
+            ),
+            (measured, {"join": "(a)(b)(c)"}, "--join must capture", "'(a)(b)(c)' with 3 groups"),
             (RunOptions, {"workers": 0}, "--workers must be 1 to 1024", "0"),
             (RunOptions, {"workers": 1025}, "--workers must be 1 to 1024", "1025"),
             (RunOptions, {"max_failure_rate": -0.1}, "--max_failure_rate must be 0 to 1", "-0.1"),
@@ -127,14 +251,33 @@ class TestOptions:
             "grayscale": False,
             "splits": {"train": 0.8, "validation": 0.1, "test": 0.1},
             "group_by": None,
+            "split_by": "group",
             "split_lists": [],
             "seed": 0,
             "shards": None,
             "shard_size": 128 * 2**20,
             "segment_length": 600.0,
             "label_columns": [],
+            "label_names": [],
             "label_units": [],
+            "label_at": "last",
+            "class_column": None,
         }
+        assert TelemetryOptions(telemetry="{stem}.csv") == TelemetryOptions(
+            telemetry="{stem}.csv",
+            telemetry_columns=(),
+            time_column=None,
+            time_unit="s",
+            time_offset=0.0,
+            time_origin="file",
+            interpolate="linear",
+            max_gap=2.0,
+            angle_columns=(),
+            signal_columns=(),
+            signal_units=(),
+            no_images=False,
+            join=None,
+        )
         assert RunOptions() == RunOptions(
             workers=None,
             max_failure_rate=0.05,
@@ -145,7 +288,7 @@ class TestOptions:
         )
 
     def test_they_are_frozen(self) -> None:
-        for group in (*GROUPS, RunOptions):
+        for group in (*GROUPS, RunOptions, annotated, measured):
             options = group()
             with pytest.raises(dataclasses.FrozenInstanceError):
                 setattr(options, dataclasses.fields(options)[0].name, None)
@@ -174,6 +317,57 @@ class TestOptions:
         assert stored["frame_rate"] == "30000/1001"
         assert Fraction(stored["frame_rate"]) == options.sampling.frame_rate
 
+    @pytest.mark.parametrize(
+        ("kind", "own"),
+        [
+            ("annotation", annotated(annotation="caf\udce9.json")),
+            (
+                "telemetry",
+                measured(
+                    time_column="t",
+                    telemetry_columns=("t", "yaw"),
+                    signal_columns=("yaw",),
+                    signal_units=("rad/s",),
+                ),
+            ),
+        ],
+    )
+    def test_json_tells_where_labels_stand(self, kind, own) -> None:
+        plain = DatasetOptions(name="a").to_json()
+        stored = dataclasses.replace(DatasetOptions(name="a"), **{kind: own}).to_json()
+        assert json.loads(json.dumps(stored, allow_nan=False)) == stored
+        fields = {field.name: getattr(own, field.name) for field in dataclasses.fields(own)}
+        assert not fields.keys() & plain.keys(), "two fields of one name hide one another"
+        added = {name: list(v) if isinstance(v, tuple) else v for name, v in fields.items()}
+        assert stored == {**plain, **added}
+
+    def test_signal_columns_become_signals(self) -> None:
+        assert measured(signal_columns=("yaw", "ax"), signal_units=("rad/s", "m/s2")).signals == (
+            SignalSpec(name="yaw", unit="rad/s"),
+            SignalSpec(name="ax", unit="m/s2"),
+        )
+        assert measured(signal_columns=("yaw",)).signals == (SignalSpec(name="yaw", unit=""),)
+        assert measured().signals == ()
+
+    @pytest.mark.parametrize("name", ["a/b", "image", "\0"])
+    def test_columns_that_cannot_be_keys_of_a_record_are_refused(self, name) -> None:
+        with pytest.raises(UserError, match=r"^--signal_columns: .*: rename the column$"):
+            measured(signal_columns=(name,))
+
+    @pytest.mark.parametrize("join", [r"(\w+)_(\d+)\.mp4", r"(\w+)", r"(?P<order>a)(?P<drive>b)"])
+    def test_joins_that_name_a_drive(self, join) -> None:
+        assert measured(join=join).join == join
+
+    @pytest.mark.parametrize(
+        "template", ["{stem}.csv", "{parent}/gps.gpx", "{{}}{name}", "gps.csv"]
+    )
+    def test_templates(self, template) -> None:
+        assert measured(telemetry=template).telemetry == template
+
+    def test_without_pictures_telemetry_needs_no_template(self) -> None:
+        options = TelemetryOptions(no_images=True, signal_columns=("a",))
+        assert options.telemetry is None
+
     def test_workers_follow_the_cpus_this_process_may_use(self) -> None:
         assert RunOptions().local_workers == usable_cpus() >= 1
         assert RunOptions(workers=5).local_workers == 5
@@ -184,16 +378,19 @@ class TestOptions:
         assert usable_cpus() == 1
 
 
-def make_parser() -> arguments.Parser:
-    parser = arguments.Parser(prog="pipelines videos")
-    arguments.add_label_flags(parser)
+def make_parser(verb: str = "videos") -> arguments.Parser:
+    parser = arguments.Parser(prog=f"pipelines {verb}")
+    if verb == "videos":
+        arguments.add_label_flags(parser)
+    else:
+        arguments.add_dashcam_flags(parser)
     arguments.add_dataset_flags(parser)
     arguments.add_run_flags(parser)
     return parser
 
 
-def parse(*argv: str) -> tuple[DatasetOptions, RunOptions]:
-    flags, beam_args = make_parser().parse_known_args(arguments.normalize(argv))
+def parse(*argv: str, verb: str = "videos") -> tuple[DatasetOptions, RunOptions]:
+    flags, beam_args = make_parser(verb).parse_known_args(arguments.normalize(argv))
     return (
         arguments.dataset_options(flags, default_name="folder"),
         arguments.run_options(flags, beam_args),
@@ -201,7 +398,8 @@ def parse(*argv: str) -> tuple[DatasetOptions, RunOptions]:
 
 
 # For every flag: what to type, and the options' fields that must follow, and no others.
-TURNED: dict[str, tuple[list[str], dict[str, Any]]] = {
+Turns = dict[str, tuple[list[str], dict[str, Any]]]
+TURNED: Turns = {
     "--name": (["clips"], {"name": "clips"}),
     "--num_frames": (["5"], {"num_frames": 5}),
     "--frame_rate": (["30000/1001"], {"frame_rate": Fraction(30000, 1001)}),
@@ -216,6 +414,7 @@ TURNED: dict[str, tuple[list[str], dict[str, Any]]] = {
     "--grayscale": ([], {"grayscale": True}),
     "--splits": (["a=0.25,b=0.75"], {"splits": (("a", 0.25), ("b", 0.75))}),
     "--group_by": ([r"_(g\d+)_"], {"group_by": r"_(g\d+)_"}),
+    "--split_by": (["time"], {"split_by": "time"}),
     "--split_list": (["train=a.txt", "b.txt"], {"split_lists": ("train=a.txt", "b.txt")}),
     "--seed": (["7"], {"seed": 7}),
     "--shards": (["3"], {"shards": 3}),
@@ -229,55 +428,134 @@ TURNED: dict[str, tuple[list[str], dict[str, Any]]] = {
     "--overwrite": ([], {"overwrite": True}),
     "--dry_run": ([], {"dry_run": True}),
 }
+DASHCAM_TURNED: Turns = {
+    **TURNED,
+    "--annotation": (["b.json"], {"annotation": "b.json"}),
+    "--label": (["speed"], {"label": "speed"}),
+    "--label_names": (["vx,vy"], {"label_names": ("vx", "vy")}),
+    "--telemetry": (["{parent}/gps.gpx"], {"telemetry": "{parent}/gps.gpx"}),
+    "--telemetry_columns": (["t", "v"], {"telemetry_columns": ("t", "v")}),
+    "--time_column": (["t"], {"time_column": "t"}),
+    "--time_unit": (["ms"], {"time_unit": "ms"}),
+    "--time_offset": (["-0.25"], {"time_offset": -0.25}),
+    "--time_origin": (["clock"], {"time_origin": "clock"}),
+    "--interpolate": (["hold"], {"interpolate": "hold"}),
+    "--max_gap": (["0.5"], {"max_gap": 0.5}),
+    "--angle_columns": (["heading"], {"angle_columns": ("heading",)}),
+    "--join": ([r"(\w+)_(\d+)\.mp4"], {"join": r"(\w+)_(\d+)\.mp4"}),
+    "--class_column": (["state"], {"class_column": "state"}),
+    "--label_at": (["each"], {"label_at": "each"}),
+    "--signal_columns": (["yaw,accel_x", "ay"], {"signal_columns": ("yaw", "accel_x", "ay")}),
+    "--signal_units": (["m/s2"], {"signal_units": ("m/s2",)}),
+    "--no_images": ([], {"no_images": True}),
+}
+EVERY_TURN = [
+    *(("videos", flag) for flag in TURNED),
+    *(("dashcam", flag) for flag in DASHCAM_TURNED),
+]
 # A flag that cannot be turned alone.
 WITH = {"--label_units": ["--label_columns", "x"]}
+FOLDERS = ["--annotation", "a.json", "--label", "velocity"]
+DRIVES = ["--telemetry", "{stem}.csv"]
+DASHCAM_WITH = {
+    **WITH,
+    "--annotation": FOLDERS,
+    "--label": FOLDERS,
+    "--label_names": FOLDERS,
+    "--signal_units": [*DRIVES, "--signal_columns", "x"],
+    "--no_images": [*DRIVES, "--signal_columns", "x"],
+    **dict.fromkeys(
+        [
+            "--telemetry",
+            "--telemetry_columns",
+            "--time_column",
+            "--time_unit",
+            "--time_offset",
+            "--time_origin",
+            "--interpolate",
+            "--max_gap",
+            "--angle_columns",
+            "--join",
+            "--signal_columns",
+        ],
+        DRIVES,
+    ),
+}
 
 
 def flat(options: tuple[DatasetOptions, RunOptions]) -> dict[str, Any]:
     dataset, run = options
-    groups = (dataset.sampling, dataset.image, dataset.split, dataset.shard, dataset.label, run)
+    groups = [dataset.sampling, dataset.image, dataset.split, dataset.shard, dataset.label, run]
+    groups += [group for group in (dataset.annotation, dataset.telemetry) if group]
     fields = [(f.name, getattr(g, f.name)) for g in groups for f in dataclasses.fields(g)]
     assert len(dict(fields)) == len(fields)
     return {"name": dataset.name, **dict(fields)}
 
 
 class TestFlags:
-    def test_every_flag_is_turned_below(self) -> None:
+    @pytest.mark.parametrize(("verb", "turned"), [("videos", TURNED), ("dashcam", DASHCAM_TURNED)])
+    def test_every_flag_is_turned_below(self, verb, turned) -> None:
         flags = {
             option
-            for action in make_parser()._actions
+            for action in make_parser(verb)._actions
             for option in action.option_strings
             if not isinstance(action, argparse._HelpAction)
         }
-        assert flags == set(TURNED)
+        assert flags == set(turned)
 
-    @pytest.mark.parametrize("flag", TURNED)
-    def test_turning_a_flag_changes_its_field_and_no_other(self, flag) -> None:
-        values, expected = TURNED[flag]
-        needed = WITH.get(flag, [])
-        before = flat(parse(*needed))
-        after = flat(parse(*needed, flag, *values))
+    @pytest.mark.parametrize(("verb", "flag"), EVERY_TURN)
+    def test_turning_a_flag_changes_its_field_and_no_other(self, verb, flag) -> None:
+        values, expected = (TURNED if verb == "videos" else DASHCAM_TURNED)[flag]
+        needed = (WITH if verb == "videos" else DASHCAM_WITH).get(flag, [])
+        before = flat(parse(*needed, verb=verb))
+        after = flat(parse(*needed, flag, *values, verb=verb))
         changed = {name for name in after if after[name] != before[name]}
         assert changed == set(expected)
         assert {name: after[name] for name in expected} == expected
         # However it is written.
         dashed = "--" + flag[2:].replace("_", "-")
-        assert flat(parse(*needed, dashed, *values)) == after
+        assert flat(parse(*needed, dashed, *values, verb=verb)) == after
         if len(values) == 1:
-            assert flat(parse(*needed, f"{dashed}={values[0]}")) == after
+            assert flat(parse(*needed, f"{dashed}={values[0]}", verb=verb)) == after
 
     def test_every_field_has_a_flag_that_turns_it(self) -> None:
+        turned = {field for _, expected in DASHCAM_TURNED.values() for field in expected}
+        every = flat(parse(*DRIVES, verb="dashcam")) | flat(parse(*FOLDERS, verb="dashcam"))
+        assert turned == set(every) - {"beam_args"}
+
+    def test_a_video_has_labels_of_its_own(self) -> None:
+        """What only dash-cam footage has keeps its default; no field can be turned by accident."""
         turned = {field for _, expected in TURNED.values() for field in expected}
-        assert turned == set(flat(parse())) - {"beam_args"}
+        only_dashcam = {"label_names", "label_at", "class_column"}
+        assert turned == set(flat(parse())) - {"beam_args"} - only_dashcam
 
     def test_without_flags_the_options_are_their_defaults(self) -> None:
         assert parse() == (DatasetOptions(name="folder"), RunOptions())
+        assert parse(verb="dashcam") == (DatasetOptions(name="folder"), RunOptions())
+        drives, _ = parse("--telemetry", "x.csv", verb="dashcam")
+        assert drives.telemetry == TelemetryOptions(telemetry="x.csv")
+        assert drives.annotation is None
 
-    def test_help_is_printed(self, capsys) -> None:
+    @pytest.mark.parametrize("alone", [["--annotation", "a.json"], ["--label", "velocity"]])
+    def test_an_annotation_and_its_label_go_together(self, alone) -> None:
+        with pytest.raises(UserError) as error:
+            parse(*alone, verb="dashcam")
+        assert str(error.value) == (
+            "--annotation FILE.json and --label EXPRESSION go together, got only one of them"
+        )
+
+    def test_telemetry_alone_needs_no_template(self) -> None:
+        dataset, _ = parse("--no_images", "--signal_columns", "a", verb="dashcam")
+        assert dataset.telemetry == TelemetryOptions(no_images=True, signal_columns=("a",))
+
+    @pytest.mark.parametrize("verb", ["videos", "dashcam"])
+    def test_help_is_printed(self, verb, capsys) -> None:
         with pytest.raises(SystemExit) as end:
-            make_parser().parse_args(["--help"])
+            make_parser(verb).parse_args(["--help"])
         assert end.value.code == 0
-        assert "--num_frames" in capsys.readouterr().out
+        printed = capsys.readouterr().out
+        assert "--num_frames" in printed
+        assert ("--telemetry" in printed) == (verb == "dashcam")
 
     @pytest.mark.parametrize(
         ("argv", "message"),
@@ -440,7 +718,29 @@ class TestParsing:
         with contextlib.suppress(UserError):
             assert SplitOptions(group_by=text).group_by == text
 
-    @given(st.lists(st.sampled_from(sorted(TURNED)) | st.text(max_size=8), max_size=6))
-    def test_any_command_line_is_taken_or_refused(self, argv: list[str]) -> None:
+    @given(st.text() | st.text(alphabet="(){}[]?*+\\0123456789,|abgd:P<>=!", max_size=12))
+    def test_any_join_is_taken_or_refused(self, text) -> None:
+        with contextlib.suppress(UserError):
+            assert measured(join=text).join == text
+
+    @given(st.text() | st.text(alphabet="{}[].stemnamparentdriv0", max_size=12))
+    @example("{stem}{{{drive}}}{{name}}")
+    def test_a_template_that_is_taken_can_be_filled(self, text) -> None:
+        with contextlib.suppress(UserError):
+            template = measured(telemetry=text).telemetry
+            filled = template.format(stem="\0", name="\0", parent="\0", drive="\0")
+            fields = re.findall(r"{\w+}", text.replace("{{", "").replace("}}", ""))
+            assert filled.count("\0") - text.count("\0") == len(fields)
+
+    @given(st.text() | st.text(alphabet="[]{}().*&|@!<>=?:,'`\"0123456789ab-", max_size=12))
+    def test_any_label_is_taken_or_refused(self, text) -> None:
+        with contextlib.suppress(UserError):
+            assert annotated(label=text).label == text
+
+    @given(
+        st.sampled_from(["videos", "dashcam"]),
+        st.lists(st.sampled_from(sorted(DASHCAM_TURNED)) | st.text(max_size=8), max_size=6),
+    )
+    def test_any_command_line_is_taken_or_refused(self, verb: str, argv: list[str]) -> None:
         with contextlib.suppress(UserError, SystemExit):
-            parse(*argv)
+            parse(*argv, verb=verb)
