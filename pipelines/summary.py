@@ -87,16 +87,19 @@ def format_bytes(count: int) -> str:
 
 
 def _describe_label(label: LabelSpec) -> str:
+    if label.task == "none":
+        return "no labels"
+    by_frame = " by frame" if label.per_frame else ""
     if label.task == "regression":
         units = label.target_units or ("",) * len(label.target_names)
         targets = [
             f"{name} ({unit})" if unit else name
             for name, unit in zip(label.target_names, units, strict=True)
         ]
-        return f"regression of {', '.join(targets)}"
+        return f"regression of {', '.join(targets)}{by_frame}"
     shown = ", ".join(label.class_names[:_MOST_CLASSES])
     more = f", ... ({label.num_classes})" if label.num_classes > _MOST_CLASSES else ""
-    return f"{label.task} of {shown}{more}"
+    return f"{label.task} of {shown}{more}{by_frame}"
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
