@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import random
 from typing import Any
 
@@ -19,8 +20,8 @@ from pipelines.moments import Moments, moments_by_column
 from pipelines.options import DatasetOptions, SamplingOptions
 from pipelines.shards import ShardReport
 from pipelines.sources.listing import SourceFailure
-from tfrecords_schema.info import DatasetInfo, ShardInfo
-from tfrecords_schema.spec import ImageSpec, LabelSpec, SequenceSpec
+from tfrecords_schema.info import DatasetInfo, ShardInfo, TargetStatistics
+from tfrecords_schema.spec import ImageSpec, LabelSpec, SequenceSpec, SignalSpec
 
 CLASSES = LabelSpec(task="classification", class_names=("run", "walk"))
 TARGETS = LabelSpec(task="regression", target_names=("speed", "steer"))
@@ -64,12 +65,15 @@ def finish(
     plan: Totals,
     *,
     label: LabelSpec = CLASSES,
+    signals: tuple[SignalSpec, ...] = (),
     sampling: SamplingOptions | None = None,
 ) -> Outcome:
     return conclude(
         reports,
         plan,
-        spec=SequenceSpec(num_frames=16, image=ImageSpec(height=4, width=4), label=label),
+        spec=SequenceSpec(
+            num_frames=16, image=ImageSpec(height=4, width=4), label=label, signals=signals
+        ),
         options=DatasetOptions(name="actions", sampling=sampling or SamplingOptions()),
         versions={"av": "1"},
     )
@@ -140,6 +144,18 @@ class TestIncompleteness:
             assert "no source gave a sequence" in outcome.error
             assert "--short_clips" in outcome.error
             assert outcome.info is None
+
+    def test_frames_without_telemetry_are_the_likelier_reason(self) -> None:
+        """Two shards; a clip that is short says nothing of why the others are empty."""
+        unmeasured = SegmentResult(frames_without_telemetry=120, short_clips=1)
+        reports = [
+            report(0, records=0, results=unmeasured),
+            report(1, records=0, results=SegmentResult(frames_without_telemetry=3)),
+        ]
+        assert finish(reports, totals(shards=2)).error == (
+            "no source gave a sequence: 123 frames lie where telemetry has no values "
+            "(see --time_unit, --time_offset, --time_origin and --max_gap)"
+        )
 
 
 class TestInfo:
@@ -256,6 +272,70 @@ class TestInfo:
             assert statistics.mean == pytest.approx(every.mean(), abs=1e-9)
             assert statistics.std == pytest.approx(every.std(), abs=1e-4)
             assert (statistics.min, statistics.max) == (every.min(), every.max())
+
+
+class TestTelemetry:
+    def test_frames_are_counted_by_the_distance_of_their_rows(self) -> None:
+        reports = [
+            report(0, results=SegmentResult(telemetry_frames=(1, 20, 300, 4000, 50000))),
+            report(1, results=SegmentResult(frames_without_telemetry=7)),
+            report(
+                2,
+                results=SegmentResult(telemetry_frames=(5, 0, 0, 0, 2), frames_without_telemetry=1),
+            ),
+        ]
+        counts = finish(reports, totals(shards=3)).info.counts
+        assert {name: n for name, n in counts.items() if name.startswith("telemetry")} == {
+            "telemetry_frames_at_a_row": 6,
+            "telemetry_frames_between_rows_up_to_0.1_s": 20,
+            "telemetry_frames_between_rows_up_to_0.5_s": 300,
+            "telemetry_frames_between_rows_up_to_1_s": 4000,
+            "telemetry_frames_between_rows_over_1_s": 50002,
+            "telemetry_frames_without": 8,
+        }
+
+    def test_rows_that_belong_to_frames_have_no_distance(self) -> None:
+        """Only frames without a row are worth a line."""
+        unmeasured = SegmentResult(frames_without_telemetry=2)
+        counts = finish([report(results=unmeasured)], totals()).info.counts
+        assert counts["telemetry_frames_without"] == 2
+        assert len([name for name in counts if name.startswith("telemetry")]) == 1
+
+    def test_a_dataset_without_telemetry_says_nothing_of_it(self) -> None:
+        counts = finish([report()], totals()).info.counts
+        assert not [name for name in counts if name.startswith("telemetry")]
+
+
+class TestSignals:
+    SPECS = (SignalSpec(name="yaw"), SignalSpec(name="accel", size=2))
+
+    def test_their_statistics_are_by_name_and_component(self) -> None:
+        shards = [[(1.0, 10.0, -1.0), (3.0, 10.0, -2.0)], [(8.0, 40.0, -3.0)]]
+        reports = [
+            report(index, results=SegmentResult(signals=moments_by_column(rows)))
+            for index, rows in enumerate(shards)
+        ]
+        # A shard all of whose sources failed has no signals.
+        reports.append(report(2, records=0))
+        info = finish(reports, totals(shards=3), signals=self.SPECS).info
+        assert info.splits["train"].signals == {
+            "yaw": (TargetStatistics(mean=4.0, std=math.sqrt(26 / 3), min=1.0, max=8.0),),
+            "accel": (
+                TargetStatistics(mean=20.0, std=math.sqrt(200), min=10.0, max=40.0),
+                TargetStatistics(mean=-2.0, std=math.sqrt(2 / 3), min=-3.0, max=-1.0),
+            ),
+        }
+        assert DatasetInfo.from_bytes(info.to_bytes(), "there") == info
+
+    def test_a_split_without_a_record_has_none(self) -> None:
+        rows = moments_by_column([(1.0, 2.0, 3.0)])
+        reports = [
+            report(0, results=SegmentResult(signals=rows)),
+            report(0, "test", results=SegmentResult(), records=0),
+        ]
+        info = finish(reports, totals(shards=2), signals=self.SPECS).info
+        assert info.splits["test"].signals == {}
+        assert list(info.splits["train"].signals) == ["yaw", "accel"]
 
 
 def test_totals_and_reports_go_through_json_unchanged() -> None:

@@ -23,6 +23,7 @@ from pipelines.sampling import (
     count_windows,
     cover_slots,
     cut_windows,
+    pick_last,
     pick_uniform,
     uniform_slots,
 )
@@ -458,3 +459,84 @@ class TestUniform:
     def test_a_clip_without_a_frame_gives_nothing(self) -> None:
         assert not list(pick_uniform([], int, num_frames=4, total_slots=8, short_clips="pad"))
         assert not list(pick_uniform([], int, num_frames=4, total_slots=0, short_clips="loop"))
+
+
+class TestLast:
+    @staticmethod
+    def one_frame_a_slot(slots: Iterable[int]) -> list[CoveringFrame[int]]:
+        return [CoveringFrame(range(slot, slot + 1), slot) for slot in slots]
+
+    @pytest.mark.parametrize(
+        ("slots", "total_slots", "frames"),
+        [
+            (range(10), 10, (7, 8, 9)),
+            (range(3), 3, (0, 1, 2)),
+            ([0, 1, 2, 3, 7, 8, 9], 10, (7, 8, 9)),
+            ([0, 1, 2, 3, 8, 9], 10, None),  # a hole among the last ones
+            ([*range(9), 10, 11], 12, None),
+            (range(9), 10, None),  # the second pass did not find the last slot
+            ([], 10, None),
+        ],
+    )
+    @pytest.mark.parametrize("short_clips", ["drop", "pad", "loop"])
+    def test_by_hand(self, slots, total_slots, frames, short_clips) -> None:
+        windows = pick_last(
+            self.one_frame_a_slot(slots),
+            int,
+            num_frames=3,
+            total_slots=total_slots,
+            short_clips=short_clips,
+        )
+        expected = [] if frames is None else [Window(frames[0], frames, 3)]
+        assert list(windows) == expected
+
+    @pytest.mark.parametrize(
+        ("short_clips", "expected"),
+        [
+            ("drop", []),
+            ("pad", [Window(0, (0, 1, 1, 1, 1), 2)]),
+            ("loop", [Window(0, (0, 1, 0, 1, 0), 5)]),
+        ],
+    )
+    def test_short_clips(self, short_clips, expected) -> None:
+        how = {"num_frames": 5, "total_slots": 2, "short_clips": short_clips}
+        assert list(pick_last(self.one_frame_a_slot(range(2)), int, **how)) == expected
+        # Without its beginning there is nothing to fill up.
+        assert list(pick_last(self.one_frame_a_slot([1]), int, **how)) == []
+        how["total_slots"] = 0
+        assert list(pick_last([], int, **how)) == []
+
+    @given(clips(), st.integers(1, 12), st.sampled_from(["drop", "pad", "loop"]))
+    @settings(max_examples=150, deadline=None)
+    def test_the_frames_on_screen_at_the_last_slots_are_picked(
+        self, clip: Clip, num_frames: int, short_clips: Any
+    ) -> None:
+        table = clip.table()
+        total = max(table, default=-1) + 1
+        prepared: Counter[int] = Counter()
+
+        def prepare(frame: int) -> int:
+            prepared[frame] += 1
+            return frame
+
+        windows = list(
+            pick_last(
+                cover_slots(clip.placed(), end_slot=clip.end_slot),
+                prepare,
+                num_frames=num_frames,
+                total_slots=total,
+                short_clips=short_clips,
+            )
+        )
+        first = max(0, total - num_frames)
+        shown = [table.get(slot) for slot in range(first, total)]
+        if not shown or None in shown or (total < num_frames and short_clips == "drop"):
+            assert windows == []
+            return
+        valid = num_frames
+        if total < num_frames and short_clips == "pad":
+            shown, valid = [*shown, *[shown[-1]] * (num_frames - total)], total
+        elif total < num_frames:
+            shown = [shown[k % total] for k in range(num_frames)]
+        assert windows == [Window(first, tuple(shown), valid)]
+        assert prepared == Counter(set(shown))

@@ -15,9 +15,15 @@ import pytest
 
 from pipelines.decoding.client import DecoderProcess
 from pipelines.decoding.protocol import SegmentResult
-from pipelines.descriptors import Segment, Shard, Source
+from pipelines.descriptors import Segment, Shard, SideFile, Source
 from pipelines.moments import Moments
-from pipelines.options import DatasetOptions, ImageOptions, SamplingOptions
+from pipelines.options import (
+    DatasetOptions,
+    ImageOptions,
+    LabelOptions,
+    SamplingOptions,
+    TelemetryOptions,
+)
 from pipelines.output import OutputFolder
 from pipelines.shards import ShardBuilder, ShardReport, add_results, library_versions
 from tfrecords_schema.decode import decode_record
@@ -120,6 +126,7 @@ def make_builder(output, options=OPTIONS, label=LABEL, versions=None):
         frame_rate=float(options.sampling.frame_rate),
         image=options.image.spec,
         label=label,
+        signals=options.telemetry.signals if options.telemetry else (),
     )
     return ShardBuilder(
         output=output, spec=spec, options=options, versions=versions or library_versions()
@@ -214,6 +221,62 @@ class TestBuild:
             assert (moments.min, moments.max) == (min(own), max(own))
         assert report.segments.label_counts == ()
         assert ShardReport.from_json(json.loads(json.dumps(report.to_json()))) == report
+
+    def test_counts_and_moments_of_telemetry(self, clips, decoder, output, tmp_path):
+        """25 frames/s, sampled at 10: with a row every 0.2 s, every other frame is between two."""
+        rows = "".join(f"{t / 5},{t * t},{-t}\n" for t in range(6))  # the last row is at 1 s
+        (tmp_path / "a.csv").write_text("t,speed,yaw\n" + rows)
+        options = dataclasses.replace(
+            OPTIONS,
+            label=LabelOptions(label_columns=("speed",), label_at="each"),
+            telemetry=TelemetryOptions(
+                telemetry="{stem}.csv",
+                time_column="t",
+                signal_columns=("yaw", "speed"),
+                interpolate="hold",
+            ),
+        )
+        builder = make_builder(
+            output,
+            options,
+            label=LabelSpec(task="regression", target_names=("speed",), per_frame=True),
+        )
+        status = os.stat(tmp_path / "a.csv")
+        track = SideFile(
+            path=str(tmp_path / "a.csv"),
+            data_path="a.csv",
+            bytes=status.st_size,
+            mtime_ns=status.st_mtime_ns,
+        )
+        source = make_source(clips / "a.mp4", telemetry=track)
+        report = builder.build(make_shard(source), decoder, Recorder())
+        records = [
+            decode_record(stored.data, builder.spec)
+            for stored in read_file(output.root / report.file)
+        ]
+        # The last row holds for half an interval, to 1.1 s: of the slots 0 to 19, 12 and later are without.
+        slots = {0: range(5), 2: range(2, 7), 4: range(4, 9), 6: range(6, 11)}
+        assert [record.id for record in records] == [f"a.mp4@{slot * 100_000}" for slot in slots]
+        steps = [slot // 2 for window in slots.values() for slot in window]
+        speeds = [float(step * step) for step in steps]
+        assert [value for record in records for (value,) in record.frame_label_values] == speeds
+        assert report.segments.targets == (report.segments.signals[1],)
+        for moments, values in zip(
+            report.segments.signals, ([-float(step) for step in steps], speeds), strict=True
+        ):
+            assert moments.count == 20
+            assert moments.mean == pytest.approx(sum(values) / 20)
+            assert (moments.min, moments.max) == (min(values), max(values))
+        # Frames lie at multiples of 0.04 s: those of the slots 0, 2, ... at rows, the others 0.2 s apart.
+        assert report.segments.telemetry_frames == (12, 0, 8, 0, 0)
+        assert report.segments.frames_without_telemetry == 8
+        # A row that changes is another shard.
+        changed = dataclasses.replace(
+            source, telemetry=dataclasses.replace(track, mtime_ns=track.mtime_ns + 1)
+        )
+        assert builder.fingerprint(make_shard(changed)) != report.fingerprint
+        moved = dataclasses.replace(source, telemetry=dataclasses.replace(track, path="/there.csv"))
+        assert builder.fingerprint(make_shard(moved)) == report.fingerprint
 
     def test_a_shard_without_a_record_is_a_file_all_the_same(
         self, write_video, decoder, output, tmp_path
@@ -470,6 +533,16 @@ class TestAddResults:
             targets=(Moments.of([1.0, 3.0, 1.0, 3.0]),),
             signals=(Moments.of([2.0, 2.0]),),
             telemetry_frames=(10, 0),
+        )
+
+    def test_what_a_segment_has_none_of_adds_nothing(self):
+        """Neither telemetry nor signals, where no sequence came about."""
+        measured = SegmentResult(signals=(Moments.of([2.0]),), telemetry_frames=(1, 0, 2))
+        assert add_results([SegmentResult(), measured, SegmentResult()]) == measured
+        more = SegmentResult(signals=(Moments.of([4.0]),), telemetry_frames=(0, 5, 0))
+        assert add_results(iter([measured, more])) == SegmentResult(
+            signals=(Moments(count=2, mean=3.0, deviations=2.0, min=2.0, max=4.0),),
+            telemetry_frames=(1, 5, 2),
         )
 
     def test_of_nothing_is_nothing(self):
