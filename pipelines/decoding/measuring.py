@@ -68,7 +68,9 @@ class Measurements:
         if not self.by_time and footage.cuttable:
             # A frame's row is its place in the whole of the footage, wherever reading began.
             self._frame_times, _ = packets.packet_times()
-        elif source.kind == "video" and telemetry.times is not None and footage.declared_seconds:
+        elif (
+            source.kind != "telemetry" and telemetry.times is not None and footage.declared_seconds
+        ):
             _check_overlap(telemetry.times, footage.declared_seconds)
         self._alignment = Alignment(
             telemetry,

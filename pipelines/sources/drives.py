@@ -1,4 +1,4 @@
-"""Drives: videos with telemetry beside them, one file or several a drive; or telemetry alone."""
+"""Drives with telemetry: a video each, or several files, or a folder of frames; or telemetry alone."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from pathlib import Path
 from tqdm import tqdm
 
 from pipelines.descriptors import Part, SideFile, Source
-from pipelines.errors import UserError
-from pipelines.frame_names import natural_key
+from pipelines.errors import UsageError, UserError
+from pipelines.frame_names import is_image, natural_key
 from pipelines.labels.telemetry import Telemetry, TelemetryError, read_telemetry
 from pipelines.options import LabelOptions, SamplingOptions, TelemetryOptions
 from pipelines.sources.class_folders import is_glob, list_matching
+from pipelines.sources.frame_folders import UnusableFolderError, describe_frame_folder
 from pipelines.sources.listing import (
     Listing,
     SourceFailure,
@@ -47,12 +48,18 @@ def list_drives(
 ) -> Listing:
     """Lists the drives at ``location``: a folder, a glob or a single file.
 
+    A folder without videos may hold folders of frames, each of which is a drive.
+
     Every telemetry file is read, so that what is wrong with it is known before anything is built.
 
     Raises:
         UserError: when there is nothing there, or what is there contradicts the options.
     """
     root, paths = _find(location, telemetry)
+    frames: dict[str, list[str]] = {}
+    if not telemetry.no_images and not any(map(is_video, paths)):
+        frames = _frame_folders(paths)
+        _check_frames_can_be_timed(telemetry, sampling)
     sources: list[Source] = []
     failures: list[SourceFailure] = []
     if telemetry.no_images:
@@ -61,7 +68,15 @@ def list_drives(
                 sources.append(describe_file(path, _data_path(path, root), kind="telemetry"))
             except OSError as error:
                 failures.append(list_failure(_data_path(path, root), error))
+    elif frames:
+        for path, images in frames.items():
+            try:
+                sources.append(_frames_source(path, images, root, telemetry, sampling))
+            except (UnusableFolderError, OSError) as error:
+                source_id = _data_path(path, root)
+                failures.append(SourceFailure(source=source_id, stage="list", reason=str(error)))
     else:
+        paths = [path for path in paths if is_video(path)]
         videos = [_describe(path, root, telemetry.join) for path in paths]
         for drive in _drives(videos):
             try:
@@ -108,9 +123,9 @@ def list_drives(
 
 
 def _find(location: str, telemetry: TelemetryOptions) -> tuple[str, list[str]]:
-    """The root of the input, and the files in it that are wanted."""
+    """The root of the input, and the files in it that are wanted: telemetry; or videos and images."""
     what = "telemetry files" if telemetry.no_images else "videos"
-    wanted: Callable[[str], bool] = is_video
+    wanted: Callable[[str], bool] = _is_footage
     if telemetry.no_images:
         wanted = _telemetry_filter(telemetry.telemetry)
     if os.path.isdir(location):
@@ -130,6 +145,45 @@ def _find(location: str, telemetry: TelemetryOptions) -> tuple[str, list[str]]:
             "(by file name)"
         )
     return root, found
+
+
+def _is_footage(path: str) -> bool:
+    return is_video(path) or is_image(os.path.basename(path))
+
+
+def _frame_folders(paths: Iterable[str]) -> dict[str, list[str]]:
+    """The names of the images in each folder."""
+    folders: dict[str, list[str]] = {}
+    for path in paths:
+        folders.setdefault(os.path.dirname(path), []).append(os.path.basename(path))
+    return folders
+
+
+def _check_frames_can_be_timed(telemetry: TelemetryOptions, sampling: SamplingOptions) -> None:
+    if sampling.frame_rate is None:
+        raise UsageError(
+            "folders of frames have no times: --frame_rate must say how many frames they hold a second"
+        )
+    if telemetry.join is not None:
+        raise UsageError("--join is for videos, and --input holds folders of frames: leave it out")
+
+
+def _frames_source(
+    path: str,
+    images: Sequence[str],
+    root: str,
+    telemetry: TelemetryOptions,
+    sampling: SamplingOptions,
+) -> Source:
+    """The source that a folder of frames with telemetry is.
+
+    Raises:
+        UnusableFolderError: when no sequence can be made of the frames.
+        OSError: when the telemetry is not there.
+    """
+    source, _ = describe_frame_folder(path, _data_path(path, root), images, sampling)
+    drive = _Video(path, source.data_path, drive=source.id, order="")
+    return replace(source, telemetry=_telemetry_file(drive, root, telemetry))
 
 
 def _telemetry_filter(template: str | None) -> Callable[[str], bool]:
@@ -273,5 +327,7 @@ def _label_spec(label: LabelOptions, class_names: set[str]) -> LabelSpec:
 def _data_path(path: str, root: str) -> str:
     """``path`` relative to the input; records never hold an absolute one."""
     root, path = os.path.abspath(root), os.path.abspath(path)
+    if path == root:
+        return os.path.basename(root)
     inside = os.path.commonpath([root, path]) == root
     return os.path.relpath(path, root) if inside else path.lstrip(os.sep)

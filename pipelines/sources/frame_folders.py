@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -29,8 +29,8 @@ from pipelines.sources.listing import Listing, SourceFailure
 from tfrecords_schema.spec import LabelSpec
 
 
-class _UnusableError(Exception):
-    """Why a sample folder gives no source."""
+class UnusableFolderError(Exception):
+    """Why a folder of frames gives no source."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def list_frame_folders(
             samples[source_id] = _read_sample(
                 source_id, folders[data_path], own, annotation, label, sampling
             )
-        except (_UnusableError, AnnotationError) as error:
+        except (UnusableFolderError, AnnotationError) as error:
             reasons[data_path] = str(error)
     failures = {data_path or root_id: reason for data_path, reason in reasons.items()}
     spec = _common_label(root, samples, failures, annotation, label)
@@ -116,15 +116,13 @@ def _read_sample(
 ) -> _Sample:
     if len(image_folders) != 1:
         names = ", ".join(sorted(os.path.basename(own.data_path) for own in image_folders))
-        raise _UnusableError(
+        raise UnusableFolderError(
             f"frames in several folders ({names}), where one is expected"
             if image_folders
             else "no images (by file name), neither directly in it nor in a folder in it"
         )
     (images,) = image_folders
-    frames = order_frames(images.images)
-    _check_frames(frames, sampling)
-    statuses = [_file_status(images.path, name) for name in frames.names]
+    described, frames = describe_frame_folder(images.path, source_id, images.images, sampling)
     annotation_path = os.path.join(folder.path, annotation.annotation)
     status = _file_status(folder.path, annotation.annotation)
     side_file = SideFile(
@@ -136,33 +134,59 @@ def _read_sample(
     try:
         found = read_label(annotation_path, side_file.data_path, annotation.label)
     except OSError as error:
-        raise _UnusableError(f"{annotation.annotation}: {error.strerror or error}") from error
+        raise UnusableFolderError(f"{annotation.annotation}: {error.strerror or error}") from error
     own = understand_label(found, label, len(frames.names))
-    rate = sampling.frame_rate or Fraction(1)  # the caller has seen to it that there is one
-    source = Source(
-        id=source_id,
-        path=os.path.abspath(images.path),
-        data_path=source_id,
-        group=source_id,
+    source = replace(
+        described,
         labels=() if own.shape.by_frame else own.classes,
         values=own.values,
-        bytes=sum(one.st_size for one in statuses),
-        mtime_ns=max(one.st_mtime_ns for one in (status, *statuses)),
-        kind="frames",
-        seconds=float(frames.total_slots / rate),
+        mtime_ns=max(described.mtime_ns, status.st_mtime_ns),
         telemetry=side_file if own.shape.by_frame else None,
     )
     return _Sample(source, own, frames.numbered)
 
 
+def describe_frame_folder(
+    path: str, source_id: str, images: Collection[str], sampling: SamplingOptions
+) -> tuple[Source, FrameSequence]:
+    """The source that a folder of frames is, and its frames in order.
+
+    Args:
+        path: of the folder.
+        source_id: what it is called in the dataset.
+        images: names of its image files.
+        sampling: how long sequences are; ``frame_rate`` is that at which the frames were taken.
+
+    Raises:
+        UnusableFolderError: when no sequence can be made of it.
+    """
+    frames = order_frames(images)
+    _check_frames(frames, sampling)
+    statuses = [_file_status(path, name) for name in frames.names]
+    rate = sampling.frame_rate or Fraction(1)  # the caller has seen to it that there is one
+    source = Source(
+        id=source_id,
+        path=os.path.abspath(path),
+        data_path=source_id,
+        group=source_id,
+        bytes=sum(status.st_size for status in statuses),
+        mtime_ns=max(status.st_mtime_ns for status in statuses),
+        kind="frames",
+        seconds=float(frames.total_slots / rate),
+    )
+    return source, frames
+
+
 def _check_frames(frames: FrameSequence, sampling: SamplingOptions) -> None:
-    """Raises `_UnusableError` when the frames are not distinct, or no sequence can be made of them."""
+    """Raises `UnusableFolderError` when the frames are not distinct, or no sequence can be made of them."""
     duplicate = find_duplicate(frames.names)
     if duplicate:
-        raise _UnusableError(f"{duplicate[0]} and {duplicate[1]} are one frame twice: keep one")
+        raise UnusableFolderError(
+            f"{duplicate[0]} and {duplicate[1]} are one frame twice: keep one"
+        )
     wanted, count = sampling.num_frames, len(frames.names)
     if frames.total_slots < wanted and sampling.short_clips == "drop":
-        raise _UnusableError(
+        raise UnusableFolderError(
             f"{count} {'frame' if count == 1 else 'frames'}, where --num_frames asks for {wanted}: "
             "see --short_clips"
         )
@@ -180,7 +204,7 @@ def _check_frames(frames: FrameSequence, sampling: SamplingOptions) -> None:
     if max(map(len, runs)) >= wanted:
         at_stride = f"that begin at a multiple of --stride {sampling.window_stride}"
         left += " at the end" if sampling.sampling == "last" else f" {at_stride}"
-    raise _UnusableError(f"{missing}, which {verb} {left}")
+    raise UnusableFolderError(f"{missing}, which {verb} {left}")
 
 
 def _count_more(holes: int) -> str:
@@ -199,9 +223,9 @@ def _file_status(folder: str, name: str) -> os.stat_result:
     try:
         status = os.stat(os.path.join(folder, name))
     except OSError as error:
-        raise _UnusableError(f"{name}: {error.strerror or error}") from error
+        raise UnusableFolderError(f"{name}: {error.strerror or error}") from error
     if not stat.S_ISREG(status.st_mode):
-        raise _UnusableError(f"{name} is a device, and no regular file")
+        raise UnusableFolderError(f"{name} is a device, and no regular file")
     return status
 
 
