@@ -18,7 +18,7 @@ from trainer.config import ModelConfig, TrainingConfig
 from trainer.dataset import check_compatible, check_trainable, default_split, shard_paths
 from trainer.errors import TrainerError
 from trainer.options import ConfigError, options_of, shown
-from trainer.run_folder import new_run, open_run, write_json
+from trainer.run_folder import new_run, open_run, resumed_run, write_json
 
 _log = logging.getLogger(__name__)
 
@@ -63,7 +63,10 @@ def _train(args: argparse.Namespace) -> None:
     info = DatasetInfo.load(args.tfrecords)
     config.model.check_for(info.spec)
     check_trainable(args.tfrecords, info)
-    folder = new_run(args.output, info.name)
+    if args.resume:
+        folder = resumed_run(args.output, info, config.to_json())
+    else:
+        folder = new_run(args.output, info.name)
     _prepare_tensorflow()
     from trainer.train import train
 
@@ -106,6 +109,12 @@ def _train_parser() -> argparse.ArgumentParser:
     parser.add_argument("--tfrecords", required=True, metavar="DIR", help="folder of the dataset")
     parser.add_argument(
         "--output", metavar="RUN", help="new folder for the run (default: runs/NAME-TIMESTAMP)"
+    )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the run in --output after its last complete epoch, as if nothing had happened; "
+        "--epochs and --patience may be others",
     )
     _add_options(parser.add_argument_group("training"), TrainingConfig)
     _add_options(parser.add_argument_group("model"), ModelConfig)
@@ -178,6 +187,7 @@ _PARSERS: dict[str, tuple[Callable[[str], Any], str]] = {
     "int": (_whole, "N"),
     "int | None": (_whole, "N"),
     "float": (_number, "F"),
+    "float | None": (_number, "F"),
     "bool": (_switch, "on|off"),
     "tuple[int, ...]": (_whole_numbers, "N,N,..."),
     "str": (str, "NAME"),
@@ -185,6 +195,10 @@ _PARSERS: dict[str, tuple[Callable[[str], Any], str]] = {
     "Pooling": (str, "avg|flatten"),
     "Rnn": (str, "lstm|gru|convlstm|none"),
     "Activation": (str, "tanh|relu"),
+    "Schedule": (str, "constant|cosine"),
+    "Precision": (str, "float32|mixed_float16|mixed_bfloat16"),
+    "Xla": (str, "auto|on|off"),
+    "Caching": (str, "auto|off"),
 }
 
 

@@ -27,6 +27,10 @@ from trainer.options import (
 Pooling = Literal["avg", "flatten"]
 Rnn = Literal["lstm", "gru", "convlstm", "none"]
 Activation = Literal["tanh", "relu"]
+Schedule = Literal["constant", "cosine"]
+Precision = Literal["float32", "mixed_float16", "mixed_bfloat16"]
+Xla = Literal["auto", "on", "off"]
+Caching = Literal["auto", "off"]
 
 SMALL = "small"
 # The networks of `keras.applications`, which takes seconds to import.
@@ -228,7 +232,33 @@ class TrainingConfig:
     epochs: int = option(40, "passes over the train split, at most")
     batch_size: int = option(16, "sequences in a step")
     learning_rate: float = option(1e-3, "of Adam")
+    schedule: Schedule = option(  # noqa: RUF009 (a dataclasses.field, like the others)
+        "constant", "the learning rate over the epochs: constant, or falling to 0 as a cosine"
+    )
+    warmup_epochs: int = option(0, "epochs in which the learning rate first rises from 0")
+    clip_norm: float | None = option(
+        None,
+        "gradients longer than this, all together, are shortened to it; by default they are not",
+    )
+    head_epochs: int = option(
+        0,
+        "epochs that train only what follows a pretrained backbone, before its last layers join in",
+    )
+    fine_tune_learning_rate: float | None = option(
+        None, "of Adam once the last layers of the backbone have joined in; by default a tenth"
+    )
     patience: int = option(8, "epochs without improvement after which training stops")
+    precision: Precision = option(  # noqa: RUF009
+        "float32",
+        "of the layers: mixed_float16 is faster on GPUs, mixed_bfloat16 on TPUs and late CPUs",
+    )
+    xla: Xla = option(  # noqa: RUF009
+        "auto", "compile each step with XLA: on, off, or auto, where Keras expects it to be faster"
+    )
+    cache_features: Caching = option(  # noqa: RUF009
+        "auto", "auto: compute the output of a frozen backbone once, not in every epoch; or off"
+    )
+    tensorboard: bool = option(False, "logs for TensorBoard in RUN/tensorboard: on or off")
     shuffle_buffer: int | None = option(
         None, "sequences shuffled at a time; by default as many as fit in 256 MiB"
     )
@@ -244,9 +274,40 @@ class TrainingConfig:
         if self.shuffle_buffer is not None:
             check_whole(self, "shuffle_buffer", least=1)
         check_positive(self, "learning_rate", "1e-5 to 1e-2")
+        if self.fine_tune_learning_rate is not None:
+            check_positive(self, "fine_tune_learning_rate", "1e-6 to 1e-4")
+        if self.clip_norm is not None:
+            check_positive(self, "clip_norm", "0.5 to 5")
+        check_choice(self, "schedule", ("constant", "cosine"))
+        check_choice(self, "precision", ("float32", "mixed_float16", "mixed_bfloat16"))
+        check_choice(self, "xla", ("auto", "on", "off"))
+        check_choice(self, "cache_features", ("auto", "off"))
+        check_whole(self, "warmup_epochs", least=0)
+        check_whole(self, "head_epochs", least=0)
+        self._check_phases()
         check_whole(self, "seed", least=0)
         if self.seed >= 2**32:
             raise ConfigError(f"seed must be below 2**32, got {self.seed}")
+
+    def _check_phases(self) -> None:
+        if self.head_epochs >= self.epochs:
+            raise ConfigError(
+                f"head_epochs must be fewer than all {self.epochs} epochs, got {self.head_epochs}"
+            )
+        if self.warmup_epochs >= self.epochs - self.head_epochs:
+            raise ConfigError(
+                f"warmup_epochs must be fewer than the epochs they are part of, got {self.warmup_epochs} of "
+                f"{self.epochs - self.head_epochs}"
+            )
+        if self.head_epochs and not (self.model.pretrained and self.model.trainable_layers):
+            raise ConfigError(
+                "head_epochs train what follows a pretrained backbone, whose last layers are trained then: "
+                "give --weights and --trainable_layers too, or leave it out"
+            )
+        if self.fine_tune_learning_rate is not None and not self.head_epochs:
+            raise ConfigError(
+                "fine_tune_learning_rate is for after the --head_epochs: give them, or --learning_rate"
+            )
 
     def to_json(self) -> dict[str, Any]:
         """A dict of plain JSON types, the model's options under ``"model"``."""

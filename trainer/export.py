@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import keras
@@ -40,5 +41,6 @@ def export_model(model: keras.Model, info: DatasetInfo, directory: Path) -> None
 def export_run(folder: RunFolder, info: DatasetInfo) -> keras.Model:
     """Exports the best model of a run, and returns it as it was saved."""
     model = load_model(folder.model)
+    shutil.rmtree(folder.export, ignore_errors=True)  # of the run before it was resumed
     export_model(model, info, folder.export)
     return model

@@ -13,6 +13,7 @@ are still compressed, so a large buffer is cheap; they are parsed and decoded in
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -43,6 +44,8 @@ _DAMAGE_ERRORS = (
     tf.errors.InvalidArgumentError,
     tf.errors.NotFoundError,
 )
+# More epochs than anyone trains: seeds of runs are this far apart, so that no two runs share orders.
+_EPOCHS = 2**30
 # Files open at once. More mix better, and each costs a read buffer.
 _OPEN_SHARDS = 16
 
@@ -55,6 +58,7 @@ def read_sequences(
     shuffle: bool = False,
     shuffle_buffer: int | None = None,
     seed: int | None = None,
+    first_epoch: int | None = None,
     drop_remainder: bool = False,
     sample_weights: bool = False,
     class_weights: Sequence[float] | None = None,
@@ -82,6 +86,8 @@ def read_sequences(
         shuffle: in another order each epoch. Otherwise records come in the order they are stored.
         shuffle_buffer: records shuffled at a time; by default as many as fit in 256 MiB.
         seed: makes the shuffled orders repeatable.
+        first_epoch: makes the dataset endless: this epoch, the next, and so on, each in an order that its
+            number and ``seed`` decide, for ``fit(steps_per_epoch=...)`` of a run that may be resumed.
         drop_remainder: leave out a last batch that is not full.
         sample_weights: add the weights.
         class_weights: one for each class, in label order; implies ``sample_weights``.
@@ -97,6 +103,8 @@ def read_sequences(
     info = DatasetInfo.load(directory)
     spec = info.spec
     _check_options(spec, batch_size, shuffle_buffer, sample_weights, class_weights)
+    if first_epoch is not None and (not shuffle or seed is None):
+        raise ValueError("first_epoch goes with shuffle and a seed")
     contents = split_contents(info, directory, split)
     paths = shard_paths(directory, info, split)
 
@@ -110,20 +118,77 @@ def read_sequences(
             return features, labels
         return features, labels, _weights(features[VALID_FRAMES], labels, spec, class_weights)
 
-    if shuffle:
-        records = _mixed_records(paths, seed).shuffle(
-            _buffer_records(contents, shuffle_buffer), seed=seed
+    def to_batches(records: tf.data.Dataset) -> tf.data.Dataset:
+        return (
+            records.apply(tf.data.experimental.assert_cardinality(contents.num_records))
+            .map(_as_written(to_element), num_parallel_calls=tf.data.AUTOTUNE)
+            .batch(batch_size, drop_remainder=drop_remainder)
         )
+
+    if shuffle:
+        mixed = functools.partial(
+            mix_shards,
+            paths,
+            tf.data.TFRecordDataset,
+            buffer=shuffle_records(contents, shuffle_buffer),
+        )
+        if first_epoch is None:
+            dataset = to_batches(mixed(seed=seed))
+        else:
+            dataset = endless_epochs(lambda s: to_batches(mixed(seed=s)), seed, first_epoch)
     else:
-        records = tf.data.TFRecordDataset(paths)
-    dataset = (
-        records.apply(tf.data.experimental.assert_cardinality(contents.num_records))
-        .map(_as_written(to_element), num_parallel_calls=tf.data.AUTOTUNE)
-        .batch(batch_size, drop_remainder=drop_remainder)
-    )
+        dataset = to_batches(tf.data.TFRecordDataset(paths))
     options = tf.data.Options()
     options.deterministic = seed is not None or not shuffle
     return _prefetched(dataset.with_options(options))
+
+
+def mix_shards(
+    shards: Any, open_shard: Callable[..., tf.data.Dataset], *, buffer: int, seed: Any
+) -> tf.data.Dataset:
+    """What the shards hold, shuffled: all shards in turn, and ``buffer`` of their records at a time.
+
+    Whatever the shards hold, equal numbers of records, ``buffer`` and ``seed`` give equal orders.
+
+    Args:
+        shards: a sequence, or a tuple of sequences, with an element for each shard.
+        open_shard: such an element to the records of that shard.
+        buffer: records shuffled at a time.
+        seed: an int, an int64 tensor, or None for an order that cannot be repeated.
+    """
+    opened = tf.data.Dataset.from_tensor_slices(shards)
+    count = len(shards[0] if isinstance(shards, tuple) else shards)
+    return (
+        opened.shuffle(count, seed=seed)
+        .interleave(
+            open_shard,
+            cycle_length=min(count, _OPEN_SHARDS),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+        .shuffle(buffer, seed=seed)
+    )
+
+
+def endless_epochs(
+    epoch: Callable[[tf.Tensor], tf.data.Dataset], seed: int | None, first_epoch: int
+) -> tf.data.Dataset:
+    """``epoch(seed of its own)`` for each epoch from ``first_epoch`` on, one after the other."""
+    base = (seed or 0) * _EPOCHS
+    numbers = tf.data.Dataset.range(base + first_epoch, base + _EPOCHS)
+
+    def seeded(number: tf.Tensor) -> tf.data.Dataset:
+        # Without the global seed in it; and TensorFlow compares tensors as numbers where that is 0.
+        tf.compat.v1.get_default_graph().seed = 1
+        return epoch(number)
+
+    return numbers.flat_map(_as_written(seeded))
+
+
+def shuffle_records(contents: SplitInfo, asked: int | None) -> int:
+    """How many records of a split are shuffled at a time; ``asked`` wins, if they are as many."""
+    record_bytes = max(contents.num_bytes / contents.num_records, 1.0)
+    wanted = asked if asked is not None else max(1, math.floor(_SHUFFLE_BYTES / record_bytes))
+    return min(wanted, contents.num_records)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,25 +297,6 @@ def _check_options(
                 f"a signal named {VALID_FRAMES!r} hides the feature of that name: "
                 "build the dataset with another name for it"
             )
-
-
-def _mixed_records(paths: list[str], seed: int | None) -> tf.data.Dataset:
-    """Serialized records of all shards in turn, the shards in another order each epoch."""
-    return (
-        tf.data.Dataset.from_tensor_slices(paths)
-        .shuffle(len(paths), seed=seed)
-        .interleave(
-            tf.data.TFRecordDataset,
-            cycle_length=min(len(paths), _OPEN_SHARDS),
-            num_parallel_calls=tf.data.AUTOTUNE,
-        )
-    )
-
-
-def _buffer_records(contents: SplitInfo, asked: int | None) -> int:
-    record_bytes = max(contents.num_bytes / contents.num_records, 1.0)
-    wanted = asked if asked is not None else max(1, math.floor(_SHUFFLE_BYTES / record_bytes))
-    return min(wanted, contents.num_records)
 
 
 def _features(parsed: dict[str, Any], spec: SequenceSpec) -> dict[str, tf.Tensor]:

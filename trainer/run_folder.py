@@ -2,6 +2,7 @@
 
     model.keras          the best model, for Keras (import `trainer.layers` before loading it)
     export/              the same as a SavedModel, for anyone: uint8 frames in, units out
+    checkpoint.npz       where the training stands, for `trainer --resume`
     history.csv          loss and metrics of each epoch
     curves.png           the same, drawn
     metrics.json         metrics by split, beside the baseline's; written last
@@ -23,6 +24,9 @@ from typing import Any
 
 from tfrecords_schema.info import FILE_NAME, DatasetInfo
 from trainer.errors import TrainerError
+
+# Options that a resumed run may change: they decide when it ends, not how it goes.
+_MAY_CHANGE = ("epochs", "patience")
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,21 @@ class RunFolder:
     def metrics(self) -> Path:
         """Metrics by split, JSON."""
         return self.path / "metrics.json"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the training stands."""
+        return self.path / "checkpoint.npz"
+
+    @property
+    def tensorboard(self) -> Path:
+        """The logs for TensorBoard, with ``--tensorboard on``."""
+        return self.path / "tensorboard"
+
+    @property
+    def features(self) -> Path:
+        """The features of a frozen backbone, while training."""
+        return self.path / ".features"
 
     @property
     def config(self) -> Path:
@@ -91,6 +110,50 @@ def new_run(output: str | None, dataset_name: str) -> RunFolder:
             "name another or delete it"
         )
     return RunFolder(path)
+
+
+def resumed_run(output: str | None, info: DatasetInfo, options: dict[str, Any]) -> RunFolder:
+    """The run to go on with: one of the same dataset and options, or a new one where nothing was left.
+
+    Args:
+        output: the folder.
+        info: the dataset it must have been trained on.
+        options: what it must have been told, `trainer.config.TrainingConfig.to_json`; but for how many
+            epochs and how much patience, which may change.
+
+    Raises:
+        TrainerError: naming each difference; and when the folder is no run's.
+    """
+    if output is None:
+        raise TrainerError("--resume goes on with the run in --output: give that too")
+    folder = RunFolder(Path(output))
+    if not folder.config.is_file():
+        return new_run(output, info.name)
+    held = json.loads(folder.config.read_text(encoding="utf-8"))
+    differences = [
+        f"{name}: {held_value!r} there, {value!r} now"
+        for name, held_value, value in _differing(held, options)
+        if name not in _MAY_CHANGE
+    ]
+    if (folder.path / FILE_NAME).is_file() and DatasetInfo.load(folder.path) != info:
+        differences.append("another dataset, or another build of it")
+    if differences:
+        raise TrainerError(
+            f"--resume finds a run with other options in {output}: {'; '.join(differences)}; "
+            "give the same ones, or another --output"
+        )
+    return folder
+
+
+def _differing(held: dict[str, Any], options: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    """The options that differ, of the model as well: name, what is held, what is asked for."""
+    found = []
+    for name, value in options.items():
+        if isinstance(value, dict):
+            found += _differing(held.get(name, {}), value)
+        elif held.get(name) != value:
+            found.append((name, held.get(name), value))
+    return found
 
 
 def open_run(run: str | os.PathLike[str]) -> tuple[RunFolder, DatasetInfo]:

@@ -39,9 +39,12 @@ def read_over_time(x: Any, mask: Any, config: ModelConfig, *, by_frame: bool) ->
     return x
 
 
-def add_signals(features: Any, signals: list[Any]) -> Any:
-    """Joins signals, ``[B, T, size]`` each, to the features; to every place of a feature map."""
-    if len(features.shape) == 5:
+def join_signals(features: Any, signals: list[Any]) -> Any:
+    """Signals, ``[B, T, size]`` each, beside the features of the frames; in every place of a feature map.
+
+    Either may be absent: ``features`` None, ``signals`` empty.
+    """
+    if features is not None and len(features.shape) == 5:
         _, steps, height, width, _ = features.shape
         signals = [
             layers.UpSampling3D((1, height, width))(
@@ -49,7 +52,8 @@ def add_signals(features: Any, signals: list[Any]) -> Any:
             )
             for signal in signals
         ]
-    return layers.Concatenate(name="features")([features, *signals])
+    parts = [*([] if features is None else [features]), *signals]
+    return layers.Concatenate(name="features")(parts) if len(parts) > 1 else parts[0]
 
 
 def _recurrent(

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import math
 import os
 import platform
-import sys
-import time
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import keras
 import tensorflow as tf
-from keras import ops
 
 from tfrecords_schema.info import DatasetInfo
 from trainer.config import TrainingConfig
 from trainer.dataset import check_trainable, default_split, has_split
-from trainer.errors import TrainerError
 from trainer.evaluate import (
     Score,
     baseline_metrics,
@@ -29,17 +25,14 @@ from trainer.evaluate import (
     format_score,
 )
 from trainer.export import export_run
-from trainer.losses import balanced_class_weights, make_loss
+from trainer.features import has_frozen_features
+from trainer.fitting import fit
 from trainer.model import build_model
 from trainer.plots import plot_curves
-from trainer.reader import located_errors, read_labels, read_sequences
+from trainer.reader import located_errors, read_labels
 from trainer.run_folder import RunFolder, write_json
 
 _log = logging.getLogger(__name__)
-
-
-class TrainingError(TrainerError):
-    """A training that cannot go on."""
 
 
 def train(
@@ -72,15 +65,15 @@ def train(
     _log_dataset(directory, info, monitor)
     baselines = _log_baseline(directory, info, scored)
 
-    keras.utils.set_random_seed(config.seed)
-    model = build_model(info, config.model)
-    _compile(model, info, config)
-    _log.info("model: %s parameters", f"{model.count_params():,}")
     folder.path.mkdir(parents=True, exist_ok=True)
-    info.save(folder.path)
+    folder.metrics.unlink(missing_ok=True)  # written last, it says that a run is complete
     write_json(folder.config, _describe_run(directory, config))
-
-    best_epoch = _fit(model, directory, info, folder, config, monitor)
+    info.save(folder.path)
+    with _precision(config.precision):
+        keras.utils.set_random_seed(config.seed)
+        model = build_model(info, config.model)
+        _log_model(model)
+        best_epoch = fit(model, directory, info, folder, config).best_epoch
     best = export_run(folder, info)
     shown = baselines["validation" if has_split(info, "validation") else scored[0]]
     plot_curves(folder.history, folder.curves, baselines=_curve_baselines(info, shown))
@@ -102,157 +95,22 @@ def train(
     return scores
 
 
-def _compile(model: keras.Model, info: DatasetInfo, config: TrainingConfig) -> None:
-    label = info.spec.label
-    metrics: list[keras.metrics.Metric] = []
-    if label.task == "classification":
-        metrics = [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
-    elif label.task == "multilabel":
-        metrics = [keras.metrics.BinaryAccuracy(name="binary_accuracy")]
-    elif len(label.target_names) == 1:  # A mean over targets of different units would mean nothing.
-        metrics = [
-            keras.metrics.MeanAbsoluteError(name="mae"),
-            keras.metrics.RootMeanSquaredError(name="rmse"),
-        ]
-    model.compile(
-        optimizer=keras.optimizers.Adam(config.learning_rate),
-        loss=make_loss(label, info.splits["train"], class_weights=config.class_weights),
-        # Weights leave the padding out, which only labels by frame need; class weights would make another
-        # accuracy of the training's than of the validation's.
-        **{"weighted_metrics" if label.per_frame else "metrics": metrics},
-    )
-
-
-def _fit(
-    model: keras.Model,
-    directory: str | os.PathLike[str],
-    info: DatasetInfo,
-    folder: RunFolder,
-    config: TrainingConfig,
-    monitor: str,
-) -> int:
-    """Trains ``model``, leaving the best epoch in ``folder.model``; returns that epoch, counted from 1."""
-    class_weights = None
-    if config.class_weights and info.spec.label.task == "classification":
-        class_weights = balanced_class_weights(info.splits["train"].label_counts)
-    splits = ["train"]
-    dataset = read_sequences(
-        directory,
-        "train",
-        batch_size=config.batch_size,
-        shuffle=True,
-        shuffle_buffer=config.shuffle_buffer,
-        seed=config.seed,
-        sample_weights=True,
-        class_weights=class_weights,
-    )
-    validation = None
-    if has_split(info, "validation"):
-        splits.append("validation")
-        validation = read_sequences(
-            directory, "validation", batch_size=config.batch_size, sample_weights=True
-        )
-    stopping = keras.callbacks.EarlyStopping(monitor, patience=config.patience)
-    started = time.monotonic()
+@contextmanager
+def _precision(policy: str) -> Iterator[None]:
+    """Inside it, layers compute in this precision."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
     try:
-        with located_errors(directory, *splits):
-            history = model.fit(
-                dataset,
-                validation_data=validation,
-                epochs=config.epochs,
-                shuffle=False,  # the reader does
-                # The bar is for people; a log gets a line an epoch.
-                verbose=1 if sys.stdout.isatty() else 2,
-                callbacks=[
-                    StopOnNaN(config.learning_rate),
-                    keras.callbacks.ModelCheckpoint(
-                        str(folder.model), monitor=monitor, save_best_only=True
-                    ),
-                    HistoryFile(folder.history),
-                    stopping,
-                ],
-            )
-    except tf.errors.ResourceExhaustedError as error:
-        raise TrainingError(
-            f"memory ran out with {config.batch_size} sequences a step: lower --batch_size, use fewer "
-            "--filters or --pooling avg, or build smaller frames"
-        ) from error
-    losses = history.history[monitor]
-    _log.info(
-        "trained %d epochs in %.1f s%s",
-        len(losses),
-        time.monotonic() - started,
-        f", stopped early: no better {monitor} for {config.patience} epochs"
-        if stopping.stopped_epoch
-        else "",
-    )
-    return 1 + losses.index(min(losses))
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
-class HistoryFile(keras.callbacks.Callback):
-    """Writes loss and metrics of each epoch to a CSV file as soon as they are known.
-
-    Unlike `keras.callbacks.CSVLogger`, it counts epochs from 1, as the log does, adds their seconds, and has
-    no columns for a validation that did not take place.
-    """
-
-    def __init__(self, path: Path):
-        super().__init__()
-        self._path = path
-        self._started = 0.0
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Starts the clock."""
-        self._started = time.monotonic()
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Adds a line, and the header before the first."""
-        seconds = round(time.monotonic() - self._started, 3)
-        row = {"epoch": epoch + 1, "seconds": seconds, **(logs or {})}
-        with self._path.open("w" if epoch == 0 else "a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, row.keys())
-            if epoch == 0:
-                writer.writeheader()
-            writer.writerow(row)
-
-
-class StopOnNaN(keras.callbacks.Callback):
-    """Ends the training with an explanation once the loss or a weight is no finite number any more."""
-
-    def __init__(self, learning_rate: float):
-        super().__init__()
-        self._learning_rate = learning_rate
-        self._epoch = 0
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Remembers the epoch, for the message."""
-        self._epoch = epoch
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Checks the mean loss of the epoch so far."""
-        self._check_loss("loss", logs, f"step {batch + 1}")
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Checks the weights, and the loss by which the best epoch is chosen."""
-        # On CPUs, TensorFlow's relu makes 0 of NaN: the loss can look sound with a network that is not.
-        for weight in self.model.trainable_weights:
-            if not bool(ops.all(ops.isfinite(weight))):
-                raise self._error(
-                    f"the weights {weight.path} are not finite after epoch {epoch + 1}"
-                )
-        self._check_loss("val_loss", logs, "its end")
-
-    def _check_loss(self, name: str, logs: dict[str, Any] | None, when: str) -> None:
-        loss = float((logs or {}).get(name, 0.0))
-        if not math.isfinite(loss):
-            raise self._error(f"{name} became {loss} in epoch {self._epoch + 1}, at {when}")
-
-    def _error(self, what: str) -> TrainingError:
-        return TrainingError(
-            f"{what}, so nothing more can be learned: lower --learning_rate (it was "
-            f"{self._learning_rate:g}), and look for labels or signals that are not finite with "
-            "`pipelines validate`"
-        )
+def _log_model(model: keras.Model) -> None:
+    trained = sum(math.prod(weight.shape) for weight in model.trainable_weights)
+    held = model.count_params()
+    frozen = f", of which {trained:,} are trained" if has_frozen_features(model) else ""
+    _log.info("model: %s parameters%s", f"{held:,}", frozen)
 
 
 def _log_dataset(directory: str | os.PathLike[str], info: DatasetInfo, monitor: str) -> None:

@@ -9,7 +9,14 @@ OTHER_VALUES = {
     "epochs": ("3", 3),
     "batch_size": ("5", 5),
     "learning_rate": ("0.5", 0.5),
+    "schedule": ("cosine", "cosine"),
+    "warmup_epochs": ("2", 2),
+    "clip_norm": ("1", 1.0),
     "patience": ("2", 2),
+    "precision": ("mixed_bfloat16", "mixed_bfloat16"),
+    "xla": ("on", "on"),
+    "cache_features": ("off", "off"),
+    "tensorboard": ("on", True),
     "shuffle_buffer": ("7", 7),
     "class_weights": ("off", False),
     "seed": ("9", 9),
@@ -31,6 +38,10 @@ OTHER_VALUES = {
 }
 
 
+# Options that mean something only together, and with a pretrained backbone.
+PHASES = {"head_epochs": 3, "fine_tune_learning_rate": 1e-5}
+
+
 def parse(*words):
     return config_from_args(_train_parser().parse_args(["--tfrecords", "d", *words]))
 
@@ -47,11 +58,17 @@ def test_no_flags_give_the_defaults():
 
 def test_every_option_is_a_flag_that_changes_it():
     defaults = flat(TrainingConfig())
-    assert OTHER_VALUES.keys() == defaults.keys()
+    assert OTHER_VALUES.keys() | PHASES.keys() == defaults.keys()
     for name, (typed, value) in OTHER_VALUES.items():
         changed = flat(parse(f"--{name}", typed))
         assert changed == {**defaults, name: value}
         assert changed != defaults
+
+
+def test_the_options_of_two_phases():
+    words = ["--head_epochs", "3", "--fine_tune_learning_rate=1e-5"]
+    config = parse(*words, "--backbone", "VGG16", "--trainable_layers", "4")
+    assert {name: getattr(config, name) for name in PHASES} == PHASES
 
 
 def test_the_older_name_of_a_flag():
@@ -69,6 +86,21 @@ def test_the_older_name_of_a_flag():
         ({"learning_rate": 0.0}, "learning_rate must be above 0"),
         ({"learning_rate": float("nan")}, "learning_rate must be above 0"),
         ({"seed": -1}, "seed must be"),
+        ({"clip_norm": 0.0}, "clip_norm must be above 0, and is mostly 0.5 to 5; got 0.0"),
+        ({"schedule": "step"}, "schedule must be constant or cosine, got 'step'"),
+        ({"precision": "float16"}, "precision must be float32, mixed_float16 or mixed_bfloat16"),
+        ({"xla": "yes"}, "xla must be auto, on or off"),
+        ({"cache_features": "on"}, "cache_features must be auto or off, got 'on'"),
+        ({"epochs": 3, "warmup_epochs": 3}, "warmup_epochs must be fewer than .* got 3 of 3"),
+        ({"epochs": 3, "head_epochs": 3}, "head_epochs must be fewer than all 3 epochs, got 3"),
+        (
+            {"head_epochs": 1},
+            "head_epochs train what follows a pretrained backbone, .* give --weights",
+        ),
+        (
+            {"fine_tune_learning_rate": 1e-4},
+            "fine_tune_learning_rate is for after the --head_epochs",
+        ),
         ({"seed": 2**32}, "seed must be below"),
     ],
 )

@@ -3,6 +3,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import cv2
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -124,6 +125,29 @@ def test_shuffling_is_repeatable_with_a_seed_and_differs_by_epoch(tmp_path):
     assert plain == order(read_sequences(tmp_path, "train", batch_size=4))
     flat = itertools.chain.from_iterable
     assert sorted(flat(first)) == sorted(flat(other)) == sorted(flat(plain))
+
+
+def test_endless_epochs_begin_anywhere(tmp_path):
+    write_fake_dataset(tmp_path, SPECS["signals only"], {"train": 22}, shards=3)
+
+    def epochs(first, count, seed=1):
+        dataset = read_sequences(
+            tmp_path, "train", batch_size=4, shuffle=True, seed=seed, first_epoch=first
+        )
+        batches = order(dataset.take(6 * count))
+        return [batches[6 * i : 6 * i + 6] for i in range(count)]
+
+    keras.utils.set_random_seed(0)  # as training does: the orders do not depend on it
+    three = epochs(0, 3)
+    keras.utils.set_random_seed(3)
+    assert [sum(map(len, epoch)) for epoch in three] == [22] * 3  # batches end with their epoch
+    values = [sorted(itertools.chain.from_iterable(epoch)) for epoch in three]
+    assert values[0] == values[1] == values[2]
+    assert three[0] != three[1] != three[2]
+    assert epochs(1, 2) == three[1:]
+    assert epochs(0, 1, seed=2) != three[:1]
+    with pytest.raises(ValueError, match="first_epoch goes with shuffle and a seed"):
+        read_sequences(tmp_path, "train", batch_size=4, first_epoch=1)
 
 
 def test_shuffling_with_a_buffer_of_one_still_mixes_the_shards(tmp_path):

@@ -1,0 +1,323 @@
+"""The epochs of a training: its phases, optimizer and input, from wherever it stands."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfrecords_schema.info import DatasetInfo
+from trainer.callbacks import HistoryFile, KeepBest, StopOnNaN, TrainingError
+from trainer.checkpoint import Progress, load_progress, restore_model, restore_optimizer
+from trainer.config import TrainingConfig
+from trainer.dataset import has_split
+from trainer.features import (
+    computed_features,
+    feature_bytes,
+    has_frozen_features,
+    room_for,
+    split_at_features,
+)
+from trainer.losses import balanced_class_weights, make_loss
+from trainer.model import FRAME_FEATURES
+from trainer.reader import located_errors, read_sequences
+from trainer.run_folder import RunFolder
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Epochs that are trained alike.
+
+    Attributes:
+        first, last: epochs from ``first`` up to and without ``last``, counted from 0.
+        learning_rate: the highest.
+        backbone: whether the last layers of the backbone are trained as well.
+    """
+
+    first: int
+    last: int
+    learning_rate: float
+    backbone: bool
+
+
+def plan_phases(config: TrainingConfig) -> list[Phase]:
+    """One phase; with ``head_epochs``, these and then the rest, in which the backbone joins in."""
+    if not config.head_epochs:
+        return [Phase(0, config.epochs, config.learning_rate, backbone=True)]
+    fine = config.fine_tune_learning_rate or config.learning_rate / 10
+    return [
+        Phase(0, config.head_epochs, config.learning_rate, backbone=False),
+        Phase(config.head_epochs, config.epochs, fine, backbone=True),
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    """A training: the whole model, which of its backbone's layers are trained, and what it is told."""
+
+    model: keras.Model
+    backbone: list[keras.layers.Layer]
+    info: DatasetInfo
+    folder: RunFolder
+    config: TrainingConfig
+    progress: Progress
+
+    @property
+    def steps(self) -> int:
+        """Of an epoch."""
+        return math.ceil(self.info.splits["train"].num_records / self.config.batch_size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Feed:
+    """What is trained on what.
+
+    Attributes:
+        model: to train; the whole one, or what follows its frozen features.
+        train: the first epoch to batches without end.
+        validation: batches; None without a validation split.
+    """
+
+    model: keras.Model
+    train: Callable[[int], tf.data.Dataset]
+    validation: tf.data.Dataset | None
+
+
+def fit(
+    model: keras.Model,
+    directory: str | os.PathLike[str],
+    info: DatasetInfo,
+    folder: RunFolder,
+    config: TrainingConfig,
+) -> Progress:
+    """Trains ``model`` from the checkpoint of ``folder`` on, if it has one, to the end.
+
+    Leaves the best epoch in ``folder.model``: the one with the least loss on the validation split, or on the
+    train split when the dataset has no other.
+
+    Raises:
+        CorruptRecordError: where a record is damaged.
+        TrainingError: when the loss stops being a number, or memory runs out.
+    """
+    progress = load_progress(folder.checkpoint)
+    if progress.epoch:
+        restore_model(folder.checkpoint, model)
+        _log.info("resumed after epoch %d", progress.epoch)
+    if progress.stopped or progress.epoch >= config.epochs:
+        return progress
+    splits = ["train", *(["validation"] if has_split(info, "validation") else [])]
+    job = _Job(
+        model=model,
+        backbone=_trained_backbone(model),
+        info=info,
+        folder=folder,
+        config=config,
+        progress=progress,
+    )
+    started, first = time.monotonic(), progress.epoch
+    try:
+        with (
+            located_errors(directory, *splits),
+            _make_feed(model, directory, info, folder, config, splits) as feed,
+        ):
+            for number, phase in enumerate(plan_phases(config)):
+                if progress.epoch < phase.last and not progress.stopped:
+                    _fit_phase(job, feed, number, phase)
+    except tf.errors.ResourceExhaustedError as error:
+        raise TrainingError(
+            f"memory ran out with {config.batch_size} sequences a step: lower --batch_size, use fewer "
+            "--filters or --pooling avg, or build smaller frames"
+        ) from error
+    _log.info(
+        "trained %d epochs in %.1f s%s",
+        progress.epoch - first,
+        time.monotonic() - started,
+        f", stopped early: no better {_monitor(info)} for {config.patience} epochs"
+        if progress.stopped
+        else "",
+    )
+    return progress
+
+
+def _fit_phase(job: _Job, feed: Feed, number: int, phase: Phase) -> None:
+    folder, config, progress = job.folder, job.config, job.progress
+    for layer in job.backbone:
+        layer.trainable = phase.backbone
+    _compile(feed.model, job, phase)
+    if progress.epoch > phase.first:
+        restore_optimizer(folder.checkpoint, feed.model.optimizer)
+    else:
+        progress.waited = 0
+    progress.phase = number
+    if config.head_epochs:
+        which = "with the last layers of the backbone" if phase.backbone else "without the backbone"
+        _log.info("epochs %d to %d: %s", progress.epoch + 1, phase.last, which)
+    callbacks = [
+        StopOnNaN(phase.learning_rate),
+        HistoryFile(folder.history),
+        KeepBest(
+            job.model,
+            folder,
+            monitor=_monitor(job.info),
+            # What trains the head only is followed by more, whether it gets better or not.
+            patience=config.patience if phase.last == config.epochs else None,
+            progress=progress,
+        ),
+    ]
+    if config.tensorboard:
+        callbacks.append(keras.callbacks.TensorBoard(str(folder.tensorboard)))
+    feed.model.fit(
+        feed.train(progress.epoch),
+        validation_data=feed.validation,
+        steps_per_epoch=job.steps,
+        initial_epoch=progress.epoch,
+        epochs=phase.last,
+        shuffle=False,  # the reader does
+        # The bar is for people; a log gets a line an epoch.
+        verbose=1 if sys.stdout.isatty() else 2,
+        callbacks=callbacks,
+    )
+
+
+def _monitor(info: DatasetInfo) -> str:
+    return "val_loss" if has_split(info, "validation") else "loss"
+
+
+def _trained_backbone(model: keras.Model) -> list[keras.layers.Layer]:
+    """The layers of the backbone that are meant to be trained, at some time."""
+
+    def leaves(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
+        for inner in layer.layers if isinstance(layer, keras.Model) else ():
+            yield from leaves(inner)
+        if not isinstance(layer, keras.Model) and layer.weights and layer.trainable:
+            yield layer
+
+    after_frames = split_at_features(model)[1] if has_frozen_features(model) else model
+    return [
+        leaf
+        for layer in after_frames.layers
+        if layer.name == FRAME_FEATURES
+        for leaf in leaves(layer.layer)
+    ]
+
+
+def _compile(model: keras.Model, job: _Job, phase: Phase) -> None:
+    info, config = job.info, job.config
+    label = info.spec.label
+    metrics: list[keras.metrics.Metric] = []
+    if label.task == "classification":
+        metrics = [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
+    elif label.task == "multilabel":
+        metrics = [keras.metrics.BinaryAccuracy(name="binary_accuracy")]
+    elif len(label.target_names) == 1:  # A mean over targets of different units would mean nothing.
+        metrics = [
+            keras.metrics.MeanAbsoluteError(name="mae"),
+            keras.metrics.RootMeanSquaredError(name="rmse"),
+        ]
+    model.compile(
+        optimizer=make_optimizer(config, phase, job.steps),
+        loss=make_loss(label, info.splits["train"], class_weights=config.class_weights),
+        jit_compile={"auto": "auto", "on": True, "off": False}[config.xla],
+        # Weights leave the padding out, which only labels by frame need; class weights would make another
+        # accuracy of the training's than of the validation's.
+        **{"weighted_metrics" if label.per_frame else "metrics": metrics},
+    )
+    model.optimizer.build(model.trainable_variables)
+
+
+def make_optimizer(config: TrainingConfig, phase: Phase, steps: int) -> keras.optimizers.Optimizer:
+    """Adam with the learning rates of a phase of ``steps`` steps an epoch."""
+    rate: Any = phase.learning_rate
+    warmup = config.warmup_epochs * steps
+    if config.schedule == "cosine":
+        rate = keras.optimizers.schedules.CosineDecay(
+            0.0 if warmup else rate,
+            (phase.last - phase.first) * steps - warmup,
+            warmup_target=rate if warmup else None,
+            warmup_steps=warmup,
+        )
+    elif warmup:
+        rate = keras.optimizers.schedules.PolynomialDecay(0.0, warmup, rate)
+    return keras.optimizers.Adam(rate, global_clipnorm=config.clip_norm)
+
+
+@contextlib.contextmanager
+def _make_feed(
+    model: keras.Model,
+    directory: str | os.PathLike[str],
+    info: DatasetInfo,
+    folder: RunFolder,
+    config: TrainingConfig,
+    splits: list[str],
+) -> Iterator[Feed]:
+    class_weights = None
+    if config.class_weights and info.spec.label.task == "classification":
+        class_weights = balanced_class_weights(info.splits["train"].label_counts)
+    reads: dict[str, dict[str, Any]] = {
+        split: {"batch_size": config.batch_size, "sample_weights": True} for split in splits
+    }
+    reads["train"]["class_weights"] = class_weights
+    if not _worth_caching(model, info, folder, config, splits):
+        yield Feed(
+            model=model,
+            train=lambda first_epoch: read_sequences(
+                directory,
+                "train",
+                shuffle=True,
+                shuffle_buffer=config.shuffle_buffer,
+                seed=config.seed,
+                first_epoch=first_epoch,
+                **reads["train"],
+            ),
+            validation=read_sequences(directory, "validation", **reads["validation"])
+            if "validation" in splits
+            else None,
+        )
+        return
+    encoder, head = split_at_features(model)
+    with computed_features(
+        encoder, directory, reads, folder.features, shuffle_buffer=config.shuffle_buffer
+    ) as cached:
+        yield Feed(
+            model=head,
+            train=lambda first_epoch: cached["train"].endless_epochs(
+                config.batch_size, config.seed, first_epoch
+            ),
+            validation=cached["validation"].batches(config.batch_size)
+            if "validation" in splits
+            else None,
+        )
+
+
+def _worth_caching(
+    model: keras.Model,
+    info: DatasetInfo,
+    folder: RunFolder,
+    config: TrainingConfig,
+    splits: list[str],
+) -> bool:
+    if not has_frozen_features(model) or config.epochs == 1:
+        return False
+    if config.cache_features == "off":
+        _log.info("frozen features: computed in every epoch, as --cache_features off asks")
+        return False
+    needed = feature_bytes(model, info, splits)
+    if not room_for(needed, folder.path):
+        _log.info(
+            "frozen features: computed in every epoch, for want of %.0f MiB on the disk of %s",
+            needed / 2**20,
+            folder.path,
+        )
+        return False
+    return True

@@ -1,0 +1,146 @@
+"""Metrics of predictions, for one set of labels or for many resamples of it at once. NumPy only.
+
+A label whose prediction is not a number is never right: its class is none, and an error that needs it is not a
+number either. Leaving such labels out would make a model look better for failing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tfrecords_schema.spec import LabelSpec
+
+Array = npt.NDArray[Any]
+
+# What is answered where a prediction is not a number.
+NO_CLASS = -1
+# From this probability on, a class of a multi-label task counts as answered.
+THRESHOLD = 0.5
+# Keeps the logarithm of a probability of 0 finite, as Keras does.
+LEAST_PROBABILITY = 1e-7
+
+
+def measure(label: LabelSpec, truth: Array, predictions: Array) -> dict[str, float]:
+    """Metrics by name, the most telling one first.
+
+    Args:
+        label: the task and its names.
+        truth: of M labels: ``[M]`` classes, ``[M, classes]`` of 0 and 1, or ``[M, targets]``.
+        predictions: ``[M, classes]`` probabilities, or ``[M, targets]`` in the targets' units.
+    """
+    together = np.zeros(len(truth), np.int64)
+    values = measure_resamples(label, truth, predictions, together, np.ones((1, 1)))
+    return {name: float(value[0]) for name, value in values.items()}
+
+
+def measure_resamples(
+    label: LabelSpec, truth: Array, predictions: Array, groups: Array, weights: Array
+) -> dict[str, Array]:
+    """`measure` of R resamples, ``[R]`` float64 each, without making any of them.
+
+    Args:
+        label, truth, predictions: as in `measure`.
+        groups: ``[M]`` int64, the group of each label, from 0 to G - 1.
+        weights: ``[R, G]``, how many times each group is in each resample.
+    """
+
+    def total(values: Array) -> Array:
+        return weights @ np.bincount(groups, values.astype(np.float64), weights.shape[1])
+
+    with np.errstate(invalid="ignore", divide="ignore"):
+        if label.task == "regression":
+            return _regression(label, truth, predictions, total)
+        if label.task == "multilabel":
+            right = (decided(predictions) == (truth > 0.5)).mean(axis=1)
+            return {
+                "mean_average_precision": _mean_over_classes(
+                    [
+                        _average_precisions(truth[:, c], predictions[:, c], weights[:, groups])
+                        for c in range(truth.shape[1])
+                        if truth[:, c].any()
+                    ],
+                    len(weights),
+                ),
+                "binary_accuracy": total(right) / total(np.ones(len(truth))),
+            }
+        return _classification(truth, predictions, total)
+
+
+def _regression(
+    label: LabelSpec, truth: Array, predictions: Array, total: Callable[[Array], Array]
+) -> dict[str, Array]:
+    errors, count = predictions - truth, total(np.ones(len(truth)))
+    return {
+        f"{target}_{name}": value
+        for i, target in enumerate(label.target_names)
+        for name, value in (
+            ("mae", total(np.abs(errors[:, i])) / count),
+            ("rmse", np.sqrt(total(np.square(errors[:, i])) / count)),
+        )
+    }
+
+
+def _classification(
+    truth: Array, predictions: Array, total: Callable[[Array], Array]
+) -> dict[str, Array]:
+    right, count = chosen_classes(predictions) == truth, total(np.ones(len(truth)))
+    return {
+        "accuracy": total(right) / count,
+        # The mean over classes of the share found, which a rare class moves as much as a common one.
+        "balanced_accuracy": _mean_over_classes(
+            [total(right & (truth == c)) / total(truth == c) for c in np.unique(truth)], len(count)
+        ),
+        "cross_entropy": total(cross_entropies(truth, predictions)) / count,
+    }
+
+
+def chosen_classes(predictions: Array) -> Array:
+    """The likeliest class of each of ``[..., classes]``; `NO_CLASS` where one is not a number."""
+    whole = np.isfinite(predictions).all(axis=-1)
+    return np.where(whole, np.nan_to_num(predictions).argmax(axis=-1), NO_CLASS)
+
+
+def cross_entropies(truth: Array, predictions: Array) -> Array:
+    """Minus the logarithm of the probability of the true class, ``[M]``; NaN where one is not a number."""
+    likelihood = predictions[np.arange(len(truth)), truth]
+    likelihood = np.where(np.isfinite(predictions).all(axis=-1), likelihood, np.nan)
+    return -np.log(np.maximum(likelihood, LEAST_PROBABILITY))
+
+
+def decided(predictions: Array) -> Array:
+    """What a multi-label model says of each class: 1 or 0, and -1 where it is not a number."""
+    return np.where(np.isfinite(predictions), predictions >= THRESHOLD, NO_CLASS)
+
+
+def average_precision(truth: Array, scores: Array) -> float:
+    """The area under the steps of precision over recall, ``[M]`` each; at least one ``truth`` is set.
+
+    Equal scores are one step, so that constant scores give the share of the truth that is set.
+    """
+    return float(_average_precisions(truth, scores, np.ones((1, len(truth))))[0])
+
+
+def _average_precisions(truth: Array, scores: Array, weights: Array) -> Array:
+    """`average_precision` with each label counted ``weights`` ``[R, M]`` times: ``[R]``, NaN without truth."""
+    scores = np.where(np.isfinite(scores), scores, -np.inf)
+    order = np.argsort(-scores, kind="stable")
+    ends_step = np.append(scores[order][1:] != scores[order][:-1], True)
+    ordered = weights[:, order]
+    seen = ordered.cumsum(axis=1)[:, ends_step]
+    hits = (ordered * (truth[order] > 0.5)).cumsum(axis=1)[:, ends_step]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        precision, recall = hits / np.maximum(seen, 1), hits / hits[:, -1:]
+    return np.sum(np.diff(recall, axis=1, prepend=0.0) * precision, axis=1)
+
+
+def _mean_over_classes(values: list[Array], resamples: int) -> Array:
+    """The mean of ``[R]`` of each class, over the classes that a resample holds; NaN when it holds none."""
+    if not values:
+        return np.full(resamples, np.nan)
+    table = np.array(values)
+    held = np.isfinite(table)
+    return np.where(held, table, 0.0).sum(axis=0) / held.sum(axis=0)
