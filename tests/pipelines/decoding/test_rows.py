@@ -1,0 +1,137 @@
+"""Rows of telemetry as footage: their times, against steps counted one by one."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.decoding.footage import FrameTime
+from pipelines.decoding.protocol import DecodingFailure
+from pipelines.decoding.rows import TelemetryRows
+from pipelines.labels.telemetry import Telemetry
+from pipelines.options import ImageOptions
+
+NTSC = Fraction(30000, 1001)
+
+
+def telemetry(times: list[float] | None, rows: int = 0) -> Telemetry:
+    count = rows if times is None else len(times)
+    return Telemetry(
+        times=None if times is None else np.array(times, np.float64),
+        dates=False,
+        columns={"v": np.arange(count, dtype=np.float64)},
+    )
+
+
+def footage(
+    times: list[float] | None, rate: Fraction | int | None = None, rows: int = 0
+) -> TelemetryRows:
+    return TelemetryRows(telemetry(times, rows), None if rate is None else Fraction(rate))
+
+
+def microseconds(rows: TelemetryRows) -> list[int]:
+    return [frame.pts for frame in rows.frames()]
+
+
+class TestTimes:
+    def test_every_row_is_a_frame(self) -> None:
+        rows = footage([-0.5, 0.0, 0.25, 7.000001])
+        assert microseconds(rows) == [-500_000, 0, 250_000, 7_000_001]
+        assert rows.first_pts() == rows.begins_at == -500_000
+        assert rows.declared_seconds == 7.500001
+        assert (rows.time_base, rows.tolerance) == (Fraction(1, 10**6), Fraction(1, 10**6))
+
+    def test_with_a_rate_the_steps_are_frames_from_the_first_row_to_the_last(self) -> None:
+        assert microseconds(footage([2.0, 2.1, 3.0], 4)) == [
+            2_000_000,
+            2_250_000,
+            2_500_000,
+            2_750_000,
+            3_000_000,
+        ]
+        assert microseconds(footage([2.0, 2.999], 4))[-1] == 2_750_000
+        # Written times are rounded: what lacks half a microsecond is there.
+        assert microseconds(footage([2.0, 2.9999995], 4))[-1] == 3_000_000
+        assert microseconds(footage([5.0], 4)) == [5_000_000]
+        assert footage([5.0], 4).declared_seconds == 0.0
+
+    def test_rows_without_times_are_steps_of_the_rate(self) -> None:
+        assert microseconds(footage(None, NTSC, rows=4)) == [0, 33_367, 66_733, 100_100]
+        assert footage(None, 20, rows=5).declared_seconds == 0.2
+        assert microseconds(footage(None, 20, rows=1)) == [0]
+
+    def test_an_hour_does_not_drift(self) -> None:
+        rows = footage(None, NTSC, rows=108_001)
+        # 108,000 frames at 30000/1001 a second last 3603.6 s.
+        assert rows.declared_seconds == 3603.6
+
+    @given(
+        first=st.integers(-(10**9), 2 * 10**15),
+        steps=st.integers(0, 200),
+        more=st.integers(0, 999),
+        rate=st.sampled_from([Fraction(1), Fraction(10), NTSC, Fraction(240), Fraction(1, 3)]),
+    )
+    def test_steps_counted_one_by_one(self, first, steps, more, rate) -> None:
+        """Times since 1970, too: their floats have a microsecond."""
+        begin = first / 10**6
+        end = begin + float(steps / rate) + more / 1000 / float(rate)
+        expected = 1
+        while Fraction(expected) / rate <= Fraction(end) - Fraction(begin) + Fraction(1, 10**6):
+            expected += 1
+        rows = footage([begin, end], rate) if end > begin else footage([begin], rate)
+        times = microseconds(rows)
+        assert abs(len(times) - expected) <= (more in (0, 999))
+        assert times == [round(begin * 1e6) + round(k / rate * 10**6) for k in range(len(times))]
+
+    @pytest.mark.parametrize("times", [[0.0, 4e-7], [0.0, 1.0, 1.0000004]])
+    def test_rows_that_cannot_be_told_apart_are_refused(self, times) -> None:
+        with pytest.raises(DecodingFailure) as failure:
+            footage(times)
+        assert failure.value.stage == "telemetry"
+        assert failure.value.reason == (
+            "rows less than a microsecond apart cannot be told apart: thin them out"
+        )
+        # Steps of a rate do not care.
+        assert len(microseconds(footage(times, 1))) == 1 + math.floor(times[-1])
+        assert microseconds(footage([0.0, 1e-6])) == [0, 1]
+
+    def test_rows_without_times_need_a_rate(self) -> None:
+        with pytest.raises(ValueError, match="rows without times need a frame rate"):
+            footage(None, rows=3)
+
+
+class TestEntering:
+    ROWS = (0.0, 1.0, 3.0, 6.0)
+
+    @pytest.mark.parametrize(
+        ("near", "first"),
+        [(-5, 0), (0, 0), (999_999, 0), (1_000_000, 1), (5_999_999, 2), (6_000_000, 3), (9**9, 3)],
+    )
+    @pytest.mark.parametrize("exactly", [False, True])
+    def test_any_row_may_be_entered(self, near, first, exactly) -> None:
+        rows = footage([*self.ROWS])
+        times = [round(seconds * 1e6) for seconds in self.ROWS]
+        assert list(rows.frames(near=near, exactly=exactly)) == [
+            FrameTime(pts, rank) for rank, pts in enumerate(times[first:])
+        ]
+
+    def test_packets_are_the_rows(self) -> None:
+        rows = footage([*self.ROWS])
+        times, enterable = rows.packet_times()
+        assert times.tolist() == microseconds(rows)
+        assert times.dtype == np.int64
+        assert enterable.tolist() == [True] * 4
+
+    def test_they_are_whole_and_have_no_pictures(self) -> None:
+        rows = footage([*self.ROWS])
+        (frame, *_) = rows.frames()
+        assert (rows.cuttable, rows.breaks, rows.unordered, rows.truncated) == (True, 0, 0, None)
+        with pytest.raises(ValueError, match="telemetry has no pictures"):
+            rows.to_rgb(frame)
+        assert rows.pixel_aspect(frame) == 1
+        assert rows.as_stored(frame, ImageOptions()) is None
