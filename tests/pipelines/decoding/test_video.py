@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from pipelines.decoding.protocol import DecodingFailure
-from pipelines.decoding.video import MAX_PIXELS, open_video
+from pipelines.decoding.video import MAX_PIXELS, _created, open_video
 
 X264_PYRAMID = {"x264-params": "b-adapt=0:b-pyramid=2:ref=4"}
 X264_OPEN = {"x264-params": "b-adapt=0:b-pyramid=2:ref=4:open-gop=1"}
@@ -675,3 +675,125 @@ class TestDamage:
             timeout=60,
         )
         assert ended.stdout == "done\n", ended.stderr[-2000:]
+
+
+EXTENTS = {
+    "steady.mp4": {"frames": 30},
+    "b_frames.mp4": {"frames": 30, "b_frames": 3, "options": X264_PYRAMID},
+    "late.mp4": {"frames": 30, "b_frames": 2, "times": range(5000, 6200, 40)},
+    "early.mkv": {"frames": 30, "b_frames": 2, "times": range(-200, 1000, 40)},
+    "uneven.mp4": {"b_frames": 2, "times": [0, 10, 50, 55, 100, 300, 333, *range(400, 2000, 83)]},
+    "fragments.mp4": {"frames": 30, "container_options": {"movflags": "frag_keyframe+empty_moov"}},
+    "hidden.webm": CUTTABLE["vp9_hidden.webm"],
+    "decoded.avi": {"frames": 30, "codec": "mpeg4"},
+    "stream.ts": {"frames": 30, "b_frames": 2},
+    "one.mp4": {"frames": 1},
+    "one.mkv": {"frames": 1},
+}
+
+
+class TestExtent:
+    @pytest.mark.parametrize("name", EXTENTS)
+    def test_is_that_of_the_frames(self, name, write_video, tmp_path):
+        path = write_video(tmp_path / name, **EXTENTS[name])
+        with open_video(str(path)) as video:
+            extent = video.extent()
+        with open_video(str(path)) as video:
+            times = [frame.pts * video.time_base for frame in video.frames()]
+            probe = video.probe()
+            assert Fraction(*extent.time_base) == video.time_base
+            assert Fraction(*extent.tolerance) == video.tolerance
+        first = extent.first_pts * Fraction(*extent.time_base)
+        assert (extent.frames, first) == (len(times), times[0])
+        assert (extent.cuttable, extent.created) == (probe.cuttable, None)
+        # The last frame is shown for as long as its packet says, or as the one before.
+        last = first + Fraction(*extent.seconds) - times[-1]
+        if name == "uneven.mp4":
+            assert Fraction(0) < last <= Fraction(1, 10)
+        elif name != "one.mkv":
+            assert abs(last - Fraction(1, 25)) <= Fraction(1, 1000)
+
+    def test_goes_to_where_the_file_was_cut(self, write_video, tmp_path):
+        path = write_video(
+            tmp_path / "cut.mp4", frames=100, container_options={"movflags": "faststart"}
+        )
+        stored = path.read_bytes()
+        path.write_bytes(stored[: len(stored) * 6 // 10])
+        with open_video(str(path)) as video:
+            extent = video.extent()
+            assert video.truncated == "the file ends inside a frame"
+            assert video.probe().duration == pytest.approx(4.0)  # the header's word
+        assert 40 < extent.frames < 80
+        assert Fraction(*extent.seconds) == extent.frames * Fraction(1, 25)
+
+    def test_calls_for_every_packet(self, write_video, tmp_path):
+        path, calls = write_video(tmp_path / "a.mp4", frames=12), []
+        with open_video(str(path), lambda: calls.append(1)) as video:
+            video.extent()
+        assert len(calls) >= 12
+
+    def test_of_a_file_without_a_frame_is_a_failure(self, tmp_path):
+        path = tmp_path / "empty.mp4"
+        with av.open(str(path), "w", options={"movflags": "empty_moov"}) as output:
+            stream = output.add_stream("mpeg4", rate=25)
+            stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+            output.start_encoding()
+        with (
+            open_video(str(path)) as video,
+            pytest.raises(DecodingFailure, match=r"^open: the file holds no frame with a time$"),
+        ):
+            video.extent()
+
+
+class TestCreated:
+    @staticmethod
+    def write(path, created=None):
+        with av.open(str(path), "w") as output:
+            if created is not None:
+                output.metadata["creation_time"] = created
+            video = output.add_stream("mpeg4", rate=25)
+            video.height, video.width, video.pix_fmt = 48, 64, "yuv420p"
+            image = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24")
+            for packet in [*video.encode(image), *video.encode(None)]:
+                output.mux(packet)
+        return path
+
+    @staticmethod
+    def created(path):
+        with open_video(str(path)) as video:
+            created = video.probe().created
+            assert video.extent().created == created
+        return created
+
+    @pytest.mark.parametrize(
+        ("text", "seconds"),
+        [
+            ("2023-11-14T22:13:20Z", 1_700_000_000),
+            ("2023-11-14T22:13:20.000000Z", 1_700_000_000),
+            ("2023-11-15T00:13:20+02:00", 1_700_000_000),
+            ("1970-01-01T00:00:00Z", None),  # a camera without a clock
+        ],
+    )
+    def test_is_what_the_file_says(self, text, seconds, tmp_path):
+        assert self.created(self.write(tmp_path / "a.mp4", text)) == seconds
+
+    def test_nothing_where_nothing_is_said(self, tmp_path):
+        assert self.created(self.write(tmp_path / "a.mp4")) is None
+
+    @pytest.mark.parametrize(
+        ("tags", "seconds"),
+        [
+            ([{"creation_time": "2023-11-14T22:13:20Z"}], 1_700_000_000),
+            ([{}, {"creation_time": "2023-11-14 22:13:20"}], 1_700_000_000),  # UTC, without an offset
+            ([{"creation_time": "yesterday"}, {"creation_time": "2023-11-14T22:13:20Z"}], 1_700_000_000),
+            ([{"creation_time": "1904-01-01T00:00:00Z"}, {}], None),
+            (
+                [{"creation_time": "1904-01-01T00:00:00Z"}, {"creation_time": "2023-11-14T22:13:20Z"}],
+                1_700_000_000,
+            ),
+            ([{"creation_time": ""}], None),
+            ([{"title": "x"}, {}], None),
+        ],
+    )  # fmt: skip
+    def test_the_first_that_makes_sense_counts(self, tags, seconds):
+        assert _created(*tags) == seconds
