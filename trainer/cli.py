@@ -81,7 +81,9 @@ def _evaluate(args: argparse.Namespace) -> None:
     split = args.split or default_split(info)
     shard_paths(args.tfrecords, info, split)
     _prepare_tensorflow()
-    from trainer.evaluate import compare, describe_baseline, evaluate_run, format_score
+    from trainer.baseline import describe_baseline
+    from trainer.evaluate import evaluate_run, scores_to_json
+    from trainer.score import compare, format_score
 
     score = evaluate_run(args.model, args.tfrecords, split=split, batch_size=args.batch_size)
     _log.info("baseline: %s", describe_baseline(trained_on))
@@ -93,7 +95,7 @@ def _evaluate(args: argparse.Namespace) -> None:
                 "model": str(args.model),
                 "tfrecords": str(args.tfrecords),
                 "baseline": describe_baseline(trained_on),
-                "splits": {split: score.to_json()},
+                **scores_to_json([score]),
             },
         )
 
@@ -199,6 +201,7 @@ _PARSERS: dict[str, tuple[Callable[[str], Any], str]] = {
     "Precision": (str, "float32|mixed_float16|mixed_bfloat16"),
     "Xla": (str, "auto|on|off"),
     "Caching": (str, "auto|off"),
+    "Distribute": (str, "auto|off|mirrored|multi_worker"),
 }
 
 

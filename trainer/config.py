@@ -31,6 +31,7 @@ Schedule = Literal["constant", "cosine"]
 Precision = Literal["float32", "mixed_float16", "mixed_bfloat16"]
 Xla = Literal["auto", "on", "off"]
 Caching = Literal["auto", "off"]
+Distribute = Literal["auto", "off", "mirrored", "multi_worker"]
 
 SMALL = "small"
 # The networks of `keras.applications`, which takes seconds to import.
@@ -258,6 +259,11 @@ class TrainingConfig:
     cache_features: Caching = option(  # noqa: RUF009
         "auto", "auto: compute the output of a frozen backbone once, not in every epoch; or off"
     )
+    distribute: Distribute = option(  # noqa: RUF009
+        "auto",
+        "a share of each batch to each GPU (mirrored) or host (multi_worker, with TF_CONFIG set); auto takes "
+        "what there is; or off",
+    )
     tensorboard: bool = option(False, "logs for TensorBoard in RUN/tensorboard: on or off")
     shuffle_buffer: int | None = option(
         None, "sequences shuffled at a time; by default as many as fit in 256 MiB"
@@ -282,6 +288,7 @@ class TrainingConfig:
         check_choice(self, "precision", ("float32", "mixed_float16", "mixed_bfloat16"))
         check_choice(self, "xla", ("auto", "on", "off"))
         check_choice(self, "cache_features", ("auto", "off"))
+        check_choice(self, "distribute", ("auto", "off", "mirrored", "multi_worker"))
         check_whole(self, "warmup_epochs", least=0)
         check_whole(self, "head_epochs", least=0)
         self._check_phases()

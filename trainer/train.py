@@ -14,16 +14,11 @@ import keras
 import tensorflow as tf
 
 from tfrecords_schema.info import DatasetInfo
+from trainer.baseline import baseline_metrics, describe_baseline
 from trainer.config import TrainingConfig
 from trainer.dataset import check_trainable, default_split, has_split
-from trainer.evaluate import (
-    Score,
-    baseline_metrics,
-    compare,
-    describe_baseline,
-    evaluate_model,
-    format_score,
-)
+from trainer.distribution import make_strategy, scope_of
+from trainer.evaluate import evaluate_model, scores_to_json
 from trainer.export import export_run
 from trainer.features import has_frozen_features
 from trainer.fitting import fit
@@ -31,6 +26,7 @@ from trainer.model import build_model
 from trainer.plots import plot_curves
 from trainer.reader import located_errors, read_labels
 from trainer.run_folder import RunFolder, write_json
+from trainer.score import Score, compare, format_score
 
 _log = logging.getLogger(__name__)
 
@@ -60,6 +56,7 @@ def train(
     info = DatasetInfo.load(directory)
     config.model.check_for(info.spec)
     check_trainable(directory, info)
+    strategy = make_strategy(config.distribute)  # before TensorFlow does anything at all
     scored = [s for s in ("validation", "test") if has_split(info, s)] or ["train"]
     monitor = "val_loss" if has_split(info, "validation") else "loss"
     _log_dataset(directory, info, monitor)
@@ -69,7 +66,7 @@ def train(
     folder.metrics.unlink(missing_ok=True)  # written last, it says that a run is complete
     write_json(folder.config, _describe_run(directory, config))
     info.save(folder.path)
-    with _precision(config.precision):
+    with _precision(config.precision), scope_of(strategy):
         keras.utils.set_random_seed(config.seed)
         model = build_model(info, config.model)
         _log_model(model)
@@ -88,7 +85,7 @@ def train(
             "best_epoch": best_epoch,
             "best_by": monitor,
             "baseline": describe_baseline(info),
-            "splits": {split: score.to_json() for split, score in scores.items()},
+            **scores_to_json(list(scores.values())),
         },
     )
     _log_results(folder, scores, default_split(info), best_epoch)

@@ -16,6 +16,7 @@ OTHER_VALUES = {
     "precision": ("mixed_bfloat16", "mixed_bfloat16"),
     "xla": ("on", "on"),
     "cache_features": ("off", "off"),
+    "distribute": ("off", "off"),
     "tensorboard": ("on", True),
     "shuffle_buffer": ("7", 7),
     "class_weights": ("off", False),

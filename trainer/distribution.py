@@ -1,0 +1,63 @@
+"""Several devices or several hosts, each with a share of every batch."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from typing import Any
+
+import tensorflow as tf
+
+from trainer.config import Distribute
+from trainer.errors import TrainerError
+
+_log = logging.getLogger(__name__)
+
+_CLUSTER = "TF_CONFIG"  # where TensorFlow looks for the hosts
+
+
+def make_strategy(distribute: Distribute) -> tf.distribute.Strategy | None:
+    """The strategy that ``--distribute`` asks for; None for a single device.
+
+    Raises:
+        TrainerError: when there are no devices or hosts for it.
+    """
+    if distribute == "auto" and os.environ.get(_CLUSTER):
+        distribute = "multi_worker"
+    # Physical ones, since to ask for logical ones starts TensorFlow, which multi_worker must do itself.
+    elif distribute == "auto" and len(tf.config.list_physical_devices("GPU")) > 1:
+        distribute = "mirrored"
+    if distribute == "mirrored":
+        devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+        _check_devices(devices)
+        strategy = tf.distribute.MirroredStrategy([device.name for device in devices])
+    elif distribute == "multi_worker":
+        if not os.environ.get(_CLUSTER):
+            raise TrainerError(
+                f"--distribute multi_worker needs the hosts in the variable {_CLUSTER}, which is not set: see "
+                "https://www.tensorflow.org/guide/distributed_training#TF_CONFIG"
+            )
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    else:
+        return None
+    _log.info("distributed: %d replicas, by %s", strategy.num_replicas_in_sync, distribute)
+    return strategy
+
+
+def _check_devices(devices: list[Any]) -> None:
+    if len(devices) < 2:
+        raise TrainerError(
+            f"--distribute mirrored needs at least 2 devices, found {devices[0].name}: leave it out"
+        )
+    if devices[0].device_type == "CPU" and os.environ.get("TF_ENABLE_ONEDNN_OPTS") != "0":
+        # "input depth must be evenly divisible by filter depth", of TensorFlow 2.21.
+        raise TrainerError(
+            "--distribute mirrored on CPU devices mixes up convolutions in oneDNN: set the variable "
+            "TF_ENABLE_ONEDNN_OPTS to 0 before the start"
+        )
+
+
+def scope_of(strategy: tf.distribute.Strategy | None) -> contextlib.AbstractContextManager[Any]:
+    """Where models of ``strategy`` are made."""
+    return contextlib.nullcontext() if strategy is None else strategy.scope()
