@@ -1,7 +1,7 @@
 """The predictor that looks at nothing, which any model must beat.
 
-It answers the train split's class frequencies (so, always the majority class) or its mean, and is scored by the
-same functions as a model.
+It answers the train split's class frequencies (so, always the majority class) or its mean, and is scored
+by the same functions as a model.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
 """Confidence intervals by bootstrap over groups.
 
-Sequences of one drive or video are alike, so the sequences are not what was drawn from the world: the groups are.
-Each resample draws as many groups as there are, with replacement, and takes all their labels along; the interval
-is between percentiles of the metric over the resamples.
+Sequences of one drive or video are alike, so the sequences are not what was drawn from the world: the
+groups are. Each resample draws as many groups as there are, with replacement, and takes all their labels
+along; the interval is between percentiles of the metric over the resamples.
 
 - The percentile interval: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13.
-- Resampling groups as a whole: Davison and Hinkley, Bootstrap Methods and their Application (1997), section 3.8.
+- Resampling groups as a whole: Davison and Hinkley, Bootstrap Methods and their Application (1997),
+  section 3.8.
 - With few groups such intervals come out too narrow: Cameron, Gelbach and Miller, Bootstrap-Based
   Improvements for Inference with Clustered Errors (2008).
 """
@@ -13,13 +14,14 @@ is between percentiles of the metric over the resamples.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 Interval = tuple[float, float]
+Name = TypeVar("Name")
 
 RESAMPLES = 1000
 LEVEL = 0.95
@@ -33,37 +35,36 @@ _NUMBERS_AT_A_TIME = 2**22
 
 
 def bootstrap_intervals(
-    measure: Callable[[Array], Mapping[str, Array]],
+    measure: Callable[[Array], Mapping[Name, Array]],
     groups: int,
-    labels: int,
     *,
     resamples: int = RESAMPLES,
     level: float = LEVEL,
     seed: int = SEED,
-) -> dict[str, Interval | None]:
+) -> dict[Name, Interval | None]:
     """Percentile intervals of every metric that ``measure`` gives.
 
     Example: the mean of 30 numbers that come from 6 groups, 0 to 5 in ``group_of`` ``[30]``::
 
         sums, counts = np.bincount(group_of, numbers), np.bincount(group_of)
-        bootstrap_intervals(lambda w: {"mean": (w @ sums) / (w @ counts)}, groups=6, labels=30)
+        bootstrap_intervals(lambda w: {"mean": (w @ sums) / (w @ counts)}, groups=6)
 
     Args:
-        measure: from weights ``[r, groups]`` float64, how many times each group is in each of r resamples, to
-            metrics ``[r]`` by name.
+        measure: from weights ``[r, groups]`` float64, how many times each group is in each of r resamples,
+            to metrics ``[r]`` by name.
         groups: how many there are.
-        labels: how many there are, for a ``measure`` that weighs them one by one; bounds memory only.
         resamples: how many to draw.
         level: the share of the resamples that the interval holds.
         seed: decides what is drawn.
 
     Returns:
-        By name, the interval; None with fewer than `LEAST_GROUPS` groups, and for a metric that is not a number
-        in every resample. Resamples in which it is not one, such as those without a class, do not count.
+        By name, the interval; None with fewer than `LEAST_GROUPS` groups, and for a metric that is not a
+        number in every resample. Resamples in which it is not one, such as those without a class, do not
+        count.
     """
-    parts = [measure(w) for w in resample_weights(groups, labels, resamples=resamples, seed=seed)]
+    parts = [measure(w) for w in resample_weights(groups, resamples=resamples, seed=seed)]
     ends = ((1 - level) / 2, (1 + level) / 2)
-    intervals: dict[str, Interval | None] = {}
+    intervals: dict[Name, Interval | None] = {}
     for name in parts[0]:
         values = np.concatenate([part[name] for part in parts])
         values = values[np.isfinite(values)]
@@ -75,10 +76,10 @@ def bootstrap_intervals(
     return intervals
 
 
-def resample_weights(groups: int, labels: int, *, resamples: int, seed: int) -> Iterator[Array]:
-    """Yields ``[r, groups]`` float64: how many times each group is in each resample; r adds up to ``resamples``."""
+def resample_weights(groups: int, *, resamples: int, seed: int) -> Iterator[Array]:
+    """Yields ``[r, groups]`` float64: how often each group is in each resample, ``resamples`` in all."""
     random = np.random.default_rng(seed)
-    at_a_time = max(1, _NUMBERS_AT_A_TIME // max(groups, labels))
+    at_a_time = max(1, _NUMBERS_AT_A_TIME // groups)
     for start in range(0, resamples, at_a_time):
         rows = min(at_a_time, resamples - start)
         drawn = random.integers(0, groups, (rows, groups)) + groups * np.arange(rows)[:, None]

@@ -1,7 +1,7 @@
 """Metrics of predictions, for one set of labels or for many resamples of it at once. NumPy only.
 
-A label whose prediction is not a number is never right: its class is none, and an error that needs it is not a
-number either. Leaving such labels out would make a model look better for failing.
+A label whose prediction is not a number is never right: its class is none, and an error that needs it is
+not a number either. Leaving such labels out would make a model look better for failing.
 """
 
 from __future__ import annotations
@@ -23,6 +23,12 @@ THRESHOLD = 0.5
 # Keeps the logarithm of a probability of 0 finite, as Keras does.
 LEAST_PROBABILITY = 1e-7
 
+_ALL = slice(None)
+# Labels are weighed one by one this many numbers at a time: 32 MiB.
+_NUMBERS_AT_A_TIME = 2**22
+# From a value a label, and which labels, to their sum in each resample.
+_Total = Callable[..., Array]
+
 
 def measure(label: LabelSpec, truth: Array, predictions: Array) -> dict[str, float]:
     """Metrics by name, the most telling one first.
@@ -43,35 +49,28 @@ def measure_resamples(
     """`measure` of R resamples, ``[R]`` float64 each, without making any of them.
 
     Args:
-        label, truth, predictions: as in `measure`.
+        label: as in `measure`.
+        truth: as in `measure`.
+        predictions: as in `measure`.
         groups: ``[M]`` int64, the group of each label, from 0 to G - 1.
         weights: ``[R, G]``, how many times each group is in each resample.
     """
 
-    def total(values: Array) -> Array:
-        return weights @ np.bincount(groups, values.astype(np.float64), weights.shape[1])
+    def total(values: Array, rows: Array | slice = _ALL) -> Array:
+        return weights @ np.bincount(
+            groups[rows], values[rows].astype(np.float64), minlength=weights.shape[1]
+        )
 
     with np.errstate(invalid="ignore", divide="ignore"):
         if label.task == "regression":
             return _regression(label, truth, predictions, total)
         if label.task == "multilabel":
-            right = (decided(predictions) == (truth > 0.5)).mean(axis=1)
-            return {
-                "mean_average_precision": _mean_over_classes(
-                    [
-                        _average_precisions(truth[:, c], predictions[:, c], weights[:, groups])
-                        for c in range(truth.shape[1])
-                        if truth[:, c].any()
-                    ],
-                    len(weights),
-                ),
-                "binary_accuracy": total(right) / total(np.ones(len(truth))),
-            }
+            return _multilabel(truth, predictions, groups, weights, total)
         return _classification(truth, predictions, total)
 
 
 def _regression(
-    label: LabelSpec, truth: Array, predictions: Array, total: Callable[[Array], Array]
+    label: LabelSpec, truth: Array, predictions: Array, total: _Total
 ) -> dict[str, Array]:
     errors, count = predictions - truth, total(np.ones(len(truth)))
     return {
@@ -84,17 +83,41 @@ def _regression(
     }
 
 
-def _classification(
-    truth: Array, predictions: Array, total: Callable[[Array], Array]
-) -> dict[str, Array]:
+def _classification(truth: Array, predictions: Array, total: _Total) -> dict[str, Array]:
     right, count = chosen_classes(predictions) == truth, total(np.ones(len(truth)))
+    by_class = np.split(np.argsort(truth, kind="stable"), np.cumsum(np.bincount(truth))[:-1])
     return {
         "accuracy": total(right) / count,
         # The mean over classes of the share found, which a rare class moves as much as a common one.
         "balanced_accuracy": _mean_over_classes(
-            [total(right & (truth == c)) / total(truth == c) for c in np.unique(truth)], len(count)
+            [
+                total(right, of_class) / total(np.ones(len(truth)), of_class)
+                for of_class in by_class
+            ],
+            len(count),
         ),
         "cross_entropy": total(cross_entropies(truth, predictions)) / count,
+    }
+
+
+def _multilabel(
+    truth: Array, predictions: Array, groups: Array, weights: Array, total: _Total
+) -> dict[str, Array]:
+    present = [c for c in range(truth.shape[1]) if truth[:, c].any()]
+    at_a_time = max(1, _NUMBERS_AT_A_TIME // len(truth))
+    precisions = [
+        np.concatenate(
+            [
+                _average_precisions(truth[:, c], predictions[:, c], some[:, groups])
+                for some in np.split(weights, range(at_a_time, len(weights), at_a_time))
+            ]
+        )
+        for c in present
+    ]
+    right = (decided(predictions) == (truth > 0.5)).mean(axis=1)
+    return {
+        "mean_average_precision": _mean_over_classes(precisions, len(weights)),
+        "binary_accuracy": total(right) / total(np.ones(len(truth))),
     }
 
 
@@ -125,7 +148,7 @@ def average_precision(truth: Array, scores: Array) -> float:
 
 
 def _average_precisions(truth: Array, scores: Array, weights: Array) -> Array:
-    """`average_precision` with each label counted ``weights`` ``[R, M]`` times: ``[R]``, NaN without truth."""
+    """`average_precision`, ``[R]``, with labels counted ``weights`` ``[R, M]`` times; NaN without truth."""
     scores = np.where(np.isfinite(scores), scores, -np.inf)
     order = np.argsort(-scores, kind="stable")
     ends_step = np.append(scores[order][1:] != scores[order][:-1], True)

@@ -49,8 +49,8 @@ class Predictions:
 
     Attributes:
         labels: the truth.
-        values: ``[N, classes or targets]``, or ``[N, T, ...]`` with labels by frame, float64; whatever is not
-            finite is NaN.
+        values: ``[N, classes or targets]``, or ``[N, T, ...]`` with labels by frame, float64; whatever is
+            not finite is NaN.
         origins: of the sequences.
     """
 
@@ -69,15 +69,12 @@ class Predictions:
         return self.values[self.labels.valid]
 
     def by_label(self, of_sequences: Array) -> Array:
-        """``of_sequences`` ``[N]`` (or ``[N, T]``) for each label that counts, ``[M]``."""
-        valid = self.labels.valid
-        columns = (slice(None), None)[: valid.ndim] if of_sequences.ndim == 1 else ()
-        return np.broadcast_to(of_sequences[columns] if columns else of_sequences, valid.shape)[
-            valid
-        ]
+        """``of_sequences`` ``[N]``, such as their groups, for each label that counts: ``[M]``."""
+        counts = self.labels.valid.reshape(len(of_sequences), -1).sum(axis=1)
+        return np.repeat(of_sequences, counts)
 
     def times(self) -> Array:
-        """The time of each label that counts, ``[M]`` microseconds: its frame's, or its sequence's last frame's."""
+        """When each label that counts is, ``[M]`` microseconds: at its frame, or at the last of its sequence."""
         times = self.origins.timestamps
         if self.labels.valid.ndim == 2:
             return times[self.labels.valid]

@@ -74,7 +74,7 @@ def train(
     best = export_run(folder, info)
     shown = baselines["validation" if has_split(info, "validation") else scored[0]]
     plot_curves(folder.history, folder.curves, baselines=_curve_baselines(info, shown))
-    scores = {
+    scores: dict[str, Score] = {
         split: evaluate_model(best, directory, split, trained_on=info, batch_size=config.batch_size)
         for split in scored
     }

@@ -6,16 +6,15 @@ import pytest
 
 from tests.trainer.conftest import SPECS
 from tfrecords_schema.fake import write_fake_dataset
-from trainer.evaluate import (
+from trainer.baseline import baseline_prediction, describe_baseline
+from trainer.metrics import average_precision
+from trainer.reader import Labels
+from trainer.score import (
     Metric,
-    average_precision,
-    baseline_prediction,
     compare,
-    describe_baseline,
     format_score,
     score,
 )
-from trainer.reader import Labels
 
 
 def described(tmp_path, spec, **statistics):

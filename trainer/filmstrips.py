@@ -1,0 +1,107 @@
+"""Sequences as strips of small pictures, to be looked at. Only the sequences asked for are held."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from tfrecords_schema import spec as keys
+from tfrecords_schema.info import DatasetInfo
+from tfrecords_schema.parse import decode_frames, parse_sequence
+from tfrecords_schema.records import read_file
+from tfrecords_schema.spec import SequenceSpec
+from trainer.dataset import shard_paths
+from trainer.reader import located_errors
+
+_MOST_FRAMES = 8
+_HEIGHT, _MOST_WIDTH = 96, 240
+_QUALITY = 75
+
+
+@dataclass(frozen=True, kw_only=True)
+class StripFrame:
+    """One picture of a strip: its number in the sequence, its time in seconds, and its JPEG in base64."""
+
+    index: int
+    seconds: float
+    jpeg: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filmstrip:
+    """Some frames of a sequence without padding, and by name its signals' values, ``[frames, size]``."""
+
+    frames: tuple[StripFrame, ...]
+    signals: dict[str, npt.NDArray[Any]]
+
+
+def read_filmstrips(
+    directory: str | os.PathLike[str], split: str, places: Sequence[int]
+) -> dict[int, Filmstrip]:
+    """The strips of the sequences at ``places`` in stored order, by place.
+
+    Records before them are read past, one at a time, and not parsed.
+
+    Raises:
+        DatasetInfoError, DatasetError, CorruptRecordError: when the split cannot be read.
+    """
+    info = DatasetInfo.load(directory)
+    with located_errors(directory, split):
+        return {
+            place: _to_strip(data, info.spec)
+            for place, data in _records_at(directory, info, split, places)
+        }
+
+
+def _records_at(
+    directory: str | os.PathLike[str], info: DatasetInfo, split: str, places: Sequence[int]
+) -> Iterator[tuple[int, bytes]]:
+    start, wanted = 0, set(places)
+    for path, shard in zip(
+        shard_paths(directory, info, split), info.splits[split].shards, strict=True
+    ):
+        own = [place - start for place in wanted if start <= place < start + shard.records]
+        if own:
+            records = itertools.islice(read_file(path), max(own) + 1)
+            for place, record in enumerate(records, start):
+                if place in wanted:
+                    yield place, record.data
+        start += shard.records
+
+
+def _to_strip(data: bytes, spec: SequenceSpec) -> Filmstrip:
+    parsed = parse_sequence(tf.constant(data), spec)
+    valid = max(1, int(parsed[keys.VALID_FRAMES]))
+    signals = {s.name: parsed[keys.signal_floats_key(s.name)].numpy()[:valid] for s in spec.signals}
+    if spec.image is None:
+        return Filmstrip(frames=(), signals=signals)
+    chosen = np.unique(np.linspace(0, valid - 1, min(_MOST_FRAMES, valid)).round().astype(int))
+    pixels = decode_frames(tf.gather(parsed[keys.IMAGE_ENCODED], chosen), spec.image)
+    times = parsed[keys.IMAGE_TIMESTAMP].numpy()[chosen] / 1e6
+    return Filmstrip(
+        frames=tuple(
+            StripFrame(index=int(index), seconds=float(seconds), jpeg=jpeg)
+            for index, seconds, jpeg in zip(chosen, times, _thumbnails(pixels), strict=True)
+        ),
+        signals=signals,
+    )
+
+
+def _thumbnails(pixels: tf.Tensor) -> list[str]:
+    """``[k, height, width, channels]`` uint8 as k small JPEGs in base64; none is enlarged."""
+    height, width = pixels.shape[1:3]
+    scale = min(_HEIGHT / height, _MOST_WIDTH / width, 1.0)
+    size = (max(1, round(height * scale)), max(1, round(width * scale)))
+    small = tf.cast(tf.round(tf.image.resize(pixels, size, method="area")), tf.uint8)
+    return [
+        base64.b64encode(tf.io.encode_jpeg(image, quality=_QUALITY).numpy()).decode()
+        for image in small
+    ]
