@@ -244,7 +244,6 @@ class TestDamage:
         assert [frame[0] for frame in frames if frame[2]] == [60]
         assert footage.breaks == 1
         assert footage.truncated.startswith("d_1.mp4: ")
-        # Where packets tell how many frames there should have been, ranks leave room for them.
         assert [frame[3] - frames[0][3] for frame in frames] == [n * MS40 for n in numbers]
 
     def test_what_should_come_first_and_does_not_is_a_break(
@@ -263,6 +262,31 @@ class TestDamage:
         assert [frame[0] for frame in frames if frame[2]] == [40]
         assert [frame[1] for frame in frames] == numbers
         assert (footage.breaks, footage.truncated) == (1, None)
+
+    def test_a_last_frame_that_does_not_decode_keeps_its_place(
+        self, write_video, barcode, tmp_path, tmp_path_factory, read
+    ) -> None:
+        """So that slots by rank are those that the packets tell."""
+        paths = [
+            write_video(
+                tmp_path / f"d_{number}.mp4",
+                frames=20,
+                codec="mpeg4",
+                picture=lambda index, number=number: barcode(20 * number + index),
+            )
+            for number in range(2)
+        ]
+        with open_video(str(paths[0])) as video:
+            *_, last = ((packet.pos, packet.size) for packet in video._packets() if packet.size)
+
+        def spoil(stored):
+            return stored[: last[0]] + bytes(last[1]) + stored[sum(last) :]
+
+        frames, footage = read(damage(paths, tmp_path_factory.mktemp("bad"), 0, spoil))
+        numbers = [frame[0] for frame in frames]
+        assert numbers == [*range(19), *range(20, 40)]
+        assert [frame[1] for frame in frames] == numbers
+        assert footage.truncated is None
 
     def test_a_file_that_is_gone_is_a_failure(self, fast, tmp_path_factory, read) -> None:
         source = damage(fast, tmp_path_factory.mktemp("text"), 2, lambda _: b"words")

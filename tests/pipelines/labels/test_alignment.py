@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import time
@@ -172,9 +173,10 @@ class TestAtTime:
     @pytest.mark.parametrize("way", WAYS)
     def test_a_gap(self, way) -> None:
         found = telemetry([0, 2, 4.001], v=[1, 2, 3])
-        assert align(found, way).at_time(1.9) is not None
-        assert align(found, way).at_time(2.1) is None
-        assert align(found, way, max_gap=2.5).at_time(2.1) is not None
+        expected = {"linear": (1.95, 2 + 0.1 / 2.001), "nearest": (2, 2), "hold": (1, 2)}[way]
+        assert value_at(found, 1.9, way) == pytest.approx(expected[0])
+        assert value_at(found, 2.1, way) is None
+        assert value_at(found, 2.1, way, max_gap=2.5) == pytest.approx(expected[1])
 
     def test_the_gap_of_a_column_is_between_its_own_values(self) -> None:
         found = telemetry([0, 1, 2, 3], v=[0, NAN, NAN, 3], w=[0, 1, 2, 3])
@@ -312,6 +314,13 @@ class TestSeveralFiles:
         assert joined.times.tolist() == kept
         assert len(joined.columns["v"]) == len(kept)
         assert joined.merged_rows == dropped
+
+    def test_rows_that_were_merged_before_stay_counted(self) -> None:
+        merged = dataclasses.replace(telemetry([0, 1], v=[1, 2]), merged_rows=3)
+        # 3 each, and the second file's row at 1 s.
+        assert concatenate([(merged, 0.0), (merged, 1.0)]).merged_rows == 7
+        by_row = dataclasses.replace(telemetry(None, v=[1, 2]), merged_rows=3)
+        assert concatenate_rows([(by_row, 2), (by_row, 1)]).merged_rows == 6
 
     def test_dates_and_numbers_do_not_mix(self) -> None:
         numbers = telemetry([0], v=[1])
