@@ -184,7 +184,8 @@ class RangeRow:
 def range_rows(truth: Array, predictions: Array, baseline: float) -> list[RangeRow]:
     """A row for each range of one target, ``[M]`` each, that holds labels.
 
-    Ranges are equally wide and end at round numbers, but for the first and last, which reach as far as truth.
+    Ranges are equally wide and end at round numbers, but for the first and last, which reach as far as
+    truth.
     """
     finite = np.isfinite(truth)
     truth, errors = truth[finite].astype(np.float64), (predictions - truth)[finite]

@@ -75,6 +75,7 @@ def _train(args: argparse.Namespace) -> None:
 
 def _evaluate(args: argparse.Namespace) -> None:
     _check_batch_size(args.batch_size)
+    _check_writable(output=args.output, report=args.report)
     _, trained_on = open_run(args.model)
     info = DatasetInfo.load(args.tfrecords)
     check_compatible(args.model, trained_on, info)
@@ -83,6 +84,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     _prepare_tensorflow()
     from trainer.baseline import describe_baseline
     from trainer.evaluate import evaluate_run, scores_to_json
+    from trainer.report import write_report
     from trainer.score import compare, format_score
 
     score = evaluate_run(args.model, args.tfrecords, split=split, batch_size=args.batch_size)
@@ -98,6 +100,8 @@ def _evaluate(args: argparse.Namespace) -> None:
                 **scores_to_json([score]),
             },
         )
+    if args.report is not None:
+        write_report(args.report, [score], model=args.model, directory=args.tfrecords)
 
 
 def _train_parser() -> argparse.ArgumentParser:
@@ -132,6 +136,7 @@ def _evaluate_parser() -> argparse.ArgumentParser:
     parser.add_argument("--tfrecords", required=True, metavar="DIR", help="folder of the dataset")
     parser.add_argument("--split", help="default: the first of test, validation, train it has")
     parser.add_argument("--output", metavar="FILE", help="JSON file to write the metrics to")
+    parser.add_argument("--report", metavar="FILE", help="HTML file to write where the model errs to")
     parser.add_argument("--batch_size", type=_whole, default=16, metavar="N", help="default: 16")
     return parser
 
@@ -231,6 +236,13 @@ class _Parser(argparse.ArgumentParser):
 def _check_batch_size(batch_size: int) -> None:
     if batch_size < 1:
         raise UsageError(f"batch_size must be a whole number of at least 1, got {batch_size}")
+
+
+def _check_writable(**files: str | None) -> None:
+    """Checks before the work is done that its outcome can be written."""
+    for flag, file in files.items():
+        if file is not None and (Path(file).is_dir() or not Path(file).parent.is_dir()):
+            raise UsageError(f"--{flag} must be a file in a folder that exists, got {file}")
 
 
 def _with_underscores(words: Sequence[str]) -> list[str]:

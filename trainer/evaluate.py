@@ -19,18 +19,25 @@ from trainer.predictions import Predictions, predict_split
 from trainer.run_folder import open_run
 from trainer.score import Score, few_groups, score
 
+_SEEN = {
+    "train": "the model was trained on this split",
+    "validation": "the best epoch was chosen by this split",
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation(Score):
     """A `Score`, and what explains it.
 
     Attributes:
+        info: the dataset that was evaluated on.
         trained_on: the dataset whose train split gives the baseline.
         predictions: for every sequence.
         analysis: where they are wrong.
         strips: the frames and signals of the worst sequences, by their place.
     """
 
+    info: DatasetInfo
     trained_on: DatasetInfo
     predictions: Predictions
     analysis: Analysis
@@ -43,6 +50,9 @@ class Evaluation(Score):
     def warnings(self) -> list[str]:
         """What a reader must know before believing the figures."""
         found = []
+        # The shards carry checksums: equal ones hold the very same records.
+        if self.split in _SEEN and self.info.splits == self.trained_on.splits:
+            found.append(f"{_SEEN[self.split]}: expect worse of new footage")
         for count, what in (
             (self.analysis.bad_predictions, "predictions"),
             (self.analysis.bad_labels, "labels"),
@@ -99,6 +109,7 @@ def evaluate_model(
         labels=scored.labels,
         metrics=scored.metrics,
         groups=scored.groups,
+        info=DatasetInfo.load(directory),
         trained_on=trained_on,
         predictions=predictions,
         analysis=analysis,

@@ -74,7 +74,7 @@ class Predictions:
         return np.repeat(of_sequences, counts)
 
     def times(self) -> Array:
-        """When each label that counts is, ``[M]`` microseconds: at its frame, or at the last of its sequence."""
+        """When each label that counts is, ``[M]`` microseconds: at its frame, or its sequence's last."""
         times = self.origins.timestamps
         if self.labels.valid.ndim == 2:
             return times[self.labels.valid]

@@ -5,6 +5,7 @@
     checkpoint.npz       where the training stands, for `trainer --resume`
     history.csv          loss and metrics of each epoch
     curves.png           the same, drawn
+    report.html          where the model errs, to be looked at
     metrics.json         metrics by split, beside the baseline's; written last
     config.json          the options of the run and the versions of the libraries
     dataset_info.json    the dataset it was trained on
@@ -54,6 +55,11 @@ class RunFolder:
     def curves(self) -> Path:
         """Their plot, PNG."""
         return self.path / "curves.png"
+
+    @property
+    def report(self) -> Path:
+        """Where the model errs, HTML."""
+        return self.path / "report.html"
 
     @property
     def metrics(self) -> Path:

@@ -6,7 +6,7 @@ import logging
 import math
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,6 +25,7 @@ from trainer.fitting import fit
 from trainer.model import build_model
 from trainer.plots import plot_curves
 from trainer.reader import located_errors, read_labels
+from trainer.report import write_report
 from trainer.run_folder import RunFolder, write_json
 from trainer.score import Score, compare, format_score
 
@@ -74,10 +75,13 @@ def train(
     best = export_run(folder, info)
     shown = baselines["validation" if has_split(info, "validation") else scored[0]]
     plot_curves(folder.history, folder.curves, baselines=_curve_baselines(info, shown))
-    scores: dict[str, Score] = {
+    scores = {
         split: evaluate_model(best, directory, split, trained_on=info, batch_size=config.batch_size)
         for split in scored
     }
+    write_report(
+        folder.report, list(reversed(scores.values())), model=folder.path, directory=directory
+    )
     write_json(
         folder.metrics,
         {
@@ -89,7 +93,7 @@ def train(
         },
     )
     _log_results(folder, scores, default_split(info), best_epoch)
-    return scores
+    return dict(scores)
 
 
 @contextmanager
@@ -167,7 +171,7 @@ def _describe_run(directory: str | os.PathLike[str], config: TrainingConfig) -> 
 
 
 def _log_results(
-    folder: RunFolder, scores: dict[str, Score], telling: str, best_epoch: int
+    folder: RunFolder, scores: Mapping[str, Score], telling: str, best_epoch: int
 ) -> None:
     _log.info("\nbest epoch: %d", best_epoch)
     for score in scores.values():
@@ -179,11 +183,12 @@ def _log_results(
             "chose the best epoch" if telling == "validation" else "the model was trained on",
         )
     _log.info(
-        "\nmodel       %s\nSavedModel  %s\nhistory     %s\ncurves      %s\nmetrics     %s",
+        "\nmodel       %s\nSavedModel  %s\nhistory     %s\ncurves      %s\nmetrics     %s\nreport      %s",
         folder.model,
         folder.export,
         folder.history,
         folder.curves,
         folder.metrics,
+        folder.report,
     )
     _log.info("%s", compare(scores[telling]))

@@ -46,6 +46,7 @@ def test_the_run_folder_holds_everything(bright_run, bright_dataset):
         "history.csv",
         "curves.png",
         "metrics.json",
+        "report.html",
         "config.json",
         "checkpoint.npz",
         "dataset_info.json",
