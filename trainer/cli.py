@@ -136,7 +136,9 @@ def _evaluate_parser() -> argparse.ArgumentParser:
     parser.add_argument("--tfrecords", required=True, metavar="DIR", help="folder of the dataset")
     parser.add_argument("--split", help="default: the first of test, validation, train it has")
     parser.add_argument("--output", metavar="FILE", help="JSON file to write the metrics to")
-    parser.add_argument("--report", metavar="FILE", help="HTML file to write where the model errs to")
+    parser.add_argument(
+        "--report", metavar="FILE", help="HTML file to write where the model errs to"
+    )
     parser.add_argument("--batch_size", type=_whole, default=16, metavar="N", help="default: 16")
     return parser
 
