@@ -35,14 +35,28 @@ def make_strategy(distribute: Distribute) -> tf.distribute.Strategy | None:
     elif distribute == "multi_worker":
         if not os.environ.get(_CLUSTER):
             raise TrainerError(
-                f"--distribute multi_worker needs the hosts in the variable {_CLUSTER}, which is not set: see "
-                "https://www.tensorflow.org/guide/distributed_training#TF_CONFIG"
+                f"--distribute multi_worker needs the hosts in the variable {_CLUSTER}, which is not set: "
+                "see https://www.tensorflow.org/guide/distributed_training#TF_CONFIG"
             )
-        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        strategy = _MultiWorkerStrategy()
     else:
         return None
     _log.info("distributed: %d replicas, by %s", strategy.num_replicas_in_sync, distribute)
     return strategy
+
+
+class _MultiWorkerStrategy(tf.distribute.MultiWorkerMirroredStrategy):
+    """The strategy, as Keras 3 must find it to train with it at all (its issue 20585).
+
+    Keras reduces whole batches, only to see their shapes, and scalars over an axis that they do not have.
+    """
+
+    def reduce(self, reduce_op: Any, value: Any, axis: int | None) -> Any:
+        """What `tf.distribute.Strategy.reduce` does; one replica's part of a batch."""
+        if isinstance(value, tuple | list | dict):
+            return tf.nest.map_structure(lambda v: self.experimental_local_results(v)[0], value)
+        scalars = [v.shape.rank == 0 for v in self.experimental_local_results(value)]
+        return super().reduce(reduce_op, value, axis=None if all(scalars) else axis)
 
 
 def _check_devices(devices: list[Any]) -> None:

@@ -116,6 +116,9 @@ class CachedSplit:
 
         options = tf.data.Options()
         options.deterministic = True
+        options.experimental_distribute.auto_shard_policy = (
+            tf.data.experimental.AutoShardPolicy.DATA
+        )
         return batches.map(gather).prefetch(tf.data.AUTOTUNE).with_options(options)
 
 

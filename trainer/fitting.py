@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import keras
@@ -18,7 +19,7 @@ import tensorflow as tf
 from tfrecords_schema.info import DatasetInfo
 from trainer.callbacks import HistoryFile, KeepBest, StopOnNaN, TrainingError
 from trainer.checkpoint import Progress, load_progress, restore_model, restore_optimizer
-from trainer.config import TrainingConfig
+from trainer.config import Precision, TrainingConfig
 from trainer.dataset import has_split
 from trainer.features import (
     computed_features,
@@ -94,6 +95,17 @@ class Feed:
     validation: tf.data.Dataset | None
 
 
+@contextlib.contextmanager
+def computing_in(precision: Precision) -> Iterator[None]:
+    """Inside it, layers are made to compute in this precision."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
 def fit(
     model: keras.Model,
     directory: str | os.PathLike[str],
@@ -108,7 +120,7 @@ def fit(
 
     Raises:
         CorruptRecordError: where a record is damaged.
-        TrainingError: when the loss stops being a number, or memory runs out.
+        TrainingError: when the loss stops being a number, memory runs out, or TensorBoard is not there.
     """
     progress = load_progress(folder.checkpoint)
     if progress.epoch:
@@ -116,6 +128,10 @@ def fit(
         _log.info("resumed after epoch %d", progress.epoch)
     if progress.stopped or progress.epoch >= config.epochs:
         return progress
+    if config.tensorboard and find_spec("tensorboard") is None:
+        raise TrainingError(
+            "--tensorboard on needs TensorBoard, which is not installed: pip install tensorboard"
+        )
     splits = ["train", *(["validation"] if has_split(info, "validation") else [])]
     job = _Job(
         model=model,

@@ -140,6 +140,8 @@ def read_sequences(
         dataset = to_batches(tf.data.TFRecordDataset(paths))
     options = tf.data.Options()
     options.deterministic = seed is not None or not shuffle
+    # Hosts share each batch. Were they to share the files, their epochs would not end together.
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     return _prefetched(dataset.with_options(options))
 
 

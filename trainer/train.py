@@ -21,7 +21,7 @@ from trainer.distribution import make_strategy, scope_of
 from trainer.evaluate import evaluate_model, scores_to_json
 from trainer.export import export_run
 from trainer.features import has_frozen_features
-from trainer.fitting import fit
+from trainer.fitting import computing_in, fit
 from trainer.model import build_model
 from trainer.plots import plot_curves
 from trainer.reader import located_errors, read_labels
@@ -67,7 +67,7 @@ def train(
     folder.metrics.unlink(missing_ok=True)  # written last, it says that a run is complete
     write_json(folder.config, _describe_run(directory, config))
     info.save(folder.path)
-    with _precision(config.precision), scope_of(strategy):
+    with computing_in(config.precision), scope_of(strategy):
         keras.utils.set_random_seed(config.seed)
         model = build_model(info, config.model)
         _log_model(model)
@@ -94,17 +94,6 @@ def train(
     )
     _log_results(folder, scores, default_split(info), best_epoch)
     return dict(scores)
-
-
-@contextmanager
-def _precision(policy: str) -> Iterator[None]:
-    """Inside it, layers compute in this precision."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(policy)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
 
 
 def _log_model(model: keras.Model) -> None:

@@ -1,0 +1,107 @@
+import csv
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from tests.trainer.conftest import ROOT, write_brightness_dataset
+from trainer.distribution import make_strategy
+from trainer.errors import TrainerError
+
+SCRIPT = """
+import sys
+import tensorflow as tf
+devices = [tf.config.LogicalDeviceConfiguration()] * int(sys.argv[1])
+tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], devices)
+from trainer.cli import main
+sys.exit(main(sys.argv[2:]))
+"""
+FLAGS = (
+    *("--epochs", 2, "--batch_size", 8, "--filters", "4,8", "--rnn_units", 8, "--dense_units", 4),
+    *("--dropout", 0),
+)
+
+
+def start(data, run, *flags, devices=1, cluster=None, worker=0):
+    # oneDNN confuses the layers of logical devices.
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "TF_ENABLE_ONEDNN_OPTS": "0"}
+    if cluster:
+        task = {"type": "worker", "index": worker}
+        env["TF_CONFIG"] = json.dumps({"cluster": {"worker": cluster}, "task": task})
+    words = ["--tfrecords", data, "--output", run, *FLAGS, *flags]
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, *map(str, (devices, *words))],
+        cwd=run.parent,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process):
+    try:
+        out, errors = process.communicate(timeout=200)
+    finally:
+        process.kill()
+    assert process.returncode == 0, errors[-3000:]
+    return out
+
+
+def losses(run):
+    with (run / "history.csv").open() as file:
+        return [(float(row["loss"]), float(row["val_loss"])) for row in csv.DictReader(file)]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("data")
+    write_brightness_dataset(directory, "regression", {"train": 37, "validation": 10, "test": 4})
+    return directory
+
+
+@pytest.fixture(scope="module")
+def single(data, tmp_path_factory):
+    run = tmp_path_factory.mktemp("runs") / "single"
+    finish(start(data, run))
+    return run
+
+
+@pytest.mark.slow
+def test_two_devices_come_to_the_same(data, single, tmp_path):
+    out = finish(start(data, tmp_path / "run", "--distribute", "mirrored", devices=2))
+    assert "distributed: 2 replicas, by mirrored" in out
+    for mine, theirs in zip(losses(tmp_path / "run"), losses(single), strict=True):
+        assert mine == pytest.approx(theirs, rel=1e-3)
+
+
+@pytest.mark.slow
+def test_two_hosts_come_to_the_same(data, single, tmp_path):
+    sockets = [socket.create_server(("localhost", 0)) for _ in range(2)]
+    cluster = [f"localhost:{s.getsockname()[1]}" for s in sockets]
+    for s in sockets:
+        s.close()
+    runs = [tmp_path / "0", tmp_path / "1"]
+    workers = [start(data, run, cluster=cluster, worker=number) for number, run in enumerate(runs)]
+    try:
+        outputs = [finish(worker) for worker in workers]
+        assert "distributed: 2 replicas, by multi_worker" in outputs[0]
+    finally:
+        for worker in workers:
+            worker.kill()
+    assert losses(runs[0]) == losses(runs[1])
+    for mine, theirs in zip(losses(runs[0]), losses(single), strict=True):
+        assert mine == pytest.approx(theirs, rel=1e-3)
+
+
+def test_nothing_to_distribute_to(monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    assert make_strategy("auto") is None
+    assert make_strategy("off") is None
+    with pytest.raises(TrainerError, match="mirrored needs at least 2 devices, found "):
+        make_strategy("mirrored")
+    with pytest.raises(TrainerError, match="needs the hosts in the variable TF_CONFIG"):
+        make_strategy("multi_worker")
