@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
-from tfrecords_schema.info import DatasetInfo, DatasetInfoError, SplitInfo
+from tfrecords_schema.info import DatasetInfo, SplitInfo
 from trainer.errors import TrainerError
+
+_CLASS_NAMES = "label.class_names: "
+_MOST_NAMES = 5
 
 
 class DatasetError(TrainerError):
@@ -108,10 +112,33 @@ def check_compatible(
     Raises:
         DatasetError: naming each difference of spec.
     """
-    try:
-        trained_on.check_compatible(info)
-    except DatasetInfoError as error:
-        raise DatasetError(
-            f"the model in {run} was made for other records: {error}; build the dataset with the "
-            "options of the one it was trained on, or train another model"
-        ) from error
+    differences = trained_on.spec.differences(info.spec)
+    if not differences:
+        return
+    ours, theirs = trained_on.spec.label.class_names, info.spec.label.class_names
+    if ours and theirs and ours != theirs:
+        differences = [d for d in differences if not d.startswith(_CLASS_NAMES)]
+        differences.append(_CLASS_NAMES + _differing_classes(ours, theirs))
+    raise DatasetError(
+        f"the model in {run} was made for other records (here) than {info.name!r} holds (there): "
+        f"{'; '.join(differences)}; build the dataset with the options of the one it was trained on, or "
+        "train another model"
+    )
+
+
+def _differing_classes(ours: Sequence[str], theirs: Sequence[str]) -> str:
+    """How class names differ, without listing those that do not: a hundred may be the same."""
+    if set(ours) == set(theirs):
+        place = next(i for i, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b)
+        return f"the same in another order, class {place} is {ours[place]!r} here, {theirs[place]!r} there"
+    only = (
+        (where, [name for name in names if name not in others])
+        for where, names, others in (("here", ours, theirs), ("there", theirs, ours))
+    )
+    return ", ".join(f"{_some(names)} only {where}" for where, names in only if names)
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(repr(name) for name in names[:_MOST_NAMES])
+    more = len(names) - _MOST_NAMES
+    return f"{shown} and {more} more" if more > 0 else shown

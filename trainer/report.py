@@ -101,7 +101,9 @@ def _verdict(evaluation: Evaluation) -> str:
     metric = evaluation.metrics[0]
     word = {
         "good": "Better than looking at nothing",
-        "unsure": "Not surely better than looking at nothing",
+        "unsure": "Not surely better than looking at nothing"
+        if metric.gain_interval
+        else "Better than looking at nothing, but of too few groups to be sure",
         "bad": "Not better than looking at nothing",
     }[_style(metric)]
     interval = (
@@ -166,7 +168,8 @@ def _metrics(evaluation: Evaluation) -> str:
                 cell(format_interval(interval) if interval else NOTHING)
                 for interval in (m.interval, m.gain_interval)
             ]
-        rows.append([*row, cell(verdict(m), style=_style(m))])
+        doubt = "" if m.gain_interval or not m.beats_baseline else ", of too few groups"
+        rows.append([*row, cell(verdict(m) + doubt, style=_style(m))])
     return table(
         f"Metrics of the {evaluation.split} split, beside the baseline's",
         (*heading, *(intervals if sure else ()), "verdict"),

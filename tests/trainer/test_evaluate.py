@@ -7,7 +7,6 @@ import pytest
 from tests.trainer.conftest import SPECS
 from tfrecords_schema.fake import write_fake_dataset
 from trainer.baseline import baseline_prediction, describe_baseline
-from trainer.metrics import average_precision
 from trainer.reader import Labels
 from trainer.score import (
     Metric,
@@ -84,15 +83,6 @@ def test_padded_frames_do_not_count(tmp_path):
     result = score("test", labels, predictions, info)
     assert result.labels == 3
     assert metrics(result)["accuracy"][0] == 1.0
-
-
-def test_average_precision():
-    assert average_precision(np.array([1, 0, 1, 0]), np.array([0.9, 0.8, 0.7, 0.1])) == (
-        pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
-    )
-    # Constant scores rank nothing: the share that is set, in whatever order the records are.
-    for truth in ([1, 0, 0, 0], [0, 0, 0, 1]):
-        assert average_precision(np.array(truth), np.zeros(4)) == 0.25
 
 
 def test_a_model_that_only_equals_the_baseline_does_not_beat_it():
