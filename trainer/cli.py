@@ -18,6 +18,7 @@ from trainer.config import ModelConfig, TrainingConfig
 from trainer.dataset import check_compatible, check_trainable, default_split, shard_paths
 from trainer.errors import TrainerError
 from trainer.options import ConfigError, options_of, shown
+from trainer.presets import PRESETS, preset_options
 from trainer.run_folder import new_run, open_run, resumed_run, write_json
 
 _log = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if words[:1] == ["evaluate"]:
                 _evaluate(_evaluate_parser().parse_args(words[1:]))
             else:
-                _train(_train_parser().parse_args(words))
+                _train(parse_train(words))
     except (UsageError, ConfigError) as error:
         return _report(error, _USAGE_EXIT)
     except (TrainerError, DatasetInfoError, CorruptRecordError, OSError) as error:
@@ -47,6 +48,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _report("interrupted", _INTERRUPTED_EXIT)
     return 0
+
+
+def parse_train(words: Sequence[str]) -> argparse.Namespace:
+    """The flags of a training; a preset's options stand where a flag is not given."""
+    parser = _train_parser()
+    args = parser.parse_args(words)
+    if args.preset is not None:
+        parser.set_defaults(**preset_options(args.preset))
+        args = parser.parse_args(words)
+    return args
 
 
 def config_from_args(args: argparse.Namespace) -> TrainingConfig:
@@ -121,6 +132,11 @@ def _train_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="go on with the run in --output after its last complete epoch, as if nothing had happened; "
         "--epochs and --patience may be others",
+    )
+    parser.add_argument(
+        "--preset",
+        metavar="NAME",
+        help=f"options to begin with, which flags change: {', '.join(PRESETS)}",
     )
     _add_options(parser.add_argument_group("training"), TrainingConfig)
     _add_options(parser.add_argument_group("model"), ModelConfig)

@@ -123,6 +123,8 @@ def fit(
         TrainingError: when the loss stops being a number, memory runs out, or TensorBoard is not there.
     """
     progress = load_progress(folder.checkpoint)
+    # More patience may have been asked for since.
+    progress.stopped = progress.stopped and progress.waited >= config.patience
     if progress.epoch:
         restore_model(folder.checkpoint, model)
         _log.info("resumed after epoch %d", progress.epoch)
@@ -152,8 +154,8 @@ def fit(
                     _fit_phase(job, feed, number, phase)
     except tf.errors.ResourceExhaustedError as error:
         raise TrainingError(
-            f"memory ran out with {config.batch_size} sequences a step: lower --batch_size, use fewer "
-            "--filters or --pooling avg, or build smaller frames"
+            f"memory ran out with {config.batch_size} sequences a step: lower --batch_size, use a "
+            "smaller --backbone, fewer --filters or --pooling avg, or build smaller frames"
         ) from error
     _log.info(
         "trained %d epochs in %.1f s%s",

@@ -41,7 +41,7 @@ def train(
 
     Args:
         directory: of the dataset.
-        folder: where the run goes; made here.
+        folder: where the run goes; made here. A run that was begun there is gone on with.
         config: how to train.
 
     Returns:
