@@ -24,7 +24,7 @@ from trainer.breakdown import (
     worst_sequences,
 )
 from trainer.metrics import chosen_classes, decided
-from trainer.predictions import Predictions
+from trainer.predictions import Predictions, numbered
 from trainer.score import finite
 
 Array = npt.NDArray[Any]
@@ -125,10 +125,9 @@ def analyse(predictions: Predictions, trained_on: DatasetInfo) -> Analysis:
     label, truth, answers = trained_on.spec.label, predictions.truth, predictions.answers
     guesses = baseline_answers(trained_on, len(truth))
     has_classes = label.num_classes > 0
-    sources, groups = (
-        predictions.by_label(np.asarray(names))
-        for names in (predictions.origins.sources, predictions.origins.groups)
-    )
+    origins = predictions.origins
+    sources, places = numbered(origins.sources)
+    groups = dict(zip(origins.sources, origins.groups, strict=True))
     return Analysis(
         sequences=len(predictions.values),
         bad_predictions=_count_bad(answers),
@@ -143,7 +142,8 @@ def analyse(predictions: Predictions, trained_on: DatasetInfo) -> Analysis:
         sources=tuple(
             source_rows(
                 sources,
-                groups,
+                [groups[source] for source in sources],
+                predictions.by_label(places),
                 label_errors(label, truth, answers),
                 label_errors(label, truth, guesses),
                 higher_is_better=has_classes,
@@ -161,9 +161,7 @@ def _worst(predictions: Predictions, trained_on: DatasetInfo) -> tuple[WorstSequ
     label, labels, origins = trained_on.spec.label, predictions.labels, predictions.origins
     scales = np.array([target.std for target in trained_on.splits["train"].targets])
     losses = sequence_losses(label, labels.values, predictions.values, labels.valid, scales)
-    places = worst_sequences(
-        losses, np.asarray(origins.sources), count=_WORST, by_source=_WORST_BY_SOURCE
-    )
+    places = worst_sequences(losses, origins.sources, count=_WORST, by_source=_WORST_BY_SOURCE)
     found = []
     for place in places:
         times = origins.timestamps[place][: max(1, origins.valid_frames[place])] / 1e6

@@ -6,6 +6,7 @@ Each figure stands beside the baseline's, and is not a number where a prediction
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -131,8 +132,9 @@ class SourceRow:
 
 
 def source_rows(
-    sources: Array,
-    groups: Array,
+    sources: Sequence[str],
+    groups: Sequence[str],
+    places: Array,
     ours: dict[str, Array],
     theirs: dict[str, Array],
     *,
@@ -141,31 +143,32 @@ def source_rows(
     """A row a source, the worst by the first figure first; one that is not a number is worse than any.
 
     Args:
-        sources: ``[M]`` str, of each label.
-        groups: ``[M]`` str, of each label.
+        sources: the names of S sources; those without labels get no row.
+        groups: the group of each.
+        places: ``[M]`` int64, the source of each label, from 0 to S - 1.
         ours: `label_errors` of the model.
         theirs: `label_errors` of the baseline.
         higher_is_better: what the first figure is.
     """
-    names, first, places, counts = np.unique(
-        sources, return_index=True, return_inverse=True, return_counts=True
-    )
+    counts = np.bincount(places, minlength=len(sources))
 
     def means(errors: dict[str, Array]) -> dict[str, Array]:
-        return {name: np.bincount(places, v) / counts for name, v in errors.items()}
+        sums = {name: np.bincount(places, v, len(sources)) for name, v in errors.items()}
+        return {name: values / np.maximum(counts, 1) for name, values in sums.items()}
 
     model, baseline = means(ours), means(theirs)
     key = next(iter(model.values())) * (1 if higher_is_better else -1)
     order = np.argsort(np.where(np.isfinite(key), key, -np.inf), kind="stable")
     return [
         SourceRow(
-            source=str(names[i]),
-            group=str(groups[first[i]]),
+            source=sources[i],
+            group=groups[i],
             labels=int(counts[i]),
             model={name: float(values[i]) for name, values in model.items()},
             baseline={name: float(values[i]) for name, values in baseline.items()},
         )
         for i in order
+        if counts[i]
     ]
 
 
@@ -256,7 +259,9 @@ def sequence_losses(
         return np.bincount(where, losses, len(valid)) / counts
 
 
-def worst_sequences(losses: Array, sources: Array, *, count: int, by_source: int) -> list[int]:
+def worst_sequences(
+    losses: Array, sources: Sequence[str], *, count: int, by_source: int
+) -> list[int]:
     """The places of ``count`` sequences with the greatest losses, the worst first.
 
     At first no more than ``by_source`` of one source are taken, since its sequences err alike; when that

@@ -6,6 +6,7 @@ Predictions, labels and origins of a whole split are held; its frames are not.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,6 +81,13 @@ class Predictions:
             return times[self.labels.valid]
         last = np.clip(self.origins.valid_frames - 1, 0, times.shape[1] - 1)
         return times[np.arange(len(times)), last]
+
+
+def numbered(names: Sequence[str]) -> tuple[list[str], Array]:
+    """The distinct ones in order, and the place of each of ``names`` among them, ``[N]`` int64."""
+    distinct = sorted(set(names))
+    places = {name: place for place, name in enumerate(distinct)}
+    return distinct, np.array([places[name] for name in names], np.int64)
 
 
 def predict_split(

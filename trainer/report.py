@@ -18,7 +18,7 @@ from trainer.markup import NOTHING, cell, escape, name_cell, number, plural, sec
 from trainer.metrics import THRESHOLD
 from trainer.report_sections import classes, confusion, sources, targets, worst
 from trainer.report_style import STYLE
-from trainer.score import Metric, format_interval, verdict
+from trainer.score import Metric, format_interval
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
@@ -127,6 +127,14 @@ def _style(metric: Metric) -> str:
     return "good" if metric.beats_baseline else "bad"
 
 
+def _short_verdict(metric: Metric) -> str:
+    if math.isnan(metric.gain):
+        return "not a number"
+    if metric.gain_interval is not None and not metric.is_sure:
+        return "not sure"
+    return "better" if metric.beats_baseline else "not better"
+
+
 def _title(evaluation: Evaluation) -> str:
     return evaluation.split.capitalize()
 
@@ -168,8 +176,7 @@ def _metrics(evaluation: Evaluation) -> str:
                 cell(format_interval(interval) if interval else NOTHING)
                 for interval in (m.interval, m.gain_interval)
             ]
-        doubt = "" if m.gain_interval or not m.beats_baseline else ", of too few groups"
-        rows.append([*row, cell(verdict(m) + doubt, style=_style(m))])
+        rows.append([*row, cell(_short_verdict(m), style=_style(m))])
     return table(
         f"Metrics of the {evaluation.split} split, beside the baseline's",
         (*heading, *(intervals if sure else ()), "verdict"),

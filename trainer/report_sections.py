@@ -187,12 +187,13 @@ def _ranges(rows: tuple[RangeRow, ...], target: str, unit: str) -> str:
 def _courses(evaluation: Evaluation, place: int, target: str, unit: str) -> str:
     """Predicted and true over time: of all sources, or of some from the worst to the best."""
     rows, predictions = evaluation.analysis.sources, evaluation.predictions
-    of_label = predictions.by_label(np.asarray(predictions.origins.sources))
     baseline = float(baseline_prediction(evaluation.trained_on)[place])
     chosen = np.unique(np.linspace(0, len(rows) - 1, min(_MOST_COURSES, len(rows))).round())
     figures = []
     for row in (rows[int(i)] for i in chosen):
-        own = of_label == row.source
+        own = predictions.by_label(
+            np.array([source == row.source for source in predictions.origins.sources])
+        )
         error = number(row.model[f"{target}_mae"], unit)
         chart = time_chart(
             predictions.times()[own] / 1e6,

@@ -14,6 +14,7 @@ from tfrecords_schema.info import DatasetInfo
 from trainer.baseline import baseline_answers, baseline_metrics
 from trainer.bootstrap import LEAST_GROUPS, LEVEL, Interval, bootstrap_intervals
 from trainer.metrics import measure, measure_resamples
+from trainer.predictions import numbered
 from trainer.reader import Labels
 
 Array = npt.NDArray[Any]
@@ -119,8 +120,8 @@ def score(
     answers = np.asarray(predictions, np.float64)[labels.valid]
     theirs = baseline_metrics(labels, trained_on)
     units = dict(zip(label.target_names, label.target_units, strict=False))
-    names, group_of = _groups_of_labels(labels, groups)
-    intervals = _intervals(truth, answers, trained_on, group_of, len(names))
+    count, group_of = _groups_of_labels(labels, groups)
+    intervals = _intervals(truth, answers, trained_on, group_of, count)
     metrics = [
         Metric(
             name=name,
@@ -134,7 +135,7 @@ def score(
         )
         for name, value in measure(label, truth, answers).items()
     ]
-    return Score(split=split, labels=len(truth), metrics=tuple(metrics), groups=len(names))
+    return Score(split=split, labels=len(truth), metrics=tuple(metrics), groups=count)
 
 
 def format_score(score: Score) -> str:
@@ -195,12 +196,13 @@ def _higher_is_better(name: str, trained_on: DatasetInfo) -> bool:
     return trained_on.spec.label.task != "regression" and name != "cross_entropy"
 
 
-def _groups_of_labels(labels: Labels, groups: Sequence[str] | None) -> tuple[Array, Array]:
-    """The names of the groups that have labels, and the place among them of each label's, ``[M]``."""
+def _groups_of_labels(labels: Labels, groups: Sequence[str] | None) -> tuple[int, Array]:
+    """How many groups have labels, and the place among them of each label's, ``[M]`` int64."""
     if groups is None:
-        return np.array([], str), np.array([], np.int64)
+        return 0, np.array([], np.int64)
     counts = labels.valid.reshape(len(groups), -1).sum(axis=1)
-    return np.unique(np.repeat(np.asarray(groups), counts), return_inverse=True)
+    held, group_of = np.unique(np.repeat(numbered(groups)[1], counts), return_inverse=True)
+    return len(held), group_of
 
 
 def _intervals(
