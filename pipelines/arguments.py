@@ -7,6 +7,7 @@ neither ours nor Beam's is an error.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import re
 from collections.abc import Callable, Sequence
 from fractions import Fraction
@@ -270,9 +271,26 @@ def annotation_options(flags: argparse.Namespace) -> AnnotationOptions | None:
 
 def telemetry_options(flags: argparse.Namespace) -> TelemetryOptions | None:
     """What is measured along drives; None when this is about other footage."""
-    if getattr(flags, "telemetry", None) is None and not getattr(flags, "no_images", False):
+    if not hasattr(flags, "telemetry"):
         return None
-    return TelemetryOptions(
+    fields = _telemetry_fields(flags)
+    if flags.annotation is not None and (flags.telemetry is not None or flags.no_images):
+        raise UsageError(
+            "--annotation is for folders of frames, --telemetry and --no_images are for drives, got both"
+        )
+    if flags.telemetry is None and not flags.no_images:
+        defaults = dataclasses.asdict(TelemetryOptions(telemetry=""))
+        stray = [name for name in fields if fields[name] not in (defaults[name], None)]
+        if stray:
+            raise UsageError(
+                f"--{stray[0]} goes with --telemetry, which says where a drive's rows lie"
+            )
+        return None
+    return TelemetryOptions(**fields)
+
+
+def _telemetry_fields(flags: argparse.Namespace) -> dict[str, Any]:
+    return dict(
         telemetry=flags.telemetry,
         telemetry_columns=_names(flags, "telemetry_columns"),
         time_column=flags.time_column,
@@ -291,8 +309,8 @@ def telemetry_options(flags: argparse.Namespace) -> TelemetryOptions | None:
 
 def _names(flags: argparse.Namespace, flag: str) -> tuple[str, ...]:
     """Names that may be written with spaces or commas between them."""
-    written = getattr(flags, flag, [])
-    return tuple(",".join(written).split(",")) if written else ()
+    written = [names.strip().strip(",") for names in getattr(flags, flag, [])]
+    return tuple(name.strip() for name in ",".join(written).split(",")) if written else ()
 
 
 def run_options(flags: argparse.Namespace, beam_args: Sequence[str]) -> RunOptions:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, Literal
 
 SourceKind = Literal["video", "frames", "telemetry"]
@@ -81,6 +82,24 @@ class Part:
     extent: Extent | None = None
     shift: tuple[int, int] = (0, 1)
 
+    @property
+    def start(self) -> Fraction:
+        """Presentation time of its first frame on the scale of the first part's, seconds.
+
+        Raises:
+            ValueError: while its extent is not known.
+        """
+        if self.extent is None:
+            raise ValueError(f"{self.data_path} has no extent")
+        return self.extent.first_pts * Fraction(*self.extent.time_base) + Fraction(*self.shift)
+
+    @property
+    def end(self) -> Fraction:
+        """When its last frame ends, on the same scale."""
+        if self.extent is None:
+            raise ValueError(f"{self.data_path} has no extent")
+        return self.start + Fraction(*self.extent.seconds)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
@@ -105,6 +124,7 @@ class Source:
         seconds, frames: duration and frames, where listing found them out; None leaves it to the header.
         parts: files of a drive, in order; empty for a single one.
         telemetry: what is measured along the clip, or its annotation by frame.
+        telemetry_shared: ``telemetry`` is that of several sources, which a gap in the drive separates.
         telemetry_start, telemetry_row: the first frame's time (seconds) and place (frames) on the scale of
             ``telemetry``: not 0 where that began with an earlier file of the drive.
         clock_start: the first frame's time by the clock, seconds since 1970 (UTC); None when not known.
@@ -126,6 +146,7 @@ class Source:
     frames: int | None = None
     parts: tuple[Part, ...] = ()
     telemetry: SideFile | None = None
+    telemetry_shared: bool = False
     telemetry_start: float = 0.0
     telemetry_row: int = 0
     clock_start: float | None = None

@@ -7,25 +7,58 @@ number that is missing among their names.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 
-from pipelines.descriptors import Extent, Part, Source
+from pipelines.descriptors import Extent, Part, SideFile, Source
 from pipelines.sources.listing import SourceFailure
 
 CLOCK_TOLERANCE = Fraction(2)
 """Seconds by which creation times, which are whole seconds, may be late without showing a gap."""
+
+LONGEST_OVERLAP = Fraction(5)
+"""Seconds that a file may repeat of the one before."""
 
 _LONGEST_COUNT = 4  # digits: more are dates and times of day
 
 
 @dataclass(frozen=True)
 class Gap:
-    """Footage is missing before a file; ``seconds`` of it, None when nobody can tell how much."""
+    """Footage is missing before a file.
+
+    Attributes:
+        seconds: of it; None when nobody can tell how much.
+        file_missing: it was recorded, and its file is not here; otherwise nothing was recorded.
+    """
 
     seconds: Fraction | None
+    file_missing: bool = False
+
+
+@dataclass
+class _Run:
+    """Files that go on where the one before ended.
+
+    Attributes:
+        parts: with their shifts.
+        seconds, frames: where it begins in the drive, by time and by frame; None when nobody can tell.
+    """
+
+    parts: list[Part]
+    seconds: Fraction | None = Fraction(0)
+    frames: int | None = 0
+
+    def followed_by(self, part: Part, gap: Gap | None) -> _Run:
+        """The run that begins with ``part`` after a gap; None is a file that could not be read."""
+        seconds, frames = None, None
+        if self.seconds is not None and gap is not None and gap.seconds is not None:
+            seconds = self.seconds + self.parts[-1].end - self.parts[0].start + gap.seconds
+        if self.frames is not None and gap is not None and not gap.file_missing:
+            frames = self.frames + sum(map(_frames, self.parts))
+        return _Run([part], seconds, frames)
 
 
 def place_parts(
@@ -41,67 +74,80 @@ def place_parts(
     Returns:
         The sources, and why files could not be used.
     """
-    runs: list[list[Part]] = []
-    starts: list[
-        tuple[Fraction, int] | None
-    ] = []  # of each run on the drive's scale: seconds, frames
-    missing = missing_before([part.order for part in source.parts])
-    place: tuple[Fraction, int] | None = (Fraction(0), 0)
+    runs = _find_runs(source.parts)
+    shared = source.telemetry is not None
+    sources: list[Source] = []
+    failures: list[SourceFailure] = []
+    for run in runs:
+        own = _run_source(source, run.parts)
+        place = run.seconds if by_time else run.frames
+        if shared and place is None and not (by_time and by_clock):
+            failures.append(_unplaced(own, source.telemetry))
+            continue
+        if shared:
+            own = replace(
+                own, telemetry_start=float(run.seconds or 0), telemetry_row=run.frames or 0
+            )
+        sources.append(replace(own, telemetry_shared=len(own.parts) < len(source.parts)))
+    return sources, failures
+
+
+def _find_runs(parts: Sequence[Part]) -> list[_Run]:
+    missing = missing_before([part.order for part in parts])
+    runs: list[_Run] = []
     previous: Part | None = None
-    for part, number_missing in zip(source.parts, missing, strict=True):
-        extent = part.extent
-        if extent is None:
-            previous, place = None, None
+    is_lost = False  # a file that could not be read
+    for part, number_missing in zip(parts, missing, strict=True):
+        if part.extent is None:
+            previous, is_lost = None, True
             continue
         gap = None
         if previous is not None and previous.extent is not None:
-            gap = gap_between(previous.extent, extent, number_missing=number_missing)
-        if previous is None or gap is not None:
-            if gap is not None:
-                known = place is not None and gap.seconds is not None
-                place = (place[0] + gap.seconds, place[1]) if known else None  # type: ignore[index,operator]
-            runs.append([])
-            starts.append(place)
-            part = replace(part, shift=(0, 1))
+            gap = gap_between(previous.extent, part.extent, number_missing=number_missing)
+        if previous is not None and gap is None:
+            previous = replace(part, shift=_shift(previous, part.extent).as_integer_ratio())
+            runs[-1].parts.append(previous)
+            continue
+        previous = replace(part, shift=(0, 1))
+        if runs:
+            runs.append(runs[-1].followed_by(previous, gap))
         else:
-            part = replace(part, shift=_shift(previous, extent).as_integer_ratio())
-        runs[-1].append(part)
-        if place is not None:
-            place = (place[0] + Fraction(*extent.seconds), place[1] + extent.frames)
-        previous = part
-    sources, failures = [], []
-    for run, start in zip(runs, starts, strict=True):
-        own = _run_source(source, run, alone=len(runs) == 1 and len(run) == len(source.parts))
-        if source.telemetry is not None and not (by_time and by_clock):
-            if start is None:
-                failures.append(
-                    SourceFailure(
-                        source=own.id,
-                        stage="telemetry",
-                        reason=f"a file is missing before {run[0].data_path}, so that nobody can tell "
-                        f"where in {source.telemetry.data_path} it begins: give each file its own "
-                        "telemetry, or use --time_origin clock",
-                    )
-                )
-                continue
-            own = replace(own, telemetry_start=float(start[0]), telemetry_row=start[1])
-        sources.append(own)
-    return sources, failures
+            runs.append(_Run([previous], *((None, None) if is_lost else ())))
+    return runs
+
+
+def _unplaced(source: Source, telemetry: SideFile | None) -> SourceFailure:
+    name = telemetry.data_path if telemetry else "the telemetry"
+    return SourceFailure(
+        source=source.id,
+        stage="telemetry",
+        reason=f"a file is missing before {source.data_path}, so that nobody can tell where in {name} it "
+        "begins: give each file its own telemetry, or use --time_origin clock",
+    )
 
 
 def gap_between(previous: Extent, following: Extent, *, number_missing: bool) -> Gap | None:
     """The gap between two files of a drive; None when nothing shows one."""
-    seconds = Fraction(*previous.seconds)
-    frame = seconds / max(previous.frames, 1)
-    apart = _first(following) - (_first(previous) + seconds)
-    if apart > -frame:
-        # Times run on. A single frame may be lost, as it may within a file.
-        return Gap(apart) if apart > frame else None
+    seconds, frame = Fraction(*previous.seconds), _frame_seconds(previous)
+    if _runs_on(previous, following):
+        apart = _first(following) - (_first(previous) + seconds)
+        # A single frame may be lost, as it may within a file.
+        return Gap(apart, number_missing) if apart > frame else None
     if previous.created is not None and following.created is not None:
         late = Fraction(following.created) - Fraction(previous.created) - seconds
         if late > CLOCK_TOLERANCE:
-            return Gap(late)
-    return Gap(None) if number_missing else None
+            return Gap(late, number_missing)
+    return Gap(None, file_missing=True) if number_missing else None
+
+
+def _runs_on(previous: Extent, following: Extent) -> bool:
+    """Whether presentation times go on from file to file, and do not begin anew.
+
+    Some cameras begin a file with the last moments of the one before. Times that begin anew go back by the
+    whole of it.
+    """
+    seconds = Fraction(*previous.seconds)
+    return _first(following) - (_first(previous) + seconds) > -min(seconds / 2, LONGEST_OVERLAP)
 
 
 def missing_before(orders: Sequence[str]) -> list[bool]:
@@ -119,71 +165,93 @@ def missing_before(orders: Sequence[str]) -> list[bool]:
 
 
 def cut_by_time(
-    source: Source, seconds: float, splits: Sequence[tuple[str, float]], guard: float
+    runs: Sequence[tuple[Source, float]], splits: Sequence[tuple[str, float]], guard: float
 ) -> list[Source]:
-    """Cuts a drive of ``seconds`` into a block a split, in the order of ``splits``.
+    """Cuts a drive into a block a split, in the order of ``splits``.
+
+    Example: 100 s, splits of 0.8 and 0.2, a guard of 1 s: ``train`` is 0 to 79.2 s, ``test`` from 80.2 s on.
 
     Args:
-        source: the drive.
-        seconds: that it lasts.
+        runs: the sources that the drive consists of, in order, and the seconds of each.
         splits: names and fractions; those of 0 get no block.
-        guard: seconds left out between blocks, so that what is hard to tell apart is not in two splits.
+        guard: seconds of footage left out between blocks, so that what is hard to tell apart is not in two
+            splits.
 
     Returns:
-        A source a block, each a group of its own; none when the drive is too short for the guards.
+        A source for each part of a run that lies in one block; all of a block are one group. None when the
+        drive is too short for the guards.
     """
     wanted = [(name, fraction) for name, fraction in splits if fraction > 0]
-    usable = seconds - guard * (len(wanted) - 1)
+    usable = sum(seconds for _, seconds in runs) - guard * (len(wanted) - 1)
     if usable <= 0:
         return []
-    blocks = []
-    start = source.start or 0.0
+    pieces: list[Source] = []
+    start = 0.0  # of the block, in seconds of footage
     for place, (name, fraction) in enumerate(wanted):
-        last = place == len(wanted) - 1
-        # Decimals that are written as they are: the span is part of the block's name.
-        end = round(start + fraction * usable, 6)
-        span = f"{start:.6f}".rstrip("0").rstrip(".") + ("" if last else f",{end:.6f}".rstrip("0"))
-        blocks.append(
-            replace(
-                source,
-                id=f"{source.id}#t={span.rstrip('.')}",
-                group=f"{source.group}#{name}",
-                split=name,
-                start=start or None,
-                end=source.end if last else end,
-            )
-        )
-        start = round(end + guard, 6)
-    return blocks
+        end = math.inf if place == len(wanted) - 1 else start + fraction * usable
+        begin = 0.0  # of the run
+        for source, seconds in runs:
+            if start < begin + seconds and end > begin:
+                first = start - begin if start > begin else None
+                last = end - begin if end < begin + seconds else None
+                pieces.append(_cut_out(source, name, first, last))
+            begin += seconds
+        start = end + guard
+    return pieces
+
+
+def _cut_out(source: Source, split: str, first: float | None, last: float | None) -> Source:
+    """A part of ``source``, from ``first`` to ``last`` seconds after its start."""
+    offset = source.start or 0.0
+    # Decimals that are written as they are: the span is part of the name.
+    start = source.start if first is None else round(offset + first, 6)
+    end = source.end if last is None else round(offset + last, 6)
+    whole = source.start is None and source.end is None
+    span = _seconds_text(start or 0.0) + ("" if end is None else f",{_seconds_text(end)}")
+    return replace(
+        source,
+        id=f"{source.id if whole else source.data_path}#t={span}",
+        group=f"{source.group}#{split}",
+        split=split,
+        start=start,
+        end=end,
+    )
+
+
+def _seconds_text(seconds: float) -> str:
+    return f"{seconds:.6f}".rstrip("0").rstrip(".")
 
 
 def _first(extent: Extent) -> Fraction:
     return extent.first_pts * Fraction(*extent.time_base)
 
 
+def _frames(part: Part) -> int:
+    return part.extent.frames if part.extent else 0
+
+
+def _frame_seconds(extent: Extent) -> Fraction:
+    return Fraction(*extent.seconds) / max(extent.frames, 1)
+
+
 def _shift(previous: Part, following: Extent) -> Fraction:
     """What brings the times of a file onto the scale of the drive."""
-    if previous.extent is None:
-        raise ValueError(f"{previous.data_path} has no extent")
-    shift = Fraction(*previous.shift)
-    frame = Fraction(*previous.extent.seconds) / max(previous.extent.frames, 1)
-    own_end = _first(previous.extent) + Fraction(*previous.extent.seconds)
-    if _first(following) - own_end > -frame:
-        return shift
-    return shift + own_end - _first(following)
+    if previous.extent is not None and _runs_on(previous.extent, following):
+        return Fraction(*previous.shift)
+    return previous.end - _first(following)
 
 
-def _run_source(source: Source, run: Sequence[Part], *, alone: bool) -> Source:
+def _run_source(source: Source, run: Sequence[Part]) -> Source:
     first = run[0]
-    extent = first.extent
+    is_whole = len(run) == len(source.parts)
     return replace(
         source,
-        id=source.id if alone else f"{source.id}#from={first.order or first.data_path}",
+        id=source.id if is_whole else f"{source.id}#from={first.order or first.data_path}",
         path=first.path,
         data_path=first.data_path,
         group=source.id if source.group == source.data_path else source.group,
         bytes=sum(part.bytes for part in run),
         mtime_ns=max(part.mtime_ns for part in run),
         parts=tuple(run),
-        clock_start=extent.created if extent else None,
+        clock_start=first.extent.created if first.extent else None,
     )

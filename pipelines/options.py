@@ -225,7 +225,8 @@ class LabelOptions:
         label_names: names of the targets, where an annotation file gives none.
         label_units: of the targets.
         label_at: which frame's value a sequence takes, where there is one for each: the ``last`` frame's, the
-            ``mean`` of all, the ``center`` one's (frame ``num_frames // 2``); ``each`` keeps them all.
+            ``mean`` of all, the ``center`` one's (number ``n // 2``, from 0, of the ``n`` that are not
+            padding); ``each`` keeps them all.
         class_column: column of telemetry that holds the class of each row.
     """
 
@@ -263,6 +264,11 @@ class LabelOptions:
             self.class_column is None or not self.label_columns,
             "labels must be classes (--class_column) or numbers (--label_columns)",
             "both",
+        )
+        _check(
+            self.class_column is None or not self.label_units,
+            "--label_units are of numbers; leave them out for --class_column",
+            ",".join(self.label_units),
         )
         _check(
             self.class_column is None or self.label_at != "mean",
@@ -319,8 +325,9 @@ class TelemetryOptions:
         signal_columns: columns that become input signals, one each.
         signal_units: of the signals.
         no_images: sequences of signals alone, from the telemetry alone.
-        join: regular expression with two groups, the drive's name and the order of the file in it (or one,
-            the drive's name), searched in each video's path relative to the input; None: a video is a drive.
+        join: regular expression with two groups (named ``drive`` and ``order``, or not), the drive's name and
+            the order of the file in it (or one, the drive's name), searched in each video's path relative to
+            the input; None: a video is a drive.
     """
 
     telemetry: str | None = None
@@ -357,6 +364,12 @@ class TelemetryOptions:
         _check_choice("--interpolate", self.interpolate, Interpolate)
         _check(math.isfinite(self.time_offset), "--time_offset must be finite", self.time_offset)
         _check(0 < self.max_gap < math.inf, "--max_gap must be above 0 s, and finite", self.max_gap)
+        self._check_times()
+        _check(
+            not (self.no_images and self.join),
+            "--join is for videos; leave it out for --no_images",
+            f"--join {self.join!r}",
+        )
         _check(
             not self.no_images or bool(self.signal_columns),
             "--no_images needs --signal_columns to make sequences of",
@@ -364,11 +377,17 @@ class TelemetryOptions:
         )
         if self.join is not None:
             try:
-                groups = re.compile(self.join).groups
+                pattern = re.compile(self.join)
             except (re.error, OverflowError, RecursionError) as error:
                 raise UsageError(
                     f"--join must be a regular expression, got {self.join!r}: {error}"
                 ) from error
+            groups, names = pattern.groups, set(pattern.groupindex)
+            _check(
+                not names or names == {"drive", "order"} or (names == {"drive"} and groups == 1),
+                "the groups of --join must be named drive and order, or not be named",
+                repr(self.join),
+            )
             _check(
                 groups in (1, 2),
                 r"--join must capture the drive, and the order of the file in it, such as '(\w+)_(\d+)\.mp4'",
@@ -378,6 +397,19 @@ class TelemetryOptions:
             self.signals  # noqa: B018 - names that cannot be keys of a record are refused
         except SpecError as error:
             raise UsageError(f"--signal_columns: {error}: rename the column") from error
+
+    def _check_times(self) -> None:
+        """Times that are not read cannot be shifted."""
+        may_have_times = self.time_column is not None or (
+            self.telemetry is None or self.telemetry.lower().endswith(".gpx")
+        )
+        plain = TelemetryOptions.__dataclass_fields__
+        for flag in ("time_unit", "time_offset", "time_origin", "interpolate", "max_gap"):
+            _check(
+                may_have_times or getattr(self, flag) == plain[flag].default,
+                f"--{flag} goes with --time_column, which names the column of times",
+                f"--{flag} {getattr(self, flag)}",
+            )
 
     @property
     def signals(self) -> tuple[SignalSpec, ...]:
@@ -395,10 +427,14 @@ _TEMPLATE_FIELDS = ("stem", "name", "parent", "drive")
 def _check_template(template: str) -> None:
     expected = "--telemetry may hold {stem}, {name}, {parent} and {drive}, such as '{stem}.csv'"
     try:
-        fields = [field for _, field, _, _ in Formatter().parse(template) if field is not None]
+        parsed = [field for field in Formatter().parse(template) if field[1] is not None]
     except ValueError:
-        fields = ["{"]
-    _check(all(field in _TEMPLATE_FIELDS for field in fields), expected, repr(template))
+        parsed = [("", "{", "", None)]
+    plain = all(
+        name in _TEMPLATE_FIELDS and not specification and conversion is None
+        for _, name, specification, conversion in parsed
+    )
+    _check(plain, expected, repr(template))
 
 
 def _check_names(flag: str, names: tuple[str, ...]) -> None:

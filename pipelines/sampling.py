@@ -242,14 +242,15 @@ def pick_last(
     total_slots: int,
     short_clips: ShortClips = "drop",
 ) -> Iterator[Window[T]]:
-    """Picks the last ``num_frames`` slots of a clip of ``total_slots``, as one sequence.
+    """Picks the last ``num_frames`` consecutive slots of a clip of ``total_slots``, as one sequence.
 
-    A clip with fewer slots is short, and treated as `cut_windows` does. Where slots are missing among the
-    last ones there is no sequence.
+    A clip with fewer slots is short, and treated as `cut_windows` does. Where the last slots turn out not to
+    be covered, and are no more than ``num_frames``, those before them are taken; where slots are missing
+    among those there is no sequence.
 
     Args:
         covering: frames with the slots they cover, in order.
-        prepare: makes a frame ready; called for frames that cover a picked slot.
+        prepare: makes a frame ready; called at most once a frame, and only for frames that may be picked.
         num_frames: slots to pick.
         total_slots: slots of the clip, known from a first pass.
         short_clips: what becomes of a clip with fewer than ``num_frames`` slots.
@@ -257,16 +258,24 @@ def pick_last(
     Yields:
         One window, or none.
     """
-    first = max(0, total_slots - num_frames)
-    return cut_windows(
-        covering,
-        prepare,
-        num_frames=num_frames,
-        stride=1,
-        first_slot=first,
-        end_slot=first + 1,
-        short_clips=short_clips,
-    )
+    if total_slots < num_frames:
+        yield from cut_windows(
+            covering, prepare, num_frames=num_frames, stride=num_frames, short_clips=short_clips
+        )
+        return
+    ready: deque[T] = deque(maxlen=num_frames)
+    next_slot = max(0, total_slots - 2 * num_frames)
+    for item in covering:
+        slots = range(max(item.slots.start, next_slot), item.slots.stop)
+        if not slots:
+            continue
+        if slots.start > next_slot:
+            ready.clear()
+        prepared = prepare(item.frame)
+        ready.extend([prepared] * len(slots))
+        next_slot = slots.stop
+    if len(ready) == num_frames:
+        yield Window(next_slot - num_frames, tuple(ready), num_frames)
 
 
 def uniform_slots(total_slots: int, num_frames: int) -> list[int]:

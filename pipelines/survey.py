@@ -13,7 +13,9 @@ from pipelines.decoding.client import DecoderPool, DecoderProcess
 from pipelines.decoding.protocol import DecodingFailure
 from pipelines.descriptors import Extent, Part, Probe, Source
 from pipelines.drives import cut_by_time, place_parts
+from pipelines.errors import UserError
 from pipelines.options import DatasetOptions
+from pipelines.planning import clip_seconds
 from pipelines.sources.listing import SourceFailure
 
 T = TypeVar("T")
@@ -46,38 +48,44 @@ def survey_sources(
         pool,
         workers,
     )
-    placed: list[Source] = []
+    drives: list[list[Source]] = []
     for source in sources:
         own, own_failures = _place(source, extents, options)
-        placed += own
+        drives.append(own)
         failures += own_failures
-    probes: dict[str, Probe | DecodingFailure] = {
+    placed = [run for drive in drives for run in drive]
+    found: dict[str, Probe | DecodingFailure] = {
         source.path: known for source in placed if (known := _known_probe(source, options))
     }
-    probes |= _look_at(
-        [source.path for source in placed if source.path not in probes],
+    found |= _look_at(
+        [source.path for source in placed if source.path not in found],
         DecoderProcess.probe,
         pool,
         workers,
     )
+    failures += [
+        _failure(source.id, probe)
+        for source in placed
+        if isinstance(probe := found[source.path], DecodingFailure)
+    ]
+    probes = {path: probe for path, probe in found.items() if isinstance(probe, Probe)}
     usable: list[Source] = []
-    for source in placed:
-        probe = probes[source.path]
-        if isinstance(probe, DecodingFailure):
-            failures.append(_failure(source.id, probe))
+    for drive in drives:
+        runs = [_with_clock(run, probes[run.path], options) for run in drive if run.path in probes]
+        if options.split.split_by == "group" or not runs:
+            usable += runs
             continue
-        if options.telemetry and options.telemetry.time_origin == "clock" and not source.parts:
-            source = replace(source, clock_start=probe.created)
-        blocks = _blocks(source, probe, options)
+        blocks = _blocks(runs, probes, options)
         if not blocks:
-            reason = f"{probe.duration:g} s are too short to be cut into blocks by --split_by time"
-            failures.append(SourceFailure(source=source.id, stage="list", reason=reason))
+            reason = "too short to be cut into blocks by --split_by time"
+            failures.append(SourceFailure(source=runs[0].id, stage="list", reason=reason))
         usable += blocks
-    return Survey(
-        sources=tuple(usable),
-        probes={path: probe for path, probe in probes.items() if isinstance(probe, Probe)},
-        failures=tuple(failures),
-    )
+    return Survey(sources=tuple(usable), probes=probes, failures=tuple(failures))
+
+
+def _with_clock(source: Source, probe: Probe, options: DatasetOptions) -> Source:
+    by_clock = options.telemetry is not None and options.telemetry.time_origin == "clock"
+    return replace(source, clock_start=probe.created) if by_clock and not source.parts else source
 
 
 def _look_at(
@@ -145,12 +153,18 @@ def _known_probe(source: Source, options: DatasetOptions) -> Probe | None:
     return Probe(duration=source.seconds, frame_rate=own_rate, cuttable=source.kind == "frames")
 
 
-def _blocks(source: Source, probe: Probe, options: DatasetOptions) -> list[Source]:
-    if options.split.split_by == "group":
-        return [source]
-    rate = float(options.sampling.frame_rate or probe.frame_rate)
+def _blocks(
+    runs: Sequence[Source], probes: dict[str, Probe], options: DatasetOptions
+) -> list[Source]:
+    for source in runs:
+        if source.split is not None:
+            raise UserError(
+                f"--split_by time and the input both decide the split of {source.id!r}: use one of them"
+            )
+    seconds = [clip_seconds(source, probes[source.path].duration) for source in runs]
+    rate = float(options.sampling.frame_rate or probes[runs[0].path].frame_rate)
     guard = options.sampling.num_frames / rate
-    return cut_by_time(source, probe.duration, options.split.splits, guard)
+    return cut_by_time(list(zip(runs, seconds, strict=True)), options.split.splits, guard)
 
 
 def _failure(source_id: str, failure: DecodingFailure) -> SourceFailure:

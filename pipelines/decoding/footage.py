@@ -68,8 +68,15 @@ class Footage(Protocol[F]):
     @property
     def truncated(self) -> str | None: ...  # noqa: D102
 
+    def origin_pts(self) -> int:
+        """Presentation time of the first frame, by its packet where packets tell, whether it decodes or not.
+
+        Raises:
+            DecodingFailure: when there is none.
+        """
+
     def first_pts(self) -> int:
-        """Presentation time of the first frame.
+        """Presentation time of the first frame that can be used.
 
         Raises:
             DecodingFailure: when there is none.

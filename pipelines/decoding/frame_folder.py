@@ -89,6 +89,10 @@ class FrameFolder:
         """Presentation time of the first image, whether it decodes or not."""
         return self._sequence.slots[0]
 
+    def origin_pts(self) -> int:
+        """See `begins_at`."""
+        return self.begins_at
+
     def first_pts(self) -> int:
         """See `begins_at`."""
         return self.begins_at

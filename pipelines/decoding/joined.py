@@ -67,6 +67,10 @@ class JoinedVideos:
     def begins_at(self) -> None:
         """See `Video`."""
 
+    def origin_pts(self) -> int:
+        """See `Footage`."""
+        return self._parts[0].first_pts
+
     def first_pts(self) -> int:
         """See `Footage`."""
         for frame in self.frames():
@@ -80,26 +84,31 @@ class JoinedVideos:
             first = max((i for i, p in enumerate(self._parts) if p.first_pts <= near), default=0)
         passed = 0  # frames of the files before
         last_pts: int | None = None
+        ended_early = False
         for place, placed in enumerate(self._parts[first:]):
-            missing = self.truncated is not None and place > 0  # at the end of a file before
+            missing = ended_early
             with open_video(placed.part.path, self._on_progress) as video:
                 local = None
                 if near is not None and not place:
                     local = (near - placed.shift) // placed.scale
-                read = 0
+                read = repeated = 0
                 try:
                     for frame in video.frames(near=local, exactly=exactly and local is not None):
                         pts = placed.to_drive(frame.pts)
+                        is_first, read = not read, frame.rank + 1
                         if last_pts is not None and pts <= last_pts:
+                            # Some cameras begin a file with the end of the one before.
+                            repeated = read
                             self.unordered += 1
                             continue
-                        # What should have come first did not decode.
-                        missing = missing or (place > 0 and not read and pts > placed.first_pts)
+                        # Where times are exact: what should have come first did not decode.
+                        late = video.cuttable and pts > placed.first_pts
+                        missing = missing or (place > 0 and is_first and late)
                         self.breaks += missing and not frame.after_break
-                        read, last_pts = frame.rank + 1, pts
+                        last_pts = pts
                         yield DecodedFrame(
                             pts,
-                            passed + frame.rank,
+                            passed + frame.rank - repeated,
                             frame.after_break or missing,
                             image=frame.image,
                             pixel_aspect=frame.pixel_aspect,
@@ -108,20 +117,24 @@ class JoinedVideos:
                 finally:
                     self.breaks += video.breaks
                     self.unordered += video.unordered
-                passed += video.packets_read if video.cuttable else read
+                passed += (video.packets_read if video.cuttable else read) - repeated
+                ended_early = video.truncated is not None
                 if video.truncated and not self.truncated:
                     self.truncated = f"{placed.part.data_path}: {video.truncated}"
 
     def packet_times(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """See `Footage`."""
         times, keys = [], []
+        last: int | None = None
         for placed in self._parts:
             with open_video(placed.part.path, self._on_progress) as video:
                 own_times, own_keys = video.packet_times()
-            times.append(own_times * placed.scale + placed.shift)
-            keys.append(own_keys)
-        order = np.argsort(np.concatenate(times), kind="stable")
-        return np.concatenate(times)[order], np.concatenate(keys)[order]
+            own_times = own_times * placed.scale + placed.shift
+            new = np.ones(len(own_times), np.bool_) if last is None else own_times > last
+            times.append(own_times[new])
+            keys.append(own_keys[new])
+            last = int(own_times[-1]) if len(own_times) else last
+        return np.concatenate(times), np.concatenate(keys)
 
     def to_rgb(self, frame: DecodedFrame) -> Pixels:
         """See `Footage`."""

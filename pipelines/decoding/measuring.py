@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -43,28 +42,31 @@ class Measurements:
     Args:
         request: which clip, and what is wanted of it.
         footage: of the clip, which is not read here.
-        packets: the same, opened once more, to count frames in.
-        first_pts: presentation time of the clip's first frame.
+        packets: the same, opened once more, to find its first frame or count frames in.
 
     Raises:
         DecodingFailure: of stage ``telemetry``, when it cannot be read, or is of another time.
     """
 
-    def __init__(
-        self, request: BuildRequest, footage: Footage[Any], packets: Footage[Any], first_pts: int
-    ):
-        telemetry = clip_telemetry(request)
+    def __init__(self, request: BuildRequest, footage: Footage[Any], packets: Footage[Any]):
+        clip = clip_telemetry(request)
+        telemetry = clip.telemetry
         options = request.telemetry or TelemetryOptions(telemetry="")
         source = request.segment.source
         self._time_base = footage.time_base
-        self._origin_pts = 0 if source.kind == "telemetry" else first_pts
         self._row_of_first = source.telemetry_row
-        self._rows = telemetry.rows
-        # Rows of the whole drive, of which this may be a part.
-        self._is_shared = bool(source.parts) and source.telemetry is not None
+        self._clip = clip
+        self._is_shared = source.telemetry_shared and source.telemetry is not None
         self.by_time = telemetry.times is not None
+        self._origin_pts = 0
         self._frame_times: NDArray[np.int64] | None = None
         self.frames_without = 0
+        self._segment = request.segment
+        self._beyond: int | None = None  # the first slot that no sequence of the segment reaches
+        if request.segment.end_slot is not None:
+            self._beyond = request.segment.end_slot + request.sampling.num_frames
+        if self.by_time and source.kind != "telemetry":
+            self._origin_pts = packets.origin_pts()
         if not self.by_time and footage.cuttable:
             # A frame's row is its place in the whole of the footage, wherever reading began.
             self._frame_times, _ = packets.packet_times()
@@ -87,23 +89,29 @@ class Measurements:
         for item in covering:
             if not item.slots:
                 continue
+            if self._beyond is not None and item.slots.start >= self._beyond:
+                return
             measured = self._at(item.frame)
             if measured is None:
-                self.frames_without += 1
+                self.frames_without += self._is_own(item.slots.start)
             else:
                 yield CoveringFrame(item.slots, MeasuredFrame(item.frame, measured))
 
     def mismatch(self, frames: int) -> str | None:
         """What is wrong with a telemetry of rows for ``frames`` frames in all; None when they go together."""
-        if self.by_time:
-            return None
+        if self.by_time or self._clip.mismatch:
+            return self._clip.mismatch
         if self._frame_times is not None:
             frames = len(self._frame_times)
-        if self._rows == self._row_of_first + frames or self._is_shared:
+        rows = self._clip.telemetry.rows - self._row_of_first
+        if rows == frames or (self._is_shared and rows > frames):
             return None
-        return (
-            f"the telemetry has {self._rows} rows for {frames} frames: row i was taken for frame i"
-        )
+        return _describe_mismatch("the telemetry", rows, frames)
+
+    def _is_own(self, slot: int) -> bool:
+        """Whether the frame at ``slot`` is this segment's to count, and not the one's before or after."""
+        segment = self._segment
+        return segment.first_slot <= slot and (segment.end_slot is None or slot < segment.end_slot)
 
     def _at(self, frame: FrameTime) -> Aligned | None:
         if self.by_time:
@@ -128,17 +136,28 @@ def measured_columns(request: BuildRequest) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*request.spec.label.target_names, *signals)))
 
 
-def clip_telemetry(request: BuildRequest) -> Telemetry:
-    """What was measured along the request's clip, on the scale of seconds after the footage's first frame.
+@dataclass(frozen=True)
+class ClipTelemetry:
+    """What was measured along a clip.
+
+    Attributes:
+        telemetry: on the scale of seconds after the footage's first frame; of telemetry alone, its own.
+        mismatch: how the rows of a file and its frames do not go together; None where nothing shows it.
+    """
+
+    telemetry: Telemetry
+    mismatch: str | None = None
+
+
+def clip_telemetry(request: BuildRequest) -> ClipTelemetry:
+    """What was measured along the request's clip.
 
     Raises:
         DecodingFailure: of stage ``telemetry``.
     """
     try:
         return _load(request.segment.source, _Wanted.of(request))
-    except TelemetryError as error:
-        raise DecodingFailure("telemetry", str(error)) from error
-    except AnnotationError as error:
+    except (TelemetryError, AnnotationError) as error:
         raise DecodingFailure("telemetry", str(error)) from error
     except OSError as error:
         name = request.segment.source.id
@@ -167,24 +186,32 @@ class _Wanted:
 
 
 @functools.lru_cache(maxsize=1)
-def _load(source: Source, wanted: _Wanted) -> Telemetry:
+def _load(source: Source, wanted: _Wanted) -> ClipTelemetry:
     # The segments of one clip come one after the other as often as not.
     options = wanted.options
     if options is None:
-        return _annotation_rows(source, wanted)
+        return ClipTelemetry(_annotation_rows(source, wanted))
     if source.telemetry is not None:
-        return _placed(_read(source.telemetry, wanted, options), source, options, 0.0)
+        own = _read(source.telemetry, wanted, options)
+        return ClipTelemetry(_placed(own, source, options, 0.0))
     pieces: list[tuple[Telemetry, int]] = []
-    start = Fraction(0)
+    mismatch = None
     for part in source.parts:
         if part.telemetry is None or part.extent is None:
             raise ValueError(f"{part.data_path} has no telemetry, or no extent")
-        telemetry = _read(part.telemetry, wanted, options)
-        pieces.append((_placed(telemetry, source, options, float(start)), part.extent.frames))
-        start += Fraction(*part.extent.seconds)
+        own = _read(part.telemetry, wanted, options)
+        frames = part.extent.frames
+        if own.times is None and own.rows != frames:
+            mismatch = mismatch or _describe_mismatch(part.telemetry.data_path, own.rows, frames)
+        start = float(part.start - source.parts[0].start)
+        pieces.append((_placed(own, source, options, start), frames))
     if pieces[0][0].times is None:
-        return concatenate_rows(pieces)
-    return concatenate([(telemetry, 0.0) for telemetry, _ in pieces])
+        return ClipTelemetry(concatenate_rows(pieces), mismatch)
+    return ClipTelemetry(concatenate([(telemetry, 0.0) for telemetry, _ in pieces]))
+
+
+def _describe_mismatch(name: str, rows: int, frames: int) -> str:
+    return f"{name} has {rows} rows for {frames} frames: row i was taken for frame i"
 
 
 def _read(file: SideFile, wanted: _Wanted, options: TelemetryOptions) -> Telemetry:

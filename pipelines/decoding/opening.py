@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -31,7 +32,8 @@ def open_footage(request: BuildRequest, on_progress: OnProgress) -> Iterator[Foo
     """
     source, rate = request.segment.source, request.sampling.frame_rate
     if source.kind == "telemetry":
-        yield TelemetryRows(clip_telemetry(request), rate)
+        max_gap = request.telemetry.max_gap if request.telemetry else math.inf
+        yield TelemetryRows(clip_telemetry(request).telemetry, rate, max_gap)
     elif source.kind == "frames":
         if rate is None:
             raise ValueError("a folder of frames needs a frame rate")

@@ -23,16 +23,20 @@ class TelemetryRows:
 
     Its frames are the rows; with times and a frame rate, the steps of that rate from the first row to the
     last.
-    Rows without times are one step of the frame rate apart.
+    Rows without times are one step of the frame rate apart. Rows more than ``max_gap`` seconds apart do not
+    go on.
     """
 
-    def __init__(self, telemetry: Telemetry, frame_rate: Fraction | None):
+    def __init__(
+        self, telemetry: Telemetry, frame_rate: Fraction | None, max_gap: float = math.inf
+    ):
         if telemetry.times is None and frame_rate is None:
             raise ValueError("rows without times need a frame rate")
         # Rows are stored with the precision of records, to which evenly spaced steps are rounded.
         self.time_base = _MICROSECOND
         self.tolerance = _MICROSECOND
         self._pts = _row_times(telemetry.times, telemetry.rows, frame_rate)
+        self._most_apart = math.inf if frame_rate is not None else max_gap * 1e6 + 1
         self.cuttable = True
         self.breaks = 0
         self.unordered = 0
@@ -48,6 +52,10 @@ class TelemetryRows:
         """See `Footage`."""
         return int(self._pts[0])
 
+    def origin_pts(self) -> int:
+        """See `begins_at`."""
+        return self.begins_at
+
     def first_pts(self) -> int:
         """See `Footage`."""
         return self.begins_at
@@ -57,8 +65,12 @@ class TelemetryRows:
         first = 0
         if near is not None:
             first = max(0, int(np.searchsorted(self._pts, near, side="right")) - 1)
+        before: int | None = None
         for rank, pts in enumerate(self._pts[first:].tolist()):
-            yield FrameTime(pts, rank)
+            after_break = before is not None and pts - before > self._most_apart
+            self.breaks += after_break
+            before = pts
+            yield FrameTime(pts, rank, after_break)
 
     def packet_times(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """See `Footage`."""
@@ -94,7 +106,6 @@ def _row_times(
     steps = rows
     if times is not None:
         steps = math.floor(Fraction(float(times[-1]) - first + 1e-6) * frame_rate) + 1
-    return np.array(
-        [round(first * 1e6) + round(step * 1_000_000 / frame_rate) for step in range(steps)],
-        np.int64,
-    )
+    microseconds, ticks = 1_000_000 * frame_rate.denominator, frame_rate.numerator
+    place = np.arange(steps, dtype=np.int64) * microseconds
+    return round(first * 1e6) + (2 * place + ticks) // (2 * ticks)  # rounded

@@ -119,8 +119,9 @@ def build_segment(
     with reopen() as footage:
         clip, decoded = start_reading(footage, reopen, segment, sampling)
         watched = Watched(decoded)
-        measuring = _Measuring(request, footage, reopen, clip)
-        covered = Covered(measuring.measure(cover_clip(clip, watched, segment, sampling)))
+        measuring = _Measuring(request, footage, reopen)
+        shown = Covered(cover_clip(clip, watched, segment, sampling))
+        covered = Covered(measuring.measure(shown))
 
         def encode(item: MeasuredFrame[Any]) -> EncodedFrame:
             return encode_frame(footage, item, request)
@@ -148,7 +149,7 @@ def build_segment(
             frames=watched.frames,
             repeated_frames=tally.repeated_frames,
             padded_frames=tally.padded_frames,
-            short_clips=int(segment.first_slot == 0 and covered.slots < sampling.num_frames),
+            short_clips=int(segment.first_slot == 0 and shown.slots < sampling.num_frames),
             breaks=footage.breaks,
             unordered_frames=footage.unordered,
             pixel_count=tally.pixels,
@@ -186,7 +187,7 @@ def _pass_over(
             times = times[times >= clip.first_pts]
             reader = packets
             frame_times = Watched(FrameTime(int(pts), rank) for rank, pts in enumerate(times))
-        measuring = _Measuring(request, footage, reopen, clip)
+        measuring = _Measuring(request, footage, reopen)
         covered = Covered(measuring.measure(cover_clip(clip, frame_times, segment, sampling)))
         for _ in covered:
             pass
@@ -205,12 +206,11 @@ class _Measuring:
         request: BuildRequest,
         footage: Footage[Any],
         reopen: Callable[[], AbstractContextManager[Footage[Any]]],
-        clip: Clip,
     ):
         self._measurements: Measurements | None = None
         if is_measured(request):
             with reopen() as packets:
-                self._measurements = Measurements(request, footage, packets, clip.first_pts)
+                self._measurements = Measurements(request, footage, packets)
 
     @property
     def by_time(self) -> bool:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from fractions import Fraction
+from itertools import islice
 from typing import Any, cast
 
 import av
@@ -47,6 +48,9 @@ MAX_HOLD_SECONDS = 60
 
 _COARSEST_ROUNDED_TICK = Fraction(2, 1000)
 """Time bases up to this round the times of frames; coarser ones (AVI's) are the frame interval itself."""
+
+_MOST_REORDERED = 32
+"""Packets within which the first frame to be shown comes: codecs reorder fewer (H.264 and HEVC: 16)."""
 
 _BEGINNING = -(2**62)
 
@@ -144,12 +148,27 @@ class Video:
             duration = float(self._stream.duration * self.time_base)
         elif self._container.duration is not None:
             duration = self._container.duration / av.time_base
+            if "matroska" in self._container.format.name:
+                # There, it is the time at which the file ends.
+                duration -= (self._container.start_time or 0) / av.time_base
         return max(0.0, duration)
 
     @property
     def tolerance(self) -> Fraction:
         """How much later than its true time a frame's presentation time may be, seconds."""
         return self.time_base if self.time_base <= _COARSEST_ROUNDED_TICK else Fraction(0)
+
+    def origin_pts(self) -> int:
+        """See `Footage`. Reads on from where it stands: for a video that was just opened."""
+        if self.cuttable:
+            times = [
+                packet.pts
+                for packet in islice(self._packets(), _MOST_REORDERED)
+                if packet.pts is not None and not packet.is_discard
+            ]
+            if times:
+                return min(times)
+        return self.first_pts()
 
     def first_pts(self) -> int:
         """Presentation time of the file's first frame.

@@ -196,8 +196,8 @@ def combine(
 def concatenate(pieces: Sequence[tuple[Telemetry, float]]) -> Telemetry:
     """Telemetry of several files of one drive, put behind each other in time.
 
-    Rows of a later piece that do not come after all rows before it are dropped, and counted as merged:
-    recorders begin a file with the end of the one before.
+    Where they overlap, the later piece is right, and the rows of those before it are dropped and counted as
+    merged: a recorder may go on for a while after its file has ended.
 
     Args:
         pieces: each with the seconds that are added to its times; at least one. They have the same columns.
@@ -214,9 +214,11 @@ def concatenate(pieces: Sequence[tuple[Telemetry, float]]) -> Telemetry:
     shifted = [piece.times + seconds for piece, seconds in pieces if piece.times is not None]
     if len(shifted) != len(pieces):
         raise ValueError("expected pieces with times, got rows that belong to frames")
+    ends = [
+        min((later[0] for later in shifted[k + 1 :]), default=np.inf) for k in range(len(shifted))
+    ]
     times = np.concatenate(shifted)
-    latest = np.maximum.accumulate(times)
-    kept = np.concatenate([[True], times[1:] > latest[:-1]])[: len(times)]
+    kept = np.concatenate([own < end for own, end in zip(shifted, ends, strict=True)])
     classes = [name for piece, _ in pieces for name in piece.classes]
     return Telemetry(
         times=times[kept],

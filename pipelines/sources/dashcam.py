@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pipelines.errors import UsageError
-from pipelines.options import DatasetOptions
+from pipelines.options import DatasetOptions, ImageOptions
 from pipelines.sources.drives import list_drives
 from pipelines.sources.frame_folders import list_frame_folders
 from pipelines.sources.listing import Listing, group_sources
@@ -21,8 +21,9 @@ def check_dashcam_options(options: DatasetOptions) -> None:
     annotation, telemetry, label = options.annotation, options.telemetry, options.label
     if (annotation is None) == (telemetry is None):
         raise UsageError(
-            "either --annotation and --label (folders of frames) or --telemetry (drives) must say where "
-            f"labels stand, got {'both' if annotation else 'neither'}"
+            "labels must stand either in an annotation file (--annotation and --label, for folders of "
+            "frames) or in telemetry (--telemetry, for drives), "
+            f"got {'both' if annotation else 'neither'}"
         )
     if annotation is not None:
         if label.label_columns or label.class_column:
@@ -43,6 +44,8 @@ def check_dashcam_options(options: DatasetOptions) -> None:
         raise UsageError(
             "--label_columns, --class_column or --signal_columns must name columns of the telemetry, got none"
         )
+    if telemetry and telemetry.no_images and options.image != ImageOptions():
+        raise UsageError("--no_images goes without the flags of images, such as --size")
     if telemetry:
         stray = [
             column

@@ -133,6 +133,10 @@ def _find(location: str, telemetry: TelemetryOptions) -> tuple[str, list[str]]:
     elif is_glob(location):
         root, paths = list_matching(location)
     elif os.path.exists(location):
+        if not is_video(location) and not telemetry.no_images:
+            raise UserError(
+                f"--input must be a folder of {what}, a glob or a video (by file name), got {location}"
+            )
         return os.path.dirname(os.path.abspath(location)), [location]
     else:
         raise UserError(
@@ -262,14 +266,15 @@ def _source(drive: Sequence[_Video], root: str, options: TelemetryOptions) -> So
 
 def _telemetry_file(video: _Video, root: str, options: TelemetryOptions) -> SideFile:
     folder = os.path.dirname(os.path.abspath(video.path))
-    stem, _ = os.path.splitext(os.path.basename(video.path))
-    name = (options.telemetry or "").format(
+    name = os.path.basename(video.path)
+    stem = os.path.splitext(name)[0] if is_video(name) else name
+    filled = (options.telemetry or "").format(
         stem=stem,
-        name=os.path.basename(video.path),
+        name=name,
         parent=folder,
         drive=video.drive if options.join else stem,
     )
-    path = os.path.normpath(os.path.join(folder, name))
+    path = os.path.normpath(os.path.join(folder, filled))
     data_path = _data_path(path, root)
     try:
         found = describe_file(path, data_path)
@@ -303,7 +308,7 @@ def _with_duration(source: Source, telemetry: Telemetry, sampling: SamplingOptio
     elif sampling.frame_rate is not None:
         seconds = float(telemetry.rows / sampling.frame_rate)
     else:
-        raise UserError(
+        raise UsageError(
             "rows without times need --frame_rate, which says how many there are a second; "
             "or name the --time_column"
         )

@@ -45,6 +45,9 @@ class Footage:
         self.cuttable = cuttable
         self.declared_seconds = frames / 10
 
+    def origin_pts(self):
+        return self.pts[0]
+
     def packet_times(self):
         assert self.cuttable, "a file whose packets tell nothing was asked"
         return np.array(self.pts, np.int64), np.ones(len(self.pts), bool)
@@ -107,10 +110,8 @@ def make_source(telemetry: SideFile | None = None, **fields: Any) -> Source:
     )
 
 
-def measure(request: BuildRequest, footage: Any, first_pts: int | None = None) -> Measurements:
-    return Measurements(
-        request, footage, footage, footage.pts[0] if first_pts is None else first_pts
-    )
+def measure(request: BuildRequest, footage: Any) -> Measurements:
+    return Measurements(request, footage, footage)
 
 
 def values(measurements: Measurements, footage: Any, wanted: Any = None) -> list[float | None]:
@@ -391,12 +392,12 @@ class TestTelemetryAlone:
         )
         request = make_request(source, max_gap=9.0)
         assert values(measure(request, footage), footage, [0, 10]) == pytest.approx([53.0, 63.0])
-        assert clip_telemetry(request).times.tolist() == [5.3, 10.3]
+        assert clip_telemetry(request).telemetry.times.tolist() == [5.3, 10.3]
 
     def test_an_offset_moves_them(self, side_file) -> None:
         source = make_source(side_file("t,v\n5.3,53\n10.3,103\n"), kind="telemetry")
         request = make_request(source, time_offset=-0.3, time_origin="clock")
-        assert clip_telemetry(request).times.tolist() == [5.0, 10.0]
+        assert clip_telemetry(request).telemetry.times.tolist() == [5.0, 10.0]
 
 
 class TestAnnotations:
@@ -482,7 +483,7 @@ class TestReading:
             class_names=("go", "stop"),
             signal_columns=("a",),
         )
-        found = clip_telemetry(request)
+        found = clip_telemetry(request).telemetry
         assert found.classes == ("go", "stop")
         assert found.columns["a"].tolist() == [1.0, 2.0]
 
@@ -502,13 +503,13 @@ class TestReading:
     def test_what_changed_is_read_again(self, side_file, tmp_path) -> None:
         file = side_file("t,v\n0,1\n")
         request = make_request(make_source(file))
-        assert clip_telemetry(request).columns["v"].tolist() == [1.0]
+        assert clip_telemetry(request).telemetry.columns["v"].tolist() == [1.0]
         assert clip_telemetry(request) is clip_telemetry(request)
         (tmp_path / file.path).write_text("t,v\n0,2\n")
         newer = SideFile(path=file.path, data_path=file.data_path, mtime_ns=1)
         again = make_request(make_source(newer))
-        assert clip_telemetry(again).columns["v"].tolist() == [2.0]
+        assert clip_telemetry(again).telemetry.columns["v"].tolist() == [2.0]
 
     def test_no_value_is_nan(self, side_file) -> None:
-        found = clip_telemetry(make_request(make_source(side_file("t,v\n0,1\n1,\n"))))
+        found = clip_telemetry(make_request(make_source(side_file("t,v\n0,1\n1,\n")))).telemetry
         assert math.isnan(found.columns["v"][1])
