@@ -24,8 +24,8 @@ THRESHOLD = 0.5
 LEAST_PROBABILITY = 1e-7
 
 _ALL = slice(None)
-# Labels are weighed one by one this many numbers at a time: 32 MiB.
-_NUMBERS_AT_A_TIME = 2**22
+# Labels are weighed one by one this many numbers at a time: 8 MiB.
+_NUMBERS_AT_A_TIME = 2**20
 # From a value a label, and which labels, to their sum in each resample.
 _Total = Callable[..., Array]
 
@@ -57,9 +57,10 @@ def measure_resamples(
     """
 
     def total(values: Array, rows: Array | slice = _ALL) -> Array:
-        return weights @ np.bincount(
-            groups[rows], values[rows].astype(np.float64), minlength=weights.shape[1]
-        )
+        held, amounts = groups[rows], values[rows].astype(np.float64)
+        if len(held) < weights.shape[1]:
+            return weights[:, held] @ amounts
+        return weights @ np.bincount(held, amounts, minlength=weights.shape[1])
 
     with np.errstate(invalid="ignore", divide="ignore"):
         if label.task == "regression":
@@ -104,15 +105,8 @@ def _multilabel(
     truth: Array, predictions: Array, groups: Array, weights: Array, total: _Total
 ) -> dict[str, Array]:
     present = [c for c in range(truth.shape[1]) if truth[:, c].any()]
-    at_a_time = max(1, _NUMBERS_AT_A_TIME // len(truth))
     precisions = [
-        np.concatenate(
-            [
-                _average_precisions(truth[:, c], predictions[:, c], some[:, groups])
-                for some in np.split(weights, range(at_a_time, len(weights), at_a_time))
-            ]
-        )
-        for c in present
+        _average_precisions(truth[:, c], predictions[:, c], groups, weights) for c in present
     ]
     right = (decided(predictions) == (truth > 0.5)).mean(axis=1)
     return {
@@ -144,20 +138,33 @@ def average_precision(truth: Array, scores: Array) -> float:
 
     Equal scores are one step, so that constant scores give the share of the truth that is set.
     """
-    return float(_average_precisions(truth, scores, np.ones((1, len(truth))))[0])
+    together = np.zeros(len(truth), np.int64)
+    return float(_average_precisions(truth, scores, together, np.ones((1, 1)))[0])
 
 
-def _average_precisions(truth: Array, scores: Array, weights: Array) -> Array:
-    """`average_precision`, ``[R]``, with labels counted ``weights`` ``[R, M]`` times; NaN without truth."""
+def _average_precisions(truth: Array, scores: Array, groups: Array, weights: Array) -> Array:
+    """`average_precision` of each resample, ``[R]``; NaN for one without truth.
+
+    The area is the mean, over the labels that are set, of the precision at the end of their step: only the P
+    steps that hold such labels need be summed up.
+    """
     scores = np.where(np.isfinite(scores), scores, -np.inf)
     order = np.argsort(-scores, kind="stable")
-    ends_step = np.append(scores[order][1:] != scores[order][:-1], True)
-    ordered = weights[:, order]
-    seen = ordered.cumsum(axis=1)[:, ends_step]
-    hits = (ordered * (truth[order] > 0.5)).cumsum(axis=1)[:, ends_step]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        precision, recall = hits / np.maximum(seen, 1), hits / hits[:, -1:]
-    return np.sum(np.diff(recall, axis=1, prepend=0.0) * precision, axis=1)
+    hit, ordered = truth[order] > 0.5, scores[order]
+    step = np.append(0, np.cumsum(ordered[1:] != ordered[:-1]))
+    steps, first_hits = np.unique(step[hit], return_index=True)
+    ends = np.searchsorted(step, steps, side="right")
+    starts = np.append(0, ends[:-1])
+    group_of, group_of_hit = groups[order[: ends[-1]]], groups[order[hit]]
+    at_a_time = max(1, _NUMBERS_AT_A_TIME // len(truth))
+    areas = []
+    for some in np.split(weights, range(at_a_time, len(weights), at_a_time)):
+        counts = np.ascontiguousarray(some.T)  # [G, r], so that a label's weights lie together
+        found = np.add.reduceat(counts[group_of_hit], first_hits, axis=0)  # [P, r]
+        seen = np.add.reduceat(counts[group_of], starts, axis=0).cumsum(axis=0)
+        hits = found.cumsum(axis=0)
+        areas.append((found * hits / np.maximum(seen, 1)).sum(axis=0) / hits[-1])
+    return np.concatenate(areas)
 
 
 def _mean_over_classes(values: list[Array], resamples: int) -> Array:

@@ -16,8 +16,9 @@ from trainer.bootstrap import LEAST_GROUPS, LEVEL, RESAMPLES, SEED
 from trainer.evaluate import Evaluation
 from trainer.markup import NOTHING, cell, escape, name_cell, number, plural, section, table
 from trainer.metrics import THRESHOLD
-from trainer.report_sections import classes, confusion, sources, targets, worst
+from trainer.report_sections import classes, confusion, sources, targets
 from trainer.report_style import STYLE
+from trainer.report_worst import worst
 from trainer.score import Metric, format_interval
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
