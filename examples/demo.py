@@ -92,7 +92,7 @@ def commands(output: Path, seed: int) -> list[str]:
         # Fewer and smaller layers than the defaults: a demo has minutes.
         f"trainer --tfrecords {dataset} --output {model} "
         "--stack_frames 2 --filters 8,16,32 --batch_norm on --pooling flatten "
-        "--lstm_units 128 --dense_units 0 --dropout 0 "
+        "--rnn_units 128 --dense_units 0 --dropout 0 "
         f"--learning_rate 0.002 --epochs 12 --seed {seed}",
     ]
 
