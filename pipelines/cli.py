@@ -156,8 +156,14 @@ def _add_validate_flags(parser: argparse.ArgumentParser) -> None:
         "Exit status: 0 when no check fails, 1 when one does, 2 for a wrong call or folder."
     )
     parser.add_argument("--tfrecords", required=True, metavar="DIR", help="folder of the dataset")
+    parser.add_argument("--against", metavar="DIR", help="an older dataset, to look for drift from")
     parser.add_argument("--report", metavar="FILE.html", help="write a report to look at")
     parser.add_argument("--json", metavar="FILE.json", help="write the findings for programs")
+    parser.add_argument(
+        "--thresholds",
+        metavar="FILE.json",
+        help="what checks compare with; without it, validation.json in the dataset's folder, if any",
+    )
     parser.add_argument(
         "--fail_on", choices=["error", "warning"], default="error", help="the mildest that fails"
     )
@@ -169,6 +175,7 @@ def _run_validate(flags: argparse.Namespace, beam_args: Sequence[str]) -> int:
     from pipelines.validation.options import ValidationOptions
     from pipelines.validation.outcome import describe
     from pipelines.validation.pipeline import validate
+    from pipelines.validation.thresholds import load_thresholds
 
     try:
         run = RunOptions(workers=flags.workers, beam_args=tuple(beam_args))
@@ -176,11 +183,13 @@ def _run_validate(flags: argparse.Namespace, beam_args: Sequence[str]) -> int:
         validation = validate(
             ValidationOptions(
                 tfrecords=flags.tfrecords,
+                against=flags.against,
                 report=flags.report,
                 json=flags.json,
                 fail_on=flags.fail_on,
                 seed=flags.seed,
                 run=run,
+                thresholds=load_thresholds(flags.tfrecords, flags.thresholds),
             )
         )
     except UserError as error:

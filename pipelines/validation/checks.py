@@ -1,66 +1,145 @@
 """The catalogue of all checks: ``from pipelines.validation import checks``.
 
-Every check is a module-level function under its own name; `ALL_CHECKS` has them in the order of the report.
+Every check is a module-level function under its own name, which yields the problems of what it looks at: a
+`RecordView`, two `Neighbours`, the `ShardFacts` of a file, or a `DatasetView`. `ALL_CHECKS` has them in the
+order of the report, and `BY_NAME` by what findings call them.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from pipelines.validation.balance_checks import (
+    empty_splits,
+    label_skew,
+    shard_sizes,
+    shuffle_quality,
+)
 from pipelines.validation.dataset_checks import (
     DATASET_CHECKS,
-    constant_targets,
-    empty_splits,
-    label_coverage,
-    label_statistics,
-    leaked_groups,
-    leaked_sources,
     shard_files,
     unique_ids,
 )
+from pipelines.validation.drift_checks import (
+    drift_classes,
+    drift_labels,
+    drift_records,
+    drift_spec,
+    drift_splits,
+    drift_values,
+)
 from pipelines.validation.findings import Check
+from pipelines.validation.frame_checks import (
+    frames_decode,
+    frames_gaps,
+    frames_order,
+    frames_padding,
+    frames_rate,
+    frames_signals,
+)
+from pipelines.validation.label_checks import (
+    labels_classes,
+    labels_finite,
+    labels_frames,
+)
+from pipelines.validation.leak_checks import (
+    duplicate_pictures,
+    leaked_groups,
+    leaked_sources,
+    leaked_spans,
+)
+from pipelines.validation.neighbour_checks import (
+    NEIGHBOUR_CHECKS,
+    adjoining_pictures,
+    shared_frames,
+)
+from pipelines.validation.picture_checks import (
+    pictures_colours,
+    pictures_flat,
+    pictures_foreign,
+    pictures_frozen,
+    pictures_repeated,
+    pictures_sizes,
+)
 from pipelines.validation.record_checks import (
     RECORD_CHECKS,
     agreement,
     decodes,
-    frames_decode,
-    frames_order,
-    frames_padding,
-    frames_rate,
-    labels_classes,
-    labels_finite,
-    pictures_flat,
-    pictures_repeated,
     schema,
 )
-from pipelines.validation.shard_checks import SHARD_CHECKS, checksums, framing
+from pipelines.validation.shard_checks import (
+    SHARD_CHECKS,
+    checksums,
+    framing,
+)
+from pipelines.validation.statistics_checks import (
+    class_imbalance,
+    constant_targets,
+    label_coverage,
+    label_names,
+    label_statistics,
+    pixel_statistics,
+)
+from pipelines.validation.value_checks import (
+    source_labels,
+    value_jumps,
+    value_outliers,
+)
 
 __all__ = [
     "ALL_CHECKS",
+    "BY_NAME",
     "DATASET_CHECKS",
+    "NEIGHBOUR_CHECKS",
     "RECORD_CHECKS",
     "SHARD_CHECKS",
+    "adjoining_pictures",
     "agreement",
     "checksums",
+    "class_imbalance",
     "constant_targets",
     "decodes",
+    "drift_classes",
+    "drift_labels",
+    "drift_records",
+    "drift_spec",
+    "drift_splits",
+    "drift_values",
+    "duplicate_pictures",
     "empty_splits",
     "frames_decode",
+    "frames_gaps",
     "frames_order",
     "frames_padding",
     "frames_rate",
+    "frames_signals",
     "framing",
     "label_coverage",
+    "label_names",
+    "label_skew",
     "label_statistics",
     "labels_classes",
     "labels_finite",
+    "labels_frames",
     "leaked_groups",
     "leaked_sources",
+    "leaked_spans",
+    "pictures_colours",
     "pictures_flat",
+    "pictures_foreign",
+    "pictures_frozen",
     "pictures_repeated",
+    "pictures_sizes",
+    "pixel_statistics",
     "schema",
     "shard_files",
+    "shard_sizes",
+    "shared_frames",
+    "shuffle_quality",
+    "source_labels",
     "unique_ids",
+    "value_jumps",
+    "value_outliers",
 ]
 
 ALL_CHECKS: tuple[Check[Any], ...] = (
@@ -74,15 +153,43 @@ ALL_CHECKS: tuple[Check[Any], ...] = (
     frames_decode,
     frames_order,
     frames_rate,
+    frames_gaps,
+    frames_signals,
     frames_padding,
+    shared_frames,
     labels_classes,
     labels_finite,
+    labels_frames,
+    label_names,
     label_statistics,
     constant_targets,
     label_coverage,
+    class_imbalance,
+    value_outliers,
+    value_jumps,
+    source_labels,
+    pictures_sizes,
+    pictures_repeated,
+    pictures_frozen,
+    pictures_flat,
+    pictures_foreign,
+    pictures_colours,
+    adjoining_pictures,
+    pixel_statistics,
     leaked_sources,
     leaked_groups,
-    pictures_repeated,
-    pictures_flat,
+    leaked_spans,
+    duplicate_pictures,
     empty_splits,
+    shard_sizes,
+    shuffle_quality,
+    label_skew,
+    drift_spec,
+    drift_splits,
+    drift_records,
+    drift_classes,
+    drift_labels,
+    drift_values,
 )
+
+BY_NAME: dict[str, Check[Any]] = {check.name: check for check in ALL_CHECKS}

@@ -6,10 +6,12 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pipelines.validation.dataset_checks import DATASET_CHECKS, DatasetView, ShardPlaces
+from pipelines.validation.dataset_checks import DATASET_CHECKS
+from pipelines.validation.dataset_view import DatasetView
 from pipelines.validation.examine import MOST_FINDINGS, ShardSummary
 from pipelines.validation.findings import FindingLog, Level
 from pipelines.validation.folder import DatasetFolder
+from pipelines.validation.notes import Census, ShardPlaces
 from pipelines.validation.result import Result, SplitFacts, choose_samples
 from pipelines.validation.tallies import Tally
 from pipelines.validation.thresholds import DEFAULTS, Thresholds
@@ -21,11 +23,21 @@ _MOST_SAMPLES = 6
 
 @dataclass(frozen=True, kw_only=True)
 class Conclusion:
-    """What turns the summaries of all shards into a result; sent to one worker."""
+    """What turns the summaries of all shards into a result; sent to one worker.
+
+    Attributes:
+        folder: of the dataset.
+        info: its description.
+        census: what was known of it beforehand.
+        thresholds: of the checks.
+        old: folder and description of the dataset that it is compared with.
+    """
 
     folder: DatasetFolder
     info: DatasetInfo
+    census: Census
     thresholds: Thresholds = DEFAULTS
+    old: tuple[DatasetFolder, DatasetInfo] | None = None
 
     def conclude(self, summaries: Iterable[ShardSummary]) -> Result:
         """Adds the summaries up and runs the checks of the whole dataset.
@@ -33,22 +45,17 @@ class Conclusion:
         Args:
             summaries: in any order; one that comes twice, from a runner that retries, counts once.
         """
-        by_file = {summary.places.file: summary for summary in summaries}
-        ordered = [by_file[file] for file in sorted(by_file)]
+        by_file = {(summary.old, summary.places.file): summary for summary in summaries}
+        every = [by_file[key] for key in sorted(by_file)]
+        ordered = [summary for summary in every if not summary.old]
         log = FindingLog(MOST_FINDINGS)
         for summary in ordered:
             log.merge(summary.findings, summary.counts)
-        tallies = {split: Tally() for split in self.info.splits}
-        for summary in ordered:
-            tallies[summary.places.split].merge(summary.tally)
-        view = DatasetView(
-            folder=self.folder,
-            info=self.info,
-            listing=self.folder.list_files(self.info),
-            tallies=tallies,
-            shards=[summary.places for summary in ordered],
-            thresholds=self.thresholds,
-        )
+        old = None
+        if self.old is not None:
+            old = _view(*self.old, self.thresholds, [s for s in every if s.old])
+        view = _view(self.folder, self.info, self.thresholds, ordered, old)
+        tallies = view.tallies
         for check in DATASET_CHECKS:
             log.add(check(view))
         return Result(
@@ -65,6 +72,27 @@ class Conclusion:
                 _MOST_SAMPLES,
             ),
         )
+
+
+def _view(
+    folder: DatasetFolder,
+    info: DatasetInfo,
+    thresholds: Thresholds,
+    summaries: list[ShardSummary],
+    old: DatasetView | None = None,
+) -> DatasetView:
+    tallies = {split: Tally() for split in info.splits}
+    for summary in summaries:
+        tallies[summary.places.split].merge(summary.tally)
+    return DatasetView(
+        folder=folder,
+        info=info,
+        listing=folder.list_files(info),
+        tallies=tallies,
+        shards=[summary.places for summary in summaries],
+        thresholds=thresholds,
+        old=old,
+    )
 
 
 def _by_check(counts: Counter[tuple[str, Level]]) -> dict[str, dict[Level, int]]:

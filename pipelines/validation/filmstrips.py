@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import cv2
 
+from pipelines.validation.columns import value_columns
 from pipelines.validation.folder import DatasetFolder
 from pipelines.validation.images import FrameError, decode_frame
-from pipelines.validation.record_checks import value_columns
 from pipelines.validation.result import Sample
 from pipelines.validation.views import Expectation, RecordView
 from tfrecords_schema import spec as keys

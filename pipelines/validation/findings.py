@@ -22,11 +22,13 @@ class Where:
         shard: file name.
         offset: byte of the shard at which the record's framing starts.
         record: ``example/id``.
+        frame: its place in the record.
     """
 
     shard: str = ""
     offset: int | None = None
     record: str = ""
+    frame: int | None = None
 
     def __str__(self) -> str:
         parts = [self.shard] if self.shard else []
@@ -34,22 +36,32 @@ class Where:
             parts.append(f"byte {self.offset}")
         if self.record:
             parts.append(f"record {self.record}")
+        if self.frame is not None:
+            parts.append(f"frame {self.frame}")
         return ", ".join(parts)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """Something a check found: which check, how bad, what, where."""
+    """Something a check found: which check, how bad, what, where; ``other`` is the second place of a pair."""
 
     check: str
     level: Level
     message: str
     where: Where = Where()
+    other: Where | None = None
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Finding:
         """The finding that `dataclasses.asdict` described."""
-        return cls(**{**fields, "where": Where(**fields["where"])})
+        other = fields["other"]
+        return cls(
+            **{
+                **fields,
+                "where": Where(**fields["where"]),
+                "other": None if other is None else Where(**other),
+            }
+        )
 
 
 @dataclass(frozen=True)
@@ -59,16 +71,17 @@ class Problem:
     level: Level
     message: str
     where: Where | None = None
+    other: Where | None = None
 
 
-def error(message: str, where: Where | None = None) -> Problem:
+def error(message: str, where: Where | None = None, *, other: Where | None = None) -> Problem:
     """A problem that makes the dataset wrong: a reader breaks, or a model learns what is not so."""
-    return Problem("error", message, where)
+    return Problem("error", message, where, other)
 
 
-def warning(message: str, where: Where | None = None) -> Problem:
+def warning(message: str, where: Where | None = None, *, other: Where | None = None) -> Problem:
     """A problem that somebody should look at before training."""
-    return Problem("warning", message, where)
+    return Problem("warning", message, where, other)
 
 
 def note(message: str, where: Where | None = None) -> Problem:
@@ -105,6 +118,7 @@ class Check(Generic[S_contra]):
                 level=problem.level,
                 message=problem.message,
                 where=where if problem.where is None else problem.where,
+                other=problem.other,
             )
 
 

@@ -33,13 +33,14 @@ class Listing:
 
 @dataclass(frozen=True)
 class DatasetFolder:
-    """A folder with a ``dataset_info.json``; ``path`` is local."""
+    """A folder with a ``dataset_info.json``; ``path`` is local, and ``flag`` is what gave it."""
 
     path: str
+    flag: str = "--tfrecords"
 
     def __post_init__(self) -> None:
         if "://" in self.path:
-            raise UserError(f"--tfrecords must be a local folder, got {self.path}")
+            raise UserError(f"{self.flag} must be a local folder, got {self.path}")
 
     def load_info(self) -> DatasetInfo:
         """The dataset's description.
@@ -48,11 +49,11 @@ class DatasetFolder:
             UserError: when the folder is no complete dataset.
         """
         if Path(self.path).is_file():
-            raise UserError(f"--tfrecords must be the folder of a dataset, {self.path} is a file")
+            raise UserError(f"{self.flag} must be the folder of a dataset, {self.path} is a file")
         try:
             return DatasetInfo.load(self.path)
         except DatasetInfoError as error:
-            raise UserError(str(error)) from error
+            raise UserError(f"{self.flag}: {error}") from error
 
     def open(self, shard: str) -> BinaryIO:
         """A shard, for reading."""

@@ -18,6 +18,7 @@ class ValidationOptions:
 
     Attributes:
         tfrecords: the dataset's folder.
+        against: the folder of an older dataset to compare it with; None for none.
         report: where the HTML report is written; None for none.
         json: where the result is written as JSON; None for nowhere.
         fail_on: the mildest level that fails.
@@ -27,6 +28,7 @@ class ValidationOptions:
     """
 
     tfrecords: str
+    against: str | None = None
     report: str | None = None
     json: str | None = None
     fail_on: Level = "error"

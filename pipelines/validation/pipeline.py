@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from pipelines.errors import UserError
 from pipelines.validation.conclude import Conclusion
-from pipelines.validation.examine import ShardExaminer, ShardJob, histogram_ranges
+from pipelines.validation.examine import ShardExaminer, ShardJob, take_census
 from pipelines.validation.files import write_atomically
 from pipelines.validation.folder import DatasetFolder
 from pipelines.validation.options import ValidationOptions
@@ -50,14 +50,28 @@ def prepare(
 
     Run one after the other, without Beam, they give the same result.
     """
+    old = None
+    if options.against is not None:
+        old_folder = DatasetFolder(options.against, flag="--against")
+        old = (old_folder, old_folder.load_info())
+    thresholds, infos = options.thresholds, [info] if old is None else [info, old[1]]
+    census = take_census(*infos, seed=options.seed)
     examiner = ShardExaminer(
         folder=folder,
-        expected=expectation(info, options.thresholds),
-        ranges=histogram_ranges(info),
-        seed=options.seed,
+        expected=expectation(info, thresholds),
+        census=census,
+        old=None
+        if old is None
+        else ShardExaminer(
+            folder=old[0],
+            expected=expectation(old[1], thresholds),
+            census=take_census(*reversed(infos), seed=options.seed),
+        ),
     )
-    conclusion = Conclusion(folder=folder, info=info, thresholds=options.thresholds)
-    return examiner, conclusion, _jobs(folder, info)
+    conclusion = Conclusion(folder=folder, info=info, census=census, thresholds=thresholds, old=old)
+    jobs = [*_jobs(folder, info), *(_jobs(*old, old=True) if old else ())]
+    # The longest first, so that no worker begins it when the others end.
+    return examiner, conclusion, sorted(jobs, key=lambda job: -job.shard.bytes)
 
 
 def _run_pipeline(folder: DatasetFolder, info: DatasetInfo, options: ValidationOptions) -> Result:
@@ -104,16 +118,15 @@ def _advance(bar: tqdm[NoReturn], event: dict[str, Any]) -> None:
     bar.update(event["count"])
 
 
-def _jobs(folder: DatasetFolder, info: DatasetInfo) -> list[ShardJob]:
-    """The shards that are there, the longest first, so that no worker begins it when the others end."""
+def _jobs(folder: DatasetFolder, info: DatasetInfo, *, old: bool = False) -> list[ShardJob]:
+    """The shards that are there."""
     missing = set(folder.list_files(info).missing)
-    jobs = [
-        ShardJob(split=name, shard=shard)
+    return [
+        ShardJob(split=name, shard=shard, old=old)
         for name, split in info.splits.items()
         for shard in split.shards
         if shard.file not in missing
     ]
-    return sorted(jobs, key=lambda job: -job.shard.bytes)
 
 
 def _result_path(options: ValidationOptions, scratch: str, *, local: bool) -> Path:

@@ -13,12 +13,12 @@ from typing import Any
 
 from pipelines.summary import format_bytes
 from pipelines.validation.checks import ALL_CHECKS
-from pipelines.validation.examine import histogram_ranges
+from pipelines.validation.columns import target_column
+from pipelines.validation.examine import take_census
 from pipelines.validation.filmstrips import Filmstrip, StripFrame, make_filmstrips
 from pipelines.validation.findings import LEVELS, Check, Level
 from pipelines.validation.folder import DatasetFolder
 from pipelines.validation.outcome import Validation, plural, printable
-from pipelines.validation.record_checks import target_column
 from pipelines.validation.report_style import STYLE
 from pipelines.validation.result import Sample
 from pipelines.validation.views import expectation
@@ -171,7 +171,7 @@ def _bar(fraction: float) -> str:
 
 def _targets(validation: Validation) -> str:
     label, splits = validation.info.spec.label, validation.result.splits
-    ranges = histogram_ranges(validation.info)
+    ranges = take_census(validation.info, seed=0).ranges
     units = label.target_units or ("",) * len(label.target_names)
     parts: list[str] = []
     for name, unit in zip(label.target_names, units, strict=True):

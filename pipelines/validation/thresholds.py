@@ -1,29 +1,119 @@
-"""The numbers that decide between right and suspicious."""
+"""The numbers that decide between right and suspicious, and the small file a dataset may carry them in."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import math
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines.errors import UserError
+
+FILE_NAME = "validation.json"
+"""Of the file with thresholds in a dataset's folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Thresholds:
     """What checks compare with; the defaults raise nothing on footage that is all right.
 
+    Levels of a picture go from 0 to 255.
+
     Attributes:
         timestamp_tolerance: seconds by which containers round presentation times (1 ms in WebM, 1/90 ms
             in MPEG), and readers of them a little more.
         rate_tolerance: fraction by which ``image/frame_rate`` may differ from what the timestamps show.
-        black_mean: a picture whose mean over all channels, 0 to 255, is below this is black when it is flat.
-        flat_std: a picture whose every channel's standard deviation, 0 to 255, is below this is flat.
+        gap_factor: a step between two frames of more than so many usual ones is a gap.
+        jitter: fraction of the usual step by which the others may differ from it, on average.
+        black_mean: a flat picture whose mean level is below this is black.
+        flat_std: a picture whose every channel's standard deviation, in levels, is below this is flat.
+        frozen_fraction: fraction of a sequence for which one picture may stand still.
+        jump_levels: a frame that differs by more levels from both its neighbours, on average, does not
+            belong between them, when they are alike.
+        duplicate_bits: of 64 of their hashes in which two pictures may differ to be looked at as one.
+        duplicate_levels: by which no sixteenth of a picture, across and down, may differ from the other's.
+        outlier_scale: robust standard deviations from the median beyond which a value is an outlier.
+        skew: Jensen-Shannon divergence of two label distributions, 0 to 1, that is still all right, beyond
+            what chance gives so few sources.
+        imbalance: times that the most frequent class may have the records of the least frequent one.
+        shard_ratio: times that a split's largest shard may have the bytes of its median one.
+        shuffle: fraction of the changes of class from source to source, of those that a shuffled order
+            has, which a split must have.
+        drift: standard deviations (of the old dataset) by which a mean may differ from the old one's.
         statistics_tolerance: fraction of a target's scale by which its statistics in
             ``dataset_info.json`` may differ from the records, which hold float32.
     """
 
     timestamp_tolerance: float = 0.002
     rate_tolerance: float = 0.1
+    gap_factor: float = 3.0
+    jitter: float = 0.5
     black_mean: float = 24.0
     flat_std: float = 2.0
+    frozen_fraction: float = 0.5
+    jump_levels: float = 20.0
+    duplicate_bits: int = 4
+    duplicate_levels: float = 12.0
+    outlier_scale: float = 8.0
+    skew: float = 0.1
+    imbalance: float = 100.0
+    shard_ratio: float = 4.0
+    shuffle: float = 0.5
+    drift: float = 0.5
     statistics_tolerance: float = 1e-3
+
+    def __post_init__(self) -> None:
+        for name, value in dataclasses.asdict(self).items():
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise UserError(f"{name} must be a number, got {value!r}")
+            if not (math.isfinite(value) and value >= 0):
+                raise UserError(f"{name} must be finite and not negative, got {value}")
+        if self.duplicate_bits != int(self.duplicate_bits) or self.duplicate_bits > 16:
+            raise UserError(f"duplicate_bits must be 0 to 16, got {self.duplicate_bits}")
 
 
 DEFAULTS = Thresholds()
+
+
+def load_thresholds(dataset: str, file: str | None = None) -> Thresholds:
+    """The thresholds of ``file``; without one, those that the dataset carries, if any.
+
+    Args:
+        dataset: the dataset's folder, which may hold a `FILE_NAME`.
+        file: a file like it; a JSON object of names and numbers. What it leaves out is as in `DEFAULTS`.
+
+    Raises:
+        UserError: when ``file`` is not there, is no such object, or names a threshold that is none.
+    """
+    path = Path(dataset) / FILE_NAME if file is None else Path(file)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if file is None:
+            return DEFAULTS
+        raise UserError(f"--thresholds: there is no file {file}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+    try:
+        return parse_thresholds(json.loads(text))
+    except (ValueError, UserError) as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def parse_thresholds(fields: Any) -> Thresholds:
+    """Thresholds from names and numbers.
+
+    Raises:
+        UserError: for anything else.
+    """
+    if not isinstance(fields, dict):
+        raise UserError(
+            f'must be a JSON object such as {{"skew": 0.2}}, got {json.dumps(fields):.80}'
+        )
+    known = [field.name for field in dataclasses.fields(Thresholds)]
+    unknown = [name for name in fields if name not in known]
+    if unknown:
+        raise UserError(f"unknown threshold {unknown[0]!r}; known are {', '.join(known)}")
+    return Thresholds(**fields)

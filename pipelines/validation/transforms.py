@@ -91,7 +91,9 @@ class _ExamineShards(beam.DoFn):
     def process(self, work: list[ShardJob]) -> Iterator[ShardSummary]:
         progress = _Progress(None if self._local is None else self._local.events)
         for job in work:
-            if self._local is None or self._local.claim(job.shard.file):
+            if self._local is None or self._local.claim(
+                ("old-" if job.old else "") + job.shard.file
+            ):
                 yield self._examiner.examine(job, progress.read)
                 progress.tell()
 

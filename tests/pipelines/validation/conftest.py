@@ -103,7 +103,9 @@ SPECS = {
         label=LabelSpec(task="classification", class_names=CLASSES, per_frame=True)
     ),
     "targets by frame": classification_spec(
-        label=LabelSpec(task="regression", target_names=("a", "b"), per_frame=True)
+        label=LabelSpec(
+            task="regression", target_names=("a", "b"), target_units=("m", "s"), per_frame=True
+        )
     ),
     "gray PNG": classification_spec(image=ImageSpec(height=24, width=32, channels=1, format="PNG")),
     "every frame": classification_spec(frame_rate=None),

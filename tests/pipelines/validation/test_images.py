@@ -8,9 +8,13 @@ import cv2
 import numpy as np
 import pytest
 
-from pipelines.validation.images import examine_frame
+from pipelines.validation.images import PictureReader
 from tfrecords_schema.fake import fake_image
 from tfrecords_schema.spec import ImageSpec
+
+
+def problem_of(data, image):
+    return PictureReader(image).read([data]).problems[0]
 
 
 def spec(**changes):
@@ -21,9 +25,9 @@ def spec(**changes):
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG"])
 def test_pictures_of_every_kind_that_is_stored(image_format, channels):
     image = spec(channels=channels, format=image_format)
-    facts = examine_frame(fake_image(image, 3), image)
-    assert facts.problem is None
-    assert facts.std > 10
+    pictures = PictureReader(image).read([fake_image(image, 3)])
+    assert pictures.problems == [None]
+    assert pictures.contrast(0) > 10
 
 
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG"])
@@ -31,13 +35,13 @@ def test_no_prefix_of_a_picture_is_taken_for_one(image_format):
     image = spec(format=image_format)
     data = fake_image(image, 1)
     for end in (0, 1, 2, 3, 8, 20, 26, len(data) // 2, len(data) - 1):
-        assert examine_frame(data[:end], image).problem is not None
+        assert problem_of(data[:end], image) is not None
 
 
 def test_a_picture_that_claims_to_be_huge_is_not_decoded():
     data = bytearray(fake_image(spec(format="PNG"), 1))
     data[16:24] = struct.pack(">II", 60_000, 60_000)
-    problem = examine_frame(bytes(data), spec(format="PNG")).problem
+    problem = problem_of(bytes(data), spec(format="PNG"))
     assert problem is not None
     assert "60000x60000" in problem
 
@@ -48,27 +52,27 @@ def test_a_picture_that_claims_to_be_huge_is_not_decoded():
 def test_png_files_of_another_kind(dtype, channels):
     pixels = np.zeros((20, 30, channels), dtype)
     data = cv2.imencode(".png", pixels)[1].tobytes()
-    assert examine_frame(data, spec(format="PNG")).problem is not None
+    assert problem_of(data, spec(format="PNG")) is not None
 
 
 @pytest.mark.parametrize("extension", [".bmp", ".webp", ".tif"])
 def test_files_of_another_format_are_refused(extension):
     data = cv2.imencode(extension, np.zeros((20, 30, 3), np.uint8))[1].tobytes()
-    problem = examine_frame(data, spec()).problem
+    problem = problem_of(data, spec())
     assert problem == f"is neither a JPEG nor a PNG file ({len(data)} bytes)"
 
 
 def test_what_follows_the_end_of_a_jpeg_does_not_matter():
     data = fake_image(spec(), 1)
-    assert examine_frame(data + bytes(10), spec()).problem is None
-    assert examine_frame(data + b"a trailer", spec()).problem is None
-    cut = examine_frame(data[:-2] + bytes(10), spec()).problem
+    assert problem_of(data + bytes(10), spec()) is None
+    assert problem_of(data + b"a trailer", spec()) is None
+    cut = problem_of(data[:-2] + bytes(10), spec())
     assert cut == "is a JPEG file that was cut short: it has no end marker"
 
 
 @pytest.mark.parametrize(("level", "mean"), [(0, 0), (255, 255)])
 def test_flat_pictures_have_no_contrast(level, mean):
     data = cv2.imencode(".jpg", np.full((20, 30, 3), level, np.uint8))[1].tobytes()
-    facts = examine_frame(data, spec())
-    assert facts.std < 1
-    assert abs(facts.mean - mean) < 2
+    pictures = PictureReader(spec()).read([data])
+    assert pictures.contrast(0) < 1
+    assert abs(pictures.brightness[0] - mean) < 2

@@ -8,13 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.validation.record_checks import (
-    decodes,
+from pipelines.validation.frame_checks import (
+    frames_gaps,
     frames_order,
     frames_padding,
     frames_rate,
-    seconds_off_grid,
+    frames_signals,
 )
+from pipelines.validation.record_checks import decodes
+from pipelines.validation.times import seconds_off_grid
 from pipelines.validation.views import Expectation, RecordView
 from tfrecords_schema.encode import encode_record
 from tfrecords_schema.fake import fake_record
@@ -101,7 +103,7 @@ def make_view(times, *, valid=None, rate=10.0, short_clips="", sampling="windows
 
 
 def problems(view):
-    checks = (frames_order, frames_rate, frames_padding, decodes)
+    checks = (frames_order, frames_rate, frames_gaps, frames_signals, frames_padding, decodes)
     return {(f.check, f.level) for check in checks for f in check(view)}
 
 

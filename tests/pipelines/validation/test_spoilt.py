@@ -225,8 +225,9 @@ def test_one_spoilt_record_is_found_where_it_lies(make, spec, change, check):
     offsets = [stored.offset for stored in read_file(dataset.shard())]
     assert {f.where.offset for f in found} == {offsets[1]}
     assert {f.where.shard for f in found} == {dataset.shard().name}
-    # A wrong class or target is also missing from the statistics, which is as true.
-    assert set(bad(result)) - {"labels.statistics"} == {check}
+    # A wrong class or target is also missing from the statistics, and a size is not the others', which is
+    # as true.
+    assert set(bad(result)) - {"labels.statistics", "pictures.sizes"} == {check}
 
 
 @pytest.mark.parametrize(
@@ -384,18 +385,18 @@ def test_many_equal_ids_are_counted_and_a_few_are_named(make):
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "check"),
+    ("key", "value", "check", "others"),
     [
-        ("clip/group_id", b"fake/9.mp4", "leaks.groups"),
-        ("clip/media_id", b"fake/16.mp4", "leaks.sources"),
+        ("clip/group_id", b"fake/9.mp4", "leaks.groups", {}),
+        ("clip/media_id", b"fake/16.mp4", "leaks.sources", {"leaks.spans": "error"}),
     ],
 )
-def test_one_record_of_a_group_or_source_in_another_split(make, key, value, check):
+def test_one_record_of_a_group_or_source_in_another_split(make, key, value, check, others):
     dataset = make("classification")
     dataset.edit(set_bytes(key, value))
     result = dataset.examine()
-    assert bad(result) == {check: "error"}
-    (finding,) = result.findings
+    assert bad(result) == {check: "error", **others}
+    (finding,) = [f for f in result.findings if f.check == check]
     assert value.decode() in finding.message
     assert "train" in finding.message
 
@@ -514,7 +515,7 @@ def test_every_check_has_a_name_of_its_own_a_reason_and_a_remedy():
     assert len(set(names)) == len(names)
     for check in ALL_CHECKS:
         family, _, rest = check.name.partition(".")
-        assert family in ("format", "frames", "labels", "leaks", "pictures", "balance")
+        assert family in ("format", "frames", "labels", "leaks", "pictures", "balance", "drift")
         assert rest
         for text in (check.reason, check.remedy, check.summary):
             assert len(text) > 20

@@ -1,0 +1,219 @@
+"""`ShardNotes`: what is remembered of a shard's records for the checks of the whole dataset."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pipelines.validation.columns import value_columns
+from pipelines.validation.findings import Where
+from pipelines.validation.hashes import FrameHashes, frames_per_record, hash_text, takes_part
+from pipelines.validation.neighbour_checks import Neighbours
+from pipelines.validation.places import Places
+from pipelines.validation.spans import Spans, name_of_file
+from pipelines.validation.tallies import Tally, find_bin
+from pipelines.validation.views import RecordView, to_text
+from tfrecords_schema import spec as keys
+
+_MOST_STRATA = 64
+_MOST_PLACES = 20
+_QUARTER = 6
+"""Bins of a histogram in a quarter of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Census:
+    """What is known of a dataset before its records are read.
+
+    Attributes:
+        ranges: of targets, by column: the least and the most.
+        records: in all shards, by ``dataset_info.json``.
+        label_by_source: whether all records of a source have its one class.
+        seed: of the draw of samples.
+    """
+
+    ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
+    records: int = 0
+    label_by_source: bool = False
+    seed: int = 0
+
+
+@dataclass
+class ShardOrder:
+    """How records follow each other: how often the source changes, and the class with it."""
+
+    records: int = 0
+    sources: int = 0
+    classes: int = 0
+    _source: int | None = None
+    _class: int | None = None
+
+    def add(self, source: int, label: int) -> None:
+        """Takes the next record's source and class."""
+        self.records += 1
+        if self._source is not None and source != self._source:
+            self.sources += 1
+            self.classes += label != self._class
+        self._source, self._class = source, label
+
+
+@dataclass
+class SourceLabels:
+    """How classes agree with the footage they are of.
+
+    Attributes:
+        named: records in a folder called as their class.
+        misnamed: records in a folder called as another class.
+        mixed: records of another class than an earlier one of their source.
+    """
+
+    named: int = 0
+    misnamed: int = 0
+    mixed: int = 0
+    misnamed_places: list[tuple[Where, str]] = field(default_factory=list)
+    mixed_places: list[tuple[Where, str]] = field(default_factory=list)
+
+    def merge(self, other: SourceLabels) -> None:
+        """Takes what another shard has."""
+        self.named += other.named
+        self.misnamed += other.misnamed
+        self.mixed += other.mixed
+        self.misnamed_places = [*self.misnamed_places, *other.misnamed_places][:_MOST_PLACES]
+        self.mixed_places = [*self.mixed_places, *other.mixed_places][:_MOST_PLACES]
+
+
+@dataclass(kw_only=True)
+class ShardPlaces:
+    """What a shard's records are called, as hashes, what they look like, and where they lie."""
+
+    split: str
+    file: str
+    ids: Places = field(default_factory=Places)
+    media: Places = field(default_factory=Places)
+    groups: Places = field(default_factory=Places)
+    spans: Spans = field(default_factory=Spans)
+    frames: FrameHashes = field(default_factory=FrameHashes)
+    order: ShardOrder = field(default_factory=ShardOrder)
+    labels: SourceLabels = field(default_factory=SourceLabels)
+
+
+class ShardNotes:
+    """Takes the records of a shard, one after the other.
+
+    Attributes:
+        tally: of the records.
+        places: of the records.
+        samples: by stratum (class, or bin of the first target), the rank and offset of the record with the
+            lowest seeded hash.
+    """
+
+    def __init__(self, census: Census, split: str, file: str):
+        self._census = census
+        self._known: dict[str, set[int]] = {keys.MEDIA_ID: set(), keys.GROUP_ID: set()}
+        self._class_of: dict[bytes, int] = {}
+        self.tally = Tally()
+        self.places = ShardPlaces(split=split, file=file)
+        self.samples: dict[int, tuple[int, int]] = {}
+
+    def take(self, record: RecordView, offset: int) -> None:
+        """Takes the next record.
+
+        Args:
+            record: as far as it could be read.
+            offset: of its framing in the shard.
+        """
+        record_id = record.value(keys.EXAMPLE_ID)
+        if record_id is not None:
+            self.places.ids.add(hash_text(record_id), offset)
+        for key, places in (
+            (keys.MEDIA_ID, self.places.media),
+            (keys.GROUP_ID, self.places.groups),
+        ):
+            name = record.value(key)
+            if name is not None and (name_hash := hash_text(name)) not in self._known[key]:
+                self._known[key].add(name_hash)
+                places.add(name_hash, offset)
+        if record.problems:
+            return
+        rank = hash_text(record_id or b"", self._census.seed)
+        where = (self.places.file, offset)
+        self.tally.add(record, self._census.ranges, rank, where)
+        self._take_footage(record, offset)
+        stratum = stratum_of(record, self._census.ranges)
+        media = record.value(keys.MEDIA_ID)
+        self.places.order.add(
+            hash_text(media), stratum if record.spec.label.num_classes else stratum // _QUARTER
+        )
+        if self._census.label_by_source:
+            self._take_class(record, media, stratum, offset)
+        known_rank, _ = self.samples.get(stratum, (None, 0))
+        if known_rank is None:
+            if len(self.samples) < _MOST_STRATA:
+                self.samples[stratum] = (rank, offset)
+        elif rank < known_rank:
+            self.samples[stratum] = (rank, offset)
+
+    def take_pair(self, pair: Neighbours, offset: int) -> None:
+        """Takes a record again, beside the one before it of its source."""
+        if pair.record.problems or pair.before.problems:
+            return
+        gap = pair.record.timestamps[0] - pair.before.timestamps[pair.before.valid_frames - 1]
+        length = pair.before.timestamps[pair.before.valid_frames - 1] - pair.before.timestamps[0]
+        if gap > 2 * max(length, 1):
+            return
+        rank = hash_text(pair.record.value(keys.EXAMPLE_ID) or b"", self._census.seed)
+        after = value_columns(pair.record)
+        for name, values in value_columns(pair.before).items():
+            step = abs(after[name][0] - values[0])
+            if name in pair.record.expected.angles:
+                step = min(step, abs(360 - step))
+            self.tally.steps_of(name).add([step], rank, self.places.file, offset)
+
+    def _take_footage(self, record: RecordView, offset: int) -> None:
+        places, times, valid = self.places, record.timestamps, record.valid_frames
+        shown = times[:valid]
+        if shown:
+            file_hash = hash_text(name_of_file(record.value(keys.MEDIA_ID)))
+            places.spans.add(file_hash, min(shown), max(shown), offset)
+        pictures, records = record.pictures, self._census.records
+        if pictures is None or any(pictures.problems):
+            return
+        if takes_part(hash_text(record.value(keys.EXAMPLE_ID)), records):
+            most = frames_per_record(records, record.spec.num_frames)
+            places.frames.add(pictures.hashes[:valid], pictures.tones[:valid], offset, most)
+
+    def _take_class(self, record: RecordView, media: bytes, label: int, offset: int) -> None:
+        labels, names = self.places.labels, record.spec.label.class_names
+        if not 0 <= label < len(names):
+            return
+        where = Where(shard=self.places.file, offset=offset, record=record.text(keys.EXAMPLE_ID))
+        folders = to_text(record.value(keys.DATA_PATH) or b"").split("/")[:-1]
+        others = [folder for folder in folders if folder in names]
+        if names[label] in folders:
+            labels.named += 1
+        elif others:
+            labels.misnamed += 1
+            if len(labels.misnamed_places) < _MOST_PLACES:
+                said = f"it is of class {names[label]!r}, and lies in the folder {others[-1]!r}"
+                labels.misnamed_places.append((where, said))
+        first = self._class_of.setdefault(media, label)
+        if first != label:
+            labels.mixed += 1
+            if len(labels.mixed_places) < _MOST_PLACES:
+                said = (
+                    f"it is of class {names[label]!r}, and an earlier record of its source "
+                    f"{to_text(media)!r} of {names[first]!r}"
+                )
+                labels.mixed_places.append((where, said))
+
+
+def stratum_of(record: RecordView, ranges: dict[str, tuple[float, float]]) -> int:
+    """The class, or the bin of the first target, that a sample of a record stands for."""
+    indices = record.context.get(keys.LABEL_INDEX) or record.column(keys.FRAME_LABEL_INDEX)
+    if indices:
+        return int(indices[0])
+    for name, values in value_columns(record).items():
+        if name in ranges and np.isfinite(values[0]):
+            return find_bin(values[0], ranges[name])
+    return 0
