@@ -12,7 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.descriptors import Extent, Part, SideFile, Source
-from pipelines.drives import CLOCK_TOLERANCE, Gap, cut_by_time, gap_between, missing_before
+from pipelines.drives import (
+    CLOCK_TOLERANCE,
+    LONGEST_OVERLAP,
+    Gap,
+    cut_by_time,
+    gap_between,
+    missing_before,
+)
 from pipelines.drives import place_parts as place
 
 TRACK = SideFile(path="/in/track.csv", data_path="track.csv")
@@ -117,15 +124,20 @@ class TestGapBetween:
         # Whatever clocks and names say.
         previous, following = extent(created=1e9), extent(first=first, created=2e9)
         found = gap_between(previous, following, number_missing=number_missing)
-        assert found == (None if gap is None else Gap(gap))
+        assert found == (None if gap is None else Gap(gap, number_missing))
 
-    def test_a_file_that_begins_before_the_end_begins_anew(self) -> None:
-        """By a whole frame: by less, it is rounding."""
-        previous = extent(base=25, created=1e9)
-        close = extent(first=1961, base=1000, created=1e9 + 60)
-        anew = extent(first=1960, base=1000, created=1e9 + 60)
-        assert gap_between(previous, close, number_missing=True) is None
-        assert gap_between(previous, anew, number_missing=False) == Gap(Fraction(58))
+    @pytest.mark.parametrize(
+        ("frames", "overlap"),
+        [(50, 1000), (100, 2000), (250, 5000), (1000, 5000)],  # half the file, or 5 s
+    )
+    def test_a_file_may_begin_with_the_end_of_the_one_before(self, frames, overlap) -> None:
+        assert LONGEST_OVERLAP == 5
+        previous, begins = extent(frames, created=1e9), 40 * frames - overlap
+        repeats = extent(first=begins + 1, base=1000, created=1e9 + 100)
+        anew = extent(first=begins, base=1000, created=1e9 + 100)
+        assert gap_between(previous, repeats, number_missing=True) is None
+        found = gap_between(previous, anew, number_missing=False)
+        assert found == Gap(100 - Fraction(frames, 25))
 
     @pytest.mark.parametrize(
         ("created", "gap"), [(1000, None), (1002, None), (1004, None), (1005, 3), (1060, 58)]
@@ -139,11 +151,11 @@ class TestGapBetween:
     def test_else_names_tell(self, created) -> None:
         files = [extent(created=seconds) for seconds in created]
         assert gap_between(*files, number_missing=False) is None
-        assert gap_between(*files, number_missing=True) == Gap(None)
+        assert gap_between(*files, number_missing=True) == Gap(None, file_missing=True)
 
     def test_a_clock_that_shows_the_gap_says_how_long_it_is(self) -> None:
         found = gap_between(extent(created=1000), extent(created=1062), number_missing=True)
-        assert found == Gap(Fraction(60))
+        assert found == Gap(Fraction(60), file_missing=True)
 
 
 class TestPlaceParts:
@@ -214,8 +226,12 @@ class TestPlaceParts:
         sources, _ = place(source, by_time=True, by_clock=True)
         assert [(own.telemetry_start, own.clock_start) for own in sources] == [
             (0.0, 1000.0),
-            (0.0, 1040.0),
+            (38.0 + 2.0, 1040.0),  # and has one, where the gap is known
         ]
+        unknown = drive(extent(created=1000.0), extent(), orders="13", telemetry=TRACK)
+        sources, failures = place(unknown, by_time=True, by_clock=True)
+        assert [own.telemetry_start for own in sources] == [0.0, 0.0]
+        assert failures == []
 
     def test_nobody_can_tell_where_shared_telemetry_is_entered_behind_an_unknown_gap(self) -> None:
         source = drive(extent(), extent(), extent(), orders="124", telemetry=TRACK)
@@ -235,6 +251,50 @@ class TestPlaceParts:
         assert place(source, by_time=True, by_clock=True)[1] == []
         own_files = dataclasses.replace(source, telemetry=None)
         assert place(own_files, by_time=True, by_clock=False)[1] == []
+
+    def test_where_times_run_on_frames_that_are_lost_at_seams_take_their_time(self) -> None:
+        """Ten seams with 0.08 s each that no file holds, and a gap: files lie where their times say."""
+        firsts = [52 * number for number in range(10)]
+        source = drive(
+            *(extent(51, first=first) for first in firsts),
+            extent(50, first=1000),
+            orders="0123456789A",
+            telemetry=TRACK,
+        )
+        (run, late), failures = place(source, by_time=True, by_clock=False)
+        assert failures == []
+        assert [part.start for part in run.parts] == [Fraction(first, 25) for first in firsts]
+        assert run.parts[-1].end == Fraction(9 * 52 + 51, 25)
+        assert (late.telemetry_start, late.telemetry_row) == (40.0, 510)
+
+    def test_a_file_that_repeats_the_end_of_the_one_before_stays_where_its_times_are(self) -> None:
+        source = drive(extent(50, first=10), extent(50, first=50))
+        (placed,), _ = place(source, by_time=True, by_clock=False)
+        assert shifts(placed) == [0, 0]
+        assert [part.start for part in placed.parts] == [Fraction(10, 25), 2]
+
+    @pytest.mark.parametrize(("orders", "unplaced"), [("124", ["d#from=4"]), ("123", [])])
+    def test_rows_of_a_file_that_is_missing_are_not_counted(self, orders, unplaced) -> None:
+        """Times that run on say when the next file was begun, and not how many rows lie between."""
+        files = [extent(), extent(first=50), extent(first=150)]
+        source = drive(*files, orders=orders, telemetry=TRACK)
+        sources, failures = place(source, by_time=False, by_clock=False)
+        assert [failure.source for failure in failures] == unplaced
+        assert [own.telemetry_row for own in sources] == [0, 100][: 2 - len(unplaced)]
+        sources, failures = place(source, by_time=True, by_clock=False)
+        assert failures == []
+        assert [own.telemetry_start for own in sources] == [0.0, 6.0]
+
+    def test_telemetry_is_shared_by_runs_and_belongs_to_a_whole_drive(self) -> None:
+        apart = drive(extent(), extent(first=200), telemetry=TRACK)
+        sources, _ = place(apart, by_time=True, by_clock=False)
+        assert [own.telemetry_shared for own in sources] == [True, True]
+        for whole in (drive(extent(), telemetry=TRACK), drive(extent(), extent(), telemetry=TRACK)):
+            (own,), _ = place(whole, by_time=True, by_clock=False)
+            assert not own.telemetry_shared
+        # What could not be read has rows of it, too.
+        (own,), _ = place(drive(extent(), None, telemetry=TRACK), by_time=True, by_clock=False)
+        assert own.telemetry_shared
 
     def test_after_an_unknown_gap_no_later_run_has_a_place(self) -> None:
         source = drive(extent(), extent(), extent(first=500), orders="134", telemetry=TRACK)
@@ -311,8 +371,8 @@ class TestCutByTime:
     def cut(
         self, seconds: float, guard: float, splits: Any = SPLITS, **fields: Any
     ) -> list[Source]:
-        source = Source(id="a.mp4", path="/in/a.mp4", data_path="a.mp4", group="a.mp4", **fields)
-        return cut_by_time(source, seconds, splits, guard)
+        source = Source(id="a.mp4", path="/in/a.mp4", data_path="a.mp4", group="a.mp4")
+        return cut_by_time([(dataclasses.replace(source, **fields), seconds)], splits, guard)
 
     def test_by_hand(self) -> None:
         blocks = self.cut(104.0, 2.0)
@@ -342,6 +402,74 @@ class TestCutByTime:
     def test_a_single_split_has_it_all(self) -> None:
         (block,) = self.cut(3.0, 100.0, (("train", 1.0),))
         assert (block.start, block.end, block.id) == (None, None, "a.mp4#t=0")
+
+    def test_a_span_is_cut_into_parts_of_itself(self) -> None:
+        fields = {"id": "a.mp4#t=5,15", "start": 5.0, "end": 15.0}
+        blocks = self.cut(10.0, 1.0, (("train", 2 / 3), ("test", 1 / 3)), **fields)
+        assert [(block.split, block.start, block.end, block.id) for block in blocks] == [
+            ("train", 5.0, 11.0, "a.mp4#t=5,11"),
+            ("test", 12.0, 15.0, "a.mp4#t=12,15"),
+        ]
+        (whole,) = self.cut(10.0, 1.0, (("train", 1.0),), **fields)
+        assert (whole.start, whole.end, whole.id) == (5.0, 15.0, "a.mp4#t=5,15")
+
+    def test_the_runs_of_a_drive_are_cut_as_one(self) -> None:
+        """In seconds of footage: what lies between runs was not recorded."""
+        runs = [
+            (Source(id=name, path=f"/in/{name}", data_path=name, group="d"), seconds)
+            for name, seconds in (("a", 10.0), ("b", 1.5), ("c", 10.0))
+        ]
+        blocks = cut_by_time(runs, (("train", 0.5), ("test", 0.5)), 0.5)
+        assert [(block.id, block.split) for block in blocks] == [
+            ("a#t=0", "train"),
+            ("b#t=0,0.5", "train"),
+            ("b#t=1", "test"),
+            ("c#t=0", "test"),
+        ]
+        assert [(block.start, block.end) for block in blocks] == [
+            (None, None),
+            (None, 0.5),
+            (1.0, None),
+            (None, None),
+        ]
+        assert [block.group for block in blocks] == ["d#train", "d#train", "d#test", "d#test"]
+        # A guard may be longer than a run.
+        blocks = cut_by_time(runs, (("train", 0.5), ("test", 0.5)), 3.5)
+        assert [block.id for block in blocks] == ["a#t=0,9", "c#t=1"]
+
+    @given(
+        st.lists(st.integers(1, 40), min_size=1, max_size=5),
+        st.integers(0, 10),
+        st.lists(st.integers(0, 4), min_size=1, max_size=4).filter(any),
+    )
+    def test_of_all_footage_only_guards_are_left_out(self, runs, guard, weights) -> None:
+        """Against a line of footage, of which each second is in one block or in a guard."""
+        sources = [
+            (Source(id=f"{k}", path=f"/in/{k}", data_path=f"{k}", group="d"), float(seconds))
+            for k, seconds in enumerate(runs)
+        ]
+        splits = [(f"s{i}", weight / sum(weights)) for i, weight in enumerate(weights)]
+        blocks = cut_by_time(sources, splits, float(guard))
+        spans: dict[str, list[tuple[float, float]]] = {}
+        for block in blocks:
+            begin = sum(runs[: int(block.data_path)])
+            length = runs[int(block.data_path)]
+            end = length if block.end is None else block.end
+            spans.setdefault(block.split, []).append((begin + (block.start or 0), begin + end))
+        wanted = [(name, fraction) for name, fraction in splits if fraction]
+        usable = sum(runs) - guard * (len(wanted) - 1)
+        if usable <= 0:
+            assert blocks == []
+            return
+        assert list(spans) == [name for name, _ in wanted]
+        for name, fraction in wanted:
+            length = sum(end - start for start, end in spans[name])
+            assert length == pytest.approx(fraction * usable, abs=2e-5)
+            for before, after in pairwise(spans[name]):
+                assert after[0] == before[1]
+        for (_, before), (_, after) in pairwise(spans.items()):
+            assert after[0][0] - before[-1][1] == pytest.approx(guard, abs=2e-6)
+        assert len({block.id for block in blocks}) == len(blocks)
 
     def test_names_are_decimals(self) -> None:
         blocks = self.cut(10.0, 0.0, (("a", 1 / 3), ("b", 2 / 3)))

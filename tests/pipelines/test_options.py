@@ -16,7 +16,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipelines import arguments
-from pipelines.errors import UserError
+from pipelines.errors import UsageError, UserError
 from pipelines.options import (
     AnnotationOptions,
     DatasetOptions,
@@ -172,6 +172,9 @@ class TestOptions:
             (measured, {"telemetry": "{stem.csv"}, "{parent} and {drive}", "'{stem.csv'"),
             (measured, {"telemetry": "stem}.csv"}, "--telemetry may hold", "'stem}.csv'"),
             (measured, {"telemetry": "{stem.__class__}"}, "may hold", "'{stem.__class__}'"),
+            (measured, {"telemetry": "{stem:>10}.csv"}, "such as '{stem}.csv'", "'{stem:>10}.csv'"),
+            (measured, {"telemetry": "{stem:{name}}"}, "--telemetry may hold", "'{stem:{name}}'"),
+            (measured, {"telemetry": "{drive!r}.csv"}, "--telemetry may hold", "'{drive!r}.csv'"),
             (
                 measured,
                 {"telemetry_columns": ("t", "")},
@@ -213,6 +216,37 @@ class TestOptions:
                 "'drive' with 0 groups",
             ),
             (measured, {"join": "(a)(b)(c)"}, "--join must capture", "'(a)(b)(c)' with 3 groups"),
+            (
+                measured,
+                {"join": r"(?P<order>\d+)_(\w+)"},
+                "the groups of --join must be named drive and order, or not be named",
+                r"'(?P<order>\\d+)_(\\w+)'",
+            ),
+            (measured, {"join": "(?P<drive>a)(b)"}, "named drive and order", "'(?P<drive>a)(b)'"),
+            (measured, {"join": "(?P<trip>a)"}, "named drive and order", "'(?P<trip>a)'"),
+            (measured, {"join": "(?P<order>a)"}, "named drive and order", "'(?P<order>a)'"),
+            (
+                measured,
+                {"time_unit": "ms"},
+                "--time_unit goes with --time_column, which names the column of times",
+                "--time_unit ms",
+            ),
+            (measured, {"time_offset": -1.5}, "goes with --time_column", "--time_offset -1.5"),
+            (measured, {"time_origin": "clock"}, "goes with --time_column", "--time_origin clock"),
+            (measured, {"interpolate": "hold"}, "goes with --time_column", "--interpolate hold"),
+            (measured, {"max_gap": 9.0}, "goes with --time_column", "--max_gap 9.0"),
+            (
+                measured,
+                {"no_images": True, "signal_columns": ("a",), "join": "(a)"},
+                "--join is for videos; leave it out for --no_images",
+                "--join '(a)'",
+            ),
+            (
+                LabelOptions,
+                {"class_column": "state", "label_units": ("m", "s")},
+                "--label_units are of numbers; leave them out for --class_column",
+                "m,s",
+            ),
             (RunOptions, {"workers": 0}, "--workers must be 1 to 1024", "0"),
             (RunOptions, {"workers": 1025}, "--workers must be 1 to 1024", "1025"),
             (RunOptions, {"max_failure_rate": -0.1}, "--max_failure_rate must be 0 to 1", "-0.1"),
@@ -354,7 +388,10 @@ class TestOptions:
         with pytest.raises(UserError, match=r"^--signal_columns: .*: rename the column$"):
             measured(signal_columns=(name,))
 
-    @pytest.mark.parametrize("join", [r"(\w+)_(\d+)\.mp4", r"(\w+)", r"(?P<order>a)(?P<drive>b)"])
+    @pytest.mark.parametrize(
+        "join",
+        [r"(\w+)_(\d+)\.mp4", r"(\w+)", r"(?P<order>a)(?P<drive>b)", r"(?P<drive>a)\d"],
+    )
     def test_joins_that_name_a_drive(self, join) -> None:
         assert measured(join=join).join == join
 
@@ -363,6 +400,25 @@ class TestOptions:
     )
     def test_templates(self, template) -> None:
         assert measured(telemetry=template).telemetry == template
+
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {"time_unit": "us"},
+            {"time_offset": -1.5},
+            {"time_origin": "clock"},
+            {"interpolate": "nearest"},
+            {"max_gap": 9.0},
+        ],
+    )
+    def test_times_are_those_of_a_column_or_a_track(self, fields) -> None:
+        ((name, value),) = fields.items()
+        for where in (
+            {"time_column": "t"},
+            {"telemetry": "{stem}.GPX"},
+            {"telemetry": None, "no_images": True, "signal_columns": ("a",)},
+        ):
+            assert getattr(measured(**where, **fields), name) == value
 
     def test_without_pictures_telemetry_needs_no_template(self) -> None:
         options = TelemetryOptions(no_images=True, signal_columns=("a",))
@@ -457,6 +513,7 @@ EVERY_TURN = [
 WITH = {"--label_units": ["--label_columns", "x"]}
 FOLDERS = ["--annotation", "a.json", "--label", "velocity"]
 DRIVES = ["--telemetry", "{stem}.csv"]
+TIMED = [*DRIVES, "--time_column", "t"]
 DASHCAM_WITH = {
     **WITH,
     "--annotation": FOLDERS,
@@ -469,16 +526,14 @@ DASHCAM_WITH = {
             "--telemetry",
             "--telemetry_columns",
             "--time_column",
-            "--time_unit",
-            "--time_offset",
-            "--time_origin",
-            "--interpolate",
-            "--max_gap",
             "--angle_columns",
             "--join",
             "--signal_columns",
         ],
         DRIVES,
+    ),
+    **dict.fromkeys(
+        ["--time_unit", "--time_offset", "--time_origin", "--interpolate", "--max_gap"], TIMED
     ),
 }
 
@@ -623,6 +678,52 @@ class TestFlags:
         assert dataset.label == LabelOptions(
             label_columns=("a", "b", "c"), label_units=("m", "s", "kg")
         )
+
+    @pytest.mark.parametrize(
+        "written", [["a, b c", "d"], [" a", "b c ", "d "], ["a,", "b c,", "d"], ["a ,b c , d"]]
+    )
+    def test_spaces_around_names_are_not_of_them(self, written) -> None:
+        dataset, _ = parse("--label_columns", *written)
+        assert dataset.label.label_columns == ("a", "b c", "d")
+
+    @pytest.mark.parametrize(
+        ("flags", "said"),
+        [
+            (
+                [*FOLDERS, "--telemetry", "x.csv"],
+                "--annotation is for folders of frames, --telemetry and --no_images are for drives, got both",
+            ),
+            (
+                [*FOLDERS, "--no_images", "--signal_columns", "x"],
+                "--annotation is for folders of frames, --telemetry and --no_images are for drives, got both",
+            ),
+            *(
+                (
+                    [*(FOLDERS if place % 2 else ()), *stray],
+                    f"{stray[0]} goes with --telemetry, which says where a drive's rows lie",
+                )
+                for place, stray in enumerate(
+                    [
+                        ["--telemetry_columns", "t,v"],
+                        ["--time_column", "t"],
+                        ["--time_unit", "ms"],
+                        ["--time_offset", "-1"],
+                        ["--time_origin", "clock"],
+                        ["--interpolate", "hold"],
+                        ["--max_gap", "9"],
+                        ["--angle_columns", "a"],
+                        ["--signal_columns", "a"],
+                        ["--signal_units", "m"],
+                        ["--join", "(a)"],
+                    ]
+                )
+            ),
+        ],
+    )
+    def test_flags_without_effect_are_refused(self, flags, said) -> None:
+        with pytest.raises(UsageError) as error:
+            parse(*flags, verb="dashcam")
+        assert str(error.value) == said
 
     def test_split_lists_may_be_given_one_by_one(self) -> None:
         dataset, _ = parse("--split_list", "train=a", "--split_list", "test=b", "c")

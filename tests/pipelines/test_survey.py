@@ -14,6 +14,7 @@ import pytest
 
 from pipelines.decoding.client import DecoderPool, DecoderProcess
 from pipelines.descriptors import Part, Probe, SideFile, Source
+from pipelines.errors import UserError
 from pipelines.options import (
     DatasetOptions,
     SamplingOptions,
@@ -79,7 +80,7 @@ def drive(folder: Path, *names: str, shared: bool = False) -> Source:
         Part(
             path=str(folder / name),
             data_path=name,
-            bytes=1,
+            bytes=(folder / name).stat().st_size,
             order=name[2:3],
             telemetry=None if shared else TRACK,
         )
@@ -101,7 +102,7 @@ def survey(
     *sources: Source,
     split: SplitOptions | None = None,
     num_frames: int = 4,
-    frame_rate: int | None = None,
+    frame_rate: float | None = None,
     **telemetry: Any,
 ) -> Survey:
     options = DatasetOptions(
@@ -229,7 +230,6 @@ class TestJoined:
             ("track.csv", {}, 0),
             ("track.csv", {"time_column": None}, 0),
             ("track.csv", {"time_origin": "clock"}, 1),
-            ("track.csv", {"time_origin": "clock", "time_column": None}, 0),
             ("track.GPX", {"time_origin": "clock", "time_column": None}, 1),
         ],
     )
@@ -238,7 +238,8 @@ class TestJoined:
     ) -> None:
         source = drive(clips, "bad.mp4", "d_1.mp4", shared=True)
         track = SideFile(path=f"/in/{template}", data_path=template)
-        found = survey(pool, dataclasses.replace(source, telemetry=track), **options)
+        source = dataclasses.replace(source, telemetry=track)
+        found = survey(pool, source, telemetry=template, **options)
         assert len(found.sources) == usable
         assert len(found.failures) == 2 - usable
         if not usable:
@@ -275,6 +276,41 @@ class TestSplitByTime:
         ]
         assert [len(own.parts) for own in found.sources] == [2, 2]
 
+    def test_the_runs_of_a_drive_are_cut_as_one(self, pool, clips) -> None:
+        """4 s and 2 s with a gap between them: of 5.6 s without the guard, 3/4 and 1/4."""
+        source = drive(clips, "d_1.mp4", "d_2.mp4", "d_4.mp4")
+        found = survey(pool, source, split=BY_TIME, num_frames=4, frame_rate=10)
+        assert [(own.id, own.start, own.end, own.group) for own in found.sources] == [
+            ("d#from=1#t=0", None, None, "d#train"),
+            ("d#from=4#t=0,0.2", None, 0.2, "d#train"),
+            ("d#from=4#t=0.6", 0.6, None, "d#test"),
+        ]
+        # A sequence of 2 s, the gap or not, is between the splits.
+        found = survey(pool, source, split=BY_TIME, num_frames=4, frame_rate=2)
+        assert [(own.id, own.split) for own in found.sources] == [
+            ("d#from=1#t=0,3", "train"),
+            ("d#from=4#t=1", "test"),
+        ]
+
+    def test_a_span_is_cut_within_itself(self, pool, clips) -> None:
+        source = video(clips / "d_1.mp4", start=0.5, end=1.5)
+        found = survey(pool, source, split=BY_TIME, num_frames=2, frame_rate=10)
+        assert [(own.start, own.end) for own in found.sources] == [(0.5, 1.1), (1.3, 1.5)]
+        # To the end of the file, where it names none; it may name more than there is.
+        for end in (None, 9.0):
+            source = video(clips / "d_1.mp4", start=1.0, end=end)
+            found = survey(pool, source, split=BY_TIME, num_frames=2, frame_rate=10)
+            assert [(own.start, own.end) for own in found.sources] == [(1.0, 1.6), (1.8, end)]
+
+    def test_a_split_that_was_named_is_not_cut_into_others(self, pool, clips) -> None:
+        source = video(clips / "d_1.mp4", split="test")
+        with pytest.raises(UserError) as error:
+            survey(pool, source, split=BY_TIME)
+        assert str(error.value) == (
+            "--split_by time and the input both decide the split of 'd_1.mp4': use one of them"
+        )
+        assert survey(pool, source).sources == (source,)
+
     def test_a_source_that_is_too_short_is_a_failure(self, pool, clips, write_video) -> None:
         two = write_video(clips / "two.mp4", frames=2)
         found = survey(pool, video(two), video(clips / "d_1.mp4"), split=BY_TIME, num_frames=2)
@@ -283,7 +319,7 @@ class TestSplitByTime:
             SourceFailure(
                 source="two.mp4",
                 stage="list",
-                reason="0.08 s are too short to be cut into blocks by --split_by time",
+                reason="too short to be cut into blocks by --split_by time",
             ),
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import math
@@ -128,6 +129,14 @@ RAMP = "t,v\n" + "".join(f"{t},{10 * t}\n" for t in range(6))  # ten times the s
 
 
 class TestByTime:
+    def test_times_count_from_the_first_packet_whether_it_decodes_or_not(self, side_file) -> None:
+        footage, packets = (
+            Footage(first=30),
+            Footage(first=10),
+        )  # what begins at 0.1 s does not decode
+        measurements = Measurements(make_request(make_source(side_file(RAMP))), footage, packets)
+        assert values(measurements, footage, [0, 10]) == pytest.approx([2.0, 12.0])
+
     @pytest.mark.parametrize("cuttable", [True, False])
     @pytest.mark.parametrize("first", [0, 730, -40])
     def test_times_count_from_the_first_frame(self, side_file, first, cuttable) -> None:
@@ -206,6 +215,23 @@ class TestByTime:
             *range(37, 48),
         ]
         assert measurements.frames_without == 50 - 16 - 11
+
+    def test_segments_count_what_is_their_own_and_stop_reading(self, side_file) -> None:
+        """Whatever the cuts, each frame without telemetry is counted once."""
+        source = make_source(side_file("t,v\n0,0\n1,1\n"))
+        covering = [CoveringFrame(range(k, k + 1), FrameTime(10 * k, k)) for k in range(50)]
+        counts, read = [], []
+        for first, end in ((0, 12), (12, 14), (14, 30), (30, None)):
+            request = make_request(source)
+            segment = Segment(source=source, first_slot=first, end_slot=end)
+            measurements = measure(dataclasses.replace(request, segment=segment), Footage())
+            reader = iter(covering)
+            list(measurements.measure(reader))
+            counts.append(measurements.frames_without)
+            read.append(50 - len(list(reader)))
+        # Rows of 1 s reach half a second on; a sequence that begins in a segment reaches 4 frames on.
+        assert counts == [0, 0, 14, 20]
+        assert read == [17, 19, 35, 50]
 
     def test_a_frame_that_covers_no_slot_is_not_asked_about(self, side_file) -> None:
         measurements = measure(make_request(make_source(side_file(RAMP))), Footage())
@@ -292,11 +318,29 @@ class TestByRow:
             f"the telemetry has 50 rows for {frames} frames: row i was taken for frame i"
         )
 
-    def test_rows_of_a_whole_drive_may_be_more(self, side_file) -> None:
+    @pytest.mark.parametrize(
+        ("first_row", "frames", "told"),
+        [(0, 10, False), (20, 29, False), (20, 30, False), (20, 31, True), (48, 10, True)],
+    )
+    def test_rows_that_are_shared_may_be_more_and_not_fewer(
+        self, side_file, first_row, frames, told
+    ) -> None:
+        source = make_source(side_file(self.ROWS), telemetry_shared=True, telemetry_row=first_row)
+        measurements = measure(make_request(source, time_column=None), Footage(frames))
+        assert measurements.mismatch(frames) == (
+            f"the telemetry has {50 - first_row} rows for {frames} frames: row i was taken for frame i"
+            if told
+            else None
+        )
+
+    def test_a_drive_that_is_whole_has_as_many_rows_as_frames(self, side_file) -> None:
         part = Part(path="/in/a.mp4", data_path="a.mp4")
-        source = make_source(side_file(self.ROWS), parts=(part, part))
-        measurements = measure(make_request(source, time_column=None), Footage(10))
-        assert measurements.mismatch(10) is None
+        for parts in ((part,), (part, part)):
+            source = make_source(side_file(self.ROWS), parts=parts)
+            measurements = measure(make_request(source, time_column=None), Footage(10))
+            assert "50 rows for 10 frames" in measurements.mismatch(10)
+            measurements = measure(make_request(source, time_column=None), Footage(50))
+            assert measurements.mismatch(50) is None
 
     def test_a_row_without_a_value_is_left_out(self, side_file) -> None:
         footage = Footage(3)
@@ -304,10 +348,10 @@ class TestByRow:
         assert values(measure(request, footage), footage) == [1.0, None, 3.0]
 
 
-def extent(frames: int) -> Extent:
+def extent(frames: int, first: int = 0) -> Extent:
     return Extent(
         time_base=(1, 100),
-        first_pts=0,
+        first_pts=first,
         seconds=(frames, 10),
         frames=frames,
         cuttable=True,
@@ -325,19 +369,20 @@ class TestSeveralFiles:
                 data_path=f"{k}.mp4",
                 telemetry=file,
                 extent=extent(frames),
+                shift=(2 * k, 1),
             )
             for k, (file, frames) in enumerate(zip(files, (20, 30), strict=True))
         )
         return make_source(parts=parts, **fields)
 
     def test_times_of_each_file_count_from_its_first_frame(self, side_file) -> None:
-        source = self.drive(side_file("t,v\n0,0\n2,20\n"), side_file("t,v\n0,100\n3,130\n"))
+        source = self.drive(side_file("t,v\n0,0\n1.9,19\n2,20\n"), side_file("t,v\n0,100\n3,130\n"))
         footage = Footage()
         measurements = measure(make_request(source, max_gap=4.0), footage)
         assert values(measurements, footage, [0, 5, 19]) == pytest.approx([0.0, 5.0, 19.0])
-        # At the seam both have a row at 2 s; that of the file before stays.
-        assert values(measurements, footage, [20])[0] == 20.0
-        assert values(measurements, footage, [49])[0] == pytest.approx(20 + 110 * 2.9 / 3)
+        # At the seam both have a row at 2 s; that of the file that begins there stays.
+        assert values(measurements, footage, [20])[0] == 100.0
+        assert values(measurements, footage, [49])[0] == pytest.approx(129.0)
 
     def test_dates_of_each_file_count_from_its_own_first(self, side_file) -> None:
         texts = [
@@ -347,6 +392,29 @@ class TestSeveralFiles:
         footage = Footage()
         measurements = measure(make_request(self.drive(*map(side_file, texts))), footage)
         assert values(measurements, footage, [0, 10, 20, 30]) == pytest.approx([0, 10, 100, 110])
+
+    def test_a_log_that_goes_on_after_its_file_leaves_the_next_one_s_alone(self, side_file) -> None:
+        long = side_file("t,v\n" + "".join(f"{k / 10},1\n" for k in range(35)))
+        own = side_file("t,v\n" + "".join(f"{k / 10},2\n" for k in range(30)))
+        footage = Footage()
+        measurements = measure(make_request(self.drive(long, own)), footage)
+        assert values(measurements, footage) == [1.0] * 20 + [2.0] * 30
+
+    def test_files_lie_where_their_times_say(self, side_file) -> None:
+        """Ten files with 0.09 s lost at each seam, which no gap shows."""
+        parts = [
+            Part(
+                path=f"/in/{k}.mp4",
+                data_path=f"{k}.mp4",
+                telemetry=side_file(f"t,v\n0,{100 * k}\n0.9,{100 * k + 9}\n"),
+                extent=extent(10, 109 * k),
+            )
+            for k in range(10)
+        ]
+        found = clip_telemetry(make_request(make_source(parts=tuple(parts)))).telemetry
+        assert found.times.tolist() == pytest.approx(
+            [1.09 * k + seconds for k in range(10) for seconds in (0, 0.9)]
+        )
 
     def test_by_the_clock_they_are_where_the_clock_says(self, side_file) -> None:
         texts = [f"t,v\n{EPOCH + s},{s}\n{EPOCH + s + 2},{s + 2}\n" for s in (0, 2.5)]
@@ -366,6 +434,27 @@ class TestSeveralFiles:
             None,
             *map(float, range(100, 130)),
         ]
+        assert measurements.mismatch(50) == (
+            f"{short.data_path} has 18 rows for 20 frames: row i was taken for frame i"
+        )
+
+    @pytest.mark.parametrize(
+        ("counts", "told"),
+        [((20, 30), None), ((20, 31), (1, 31, 30)), ((22, 28), (0, 22, 20))],
+    )
+    def test_rows_are_matched_with_the_frames_of_their_own_file(
+        self, side_file, counts, told
+    ) -> None:
+        files = [side_file("v\n" + "1\n" * count) for count in counts]
+        request = make_request(self.drive(*files), time_column=None)
+        found = measure(request, Footage()).mismatch(50)
+        if told is None:
+            assert found is None
+            return
+        file, rows, frames = told
+        assert found == (
+            f"{files[file].data_path} has {rows} rows for {frames} frames: row i was taken for frame i"
+        )
 
     def test_dates_in_one_and_numbers_in_another_are_refused(self, side_file) -> None:
         source = self.drive(

@@ -285,11 +285,18 @@ class TestSeveralFiles:
         first = telemetry([0, 1, 2], ("a", "b", "c"), v=[0, 1, 2])
         second = telemetry([0, 1, 2], ("x", "y", None), v=[10, 11, NAN])
         joined = concatenate([(first, 5.0), (second, 6.0)])
-        # 6 and 7 s are the first file's; of the second, 8 s remains.
+        # The second file begins at 6 s: what the first says from then on is of the time after its end.
         assert joined.times.tolist() == [5.0, 6.0, 7.0, 8.0]
-        np.testing.assert_array_equal(joined.columns["v"], [0, 1, 2, NAN])
-        assert joined.classes == ("a", "b", "c", None)
+        np.testing.assert_array_equal(joined.columns["v"], [0, 10, 11, NAN])
+        assert joined.classes == ("a", "x", "y", None)
         assert (joined.merged_rows, joined.dates) == (2, False)
+
+    def test_a_log_that_outlasts_the_next_file_ends_where_that_begins(self) -> None:
+        pieces = [(telemetry([0, 1, 2, 3, 9], v=[piece] * 5), 2.0 * piece) for piece in range(3)]
+        joined = concatenate(pieces)
+        assert joined.times.tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 13]
+        assert joined.columns["v"].tolist() == [0, 0, 1, 1, 2, 2, 2, 2, 2]
+        assert joined.merged_rows == 6
 
     def test_one_piece_is_shifted(self) -> None:
         joined = concatenate([(telemetry([0, 1], v=[1, 2]), -0.25)])
@@ -303,16 +310,21 @@ class TestSeveralFiles:
     )
     def test_times_always_rise(self, pieces) -> None:
         kept, dropped = [], 0
-        for ticks, shift in pieces:
+        for number, (ticks, shift) in enumerate(pieces):
             for tick in sorted(ticks):
-                if kept and tick + shift <= kept[-1]:
-                    dropped += 1
-                else:
-                    kept.append(tick + shift)
-        parts = [(telemetry(sorted(ticks), v=sorted(ticks)), shift) for ticks, shift in pieces]
+                kept.append((tick + shift, number))
+            # Whatever comes before takes back what it said of this file's time.
+            begins = min(ticks) + shift
+            before = [row for row in kept if row[1] < number and row[0] >= begins]
+            kept = [row for row in kept if row not in before]
+            dropped += len(before)
+        parts = [
+            (telemetry(sorted(ticks), v=[number] * len(ticks)), shift)
+            for number, (ticks, shift) in enumerate(pieces)
+        ]
         joined = concatenate(parts)
-        assert joined.times.tolist() == kept
-        assert len(joined.columns["v"]) == len(kept)
+        assert list(zip(joined.times, joined.columns["v"], strict=True)) == kept
+        assert joined.times.tolist() == sorted(set(joined.times.tolist()))
         assert joined.merged_rows == dropped
 
     def test_rows_that_were_merged_before_stay_counted(self) -> None:

@@ -13,6 +13,7 @@ from pipelines.errors import UsageError, UserError
 from pipelines.options import (
     AnnotationOptions,
     DatasetOptions,
+    ImageOptions,
     LabelOptions,
     SamplingOptions,
     SplitOptions,
@@ -64,13 +65,13 @@ class TestOptions:
         [
             (
                 {},
-                "either --annotation and --label (folders of frames) or --telemetry (drives) must say "
-                "where labels stand, got neither",
+                "labels must stand either in an annotation file (--annotation and --label, for folders of "
+                "frames) or in telemetry (--telemetry, for drives), got neither",
             ),
             (
                 {**FOLDERS, "telemetry": measured()},
-                "either --annotation and --label (folders of frames) or --telemetry (drives) must say "
-                "where labels stand, got both",
+                "labels must stand either in an annotation file (--annotation and --label, for folders of "
+                "frames) or in telemetry (--telemetry, for drives), got both",
             ),
             (
                 {**FOLDERS, "label": LabelOptions(label_columns=("speed",))},
@@ -99,6 +100,13 @@ class TestOptions:
                 {"telemetry": measured()},
                 "--label_columns, --class_column or --signal_columns must name columns of the telemetry, "
                 "got none",
+            ),
+            (
+                {
+                    "telemetry": TelemetryOptions(no_images=True, signal_columns=("yaw",)),
+                    "image": ImageOptions(height=24, width=32),
+                },
+                "--no_images goes without the flags of images, such as --size",
             ),
             (
                 {
