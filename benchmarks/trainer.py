@@ -1,0 +1,179 @@
+"""What the trainer's speed rests on, measured: run it on a machine that does nothing else.
+
+    python benchmarks/trainer.py [--backbones MobileNetV2,VGG16,ResNet50] [--output results.json]
+
+1. `trainer.layers.TimeDistributed` against Keras's: seconds of the first step, and of one after that.
+2. An epoch with the features of a frozen backbone cached, and without.
+3. The share of a step that is spent waiting for input.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import functools
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfrecords_schema.fake import write_fake_dataset
+from tfrecords_schema.spec import ImageSpec, LabelSpec, SequenceSpec
+from trainer.config import ModelConfig, TrainingConfig
+from trainer.fitting import fit
+from trainer.layers import TimeDistributed
+from trainer.model import build_model
+from trainer.reader import read_sequences
+from trainer.run_folder import RunFolder
+
+CLASSES = LabelSpec(task="classification", class_names=("a", "b"))
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--backbones", default="MobileNetV2,VGG16,ResNet50")
+    parser.add_argument("--frozen_backbone", default="MobileNet")
+    parser.add_argument("--frozen_size", type=int, default=224, help="of its frames")
+    parser.add_argument("--num_frames", type=int, default=8)
+    parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--batch_size", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=5, help="measured after the first")
+    parser.add_argument("--records", type=int, default=32, help="of the dataset that is read")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="JSON to write")
+    options = parser.parse_args(argv)
+    results: dict[str, Any] = {"cpus": os.cpu_count(), "tensorflow": tf.__version__}
+    results["time_distributed"] = {
+        name: compare_wrappers(name, options) for name in options.backbones.split(",") if name
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder) / "data"
+        spec = SequenceSpec(
+            num_frames=options.num_frames,
+            image=ImageSpec(height=options.frozen_size, width=options.frozen_size),
+            label=CLASSES,
+        )
+        info = write_fake_dataset(data, spec, {"train": options.records}, shards=4)
+        results["cached_features"] = compare_caching(data, info, Path(folder), options)
+        results["input"] = {
+            options.frozen_backbone: waiting_for_input(data, info, options.frozen_backbone, options)
+        }
+    if options.output is not None:
+        options.output.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+
+
+def compare_wrappers(name: str, options: argparse.Namespace) -> dict[str, float]:
+    """Keras's wrapper and ours around the same backbone, all of which is trained."""
+    shape = (options.num_frames, options.size, options.size, 3)
+    random = np.random.default_rng(0)
+    x = random.normal(size=(options.batch_size, *shape)).astype(np.float32)
+    y = random.integers(0, 2, options.batch_size)
+    wrappers = {"keras": keras.layers.TimeDistributed, "ours": TimeDistributed}
+
+    def build(wrapper: Any) -> keras.Model:
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input(shape)
+        application = getattr(keras.applications, name)
+        backbone = application(
+            include_top=False, weights=None, input_shape=shape[1:], pooling="avg"
+        )
+        features = wrapper(backbone)(inputs)
+        outputs = keras.layers.Dense(2, activation="softmax")(keras.layers.LSTM(16)(features))
+        model = keras.Model(inputs, outputs)
+        model.compile("adam", "sparse_categorical_crossentropy")
+        return model
+
+    found, steps = {}, {}
+    for which, wrapper in wrappers.items():
+        model = build(wrapper)
+        steps[which] = functools.partial(model.train_on_batch, x, y)
+        found[f"{which}_first_step"] = timed(steps[which])
+    # In turn, so that what else the machine does falls on both; the least, since it only ever adds.
+    seconds = {which: [] for which in wrappers}
+    for _ in range(options.steps):
+        for which, step in steps.items():
+            seconds[which].append(timed(step))
+    found |= {f"{which}_step": min(values) for which, values in seconds.items()}
+    first = found["keras_first_step"] / found["ours_first_step"]
+    steady = found["keras_step"] / found["ours_step"]
+    print(
+        f"{name:<18} first step {found['keras_first_step']:6.1f} s with Keras's TimeDistributed, "
+        f"{found['ours_first_step']:6.1f} s with ours ({first:.1f} times faster); then "
+        f"{found['keras_step']:.3f} s and {found['ours_step']:.3f} s a step ({steady:.2f} times)",
+        flush=True,
+    )
+    return {**found, "first_step_ratio": first, "step_ratio": steady}
+
+
+def compare_caching(
+    data: Path, info: Any, folder: Path, options: argparse.Namespace
+) -> dict[str, float]:
+    """Epochs of a head on a frozen backbone."""
+    found = {}
+    for caching in ("off", "auto"):
+        config = TrainingConfig(
+            epochs=3,
+            batch_size=options.batch_size,
+            cache_features=caching,
+            model=ModelConfig(backbone=options.frozen_backbone, weights="none", trainable_layers=0),
+        )
+        keras.utils.set_random_seed(0)
+        run = RunFolder(folder / caching)
+        run.path.mkdir()
+        total = timed(lambda c=config, r=run: fit(build_model(info, c.model), data, info, r, c))
+        with run.history.open() as file:
+            found[f"{caching}_epoch"] = float(list(csv.DictReader(file))[-1]["seconds"])
+        found[f"{caching}_total"] = total
+    ratio = found["off_epoch"] / found["auto_epoch"]
+    print(
+        f"frozen {options.frozen_backbone}: a later epoch takes {found['off_epoch']:.2f} s without cached "
+        f"features, {found['auto_epoch']:.2f} s with them ({ratio:.0f} times faster); three epochs "
+        f"{found['off_total']:.1f} s and {found['auto_total']:.1f} s",
+        flush=True,
+    )
+    return {**found, "epoch_ratio": ratio}
+
+
+def waiting_for_input(
+    data: Path, info: Any, name: str, options: argparse.Namespace
+) -> dict[str, float]:
+    """Steps on what is read, and on one batch that is there already."""
+    model = build_model(info, ModelConfig(backbone=name, weights="none", trainable_layers=0))
+    model.compile("adam", "sparse_categorical_crossentropy")
+    read = read_sequences(
+        data, "train", batch_size=options.batch_size, shuffle=True, seed=0, first_epoch=0
+    )
+    steps = options.records // options.batch_size
+    at_hand = tf.data.Dataset.from_tensors(next(iter(read))).repeat()
+    seconds = {}
+    for which, dataset in (("at_hand", at_hand), ("read", read)):
+        model.fit(dataset, steps_per_epoch=2, verbose=0, shuffle=False)
+        seconds[which] = (
+            timed(lambda d=dataset: model.fit(d, steps_per_epoch=steps, verbose=0, shuffle=False))
+            / steps
+        )
+    share = max(0.0, 1 - seconds["at_hand"] / seconds["read"])
+    print(
+        f"{name}: {share:.1%} of a step of {seconds['read']:.3f} s is waiting for input", flush=True
+    )
+    return {**seconds, "share": share}
+
+
+def timed(action: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    action()
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    main()
