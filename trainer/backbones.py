@@ -13,12 +13,15 @@ from typing import Any
 
 import h5py  # type: ignore[import-untyped]
 import keras
+import numpy as np
 from keras import layers
 
 from tfrecords_schema.spec import ImageSpec
 from trainer.config import SMALL, ModelConfig
 from trainer.errors import TrainerError
 from trainer.layers import Preprocess
+
+_IMAGENET_STD = np.array([0.229, 0.224, 0.225])  # by channel, of pixels from 0 to 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +54,8 @@ def build_frame_network(image: ImageSpec, config: ModelConfig) -> FrameNetwork:
         network = _application(image, config)
     if config.weights not in (None, "none", "imagenet"):
         _load_weights(network, str(config.weights), config.backbone)
+        if config.backbone.startswith("EfficientNetB"):
+            before += _rescaling_of_imagenet(network)
     after = [] if config.rnn == "convlstm" else [pooling_layer(config)]
     frozen, trained = _split(network, _num_trained(config))
     frames = (*image.shape[:2], image.channels * config.frames_at_once)
@@ -147,6 +152,21 @@ def _load_weights(network: keras.Model, file: str, backbone: str) -> None:
             f"weights {file} are not those of backbone {backbone} without its top: {reason:.300}; give the "
             "file of this backbone, or the --backbone of this file"
         ) from error
+
+
+def _rescaling_of_imagenet(network: keras.Model) -> list[keras.layers.Layer]:
+    """What EfficientNet B0 to B7 were trained with, and Keras leaves out unless it downloads their weights.
+
+    Keras would rescale after its normalisation, in ``network``: (x / 255 - mean) / std / sqrt(std). Here the
+    frames are scaled about the mean before it, which comes to the same.
+    """
+    normalization = next(a for a in network.layers if isinstance(a, layers.Normalization))
+    mean = np.ravel(keras.ops.convert_to_numpy(normalization.mean))
+    if not mean.any():  # not from ImageNet
+        return []
+    scale = 1 / np.sqrt(_IMAGENET_STD)
+    offset = 255 * mean * (1 - scale)
+    return [layers.Rescaling(scale.tolist(), offset.tolist(), dtype="float32")]
 
 
 def _shapes_in(file: str) -> list[tuple[int, ...]]:

@@ -189,6 +189,31 @@ def test_imagenet_without_a_network_says_how_to_give_a_file(monkeypatch):
     assert "MobileNet(include_top=False).save_weights('MobileNet.weights.h5')" in message
 
 
+@pytest.mark.slow
+def test_efficientnet_from_a_file_sees_the_scale_it_was_trained_on(tmp_path, monkeypatch):
+    # What Keras builds when it downloads the weights, with a file of ours for the download.
+    module = inspect.getmodule(inspect.unwrap(keras.applications.EfficientNetB0))
+    shape = (*IMAGE.shape[:2], 3)
+    source = keras.applications.EfficientNetB0(include_top=False, weights=None, input_shape=shape)
+    normalization = next(
+        layer for layer in source.layers if isinstance(layer, keras.layers.Normalization)
+    )
+    normalization.set_weights(
+        [np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225]) ** 2, np.array(0)]
+    )
+    source.save_weights(tmp_path / "efficientnet.weights.h5")
+    file = str(tmp_path / "efficientnet.weights.h5")
+    monkeypatch.setattr(module.file_utils, "get_file", lambda *args, **kwargs: file)
+    downloaded = keras.applications.EfficientNetB0(include_top=False, input_shape=shape)
+    assert len(downloaded.layers) == len(source.layers) + 1
+    ours = build_frame_network(IMAGE, ModelConfig(backbone="EfficientNetB0", weights=file))
+    expected = downloaded.predict(frames().astype(np.float32), verbose=0).mean(axis=(1, 2))
+    plain = source.predict(frames().astype(np.float32), verbose=0).mean(axis=(1, 2))
+    largest = np.abs(expected).max()
+    np.testing.assert_allclose(ours.frozen(frames()), expected, atol=1e-3 * largest)
+    assert not np.allclose(plain, expected, atol=1e-1 * largest)
+
+
 def test_the_small_backbone_starts_from_a_file_too(tmp_path):
     config = ModelConfig(filters=(4, 8))
     first = build_frame_network(IMAGE, config)
