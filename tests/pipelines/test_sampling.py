@@ -475,7 +475,11 @@ class TestLast:
             ([0, 1, 2, 3, 8, 9], 10, None),  # a hole among the last ones
             ([*range(9), 10, 11], 12, None),
             (range(9), 10, (6, 7, 8)),  # the second pass did not find the last slot
-            (range(6), 10, None),  # nor any of the last ones
+            (range(8), 10, (5, 6, 7)),
+            (range(7), 10, (4, 5, 6)),  # as many as there are frames in a sequence
+            (range(6), 10, None),  # and more: that is not the end
+            (range(3), 4, (0, 1, 2)),
+            (range(2), 4, None),
             ([], 10, None),
         ],
     )

@@ -246,6 +246,19 @@ class TestDamage:
         assert footage.truncated.startswith("d_1.mp4: ")
         assert [frame[3] - frames[0][3] for frame in frames] == [n * MS40 for n in numbers]
 
+    @pytest.mark.parametrize("number", [0, 1, 2])
+    def test_only_what_follows_the_damage_is_a_break(
+        self, fast, tmp_path_factory, read, number
+    ) -> None:
+        """Files after the next one go on where it ended; after the last one nothing comes."""
+        folder = tmp_path_factory.mktemp("cut")
+        source = damage(fast, folder, number, lambda stored: stored[: len(stored) * 6 // 10])
+        frames, footage = read(source)
+        follows = [] if number == 2 else [30 * (number + 1)]
+        assert [frame[0] for frame in frames if frame[2]] == follows
+        assert footage.breaks == len(follows)
+        assert footage.truncated.startswith(f"d_{number}.mp4: ")
+
     def test_what_should_come_first_and_does_not_is_a_break(
         self, fast, tmp_path_factory, read
     ) -> None:
@@ -305,6 +318,66 @@ class TestDamage:
         frames, footage = read(source)
         assert [seconds * 1000 for *_, seconds in frames] == [*range(0, 400, 40), 399, 439, 479]
         assert footage.unordered == 1
+        # Nothing is missing, and no frame is counted twice.
+        assert ([frame for frame in frames if frame[2]], footage.breaks) == ([], 0)
+        assert [rank for _, rank, *_ in frames] == list(range(13))
+
+    @pytest.mark.parametrize("repeated", [1, 5])
+    def test_a_file_may_begin_with_the_end_of_the_one_before(
+        self, write_video, barcode, tmp_path, read, repeated
+    ) -> None:
+        begin = 20 - repeated
+        paths = [
+            write_video(tmp_path / "0.mkv", times=range(0, 800, 40)),
+            write_video(
+                tmp_path / "1.mkv",
+                times=range(40 * begin, 1600, 40),
+                picture=lambda index: barcode(begin + index),
+            ),
+        ]
+        source = place(paths)
+        frames, footage = read(source)
+        assert frames == expected(range(40))
+        assert (footage.breaks, footage.unordered) == (0, repeated)
+        times, _ = joined(source).packet_times()
+        assert times.tolist() == [seconds / footage.time_base for *_, seconds in frames]
+        # Entered in the second file, it is the second's.
+        entry = next(frame for frame in joined(source).frames(near=int(times[30])))
+        assert entry.pts <= times[30]
+
+    @pytest.mark.parametrize("codec", ["mpeg4", "libx264"])
+    def test_avi_files_are_put_together_without_breaks(
+        self, write_video, barcode, tmp_path, read, codec
+    ) -> None:
+        """With B-frames, the times of their packets are not those of their frames."""
+        paths = [
+            write_video(
+                tmp_path / f"{number}.avi",
+                frames=20,
+                codec=codec,
+                b_frames=2,
+                picture=lambda index, number=number: barcode(20 * number + index),
+            )
+            for number in range(3)
+        ]
+        frames, footage = read(place(paths))
+        assert [number for number, *_ in frames] == list(range(60))
+        assert ([frame for frame in frames if frame[2]], footage.breaks) == ([], 0)
+
+    def test_it_begins_with_its_first_packet_whether_that_decodes_or_not(
+        self, fast, tmp_path_factory, read
+    ) -> None:
+        with open_video(str(fast[0])) as video:
+            packet = next(iter(video._packets()))
+            first, size = packet.pos, packet.size
+
+        def spoil(stored):
+            return stored[:first] + bytes(size) + stored[first + size :]
+
+        whole = joined(place(fast))
+        source = damage(fast, tmp_path_factory.mktemp("bad"), 0, spoil)
+        assert joined(source).origin_pts() == whole.origin_pts() == whole.first_pts()
+        assert joined(source).first_pts() > whole.first_pts()
 
 
 def make_request(segment, sampling) -> BuildRequest:

@@ -29,9 +29,9 @@ def telemetry(times: list[float] | None, rows: int = 0) -> Telemetry:
 
 
 def footage(
-    times: list[float] | None, rate: Fraction | int | None = None, rows: int = 0
+    times: list[float] | None, rate: Fraction | int | None = None, rows: int = 0, **fields: float
 ) -> TelemetryRows:
-    return TelemetryRows(telemetry(times, rows), None if rate is None else Fraction(rate))
+    return TelemetryRows(telemetry(times, rows), None if rate is None else Fraction(rate), **fields)
 
 
 def microseconds(rows: TelemetryRows) -> list[int]:
@@ -42,7 +42,7 @@ class TestTimes:
     def test_every_row_is_a_frame(self) -> None:
         rows = footage([-0.5, 0.0, 0.25, 7.000001])
         assert microseconds(rows) == [-500_000, 0, 250_000, 7_000_001]
-        assert rows.first_pts() == rows.begins_at == -500_000
+        assert rows.first_pts() == rows.origin_pts() == rows.begins_at == -500_000
         assert rows.declared_seconds == 7.500001
         assert (rows.time_base, rows.tolerance) == (Fraction(1, 10**6), Fraction(1, 10**6))
 
@@ -119,6 +119,21 @@ class TestEntering:
         assert list(rows.frames(near=near, exactly=exactly)) == [
             FrameTime(pts, rank) for rank, pts in enumerate(times[first:])
         ]
+
+    def test_rows_further_apart_than_the_longest_gap_are_a_break(self) -> None:
+        rows = footage([*self.ROWS], max_gap=2.0)
+        assert [frame.after_break for frame in rows.frames()] == [False, False, False, True]
+        assert rows.breaks == 1
+        # What reading begins with follows nothing.
+        rows = footage([*self.ROWS], max_gap=2.0)
+        assert [frame.after_break for frame in rows.frames(near=6_000_000)] == [False]
+        assert rows.breaks == 0
+
+    def test_steps_of_a_rate_do_not_break(self) -> None:
+        """Whether rows tell about a step shows when its value is found."""
+        rows = footage([*self.ROWS], 2, max_gap=0.1)
+        assert not any(frame.after_break for frame in rows.frames())
+        assert rows.breaks == 0
 
     def test_packets_are_the_rows(self) -> None:
         rows = footage([*self.ROWS])

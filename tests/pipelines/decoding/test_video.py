@@ -726,6 +726,15 @@ class TestExtent:
         assert 40 < extent.frames < 80
         assert Fraction(*extent.seconds) == extent.frames * Fraction(1, 25)
 
+    @pytest.mark.parametrize("name", ["late.mkv", "late.webm", "late.mp4", "late.ts"])
+    def test_a_later_beginning_makes_a_file_no_longer(self, name, write_video, tmp_path):
+        """Matroska says when a file ends, others how long it lasts."""
+        codec = "libvpx-vp9" if name.endswith("webm") else "libx264"
+        times = range(5000, 9000, 40)
+        path = write_video(tmp_path / name, codec=codec, times=times)
+        with open_video(str(path)) as video:
+            assert video.probe().duration == pytest.approx(4.0, abs=0.1)
+
     def test_calls_for_every_packet(self, write_video, tmp_path):
         path, calls = write_video(tmp_path / "a.mp4", frames=12), []
         with open_video(str(path), lambda: calls.append(1)) as video:
@@ -743,6 +752,33 @@ class TestExtent:
             pytest.raises(DecodingFailure, match=r"^open: the file holds no frame with a time$"),
         ):
             video.extent()
+
+
+class TestOrigin:
+    @pytest.mark.parametrize("name", EXTENTS)
+    def test_is_the_time_of_the_first_frame(self, name, write_video, tmp_path):
+        path = write_video(tmp_path / name, **EXTENTS[name])
+        with open_video(str(path)) as video:
+            first = video.first_pts()
+        with open_video(str(path)) as video:
+            assert video.origin_pts() == first
+
+    @pytest.mark.parametrize(("name", "told"), [("a.mp4", True), ("a.avi", False)])
+    def test_is_there_whether_the_first_frame_decodes_or_not(
+        self, name, told, write_video, tmp_path
+    ):
+        """Except where packets do not tell: AVI's."""
+        path = write_video(tmp_path / name, frames=30, codec="mpeg4", gop=10)
+        with open_video(str(path)) as video:
+            whole = video.first_pts()
+        position, size, _ = packets(path)[0]
+        stored = bytearray(path.read_bytes())
+        stored[position : position + size] = bytes(size)
+        path.write_bytes(stored)
+        with open_video(str(path)) as video:
+            assert video.first_pts() > whole
+        with open_video(str(path)) as video:
+            assert (video.origin_pts() == whole) == told
 
 
 class TestCreated:

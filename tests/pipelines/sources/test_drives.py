@@ -133,6 +133,18 @@ class TestVideos:
         assert [source.id for source in found.sources] == ["b.mp4"]
         assert found.name == "in"
 
+    def test_a_single_file_that_is_no_video_is_refused(self, tmp_path) -> None:
+        root = fill(tmp_path, "notes.xyz", "notes.csv", "1.jpg", "1.csv")
+        for name in ("notes.xyz", "1.jpg"):
+            with pytest.raises(UserError) as error:
+                listed(root / name)
+            assert str(error.value) == (
+                "--input must be a folder of videos, a glob or a video (by file name), "
+                f"got {root}/{name}"
+            )
+        (source,) = listed(root / "notes.csv", **ALONE).sources
+        assert source.id == "notes.csv"
+
     def test_what_lacks_telemetry_or_has_bad_one_is_reported(self, tmp_path) -> None:
         root = fill(tmp_path, "a.mp4", "a.csv", "b.mp4", "c.mp4", "d.mp4", "e.mp4")
         (root / "c.csv").write_text("t,speed\n0,1\n1,fast\n")
@@ -254,6 +266,12 @@ class TestJoining:
         join = r"(?P<order>\d+)_(?P<drive>\w+)\.mp4"
         (drive,) = listed(root, join=join, telemetry="{drive}.csv").sources
         assert (drive.id, [part.order for part in drive.parts]) == ("x", ["01", "02"])
+
+    def test_a_group_that_is_named_drive_leaves_the_order_to_the_path(self, tmp_path) -> None:
+        root = fill(tmp_path, "x/GX10.mp4", "x/GX9.mp4", "x/gps.csv")
+        (drive,) = listed(root, join=r"^(?P<drive>\w+)/", telemetry="gps.csv").sources
+        assert drive.id == "x"
+        assert [part.order for part in drive.parts] == ["x/GX9.mp4", "x/GX10.mp4"]
 
     def test_one_group_names_the_drive_and_the_path_its_order(self, tmp_path) -> None:
         root = fill(tmp_path, "x/GX10.mp4", "x/GX9.mp4", "x/gps.csv")
@@ -387,6 +405,10 @@ class TestFoldersOfFrames:
             (source,) = listed(root, telemetry=template, frame_rate=20).sources
             assert (source.id, source.kind, source.seconds) == ("run", "frames", 0.25)
             assert source.telemetry == side(root, track)
+        # The name of a folder has no ending, whatever dots it holds.
+        dotted = fill(tmp_path / "dots", *(f"run.v2/{k}.jpg" for k in range(1, 6)), "run.v2.csv")
+        (source,) = listed(dotted, frame_rate=20).sources
+        assert source.telemetry == side(dotted, "run.v2.csv")
         # Beside a video, images are covers and snapshots.
         fill(root, "a.mp4", "a.csv")
         assert [own.id for own in listed(root, frame_rate=20).sources] == ["a.mp4"]
