@@ -717,6 +717,72 @@ class TestDrivesInSeveralFiles:
                 at = np.array(record["times"]) / 1e6 - begin
                 np.testing.assert_allclose(floats(record)[:, 0], curve(at + 6.6), atol=1e-5)
 
+    def test_a_file_may_begin_with_the_end_of_the_one_before(
+        self, tmp_path: Path, whole: Path, write_video, barcode, labels
+    ) -> None:
+        folder = tmp_path / "drives"
+        remux(whole, folder / "x_1.mp4", 0, 120, restart=False)
+        self.continue_at(write_video, barcode, folder / "x_2.mp4", 110)
+        write_csv(folder / "x.csv", "t,speed", np.arange(240) / 20, range(240))
+        # The first log goes on for a second after its file, and what it says is wrong then.
+        write_csv(folder / "x_1.csv", "t,speed", np.arange(140) / 20, [*range(120), *[999] * 20])
+        write_csv(folder / "x_2.csv", "t,speed", np.arange(130) / 20, range(110, 240))
+        flags = (*self.JOIN, "--stride", 8, "--time_column", "t", "--telemetry")
+        infos = build_each(
+            folder,
+            {tmp_path / "all": (*flags, "{drive}.csv"), tmp_path / "own": (*flags, "{stem}.csv")},
+        )
+        for output, info in infos.items():
+            shown, speeds = labels(read_with_tensorflow(output))
+            assert shown == list(range(240))
+            np.testing.assert_allclose(speeds, shown, atol=1e-4)
+            assert failures(output) == {}
+            assert info["counts"]["frames_out_of_order"] == 10
+
+    def test_splits_by_time_keep_their_distance_over_a_gap(
+        self, tmp_path: Path, whole: Path, write_video, barcode, labels
+    ) -> None:
+        """A gap of three frames, less than the guard, lies where the splits part."""
+        folder = tmp_path / "drives"
+        remux(whole, folder / "x_1.mp4", 0, 120, restart=False)
+        self.continue_at(write_video, barcode, folder / "x_2.mp4", 123)
+        write_csv(folder / "x.csv", "t,speed", np.arange(240) / 20, range(240))
+        info = build(
+            *(folder, tmp_path / "out", *self.JOIN, "--telemetry", "{drive}.csv"),
+            *("--time_column", "t", "--split_by", "time", "--splits", "train=0.5,test=0.5"),
+        )
+        records = read_with_tensorflow(tmp_path / "out")
+        rows = {}
+        for split in ("train", "test"):
+            own = [record for record in records if record["split"] == split]
+            rows[split], speeds = labels(own)
+            np.testing.assert_allclose(speeds, rows[split], atol=1e-4)
+            assert info["splits"][split]["groups"] == 1
+        assert min(rows["test"]) - max(rows["train"]) >= 8
+        assert min(rows["train"]) == 0
+        assert max(rows["test"]) > 230
+
+    @pytest.fixture
+    def labels(self, decode_image, read_barcode):
+        """Bar codes and labels of all frames of records."""
+
+        def read(records: list[dict]) -> tuple[list[int], list[float]]:
+            shown = [read_barcode(decode_image(f)) for r in records for f in r["frames"]]
+            return shown, np.concatenate([floats(r)[:, 0] for r in records]).tolist()
+
+        return read
+
+    def continue_at(self, write_video, barcode, path: Path, row: int) -> Path:
+        """The drive from frame ``row`` on, in a file whose times run on."""
+        return write_video(
+            path,
+            frames=240 - row,
+            rate=20,
+            time_base="1/1000",
+            times=range(50 * row, 12000, 50),
+            picture=lambda index: barcode(index + row),
+        )
+
 
 class TestFoldersOfFrames:
     ISSUE = ("--annotation", "annotation.json", "--label", "[0].velocity", "--frame_rate", 20)
@@ -872,6 +938,35 @@ class TestFoldersOfFrames:
             truth = np.stack([index * index / 8, -index], axis=1)
             assert floats(record).tolist() == truth.tolist()
         assert "7 entries for 8 frames" in failures(tmp_path / "out")["wrong"]["reason"]
+
+    def test_telemetry_of_frames(self, tmp_path: Path, barcode, decode_image, read_barcode) -> None:
+        """20 frames a second: row i is of frame i, or rows have times of their own."""
+        footage = tmp_path / "footage"
+        for name, first in (("a", 0), ("b", 40)):
+            self.sample(footage / name, [barcode(first + i) for i in range(20)], 0, sub=".")
+            write_csv(footage / f"{name}.csv", "speed", np.arange(20) + first)
+            seconds = np.arange(-2, 12) / 10
+            write_csv(footage / name / "log.csv", "t,speed", seconds, 20 * seconds + first)
+        flags = ("--label_columns", "speed", "--label_at", "each", "--frame_rate", 20)
+        flags += ("--num_frames", 5, "--size", "48x64", "--telemetry")
+        infos = build_each(
+            footage,
+            {
+                tmp_path / "row": (*flags, "{stem}.csv"),
+                tmp_path / "time": (*flags, "{name}/log.csv", "--time_column", "t"),
+            },
+        )
+        for output, info in infos.items():
+            records = read_with_tensorflow(output)
+            assert [r["source"] for r in records] == ["a"] * 4 + ["b"] * 4
+            for record in records:
+                shown = [read_barcode(decode_image(frame)) for frame in record["frames"]]
+                first = 0 if record["source"] == "a" else 40
+                assert shown == [first + moment // 50_000 for moment in record["times"]]
+                np.testing.assert_allclose(floats(record)[:, 0], shown, atol=1e-4)
+            assert failures(output) == {}
+            by_time = output.name == "time"
+            assert info["counts"].get("telemetry_frames_without") == (0 if by_time else None)
 
 
 class TestSignalsAlone:
