@@ -7,6 +7,7 @@ What a dataset says of itself (shapes, task, classes, statistics) is not here: i
 from __future__ import annotations
 
 import dataclasses
+import difflib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -133,8 +134,11 @@ class ModelConfig:
     def __post_init__(self) -> None:
         names = {name.lower(): name for name in (SMALL, *APPLICATIONS)}
         if str(self.backbone).lower() not in names:
+            close = difflib.get_close_matches(str(self.backbone).lower(), names, n=3)
+            likely = [names[name] for name in close] or [*APPLICATIONS[::8], "..."]
             raise ConfigError(
-                f"backbone must be {SMALL} or one of {', '.join(APPLICATIONS)}; got {self.backbone!r}"
+                f"backbone must be {SMALL} or a network of keras.applications, such as "
+                f"{', '.join(likely)}; got {self.backbone!r}"
             )
         object.__setattr__(self, "backbone", names[self.backbone.lower()])
         if self.trainable_layers is not None:

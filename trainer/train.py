@@ -62,14 +62,15 @@ def train(
     _log_dataset(directory, info, monitor)
     baselines = _log_baseline(directory, info, scored)
 
-    folder.path.mkdir(parents=True, exist_ok=True)
-    folder.metrics.unlink(missing_ok=True)  # written last, it says that a run is complete
-    write_json(folder.config, _describe_run(directory, config))
-    info.save(folder.path)
     with computing_in(config.precision), scope_of(strategy):
         keras.utils.set_random_seed(config.seed)
         model = build_model(info, config.model)
         _log_model(model)
+        # Not before there is a model: a run that cannot begin leaves nothing behind.
+        folder.path.mkdir(parents=True, exist_ok=True)
+        folder.metrics.unlink(missing_ok=True)  # written last, it says that a run is complete
+        write_json(folder.config, _describe_run(directory, config))
+        info.save(folder.path)
         best_epoch = fit(model, directory, info, folder, config).best_epoch
     best = export_run(folder, info)
     shown = baselines["validation" if has_split(info, "validation") else scored[0]]

@@ -9,6 +9,7 @@ from tfrecords_schema.fake import write_fake_dataset
 from tfrecords_schema.spec import ImageSpec, LabelSpec, SequenceSpec
 from trainer import export
 from trainer.backbones import build_frame_network
+from trainer.cli import main
 from trainer.config import APPLICATIONS, ModelConfig
 from trainer.errors import TrainerError
 from trainer.layers import FrozenTimeDistributed, Preprocess
@@ -154,6 +155,17 @@ def test_frames_too_small_are_refused():
         match=r"backbone InceptionV3 cannot take frames of 32x40: .*75x75.*larger --size",
     ):
         build_frame_network(IMAGE, ModelConfig(backbone="inceptionv3", weights="none"))
+
+
+def test_a_run_that_cannot_begin_leaves_nothing(tmp_path, capsys):
+    info_of(tmp_path / "data")
+    run = tmp_path / "run"
+    words = ["--tfrecords", str(tmp_path / "data"), "--output", str(run)]
+    assert main([*words, "--backbone", "inceptionv3", "--weights", "none"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("trainer: error: backbone InceptionV3 cannot take frames of 32x40")
+    assert error.count("\n") == 1
+    assert not run.exists()
 
 
 def test_weights_of_another_network_are_refused(mobilenet_file, tmp_path):
