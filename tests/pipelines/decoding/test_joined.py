@@ -460,6 +460,36 @@ class TestSequences:
         segments = cut_segments(source, FRAMES / 25, boundaries)
         assert build(segments, options) == build([Segment(source=source)], options)
 
+    @pytest.mark.parametrize("gops", [(5, 5), (4, 50)])
+    @pytest.mark.parametrize("rate", [None, Fraction(10)])
+    def test_segments_of_files_that_overlap_are_the_drive(
+        self, write_video, barcode, tmp_path, read_barcode, decode_image, rate, gops
+    ) -> None:
+        first = write_video(tmp_path / "0.mkv", gop=gops[0], times=range(0, 800, 40))
+        second = write_video(
+            tmp_path / "1.mkv",
+            gop=gops[1],
+            times=range(520, 1600, 40),
+            picture=lambda index: barcode(13 + index),
+        )
+        source = place([first, second])
+        options = SamplingOptions(num_frames=4, stride=3, frame_rate=rate)
+
+        def contents(segments):
+            return [
+                (list(r.timestamps), [read_barcode(decode_image(data)) for data in r.frames])
+                for r in build(segments, options)
+            ]
+
+        if rate is None:
+            boundaries = index_clip(IndexRequest(source=source, segment_length=0.2)).boundaries
+        else:
+            boundaries = time_boundaries(1.6, options, 0.3)
+        segments = cut_segments(source, 1.6, boundaries)
+        assert len(segments) >= 4
+        # Which file's picture of a repeated frame is taken depends on where reading began.
+        assert contents(segments) == contents([Segment(source=source)])
+
     def test_a_span_of_a_drive(self, write_drive, read_barcode, decode_image) -> None:
         source = dataclasses.replace(place(write_drive("anew.mp4")), start=1.52, end=1.84)
         options = SamplingOptions(num_frames=8)
