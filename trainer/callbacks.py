@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import math
 import time
 from pathlib import Path
@@ -133,14 +132,13 @@ class KeepBest(keras.callbacks.Callback):
         loss = float((logs or {})[self._monitor])
         if loss < progress.best:
             progress.best, progress.best_epoch, progress.waited = loss, epoch + 1, 0
-            temporary = self._folder.model.with_name(f".{self._folder.model.name}")
-            self._whole.save(temporary.with_suffix(".tmp.keras"))
-            temporary.with_suffix(".tmp.keras").replace(self._folder.model)
+            temporary = self._folder.path / ".unfinished.keras"
+            self._whole.save(temporary)
+            temporary.replace(self._folder.model)
         if self._patience is not None and progress.waited >= self._patience:
             progress.stopped = self.model.stop_training = True
-        save_checkpoint(
-            self._folder.checkpoint,
-            self._whole,
-            self.model.optimizer,
-            dataclasses.replace(progress),
-        )
+        save_checkpoint(self._folder.checkpoint, self._whole, self.model.optimizer, progress)
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Removes what a run that was killed may have left."""
+        (self._folder.path / ".unfinished.keras").unlink(missing_ok=True)

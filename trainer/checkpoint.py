@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,7 +45,7 @@ def save_checkpoint(path: Path, model: keras.Model, optimizer: Any, progress: Pr
     arrays: dict[str, Any] = {_PROGRESS: np.array(json.dumps(dataclasses.asdict(progress)))}
     arrays |= {f"model_{i}": numpy(v) for i, v in enumerate(_changing(model))}
     arrays |= {f"optimizer_{i}": numpy(v) for i, v in enumerate(optimizer.variables)}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}")
     with temporary.open("wb") as file:
         np.savez(file, **arrays)
     temporary.replace(path)

@@ -344,9 +344,9 @@ def _as_written(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _prefetched(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """The next batches are made ready meanwhile: in the GPU's memory when there is just one."""
+    """The next batches are made ready meanwhile: in the GPU's memory when all of a batch goes there."""
     gpus = tf.config.list_logical_devices("GPU")
-    if len(gpus) == 1:
+    if len(gpus) == 1 and not tf.distribute.has_strategy():
         return dataset.prefetch(tf.data.AUTOTUNE).apply(
             tf.data.experimental.prefetch_to_device(gpus[0].name)
         )

@@ -1,5 +1,6 @@
 """Small datasets whose labels can be seen in the pixels, and one run trained on them as a user would."""
 
+import csv
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from tfrecords_schema.fake import fake_record, write_fake_dataset
+from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.spec import ImageSpec, LabelSpec, SequenceSpec, SignalSpec
 
 ROOT = Path(__file__).parents[2]
@@ -97,6 +99,29 @@ def run_trainer(*arguments, cwd):
         timeout=300,
         check=False,
     )
+
+
+def fit_run(data, run, config):
+    """What training does, without evaluation and export."""
+    import keras  # here, since processes that test the command line need not wait for it
+
+    from trainer.fitting import computing_in, fit
+    from trainer.model import build_model
+
+    info = DatasetInfo.load(data)
+    run.path.mkdir(parents=True, exist_ok=True)
+    with computing_in(config.precision):
+        keras.utils.set_random_seed(config.seed)
+        return fit(build_model(info, config.model), data, info, run, config)
+
+
+def history(run):
+    """The epochs of a run, but for how long they took."""
+    with (run / "history.csv").open() as file:
+        return [
+            {name: float(value) for name, value in row.items() if name != "seconds"}
+            for row in csv.DictReader(file)
+        ]
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,3 @@
-import csv
 import json
 import os
 import signal
@@ -8,7 +7,7 @@ import time
 
 import pytest
 
-from tests.trainer.conftest import ROOT, run_trainer, write_brightness_dataset
+from tests.trainer.conftest import ROOT, history, run_trainer, write_brightness_dataset
 from trainer.cli import main
 
 FLAGS = (
@@ -30,14 +29,6 @@ def whole_run(data, tmp_path_factory):
     process = run_trainer("--tfrecords", data, "--output", run, *FLAGS, cwd=run.parent)
     assert process.returncode == 0, process.stderr
     return run
-
-
-def history(run):
-    with (run / "history.csv").open() as file:
-        return [
-            {name: float(value) for name, value in row.items() if name != "seconds"}
-            for row in csv.DictReader(file)
-        ]
 
 
 def kill_after(epochs, words, run):
