@@ -49,15 +49,20 @@ class FrameHashes:
             most: pictures that are taken of it: those that the hash itself decides on, so that two records
                 of the same pictures give the same ones.
         """
-        chosen = np.flatnonzero(tones[:, 4] >= _LEAST_SPREAD)
-        if not len(chosen):
+        firsts: dict[int, int] = {}
+        for place, (value, spread) in enumerate(
+            zip(hashes.tolist(), tones[:, 4].tolist(), strict=True)
+        ):
+            if spread >= _LEAST_SPREAD:
+                firsts.setdefault(value, place)
+        places = list(firsts.values())
+        if len(places) > most:
+            # Multiplied by an odd number, the bits are mixed, and neighbours are not chosen together.
+            places.sort(key=lambda place: int(hashes[place]) * 0x9E3779B97F4A7C15 % (1 << 64))
+            places = places[:most]
+        if not places:
             return
-        values = hashes[chosen]
-        values, first = np.unique(values, return_index=True)
-        chosen = chosen[first]
-        if len(chosen) > most:
-            ranks = values * np.uint64(0x9E3779B97F4A7C15)  # wraps around; mixes the bits
-            chosen = chosen[np.argsort(ranks, kind="stable")[:most]]
+        chosen = np.array(places)
         self.hashes_.frombytes(hashes[chosen].tobytes())
         self.tones_.frombytes(tones[chosen].tobytes())
         self.offsets_.extend([offset] * len(chosen))

@@ -7,6 +7,7 @@ in every picture, is what keeps validation near the speed of the JPEG decoder.
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -21,7 +22,8 @@ from tfrecords_schema.spec import ImageSpec
 
 ROWS, COLUMNS = 8, 9
 """Of a thumbnail: with 9 columns, the 8 steps from each to the next make 64 bits."""
-_TAPS = 4
+_POINTS = (4 * ROWS, 4 * COLUMNS)
+"""Of a picture, that its thumbnail is the mean of."""
 _STEP = 4
 """Every so many rows and columns are looked at for contrast, which varies slowly."""
 _LEAST_STEP = 2
@@ -29,6 +31,23 @@ _LEAST_STEP = 2
 
 _SCAN, _SIZES = 0xDA, (0xC0, 0xC1)
 _END = b"\xff\xd9"
+
+
+_PARTS = ROWS * COLUMNS
+# Sums are by einsum: a product of matrices would start threads, which take longer than it does.
+_BLUE_GREEN_RED = np.array([0.114, 0.587, 0.299], np.float32)
+
+
+def _quarters() -> NDArray[np.float32]:
+    weights = np.zeros((ROWS, COLUMNS, 4), np.float32)
+    for quarter in range(4):
+        down, across = divmod(quarter, 2)
+        own = weights[down * ROWS // 2 :, across * COLUMNS // 2 :, quarter]
+        own[: ROWS // 2, : COLUMNS // 2] = 1 / (ROWS // 2 * (COLUMNS // 2))
+    return weights.reshape(_PARTS, 4)
+
+
+_TO_QUARTERS = _quarters()
 
 
 class FrameError(ValueError):
@@ -58,52 +77,67 @@ class Pictures:
         return len(self.problems)
 
     @cached_property
-    def gray(self) -> NDArray[np.int16]:
-        """Brightness: ``[pictures, ROWS, COLUMNS]``."""
-        count, rows, columns, channels = self.thumbnails.shape
-        tall = self.thumbnails.reshape(count * rows, columns, channels)
-        levels = cv2.cvtColor(tall, cv2.COLOR_BGR2GRAY) if channels == 3 and count else tall
-        return levels.reshape(count, rows, columns).astype(np.int16)
+    def _values(self) -> NDArray[np.float32]:
+        """``[pictures, ROWS * COLUMNS * channels]``."""
+        return self.thumbnails.reshape(len(self), -1).astype(np.float32)
 
     @cached_property
-    def brightness(self) -> NDArray[np.float64]:
+    def gray(self) -> NDArray[np.float32]:
+        """Brightness: ``[pictures, ROWS * COLUMNS]``."""
+        channels = self.thumbnails.shape[-1]
+        if channels == 1:
+            return self._values
+        pixels = self._values.reshape(len(self), _PARTS, channels)
+        return np.einsum("ijk,k->ij", pixels, _BLUE_GREEN_RED)
+
+    @cached_property
+    def brightness(self) -> NDArray[np.float32]:
         """Mean of each, 0 to 255."""
-        return self.gray.reshape(len(self), -1).mean(1)
+        return np.einsum("ij->i", self.gray) / _PARTS
+
+    @cached_property
+    def spread(self) -> NDArray[np.float32]:
+        """Standard deviation of the brightness of each thumbnail, which is less than its picture's."""
+        squares = np.einsum("ij,ij->i", self.gray, self.gray) / _PARTS
+        return np.sqrt(np.maximum(squares - self.brightness**2, 0.0))
 
     @cached_property
     def hashes(self) -> NDArray[np.uint64]:
         """The difference hash (dHash) of each: a bit for each step to the right that brightens."""
-        brighter = self.gray[:, :, 1:] - self.gray[:, :, :-1] > _LEAST_STEP
+        gray = self.gray.reshape(-1, ROWS, COLUMNS)
+        brighter = gray[:, :, 1:] > gray[:, :, :-1] + _LEAST_STEP
         return np.packbits(brighter.reshape(len(self), -1), axis=1).view(np.uint64).ravel()
 
     @cached_property
     def tones(self) -> NDArray[np.uint8]:
         """What the hash cannot see, ``[pictures, 8]``: four quarters' brightness, spread, three colours."""
-        count, gray = len(self), self.gray
-        quarters = gray[:, :, :-1].reshape(count, 2, ROWS // 2, 2, COLUMNS // 2).mean((2, 4))
-        spread = np.minimum(gray.reshape(count, -1).std(1) * 2, 255)
-        colours = np.broadcast_to(self.colours, (count, 3))
-        return np.column_stack([quarters.reshape(count, 4), spread, colours]).astype(np.uint8)
+        tones = np.empty((len(self), 8), np.uint8)
+        tones[:, :4] = np.einsum("ij,jk->ik", self.gray, _TO_QUARTERS)
+        tones[:, 4] = np.minimum(self.spread * 2, 255)
+        tones[:, 5:] = self.colours
+        return tones
 
     @cached_property
-    def colours(self) -> NDArray[np.float64]:
+    def colours(self) -> NDArray[np.float32]:
         """Mean of each channel of each picture, ``[pictures, channels]``."""
-        return self.thumbnails.reshape(len(self), ROWS * COLUMNS, -1).mean(1)
+        return np.einsum("ijk->ik", self._values.reshape(len(self), _PARTS, -1)) / _PARTS
 
     def contrast(self, index: int) -> float:
         """The largest standard deviation of a channel, 0 to 255; the picture is decoded again for it."""
         return self._contrast(index)
 
-    def apart(self, steps: int) -> NDArray[np.float64]:
+    def apart(self, steps: int) -> NDArray[np.float32]:
         """Mean absolute difference of brightness of each and the one ``steps`` behind it, 0 to 255."""
-        gray = self.gray.reshape(len(self), -1)
-        return np.abs(gray[steps:] - gray[:-steps]).mean(1)
+        return np.einsum("ij->i", np.abs(self.gray[steps:] - self.gray[:-steps])) / _PARTS
 
-    def apart_in_colour(self, *, swapped: bool) -> NDArray[np.float64]:
-        """The same of all channels, and one behind; ``swapped``: with red and blue of one exchanged."""
-        pixels = self.thumbnails.astype(np.int16)
-        before = pixels[:-1, :, :, ::-1] if swapped else pixels[:-1]
-        return np.abs(pixels[1:] - before).reshape(len(self) - 1, -1).mean(1)
+    def apart_in_colour(self) -> NDArray[np.float32]:
+        """The same of all channels, and one behind."""
+        return np.abs(self._values[1:] - self._values[:-1]).mean(1)
+
+    def apart_swapped(self) -> NDArray[np.float32]:
+        """The same, with red and blue of one of them exchanged."""
+        swapped = self.thumbnails[:-1, :, :, ::-1].reshape(len(self) - 1, -1).astype(np.float32)
+        return np.abs(self._values[1:] - swapped).mean(1)
 
     def first(self, count: int) -> Pictures:
         """The first ``count`` of them."""
@@ -125,18 +159,18 @@ class PictureReader:
         """The pictures of one record, padding included."""
         spec, known = self._spec, self._known
         looks: dict[bytes, NDArray[np.uint8] | str] = {}
-        for data in images:
-            if data not in looks:
-                looks[data] = known[data] if data in known else self._look(data)
-        self._known = looks
-        thumbnails = np.zeros((len(images), ROWS, COLUMNS, spec.channels), np.uint8)
+        points = np.zeros((len(images), *_POINTS, spec.channels), np.uint8)
         problems: list[str | None] = [None] * len(images)
         for place, data in enumerate(images):
-            look = looks[data]
+            look = looks.get(data)
+            if look is None:
+                look = looks[data] = known[data] if data in known else self._look(data)
             if isinstance(look, str):
                 problems[place] = look
             else:
-                thumbnails[place] = look
+                points[place] = look
+        self._known = looks
+        thumbnails = average_points(points)
 
         def contrast(index: int) -> float:
             pixels = decode_frame(images[index], spec)
@@ -146,7 +180,7 @@ class PictureReader:
 
     def _look(self, data: bytes) -> NDArray[np.uint8] | str:
         try:
-            return make_thumbnail(self._decode(data))
+            return take_points(self._decode(data))
         except FrameError as error:
             return str(error)
 
@@ -163,12 +197,35 @@ class PictureReader:
         return pixels
 
 
-def make_thumbnail(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """``[ROWS, COLUMNS, channels]``: each pixel the mean of points of its part of the picture."""
-    # Points first, then means: the mean of all pixels takes four times as long and tells no more.
-    points = cv2.resize(pixels, (COLUMNS * _TAPS, ROWS * _TAPS), interpolation=cv2.INTER_LINEAR)
-    small = cv2.resize(points, (COLUMNS, ROWS), interpolation=cv2.INTER_AREA)
-    return small if small.ndim == 3 else small[:, :, None]
+def take_points(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Points of a picture, evenly spread: ``[*_POINTS, channels]``, or without channels when gray."""
+    # The mean of all pixels takes four times as long, half as long as decoding them, and tells no more.
+    rows, columns = _POINTS
+    down, across = pixels.shape[0] // rows, pixels.shape[1] // columns
+    if not down or not across:
+        pixels = cv2.resize(pixels, (columns, rows), interpolation=cv2.INTER_LINEAR)
+        return pixels.reshape(rows, columns, -1)
+    top = (pixels.shape[0] - down * (rows - 1)) // 2
+    left = (pixels.shape[1] - across * (columns - 1)) // 2
+    places = _places(pixels.shape[1], top, left, down, across)
+    return pixels.reshape(pixels.shape[0] * pixels.shape[1], -1).take(places, axis=0)
+
+
+@functools.lru_cache(maxsize=8)
+def _places(width: int, top: int, left: int, down: int, across: int) -> NDArray[np.int64]:
+    rows, columns = _POINTS
+    own_rows, own_columns = top + np.arange(rows) * down, left + np.arange(columns) * across
+    return own_rows[:, None] * width + own_columns
+
+
+def average_points(points: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Thumbnails, ``[pictures, ROWS, COLUMNS, channels]``, of the points of pictures."""
+    count, rows, columns, channels = points.shape
+    if not count:
+        return np.zeros((0, ROWS, COLUMNS, channels), np.uint8)
+    tall = points.reshape(count * rows, columns, channels)
+    small = cv2.resize(tall, (COLUMNS, count * ROWS), interpolation=cv2.INTER_AREA)
+    return small.reshape(count, ROWS, COLUMNS, channels)
 
 
 def decode_frame(data: bytes, spec: ImageSpec) -> NDArray[np.uint8]:

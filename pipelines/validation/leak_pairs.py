@@ -20,6 +20,10 @@ _SIDE = 16
 _WHOLE = 0.9
 """Fraction of the frames of two sequences that must be the same for them to be the same footage."""
 
+_OF_MOTION = 0.5
+"""Fraction of what a frame differs from the next by which the same frame may differ, coded twice. What stands
+still looks the same wherever it is; only what moves the same way is the same footage."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RecordPair:
@@ -134,21 +138,29 @@ def _compare(
     """A frame of each that are nearly the same, and whether one record lies in the other; None for none."""
     if not len(one) or not len(other):
         return None
-    apart = np.stack([np.abs(other - frame).max((1, 2, 3)) for frame in one])
-    place = int(apart.argmin())
-    if apart.flat[place] > levels:
+    steps = [np.abs(other - frame) for frame in one]
+    worst = np.stack([step.max((1, 2, 3)) for step in steps])
+    place = int(worst.argmin())
+    if worst.flat[place] > levels:
         return None
-    # What stands still looks the same wherever it is; only what moves the same way is the same footage.
-    moves = all(np.abs(own - own[0]).max() > levels for own in (one, other) if len(own) > 1)
+    # Coders are least exact about colour, so that brightness is compared.
+    gray, other_gray = one.mean(3), other.mean(3)
+    means = np.stack([np.abs(other_gray - frame).mean((1, 2)) for frame in gray])
+    moves = min(_motion(gray), _motion(other_gray))
     first, second = divmod(place, len(other))
-    return first, second, moves and _continues(apart <= levels)
+    return first, second, _continues(means <= _OF_MOTION * moves)
 
 
-def _continues(alike: NDArray[np.bool_]) -> bool:
+def _motion(frames: NDArray[np.float64]) -> float:
+    """Levels by which a frame differs from the one before it, on average."""
+    return float(np.abs(frames[1:] - frames[:-1]).mean()) if len(frames) > 1 else 0.0
+
+
+def _continues(same: NDArray[np.bool_]) -> bool:
     """Whether one of two sequences is the other, or begins within it: frame i is frame i + k, all the way."""
-    shortest = min(alike.shape)
-    for shift in range(1 - alike.shape[0], alike.shape[1]):
-        common = np.diagonal(alike, shift)
+    shortest = min(same.shape)
+    for shift in range(1 - same.shape[0], same.shape[1]):
+        common = np.diagonal(same, shift)
         if len(common) * 2 >= shortest and common.mean() >= _WHOLE:
             return True
     return False

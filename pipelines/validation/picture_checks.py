@@ -95,10 +95,10 @@ def pictures_flat(record: RecordView) -> Iterator[Problem]:
     if pictures is None or not valid:
         return
     # What varies from part to part of the thumbnail is not flat, and most pictures do.
-    spread = pictures.gray[:valid].reshape(valid, -1).std(1)
+    smooth = np.flatnonzero(pictures.spread[:valid] < max(limits.flat_std, _CODING_NOISE))
     flat = [
         index
-        for index in np.flatnonzero(spread < max(limits.flat_std, _CODING_NOISE)).tolist()
+        for index in smooth.tolist()
         if pictures.problems[index] is None and pictures.contrast(index) < limits.flat_std
     ]
     if not flat:
@@ -129,7 +129,7 @@ def pictures_foreign(record: RecordView) -> Iterator[Problem]:
     if pictures is None or any(pictures.problems):
         return
     limit = record.expected.thresholds.jump_levels
-    for index in standing_out(pictures.first(record.valid_frames), limit):
+    for index in standing_out(_valid(record, pictures), limit):
         yield warning(f"frame {index} is unlike the frames before and after it")
     steps = pictures.apart(1)[: record.valid_frames - 1]
     if len(steps) > 2:
@@ -149,7 +149,7 @@ def pictures_colours(record: RecordView) -> Iterator[Problem]:
     pictures = record.pictures
     if pictures is None or any(pictures.problems):
         return
-    for index in swapped_colours(pictures.first(record.valid_frames)):
+    for index in swapped_colours(_valid(record, pictures)):
         yield warning(f"red and blue look swapped from frame {index - 1} to frame {index}")
         return
 
@@ -162,6 +162,11 @@ PICTURE_CHECKS: tuple[Check[RecordView], ...] = (
     pictures_foreign,
     pictures_colours,
 )
+
+
+def _valid(record: RecordView, pictures: Pictures) -> Pictures:
+    count = record.valid_frames
+    return pictures if count == len(pictures) else pictures.first(count)
 
 
 def standing_out(pictures: Pictures, limit: float) -> list[int]:
@@ -180,8 +185,10 @@ def swapped_colours(pictures: Pictures) -> list[int]:
     """Pictures that are like the one before only once red and blue of one of them are exchanged."""
     if len(pictures) < 2 or pictures.thumbnails.shape[-1] != 3:
         return []
-    same = pictures.apart_in_colour(swapped=False)
-    if not (same > _CODING_NOISE).any():
+    same, colours = pictures.apart_in_colour(), pictures.colours
+    # The mean of differences is no less than the difference of means, which is soon found.
+    least = np.abs(colours[1:] - colours[:-1, ::-1]).mean(1)
+    if not (least * _ALIKE + _CODING_NOISE < same).any():
         return []
-    swapped = pictures.apart_in_colour(swapped=True)
+    swapped = pictures.apart_swapped()
     return (np.flatnonzero(swapped * _ALIKE + _CODING_NOISE < same) + 1).tolist()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -13,8 +14,6 @@ _SAMPLE = 1000
 _EXTREMES = 10
 _NORMAL_MAD = 1.4826
 """Standard deviations of a normal distribution in one of its median absolute deviations."""
-_NORMAL_98 = 4.653
-"""Standard deviations between a normal distribution's 1st and 99th percentile."""
 _LEAST_SAMPLE = 20
 
 
@@ -68,23 +67,37 @@ class Sketch:
         self.lowest = sorted([*self.lowest, *other.lowest])[:_EXTREMES]
         self.highest = _highest([*self.highest, *other.highest])
 
-    def outliers(self, most: float) -> list[tuple[Extreme, float]]:
+    def outliers(self, most: float, *, least_scale: float = 0.0) -> list[tuple[Extreme, float]]:
         """The extremes that lie more than ``most`` robust standard deviations from the median, and how many.
 
-        The standard deviation is the larger of those that the median absolute deviation and the span of
-        98% of the values stand for, so that a value is not an outlier where one in fifty is like it.
+        Args:
+            most: robust standard deviations; see `scale`.
+            least_scale: what a standard deviation is at least.
         """
-        if len(self.sample) < _LEAST_SAMPLE:
+        median, scale = self.scale()
+        scale = max(scale, least_scale)
+        if len(self.sample) < _LEAST_SAMPLE or not scale:
             return []
-        values = np.array([value for _, value in self.sample])
-        first, median, last = np.percentile(values, [1, 50, 99])
-        if last == first:
-            # Nearly all are equal: what differs was rarely measured, and says nothing of how far is far.
-            return []
-        mad = float(np.median(np.abs(values - median)))
-        scale = max(_NORMAL_MAD * mad, float(last - first) / _NORMAL_98)
-        far = [(e, abs(e.value - float(median)) / scale) for e in {*self.lowest, *self.highest}]
+        far = [(e, abs(e.value - median) / scale) for e in {*self.lowest, *self.highest}]
         return sorted((pair for pair in far if pair[1] > most), key=lambda pair: -pair[1])
+
+    def scale(self) -> tuple[float, float]:
+        """Median and robust standard deviation; the latter is 0 where nearly all values are equal.
+
+        It is the larger of those that the median absolute deviation and the span of 98% of the values stand
+        for, so that a value is not far off where one in fifty is like it.
+        """
+        if not self.sample:
+            return 0.0, 0.0
+        values = np.array([value for _, value in self.sample])
+        # Of few values, a hundredth is none: at least five on either side are left out.
+        outer = min(max(0.01, 5 / len(values)), 0.25)
+        first, median, last = np.quantile(values, [outer, 0.5, 1 - outer])
+        mad = float(np.median(np.abs(values - median)))
+        normal = 2 * NormalDist().inv_cdf(1 - outer)
+        if last == first:
+            return float(median), 0.0
+        return float(median), max(_NORMAL_MAD * mad, float(last - first) / normal)
 
 
 def _highest(extremes: list[Extreme]) -> list[Extreme]:

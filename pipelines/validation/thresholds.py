@@ -49,11 +49,11 @@ class Thresholds:
     timestamp_tolerance: float = 0.002
     rate_tolerance: float = 0.1
     gap_factor: float = 3.0
-    jitter: float = 0.5
+    jitter: float = 0.3
     black_mean: float = 24.0
     flat_std: float = 2.0
     frozen_fraction: float = 0.5
-    jump_levels: float = 20.0
+    jump_levels: float = 12.0
     duplicate_bits: int = 4
     duplicate_levels: float = 12.0
     outlier_scale: float = 8.0

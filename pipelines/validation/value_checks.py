@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from pipelines.validation.columns import target_column
 from pipelines.validation.dataset_view import DatasetView
 from pipelines.validation.findings import Check, Problem, check, error, warning
-from pipelines.validation.sketches import Extreme
+from pipelines.validation.sketches import Extreme, Sketch
 
 _MOST_SHOWN = 5
+_LEAST_CHANGE = 0.1
+"""Of a target's spread, that its changes are taken to be spread at least: where all are equal, one is far."""
 _USUAL = 0.95
 """Fraction of the records in folders of class names from which on folders are taken for labels."""
 
@@ -46,7 +48,8 @@ def value_jumps(dataset: DatasetView) -> Iterator[Problem]:
     for name, sketch in dataset.total.changes.items():
         if not name.startswith(target_column("")):
             continue
-        far = sketch.outliers(dataset.thresholds.outlier_scale)
+        _, spread = dataset.total.sketches.get(name, Sketch()).scale()
+        far = sketch.outliers(dataset.thresholds.outlier_scale, least_scale=_LEAST_CHANGE * spread)
         for extreme, _ in far[:_MOST_SHOWN]:
             yield warning(
                 f"{name} is {extreme.value:g} off the record before it of its source, far more than usual",

@@ -70,10 +70,10 @@ class Dataset:
         change(fields)
         path.write_text(json.dumps(fields))
 
-    def examine(self) -> Result:
+    def examine(self, **changes: Any) -> Result:
         """What validation finds, without Beam."""
         folder = DatasetFolder(str(self.path))
-        options = ValidationOptions(tfrecords=str(self.path))
+        options = ValidationOptions(tfrecords=str(self.path), **changes)
         examiner, conclusion, jobs = prepare(folder, folder.load_info(), options)
         result = conclusion.conclude([examiner.examine(job, lambda count: None) for job in jobs])
         assert Result.from_json(json.loads(json.dumps(result.to_json()))) == result

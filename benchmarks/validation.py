@@ -1,0 +1,163 @@
+"""Frames/s of `pipelines validate` beside the JPEG decoder's.
+
+The bound is every frame of the dataset decoded by OpenCV with as many threads as there are CPUs, and nothing
+else: records already in memory, not a checksum, not a check. Validation reads the files, and does everything.
+Both run in turn in one process, which has imported Beam before, and medians are compared.
+
+    python benchmarks/validation.py --tfrecords DIR [--repeats 5] [--least 0.8]
+
+Without --tfrecords, datasets of synthetic pictures with noise of a camera's kind are made and removed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shlex
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from pipelines.options import RunOptions
+from pipelines.validation.options import ValidationOptions
+from pipelines.validation.pipeline import validate
+from tfrecords_schema.decode import parse_example
+from tfrecords_schema.fake import fake_record, write_fake_dataset
+from tfrecords_schema.info import DatasetInfo
+from tfrecords_schema.record import SequenceRecord
+from tfrecords_schema.records import read_file
+from tfrecords_schema.spec import ImageSpec, LabelSpec, SequenceSpec, SignalSpec
+
+SIZES = ((90, 160), (180, 320))
+FRAMES = 16
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tfrecords", help="a dataset with JPEG images; made on the spot if none")
+    parser.add_argument("--records", type=int, default=800, help="of a dataset made on the spot")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--least", type=float, default=0.0, help="exit with 1 below this fraction")
+    flags = parser.parse_args()
+    print("command:", shlex.join([Path(sys.executable).name, *sys.argv]))
+    print(
+        f"on {flags.workers} of {os.cpu_count()} CPUs; Python {platform.python_version()}, "
+        f"OpenCV {cv2.__version__}; peer: cv2.imdecode of every frame, {flags.workers} threads"
+    )
+    worst = 1.0
+    if flags.tfrecords:
+        worst = compare(Path(flags.tfrecords), flags)
+    else:
+        for height, width in SIZES:
+            with tempfile.TemporaryDirectory(prefix="reelbeam-benchmark-") as folder:
+                make_dataset(Path(folder), height, width, flags.records)
+                worst = min(worst, compare(Path(folder), flags))
+    return 1 if worst < flags.least else 0
+
+
+def compare(folder: Path, flags: argparse.Namespace) -> float:
+    """The fraction of the bound that validation reaches; the median of fractions of paired runs."""
+    info = DatasetInfo.load(folder)
+    images = list(read_images(folder, info))
+    size = np.mean([len(image) for image in images])
+    print(f"{folder}: {len(images)} JPEGs of {info.spec.image}, {size:.0f} bytes on average")
+    decode_all(images[:1000], flags.workers)
+    bounds, ours, cpu_ratios = [], [], []
+    for repeat in range(flags.repeats):
+        # Before and after: what else the machine does at the time weighs on both.
+        spent = time.process_time()
+        before = decode_all(images, flags.workers)
+        decoding = time.process_time() - spent
+        seconds = validate_all(folder, flags.workers)
+        cpu_ratios.append(decoding / (time.process_time() - spent - decoding))
+        after = decode_all(images, flags.workers)
+        bounds.append((before + after) / 2)
+        ours.append(seconds)
+        print(
+            f"  {repeat + 1}: decoder {len(images) / bounds[-1]:,.0f} frames/s, "
+            f"validation {len(images) / seconds:,.0f} frames/s: {bounds[-1] / seconds:.2f}; "
+            f"of CPU time {cpu_ratios[-1]:.2f}"
+        )
+    ratio = statistics.median(b / s for b, s in zip(bounds, ours, strict=True))
+    print(
+        f"  median: decoder {len(images) / statistics.median(bounds):,.0f} frames/s, validation "
+        f"{len(images) / statistics.median(ours):,.0f} frames/s: {ratio:.2f} of the bound "
+        f"(of CPU time, which other programs disturb less: {statistics.median(cpu_ratios):.2f})"
+    )
+    return ratio
+
+
+def read_images(folder: Path, info: DatasetInfo) -> Iterator[bytes]:
+    for split in info.splits.values():
+        for shard in split.shards:
+            for _, data in read_file(folder / shard.file):
+                lists = parse_example(data).feature_lists.feature_list
+                for step in lists["image/encoded"].feature:
+                    yield step.bytes_list.value[0]
+
+
+def decode_all(images: list[bytes], workers: int) -> float:
+    """Seconds to decode them all."""
+
+    def decode(place: int) -> None:
+        for data in images[place::workers]:
+            cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+
+    started = time.perf_counter()
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(decode, range(workers)))
+    return time.perf_counter() - started
+
+
+def validate_all(folder: Path, workers: int) -> float:
+    """Seconds that the examination of all shards and the conclusion take, with Beam around them."""
+    options = ValidationOptions(tfrecords=str(folder), run=RunOptions(workers=workers))
+    started = time.perf_counter()
+    validate(options)
+    return time.perf_counter() - started
+
+
+def make_dataset(folder: Path, height: int, width: int, records: int) -> None:
+    spec = SequenceSpec(
+        num_frames=FRAMES,
+        frame_rate=10.0,
+        image=ImageSpec(height=height, width=width),
+        label=LabelSpec(task="regression", target_names=("speed",), target_units=("m/s",)),
+    )
+    counts = {"train": records * 8 // 10, "validation": records // 10, "test": records // 10}
+    chosen, seed = {}, 0
+    for split, count in counts.items():
+        chosen[split] = [make_record(spec, seed + place) for place in range(count)]
+        seed += count
+    write_fake_dataset(folder, spec, counts, shards=4, records=chosen)
+
+
+def make_record(spec: SequenceSpec, seed: int) -> SequenceRecord:
+    bare = replace(spec, image=None, signals=(SignalSpec(name="none"),))
+    frames = [make_image(spec.image, seed * FRAMES + place) for place in range(FRAMES)]
+    return replace(fake_record(bare, seed), signals={}, frames=frames)
+
+
+def make_image(spec: ImageSpec, seed: int) -> bytes:
+    """A picture about as hard to decode as footage: smooth shapes, and noise finer than they."""
+    random = np.random.default_rng(seed)
+    size = (spec.width, spec.height)
+    shapes = random.integers(0, 256, (6, 8, 3), np.uint8)
+    noise = random.normal(0, 18, (spec.height // 2, spec.width // 2, 3)).astype(np.float32)
+    smooth = cv2.resize(shapes, size, interpolation=cv2.INTER_CUBIC)
+    pixels = np.clip(smooth + cv2.resize(noise, size), 0, 255).astype(np.uint8)
+    return cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
