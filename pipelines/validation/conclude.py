@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from pipelines.validation.columns import target_column
 from pipelines.validation.dataset_checks import DATASET_CHECKS
-from pipelines.validation.dataset_view import DatasetView
+from pipelines.validation.dataset_view import DatasetView, column_names
 from pipelines.validation.examine import MOST_FINDINGS, ShardSummary
 from pipelines.validation.findings import FindingLog, Level
 from pipelines.validation.folder import DatasetFolder
 from pipelines.validation.notes import Census, ShardPlaces
-from pipelines.validation.result import Result, SplitFacts, choose_samples
+from pipelines.validation.result import Result, Sample, SplitFacts, choose_samples
+from pipelines.validation.sketches import Sketch
 from pipelines.validation.tallies import Tally
 from pipelines.validation.thresholds import DEFAULTS, Thresholds
 from tfrecords_schema.info import DatasetInfo
 
 _MOST_SAMPLES = 6
 """Filmstrips a split."""
+_MOST_EXTREME = 3
+"""Targets of which the extreme records are shown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,12 +68,15 @@ class Conclusion:
             splits={
                 split: _describe_split(split, tallies[split], ordered) for split in self.info.splits
             },
-            samples=choose_samples(
-                {
-                    split: [_candidates(s) for s in ordered if s.places.split == split]
-                    for split in self.info.splits
-                },
-                _MOST_SAMPLES,
+            samples=(
+                *_extremes(view),
+                *choose_samples(
+                    {
+                        split: [_candidates(s) for s in ordered if s.places.split == split]
+                        for split in self.info.splits
+                    },
+                    _MOST_SAMPLES,
+                ),
             ),
         )
 
@@ -105,6 +112,21 @@ def _by_check(counts: Counter[tuple[str, Level]]) -> dict[str, dict[Level, int]]
 def _describe_split(split: str, tally: Tally, summaries: list[ShardSummary]) -> SplitFacts:
     own = [summary for summary in summaries if summary.places.split == split]
     return SplitFacts.from_tally(tally, shards=len(own), bytes_=sum(s.bytes for s in own))
+
+
+def _extremes(view: DatasetView) -> Iterator[Sample]:
+    """The records with the least and the greatest value of the first targets."""
+    split_of = {shard.file: shard.split for shard in view.shards}
+    for name, unit in list(column_names(view.info))[:_MOST_EXTREME]:
+        sketch = view.total.sketches.get(target_column(name), Sketch())
+        for what, extremes in (("lowest", sketch.lowest), ("highest", sketch.highest)):
+            for extreme in extremes[:1]:
+                yield Sample(
+                    split=split_of[extreme.shard],
+                    shard=extreme.shard,
+                    offset=extreme.offset,
+                    why=f"{what} {name}: {extreme.value:.4g} {unit}".rstrip(),
+                )
 
 
 def _candidates(summary: ShardSummary) -> dict[int, tuple[str, int, int]]:

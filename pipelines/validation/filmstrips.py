@@ -12,7 +12,7 @@ from pipelines.validation.columns import value_columns
 from pipelines.validation.folder import DatasetFolder
 from pipelines.validation.images import FrameError, decode_frame
 from pipelines.validation.result import Sample
-from pipelines.validation.views import Expectation, RecordView
+from pipelines.validation.views import Expectation, RecordView, to_text
 from tfrecords_schema import spec as keys
 from tfrecords_schema.records import CorruptRecordError
 from tfrecords_schema.spec import ImageSpec
@@ -24,12 +24,16 @@ _QUALITY = 75
 
 @dataclass(frozen=True)
 class StripFrame:
-    """One picture of a strip: its number, time in seconds, and JPEG in base64; None if it is damaged."""
+    """One picture of a strip: its number, time in seconds, and JPEG in base64; None if it is damaged.
+
+    ``label`` is its own, where there are labels by frame.
+    """
 
     index: int
     seconds: float | None
     jpeg: str | None
     padding: bool
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ def make_filmstrips(
             continue  # a finding says so already; there is nothing to look at
         record = RecordView(data, expected)
         yield Filmstrip(
-            sample, record.text(keys.EXAMPLE_ID), describe_label(record), _frames(record)
+            sample, record.text(keys.EXAMPLE_ID), describe_label(record), _frames(record, sample)
         )
 
 
@@ -72,21 +76,34 @@ def describe_label(record: RecordView) -> str:
     return ", ".join(parts)
 
 
-def _frames(record: RecordView) -> tuple[StripFrame, ...]:
+def _frames(record: RecordView, sample: Sample) -> tuple[StripFrame, ...]:
     image, images, times = record.spec.image, record.images, record.timestamps
     if image is None or not images:
         return ()
     count = min(_MOST_FRAMES, len(images))
-    chosen = sorted({round(i * (len(images) - 1) / max(count - 1, 1)) for i in range(count)})
+    even = {round(i * (len(images) - 1) / max(count - 1, 1)) for i in range(count)}
+    meant = {sample.frame} if sample.frame is not None and sample.frame < len(images) else set()
+    chosen = sorted(even | meant)
     return tuple(
         StripFrame(
             index,
             times[index] / 1e6 if times else None,
             _thumbnail(images[index], image),
             index >= record.valid_frames,
+            _frame_label(record, index),
         )
         for index in chosen
     )
+
+
+def _frame_label(record: RecordView, index: int) -> str:
+    if not record.spec.label.per_frame:
+        return ""
+    strings = record.column(keys.FRAME_LABEL_STRING)
+    if strings:
+        return to_text(strings[index])
+    rows = record.steps.get(keys.FRAME_LABEL_VALUE, [])
+    return ", ".join(f"{value:.4g}" for value in rows[index]) if rows else ""
 
 
 def _thumbnail(data: bytes, spec: ImageSpec) -> str | None:

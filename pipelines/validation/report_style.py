@@ -1,6 +1,15 @@
 """The report's style sheet. Colours follow the reader's light or dark mode; contrast is at least 4.5 to 1."""
 
-STYLE = """
+MOST_BOXES = 12
+"""Of a group of boxes that filter."""
+
+_FILTERS = "\n".join(
+    f"body:has(#show-{kind}-{number}:not(:checked)) [data-{kind}='{number}'] {{ display:none; }}"
+    for kind in ("level", "family", "split")
+    for number in range(MOST_BOXES)
+)
+
+_STYLE = """
 :root { color-scheme: light dark; --bg:#fff; --fg:#1c2024; --dim:#5b6470; --line:#d9dee3; --card:#f6f8fa;
   --error:#b42318; --warning:#8a5300; --note:#245bb5; --pass:#1a6b38; --bar:#4a7fd0; --on:#fff; }
 @media (prefers-color-scheme: dark) { :root { --bg:#14171a; --fg:#e7eaed; --dim:#9da7b1; --line:#343b42;
@@ -40,5 +49,17 @@ figure { margin:0 0 1.2rem; } svg { display:block; width:100%; height:auto; } sv
 dl { display:grid; grid-template-columns:minmax(7rem,max-content) 1fr; gap:.2rem 1rem; margin:.4rem 0; }
 dt { color:var(--dim); } dd { margin:0; } code { font-family:ui-monospace,Menlo,Consolas,monospace;
   font-size:.875rem; unicode-bidi:isolate; }
+.filters { border:1px solid var(--line); border-radius:.3rem; margin:.5rem 0; padding:.2rem .8rem .4rem; }
+.filters label { display:inline-block; margin-right:1rem; padding:.2rem 0; cursor:pointer; }
+.filters input { width:1.1rem; height:1.1rem; vertical-align:middle; accent-color:var(--note); }
+input:focus-visible, .strip:focus-visible { outline:2px solid var(--note); outline-offset:2px; }
+.strip .meant { outline:3px solid var(--error); outline-offset:-3px; }
+.pair { border-left:.3rem solid var(--error); padding-left:.8rem; margin:1rem 0; }
+.why { color:var(--warning); }
+ul.passed { columns:22rem; padding-left:1.2rem; } ul.passed li { break-inside:avoid; margin:.2rem 0; }
+figure details { border:0; padding:0; margin:.2rem 0; font-size:.8rem; color:var(--dim); }
+@media print { details:not([open]) > :not(summary) { display:block; } .filters { display:none; } }
 @media (max-width:32rem) { dl { grid-template-columns:1fr; gap:0; } dd { margin-bottom:.5rem; } }
 """
+
+STYLE = _STYLE + _FILTERS

@@ -35,6 +35,7 @@ class SplitFacts:
         labels: records (frames, for labels by frame) of each class, in label order.
         columns: by name, each target and component of a signal.
         histograms: by target, the values in each of equal parts of its range.
+        steps: between timestamps, in equal parts of a range of frame periods.
     """
 
     shards: int
@@ -45,6 +46,7 @@ class SplitFacts:
     labels: tuple[int, ...]
     columns: dict[str, Column]
     histograms: dict[str, tuple[int, ...]]
+    steps: tuple[int, ...]
 
     @classmethod
     def from_tally(cls, tally: Tally, *, shards: int, bytes_: int) -> SplitFacts:
@@ -62,6 +64,7 @@ class SplitFacts:
                 if m.count
             },
             histograms={name: tuple(bins) for name, bins in tally.histograms.items()},
+            steps=tuple(tally.steps),
         )
 
     @classmethod
@@ -71,6 +74,7 @@ class SplitFacts:
             **{
                 **fields,
                 "labels": tuple(fields["labels"]),
+                "steps": tuple(fields["steps"]),
                 "columns": {name: Column(**c) for name, c in fields["columns"].items()},
                 "histograms": {name: tuple(bins) for name, bins in fields["histograms"].items()},
             }
@@ -79,11 +83,13 @@ class SplitFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """A record for the report's filmstrips."""
+    """A record for the filmstrips: why it is shown (empty when it was drawn), which frame is meant."""
 
     split: str
     shard: str
     offset: int
+    why: str = ""
+    frame: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +100,7 @@ class Result:
         findings: that were kept, worst first; `counts` has them all.
         counts: by check, the number of findings by level.
         splits: by name.
-        samples: records that the report shows, drawn by the seed.
+        samples: records that the report shows: the extreme ones, and some drawn by the seed.
     """
 
     findings: tuple[Finding, ...]

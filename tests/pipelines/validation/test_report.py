@@ -12,14 +12,15 @@ import numpy as np
 import pytest
 
 from pipelines.validation.folder import DatasetFolder
+from pipelines.validation.markup import escape
 from pipelines.validation.options import ValidationOptions
 from pipelines.validation.outcome import Validation, describe
-from pipelines.validation.report import escape, render_report
+from pipelines.validation.report import render_report
 from tfrecords_schema.fake import fake_record, write_fake_dataset
 from tfrecords_schema.spec import LabelSpec
 
 EVIL = "<script>alert(1)</script>\"'&</style>\u202e\x1b[31m"
-VOID = {"meta", "link", "img", "br"}
+VOID = {"meta", "link", "img", "br", "input"}
 
 
 class Page(HTMLParser):
@@ -117,8 +118,11 @@ def test_a_record_with_a_finding_is_shown_even_if_a_frame_is_damaged(make):
 
 def test_a_histogram_has_a_text_of_its_own(make):
     page = Page(render(make("regression")))
-    labels = [svg["aria-label"] for svg in page.tags("svg")]
+    drawn = [svg["aria-label"] for svg in page.tags("svg")]
+    labels = [label for label in drawn if " values, " in label]
     assert len(labels) == 3
+    # And the shards and the steps between timestamps.
+    assert len(drawn) == 9
     assert labels[0].startswith("Histogram of train: 9 values, mean ")
     assert labels[0].endswith("m/s")
     assert "speed (m/s)" in page.text
