@@ -41,6 +41,7 @@ class Extent:
         frames: packets to be shown.
         cuttable, created: see `Probe`.
         tolerance: how much later than its true time a frame's presentation time may be, seconds.
+        truncated: the file ends before its footage does.
     """
 
     time_base: tuple[int, int]
@@ -50,6 +51,7 @@ class Extent:
     cuttable: bool
     tolerance: tuple[int, int]
     created: float | None = None
+    truncated: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """A dict of plain JSON types."""

@@ -22,6 +22,8 @@ CLOCK_TOLERANCE = Fraction(2)
 LONGEST_OVERLAP = Fraction(5)
 """Seconds that a file may repeat of the one before."""
 
+_SHORTEST_PIECE = 0.1  # seconds: in less there may not be a frame
+
 _LONGEST_COUNT = 4  # digits: more are dates and times of day
 
 
@@ -31,11 +33,11 @@ class Gap:
 
     Attributes:
         seconds: of it; None when nobody can tell how much.
-        file_missing: it was recorded, and its file is not here; otherwise nothing was recorded.
+        footage_lost: it was recorded, and is not here; otherwise nothing was recorded.
     """
 
     seconds: Fraction | None
-    file_missing: bool = False
+    footage_lost: bool = False
 
 
 @dataclass
@@ -56,7 +58,7 @@ class _Run:
         seconds, frames = None, None
         if self.seconds is not None and gap is not None and gap.seconds is not None:
             seconds = self.seconds + self.parts[-1].end - self.parts[0].start + gap.seconds
-        if self.frames is not None and gap is not None and not gap.file_missing:
+        if self.frames is not None and gap is not None and not gap.footage_lost:
             frames = self.frames + sum(map(_frames, self.parts))
         return _Run([part], seconds, frames)
 
@@ -74,7 +76,7 @@ def place_parts(
     Returns:
         The sources, and why files could not be used.
     """
-    runs = _find_runs(source.parts)
+    runs = _find_runs(source.parts, may_overlap=by_time)
     shared = source.telemetry is not None
     sources: list[Source] = []
     failures: list[SourceFailure] = []
@@ -92,7 +94,7 @@ def place_parts(
     return sources, failures
 
 
-def _find_runs(parts: Sequence[Part]) -> list[_Run]:
+def _find_runs(parts: Sequence[Part], *, may_overlap: bool) -> list[_Run]:
     missing = missing_before([part.order for part in parts])
     runs: list[_Run] = []
     previous: Part | None = None
@@ -104,6 +106,9 @@ def _find_runs(parts: Sequence[Part]) -> list[_Run]:
         gap = None
         if previous is not None and previous.extent is not None:
             gap = gap_between(previous.extent, part.extent, number_missing=number_missing)
+            if gap is None and not may_overlap:
+                # Which rows are those of frames that are shown once, nobody can tell.
+                gap = _overlap(previous.extent, part.extent)
         if previous is not None and gap is None:
             previous = replace(part, shift=_shift(previous, part.extent).as_integer_ratio())
             runs[-1].parts.append(previous)
@@ -129,15 +134,23 @@ def _unplaced(source: Source, telemetry: SideFile | None) -> SourceFailure:
 def gap_between(previous: Extent, following: Extent, *, number_missing: bool) -> Gap | None:
     """The gap between two files of a drive; None when nothing shows one."""
     seconds, frame = Fraction(*previous.seconds), _frame_seconds(previous)
+    lost = number_missing or previous.truncated
     if _runs_on(previous, following):
         apart = _first(following) - (_first(previous) + seconds)
         # A single frame may be lost, as it may within a file.
-        return Gap(apart, number_missing) if apart > frame else None
+        return Gap(apart, lost) if apart > frame else None
     if previous.created is not None and following.created is not None:
         late = Fraction(following.created) - Fraction(previous.created) - seconds
         if late > CLOCK_TOLERANCE:
-            return Gap(late, number_missing)
-    return Gap(None, file_missing=True) if number_missing else None
+            return Gap(late, lost)
+    return Gap(None, footage_lost=True) if lost else None
+
+
+def _overlap(previous: Extent, following: Extent) -> Gap | None:
+    """Less than no gap, where a file repeats more than a frame of the one before; else None."""
+    apart = _first(following) - (_first(previous) + Fraction(*previous.seconds))
+    repeats = _runs_on(previous, following) and apart < -_frame_seconds(previous)
+    return Gap(apart) if repeats else None
 
 
 def _runs_on(previous: Extent, following: Extent) -> bool:
@@ -185,13 +198,14 @@ def cut_by_time(
     usable = sum(seconds for _, seconds in runs) - guard * (len(wanted) - 1)
     if usable <= 0:
         return []
+    shortest = _SHORTEST_PIECE if len(runs) > 1 else 0.0
     pieces: list[Source] = []
     start = 0.0  # of the block, in seconds of footage
     for place, (name, fraction) in enumerate(wanted):
         end = math.inf if place == len(wanted) - 1 else start + fraction * usable
         begin = 0.0  # of the run
         for source, seconds in runs:
-            if start < begin + seconds and end > begin:
+            if min(end, begin + seconds) - max(start, begin) > shortest:
                 first = start - begin if start > begin else None
                 last = end - begin if end < begin + seconds else None
                 pieces.append(_cut_out(source, name, first, last))

@@ -138,7 +138,7 @@ def _known_probe(source: Source, options: DatasetOptions) -> Probe | None:
     rate = options.sampling.frame_rate
     if source.parts:
         extents = [part.extent for part in source.parts if part.extent is not None]
-        seconds = sum(extent.seconds[0] / extent.seconds[1] for extent in extents)
+        seconds = float(source.parts[-1].end - source.parts[0].start)
         frames = sum(extent.frames for extent in extents)
         cuttable = all(extent.cuttable for extent in extents)
         return Probe(

@@ -57,7 +57,7 @@ class JoinedVideos:
         ]
         self.tolerance = max(Fraction(*extent.tolerance) for _, extent in known)
         self.cuttable = all(extent.cuttable for _, extent in known)
-        self.declared_seconds = float(sum(Fraction(*extent.seconds) for _, extent in known))
+        self.declared_seconds = float(parts[-1].end - parts[0].start)
         self.breaks = 0
         self.unordered = 0
         self.truncated: str | None = None

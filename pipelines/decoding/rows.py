@@ -70,7 +70,8 @@ class TelemetryRows:
             after_break = before is not None and pts - before > self._most_apart
             self.breaks += after_break
             before = pts
-            yield FrameTime(pts, rank, after_break)
+            # A rank left out is a frame that is missing, over which no sequence runs.
+            yield FrameTime(pts, rank + self.breaks, after_break)
 
     def packet_times(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """See `Footage`."""

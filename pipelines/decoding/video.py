@@ -271,6 +271,7 @@ class Video:
             cuttable=self.cuttable,
             tolerance=self.tolerance.as_integer_ratio(),
             created=self.probe().created,
+            truncated=self.truncated is not None,
         )
 
     def to_rgb(self, frame: DecodedFrame) -> Pixels:

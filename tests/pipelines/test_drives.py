@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from pipelines.descriptors import Extent, Part, SideFile, Source
@@ -151,11 +151,11 @@ class TestGapBetween:
     def test_else_names_tell(self, created) -> None:
         files = [extent(created=seconds) for seconds in created]
         assert gap_between(*files, number_missing=False) is None
-        assert gap_between(*files, number_missing=True) == Gap(None, file_missing=True)
+        assert gap_between(*files, number_missing=True) == Gap(None, footage_lost=True)
 
     def test_a_clock_that_shows_the_gap_says_how_long_it_is(self) -> None:
         found = gap_between(extent(created=1000), extent(created=1062), number_missing=True)
-        assert found == Gap(Fraction(60), file_missing=True)
+        assert found == Gap(Fraction(60), footage_lost=True)
 
 
 class TestPlaceParts:
@@ -272,6 +272,23 @@ class TestPlaceParts:
         (placed,), _ = place(source, by_time=True, by_clock=False)
         assert shifts(placed) == [0, 0]
         assert [part.start for part in placed.parts] == [Fraction(10, 25), 2]
+
+    def test_by_row_files_that_repeat_frames_are_not_joined(self) -> None:
+        """Whose rows those of a frame are that two files hold, nobody can tell."""
+        source = drive(extent(50), extent(50, first=40), extent(50, first=90), telemetry=TRACK)
+        sources, failures = place(source, by_time=False, by_clock=False)
+        assert [orders(own) for own in sources] == ["1", "23"]
+        assert ([own.telemetry_row for own in sources], failures) == ([0, 50], [])
+        (joined,), _ = place(source, by_time=True, by_clock=False)
+        assert orders(joined) == "123"
+
+    def test_a_file_that_ends_before_its_footage_does_is_followed_by_a_gap(self) -> None:
+        files = [extent(), dataclasses.replace(extent(), truncated=True), extent()]
+        sources, failures = place(drive(*files), by_time=True, by_clock=False)
+        assert ([orders(own) for own in sources], failures) == (["12", "3"], [])
+        running_on = [files[0], dataclasses.replace(files[1], first_pts=50), extent(first=100)]
+        (joined,), _ = place(drive(*running_on), by_time=True, by_clock=False)
+        assert orders(joined) == "123"  # nothing is missing between them
 
     @pytest.mark.parametrize(("orders", "unplaced"), [("124", ["d#from=4"]), ("123", [])])
     def test_rows_of_a_file_that_is_missing_are_not_counted(self, orders, unplaced) -> None:
@@ -461,14 +478,17 @@ class TestCutByTime:
         if usable <= 0:
             assert blocks == []
             return
+        shortest = min(fraction * usable for _, fraction in wanted)
+        assume(len(runs) == 1 or shortest > 0.2)
         assert list(spans) == [name for name, _ in wanted]
         for name, fraction in wanted:
             length = sum(end - start for start, end in spans[name])
-            assert length == pytest.approx(fraction * usable, abs=2e-5)
+            slivers = 0.1 * (len(runs) - 1)  # what lies at the edge of a file may be no whole frame
+            assert fraction * usable - slivers - 2e-5 <= length <= fraction * usable + 2e-5
             for before, after in pairwise(spans[name]):
                 assert after[0] == before[1]
         for (_, before), (_, after) in pairwise(spans.items()):
-            assert after[0][0] - before[-1][1] == pytest.approx(guard, abs=2e-6)
+            assert guard - 2e-6 <= after[0][0] - before[-1][1] <= guard + 0.2
         assert len({block.id for block in blocks}) == len(blocks)
 
     def test_names_are_decimals(self) -> None:

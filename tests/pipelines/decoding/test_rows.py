@@ -122,7 +122,9 @@ class TestEntering:
 
     def test_rows_further_apart_than_the_longest_gap_are_a_break(self) -> None:
         rows = footage([*self.ROWS], max_gap=2.0)
-        assert [frame.after_break for frame in rows.frames()] == [False, False, False, True]
+        frames = list(rows.frames())
+        assert [frame.after_break for frame in frames] == [False, False, False, True]
+        assert [frame.rank for frame in frames] == [0, 1, 2, 4]  # a place is left empty
         assert rows.breaks == 1
         # What reading begins with follows nothing.
         rows = footage([*self.ROWS], max_gap=2.0)
