@@ -86,8 +86,10 @@ class CachedSplit:
         """Each record once, in stored order."""
         return self._gathered(tf.data.Dataset.range(len(self.features)).batch(batch_size))
 
-    def endless_epochs(self, batch_size: int, seed: int, first_epoch: int) -> tf.data.Dataset:
-        """In the orders of `read_sequences` with the same ``seed`` and ``first_epoch``."""
+    def endless_epochs(
+        self, batch_size: int, seed: int, first_epoch: int, *, drop_remainder: bool = False
+    ) -> tf.data.Dataset:
+        """In the orders of `read_sequences` with the same options."""
         counts = np.array(self.shard_records, np.int64)
         starts = np.cumsum(counts) - counts
 
@@ -97,7 +99,7 @@ class CachedSplit:
                 lambda start, count: tf.data.Dataset.range(start, start + count),
                 buffer=self.shuffled,
                 seed=epoch_seed,
-            ).batch(batch_size)
+            ).batch(batch_size, drop_remainder=drop_remainder)
 
         return self._gathered(endless_epochs(epoch, seed, first_epoch))
 

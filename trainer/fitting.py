@@ -1,14 +1,13 @@
-"""The epochs of a training: its phases, optimizer and input, from wherever it stands."""
+"""The epochs of a training: its phases and optimizer, from wherever it stands."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -21,16 +20,11 @@ from trainer.callbacks import HistoryFile, KeepBest, StopOnNaN, TrainingError
 from trainer.checkpoint import Progress, load_progress, restore_model, restore_optimizer
 from trainer.config import Precision, TrainingConfig
 from trainer.dataset import has_split
-from trainer.features import (
-    computed_features,
-    feature_bytes,
-    has_frozen_features,
-    room_for,
-    split_at_features,
-)
-from trainer.losses import balanced_class_weights, make_loss
+from trainer.features import has_frozen_features, split_at_features
+from trainer.feeds import Feed, leaves_rest, make_feed
+from trainer.losses import make_loss
 from trainer.model import FRAME_FEATURES
-from trainer.reader import located_errors, read_sequences
+from trainer.reader import located_errors
 from trainer.run_folder import RunFolder
 
 _log = logging.getLogger(__name__)
@@ -77,22 +71,8 @@ class _Job:
     @property
     def steps(self) -> int:
         """Of an epoch."""
-        return math.ceil(self.info.splits["train"].num_records / self.config.batch_size)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Feed:
-    """What is trained on what.
-
-    Attributes:
-        model: to train; the whole one, or what follows its frozen features.
-        train: the first epoch to batches without end.
-        validation: batches; None without a validation split.
-    """
-
-    model: keras.Model
-    train: Callable[[int], tf.data.Dataset]
-    validation: tf.data.Dataset | None
+        whole, rest = divmod(self.info.splits["train"].num_records, self.config.batch_size)
+        return whole + (rest > 0 and not leaves_rest(self.info, self.config))
 
 
 @contextlib.contextmanager
@@ -130,10 +110,7 @@ def fit(
         _log.info("resumed after epoch %d", progress.epoch)
     if progress.stopped or progress.epoch >= config.epochs:
         return progress
-    if config.tensorboard and find_spec("tensorboard") is None:
-        raise TrainingError(
-            "--tensorboard on needs TensorBoard, which is not installed: pip install tensorboard"
-        )
+    _check_possible(info, config)
     splits = ["train", *(["validation"] if has_split(info, "validation") else [])]
     job = _Job(
         model=model,
@@ -147,7 +124,7 @@ def fit(
     try:
         with (
             located_errors(directory, *splits),
-            _make_feed(model, directory, info, folder, config, splits) as feed,
+            make_feed(model, directory, info, folder, config, splits) as feed,
         ):
             for number, phase in enumerate(plan_phases(config)):
                 if progress.epoch < phase.last and not progress.stopped:
@@ -166,6 +143,19 @@ def fit(
         else "",
     )
     return progress
+
+
+def _check_possible(info: DatasetInfo, config: TrainingConfig) -> None:
+    if config.tensorboard and find_spec("tensorboard") is None:
+        raise TrainingError(
+            "--tensorboard on needs TensorBoard, which is not installed: pip install tensorboard"
+        )
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    if min(config.batch_size, info.splits["train"].num_records) < replicas:
+        raise TrainingError(
+            f"each of {replicas} replicas needs at least one sequence of a batch of {config.batch_size}: "
+            "raise --batch_size, or give --distribute off"
+        )
 
 
 def _fit_phase(job: _Job, feed: Feed, number: int, phase: Phase) -> None:
@@ -268,74 +258,3 @@ def make_optimizer(config: TrainingConfig, phase: Phase, steps: int) -> keras.op
     elif warmup:
         rate = keras.optimizers.schedules.PolynomialDecay(0.0, warmup, rate)
     return keras.optimizers.Adam(rate, global_clipnorm=config.clip_norm)
-
-
-@contextlib.contextmanager
-def _make_feed(
-    model: keras.Model,
-    directory: str | os.PathLike[str],
-    info: DatasetInfo,
-    folder: RunFolder,
-    config: TrainingConfig,
-    splits: list[str],
-) -> Iterator[Feed]:
-    class_weights = None
-    if config.class_weights and info.spec.label.task == "classification":
-        class_weights = balanced_class_weights(info.splits["train"].label_counts)
-    reads: dict[str, dict[str, Any]] = {
-        split: {"batch_size": config.batch_size, "sample_weights": True} for split in splits
-    }
-    reads["train"]["class_weights"] = class_weights
-    if not _worth_caching(model, info, folder, config, splits):
-        yield Feed(
-            model=model,
-            train=lambda first_epoch: read_sequences(
-                directory,
-                "train",
-                shuffle=True,
-                shuffle_buffer=config.shuffle_buffer,
-                seed=config.seed,
-                first_epoch=first_epoch,
-                **reads["train"],
-            ),
-            validation=read_sequences(directory, "validation", **reads["validation"])
-            if "validation" in splits
-            else None,
-        )
-        return
-    encoder, head = split_at_features(model)
-    with computed_features(
-        encoder, directory, reads, folder.features, shuffle_buffer=config.shuffle_buffer
-    ) as cached:
-        yield Feed(
-            model=head,
-            train=lambda first_epoch: cached["train"].endless_epochs(
-                config.batch_size, config.seed, first_epoch
-            ),
-            validation=cached["validation"].batches(config.batch_size)
-            if "validation" in splits
-            else None,
-        )
-
-
-def _worth_caching(
-    model: keras.Model,
-    info: DatasetInfo,
-    folder: RunFolder,
-    config: TrainingConfig,
-    splits: list[str],
-) -> bool:
-    if not has_frozen_features(model) or config.epochs == 1:
-        return False
-    if config.cache_features == "off":
-        _log.info("frozen features: computed in every epoch, as --cache_features off asks")
-        return False
-    needed = feature_bytes(model, info, splits)
-    if not room_for(needed, folder.path):
-        _log.info(
-            "frozen features: computed in every epoch, for want of %.0f MiB on the disk of %s",
-            needed / 2**20,
-            folder.path,
-        )
-        return False
-    return True

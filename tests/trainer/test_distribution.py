@@ -4,10 +4,15 @@ import os
 import socket
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from tests.trainer.conftest import ROOT, write_brightness_dataset
+from tfrecords_schema.info import DatasetInfo, ShardInfo, SplitInfo
+from tfrecords_schema.spec import SequenceSpec, SignalSpec
+from trainer import feeds
+from trainer.config import TrainingConfig
 from trainer.distribution import make_strategy
 from trainer.errors import TrainerError
 
@@ -76,6 +81,30 @@ def test_two_devices_come_to_the_same(data, single, tmp_path):
     assert "distributed: 2 replicas, by mirrored" in out
     for mine, theirs in zip(losses(tmp_path / "run"), losses(single), strict=True):
         assert mine == pytest.approx(theirs, rel=1e-3)
+
+
+@pytest.mark.slow
+def test_a_last_batch_too_small_to_share_is_left_out(data, tmp_path):
+    flags = ("--distribute", "mirrored", "--batch_size", 12, "--batch_norm", "on")
+    out = finish(start(data, tmp_path / "run", *flags, devices=2))
+    assert out.count("3/3 - ") == 2  # of 37 sequences, 36
+
+
+def test_which_last_batches_are_left_out(monkeypatch):
+    def leaves(records, batch_size, replicas):
+        shard = ShardInfo(file="a", records=records, bytes=1, sha256="")
+        spec = SequenceSpec(num_frames=1, signals=(SignalSpec(name="X"),))
+        splits = {"train": SplitInfo(shards=(shard,))}
+        info = DatasetInfo(name="a", spec=spec, splits=splits)
+        strategy = SimpleNamespace(num_replicas_in_sync=replicas)
+        monkeypatch.setattr(feeds.tf.distribute, "get_strategy", lambda: strategy)
+        return feeds.leaves_rest(info, TrainingConfig(batch_size=batch_size))
+
+    assert leaves(37, 12, 2)
+    assert leaves(19, 8, 4)
+    assert not leaves(37, 12, 1)  # a single replica takes what there is
+    assert not leaves(36, 12, 2)
+    assert not leaves(37, 8, 2)
 
 
 @pytest.mark.slow

@@ -1,0 +1,137 @@
+"""Where the batches of a training come from: the records, or features of them that were computed once."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfrecords_schema.info import DatasetInfo
+from trainer.config import TrainingConfig
+from trainer.features import (
+    computed_features,
+    feature_bytes,
+    has_frozen_features,
+    room_for,
+    split_at_features,
+)
+from trainer.losses import balanced_class_weights
+from trainer.reader import read_sequences
+from trainer.run_folder import RunFolder
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Feed:
+    """What is trained on what.
+
+    Attributes:
+        model: to train; the whole one, or what follows its frozen features.
+        train: the first epoch to batches without end.
+        validation: batches; None without a validation split.
+    """
+
+    model: keras.Model
+    train: Callable[[int], tf.data.Dataset]
+    validation: tf.data.Dataset | None
+
+
+@contextlib.contextmanager
+def make_feed(
+    model: keras.Model,
+    directory: str | os.PathLike[str],
+    info: DatasetInfo,
+    folder: RunFolder,
+    config: TrainingConfig,
+    splits: list[str],
+) -> Iterator[Feed]:
+    """What ``model`` is trained on: frames, or where it is safe and worth it, cached features.
+
+    Args:
+        model: the whole one.
+        directory: of the dataset.
+        info: of the dataset.
+        folder: of the run.
+        config: what is asked for.
+        splits: ``train``, and ``validation`` where there is one.
+    """
+    class_weights = None
+    if config.class_weights and info.spec.label.task == "classification":
+        class_weights = balanced_class_weights(info.splits["train"].label_counts)
+    reads: dict[str, dict[str, Any]] = {
+        split: {"batch_size": config.batch_size, "sample_weights": True} for split in splits
+    }
+    reads["train"]["class_weights"] = class_weights
+    if not _worth_caching(model, info, folder, config, splits):
+        yield Feed(
+            model=model,
+            train=lambda first_epoch: read_sequences(
+                directory,
+                "train",
+                shuffle=True,
+                shuffle_buffer=config.shuffle_buffer,
+                seed=config.seed,
+                first_epoch=first_epoch,
+                drop_remainder=leaves_rest(info, config),
+                **reads["train"],
+            ),
+            validation=read_sequences(directory, "validation", **reads["validation"])
+            if "validation" in splits
+            else None,
+        )
+        return
+    encoder, head = split_at_features(model)
+    with computed_features(
+        encoder, directory, reads, folder.features, shuffle_buffer=config.shuffle_buffer
+    ) as cached:
+        yield Feed(
+            model=head,
+            train=lambda first_epoch: cached["train"].endless_epochs(
+                config.batch_size,
+                config.seed,
+                first_epoch,
+                drop_remainder=leaves_rest(info, config),
+            ),
+            validation=cached["validation"].batches(config.batch_size)
+            if "validation" in splits
+            else None,
+        )
+
+
+def _worth_caching(
+    model: keras.Model,
+    info: DatasetInfo,
+    folder: RunFolder,
+    config: TrainingConfig,
+    splits: list[str],
+) -> bool:
+    if not has_frozen_features(model) or config.epochs == 1:
+        return False
+    if config.cache_features == "off":
+        _log.info("frozen features: computed in every epoch, as --cache_features off asks")
+        return False
+    needed = feature_bytes(model, info, splits)
+    if not room_for(needed, folder.path):
+        _log.info(
+            "frozen features: computed in every epoch, for want of %.0f MiB on the disk of %s",
+            needed / 2**20,
+            folder.path,
+        )
+        return False
+    return True
+
+
+def leaves_rest(info: DatasetInfo, config: TrainingConfig) -> bool:
+    """Whether an epoch goes without a last batch of fewer records than there are replicas.
+
+    Those that got none would have gradients that are no numbers.
+    """
+    whole, rest = divmod(info.splits["train"].num_records, config.batch_size)
+    return whole > 0 and 0 < rest < tf.distribute.get_strategy().num_replicas_in_sync
