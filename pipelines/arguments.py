@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any, NoReturn, TypeVar, get_args
 
-from pipelines import options
+from pipelines import dashcam_options, options
+from pipelines.dashcam_options import AnnotationOptions, TelemetryOptions
 from pipelines.errors import UsageError
 from pipelines.options import (
-    AnnotationOptions,
     DatasetOptions,
     ImageOptions,
     LabelOptions,
@@ -24,7 +24,6 @@ from pipelines.options import (
     SamplingOptions,
     ShardOptions,
     SplitOptions,
-    TelemetryOptions,
 )
 
 T = TypeVar("T")
@@ -118,7 +117,7 @@ def add_dashcam_flags(parser: argparse.ArgumentParser) -> None:
     add("--time_column", help="column of times; None: row i belongs to frame i")
     add(
         "--time_unit",
-        choices=get_args(options.TimeUnit),
+        choices=get_args(dashcam_options.TimeUnit),
         default=defaults.time_unit,
         help="of numbers in it",
     )
@@ -131,13 +130,13 @@ def add_dashcam_flags(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--time_origin",
-        choices=get_args(options.TimeOrigin),
+        choices=get_args(dashcam_options.TimeOrigin),
         default=defaults.time_origin,
         help="file: times count from the first frame; clock: they are dates, as is the video's creation time",
     )
     add(
         "--interpolate",
-        choices=get_args(options.Interpolate),
+        choices=get_args(dashcam_options.Interpolate),
         default=defaults.interpolate,
         help="how a value between two rows is found",
     )
@@ -290,21 +289,21 @@ def telemetry_options(flags: argparse.Namespace) -> TelemetryOptions | None:
 
 
 def _telemetry_fields(flags: argparse.Namespace) -> dict[str, Any]:
-    return dict(
-        telemetry=flags.telemetry,
-        telemetry_columns=_names(flags, "telemetry_columns"),
-        time_column=flags.time_column,
-        time_unit=flags.time_unit,
-        time_offset=flags.time_offset,
-        time_origin=flags.time_origin,
-        interpolate=flags.interpolate,
-        max_gap=flags.max_gap,
-        angle_columns=_names(flags, "angle_columns"),
-        signal_columns=_names(flags, "signal_columns"),
-        signal_units=_names(flags, "signal_units"),
-        no_images=flags.no_images,
-        join=flags.join,
-    )
+    return {
+        "telemetry": flags.telemetry,
+        "telemetry_columns": _names(flags, "telemetry_columns"),
+        "time_column": flags.time_column,
+        "time_unit": flags.time_unit,
+        "time_offset": flags.time_offset,
+        "time_origin": flags.time_origin,
+        "interpolate": flags.interpolate,
+        "max_gap": flags.max_gap,
+        "angle_columns": _names(flags, "angle_columns"),
+        "signal_columns": _names(flags, "signal_columns"),
+        "signal_units": _names(flags, "signal_units"),
+        "no_images": flags.no_images,
+        "join": flags.join,
+    }
 
 
 def _names(flags: argparse.Namespace, flag: str) -> tuple[str, ...]:

@@ -14,15 +14,10 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Literal
 
+from pipelines.dashcam_options import AnnotationOptions, TelemetryOptions
 from pipelines.descriptors import Segment, Source
 from pipelines.moments import Moments
-from pipelines.options import (
-    AnnotationOptions,
-    ImageOptions,
-    LabelOptions,
-    SamplingOptions,
-    TelemetryOptions,
-)
+from pipelines.options import ImageOptions, LabelOptions, SamplingOptions
 from pipelines.planning import Boundary
 from tfrecords_schema.spec import SequenceSpec
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from pipelines.options import TimeUnit
+from pipelines.dashcam_options import TimeUnit
 
 Cell = object
 

@@ -11,11 +11,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from pipelines.dashcam_options import TelemetryOptions
 from pipelines.descriptors import Part, SideFile, Source
 from pipelines.errors import UsageError, UserError
 from pipelines.frame_names import is_image, natural_key
 from pipelines.labels.telemetry import Telemetry, TelemetryError, read_telemetry
-from pipelines.options import LabelOptions, SamplingOptions, TelemetryOptions
+from pipelines.options import LabelOptions, SamplingOptions
 from pipelines.sources.class_folders import is_glob, list_matching
 from pipelines.sources.frame_folders import UnusableFolderError, describe_frame_folder
 from pipelines.sources.listing import (

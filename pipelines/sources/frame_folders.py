@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
+from pipelines.dashcam_options import AnnotationOptions
 from pipelines.descriptors import SideFile, Source
 from pipelines.errors import UserError
 from pipelines.frame_names import FrameSequence, find_duplicate, order_frames
 from pipelines.labels.annotations import AnnotationError, read_label
-from pipelines.options import AnnotationOptions, LabelOptions, SamplingOptions
+from pipelines.options import LabelOptions, SamplingOptions
 from pipelines.sources.frame_labels import SampleLabel, choose_shape, label_spec, understand_label
 from pipelines.sources.image_folders import (
     ImageFolder,

@@ -16,9 +16,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipelines import arguments
+from pipelines.dashcam_options import AnnotationOptions, TelemetryOptions
 from pipelines.errors import UsageError, UserError
 from pipelines.options import (
-    AnnotationOptions,
     DatasetOptions,
     ImageOptions,
     LabelOptions,
@@ -26,7 +26,6 @@ from pipelines.options import (
     SamplingOptions,
     ShardOptions,
     SplitOptions,
-    TelemetryOptions,
     usable_cpus,
 )
 from tfrecords_schema.spec import ImageSpec, SignalSpec

@@ -13,17 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.dashcam_options import TelemetryOptions
 from pipelines.decoding.client import DecoderProcess
 from pipelines.decoding.protocol import SegmentResult
 from pipelines.descriptors import Segment, Shard, SideFile, Source
 from pipelines.moments import Moments
-from pipelines.options import (
-    DatasetOptions,
-    ImageOptions,
-    LabelOptions,
-    SamplingOptions,
-    TelemetryOptions,
-)
+from pipelines.options import DatasetOptions, ImageOptions, LabelOptions, SamplingOptions
 from pipelines.output import OutputFolder
 from pipelines.shards import ShardBuilder, ShardReport, add_results, library_versions
 from tfrecords_schema.decode import decode_record

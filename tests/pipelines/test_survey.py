@@ -12,15 +12,11 @@ from typing import Any
 import av
 import pytest
 
+from pipelines.dashcam_options import TelemetryOptions
 from pipelines.decoding.client import DecoderPool, DecoderProcess
 from pipelines.descriptors import Part, Probe, SideFile, Source
 from pipelines.errors import UserError
-from pipelines.options import (
-    DatasetOptions,
-    SamplingOptions,
-    SplitOptions,
-    TelemetryOptions,
-)
+from pipelines.options import DatasetOptions, SamplingOptions, SplitOptions
 from pipelines.sources.listing import SourceFailure
 from pipelines.survey import Survey, in_parallel, survey_sources
 

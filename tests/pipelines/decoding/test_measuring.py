@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipelines.dashcam_options import AnnotationOptions, TelemetryOptions
 from pipelines.decoding.footage import FrameTime
 from pipelines.decoding.measuring import (
     MeasuredFrame,
@@ -23,13 +24,7 @@ from pipelines.decoding.measuring import (
 from pipelines.decoding.protocol import BuildRequest, DecodingFailure
 from pipelines.descriptors import Extent, Part, Segment, SideFile, Source
 from pipelines.labels.alignment import Aligned
-from pipelines.options import (
-    AnnotationOptions,
-    ImageOptions,
-    LabelOptions,
-    SamplingOptions,
-    TelemetryOptions,
-)
+from pipelines.options import ImageOptions, LabelOptions, SamplingOptions
 from pipelines.sampling import CoveringFrame
 from tfrecords_schema.spec import LabelSpec, SequenceSpec
 

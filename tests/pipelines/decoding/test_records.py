@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
+from pipelines.dashcam_options import TelemetryOptions
 from pipelines.decoding.clip import Clip
 from pipelines.decoding.footage import FrameTime
 from pipelines.decoding.measuring import MeasuredFrame
@@ -17,7 +18,7 @@ from pipelines.decoding.records import EncodedFrame, RecordMaker, Tally, encode_
 from pipelines.descriptors import Segment, Source
 from pipelines.labels.alignment import Aligned
 from pipelines.moments import Moments
-from pipelines.options import ImageOptions, LabelOptions, SamplingOptions, TelemetryOptions
+from pipelines.options import ImageOptions, LabelOptions, SamplingOptions
 from pipelines.sampling import Window
 from tfrecords_schema.decode import decode_record
 from tfrecords_schema.encode import encode_record

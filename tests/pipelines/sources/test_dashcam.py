@@ -9,15 +9,14 @@ from typing import Any
 
 import pytest
 
+from pipelines.dashcam_options import AnnotationOptions, TelemetryOptions
 from pipelines.errors import UsageError, UserError
 from pipelines.options import (
-    AnnotationOptions,
     DatasetOptions,
     ImageOptions,
     LabelOptions,
     SamplingOptions,
     SplitOptions,
-    TelemetryOptions,
 )
 from pipelines.sources.dashcam import check_dashcam_options, list_dashcam
 

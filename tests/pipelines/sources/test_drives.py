@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from pipelines.dashcam_options import TelemetryOptions
 from pipelines.descriptors import Part, SideFile, Source
 from pipelines.errors import UsageError, UserError
-from pipelines.options import LabelOptions, SamplingOptions, TelemetryOptions
+from pipelines.options import LabelOptions, SamplingOptions
 from pipelines.sources.drives import list_drives
 from pipelines.sources.listing import Listing, SourceFailure
 from tfrecords_schema.spec import LabelSpec

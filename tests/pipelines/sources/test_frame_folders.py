@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.dashcam_options import AnnotationOptions
 from pipelines.descriptors import SideFile
 from pipelines.errors import UserError
-from pipelines.options import AnnotationOptions, LabelOptions, SamplingOptions
+from pipelines.options import LabelOptions, SamplingOptions
 from pipelines.sources.frame_folders import list_frame_folders
 from pipelines.sources.listing import Listing
 from tfrecords_schema.spec import LabelSpec
