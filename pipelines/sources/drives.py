@@ -87,6 +87,7 @@ def list_drives(
     columns = tuple(dict.fromkeys((*label.label_columns, *telemetry.signal_columns)))
     read: list[Source] = []
     class_names: set[str] = set()
+    merged = 0
     for source in tqdm(sources, desc="Reading telemetry", unit="source", leave=False, delay=1):
         try:
             pieces = [
@@ -105,6 +106,7 @@ def list_drives(
         except OSError as error:
             failures.append(list_failure(source.id, error))
             continue
+        merged += sum(piece.merged_rows for piece in pieces)
         class_names |= {name for piece in pieces for name in piece.classes if name is not None}
         if telemetry.no_images:
             source = _with_duration(source, pieces[0], sampling)
@@ -120,6 +122,9 @@ def list_drives(
         sources=tuple(sorted(read, key=lambda source: source.id)),
         label=_label_spec(label, class_names),
         failures=tuple(failures),
+        notes=(f"{merged} rows of telemetry repeat the one before, and were merged with it",)
+        if merged
+        else (),
     )
 
 

@@ -426,3 +426,10 @@ class TestFoldersOfFrames:
         assert str(error.value) == (
             "--join is for videos, and --input holds folders of frames: leave it out"
         )
+
+
+def test_rows_that_are_merged_are_said(tmp_path: Path) -> None:
+    rows = ROWS + "2.5,3,go,0\n"
+    assert listed(fill(tmp_path, "a.mp4", "a.csv", "b.mp4", "b.csv", rows=rows)).notes == (
+        "2 rows of telemetry repeat the one before, and were merged with it",
+    )
