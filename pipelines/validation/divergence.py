@@ -30,12 +30,12 @@ def expected_by_chance(bins: int, one: int, other: int) -> float:
 
     The divergence of small samples is never 0. Times 8 ln 2 / (1/n + 1/m) it follows a chi-squared
     distribution of ``bins - 1`` degrees of freedom (Lin 1991, and Grosse et al. 2002), whose mean is
-    ``bins - 1``; allowed are three standard deviations more.
+    ``bins - 1``; allowed are four standard deviations more.
     """
     if not one or not other or bins < 2:
         return 1.0
     freedom = bins - 1
-    unlikely = freedom + 3 * math.sqrt(2 * freedom)
+    unlikely = freedom + 4 * math.sqrt(2 * freedom)
     return unlikely * (1 / one + 1 / other) / (8 * math.log(2))
 
 

@@ -36,6 +36,7 @@ class Validation:
             "dataset": self.info.name,
             "fingerprint": self.info.fingerprint,
             "folder": self.options.tfrecords,
+            "against": self.options.against,
             "passed": not self.failed,
             "fail_on": self.options.fail_on,
             "levels": {level: self.result.count(level) for level in LEVELS},

@@ -54,7 +54,9 @@ dt { color:var(--dim); } dd { margin:0; } code { font-family:ui-monospace,Menlo,
 .filters input { width:1.1rem; height:1.1rem; vertical-align:middle; accent-color:var(--note); }
 input:focus-visible, .strip:focus-visible { outline:2px solid var(--note); outline-offset:2px; }
 .strip .meant { outline:3px solid var(--error); outline-offset:-3px; }
-.pair { border-left:.3rem solid var(--error); padding-left:.8rem; margin:1rem 0; }
+.pair { border-left:.3rem solid var(--error); padding-left:.8rem; margin:1rem 0; display:grid; gap:0 1rem;
+  grid-template-columns:repeat(auto-fit,minmax(min(24rem,100%),1fr)); } .pair > p { grid-column:1/-1; }
+.pair figure { min-width:0; margin-bottom:.4rem; }
 .why { color:var(--warning); }
 ul.passed { columns:22rem; padding-left:1.2rem; } ul.passed li { break-inside:avoid; margin:.2rem 0; }
 figure details { border:0; padding:0; margin:.2rem 0; font-size:.8rem; color:var(--dim); }

@@ -6,16 +6,26 @@ made on the spot, so that the tests always run.
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from pipelines.validation.options import ValidationOptions
 from pipelines.validation.pipeline import validate
+from pipelines.validation.thresholds import load_thresholds
 from tfrecords_schema.fake import write_fake_dataset
 from tfrecords_schema.spec import ImageSpec, LabelSpec, SequenceSpec, SignalSpec
 
-LABELS = {
-    "classification": LabelSpec(task="classification", class_names=("run", "walk")),
-    "regression": LabelSpec(task="regression", target_names=("speed",), target_units=("m/s",)),
+IMAGE = ImageSpec(height=24, width=32)
+SPEED = LabelSpec(task="regression", target_names=("speed",), target_units=("m/s",))
+MADE = {
+    "classification": (
+        IMAGE,
+        LabelSpec(task="classification", class_names=("run", "walk")),
+    ),
+    "regression": (IMAGE, SPEED),
+    "targets by frame": (IMAGE, dataclasses.replace(SPEED, per_frame=True)),
+    "signals only": (None, SPEED),
 }
 
 
@@ -27,22 +37,22 @@ def pytest_generate_tests(metafunc):
     if "validation" in metafunc.fixturenames:
         # The option is not known when pytest was told of another folder to begin with.
         given = metafunc.config.getoption("tfrecords", default=None)
-        metafunc.parametrize("validation", [given] if given else list(LABELS), indirect=True)
+        metafunc.parametrize("validation", [given] if given else list(MADE), indirect=True)
 
 
 @pytest.fixture(scope="session")
 def validation(request, tmp_path_factory):
     """The validated dataset: examined once, for all checks."""
     folder = request.param
-    if folder in LABELS and request.config.getoption("tfrecords", default=None) is None:
-        name = folder
-        folder = str(tmp_path_factory.mktemp(name))
+    if folder in MADE and request.config.getoption("tfrecords", default=None) is None:
+        image, label = MADE[folder]
+        folder = str(tmp_path_factory.mktemp("made"))
         spec = SequenceSpec(
             num_frames=4,
             frame_rate=10.0,
-            image=ImageSpec(height=24, width=32),
-            label=LABELS[name],
+            image=image,
+            label=label,
             signals=(SignalSpec(name="IMU", size=3),),
         )
         write_fake_dataset(folder, spec, {"train": 8, "validation": 4, "test": 4})
-    return validate(ValidationOptions(tfrecords=folder))
+    return validate(ValidationOptions(tfrecords=folder, thresholds=load_thresholds(folder)))

@@ -84,6 +84,44 @@ def test_results_do_not_depend_on_the_number_of_workers(make, tmp_path):
     assert results[0] == results[1]
 
 
+def test_thresholds_of_the_dataset_and_of_a_file(make, tmp_path):
+    dataset = make("regression")
+    carried = dataset.path / "validation.json"
+    carried.write_text('{"imbalance": 7, "skew": 0.5}')
+    given = tmp_path / "given.json"
+    given.write_text('{"imbalance": 9}')
+    for flags, expected in (([], (7, 0.5)), (["--thresholds", given], (9, 0.1))):
+        target = tmp_path / "result.json"
+        done = run("--tfrecords", dataset.path, "--json", target, *flags)
+        assert done.returncode == 0, done.stdout + done.stderr
+        fields = json.loads(target.read_bytes())["thresholds"]
+        assert (fields["imbalance"], fields["skew"]) == expected
+
+
+def test_an_unknown_threshold_is_refused(make):
+    dataset = make("regression")
+    (dataset.path / "validation.json").write_text('{"skwe": 0.5}')
+    done = run("--tfrecords", dataset.path)
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "validation.json: unknown threshold 'skwe'; known are timestamp_tolerance" in done.stderr
+
+
+def test_drift_from_an_older_dataset(make, clean, tmp_path):
+    dataset = make("regression")
+    report, result = tmp_path / "report.html", tmp_path / "result.json"
+    flags = ("--against", clean["targets by frame"], "--report", report, "--json", result)
+    done = run("--tfrecords", dataset.path, *flags, "--workers", 2)
+    assert done.returncode == 1, done.stderr
+    assert "error: drift.spec: " in done.stdout
+    assert "21 records in 6 shards" in done.stdout
+    assert json.loads(result.read_bytes())["against"] == str(clean["targets by frame"])
+    assert "drift.spec" in report.read_text(encoding="utf-8")
+    same = run("--tfrecords", dataset.path, "--against", clean["regression"])
+    assert same.returncode == 0, same.stdout
+    assert "0 errors, 0 warnings, 0 notes" in same.stdout
+
+
 WRONG_CALLS = [
     ("a folder that is not there", ["--tfrecords", "nowhere"], "expected the folder of a dataset"),
     ("a folder that is no dataset", ["--tfrecords", "tests"], "not a complete dataset"),
@@ -94,6 +132,13 @@ WRONG_CALLS = [
     ("no worker", ["--tfrecords", "DATASET", "--workers", "0"], "--workers must be 1 to 1024"),
     ("a report that is a folder", ["--tfrecords", "DATASET", "--report", "tests"], "is a folder"),
     ("a report nowhere", ["--tfrecords", "DATASET", "--report", "no/where.html"], "make it first"),
+    ("no such old dataset", ["--tfrecords", "DATASET", "--against", "tests"], "--against: "),
+    ("no such file", ["--tfrecords", "DATASET", "--thresholds", "no.json"], "there is no file"),
+    (
+        "thresholds that are none",
+        ["--tfrecords", "DATASET", "--thresholds", "setup.py"],
+        "setup.py: ",
+    ),
     ("JSON nowhere", ["--tfrecords", "DATASET", "--json", "no/where.json"], "make it first"),
 ]
 

@@ -1,0 +1,50 @@
+"""What checks compare with: numbers that are refused, and the file a dataset may carry them in."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from pipelines.errors import UserError
+from pipelines.validation.thresholds import DEFAULTS, Thresholds, load_thresholds, parse_thresholds
+
+
+def test_every_threshold_can_be_given_and_written(tmp_path):
+    fields = {name: value * 2 for name, value in dataclasses.asdict(DEFAULTS).items()}
+    (tmp_path / "validation.json").write_text(json.dumps(fields))
+    assert load_thresholds(str(tmp_path)) == Thresholds(**fields)
+
+
+def test_a_dataset_without_a_file_has_the_defaults(tmp_path):
+    assert load_thresholds(str(tmp_path)) is DEFAULTS
+    assert parse_thresholds({}) == DEFAULTS
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"no_such": 1}', "unknown threshold 'no_such'; known are timestamp_tolerance, "),
+        ('{"skew": "much"}', "skew must be a number, got 'much'"),
+        ('{"skew": true}', "skew must be a number, got True"),
+        ('{"skew": -1}', "skew must be finite and not negative, got -1"),
+        ('{"skew": NaN}', "skew must be finite"),
+        ('{"duplicate_bits": 40}', "duplicate_bits must be 0 to 16, got 40"),
+        ("[]", "must be a JSON object"),
+        ("{", "Expecting"),
+        ('{"skew": 1}\x00', "Extra data"),
+    ],
+)
+def test_what_is_no_threshold_is_refused_with_the_file_s_name(tmp_path, text, said):
+    path = tmp_path / "validation.json"
+    path.write_text(text)
+    with pytest.raises(UserError) as caught:
+        load_thresholds(str(tmp_path))
+    assert str(caught.value).startswith(f"{path}: ")
+    assert said in str(caught.value)
+
+
+def test_a_file_that_is_given_must_be_there(tmp_path):
+    with pytest.raises(UserError, match="there is no file"):
+        load_thresholds(str(tmp_path), str(tmp_path / "nowhere.json"))
