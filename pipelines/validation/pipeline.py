@@ -22,6 +22,9 @@ from pipelines.validation.result import Result
 from pipelines.validation.views import expectation
 from tfrecords_schema.info import DatasetInfo
 
+_LEAST_FOR_CHILDREN = 32 << 20
+"""Bytes of a dataset from which on processes are worth the half second that they take to start."""
+
 
 def validate(options: ValidationOptions) -> Validation:
     """Examines a dataset with all checks, and writes the result and the report that are asked for.
@@ -105,7 +108,13 @@ def _run_pipeline(folder: DatasetFolder, info: DatasetInfo, options: ValidationO
                 examiner,
                 conclusion,
                 result_path=str(result_path),
-                local=LocalRun(str(claims), events.descriptor) if execution.local else None,
+                local=LocalRun(
+                    str(claims),
+                    events.descriptor,
+                    children=execution.workers > 1 and total > _LEAST_FOR_CHILDREN,
+                )
+                if execution.local
+                else None,
             )
         )
         pipeline.run().wait_until_finish()

@@ -9,6 +9,7 @@ Only the names of shards and small summaries are shuffled; records stay inside `
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from apache_beam.metrics import Metrics
 
 from pipelines.claims import claim
 from pipelines.events import EventWriter
+from pipelines.validation.child import ChildExaminer
 from pipelines.validation.conclude import Conclusion
 from pipelines.validation.examine import ShardExaminer, ShardJob, ShardSummary
 from pipelines.validation.files import write_atomically
@@ -33,10 +35,12 @@ class LocalRun:
     Attributes:
         claims: a folder in which a worker claims a shard by making a file.
         events: descriptor of the driver's event pipe.
+        children: each thread examines shards in a process of its own.
     """
 
     claims: str
     events: int
+    children: bool = False
 
     def claim(self, shard: str) -> bool:
         """Whether the caller is the first to ask for the shard."""
@@ -90,11 +94,20 @@ class _ExamineShards(beam.DoFn):
 
     def process(self, work: list[ShardJob]) -> Iterator[ShardSummary]:
         progress = _Progress(None if self._local is None else self._local.events)
+        with contextlib.ExitStack() as stack:
+            examiner: ShardExaminer | ChildExaminer = self._examiner
+            if self._local is not None and self._local.children:
+                examiner = stack.enter_context(ChildExaminer(self._examiner))
+            yield from self._examine(examiner, work, progress)
+
+    def _examine(
+        self, examiner: ShardExaminer | ChildExaminer, work: list[ShardJob], progress: _Progress
+    ) -> Iterator[ShardSummary]:
         for job in work:
             if self._local is None or self._local.claim(
                 ("old-" if job.old else "") + job.shard.file
             ):
-                yield self._examiner.examine(job, progress.read)
+                yield examiner.examine(job, progress.read)
                 progress.tell()
 
 

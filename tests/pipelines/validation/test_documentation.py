@@ -13,7 +13,7 @@ TEXT = (Path(__file__).parents[3] / "docs" / "validation.md").read_text(encoding
 
 
 def test_every_check_is_documented_and_no_other():
-    named = {name for name in re.findall(r"`(\w+\.[\w*]+)`", TEXT.split("## Thresholds")[0])}
+    named = set(re.findall(r"`(\w+\.[\w*]+)`", TEXT.split("## Thresholds")[0]))
     for check in checks.ALL_CHECKS:
         assert check.name in named or f"{check.name.partition('.')[0]}.*" in named
     families = {check.name.partition(".")[0] for check in checks.ALL_CHECKS}
