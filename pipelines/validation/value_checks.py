@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pipelines.validation.columns import target_column
 from pipelines.validation.dataset_view import DatasetView
 from pipelines.validation.findings import Check, Problem, check, error, warning
-from pipelines.validation.sketches import Extreme, Sketch
+from pipelines.validation.sketches import Sketch
 
 _MOST_SHOWN = 5
 _LEAST_CHANGE = 0.1
@@ -77,8 +77,3 @@ def source_labels(dataset: DatasetView) -> Iterator[Problem]:
 
 
 VALUE_CHECKS: tuple[Check[DatasetView], ...] = (value_outliers, value_jumps, source_labels)
-
-
-def describe_extreme(extreme: Extreme, unit: str) -> str:
-    """``12.5 m/s``."""
-    return f"{extreme.value:.4g} {unit}".strip()
