@@ -43,6 +43,7 @@ setup(
             "pytest>=8",
             "pytest-xdist>=3.6",
             "ruff>=0.9",
+            "tensorboard",
             "types-tqdm",
         ],
     },
