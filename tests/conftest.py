@@ -1,4 +1,4 @@
-"""How property tests run: without deadlines, since machines are shared; in CI, on the same examples each time."""
+"""Property tests run without deadlines, since machines are shared; in CI, on the same examples each time."""
 
 import os
 
