@@ -140,11 +140,13 @@ class TelemetryOptions:
         except SpecError as error:
             raise UsageError(f"--signal_columns: {error}: rename the column") from error
 
+    def has_times(self, path: str) -> bool:
+        """Whether the rows of the telemetry at ``path`` have times; else they belong to frames in order."""
+        return self.time_column is not None or path.lower().endswith(".gpx")
+
     def _check_times(self) -> None:
         """Times that are not read cannot be shifted."""
-        may_have_times = self.time_column is not None or (
-            self.telemetry is None or self.telemetry.lower().endswith(".gpx")
-        )
+        may_have_times = self.telemetry is None or self.has_times(self.telemetry)
         plain = TelemetryOptions.__dataclass_fields__
         for flag in ("time_unit", "time_offset", "time_origin", "interpolate", "max_gap"):
             check(

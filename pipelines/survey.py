@@ -122,9 +122,8 @@ def _place(
         else:
             parts.append(replace(part, extent=extent))
     telemetry = options.telemetry
-    by_time = telemetry.time_column is not None or (
-        source.telemetry is not None and source.telemetry.path.lower().endswith(".gpx")
-    )
+    files = [source.telemetry, *(part.telemetry for part in source.parts)]
+    by_time = any(telemetry.has_times(file.path) for file in files if file is not None)
     runs, lost = place_parts(
         replace(source, parts=tuple(parts)),
         by_time=by_time,

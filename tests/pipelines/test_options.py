@@ -844,3 +844,10 @@ class TestParsing:
     def test_any_command_line_is_taken_or_refused(self, verb: str, argv: list[str]) -> None:
         with contextlib.suppress(UserError, SystemExit):
             parse(*argv, verb=verb)
+
+
+def test_rows_have_times_by_their_column_or_their_format() -> None:
+    by_row = TelemetryOptions(telemetry="{stem}.csv")
+    by_time = dataclasses.replace(by_row, time_column="t")
+    assert [by_row.has_times(path) for path in ("a.csv", "in/A.GPX")] == [False, True]
+    assert by_time.has_times("a.csv")
