@@ -21,6 +21,15 @@ INTERRUPTED = 130
 """Exit status after Ctrl-C or SIGTERM, as shells give it."""
 
 
+def run() -> NoReturn:
+    """The ``pipelines`` program: `main`, then an end that waits for no thread.
+
+    Beam leaves threads behind, and importing it may still go on. One that is within a C++ library when
+    Python takes itself down aborts the process ("FATAL: exception not rethrown"), whatever was achieved.
+    """
+    _end(main())
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit status: 0, or 1 for a failure. A wrong call exits with 2."""
     parser = _make_parser()
@@ -238,6 +247,11 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
 def _abandon(command: str) -> NoReturn:
     """Ends the process at once: Beam's threads would go on, and decoders end when this process does."""
     _fail(command, "interrupted: type the same command again to go on from here")
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(INTERRUPTED)
+    _end(INTERRUPTED)
+
+
+def _end(status: int) -> NoReturn:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # closed by who called
+            stream.flush()
+    os._exit(status)

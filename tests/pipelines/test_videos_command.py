@@ -438,6 +438,23 @@ class TestErrors:
         assert_one_line_error(done, "another run")
 
 
+def test_the_program_ends_whatever_its_threads_are_doing() -> None:
+    program = """
+import threading, time
+from pipelines import cli
+def main():
+    threading.Thread(target=time.sleep, args=(600,)).start()
+    print("said last", end="")
+    return 3
+cli.main = main
+cli.run()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (3, "said last", "")
+
+
 class TestMistakesInManifests:
     @pytest.fixture
     def manifest(self, tmp_path: Path):
