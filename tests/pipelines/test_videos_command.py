@@ -150,7 +150,9 @@ class TestBuild:
         assert checksums(tmp_path / "one") == checksums(tmp_path / "two")
         assert checksums(tmp_path / "one") == checksums(tmp_path / "three")
 
-    @pytest.mark.parametrize("rate", [("--frame_rate", 10), ()])
+    @pytest.mark.parametrize(
+        "rate", [("--frame_rate", 10), pytest.param((), marks=pytest.mark.slow)]
+    )
     def test_any_segment_length_gives_the_same_records(
         self, clips: Path, tmp_path: Path, rate: tuple
     ) -> None:

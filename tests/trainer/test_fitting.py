@@ -60,6 +60,7 @@ def test_phases():
     assert rest == Phase(5, 20, pytest.approx(1e-4), backbone=True)
 
 
+@pytest.mark.slow
 def test_the_head_first_then_the_last_layers_and_resumed_in_between(
     data, pretrained, tmp_path, monkeypatch
 ):
@@ -107,6 +108,7 @@ def test_the_head_first_then_the_last_layers_and_resumed_in_between(
         ]
 
 
+@pytest.mark.slow
 def test_other_ways_to_compute_come_to_about_the_same(data, tmp_path):
     model = ModelConfig(filters=(4, 8), rnn_units=(6,), dense_units=(4,), dropout=0.0)
     runs = {}

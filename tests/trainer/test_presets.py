@@ -57,7 +57,7 @@ def test_an_unknown_preset(capsys):
 @pytest.mark.parametrize(
     "name",
     [
-        "vgg-lstm",
+        pytest.param("vgg-lstm", marks=pytest.mark.slow),
         "lrcn",
         pytest.param("vgg16-transfer", marks=pytest.mark.slow),
         pytest.param("dashcam-speed", marks=pytest.mark.slow),

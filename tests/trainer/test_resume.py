@@ -67,6 +67,7 @@ def test_a_killed_run_goes_on_with_the_same_curve(data, whole_run, tmp_path):
         assert found == pytest.approx(metric["model"], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_finished_run_may_be_given_more_epochs(data, tmp_path, capsys):
     run = tmp_path / "run"
     words = ["--tfrecords", str(data), "--output", str(run), "--filters", "4", "--resume"]
