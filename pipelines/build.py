@@ -11,24 +11,17 @@ from typing import Any
 
 from tqdm import tqdm
 
-from pipelines.decoding.client import DecoderPool, shared_pool
-from pipelines.decoding.protocol import DecodingFailure, IndexRequest
-from pipelines.descriptors import Probe, Segment, Shard, Source
+from pipelines.decoding.client import shared_pool
+from pipelines.descriptors import Shard
 from pipelines.errors import UserError
 from pipelines.finish import Totals, finish_build
 from pipelines.options import DatasetOptions, RunOptions
 from pipelines.output import OutputFolder
 from pipelines.plan_file import plan_lines, shard_places
-from pipelines.planning import (
-    Estimate,
-    clip_seconds,
-    cut_segments,
-    plan_shards,
-    time_boundaries,
-)
+from pipelines.planning import Estimate, plan_shards
 from pipelines.shards import ShardBuilder, library_versions
-from pipelines.sources.listing import Listing, SourceFailure
-from pipelines.survey import in_parallel, survey_sources
+from pipelines.sources.listing import Listing
+from pipelines.survey import cut_sources, survey_sources
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.spec import SequenceSpec
 
@@ -68,18 +61,8 @@ def make_plan(
     """Probes the sources and plans the shards."""
     pool = shared_pool(run.decode_timeout)
     survey = survey_sources(listing.sources, options, pool, run.local_workers)
-
-    def cut(source: Source) -> list[Segment] | DecodingFailure:
-        return _cut(pool, source, survey.probes[source.path], options)
-
-    segments: list[Segment] = []
-    failures = [*listing.failures, *survey.failures]
-    pieces = in_parallel(cut, survey.sources, run.local_workers, "Indexing")
-    for source, own in zip(survey.sources, pieces, strict=True):
-        if isinstance(own, DecodingFailure):
-            failures.append(SourceFailure(source=source.id, stage=own.stage, reason=own.reason))
-        else:
-            segments += own
+    segments, uncut = cut_sources(survey, options, pool, run.local_workers)
+    failures = (*listing.failures, *survey.failures, *uncut)
     shards, estimates = plan_shards(segments, survey.probes, options)
     builder = _builder(listing, options, output)
     fingerprints = "\n".join(builder.fingerprint(shard) for shard in shards)
@@ -92,7 +75,7 @@ def make_plan(
             split_sources={split: estimate.sources for split, estimate in estimates.items()},
             split_groups={split: estimate.groups for split, estimate in estimates.items()},
             shards=len(shards),
-            failures=tuple(failures),
+            failures=failures,
             max_failure_rate=run.max_failure_rate,
             fingerprint=hashlib.sha256(fingerprints.encode()).hexdigest(),
         ),
@@ -165,25 +148,6 @@ def import_beam_meanwhile() -> None:
     threading.Thread(
         target=importlib.import_module, args=("pipelines.transforms",), daemon=True
     ).start()
-
-
-def _cut(
-    pool: DecoderPool, source: Source, probe: Probe, options: DatasetOptions
-) -> list[Segment] | DecodingFailure:
-    """The segments of a source; one, when it is short or cannot be cut."""
-    sampling, length = options.sampling, options.shard.segment_length
-    seconds = clip_seconds(source, probe.duration)
-    if sampling.sampling != "windows" or not probe.cuttable or seconds <= length:
-        return cut_segments(source, seconds, [])
-    if sampling.frame_rate is not None:
-        return cut_segments(source, seconds, time_boundaries(seconds, sampling, length))
-    request = IndexRequest(source=source, segment_length=length)
-    with pool.borrow() as decoder:
-        try:
-            boundaries = decoder.index(request).boundaries
-        except DecodingFailure as failure:
-            return failure
-    return cut_segments(source, seconds, boundaries)
 
 
 def _run_pipeline(builder: ShardBuilder, plan: Plan, run: RunOptions) -> list[str]:

@@ -1,4 +1,4 @@
-"""What is to be known of footage before it is planned: durations, rates, where a drive's files belong."""
+"""What is to be known of footage to plan it: durations, rates, where a drive's files belong, where to cut."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import TypeVar
 from tqdm import tqdm
 
 from pipelines.decoding.client import DecoderPool, DecoderProcess
-from pipelines.decoding.protocol import DecodingFailure
-from pipelines.descriptors import Extent, Part, Probe, Source
+from pipelines.decoding.protocol import DecodingFailure, IndexRequest
+from pipelines.descriptors import Extent, Part, Probe, Segment, Source
 from pipelines.drives import cut_by_time, place_parts
 from pipelines.errors import UserError
 from pipelines.options import DatasetOptions
-from pipelines.planning import clip_seconds
+from pipelines.planning import clip_seconds, cut_segments, time_boundaries
 from pipelines.sources.listing import SourceFailure
 
 T = TypeVar("T")
@@ -81,6 +81,44 @@ def survey_sources(
             failures.append(SourceFailure(source=runs[0].id, stage="list", reason=reason))
         usable += blocks
     return Survey(sources=tuple(usable), probes=probes, failures=tuple(failures))
+
+
+def cut_sources(
+    survey: Survey, options: DatasetOptions, pool: DecoderPool, workers: int
+) -> tuple[list[Segment], list[SourceFailure]]:
+    """The segments of the sources, in their order; and failures of those whose packets cannot be read."""
+
+    def cut(source: Source) -> list[Segment] | DecodingFailure:
+        return _cut(pool, source, survey.probes[source.path], options)
+
+    segments: list[Segment] = []
+    failures: list[SourceFailure] = []
+    pieces = in_parallel(cut, survey.sources, workers, "Indexing")
+    for source, own in zip(survey.sources, pieces, strict=True):
+        if isinstance(own, DecodingFailure):
+            failures.append(_failure(source.id, own))
+        else:
+            segments += own
+    return segments, failures
+
+
+def _cut(
+    pool: DecoderPool, source: Source, probe: Probe, options: DatasetOptions
+) -> list[Segment] | DecodingFailure:
+    """The segments of a source; one, when it is short or cannot be cut."""
+    sampling, length = options.sampling, options.shard.segment_length
+    seconds = clip_seconds(source, probe.duration)
+    if sampling.sampling != "windows" or not probe.cuttable or seconds <= length:
+        return cut_segments(source, seconds, [])
+    if sampling.frame_rate is not None:
+        return cut_segments(source, seconds, time_boundaries(seconds, sampling, length))
+    request = IndexRequest(source=source, segment_length=length)
+    with pool.borrow() as decoder:
+        try:
+            boundaries = decoder.index(request).boundaries
+        except DecodingFailure as failure:
+            return failure
+    return cut_segments(source, seconds, boundaries)
 
 
 def _with_clock(source: Source, probe: Probe, options: DatasetOptions) -> Source:

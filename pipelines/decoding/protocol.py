@@ -152,6 +152,7 @@ class SegmentResult:
         frames_without_telemetry: frames that no sequence could use, as nothing was measured then.
         truncated: why the footage ends early, or None.
         last_seconds: presentation time of the last frame decoded, after the file's first.
+        first_timestamp: presentation time of the file's first frame, microseconds.
     """
 
     sequences: int = 0
@@ -171,6 +172,7 @@ class SegmentResult:
     frames_without_telemetry: int = 0
     truncated: str | None = None
     last_seconds: float = 0.0
+    first_timestamp: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """A dict of plain JSON types."""

@@ -162,6 +162,7 @@ def build_segment(
             frames_without_telemetry=measuring.frames_without,
             truncated=truncated,
             last_seconds=last_seconds,
+            first_timestamp=round(clip.first_pts * clip.time_base * 1_000_000),
         )
 
 

@@ -68,8 +68,8 @@ class _Row:
         return number
 
 
-def list_manifest(path: str, label_options: LabelOptions) -> Listing:
-    """Lists the clips in the manifest at ``path``.
+def list_manifest(path: str, label_options: LabelOptions, *, labelled: bool = True) -> Listing:
+    """Lists the clips in the manifest at ``path``; without their labels, if they are not wanted.
 
     Raises:
         UserError: naming file and line, for whatever is missing, ill-typed or contradictory.
@@ -87,6 +87,8 @@ def list_manifest(path: str, label_options: LabelOptions) -> Listing:
     root = os.path.dirname(os.path.abspath(path))
     for row in rows:
         source = _describe(row, root, label_options)
+        if not labelled:
+            source = replace(source, labels=())
         if source.id in places:
             raise UserError(
                 f"{row.place}: a clip must be listed once, but {source.id!r} is also at "
@@ -102,10 +104,10 @@ def list_manifest(path: str, label_options: LabelOptions) -> Listing:
     return Listing(
         name=Path(path).stem,
         sources=tuple(sources[source_id] for source_id in sorted(sources)),
-        label=_label_spec(path, rows, label_options),
+        label=_label_spec(path, rows, label_options) if labelled else LabelSpec(),
         failures=tuple(failures),
         notes=(f"columns of the manifest that were not used: {', '.join(map(repr, ignored))}",)
-        if ignored
+        if ignored and labelled
         else (),
     )
 
