@@ -86,20 +86,13 @@ def conclude(
     """
     reports = sorted(reports, key=lambda report: report.file)
     found = [*totals.failures, *(failure for report in reports for failure in report.failures)]
-    failures = _one_a_source(found)
+    failures = one_a_source(found)
     failed = [failure for failure in failures if not failure.truncated]
     records = sum(report.records for report in reports)
-    error = None
-    # The decimal that was typed: 29 of 100 are not more than 0.29, though 0.29 * 100 < 29 in binary.
-    if len(failed) > Fraction(str(totals.max_failure_rate)) * totals.sources:
-        error = (
-            f"{len(failed)} of {totals.sources} sources failed, more than --max_failure_rate "
-            f"{totals.max_failure_rate:g} allows: {_name_some(failed)}; repair or remove them, "
-            "or allow more, and type the command again"
-        )
-    elif len(reports) < totals.shards:
+    error = say_too_many_failed(failed, totals.sources, totals.max_failure_rate)
+    if error is None and len(reports) < totals.shards:
         error = f"{totals.shards - len(reports)} of {totals.shards} shards were not built"
-    elif not records:
+    if error is None and not records:
         error = _say_why_nothing(reports)
     if error:
         return Outcome(failures=failures, info=None, error=error)
@@ -134,6 +127,7 @@ def conclude(
         options=options.to_json(),
         versions=versions,
         fingerprint=totals.fingerprint,
+        mirrored=options.label.mirrored_columns,
     )
     return Outcome(failures=failures, info=info, error=None)
 
@@ -159,7 +153,7 @@ def failure_line(failure: SourceFailure) -> str:
     return json.dumps(dataclasses.asdict(failure))
 
 
-def _one_a_source(failures: Iterable[SourceFailure]) -> tuple[SourceFailure, ...]:
+def one_a_source(failures: Iterable[SourceFailure]) -> tuple[SourceFailure, ...]:
     """One failure a source: the segments of a broken file all say the same. A real one outweighs a cut."""
     by_source: dict[str, SourceFailure] = {}
     for failure in failures:
@@ -167,6 +161,19 @@ def _one_a_source(failures: Iterable[SourceFailure]) -> tuple[SourceFailure, ...
         if known.truncated and not failure.truncated:
             by_source[failure.source] = failure
     return tuple(by_source[source] for source in sorted(by_source))
+
+
+def say_too_many_failed(
+    failed: Sequence[SourceFailure], sources: int, max_failure_rate: float
+) -> str | None:
+    """That more of the ``sources`` have failed than may, and which; None when they have not."""
+    # The decimal that was typed: 29 of 100 are not more than 0.29, though 0.29 * 100 < 29 in binary.
+    if len(failed) <= Fraction(str(max_failure_rate)) * sources:
+        return None
+    return (
+        f"{len(failed)} of {sources} sources failed, more than --max_failure_rate {max_failure_rate:g} "
+        f"allows: {_name_some(failed)}; repair or remove them, or allow more, and type the command again"
+    )
 
 
 def _say_why_nothing(reports: Sequence[ShardReport]) -> str:

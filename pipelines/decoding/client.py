@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, TypeVar
 
 from pipelines.decoding import protocol
@@ -69,9 +69,8 @@ class DecoderProcess:
         Raises:
             DecodingFailure: when it cannot be opened as a video.
         """
-        return self._ask(
-            ProbeRequest(path).to_json(), _refuse_record, lambda fields: Probe(**fields)
-        )
+        request = ProbeRequest(path).to_json()
+        return _result(self._ask(request, lambda fields: Probe(**fields)), _refuse_record)
 
     def extent(self, path: str) -> Extent:
         """Where the footage in the file at ``path`` lies in time.
@@ -79,7 +78,8 @@ class DecoderProcess:
         Raises:
             DecodingFailure: when it cannot be opened as a video.
         """
-        return self._ask(ExtentRequest(path).to_json(), _refuse_record, Extent.from_json)
+        request = ExtentRequest(path).to_json()
+        return _result(self._ask(request, Extent.from_json), _refuse_record)
 
     def index(self, request: IndexRequest) -> Index:
         """Where a clip may be cut.
@@ -87,7 +87,7 @@ class DecoderProcess:
         Raises:
             DecodingFailure: when it cannot be opened as a video.
         """
-        return self._ask(request.to_json(), _refuse_record, Index.from_json)
+        return _result(self._ask(request.to_json(), Index.from_json), _refuse_record)
 
     def build(self, request: BuildRequest, on_record: Callable[[bytes], None]) -> SegmentResult:
         """Builds a segment; ``on_record`` takes its records in order.
@@ -96,7 +96,17 @@ class DecoderProcess:
             DecodingFailure: when the source cannot be used, or the child did not survive it. Some records may
                 have been taken by then; they are to be thrown away.
         """
-        return self._ask(request.to_json(), on_record, SegmentResult.from_json)
+        return _result(self.records(request), on_record)
+
+    def records(self, request: BuildRequest) -> Generator[bytes, None, SegmentResult]:
+        """Builds a segment: yields its records in order, as they are taken, and returns what became of it.
+
+        To close the generator before its end costs the child.
+
+        Raises:
+            DecodingFailure: see `build`.
+        """
+        return self._ask(request.to_json(), SegmentResult.from_json)
 
     def close(self) -> None:
         """Ends the child."""
@@ -104,17 +114,15 @@ class DecoderProcess:
         self._stderr.close()
 
     def _ask(
-        self,
-        request: dict[str, Any],
-        on_record: Callable[[bytes], None],
-        read_result: Callable[[dict[str, Any]], T],
-    ) -> T:
+        self, request: dict[str, Any], read_result: Callable[[dict[str, Any]], T]
+    ) -> Generator[bytes, None, T]:
+        """Yields the records of the answer, and returns its result."""
         child = self._running_child()
         try:
             self._send(child, protocol.pack_json(protocol.REQUEST, request))
             for kind, payload in self._messages(child):
                 if kind == protocol.RECORD:
-                    on_record(payload)
+                    yield payload
                 elif kind == protocol.RESULT:
                     return _parse(payload, read_result)
                 elif kind == protocol.FAILURE:
@@ -268,6 +276,17 @@ def _child_environment() -> dict[str, str]:
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def _result(answer: Generator[bytes, None, T], on_record: Callable[[bytes], None]) -> T:
+    """The result of an answer, whose records ``on_record`` takes."""
+    with contextlib.closing(answer):
+        while True:
+            try:
+                record = next(answer)
+            except StopIteration as end:
+                return end.value
+            on_record(record)
 
 
 def _parse(payload: bytes, read: Callable[[dict[str, Any]], T]) -> T:
