@@ -92,6 +92,7 @@ def add_label_flags(parser: argparse.ArgumentParser) -> None:
     labels = parser.add_argument_group("labels")
     _add_names(labels, "label_columns", "COLUMN", "of the manifest that are regression targets")
     _add_names(labels, "label_units", "UNIT", "of the label columns")
+    _add_mirrored(labels)
 
 
 def add_dashcam_flags(parser: argparse.ArgumentParser) -> None:
@@ -166,6 +167,7 @@ def add_dashcam_flags(parser: argparse.ArgumentParser) -> None:
     )
     _add_names(labels, "signal_columns", "COLUMN", "of telemetry that are input signals")
     _add_names(labels, "signal_units", "UNIT", "of the signals")
+    _add_mirrored(labels)
     labels.add_argument(
         "--no_images",
         action="store_true",
@@ -181,6 +183,13 @@ def _add_names(group: argparse._ArgumentGroup, name: str, metavar: str, help_tex
         metavar=metavar,
         help=f"{help_text}, separated by commas or spaces",
     )
+
+
+def _add_mirrored(group: argparse._ArgumentGroup) -> None:
+    about = (
+        "targets and signals that change their sign in a mirror, such as yaw_rate; none: none does"
+    )
+    _add_names(group, "mirrored_columns", "COLUMN", about)
 
 
 def add_run_flags(parser: argparse.ArgumentParser) -> None:
@@ -249,6 +258,7 @@ def label_options(flags: argparse.Namespace) -> LabelOptions:
         label_units=_names(flags, "label_units"),
         label_at=getattr(flags, "label_at", LabelOptions().label_at),
         class_column=getattr(flags, "class_column", None),
+        mirrored_columns=_mirrored_columns(flags),
     )
 
 
@@ -310,6 +320,11 @@ def _names(flags: argparse.Namespace, flag: str) -> tuple[str, ...]:
     """Names that may be written with spaces or commas between them."""
     written = [names.strip().strip(",") for names in getattr(flags, flag, [])]
     return tuple(name.strip() for name in ",".join(written).split(",")) if written else ()
+
+
+def _mirrored_columns(flags: argparse.Namespace) -> tuple[str, ...] | None:
+    names = _names(flags, "mirrored_columns")
+    return () if names == ("none",) else names or None
 
 
 def run_options(flags: argparse.Namespace, beam_args: Sequence[str]) -> RunOptions:

@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from pipelines.decoding.client import shared_pool
 from pipelines.descriptors import Shard
 from pipelines.errors import UserError
 from pipelines.finish import Totals, finish_build
+from pipelines.option_checks import check
 from pipelines.options import DatasetOptions, RunOptions
 from pipelines.output import OutputFolder
 from pipelines.plan_file import plan_lines, shard_places
@@ -55,10 +57,24 @@ def sequence_spec(listing: Listing, options: DatasetOptions) -> SequenceSpec:
     )
 
 
+def _check_mirrored(spec: SequenceSpec, columns: Sequence[str]) -> None:
+    for column in columns:
+        check(
+            column in spec.value_names,
+            f"--mirrored_columns must name targets or signals ({', '.join(spec.value_names) or 'none'})",
+            repr(column),
+        )
+
+
 def make_plan(
     listing: Listing, options: DatasetOptions, run: RunOptions, output: OutputFolder
 ) -> Plan:
-    """Probes the sources and plans the shards."""
+    """Probes the sources and plans the shards.
+
+    Raises:
+        UsageError: when a column that is said to mirror is neither target nor signal.
+    """
+    _check_mirrored(sequence_spec(listing, options), options.label.mirrored_columns or ())
     pool = shared_pool(run.decode_timeout)
     survey = survey_sources(listing.sources, options, pool, run.local_workers)
     segments, uncut = cut_sources(survey, options, pool, run.local_workers)

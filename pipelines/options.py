@@ -213,6 +213,8 @@ class LabelOptions:
             ``mean`` of all, the ``center`` one's (number ``n // 2``, from 0, of the ``n`` that are not
             padding); ``each`` keeps them all.
         class_column: column of telemetry that holds the class of each row.
+        mirrored_columns: targets and signals that change their sign when frames are mirrored; empty when
+            none does, None when that is not known.
     """
 
     label_columns: tuple[str, ...] = ()
@@ -220,9 +222,11 @@ class LabelOptions:
     label_units: tuple[str, ...] = ()
     label_at: LabelAt = "last"
     class_column: str | None = None
+    mirrored_columns: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         check_names("--label_columns", self.label_columns)
+        check_names("--mirrored_columns", self.mirrored_columns or ())
         check_names("--label_names", self.label_names)
         check(
             not self.label_names or not self.label_columns,

@@ -110,6 +110,8 @@ class DatasetInfo:
         options: the options the dataset was built with.
         versions: the versions of the libraries that decide its bytes.
         fingerprint: of the sources, options and versions; equal fingerprints mean equal datasets.
+        mirrored: the targets and signals that change their sign when frames are mirrored left to right
+            (lateral velocity, yaw rate, steering); empty when none does, None when nobody said.
         format_version: of this file.
     """
 
@@ -120,10 +122,16 @@ class DatasetInfo:
     options: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     fingerprint: str = ""
+    mirrored: tuple[str, ...] | None = None
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
         check_types(self, DatasetInfoError)
+        if unknown := set(self.mirrored or ()) - set(self.spec.value_names):
+            raise DatasetInfoError(
+                f"mirrored must name targets or signals ({', '.join(self.spec.value_names) or 'none'}), "
+                f"got {', '.join(sorted(unknown))}"
+            )
 
     def to_json(self) -> dict[str, Any]:
         """A dict of plain JSON types, in the order in which people want to read it."""
@@ -159,6 +167,7 @@ class DatasetInfo:
                 options=fields["options"],
                 versions=fields["versions"],
                 fingerprint=fields["fingerprint"],
+                mirrored=_mirrored(fields.get("mirrored")),
             )
         except KeyError as error:
             raise DatasetInfoError(f"it lacks the field {error}") from error
@@ -247,6 +256,11 @@ def _split_from_json(fields: dict[str, Any]) -> SplitInfo:
         groups=fields["groups"],
         sources=fields["sources"],
     )
+
+
+def _mirrored(names: Any) -> Any:
+    # Older descriptions say nothing of it.
+    return tuple(names) if isinstance(names, list) else names
 
 
 def _list(fields: dict[str, Any], key: str) -> list[Any]:

@@ -234,6 +234,11 @@ class SequenceSpec:
             raise SpecError("these records hold no images")
         return (self.num_frames, *self.image.shape)
 
+    @property
+    def value_names(self) -> tuple[str, ...]:
+        """The names of what is measured: regression targets, then signals."""
+        return (*self.label.target_names, *(signal.name for signal in self.signals))
+
     def context_features(self) -> tuple[Feature, ...]:
         """The keys in a record's context."""
         features = [

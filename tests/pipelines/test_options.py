@@ -295,6 +295,7 @@ class TestOptions:
             "label_units": [],
             "label_at": "last",
             "class_column": None,
+            "mirrored_columns": None,
         }
         assert TelemetryOptions(telemetry="{stem}.csv") == TelemetryOptions(
             telemetry="{stem}.csv",
@@ -477,6 +478,7 @@ TURNED: Turns = {
     "--segment_length": (["12.5"], {"segment_length": 12.5}),
     "--label_columns": (["speed", "steer"], {"label_columns": ("speed", "steer")}),
     "--label_units": (["m/s"], {"label_units": ("m/s",)}),
+    "--mirrored_columns": (["vy,yaw"], {"mirrored_columns": ("vy", "yaw")}),
     "--workers": (["3"], {"workers": 3}),
     "--max_failure_rate": (["0.5"], {"max_failure_rate": 0.5}),
     "--decode_timeout": (["2.5"], {"decode_timeout": 2.5}),
@@ -582,6 +584,11 @@ class TestFlags:
         turned = {field for _, expected in TURNED.values() for field in expected}
         only_dashcam = {"label_names", "label_at", "class_column"}
         assert turned == set(flat(parse())) - {"beam_args"} - only_dashcam
+
+    def test_that_nothing_mirrors_can_be_said(self) -> None:
+        assert parse()[0].label.mirrored_columns is None
+        options, _ = parse("--mirrored_columns", "none", verb="dashcam")
+        assert options.label.mirrored_columns == ()
 
     def test_without_flags_the_options_are_their_defaults(self) -> None:
         assert parse() == (DatasetOptions(name="folder"), RunOptions())
