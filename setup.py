@@ -31,12 +31,15 @@ setup(
         "numpy>=1.26",
         "opencv-python-headless>=4.10",
         "protobuf>=4.25",
+        "simplejpeg>=1.8",
         "tqdm>=4.66",
     ],
     extras_require={
         "trainer": ["matplotlib>=3.8", "tensorflow>=2.19"],
-        "gcp": ["apache-beam[gcp]>=2.70,<3"],
-        "aws": ["apache-beam[aws]>=2.70,<3"],
+        "gcp": ["apache-beam[gcp]>=2.70,<3", "gcsfs>=2025.2"],
+        # Nothing of Beam's: its client for S3 would be a second one, whose pins the first must meet.
+        "aws": ["s3fs>=2025.2"],
+        "hdfs": ["fsspec>=2025.2", "pyarrow>=14"],
         "dev": [
             "hypothesis>=6.100",
             "mypy>=1.11",

@@ -31,9 +31,14 @@ from tfrecords_schema import spec as keys
 def frames_decode(record: RecordView) -> Iterator[Problem]:
     """Each picture decodes, with the size and channels of the spec."""
     pictures = record.pictures
-    for index, problem in enumerate(pictures.problems if pictures else ()):
+    if pictures is None:
+        return
+    for index, problem in enumerate(pictures.problems):
         if problem is not None:
             yield error(f"frame {index} {problem}")
+    for index, complaint in enumerate(pictures.complaints):
+        if complaint is not None:
+            yield warning(f"frame {index} is damaged, and shown nevertheless: {complaint}")
 
 
 @check(

@@ -76,3 +76,56 @@ def test_flat_pictures_have_no_contrast(level, mean):
     pictures = PictureReader(spec()).read([data])
     assert pictures.contrast(0) < 1
     assert abs(pictures.brightness[0] - mean) < 2
+
+
+def textured_image(seed):
+    """As hard to encode as footage: what is coded has no long runs of nothing."""
+    random = np.random.default_rng(seed)
+    smooth = cv2.resize(random.integers(0, 256, (5, 8, 3), np.uint8), (160, 90)).astype(float)
+    noise = cv2.resize(random.normal(0, 18, (45, 80, 3)), (160, 90))
+    pixels = np.clip(smooth + noise, 0, 255).astype(np.uint8)
+    return cv2.imencode(".jpg", pixels)[1].tobytes()
+
+
+def test_most_bits_that_spoil_a_picture_are_complained_of():
+    """OpenCV shows such a picture without a word, with garbage from the bit on."""
+    image, missed, spoilt_badly = spec(height=90, width=160), 0, 0
+    for seed in range(200):
+        data, random = textured_image(seed % 4), np.random.default_rng(seed)
+        whole = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR).astype(int)
+        spoilt = bytearray(data)
+        place = random.integers(data.index(b"\xff\xda") + 14, len(data) - 2)
+        spoilt[place] ^= 1 << random.integers(8)
+        pictures = PictureReader(image).read([data, bytes(spoilt)])
+        assert (pictures.problems[0], pictures.complaints[0]) == (None, None)
+        shown = cv2.imdecode(np.frombuffer(bytes(spoilt), np.uint8), cv2.IMREAD_COLOR)
+        if pictures.problems[1] is None and np.abs(shown - whole).mean() > 12:
+            spoilt_badly += 1
+            missed += pictures.complaints[1] is None
+    assert spoilt_badly > 30
+    assert missed < spoilt_badly / 4
+
+
+def test_a_picture_that_ends_early_but_has_an_end_marker_is_complained_of():
+    image, data = spec(height=90, width=160), textured_image(0)
+    pictures = PictureReader(image).read([data, data[: len(data) // 2] + b"\xff\xd9"])
+    assert pictures.problems == [None, None]
+    assert pictures.complaints[0] is None
+    assert "Corrupt JPEG data" in pictures.complaints[1]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [(20, 30), (90, 160), (91, 161), (8, 9), (12, 200), (1, 1)])
+@pytest.mark.parametrize("progressive", [0, 1])
+def test_thumbnails_are_the_mean_of_all_pixels(size, channels, progressive):
+    height, width = size
+    image = spec(height=height, width=width, channels=channels)
+    shapes = np.random.default_rng(1).integers(0, 256, (4, 5, channels), np.uint8)
+    pixels = cv2.resize(shapes, (width, height), interpolation=cv2.INTER_LINEAR)
+    flags = [cv2.IMWRITE_JPEG_PROGRESSIVE, progressive, cv2.IMWRITE_JPEG_QUALITY, 95]
+    data = cv2.imencode(".jpg", pixels, flags)[1].tobytes()
+    decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    wanted = decoded.reshape(-1, channels).mean(0)
+    pictures = PictureReader(image).read([data, data + b"\0"])
+    assert (pictures.problems, pictures.complaints) == ([None, None], [None, None])
+    assert np.abs(pictures.colours - wanted).max() < 6
