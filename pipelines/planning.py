@@ -110,7 +110,8 @@ def estimate_sequences(seconds: float, probe_rate: float, sampling: SamplingOpti
     return count_windows(slots, num_frames=sampling.num_frames, stride=sampling.window_stride)
 
 
-def _estimate_segment(segment: Segment, probe_rate: float, sampling: SamplingOptions) -> float:
+def estimate_segment(segment: Segment, probe_rate: float, sampling: SamplingOptions) -> float:
+    """Sequences expected of a segment, of footage with ``probe_rate`` frames/s."""
     if segment.end_slot is None:
         return estimate_sequences(segment.seconds, probe_rate, sampling)
     stride = sampling.window_stride
@@ -183,7 +184,7 @@ def plan_shards(
             )
         )
         sequences = sum(
-            _estimate_segment(s, probes[s.source.path].frame_rate, sampling) for s in own
+            estimate_segment(s, probes[s.source.path].frame_rate, sampling) for s in own
         )
         num_bytes = round(sequences * record_bytes)
         dealt = _deal(own, _shard_count(len(own), num_bytes, options))
