@@ -16,6 +16,8 @@ from typing import Any
 
 from tfrecords_schema.checks import check_types
 from tfrecords_schema.spec import SequenceSpec, SpecError
+from tfrecords_schema.storage import join, read_bytes
+from tfrecords_schema.store_clients import UrlError, is_url
 
 FORMAT_VERSION = 1
 FILE_NAME = "dataset_info.json"
@@ -194,17 +196,26 @@ class DatasetInfo:
 
     @classmethod
     def load(cls, directory: str | os.PathLike[str]) -> DatasetInfo:
-        """Reads the ``dataset_info.json`` of a local folder.
+        """Reads the ``dataset_info.json`` of a folder, which may be on an object store (``s3://...``).
 
         Raises:
             DatasetInfoError: when the folder does not exist, is no complete dataset, or its description
                 cannot be understood.
         """
-        path = Path(directory) / FILE_NAME
-        if not path.parent.is_dir():
-            raise DatasetInfoError(f"{directory}: expected the folder of a dataset, found none")
+        path: str | Path
         try:
-            data = path.read_bytes()
+            if is_url(directory):
+                path = join(str(directory), FILE_NAME)
+                data = read_bytes(path)
+            else:
+                path = Path(directory) / FILE_NAME
+                if not path.parent.is_dir():
+                    raise DatasetInfoError(
+                        f"{directory}: expected the folder of a dataset, found none"
+                    )
+                data = path.read_bytes()
+        except UrlError as error:
+            raise DatasetInfoError(str(error)) from error
         except FileNotFoundError:
             raise DatasetInfoError(
                 f"{directory} has no {FILE_NAME}, so it is not a complete dataset: "

@@ -15,6 +15,9 @@ from typing import BinaryIO, NamedTuple
 
 import google_crc32c
 
+from tfrecords_schema.storage import open_stream
+from tfrecords_schema.store_clients import is_url
+
 _LENGTH = struct.Struct("<Q")
 _CRC = struct.Struct("<I")
 _HEADER_BYTES = _LENGTH.size + _CRC.size
@@ -94,8 +97,8 @@ def read_records(file: BinaryIO, name: str) -> Iterator[StoredRecord]:
 
 
 def read_file(path: str | os.PathLike[str]) -> Iterator[StoredRecord]:
-    """Yields the records of the local TFRecord file at ``path``; see `read_records`."""
-    with open(path, "rb") as file:
+    """Yields the records of the TFRecord file at ``path``, which may be a URL; see `read_records`."""
+    with open_stream(str(path)) if is_url(path) else open(path, "rb") as file:
         yield from read_records(file, str(path))
 
 
