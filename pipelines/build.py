@@ -145,7 +145,7 @@ def _build(
     info = output.complete_info()
     if info is None:
         raise UserError(
-            f"{output.path} was not completed, and no worker said why: see the log above"
+            output.stored_error() or f"{output.path} was not completed, and no worker said why"
         )
     return info
 
@@ -190,7 +190,7 @@ def _run_pipeline(builder: ShardBuilder, plan: Plan, run: RunOptions) -> list[st
                 events=events.descriptor if execution.local else None,
             )
         )
-        pipeline.run().wait_until_finish()
+        execution.run(pipeline)
     return progress.errors
 
 

@@ -6,6 +6,7 @@ While a build goes on, everything that is not yet part of the dataset lies in ``
     _build/plan.jsonl            totals, then a line a shard
     _build/reports/SHARD.json    of each shard that is complete
     _build/claims/SHARD          taken by a local worker in this run
+    _build/error.txt             why the dataset could not be completed, for a driver elsewhere
     _build/*.partial             being written, under a name of its own
     _build/lock                  held by the one local run that builds here
 
@@ -136,8 +137,8 @@ class OutputFolder:
             plan: lines of ``plan.jsonl``.
             shard_files: names of the shards of the plan.
         """
-        for name in (INFO_FILE, FAILURES_FILE):
-            (self.root / name).unlink(missing_ok=True)
+        for path in (self.root / INFO_FILE, self.root / FAILURES_FILE, self._error_path):
+            path.unlink(missing_ok=True)
         for entry in os.listdir(self.path):
             if _SHARD_FILE.fullmatch(entry) and entry not in shard_files:
                 (self.root / entry).unlink()
@@ -182,6 +183,17 @@ class OutputFolder:
         """Marks a shard as complete."""
         self._write_atomically(self._report_path(shard_file), json.dumps(report).encode())
 
+    def store_error(self, message: str) -> None:
+        """Says why the dataset could not be completed."""
+        self._write_atomically(self._error_path, message.encode())
+
+    def stored_error(self) -> str | None:
+        """Why the dataset could not be completed; None when no worker said so."""
+        try:
+            return self._error_path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+
     def finish(self, failures: Iterator[str], info: DatasetInfo | None) -> None:
         """Writes ``failures.jsonl``, then ``dataset_info.json``, and removes the traces of building.
 
@@ -206,6 +218,10 @@ class OutputFolder:
         except ValueError:
             return {}
         return stored if isinstance(stored, dict) else {}
+
+    @property
+    def _error_path(self) -> Path:
+        return self._build / "error.txt"
 
     def _report_path(self, shard_file: str) -> Path:
         return self._build / "reports" / f"{shard_file}.json"

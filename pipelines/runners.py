@@ -2,7 +2,7 @@
 
 The local runner is Beam's in-process FnApiRunner, named outright: the default ``DirectRunner`` would
 first try to download another one. Its workers are threads, which suits work done in decoder processes and
-native code.
+native code. Engines with a job server (Flink, Spark, Prism) are started in `pipelines.engines`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
 
+from pipelines.engines import engine_defaults, has_engine, job_server
 from pipelines.errors import UsageError
+from pipelines.job_log import job_log
 
 _LOCAL_NAMES = ("", "local", "directrunner", "fnapirunner")
 
@@ -38,11 +40,13 @@ class Execution:
         options: Beam's.
         local: workers are threads of this process.
         workers: their number, when local.
+        engine_flags: that Beam does not know; its engine may.
     """
 
     options: PipelineOptions
     local: bool
     workers: int
+    engine_flags: tuple[str, ...] = ()
 
     def pipeline(self) -> beam.Pipeline:
         """A new pipeline that will run this way."""
@@ -57,6 +61,27 @@ class Execution:
         )
         runner = FnApiRunner(provision_info=ExtendedProvisionInfo(provision))
         return beam.Pipeline(runner=runner, options=self.options)
+
+    def run(self, pipeline: beam.Pipeline) -> None:
+        """Runs a `pipeline` to its end; a job that is interrupted here is cancelled where it runs.
+
+        Raises:
+            UserError: when the engine cannot be had, or the job failed there.
+        """
+        if self.local or not has_engine(self.options):
+            _wait(pipeline)
+            return
+        with job_log() as log, job_server(pipeline.options, self.engine_flags, log):
+            _wait(pipeline)
+
+
+def _wait(pipeline: beam.Pipeline) -> None:
+    result = pipeline.run()
+    try:
+        result.wait_until_finish()
+    except KeyboardInterrupt:
+        result.cancel()
+        raise
 
 
 def parse_beam_args(beam_args: Sequence[str], *, workers: int) -> Execution:
@@ -74,10 +99,12 @@ def parse_beam_args(beam_args: Sequence[str], *, workers: int) -> Execution:
         options_class._add_argparse_args(parser)
     with _exit_as_user_error():
         _, unknown = parser.parse_known_args(list(beam_args))
-        if unknown:
-            raise UsageError(f"unknown flag {unknown[0]}: it is neither ours nor Beam's")
         options = PipelineOptions(list(beam_args))
         runner = options.view_as(StandardOptions).runner or ""
+        if unknown and (unknown[0][:2] != "--" or not has_engine(options)):
+            raise UsageError(f"unknown flag {unknown[0]}: it is neither ours nor Beam's")
+        added = engine_defaults(options, unknown, workers=workers)
+        options = PipelineOptions([*beam_args, *added])
     local = runner.lower() in _LOCAL_NAMES
     if local:
         direct = options.view_as(DirectOptions)
@@ -85,7 +112,7 @@ def parse_beam_args(beam_args: Sequence[str], *, workers: int) -> Execution:
         direct.direct_running_mode = "multi_threading" if workers > 1 else "in_memory"
     # What the main module defines is never needed by workers.
     options.view_as(SetupOptions).save_main_session = False
-    return Execution(options, local, workers)
+    return Execution(options, local, workers, tuple(unknown))
 
 
 @contextlib.contextmanager

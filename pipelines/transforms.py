@@ -27,10 +27,6 @@ from pipelines.sources.listing import SourceFailure
 _NEWS_SECONDS = 0.2
 
 
-class BuildFailedError(Exception):
-    """The dataset could not be completed; the message says why."""
-
-
 class BuildDataset(beam.PTransform):
     """Work lists in, one sentence about the dataset out.
 
@@ -146,4 +142,5 @@ class _FinishDataset(beam.DoFn):
         elif self._events is not None:
             EventWriter(self._events).send("error", message=problem)
         else:
-            raise BuildFailedError(problem)
+            # Not raised: to try again would change nothing.
+            builder.output.store_error(problem)

@@ -117,7 +117,7 @@ def _run_pipeline(folder: DatasetFolder, info: DatasetInfo, options: ValidationO
                 else None,
             )
         )
-        pipeline.run().wait_until_finish()
+        execution.run(pipeline)
         result = Result.from_json(json.loads(result_path.read_bytes()))
         result_path.unlink()
         return result

@@ -258,6 +258,14 @@ class TestFinish:
         assert output.kept_report(SHARD, "f") is not None
         output.check_free_for(OPTIONS, overwrite=False)
 
+    def test_why_it_could_not_be_completed_is_kept_until_the_next_build(self, output) -> None:
+        build(output, complete=False)
+        assert output.stored_error() is None
+        output.store_error("9 of 10 sources failed: \u00e9")
+        assert output.stored_error() == "9 of 10 sources failed: \u00e9"
+        build(output, complete=False)
+        assert output.stored_error() is None
+
     def test_failures_come_before_info(self, output) -> None:
         build(output, complete=False)
 

@@ -1,0 +1,81 @@
+"""What is said while a job runs on an engine: kept out of the user's sight, until it is needed.
+
+A job server, Beam and Beam's threads print pages, tracebacks included, even when all goes well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import tempfile
+import threading
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import grpc
+
+from pipelines.errors import UsageError, UserError
+
+_ERROR = re.compile(r"(?:Caused by: )?((?:[\w$]+\.)*[A-Z]\w*(?:Error|Exception)): .*")
+_BEAM_THREADS = "read_grpc_client_inputs"
+_JOIN_SECONDS = 5
+
+
+@contextlib.contextmanager
+def job_log() -> Iterator[BinaryIO]:
+    """A file for the engine to write to; Beam's own log goes there too. It stays only if the job fails.
+
+    Raises:
+        UserError: in place of the errors by which Beam says that a job failed.
+    """
+    with tempfile.NamedTemporaryFile(prefix="reelbeam-", suffix=".log", delete=False) as log:
+        failed = False
+        try:
+            with _logging_to(log.name):
+                yield log
+        except UsageError:
+            raise
+        except UserError as error:
+            failed = os.path.getsize(log.name) > 0
+            raise UserError(f"{error}; log: {log.name}" if failed else str(error)) from error
+        except (RuntimeError, grpc.RpcError) as error:
+            failed = True
+            raise UserError(
+                f"the job failed: {find_reason(str(error))}; what was completed is kept, and the same "
+                f"command goes on from there; log: {log.name}"
+            ) from error
+        finally:
+            if not failed:
+                os.unlink(log.name)
+
+
+def find_reason(text: str) -> str:
+    """The one line of an engine's stack traces that says most: the innermost error."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    errors = [line for line in lines if _ERROR.fullmatch(line)]
+    python = [line for line in errors if "[while running" in line]
+    return [*(lines[:1] or ["no reason given"]), *errors, *python][-1]
+
+
+@contextlib.contextmanager
+def _logging_to(path: str) -> Iterator[None]:
+    root, handler = logging.getLogger(), logging.FileHandler(path, errors="backslashreplace")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    usual, hook = root.handlers, threading.excepthook
+    root.handlers = [handler]
+    threading.excepthook = lambda failed: logging.error(
+        "in thread %s",
+        failed.thread,
+        exc_info=(failed.exc_type, failed.exc_value, failed.exc_traceback),
+    )
+    try:
+        yield
+    finally:
+        # They raise when the engine hangs up.
+        for thread in threading.enumerate():
+            if thread.name == _BEAM_THREADS:
+                thread.join(_JOIN_SECONDS)
+        root.handlers, threading.excepthook = usual, hook
+        handler.close()
