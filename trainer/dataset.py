@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tfrecords_schema.info import DatasetInfo, SplitInfo
+from tfrecords_schema.storage import join, list_folder
+from tfrecords_schema.store_clients import is_url
 from trainer.errors import TrainerError
 
 _CLASS_NAMES = "label.class_names: "
@@ -51,11 +53,17 @@ def shard_paths(directory: str | os.PathLike[str], info: DatasetInfo, split: str
         DatasetError: when the split is absent or empty, or a shard is missing or of another size.
     """
     paths = []
+    listed = list_folder(str(directory)) if is_url(directory) else None
     for shard in split_contents(info, directory, split).shards:
-        path = Path(directory) / shard.file
+        path: str | Path
         try:
-            size = path.stat().st_size
-        except FileNotFoundError:
+            if listed is None:
+                path = Path(directory) / shard.file
+                size = path.stat().st_size
+            else:
+                path = join(str(directory), shard.file)
+                size = listed[shard.file].bytes
+        except (FileNotFoundError, KeyError):
             raise DatasetError(
                 f"{path} is missing, and dataset_info.json lists it with {shard.records} records: "
                 "copy the whole folder again, or build the dataset again"

@@ -19,6 +19,7 @@ from tfrecords_schema import spec as keys
 from tfrecords_schema.info import DatasetInfo
 from trainer.dataset import shard_paths
 from trainer.reader import Labels, located_errors, read_labels, read_sequences
+from trainer.storage import record_reader
 
 Array = npt.NDArray[Any]
 
@@ -131,7 +132,7 @@ def read_origins(directory: str | os.PathLike[str], split: str) -> Origins:
         return tf.stack([context[key] for key in _TEXTS]), times, context[keys.VALID_FRAMES]
 
     dataset = (
-        tf.data.TFRecordDataset(shard_paths(directory, info, split))
+        record_reader(directory)(shard_paths(directory, info, split))
         .map(tf.autograph.experimental.do_not_convert(to_origin), tf.data.AUTOTUNE)
         .batch(1024)
     )

@@ -30,6 +30,7 @@ from tfrecords_schema.parse import parse_and_decode, parse_sequence
 from tfrecords_schema.records import CorruptRecordError, read_file
 from tfrecords_schema.spec import SequenceSpec, signal_floats_key
 from trainer.dataset import DatasetError, shard_paths, split_contents
+from trainer.storage import record_reader
 
 # Names of the features beside the signals' own.
 IMAGE = "image"
@@ -129,7 +130,7 @@ def read_sequences(
         mixed = functools.partial(
             mix_shards,
             paths,
-            tf.data.TFRecordDataset,
+            record_reader(directory),
             buffer=shuffle_records(contents, shuffle_buffer),
         )
         if first_epoch is None:
@@ -137,7 +138,7 @@ def read_sequences(
         else:
             dataset = endless_epochs(lambda s: to_batches(mixed(seed=s)), seed, first_epoch)
     else:
-        dataset = to_batches(tf.data.TFRecordDataset(paths))
+        dataset = to_batches(record_reader(directory)(paths))
     options = tf.data.Options()
     options.deterministic = seed is not None or not shuffle
     # Hosts share each batch. Were they to share the files, their epochs would not end together.
@@ -219,7 +220,7 @@ def read_labels(directory: str | os.PathLike[str], split: str) -> Labels:
         return labels, _weights(parsed[keys.VALID_FRAMES], labels, spec, None)
 
     dataset = (
-        tf.data.TFRecordDataset(shard_paths(directory, info, split))
+        record_reader(directory)(shard_paths(directory, info, split))
         .map(_as_written(to_labels), num_parallel_calls=tf.data.AUTOTUNE)
         .batch(1024)
     )

@@ -1,0 +1,34 @@
+"""Records of shards that lie on an object store: streamed, since TensorFlow's own readers know no ``s3://``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import tensorflow as tf
+
+from tfrecords_schema.records import read_file
+from tfrecords_schema.store_clients import is_url
+
+
+def record_reader(directory: str | os.PathLike[str]) -> Callable[[Any], tf.data.Dataset]:
+    """What opens shards of the dataset in ``directory``, as `tf.data.TFRecordDataset` does.
+
+    Its argument is a path, a list of them, or a string tensor; its elements are records, ``[]`` string. Of a
+    shard on an object store no more than a few blocks of some MiB are held at a time, and nothing on disk.
+    """
+    return _stream if is_url(directory) else tf.data.TFRecordDataset
+
+
+def _stream(paths: Any) -> tf.data.Dataset:
+    urls = tf.data.Dataset.from_tensor_slices(tf.reshape(tf.convert_to_tensor(paths), [-1]))
+    record = tf.TensorSpec([], tf.string)
+    return urls.flat_map(
+        lambda url: tf.data.Dataset.from_generator(_records, args=(url,), output_signature=record)
+    )
+
+
+def _records(url: bytes) -> Iterator[bytes]:
+    for record in read_file(url.decode()):
+        yield record.data
