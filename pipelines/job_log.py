@@ -66,9 +66,7 @@ def _logging_to(path: str) -> Iterator[None]:
     usual, hook = root.handlers, threading.excepthook
     root.handlers = [handler]
     threading.excepthook = lambda failed: logging.error(
-        "in thread %s",
-        failed.thread,
-        exc_info=(failed.exc_type, failed.exc_value, failed.exc_traceback),
+        "in %s", failed.thread, exc_info=failed.exc_value
     )
     try:
         yield
