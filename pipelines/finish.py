@@ -128,7 +128,6 @@ def conclude(
         versions=versions,
         fingerprint=totals.fingerprint,
         mirrored=options.label.mirrored_columns,
-        mirrored=options.label.mirrored_columns,
     )
     return Outcome(failures=failures, info=info, error=None)
 
