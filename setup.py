@@ -17,6 +17,7 @@ setup(
         "pipelines",
         "pipelines.decoding",
         "pipelines.labels",
+        "pipelines.prediction",
         "pipelines.sources",
         "pipelines.validation",
         "tfrecords_schema",

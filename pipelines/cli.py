@@ -15,6 +15,7 @@ from typing import NoReturn
 from pipelines import arguments
 from pipelines.errors import UsageError, UserError, describe_os_error
 from pipelines.options import DatasetOptions, RunOptions
+from pipelines.prediction.options import add_prediction_flags, prediction_options
 from pipelines.sources.listing import Listing
 
 INTERRUPTED = 130
@@ -67,6 +68,7 @@ def _make_parser() -> arguments.Parser:
     _add_verb(verbs, "videos", _run_videos, _add_videos_flags, "videos to a dataset")
     _add_verb(verbs, "dashcam", _run_dashcam, _add_dashcam_flags, "dash-cam footage to a dataset")
     _add_verb(verbs, "validate", _run_validate, _add_validate_flags, "examine a dataset")
+    _add_verb(verbs, "predict", _run_predict, add_prediction_flags, "a trained model over footage")
     return parser
 
 
@@ -212,11 +214,23 @@ def _run_validate(flags: argparse.Namespace, beam_args: Sequence[str]) -> int:
     return 1 if validation.failed else 0
 
 
-def _check_apart(source: str, output: str) -> None:
+def _run_predict(flags: argparse.Namespace, beam_args: Sequence[str]) -> int:
+    options = prediction_options(flags, beam_args)
+    _check_beam_args(options.run)
+    if options.overlay is not None:
+        _check_apart(options.input, options.overlay, flag="--overlay")
+    # Beam takes the better part of a second to import, which a wrong flag need not wait for.
+    from pipelines.prediction.predict import predict_footage
+
+    predict_footage(options, _say)
+    return 0
+
+
+def _check_apart(source: str, output: str, flag: str = "--output") -> None:
     """What is built inside the input would be input the next time."""
     outer, inner = os.path.realpath(source), os.path.realpath(output)
     if os.path.isdir(outer) and os.path.commonpath([outer, inner]) == outer:
-        raise UsageError(f"--output must lie outside --input, got {output} inside {source}")
+        raise UsageError(f"{flag} must lie outside --input, got {output} inside {source}")
 
 
 def _check_beam_args(run: RunOptions) -> None:

@@ -17,7 +17,9 @@ from typing import Any, BinaryIO
 import av
 import cv2
 
-from pipelines.decoding import protocol
+from pipelines.decoding import overlay_request, protocol
+from pipelines.decoding.overlay import draw_overlay
+from pipelines.decoding.overlay_request import OverlayRequest
 from pipelines.decoding.protocol import (
     BuildRequest,
     DecodingFailure,
@@ -56,6 +58,9 @@ def _read_requests(stream: BinaryIO, requests: queue.SimpleQueue[dict[str, Any]]
 def _answer(fields: dict[str, Any], answers: BinaryIO) -> bytes:
     """The last message of the answer to a request; those before it are written to ``answers``."""
     try:
+        if fields.get("ask") == overlay_request.ASK:
+            frames = draw_overlay(OverlayRequest.from_json(fields), _Heartbeat(answers))
+            return protocol.pack_json(protocol.RESULT, {"frames": frames})
         request = protocol.request_from_json(fields)
         if isinstance(request, BuildRequest):
             result = build_segment(

@@ -19,6 +19,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, TypeVar
 
 from pipelines.decoding import protocol
+from pipelines.decoding.overlay_request import OverlayRequest
 from pipelines.decoding.protocol import (
     BuildRequest,
     DecodingFailure,
@@ -107,6 +108,15 @@ class DecoderProcess:
             DecodingFailure: see `build`.
         """
         return self._ask(request.to_json(), SegmentResult.from_json)
+
+    def draw(self, request: OverlayRequest) -> int:
+        """Writes footage with captions on it, and returns how many frames it has.
+
+        Raises:
+            DecodingFailure: when the footage cannot be used, or the video not be written.
+        """
+        answer = self._ask(request.to_json(), lambda fields: int(fields["frames"]))
+        return _result(answer, _refuse_record)
 
     def close(self) -> None:
         """Ends the child."""

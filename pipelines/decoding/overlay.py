@@ -1,0 +1,163 @@
+"""Footage with captions drawn on it, as an H.264 video of the same size and timing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from fractions import Fraction
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+from av.container import OutputContainer
+from av.video.reformatter import ColorRange, Colorspace
+from av.video.stream import VideoStream
+
+from pipelines.decoding.clip import Clip, start_reading
+from pipelines.decoding.footage import Footage
+from pipelines.decoding.opening import open_footage
+from pipelines.decoding.overlay_request import Caption, OverlayRequest
+from pipelines.decoding.protocol import DecodingFailure
+from pipelines.frames import Pixels
+
+_NOMINAL_RATE = 25
+_OPTIONS = {"preset": "veryfast", "crf": "20"}
+
+# Of the text, by the frame's height.
+_TEXT_HEIGHT = 0.05
+_FONT, _FONT_HEIGHT = cv2.FONT_HERSHEY_SIMPLEX, 22  # pixels of a capital at scale 1
+_WHITE = (255, 255, 255)
+
+
+def draw_overlay(request: OverlayRequest, on_progress: Callable[[], None]) -> int:
+    """Writes the footage of a source with captions, and returns how many frames it has.
+
+    The first frame is at 0; sound is left out. A frame with an odd side gets a row or column more, as H.264
+    wants.
+
+    Args:
+        request: which source, and what is shown from when on.
+        on_progress: called for every packet read.
+
+    Raises:
+        DecodingFailure: when the footage cannot be used, or the video not be written.
+    """
+
+    def reopen() -> AbstractContextManager[Footage[Any]]:
+        return open_footage(request.build, on_progress)
+
+    with reopen() as footage:
+        clip, decoded = start_reading(
+            footage, reopen, request.build.segment, request.build.sampling
+        )
+        try:
+            with av.open(request.output, "w", format="mp4") as container:
+                count = _write(container, footage, clip, _of_clip(clip, decoded), request)
+        except av.FFmpegError as error:
+            raise DecodingFailure("process", f"the video cannot be written: {error}") from error
+    if not count:
+        raise DecodingFailure("decode", "the clip holds no frame")
+    return count
+
+
+def _of_clip(clip: Clip, decoded: Iterator[Any]) -> Iterator[Any]:
+    for frame in decoded:
+        if clip.end_pts is not None and frame.pts >= clip.end_pts:
+            return
+        if frame.pts >= clip.start_pts:
+            yield frame
+
+
+def _write(
+    container: OutputContainer,
+    footage: Footage[Any],
+    clip: Clip,
+    frames: Iterator[Any],
+    request: OverlayRequest,
+) -> int:
+    shown = _Shown(request.captions)
+    stream: VideoStream | None = None
+    size = (0, 0)
+    count = first = 0
+    for frame in frames:
+        pixels = footage.to_rgb(frame)
+        if stream is None:
+            first, size = frame.pts, pixels.shape[:2]
+            stream = _add_stream(container, size, footage, footage.pixel_aspect(frame))
+        elif pixels.shape[:2] != size:  # a video may change its size on the way
+            pixels = np.asarray(cv2.resize(pixels, size[::-1]), np.uint8)
+        lines = shown.at(float(clip.seconds_after_first(frame.pts)))
+        image = _to_image(draw_lines(pixels, lines))
+        image.pts, image.time_base = frame.pts - first, footage.time_base
+        container.mux(stream.encode(image))
+        count += 1
+    if stream is not None:
+        container.mux(stream.encode(None))
+    return count
+
+
+def _add_stream(
+    container: OutputContainer, size: tuple[int, int], footage: Footage[Any], aspect: Fraction
+) -> VideoStream:
+    # The rate is what the container wants to hear; frames carry times of their own.
+    stream = container.add_stream("libx264", rate=_NOMINAL_RATE, options=_OPTIONS)
+    stream.height, stream.width = (side + side % 2 for side in size)
+    stream.pix_fmt = "yuv420p"
+    stream.time_base = footage.time_base
+    context = stream.codec_context
+    context.time_base = footage.time_base
+    context.max_b_frames = 0  # the first frame's decoding time is 0 then, too
+    context.thread_count = 1  # the pool has a child for each CPU
+    context.sample_aspect_ratio = aspect
+    context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
+    return stream
+
+
+def _to_image(pixels: Pixels) -> av.VideoFrame:
+    """A frame in the colours that the stream is tagged with."""
+    height, width = pixels.shape[:2]
+    if height % 2 or width % 2:
+        border = cv2.BORDER_REPLICATE
+        pixels = np.asarray(cv2.copyMakeBorder(pixels, 0, height % 2, 0, width % 2, border))
+    image = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+    return image.reformat(
+        format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
+    )
+
+
+class _Shown:
+    """Which caption is shown, for times that only go forward."""
+
+    def __init__(self, captions: Sequence[Caption]):
+        self._captions = captions
+        self._next = 0
+
+    def at(self, seconds: float) -> tuple[str, ...]:
+        while self._next < len(self._captions) and self._captions[self._next].start <= seconds:
+            self._next += 1
+        return self._captions[self._next - 1].lines if self._next else ()
+
+
+def draw_lines(pixels: Pixels, lines: Sequence[str]) -> Pixels:
+    """``pixels``, ``[height, width, 3]`` RGB, with white lines on black in the upper left corner.
+
+    The font has no letters beyond ASCII; others become question marks.
+    """
+    if not lines:
+        return pixels
+    texts = [line.encode("ascii", "replace").decode() for line in lines]
+    height, width = pixels.shape[:2]
+    scale = height * _TEXT_HEIGHT / _FONT_HEIGHT
+    widest = max(cv2.getTextSize(text, _FONT, 1.0, 1)[0][0] for text in texts)
+    margin = max(1, round(height * _TEXT_HEIGHT / 2))
+    scale = min(scale, max(1, width - 4 * margin) / max(1, widest))
+    thickness = max(1, round(scale * 2))
+    step = round(scale * _FONT_HEIGHT * 1.8)
+    box = pixels.copy()
+    right = min(width, round(widest * scale) + 3 * margin)
+    cv2.rectangle(box, (0, 0), (right, step * len(texts) + margin), (0, 0, 0), -1)
+    for number, text in enumerate(texts, start=1):
+        place = (margin, step * number)
+        cv2.putText(box, text, place, _FONT, scale, _WHITE, thickness, cv2.LINE_AA)
+    return box

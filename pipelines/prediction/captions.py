@@ -1,0 +1,75 @@
+"""Predictions to what is shown over footage, and from when on: pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise, zip_longest
+from typing import Any
+
+from pipelines.decoding.overlay_request import Caption
+
+_MOST_CLASSES = 3
+
+Line = dict[str, Any]
+
+
+def make_captions(lines: Sequence[Line], *, num_frames: int, at_end: bool) -> list[Caption]:
+    """What is shown over one source; each caption holds until the next.
+
+    A sequence is shown while it lasts. Where sequences overlap, a moment shows the one whose middle is
+    nearest; or the one whose end is, where the model was trained on the labels of the last frame.
+
+    Args:
+        lines: of the output, about the source, in order of their start.
+        num_frames: of a sequence.
+        at_end: what is predicted is of the end of a sequence.
+    """
+    shown: list[Caption] = []
+    begin = lines[0]["start"] if lines else 0.0
+    for line, after in zip_longest(lines, lines[1:]):
+        stop = over = max(begin, line["end"] + _interval(line, num_frames))
+        if after is not None and after["start"] <= over + _interval(line, num_frames) / 2:
+            middle = (_anchor(line, at_end) + _anchor(after, at_end)) / 2
+            stop = max(after["start"], min(middle, over))
+        shown += _of_sequence(line, begin, stop)
+        if after is None or after["start"] > stop:
+            shown.append(Caption(start=stop, lines=()))
+            stop = after["start"] if after else stop
+        begin = stop
+    # Of those that begin together, the last is what is shown.
+    return [a for a, b in pairwise(shown) if b.start > a.start] + shown[-1:]
+
+
+def _anchor(line: Line, at_end: bool) -> float:
+    return line["end"] if at_end else (line["start"] + line["end"]) / 2
+
+
+def _interval(line: Line, num_frames: int) -> float:
+    """For how long a frame stays: up to where the next one would be."""
+    return (line["end"] - line["start"]) / max(1, num_frames - 1)
+
+
+def _of_sequence(line: Line, begin: float, stop: float) -> Iterator[Caption]:
+    units = line.get("units", {})
+    if "frames" not in line:
+        yield Caption(start=begin, lines=tuple(_describe(line, units)))
+        return
+    for frame in line["frames"]:
+        if frame["time"] < stop:
+            yield Caption(start=max(begin, frame["time"]), lines=tuple(_describe(frame, units)))
+
+
+def _describe(said: Line, units: dict[str, str]) -> Iterator[str]:
+    if "values" in said:
+        for name, value in said["values"].items():
+            number = "not a number" if value is None else f"{value:.4g} {units.get(name, '')}"
+            yield f"{name} {number}".rstrip()
+        return
+    probabilities = said["probabilities"]
+    known = sorted(
+        (name for name, value in probabilities.items() if value is not None),
+        key=lambda name: -probabilities[name],
+    )
+    named = said.get("classes", [said.get("class")])
+    for name in [name for name in known if name in named][:_MOST_CLASSES] or known[:1]:
+        yield f"{name} {probabilities[name]:.0%}"

@@ -1,0 +1,66 @@
+"""Segments to chunks, the unit of work: pure, and the same for any number of workers.
+
+A chunk holds consecutive segments, in order of source and time, so that the predictions of all chunks, one
+after the other, are in that order too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from pipelines.descriptors import Segment
+
+CHUNK_SECONDS = 600.0
+"""Estimated footage of a chunk, in a large input."""
+
+LEAST_CHUNKS = 16
+"""A small input is cut finer, so that every worker has something to do."""
+
+MOST_CHUNKS = 10_000
+"""Their reports come together in one place."""
+
+_LEAST_SECONDS = 1.0  # a segment of unknown duration takes some time as well
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chunk:
+    """Consecutive segments; ``index`` is the place among the chunks."""
+
+    index: int
+    segments: tuple[Segment, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """A dict of plain JSON types."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> Chunk:
+        """The chunk that `to_json` described."""
+        segments = tuple(Segment.from_json(segment) for segment in fields["segments"])
+        return cls(index=fields["index"], segments=segments)
+
+
+def plan_chunks(segments: Iterable[Segment]) -> list[Chunk]:
+    """Puts segments in order and cuts them into chunks of like duration."""
+    ordered = sorted(segments, key=_order)
+    total = sum(map(_weight, ordered))
+    size = min(CHUNK_SECONDS, total / LEAST_CHUNKS)
+    size = max(size, total / MOST_CHUNKS)
+    chunks: dict[int, list[Segment]] = {}
+    before = 0.0
+    for segment in ordered:
+        chunks.setdefault(int(before / size), []).append(segment)
+        before += _weight(segment)
+    return [Chunk(index=i, segments=tuple(own)) for i, own in enumerate(chunks.values())]
+
+
+def _weight(segment: Segment) -> float:
+    return max(segment.seconds, _LEAST_SECONDS)
+
+
+def _order(segment: Segment) -> tuple[str, float, str, int]:
+    source = segment.source
+    return source.data_path, source.start or 0.0, source.id, segment.first_slot

@@ -1,0 +1,69 @@
+"""Answers to lines of the output: what a prediction is called, in which unit, and when it is."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from pipelines.prediction.sequences import Answer
+from tfrecords_schema.spec import LabelSpec
+
+LIKELY = 0.5
+"""Probability from which on a class of a multi-label model is said to be there."""
+
+_DIGITS = 7  # of a float32
+
+
+def prediction_line(answer: Answer, label: LabelSpec, *, source: str, origin: int) -> str:
+    """A line of the output; its times are in seconds after the file's first frame.
+
+    Example, for a classification::
+
+        {"source": "a.mp4", "start": 0.8, "end": 1.5, "class": "run",
+         "probabilities": {"run": 0.93, "walk": 0.07}}
+
+    Args:
+        answer: the model's.
+        label: what the model was trained to say.
+        source: id of the footage.
+        origin: presentation time of its file's first frame, microseconds.
+    """
+    fields: dict[str, Any] = {
+        "source": source,
+        "start": _seconds(answer.start, origin),
+        "end": _seconds(answer.end, origin),
+    }
+    if label.per_frame:
+        size = len(label.class_names or label.target_names)
+        fields["frames"] = [
+            {"time": _seconds(time, origin), **_describe(answer.values[size * i :][:size], label)}
+            for i, time in enumerate(answer.times)
+        ]
+    else:
+        fields |= _describe(answer.values, label)
+    if any(label.target_units):
+        fields["units"] = dict(zip(label.target_names, label.target_units, strict=True))
+    return json.dumps(fields)
+
+
+def _seconds(timestamp: int, origin: int) -> float:
+    return (timestamp - origin) / 1_000_000
+
+
+def _describe(values: Sequence[float], label: LabelSpec) -> dict[str, Any]:
+    if label.task == "regression":
+        return {"values": dict(zip(label.target_names, map(_number, values), strict=True))}
+    probabilities = dict(zip(label.class_names, map(_number, values), strict=True))
+    known = {name: value for name, value in probabilities.items() if value is not None}
+    if label.task == "multilabel":
+        likely = [name for name, value in known.items() if value >= LIKELY]
+        return {"classes": likely, "probabilities": probabilities}
+    likeliest = max(known, key=lambda name: known[name], default=None)
+    return {"class": likeliest, "probabilities": probabilities}
+
+
+def _number(value: float) -> float | None:
+    """``value`` with a float32's digits; None for what JSON has no number for."""
+    return float(f"{value:.{_DIGITS}g}") if math.isfinite(value) else None

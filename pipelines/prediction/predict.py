@@ -1,0 +1,188 @@
+"""``pipelines predict``: an exported model over footage, from the flags to the file of predictions."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import apache_beam as beam
+from tqdm import tqdm
+
+from pipelines.decoding.client import shared_pool
+from pipelines.errors import UserError
+from pipelines.events import EventReader
+from pipelines.planning import estimate_segment
+from pipelines.prediction.chunks import plan_chunks
+from pipelines.prediction.conclude import Expected, Outcome, conclude
+from pipelines.prediction.export import Export, open_export
+from pipelines.prediction.footage import list_footage
+from pipelines.prediction.options import PredictionOptions
+from pipelines.prediction.overlay import draw_overlays
+from pipelines.prediction.transforms import PredictFootage, SequenceBuilder
+from pipelines.prediction.work import WorkFolder
+from pipelines.runners import Execution, parse_beam_args
+from pipelines.survey import cut_sources, survey_sources
+
+
+def predict_footage(options: PredictionOptions, say: Callable[[str], None]) -> None:
+    """Predicts every sequence of the footage, and draws the predictions if that is asked for.
+
+    Args:
+        options: what, with which model, and where to.
+        say: takes what a user should know, a line or more at a time.
+
+    Raises:
+        UserError: when there is no such model or footage, or too many sources failed; then the output is as
+            it was before.
+    """
+    run = options.run
+    execution = parse_beam_args(run.beam_args, workers=run.local_workers)
+    export = open_export(options.model, stride=options.stride, telemetry_template=options.telemetry)
+    listing = list_footage(options.input, export.options)
+    for note in listing.notes:
+        say(f"note: {note}")
+    differing = export.differing_libraries()
+    if differing:
+        say(
+            "note: the training set was made with other versions, so pixels may differ in the last bit: "
+            f"{'; '.join(differing)}"
+        )
+    model = _load(export)
+    pool = shared_pool(run.decode_timeout)
+    survey = survey_sources(listing.sources, export.options, pool, run.local_workers)
+    segments, uncut = cut_sources(survey, export.options, pool, run.local_workers)
+    failures = (*listing.failures, *survey.failures, *uncut)
+    chunks = plan_chunks(segments)
+    expected = Expected(
+        sources=len(survey.sources) + len({failure.source for failure in failures}),
+        chunks=len(chunks),
+        failures=failures,
+        max_failure_rate=run.max_failure_rate,
+        num_frames=export.spec.num_frames,
+    )
+    builder = SequenceBuilder(
+        export.spec,
+        export.options,
+        batch_size=options.batch_size,
+        decode_timeout=run.decode_timeout,
+    )
+    say(
+        f"{export.info.name}: predicting {len(survey.sources)} of {expected.sources} sources, about "
+        f"{sum(segment.seconds for segment in segments) / 60:.1f} minutes"
+    )
+    work = WorkFolder.make(options.output)
+    try:
+        if chunks:
+            places = work.store_plan(chunks)
+            total = sum(
+                estimate_segment(
+                    segment,
+                    survey.probes[segment.source.path].frame_rate,
+                    export.options.sampling,
+                )
+                for segment in segments
+            )
+            pipeline = (work, builder, model, export, expected)
+            outcome = _run(execution, places, round(total), pipeline)
+        else:
+            outcome = conclude([], expected, work)
+        _check(outcome, work)
+        say(_describe(outcome, expected, work))
+    finally:
+        work.remove()
+    if options.overlay is not None:
+        say(draw_overlays(options, export, builder, survey.sources))
+
+
+def _load(export: Export) -> Any:
+    """The model's handler; the model is loaded once here, so that what is wrong with it is said at once."""
+    try:
+        from pipelines.prediction.model import ServedModelHandler
+    except ImportError as error:
+        raise UserError(
+            f"predicting needs TensorFlow, which is not installed ({error}): pip install 'reelbeam[trainer]'"
+        ) from error
+    handler = ServedModelHandler(export.path, export.info, export.spec)
+    handler.load_model()
+    return handler
+
+
+def _run(
+    execution: Execution,
+    places: Sequence[int],
+    total: int,
+    parts: tuple[WorkFolder, SequenceBuilder, Any, Export, Expected],
+) -> Outcome:
+    """Runs the Beam pipeline to its end."""
+    work, builder, model, export, expected = parts
+    lists = [list(places)] * execution.workers if execution.local else [[p] for p in places]
+    progress = _Progress(total)
+    with progress, EventReader(progress.hear) as events:
+        pipeline = execution.pipeline()
+        _ = (
+            pipeline
+            | "Work" >> beam.Create(lists, reshuffle=False)
+            | "Predict"
+            >> PredictFootage(
+                work=work,
+                builder=builder,
+                model=model,
+                label=export.info.spec.label,
+                expected=expected,
+                events=events.descriptor if execution.local else None,
+            )
+        )
+        pipeline.run().wait_until_finish()
+    if progress.errors:
+        raise UserError(progress.errors[0])
+    outcome = work.read_outcome()
+    if outcome is None:
+        raise UserError(f"{work.output} was not written, and no worker said why: see the log above")
+    return Outcome(**outcome)
+
+
+def _check(outcome: Outcome, work: WorkFolder) -> None:
+    if outcome.error is not None:
+        listed = f" (see {work.failures_path})" if outcome.failed + outcome.truncated else ""
+        raise UserError(f"{outcome.error}{listed}")
+
+
+def _describe(outcome: Outcome, expected: Expected, work: WorkFolder) -> str:
+    lines = [
+        f"{outcome.sequences} sequences of {expected.sources - outcome.failed} sources are predicted in "
+        f"{work.output}"
+    ]
+    for what, count in (("failed", outcome.failed), ("truncated", outcome.truncated)):
+        if count:
+            lines.append(f"{count} sources {what}: see {work.failures_path}")
+    if outcome.short_clips:
+        lines.append(f"{outcome.short_clips} clips were shorter than {expected.num_frames} frames")
+    return "\n".join(lines)
+
+
+class _Progress:
+    """The progress bar: sequences predicted, a second and to go; failures."""
+
+    def __init__(self, total: int):
+        self.errors: list[str] = []
+        self._failed = 0
+        self._bar = tqdm(total=total or None, desc="Predicting", unit="seq", file=sys.stderr)
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # The total was an estimate; what was predicted is what there was.
+        self._bar.total = self._bar.n
+        self._bar.refresh()
+        self._bar.close()
+
+    def hear(self, event: dict[str, Any]) -> None:
+        if event["kind"] == "sequences":
+            self._bar.update(event["count"])
+        elif event["kind"] == "failure":
+            self._failed += 1
+            self._bar.set_postfix(failed=self._failed, refresh=False)
+        elif event["kind"] == "error":
+            self.errors.append(event["message"])
