@@ -16,7 +16,9 @@ from pipelines import arguments
 from pipelines.errors import UsageError, UserError, describe_os_error
 from pipelines.options import DatasetOptions, RunOptions
 from pipelines.prediction.options import add_prediction_flags, prediction_options
+from pipelines.scratch import remove_scratch
 from pipelines.sources.listing import Listing
+from tfrecords_schema.store_clients import is_url
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C or SIGTERM, as shells give it."""
@@ -133,11 +135,11 @@ def _build(
     beam_args: Sequence[str],
     list_sources: Callable[[DatasetOptions], Listing],
 ) -> int:
-    from pipelines.output import OutputFolder
+    from pipelines.stored_output import open_output
 
     options = arguments.dataset_options(flags, default_name="")
     run = arguments.run_options(flags, beam_args)
-    output = OutputFolder(flags.output)
+    output = open_output(flags.output)
     _check_beam_args(run)
     _check_apart(flags.input, flags.output)
     listing = list_sources(options)
@@ -228,8 +230,12 @@ def _run_predict(flags: argparse.Namespace, beam_args: Sequence[str]) -> int:
 
 def _check_apart(source: str, output: str, flag: str = "--output") -> None:
     """What is built inside the input would be input the next time."""
-    outer, inner = os.path.realpath(source), os.path.realpath(output)
-    if os.path.isdir(outer) and os.path.commonpath([outer, inner]) == outer:
+    if is_url(source) or is_url(output):
+        is_inside = f"{output.rstrip('/')}/".startswith(f"{source.rstrip('/')}/")
+    else:
+        outer, inner = os.path.realpath(source), os.path.realpath(output)
+        is_inside = os.path.isdir(outer) and os.path.commonpath([outer, inner]) == outer
+    if is_inside:
         raise UsageError(f"{flag} must lie outside --input, got {output} inside {source}")
 
 
@@ -265,6 +271,7 @@ def _abandon(command: str) -> NoReturn:
 
 
 def _end(status: int) -> NoReturn:
+    remove_scratch()
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:  # closed by who called
             stream.flush()

@@ -12,6 +12,8 @@ While a build goes on, everything that is not yet part of the dataset lies in ``
 
 A shard appears under its own name only when it is complete. The folder is complete when it has a
 ``dataset_info.json``; then ``_build`` goes.
+
+This is a local folder; `pipelines.stored_output` has the same on object stores.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -35,6 +37,10 @@ from tfrecords_schema.info import DatasetInfo, DatasetInfoError
 from tfrecords_schema.records import file_checksum
 
 FAILURES_FILE = "failures.jsonl"
+BUILD_FOLDER = "_build"
+_OPTIONS_FILE = f"{BUILD_FOLDER}/options.json"
+_ERROR_FILE = f"{BUILD_FOLDER}/error.txt"
+PLAN_FILE = f"{BUILD_FOLDER}/plan.jsonl"
 _SHARD_FILE = re.compile(r"[a-z][a-z0-9_]*-\d{5}-of-\d{5}\.tfrecord")
 
 
@@ -57,19 +63,19 @@ class OutputFolder:
 
     @property
     def _build(self) -> Path:
-        return self.root / "_build"
+        return self.root / BUILD_FOLDER
 
     @property
     def plan_path(self) -> Path:
         """Where the plan of the build lies."""
-        return self._build / "plan.jsonl"
+        return self.root / PLAN_FILE
 
     def complete_info(self) -> DatasetInfo | None:
         """The description of the complete dataset here; None when there is none."""
-        if not (self.root / INFO_FILE).exists():
+        if not self._has(INFO_FILE):
             return None
         try:
-            return DatasetInfo.load(self.root)
+            return DatasetInfo.load(self.path)
         except DatasetInfoError as error:
             raise UserError(
                 f"{error}; give another --output, or --overwrite to replace it"
@@ -81,14 +87,14 @@ class OutputFolder:
         Raises:
             UserError: when the folder is a file, or holds another build.
         """
-        if self.root.exists() and not self.root.is_dir():
+        if self._is_file():
             raise UserError(f"--output must be a folder, but {self.path} is a file")
-        if overwrite or not self.root.exists():
+        if overwrite:
             return
         info = self.complete_info()
         stored = info.options if info else self._stored_options()
         if stored is None:
-            shards = [name for name in os.listdir(self.path) if _SHARD_FILE.fullmatch(name)]
+            shards = [name for name in self._names() if _SHARD_FILE.fullmatch(name)]
             if shards:
                 raise UserError(
                     f"{self.path} holds shards of another dataset (such as {shards[0]}): "
@@ -137,20 +143,25 @@ class OutputFolder:
             plan: lines of ``plan.jsonl``.
             shard_files: names of the shards of the plan.
         """
-        for path in (self.root / INFO_FILE, self.root / FAILURES_FILE, self._error_path):
-            path.unlink(missing_ok=True)
-        for entry in os.listdir(self.path):
-            if _SHARD_FILE.fullmatch(entry) and entry not in shard_files:
-                (self.root / entry).unlink()
-        for partial in self._build.glob("*.partial"):
-            partial.unlink()
-        shutil.rmtree(self._build / "claims", ignore_errors=True)
-        (self._build / "claims").mkdir()
-        (self._build / "reports").mkdir(exist_ok=True)
-        self._write_atomically(self._build / "options.json", json.dumps(options).encode())
-        with self._replacing(self.plan_path) as file:
+        stale = [name for name in self._names() if _SHARD_FILE.fullmatch(name)]
+        stale = [name for name in stale if name not in shard_files]
+        self._remove([INFO_FILE, FAILURES_FILE, _ERROR_FILE, *stale])
+        self._clear_traces()
+        self._write(_OPTIONS_FILE, json.dumps(options).encode())
+        with self._new_file(PLAN_FILE) as file:
             for line in plan:
                 file.write(line.encode() + b"\n")
+
+    def plan_lines(self) -> Iterator[bytes]:
+        """The lines of the plan."""
+        with self.plan_path.open("rb") as file:
+            yield from file
+
+    def plan_line(self, place: int) -> bytes:
+        """The line of the plan that begins at byte ``place``."""
+        with self.plan_path.open("rb") as file:
+            file.seek(place)
+            return file.readline()
 
     def claim(self, shard_file: str) -> bool:
         """Whether the caller is the first in this run to ask for the shard."""
@@ -162,35 +173,34 @@ class OutputFolder:
         The shard's bytes are read once more, so that a disk's mistake does not become part of the dataset.
         """
         try:
-            report = json.loads(self._report_path(shard_file).read_bytes())
+            report = json.loads(self._read(_report_file(shard_file)))
         except (FileNotFoundError, ValueError):
             return None
         if not isinstance(report, dict) or report.get("fingerprint") != fingerprint:
             return None
         try:
-            same = report.get("sha256") == file_checksum(self.root / shard_file)
+            return report if self._is_as_reported(shard_file, report) else None
         except FileNotFoundError:
             return None
-        return report if same else None
 
     @contextlib.contextmanager
     def new_shard(self, shard_file: str) -> Iterator[BinaryIO]:
         """A file to write a shard to; it gets its name when the block ends, and goes when it raises."""
-        with self._replacing(self.root / shard_file) as file:
+        with self._new_file(shard_file) as file:
             yield file
 
     def store_report(self, shard_file: str, report: dict[str, Any]) -> None:
         """Marks a shard as complete."""
-        self._write_atomically(self._report_path(shard_file), json.dumps(report).encode())
+        self._write(_report_file(shard_file), json.dumps(report).encode())
 
     def store_error(self, message: str) -> None:
         """Says why the dataset could not be completed."""
-        self._write_atomically(self._error_path, message.encode())
+        self._write(_ERROR_FILE, message.encode())
 
     def stored_error(self) -> str | None:
         """Why the dataset could not be completed; None when no worker said so."""
         try:
-            return self._error_path.read_text(encoding="utf-8")
+            return self._read(_ERROR_FILE).decode()
         except FileNotFoundError:
             return None
 
@@ -199,11 +209,11 @@ class OutputFolder:
 
         Without ``info`` the dataset stays incomplete, and can be continued.
         """
-        with self._replacing(self.root / FAILURES_FILE) as file:
+        with self._new_file(FAILURES_FILE) as file:
             for line in failures:
                 file.write(line.encode() + b"\n")
         if info is not None:
-            self._write_atomically(self.root / INFO_FILE, info.to_bytes())
+            self._write(INFO_FILE, info.to_bytes())
             self.leave_complete()
 
     def leave_complete(self) -> None:
@@ -212,26 +222,50 @@ class OutputFolder:
 
     def _stored_options(self) -> dict[str, Any] | None:
         try:
-            stored = json.loads((self._build / "options.json").read_bytes())
+            stored = json.loads(self._read(_OPTIONS_FILE))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except ValueError:
             return {}
         return stored if isinstance(stored, dict) else {}
 
-    @property
-    def _error_path(self) -> Path:
-        return self._build / "error.txt"
+    def _is_as_reported(self, shard_file: str, report: dict[str, Any]) -> bool:
+        return bool(report.get("sha256") == file_checksum(self.root / shard_file))
 
-    def _report_path(self, shard_file: str) -> Path:
-        return self._build / "reports" / f"{shard_file}.json"
+    # What follows is all that asks the disk. Names are relative to the folder.
 
-    def _write_atomically(self, target: Path, data: bytes) -> None:
-        with self._replacing(target) as file:
+    def _is_file(self) -> bool:
+        return self.root.exists() and not self.root.is_dir()
+
+    def _has(self, name: str) -> bool:
+        return (self.root / name).exists()
+
+    def _names(self) -> list[str]:
+        return os.listdir(self.path) if self.root.exists() else []
+
+    def _read(self, name: str) -> bytes:
+        return (self.root / name).read_bytes()
+
+    def _remove(self, names: Iterable[str]) -> None:
+        for name in names:
+            (self.root / name).unlink(missing_ok=True)
+
+    def _clear_traces(self) -> None:
+        """Leaves nothing in the folder of building but reports."""
+        for partial in self._build.glob("*.partial"):
+            partial.unlink()
+        shutil.rmtree(self._build / "claims", ignore_errors=True)
+        (self._build / "claims").mkdir()
+        (self._build / "reports").mkdir(exist_ok=True)
+
+    def _write(self, name: str, data: bytes) -> None:
+        with self._new_file(name) as file:
             file.write(data)
 
     @contextlib.contextmanager
-    def _replacing(self, target: Path) -> Iterator[BinaryIO]:
+    def _new_file(self, name: str) -> Iterator[BinaryIO]:
+        """A file to write; it gets its name when the block ends, and goes when it raises."""
+        target = self.root / name
         partial = self._build / f"{target.name}.{uuid.uuid4().hex}.partial"
         try:
             with partial.open("wb") as file:
@@ -242,3 +276,7 @@ class OutputFolder:
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
+
+
+def _report_file(shard_file: str) -> str:
+    return f"{BUILD_FOLDER}/reports/{shard_file}.json"

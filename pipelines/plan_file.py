@@ -23,23 +23,18 @@ def plan_lines(shards: Sequence[Shard], totals: Totals) -> Iterator[str]:
 
 def shard_places(output: OutputFolder) -> list[int]:
     """The byte at which each shard's line begins."""
-    with output.plan_path.open("rb") as file:
-        place = len(file.readline())
-        places = []
-        for line in file:
-            places.append(place)
-            place += len(line)
-        return places
+    places, place = [], 0
+    for line in output.plan_lines():
+        places.append(place)
+        place += len(line)
+    return places[1:]  # the first has the totals
 
 
 def read_shard(output: OutputFolder, place: int) -> Shard:
     """The shard whose line begins at byte ``place``."""
-    with output.plan_path.open("rb") as file:
-        file.seek(place)
-        return Shard.from_json(json.loads(file.readline()))
+    return Shard.from_json(json.loads(output.plan_line(place)))
 
 
 def read_totals(output: OutputFolder) -> Totals:
     """The totals, in the first line."""
-    with output.plan_path.open("rb") as file:
-        return Totals.from_json(json.loads(file.readline()))
+    return Totals.from_json(json.loads(output.plan_line(0)))

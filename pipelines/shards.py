@@ -246,7 +246,7 @@ def add_results(results: Iterable[SegmentResult]) -> SegmentResult:
 
 def _may_end_otherwise(report: ShardReport) -> bool:
     """Whether a source failed by what may have been an accident: a killed decoder, a crowded machine."""
-    return any(failure.stage in ("process", "limits") for failure in report.failures)
+    return any(failure.stage in ("process", "limits", "staging") for failure in report.failures)
 
 
 def _failure(segment: Segment, failure: DecodingFailure) -> SourceFailure:

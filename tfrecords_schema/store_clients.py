@@ -102,7 +102,8 @@ def _explained(error: Exception, url: str) -> Exception:
     if isinstance(error, ImportError):
         reason = f"{scheme}:// needs the package {package}: pip install 'reelbeam[{extra}]'"
         return StorageError(errno.ENOSYS, reason, url)
-    said = " ".join(str(error).split()) or type(error).__name__
+    said = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+    said = " ".join(said.split())
     if isinstance(error, FileNotFoundError):
         if "bucket" in said.lower():
             return FileNotFoundError(errno.ENOENT, "there is no such bucket", url)

@@ -31,6 +31,7 @@ from pipelines.decoding.protocol import (
 )
 from pipelines.descriptors import Extent, Probe
 from pipelines.options import usable_cpus
+from pipelines.staging import DEFAULT_SIZE, Staging, StagingError
 
 MEMORY_LIMIT = 4 * 2**30
 """Bytes of address space a decoder may take: an 8K stream's reference frames fit, a runaway does not."""
@@ -47,6 +48,7 @@ class DecoderProcess:
     Args:
         timeout: seconds that may pass without a packet read or a record sent.
         memory_limit: bytes of address space the child may take.
+        staging: fetches what lies on an object store, as the child reads only local files.
         program: what the child runs, in place of the decoder; for tests of children that misbehave.
     """
 
@@ -55,10 +57,12 @@ class DecoderProcess:
         *,
         timeout: float,
         memory_limit: int = MEMORY_LIMIT,
+        staging: Staging | None = None,
         program: Sequence[str] = (sys.executable, "-m", "pipelines.decoding.child"),
     ):
         self._timeout = timeout
         self._memory_limit = memory_limit
+        self._staging = staging or Staging()
         self._program = tuple(program)
         self._child: subprocess.Popen[bytes] | None = None
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
@@ -127,6 +131,15 @@ class DecoderProcess:
         self, request: dict[str, Any], read_result: Callable[[dict[str, Any]], T]
     ) -> Generator[bytes, None, T]:
         """Yields the records of the answer, and returns its result."""
+        try:
+            with self._staging.localized(request) as local:
+                return (yield from self._ask_child(local, read_result))
+        except StagingError as error:
+            raise DecodingFailure("staging", str(error)) from error
+
+    def _ask_child(
+        self, request: dict[str, Any], read_result: Callable[[dict[str, Any]], T]
+    ) -> Generator[bytes, None, T]:
         child = self._running_child()
         try:
             self._send(child, protocol.pack_json(protocol.REQUEST, request))
@@ -252,10 +265,19 @@ class DecoderPool:
     Children are started when first needed and live as long as the pool.
     """
 
-    def __init__(self, size: int, *, timeout: float, memory_limit: int = MEMORY_LIMIT):
+    def __init__(
+        self,
+        size: int,
+        *,
+        timeout: float,
+        memory_limit: int = MEMORY_LIMIT,
+        staging: Staging | None = None,
+    ):
+        staging = staging or Staging()  # one for all of them
         self._idle: queue.LifoQueue[DecoderProcess] = queue.LifoQueue()
         self._all = [
-            DecoderProcess(timeout=timeout, memory_limit=memory_limit) for _ in range(size)
+            DecoderProcess(timeout=timeout, memory_limit=memory_limit, staging=staging)
+            for _ in range(size)
         ]
         for decoder in self._all:
             self._idle.put(decoder)
@@ -276,16 +298,17 @@ class DecoderPool:
 
 
 @functools.cache
-def shared_pool(timeout: float) -> DecoderPool:
+def shared_pool(timeout: float, staging_size: int = DEFAULT_SIZE) -> DecoderPool:
     """The pool of this process, made when first asked for. Its children end with this process."""
-    return DecoderPool(usable_cpus(), timeout=timeout)
+    return DecoderPool(usable_cpus(), timeout=timeout, staging=Staging(staging_size))
 
 
 def _child_environment() -> dict[str, str]:
-    """The environment, with this package where the child will find it."""
+    """The environment, with this package where the child will find it, and without what opens stores."""
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    return {**kept, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def _result(answer: Generator[bytes, None, T], on_record: Callable[[bytes], None]) -> T:

@@ -33,7 +33,7 @@ ANSWERS = (RECORD, PROGRESS, RESULT, FAILURE)
 MAX_MESSAGE_BYTES = 2**30
 """A longer message can only be garbage on the pipe."""
 
-Stage = Literal["open", "decode", "limits", "process", "telemetry"]
+Stage = Literal["open", "decode", "limits", "process", "telemetry", "staging"]
 
 DISTANCES = (0.0, 0.1, 0.5, 1.0)
 """Bounds of `SegmentResult.telemetry_frames`, seconds."""
@@ -194,7 +194,8 @@ class DecodingFailure(Exception):  # noqa: N818 - what happened to a source, no 
 
     Attributes:
         stage: ``open``, ``decode``, ``limits`` (too many pixels, too much memory), ``process`` (the decoder
-            died, hung or spoke garbage) or ``telemetry`` (what was measured cannot be used).
+            died, hung or spoke garbage), ``telemetry`` (what was measured cannot be used) or ``staging`` (it
+            cannot be copied from an object store).
         reason: in words.
         seconds: how far decoding had come, after the file's first frame; None when it had not begun.
     """

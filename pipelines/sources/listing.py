@@ -26,7 +26,8 @@ class SourceFailure:
 
     Attributes:
         source: its id.
-        stage: where it failed: ``list``, ``open``, ``decode``, ``limits``, ``process`` or ``telemetry``.
+        stage: where it failed: ``list``, ``staging``, ``open``, ``decode``, ``limits``, ``process`` or
+            ``telemetry``.
         reason: in words.
         seconds: how far into the file it was usable; None when that is not known.
         truncated: its sequences up to there were kept, and it does not count as failed.
