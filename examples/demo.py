@@ -1,4 +1,4 @@
-"""The main job from end to end: renders drives, builds a dataset of them, validates it and trains on it.
+"""The main job from end to end: renders drives, builds a dataset, validates it, trains on it and predicts.
 
     python examples/demo.py --output demo_output        (`make demo` does this)
 
@@ -25,7 +25,7 @@ from pathlib import Path
 BAR = 0.5
 
 MARK = ".reelbeam_demo"  # a file that tells a demo's folder from any other
-PARTS = ("drives", "dataset", "report.html", "run")
+PARTS = ("drives", "dataset", "report.html", "run", "predictions.jsonl", "overlay")
 
 
 class DemoError(Exception):
@@ -34,7 +34,9 @@ class DemoError(Exception):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the demo and returns its exit code: 0 when the model is clearly better than the baseline."""
-    parser = argparse.ArgumentParser(description="Renders drives, builds, validates and trains.")
+    parser = argparse.ArgumentParser(
+        description="Renders drives, builds, validates, trains, predicts."
+    )
     parser.add_argument("--output", type=Path, default=Path("demo_output"), metavar="DIR")
     parser.add_argument("--seed", type=int, default=0, help="of the drives and of the training")
     options = parser.parse_args(argv)
@@ -79,7 +81,9 @@ def prepare(output: Path) -> None:
 
 def commands(output: Path, seed: int) -> list[str]:
     """What to type, step by step."""
-    drives, dataset, report, model = (shlex.quote(str(output / part)) for part in PARTS)
+    drives, dataset, report, model, predictions, overlay = (
+        shlex.quote(str(output / part)) for part in PARTS
+    )
     renderer = shlex.quote(os.path.relpath(Path(__file__).with_name("render_drives.py")))
     return [
         # Many short drives: few long ones would be learned by heart.
@@ -94,6 +98,9 @@ def commands(output: Path, seed: int) -> list[str]:
         "--stack_frames 2 --filters 8,16,32 --batch_norm on --pooling flatten "
         "--rnn_units 128 --dense_units 0 --dropout 0 "
         f"--learning_rate 0.002 --epochs 12 --seed {seed}",
+        # A few drives are enough to look at.
+        f"pipelines predict --model {model} --input {drives}/'drive_00*.mp4' --output {predictions} "
+        f"--overlay {overlay}",
     ]
 
 
@@ -134,7 +141,8 @@ Speed of {test["groups"]} drives ({test["records"]} sequences) the model never s
     dataset   {output / "dataset"}
     report    {output / "report.html"}
     curves    {output / "run" / "curves.png"}
-    model     {output / "run" / "model.keras"}, SavedModel in {output / "run" / "export"}"""
+    model     {output / "run" / "model.keras"}, SavedModel in {output / "run" / "export"}
+    look at   {output / "overlay"}, drives with the predicted speed on them"""
     )
     if not share < BAR:
         raise DemoError(

@@ -24,6 +24,11 @@ def test_the_model_is_clearly_better_than_the_mean_speed(tmp_path: Path) -> None
     assert (
         2.5 < error["baseline"] < 3.5
     )  # speeds are uniform from 3 to 15 m/s, whose mean deviation is 3
+    lines = [json.loads(line) for line in (output / "predictions.jsonl").read_text().splitlines()]
+    assert len({line["source"] for line in lines}) == 10
+    assert all(0 < line["values"]["speed"] < 20 for line in lines)
+    assert {line["units"]["speed"] for line in lines} == {"m/s"}
+    assert len(list((output / "overlay").glob("*.mp4"))) == 10
     for part in ("report.html", "run/curves.png", "run/model.keras", "run/export/saved_model.pb"):
         assert (output / part).stat().st_size > 0
         assert str(output / part).removesuffix("/saved_model.pb") in done.stdout
