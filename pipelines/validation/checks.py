@@ -17,7 +17,9 @@ from pipelines.validation.balance_checks import (
 )
 from pipelines.validation.dataset_checks import (
     DATASET_CHECKS,
+    counts,
     shard_files,
+    source_names,
     unique_ids,
 )
 from pipelines.validation.drift_checks import (
@@ -36,6 +38,7 @@ from pipelines.validation.frame_checks import (
     frames_padding,
     frames_rate,
     frames_signals,
+    frames_start,
 )
 from pipelines.validation.label_checks import (
     labels_classes,
@@ -98,6 +101,7 @@ __all__ = [
     "checksums",
     "class_imbalance",
     "constant_targets",
+    "counts",
     "decodes",
     "drift_classes",
     "drift_labels",
@@ -113,6 +117,7 @@ __all__ = [
     "frames_padding",
     "frames_rate",
     "frames_signals",
+    "frames_start",
     "framing",
     "label_coverage",
     "label_names",
@@ -137,6 +142,7 @@ __all__ = [
     "shared_frames",
     "shuffle_quality",
     "source_labels",
+    "source_names",
     "unique_ids",
     "value_jumps",
     "value_outliers",
@@ -150,9 +156,12 @@ ALL_CHECKS: tuple[Check[Any], ...] = (
     agreement,
     decodes,
     unique_ids,
+    source_names,
+    counts,
     frames_decode,
     frames_order,
     frames_rate,
+    frames_start,
     frames_gaps,
     frames_signals,
     frames_padding,

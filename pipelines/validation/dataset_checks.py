@@ -70,9 +70,58 @@ def unique_ids(dataset: DatasetView) -> Iterator[Problem]:
         yield error(f"{len(again) - MOST_NAMED} more records have the id of another one")
 
 
+@check(
+    "format.sources",
+    reason="What a source is called decides its split, its folder and what it may not leak into; records "
+    "that do not agree on it were edited, or mixed up.",
+    remedy="Build the dataset again with `pipelines --overwrite`; do not edit records.",
+)
+def source_names(dataset: DatasetView) -> Iterator[Problem]:
+    """All records of a source name the same group and path."""
+    names = dataset.names
+    for where, said in names.places:
+        yield error(said, where)
+    if names.more:
+        yield error(f"{names.more} more records are like that")
+
+
+@check(
+    "format.counts",
+    reason="How many sources and groups a split has says how far its results can be trusted; a "
+    "description that was edited, or is another dataset's, says nothing.",
+    remedy="Build again with `pipelines --overwrite`; do not edit dataset_info.json.",
+)
+def counts(dataset: DatasetView) -> Iterator[Problem]:
+    """As many sequences, sources and groups as ``dataset_info.json`` says."""
+    # Sources that gave no sequence count too; of a group, all may be like that.
+    stated = dataset.info.counts
+    empty = stated.get("failed", 0) + stated.get("short_clips_dropped", 0)
+    for name, split in dataset.info.splits.items():
+        if dataset.tallies[name].records != split.num_records:
+            continue  # records are missing, which other checks say
+        shards = dataset.by_split.get(name, [])
+        for what, said, parts in (
+            ("sources", split.sources, [shard.media.hashes for shard in shards]),
+            ("groups", split.groups, [shard.groups.hashes for shard in shards]),
+        ):
+            found = len(np.unique(concatenate(parts)))
+            # A dataset from elsewhere may not say; and some names may be missing, which is said already.
+            if said and found and not found <= said <= found + empty:
+                problem = error if said < found else warning
+                yield problem(
+                    f"{name}: dataset_info.json says {what} {said}, the records have {found}"
+                )
+    listed = sum(split.num_records for split in dataset.info.splits.values())
+    sequences = stated.get("sequences", listed)
+    if sequences != listed:
+        yield error(f"dataset_info.json says {sequences} sequences, and lists shards of {listed}")
+
+
 DATASET_CHECKS: tuple[Check[DatasetView], ...] = (
     shard_files,
     unique_ids,
+    source_names,
+    counts,
     *STATISTICS_CHECKS,
     *VALUE_CHECKS,
     *LEAK_CHECKS,

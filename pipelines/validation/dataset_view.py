@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.validation.conflicts import Conflicts
 from pipelines.validation.findings import Where
 from pipelines.validation.folder import DatasetFolder, Listing
 from pipelines.validation.notes import ShardPlaces, SourceLabels
@@ -71,6 +72,14 @@ class DatasetView:
         total = SourceLabels()
         for shard in self.shards:
             total.merge(shard.labels)
+        return total
+
+    @cached_property
+    def names(self) -> Conflicts:
+        """Records that do not agree with others of their source, in all shards."""
+        total = Conflicts()
+        for shard in self.shards:
+            total.merge(shard.names)
         return total
 
     def sources(self, split: str) -> int:

@@ -15,6 +15,7 @@ from pipelines.validation.times import (
     longest_run,
     seconds,
     seconds_off_grid,
+    seconds_off_slots,
     show_times,
 )
 from pipelines.validation.views import RecordView
@@ -102,6 +103,37 @@ def frames_rate(record: RecordView) -> Iterator[Problem]:
 
 
 @check(
+    "frames.start",
+    reason="`pipelines` calls a record by its source and the time at which it begins; where the name says "
+    "otherwise, its times, its frames or its source are another record's.",
+    remedy="Build the dataset again with `pipelines --overwrite`; do not edit records.",
+)
+def frames_start(record: RecordView) -> Iterator[Problem]:
+    """An ``example/id`` of the kind ``SOURCE@MICROSECONDS`` names the record's source and beginning."""
+    source, _, stated = record.text(keys.EXAMPLE_ID).rpartition("@")
+    media, times = record.text(keys.MEDIA_ID), first_lap(record.timestamps[: record.valid_frames])
+    if not source or not stated.isdecimal() or not media or not times:
+        return  # another writer's id, or something that is said already
+    if len(times) < record.valid_frames and record.expected.short_clips != "loop":
+        return  # `frames_order` says so
+    if source != media:
+        yield error(f"{keys.EXAMPLE_ID} names the source {source!r}, {keys.MEDIA_ID} {media!r}")
+        return
+    start, rate = int(stated), record.spec.frame_rate
+    tolerance = 2 * record.expected.thresholds.timestamp_tolerance
+    off = abs(times[0] - start) / MICROSECONDS
+    if rate is not None and record.expected.sampling == "windows":
+        if seconds_off_grid(times, rate) > tolerance:
+            return  # `frames_rate` says so
+        off = seconds_off_slots(times, start, rate)
+    if off > tolerance:
+        yield error(
+            f"by its id it begins at {seconds(start)}, and its timestamps are {off:.3f} s off that "
+            f"({show_times(times)})"
+        )
+
+
+@check(
     "frames.gaps",
     reason="Where frames are missing, or come at uneven times, motion looks faster than it was "
     "for a moment, and the model cannot know.",
@@ -181,6 +213,7 @@ FRAME_CHECKS: tuple[Check[RecordView], ...] = (
     frames_decode,
     frames_order,
     frames_rate,
+    frames_start,
     frames_gaps,
     frames_signals,
     frames_padding,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pipelines.validation.columns import value_columns
+from pipelines.validation.conflicts import Conflicts
 from pipelines.validation.findings import Where
 from pipelines.validation.hashes import FrameHashes, frames_per_record, hash_text, takes_part
 from pipelines.validation.neighbour_checks import Neighbours
@@ -17,7 +18,6 @@ from pipelines.validation.views import RecordView, to_text
 from tfrecords_schema import spec as keys
 
 _MOST_STRATA = 64
-_MOST_PLACES = 20
 _QUARTER = 6
 """Bins of a histogram in a quarter of it."""
 
@@ -69,18 +69,14 @@ class SourceLabels:
     """
 
     named: int = 0
-    misnamed: int = 0
-    mixed: int = 0
-    misnamed_places: list[tuple[Where, str]] = field(default_factory=list)
-    mixed_places: list[tuple[Where, str]] = field(default_factory=list)
+    misnamed: Conflicts = field(default_factory=Conflicts)
+    mixed: Conflicts = field(default_factory=Conflicts)
 
     def merge(self, other: SourceLabels) -> None:
         """Takes what another shard has."""
         self.named += other.named
-        self.misnamed += other.misnamed
-        self.mixed += other.mixed
-        self.misnamed_places = [*self.misnamed_places, *other.misnamed_places][:_MOST_PLACES]
-        self.mixed_places = [*self.mixed_places, *other.mixed_places][:_MOST_PLACES]
+        self.misnamed.merge(other.misnamed)
+        self.mixed.merge(other.mixed)
 
 
 @dataclass(kw_only=True)
@@ -96,6 +92,7 @@ class ShardPlaces:
     frames: FrameHashes = field(default_factory=FrameHashes)
     order: ShardOrder = field(default_factory=ShardOrder)
     labels: SourceLabels = field(default_factory=SourceLabels)
+    names: Conflicts = field(default_factory=Conflicts)
 
 
 class ShardNotes:
@@ -112,6 +109,7 @@ class ShardNotes:
         self._census = census
         self._known: dict[str, set[int]] = {keys.MEDIA_ID: set(), keys.GROUP_ID: set()}
         self._class_of: dict[bytes, int] = {}
+        self._names_of: dict[bytes, tuple[bytes, bytes]] = {}
         self.tally = Tally()
         self.places = ShardPlaces(split=split, file=file)
         self.samples: dict[int, tuple[int, int]] = {}
@@ -140,6 +138,7 @@ class ShardNotes:
         where = (self.places.file, offset)
         self.tally.add(record, self._census.ranges, rank, where)
         self._take_footage(record, offset)
+        self._take_names(record, offset)
         stratum = stratum_of(record, self._census.ranges)
         media = record.value(keys.MEDIA_ID)
         self.places.order.add(
@@ -183,29 +182,46 @@ class ShardNotes:
             most = frames_per_record(records, record.spec.num_frames)
             places.frames.add(pictures.hashes[:valid], pictures.tones[:valid], offset, most)
 
+    def _take_names(self, record: RecordView, offset: int) -> None:
+        names = (record.value(keys.GROUP_ID), record.value(keys.DATA_PATH))
+        media = record.value(keys.MEDIA_ID)
+        known = self._names_of.setdefault(media, names)
+        if known is names or known == names:
+            return
+        what, own, other = next(
+            (what, one, two)
+            for what, one, two in zip(("group", "path"), names, known, strict=True)
+            if one != two
+        )
+        self.places.names.add(
+            self._where(record, offset),
+            f"its {what} is {to_text(own)!r}, and an earlier record of its source {to_text(media)!r} says "
+            f"{to_text(other)!r}",
+        )
+
     def _take_class(self, record: RecordView, media: bytes, label: int, offset: int) -> None:
         labels, names = self.places.labels, record.spec.label.class_names
         if not 0 <= label < len(names):
             return
-        where = Where(shard=self.places.file, offset=offset, record=record.text(keys.EXAMPLE_ID))
         folders = to_text(record.value(keys.DATA_PATH) or b"").split("/")[:-1]
         others = [folder for folder in folders if folder in names]
         if names[label] in folders:
             labels.named += 1
         elif others:
-            labels.misnamed += 1
-            if len(labels.misnamed_places) < _MOST_PLACES:
-                said = f"it is of class {names[label]!r}, and lies in the folder {others[-1]!r}"
-                labels.misnamed_places.append((where, said))
+            labels.misnamed.add(
+                self._where(record, offset),
+                f"it is of class {names[label]!r}, and lies in the folder {others[-1]!r}",
+            )
         first = self._class_of.setdefault(media, label)
         if first != label:
-            labels.mixed += 1
-            if len(labels.mixed_places) < _MOST_PLACES:
-                said = (
-                    f"it is of class {names[label]!r}, and an earlier record of its source "
-                    f"{to_text(media)!r} of {names[first]!r}"
-                )
-                labels.mixed_places.append((where, said))
+            labels.mixed.add(
+                self._where(record, offset),
+                f"it is of class {names[label]!r}, and an earlier record of its source {to_text(media)!r} "
+                f"of {names[first]!r}",
+            )
+
+    def _where(self, record: RecordView, offset: int) -> Where:
+        return Where(shard=self.places.file, offset=offset, record=record.text(keys.EXAMPLE_ID))
 
 
 def stratum_of(record: RecordView, ranges: dict[str, tuple[float, float]]) -> int:

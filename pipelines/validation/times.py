@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
 MICROSECONDS = 1e6
+_ROUNDING = 2.0
+"""Microseconds by which two that were rounded may differ."""
 
 
 def seconds_off_grid(times: Sequence[int], frame_rate: float) -> float:
@@ -32,6 +35,30 @@ def seconds_off_grid(times: Sequence[int], frame_rate: float) -> float:
             following = times[k + 1]
         latest = min(latest, following - k * period)
     return (earliest - latest) / MICROSECONDS
+
+
+def seconds_off_slots(times: Sequence[int], start: int, frame_rate: float) -> float:
+    """How far ``times`` are from the sampling that begins at ``start``; 0 or less for not at all.
+
+    Args:
+        times: microseconds, not decreasing.
+        start: of the first sample, microseconds.
+        frame_rate: frames/s.
+
+    Returns:
+        Seconds by which a frame is later than its sample, or by which the frame after it came before it.
+    """
+    period = MICROSECONDS / frame_rate
+    late = [time - (start + k * period) for k, time in enumerate(times)]
+    passed = [
+        start + k * period - following
+        for k, (time, following) in enumerate(itertools.pairwise(times))
+        if following > time
+    ]
+    # A frame at the time of a sample is the sample; when it is the next one throughout, all are one late.
+    if passed and min(passed) > -_ROUNDING:
+        return period / MICROSECONDS
+    return max(late + passed) / MICROSECONDS
 
 
 def first_lap(times: Sequence[int]) -> Sequence[int]:

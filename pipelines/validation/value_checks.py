@@ -66,13 +66,14 @@ def value_jumps(dataset: DatasetView) -> Iterator[Problem]:
 def source_labels(dataset: DatasetView) -> Iterator[Problem]:
     """Records of one source have one class, and where folders are called as classes, that of their folder."""
     labels = dataset.labels
-    for where, said in labels.mixed_places:
+    for where, said in labels.mixed.places:
         yield error(said, where)
-    if labels.mixed > len(labels.mixed_places):
-        yield error(f"{labels.mixed - len(labels.mixed_places)} more records are like that")
-    if not labels.named or labels.misnamed > (1 - _USUAL) * (labels.named + labels.misnamed):
+    if labels.mixed.more:
+        yield error(f"{labels.mixed.more} more records are like that")
+    misnamed = labels.misnamed
+    if not labels.named or misnamed.count > (1 - _USUAL) * (labels.named + misnamed.count):
         return  # folders are called otherwise, or after something else
-    for where, said in labels.misnamed_places:
+    for where, said in misnamed.places:
         yield warning(said, where)
 
 

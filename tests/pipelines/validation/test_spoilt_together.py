@@ -629,7 +629,9 @@ def test_drift(tmp_path, specs, open_dataset):
     ):
         new = write_one(name, records, **changes)
         found = bad(new.examine(against=str(old.path)))
-        assert {c: level for c, level in found.items() if c != "frames.rate"} == expected, name
+        if name == "rate":
+            found = {c: level for c, level in found.items() if not c.startswith("frames.")}
+        assert found == expected, name
 
 
 def test_a_class_that_has_no_record_any_more(specs, open_dataset, tmp_path):
