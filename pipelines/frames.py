@@ -1,10 +1,11 @@
-"""What is done to a frame between decoder and record: rotate, scale, encode. Pure functions on arrays.
+"""What is done to a frame between decoder and record: turn upright, scale, encode. Pure functions on arrays.
 
 Frames are ``[height, width, channels]`` uint8, RGB (3 channels) or gray (1).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from fractions import Fraction
 
 import cv2
@@ -23,17 +24,32 @@ _INTERPOLATION = {
     "lanczos": cv2.INTER_LANCZOS4,
 }
 
-_ROTATION = {
-    90: cv2.ROTATE_90_COUNTERCLOCKWISE,
-    180: cv2.ROTATE_180,
-    270: cv2.ROTATE_90_CLOCKWISE,
+_TURNS = {
+    1: cv2.ROTATE_90_COUNTERCLOCKWISE,
+    2: cv2.ROTATE_180,
+    3: cv2.ROTATE_90_CLOCKWISE,
 }
 
 
-def rotate(pixels: Pixels, degrees: int) -> Pixels:
-    """``pixels`` turned counter-clockwise by ``degrees``, rounded to quarter turns."""
-    quarter = round(degrees / 90) * 90 % 360
-    return pixels if quarter == 0 else _as_pixels(cv2.rotate(pixels, _ROTATION[quarter]))
+@dataclass(frozen=True)
+class Orientation:
+    """How a stored picture is turned to be seen: mirrored left to right first, then turned.
+
+    Attributes:
+        quarter_turns: counter-clockwise, 0 to 3.
+        mirrored: whether left and right are exchanged.
+    """
+
+    quarter_turns: int = 0
+    mirrored: bool = False
+
+
+def orient(pixels: Pixels, orientation: Orientation) -> Pixels:
+    """``pixels`` as they are to be seen."""
+    if orientation.mirrored:
+        pixels = _as_pixels(cv2.flip(pixels, 1))
+    turn = _TURNS.get(orientation.quarter_turns)
+    return pixels if turn is None else _as_pixels(cv2.rotate(pixels, turn))
 
 
 def resize(

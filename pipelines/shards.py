@@ -264,7 +264,7 @@ def _truncation(segment: Segment, result: SegmentResult) -> SourceFailure:
         source=segment.source.id,
         stage="decode",
         reason=result.truncated or "",
-        seconds=result.last_seconds,
+        seconds=result.last_seconds if result.damaged_seconds is None else result.damaged_seconds,
         # What gave nothing has failed.
         truncated=result.sequences > 0 or not is_whole,
     )

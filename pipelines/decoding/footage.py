@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.decoding.damage import Damage
 from pipelines.frames import Pixels
 from pipelines.options import ImageOptions
 
@@ -48,6 +49,7 @@ class Footage(Protocol[F]):
         declared_seconds: duration by the header's word, 0 when it has none.
         breaks: places so far where frames are missing.
         unordered: frames so far that were left out because they were not later than the one before.
+        damage: the first place so far where frames did not decode, or may be wrong; None while there is none.
         truncated: why the footage is not whole, as far as it was read; None while it is.
     """
 
@@ -65,6 +67,8 @@ class Footage(Protocol[F]):
     def breaks(self) -> int: ...  # noqa: D102
     @property
     def unordered(self) -> int: ...  # noqa: D102
+    @property
+    def damage(self) -> Damage | None: ...  # noqa: D102
     @property
     def truncated(self) -> str | None: ...  # noqa: D102
 

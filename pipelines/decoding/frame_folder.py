@@ -16,9 +16,9 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.decoding.containers import MAX_PIXELS
 from pipelines.decoding.footage import FrameTime
 from pipelines.decoding.protocol import DecodingFailure
-from pipelines.decoding.video import MAX_PIXELS
 from pipelines.frame_names import FrameSequence, is_image, order_frames
 from pipelines.frames import Pixels
 from pipelines.image_files import Header, ImageError, decode_rgb, read_header
@@ -82,6 +82,7 @@ class FrameFolder:
         self.declared_seconds = float(sequence.total_slots / frame_rate)
         self.breaks = 0
         self.unordered = 0
+        self.damage = None  # whatever is missing makes a folder truncated
         self.truncated: str | None = None
 
     @property

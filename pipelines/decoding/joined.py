@@ -10,8 +10,10 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.decoding.conversion import FrameConverter
+from pipelines.decoding.damage import Damage
 from pipelines.decoding.protocol import DecodingFailure
-from pipelines.decoding.video import DecodedFrame, FrameConverter, open_video
+from pipelines.decoding.video import DecodedFrame, open_video
 from pipelines.descriptors import Extent, Part
 from pipelines.frames import Pixels
 from pipelines.options import ImageOptions
@@ -61,6 +63,7 @@ class JoinedVideos:
         self.breaks = 0
         self.unordered = 0
         self.truncated: str | None = None
+        self.damage: Damage | None = None
         self._converter = FrameConverter()
 
     @property
@@ -117,10 +120,17 @@ class JoinedVideos:
                 finally:
                     self.breaks += video.breaks
                     self.unordered += video.unordered
+                    self._note_damage(placed, video.damage)
                 passed += (video.packets_read if video.cuttable else read) - repeated
                 ended_early = video.truncated is not None
                 if video.truncated and not self.truncated:
                     self.truncated = f"{placed.part.data_path}: {video.truncated}"
+
+    def _note_damage(self, placed: _PlacedPart, damage: Damage | None) -> None:
+        if damage is None or self.damage is not None:
+            return
+        pts = placed.first_pts if damage.pts is None else placed.to_drive(damage.pts)
+        self.damage = Damage(pts, f"{placed.part.data_path}: {damage.reason}")
 
     def packet_times(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """See `Footage`."""
@@ -138,7 +148,7 @@ class JoinedVideos:
 
     def to_rgb(self, frame: DecodedFrame) -> Pixels:
         """See `Footage`."""
-        return self._converter.to_rgb(frame)
+        return self._converter.to_rgb(frame.image)
 
     def pixel_aspect(self, frame: DecodedFrame) -> Fraction:
         """See `Footage`."""

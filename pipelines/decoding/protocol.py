@@ -150,7 +150,9 @@ class SegmentResult:
         telemetry_frames: frames in records, by the distance in time of the rows between which their values
             were found: up to each of `DISTANCES`, and beyond.
         frames_without_telemetry: frames that no sequence could use, as nothing was measured then.
-        truncated: why the footage ends early, or None.
+        truncated: why the footage ends early or has gaps, or None.
+        damaged_seconds: where the first frames are that did not decode, after the file's first; None when
+            all did.
         last_seconds: presentation time of the last frame decoded, after the file's first.
         first_timestamp: presentation time of the file's first frame, microseconds.
     """
@@ -171,6 +173,7 @@ class SegmentResult:
     telemetry_frames: tuple[int, ...] = ()
     frames_without_telemetry: int = 0
     truncated: str | None = None
+    damaged_seconds: float | None = None
     last_seconds: float = 0.0
     first_timestamp: int = 0
 

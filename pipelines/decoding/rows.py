@@ -40,6 +40,7 @@ class TelemetryRows:
         self.cuttable = True
         self.breaks = 0
         self.unordered = 0
+        self.damage = None
         self.truncated: str | None = None
 
     @property

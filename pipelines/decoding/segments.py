@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.decoding.clip import Clip, Covered, Watched, cover_clip, start_reading
+from pipelines.decoding.damage import Damage
 from pipelines.decoding.footage import Footage, FrameTime
 from pipelines.decoding.measuring import MeasuredFrame, Measurements, is_measured
 from pipelines.decoding.opening import open_footage, open_video_source
@@ -144,6 +145,9 @@ def build_segment(
         truncated = whole.truncated if whole else _truncation(footage, clip, watched, segment)
         if read_to_end and truncated is None:
             truncated = measuring.mismatch(watched.frames)
+        damage = footage.damage
+        if damage is not None:
+            truncated = f"{damage.reason}; {truncated}" if truncated else damage.reason
         return SegmentResult(
             sequences=tally.sequences,
             frames=watched.frames,
@@ -161,6 +165,7 @@ def build_segment(
             telemetry_frames=tuple(tally.distances) if measuring.by_time else (),
             frames_without_telemetry=measuring.frames_without,
             truncated=truncated,
+            damaged_seconds=_damaged_seconds(clip, damage),
             last_seconds=last_seconds,
             first_timestamp=round(clip.first_pts * clip.time_base * 1_000_000),
         )
@@ -257,6 +262,13 @@ def _cut(
         end_slot=segment.end_slot,
         short_clips=sampling.short_clips,
     )
+
+
+def _damaged_seconds(clip: Clip, damage: Damage | None) -> float | None:
+    """How far into the file damage begins."""
+    if damage is None:
+        return None
+    return 0.0 if damage.pts is None else float(clip.seconds_after_first(damage.pts))
 
 
 def _truncation(

@@ -1,7 +1,6 @@
 """Reading video files with PyAV: frames with their presentation times, from the start or from a keyframe.
 
-Nothing in a header is trusted for counts or times. Files are untrusted input: only local files are opened,
-only as one of the container formats listed here, and frames have a limit on pixels.
+Nothing in a header is trusted for counts or times, and no frame that the decoder knows to be damaged is used.
 """
 
 from __future__ import annotations
@@ -13,35 +12,33 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from fractions import Fraction
 from itertools import islice
-from typing import Any, cast
+from typing import Any
 
 import av
 import numpy as np
 from av.container import InputContainer
-from av.stream import Discard, Disposition
-from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from pipelines.decoding.containers import (
+    check_pixels,
+    choose_stream,
+    describe_error,
+    open_container,
+)
+from pipelines.decoding.conversion import FrameConverter, read_orientation
+from pipelines.decoding.damage import Damage, DamageWatch, complaints_counted
+from pipelines.decoding.endings import find_missing_end
 from pipelines.decoding.footage import FrameTime
+from pipelines.decoding.gate import FrameGate
 from pipelines.decoding.protocol import DecodingFailure
 from pipelines.descriptors import Extent, Probe
-from pipelines.frames import Pixels, rotate
+from pipelines.frames import Pixels
 from pipelines.options import ImageOptions
-
-# Demuxers that read one file and nothing else. Playlists, concatenation scripts, image-sequence patterns and
-# whatever refers to other files or addresses are not among them.
-_FORMATS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,m4v,h264,hevc,av1,obu,ivf,"
-    "flv,asf,gif,ogg,mjpeg,mxf,rm,dv,nut,yuv4mpegpipe,vc1,h263,h261,cavsvideo,wtv,swf"
-)
 
 # Containers whose packets carry exact presentation times and that can be entered at any keyframe. Others are
 # read from their beginning, always.
 _CUTTABLE_FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
-
-MAX_PIXELS = 8192 * 8192
-"""Most pixels a frame may have: beyond 8K video, far below what would exhaust memory."""
 
 MAX_HOLD_SECONDS = 60
 """A frame is not held on screen for longer: the footage is taken to stop and begin anew."""
@@ -53,8 +50,6 @@ _MOST_REORDERED = 32
 """Packets within which the first frame to be shown comes: codecs reorder fewer (H.264 and HEVC: 16)."""
 
 _BEGINNING = -(2**62)
-
-_UNTAGGED = (0, 2, 3)  # H.273: RGB or unknown, unspecified, reserved
 
 
 @dataclass(frozen=True)
@@ -80,52 +75,54 @@ def open_video(path: str, on_progress: Callable[[], None] = _ignore) -> Iterator
     Raises:
         DecodingFailure: when the file cannot be read, is of no known format, or holds no video.
     """
-    try:
-        container = av.open(
-            f"file:{path}",
-            metadata_errors="replace",
-            container_options={
-                "protocol_whitelist": "file",
-                "format_whitelist": _FORMATS,
-            },
-        )
-    except (av.FFmpegError, ValueError) as error:
-        raise DecodingFailure("open", _reason(error)) from error
-    with container:
-        yield Video(container, _choose_stream(container), on_progress)
+    with complaints_counted(), open_container(path) as container:
+        yield Video(container, choose_stream(container), path, on_progress)
 
 
 class Video:
     """One video file, opened for one reading; see `open_video`.
 
     Attributes:
-        time_base, cuttable, breaks, unordered, truncated: see `Footage`.
+        time_base, cuttable, breaks, unordered, damage, truncated: see `Footage`.
         packets_read: to be shown, since the last ``frames`` began; complete when that has ended.
     """
 
     def __init__(
-        self, container: InputContainer, stream: VideoStream, on_progress: Callable[[], None]
+        self,
+        container: InputContainer,
+        stream: VideoStream,
+        path: str,
+        on_progress: Callable[[], None],
     ):
         self._on_progress = on_progress
         self._container = container
         self._stream = stream
+        self._path = path
         self._converter = FrameConverter()
         self.time_base: Fraction = stream.time_base or Fraction(1, 90_000)
         self.cuttable: bool = container.format.name in _CUTTABLE_FORMATS
         # AVI stores when to decode, not when to present. A decoder puts frames out in order of presentation,
         # so its output times are right where presentation times could only be guessed (B-frames in AVI).
         self._decode_times_only = container.format.name == "avi"
+        self._tells_of_cuts = self.cuttable or self._decode_times_only
         self.breaks = 0
         self.unordered = 0
         self.truncated: str | None = None
         self.packets_read = 0
-        _check_pixels(stream.codec_context.width, stream.codec_context.height)
-        # One thread a child: the pool has a child for each CPU.
-        stream.codec_context.thread_count = 1
-        stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
-        for other in container.streams:
-            if other.index != stream.index:
-                other.discard = Discard.all
+        self._watch = DamageWatch()
+        self._entered = False  # whether a packet was read from which decoding should have begun
+        self._first_shown: int | None = None  # presentation time of the first packet
+        # After damage, dav1d calls frames keyframes that are none.
+        self._keys_by_packet = stream.codec_context.name == "libdav1d"
+        self._no_keys: set[int] = (
+            set()
+        )  # indices of packets that hold no keyframe, for such decoders
+        self._last_good: int | None = None  # presentation time of the last frame that was whole
+
+    @property
+    def damage(self) -> Damage | None:
+        """See `Footage`."""
+        return self._watch.damage
 
     @property
     def begins_at(self) -> None:
@@ -198,18 +195,10 @@ class Video:
         self.packets_read = 0
         passed = 0  # packets shown before the current frame
         previous: int | None = None
-        begun = broken = False
-        for image in self._decode(first, shown):
-            if image is None or image.is_corrupt:
-                # Before the first frame of a file there is nothing to break.
-                broken = broken or begun or first is not None
-                continue
-            if broken and not image.key_frame:
-                continue  # built on what is missing
-            begun = True
+        for image, after_gap in self._whole_frames(first, shown):
             pts = self._pts(image, previous)
+            self._last_good = pts
             if first is not None and pts < first:
-                broken = False
                 continue
             if previous is not None and pts <= previous:
                 self.unordered += 1
@@ -220,11 +209,11 @@ class Video:
                     passed += 1
             elif previous is not None:
                 passed += 1
-            _check_pixels(image.width, image.height)
+            check_pixels(image.width, image.height)
             held = 0 if previous is None else (pts - previous) * self.time_base
-            after_break = previous is not None and (broken or held > MAX_HOLD_SECONDS)
+            after_break = previous is not None and (after_gap or held > MAX_HOLD_SECONDS)
             self.breaks += after_break
-            broken, previous = False, pts
+            previous = pts
             yield DecodedFrame(
                 pts, passed, after_break, image=image, pixel_aspect=self._pixel_aspect(image)
             )
@@ -276,7 +265,7 @@ class Video:
 
     def to_rgb(self, frame: DecodedFrame) -> Pixels:
         """See `FrameConverter`."""
-        return self._converter.to_rgb(frame)
+        return self._converter.to_rgb(frame.image)
 
     def pixel_aspect(self, frame: DecodedFrame) -> Fraction:
         """Width of a pixel of the upright frame divided by its height."""
@@ -287,9 +276,9 @@ class Video:
 
     def _pixel_aspect(self, image: av.VideoFrame) -> Fraction:
         aspect = self._stream.sample_aspect_ratio or Fraction(1)
-        if aspect <= 0:
+        if aspect <= 0 or aspect == 1:
             return Fraction(1)
-        return 1 / aspect if round(image.rotation / 90) % 2 else aspect
+        return 1 / aspect if read_orientation(image).quarter_turns % 2 else aspect
 
     def _rate(self) -> Fraction:
         return self._stream.average_rate or self._stream.guessed_rate or Fraction(25)
@@ -337,70 +326,77 @@ class Video:
         try:
             for packet in self._container.demux(self._stream):
                 # Others than these demuxers call packets corrupt in the middle of healthy footage.
-                cut = (self.cuttable or self._decode_times_only) and (
-                    packet.is_corrupt or (cut and not packet.size)
-                )
+                cut = self._tells_of_cuts and (packet.is_corrupt or (cut and not packet.size))
                 self._on_progress()
                 yield packet
         except av.FFmpegError as error:
-            self.truncated = _reason(error)
+            self.truncated = describe_error(error)
         else:
             if cut:
                 self.truncated = "the file ends inside a frame"
+        if self.truncated is None:
+            self.truncated = find_missing_end(self._path, self._container.format.name)
 
-    def _decode(self, first: int | None, shown: list[int]) -> Iterator[av.VideoFrame | None]:
-        """Yields frames as the decoder gives them, None where a packet did not decode.
+    def _whole_frames(
+        self, first: int | None, shown: list[int]
+    ) -> Iterator[tuple[av.VideoFrame, bool]]:
+        """Yields frames that are not damaged, and whether others are missing before each."""
+        gate = FrameGate()
+        begun = first is not None
+        for index, image in self._decode(first, shown):
+            if image is None or image.is_corrupt:
+                # A recording may begin between keyframes: what comes before the first one misses nothing.
+                if begun or (self._entered if image is None else image.key_frame):
+                    self._watch.miss(self._last_good)
+                    gate.lose(index)
+                else:
+                    gate.ignore(index)
+                continue
+            if begun:
+                self._watch.listen(self._last_good)
+            elif self._first_shown is not None and self._first_shown < (image.pts or 0):
+                self._watch.miss(None)
+            else:
+                self._watch.ignore()
+            begun = True
+            gate.put(index, image, is_key=image.key_frame and index not in self._no_keys)
+            yield from gate.passing()
+        yield from gate.rest()
+        if begun:
+            self._watch.listen(self._last_good)
+
+    def _decode(
+        self, first: int | None, shown: list[int]
+    ) -> Iterator[tuple[int, av.VideoFrame | None]]:
+        """Yields frames as the decoder gives them, None where a packet did not decode, each with its index.
 
         The presentation times of packets to be shown from ``first`` on are pushed onto the heap ``shown``.
         """
-        for packet in self._packets():
+        for index, packet in enumerate(self._packets()):
             pts = packet.pts
             counts = self.cuttable and pts is not None and not packet.is_discard
             if counts and (first is None or pts >= first):
                 heapq.heappush(shown, pts)
                 self.packets_read += 1
+            # These files begin with a keyframe; parsers do not know a damaged one.
+            self._entered |= packet.is_keyframe or self._tells_of_cuts
+            if counts and self._first_shown is None:
+                self._first_shown = pts
+            if packet.is_corrupt and self._tells_of_cuts:
+                continue  # the file ends within it
+            if self._keys_by_packet and not packet.is_keyframe:
+                self._no_keys.add(index)
+            packet.opaque = index
             try:
-                images = packet.decode()
+                with self._watch.decoding():
+                    images = packet.decode()
             except av.FFmpegError:
-                yield None
-            else:
-                yield from images
-
-
-class FrameConverter:
-    """Decoded frames to pixels; keeps what the conversion of like frames has in common."""
-
-    def __init__(self) -> None:
-        self._reformatter = VideoReformatter()
-
-    def to_rgb(self, frame: DecodedFrame) -> Pixels:
-        """``[height, width, 3]`` uint8 RGB, full range, upright.
-
-        The matrix is the one the frame is tagged with; untagged YUV is BT.601, as ffmpeg takes it to be.
-        """
-        image = frame.image
-        converted = self._reformatter.reformat(
-            image,
-            format="rgb24",
-            src_colorspace=Colorspace.ITU601 if image.colorspace in _UNTAGGED else None,
-            dst_color_range=ColorRange.JPEG,
-            interpolation=Interpolation.BICUBIC,
-            threads=1,
-        )
-        return rotate(cast(Pixels, converted.to_ndarray()), image.rotation)
-
-
-def _choose_stream(container: InputContainer) -> VideoStream:
-    streams = [
-        stream
-        for stream in container.streams.video
-        if not stream.disposition & Disposition.attached_pic
-    ]
-    if not streams:
-        raise DecodingFailure("open", "the file holds no video stream")
-    if streams[0].codec_context is None:
-        raise DecodingFailure("open", "the video's codec is unknown")
-    return streams[0]
+                yield index, None
+                continue
+            if packet.is_corrupt and self._container.format.name == "mpegts":
+                yield index, None  # packets of the stream were lost hereabouts
+            for image in images:
+                yield (index if image.opaque is None else image.opaque), image
 
 
 def _created(*metadata: dict[str, str]) -> float | None:
@@ -416,15 +412,3 @@ def _created(*metadata: dict[str, str]) -> float | None:
         if created.year > 1970:  # cameras without a clock say 1904 or 1970
             return created.replace(tzinfo=created.tzinfo or timezone.utc).timestamp()
     return None
-
-
-def _check_pixels(width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
-        raise DecodingFailure(
-            "limits", f"a frame of {width}x{height} pixels exceeds the limit of {MAX_PIXELS}"
-        )
-
-
-def _reason(error: Exception) -> str:
-    # PyAV appends the path, which says nothing new and may be private.
-    return str(getattr(error, "strerror", None) or error)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.frames import encode, pixel_sums, resize, rotate, to_gray
+from pipelines.frames import Orientation, encode, orient, pixel_sums, resize, to_gray
 from pipelines.options import ImageOptions
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -36,16 +36,17 @@ def decode(data: bytes) -> np.ndarray:
     return image[:, :, np.newaxis] if image.ndim == 2 else image[:, :, ::-1]
 
 
-class TestRotate:
+class TestOrient:
     @pytest.mark.parametrize("channels", [1, 3])
-    @pytest.mark.parametrize(
-        ("degrees", "quarters"),
-        [(0, 0), (90, 1), (180, 2), (270, 3), (-90, 3), (450, 1), (360, 0), (89, 1), (-181, 2)],
-    )
-    def test_turns_counter_clockwise_as_numpy_does(self, degrees, quarters, channels) -> None:
+    @pytest.mark.parametrize("mirrored", [False, True])
+    @pytest.mark.parametrize("turns", [0, 1, 2, 3])
+    def test_mirrors_and_then_turns_counter_clockwise_as_numpy_does(
+        self, turns, mirrored, channels
+    ) -> None:
         pixels = noise(5, 7, channels)
-        turned = rotate(pixels, degrees)
-        np.testing.assert_array_equal(turned, np.rot90(pixels, quarters))
+        turned = orient(pixels, Orientation(quarter_turns=turns, mirrored=mirrored))
+        seen = np.fliplr(pixels) if mirrored else pixels
+        np.testing.assert_array_equal(turned, np.rot90(seen, turns))
         assert turned.dtype == np.uint8
 
 

@@ -140,7 +140,8 @@ class TestDamage:
         assert shown[0] in (10, 20)
         assert labels(records) == pytest.approx(shown, abs=1e-3)
         assert result.frames_without_telemetry == 0
-        assert result.truncated is None
+        assert "frames are damaged and left out" in result.truncated
+        assert result.damaged_seconds == 0
 
     def test_nor_in_the_first_file_of_a_drive(self, drive, tmp_path, numbers) -> None:
         source = drive(shared=write_rows(tmp_path / "d.csv", 20, 0.04), by_time=True)

@@ -11,8 +11,9 @@ import cv2
 import numpy as np
 import pytest
 
+from pipelines.decoding.containers import MAX_PIXELS
 from pipelines.decoding.protocol import DecodingFailure
-from pipelines.decoding.video import MAX_PIXELS, _created, open_video
+from pipelines.decoding.video import _created, open_video
 
 X264_PYRAMID = {"x264-params": "b-adapt=0:b-pyramid=2:ref=4"}
 X264_OPEN = {"x264-params": "b-adapt=0:b-pyramid=2:ref=4:open-gop=1"}
@@ -397,26 +398,40 @@ class TestRotation:
         turned = rgb(path)[0]
         assert np.array_equal(turned, np.rot90(plain_pixels, degrees // 90))
 
-    def test_direction_by_a_matrix_made_by_hand(self, write_video, tmp_path):
+    @pytest.mark.parametrize(
+        ("matrix", "seen"),
+        [
+            ((1, 0, 0, 1), "RGBW"),
+            ((0, 1, -1, 0), "BRWG"),
+            ((-1, 0, 0, -1), "WBGR"),
+            ((0, -1, 1, 0), "GWRB"),
+            ((-1, 0, 0, 1), "GRWB"),
+            ((1, 0, 0, -1), "BWRG"),
+            ((0, 1, 1, 0), "RBGW"),
+            ((0, -1, -1, 0), "WGBR"),
+            ((0, 0, 0, 0), "RGBW"),  # nonsense
+        ],
+    )
+    def test_direction_by_a_matrix_made_by_hand(self, matrix, seen, write_video, tmp_path):
         """A phone held upright stores its rows as columns, and says "turn clockwise" in the track header.
 
         The matrix [a b u; c d v; x y w] maps x' = a x + c y, y' = b x + d y, y pointing down
-        (ISO 14496-12 section 6.2.2): with b = 1, c = -1 what was right comes to lie below.
+        (ISO 14496-12 section 6.2.2): with b = 1, c = -1 what was right comes to lie below. Front cameras
+        mirror, too.
         """
         path = write_video(tmp_path / "a.mp4", frames=2, picture=lambda index: corners())
         stored = bytearray(path.read_bytes())
         header = stored.index(b"tkhd")
         assert stored[header + 4] == 0  # version
         at = header + 4 + 40
-        one, minus_one = (1 << 16).to_bytes(4, "big"), (-(1 << 16)).to_bytes(4, "big", signed=True)
-        unit = bytes(stored[at : at + 36])
-        assert unit[:4] == one
-        stored[at : at + 20] = bytes(4) + one + bytes(4) + minus_one + bytes(4)
+        assert bytes(stored[at : at + 4]) == (1 << 16).to_bytes(4, "big")
+        a, b, c, d = ((v << 16).to_bytes(4, "big", signed=True) for v in matrix)
+        stored[at : at + 20] = a + b + bytes(4) + c + d
         path.write_bytes(stored)
         (upright, _) = rgb(path)
-        assert upright.shape == (64, 48, 3)
+        assert upright.shape == ((64, 48, 3) if not matrix[0] and any(matrix) else (48, 64, 3))
         assert corner_names(corners()) == "RGBW"
-        assert corner_names(upright) == "BRWG"
+        assert corner_names(upright) == seen
 
     @pytest.mark.parametrize(
         ("rotation", "expected"), [(0, Fraction(4, 3)), (180, Fraction(4, 3)), (90, Fraction(3, 4))]
@@ -519,7 +534,7 @@ class TestUntrustedFiles:
         large = write_video(tmp_path / "large.h264", frames=12, size=(96, 128))
         path = tmp_path / "both.h264"
         path.write_bytes(small.read_bytes() + large.read_bytes() + small.read_bytes())
-        monkeypatch.setattr("pipelines.decoding.video.MAX_PIXELS", 96 * 128 - 1)
+        monkeypatch.setattr("pipelines.decoding.containers.MAX_PIXELS", 96 * 128 - 1)
         assert {pixels.shape[:2] for pixels in rgb(path)} == {(48, 64)}
 
     def test_a_size_that_changes_is_read_as_it_comes(self, write_video, tmp_path):

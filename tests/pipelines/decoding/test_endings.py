@@ -1,0 +1,84 @@
+"""Files cut at any byte: those whose structure says how they end are called cut, and whole ones never."""
+
+import av
+import pytest
+
+from pipelines.decoding.endings import find_missing_end
+from pipelines.decoding.video import open_video
+
+WHOLE = {
+    "a.avi": {"codec": "mpeg4", "frames": 120},
+    "a.gif": {"codec": "gif", "frames": 8},
+    "a.ts": {"codec": "mpeg2video"},
+    "a.m2ts": {"codec": "mpeg2video", "container_options": {"mpegts_m2ts_mode": "1"}},
+    "a.mpg": {"codec": "mpeg1video"},
+    "a.vob": {"codec": "mpeg2video"},
+    "a.flv": {"codec": "flv"},
+    "a.ivf": {"codec": "libvpx-vp9"},
+}
+# Cut exactly between two of their parts, these look whole.
+BLIND = {"a.ts": 0.02, "a.m2ts": 0.02, "a.mpg": 0.02, "a.vob": 0.02, "a.flv": 0.02, "a.ivf": 0.02}
+
+
+def read(path):
+    """How many frames there are, and why it is no more."""
+    with open_video(str(path)) as video:
+        return sum(1 for _ in video.frames()), video.truncated
+
+
+@pytest.fixture(params=WHOLE)
+def whole(request, write_video, tmp_path):
+    return write_video(tmp_path / request.param, **WHOLE[request.param])
+
+
+def format_name(path):
+    with av.open(str(path)) as container:
+        return container.format.name
+
+
+def test_a_whole_file_is_whole(whole):
+    frames, truncated = read(whole)
+    assert (frames, truncated) == (WHOLE[whole.name].get("frames", 30), None)
+
+
+def test_a_file_cut_anywhere_is_called_cut(whole):
+    stored, name = whole.read_bytes(), format_name(whole)
+    cuts = range(len(stored) // 2, len(stored) - 16, len(stored) // 400 | 1)
+    unnoticed = 0
+    for cut in cuts:
+        whole.write_bytes(stored[:cut])
+        unnoticed += find_missing_end(str(whole), name) is None
+    assert unnoticed <= BLIND.get(whole.name, 0) * len(cuts)
+
+
+def test_reading_a_cut_file_says_so(whole):
+    stored = whole.read_bytes()
+    whole.write_bytes(stored[: len(stored) * 7 // 10 + 1])
+    frames, truncated = read(whole)
+    assert 0 < frames <= WHOLE[whole.name].get("frames", 30)
+    assert "the file" in truncated
+
+
+@pytest.mark.parametrize(("name", "tail"), [("a.ts", bytes(100)), ("a.gif", b"made with love")])
+def test_what_writers_leave_behind_the_end_is_no_cut(name, tail, write_video, tmp_path):
+    path = write_video(tmp_path / name, **WHOLE[name])
+    path.write_bytes(path.read_bytes() + tail)
+    assert read(path)[1] is None
+
+
+def test_an_avi_whose_recorder_was_switched_off_is_no_cut(write_video, tmp_path):
+    """Its lengths are zero, so that nothing is known."""
+    path = write_video(tmp_path / "a.avi", codec="mpeg4")
+    stored = bytearray(path.read_bytes())
+    stored[4:8] = bytes(4)
+    path.write_bytes(stored)
+    assert find_missing_end(str(path), "avi") is None
+
+
+@pytest.mark.parametrize("content", [b"", b"RIFF", b"\0" * 1000, bytes(range(256)) * 8])
+@pytest.mark.parametrize("name", ["avi", "gif", "mpegts", "mpeg", "flv", "ivf", "mov", "h264"])
+def test_any_bytes_may_be_given(name, content, tmp_path):
+    path = tmp_path / "x"
+    path.write_bytes(content)
+    reason = find_missing_end(str(path), name)
+    assert reason is None or reason.startswith("the file ")
