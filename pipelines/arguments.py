@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import re
 from collections.abc import Callable, Sequence
 from fractions import Fraction
@@ -209,6 +210,12 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
         default=defaults.decode_timeout,
         help="seconds a decoder may go without progress",
     )
+    run.add_argument(
+        "--staging_size",
+        type=checked(functools.partial(parse_bytes, flag="--staging_size")),
+        default="10GiB",
+        help="of local disk, for each process, for copies of sources on an object store",
+    )
     run.add_argument("--overwrite", action="store_true", help="replace another build in --output")
     run.add_argument("--dry_run", action="store_true", help="print the plan and stop")
 
@@ -333,6 +340,7 @@ def run_options(flags: argparse.Namespace, beam_args: Sequence[str]) -> RunOptio
         workers=flags.workers,
         max_failure_rate=flags.max_failure_rate,
         decode_timeout=flags.decode_timeout,
+        staging_size=flags.staging_size,
         overwrite=flags.overwrite,
         dry_run=flags.dry_run,
         beam_args=tuple(beam_args),
@@ -448,7 +456,7 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def parse_bytes(text: str) -> int:
+def parse_bytes(text: str, *, flag: str = "--shard_size") -> int:
     """Bytes in ``"128MiB"``, ``"1.5GB"`` or ``"1000"``.
 
     Raises:
@@ -456,7 +464,7 @@ def parse_bytes(text: str) -> int:
     """
     match = re.fullmatch(r"(\d{1,18}(?:\.\d{1,18})?)\s*([A-Za-z]*)", text.strip())
     if not match or match[2].upper() not in _SIZE_UNITS:
-        raise UsageError(f"--shard_size must be a size such as 128MiB or 1GB, got {text!r}")
+        raise UsageError(f"{flag} must be a size such as 128MiB or 1GB, got {text!r}")
     return int(Fraction(match[1]) * _SIZE_UNITS[match[2].upper()])
 
 

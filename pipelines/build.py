@@ -75,7 +75,7 @@ def make_plan(
         UsageError: when a column that is said to mirror is neither target nor signal.
     """
     _check_mirrored(sequence_spec(listing, options), options.label.mirrored_columns or ())
-    pool = shared_pool(run.decode_timeout)
+    pool = shared_pool(run.decode_timeout, run.staging_size)
     survey = survey_sources(listing.sources, options, pool, run.local_workers)
     segments, uncut = cut_sources(survey, options, pool, run.local_workers)
     failures = (*listing.failures, *survey.failures, *uncut)
@@ -187,6 +187,7 @@ def _run_pipeline(builder: ShardBuilder, plan: Plan, run: RunOptions) -> list[st
             >> BuildDataset(
                 builder,
                 decode_timeout=run.decode_timeout,
+                staging_size=run.staging_size,
                 events=events.descriptor if execution.local else None,
             )
         )

@@ -300,6 +300,7 @@ class RunOptions:
         workers: of the local runner; None is one a CPU this process may use.
         max_failure_rate: fraction of the sources that may fail before the build does.
         decode_timeout: seconds a decoder may go without progress.
+        staging_size: bytes of local disk, for each process, for copies of sources on an object store.
         overwrite: replace another build in the output folder.
         dry_run: print the plan and stop.
         beam_args: flags for Beam itself (``--runner=...``).
@@ -308,6 +309,7 @@ class RunOptions:
     workers: int | None = None
     max_failure_rate: float = 0.05
     decode_timeout: float = 60.0
+    staging_size: int = 10 * 2**30
     overwrite: bool = False
     dry_run: bool = False
     beam_args: tuple[str, ...] = ()
@@ -328,6 +330,7 @@ class RunOptions:
             f"--decode_timeout must be above 0 and at most {_MAX_TIMEOUT} s",
             self.decode_timeout,
         )
+        check(self.staging_size >= 1, "--staging_size must be at least 1 byte", self.staging_size)
 
     @property
     def local_workers(self) -> int:

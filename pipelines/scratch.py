@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import BinaryIO
 
-_PREFIX = "reelbeam-"
+_PREFIX = "reelbeam-scratch-"
 _LOCK = "in-use"
 
 

@@ -16,11 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipelines.options import RunOptions
 from pipelines.scratch import scratch_folder
 from tfrecords_schema import storage
 from tfrecords_schema.store_clients import is_url
-
-DEFAULT_SIZE = 10 * 2**30
 
 
 class StagingError(Exception):
@@ -49,7 +48,7 @@ class _Copy:
 class Staging:
     """Local copies of at most ``budget`` bytes, for all threads of this process."""
 
-    def __init__(self, budget: int = DEFAULT_SIZE):
+    def __init__(self, budget: int = RunOptions.staging_size):
         self._budget = budget
         self._copies: dict[str, _Copy] = {}  # by URL, those used last at the end
         self._changed = threading.Condition()
@@ -102,7 +101,8 @@ class Staging:
                 self._changed.wait()
             missing = [url for url in urls if url not in self._copies]
             self._make_room(sum(sizes[url] for url in missing), keep=urls)
-            own = {url: self._copies.pop(url, None) or _new_copy(url, sizes[url]) for url in urls}
+            new = {url: _new_copy(url, sizes[url]) for url in missing}
+            own = {url: new[url] if url in new else self._copies.pop(url) for url in urls}
             self._copies |= own
             for copy in own.values():
                 copy.users += 1

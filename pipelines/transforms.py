@@ -37,13 +37,21 @@ class BuildDataset(beam.PTransform):
     Args:
         builder: what the shards have in common.
         decode_timeout: seconds a decoder may go without progress.
+        staging_size: bytes of a worker's disk for copies of sources on an object store.
         events: descriptor of the driver's event pipe; None when workers are not in the driver's process.
     """
 
-    def __init__(self, builder: ShardBuilder, *, decode_timeout: float, events: int | None):
+    def __init__(
+        self,
+        builder: ShardBuilder,
+        *,
+        decode_timeout: float,
+        staging_size: int,
+        events: int | None,
+    ):
         super().__init__()
         self._builder = builder
-        self._decode_timeout = decode_timeout
+        self._pool = (decode_timeout, staging_size)
         self._events = events
 
     def expand(self, work: beam.PCollection[list[int]]) -> beam.PCollection[str]:
@@ -51,8 +59,7 @@ class BuildDataset(beam.PTransform):
         return (
             work  # list[int]: places of shards in the plan
             | "Deal" >> beam.Reshuffle()
-            | "BuildShards"
-            >> beam.ParDo(_BuildShards(self._builder, self._decode_timeout, self._events))
+            | "BuildShards" >> beam.ParDo(_BuildShards(self._builder, self._pool, self._events))
             | "Collect" >> beam.Map(lambda report: (None, report))  # (None, report as JSON)
             | "GroupReports" >> beam.GroupByKey()
             | "FinishDataset" >> beam.ParDo(_FinishDataset(self._builder, self._events))  # str
@@ -60,15 +67,15 @@ class BuildDataset(beam.PTransform):
 
 
 class _BuildShards(beam.DoFn):
-    def __init__(self, builder: ShardBuilder, decode_timeout: float, events: int | None):
+    def __init__(self, builder: ShardBuilder, pool: tuple[float, int], events: int | None):
         self._builder = builder
-        self._decode_timeout = decode_timeout
+        self._pool = pool
         self._events = events
 
     def process(self, work: list[int]) -> Iterator[dict[str, Any]]:
         local = self._events is not None
         output, listener = self._builder.output, _Listener(EventWriter(self._events))
-        with shared_pool(self._decode_timeout).borrow() as decoder:
+        with shared_pool(*self._pool).borrow() as decoder:
             for place in work:
                 file = output.path
                 try:

@@ -59,7 +59,10 @@ def exists(url: str) -> bool:
 def is_folder(url: str) -> bool:
     """Whether there are objects whose names begin with ``url`` and a slash."""
     with speaking_of(url) as (files, path):
-        return bool(files.isdir(path))
+        there = bool(files.isdir(path))
+        if not there:
+            check_bucket(files, path)
+        return there
 
 
 def list_folder(folder: str) -> dict[str, Stored]:

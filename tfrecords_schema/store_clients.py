@@ -14,6 +14,7 @@ from typing import Any
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 _EXTRAS = {"s3": ("s3fs", "aws"), "gs": ("gcsfs", "gcp"), "hdfs": ("pyarrow", "hdfs")}
+_MOST_SAID = 200  # characters of a client's own words
 _OPTIONS: dict[str, dict[str, Any]] = {
     "s3": {"use_listings_cache": False},
     # The only store client that leaves it to us to ask for checksums of what is sent.
@@ -103,7 +104,7 @@ def _explained(error: Exception, url: str) -> Exception:
         reason = f"{scheme}:// needs the package {package}: pip install 'reelbeam[{extra}]'"
         return StorageError(errno.ENOSYS, reason, url)
     said = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
-    said = " ".join(said.split())
+    said = " ".join(said.split())[:_MOST_SAID]
     if isinstance(error, FileNotFoundError):
         if "bucket" in said.lower():
             return FileNotFoundError(errno.ENOENT, "there is no such bucket", url)

@@ -30,8 +30,8 @@ from pipelines.decoding.protocol import (
     SegmentResult,
 )
 from pipelines.descriptors import Extent, Probe
-from pipelines.options import usable_cpus
-from pipelines.staging import DEFAULT_SIZE, Staging, StagingError
+from pipelines.options import RunOptions, usable_cpus
+from pipelines.staging import Staging, StagingError
 
 MEMORY_LIMIT = 4 * 2**30
 """Bytes of address space a decoder may take: an 8K stream's reference frames fit, a runaway does not."""
@@ -298,7 +298,7 @@ class DecoderPool:
 
 
 @functools.cache
-def shared_pool(timeout: float, staging_size: int = DEFAULT_SIZE) -> DecoderPool:
+def shared_pool(timeout: float, staging_size: int = RunOptions.staging_size) -> DecoderPool:
     """The pool of this process, made when first asked for. Its children end with this process."""
     return DecoderPool(usable_cpus(), timeout=timeout, staging=Staging(staging_size))
 

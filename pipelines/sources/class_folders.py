@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import functools
-import glob
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 from pipelines.descriptors import Source
 from pipelines.errors import UserError
+from pipelines.sources.files import (
+    LOCAL_FILES,
+    Files,
+    fixed_prefix,
+    folder_name,
+    has_glob,
+    relative,
+)
 from pipelines.sources.listing import (
     Listing,
     SourceFailure,
@@ -19,25 +26,22 @@ from pipelines.sources.listing import (
     list_failure,
     walk_files,
 )
+from tfrecords_schema.store_clients import is_url
 
-_GLOB_CHARACTERS = "*?["
 
-
-def is_glob(text: str) -> bool:
+def is_glob(text: str, files: Files = LOCAL_FILES) -> bool:
     """Whether ``text`` holds a glob character and is not itself the name of something that exists."""
-    return any(character in text for character in _GLOB_CHARACTERS) and not Path(text).exists()
+    return has_glob(text) and not files.exists(text)
 
 
-def list_class_folders(root: str) -> Listing:
+def list_class_folders(root: str, files: Files = LOCAL_FILES) -> Listing:
     """Lists the videos under each folder in ``root``; the folder's name is their class.
 
     Raises:
         UserError: when there is no class folder, one holds no video, or a video lies outside of them.
     """
-    folders = sorted(entry.name for entry in Path(root).iterdir() if entry.is_dir())
-    folders = [name for name in folders if not name.startswith(".")]
-    stray = [entry.name for entry in Path(root).iterdir() if entry.is_file()]
-    stray = sorted(name for name in stray if is_video(name) and not name.startswith("."))
+    folders, stray = files.children(root)
+    stray = [name for name in stray if is_video(name)]
     if stray:
         raise UserError(
             f"expected the videos in {root} in one folder a class, but {len(stray)} directly in it "
@@ -51,19 +55,19 @@ def list_class_folders(root: str) -> Listing:
     videos: list[tuple[str, str]] = []  # path, class
     skipped = 0
     for name in folders:
-        files = list(walk_files(os.path.join(root, name), without=root))
-        own = [(path, name) for path in files if is_video(path)]
+        paths = list(walk_files(os.path.join(root, name), without=root, files=files))
+        own = [(path, name) for path in paths if is_video(path)]
         if not own:
             raise UserError(
                 f"expected videos in the class folder {os.path.join(root, name)}, "
                 "but it holds none (by file name): fill it or remove it"
             )
         videos += own
-        skipped += len(files) - len(own)
-    return _listing(root, videos, skipped)
+        skipped += len(paths) - len(own)
+    return _listing(root, videos, skipped, files)
 
 
-def list_glob(pattern: str) -> Listing:
+def list_glob(pattern: str, files: Files = LOCAL_FILES) -> Listing:
     """Lists the videos that match ``pattern`` (``**`` matches any depth).
 
     The folders before the first glob character are the root. A video's class is the first folder below the
@@ -72,7 +76,7 @@ def list_glob(pattern: str) -> Listing:
     Raises:
         UserError: when nothing matches.
     """
-    root, paths = list_matching(pattern)
+    root, paths = list_matching(pattern, files)
     videos = [path for path in paths if is_video(path)]
     if not videos:
         raise UserError(
@@ -80,27 +84,28 @@ def list_glob(pattern: str) -> Listing:
         )
     labelled = []
     for path in videos:
-        first, *rest = Path(os.path.relpath(path, root)).parts
-        labelled.append((path, first if rest else Path(root).resolve().name))
-    return _listing(root, labelled, len(paths) - len(videos))
+        first, *rest = Path(_below(path, root)).parts
+        labelled.append((path, first if rest else folder_name(root)))
+    return _listing(root, labelled, len(paths) - len(videos), files)
 
 
-def list_matching(pattern: str) -> tuple[str, list[str]]:
+def list_matching(pattern: str, files: Files = LOCAL_FILES) -> tuple[str, list[str]]:
     """The folders before the first glob character of ``pattern``, and the files that match it, sorted.
 
     Raises:
         UserError: when nothing matches.
     """
-    found = glob.glob(pattern, recursive=True)
-    paths = [path for path in found if not Path(path).is_dir()]
-    resolve = functools.cache(os.path.realpath)
-    paths = sorted(path for path in paths if not _goes_in_a_circle(path, resolve))
+    paths = found = files.matching(pattern)
+    if not is_url(pattern):
+        paths = [path for path in found if not Path(path).is_dir()]
+        resolve = functools.cache(os.path.realpath)
+        paths = sorted(path for path in paths if not _goes_in_a_circle(path, resolve))
     if not paths:
         raise UserError(
             f"expected files to match {pattern!r}, but no file does"
             + (": a folder's files match with '/**' behind it" if found else ": check the pattern")
         )
-    return _fixed_prefix(pattern), paths
+    return fixed_prefix(pattern), paths
 
 
 def _goes_in_a_circle(path: str, resolve: Callable[[str], str]) -> bool:
@@ -109,27 +114,23 @@ def _goes_in_a_circle(path: str, resolve: Callable[[str], str]) -> bool:
     return len(set(folders)) != len(folders)
 
 
-def _fixed_prefix(pattern: str) -> str:
-    parts: list[str] = []
-    for part in Path(pattern).parts:
-        if any(character in part for character in _GLOB_CHARACTERS):
-            break
-        parts.append(part)
-    return str(Path(*parts))
+def _below(path: str, root: str) -> str:
+    """``path`` from ``root`` on, by way of its parents if need be."""
+    return relative(path, root) if is_url(path) else os.path.relpath(path, root)
 
 
-def _listing(root: str, videos: list[tuple[str, str]], skipped: int) -> Listing:
+def _listing(root: str, videos: list[tuple[str, str]], skipped: int, files: Files) -> Listing:
     sources: list[Source] = []
     failures: list[SourceFailure] = []
     for path, label in videos:
-        data_path = os.path.relpath(path, root)
+        data_path = _below(path, root)
         try:
-            sources.append(describe_file(path, data_path, labels=(label,)))
+            sources.append(describe_file(path, data_path, files, labels=(label,)))
         except OSError as error:  # a link that leads nowhere
             failures.append(list_failure(data_path, error))
     notes = [f"{skipped} files that are not named as videos were left out"] if skipped else []
     return Listing(
-        name=Path(root).resolve().name or "dataset",
+        name=folder_name(root) or "dataset",
         sources=tuple(sorted(sources, key=lambda source: source.id)),
         label=class_label(label for _, label in videos),
         failures=tuple(failures),

@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from pathlib import Path
 
 from tqdm import tqdm
 
@@ -18,6 +17,14 @@ from pipelines.frame_names import is_image, natural_key
 from pipelines.labels.telemetry import Telemetry, TelemetryError, read_telemetry
 from pipelines.options import LabelOptions, SamplingOptions
 from pipelines.sources.class_folders import is_glob, list_matching
+from pipelines.sources.files import (
+    Files,
+    absolute,
+    check_location,
+    folder_name,
+    joined,
+    relative,
+)
 from pipelines.sources.frame_folders import UnusableFolderError, describe_frame_folder
 from pipelines.sources.listing import (
     Listing,
@@ -56,7 +63,8 @@ def list_drives(
     Raises:
         UserError: when there is nothing there, or what is there contradicts the options.
     """
-    root, paths = _find(location, telemetry)
+    location, files = check_location(location), Files()
+    root, paths = _find(location, telemetry, files)
     frames: dict[str, list[str]] = {}
     if not telemetry.no_images and not any(map(is_video, paths)):
         frames = _frame_folders(paths)
@@ -66,22 +74,22 @@ def list_drives(
     if telemetry.no_images:
         for path in paths:
             try:
-                sources.append(describe_file(path, _data_path(path, root), kind="telemetry"))
+                sources.append(describe_file(path, relative(path, root), files, kind="telemetry"))
             except OSError as error:
-                failures.append(list_failure(_data_path(path, root), error))
+                failures.append(list_failure(relative(path, root), error))
     elif frames:
         for path, images in frames.items():
             try:
-                sources.append(_frames_source(path, images, root, telemetry, sampling))
+                sources.append(_frames_source(path, images, root, telemetry, sampling, files))
             except (UnusableFolderError, OSError) as error:
-                source_id = _data_path(path, root)
+                source_id = relative(path, root)
                 failures.append(SourceFailure(source=source_id, stage="list", reason=str(error)))
     else:
         paths = [path for path in paths if is_video(path)]
         videos = [_describe(path, root, telemetry.join) for path in paths]
         for drive in _drives(videos):
             try:
-                sources.append(_source(drive, root, telemetry))
+                sources.append(_source(drive, root, telemetry, files))
             except OSError as error:
                 failures.append(list_failure(drive[0].drive, error))
     columns = tuple(dict.fromkeys((*label.label_columns, *telemetry.signal_columns)))
@@ -90,16 +98,17 @@ def list_drives(
     merged = 0
     for source in tqdm(sources, desc="Reading telemetry", unit="source", leave=False, delay=1):
         try:
-            pieces = [
-                read_telemetry(
-                    file.path,
-                    file.data_path,
-                    telemetry,
-                    columns=columns,
-                    class_column=label.class_column,
-                )
-                for file in _side_files(source)
-            ]
+            pieces = []
+            for file in _side_files(source):
+                with files.local(file.path) as local:
+                    piece = read_telemetry(
+                        local,
+                        file.data_path,
+                        telemetry,
+                        columns=columns,
+                        class_column=label.class_column,
+                    )
+                pieces.append(piece)
         except TelemetryError as error:
             failures.append(SourceFailure(source=source.id, stage="telemetry", reason=str(error)))
             continue
@@ -118,7 +127,7 @@ def list_drives(
             f"{first.reason}"
         )
     return Listing(
-        name=Path(root).resolve().name or "dataset",
+        name=folder_name(root) or "dataset",
         sources=tuple(sorted(read, key=lambda source: source.id)),
         label=_label_spec(label, class_names),
         failures=tuple(failures),
@@ -128,22 +137,22 @@ def list_drives(
     )
 
 
-def _find(location: str, telemetry: TelemetryOptions) -> tuple[str, list[str]]:
+def _find(location: str, telemetry: TelemetryOptions, files: Files) -> tuple[str, list[str]]:
     """The root of the input, and the files in it that are wanted: telemetry; or videos and images."""
     what = "telemetry files" if telemetry.no_images else "videos"
     wanted: Callable[[str], bool] = _is_footage
     if telemetry.no_images:
         wanted = _telemetry_filter(telemetry.telemetry)
-    if os.path.isdir(location):
-        root, paths = location, list(walk_files(location))
-    elif is_glob(location):
-        root, paths = list_matching(location)
-    elif os.path.exists(location):
+    if files.is_folder(location):
+        root, paths = location, list(walk_files(location, files=files))
+    elif is_glob(location, files):
+        root, paths = list_matching(location, files)
+    elif files.exists(location):
         if not is_video(location) and not telemetry.no_images:
             raise UserError(
                 f"--input must be a folder of {what}, a glob or a video (by file name), got {location}"
             )
-        return os.path.dirname(os.path.abspath(location)), [location]
+        return os.path.dirname(absolute(location)), [location]
     else:
         raise UserError(
             f"--input must be a folder of {what}, a glob or a file; there is nothing at {location}"
@@ -184,6 +193,7 @@ def _frames_source(
     root: str,
     telemetry: TelemetryOptions,
     sampling: SamplingOptions,
+    files: Files,
 ) -> Source:
     """The source that a folder of frames with telemetry is.
 
@@ -191,9 +201,9 @@ def _frames_source(
         UnusableFolderError: when no sequence can be made of the frames.
         OSError: when the telemetry is not there.
     """
-    source, _ = describe_frame_folder(path, _data_path(path, root), images, sampling)
+    source, _ = describe_frame_folder(path, relative(path, root), images, sampling, files)
     drive = _Video(path, source.data_path, drive=source.id, order="")
-    return replace(source, telemetry=_telemetry_file(drive, root, telemetry))
+    return replace(source, telemetry=_telemetry_file(drive, root, telemetry, files))
 
 
 def _telemetry_filter(template: str | None) -> Callable[[str], bool]:
@@ -206,7 +216,7 @@ def _telemetry_filter(template: str | None) -> Callable[[str], bool]:
 
 
 def _describe(path: str, root: str, join: str | None) -> _Video:
-    data_path = _data_path(path, root)
+    data_path = relative(path, root)
     if join is None:
         return _Video(path, data_path, drive=data_path, order="")
     match = re.search(join, data_path)
@@ -241,20 +251,20 @@ def _drives(videos: Iterable[_Video]) -> list[list[_Video]]:
     return [by_drive[name] for name in sorted(by_drive)]
 
 
-def _source(drive: Sequence[_Video], root: str, options: TelemetryOptions) -> Source:
+def _source(drive: Sequence[_Video], root: str, options: TelemetryOptions, files: Files) -> Source:
     """The source that a drive is.
 
     Raises:
         OSError: when a file of it is not there.
     """
-    files = [_telemetry_file(video, root, options) for video in drive]
-    first = describe_file(drive[0].path, drive[0].data_path)
+    rows = [_telemetry_file(video, root, options, files) for video in drive]
+    first = describe_file(drive[0].path, drive[0].data_path, files)
     if options.join is None:
-        return replace(first, telemetry=files[0])
+        return replace(first, telemetry=rows[0])
     parts = []
-    shared = len({file.path for file in files}) == 1
-    for video, file in zip(drive, files, strict=True):
-        found = describe_file(video.path, video.data_path)
+    shared = len({file.path for file in rows}) == 1
+    for video, file in zip(drive, rows, strict=True):
+        found = describe_file(video.path, video.data_path, files)
         parts.append(
             Part(
                 path=found.path,
@@ -266,12 +276,12 @@ def _source(drive: Sequence[_Video], root: str, options: TelemetryOptions) -> So
             )
         )
     return replace(
-        first, id=drive[0].drive, parts=tuple(parts), telemetry=files[0] if shared else None
+        first, id=drive[0].drive, parts=tuple(parts), telemetry=rows[0] if shared else None
     )
 
 
-def _telemetry_file(video: _Video, root: str, options: TelemetryOptions) -> SideFile:
-    folder = os.path.dirname(os.path.abspath(video.path))
+def _telemetry_file(video: _Video, root: str, options: TelemetryOptions, files: Files) -> SideFile:
+    folder = os.path.dirname(absolute(video.path))
     name = os.path.basename(video.path)
     stem = os.path.splitext(name)[0] if is_video(name) else name
     filled = (options.telemetry or "").format(
@@ -280,10 +290,10 @@ def _telemetry_file(video: _Video, root: str, options: TelemetryOptions) -> Side
         parent=folder,
         drive=video.drive if options.join else stem,
     )
-    path = os.path.normpath(os.path.join(folder, filled))
-    data_path = _data_path(path, root)
+    path = joined(folder, filled)
+    data_path = relative(path, root)
     try:
-        found = describe_file(path, data_path)
+        found = describe_file(path, data_path, files)
     except FileNotFoundError:
         raise OSError(f"its telemetry is missing: there is no {data_path}") from None
     return SideFile(
@@ -333,12 +343,3 @@ def _label_spec(label: LabelOptions, class_names: set[str]) -> LabelSpec:
         target_units=label.label_units,
         per_frame=each,
     )
-
-
-def _data_path(path: str, root: str) -> str:
-    """``path`` relative to the input; records never hold an absolute one."""
-    root, path = os.path.abspath(root), os.path.abspath(path)
-    if path == root:
-        return os.path.basename(root)
-    inside = os.path.commonpath([root, path]) == root
-    return os.path.relpath(path, root) if inside else path.lstrip(os.sep)

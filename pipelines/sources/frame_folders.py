@@ -7,11 +7,9 @@ one sub-folder with images. No image is opened here.
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from pathlib import Path
 
 from pipelines.dashcam_options import AnnotationOptions
 from pipelines.descriptors import SideFile, Source
@@ -19,6 +17,7 @@ from pipelines.errors import UserError
 from pipelines.frame_names import FrameSequence, find_duplicate, order_frames
 from pipelines.labels.annotations import AnnotationError, read_label
 from pipelines.options import LabelOptions, SamplingOptions
+from pipelines.sources.files import LOCAL_FILES, Files, absolute, check_location, folder_name
 from pipelines.sources.frame_labels import SampleLabel, choose_shape, label_spec, understand_label
 from pipelines.sources.image_folders import (
     ImageFolder,
@@ -28,6 +27,7 @@ from pipelines.sources.image_folders import (
 )
 from pipelines.sources.listing import Listing, SourceFailure
 from tfrecords_schema.spec import LabelSpec
+from tfrecords_schema.store_clients import Stored
 
 
 class UnusableFolderError(Exception):
@@ -58,13 +58,15 @@ def list_frame_folders(
         UserError: when there are no frames, no annotations, or no labels of one kind.
         OSError: when a folder cannot be read.
     """
-    if not os.path.isdir(root):
+    root, files = check_location(root), Files()
+    if not files.is_folder(root):
         raise UserError(f"--input must be a folder that holds folders of frames, got {root}")
     folders = {
-        folder.data_path: folder for folder in walk_image_folders(root, annotation.annotation)
+        folder.data_path: folder
+        for folder in walk_image_folders(root, annotation.annotation, files)
     }
     _check_found(root, folders.values(), annotation.annotation)
-    name = Path(root).resolve().name or "dataset"
+    name = folder_name(root) or "dataset"
     root_id = "." if name in folders else name  # an id is unique
     image_folders = find_frames(folders)
     reasons = find_unannotated(folders, image_folders, annotation.annotation)
@@ -73,7 +75,7 @@ def list_frame_folders(
         source_id = data_path or root_id
         try:
             samples[source_id] = _read_sample(
-                source_id, folders[data_path], own, annotation, label, sampling
+                source_id, folders[data_path], own, annotation, label, sampling, files
             )
         except (UnusableFolderError, AnnotationError) as error:
             reasons[data_path] = str(error)
@@ -114,6 +116,7 @@ def _read_sample(
     annotation: AnnotationOptions,
     label: LabelOptions,
     sampling: SamplingOptions,
+    files: Files,
 ) -> _Sample:
     if len(image_folders) != 1:
         names = ", ".join(sorted(os.path.basename(own.data_path) for own in image_folders))
@@ -123,17 +126,20 @@ def _read_sample(
             else "no images (by file name), neither directly in it nor in a folder in it"
         )
     (images,) = image_folders
-    described, frames = describe_frame_folder(images.path, source_id, images.images, sampling)
+    described, frames = describe_frame_folder(
+        images.path, source_id, images.images, sampling, files
+    )
     annotation_path = os.path.join(folder.path, annotation.annotation)
-    status = _file_status(folder.path, annotation.annotation)
+    status = _file_status(folder.path, annotation.annotation, files)
     side_file = SideFile(
-        path=os.path.abspath(annotation_path),
+        path=absolute(annotation_path),
         data_path=os.path.join(folder.data_path, annotation.annotation),
-        bytes=status.st_size,
-        mtime_ns=status.st_mtime_ns,
+        bytes=status.bytes,
+        mtime_ns=status.mtime_ns,
     )
     try:
-        found = read_label(annotation_path, side_file.data_path, annotation.label)
+        with files.local(annotation_path) as local:
+            found = read_label(local, side_file.data_path, annotation.label)
     except OSError as error:
         raise UnusableFolderError(f"{annotation.annotation}: {error.strerror or error}") from error
     own = understand_label(found, label, len(frames.names))
@@ -141,14 +147,18 @@ def _read_sample(
         described,
         labels=() if own.shape.by_frame else own.classes,
         values=own.values,
-        mtime_ns=max(described.mtime_ns, status.st_mtime_ns),
+        mtime_ns=max(described.mtime_ns, status.mtime_ns),
         telemetry=side_file if own.shape.by_frame else None,
     )
     return _Sample(source, own, frames.numbered)
 
 
 def describe_frame_folder(
-    path: str, source_id: str, images: Collection[str], sampling: SamplingOptions
+    path: str,
+    source_id: str,
+    images: Collection[str],
+    sampling: SamplingOptions,
+    files: Files = LOCAL_FILES,
 ) -> tuple[Source, FrameSequence]:
     """The source that a folder of frames is, and its frames in order.
 
@@ -157,21 +167,22 @@ def describe_frame_folder(
         source_id: what it is called in the dataset.
         images: names of its image files.
         sampling: how long sequences are; ``frame_rate`` is that at which the frames were taken.
+        files: what knows of the images.
 
     Raises:
         UnusableFolderError: when no sequence can be made of it.
     """
     frames = order_frames(images)
     _check_frames(frames, sampling)
-    statuses = [_file_status(path, name) for name in frames.names]
+    statuses = [_file_status(path, name, files) for name in frames.names]
     rate = sampling.frame_rate or Fraction(1)  # the caller has seen to it that there is one
     source = Source(
         id=source_id,
-        path=os.path.abspath(path),
+        path=absolute(path),
         data_path=source_id,
         group=source_id,
-        bytes=sum(status.st_size for status in statuses),
-        mtime_ns=max(status.st_mtime_ns for status in statuses),
+        bytes=sum(status.bytes for status in statuses),
+        mtime_ns=max(status.mtime_ns for status in statuses),
         kind="frames",
         seconds=float(frames.total_slots / rate),
     )
@@ -220,14 +231,11 @@ def _holds_sequence(run: range, total_slots: int, sampling: SamplingOptions) -> 
     return start + sampling.num_frames <= run.stop
 
 
-def _file_status(folder: str, name: str) -> os.stat_result:
+def _file_status(folder: str, name: str, files: Files) -> Stored:
     try:
-        status = os.stat(os.path.join(folder, name))
+        return files.status(os.path.join(folder, name))
     except OSError as error:
         raise UnusableFolderError(f"{name}: {error.strerror or error}") from error
-    if not stat.S_ISREG(status.st_mode):
-        raise UnusableFolderError(f"{name} is a device, and no regular file")
-    return status
 
 
 def _common_label(

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from pipelines.frame_names import is_image
+from pipelines.sources.files import LOCAL_FILES, Files, relative
+from tfrecords_schema.store_clients import is_url
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,9 @@ class ImageFolder:
         return os.path.dirname(self.data_path) if self.data_path else None
 
 
-def walk_image_folders(root: str, annotation: str) -> Iterator[ImageFolder]:
+def walk_image_folders(
+    root: str, annotation: str, files: Files = LOCAL_FILES
+) -> Iterator[ImageFolder]:
     """Yields the folders under ``root``, parents first, but hidden ones.
 
     Links to folders are followed, each folder once, so that a loop of links ends.
@@ -41,10 +45,14 @@ def walk_image_folders(root: str, annotation: str) -> Iterator[ImageFolder]:
     Args:
         root: where to begin.
         annotation: name of the annotation file.
+        files: what lists folders on object stores.
 
     Raises:
         OSError: when a folder cannot be read.
     """
+    if is_url(root):
+        yield from _stored_image_folders(root, annotation, files)
+        return
     seen: set[tuple[int, int]] = set()
     waiting = [(root, "")]
     while waiting:
@@ -54,18 +62,37 @@ def walk_image_folders(root: str, annotation: str) -> Iterator[ImageFolder]:
             continue
         seen.add((status.st_dev, status.st_ino))
         folders: list[str] = []
-        files: list[str] = []
+        names: list[str] = []
         with os.scandir(path) as entries:
             for entry in entries:
-                (folders if _is_folder(entry) else files).append(entry.name)
-        shown = [name for name in files if not name.startswith(".") and name != annotation]
-        images = tuple(name for name in shown if is_image(name))
-        yield ImageFolder(path, data_path, images, len(shown) - len(images), annotation in files)
+                (folders if _is_folder(entry) else names).append(entry.name)
+        yield _image_folder(path, data_path, names, annotation)
         waiting += [
             (os.path.join(path, name), os.path.join(data_path, name))
             for name in sorted(folders, reverse=True)
             if not name.startswith(".")
         ]
+
+
+def _stored_image_folders(root: str, annotation: str, files: Files) -> Iterator[ImageFolder]:
+    names: dict[str, list[str]] = {"": []}
+    for url in files.stored_below(root):
+        data_path = relative(url, root)
+        folder = os.path.dirname(data_path)
+        names.setdefault(folder, []).append(os.path.basename(data_path))
+        while folder:  # those that hold nothing but folders
+            folder = os.path.dirname(folder)
+            names.setdefault(folder, [])
+    for folder in sorted(names):
+        yield _image_folder(
+            os.path.join(root, folder).rstrip("/"), folder, names[folder], annotation
+        )
+
+
+def _image_folder(path: str, data_path: str, names: list[str], annotation: str) -> ImageFolder:
+    shown = [name for name in names if not name.startswith(".") and name != annotation]
+    images = tuple(name for name in shown if is_image(name))
+    return ImageFolder(path, data_path, images, len(shown) - len(images), annotation in names)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from pipelines.descriptors import Source
 from pipelines.errors import UserError
+from pipelines.sources.files import LOCAL_FILES, Files, absolute
 from tfrecords_schema.spec import LabelSpec
+from tfrecords_schema.store_clients import is_url
 
 VIDEO_EXTENSIONS = (
     *(".mp4", ".m4v", ".mov", ".3gp", ".3g2", ".mkv", ".webm", ".avi", ".divx", ".gif"),
@@ -59,7 +60,9 @@ class Listing:
     notes: tuple[str, ...] = field(default=())
 
 
-def walk_files(root: str, *, without: str | None = None) -> Iterator[str]:
+def walk_files(
+    root: str, *, without: str | None = None, files: Files = LOCAL_FILES
+) -> Iterator[str]:
     """Yields the paths of the files under ``root``, sorted; hidden ones are left out.
 
     Links to folders are followed, each folder once, so that a loop of links ends; and never to ``without``.
@@ -67,18 +70,21 @@ def walk_files(root: str, *, without: str | None = None) -> Iterator[str]:
     Raises:
         OSError: when a folder cannot be read.
     """
+    if is_url(root):
+        yield from files.stored_below(root)
+        return
     seen: set[tuple[int, int]] = set()
     if without is not None:
         status = os.stat(without)
         seen.add((status.st_dev, status.st_ino))
-    for folder, folders, files in os.walk(root, followlinks=True, onerror=_raise):
+    for folder, folders, names in os.walk(root, followlinks=True, onerror=_raise):
         status = os.stat(folder)
         if (status.st_dev, status.st_ino) in seen:
             folders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
+        for name in sorted(names):
             if not name.startswith("."):
                 yield os.path.join(folder, name)
 
@@ -97,23 +103,22 @@ def is_video(path: str) -> bool:
     return os.path.splitext(path)[1].lower() in VIDEO_EXTENSIONS
 
 
-def describe_file(path: str, data_path: str, **fields: object) -> Source:
+def describe_file(
+    path: str, data_path: str, files: Files = LOCAL_FILES, **fields: object
+) -> Source:
     """The `Source` that is the whole file at ``path``, in a group of its own.
 
     Raises:
         OSError: when there is no such file.
     """
-    status = os.stat(path)
-    if not stat.S_ISREG(status.st_mode):
-        # Reading a pipe or a device might never end.
-        raise OSError(f"{path} is a folder or a device, and no regular file")
+    status = files.status(path)
     source = Source(
         id=data_path,
-        path=os.path.abspath(path),
+        path=absolute(path),
         data_path=data_path,
         group=data_path,
-        bytes=status.st_size,
-        mtime_ns=status.st_mtime_ns,
+        bytes=status.bytes,
+        mtime_ns=status.mtime_ns,
     )
     return replace(source, **fields)  # type: ignore[arg-type]
 

@@ -1,8 +1,8 @@
 """A list of clips in a file: CSV with a header line, or JSON lines.
 
-Columns: ``path`` (relative to the manifest's folder), ``label`` (a class, or several separated by ``|``), and
-optionally ``start`` and ``end`` in seconds after the file's first frame, ``split`` and ``group``. Instead of
-``label``, numeric columns named by ``--label_columns`` are regression targets.
+Columns: ``path`` (a URL, or relative to the manifest's folder), ``label`` (a class, or several separated by
+``|``), and optionally ``start`` and ``end`` in seconds after the file's first frame, ``split`` and ``group``.
+Instead of ``label``, numeric columns named by ``--label_columns`` are regression targets.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 from pipelines.descriptors import Source
 from pipelines.errors import UserError
 from pipelines.options import SPLIT_NAME_RULE, LabelOptions, is_split_name
+from pipelines.sources.files import LOCAL_FILES, Files, absolute, joined, relative
 from pipelines.sources.listing import (
     Listing,
     SourceFailure,
@@ -27,6 +28,7 @@ from pipelines.sources.listing import (
     list_failure,
 )
 from tfrecords_schema.spec import LabelSpec
+from tfrecords_schema.store_clients import StorageError, UrlError, check_url, is_url
 
 EXTENSIONS = (".csv", ".jsonl", ".ndjson", ".json")
 _LONGEST_SECONDS = 1e8  # three years: more is another unit
@@ -68,13 +70,15 @@ class _Row:
         return number
 
 
-def list_manifest(path: str, label_options: LabelOptions, *, labelled: bool = True) -> Listing:
+def list_manifest(
+    path: str, label_options: LabelOptions, *, labelled: bool = True, files: Files = LOCAL_FILES
+) -> Listing:
     """Lists the clips in the manifest at ``path``; without their labels, if they are not wanted.
 
     Raises:
         UserError: naming file and line, for whatever is missing, ill-typed or contradictory.
     """
-    rows = list(_read_rows(path))
+    rows = list(_read_rows(path, files))
     if not rows:
         raise UserError(f"expected clips in the manifest {path}, but it lists none")
     known = {*_COLUMNS, *label_options.label_columns}
@@ -84,9 +88,10 @@ def list_manifest(path: str, label_options: LabelOptions, *, labelled: bool = Tr
     sources: dict[str, Source] = {}
     places: dict[str, str] = {}
     failures: list[SourceFailure] = []
-    root = os.path.dirname(os.path.abspath(path))
-    for row in rows:
-        source = _describe(row, root, label_options)
+    root = os.path.dirname(absolute(path))
+    described = [_describe(row, root, label_options) for row in rows]
+    files.look_up(source.path for source in described)
+    for row, source in zip(rows, described, strict=True):
         if not labelled:
             source = replace(source, labels=())
         if source.id in places:
@@ -96,7 +101,9 @@ def list_manifest(path: str, label_options: LabelOptions, *, labelled: bool = Tr
             )
         places[source.id] = row.place
         try:
-            found = describe_file(source.path, source.data_path)
+            found = describe_file(source.path, source.data_path, files)
+        except StorageError:
+            raise  # a store that does not answer says nothing of a source
         except OSError as error:
             failures.append(list_failure(source.id, error))
         else:
@@ -112,9 +119,9 @@ def list_manifest(path: str, label_options: LabelOptions, *, labelled: bool = Tr
     )
 
 
-def _read_rows(path: str) -> Iterator[_Row]:
+def _read_rows(path: str, files: Files) -> Iterator[_Row]:
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
+        with files.local(path) as local, open(local, encoding="utf-8-sig", newline="") as file:
             if path.lower().endswith(".csv"):
                 yield from _read_csv(file, path)
             else:
@@ -161,10 +168,8 @@ def _describe(row: _Row, root: str, label_options: LabelOptions) -> Source:
     written = row.text("path")
     if written is None:
         raise UserError(f"{row.place}: 'path' must name a video, but it is empty")
-    path = os.path.normpath(os.path.join(root, written))
-    # Records never hold an absolute path: outside the manifest's folder, what remains is the path from /.
-    inside = os.path.commonpath([root, path]) == root
-    data_path = os.path.relpath(path, root) if inside else path.lstrip(os.sep)
+    path = _located(row, joined(root, written))
+    data_path = relative(path, root)
     start, end = row.number("start"), row.number("end")
     if max(start or 0, end or 0) > _LONGEST_SECONDS:
         raise UserError(
@@ -197,6 +202,13 @@ def _describe(row: _Row, root: str, label_options: LabelOptions) -> Source:
         start=start,
         end=end,
     )
+
+
+def _located(row: _Row, path: str) -> str:
+    try:
+        return check_url(path) if is_url(path) else path
+    except UrlError as error:
+        raise UserError(f"{row.place}: {error}") from error
 
 
 def _seconds_text(seconds: float | None) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path, PurePath
 from pipelines.descriptors import Source
 from pipelines.errors import UserError
 from pipelines.options import SPLIT_NAME_RULE, is_split_name
+from tfrecords_schema.store_clients import is_url
 
 _HMDB51_SPLITS = {"0": None, "1": "train", "2": "test"}
 
@@ -95,6 +96,10 @@ def apply_split_lists(
 
 
 def _files(pattern: str) -> list[str]:
+    if is_url(pattern):
+        raise UserError(
+            f"--split_list must name a local file, got {pattern}: copy it to this machine"
+        )
     files = [pattern] if Path(pattern).is_file() else sorted(glob.glob(pattern))
     if not files:
         raise UserError(f"--split_list must name a file, but there is none at {pattern!r}")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 from pipelines.errors import UserError
 from pipelines.options import LabelOptions, SplitOptions
 from pipelines.sources import manifest
 from pipelines.sources.class_folders import is_glob, list_class_folders, list_glob
+from pipelines.sources.files import Files, check_location
 from pipelines.sources.listing import Listing, group_sources
 from pipelines.sources.split_lists import apply_split_lists
 
@@ -19,7 +19,7 @@ def list_videos(location: str, *, split: SplitOptions, label: LabelOptions) -> L
     Raises:
         UserError: when there is nothing at ``location``, or what is there contradicts the options.
     """
-    listing = _list(location, label)
+    listing = _list(check_location(location), label, Files())
     sources, notes = apply_split_lists(listing.sources, split.split_lists)
     return replace(
         listing,
@@ -28,20 +28,19 @@ def list_videos(location: str, *, split: SplitOptions, label: LabelOptions) -> L
     )
 
 
-def _list(location: str, label: LabelOptions) -> Listing:
-    path = Path(location)
-    if path.is_file() and location.lower().endswith(manifest.EXTENSIONS):
-        return manifest.list_manifest(location, label)
+def _list(location: str, label: LabelOptions, files: Files) -> Listing:
+    if location.lower().endswith(manifest.EXTENSIONS) and files.is_file(location):
+        return manifest.list_manifest(location, label, files=files)
     if label.label_columns:
         raise UserError(
             f"--label_columns goes with a manifest ({', '.join(manifest.EXTENSIONS)}), "
             f"got --input {location}"
         )
-    if path.is_dir():
-        return list_class_folders(location)
-    if is_glob(location):
-        return list_glob(location)
-    if path.exists():
+    if files.is_folder(location):
+        return list_class_folders(location, files)
+    if is_glob(location, files):
+        return list_glob(location, files)
+    if files.exists(location):
         raise UserError(
             f"--input must be a folder with a folder of videos a class, a glob or a manifest "
             f"({', '.join(manifest.EXTENSIONS)}), got the file {location}"

@@ -254,6 +254,7 @@ class TestOptions:
             (RunOptions, {"decode_timeout": 0.0}, "--decode_timeout must be above 0", "0.0"),
             (RunOptions, {"decode_timeout": INF}, "--decode_timeout must be above 0", "inf"),
             (RunOptions, {"decode_timeout": NAN}, "--decode_timeout must be above 0", "nan"),
+            (RunOptions, {"staging_size": 0}, "--staging_size must be at least 1 byte", "0"),
         ],
     )
     def test_what_is_wrong_is_refused_with_what_was_expected_and_what_came(
@@ -316,6 +317,7 @@ class TestOptions:
             workers=None,
             max_failure_rate=0.05,
             decode_timeout=60.0,
+            staging_size=10 << 30,
             overwrite=False,
             dry_run=False,
             beam_args=(),
@@ -482,6 +484,7 @@ TURNED: Turns = {
     "--workers": (["3"], {"workers": 3}),
     "--max_failure_rate": (["0.5"], {"max_failure_rate": 0.5}),
     "--decode_timeout": (["2.5"], {"decode_timeout": 2.5}),
+    "--staging_size": (["2GiB"], {"staging_size": 2 << 30}),
     "--overwrite": ([], {"overwrite": True}),
     "--dry_run": ([], {"dry_run": True}),
 }
