@@ -13,10 +13,15 @@ from tfrecords_schema.spec import (
     SequenceSpec,
 )
 
+# Frames up to this many are decoded by an operation each, which takes a tenth less time than a loop; more would
+# make the graph slow to build.
+_UNROLLED = 32
 _DTYPES = {"bytes": tf.string, "int": tf.int64, "float": tf.float32}
 
 
-def parse_sequence(serialized: tf.Tensor, spec: SequenceSpec) -> dict[str, Any]:
+def parse_sequence(
+    serialized: tf.Tensor, spec: SequenceSpec, *, frames: bool = True
+) -> dict[str, Any]:
     """Parses one serialized record; use it in ``Dataset.map``.
 
     Example: for 16 frames of 180x320 in a classification dataset the result holds, among others,
@@ -26,6 +31,7 @@ def parse_sequence(serialized: tf.Tensor, spec: SequenceSpec) -> dict[str, Any]:
     Args:
         serialized: scalar string tensor, one ``SequenceExample``.
         spec: what the record holds.
+        frames: whether its encoded frames are wanted.
 
     Returns:
         A dict from each key of ``spec`` to its tensor. Shapes are static: ``()`` or ``[n]`` for context
@@ -36,12 +42,12 @@ def parse_sequence(serialized: tf.Tensor, spec: SequenceSpec) -> dict[str, Any]:
         tf.errors.InvalidArgumentError: at run time, when the record lacks a key or has another number of
             values.
     """
+    steps_wanted = [f for f in spec.feature_lists() if frames or f.key != IMAGE_ENCODED]
     context, steps = tf.io.parse_single_sequence_example(
         serialized,
         context_features={f.key: _context_config(f) for f in spec.context_features()},
         sequence_features={
-            f.key: tf.io.FixedLenSequenceFeature(f.shape, _DTYPES[f.kind])
-            for f in spec.feature_lists()
+            f.key: tf.io.FixedLenSequenceFeature(f.shape, _DTYPES[f.kind]) for f in steps_wanted
         },
     )
     parsed = {
@@ -49,27 +55,51 @@ def parse_sequence(serialized: tf.Tensor, spec: SequenceSpec) -> dict[str, Any]:
         for key, value in context.items()
     }
     # ensure_shape, not set_shape: a record of another length is an error, not a wrong static shape.
-    for feature in spec.feature_lists():
+    for feature in steps_wanted:
         parsed[feature.key] = tf.ensure_shape(steps[feature.key], (spec.num_frames, *feature.shape))
     return parsed
 
 
-def decode_frames(encoded: tf.Tensor, image: ImageSpec) -> tf.Tensor:
+def decode_frames(
+    encoded: tf.Tensor, image: ImageSpec, window: tf.Tensor | None = None
+) -> tf.Tensor:
     """Decodes ``encoded``, ``[num_frames]`` string, to ``[num_frames, height, width, channels]`` uint8.
+
+    Args:
+        encoded: JPEG or PNG files, as ``image`` says.
+        image: what each frame must be.
+        window: ``[4]`` int32, the top, left, height and width of the part that is wanted. Of a JPEG, no more
+            than that is decoded. The result's height and width are not static then.
 
     Raises:
         tf.errors.InvalidArgumentError: at run time, when a frame does not decode or has another size.
     """
+    shape = image.shape if window is None else (None, None, image.channels)
 
     def decode(data: tf.Tensor) -> tf.Tensor:
-        if image.format == "JPEG":
-            # The accurate transform is OpenCV's too: both ends then agree to the last bit.
-            pixels = tf.io.decode_jpeg(data, channels=image.channels, dct_method="INTEGER_ACCURATE")
-        else:
-            pixels = tf.io.decode_png(data, channels=image.channels)
-        return tf.ensure_shape(pixels, image.shape)
+        if image.format == "PNG":
+            pixels = tf.ensure_shape(tf.io.decode_png(data, image.channels), image.shape)
+            if window is None:
+                return pixels
+            top, left, height, width = tf.unstack(window)
+            return pixels[top : top + height, left : left + width]
+        # The accurate transform is OpenCV's too: both ends then agree to the last bit.
+        if window is None:
+            pixels = tf.io.decode_jpeg(data, image.channels, dct_method="INTEGER_ACCURATE")
+            return tf.ensure_shape(pixels, image.shape)
+        stored = tf.io.extract_jpeg_shape(data)[:2]
+        fits = tf.debugging.assert_equal(
+            stored, image.shape[:2], f"a frame is not {image.height}x{image.width}"
+        )
+        with tf.control_dependencies([fits]):
+            return tf.image.decode_and_crop_jpeg(
+                data, window, image.channels, dct_method="INTEGER_ACCURATE"
+            )
 
-    return tf.map_fn(decode, encoded, fn_output_signature=tf.TensorSpec(image.shape, tf.uint8))
+    count = encoded.shape[0]
+    if count is not None and count <= _UNROLLED:
+        return tf.stack([decode(encoded[i]) for i in range(count)])
+    return tf.map_fn(decode, encoded, fn_output_signature=tf.TensorSpec(shape, tf.uint8))
 
 
 def parse_and_decode(serialized: tf.Tensor, spec: SequenceSpec) -> dict[str, Any]:

@@ -26,13 +26,8 @@ import tensorflow as tf
 
 from tfrecords_schema.info import DatasetInfo
 from trainer.model import FROZEN_FEATURES, HEAD
-from trainer.reader import (
-    IMAGE,
-    endless_epochs,
-    mix_shards,
-    read_sequences,
-    shuffle_records,
-)
+from trainer.reader import IMAGE, read_sequences
+from trainer.shuffling import Mixing, endless_epochs, mix_shards, plan_mixing
 
 _log = logging.getLogger(__name__)
 
@@ -74,13 +69,13 @@ class CachedSplit:
         features: ``[N, T, ...]`` float32, on disk.
         rest: the elements of `trainer.reader.read_sequences` without their frames, over N.
         shard_records: how many of the N are in each shard, in order.
-        shuffled: how many records are shuffled at a time.
+        mixing: how they are shuffled.
     """
 
     features: npt.NDArray[np.float32]
     rest: Any
     shard_records: tuple[int, ...]
-    shuffled: int
+    mixing: Mixing
 
     def batches(self, batch_size: int) -> tf.data.Dataset:
         """Each record once, in stored order."""
@@ -97,7 +92,7 @@ class CachedSplit:
             return mix_shards(
                 (starts, counts),
                 lambda start, count: tf.data.Dataset.range(start, start + count),
-                buffer=self.shuffled,
+                mixing=self.mixing,
                 seed=epoch_seed,
             ).batch(batch_size, drop_remainder=drop_remainder)
 
@@ -164,7 +159,7 @@ def computed_features(
                 features=features,
                 rest=rest,
                 shard_records=tuple(shard.records for shard in contents.shards),
-                shuffled=shuffle_records(contents, shuffle_buffer),
+                mixing=plan_mixing(contents, shuffle_buffer),
             )
         total = sum(split.features.nbytes for split in splits.values())
         _log.info(

@@ -1,0 +1,183 @@
+"""Frames decoded once and read in every epoch, from memory or from a file.
+
+Worth it where decoding is what training waits for and the frames fit: they take ten to thirty times the room
+of their JPEGs. What is random still is: clips, augmentation and orders are those of `read_sequences` without.
+
+Example::
+
+    cache = cached_frames("dataset", "train", folder="/fast/disk")
+    train = read_sequences("dataset", "train", batch_size=16, shuffle=True, cache=cache)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from tfrecords_schema import spec as keys
+from tfrecords_schema.example_pb2 import SequenceExample
+from tfrecords_schema.info import DatasetInfo
+from tfrecords_schema.parse import decode_frames, parse_sequence
+from tfrecords_schema.spec import ImageSpec, SequenceSpec
+from trainer.damage import located_errors
+from trainer.dataset import DatasetError, shard_paths, split_contents
+from trainer.shuffling import as_written
+
+_log = logging.getLogger(__name__)
+
+_AT_ONCE = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class CachedFrames:
+    """The decoded frames of a split.
+
+    Attributes:
+        frames: ``[N, T, height, width, channels]`` uint8, in stored order.
+        rest: ``[N]`` string, the records without their frames.
+        shard_records: how many of the N are in each shard.
+        spec: of the records.
+    """
+
+    frames: npt.NDArray[np.uint8]
+    rest: tf.Tensor
+    shard_records: tuple[int, ...]
+    spec: SequenceSpec
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    @property
+    def shards(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """The first record of each shard, and how many it has."""
+        counts = np.array(self.shard_records, np.int64)
+        return np.cumsum(counts) - counts, counts
+
+    def gather(self, index: tf.Tensor, *, frames: bool = True) -> dict[str, Any]:
+        """The parsed record of this number, its frames as ``"image"``."""
+        parsed = parse_sequence(tf.gather(self.rest, index), self.spec, frames=False)
+        if frames:
+            read = tf.numpy_function(self._read, [index], tf.uint8, stateful=False)
+            parsed["image"] = tf.ensure_shape(read, self.spec.image_shape)
+        return parsed
+
+    def _read(self, index: np.int64) -> npt.NDArray[np.uint8]:
+        return np.array(self.frames[index])
+
+
+def cached_bytes(info: DatasetInfo, split: str) -> int:
+    """What the decoded frames of a split take."""
+    return info.splits[split].num_records * int(np.prod(info.spec.image_shape))
+
+
+def cached_frames(
+    directory: str | os.PathLike[str],
+    split: str,
+    *,
+    folder: str | os.PathLike[str] | None = None,
+) -> CachedFrames:
+    """Decodes all frames of a split; how much room they take is logged before.
+
+    Args:
+        directory: a dataset folder.
+        split: one of its splits.
+        folder: where to keep them in a file, which the next call for the same records finds; None keeps them
+            in memory.
+
+    Raises:
+        DatasetInfoError, DatasetError: what `read_sequences` raises; and with no frames or no room.
+        CorruptRecordError: where a record is damaged.
+    """
+    info = DatasetInfo.load(directory)
+    contents = split_contents(info, directory, split)
+    if info.spec.image is None:
+        raise DatasetError(f"{directory} has no images: there is nothing to cache")
+    paths = shard_paths(directory, info, split)
+    shape = (contents.num_records, *info.spec.image_shape)
+    digest = hashlib.sha256("".join(shard.sha256 for shard in contents.shards).encode())
+    file = None if folder is None else Path(folder) / f"{split}-{digest.hexdigest()[:16]}.npy"
+    needed = cached_bytes(info, split)
+    if file is not None and file.is_file():
+        _log.info("decoded frames of %s: found in %s, %.0f MiB", split, file, needed / 2**20)
+        with located_errors(directory, split):
+            rest = [_without_frames(r) for r in tf.data.TFRecordDataset(paths).as_numpy_iterator()]
+        frames = np.load(file, mmap_mode="r")
+    else:
+        _check_room(needed, file)
+        _log.info("decoded frames of %s: %.0f MiB in %s", split, needed / 2**20, file or "memory")
+        with located_errors(directory, split):
+            frames, rest = _decode(paths, info.spec, info.spec.image, shape, file)
+    return CachedFrames(
+        frames=frames,
+        rest=tf.constant(rest),
+        shard_records=tuple(shard.records for shard in contents.shards),
+        spec=info.spec,
+    )
+
+
+def _decode(
+    paths: list[str],
+    spec: SequenceSpec,
+    image: ImageSpec,
+    shape: tuple[int, ...],
+    file: Path | None,
+) -> tuple[npt.NDArray[np.uint8], list[bytes]]:
+    """The frames, in ``file`` if there is one, and what else the records hold."""
+    partial = None if file is None else file.with_name(f".{file.name}.{os.getpid()}")
+    if partial is None:
+        frames = np.empty(shape, np.uint8)
+    else:
+        frames = np.lib.format.open_memmap(partial, "w+", np.uint8, shape)
+
+    def decode(serialized: tf.Tensor) -> Any:
+        encoded = parse_sequence(serialized, spec)[keys.IMAGE_ENCODED]
+        return serialized, decode_frames(encoded, image)
+
+    records = (
+        tf.data.TFRecordDataset(paths)
+        .apply(tf.data.experimental.assert_cardinality(shape[0]))
+        .map(as_written(decode), num_parallel_calls=tf.data.AUTOTUNE)
+        .prefetch(_AT_ONCE)
+    )
+    rest = []
+    try:
+        for place, (serialized, decoded) in enumerate(records.as_numpy_iterator()):
+            frames[place] = decoded
+            rest.append(_without_frames(serialized))
+        if partial is not None and file is not None:
+            frames.flush()  # type: ignore[attr-defined]
+            partial.replace(file)
+            frames = np.load(file, mmap_mode="r")
+    finally:
+        if partial is not None:
+            partial.unlink(missing_ok=True)
+    return frames, rest
+
+
+def _without_frames(serialized: bytes) -> bytes:
+    example = SequenceExample.FromString(serialized)
+    del example.feature_lists.feature_list[keys.IMAGE_ENCODED]
+    return example.SerializeToString()
+
+
+def _check_room(needed: int, file: Path | None) -> None:
+    """Checks that ``needed`` bytes fit where they are to go."""
+    if file is None:
+        free, where = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), "in memory"
+    else:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        free, where = shutil.disk_usage(file.parent).free, f"on the disk of {file.parent}"
+    if needed > free:
+        raise DatasetError(
+            f"the decoded frames take {needed / 2**20:.0f} MiB, and {free / 2**20:.0f} MiB are free "
+            f"{where}: read them from the records, or cache smaller frames"
+        )

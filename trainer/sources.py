@@ -1,0 +1,129 @@
+"""Records of a split, wherever they come from, to batches of what a model is given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+
+from tfrecords_schema import spec as keys
+from tfrecords_schema.info import DatasetInfo
+from tfrecords_schema.parse import parse_sequence
+from trainer import buffers
+from trainer.cached_frames import CachedFrames
+from trainer.damage import SkippedRecords, skip_undecodable, sound_records
+from trainer.elements import Elements
+from trainer.shuffling import Mixing, as_written, balance, mix_shards
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where records come from: files, files of which some are damaged, or frames decoded before."""
+
+    paths: list[str]
+    info: DatasetInfo
+    cache: CachedFrames | None
+    skipped: SkippedRecords | None
+    class_counts: tuple[int, ...]
+
+    def stored(self) -> tf.data.Dataset:
+        """The records in stored order."""
+        if self.cache is not None:
+            return tf.data.Dataset.range(len(self.cache))
+        if self.skipped is not None:
+            return tf.data.Dataset.from_tensor_slices(self.paths).flat_map(self._open)
+        return tf.data.TFRecordDataset(self.paths)
+
+    def mixed(self, mixing: Mixing, seed: Any) -> tf.data.Dataset:
+        """The records shuffled."""
+        return mix_shards(
+            self.paths if self.cache is None else self.cache.shards,
+            self._open,
+            mixing=mixing,
+            seed=seed,
+            thinned=lambda records: self._balanced(records, seed),
+        )
+
+    def parse(self, stored: Any) -> dict[str, Any]:
+        """One of the records."""
+        if self.cache is not None:
+            return self.cache.gather(stored)
+        return parse_sequence(stored, self.info.spec)
+
+    def _open(self, *shard: tf.Tensor) -> tf.data.Dataset:
+        if self.cache is not None:
+            start, count = shard
+            return tf.data.Dataset.range(start, start + count)
+        if self.skipped is not None:
+            return sound_records(shard[0], self.skipped)
+        return tf.data.TFRecordDataset(*shard)
+
+    def _balanced(self, records: tf.data.Dataset, seed: Any) -> tf.data.Dataset:
+        if not self.class_counts:
+            return records
+        return balance(records, self._class_of, self.class_counts, seed)
+
+    def _class_of(self, stored: Any) -> tf.Tensor:
+        if self.cache is not None:
+            return self.cache.gather(stored, frames=False)[keys.LABEL_INDEX]
+        context, _ = tf.io.parse_single_sequence_example(
+            stored, context_features={keys.LABEL_INDEX: tf.io.FixedLenFeature((), tf.int64)}
+        )
+        return context[keys.LABEL_INDEX]
+
+
+def make_batches(
+    records: tf.data.Dataset,
+    source: Source,
+    elements: Elements,
+    seed: Any,
+    size: int,
+    batch_size: int,
+    drop_remainder: bool,
+    input_context: tf.distribute.InputContext | None,
+) -> tf.data.Dataset:
+    """Records as batches: what is random gets its seeds, hosts their part, and sequences their clips."""
+    joined = records
+    if elements.random:
+        seeds = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True)
+        joined = tf.data.Dataset.zip(records, seeds.batch(2, drop_remainder=True))
+    if input_context is not None:
+        joined = _own_part(joined, size, batch_size, input_context)
+        batch_size //= input_context.num_replicas_in_sync
+        drop_remainder = True
+    count = elements.clips.count if elements.clips is not None else 1
+    if count > 1:
+        joined = joined.flat_map(
+            lambda *part: tf.data.Dataset.range(count).map(lambda number: (*part, number))
+        )
+
+    def make(stored: Any, *rest: tf.Tensor) -> Any:
+        named = iter(rest)
+        drawn = next(named) if elements.random else None
+        return elements.from_record(source.parse(stored), drawn, next(named, 0))
+
+    if source.skipped is not None:
+        made = skip_undecodable(joined, make, source.skipped, parallel=buffers.threads())
+    else:
+        made = joined.map(as_written(make), num_parallel_calls=buffers.threads())
+    return made.batch(batch_size, drop_remainder=drop_remainder)
+
+
+def _own_part(
+    elements: tf.data.Dataset, size: int, batch_size: int, context: tf.distribute.InputContext
+) -> tf.data.Dataset:
+    """Of each batch of all hosts together, the part of one of them, before it is decoded."""
+    if batch_size % context.num_replicas_in_sync:
+        raise ValueError(
+            f"batch_size must be a multiple of the {context.num_replicas_in_sync} replicas, got {batch_size}"
+        )
+    own = batch_size // context.num_input_pipelines
+    first = own * context.input_pipeline_id
+
+    def is_own(place: tf.Tensor, _: Any) -> tf.Tensor:
+        place %= batch_size
+        return (place >= first) & (place < first + own)
+
+    whole = elements.take(size // batch_size * batch_size).enumerate()
+    return whole.filter(as_written(is_own)).map(lambda _, element: element)
