@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipelines.errors import UserError
+from tfrecords_schema import storage
+from tfrecords_schema.store_clients import UrlError, is_url
 
 FILE_NAME = "validation.json"
 """Of the file with thresholds in a dataset's folder."""
@@ -87,9 +90,12 @@ def load_thresholds(dataset: str, file: str | None = None) -> Thresholds:
     Raises:
         UserError: when ``file`` is not there, is no such object, or names a threshold that is none.
     """
-    path = Path(dataset) / FILE_NAME if file is None else Path(file)
+    path = os.path.join(dataset, FILE_NAME) if file is None else file
     try:
-        text = path.read_text(encoding="utf-8")
+        data = storage.read_bytes(path) if is_url(path) else Path(path).read_bytes()
+        text = data.decode()
+    except UrlError as error:
+        raise UserError(f"--tfrecords: {error}") from error
     except (FileNotFoundError, NotADirectoryError) as error:
         if file is None:
             return DEFAULTS
