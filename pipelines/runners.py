@@ -21,12 +21,13 @@ from apache_beam.options.pipeline_options import (
     _BeamArgumentParser,
 )
 from apache_beam.portability.api import beam_provision_api_pb2
+from apache_beam.runners.dataflow.dataflow_runner import DataflowRuntimeException
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
 
 from pipelines.engines import engine_defaults, has_engine, job_server
-from pipelines.errors import UsageError
+from pipelines.errors import UsageError, UserError
 from pipelines.job_log import job_log
 
 _LOCAL_NAMES = ("", "local", "directrunner", "fnapirunner")
@@ -82,6 +83,11 @@ def _wait(pipeline: beam.Pipeline) -> None:
     except KeyboardInterrupt:
         result.cancel()
         raise
+    except DataflowRuntimeException as error:
+        raise UserError(
+            "the job failed on Dataflow: its page in the console (the address is above) shows the workers' "
+            "log; remove the cause and type the same command again"
+        ) from error
 
 
 def parse_beam_args(beam_args: Sequence[str], *, workers: int) -> Execution:
