@@ -182,6 +182,9 @@ def read_sequences(
     )
     # Sequences are written into their batch by the thread that decodes them: a copy less.
     options.experimental_optimization.map_and_batch_fusion = True
+    # The seeds that an endless dataset makes on its way are functions of the epoch: no state is lost when an
+    # iterator is saved without them.
+    options.experimental_external_state_policy = tf.data.experimental.ExternalStatePolicy.IGNORE
     # Hosts share each batch. Were they to share the files, their epochs would not end together.
     options.experimental_distribute.auto_shard_policy = (
         tf.data.experimental.AutoShardPolicy.DATA

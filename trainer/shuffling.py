@@ -79,7 +79,7 @@ def mix_shards(
     opened = tf.data.Dataset.from_tensor_slices(shards)
     count = len(shards[0] if isinstance(shards, tuple) else shards)
     records = opened.shuffle(count, seed=seed).interleave(
-        open_shard, cycle_length=mixing.open_shards, num_parallel_calls=tf.data.AUTOTUNE
+        as_written(open_shard), cycle_length=mixing.open_shards, num_parallel_calls=tf.data.AUTOTUNE
     )
     return thinned(records).shuffle(mixing.buffer, seed=seed)
 

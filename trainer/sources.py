@@ -32,7 +32,7 @@ class Source:
         if self.cache is not None:
             return tf.data.Dataset.range(len(self.cache))
         if self.skipped is not None:
-            return tf.data.Dataset.from_tensor_slices(self.paths).flat_map(self._open)
+            return tf.data.Dataset.from_tensor_slices(self.paths).flat_map(as_written(self._open))
         return tf.data.TFRecordDataset(self.paths)
 
     def mixed(self, mixing: Mixing, seed: Any) -> tf.data.Dataset:
