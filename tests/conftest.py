@@ -1,6 +1,12 @@
-"""Property tests run without deadlines, since machines are shared; in CI, on the same examples each time."""
+"""Settings of property tests, and a local object store.
+
+Property tests run without deadlines, since machines are shared; in CI, on the same examples each time.
+"""
 
 import os
+import uuid
+
+import pytest
 
 try:
     from hypothesis import HealthCheck, settings
@@ -14,3 +20,72 @@ else:
         "repeatable", parent=settings.get_profile("exploring"), derandomize=True
     )
     settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "exploring"))
+
+
+SECRET = "wJalrXUtnFEMI-never-to-be-written"  # noqa: S105 - of a server that takes any
+
+
+class Bucket:
+    """A bucket on a local S3 server, seen by the store's own client."""
+
+    def __init__(self, client, name):
+        self.name, self.url, self.client = name, f"s3://{name}", client
+
+    def put(self, key, data=b""):
+        self.client.put_object(Bucket=self.name, Key=key, Body=data)
+        return f"{self.url}/{key}"
+
+    def upload(self, folder, prefix):
+        """Every file of a local folder; the URL of what it became."""
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                self.put(f"{prefix}/{path.relative_to(folder).as_posix()}", path.read_bytes())
+        return f"{self.url}/{prefix}"
+
+    def keys(self, prefix=""):
+        pages = self.client.get_paginator("list_objects_v2").paginate(
+            Bucket=self.name, Prefix=prefix
+        )
+        return [entry["Key"] for page in pages for entry in page.get("Contents", ())]
+
+    def read(self, key):
+        return self.client.get_object(Bucket=self.name, Key=key)["Body"].read()
+
+    def unfinished_uploads(self):
+        return self.client.list_multipart_uploads(Bucket=self.name).get("Uploads", [])
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    """The address of an S3 server on loopback."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3_server, monkeypatch, tmp_path):
+    """A new bucket, and an environment in which it is found; processes that are started inherit it."""
+    import boto3
+
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in {
+        "AWS_ENDPOINT_URL": s3_server,
+        "AWS_ACCESS_KEY_ID": "AKIATESTING",
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": str(tmp_path / "no-config"),
+        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "no-credentials"),
+    }.items():
+        monkeypatch.setenv(name, value)
+    client = boto3.client("s3")
+    bucket = Bucket(client, f"bucket-{uuid.uuid4().hex[:12]}")
+    client.create_bucket(Bucket=bucket.name)
+    yield bucket
+    client.close()

@@ -14,6 +14,7 @@ from typing import Any
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 _EXTRAS = {"s3": ("s3fs", "aws"), "gs": ("gcsfs", "gcp"), "hdfs": ("pyarrow", "hdfs")}
+_NO_BUCKET = "bucket does not exist"  # as S3 and Google say it
 _MOST_SAID = 200  # characters of a client's own words
 _OPTIONS: dict[str, dict[str, Any]] = {
     "s3": {"use_listings_cache": False},
@@ -106,7 +107,7 @@ def _explained(error: Exception, url: str) -> Exception:
     said = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
     said = " ".join(said.split())[:_MOST_SAID]
     if isinstance(error, FileNotFoundError):
-        if "bucket" in said.lower():
+        if _NO_BUCKET in said:
             return FileNotFoundError(errno.ENOENT, "there is no such bucket", url)
         return FileNotFoundError(errno.ENOENT, "there is no such object", url)
     if isinstance(error, PermissionError):
@@ -124,7 +125,7 @@ def check_bucket(files: Any, path: str) -> None:
     """Raises `FileNotFoundError` when the bucket is not there, which clients pass over."""
     bucket = path.split("/", 1)[0]
     if bucket and not files.exists(bucket):
-        raise FileNotFoundError(f"no bucket {bucket}")
+        raise FileNotFoundError(_NO_BUCKET)
 
 
 def described(entries: Iterable[dict[str, Any]], folder: str) -> dict[str, Stored]:
@@ -152,6 +153,6 @@ def describe(info: dict[str, Any]) -> Stored:
 
 def _name(path: str, folder: str) -> str:
     """``path`` relative to ``folder``; "" for its own marker, and for names no local file could have."""
-    name = path[len(folder) :].lstrip("/") if path.startswith(folder) else path
+    name = path.removeprefix(folder.rstrip("/")).removeprefix("/")
     parts = name.split("/")
     return name if all(part not in ("", ".", "..") for part in parts) else ""

@@ -1,0 +1,252 @@
+"""Objects on a real client's S3 server, read and written by our functions and judged by that client."""
+
+import hashlib
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from tfrecords_schema import storage
+from tfrecords_schema.fake import write_fake_dataset
+from tfrecords_schema.info import DatasetInfo, DatasetInfoError
+from tfrecords_schema.records import read_file
+from tfrecords_schema.spec import ImageSpec, SequenceSpec
+from tfrecords_schema.store_clients import UrlError, check_url, is_url
+
+
+class TestUrls:
+    @pytest.mark.parametrize(
+        "path", ["s3://b/x", "gs://b", "hdfs://host:8020/x", "ftp://x", "s3://"]
+    )
+    def test_a_url_is_told_from_a_path(self, path):
+        assert is_url(path)
+
+    @pytest.mark.parametrize(
+        "path", ["", "/data/x", "s3:/b", "a/b://c", "://x", "C:\\x", "1s3://x"]
+    )
+    def test_a_path_is_told_from_a_url(self, path):
+        assert not is_url(path)
+
+    def test_slashes_at_the_end_mean_nothing(self):
+        assert check_url("s3://b/x//") == "s3://b/x"
+
+    @pytest.mark.parametrize(
+        ("url", "message"),
+        [
+            ("http://b/x", r"local path or a URL of s3://, gs://, hdfs://, got http://b"),
+            ("s3:///x", "name the bucket"),
+            ("s3://", "name the bucket"),
+        ],
+    )
+    def test_others_are_refused(self, url, message):
+        with pytest.raises(UrlError, match=message):
+            check_url(url)
+
+    @pytest.mark.parametrize("scheme", ["s3", "gs", "hdfs", "https"])
+    def test_credentials_are_refused_and_not_repeated(self, scheme):
+        with pytest.raises(UrlError, match="must not hold credentials") as caught:
+            check_url(f"{scheme}://name:hush@bucket/x@y")
+        assert "hush" not in str(caught.value)
+        assert "name" not in str(caught.value)
+
+    def test_an_at_sign_in_a_key_is_a_key(self):
+        assert check_url("s3://b/x@y") == "s3://b/x@y"
+
+
+class TestReading:
+    def test_an_object(self, bucket):
+        url = bucket.put("a/b c+é.txt", b"one\ntwo\n")
+        found = storage.status(url)
+        assert storage.read_bytes(url) == b"one\ntwo\n"
+        assert found.bytes == 8
+        assert found.mtime_ns > 1.6e18
+        assert found.version == hashlib.md5(b"one\ntwo\n").hexdigest()
+
+    def test_a_stream_of_several_blocks(self, bucket):
+        data = bytes(range(256)) * (9 << 12)
+        with storage.open_stream(bucket.put("x", data)) as file:
+            assert file.read(7) + file.read() == data
+            file.seek(5 << 20)
+            assert file.read(9) == data[5 << 20 :][:9]
+
+    @pytest.mark.parametrize("length", [0, 10, (1 << 18) - 1, 1 << 18, 1 << 19, 1_500_000])
+    def test_a_line_however_long(self, bucket, length):
+        line = b"x" * length + b"\n"
+        url = bucket.put("lines", b"first\n" + line + b"last")
+        assert storage.read_line(url, 6) == line
+        assert storage.read_line(url, 6 + len(line)) == b"last"
+
+    def test_a_folder_and_what_is_below_it(self, bucket):
+        for key in ("d/a", "d/sub/b", "d/sub/deep/c", "dd/x", "d/", "d//odd", "d/sub/../up"):
+            bucket.put(key)
+        folder = f"{bucket.url}/d"
+        assert list(storage.list_folder(folder)) == ["a"]
+        assert list(storage.find_below(folder)) == ["a", "sub/b", "sub/deep/c"]
+        assert storage.is_folder(folder)
+        assert not storage.is_folder(f"{folder}/a")
+        assert not storage.exists(folder)
+        assert storage.exists(f"{folder}/a")
+
+    def test_a_pattern(self, bucket):
+        for key in ("c/x/1.mp4", "c/y/2.mp4", "c/y/deep/3.mp4", "c/y/2.txt"):
+            bucket.put(key)
+        one = [f"{bucket.url}/c/x/1.mp4", f"{bucket.url}/c/y/2.mp4"]
+        assert list(storage.find_matching(f"{bucket.url}/c/*/*.mp4")) == one
+        every = [*one, f"{bucket.url}/c/y/deep/3.mp4"]
+        assert list(storage.find_matching(f"{bucket.url}/c/**/*.mp4")) == every
+
+    @pytest.mark.slow
+    def test_more_objects_than_an_answer_holds(self, bucket):
+        names = [f"{number:04}" for number in range(1001)]
+        for name in names:
+            bucket.put(f"many/{name}")
+        assert list(storage.find_below(f"{bucket.url}/many")) == names
+        storage.remove_below(f"{bucket.url}/many")
+        assert bucket.keys() == []
+
+
+class TestWriting:
+    def test_an_object_is_replaced(self, bucket):
+        url = f"{bucket.url}/a/x"
+        for data in (b"one", b"two"):
+            storage.write_bytes(url, data)
+            assert bucket.read("a/x") == data
+
+    def test_one_of_two_creates_it(self, bucket):
+        url = f"{bucket.url}/lock"
+        assert storage.create(url, b"mine")
+        assert not storage.create(url, b"yours")
+        assert bucket.read("lock") == b"mine"
+
+    def test_one_of_many_at_once_creates_it(self, bucket):
+        url, start, won = f"{bucket.url}/lock", threading.Barrier(8), []
+
+        def create(number):
+            start.wait()
+            if storage.create(url, str(number).encode()):
+                won.append(str(number).encode())
+
+        threads = [threading.Thread(target=create, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert won == [bucket.read("lock")]
+
+    @pytest.mark.parametrize("size", [0, 1000, pytest.param(110 << 20, marks=pytest.mark.slow)])
+    def test_files_small_and_in_parts(self, bucket, tmp_path, size):
+        local = tmp_path / "big"
+        with local.open("wb") as file:
+            file.truncate(size)
+            file.write(b"the end")
+        storage.upload(local, f"{bucket.url}/big")
+        storage.download(f"{bucket.url}/big", tmp_path / "back")
+        assert (tmp_path / "back").read_bytes() == local.read_bytes()
+        assert bucket.unfinished_uploads() == []
+
+    def test_removing_what_is_not_there_is_no_error(self, bucket):
+        bucket.put("a")
+        storage.remove([f"{bucket.url}/none", f"{bucket.url}/a"])
+        storage.remove([])
+        storage.remove_below(f"{bucket.url}/folder")
+        assert bucket.keys() == []
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        "ask", [storage.read_bytes, storage.status, storage.find_below, storage.list_folder]
+    )
+    def test_no_such_bucket(self, bucket, ask):
+        url = f"s3://{bucket.name}-other/x"
+        with pytest.raises(FileNotFoundError, match="there is no such bucket") as caught:
+            ask(url)
+        assert caught.value.filename == url
+
+    def test_no_such_object(self, bucket):
+        with pytest.raises(FileNotFoundError, match="there is no such object"):
+            storage.read_bytes(f"{bucket.url}/none")
+
+    def test_a_folder_that_is_not_there_is_empty(self, bucket):
+        assert storage.list_folder(f"{bucket.url}/none") == {}
+        assert storage.find_below(f"{bucket.url}/none") == {}
+
+    @pytest.mark.parametrize(
+        ("environment", "expected"),
+        [
+            ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, "no credentials"),
+            pytest.param(
+                {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"},
+                "connect to the endpoint",
+                marks=pytest.mark.slow,  # the client tries again and again
+            ),
+        ],
+    )
+    def test_a_store_that_cannot_be_asked(self, bucket, monkeypatch, environment, expected):
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        program = (
+            "from tfrecords_schema import storage\n"
+            "try: storage.read_bytes('s3://bucket/x')\n"
+            "except OSError as error: print(error.filename, error.strerror)"
+        )
+        run = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, timeout=120
+        )
+        assert run.stdout.startswith("s3://bucket/x"), run.stderr
+        assert expected in run.stdout
+
+    @pytest.mark.parametrize(
+        ("url", "package", "extra"), [("s3://b/x", "s3fs", "aws"), ("gs://b/x", "gcsfs", "gcp")]
+    )
+    def test_a_package_that_is_not_installed(self, url, package, extra):
+        program = (
+            f"import sys; sys.modules[{package!r}] = None\n"
+            "from tfrecords_schema import storage\n"
+            f"try: storage.read_bytes({url!r})\n"
+            "except OSError as error: print(error.strerror)"
+        )
+        run = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, timeout=120
+        )
+        scheme = url.split(":")[0]
+        assert run.stdout.strip() == (
+            f"{scheme}:// needs the package {package}: pip install 'reelbeam[{extra}]'"
+        ), run.stderr
+
+
+class TestDatasets:
+    def test_description_and_records(self, bucket, tmp_path):
+        info = write_fake_dataset(
+            tmp_path / "ds",
+            SequenceSpec(num_frames=2, image=ImageSpec(height=8, width=8)),
+            {"train": 5},
+        )
+        url = bucket.upload(tmp_path / "ds", "ds")
+        assert DatasetInfo.load(url) == info
+        for shard in info.splits["train"].shards:
+            local = list(read_file(tmp_path / "ds" / shard.file))
+            assert list(read_file(f"{url}/{shard.file}")) == local
+
+    @pytest.mark.parametrize(
+        ("place", "message"),
+        [
+            ("{url}/none", "has no dataset_info.json"),
+            ("{url}-other/none", "has no dataset_info.json"),
+            ("s3://name:hush@bucket/x", "must not hold credentials"),
+        ],
+    )
+    def test_no_dataset(self, bucket, place, message):
+        with pytest.raises(DatasetInfoError, match=message):
+            DatasetInfo.load(place.format(url=bucket.url))
+
+
+def test_local_files_import_no_client():
+    program = (
+        "import sys, tfrecords_schema.info, tfrecords_schema.records, pipelines.stored_output\n"
+        "print(sorted({'fsspec', 's3fs', 'gcsfs', 'botocore'} & sys.modules.keys()))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120
+    )
+    assert run.stdout.strip() == "[]", run.stderr
