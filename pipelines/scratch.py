@@ -14,17 +14,20 @@ import functools
 import os
 import shutil
 import tempfile
+import threading
 from pathlib import Path
 from typing import BinaryIO
 
 _PREFIX = "reelbeam-scratch-"
 _LOCK = "in-use"
+_making = threading.Lock()
 
 
 def scratch_folder(name: str) -> Path:
     """The folder ``name`` within this process's own; ``TMPDIR`` says where that is."""
-    folder = _own_folder().path / name
-    folder.mkdir(exist_ok=True)
+    with _making:
+        folder = _own_folder().path / name
+        folder.mkdir(exist_ok=True)
     return folder
 
 

@@ -22,7 +22,7 @@ else:
     settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "exploring"))
 
 
-SECRET = "wJalrXUtnFEMI-never-to-be-written"  # noqa: S105 - of a server that takes any
+SECRET = "wJalrXUtnFEMI-never-to-be-written"
 
 
 class Bucket:
@@ -42,7 +42,7 @@ class Bucket:
                 self.put(f"{prefix}/{path.relative_to(folder).as_posix()}", path.read_bytes())
         return f"{self.url}/{prefix}"
 
-    def keys(self, prefix=""):
+    def names(self, prefix=""):
         pages = self.client.get_paginator("list_objects_v2").paginate(
             Bucket=self.name, Prefix=prefix
         )

@@ -103,7 +103,7 @@ class TestReading:
             bucket.put(f"many/{name}")
         assert list(storage.find_below(f"{bucket.url}/many")) == names
         storage.remove_below(f"{bucket.url}/many")
-        assert bucket.keys() == []
+        assert bucket.names() == []
 
 
 class TestWriting:
@@ -150,7 +150,7 @@ class TestWriting:
         storage.remove([f"{bucket.url}/none", f"{bucket.url}/a"])
         storage.remove([])
         storage.remove_below(f"{bucket.url}/folder")
-        assert bucket.keys() == []
+        assert bucket.names() == []
 
 
 class TestErrors:
