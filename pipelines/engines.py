@@ -11,12 +11,14 @@ import contextlib
 import importlib
 import subprocess
 import tempfile
+import uuid
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
 import grpc
 from apache_beam.options.pipeline_options import (
     FlinkRunnerOptions,
+    GoogleCloudOptions,
     JobServerOptions,
     PipelineOptions,
     PortableOptions,
@@ -25,15 +27,16 @@ from apache_beam.options.pipeline_options import (
 )
 from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
 from apache_beam.runners.portability.job_server import SubprocessJobServer
+from apache_beam.runners.runner import PipelineResult
 
 from pipelines.errors import UsageError, UserError
+from pipelines.flink import EMBEDDED, FlinkCluster
 
 _JOB_SERVERS = {
     "flinkrunner": "apache_beam.runners.portability.flink_runner.FlinkJarJobServer",
     "sparkrunner": "apache_beam.runners.portability.spark_runner.SparkJarJobServer",
     "prismrunner": "apache_beam.runners.portability.prism_runner.PrismJobServer",
 }
-_RETRIES = 3
 _START_SECONDS = 120
 _STOP_SECONDS = 20
 
@@ -51,38 +54,29 @@ def has_engine(options: PipelineOptions) -> bool:
     )
 
 
-def engine_defaults(options: PipelineOptions, unknown: Sequence[str], *, workers: int) -> list[str]:
-    """Flags that make up for what an engine would otherwise lack: parallelism, and a second try.
-
-    Args:
-        options: what the user gave.
-        unknown: what else the user gave, that only the engine may know.
-        workers: how many tasks this machine is to run at once.
-    """
-    if _runner(options) != "flinkrunner":
-        return []
-    flink, flags = options.view_as(FlinkRunnerOptions), []
-    if flink.parallelism < 1 and flink.flink_master in ("[local]", "[auto]"):
-        flags.append(f"--parallelism={workers}")
-    if not any(flag.startswith("--number_of_execution_retries") for flag in unknown):
-        # Flink's own default for a batch job is to give up at the first worker that is lost.
-        flags.append(f"--number_of_execution_retries={_RETRIES}")
-    return flags
-
-
 @contextlib.contextmanager
-def job_server(options: PipelineOptions, unknown: Sequence[str], log: BinaryIO) -> Iterator[None]:
-    """Runs the job server of ``options``' runner, and points ``options`` to it.
+def job_server(
+    options: PipelineOptions, unknown: Sequence[str], log: BinaryIO, *, workers: int
+) -> Iterator[None]:
+    """Runs the job server of ``options``' runner, and completes ``options`` so that it is used.
 
     Args:
         options: of the pipeline.
         unknown: flags that only the engine may know.
         log: gets what the job server prints.
+        workers: how many tasks this machine is to run at once, where it is the cluster.
 
     Raises:
         UsageError: for a flag that the engine does not know.
         UserError: when the job server cannot be had, or does not start.
     """
+    flink = options.view_as(FlinkRunnerOptions)
+    if flink.parallelism < 1 and _runner(options) == "flinkrunner":
+        # Flink's own default is 1.
+        master = flink.flink_master
+        flink.parallelism = workers if master in EMBEDDED else FlinkCluster(master).free_slots()
+    named = options.view_as(GoogleCloudOptions)
+    named.job_name = named.job_name or f"reelbeam-{uuid.uuid4().hex}"
     with contextlib.ExitStack() as stack:
         # Its files go only when it has stopped.
         artifacts = stack.enter_context(tempfile.TemporaryDirectory(prefix="reelbeam-"))
@@ -94,6 +88,14 @@ def job_server(options: PipelineOptions, unknown: Sequence[str], log: BinaryIO) 
             _check_flags(channel, unknown)
         options.view_as(PortableOptions).job_endpoint = endpoint
         yield
+
+
+def cancel_job(options: PipelineOptions, result: PipelineResult) -> None:
+    """Ends a job of `job_server` where it runs."""
+    result.cancel()
+    master = options.view_as(FlinkRunnerOptions).flink_master
+    if _runner(options) == "flinkrunner" and master not in EMBEDDED:
+        FlinkCluster(master).cancel(options.view_as(GoogleCloudOptions).job_name)
 
 
 def _runner(options: PipelineOptions) -> str:

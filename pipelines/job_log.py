@@ -53,6 +53,7 @@ def job_log() -> Iterator[BinaryIO]:
 
 def find_reason(text: str) -> str:
     """The one line of an engine's stack traces that says most: the innermost error."""
+    text = re.sub(r"^Pipeline \S+ failed in state \w+: ", "", text)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if _ERROR.fullmatch(line)]
     python = [line for line in errors if "[while running" in line]

@@ -8,8 +8,9 @@ native code. Engines with a job server (Flink, Spark, Prism) are started in `pip
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import apache_beam as beam
@@ -25,8 +26,9 @@ from apache_beam.runners.dataflow.dataflow_runner import DataflowRuntimeExceptio
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
+from apache_beam.runners.runner import PipelineResult
 
-from pipelines.engines import engine_defaults, has_engine, job_server
+from pipelines.engines import cancel_job, has_engine, job_server
 from pipelines.errors import UsageError, UserError
 from pipelines.job_log import job_log
 
@@ -40,7 +42,7 @@ class Execution:
     Attributes:
         options: Beam's.
         local: workers are threads of this process.
-        workers: their number, when local.
+        workers: how many tasks run at once on this machine, where it does the work.
         engine_flags: that Beam does not know; its engine may.
     """
 
@@ -70,18 +72,18 @@ class Execution:
             UserError: when the engine cannot be had, or the job failed there.
         """
         if self.local or not has_engine(self.options):
-            _wait(pipeline)
+            _wait(pipeline.run(), lambda result: result.cancel())
             return
-        with job_log() as log, job_server(pipeline.options, self.engine_flags, log):
-            _wait(pipeline)
+        options = pipeline.options
+        with job_log() as log, job_server(options, self.engine_flags, log, workers=self.workers):
+            _wait(pipeline.run(), functools.partial(cancel_job, options))
 
 
-def _wait(pipeline: beam.Pipeline) -> None:
-    result = pipeline.run()
+def _wait(result: PipelineResult, cancel: Callable[[PipelineResult], None]) -> None:
     try:
         result.wait_until_finish()
     except KeyboardInterrupt:
-        result.cancel()
+        cancel(result)
         raise
     except DataflowRuntimeException as error:
         raise UserError(
@@ -109,8 +111,6 @@ def parse_beam_args(beam_args: Sequence[str], *, workers: int) -> Execution:
         runner = options.view_as(StandardOptions).runner or ""
         if unknown and (unknown[0][:2] != "--" or not has_engine(options)):
             raise UsageError(f"unknown flag {unknown[0]}: it is neither ours nor Beam's")
-        added = engine_defaults(options, unknown, workers=workers)
-        options = PipelineOptions([*beam_args, *added])
     local = runner.lower() in _LOCAL_NAMES
     if local:
         direct = options.view_as(DirectOptions)

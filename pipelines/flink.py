@@ -1,0 +1,59 @@
+"""What is asked of a Flink cluster itself, by its REST interface: its free slots, and to end a job.
+
+Beam's job server submits jobs and forgets to cancel them: without this, an interrupted build would go on.
+"""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from dataclasses import dataclass
+from http.client import HTTPException
+from typing import Any
+
+from pipelines.errors import UserError
+
+EMBEDDED = ("[local]", "[auto]")
+"""Values of ``--flink_master`` that name no cluster."""
+_TIMEOUT_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class FlinkCluster:
+    """A cluster; ``master`` is ``host:port`` of its job manager's REST interface, or a URL."""
+
+    master: str
+
+    def free_slots(self) -> int:
+        """How many tasks could begin at once; at least 1.
+
+        Raises:
+            UserError: when no cluster answers.
+        """
+        return max(1, int(self._ask("/overview")["slots-available"]))
+
+    def cancel(self, name: str) -> None:
+        """Cancels the jobs called ``name`` that have not ended.
+
+        Raises:
+            UserError: when no cluster answers.
+        """
+        for job in self._ask("/jobs/overview")["jobs"]:
+            if job["name"] == name and job["end-time"] < 0:
+                self._ask(f"/jobs/{job['jid']}?mode=cancel", method="PATCH")
+
+    def _ask(self, path: str, *, method: str = "GET") -> dict[str, Any]:
+        url = (
+            self.master
+            if self.master.startswith(("http://", "https://"))
+            else f"http://{self.master}"
+        )
+        request = urllib.request.Request(url.rstrip("/") + path, method=method)  # noqa: S310
+        try:
+            with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310
+                return dict(json.load(answer))
+        except (OSError, HTTPException, ValueError) as error:
+            raise UserError(
+                f"no Flink cluster answers at {url} ({error}): start one, or give --flink_master the "
+                "host:port of its job manager's REST interface"
+            ) from error
