@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from pathlib import Path
 from typing import Any, TypeVar
 
 from pipelines.dashcam_options import TelemetryOptions
@@ -18,6 +17,7 @@ from pipelines.options import (
     ShardOptions,
 )
 from pipelines.shards import library_versions
+from pipelines.sources.files import Files
 from tfrecords_schema.info import FILE_NAME, DatasetInfo, DatasetInfoError
 from tfrecords_schema.spec import LabelSpec, SequenceSpec
 
@@ -58,7 +58,7 @@ class Export:
         return [
             f"{name} {theirs} there, {ours[name]} here"
             for name, theirs in sorted(self.info.versions.items())
-            if name in ("av", "opencv-python-headless") and ours[name] != theirs
+            if name not in ("reelbeam", "protobuf") and ours.get(name, theirs) != theirs
         ]
 
 
@@ -75,22 +75,22 @@ def open_export(
     Raises:
         UserError: when there is no such model, or the options of its training set cannot be understood.
     """
-    folder = Path(model)
-    if not (folder / _SAVED_MODEL).is_file() and (folder / "export" / _SAVED_MODEL).is_file():
-        folder = folder / "export"
-    if not (folder / _SAVED_MODEL).is_file():
-        found = "no such folder" if not folder.is_dir() else "a folder without it"
+    files, model = Files(), model.rstrip("/") or model
+    tried = [model, f"{model}/export"]
+    folder = next((path for path in tried if files.is_file(f"{path}/{_SAVED_MODEL}")), None)
+    if folder is None:
+        found = "a folder without it" if files.is_folder(model) else "no such folder"
         raise UserError(
             f"--model must be a run folder of `trainer` or the export in it (with {_SAVED_MODEL}), "
             f"got {found}: {model}"
         )
     try:
-        info = DatasetInfo.load(folder / "assets.extra")
+        info = DatasetInfo.load(f"{folder}/assets.extra")
     except DatasetInfoError as error:
         raise UserError(
             f"{folder} does not say what it was trained on ({error}): export it again with `trainer`"
         ) from error
-    options = _options(info, str(folder))
+    options = _options(info, folder)
     if stride is not None:
         options = replace(options, sampling=replace(options.sampling, stride=stride))
     if telemetry_template is not None:
@@ -100,7 +100,7 @@ def open_export(
             )
         telemetry = replace(options.telemetry, telemetry=telemetry_template)
         options = replace(options, telemetry=telemetry)
-    return Export(path=str(folder), info=info, options=options)
+    return Export(path=folder, info=info, options=options)
 
 
 def _options(info: DatasetInfo, folder: str) -> DatasetOptions:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 from pipelines.descriptors import Source
 from pipelines.errors import UserError
@@ -13,6 +12,7 @@ from pipelines.options import DatasetOptions, LabelOptions
 from pipelines.sources import manifest
 from pipelines.sources.class_folders import is_glob, list_matching
 from pipelines.sources.drives import list_drives
+from pipelines.sources.files import Files, check_location, folder_name, relative
 from pipelines.sources.frame_folders import UnusableFolderError, describe_frame_folder
 from pipelines.sources.listing import (
     Listing,
@@ -41,51 +41,55 @@ def list_footage(location: str, options: DatasetOptions) -> Listing:
             label=LabelOptions(),
             sampling=options.sampling,
         )
-    path = Path(location)
-    if path.is_file() and location.lower().endswith(manifest.EXTENSIONS):
-        return manifest.list_manifest(location, LabelOptions(), labelled=False)
-    root, files = _find(location)
-    videos = [file for file in files if is_video(file)]
-    images = [file for file in files if is_image(os.path.basename(file))]
+    location, files = check_location(location), Files()
+    if location.lower().endswith(manifest.EXTENSIONS) and files.is_file(location):
+        return manifest.list_manifest(location, LabelOptions(), labelled=False, files=files)
+    root, paths = _find(location, files)
+    videos = [path for path in paths if is_video(path)]
     if videos:
-        others = len(files) - len(videos)
+        others = len(paths) - len(videos)
         notes = (f"{others} files that are not named as videos were left out",) if others else ()
-        return _listing(root, videos, _describe_video, notes)
-    if not images:
+        return _listing(root, videos, lambda path, name: describe_file(path, name, files), notes)
+    folders: dict[str, list[str]] = {}
+    for path in paths:
+        folder, name = os.path.split(path)
+        if is_image(name):
+            folders.setdefault(folder, []).append(name)
+    _check_frames(location, len(paths), folders, options)
+
+    def describe(folder: str, data_path: str) -> Source:
+        images = folders[folder]
+        return describe_frame_folder(folder, data_path, images, options.sampling, files)[0]
+
+    return _listing(root, folders, describe, ())
+
+
+def _find(location: str, files: Files) -> tuple[str, list[str]]:
+    """The root of the input, and the files in it."""
+    if files.is_folder(location):
+        return location, list(walk_files(location, files=files))
+    if is_glob(location, files):
+        return list_matching(location, files)
+    if not files.exists(location):
         raise UserError(
-            f"expected videos or folders of frames at {location}, but none of {len(files)} files there is "
-            "one (by file name)"
+            f"--input must be a video, a folder, a glob or a manifest; there is nothing at {location}"
+        )
+    return os.path.dirname(location) or ".", [location]
+
+
+def _check_frames(
+    location: str, found: int, folders: dict[str, list[str]], options: DatasetOptions
+) -> None:
+    if not folders:
+        raise UserError(
+            f"expected videos or folders of frames at {location}, but none of {found} files there is one "
+            "(by file name)"
         )
     if options.sampling.frame_rate is None:
         raise UserError(
             f"folders of frames have no times, and the model was trained on every frame as it came, not at "
             f"a --frame_rate: it takes videos, got {location}"
         )
-    folders: dict[str, list[str]] = {}
-    for file in images:
-        folders.setdefault(os.path.dirname(file), []).append(os.path.basename(file))
-
-    def describe(folder: str, data_path: str) -> Source:
-        return describe_frame_folder(folder, data_path, folders[folder], options.sampling)[0]
-
-    return _listing(root, folders, describe, ())
-
-
-def _find(location: str) -> tuple[str, list[str]]:
-    """The root of the input, and the files in it."""
-    if os.path.isdir(location):
-        return location, list(walk_files(location))
-    if is_glob(location):
-        return list_matching(location)
-    if not os.path.exists(location):
-        raise UserError(
-            f"--input must be a video, a folder, a glob or a manifest; there is nothing at {location}"
-        )
-    return os.path.dirname(os.path.abspath(location)), [location]
-
-
-def _describe_video(path: str, data_path: str) -> Source:
-    return describe_file(path, data_path)
 
 
 def _listing(
@@ -97,9 +101,7 @@ def _listing(
     sources: list[Source] = []
     failures: list[SourceFailure] = []
     for path in paths:
-        data_path = os.path.relpath(os.path.abspath(path), os.path.abspath(root))
-        if data_path == ".":  # the root itself is a folder of frames
-            data_path = Path(root).resolve().name
+        data_path = relative(path, root)
         try:
             sources.append(describe(path, data_path))
         except OSError as error:  # a link that leads nowhere
@@ -107,7 +109,7 @@ def _listing(
         except UnusableFolderError as error:
             failures.append(SourceFailure(source=data_path, stage="list", reason=str(error)))
     return Listing(
-        name=Path(root).resolve().name or "footage",
+        name=folder_name(root) or "footage",
         sources=tuple(sorted(sources, key=lambda source: source.id)),
         label=LabelSpec(),
         failures=tuple(failures),

@@ -19,10 +19,13 @@ from apache_beam.ml.inference.base import ModelHandler
 from pipelines.errors import UserError
 from pipelines.prediction import sequences
 from pipelines.prediction.sequences import Answer, Prediction, SegmentEnd
+from pipelines.scratch import scratch_folder
 from tfrecords_schema import spec as keys
+from tfrecords_schema import storage
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.parse import parse_and_decode
 from tfrecords_schema.spec import LabelSpec, SequenceSpec
+from tfrecords_schema.store_clients import is_url
 
 _IMAGE, _VALID_FRAMES = "image", "valid_frames"  # inputs, beside the signals
 _OUTPUTS = ("probabilities", "targets")
@@ -44,7 +47,7 @@ class ServedModel:
         self._spec, self._label = spec, label
         try:
             # Kept, since a signature does not keep alive what it belongs to.
-            self._loaded = tf.saved_model.load(path)
+            self._loaded = tf.saved_model.load(_local(path))
             self._signature = self._loaded.signatures["serving_default"]
         except (OSError, ValueError, KeyError, tf.errors.OpError) as error:
             reason = str(error).strip().splitlines()[:1]
@@ -136,6 +139,17 @@ class ServedModel:
                 f"{shape}, as its dataset_info.json says, but takes {_say(inputs)} and returns "
                 f"{_say(outputs)}: export it again with `trainer`"
             )
+
+
+def _local(path: str) -> str:
+    """The folder at ``path``, or its copy on this machine when it is on an object store."""
+    if not is_url(path):
+        return path
+    copy = scratch_folder("model")
+    for name in storage.find_below(path):
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        storage.download(storage.join(path, name), copy / name)
+    return str(copy)
 
 
 def _fits(given: tf.TensorSpec, expected: tf.TensorSpec) -> bool:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from pipelines.arguments import checked, parse_bytes
 from pipelines.option_checks import check
 from pipelines.options import RunOptions
 
@@ -83,6 +85,12 @@ def add_prediction_flags(parser: argparse.ArgumentParser) -> None:
         default=defaults.decode_timeout,
         help="seconds a decoder may go without progress",
     )
+    run.add_argument(
+        "--staging_size",
+        type=checked(functools.partial(parse_bytes, flag="--staging_size")),
+        default="10GiB",
+        help="of local disk, for each process, for copies of sources on an object store",
+    )
 
 
 def prediction_options(flags: argparse.Namespace, beam_args: Sequence[str]) -> PredictionOptions:
@@ -99,6 +107,7 @@ def prediction_options(flags: argparse.Namespace, beam_args: Sequence[str]) -> P
             workers=flags.workers,
             max_failure_rate=flags.max_failure_rate,
             decode_timeout=flags.decode_timeout,
+            staging_size=flags.staging_size,
             beam_args=tuple(beam_args),
         ),
     )

@@ -9,10 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from apache_beam.io.filesystem import CompressionTypes
-from apache_beam.io.filesystems import FileSystems
-
-from pipelines.decoding.client import shared_pool
+from pipelines.decoding.client import DecoderPool
 from pipelines.decoding.overlay_request import Caption, OverlayRequest
 from pipelines.decoding.protocol import BuildRequest, DecodingFailure
 from pipelines.descriptors import Segment, Source
@@ -21,6 +18,7 @@ from pipelines.prediction.captions import make_captions
 from pipelines.prediction.export import Export
 from pipelines.prediction.options import PredictionOptions
 from pipelines.prediction.transforms import SequenceBuilder
+from pipelines.prediction.work import open_lines
 from pipelines.survey import in_parallel
 
 Range = tuple[int, int]
@@ -41,7 +39,7 @@ def draw_overlays(
         UserError: when one cannot be drawn, after all were tried.
     """
     folder = Path(str(options.overlay))
-    with _open(options.output) as lines:
+    with open_lines(options.output) as lines:
         ranges = _ranges(lines)
     wanted = [source for source in sources if source.id in ranges and source.kind != "telemetry"]
     targets = {source.id: folder / _file_name(source.id) for source in wanted}
@@ -51,13 +49,13 @@ def draw_overlays(
         )
 
     def draw(source: Source) -> str | None:
-        with _open(options.output) as file:
+        with open_lines(options.output) as file:
             lines = _read(file, ranges[source.id])
         captions = make_captions(
             lines, num_frames=export.spec.num_frames, at_end=export.predicts_last_frame
         )
         build = builder.request(Segment(source=source))
-        return _draw(build, tuple(captions), targets[source.id], options.run.decode_timeout)
+        return _draw(build, tuple(captions), targets[source.id], builder.pool)
 
     reasons = in_parallel(draw, wanted, options.run.local_workers, "Drawing")
     failed = [(s.id, why) for s, why in zip(wanted, reasons, strict=True) if why is not None]
@@ -71,13 +69,13 @@ def draw_overlays(
 
 
 def _draw(
-    build: BuildRequest, captions: tuple[Caption, ...], target: Path, timeout: float
+    build: BuildRequest, captions: tuple[Caption, ...], target: Path, pool: DecoderPool
 ) -> str | None:
     """Draws one source; returns why it could not be done, or None."""
     partial = target.with_name(f".{uuid.uuid4().hex}.partial.mp4")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with shared_pool(timeout).borrow() as decoder:
+        with pool.borrow() as decoder:
             output = str(partial.absolute())
             decoder.draw(OverlayRequest(build=build, captions=captions, output=output))
         partial.replace(target)
@@ -110,7 +108,3 @@ def _ranges(lines: Iterable[bytes]) -> dict[str, Range]:
 def _read(file: BinaryIO, own: Range) -> Sequence[dict[str, Any]]:
     file.seek(own[0])
     return [json.loads(line) for line in file.read(own[1] - own[0]).splitlines()]
-
-
-def _open(path: str) -> BinaryIO:
-    return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)

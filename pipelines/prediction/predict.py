@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
 from tqdm import tqdm
 
 from pipelines.decoding.client import shared_pool
+from pipelines.descriptors import Source
 from pipelines.errors import UserError
 from pipelines.events import EventReader
+from pipelines.options import RunOptions
 from pipelines.planning import estimate_segment
-from pipelines.prediction.chunks import plan_chunks
+from pipelines.prediction.chunks import Chunk, plan_chunks
 from pipelines.prediction.conclude import Expected, Outcome, conclude
 from pipelines.prediction.export import Export, open_export
 from pipelines.prediction.footage import list_footage
@@ -22,7 +25,28 @@ from pipelines.prediction.overlay import draw_overlays
 from pipelines.prediction.transforms import PredictFootage, SequenceBuilder
 from pipelines.prediction.work import WorkFolder
 from pipelines.runners import Execution, parse_beam_args
+from pipelines.sources.listing import Listing
 from pipelines.survey import cut_sources, survey_sources
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is going to be predicted, and how.
+
+    Attributes:
+        export: the model's description.
+        sources, chunks: of the footage; what fails before is in ``expected``.
+        expected: what is known of the end.
+        sequences: about how many there will be.
+        minutes: about how much footage.
+    """
+
+    export: Export
+    sources: tuple[Source, ...]
+    chunks: list[Chunk]
+    expected: Expected
+    sequences: int
+    minutes: float
 
 
 def predict_footage(options: PredictionOptions, say: Callable[[str], None]) -> None:
@@ -40,59 +64,64 @@ def predict_footage(options: PredictionOptions, say: Callable[[str], None]) -> N
     execution = parse_beam_args(run.beam_args, workers=run.local_workers)
     export = open_export(options.model, stride=options.stride, telemetry_template=options.telemetry)
     listing = list_footage(options.input, export.options)
-    for note in listing.notes:
+    for note in (*listing.notes, *_notes(export)):
         say(f"note: {note}")
-    differing = export.differing_libraries()
-    if differing:
-        say(
-            "note: the training set was made with other versions, so pixels may differ in the last bit: "
-            f"{'; '.join(differing)}"
-        )
     model = _load(export)
-    pool = shared_pool(run.decode_timeout)
-    survey = survey_sources(listing.sources, export.options, pool, run.local_workers)
-    segments, uncut = cut_sources(survey, export.options, pool, run.local_workers)
-    failures = (*listing.failures, *survey.failures, *uncut)
-    chunks = plan_chunks(segments)
-    expected = Expected(
-        sources=len(survey.sources) + len({failure.source for failure in failures}),
-        chunks=len(chunks),
-        failures=failures,
-        max_failure_rate=run.max_failure_rate,
-        num_frames=export.spec.num_frames,
-    )
-    builder = SequenceBuilder(
-        export.spec,
-        export.options,
-        batch_size=options.batch_size,
-        decode_timeout=run.decode_timeout,
-    )
+    plan = _plan(export, listing, run)
     say(
-        f"{export.info.name}: predicting {len(survey.sources)} of {expected.sources} sources, about "
-        f"{sum(segment.seconds for segment in segments) / 60:.1f} minutes"
+        f"{export.info.name}: predicting {len(plan.sources)} of {plan.expected.sources} sources, about "
+        f"{plan.minutes:.1f} minutes"
     )
+    builder = SequenceBuilder(export.spec, export.options, batch_size=options.batch_size, run=run)
     work = WorkFolder.make(options.output)
     try:
-        if chunks:
-            places = work.store_plan(chunks)
-            total = sum(
-                estimate_segment(
-                    segment,
-                    survey.probes[segment.source.path].frame_rate,
-                    export.options.sampling,
-                )
-                for segment in segments
-            )
-            pipeline = (work, builder, model, export, expected)
-            outcome = _run(execution, places, round(total), pipeline)
+        if plan.chunks:
+            outcome = _run(execution, plan, builder, model, work)
         else:
-            outcome = conclude([], expected, work)
-        _check(outcome, work)
-        say(_describe(outcome, expected, work))
+            outcome = conclude([], plan.expected, work)
+        if outcome.error is not None:
+            listed = f" (see {work.failures_path})" if outcome.failed + outcome.truncated else ""
+            raise UserError(f"{outcome.error}{listed}")
+        say(_describe(outcome, plan.expected, work))
     finally:
         work.remove()
     if options.overlay is not None:
-        say(draw_overlays(options, export, builder, survey.sources))
+        say(draw_overlays(options, export, builder, plan.sources))
+
+
+def _notes(export: Export) -> Iterator[str]:
+    differing = export.differing_libraries()
+    if differing:
+        yield (
+            "the training set was made with other versions, so pixels may differ in the last bit: "
+            f"{'; '.join(differing)}"
+        )
+
+
+def _plan(export: Export, listing: Listing, run: RunOptions) -> _Plan:
+    """Probes the sources, and cuts them into chunks."""
+    options, pool = export.options, shared_pool(run.decode_timeout, run.staging_size)
+    survey = survey_sources(listing.sources, options, pool, run.local_workers)
+    segments, uncut = cut_sources(survey, options, pool, run.local_workers)
+    failures = (*listing.failures, *survey.failures, *uncut)
+    chunks = plan_chunks(segments)
+    rates = {path: probe.frame_rate for path, probe in survey.probes.items()}
+    return _Plan(
+        export=export,
+        sources=survey.sources,
+        chunks=chunks,
+        expected=Expected(
+            sources=len(survey.sources) + len({failure.source for failure in failures}),
+            chunks=len(chunks),
+            failures=failures,
+            max_failure_rate=run.max_failure_rate,
+            num_frames=export.spec.num_frames,
+        ),
+        sequences=round(
+            sum(estimate_segment(s, rates[s.source.path], options.sampling) for s in segments)
+        ),
+        minutes=sum(segment.seconds for segment in segments) / 60,
+    )
 
 
 def _load(export: Export) -> Any:
@@ -109,15 +138,12 @@ def _load(export: Export) -> Any:
 
 
 def _run(
-    execution: Execution,
-    places: Sequence[int],
-    total: int,
-    parts: tuple[WorkFolder, SequenceBuilder, Any, Export, Expected],
+    execution: Execution, plan: _Plan, builder: SequenceBuilder, model: Any, work: WorkFolder
 ) -> Outcome:
     """Runs the Beam pipeline to its end."""
-    work, builder, model, export, expected = parts
-    lists = [list(places)] * execution.workers if execution.local else [[p] for p in places]
-    progress = _Progress(total)
+    places = work.store_plan(plan.chunks)
+    lists = [places] * execution.workers if execution.local else [[place] for place in places]
+    progress = _Progress(plan.sequences)
     with progress, EventReader(progress.hear) as events:
         pipeline = execution.pipeline()
         _ = (
@@ -128,24 +154,18 @@ def _run(
                 work=work,
                 builder=builder,
                 model=model,
-                label=export.info.spec.label,
-                expected=expected,
+                label=plan.export.info.spec.label,
+                expected=plan.expected,
                 events=events.descriptor if execution.local else None,
             )
         )
-        pipeline.run().wait_until_finish()
+        execution.run(pipeline)
     if progress.errors:
         raise UserError(progress.errors[0])
     outcome = work.read_outcome()
     if outcome is None:
         raise UserError(f"{work.output} was not written, and no worker said why: see the log above")
     return Outcome(**outcome)
-
-
-def _check(outcome: Outcome, work: WorkFolder) -> None:
-    if outcome.error is not None:
-        listed = f" (see {work.failures_path})" if outcome.failed + outcome.truncated else ""
-        raise UserError(f"{outcome.error}{listed}")
 
 
 def _describe(outcome: Outcome, expected: Expected, work: WorkFolder) -> str:

@@ -18,12 +18,12 @@ import apache_beam as beam
 from apache_beam.metrics import Metrics
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 
-from pipelines.decoding.client import DecoderProcess, shared_pool
+from pipelines.decoding.client import DecoderPool, DecoderProcess, shared_pool
 from pipelines.decoding.protocol import BuildRequest, DecodingFailure
 from pipelines.descriptors import Segment
 from pipelines.errors import describe_os_error
 from pipelines.events import EventWriter
-from pipelines.options import DatasetOptions
+from pipelines.options import DatasetOptions, RunOptions
 from pipelines.prediction.chunks import Chunk
 from pipelines.prediction.conclude import ChunkReport, Expected, conclude, write_chunk
 from pipelines.prediction.sequences import Place, Prediction, SegmentEnd, Sequence
@@ -91,16 +91,21 @@ class SequenceBuilder:
         spec: of the records, without labels.
         options: how they are made.
         batch_size: sequences of a chunk that go to the model together.
-        decode_timeout: seconds a decoder may go without progress.
+        run: what decoders are to keep to.
     """
 
     def __init__(
-        self, spec: SequenceSpec, options: DatasetOptions, *, batch_size: int, decode_timeout: float
+        self, spec: SequenceSpec, options: DatasetOptions, *, batch_size: int, run: RunOptions
     ):
-        self.decode_timeout = decode_timeout
+        self._pool = (run.decode_timeout, run.staging_size)
         self._spec = spec
         self._options = options
         self._batch_size = batch_size
+
+    @property
+    def pool(self) -> DecoderPool:
+        """The decoders of this process."""
+        return shared_pool(*self._pool)
 
     def batches(
         self, chunk: Chunk, number: int, decoder: DecoderProcess
@@ -163,7 +168,7 @@ class _BuildSequences(beam.DoFn):
         self._events = events
 
     def process(self, work: list[int]) -> Iterator[list[Sequence | SegmentEnd]]:
-        with shared_pool(self._builder.decode_timeout).borrow() as decoder:
+        with self._builder.pool.borrow() as decoder:
             for place in work:
                 if self._events is not None and not self._work.claim(place):
                     continue

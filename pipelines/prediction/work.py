@@ -5,35 +5,38 @@
     OUTPUT.work-ID/part-N-ID      lines of chunk N; only those that a report names count
     OUTPUT.work-ID/outcome.json   how it ended, for who started it
 
-Files go through Beam's filesystems, so that the output may be anywhere Beam can write.
+The output is a local file, or an object on a store.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import tempfile
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
-
-from apache_beam.io.filesystem import BeamIOError, CompressionTypes
-from apache_beam.io.filesystems import FileSystems
 
 from pipelines.claims import claim
 from pipelines.errors import UserError
 from pipelines.prediction.chunks import Chunk
+from pipelines.scratch import scratch_folder
+from tfrecords_schema import storage
+from tfrecords_schema.store_clients import UrlError, check_url, is_url
 
 _COPY_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
 class WorkFolder:
-    """Where predictions for ``output`` are collected; ``path`` is the folder."""
+    """Where predictions for ``output`` are collected: in ``path``; ``claims`` is on this machine."""
 
     output: str
     path: str
+    claims: str
 
     @classmethod
     def make(cls, output: str) -> WorkFolder:
@@ -42,27 +45,34 @@ class WorkFolder:
         Raises:
             UserError: when there can be none.
         """
-        if "://" not in output and os.path.isdir(output):
-            raise UserError(f"--output must be a file, but {output} is a folder")
-        work = cls(output, f"{output}.work-{uuid.uuid4().hex[:12]}")
+        path = f"{output}.work-{uuid.uuid4().hex[:12]}"
         try:
-            FileSystems.mkdirs(FileSystems.join(work.path, "claims"))
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
+            if is_url(output):
+                check_url(output)
+                return cls(output, path, tempfile.mkdtemp(dir=scratch_folder("claims")))
+            if os.path.isdir(output):
+                raise UserError(f"--output must be a file, but {output} is a folder")
+            claims = os.path.join(path, "claims")
+            os.makedirs(claims)
+        except UrlError as error:
+            raise UserError(f"--output: {error}") from error
+        except OSError as error:
+            reason = error.strerror or error
             raise UserError(f"--output cannot be written to {output}: {reason}") from error
-        return work
+        return cls(output, path, claims)
 
     def remove(self) -> None:
         """Removes the folder and what is in it."""
-        if "://" not in self.path:
-            shutil.rmtree(self.path, ignore_errors=True)
+        shutil.rmtree(self.claims, ignore_errors=True)
+        if is_url(self.path):
+            storage.remove_below(self.path)
         else:
-            FileSystems.delete([FileSystems.join(self.path, "")])
+            shutil.rmtree(self.path, ignore_errors=True)
 
     def store_plan(self, chunks: Iterable[Chunk]) -> list[int]:
         """Writes the plan; returns the byte at which each chunk's line begins."""
         places, place = [], 0
-        with _create(self._file("plan.jsonl")) as file:
+        with _writing(self._file("plan.jsonl")) as file:
             for chunk in chunks:
                 places.append(place)
                 place += file.write(json.dumps(chunk.to_json()).encode() + b"\n")
@@ -70,38 +80,42 @@ class WorkFolder:
 
     def read_chunk(self, place: int) -> Chunk:
         """The chunk whose line begins at byte ``place`` of the plan."""
-        with _open(self._file("plan.jsonl")) as file:
+        plan = self._file("plan.jsonl")
+        if is_url(plan):
+            return Chunk.from_json(json.loads(storage.read_line(plan, place)))
+        with open(plan, "rb") as file:
             file.seek(place)
             return Chunk.from_json(json.loads(file.readline()))
 
     def claim(self, place: int) -> bool:
         """Whether the caller, a local worker, is the first to ask for the chunk."""
-        return claim(os.path.join(self.path, "claims", str(place)))
+        return claim(os.path.join(self.claims, str(place)))
 
     def write_part(self, chunk: int, lines: Iterable[str]) -> str:
         """Writes the lines of a chunk, and returns the file's name: another one each time."""
         name = f"part-{chunk:05d}-{uuid.uuid4().hex}"
-        with _create(self._file(name)) as file:
+        with _writing(self._file(name)) as file:
             for line in lines:
                 file.write(line.encode() + b"\n")
         return name
 
     def publish(self, parts: Sequence[str]) -> None:
         """Puts the parts together, one after the other, as the output."""
-        whole = self._file(f"whole-{uuid.uuid4().hex}")
-        with _create(whole) as file:
+        with _writing(self.output, f"{self.path}/whole-{uuid.uuid4().hex}") as file:
             for part in parts:
-                with _open(self._file(part)) as lines:
+                with open_lines(self._file(part)) as lines:
                     shutil.copyfileobj(lines, file, _COPY_BYTES)
-        self._replace(whole, self.output)
 
     def store_failures(self, lines: Sequence[str]) -> None:
         """Writes ``failures_path``; removes that of an earlier run where there are none."""
         if lines:
-            name = self.write_part(0, lines)
-            self._replace(self._file(name), self.failures_path)
-        elif FileSystems.exists(self.failures_path):
-            FileSystems.delete([self.failures_path])
+            with _writing(self.failures_path) as file:
+                file.writelines(line.encode() + b"\n" for line in lines)
+        elif is_url(self.failures_path):
+            storage.remove([self.failures_path])
+        else:
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(self.failures_path)
 
     @property
     def failures_path(self) -> str:
@@ -110,32 +124,42 @@ class WorkFolder:
 
     def store_outcome(self, outcome: dict[str, Any]) -> None:
         """Writes how the run ended."""
-        name = self.write_part(0, [json.dumps(outcome)])
-        self._replace(self._file(name), self._file("outcome.json"))
+        with _writing(self._file("outcome.json")) as file:
+            file.write(json.dumps(outcome).encode())
 
     def read_outcome(self) -> dict[str, Any] | None:
         """How the run ended; None when no worker came so far."""
-        if not FileSystems.exists(self._file("outcome.json")):
+        try:
+            with open_lines(self._file("outcome.json")) as file:
+                return json.loads(file.read())
+        except FileNotFoundError:
             return None
-        with _open(self._file("outcome.json")) as file:
-            return json.loads(file.read())
 
     def _file(self, name: str) -> str:
-        return FileSystems.join(self.path, name)
-
-    def _replace(self, source: str, target: str) -> None:
-        if "://" not in target:
-            os.replace(source, target)  # whose errors say more than Beam's
-            return
-        try:
-            FileSystems.rename([source], [target])
-        except BeamIOError as error:
-            raise OSError(f"{target}: {error}") from error
+        return f"{self.path}/{name}"
 
 
-def _create(path: str) -> BinaryIO:
-    return FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED)
+def open_lines(path: str) -> contextlib.AbstractContextManager[BinaryIO]:
+    """A file, local or on a store, to read from front to back."""
+    return storage.open_stream(path) if is_url(path) else open(path, "rb")
 
 
-def _open(path: str) -> BinaryIO:
-    return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+@contextlib.contextmanager
+def _writing(path: str, partial: str | None = None) -> Iterator[BinaryIO]:
+    """A file that gets its name, ``path``, when the block ends, and goes when it raises.
+
+    Until then it is ``partial``, on the same disk; on this machine, where ``path`` is on a store.
+    """
+    if is_url(path):
+        partial = str(scratch_folder("predictions") / uuid.uuid4().hex)
+    partial = partial or f"{path}.{uuid.uuid4().hex}.partial"
+    try:
+        with open(partial, "wb") as file:
+            yield file
+        if is_url(path):
+            storage.upload(partial, path)
+        else:
+            os.replace(partial, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(partial)
