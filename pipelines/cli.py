@@ -169,6 +169,9 @@ def _add_validate_flags(parser: argparse.ArgumentParser) -> None:
         "Exit status: 0 when no check fails, 1 when one does, 2 for a wrong call or folder."
     )
     parser.add_argument("--tfrecords", required=True, metavar="DIR", help="folder of the dataset")
+    parser.add_argument(
+        "--sources", metavar="DIR", help="what it was built from: records are compared with that"
+    )
     parser.add_argument("--against", metavar="DIR", help="an older dataset, to look for drift from")
     parser.add_argument("--report", metavar="FILE.html", help="write a report to look at")
     parser.add_argument("--json", metavar="FILE.json", help="write the findings for programs")
@@ -196,6 +199,7 @@ def _run_validate(flags: argparse.Namespace, beam_args: Sequence[str]) -> int:
         validation = validate(
             ValidationOptions(
                 tfrecords=flags.tfrecords,
+                sources=flags.sources,
                 against=flags.against,
                 report=flags.report,
                 json=flags.json,

@@ -96,7 +96,9 @@ def label_skew(dataset: DatasetView) -> Iterator[Problem]:
             apart = jensen_shannon(one, other)
             # Records of one source are alike, so that sources are what was drawn.
             used = sum(1 for a, b in zip(one, other, strict=True) if a or b)
-            chance = expected_by_chance(used, dataset.sources(base), dataset.sources(split))
+            chance = expected_by_chance(
+                used, dataset.count_sources(base), dataset.count_sources(split)
+            )
             if apart > dataset.thresholds.skew + chance:
                 yield warning(
                     f"{what} of {split} are distributed otherwise than those of {base}: a Jensen-Shannon "

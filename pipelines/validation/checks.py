@@ -75,6 +75,7 @@ from pipelines.validation.shard_checks import (
     checksums,
     framing,
 )
+from pipelines.validation.source_checks import swapped_red_blue, unlike_source
 from pipelines.validation.statistics_checks import (
     class_imbalance,
     constant_targets,
@@ -143,7 +144,9 @@ __all__ = [
     "shuffle_quality",
     "source_labels",
     "source_names",
+    "swapped_red_blue",
     "unique_ids",
+    "unlike_source",
     "value_jumps",
     "value_outliers",
 ]
@@ -185,6 +188,8 @@ ALL_CHECKS: tuple[Check[Any], ...] = (
     pictures_colours,
     adjoining_pictures,
     pixel_statistics,
+    swapped_red_blue,
+    unlike_source,
     leaked_sources,
     leaked_groups,
     leaked_spans,

@@ -35,6 +35,7 @@ class Conclusion:
         census: what was known of it beforehand.
         thresholds: of the checks.
         old: folder and description of the dataset that it is compared with.
+        sources: the folder that records' paths are relative to; None when it is not to be looked at.
     """
 
     folder: DatasetFolder
@@ -42,6 +43,7 @@ class Conclusion:
     census: Census
     thresholds: Thresholds = DEFAULTS
     old: tuple[DatasetFolder, DatasetInfo] | None = None
+    sources: str | None = None
 
     def conclude(self, summaries: Iterable[ShardSummary]) -> Result:
         """Adds the summaries up and runs the checks of the whole dataset.
@@ -58,7 +60,7 @@ class Conclusion:
         old = None
         if self.old is not None:
             old = _view(*self.old, self.thresholds, [s for s in every if s.old])
-        view = _view(self.folder, self.info, self.thresholds, ordered, old)
+        view = _view(self.folder, self.info, self.thresholds, ordered, old, self.sources)
         tallies = view.tallies
         for check in DATASET_CHECKS:
             log.add(check(view))
@@ -87,6 +89,7 @@ def _view(
     thresholds: Thresholds,
     summaries: list[ShardSummary],
     old: DatasetView | None = None,
+    sources: str | None = None,
 ) -> DatasetView:
     tallies = {split: Tally() for split in info.splits}
     for summary in summaries:
@@ -99,6 +102,7 @@ def _view(
         shards=[summary.places for summary in summaries],
         thresholds=thresholds,
         old=old,
+        sources=sources,
     )
 
 

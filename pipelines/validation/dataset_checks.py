@@ -12,6 +12,7 @@ from pipelines.validation.dataset_view import MOST_NAMED, DatasetView, concatena
 from pipelines.validation.drift_checks import DRIFT_CHECKS
 from pipelines.validation.findings import Check, Problem, Where, check, error, warning
 from pipelines.validation.leak_checks import LEAK_CHECKS
+from pipelines.validation.source_checks import SOURCE_CHECKS
 from pipelines.validation.statistics_checks import STATISTICS_CHECKS
 from pipelines.validation.value_checks import VALUE_CHECKS
 from tfrecords_schema import spec as keys
@@ -124,6 +125,7 @@ DATASET_CHECKS: tuple[Check[DatasetView], ...] = (
     counts,
     *STATISTICS_CHECKS,
     *VALUE_CHECKS,
+    *SOURCE_CHECKS,
     *LEAK_CHECKS,
     *BALANCE_CHECKS,
     *DRIFT_CHECKS,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,9 +15,10 @@ from pipelines.validation.findings import Where
 from pipelines.validation.folder import DatasetFolder, Listing
 from pipelines.validation.notes import ShardPlaces, SourceLabels
 from pipelines.validation.places import Places
+from pipelines.validation.source_pictures import Compared, SourceReader
 from pipelines.validation.tallies import Tally, merged
 from pipelines.validation.thresholds import DEFAULTS, Thresholds
-from pipelines.validation.views import to_text
+from pipelines.validation.views import RecordView, expectation, to_text
 from tfrecords_schema import spec as keys
 from tfrecords_schema.decode import parse_example
 from tfrecords_schema.info import DatasetInfo
@@ -25,6 +27,10 @@ from tfrecords_schema.spec import SpecError
 
 MOST_NAMED = 20
 """Records, sources or groups that a check reads again to name them; the others are counted."""
+
+
+_MOST_OF_A_SOURCE = 4
+"""Records that are compared with one source."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,7 @@ class DatasetView:
         shards: that were read, in order.
         thresholds: of the checks.
         old: the dataset that it is compared with; None for none.
+        sources: the folder that its records' paths are relative to; None when it is not to be looked at.
     """
 
     folder: DatasetFolder
@@ -48,6 +55,7 @@ class DatasetView:
     shards: Sequence[ShardPlaces]
     thresholds: Thresholds = DEFAULTS
     old: DatasetView | None = None
+    sources: str | None = None
 
     @cached_property
     def total(self) -> Tally:
@@ -82,7 +90,26 @@ class DatasetView:
             total.merge(shard.names)
         return total
 
-    def sources(self, split: str) -> int:
+    @cached_property
+    def compared(self) -> list[tuple[Where, Compared]]:
+        """A draw of records beside their sources, and where they lie; empty without ``sources``."""
+        if self.sources is None or self.info.spec.image is None:
+            return []
+        ranked = sorted((-rank, s.file, place) for s in self.shards for rank, place in s.drawn)
+        expected, most = expectation(self.info, self.thresholds), self.thresholds.source_records
+        found: list[tuple[Where, Compared]] = []
+        counts: Counter[bytes] = Counter()
+        with SourceReader(self.sources, self.info) as reader:
+            for _, shard, offset in ranked:
+                record = RecordView(self.folder.read_record(shard, offset), expected)
+                path = record.value(keys.DATA_PATH)
+                # Many files can only be read from their beginning, which takes long.
+                if len(found) < most and counts[path] < _MOST_OF_A_SOURCE:
+                    counts[path] += 1
+                    found.append((self.where(shard, offset), reader.compare(record)))
+        return found
+
+    def count_sources(self, split: str) -> int:
         """Distinct sources of a split, or more: one whose records lie in two shards counts twice."""
         return sum(len(shard.media) for shard in self.by_split.get(split, []))
 

@@ -111,7 +111,9 @@ def drift_labels(dataset: DatasetView) -> Iterator[Problem]:
                 continue
             used = sum(1 for a, b in zip(one, other, strict=True) if a or b)
             apart = jensen_shannon(one, other)
-            chance = expected_by_chance(used, old.sources(split), dataset.sources(split))
+            chance = expected_by_chance(
+                used, old.count_sources(split), dataset.count_sources(split)
+            )
             if apart > dataset.thresholds.skew + chance:
                 yield warning(
                     f"{split}: {what} are distributed otherwise: a Jensen-Shannon divergence of {apart:.2f}"
@@ -131,7 +133,7 @@ def drift_values(dataset: DatasetView) -> Iterator[Problem]:
         return
     for split in [name for name in dataset.tallies if name in old.tallies]:
         now, then = dataset.tallies[split], old.tallies[split]
-        few = 2 / min(dataset.sources(split) or 1, old.sources(split) or 1) ** 0.5
+        few = 2 / min(dataset.count_sources(split) or 1, old.count_sources(split) or 1) ** 0.5
         for name in [column for column in now.columns if column in then.columns]:
             mine, theirs = now.columns[name], then.columns[name]
             scale = max(theirs.std, 1e-12)

@@ -124,7 +124,7 @@ def check_record(record: RecordView, where: Where, *, again: bool = True) -> lis
     return found
 
 
-def take_census(info: DatasetInfo, *others: DatasetInfo, seed: int) -> Census:
+def take_census(info: DatasetInfo, *others: DatasetInfo, seed: int, compared: int = 0) -> Census:
     """What is known of a dataset beforehand; targets range over those of ``others`` too."""
     ranges: dict[str, tuple[float, float]] = {}
     for described in (info, *others):
@@ -138,6 +138,7 @@ def take_census(info: DatasetInfo, *others: DatasetInfo, seed: int) -> Census:
         records=sum(split.num_records for split in info.splits.values()),
         label_by_source=label.task == "classification" and not label.per_frame and not from_time,
         seed=seed,
+        compared=compared,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -31,12 +32,14 @@ class Census:
         records: in all shards, by ``dataset_info.json``.
         label_by_source: whether all records of a source have its one class.
         seed: of the draw of samples.
+        compared: records that are drawn to be compared with their sources.
     """
 
     ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
     records: int = 0
     label_by_source: bool = False
     seed: int = 0
+    compared: int = 0
 
 
 @dataclass
@@ -93,6 +96,8 @@ class ShardPlaces:
     order: ShardOrder = field(default_factory=ShardOrder)
     labels: SourceLabels = field(default_factory=SourceLabels)
     names: Conflicts = field(default_factory=Conflicts)
+    drawn: list[tuple[int, int]] = field(default_factory=list)
+    """Rank, negative, and offset of records to compare with their sources; a heap."""
 
 
 class ShardNotes:
@@ -137,6 +142,7 @@ class ShardNotes:
         rank = hash_text(record_id or b"", self._census.seed)
         where = (self.places.file, offset)
         self.tally.add(record, self._census.ranges, rank, where)
+        self._draw(rank, offset)
         self._take_footage(record, offset)
         self._take_names(record, offset)
         stratum = stratum_of(record, self._census.ranges)
@@ -168,6 +174,13 @@ class ShardNotes:
             if name in pair.record.expected.angles:
                 step = min(step, abs(360 - step))
             self.tally.steps_of(name).add([step], rank, self.places.file, offset)
+
+    def _draw(self, rank: int, offset: int) -> None:
+        drawn = self.places.drawn
+        if len(drawn) < self._census.compared:
+            heapq.heappush(drawn, (-rank, offset))
+        elif drawn and -rank > drawn[0][0]:
+            heapq.heapreplace(drawn, (-rank, offset))
 
     def _take_footage(self, record: RecordView, offset: int) -> None:
         places, times, valid = self.places, record.timestamps, record.valid_frames

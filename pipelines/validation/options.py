@@ -18,6 +18,7 @@ class ValidationOptions:
 
     Attributes:
         tfrecords: the dataset's folder.
+        sources: the folder that the dataset was built from, to compare records with; None for not at all.
         against: the folder of an older dataset to compare it with; None for none.
         report: where the HTML report is written; None for none.
         json: where the result is written as JSON; None for nowhere.
@@ -28,6 +29,7 @@ class ValidationOptions:
     """
 
     tfrecords: str
+    sources: str | None = None
     against: str | None = None
     report: str | None = None
     json: str | None = None
@@ -41,6 +43,10 @@ class ValidationOptions:
             raise UserError(f"--fail_on must be one of {', '.join(LEVELS)}, got {self.fail_on}")
         if not -(2**63) <= self.seed < 2**63:
             raise UserError(f"--seed must fit into 64 bits, got {self.seed}")
+        if self.sources is not None and not Path(self.sources).is_dir():
+            raise UserError(
+                f"--sources must be the folder that the dataset was built from, and {self.sources} is none"
+            )
         for flag, path in (("--report", self.report), ("--json", self.json)):
             if path is not None:
                 _check_writable(flag, Path(path))

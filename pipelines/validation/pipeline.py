@@ -58,7 +58,8 @@ def prepare(
         old_folder = DatasetFolder(options.against, flag="--against")
         old = (old_folder, old_folder.load_info())
     thresholds, infos = options.thresholds, [info] if old is None else [info, old[1]]
-    census = take_census(*infos, seed=options.seed)
+    compared = int(thresholds.source_records) if options.sources is not None else 0
+    census = take_census(*infos, seed=options.seed, compared=compared)
     examiner = ShardExaminer(
         folder=folder,
         expected=expectation(info, thresholds),
@@ -71,7 +72,14 @@ def prepare(
             census=take_census(*reversed(infos), seed=options.seed),
         ),
     )
-    conclusion = Conclusion(folder=folder, info=info, census=census, thresholds=thresholds, old=old)
+    conclusion = Conclusion(
+        folder=folder,
+        info=info,
+        census=census,
+        thresholds=thresholds,
+        old=old,
+        sources=options.sources,
+    )
     jobs = [*_jobs(folder, info), *(_jobs(*old, old=True) if old else ())]
     # The longest first, so that no worker begins it when the others end.
     return examiner, conclusion, sorted(jobs, key=lambda job: -job.shard.bytes)

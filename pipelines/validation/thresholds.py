@@ -45,6 +45,7 @@ class Thresholds:
         shuffle: fraction of the changes of class from source to source, of those that a shuffled order
             has, which a split must have.
         drift: standard deviations (of the old dataset) by which a mean may differ from the old one's.
+        source_records: records that ``--sources`` compares with what they were made of.
         statistics_tolerance: fraction of a target's scale by which its statistics in
             ``dataset_info.json`` may differ from the records, which hold float32.
     """
@@ -65,6 +66,7 @@ class Thresholds:
     shard_ratio: float = 4.0
     shuffle: float = 0.5
     drift: float = 0.5
+    source_records: int = 100
     statistics_tolerance: float = 1e-3
 
     def __post_init__(self) -> None:

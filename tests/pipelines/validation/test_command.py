@@ -173,3 +173,14 @@ def test_validation_imports_neither_tensorflow_nor_av(clean):
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120
     )
     assert done.stdout.splitlines()[-1] == "[] 0", done.stderr
+
+
+def test_sources_that_are_none(make, tmp_path):
+    dataset = make("classification")
+    done = run("--tfrecords", dataset.path, "--sources", tmp_path / "nowhere")
+    assert done.returncode == 2
+    assert "--sources must be the folder that the dataset was built from" in done.stderr
+    (tmp_path / "empty").mkdir()
+    done = run("--tfrecords", dataset.path, "--sources", tmp_path / "empty", "--fail_on", "warning")
+    assert done.returncode == 1
+    assert "21 of 21 records could not be compared: its source is not there" in done.stdout
