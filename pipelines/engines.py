@@ -12,7 +12,7 @@ import importlib
 import subprocess
 import tempfile
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO
 
 import grpc
@@ -57,7 +57,7 @@ def has_engine(options: PipelineOptions) -> bool:
 @contextlib.contextmanager
 def job_server(
     options: PipelineOptions, unknown: Sequence[str], log: BinaryIO, *, workers: int
-) -> Iterator[None]:
+) -> Iterator[Callable[[PipelineResult], None]]:
     """Runs the job server of ``options``' runner, and completes ``options`` so that it is used.
 
     Args:
@@ -66,17 +66,26 @@ def job_server(
         log: gets what the job server prints.
         workers: how many tasks this machine is to run at once, where it is the cluster.
 
+    Yields:
+        What ends a job wherever it runs.
+
     Raises:
         UsageError: for a flag that the engine does not know.
         UserError: when the job server cannot be had, or does not start.
     """
-    flink = options.view_as(FlinkRunnerOptions)
-    if flink.parallelism < 1 and _runner(options) == "flinkrunner":
-        # Flink's own default is 1.
-        master = flink.flink_master
-        flink.parallelism = workers if master in EMBEDDED else FlinkCluster(master).free_slots()
-    named = options.view_as(GoogleCloudOptions)
+    flink, named = options.view_as(FlinkRunnerOptions), options.view_as(GoogleCloudOptions)
     named.job_name = named.job_name or f"reelbeam-{uuid.uuid4().hex}"
+    on_flink, cluster = _runner(options) == "flinkrunner", FlinkCluster(flink.flink_master)
+    on_cluster = on_flink and flink.flink_master not in EMBEDDED
+    if on_flink and flink.parallelism < 1:
+        # Flink's own default is 1.
+        flink.parallelism = cluster.free_slots() if on_cluster else workers
+
+    def cancel(result: PipelineResult) -> None:
+        result.cancel()
+        if on_cluster:
+            cluster.cancel(named.job_name)
+
     with contextlib.ExitStack() as stack:
         # Its files go only when it has stopped.
         artifacts = stack.enter_context(tempfile.TemporaryDirectory(prefix="reelbeam-"))
@@ -87,15 +96,7 @@ def job_server(
             _wait_until_ready(channel, process, command)
             _check_flags(channel, unknown)
         options.view_as(PortableOptions).job_endpoint = endpoint
-        yield
-
-
-def cancel_job(options: PipelineOptions, result: PipelineResult) -> None:
-    """Ends a job of `job_server` where it runs."""
-    result.cancel()
-    master = options.view_as(FlinkRunnerOptions).flink_master
-    if _runner(options) == "flinkrunner" and master not in EMBEDDED:
-        FlinkCluster(master).cancel(options.view_as(GoogleCloudOptions).job_name)
+        yield cancel
 
 
 def _runner(options: PipelineOptions) -> str:

@@ -8,7 +8,6 @@ native code. Engines with a job server (Flink, Spark, Prism) are started in `pip
 from __future__ import annotations
 
 import contextlib
-import functools
 import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProv
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.runners.runner import PipelineResult
 
-from pipelines.engines import cancel_job, has_engine, job_server
+from pipelines.engines import has_engine, job_server
 from pipelines.errors import UsageError, UserError
 from pipelines.job_log import job_log
 
@@ -74,9 +73,11 @@ class Execution:
         if self.local or not has_engine(self.options):
             _wait(pipeline.run(), lambda result: result.cancel())
             return
-        options = pipeline.options
-        with job_log() as log, job_server(options, self.engine_flags, log, workers=self.workers):
-            _wait(pipeline.run(), functools.partial(cancel_job, options))
+        with (
+            job_log() as log,
+            job_server(pipeline.options, self.engine_flags, log, workers=self.workers) as cancel,
+        ):
+            _wait(pipeline.run(), cancel)
 
 
 def _wait(result: PipelineResult, cancel: Callable[[PipelineResult], None]) -> None:
