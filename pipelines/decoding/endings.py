@@ -17,6 +17,7 @@ _TS_TIMED_PACKET = 192  # with a time before each packet, as cameras and Blu-ray
 _TS_SYNC = 0x47
 _PACK = b"\0\0\1\xba"
 _PROGRAM_END = 0xB9
+_EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 _GIF_IMAGE, _GIF_EXTENSION, _GIF_TRAILER = 0x2C, 0x21, 0x3B
 
 
@@ -143,8 +144,34 @@ def _look_at_ivf(file: BinaryIO, size: int) -> str | None:
     return None if place == size else "the file ends inside a frame"
 
 
+def _look_at_matroska(file: BinaryIO, size: int) -> str | None:
+    file.seek(0)
+    head = file.read(256)
+    if not head.startswith(_EBML):
+        return None
+    length, start = _read_length(head, len(_EBML))
+    segment = start + length
+    if head[segment : segment + 4] != _SEGMENT:
+        return None
+    length, start = _read_length(head, segment + 4)
+    unknown = 2 ** (7 * (start - segment - 4)) - 1  # written by whoever could not go back
+    missing = start + length - size
+    return f"the file lacks its last {missing} bytes" if length != unknown and missing > 0 else None
+
+
+def _read_length(data: bytes, place: int) -> tuple[int, int]:
+    """A number whose leading zero bits say how many bytes it takes, and where it ends."""
+    first = data[place] if place < len(data) else 0
+    if not first:
+        raise struct.error("no length")
+    count = 9 - first.bit_length()
+    number = int.from_bytes(data[place : place + count], "big")
+    return number & (1 << 7 * count) - 1, place + count
+
+
 _LOOKS: dict[str, Callable[[BinaryIO, int], str | None]] = {
     "avi": _look_at_avi,
+    "matroska,webm": _look_at_matroska,
     "gif": _look_at_gif,
     "mpegts": _look_at_transport_stream,
     "mpeg": _look_at_program_stream,

@@ -5,6 +5,7 @@ Nothing in a header is trusted for counts or times, and no frame that the decode
 
 from __future__ import annotations
 
+import functools
 import heapq
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -136,6 +137,10 @@ class Video:
             cuttable=self.cuttable,
             created=_created(self._container.metadata, self._stream.metadata),
         )
+
+    @functools.cached_property
+    def _ends_early(self) -> str | None:
+        return find_missing_end(self._path, self._container.format.name)
 
     @property
     def declared_seconds(self) -> float:
@@ -335,7 +340,7 @@ class Video:
             if cut:
                 self.truncated = "the file ends inside a frame"
         if self.truncated is None:
-            self.truncated = find_missing_end(self._path, self._container.format.name)
+            self.truncated = self._ends_early
 
     def _whole_frames(
         self, first: int | None, shown: list[int]
@@ -372,7 +377,10 @@ class Video:
 
         The presentation times of packets to be shown from ``first`` on are pushed onto the heap ``shown``.
         """
-        for index, packet in enumerate(self._packets()):
+        packets = self._packets()
+        if self._ends_early is not None and not self._tells_of_cuts:
+            packets = _without_last(packets)  # what is left of it may decode, and look wrong
+        for index, packet in enumerate(packets):
             pts = packet.pts
             counts = self.cuttable and pts is not None and not packet.is_discard
             if counts and (first is None or pts >= first):
@@ -397,6 +405,18 @@ class Video:
                 yield index, None  # packets of the stream were lost hereabouts
             for image in images:
                 yield (index if image.opaque is None else image.opaque), image
+
+
+def _without_last(packets: Iterator[Any]) -> Iterator[Any]:
+    """All packets but the last one that is not empty."""
+    waiting = None
+    for packet in packets:
+        if not packet.size:
+            yield packet
+            continue
+        if waiting is not None:
+            yield waiting
+        waiting = packet
 
 
 def _created(*metadata: dict[str, str]) -> float | None:

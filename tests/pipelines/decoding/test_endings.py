@@ -9,6 +9,8 @@ from pipelines.decoding.video import open_video
 WHOLE = {
     "a.avi": {"codec": "mpeg4", "frames": 120},
     "a.gif": {"codec": "gif", "frames": 8},
+    "a.mkv": {},
+    "a.webm": {"codec": "libvpx-vp9"},
     "a.ts": {"codec": "mpeg2video"},
     "a.m2ts": {"codec": "mpeg2video", "container_options": {"mpegts_m2ts_mode": "1"}},
     "a.mpg": {"codec": "mpeg1video"},
@@ -59,6 +61,20 @@ def test_reading_a_cut_file_says_so(whole):
     assert "the file" in truncated
 
 
+@pytest.mark.parametrize("name", ["a.gif", "a.ts", "a.ivf", "a.mpg"])
+def test_frames_of_a_cut_file_are_those_of_the_whole(name, write_video, tmp_path):
+    """What is left of the last one is not used."""
+    path = write_video(tmp_path / name, **WHOLE[name])
+    with open_video(str(path)) as video:
+        whole = {frame.pts: video.to_rgb(frame).tobytes() for frame in video.frames()}
+    stored = path.read_bytes()
+    for part in range(40, 100, 3):
+        path.write_bytes(stored[: len(stored) * part // 100])
+        with open_video(str(path)) as video:
+            cut = {frame.pts: video.to_rgb(frame).tobytes() for frame in video.frames()}
+        assert cut.items() <= whole.items()
+
+
 @pytest.mark.parametrize(("name", "tail"), [("a.ts", bytes(100)), ("a.gif", b"made with love")])
 def test_what_writers_leave_behind_the_end_is_no_cut(name, tail, write_video, tmp_path):
     path = write_video(tmp_path / name, **WHOLE[name])
@@ -76,7 +92,9 @@ def test_an_avi_whose_recorder_was_switched_off_is_no_cut(write_video, tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"", b"RIFF", b"\0" * 1000, bytes(range(256)) * 8])
-@pytest.mark.parametrize("name", ["avi", "gif", "mpegts", "mpeg", "flv", "ivf", "mov", "h264"])
+@pytest.mark.parametrize(
+    "name", ["avi", "gif", "mpegts", "mpeg", "flv", "ivf", "matroska,webm", "mov", "h264"]
+)
 def test_any_bytes_may_be_given(name, content, tmp_path):
     path = tmp_path / "x"
     path.write_bytes(content)
