@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DATAFLOW := .venv-dataflow
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test test-slow test-dataflow lint types format proto clean
+.PHONY: help demo test test-slow test-dataflow test-flink lint types format proto clean
 
 help:
 	@echo "make demo    render drives, build a dataset, validate it, train on it"
@@ -22,10 +22,14 @@ demo: $(INSTALLED)
 	$(BIN)/python examples/demo.py --output demo_output
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -m "not slow" -n 2
+	$(BIN)/python -m pytest -m "not slow and not flink" -n 2
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow -n 2
+
+# Wants Java and Maven, which fetches Flink once, into its own repository outside this one.
+test-flink: $(INSTALLED)
+	$(BIN)/python -m pytest tests/flink --obtain_engines
 
 # Submits with reelbeam[gcp], which nothing else needs; the worker is installed from wheels, without a network.
 $(DATAFLOW)/.installed: setup.py

@@ -7,7 +7,7 @@ import importlib
 import sys
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tqdm import tqdm
@@ -22,6 +22,7 @@ from pipelines.output import OutputFolder
 from pipelines.plan_file import plan_lines, shard_places
 from pipelines.planning import Estimate, plan_shards
 from pipelines.shards import ShardBuilder, library_versions
+from pipelines.sources.files import absolute
 from pipelines.sources.listing import Listing
 from pipelines.survey import cut_sources, survey_sources
 from tfrecords_schema.info import DatasetInfo
@@ -175,6 +176,9 @@ def _run_pipeline(builder: ShardBuilder, plan: Plan, run: RunOptions) -> list[st
     from pipelines.transforms import BuildDataset
 
     execution = parse_beam_args(run.beam_args, workers=run.local_workers)
+    if not execution.local:
+        # Workers elsewhere have another current folder.
+        builder = replace(builder, output=OutputFolder(absolute(builder.output.path)))
     places = shard_places(builder.output)
     work = [places] * execution.workers if execution.local else [[place] for place in places]
     progress = _Progress(plan)
