@@ -13,8 +13,8 @@ from tfrecords_schema.spec import (
     SequenceSpec,
 )
 
-# Frames up to this many are decoded by an operation each, which takes a tenth less time than a loop; more would
-# make the graph slow to build.
+# Frames up to this many are decoded by an operation each, which takes a tenth less time than a loop; more
+# would make the graph slow to build.
 _UNROLLED = 32
 _DTYPES = {"bytes": tf.string, "int": tf.int64, "float": tf.float32}
 
@@ -60,46 +60,55 @@ def parse_sequence(
     return parsed
 
 
-def decode_frames(
+def decode_frame(
     encoded: tf.Tensor, image: ImageSpec, window: tf.Tensor | None = None
 ) -> tf.Tensor:
-    """Decodes ``encoded``, ``[num_frames]`` string, to ``[num_frames, height, width, channels]`` uint8.
+    """Decodes a JPEG or PNG file to ``[height, width, channels]`` uint8.
 
     Args:
-        encoded: JPEG or PNG files, as ``image`` says.
-        image: what each frame must be.
+        encoded: ``[]`` string.
+        image: what the frame must be.
         window: ``[4]`` int32, the top, left, height and width of the part that is wanted. Of a JPEG, no more
             than that is decoded. The result's height and width are not static then.
 
     Raises:
+        tf.errors.InvalidArgumentError: at run time, when it does not decode or has another size.
+    """
+    if image.format == "PNG":
+        pixels = tf.ensure_shape(tf.io.decode_png(encoded, image.channels), image.shape)
+        if window is None:
+            return pixels
+        top, left, height, width = tf.unstack(window)
+        return pixels[top : top + height, left : left + width]
+    # The accurate transform is OpenCV's too: both ends then agree to the last bit.
+    if window is None:
+        pixels = tf.io.decode_jpeg(encoded, image.channels, dct_method="INTEGER_ACCURATE")
+        return tf.ensure_shape(pixels, image.shape)
+    fits = tf.debugging.assert_equal(
+        tf.io.extract_jpeg_shape(encoded)[:2],
+        image.shape[:2],
+        f"a frame is not {image.height}x{image.width}",
+    )
+    with tf.control_dependencies([fits]):
+        return tf.image.decode_and_crop_jpeg(
+            encoded, window, image.channels, dct_method="INTEGER_ACCURATE"
+        )
+
+
+def decode_frames(encoded: tf.Tensor, image: ImageSpec) -> tf.Tensor:
+    """Decodes ``encoded``, ``[num_frames]`` string, to ``[num_frames, height, width, channels]`` uint8.
+
+    Raises:
         tf.errors.InvalidArgumentError: at run time, when a frame does not decode or has another size.
     """
-    shape = image.shape if window is None else (None, None, image.channels)
-
-    def decode(data: tf.Tensor) -> tf.Tensor:
-        if image.format == "PNG":
-            pixels = tf.ensure_shape(tf.io.decode_png(data, image.channels), image.shape)
-            if window is None:
-                return pixels
-            top, left, height, width = tf.unstack(window)
-            return pixels[top : top + height, left : left + width]
-        # The accurate transform is OpenCV's too: both ends then agree to the last bit.
-        if window is None:
-            pixels = tf.io.decode_jpeg(data, image.channels, dct_method="INTEGER_ACCURATE")
-            return tf.ensure_shape(pixels, image.shape)
-        stored = tf.io.extract_jpeg_shape(data)[:2]
-        fits = tf.debugging.assert_equal(
-            stored, image.shape[:2], f"a frame is not {image.height}x{image.width}"
-        )
-        with tf.control_dependencies([fits]):
-            return tf.image.decode_and_crop_jpeg(
-                data, window, image.channels, dct_method="INTEGER_ACCURATE"
-            )
-
     count = encoded.shape[0]
     if count is not None and count <= _UNROLLED:
-        return tf.stack([decode(encoded[i]) for i in range(count)])
-    return tf.map_fn(decode, encoded, fn_output_signature=tf.TensorSpec(shape, tf.uint8))
+        return tf.stack([decode_frame(encoded[i], image) for i in range(count)])
+    return tf.map_fn(
+        lambda data: decode_frame(data, image),
+        encoded,
+        fn_output_signature=tf.TensorSpec(image.shape, tf.uint8),
+    )
 
 
 def parse_and_decode(serialized: tf.Tensor, spec: SequenceSpec) -> dict[str, Any]:

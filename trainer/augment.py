@@ -9,7 +9,8 @@ that time.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import cv2
@@ -31,6 +32,9 @@ _LUMA = _TO_YIQ[:1]
 _GRAY = 127.5
 # A map of three equal channels and one, to that of one channel and one.
 _OF_GRAY = np.array([[1, 0], [1, 0], [1, 0], [0, 1]], np.float32)
+
+# Bytes, at multiples of which TensorFlow's tensors begin.
+_ALIGNMENT = 64
 
 Frames = npt.NDArray[np.uint8]
 
@@ -102,43 +106,54 @@ def colour_map(augmentation: Augmentation, chances: Chances) -> tf.Tensor:
 
 
 def transform_frames(
-    frames: tf.Tensor, image: ImageSpec, flipped: tf.Tensor | None, colours: tf.Tensor | None
+    frames: Sequence[tf.Tensor],
+    image: ImageSpec,
+    *,
+    window: tf.Tensor | None = None,
+    flipped: tf.Tensor | None = None,
+    colours: tf.Tensor | None = None,
 ) -> tf.Tensor:
-    """Frames resized, mirrored and recoloured.
+    """Frames cut, resized, mirrored and recoloured: ``[T, height, width, channels]`` uint8.
 
     Args:
-        frames: ``[T, h, w, channels]`` uint8.
+        frames: T of them, ``[h, w, channels]`` uint8.
         image: what they become: its height and width.
+        window: the part of them that is wanted, `draw_window`; None for all of it.
         flipped: ``[]`` bool, or None for no.
         colours: `colour_map`, or None for none.
     """
-    size = (image.height, image.width)
-    if flipped is None and colours is None and frames.shape[1:3] == size:
-        return frames
     # Sequences are transformed in parallel already; OpenCV's own threads would only wait for each other.
     cv2.setNumThreads(1)
-    changed = tf.numpy_function(
-        functools.partial(_transform, size=size, recolour=colours is not None),
+    size = (image.height, image.width)
+    transformed = tf.numpy_function(
+        functools.partial(
+            _transform, size=size, cut=window is not None, recolour=colours is not None
+        ),
         [
-            frames,
+            tf.zeros(4, tf.int32) if window is None else window,
             tf.constant(False) if flipped is None else flipped,
             tf.zeros((3, 4)) if colours is None else colours,
+            *frames,
         ],
         tf.uint8,
         stateful=False,
     )
-    return tf.ensure_shape(changed, (frames.shape[0], *size, image.channels))
+    return tf.ensure_shape(transformed, (len(frames), *size, image.channels))
 
 
 def _transform(
-    frames: Frames,
+    window: npt.NDArray[np.int32],
     flipped: np.bool_,
     colours: npt.NDArray[np.float32],
-    *,
+    *frames: Frames,
     size: tuple[int, int],
+    cut: bool,
     recolour: bool,
 ) -> Frames:
-    height, width, channels = frames.shape[1:]
+    if cut:
+        top, left, height, width = window
+        frames = tuple(frame[top : top + height, left : left + width] for frame in frames)
+    height, width, channels = frames[0].shape
     steps: list[Callable[[Frames, Frames | None], Frames]] = []
     if (height, width) != size:
         # Linear aliases when it shrinks by much.
@@ -151,15 +166,24 @@ def _transform(
         # Gray is where the three channels meet.
         matrix = colours if channels == 3 else colours[:1] @ _OF_GRAY
         steps.append(lambda frame, to: cv2.transform(frame, matrix, dst=to))
-    if not steps:
-        return frames
+    transformed = _aligned((len(frames), *size, channels))
     # A frame goes through all steps while it is in the cache, and the last writes it where it belongs.
-    transformed = np.empty((len(frames), *size, channels), np.uint8)
     for target, frame in zip(transformed, frames, strict=True):
         for step in steps[:-1]:
             frame = step(frame, None)
-        steps[-1](frame, target)
+        if steps:
+            steps[-1](frame, target)
+        else:
+            target[:] = frame
     return transformed
+
+
+def _aligned(shape: tuple[int, ...]) -> Frames:
+    """An array that TensorFlow takes as it is: it copies those that begin elsewhere."""
+    count = math.prod(shape)
+    memory = np.empty(count + _ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    return memory[start : start + count].reshape(shape)
 
 
 def mirror_values(

@@ -31,6 +31,7 @@ from tfrecords_schema.spec import ImageSpec, SequenceSpec
 from trainer.damage import located_errors
 from trainer.dataset import DatasetError, shard_paths, split_contents
 from trainer.shuffling import as_written
+from trainer.storage import record_reader
 
 _log = logging.getLogger(__name__)
 
@@ -109,13 +110,14 @@ def cached_frames(
     if file is not None and file.is_file():
         _log.info("decoded frames of %s: found in %s, %.0f MiB", split, file, needed / 2**20)
         with located_errors(directory, split):
-            rest = [_without_frames(r) for r in tf.data.TFRecordDataset(paths).as_numpy_iterator()]
+            rest = [_without_frames(r) for r in record_reader(directory)(paths).as_numpy_iterator()]
         frames = np.load(file, mmap_mode="r")
     else:
         _check_room(needed, file)
         _log.info("decoded frames of %s: %.0f MiB in %s", split, needed / 2**20, file or "memory")
         with located_errors(directory, split):
-            frames, rest = _decode(paths, info.spec, info.spec.image, shape, file)
+            records = record_reader(directory)(paths)
+            frames, rest = _decode(records, info.spec, info.spec.image, shape, file)
     return CachedFrames(
         frames=frames,
         rest=tf.constant(rest),
@@ -125,7 +127,7 @@ def cached_frames(
 
 
 def _decode(
-    paths: list[str],
+    records: tf.data.Dataset,
     spec: SequenceSpec,
     image: ImageSpec,
     shape: tuple[int, ...],
@@ -142,15 +144,14 @@ def _decode(
         encoded = parse_sequence(serialized, spec)[keys.IMAGE_ENCODED]
         return serialized, decode_frames(encoded, image)
 
-    records = (
-        tf.data.TFRecordDataset(paths)
-        .apply(tf.data.experimental.assert_cardinality(shape[0]))
+    decoded_records = (
+        records.apply(tf.data.experimental.assert_cardinality(shape[0]))
         .map(as_written(decode), num_parallel_calls=tf.data.AUTOTUNE)
         .prefetch(_AT_ONCE)
     )
     rest = []
     try:
-        for place, (serialized, decoded) in enumerate(records.as_numpy_iterator()):
+        for place, (serialized, decoded) in enumerate(decoded_records.as_numpy_iterator()):
             frames[place] = decoded
             rest.append(_without_frames(serialized))
         if partial is not None and file is not None:

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tfrecords_schema import spec as keys
 from tfrecords_schema.info import DatasetInfo
-from tfrecords_schema.parse import decode_frames
+from tfrecords_schema.parse import decode_frame, decode_frames
 from tfrecords_schema.spec import ImageSpec, SequenceSpec, signal_floats_key
 from trainer.augment import (
     Chances,
@@ -137,19 +137,25 @@ class Elements:
         chances: Chances | None,
         flipped: Any,
     ) -> tf.Tensor:
-        augment = self.augment
+        augment, steps = self.augment, self.spec.num_frames
         window = colours = None
         if augment is not None and chances is not None:
             window = draw_window(augment, stored, chances)
             colours = colour_map(augment, chances) if augment.recolours else None
-        if IMAGE in parsed:
-            pixels = parsed[IMAGE]
-            if window is not None:
-                top, left, height, width = tf.unstack(window)
-                pixels = pixels[:, top : top + height, left : left + width]
+        changes = flipped is not None or colours is not None or window is not None
+        if not changes and stored == wanted:
+            pixels = parsed.get(IMAGE)
+            if pixels is None:
+                pixels = decode_frames(parsed[keys.IMAGE_ENCODED], stored)
+        elif IMAGE in parsed:
+            frames = tf.unstack(parsed[IMAGE], steps)
+            pixels = transform_frames(
+                frames, wanted, window=window, flipped=flipped, colours=colours
+            )
         else:
-            pixels = decode_frames(parsed[keys.IMAGE_ENCODED], stored, window)
-        pixels = transform_frames(pixels, wanted, flipped, colours)
+            encoded = tf.unstack(parsed[keys.IMAGE_ENCODED], steps)
+            frames = [decode_frame(data, stored, window) for data in encoded]
+            pixels = transform_frames(frames, wanted, flipped=flipped, colours=colours)
         return pixels if self.image_dtype == "uint8" else tf.cast(pixels, tf.float32) * (1 / 255)
 
     def _features(self, parsed: dict[str, Any]) -> dict[str, tf.Tensor]:

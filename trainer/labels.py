@@ -15,6 +15,7 @@ from tfrecords_schema.parse import parse_sequence
 from trainer.dataset import DatasetError, shard_paths
 from trainer.elements import labels_of, weights_of
 from trainer.shuffling import as_written
+from trainer.storage import record_reader
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +44,7 @@ def read_labels(directory: str | os.PathLike[str], split: str) -> Labels:
         return labels, weights_of(parsed, labels, spec)
 
     dataset = (
-        tf.data.TFRecordDataset(shard_paths(directory, info, split))
+        record_reader(directory)(shard_paths(directory, info, split))
         .map(as_written(to_labels), num_parallel_calls=tf.data.AUTOTUNE)
         .batch(1024)
     )

@@ -20,6 +20,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfrecords_schema.info import DatasetInfo
+from tfrecords_schema.store_clients import is_url
 from trainer import buffers
 from trainer.cached_frames import CachedFrames
 from trainer.damage import SkippedRecords, located_errors
@@ -29,6 +30,7 @@ from trainer.labels import Labels, read_labels
 from trainer.reading import Augmentation, Clips
 from trainer.shuffling import balanced_size, endless_epochs, plan_mixing
 from trainer.sources import Source, make_batches
+from trainer.storage import record_reader
 
 __all__ = [
     "IMAGE",
@@ -144,11 +146,14 @@ def read_sequences(
         raise ValueError(
             "ignore_errors goes without cache, balance_classes and input_context, which count on all records"
         )
+    if ignore_errors and is_url(directory):
+        raise ValueError(f"ignore_errors goes with local files, got {directory}: copy them first")
     contents = split_contents(info, directory, split)
     if ignore_errors is True:
         ignore_errors = SkippedRecords()
     source = Source(
         paths=shard_paths(directory, info, split),
+        read=record_reader(directory),
         info=info,
         cache=cache,
         skipped=ignore_errors or None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +20,19 @@ from trainer.shuffling import Mixing, as_written, balance, mix_shards
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Where records come from: files, files of which some are damaged, or frames decoded before."""
+    """Where records come from: files, files of which some are damaged, or frames decoded before.
+
+    Attributes:
+        paths: of the shards.
+        read: shards to their records, `trainer.storage.record_reader`.
+        info: of the dataset.
+        cache: frames decoded before, or None.
+        skipped: counts what is damaged, where that is skipped.
+        class_counts: records of each class, where classes are balanced; else empty.
+    """
 
     paths: list[str]
+    read: Callable[[Any], tf.data.Dataset]
     info: DatasetInfo
     cache: CachedFrames | None
     skipped: SkippedRecords | None
@@ -33,7 +44,7 @@ class Source:
             return tf.data.Dataset.range(len(self.cache))
         if self.skipped is not None:
             return tf.data.Dataset.from_tensor_slices(self.paths).flat_map(as_written(self._open))
-        return tf.data.TFRecordDataset(self.paths)
+        return self.read(self.paths)
 
     def mixed(self, mixing: Mixing, seed: Any) -> tf.data.Dataset:
         """The records shuffled."""
@@ -57,7 +68,7 @@ class Source:
             return tf.data.Dataset.range(start, start + count)
         if self.skipped is not None:
             return sound_records(shard[0], self.skipped)
-        return tf.data.TFRecordDataset(*shard)
+        return self.read(*shard)
 
     def _balanced(self, records: tf.data.Dataset, seed: Any) -> tf.data.Dataset:
         if not self.class_counts:

@@ -151,8 +151,13 @@ class TestPixels:
             matrix = colour_map(augment, chances(hue=0.9, contrast=0.2, brightness=0.7)).numpy()
             image = replace(IMAGE, height=12, width=16)
             seen = transform_frames(
-                tf.constant(pixels[:, 1:8, 2:12]), image, tf.constant(flipped), tf.constant(matrix)
+                list(pixels[:, 1:8, 2:12]), image, flipped=flipped, colours=matrix
             )
+            assert seen.shape == (3, 12, 16, 3)
+            cut = transform_frames(
+                list(pixels), image, window=[1, 2, 7, 10], flipped=flipped, colours=matrix
+            )
+            np.testing.assert_array_equal(seen, cut)
             expected = as_seen(pixels, (1, 2, 7, 10), (12, 16), flipped, matrix)
             assert np.abs(seen.numpy() - expected).max() <= 1
 
@@ -163,10 +168,10 @@ class TestPixels:
             Augmentation(brightness=0.5), chances(brightness=0.75)
         )  # a quarter of white
         seen = transform_frames(
-            tf.constant(pixels),
+            list(pixels),
             replace(IMAGE, height=4, width=6, channels=1),
-            tf.constant(flipped),
-            matrix,
+            flipped=flipped,
+            colours=matrix,
         ).numpy()
         mirrored = pixels[:, :, ::-1] if flipped else pixels
         expected = np.clip(mirrored.astype(float) + 63.75, 0, 255)
