@@ -28,8 +28,8 @@ from tfrecords_schema.store_clients import (
     speaking_of,
 )
 
-_READ_AHEAD = 4 << 20  # bytes a request of a stream
-_BLOCKS_HELD = 3  # of a stream: the one that is read, the one before and the one that is fetched
+_READ_AHEAD = 2 << 20  # bytes a request of a stream
+_BLOCKS_HELD = 2  # of a stream: the one that is read, and the one before; the next is on its way
 _LINE_BYTES = 1 << 18  # first asked for, when a line is looked for
 
 

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import mmap
 import os
+import re
 import struct
 import threading
 from collections.abc import Callable, Iterator
@@ -34,6 +35,9 @@ _DAMAGE_ERRORS = (
     tf.errors.InvalidArgumentError,
     tf.errors.NotFoundError,
 )
+_STORE_ERROR = re.compile(
+    r"(StorageError|PermissionError|FileNotFoundError): \[Errno \d+\] (?P<reason>.*://.*)"
+)
 _HEADER = struct.Struct("<QI")
 _CRC = struct.Struct("<I")
 
@@ -50,9 +54,15 @@ def located_errors(directory: str | os.PathLike[str], *splits: str) -> Iterator[
     Raises:
         CorruptRecordError: where a record of ``splits`` is damaged. An error that has nothing to do with the
             records is left as it is.
+        OSError: where an object store failed, or refused access, while a shard was streamed.
     """
     try:
         yield
+    except tf.errors.UnknownError as error:
+        # TensorFlow has no other way of saying what a stream in Python raised.
+        if said := _STORE_ERROR.search(error.message):
+            raise OSError(said["reason"]) from error
+        raise
     except _DAMAGE_ERRORS:
         info = DatasetInfo.load(directory)
         for split in splits:
