@@ -149,7 +149,7 @@ def _build(
         output.check_free_for(options.to_json(), overwrite=run.overwrite)
 
     from pipelines.build import build_dataset, import_beam_meanwhile, make_plan
-    from pipelines.summary import describe_dataset, describe_plan
+    from pipelines.summary import describe_dataset, describe_failures, describe_plan
 
     if not run.dry_run:
         import_beam_meanwhile()
@@ -159,8 +159,14 @@ def _build(
     _say(describe_plan(plan))
     if run.dry_run:
         return 0
-    info = build_dataset(plan, options, run, output)
-    _say(describe_dataset(info, flags.output))
+    try:
+        info = build_dataset(plan, options, run, output)
+    except UserError:
+        if output.complete_info() is None:  # else they are of another build
+            for line in describe_failures(output.failures()):
+                _say(line)
+        raise
+    _say("\n".join([describe_dataset(info, flags.output), *describe_failures(output.failures())]))
     return 0
 
 

@@ -154,13 +154,17 @@ def failure_line(failure: SourceFailure) -> str:
 
 
 def one_a_source(failures: Iterable[SourceFailure]) -> tuple[SourceFailure, ...]:
-    """One failure a source: the segments of a broken file all say the same. A real one outweighs a cut."""
+    """One failure a source: a real one outweighs a cut, and of several cuts the first in time counts."""
     by_source: dict[str, SourceFailure] = {}
     for failure in failures:
         known = by_source.setdefault(failure.source, failure)
-        if known.truncated and not failure.truncated:
+        if _weight(failure) < _weight(known):
             by_source[failure.source] = failure
     return tuple(by_source[source] for source in sorted(by_source))
+
+
+def _weight(failure: SourceFailure) -> tuple[bool, float]:
+    return failure.truncated, math.inf if failure.seconds is None else failure.seconds
 
 
 def say_too_many_failed(

@@ -32,6 +32,7 @@ from typing import Any, BinaryIO
 
 from pipelines.claims import claim
 from pipelines.errors import UserError
+from pipelines.sources.listing import SourceFailure
 from tfrecords_schema.info import FILE_NAME as INFO_FILE
 from tfrecords_schema.info import DatasetInfo, DatasetInfoError
 from tfrecords_schema.records import file_checksum
@@ -215,6 +216,13 @@ class OutputFolder:
         if info is not None:
             self._write(INFO_FILE, info.to_bytes())
             self.leave_complete()
+
+    def failures(self) -> list[SourceFailure]:
+        """What ``failures.jsonl`` says; nothing where there is none."""
+        if not self._has(FAILURES_FILE):
+            return []
+        lines = self._read(FAILURES_FILE).splitlines()
+        return [SourceFailure(**json.loads(line)) for line in lines]
 
     def leave_complete(self) -> None:
         """Removes what `locked` made in the folder of a dataset that is complete already."""

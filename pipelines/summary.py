@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from pipelines.build import Plan
+from pipelines.sources.listing import SourceFailure
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.spec import LabelSpec
 
 _MOST_CLASSES = 10
+_MOST_REASONS, _MOST_NAMED = 10, 3
+_NUMBER = re.compile(r"\b\d+(\.\d+)?\b")
 
 
 def describe_plan(plan: Plan) -> str:
@@ -60,9 +64,6 @@ def describe_dataset(info: DatasetInfo, output: str) -> str:
             ],
         ),
     ]
-    for what in ("failed", "truncated"):
-        if info.counts.get(what):
-            lines.append(f"{info.counts[what]} sources {what}: see failures.jsonl")
     if info.counts.get("short_clips_dropped"):
         lines.append(
             f"{info.counts['short_clips_dropped']} clips were shorter than a sequence and were dropped "
@@ -74,6 +75,30 @@ def describe_dataset(info: DatasetInfo, output: str) -> str:
             "(see --max_gap)"
         )
     return "\n".join(lines)
+
+
+def describe_failures(failures: Sequence[SourceFailure]) -> list[str]:
+    """How many sources failed or are not whole, and why, the most frequent reason first; nothing of none."""
+    lines = []
+    for truncated, what in ((True, "not whole, but used"), (False, "failed")):
+        by_reason: dict[str, list[str]] = {}
+        for failure in failures:
+            if failure.truncated == truncated:
+                # "at 3.2 s" and "at 4.1 s" are one reason.
+                reason = _NUMBER.sub("N", f"{failure.stage}: {failure.reason}")
+                by_reason.setdefault(reason, []).append(failure.source)
+        if not by_reason:
+            continue
+        count = sum(map(len, by_reason.values()))
+        lines.append(f"{count} {'source' if count == 1 else 'sources'} {what}:")
+        ordered = sorted(by_reason.items(), key=lambda item: (-len(item[1]), item[0]))
+        for reason, sources in ordered[:_MOST_REASONS]:
+            named = ", ".join(map(repr, sources[:_MOST_NAMED]))
+            more = ", ..." if len(sources) > _MOST_NAMED else ""
+            lines.append(f"  {len(sources)} at {reason} ({named}{more})")
+        if len(ordered) > _MOST_REASONS:
+            lines.append(f"  and {len(ordered) - _MOST_REASONS} more reasons")
+    return [*lines, "see failures.jsonl for each"] if lines else []
 
 
 def format_bytes(count: int) -> str:
