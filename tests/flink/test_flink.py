@@ -1,0 +1,161 @@
+"""`pipelines` on Flink: the same bytes as on the local runner, whatever dies meanwhile."""
+
+import json
+import os
+import re
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.flink
+
+DATA = Path(__file__).parents[1] / "data"
+FLAGS = ("--num_frames", "8", "--frame_rate", "10", "--size", "48x64", "--seed", "1")
+MANY = (*FLAGS, "--shards", "10")
+
+
+@pytest.fixture(scope="module")
+def embedded(job_server_jar):
+    return (
+        "--runner=FlinkRunner",
+        "--flink_master=[local]",
+        f"--flink_job_server_jar={job_server_jar}",
+    )
+
+
+@pytest.fixture(scope="module")
+def local(clips, run, tmp_path_factory):
+    """The dataset of ``clips``, built by the local runner."""
+    output = tmp_path_factory.mktemp("local") / "dataset"
+    done = run("videos", "--input", clips, "--output", output, *MANY)
+    assert done.returncode == 0, done.stderr
+    return output
+
+
+def java_processes(jar):
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (folder / "cmdline").read_bytes()
+        except OSError:
+            continue  # it has ended
+        if os.fsencode(jar) in command and command.startswith(b"java"):
+            found.append(folder.name)
+    return found
+
+
+class TestEmbedded:
+    def test_videos_are_built_and_validated_to_the_same_bytes(
+        self, clips, local, embedded, job_server_jar, run, contents, tmp_path
+    ):
+        # Workers' current folder need not be the driver's: a relative --output means the driver's.
+        videos = ("videos", "--input", clips, "--output", "dataset", *MANY, *embedded)
+        built = run(*videos, cwd=tmp_path)
+        assert built.returncode == 0, built.stderr
+        assert "Traceback" not in built.stderr
+        assert contents(tmp_path / "dataset") == contents(local)
+
+        results = []
+        for folder, flags in ((local, ()), (tmp_path / "dataset", embedded)):
+            result = tmp_path / f"{len(results)}.json"
+            done = run("validate", "--tfrecords", folder, "--json", result, *flags)
+            # Copies of a clip lie in several splits, which a check finds.
+            assert done.returncode == 1, done.stderr
+            assert "Traceback" not in done.stderr
+            results.append(json.loads(result.read_text()))
+        assert results[0]["findings"] == results[1]["findings"]
+        assert results[0].keys() == results[1].keys()
+        assert java_processes(job_server_jar) == []
+        assert {path.name for path in tmp_path.iterdir()} == {"dataset", "0.json", "1.json"}
+
+    def test_dashcam_drives_are_built_to_the_same_bytes(self, embedded, run, contents, tmp_path):
+        drives = tmp_path / "drives"
+        drives.mkdir()
+        for name in ("a", "b", "c"):
+            shutil.copy(DATA / "karma.mp4", drives / f"{name}.mp4")
+            rows = [f"{i / 2},{len(name) + i * 0.25}" for i in range(200)]
+            (drives / f"{name}.csv").write_text("\n".join(["t,speed", *rows]))
+        flags = ("--telemetry={stem}.csv", "--time_column=t", "--label_columns=speed", *FLAGS)
+        for output, engine in (("here", ()), ("there", embedded)):
+            done = run("dashcam", "--input", drives, "--output", tmp_path / output, *flags, *engine)
+            assert done.returncode == 0, done.stderr
+        assert any(name.endswith(".tfrecord") for name in contents(tmp_path / "here"))
+        assert contents(tmp_path / "there") == contents(tmp_path / "here")
+
+    def test_too_many_failed_sources_are_one_line(self, embedded, run, tmp_path):
+        clips = tmp_path / "clips/dog"
+        clips.mkdir(parents=True)
+        shutil.copy(DATA / "karma.mp4", clips)
+        whole = (DATA / "demo.webm").read_bytes()
+        (clips / "broken.webm").write_bytes(whole[:4000] + bytes(len(whole) - 4000))
+        flags = ("--input", clips.parent, "--output", tmp_path / "out", *FLAGS)
+        done = run("videos", *flags, *embedded)
+        assert done.returncode == 1
+        assert "Traceback" not in done.stderr
+        last = done.stderr.strip().splitlines()[-1]
+        assert "1 of 2 sources failed" in last
+        assert "dog/broken.webm" in last
+
+    def test_an_interrupted_build_leaves_no_engine_and_can_go_on(
+        self, clips, local, embedded, job_server_jar, run, start, wait_for, contents, tmp_path
+    ):
+        command = ("videos", "--input", clips, "--output", tmp_path / "out", *MANY, *embedded)
+        with start(*command) as process:
+            wait_for(lambda: any((tmp_path / "out").glob("*.tfrecord")), "a first shard")
+            process.send_signal(signal.SIGINT)
+            _, error = process.communicate(timeout=120)
+        assert process.returncode == 130, error
+        assert "interrupted" in error.strip().splitlines()[-1]
+        assert "Traceback" not in error
+        assert java_processes(job_server_jar) == []
+        assert not (tmp_path / "out/dataset_info.json").exists()
+        kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.tfrecord")}
+
+        done = run(*command)
+        assert done.returncode == 0, done.stderr
+        assert contents(tmp_path / "out") == contents(local)
+        complete = sum(path.stat().st_mtime_ns == kept[path] for path in kept)
+        assert complete >= 1
+
+
+class TestCluster:
+    @pytest.fixture
+    def build(self, clips, cluster, job_server_jar, start, wait_for, local, contents, tmp_path):
+        """Builds while ``harm`` is done as soon as one shard is complete and another one is begun."""
+        output = tmp_path / "out"
+
+        def half_built():
+            begun = (output / "_build").glob("train-*.partial")
+            return any(begun) and any(output.glob("*.tfrecord"))
+
+        def build(harm):
+            before = cluster.workers_started()
+            flags = (*cluster.flags(), f"--flink_job_server_jar={job_server_jar}")
+            with start("videos", "--input", clips, "--output", output, *MANY, *flags) as process:
+                wait_for(lambda: half_built() or process.poll() is not None, "a shard half built")
+                assert process.poll() is None, process.communicate()[1]
+                harm()
+                assert not (output / "dataset_info.json").exists(), "too late to do harm"
+                _, error = process.communicate(timeout=600)
+            assert process.returncode == 0, error
+            assert "Traceback" not in error
+            assert contents(output) == contents(local)
+            # Two for the job as it began; the others since it had to begin again.
+            assert cluster.workers_started() - before > 2
+            jobs = cluster.ask("/jobs/overview")["jobs"]
+            newest = max(jobs, key=lambda job: job["start-time"])
+            assert (newest["state"], newest["tasks"]["failed"]) == ("FINISHED", 0)
+            assert re.fullmatch(r"reelbeam-\w+", newest["name"])
+
+        return build
+
+    def test_a_worker_that_dies_in_mid_build_is_replaced(self, cluster, build):
+        def kill_a_worker():
+            os.kill(cluster.workers()[1][0], signal.SIGKILL)
+
+        build(kill_a_worker)
+
+    def test_a_task_manager_that_dies_in_mid_build_is_done_without(self, cluster, build):
+        build(cluster.processes["task_manager2"].kill)
