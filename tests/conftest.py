@@ -55,6 +55,19 @@ class Bucket:
         return self.client.list_multipart_uploads(Bucket=self.name).get("Uploads", [])
 
 
+@pytest.fixture
+def google(monkeypatch):
+    """A stand-in for Google's store, with a bucket; processes that are started find it."""
+    from tests.gcs_standin import serve
+    from tfrecords_schema.store_clients import file_system
+
+    file_system.cache_clear()  # a client keeps its address
+    with serve(f"bucket-{uuid.uuid4().hex[:12]}") as store:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", store.address)
+        yield store
+    file_system.cache_clear()
+
+
 @pytest.fixture(scope="session")
 def s3_server():
     """The address of an S3 server on loopback."""

@@ -133,7 +133,7 @@ def download(url: str, path: str | os.PathLike[str]) -> None:
 
 def upload(path: str | os.PathLike[str], url: str) -> None:
     """Copies a local file to ``url``, where it appears complete or not at all."""
-    with speaking_of(url) as (files, stored):
+    with _writing_to(url) as (files, stored):
         if _is_folder_tree(url):
             _put_and_rename(files, os.fspath(path), stored)
         else:
@@ -142,7 +142,7 @@ def upload(path: str | os.PathLike[str], url: str) -> None:
 
 def write_bytes(url: str, data: bytes) -> None:
     """Writes an object, which appears complete or not at all."""
-    with speaking_of(url) as (files, path):
+    with _writing_to(url) as (files, path):
         if _is_folder_tree(url):
             files.makedirs(files._parent(path), exist_ok=True)
         files.pipe_file(path, data)
@@ -154,7 +154,7 @@ def create(url: str, data: bytes) -> bool:
     Stores that know no conditional writing are asked first, so that two callers at the same moment may both
     be told that they were the first.
     """
-    with speaking_of(url) as (files, path):
+    with _writing_to(url) as (files, path):
         if files.exists(path):
             return False
         if _is_folder_tree(url):
@@ -181,6 +181,16 @@ def remove_below(folder: str) -> None:
     """Removes ``folder`` and everything below it, if there is anything."""
     with speaking_of(folder) as (files, path), contextlib.suppress(FileNotFoundError):
         files.rm(path, recursive=True)
+
+
+@contextlib.contextmanager
+def _writing_to(url: str) -> Iterator[tuple[Any, str]]:
+    with speaking_of(url) as (files, path):
+        try:
+            yield files, path
+        except FileNotFoundError:
+            check_bucket(files, path)
+            raise
 
 
 def _is_folder_tree(url: str) -> bool:

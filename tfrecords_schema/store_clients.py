@@ -77,6 +77,11 @@ def check_url(url: str) -> str:
 @functools.cache
 def file_system(scheme: str, host: str) -> Any:
     """The client of a store: one a process, which its threads share."""
+    if scheme == "gs":
+        # The plain client: what fsspec would choose asks a second service what kind of bucket each one is.
+        from gcsfs.core import GCSFileSystem
+
+        return GCSFileSystem(skip_instance_cache=True, **_OPTIONS[scheme])
     import fsspec
 
     options = {"host": host} if scheme == "hdfs" and host else {}

@@ -306,6 +306,23 @@ class TestVideos:
             "videos", "--input", url, "--output", output
         )
 
+    @pytest.mark.slow
+    def test_on_google_too(self, google, clips, tmp_path, temporary):
+        flags = (*FLAGS, "--shards", "2", "--max_failure_rate", "1")
+        build("videos", "--input", clips, "--output", tmp_path / "local", *flags)
+        for path in clips.rglob("*.*"):
+            google.put(f"clips/{path.relative_to(clips).as_posix()}", path.read_bytes())
+        url = f"gs://{google.bucket}"
+        command = ("videos", "--input", f"{url}/clips", "--output", f"{url}/ds", *flags)
+        build(*command)
+        found = {
+            name.removeprefix("ds/"): hashlib.sha256(data).hexdigest()
+            for name, data in google.objects.items()
+            if name.startswith("ds/") and name != "ds/dataset_info.json"
+        }
+        assert found == checksums(tmp_path / "local")
+        assert "ds/dataset_info.json" in google.objects
+
 
 @pytest.mark.slow
 class TestOtherVerbs:

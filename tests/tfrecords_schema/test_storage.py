@@ -215,6 +215,56 @@ class TestErrors:
         ), run.stderr
 
 
+class TestGoogle:
+    """The other client answers in its own words; what we make of them is the same."""
+
+    def test_writing_and_reading(self, google, tmp_path):
+        url = f"gs://{google.bucket}/a/x.txt"
+        storage.write_bytes(url, b"one\ntwo\n")
+        assert google.objects == {"a/x.txt": b"one\ntwo\n"}
+        found = storage.status(url)
+        assert (found.bytes, found.version) == (8, google.described["a/x.txt"]["etag"])
+        assert found.mtime_ns > 1.6e18
+        assert storage.read_bytes(url) == b"one\ntwo\n"
+        assert storage.read_line(url, 4) == b"two\n"
+        assert storage.create(f"{url}.lock", b"mine")
+        assert not storage.create(f"{url}.lock", b"yours")
+        assert google.objects["a/x.txt.lock"] == b"mine"
+
+    @pytest.mark.parametrize("size", [0, 1000, 11 << 20])
+    def test_files_small_and_in_parts(self, google, tmp_path, size):
+        (tmp_path / "big").write_bytes(bytes(range(256)) * (size // 256) + b"end")
+        url = f"gs://{google.bucket}/big"
+        storage.upload(tmp_path / "big", url)
+        assert google.objects["big"] == (tmp_path / "big").read_bytes()
+        storage.download(url, tmp_path / "back")
+        assert (tmp_path / "back").read_bytes() == google.objects["big"]
+        with storage.open_stream(url) as file:
+            assert file.read() == google.objects["big"]
+
+    def test_folders_and_patterns(self, google):
+        root = f"gs://{google.bucket}"
+        for name in ("d/a", "d/sub/b", "dd/x.mp4"):
+            google.put(name, b"")
+        assert list(storage.list_folder(f"{root}/d")) == ["a"]
+        assert list(storage.find_below(f"{root}/d")) == ["a", "sub/b"]
+        assert list(storage.find_matching(f"{root}/*/*.mp4")) == [f"{root}/dd/x.mp4"]
+        assert storage.is_folder(f"{root}/d")
+        assert not storage.is_folder(f"{root}/d/a")
+        assert not storage.exists(f"{root}/d")
+        storage.remove([f"{root}/d/a", f"{root}/d/none"])
+        storage.remove_below(f"{root}/d")
+        storage.remove_below(f"{root}/d")
+        assert list(google.objects) == ["dd/x.mp4"]
+
+    def test_what_is_not_there(self, google):
+        with pytest.raises(FileNotFoundError, match="there is no such object"):
+            storage.read_bytes(f"gs://{google.bucket}/none")
+        for ask in (storage.list_folder, lambda url: storage.write_bytes(url, b"")):
+            with pytest.raises(FileNotFoundError, match="there is no such bucket"):
+                ask("gs://another-bucket/x")
+
+
 class TestDatasets:
     def test_description_and_records(self, bucket, tmp_path):
         info = write_fake_dataset(
