@@ -7,8 +7,8 @@
     python benchmarks/reader.py --memory           peak memory, of a dataset and of ten times as much
 
 The bound is decoding the JPEGs alone, on all cores, with TensorFlow's decoder: nothing is read, parsed,
-stacked or batched. Readers take turns, so that whatever else the machine does falls on all of them; ratios are
-medians of rounds. CPU milliseconds a sequence are given beside, since they say more on a busy machine.
+stacked or batched. Readers take turns, so that whatever else the machine does falls on all of them; ratios
+are medians of rounds. CPU milliseconds a sequence are given beside, since they say more on a busy machine.
 """
 
 from __future__ import annotations

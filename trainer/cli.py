@@ -72,7 +72,7 @@ def config_from_args(args: argparse.Namespace) -> TrainingConfig:
 def _train(args: argparse.Namespace) -> None:
     config = config_from_args(args)
     info = DatasetInfo.load(args.tfrecords)
-    config.model.check_for(info.spec)
+    config.check_for(info)
     check_trainable(args.tfrecords, info)
     if args.resume:
         folder = resumed_run(args.output, info, config.to_json())

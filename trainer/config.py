@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.spec import SequenceSpec
 from trainer.options import (
     ConfigError,
@@ -24,6 +25,7 @@ from trainer.options import (
     options_of,
     typed,
 )
+from trainer.reading import Augmentation, parse_augmentation
 
 Pooling = Literal["avg", "flatten"]
 Rnn = Literal["lstm", "gru", "convlstm", "none"]
@@ -275,7 +277,30 @@ class TrainingConfig:
     class_weights: bool = option(
         True, "on: rare classes weigh more in the loss, by the counts in dataset_info.json; or off"
     )
-    seed: int = option(0, "of the weights, the dropout and the order of the sequences")
+    balance_classes: bool = option(
+        False,
+        "on: each epoch has as many sequences of each class as of any other, instead of class weights",
+    )
+    augment: str | None = option(
+        None,
+        "random changes of the sequences trained on, of crop, flip, brightness, contrast, saturation, hue, "
+        "jitter and reverse, as in crop=0.7,flip=0.5,hue=0.02",
+        metavar="NAME=VALUE,...",
+    )
+    mirrored_classes: str | None = option(
+        None,
+        "pairs of classes that a flip turns into each other, as in left=right",
+        metavar="CLASS=CLASS,...",
+    )
+    cache_frames: str | None = option(
+        None,
+        "decode each frame once, not in every epoch, and keep them: memory, or a folder for files that later "
+        "runs find; the log says how much room they take",
+        metavar="memory|FOLDER",
+    )
+    seed: int = option(
+        0, "of the weights, the dropout, the augmentation and the order of the sequences"
+    )
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
 
     def __post_init__(self) -> None:
@@ -296,9 +321,39 @@ class TrainingConfig:
         check_whole(self, "warmup_epochs", least=0)
         check_whole(self, "head_epochs", least=0)
         self._check_phases()
+        augmentation = self.augmentation
+        if self.mirrored_classes and not (augmentation and augmentation.flip):
+            raise ConfigError("mirrored_classes are for a flip: give --augment flip=0.5 too")
         check_whole(self, "seed", least=0)
         if self.seed >= 2**32:
             raise ConfigError(f"seed must be below 2**32, got {self.seed}")
+
+    @property
+    def augmentation(self) -> Augmentation | None:
+        """What `augment` and `mirrored_classes` ask for."""
+        if not self.augment:
+            return None
+        return parse_augmentation(self.augment, self.mirrored_classes or "")
+
+    def check_for(self, info: DatasetInfo) -> None:
+        """Checks that a dataset has what the options are about.
+
+        Raises:
+            ConfigError, DatasetError: naming the option.
+        """
+        self.model.check_for(info.spec)
+        if self.augmentation is not None:
+            self.augmentation.check_for(info)
+        if self.cache_frames is not None and info.spec.image is None:
+            raise ConfigError(
+                "the records hold signals only, no images for --cache_frames: leave it out"
+            )
+        label = info.spec.label
+        if self.balance_classes and (label.task != "classification" or label.per_frame):
+            raise ConfigError(
+                f"balance_classes is for one class a sequence, got task {label.task}"
+                f"{' by frame' if label.per_frame else ''}: leave it out"
+            )
 
     def _check_phases(self) -> None:
         if self.head_epochs >= self.epochs:

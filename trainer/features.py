@@ -4,7 +4,7 @@ A network whose backbone is frozen (or its first layers are) gives the same feat
 sees it. They are computed once, kept in a file of the run folder, and the layers after them trained on that.
 Weights and losses come out as they would without, up to the rounding of floats: records come in the same
 orders. Memory holds labels and signals, and a batch of features at a time. Nothing may change a frame from
-one epoch to the next: there is no place here for augmentation.
+one epoch to the next: with augmentation, nothing is kept.
 """
 
 from __future__ import annotations

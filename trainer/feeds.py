@@ -13,6 +13,7 @@ import keras
 import tensorflow as tf
 
 from tfrecords_schema.info import DatasetInfo
+from trainer.cached_frames import cached_frames
 from trainer.config import TrainingConfig
 from trainer.features import (
     computed_features,
@@ -24,6 +25,7 @@ from trainer.features import (
 from trainer.losses import balanced_class_weights
 from trainer.reader import read_sequences
 from trainer.run_folder import RunFolder
+from trainer.shuffling import balanced_size
 
 _log = logging.getLogger(__name__)
 
@@ -63,13 +65,20 @@ def make_feed(
         splits: ``train``, and ``validation`` where there is one.
     """
     class_weights = None
-    if config.class_weights and info.spec.label.task == "classification":
+    if (
+        config.class_weights
+        and info.spec.label.task == "classification"
+        and not config.balance_classes
+    ):
         class_weights = balanced_class_weights(info.splits["train"].label_counts)
     reads: dict[str, dict[str, Any]] = {
         split: {"batch_size": config.batch_size, "sample_weights": True} for split in splits
     }
     reads["train"]["class_weights"] = class_weights
     if not _worth_caching(model, info, folder, config, splits):
+        for split in splits if config.cache_frames else ():
+            kept = None if config.cache_frames == "memory" else config.cache_frames
+            reads[split]["cache"] = cached_frames(directory, split, folder=kept)
         yield Feed(
             model=model,
             train=lambda first_epoch: read_sequences(
@@ -80,6 +89,8 @@ def make_feed(
                 seed=config.seed,
                 first_epoch=first_epoch,
                 drop_remainder=leaves_rest(info, config),
+                augment=config.augmentation,
+                balance_classes=config.balance_classes,
                 **reads["train"],
             ),
             validation=read_sequences(directory, "validation", **reads["validation"])
@@ -114,6 +125,9 @@ def _worth_caching(
 ) -> bool:
     if not has_frozen_features(model) or config.epochs == 1:
         return False
+    if config.augment or config.balance_classes:
+        _log.info("frozen features: computed in every epoch, since no two epochs are the same")
+        return False
     if config.cache_features == "off":
         _log.info("frozen features: computed in every epoch, as --cache_features off asks")
         return False
@@ -128,10 +142,18 @@ def _worth_caching(
     return True
 
 
+def epoch_records(info: DatasetInfo, config: TrainingConfig) -> int:
+    """Sequences that are trained on in an epoch."""
+    train = info.splits["train"]
+    if not config.balance_classes:
+        return train.num_records
+    return sum(count > 0 for count in train.label_counts) * balanced_size(train.label_counts)
+
+
 def leaves_rest(info: DatasetInfo, config: TrainingConfig) -> bool:
     """Whether an epoch goes without a last batch of fewer records than there are replicas.
 
     Those that got none would have gradients that are no numbers.
     """
-    whole, rest = divmod(info.splits["train"].num_records, config.batch_size)
+    whole, rest = divmod(epoch_records(info, config), config.batch_size)
     return whole > 0 and 0 < rest < tf.distribute.get_strategy().num_replicas_in_sync

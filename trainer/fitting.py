@@ -21,7 +21,7 @@ from trainer.checkpoint import Progress, load_progress, restore_model, restore_o
 from trainer.config import Precision, TrainingConfig
 from trainer.dataset import has_split
 from trainer.features import has_frozen_features, split_at_features
-from trainer.feeds import Feed, leaves_rest, make_feed
+from trainer.feeds import Feed, epoch_records, leaves_rest, make_feed
 from trainer.losses import make_loss
 from trainer.model import FRAME_FEATURES
 from trainer.reader import located_errors
@@ -71,7 +71,7 @@ class _Job:
     @property
     def steps(self) -> int:
         """Of an epoch."""
-        whole, rest = divmod(self.info.splits["train"].num_records, self.config.batch_size)
+        whole, rest = divmod(epoch_records(self.info, self.config), self.config.batch_size)
         return whole + (rest > 0 and not leaves_rest(self.info, self.config))
 
 

@@ -54,7 +54,7 @@ def train(
         TrainingError: when the loss stops being a number, or memory runs out.
     """
     info = DatasetInfo.load(directory)
-    config.model.check_for(info.spec)
+    config.check_for(info)
     check_trainable(directory, info)
     strategy = make_strategy(config.distribute)  # before TensorFlow does anything at all
     scored = [s for s in ("validation", "test") if has_split(info, s)] or ["train"]

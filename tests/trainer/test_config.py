@@ -20,6 +20,9 @@ OTHER_VALUES = {
     "tensorboard": ("on", True),
     "shuffle_buffer": ("7", 7),
     "class_weights": ("off", False),
+    "balance_classes": ("on", True),
+    "augment": ("crop=0.7,flip=0.5", "crop=0.7,flip=0.5"),
+    "cache_frames": ("memory", "memory"),
     "seed": ("9", 9),
     "filters": ("4,8", (4, 8)),
     "stack_frames": ("3", 3),
@@ -59,7 +62,8 @@ def test_no_flags_give_the_defaults():
 
 def test_every_option_is_a_flag_that_changes_it():
     defaults = flat(TrainingConfig())
-    assert OTHER_VALUES.keys() | PHASES.keys() == defaults.keys()
+    together = PHASES.keys() | {"mirrored_classes"}
+    assert OTHER_VALUES.keys() | together == defaults.keys()
     for name, (typed, value) in OTHER_VALUES.items():
         changed = flat(parse(f"--{name}", typed))
         assert changed == {**defaults, name: value}
@@ -70,6 +74,11 @@ def test_the_options_of_two_phases():
     words = ["--head_epochs", "3", "--fine_tune_learning_rate=1e-5"]
     config = parse(*words, "--backbone", "VGG16", "--trainable_layers", "4")
     assert {name: getattr(config, name) for name in PHASES} == PHASES
+
+
+def test_classes_that_a_flip_turns_into_each_other():
+    config = parse("--augment", "flip=0.5", "--mirrored_classes", "left=right,l=r")
+    assert config.augmentation.mirrored_classes == (("left", "right"), ("l", "r"))
 
 
 def test_the_older_name_of_a_flag():
@@ -92,6 +101,9 @@ def test_the_older_name_of_a_flag():
         ({"precision": "float16"}, "precision must be float32, mixed_float16 or mixed_bfloat16"),
         ({"xla": "yes"}, "xla must be auto, on or off"),
         ({"cache_features": "on"}, "cache_features must be auto or off, got 'on'"),
+        ({"augment": "zoom=2"}, "augment must be of crop, flip, .* got 'zoom'"),
+        ({"augment": "crop=2"}, "crop must be above 0 and at most 1, got 2.0"),
+        ({"augment": "crop=0.5", "mirrored_classes": "a=b"}, "mirrored_classes are for a flip"),
         ({"epochs": 3, "warmup_epochs": 3}, "warmup_epochs must be fewer than .* got 3 of 3"),
         ({"epochs": 3, "head_epochs": 3}, "head_epochs must be fewer than all 3 epochs, got 3"),
         (

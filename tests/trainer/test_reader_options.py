@@ -10,16 +10,19 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.trainer.conftest import SPECS, make_spec
+from tests.trainer.conftest import SPECS, fit_run, history, make_spec
 from tests.trainer.test_reader import order
 from tfrecords_schema.fake import fake_record, write_fake_dataset
 from tfrecords_schema.info import ShardInfo, SplitInfo
 from tfrecords_schema.records import frame_record, read_file
+from trainer import feeds
 from trainer.buffers import reading_bytes
 from trainer.cached_frames import cached_bytes, cached_frames
+from trainer.config import ModelConfig, TrainingConfig
 from trainer.damage import SkippedRecords, read_sound_records
 from trainer.dataset import DatasetError
 from trainer.reader import Augmentation, Clips, read_sequences
+from trainer.run_folder import RunFolder
 from trainer.shuffling import SHUFFLE_BYTES, balance, balanced_size, plan_mixing
 
 
@@ -246,6 +249,40 @@ class TestMemory:
         held = reading_bytes(large, contents, plan_mixing(contents), batch_size=4)
         sequence = 64 * 1080 * 1920 * 3
         assert held < SHUFFLE_BYTES * 2 + sequence * 4 * 4 + sequence * 64
+
+
+class TestTraining:
+    """What the flags change in a training, and that a training without them is as it was."""
+
+    def fit(self, data, folder, **options):
+        config = TrainingConfig(epochs=2, batch_size=8, model=ModelConfig(filters=(4,)), **options)
+        fit_run(data, RunFolder(folder), config)
+        return history(folder)
+
+    def test_cached_frames_change_nothing(self, bright_dataset, tmp_path):
+        plain = self.fit(bright_dataset, tmp_path / "plain")
+        cache = str(tmp_path / "cache")
+        assert self.fit(bright_dataset, tmp_path / "cached", cache_frames=cache) == plain
+        assert len(list((tmp_path / "cache").iterdir())) == 2  # of train and validation
+        assert self.fit(bright_dataset, tmp_path / "memory", cache_frames="memory") == plain
+
+    def test_augmentation_changes_what_is_trained_on_and_not_what_is_validated(
+        self, bright_dataset, tmp_path, monkeypatch
+    ):
+        reads = []
+
+        def note(directory, split, **options):
+            reads.append((split, options.get("augment"), options.get("balance_classes", False)))
+            return read_sequences(directory, split, **options)
+
+        monkeypatch.setattr(feeds, "read_sequences", note)
+        augment = "crop=0.5,brightness=0.3"
+        augmented = self.fit(
+            bright_dataset, tmp_path / "augmented", augment=augment, balance_classes=True
+        )
+        expected = Augmentation(crop=0.5, brightness=0.3)
+        assert set(reads) == {("train", expected, True), ("validation", None, False)}
+        assert augmented != self.fit(bright_dataset, tmp_path / "plain")
 
 
 class TestDamage:
