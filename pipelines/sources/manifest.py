@@ -11,7 +11,7 @@ import csv
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -113,10 +113,18 @@ def list_manifest(
         sources=tuple(sources[source_id] for source_id in sorted(sources)),
         label=_label_spec(path, rows, label_options) if labelled else LabelSpec(),
         failures=tuple(failures),
-        notes=(f"columns of the manifest that were not used: {', '.join(map(repr, ignored))}",)
-        if ignored and labelled
-        else (),
+        notes=tuple(_notes(sources.values(), root, ignored if labelled else [])),
     )
+
+
+def _notes(sources: Iterable[Source], root: str, ignored: list[str]) -> Iterator[str]:
+    if ignored:
+        yield f"columns of the manifest that were not used: {', '.join(map(repr, ignored))}"
+    prefix = root.rstrip("/") + "/"
+    outside = sorted({source.path for source in sources if not source.path.startswith(prefix)})
+    if outside:
+        lie = "file of the manifest lies" if len(outside) == 1 else "files of the manifest lie"
+        yield f"{len(outside)} {lie} outside its folder (such as {outside[0]!r})"
 
 
 def _read_rows(path: str, files: Files) -> Iterator[_Row]:
