@@ -24,6 +24,7 @@ from pipelines.planning import Estimate, plan_shards
 from pipelines.shards import ShardBuilder, library_versions
 from pipelines.sources.files import absolute
 from pipelines.sources.listing import Listing
+from pipelines.stored_output import open_output
 from pipelines.survey import cut_sources, survey_sources
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.spec import SequenceSpec
@@ -178,7 +179,7 @@ def _run_pipeline(builder: ShardBuilder, plan: Plan, run: RunOptions) -> list[st
     execution = parse_beam_args(run.beam_args, workers=run.local_workers)
     if not execution.local:
         # Workers elsewhere have another current folder.
-        builder = replace(builder, output=OutputFolder(absolute(builder.output.path)))
+        builder = replace(builder, output=open_output(absolute(builder.output.path)))
     places = shard_places(builder.output)
     work = [places] * execution.workers if execution.local else [[place] for place in places]
     progress = _Progress(plan)
