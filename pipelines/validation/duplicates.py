@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 _NEIGHBOURS = 48
 """Pictures that follow one in the order of a band and are compared with it."""
 _MOST_PAIRS = 100_000
+_SHAPE = 0.4
+"""Standard deviations of a picture by which the brightness of its quarters may differ from the other's."""
 _BYTES = np.array([bin(byte).count("1") for byte in range(256)], np.uint8)
 
 
@@ -24,7 +26,6 @@ def find_alike(
     splits: NDArray[np.uint8],
     *,
     bits: int,
-    levels: float,
 ) -> NDArray[np.int64]:
     """Pairs of pictures of different splits that may show the same.
 
@@ -33,12 +34,12 @@ def find_alike(
         tones: ``[pictures, 8]``.
         splits: ``[pictures]``, the number of the split of each.
         bits: in which the hashes of a pair may differ.
-        levels: by which each of its tones may differ.
 
     Returns:
         ``[pairs, 2]`` places, those with the most equal hashes first.
     """
     found: list[NDArray[np.int64]] = []
+    shapes = _shapes(tones)
     count = 0
     for turned, mask in _bands(hashes, bits):
         order = np.argsort(turned, kind="stable")
@@ -53,8 +54,7 @@ def find_alike(
             one, other = one[keep], other[keep]
             keep = count_bits(hashes[one] ^ hashes[other]) <= bits
             one, other = one[keep], other[keep]
-            apart = np.abs(tones[one].astype(np.int16) - tones[other]).max(1, initial=0)
-            keep = apart <= levels
+            keep = np.abs(shapes[one] - shapes[other]).max(1, initial=0) <= _SHAPE
             pairs = np.column_stack([np.minimum(one, other), np.maximum(one, other)])[keep]
             found.append(pairs.astype(np.int64))
             count += len(pairs)
@@ -65,6 +65,13 @@ def find_alike(
     pairs = np.unique(np.concatenate(found), axis=0)
     distance = count_bits(hashes[pairs[:, 0]] ^ hashes[pairs[:, 1]])
     return pairs[np.argsort(distance, kind="stable")]
+
+
+def _shapes(tones: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """How bright quarters are beside each other, ``[pictures, 4]``, whatever brightness and contrast."""
+    quarters = tones[:, :4].astype(np.float32)
+    spread = np.maximum(tones[:, 4:5] / 2, 1).astype(np.float32)
+    return (quarters - quarters.mean(1, keepdims=True)) / spread
 
 
 def count_bits(values: NDArray[np.uint64]) -> NDArray[np.uint8]:

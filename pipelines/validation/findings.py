@@ -84,9 +84,9 @@ def warning(message: str, where: Where | None = None, *, other: Where | None = N
     return Problem("warning", message, where, other)
 
 
-def note(message: str, where: Where | None = None) -> Problem:
+def note(message: str, where: Where | None = None, *, other: Where | None = None) -> Problem:
     """Something worth knowing that needs no action."""
-    return Problem("note", message, where)
+    return Problem("note", message, where, other)
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from pipelines.validation.dataset_view import MOST_NAMED, DatasetView, concatenate, locate
-from pipelines.validation.findings import Check, Problem, check, error, warning
+from pipelines.validation.findings import Check, Problem, check, error, note, warning
 from pipelines.validation.leak_pairs import RecordPair, find_pairs
 from pipelines.validation.places import Places
-from pipelines.validation.spans import Span
+from pipelines.validation.spans import Span, name_of_file
 from pipelines.validation.times import seconds
 from tfrecords_schema import spec as keys
 
@@ -85,17 +85,17 @@ def leaked_spans(dataset: DatasetView) -> Iterator[Problem]:
     reason="Pictures that are nearly the same in two splits are a leak that no name tells of: a "
     "video uploaded twice, coded again or cut differently, or one camera that saw one scene.",
     remedy="Look at the pairs; give footage that belongs together one group, or leave one of it "
-    "out. Raise duplicate_levels or duplicate_bits in validation.json if they only look alike.",
+    "out. Raise duplicate_correlation in validation.json if they only look alike.",
 )
 def duplicate_pictures(dataset: DatasetView) -> Iterator[Problem]:
     """No picture of a split is nearly the same as one of another split."""
     pairs, more = find_pairs(dataset)
-    for pair in pairs[:MOST_NAMED]:
-        yield _describe_pair(dataset, pair)
-    if more or len(pairs) > MOST_NAMED:
-        yield warning(
-            f"{len(pairs) + more - MOST_NAMED} more pairs of records in two splits look alike"
-        )
+    named = [_describe_pair(dataset, pair) for pair in pairs[:MOST_NAMED]]
+    yield from named
+    more += len(pairs) - len(named)
+    if more:
+        problem = note if all(one.level == "note" for one in named) else warning
+        yield problem(f"{more} more pairs of records in two splits look alike")
 
 
 LEAK_CHECKS: tuple[Check[DatasetView], ...] = (
@@ -115,12 +115,17 @@ def _describe_pair(dataset: DatasetView, pair: RecordPair) -> Problem:
             where,
             other=other,
         )
-    return warning(
+    said = (
         f"frame {pair.frame}, in {pair.split}, looks like frame {pair.other_frame} of "
-        f"{other.record!r}, in {pair.other_split}",
-        where,
-        other=other,
+        f"{other.record!r}, in {pair.other_split}"
     )
+    files = {
+        name_of_file(dataset.name(shard, offset, keys.MEDIA_ID).encode(errors="surrogateescape"))
+        for shard, offset in ((pair.shard, pair.offset), (pair.other_shard, pair.other_offset))
+    }
+    if len(files) == 1:
+        return note(f"{said}, at another time of the same file", where, other=other)
+    return warning(said, where, other=other)
 
 
 def _overlaps(

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.validation.alignment import (
+    IN_PLACE,
+    Alignment,
+    Gray,
+    align,
+    distance,
+    has_texture,
+    to_gray,
+)
 from pipelines.validation.dataset_view import DatasetView, concatenate
 from pipelines.validation.duplicates import find_alike
 from pipelines.validation.images import FrameError, decode_frame
@@ -15,8 +24,8 @@ from pipelines.validation.views import Expectation, RecordView
 from tfrecords_schema.records import CorruptRecordError
 
 _MOST_LOOKED_AT = 200
-_TONE_LEVELS = 10
-_SIDE = 16
+_MOST_ALIGNED = 4
+"""Pictures of two records that are laid over each other."""
 _WHOLE = 0.9
 """Fraction of the frames of two sequences that must be the same for them to be the same footage."""
 
@@ -63,7 +72,6 @@ def find_pairs(dataset: DatasetView) -> tuple[list[RecordPair], int]:
         np.concatenate([shard.frames.tones for shard in shards]),
         np.repeat(np.array([numbers[shard.split] for shard in shards], np.uint8), sizes),
         bits=int(dataset.thresholds.duplicate_bits),
-        levels=_TONE_LEVELS,
     )
     place = _Places(
         np.repeat(np.arange(len(shards)), sizes),
@@ -80,9 +88,10 @@ def find_pairs(dataset: DatasetView) -> tuple[list[RecordPair], int]:
         one, other = own[0]
         first, second = shards[place.shards[one]], shards[place.shards[other]]
         seen = _compare(
-            _grids(dataset, expected, first.file, int(place.offsets[one])),
-            _grids(dataset, expected, second.file, int(place.offsets[other])),
-            dataset.thresholds.duplicate_levels,
+            _pictures(dataset, expected, first.file, int(place.offsets[one])),
+            _pictures(dataset, expected, second.file, int(place.offsets[other])),
+            [(int(place.frames[a]), int(place.frames[b])) for a, b in own[:_MOST_ALIGNED]],
+            dataset.thresholds.duplicate_correlation,
         )
         if seen is not None:
             found.append(
@@ -114,53 +123,49 @@ class _Places:
         return int(self.shards[place]), int(self.offsets[place])
 
 
-def _grids(
-    dataset: DatasetView, expected: Expectation, shard: str, offset: int
-) -> NDArray[np.int16]:
-    """The frames of a record, ``[frames, rows, columns, channels]``; none when it cannot be read."""
+def _pictures(dataset: DatasetView, expected: Expectation, shard: str, offset: int) -> list[Gray]:
+    """The frames of a record, in gray and small; none when it cannot be read."""
     spec = dataset.info.spec.image
-    none = np.zeros((0, _SIDE, _SIDE, 1), np.int16)
     try:
         record = RecordView(dataset.folder.read_record(shard, offset), expected)
         if spec is None or record.problems:
-            return none
-        pixels = [decode_frame(data, spec) for data in record.images[: record.valid_frames]]
+            return []
+        return [to_gray(decode_frame(data, spec)) for data in record.images[: record.valid_frames]]
     except (CorruptRecordError, FrameError, OSError):
-        return none
-    size = (_SIDE, _SIDE)
-    grids = [cv2.resize(own, size, interpolation=cv2.INTER_AREA) for own in pixels]
-    return np.stack(grids).reshape(len(grids), _SIDE, _SIDE, -1).astype(np.int16)
+        return []
 
 
 def _compare(
-    one: NDArray[np.int16], other: NDArray[np.int16], levels: float
+    one: list[Gray], other: list[Gray], alike: list[tuple[int, int]], correlation: float
 ) -> tuple[int, int, bool] | None:
-    """A frame of each that are nearly the same, and whether one record lies in the other; None for none."""
-    if not len(one) or not len(other):
+    """A frame of each that show the same, and whether one record lies in the other; None for none.
+
+    Of two records' frames, those in ``alike`` have hashes that are.
+    """
+    if one and other:
+        alike = [(i, j) for i, j in alike if has_texture(one[i]) and has_texture(other[j])]
+    if not one or not other or not alike:
         return None
-    steps = [np.abs(other - frame) for frame in one]
-    worst = np.stack([step.max((1, 2, 3)) for step in steps])
-    place = int(worst.argmin())
-    if worst.flat[place] > levels:
+    (found, alignment), first, second = max((align(one[i], other[j]), -i, -j) for i, j in alike)
+    if found < correlation:
         return None
-    # Coders are least exact about colour, so that brightness is compared.
-    gray, other_gray = one.mean(3), other.mean(3)
-    means = np.stack([np.abs(other_gray - frame).mean((1, 2)) for frame in gray])
-    moves = min(_motion(gray), _motion(other_gray))
-    first, second = divmod(place, len(other))
-    return first, second, _continues(means <= _OF_MOTION * moves)
+    moves = min(_motion(one), _motion(other))
+    whole = any(
+        _continues(one, other, shift, alignment, moves) for shift in {j - i for i, j in alike}
+    )
+    return -first, -second, whole
 
 
-def _motion(frames: NDArray[np.float64]) -> float:
-    """Levels by which a frame differs from the one before it, on average."""
-    return float(np.abs(frames[1:] - frames[:-1]).mean()) if len(frames) > 1 else 0.0
+def _motion(frames: list[Gray]) -> float:
+    """How unlike a frame is to the one before it, on average."""
+    steps = [distance(one, other, IN_PLACE) for one, other in itertools.pairwise(frames)]
+    return sum(steps) / len(steps) if steps else 0.0
 
 
-def _continues(same: NDArray[np.bool_]) -> bool:
-    """Whether one of two sequences is the other, or begins within it: frame i is frame i + k, all the way."""
-    shortest = min(same.shape)
-    for shift in range(1 - same.shape[0], same.shape[1]):
-        common = np.diagonal(same, shift)
-        if len(common) * 2 >= shortest and common.mean() >= _WHOLE:
-            return True
-    return False
+def _continues(
+    one: list[Gray], other: list[Gray], shift: int, alignment: Alignment, moves: float
+) -> bool:
+    """Whether one of two sequences is the other, or begins within it: frame i is frame i + shift."""
+    common = [(i, i + shift) for i in range(len(one)) if 0 <= i + shift < len(other)]
+    same = [distance(one[i], other[j], alignment) <= _OF_MOTION * moves for i, j in common]
+    return len(same) * 2 >= min(len(one), len(other)) and sum(same) >= _WHOLE * len(same)

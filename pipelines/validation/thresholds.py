@@ -36,7 +36,7 @@ class Thresholds:
         jump_levels: a frame that differs by more levels from both its neighbours, on average, does not
             belong between them, when they are alike.
         duplicate_bits: of 64 of their hashes in which two pictures may differ to be looked at as one.
-        duplicate_levels: by which no sixteenth of a picture, across and down, may differ from the other's.
+        duplicate_correlation: of two pictures, laid over each other, from which on they show the same.
         outlier_scale: robust standard deviations from the median beyond which a value is an outlier.
         skew: Jensen-Shannon divergence of two label distributions, 0 to 1, that is still all right, beyond
             what chance gives so few sources.
@@ -58,8 +58,8 @@ class Thresholds:
     flat_std: float = 2.0
     frozen_fraction: float = 0.5
     jump_levels: float = 12.0
-    duplicate_bits: int = 4
-    duplicate_levels: float = 12.0
+    duplicate_bits: int = 8
+    duplicate_correlation: float = 0.97
     outlier_scale: float = 8.0
     skew: float = 0.1
     imbalance: float = 100.0

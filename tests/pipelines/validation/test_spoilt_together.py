@@ -148,6 +148,58 @@ def test_a_leaked_window_coded_again_among_many(build):
     assert finding.level == "error"
 
 
+def cut(pixels, part):
+    rows, columns = (round(length * part) for length in pixels.shape[:2])
+    return cv2.resize(pixels[rows:-rows, columns:-columns], (64, 48), interpolation=cv2.INTER_AREA)
+
+
+COPIES = {
+    "brighter": lambda pixels: cv2.convertScaleAbs(pixels, beta=25),
+    "of less contrast": lambda pixels: cv2.convertScaleAbs(pixels, alpha=0.7, beta=20),
+    "gray": lambda pixels: cv2.cvtColor(
+        cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB
+    ),
+    "scaled": lambda pixels: cv2.resize(cv2.resize(pixels, (32, 24)), (64, 48)),
+    "cut": lambda pixels: cut(pixels, 0.03),
+    "marked": lambda pixels: cv2.rectangle(pixels.copy(), (58, 1), (62, 4), (255, 255, 255), -1),
+}
+
+
+@pytest.mark.parametrize("kind", COPIES)
+def test_a_window_copied_with_changes_is_found(build, kind):
+    all_ = splits()
+    leaked = all_["train"][7]
+    again = [
+        encode(np.ascontiguousarray(COPIES[kind](decode(frame)))[:, :, ::-1])
+        for frame in leaked.frames
+    ]
+    all_["validation"].append(
+        dataclasses.replace(leaked, id="x", media_id="x", group_id="x", data_path="x", frames=again)
+    )
+    result = build(all_).examine()
+    assert set(bad(result)) == {"leaks.duplicates"}
+    assert any(
+        f.other and {f.where.record, f.other.record} == {leaked.id, "x"} for f in result.findings
+    )
+
+
+def test_pictures_alike_at_two_times_of_one_file_are_a_note(build):
+    all_ = splits()
+    one, other = all_["train"][3], all_["validation"][0]
+    times = [time + 60_000_000 for time in one.timestamps]
+    name = f"{one.media_id}#t=60,61"
+    still = [*other.frames[:3], one.frames[3], *other.frames[4:]]
+    all_["validation"][0] = dataclasses.replace(
+        other, id="x", media_id=name, timestamps=times, frames=still
+    )
+    result = build(all_).examine()
+    found = [f for f in result.findings if f.check == "leaks.duplicates"]
+    assert found
+    for finding in found:
+        assert finding.level == "note"
+        assert "at another time of the same file" in finding.message
+
+
 def test_a_window_that_begins_within_one_of_another_split(build):
     all_ = splits()
     frames = [view(3, 2 + place, quality=80) for place in range(FRAMES)]
