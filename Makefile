@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DATAFLOW := .venv-dataflow
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test test-slow test-dataflow test-flink lint types format proto clean
+.PHONY: help demo test test-slow test-dataflow test-flink fuzz lint types format proto clean
 
 help:
 	@echo "make demo    render drives, build a dataset, validate it, train on it"
@@ -42,6 +42,17 @@ $(DATAFLOW)/.installed: setup.py
 test-dataflow: $(INSTALLED) $(DATAFLOW)/.installed
 	REELBEAM_DATAFLOW=$(CURDIR)/$(DATAFLOW) $(BIN)/python -m pytest tests/pipelines/test_dataflow.py
 
+# Each parser for so long, guided by coverage; what is found lies in .fuzz.
+FUZZ_SECONDS ?= 600
+fuzz: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --editable '.[fuzz]'
+	mkdir -p .fuzz
+	for target in $$($(BIN)/python tests/fuzz/fuzz.py --list); do \
+	  echo "== $$target"; \
+	  $(BIN)/python tests/fuzz/fuzz.py $$target -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=.fuzz/ \
+	    -print_final_stats=0 -verbosity=0 || exit 1; \
+	done
+
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -62,4 +73,4 @@ proto:
 	rm -r .venv-proto
 
 clean:
-	rm -rf $(VENV) $(DATAFLOW) .venv-proto demo_output build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .fuzz $(VENV) $(DATAFLOW) .venv-proto demo_output build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

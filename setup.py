@@ -41,6 +41,7 @@ setup(
         # Nothing of Beam's: its client for S3 would be a second one, whose pins the first must meet.
         "aws": ["s3fs>=2025.2"],
         "hdfs": ["fsspec>=2025.2", "pyarrow>=14"],
+        "fuzz": ["atheris>=2.3"],
         "dev": [
             "gcsfs>=2025.2",
             "hypothesis>=6.100",

@@ -1,0 +1,182 @@
+"""Our own parsers as functions of bytes: each reads them, or refuses them with its documented error.
+
+Any other exception is a finding, and so is memory or time without bound, for which the fuzzer looks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import tempfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from pipelines.dashcam_options import TelemetryOptions
+from pipelines.decoding.endings import find_missing_end
+from pipelines.descriptors import Source
+from pipelines.errors import UserError
+from pipelines.image_files import ImageError, decode_rgb, read_header
+from pipelines.labels.annotations import AnnotationError, read_label
+from pipelines.labels.cells import TelemetryError
+from pipelines.labels.telemetry import read_telemetry
+from pipelines.options import LabelOptions
+from pipelines.sources.manifest import list_manifest
+from pipelines.sources.split_lists import apply_split_lists
+from tfrecords_schema.decode import decode_record
+from tfrecords_schema.info import DatasetInfo, DatasetInfoError
+from tfrecords_schema.records import CorruptRecordError, frame_record, read_records
+from tfrecords_schema.spec import ImageSpec, LabelSpec, SequenceSpec, SpecError
+
+_MOST_PIXELS = 1 << 20  # larger pictures are refused before they are decoded
+_SPEC = SequenceSpec(
+    num_frames=2,
+    frame_rate=10.0,
+    image=ImageSpec(height=8, width=8),
+    label=LabelSpec(task="classification", class_names=("a", "b")),
+)
+
+
+class Target(NamedTuple):
+    """A parser: what is done with bytes, and some that it reads."""
+
+    read: Callable[[bytes], None]
+    seeds: tuple[bytes, ...]
+
+
+def read_framing(data: bytes) -> None:
+    with contextlib.suppress(CorruptRecordError):
+        for record in read_records(io.BytesIO(data), "x"):
+            assert frame_record(record.data) == data[record.offset :][: len(record.data) + 16]
+
+
+def read_record(data: bytes) -> None:
+    with contextlib.suppress(SpecError):
+        decode_record(data, _SPEC)
+
+
+def read_info(data: bytes) -> None:
+    with contextlib.suppress(DatasetInfoError):
+        DatasetInfo.from_bytes(data, "x").to_bytes()
+
+
+def read_picture(data: bytes) -> None:
+    header = read_header(data)
+    if header is not None and 0 < header.height * header.width <= _MOST_PIXELS:
+        with contextlib.suppress(ImageError):
+            assert decode_rgb(data, header).shape == (*header.upright_size, 3)
+
+
+class _File:
+    """A reader of a file as a function of bytes, which go into a file of that name."""
+
+    def __init__(self, name: str, read: Callable[[str], object], errors: type[Exception]):
+        self._name, self._read, self._errors = name, read, errors
+
+    def __call__(self, data: bytes) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / self._name
+            path.write_bytes(data)
+            with contextlib.suppress(self._errors):
+                self._read(str(path))
+
+
+def _telemetry(name: str, **options: object) -> _File:
+    chosen = TelemetryOptions(telemetry=name, **options)  # type: ignore[arg-type]
+    return _File(name, lambda p: read_telemetry(p, name, chosen, columns=["speed"]), TelemetryError)
+
+
+def _split_list(path: str) -> None:
+    sources = [
+        Source(id=f"{c}/v_{c}.avi", path="x", data_path=f"{c}/v_{c}.avi", group=c) for c in "ab"
+    ]
+    apply_split_lists(sources, [path])
+    apply_split_lists(sources, [f"train={path}"])
+
+
+def _endings(data: bytes) -> None:
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        for name in ("avi", "gif", "mpegts", "mpeg", "flv", "ivf", "matroska,webm"):
+            find_missing_end(file.name, name)
+
+
+def _picture(extension: str) -> bytes:
+    return bytes(cv2.imencode(extension, np.arange(192, dtype=np.uint8).reshape(8, 8, 3))[1])
+
+
+def _npy(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+_INFO = {
+    "format_version": 1,
+    "name": "x",
+    "spec": _SPEC.to_json(),
+    "splits": {
+        "train": {
+            "shards": [{"file": "train-00000-of-00001.tfrecord", "records": 1, "bytes": 9, "sha256": "0"}],
+            **{name: [] for name in ("label_counts", "targets", "pixel_mean", "pixel_std")},
+            **{"signals": {}, "groups": 1, "sources": 1},
+        }
+    },
+    **{"counts": {}, "options": {}, "versions": {}, "fingerprint": ""},
+}  # fmt: skip
+_GPX = (
+    b'<?xml version="1.0"?><gpx><trk><trkseg><trkpt lat="1.5" lon="2"><time>2023-11-14T22:13:20Z</time>'
+    b'<speed>3</speed></trkpt><trkpt lat="1.6" lon="2"><time>2023-11-14T22:13:21Z</time></trkpt>'
+    b"</trkseg></trk></gpx>"
+)
+
+TARGETS = {
+    "framing": Target(read_framing, (frame_record(b"one") + frame_record(b""), frame_record(b"x" * 99))),
+    "record": Target(read_record, (b"", zlib.compress(b"x"), b"\x0a\x10\x0a\x0e\x0a\x0aexample/id\x12\x00")),
+    "info": Target(read_info, (json.dumps(_INFO).encode(), b"{}", b"[]")),
+    "picture": Target(read_picture, tuple(map(_picture, (".jpg", ".png", ".bmp", ".webp", ".tiff")))),
+    "endings": Target(_endings, (b"RIFF\x0c\0\0\0AVI LIST", b"GIF89a" + bytes(9) + b";", b"G" * 400)),
+    "manifest_csv": Target(
+        _File("x.csv", lambda p: list_manifest(p, LabelOptions()), UserError),
+        (b"path,label,start,end,split,group\na.mp4,x|y,1,2.5,train,g\n", b'path,label\n"a\n""b.mp4",x\n'),
+    ),
+    "manifest_jsonl": Target(
+        _File("x.jsonl", lambda p: list_manifest(p, LabelOptions()), UserError),
+        (b'{"path": "a.mp4", "label": "x", "start": 1, "end": 2}\n', b'{"path": null}\n[]\n'),
+    ),
+    "manifest_targets": Target(
+        _File("x.csv", lambda p: list_manifest(p, LabelOptions(label_columns=("v",))), UserError),
+        (b"path,v\na.mp4,1.5\n", b"path,v\na.mp4,1e999\n"),
+    ),
+    "split_list": Target(
+        _File("a_test_split1.txt", _split_list, UserError),
+        (b"a/v_a.avi 1\nb/v_b.avi 2\n", b"v_a.avi 0\n"),
+    ),
+    "annotation": Target(
+        _File("x.json", lambda p: read_label(p, "x", "[0].velocity"), AnnotationError),
+        (b'[{"velocity": [9.5, -0.1]}]', b'[{"velocity": "fast"}]', b"[" * 2000),
+    ),
+    "telemetry_csv": Target(
+        _telemetry("x.csv", time_column="t"),
+        (b"t,speed\n0,1.5\n0.5,2\n", b"t;speed\n0;1,5\n", b"\xef\xbb\xbft,speed\r\n2023-11-14T22:13:20Z,1"),
+    ),
+    "telemetry_text": Target(
+        _telemetry("x.txt", time_column="t", telemetry_columns=("t", "speed")),
+        (b"0 1.5\n0.5 2\n", b"# comment\n0\t1\n"),
+    ),
+    "telemetry_jsonl": Target(
+        _telemetry("x.jsonl", time_column="t"), (b'{"t": 0, "speed": 1}\n{"t": 1, "speed": null}\n',)
+    ),
+    "telemetry_json": Target(_telemetry("x.json", time_column="t"), (b'[{"t": 0, "speed": 1.5}]',)),
+    "telemetry_gpx": Target(_telemetry("x.gpx"), (_GPX,)),
+    "telemetry_npy": Target(
+        _telemetry("x.npy", time_column="t", telemetry_columns=("t", "speed")),
+        (_npy(np.arange(8.0).reshape(4, 2)), _npy(np.array([[1, 2]], np.int8))),
+    ),
+}  # fmt: skip
