@@ -7,6 +7,7 @@ So its fingerprint tells whether a shard that is there already is the one that w
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -139,11 +140,21 @@ class ShardBuilder:
 
         Where the sources lie is not part of it; what they are called, their sizes and times are.
         """
-        fields = _without_paths(shard.to_json())
-        text = json.dumps(
-            [fields, self.options.to_json(), self.spec.to_json(), self.versions], sort_keys=True
-        )
+        fields = shard.to_json()
+        for segment in fields["segments"]:
+            source = segment["source"]
+            del source["path"]
+            # Most sources have neither, and there may be millions.
+            for name in ("parts", "telemetry"):
+                source[name] = source[name] and _without_paths(source[name])
+        text = f"[{json.dumps(fields, sort_keys=True)}, {self._common}]"
         return hashlib.sha256(text.encode()).hexdigest()
+
+    @functools.cached_property
+    def _common(self) -> str:
+        """What decides the bytes of all shards alike."""
+        parts = (self.options.to_json(), self.spec.to_json(), self.versions)
+        return ", ".join(json.dumps(part, sort_keys=True) for part in parts)
 
     def build(self, shard: Shard, decoder: DecoderProcess, listener: Listener) -> ShardReport:
         """Builds the shard, or takes the one that is there if it is the same.
