@@ -270,8 +270,11 @@ def check(verdicts) -> None:
     assert [m.name for m, verdict in verdicts if verdict.wrong_early] == []
     empty = [verdict.fate for mutant, verdict in verdicts if mutant.kind == "empty"]
     assert set(empty) <= {"failed"}
-    cut = [(m.name, v) for m, v in verdicts if m.kind == "cut" and (v.wrong or v.moved)]
-    assert cut == []
+    for mutant, verdict in verdicts:
+        if mutant.kind == "cut":
+            # Between two parts of an MPEG stream a cut cannot be seen, and a picture may lie in several.
+            allowed = mutant.original.suffix in (".mpg", ".ts")
+            assert verdict.wrong + verdict.moved <= allowed, mutant.name
 
 
 def test_a_few_damaged_clips_lose_only_themselves(clips, tmp_path, request) -> None:
