@@ -13,6 +13,7 @@ from types import FrameType
 from typing import NoReturn
 
 from pipelines import arguments
+from pipelines.adopt import add_adopt_flags, run_adopt
 from pipelines.errors import UsageError, UserError, describe_os_error
 from pipelines.options import DatasetOptions, RunOptions
 from pipelines.prediction.options import add_prediction_flags, prediction_options
@@ -71,6 +72,7 @@ def _make_parser() -> arguments.Parser:
     _add_verb(verbs, "dashcam", _run_dashcam, _add_dashcam_flags, "dash-cam footage to a dataset")
     _add_verb(verbs, "validate", _run_validate, _add_validate_flags, "examine a dataset")
     _add_verb(verbs, "predict", _run_predict, add_prediction_flags, "a trained model over footage")
+    _add_verb(verbs, "adopt", _run_adopt, add_adopt_flags, "describe TFRecords that others wrote")
     return parser
 
 
@@ -235,6 +237,13 @@ def _run_predict(flags: argparse.Namespace, beam_args: Sequence[str]) -> int:
     from pipelines.prediction.predict import predict_footage
 
     predict_footage(options, _say)
+    return 0
+
+
+def _run_adopt(flags: argparse.Namespace, beam_args: Sequence[str]) -> int:
+    if beam_args:
+        raise UsageError(f"unknown flag {beam_args[0]}")
+    _say(run_adopt(flags))
     return 0
 
 

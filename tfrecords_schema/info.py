@@ -114,6 +114,8 @@ class DatasetInfo:
         fingerprint: of the sources, options and versions; equal fingerprints mean equal datasets.
         mirrored: the targets and signals that change their sign when frames are mirrored left to right
             (lateral velocity, yaw rate, steering); empty when none does, None when nobody said.
+        adopted: whether others wrote the records, which may then lack keys, hold other numbers of frames, and
+            frames of other sizes (`tfrecords_schema.adopt`).
         format_version: of this file.
     """
 
@@ -125,6 +127,7 @@ class DatasetInfo:
     versions: dict[str, str] = field(default_factory=dict)
     fingerprint: str = ""
     mirrored: tuple[str, ...] | None = None
+    adopted: bool = False
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
@@ -170,6 +173,7 @@ class DatasetInfo:
                 versions=fields["versions"],
                 fingerprint=fields["fingerprint"],
                 mirrored=_mirrored(fields.get("mirrored")),
+                adopted=fields.get("adopted", False),
             )
         except KeyError as error:
             raise DatasetInfoError(f"it lacks the field {error}") from error

@@ -7,10 +7,20 @@ from typing import Any
 import tensorflow as tf
 
 from tfrecords_schema.spec import (
+    DATA_PATH,
+    DATASET_NAME,
+    EXAMPLE_ID,
+    FRAME_LABEL_STRING,
+    GROUP_ID,
     IMAGE_ENCODED,
+    LABEL_INDEX,
+    LABEL_VALUE,
+    MEDIA_ID,
+    VALID_FRAMES,
     Feature,
     ImageSpec,
     SequenceSpec,
+    signal_floats_key,
 )
 
 # Frames up to this many are decoded by an operation each, which takes a tenth less time than a loop; more
@@ -58,6 +68,65 @@ def parse_sequence(
     for feature in steps_wanted:
         parsed[feature.key] = tf.ensure_shape(steps[feature.key], (spec.num_frames, *feature.shape))
     return parsed
+
+
+def parse_adopted(
+    serialized: tf.Tensor, spec: SequenceSpec, *, frames: bool = True
+) -> dict[str, Any]:
+    """`parse_sequence` for records that others wrote, made to fit ``spec``.
+
+    Missing names are empty, missing times 0. Of more frames than ``spec.num_frames`` the first are taken;
+    fewer are padded with the last one. A record without a group is its own.
+    """
+    names = (EXAMPLE_ID, DATASET_NAME, DATA_PATH, MEDIA_ID, GROUP_ID)
+    label = {LABEL_INDEX: tf.int64, LABEL_VALUE: tf.float32}
+    wanted = {f.key: f for f in (*spec.context_features(), *spec.feature_lists())}
+    context, steps = tf.io.parse_single_sequence_example(
+        serialized,
+        context_features={
+            **{key: tf.io.FixedLenFeature((), tf.string, "") for key in names},
+            VALID_FRAMES: tf.io.FixedLenFeature((), tf.int64, spec.num_frames),
+            **{key: tf.io.VarLenFeature(kind) for key, kind in label.items() if key in wanted},
+        },
+        sequence_features={
+            f.key: tf.io.FixedLenSequenceFeature(f.shape, _DTYPES[f.kind], allow_missing=True)
+            for f in spec.feature_lists()
+            if f.key != FRAME_LABEL_STRING
+        },
+    )
+    parsed = {key: context[key] for key in names}
+    parsed[GROUP_ID] = _first_of(context, (GROUP_ID, MEDIA_ID, DATA_PATH, EXAMPLE_ID))
+    parsed[MEDIA_ID] = _first_of(context, (MEDIA_ID, DATA_PATH, EXAMPLE_ID))
+    for key in label.keys() & wanted.keys():
+        values, shape = context[key].values, wanted[key].shape
+        parsed[key] = values[0] if shape == () else tf.ensure_shape(values, shape)
+    held = steps[IMAGE_ENCODED if spec.image else signal_floats_key(spec.signals[0].name)]
+    length = tf.shape(held, tf.int64)[0]
+    parsed[VALID_FRAMES] = tf.minimum(context[VALID_FRAMES], length)
+    places = tf.range(spec.num_frames, dtype=tf.int64)
+    for feature in spec.feature_lists():
+        if feature.key not in steps or (feature.key == IMAGE_ENCODED and not frames):
+            continue
+        value = steps[feature.key]
+        if feature.kind == "int":  # times, which may be missing; and labels
+            missing = tf.zeros([tf.maximum(length - tf.shape(value, tf.int64)[0], 0)], tf.int64)
+            value = tf.concat([value, missing], axis=0)
+        value = tf.gather(value, tf.minimum(places, length - 1))
+        parsed[feature.key] = tf.ensure_shape(value, (spec.num_frames, *feature.shape))
+    return parsed
+
+
+def _first_of(context: dict[str, Any], names: tuple[str, ...]) -> tf.Tensor:
+    """The first of these that is not empty."""
+    found = tf.constant("")
+    for name in reversed(names):
+        found = tf.where(tf.equal(context[name], ""), found, context[name])
+    return found
+
+
+def decode_any_frame(encoded: tf.Tensor, channels: int) -> tf.Tensor:
+    """Decodes a JPEG or PNG file of any size to ``[height, width, channels]`` uint8."""
+    return tf.io.decode_image(encoded, channels, expand_animations=False)
 
 
 def decode_frame(

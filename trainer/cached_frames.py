@@ -26,10 +26,11 @@ import tensorflow as tf
 from tfrecords_schema import spec as keys
 from tfrecords_schema.example_pb2 import SequenceExample
 from tfrecords_schema.info import DatasetInfo
-from tfrecords_schema.parse import decode_frames, parse_sequence
-from tfrecords_schema.spec import ImageSpec, SequenceSpec
+from tfrecords_schema.parse import decode_frames
+from tfrecords_schema.spec import ImageSpec
 from trainer.damage import located_errors
 from trainer.dataset import DatasetError, shard_paths, split_contents
+from trainer.elements import IMAGE, parse_record
 from trainer.shuffling import as_written
 from trainer.storage import record_reader
 
@@ -46,13 +47,13 @@ class CachedFrames:
         frames: ``[N, T, height, width, channels]`` uint8, in stored order.
         rest: ``[N]`` string, the records without their frames.
         shard_records: how many of the N are in each shard.
-        spec: of the records.
+        info: of the dataset.
     """
 
     frames: npt.NDArray[np.uint8]
     rest: tf.Tensor
     shard_records: tuple[int, ...]
-    spec: SequenceSpec
+    info: DatasetInfo
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -65,10 +66,10 @@ class CachedFrames:
 
     def gather(self, index: tf.Tensor, *, frames: bool = True) -> dict[str, Any]:
         """The parsed record of this number, its frames as ``"image"``."""
-        parsed = parse_sequence(tf.gather(self.rest, index), self.spec, frames=False)
+        parsed = parse_record(tf.gather(self.rest, index), self.info, frames=False)
         if frames:
             read = tf.numpy_function(self._read, [index], tf.uint8, stateful=False)
-            parsed["image"] = tf.ensure_shape(read, self.spec.image_shape)
+            parsed[IMAGE] = tf.ensure_shape(read, self.info.spec.image_shape)
         return parsed
 
     def _read(self, index: np.int64) -> npt.NDArray[np.uint8]:
@@ -117,18 +118,18 @@ def cached_frames(
         _log.info("decoded frames of %s: %.0f MiB in %s", split, needed / 2**20, file or "memory")
         with located_errors(directory, split):
             records = record_reader(directory)(paths)
-            frames, rest = _decode(records, info.spec, info.spec.image, shape, file)
+            frames, rest = _decode(records, info, info.spec.image, shape, file)
     return CachedFrames(
         frames=frames,
         rest=tf.constant(rest),
         shard_records=tuple(shard.records for shard in contents.shards),
-        spec=info.spec,
+        info=info,
     )
 
 
 def _decode(
     records: tf.data.Dataset,
-    spec: SequenceSpec,
+    info: DatasetInfo,
     image: ImageSpec,
     shape: tuple[int, ...],
     file: Path | None,
@@ -141,8 +142,10 @@ def _decode(
         frames = np.lib.format.open_memmap(partial, "w+", np.uint8, shape)
 
     def decode(serialized: tf.Tensor) -> Any:
-        encoded = parse_sequence(serialized, spec)[keys.IMAGE_ENCODED]
-        return serialized, decode_frames(encoded, image)
+        parsed = parse_record(serialized, info)
+        if IMAGE in parsed:
+            return serialized, parsed[IMAGE]
+        return serialized, decode_frames(parsed[keys.IMAGE_ENCODED], image)
 
     decoded_records = (
         records.apply(tf.data.experimental.assert_cardinality(shape[0]))

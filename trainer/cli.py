@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import json
 import logging
 import os
 import sys
@@ -12,8 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-from tfrecords_schema.info import DatasetInfo, DatasetInfoError
+from tfrecords_schema.info import FILE_NAME, DatasetInfo, DatasetInfoError
 from tfrecords_schema.records import CorruptRecordError
+from tfrecords_schema.spec import SequenceSpec
 from trainer.config import ModelConfig, TrainingConfig
 from trainer.dataset import check_compatible, check_trainable, default_split, shard_paths
 from trainer.errors import TrainerError
@@ -71,6 +73,8 @@ def config_from_args(args: argparse.Namespace) -> TrainingConfig:
 
 def _train(args: argparse.Namespace) -> None:
     config = config_from_args(args)
+    if args.spec is not None:
+        _adopt(args.tfrecords, args.spec)
     info = DatasetInfo.load(args.tfrecords)
     config.check_for(info)
     check_trainable(args.tfrecords, info)
@@ -82,6 +86,35 @@ def _train(args: argparse.Namespace) -> None:
     from trainer.train import train
 
     train(args.tfrecords, folder, config)
+
+
+def _adopt(directory: str, spec_file: str) -> None:
+    """Describes records that others wrote, unless they are described already, in the same way.
+
+    Raises:
+        TrainerError: when they are described in another way, or cannot be.
+    """
+    try:
+        spec = SequenceSpec.from_json(json.loads(Path(spec_file).read_bytes()))
+    except (ValueError, AttributeError) as error:
+        raise UsageError(
+            f"--spec {spec_file} must hold the JSON of a sequence spec: {error}"
+        ) from error
+    if (Path(directory) / FILE_NAME).is_file():
+        if differences := spec.differences(DatasetInfo.load(directory).spec):
+            raise TrainerError(
+                f"--spec (here) differs from the {FILE_NAME} in {directory} (there): "
+                f"{'; '.join(differences)}; leave --spec out, or delete that file"
+            )
+        return
+    from tfrecords_schema.adopt import AdoptError, adopt
+
+    try:
+        info = adopt(directory, spec)
+    except AdoptError as error:
+        raise TrainerError(str(error)) from error
+    info.save(directory)
+    _log.info("described: %s, by scanning the records", Path(directory) / FILE_NAME)
 
 
 def _evaluate(args: argparse.Namespace) -> None:
@@ -124,6 +157,12 @@ def _train_parser() -> argparse.ArgumentParser:
         "see trainer evaluate --help.",
     )
     parser.add_argument("--tfrecords", required=True, metavar="DIR", help="folder of the dataset")
+    parser.add_argument(
+        "--spec",
+        metavar="FILE.json",
+        help="what records that others wrote hold, as the spec in a dataset_info.json; one is written for "
+        "them (see also pipelines adopt)",
+    )
     parser.add_argument(
         "--output", metavar="RUN", help="new folder for the run (default: runs/NAME-TIMESTAMP)"
     )

@@ -23,6 +23,7 @@ from tfrecords_schema.records import (
     read_file,
 )
 from trainer.dataset import shard_paths
+from trainer.elements import parse_record
 from trainer.shuffling import as_written
 
 _log = logging.getLogger(__name__)
@@ -72,7 +73,7 @@ def located_errors(directory: str | os.PathLike[str], *splits: str) -> Iterator[
 
 def _check_records(directory: str | os.PathLike[str], info: DatasetInfo, split: str) -> None:
     """Reads every record of a split as training does, and raises for the first that is damaged."""
-    decode = tf.function(lambda serialized: parse_and_decode(serialized, info.spec))
+    decode = tf.function(lambda serialized: _read_whole(serialized, info))
     paths = shard_paths(directory, info, split)
     for path, shard in zip(paths, info.splits[split].shards, strict=True):
         offset = count = 0
@@ -89,6 +90,12 @@ def _check_records(directory: str | os.PathLike[str], info: DatasetInfo, split: 
                 offset,
                 f"it is the last of {count}, and dataset_info.json says {shard.records}",
             )
+
+
+def _read_whole(serialized: tf.Tensor, info: DatasetInfo) -> Any:
+    if not info.adopted:
+        return parse_and_decode(serialized, info.spec)
+    return parse_record(serialized, info)
 
 
 class SkippedRecords:

@@ -10,7 +10,13 @@ import tensorflow as tf
 
 from tfrecords_schema import spec as keys
 from tfrecords_schema.info import DatasetInfo
-from tfrecords_schema.parse import decode_frame, decode_frames
+from tfrecords_schema.parse import (
+    decode_any_frame,
+    decode_frame,
+    decode_frames,
+    parse_adopted,
+    parse_sequence,
+)
 from tfrecords_schema.spec import ImageSpec, SequenceSpec, signal_floats_key
 from trainer.augment import (
     Chances,
@@ -180,6 +186,25 @@ class Elements:
                 f"class_weights go with a classification of as many classes, got {len(weights)} for "
                 f"task {label.task!r} with {label.num_classes} classes"
             )
+
+
+def parse_record(serialized: tf.Tensor, info: DatasetInfo, *, frames: bool = True) -> Any:
+    """A record of a dataset, whoever wrote it, to tensors of its spec.
+
+    Args:
+        serialized: ``[]`` string.
+        info: of the dataset.
+        frames: whether its frames are wanted: encoded; or decoded, as `IMAGE`, where they have other sizes.
+    """
+    spec = info.spec
+    if not info.adopted:
+        return parse_sequence(serialized, spec, frames=frames)
+    parsed = parse_adopted(serialized, spec, frames=frames)
+    if frames and spec.image is not None:
+        encoded = tf.unstack(parsed[keys.IMAGE_ENCODED], spec.num_frames)
+        decoded = [decode_any_frame(data, spec.image.channels) for data in encoded]
+        parsed[IMAGE] = transform_frames(decoded, spec.image)
+    return parsed
 
 
 def labels_of(parsed: dict[str, Any], spec: SequenceSpec) -> tf.Tensor:

@@ -15,10 +15,10 @@ import tensorflow as tf
 
 from tfrecords_schema import spec as keys
 from tfrecords_schema.info import DatasetInfo
-from tfrecords_schema.parse import decode_frames, parse_sequence
+from tfrecords_schema.parse import decode_frames
 from tfrecords_schema.records import read_file
-from tfrecords_schema.spec import SequenceSpec
 from trainer.dataset import shard_paths
+from trainer.elements import IMAGE, parse_record
 from trainer.reader import located_errors
 
 _MOST_FRAMES = 8
@@ -56,7 +56,7 @@ def read_filmstrips(
     info = DatasetInfo.load(directory)
     with located_errors(directory, split):
         return {
-            place: _to_strip(data, info.spec)
+            place: _to_strip(data, info)
             for place, data in _records_at(directory, info, split, places)
         }
 
@@ -77,14 +77,17 @@ def _records_at(
         start += shard.records
 
 
-def _to_strip(data: bytes, spec: SequenceSpec) -> Filmstrip:
-    parsed = parse_sequence(tf.constant(data), spec)
+def _to_strip(data: bytes, info: DatasetInfo) -> Filmstrip:
+    spec, parsed = info.spec, parse_record(tf.constant(data), info)
     valid = max(1, int(parsed[keys.VALID_FRAMES]))
     signals = {s.name: parsed[keys.signal_floats_key(s.name)].numpy()[:valid] for s in spec.signals}
     if spec.image is None:
         return Filmstrip(frames=(), signals=signals)
     chosen = np.unique(np.linspace(0, valid - 1, min(_MOST_FRAMES, valid)).round().astype(int))
-    pixels = decode_frames(tf.gather(parsed[keys.IMAGE_ENCODED], chosen), spec.image)
+    if IMAGE in parsed:
+        pixels = tf.gather(parsed[IMAGE], chosen)
+    else:
+        pixels = decode_frames(tf.gather(parsed[keys.IMAGE_ENCODED], chosen), spec.image)
     times = parsed[keys.IMAGE_TIMESTAMP].numpy()[chosen] / 1e6
     return Filmstrip(
         frames=tuple(

@@ -11,9 +11,8 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tfrecords_schema.info import DatasetInfo
-from tfrecords_schema.parse import parse_sequence
 from trainer.dataset import DatasetError, shard_paths
-from trainer.elements import labels_of, weights_of
+from trainer.elements import labels_of, parse_record, weights_of
 from trainer.shuffling import as_written
 from trainer.storage import record_reader
 
@@ -39,7 +38,7 @@ def read_labels(directory: str | os.PathLike[str], split: str) -> Labels:
         raise DatasetError(f"{directory} has no labels: build it with labels")
 
     def to_labels(serialized: tf.Tensor) -> Any:
-        parsed = parse_sequence(serialized, spec, frames=False)
+        parsed = parse_record(serialized, info, frames=False)
         labels = labels_of(parsed, spec)
         return labels, weights_of(parsed, labels, spec)
 

@@ -18,6 +18,7 @@ import tensorflow as tf
 from tfrecords_schema import spec as keys
 from tfrecords_schema.info import DatasetInfo
 from trainer.dataset import shard_paths
+from trainer.elements import parse_record
 from trainer.reader import Labels, located_errors, read_labels, read_sequences
 from trainer.storage import record_reader
 
@@ -115,21 +116,13 @@ def predict_split(
 
 
 def read_origins(directory: str | os.PathLike[str], split: str) -> Origins:
-    """The origins of a split, parsing nothing else; raises what `read_sequences` raises."""
+    """The origins of a split, without its frames; raises what `read_sequences` raises."""
     info = DatasetInfo.load(directory)
-    steps = info.spec.num_frames
 
     def to_origin(serialized: tf.Tensor) -> Any:
-        context, lists = tf.io.parse_single_sequence_example(
-            serialized,
-            context_features={
-                **{key: tf.io.FixedLenFeature((), tf.string) for key in _TEXTS},
-                keys.VALID_FRAMES: tf.io.FixedLenFeature((), tf.int64),
-            },
-            sequence_features={keys.IMAGE_TIMESTAMP: tf.io.FixedLenSequenceFeature((), tf.int64)},
-        )
-        times = tf.ensure_shape(lists[keys.IMAGE_TIMESTAMP], (steps,))
-        return tf.stack([context[key] for key in _TEXTS]), times, context[keys.VALID_FRAMES]
+        parsed = parse_record(serialized, info, frames=False)
+        names = tf.stack([parsed[key] for key in _TEXTS])
+        return names, parsed[keys.IMAGE_TIMESTAMP], parsed[keys.VALID_FRAMES]
 
     dataset = (
         record_reader(directory)(shard_paths(directory, info, split))

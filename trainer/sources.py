@@ -10,11 +10,10 @@ import tensorflow as tf
 
 from tfrecords_schema import spec as keys
 from tfrecords_schema.info import DatasetInfo
-from tfrecords_schema.parse import parse_sequence
 from trainer import buffers
 from trainer.cached_frames import CachedFrames
 from trainer.damage import SkippedRecords, skip_undecodable, sound_records
-from trainer.elements import Elements
+from trainer.elements import Elements, parse_record
 from trainer.shuffling import Mixing, as_written, balance, mix_shards
 
 
@@ -60,7 +59,7 @@ class Source:
         """One of the records."""
         if self.cache is not None:
             return self.cache.gather(stored)
-        return parse_sequence(stored, self.info.spec)
+        return parse_record(stored, self.info)
 
     def _open(self, *shard: tf.Tensor) -> tf.data.Dataset:
         if self.cache is not None:

@@ -1,0 +1,280 @@
+"""Datasets that others wrote: any TFRecords with MediaSequence's keys, described by scanning them.
+
+What `adopt` finds is a `DatasetInfo` that says it is `adopted`: records may lack keys that ours have, hold
+more or fewer frames than the spec, and frames of other sizes, and readers make them fit. No TensorFlow here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from tfrecords_schema import spec as keys
+from tfrecords_schema.decode import parse_example
+from tfrecords_schema.example_pb2 import Feature, SequenceExample
+from tfrecords_schema.info import DatasetInfo, ShardInfo, SplitInfo, TargetStatistics
+from tfrecords_schema.records import file_checksum, read_file
+from tfrecords_schema.spec import (
+    ImageSpec,
+    LabelSpec,
+    SequenceSpec,
+    SignalSpec,
+    SpecError,
+    signal_floats_key,
+)
+
+_SHARD = re.compile(r"tfrecord|-\d+-of-\d+$", re.IGNORECASE)
+_SPLITS = {"train": "train", "training": "train", "test": "test"}
+_SPLITS |= dict.fromkeys(("validation", "valid", "val", "validate", "dev", "eval"), "validation")
+_SIGNAL = re.compile(r"([^/]+)/feature/floats")
+_FORMATS = {b"\xff\xd8\xff": "JPEG", b"\x89PN": "PNG"}
+
+
+class AdoptError(ValueError):
+    """Records that cannot be described: which, and what was expected of them."""
+
+
+@dataclass
+class _Scan:
+    """What the records of a split hold."""
+
+    lengths: Counter[int] = field(default_factory=Counter)
+    images: Counter[tuple[str, int, int, int]] = field(default_factory=Counter)
+    label_counts: Counter[int] = field(default_factory=Counter)
+    labels_each: Counter[int] = field(default_factory=Counter)
+    frame_counts: Counter[int] = field(default_factory=Counter)
+    names: dict[int, str] = field(default_factory=dict)
+    values: list[tuple[float, ...]] = field(default_factory=list)
+    signals: dict[str, list[npt.NDArray[np.float64]]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
+    pixels: list[npt.NDArray[np.float64]] = field(default_factory=list)
+    sources: set[bytes] = field(default_factory=set)
+    groups: set[bytes] = field(default_factory=set)
+    records: int = 0
+
+
+def adopt(
+    directory: str | os.PathLike[str],
+    spec: SequenceSpec | None = None,
+    *,
+    num_frames: int | None = None,
+    size: tuple[int, int] | None = None,
+) -> DatasetInfo:
+    """Describes the TFRecords in a local folder; nothing is written.
+
+    Args:
+        directory: of TFRecord files, their splits in their names (``train-00000-of-00008``,
+            ``val.tfrecord``); what names none is ``train``.
+        spec: what their records hold; by default what most of them do: the median number of frames, the most
+            frequent size.
+        num_frames: of the spec, instead.
+        size: height and width of its frames, instead.
+
+    Raises:
+        AdoptError: when there are no records, or they have no common description.
+        CorruptRecordError: where a file is damaged.
+    """
+    folder = Path(directory)
+    files = sorted(p for p in folder.glob("*") if p.is_file() and _SHARD.search(p.name))
+    if not files:
+        raise AdoptError(f"{directory} must be a folder of TFRecord files, found none in it")
+    scans: dict[str, _Scan] = defaultdict(_Scan)
+    shards: dict[str, list[ShardInfo]] = defaultdict(list)
+    for path in files:
+        split = split_of(path.name)
+        count = _scan_file(path, scans[split])
+        shards[split].append(
+            ShardInfo(
+                file=path.name,
+                records=count,
+                bytes=path.stat().st_size,
+                sha256=file_checksum(path),
+            )
+        )
+    if not any(scan.records for scan in scans.values()):
+        raise AdoptError(f"{directory} must hold records, found {len(files)} empty files")
+    if spec is None:
+        spec = _common_spec(scans.values())
+    if num_frames is not None:
+        spec = replace(spec, num_frames=num_frames)
+    if size is not None and spec.image is not None:
+        spec = replace(spec, image=replace(spec.image, height=size[0], width=size[1]))
+    splits = {name: _describe(scans[name], spec, tuple(shards[name])) for name in scans}
+    return DatasetInfo(name=folder.resolve().name, spec=spec, splits=splits, adopted=True)
+
+
+def split_of(file: str) -> str:
+    """The split that the name of a file says: ``validation`` for ``val-00000-of-00002``."""
+    words = re.findall(r"[a-z]+", file.lower())
+    return next((_SPLITS[word] for word in words if word in _SPLITS), "train")
+
+
+def _scan_file(path: Path, scan: _Scan) -> int:
+    count = 0
+    for count, record in enumerate(read_file(path), start=1):  # noqa: B007
+        try:
+            _scan_record(parse_example(record.data), scan)
+        except (SpecError, cv2.error) as error:
+            raise AdoptError(f"{path}: the record at byte {record.offset}: {error}") from error
+    return count
+
+
+def _scan_record(example: SequenceExample, scan: _Scan) -> None:
+    context, lists = example.context.feature, example.feature_lists.feature_list
+    scan.records += 1
+    frames = lists[keys.IMAGE_ENCODED].feature if keys.IMAGE_ENCODED in lists else ()
+    steps = len(frames)
+    if frames:
+        _scan_frame(frames[0].bytes_list.value[0], scan)
+    for key in sorted(lists):
+        match = _SIGNAL.fullmatch(key)
+        if not match or key == keys.FRAME_LABEL_VALUE:
+            continue
+        rows = [step.float_list.value for step in lists[key].feature]
+        steps = steps or len(rows)
+        if len(rows) == steps and len({len(row) for row in rows}) == 1:
+            scan.signals[match[1]].append(np.array(rows, np.float64))
+    if not steps:
+        raise SpecError(f"expected {keys.IMAGE_ENCODED} or NAME/feature/floats, found neither")
+    scan.lengths[steps] += 1
+    indices = (
+        list(context[keys.LABEL_INDEX].int64_list.value) if keys.LABEL_INDEX in context else []
+    )
+    scan.labels_each[len(indices)] += 1
+    scan.label_counts.update(indices)
+    texts = _texts(context, keys.LABEL_STRING) or _texts(context, keys.LABEL_TEXT)
+    scan.names.update(zip(indices, texts, strict=False))
+    if keys.LABEL_VALUE in context:
+        scan.values.append(tuple(context[keys.LABEL_VALUE].float_list.value))
+    if keys.FRAME_LABEL_INDEX in lists:
+        for i, step in enumerate(lists[keys.FRAME_LABEL_INDEX].feature):
+            scan.frame_counts.update(step.int64_list.value)
+            if keys.FRAME_LABEL_STRING in lists:
+                named = lists[keys.FRAME_LABEL_STRING].feature[i].bytes_list.value
+                texts = [name.decode("utf-8", "replace") for name in named]
+                scan.names.update(zip(step.int64_list.value, texts, strict=False))
+    ids = [
+        _first(context, k) for k in (keys.GROUP_ID, keys.MEDIA_ID, keys.DATA_PATH, keys.EXAMPLE_ID)
+    ]
+    scan.groups.add(next(filter(None, ids), b""))
+    scan.sources.add(next(filter(None, ids[1:]), b""))
+
+
+def _scan_frame(data: bytes, scan: _Scan) -> None:
+    kind = _FORMATS.get(data[:3])
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if kind else None
+    if kind is None or pixels is None:
+        raise SpecError("expected JPEG or PNG frames, found one that is neither")
+    channels = 1 if pixels.ndim == 2 else 3
+    scan.images[kind, pixels.shape[0], pixels.shape[1], channels] += 1
+    flat = pixels.reshape(-1, 1 if pixels.ndim == 2 else pixels.shape[2])[:, :3].astype(np.float64)
+    colours = flat[:, ::-1]
+    scan.pixels.append(np.stack([colours.mean(axis=0), (colours**2).mean(axis=0)]))
+
+
+def _texts(context: Mapping[str, Feature], key: str) -> list[str]:
+    values = context[key].bytes_list.value if key in context else ()
+    return [value.decode("utf-8", "replace") for value in values]
+
+
+def _first(context: Mapping[str, Feature], key: str) -> bytes:
+    values = context[key].bytes_list.value if key in context else ()
+    return values[0] if values else b""
+
+
+def _common_spec(scans: Iterable[_Scan]) -> SequenceSpec:
+    """What most records of all splits hold."""
+    scans = list(scans)
+    lengths = sum((scan.lengths for scan in scans), Counter[int]())
+    images = sum((scan.images for scan in scans), Counter[tuple[str, int, int, int]]())
+    total = sum(scan.records for scan in scans)
+    image = None
+    if images:
+        (kind, height, width, channels), _ = images.most_common(1)[0]
+        image = ImageSpec(height=height, width=width, channels=channels, format=kind)  # type: ignore[arg-type]
+    signals = []
+    for name in sorted({name for scan in scans for name in scan.signals}):
+        sizes = {rows.shape[1] for scan in scans for rows in scan.signals.get(name, [])}
+        held = sum(len(scan.signals.get(name, [])) for scan in scans)
+        if len(sizes) == 1 and held == total:
+            signals.append(SignalSpec(name=name, size=sizes.pop()))
+    return SequenceSpec(
+        num_frames=int(np.median(list(lengths.elements()))),
+        image=image,
+        label=_common_label(scans, total),
+        signals=tuple(signals),
+    )
+
+
+def _common_label(scans: list[_Scan], total: int) -> LabelSpec:
+    each = sum((scan.labels_each for scan in scans), Counter[int]())
+    by_frame = sum((scan.frame_counts for scan in scans), Counter[int]())
+    by_record = sum((scan.label_counts for scan in scans), Counter[int]())
+    widths = {len(row) for scan in scans for row in scan.values}
+    if by_record or by_frame:
+        counts = by_record or by_frame
+        names: dict[int, str] = {}
+        for scan in scans:
+            names.update(scan.names)
+        classes = tuple(names.get(i, f"class {i}") for i in range(max(counts) + 1))
+        many = by_record and set(each) != {1}
+        return LabelSpec(
+            task="multilabel" if many else "classification",
+            class_names=classes,
+            per_frame=not by_record,
+        )
+    if len(widths) == 1 and sum(len(scan.values) for scan in scans) == total:
+        targets = tuple(f"target {i}" for i in range(widths.pop()))
+        return LabelSpec(task="regression", target_names=targets)
+    return LabelSpec()
+
+
+def _describe(scan: _Scan, spec: SequenceSpec, shards: tuple[ShardInfo, ...]) -> SplitInfo:
+    label = spec.label
+    counts = scan.frame_counts if label.per_frame else scan.label_counts
+    if label.num_classes and counts and not 0 <= min(counts) <= max(counts) < label.num_classes:
+        raise AdoptError(
+            f"label indices must be 0 to {label.num_classes - 1} for {label.num_classes} classes, found "
+            f"{min(counts)} to {max(counts)}"
+        )
+    moments = np.mean(scan.pixels, axis=0) if scan.pixels and spec.image else np.zeros((2, 0))
+    mean = moments[0]
+    for signal in spec.signals:
+        rows = scan.signals.get(signal.name, [])
+        if len(rows) != scan.records or any(own.shape[1] != signal.size for own in rows):
+            raise AdoptError(
+                f"every record must hold {signal_floats_key(signal.name)} with {signal.size} values a step, "
+                f"and {len(rows)} of {scan.records} hold it"
+            )
+    return SplitInfo(
+        shards=shards,
+        label_counts=tuple(counts[i] for i in range(label.num_classes)),
+        targets=_statistics(np.array(scan.values)) if label.task == "regression" else (),
+        signals={s.name: _statistics(np.concatenate(scan.signals[s.name])) for s in spec.signals},
+        pixel_mean=tuple(mean.tolist()),
+        pixel_std=tuple(np.sqrt(np.maximum(moments[1] - mean**2, 0)).tolist()),
+        groups=len(scan.groups),
+        sources=len(scan.sources),
+    )
+
+
+def _statistics(table: npt.NDArray[Any]) -> tuple[TargetStatistics, ...]:
+    return tuple(
+        TargetStatistics(
+            mean=float(column.mean()),
+            std=float(column.std()),
+            min=float(column.min()),
+            max=float(column.max()),
+        )
+        for column in table.reshape(len(table), -1).T
+    )
