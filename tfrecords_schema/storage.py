@@ -91,7 +91,8 @@ def find_matching(pattern: str) -> dict[str, Stored]:
         found = files.glob(path, detail=True)
         if not found:
             check_bucket(files, path)
-        named = {files.unstrip_protocol(name): info for name, info in found.items()}
+        root = pattern[: len(pattern) - len(path)]  # scheme, and the host where there is one
+        named = {root + name: info for name, info in found.items()}
         return {url: describe(named[url]) for url in sorted(named) if named[url]["type"] == "file"}
 
 
@@ -173,8 +174,12 @@ def remove(urls: Iterable[str]) -> None:
     urls = list(urls)
     if not urls:
         return
-    with speaking_of(urls[0]) as (files, _), contextlib.suppress(FileNotFoundError):
-        files.rm([files._strip_protocol(url) for url in urls])
+    with speaking_of(urls[0]) as (files, _):
+        paths = [files._strip_protocol(url) for url in urls]
+        # Hadoop's client removes one at a time, the others many at a request.
+        for some in paths if _is_folder_tree(urls[0]) else [paths]:
+            with contextlib.suppress(FileNotFoundError):
+                files.rm(some)
 
 
 def remove_below(folder: str) -> None:

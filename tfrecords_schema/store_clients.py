@@ -84,9 +84,10 @@ def file_system(scheme: str, host: str) -> Any:
         return GCSFileSystem(skip_instance_cache=True, **_OPTIONS[scheme])
     import fsspec
 
-    options = {"host": host} if scheme == "hdfs" and host else {}
+    client = fsspec.get_filesystem_class(scheme)
+    options = client._get_kwargs_from_urls(f"{scheme}://{host}/") if host else {}
     # Not the instance that others in this process may have made with other options.
-    return fsspec.filesystem(scheme, skip_instance_cache=True, **_OPTIONS[scheme], **options)
+    return client(skip_instance_cache=True, **_OPTIONS[scheme], **options)
 
 
 @contextlib.contextmanager
@@ -121,6 +122,8 @@ def _explained(error: Exception, url: str) -> Exception:
     if "Credential" in type(error).__name__ or module == "google":
         reason = f"no credentials that can be used ({said}): see docs/storage.md"
         return PermissionError(errno.EACCES, reason, url)
+    if scheme == "hdfs":
+        said = f"Hadoop's client, which needs Java and libhdfs (see docs/storage.md), said: {said}"
     if isinstance(error, OSError) or module in ("botocore", "aiobotocore", "aiohttp", "gcsfs"):
         return StorageError(error.errno if isinstance(error, OSError) else errno.EIO, said, url)
     return error

@@ -6,13 +6,15 @@ import sys
 import threading
 
 import pytest
+from fsspec.implementations.arrow import ArrowFSWrapper
+from pyarrow.fs import LocalFileSystem
 
-from tfrecords_schema import storage
+from tfrecords_schema import storage, store_clients
 from tfrecords_schema.fake import write_fake_dataset
 from tfrecords_schema.info import DatasetInfo, DatasetInfoError
 from tfrecords_schema.records import read_file
 from tfrecords_schema.spec import ImageSpec, SequenceSpec
-from tfrecords_schema.store_clients import UrlError, check_url, is_url
+from tfrecords_schema.store_clients import StorageError, UrlError, check_url, is_url
 
 
 class TestUrls:
@@ -263,6 +265,57 @@ class TestGoogle:
         for ask in (storage.list_folder, lambda url: storage.write_bytes(url, b"")):
             with pytest.raises(FileNotFoundError, match="there is no such bucket"):
                 ask("gs://another-bucket/x")
+
+
+class TestHadoop:
+    """Its client is Arrow's, which has the same functions for local files."""
+
+    @pytest.fixture
+    def root(self, monkeypatch, tmp_path):
+        client = ArrowFSWrapper(LocalFileSystem())
+        monkeypatch.setattr(store_clients, "file_system", lambda scheme, host: client)
+        return f"hdfs://name-node:8020{tmp_path}"
+
+    def test_writing_and_reading(self, root, tmp_path):
+        storage.write_bytes(f"{root}/new/x.txt", b"one\ntwo\n")
+        assert (tmp_path / "new/x.txt").read_bytes() == b"one\ntwo\n"
+        found = storage.status(f"{root}/new/x.txt")
+        assert (found.bytes, found.mtime_ns > 1.6e18) == (8, True)
+        assert storage.read_line(f"{root}/new/x.txt", 4) == b"two\n"
+        with storage.open_stream(f"{root}/new/x.txt") as file:
+            assert file.read() == b"one\ntwo\n"
+        assert storage.create(f"{root}/made/lock", b"mine")
+        assert not storage.create(f"{root}/made/lock", b"yours")
+
+    def test_a_file_gets_its_name_when_it_is_complete(self, root, tmp_path, monkeypatch):
+        (tmp_path / "local").write_bytes(b"data")
+        storage.upload(tmp_path / "local", f"{root}/ds/shard")
+        assert (tmp_path / "ds/shard").read_bytes() == b"data"
+
+        def fail(_, local, path):
+            assert path.endswith(".partial")
+            (tmp_path / "ds" / path.rsplit("/", 1)[1]).write_bytes(b"da")
+            raise OSError("cable pulled")
+
+        monkeypatch.setattr(ArrowFSWrapper, "put_file", fail)
+        with pytest.raises(StorageError, match="cable pulled"):
+            storage.upload(tmp_path / "local", f"{root}/ds/other")
+        assert [path.name for path in (tmp_path / "ds").iterdir()] == ["shard"]
+
+    def test_folders_and_patterns(self, root, tmp_path):
+        for name in ("d/a", "d/sub/b", "dd/x.mp4"):
+            storage.write_bytes(f"{root}/{name}", b"")
+        assert list(storage.list_folder(f"{root}/d")) == ["a"]
+        assert list(storage.list_folder(f"{root}/none")) == []
+        assert list(storage.find_below(f"{root}/d")) == ["a", "sub/b"]
+        assert list(storage.find_matching(f"{root}/*/*.mp4")) == [f"{root}/dd/x.mp4"]
+        assert storage.is_folder(f"{root}/d")
+        assert not storage.is_folder(f"{root}/none")
+        assert not storage.exists(f"{root}/d")
+        storage.remove([f"{root}/d/a", f"{root}/d/none"])
+        storage.remove_below(f"{root}/d")
+        storage.remove_below(f"{root}/d")
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["dd"]
 
 
 class TestDatasets:
