@@ -96,6 +96,9 @@ def decode(data: bytes, header: Header, flags: int) -> NDArray[np.generic]:
     # Some versions of the decoder fill what is missing of a cut JPEG with gray.
     if header.format == "JPEG" and not _has_end(data):
         raise ImageError("is a JPEG file that was cut short: it has no end marker")
+    # OpenCV takes as much memory as a chunk says it has bytes, up to 4 GiB.
+    if header.format == "PNG" and not _chunks_fit(data):
+        raise ImageError("is a PNG file that was cut short: it ends within a chunk")
     try:
         pixels: NDArray[np.generic] | None = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
@@ -187,6 +190,17 @@ def _read_png_header(data: bytes) -> Header | None:
             break
         place += 12 + length
     return header
+
+
+def _chunks_fit(data: bytes) -> bool:
+    """Whether a PNG file is as long as its chunks say; files may go on behind the last one."""
+    place = len(_PNG_SIGNATURE)
+    while place + 8 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, place)
+        place += 12 + length
+        if kind == b"IEND":
+            break
+    return place <= len(data)
 
 
 def _read_bmp_header(data: bytes) -> Header:

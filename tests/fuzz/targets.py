@@ -6,6 +6,7 @@ Any other exception is a finding, and so is memory or time without bound, for wh
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import json
 import tempfile
@@ -78,12 +79,15 @@ class _File:
     def __init__(self, name: str, read: Callable[[str], object], errors: type[Exception]):
         self._name, self._read, self._errors = name, read, errors
 
+    @functools.cached_property
+    def _folder(self) -> tempfile.TemporaryDirectory[str]:
+        return tempfile.TemporaryDirectory()
+
     def __call__(self, data: bytes) -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / self._name
-            path.write_bytes(data)
-            with contextlib.suppress(self._errors):
-                self._read(str(path))
+        path = Path(self._folder.name) / self._name
+        path.write_bytes(data)
+        with contextlib.suppress(self._errors):
+            self._read(str(path))
 
 
 def _telemetry(name: str, **options: object) -> _File:

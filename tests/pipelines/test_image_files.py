@@ -242,6 +242,16 @@ class TestDecoding:
         with pytest.raises(ImageError, match="cut short: it has no end marker"):
             decode_rgb(jpeg_with(thumbnail, data[:-2]), read_header(data))
 
+    def test_refuses_a_png_whose_chunk_is_longer_than_the_file(self) -> None:
+        """A decoder that believed it would take 3 GiB for these few bytes."""
+        data = bytearray(encode("PNG"))
+        place = data.index(b"IDAT") - 4
+        data[place : place + 4] = (3 << 30).to_bytes(4, "big")
+        with pytest.raises(ImageError, match="cut short: it ends within a chunk"):
+            decode_rgb(bytes(data), read_header(bytes(data)))
+        whole = encode("PNG") + b"made with love"
+        assert decode_rgb(whole, read_header(whole)).shape == (16, 24, 3)
+
     def test_refuses_pixels_that_are_not_of_the_header_s_size(self) -> None:
         data = encode("PNG")
         with pytest.raises(
