@@ -66,6 +66,7 @@ def shared_frames(pair: Neighbours) -> Iterator[Problem]:
                 f"than in {before.text(keys.EXAMPLE_ID)!r}"
             )
             return
+    yield from _times_apart(before, record)
 
 
 @check(
@@ -97,6 +98,19 @@ def adjoining_pictures(pair: Neighbours) -> Iterator[Problem]:
     for index in standing_out(both, pair.record.expected.thresholds.jump_levels):
         whose = "frame 0" if index == seam else f"the last frame of {name!r}"
         yield warning(f"{whose} is unlike those around it, where one record continues the other")
+
+
+def _times_apart(before: RecordView, record: RecordView) -> Iterator[Problem]:
+    """Windows of one source are sampled at the same times: each frame of the common part is in both."""
+    mine = set(before.timestamps[: before.valid_frames])
+    theirs = set(record.timestamps[: record.valid_frames])
+    start, end = min(theirs), min(max(mine), max(theirs))
+    alone = sorted(time for time in mine ^ theirs if start <= time <= end)
+    if alone:
+        yield warning(
+            f"it overlaps with {before.text(keys.EXAMPLE_ID)!r}, and only one of them has a frame at "
+            f"{seconds(alone[0])}"
+        )
 
 
 NEIGHBOUR_CHECKS: tuple[Check[Neighbours], ...] = (shared_frames, adjoining_pictures)

@@ -384,6 +384,19 @@ def test_two_windows_that_do_not_agree_on_a_frame_they_share(build):
         assert not spoilt or result.findings[0].where.record == "half"
 
 
+def test_two_windows_that_overlap_at_other_times(build):
+    all_ = splits()
+    one = all_["train"][0]
+    times = [(3 + place) * 100_000 for place in range(FRAMES)]
+    frames = [view(0, 3 + place) for place in range(FRAMES)]
+    for shift, expected in ((0, {}), (40_000, {"frames.shared": "warning"})):
+        moved = [time + shift * (place == 1) for place, time in enumerate(times)]
+        own = dataclasses.replace(one, id="half", timestamps=moved, frames=frames)
+        result = build({**all_, "train": [one, own, *all_["train"][1:]]}).examine()
+        assert bad(result) == expected
+    assert "only one of them has a frame at 0.400 s" in result.findings[0].message
+
+
 EVERY = dataclasses.replace(SPEC, frame_rate=None)
 
 
