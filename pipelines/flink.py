@@ -30,7 +30,7 @@ class FlinkCluster:
         Raises:
             UserError: when no cluster answers.
         """
-        return max(1, int(self._ask("/overview")["slots-available"]))
+        return max(1, int(self._ask("/overview", "slots-available")))
 
     def cancel(self, name: str) -> None:
         """Cancels the jobs called ``name`` that have not ended.
@@ -38,22 +38,21 @@ class FlinkCluster:
         Raises:
             UserError: when no cluster answers.
         """
-        for job in self._ask("/jobs/overview")["jobs"]:
+        for job in self._ask("/jobs/overview", "jobs"):
             if job["name"] == name and job["end-time"] < 0:
                 self._ask(f"/jobs/{job['jid']}?mode=cancel", method="PATCH")
 
-    def _ask(self, path: str, *, method: str = "GET") -> dict[str, Any]:
-        url = (
-            self.master
-            if self.master.startswith(("http://", "https://"))
-            else f"http://{self.master}"
-        )
+    def _ask(self, path: str, key: str | None = None, *, method: str = "GET") -> Any:
+        """What Flink answers, or what is under ``key`` in it."""
+        has_scheme = self.master.startswith(("http://", "https://"))
+        url = self.master if has_scheme else f"http://{self.master}"
         request = urllib.request.Request(url.rstrip("/") + path, method=method)  # noqa: S310
         try:
-            with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310
-                return dict(json.load(answer))
-        except (OSError, HTTPException, ValueError) as error:
+            with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as response:  # noqa: S310
+                answer = json.load(response)
+            return answer if key is None else answer[key]
+        except (OSError, HTTPException, ValueError, LookupError, TypeError) as error:
             raise UserError(
-                f"no Flink cluster answers at {url} ({error}): start one, or give --flink_master the "
+                f"no Flink cluster answers at {url} ({error!r}): start one, or give --flink_master the "
                 "host:port of its job manager's REST interface"
             ) from error

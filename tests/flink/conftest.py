@@ -241,22 +241,22 @@ class Cluster:
             return json.load(urllib.request.urlopen(url, timeout=PATIENCE))
         return {"taskmanagers": 0}
 
-    def flags(self):
+    def flags(self, job_server_jar):
         flags = {
             "runner": "FlinkRunner",
             "flink_master": f"127.0.0.1:{self.rest}",
             "environment_type": "EXTERNAL",
             "environment_config": f"workers:{self.pool_port}",
             "parallelism": 2,
+            "flink_job_server_jar": job_server_jar,
+            # Task managers have the jars already; without this, all would be sent with every job.
+            "files_to_stage": job_server_jar,
         }
         return [f"--{name}={value}" for name, value in flags.items()]
 
     def workers(self):
         """The process ids of Beam's workers, by the pool that started them."""
-        return {
-            index: [int(pid) for pid in children(self.processes[f"pool{index}"].pid)]
-            for index in (1, 2)
-        }
+        return {index: children(self.processes[f"pool{index}"].pid) for index in (1, 2)}
 
     def workers_started(self):
         logs = [(self.folder / f"pool{index}.log").read_text() for index in (1, 2)]
@@ -296,7 +296,9 @@ class Cluster:
 
 
 def children(pid):
-    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    # Of each thread: it is one of gRPC's that starts a worker.
+    threads = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for thread in threads for child in thread.read_text().split()]
 
 
 @pytest.fixture(scope="session")

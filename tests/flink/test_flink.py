@@ -132,7 +132,7 @@ class TestCluster:
 
         def build(harm):
             before = cluster.workers_started()
-            flags = (*cluster.flags(), f"--flink_job_server_jar={job_server_jar}")
+            flags = cluster.flags(job_server_jar)
             with start("videos", "--input", clips, "--output", output, *MANY, *flags) as process:
                 wait_for(lambda: half_built() or process.poll() is not None, "a shard half built")
                 assert process.poll() is None, process.communicate()[1]
