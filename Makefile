@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DATAFLOW := .venv-dataflow
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test test-slow test-dataflow test-flink fuzz lint types format proto clean
+.PHONY: help demo test test-slow test-dataflow test-flink model-garden fuzz lint types format proto clean
 
 help:
 	@echo "make demo    render drives, build a dataset, validate it, train on it"
@@ -52,6 +52,10 @@ fuzz: $(INSTALLED)
 	  $(BIN)/python tests/fuzz/fuzz.py $$target -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=.fuzz/ \
 	    -print_final_stats=0 -verbosity=0 || exit 1; \
 	done
+
+# Another reader of our records. Without what it depends on: it needs little of that for reading.
+model-garden: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --no-deps tf-models-official tf-keras tf-slim gin-config immutabledict
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
