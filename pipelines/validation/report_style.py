@@ -53,7 +53,7 @@ dt { color:var(--dim); } dd { margin:0; } code { font-family:ui-monospace,Menlo,
 .filters label { display:inline-block; margin-right:1rem; padding:.2rem 0; cursor:pointer; }
 .filters input { width:1.1rem; height:1.1rem; vertical-align:middle; accent-color:var(--note); }
 input:focus-visible, .strip:focus-visible { outline:2px solid var(--note); outline-offset:2px; }
-.strip .meant { outline:3px solid var(--error); outline-offset:-3px; }
+.strip .meant { outline:3px solid var(--error); outline-offset:-3px; } .pair .meant { order:-1; }
 .pair { border-left:.3rem solid var(--error); padding-left:.8rem; margin:1rem 0; display:grid; gap:0 1rem;
   grid-template-columns:repeat(auto-fit,minmax(min(24rem,100%),1fr)); } .pair > p { grid-column:1/-1; }
 .pair figure { min-width:0; margin-bottom:.4rem; }
