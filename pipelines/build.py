@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
-import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
-
-from tqdm import tqdm
 
 from pipelines.decoding.client import shared_pool
 from pipelines.descriptors import Shard
@@ -21,6 +18,7 @@ from pipelines.options import DatasetOptions, RunOptions
 from pipelines.output import OutputFolder
 from pipelines.plan_file import plan_lines, shard_places
 from pipelines.planning import Estimate, plan_shards
+from pipelines.progress import Progress, shards_shown
 from pipelines.shards import ShardBuilder, library_versions
 from pipelines.sources.files import absolute
 from pipelines.sources.listing import Listing
@@ -177,65 +175,24 @@ def _run_pipeline(builder: ShardBuilder, plan: Plan, run: RunOptions) -> list[st
     from pipelines.transforms import BuildDataset
 
     execution = parse_beam_args(run.beam_args, workers=run.local_workers)
+    stage = functools.partial(
+        BuildDataset, decode_timeout=run.decode_timeout, staging_size=run.staging_size
+    )
+    places = shard_places(builder.output)
+    pipeline = execution.pipeline()
     if not execution.local:
         # Workers elsewhere have another current folder.
-        builder = replace(builder, output=open_output(absolute(builder.output.path)))
-    places = shard_places(builder.output)
-    work = [places] * execution.workers if execution.local else [[place] for place in places]
-    progress = _Progress(plan)
+        output = open_output(absolute(builder.output.path))
+        work = beam.Create([[place] for place in places], reshuffle=False)
+        builds = stage(replace(builder, output=output), events=None)
+        _ = pipeline | "Work" >> work | "Build" >> builds
+        with shards_shown(output, planned=len(plan.shards)):
+            execution.run(pipeline)
+        return []
+    sequences = sum(estimate.sequences for estimate in plan.estimates.values())
+    progress = Progress(sequences=sequences, shards=len(plan.shards))
     with progress, EventReader(progress.hear) as events:
-        pipeline = execution.pipeline()
-        _ = (
-            pipeline
-            | "Work" >> beam.Create(work, reshuffle=False)
-            | "Build"
-            >> BuildDataset(
-                builder,
-                decode_timeout=run.decode_timeout,
-                staging_size=run.staging_size,
-                events=events.descriptor if execution.local else None,
-            )
-        )
+        work = beam.Create([places] * execution.workers, reshuffle=False)
+        _ = pipeline | "Work" >> work | "Build" >> stage(builder, events=events.descriptor)
         execution.run(pipeline)
     return progress.errors
-
-
-class _Progress:
-    """The progress bar: sequences built, a second and to go; shards; failures."""
-
-    def __init__(self, plan: Plan):
-        self.errors: list[str] = []
-        self._shards_left = len(plan.shards)
-        self._failures: set[str] = set()
-        self._bar = tqdm(
-            total=sum(estimate.sequences for estimate in plan.estimates.values()) or None,
-            desc="Building",
-            unit="seq",
-            file=sys.stderr,
-        )
-
-    def __enter__(self) -> _Progress:
-        self._show()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        # The total was an estimate; what was built is what there was.
-        self._bar.total = self._bar.n
-        self._bar.refresh()
-        self._bar.close()
-
-    def hear(self, event: dict[str, Any]) -> None:
-        if event["kind"] == "sequences":
-            self._bar.update(event["count"])
-        elif event["kind"] == "shard":
-            self._shards_left -= 1
-        elif event["kind"] == "failure" and not event["truncated"]:
-            self._failures.add(event["source"])
-        elif event["kind"] == "error":
-            self.errors.append(event["message"])
-        self._show()
-
-    def _show(self) -> None:
-        self._bar.set_postfix(
-            shards_left=self._shards_left, failed=len(self._failures), refresh=False
-        )

@@ -95,7 +95,7 @@ class OutputFolder:
         info = self.complete_info()
         stored = info.options if info else self._stored_options()
         if stored is None:
-            shards = [name for name in self._names() if _SHARD_FILE.fullmatch(name)]
+            shards = sorted(self.complete_shards())
             if shards:
                 raise UserError(
                     f"{self.path} holds shards of another dataset (such as {shards[0]}): "
@@ -193,6 +193,10 @@ class OutputFolder:
     def store_report(self, shard_file: str, report: dict[str, Any]) -> None:
         """Marks a shard as complete."""
         self._write(_report_file(shard_file), json.dumps(report).encode())
+
+    def complete_shards(self) -> set[str]:
+        """The names of the shards that are complete."""
+        return {name for name in self._names() if _SHARD_FILE.fullmatch(name)}
 
     def store_error(self, message: str) -> None:
         """Says why the dataset could not be completed."""

@@ -258,6 +258,14 @@ class TestFinish:
         assert output.kept_report(SHARD, "f") is not None
         output.check_free_for(OPTIONS, overwrite=False)
 
+    def test_complete_shards_are_those_that_have_their_name(self, output) -> None:
+        assert output.complete_shards() == set()
+        build(output, complete=False)
+        (output.root / "notes.tfrecord").touch()
+        with output.new_shard(STALE):
+            assert output.complete_shards() == {SHARD}
+        assert output.complete_shards() == {SHARD, STALE}
+
     def test_why_it_could_not_be_completed_is_kept_until_the_next_build(self, output) -> None:
         build(output, complete=False)
         assert output.stored_error() is None
