@@ -92,9 +92,10 @@ def _add_videos_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--input",
         required=True,
-        help="a folder with a folder of videos a class; a glob; or a manifest (.csv, .jsonl)",
+        help="a folder with a folder of videos a class; a glob; or a manifest (.csv, .jsonl); local, or a URL "
+        "(s3://, gs://, hdfs://)",
     )
-    parser.add_argument("--output", required=True, help="folder of the dataset")
+    parser.add_argument("--output", required=True, help="folder of the dataset, or its URL")
     arguments.add_label_flags(parser)
     arguments.add_dataset_flags(parser)
     arguments.add_run_flags(parser)
@@ -114,9 +115,9 @@ def _add_dashcam_flags(parser: argparse.ArgumentParser) -> None:
         "--input",
         required=True,
         help="with --annotation: a folder of folders of frames; with --telemetry: a folder of videos, a glob "
-        "or a video; with --no_images: the same of telemetry",
+        "or a video; with --no_images: the same of telemetry; local, or a URL (s3://, gs://, hdfs://)",
     )
-    parser.add_argument("--output", required=True, help="folder of the dataset")
+    parser.add_argument("--output", required=True, help="folder of the dataset, or its URL")
     arguments.add_dashcam_flags(parser)
     arguments.add_dataset_flags(parser)
     arguments.add_run_flags(parser)
@@ -176,7 +177,9 @@ def _add_validate_flags(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "Exit status: 0 when no check fails, 1 when one does, 2 for a wrong call or folder."
     )
-    parser.add_argument("--tfrecords", required=True, metavar="DIR", help="folder of the dataset")
+    parser.add_argument(
+        "--tfrecords", required=True, metavar="DIR", help="folder of the dataset, or its URL"
+    )
     parser.add_argument(
         "--sources", metavar="DIR", help="what it was built from: records are compared with that"
     )

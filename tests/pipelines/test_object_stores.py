@@ -307,6 +307,16 @@ class TestVideos:
         )
 
     @pytest.mark.slow
+    def test_workers_that_share_nothing_but_the_store(self, bucket, clips, tmp_path, temporary):
+        flags = (*FLAGS, "--shards", "2", "--max_failure_rate", "1")
+        build("videos", "--input", clips, "--output", tmp_path / "local", *flags)
+        url = bucket.upload(clips, "clips")
+        runner = ("--runner=PortableRunner", "--job_endpoint=embed", "--environment_type=LOOPBACK")
+        build("videos", "--input", url, "--output", f"{bucket.url}/ds", *flags, *runner)
+        assert stored_checksums(bucket, "ds") == checksums(tmp_path / "local")
+        assert list(temporary.glob("reelbeam-scratch-*")) == []
+
+    @pytest.mark.slow
     def test_on_google_too(self, google, clips, tmp_path, temporary):
         flags = (*FLAGS, "--shards", "2", "--max_failure_rate", "1")
         build("videos", "--input", clips, "--output", tmp_path / "local", *flags)
