@@ -168,6 +168,20 @@ class TestFrames:
                     output.mux(packet)
         assert [read_barcode(pixels) for pixels in rgb(path)] == list(range(30))
 
+    def test_of_several_video_streams_the_first_is_read(self, barcode, read_barcode, tmp_path):
+        path = tmp_path / "two.mkv"
+        with av.open(str(path), "w") as output:
+            streams = [output.add_stream("mpeg4", rate=25) for _ in range(2)]
+            for stream in streams:
+                stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+            for index in range(10):
+                for offset, stream in ((0, streams[0]), (100, streams[1])):
+                    image = av.VideoFrame.from_ndarray(barcode(index + offset), format="rgb24")
+                    output.mux(stream.encode(image))
+            for stream in streams:
+                output.mux(stream.encode(None))
+        assert [read_barcode(pixels) for pixels in rgb(path)] == list(range(10))
+
     def test_a_file_without_video_is_refused(self, tmp_path):
         path = tmp_path / "sound.mp4"
         with av.open(str(path), "w") as output:
