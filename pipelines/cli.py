@@ -92,8 +92,8 @@ def _add_videos_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--input",
         required=True,
-        help="a folder with a folder of videos a class; a glob; or a manifest (.csv, .jsonl); local, or a URL "
-        "(s3://, gs://, hdfs://)",
+        help="a folder with a folder of videos a class; a glob; or a manifest (.csv, .jsonl); local, or "
+        "a URL (s3://, gs://, hdfs://)",
     )
     parser.add_argument("--output", required=True, help="folder of the dataset, or its URL")
     arguments.add_label_flags(parser)
