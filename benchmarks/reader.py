@@ -70,12 +70,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--dmvr", type=Path, metavar="PATH", help="of a checkout of DMVR")
     parser.add_argument("--model_garden", action="store_true")
     parser.add_argument("--memory", action="store_true", help="measure that instead")
+    parser.add_argument("--most_batches", type=int, default=-1, help="that are read for it")
     parser.add_argument("--backbone", default="small", help="of the model that may wait for input")
     parser.add_argument("--output", type=Path, metavar="FILE", help="JSON to write")
     parser.add_argument("--peak_of", type=Path, help=argparse.SUPPRESS)  # in a process of its own
     options = parser.parse_args(argv)
     if options.peak_of is not None:
-        print(peak_bytes(options.peak_of, options.split, options.batch_size))
+        print(peak_bytes(options.peak_of, options))
         return
     with tempfile.TemporaryDirectory() as folder:
         data = options.tfrecords or made_dataset(Path(folder) / "made", options)
@@ -431,6 +432,7 @@ def compare_memory(data: Path, folder: Path, options: argparse.Namespace) -> dic
         contents = repeated.splits[options.split]
         command = [sys.executable, __file__, "--peak_of", str(folder / f"times{times}")]
         command += ["--split", options.split, "--batch_size", str(options.batch_size)]
+        command += ["--most_batches", str(options.most_batches)]
         run = subprocess.run(command, capture_output=True, text=True, check=True)
         base, peak = map(int, run.stdout.split()[-2:])
         held = reading_bytes(
@@ -462,12 +464,15 @@ def repeated_dataset(data: Path, info: DatasetInfo, folder: Path, times: int) ->
     return repeated
 
 
-def peak_bytes(data: Path, split: str, batch_size: int) -> str:
+def peak_bytes(data: Path, options: argparse.Namespace) -> str:
     """Peak resident bytes of this process before it reads, and after."""
     for _ in tf.data.Dataset.range(1).map(lambda number: number + 1):
         pass
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    for _ in read_sequences(data, split, batch_size=batch_size, shuffle=True, seed=0):
+    dataset = read_sequences(
+        data, options.split, batch_size=options.batch_size, shuffle=True, seed=0
+    )
+    for _ in dataset.take(options.most_batches):
         pass
     return f"{before} {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}"
 
