@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import shutil
+import tempfile
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -20,6 +22,15 @@ from pipelines.options import RunOptions
 from pipelines.scratch import scratch_folder
 from tfrecords_schema import storage
 from tfrecords_schema.store_clients import is_url
+
+END_BYTES = 4 << 20
+"""Of an object, at its beginning and at its end, in which its header is looked for."""
+
+_WITH_HEADERS = (
+    *(".mp4", ".m4v", ".mov", ".3gp", ".3g2", ".mkv", ".webm", ".avi"),
+    *(".ts", ".mts", ".m2ts"),
+)
+_WORTH_AN_OUTLINE = 4  # times as large as one of its ends
 
 
 class StagingError(Exception):
@@ -83,6 +94,29 @@ class Staging:
             yield {url: str(copy.path) for url, copy in own.items()}
         finally:
             self._release(own, missing)
+
+    @contextlib.contextmanager
+    def outline(self, path: str) -> Iterator[str | None]:
+        """A local file with the first and the last bytes of a large object, and nothing between them.
+
+        Headers lie there, mostly, so footage need not be fetched to learn how long it is. None for what is
+        local, too small to be worth it, or of a kind that says its length nowhere.
+
+        Raises:
+            StagingError, OSError: see `localized`.
+        """
+        has_header = is_url(path) and path.lower().endswith(_WITH_HEADERS)
+        size = self._size(path) if has_header else 0
+        if size < _WORTH_AN_OUTLINE * END_BYTES:
+            yield None
+            return
+        with tempfile.TemporaryDirectory(dir=scratch_folder("outlines")) as folder:
+            outline = os.path.join(folder, _file_name(path))
+            with open(outline, "wb") as file:
+                file.write(storage.read_range(path, 0, END_BYTES))
+                file.seek(size - END_BYTES)
+                file.write(storage.read_range(path, size - END_BYTES, size))
+            yield outline
 
     def _reserve(self, urls: list[str]) -> tuple[dict[str, _Copy], list[str]]:
         """Takes room for all of ``urls`` at once, so that nobody holds some while waiting for others.
@@ -177,8 +211,12 @@ def _replace_urls(fields: Any, paths: dict[str, str]) -> Any:
 def _new_copy(url: str, size: int) -> _Copy:
     """Where the copy will be: under its own name, which may tell what kind of file it is."""
     folder = scratch_folder("staging") / hashlib.sha256(url.encode()).hexdigest()[:32]
+    return _Copy(folder / _file_name(url), size)
+
+
+def _file_name(url: str) -> str:
     name = url.rsplit("/", 1)[1]
-    return _Copy(folder / (name if name.strip(".") else "source"), size)
+    return name if name.strip(".") else "source"
 
 
 def _stored_bytes(url: str) -> int:

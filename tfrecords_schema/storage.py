@@ -102,6 +102,12 @@ def read_bytes(url: str) -> bytes:
         return cast(bytes, files.cat_file(path))
 
 
+def read_range(url: str, start: int, end: int) -> bytes:
+    """The bytes ``[start, end)`` of an object."""
+    with speaking_of(url) as (files, path):
+        return cast(bytes, files.cat_file(path, start=start, end=end))
+
+
 def read_line(url: str, start: int) -> bytes:
     """The line of an object that begins at byte ``start``, in as few requests as its length allows."""
     line, wanted = b"", _LINE_BYTES

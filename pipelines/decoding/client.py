@@ -74,6 +74,16 @@ class DecoderProcess:
         Raises:
             DecodingFailure: when it cannot be opened as a video.
         """
+        try:
+            with self._staging.outline(path) as outline:
+                if outline is not None:
+                    with contextlib.suppress(DecodingFailure):
+                        return self._probe(outline)
+        except StagingError as error:
+            raise DecodingFailure("staging", str(error)) from error
+        return self._probe(path)
+
+    def _probe(self, path: str) -> Probe:
         request = ProbeRequest(path).to_json()
         return _result(self._ask(request, lambda fields: Probe(**fields)), _refuse_record)
 
