@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 from tqdm import tqdm
 
 from pipelines.errors import UserError
+from pipelines.sources.files import absolute
 from pipelines.validation.conclude import Conclusion
 from pipelines.validation.examine import ShardExaminer, ShardJob, take_census
 from pipelines.validation.files import write_atomically
@@ -94,6 +96,11 @@ def _run_pipeline(folder: DatasetFolder, info: DatasetInfo, options: ValidationO
     from pipelines.validation.transforms import LocalRun, ValidateDataset
 
     execution = parse_beam_args(options.run.beam_args, workers=options.run.local_workers)
+    if not execution.local:
+        # Workers elsewhere have another current folder.
+        folder = replace(folder, path=absolute(folder.path))
+        old = options.against
+        options = replace(options, against=None if old is None else absolute(old))
     examiner, conclusion, jobs = prepare(folder, info, options)
     work = [jobs] * execution.workers if execution.local else [[job] for job in jobs]
     if not jobs:
