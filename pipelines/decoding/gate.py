@@ -15,7 +15,7 @@ _MOST_HELD = 16
 class _Held(NamedTuple):
     place: int
     image: av.VideoFrame
-    after_gap: bool
+    missing: int  # before it, since the one that was taken before
 
 
 class FrameGate:
@@ -33,40 +33,41 @@ class FrameGate:
         )  # indices smaller than one that came, and have not come themselves
         self._next = 0
         self._broken_at: int | None = None
-        self._gap = False
+        self._missing = 0
 
     def put(self, index: int, image: av.VideoFrame, *, is_key: bool) -> None:
         """Takes the next frame in order of presentation."""
         self._arrive(index)
         if self._broken_at is not None:
             if index <= self._broken_at or not is_key:
-                self._gap = True
+                self._missing += 1
                 return
             self._broken_at = None
-        self._held.append(_Held(index, image, self._gap))
-        self._gap = False
+        self._held.append(_Held(index, image, self._missing))
+        self._missing = 0
 
     def lose(self, index: int) -> None:
         """What the packet ``index`` holds is damaged."""
         self._arrive(index)
         self._broken_at = max(index, self._broken_at or 0)
         kept: deque[_Held] = deque()
-        gap = False
+        missing = 0
         for held in self._held:
+            missing += held.missing
             if held.place > index:
-                gap = True
+                missing += 1
             else:
-                kept.append(held._replace(after_gap=held.after_gap or gap))
-                gap = False
+                kept.append(held._replace(missing=missing))
+                missing = 0
         self._held = kept
-        self._gap = True
+        self._missing += missing + 1
 
     def ignore(self, index: int) -> None:
         """The packet ``index`` gives nothing, and nothing is missing for that."""
         self._arrive(index)
 
-    def passing(self) -> Iterator[tuple[av.VideoFrame, bool]]:
-        """Yields the frames that need not wait any more, and whether frames are missing before each."""
+    def passing(self) -> Iterator[tuple[av.VideoFrame, int]]:
+        """Yields the frames that need not wait any more, and how many are missing before each."""
         while self._held:
             first = self._held[0].place
             if self._awaited and min(self._awaited) < first:
@@ -76,14 +77,14 @@ class FrameGate:
                 self._awaited = {index for index in self._awaited if index > first}
             yield from self._pass_first()
 
-    def rest(self) -> Iterator[tuple[av.VideoFrame, bool]]:
+    def rest(self) -> Iterator[tuple[av.VideoFrame, int]]:
         """Yields what still waits, when nothing more comes."""
         while self._held:
             yield from self._pass_first()
 
-    def _pass_first(self) -> Iterator[tuple[av.VideoFrame, bool]]:
+    def _pass_first(self) -> Iterator[tuple[av.VideoFrame, int]]:
         held = self._held.popleft()
-        yield held.image, held.after_gap
+        yield held.image, held.missing
 
     def _arrive(self, index: int) -> None:
         self._awaited.update(range(self._next, index))

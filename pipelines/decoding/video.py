@@ -200,8 +200,8 @@ class Video:
         self.packets_read = 0
         passed = 0  # packets shown before the current frame
         previous: int | None = None
-        for image, after_gap in self._whole_frames(first, shown):
-            pts = self._pts(image, previous)
+        for image, missing in self._whole_frames(first, shown):
+            pts = self._pts(image, previous, missing)
             self._last_good = pts
             if first is not None and pts < first:
                 continue
@@ -216,7 +216,7 @@ class Video:
                 passed += 1
             check_pixels(image.width, image.height)
             held = 0 if previous is None else (pts - previous) * self.time_base
-            after_break = previous is not None and (after_gap or held > MAX_HOLD_SECONDS)
+            after_break = previous is not None and (missing > 0 or held > MAX_HOLD_SECONDS)
             self.breaks += after_break
             previous = pts
             yield DecodedFrame(
@@ -288,7 +288,7 @@ class Video:
     def _rate(self) -> Fraction:
         return self._stream.average_rate or self._stream.guessed_rate or Fraction(25)
 
-    def _pts(self, image: av.VideoFrame, previous: int | None) -> int:
+    def _pts(self, image: av.VideoFrame, previous: int | None, missing: int) -> int:
         time = image.dts if self._decode_times_only else image.pts
         if time is not None:
             return time
@@ -296,7 +296,7 @@ class Video:
         # Its average rate is the demuxer's default, whatever the codec's headers say.
         rate = self._stream.guessed_rate or self._rate()
         step = max(1, round(1 / (rate * self.time_base)))
-        return 0 if previous is None else previous + step
+        return 0 if previous is None else previous + (1 + missing) * step
 
     def _seek(self, pts: int) -> int | None:
         """Goes to where decoding yields every frame from the returned time on as it would from the start.
@@ -344,8 +344,8 @@ class Video:
 
     def _whole_frames(
         self, first: int | None, shown: list[int]
-    ) -> Iterator[tuple[av.VideoFrame, bool]]:
-        """Yields frames that are not damaged, and whether others are missing before each."""
+    ) -> Iterator[tuple[av.VideoFrame, int]]:
+        """Yields frames that are not damaged, and how many others are missing before each."""
         gate = FrameGate()
         begun = first is not None
         for index, image in self._decode(first, shown):
@@ -394,7 +394,8 @@ class Video:
                 continue  # the file ends within it
             if self._keys_by_packet and not packet.is_keyframe:
                 self._no_keys.add(index)
-            packet.opaque = index
+            # An object of its own: PyAV knows it by its address, and numbers are shared between readings.
+            packet.opaque = (index,)
             try:
                 with self._watch.decoding():
                     images = packet.decode()
@@ -404,7 +405,7 @@ class Video:
             if packet.is_corrupt and self._container.format.name == "mpegts":
                 yield index, None  # packets of the stream were lost hereabouts
             for image in images:
-                yield (index if image.opaque is None else image.opaque), image
+                yield (image.opaque or (index,))[0], image
 
 
 def _without_last(packets: Iterator[Any]) -> Iterator[Any]:

@@ -68,6 +68,32 @@ def test_damage_in_the_first_packet_is_noticed(name, write_video, tmp_path):
     assert all(np.array_equal(pixels, whole[pts]) for pts, pixels in frames.items())
 
 
+def test_times_go_on_over_what_a_raw_stream_lost(write_video, tmp_path):
+    """Frames without times follow each other, and those that were left out count."""
+    path = write_video(tmp_path / "a.h264")
+    whole = read(path)[0]
+    stored = bytearray(path.read_bytes())
+    place = stored.index(b"\0\0\1", len(stored) // 3) + 20
+    stored[place : place + 30] = b"\xa5" * 30
+    path.write_bytes(stored)
+    frames, damage, _ = read(path)
+    assert "left out" in damage.reason
+    assert 10 < len(frames) < len(whole)
+    assert all(np.array_equal(pixels, whole[pts]) for pts, pixels in frames.items())
+
+
+def test_readings_that_overlap_do_not_disturb_each_other(write_video, tmp_path):
+    """Frames are told apart by marks that they get from their packets."""
+    path = write_video(tmp_path / "b.mp4", b_frames=2)
+    whole = read(path)[0]
+    spoil(path, 14)
+    with open_video(str(path)) as one, open_video(str(path)) as other:
+        for frame, same in zip(one.frames(), other.frames(), strict=True):
+            assert np.array_equal(one.to_rgb(frame), whole[frame.pts])
+            assert np.array_equal(other.to_rgb(same), whole[same.pts])
+            del frame, same
+
+
 def flip(data):
     data = bytearray(data)
     data[len(data) // 8] ^= 1

@@ -27,7 +27,7 @@ def streams(draw):
 
 
 def pass_through(events):
-    """Indices of the frames that pass, and whether frames are missing before each."""
+    """Indices of the frames that pass, and how many are missing before each."""
     gate, out = FrameGate(), []
     for index, is_key, fate in events:
         if fate == "hidden":
@@ -37,7 +37,7 @@ def pass_through(events):
         else:
             gate.lose(index)
         out += gate.passing()
-    return [(image.index, gap) for image, gap in [*out, *gate.rest()]]
+    return [(image.index, missing) for image, missing in [*out, *gate.rest()]]
 
 
 @given(streams())
@@ -50,30 +50,30 @@ def test_what_passes_follows_a_keyframe_with_no_damage_since(events):
 
 
 @given(streams())
-def test_frames_pass_in_the_order_they_came_and_gaps_are_told(events):
+def test_frames_pass_in_the_order_they_came_and_it_is_told_how_many_are_missing(events):
     passed = pass_through(events)
     came = [index for index, _, fate in events if fate != "hidden"]
     places = [came.index(index) for index, _ in passed]
     assert places == sorted(places)
     expected = [0, *(place + 1 for place in places)]
-    for (_, gap), place, next_place in zip(passed, places, expected, strict=False):
-        assert gap == (place != next_place)
+    for (_, missing), place, next_place in zip(passed, places, expected, strict=False):
+        assert missing == place - next_place
 
 
 @given(streams())
 def test_without_damage_all_pass(events):
     events = [(index, is_key, "whole") for index, is_key, _ in events]
-    assert pass_through(events) == [(index, False) for index, _, _ in events]
+    assert pass_through(events) == [(index, 0) for index, _, _ in events]
 
 
 def test_a_frame_waits_for_what_it_may_be_predicted_from():
     gate = FrameGate()
     gate.put(0, "I0", is_key=True)
-    assert list(gate.passing()) == [("I0", False)]
+    assert list(gate.passing()) == [("I0", 0)]
     gate.put(2, "B2", is_key=False)
     assert list(gate.passing()) == []
     gate.put(1, "P1", is_key=False)
-    assert list(gate.passing()) == [("B2", False), ("P1", False)]
+    assert list(gate.passing()) == [("B2", 0), ("P1", 0)]
 
 
 def test_what_never_comes_is_not_waited_for_without_end():
