@@ -12,6 +12,7 @@ import re
 import tempfile
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import BinaryIO
 
 import grpc
@@ -48,7 +49,7 @@ def job_log() -> Iterator[BinaryIO]:
             ) from error
         finally:
             if not failed:
-                os.unlink(log.name)
+                Path(log.name).unlink(missing_ok=True)
 
 
 def find_reason(text: str) -> str:
@@ -57,7 +58,8 @@ def find_reason(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if _ERROR.fullmatch(line)]
     python = [line for line in errors if "[while running" in line]
-    return [*(lines[:1] or ["no reason given"]), *errors, *python][-1]
+    reason = [*(lines[:1] or ["no reason given"]), *errors, *python][-1]
+    return reason.removeprefix("RuntimeError: ")  # Beam's, around a worker's own error
 
 
 @contextlib.contextmanager
@@ -70,7 +72,9 @@ def _logging_to(path: str) -> Iterator[None]:
         "in %s", failed.thread, exc_info=failed.exc_value
     )
     try:
-        yield
+        # Workers that are threads of this process print the tracebacks of what they cannot do.
+        with contextlib.redirect_stderr(handler.stream):
+            yield
     finally:
         # They raise when the engine hangs up.
         for thread in threading.enumerate():

@@ -15,7 +15,7 @@ JAVA = """\
 java.lang.RuntimeException: Error received from SDK harness for instruction 3: Traceback
   File "worker.py", line 297, in _execute
     response = task()
-OSError: [Errno 30] Read-only file system: '/mnt/out' [while running 'Build/BuildShards']
+RuntimeError: OSError: [Errno 30] Read-only file system: '/mnt/out' [while running 'Build/BuildShards']
 \tat java.base/java.util.concurrent.CompletableFuture.reportGet(CompletableFuture.java:396)
 Caused by: org.apache.flink.util.FlinkException: The job was lost.
 \t... 3 more
@@ -64,6 +64,7 @@ class TestJobLog:
                 log.write(b"the engine's words\n")
                 log.flush()
                 logging.error("Beam's words")
+                print("a worker's words", file=sys.stderr)
                 thread = threading.Thread(target=hang_up)
                 thread.start()
                 thread.join()
@@ -75,9 +76,14 @@ class TestJobLog:
         assert re.search(r"job failed: OSError: .*; log: (.*)", str(raised.value))[1] == str(path)
         assert "\n" not in str(raised.value)
         text = Path(path).read_text()
-        for words in ("the engine's words", "Beam's words", "the engine hung up"):
+        for words in ("the engine's", "Beam's", "a worker's", "the engine hung up"):
             assert words in text
         assert capsys.readouterr().err == ""
+
+    def test_one_that_somebody_removed_meanwhile_is_not_missed(self, logs):
+        with job_log():
+            logs()[0].unlink()
+        assert logs() == []
 
     def test_what_the_user_did_wrong_leaves_no_log(self, logs):
         def run_a_job():
