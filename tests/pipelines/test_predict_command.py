@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from pipelines import scratch
 from pipelines.errors import UserError
 from pipelines.options import RunOptions
 from pipelines.prediction.options import PredictionOptions
@@ -170,6 +171,19 @@ def test_any_number_of_workers_writes_the_same_bytes(clips, pixels_export, tmp_p
     assert (tmp_path / "1.jsonl").read_bytes() == (tmp_path / "3.jsonl").read_bytes()
 
 
+@pytest.mark.slow
+def test_another_runner_writes_the_same_bytes(clips, pixels_export, tmp_path):
+    predict(pixels_export, clips, tmp_path / "here.jsonl")
+    done = run_pipelines(
+        *("predict", "--model", pixels_export, "--input", clips, "--output", "there.jsonl"),
+        *("--runner=PortableRunner", "--job_endpoint=embed", "--environment_type=LOOPBACK"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "there.jsonl").read_bytes() == (tmp_path / "here.jsonl").read_bytes()
+    assert {path.name for path in tmp_path.iterdir()} == {"here.jsonl", "there.jsonl"}
+
+
 @pytest.fixture(scope="module")
 def shade_export(dataset):
     """A model of several classes at once: how bright a sequence is."""
@@ -221,6 +235,26 @@ class TestInputs:
             for name in ("x", "y/deep")
             for start in (0.0, 0.4)
         ]
+
+    def test_all_of_it_on_an_object_store(self, clips, shade_export, bucket, tmp_path):
+        here, _ = predict(shade_export, clips / "a", tmp_path / "p.jsonl")
+        bucket.put("clips/deep/one.mp4", (clips / "a/one.mp4").read_bytes())
+        bucket.upload(shade_export, "run/export")
+        predict_footage(
+            PredictionOptions(
+                model=f"{bucket.url}/run",
+                input=f"{bucket.url}/clips",
+                output=f"{bucket.url}/out/p.jsonl",
+            ),
+            lambda _: None,
+        )
+        there = [json.loads(line) for line in bucket.read("out/p.jsonl").splitlines()]
+        assert [{**line, "source": "one.mp4"} for line in there] == [
+            line for line in here if line["source"] == "one.mp4"
+        ]
+        assert {line["source"] for line in there} == {"deep/one.mp4"}
+        assert bucket.names("out/") == ["out/p.jsonl"]
+        scratch.remove_scratch()
 
     def test_another_stride(self, clips, shade_export, tmp_path):
         footage = clips / "a/one.mp4"
