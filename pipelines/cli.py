@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         return _fail(command, describe_os_error(error, str(error.filename or "system")))
     except KeyboardInterrupt:
-        _abandon(command)
+        _abandon(command, kept=flags.verb in ("videos", "dashcam"))
 
 
 def _make_parser() -> arguments.Parser:
@@ -286,9 +286,10 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _abandon(command: str) -> NoReturn:
+def _abandon(command: str, *, kept: bool) -> NoReturn:
     """Ends the process at once: Beam's threads would go on, and decoders end when this process does."""
-    _fail(command, "interrupted: type the same command again to go on from here")
+    how = "to go on from here" if kept else "to begin anew"
+    _fail(command, f"interrupted: type the same command again {how}")
     _end(INTERRUPTED)
 
 
