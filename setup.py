@@ -37,13 +37,13 @@ setup(
     ],
     extras_require={
         "trainer": ["matplotlib>=3.8", "tensorflow>=2.19"],
-        "gcp": ["apache-beam[gcp]>=2.70,<3", "gcsfs>=2025.2"],
+        "gcp": ["apache-beam[gcp]>=2.70,<3", "gcsfs>=2026.10"],
         # Nothing of Beam's: its client for S3 would be a second one, whose pins the first must meet.
         "aws": ["s3fs>=2025.2"],
-        "hdfs": ["fsspec>=2025.2", "pyarrow>=14"],
+        "hdfs": ["fsspec>=2026.9", "pyarrow>=14"],
         "fuzz": ["atheris>=2.3"],
         "dev": [
-            "gcsfs>=2025.2",
+            "gcsfs>=2026.10",
             "hypothesis>=6.100",
             "moto[server]>=5.0.20",
             "mypy>=1.11",
