@@ -31,13 +31,21 @@ def pytest_addoption(parser):
     parser.addoption(
         "--obtain_engines",
         action="store_true",
-        help="have Maven fetch Flink, and fail if it cannot; without it, tests are skipped until it is there",
+        help="have Maven and Go fetch the engines, and fail if they cannot; without it, tests are "
+        "skipped until they are there",
     )
 
 
+@pytest.fixture(scope="session")
 def cache():
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return root / "reelbeam" / f"flink-{hashlib.sha256(POM.read_bytes()).hexdigest()[:16]}"
+    """Where engines are kept, outside the repository."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "reelbeam"
+
+
+@pytest.fixture(scope="session")
+def data():
+    """The folder of real clips; see its ATTRIBUTION.md."""
+    return DATA
 
 
 def obtain_jars(classpath):
@@ -71,13 +79,14 @@ def write_jar(path, main, jars):
 
 
 @pytest.fixture(scope="session")
-def jars(request):
+def jars(request, cache):
     """The jars of Flink and of Beam's runner on it."""
     required = request.config.getoption("--obtain_engines", default=False)
     if not shutil.which("java"):
         assert not required, "java (11 or later) is not on the PATH"
         pytest.skip("java (11 or later) is not on the PATH")
-    classpath = cache() / "classpath"
+    fingerprint = hashlib.sha256(POM.read_bytes()).hexdigest()
+    classpath = cache / f"flink-{fingerprint[:16]}" / "classpath"
     there = classpath.exists() and all(map(os.path.exists, classpath.read_text().split(":")))
     if not there and not required:
         pytest.skip("Flink has not been fetched: `make test-flink` does")

@@ -11,7 +11,6 @@ import pytest
 
 pytestmark = pytest.mark.flink
 
-DATA = Path(__file__).parents[1] / "data"
 FLAGS = ("--num_frames", "8", "--frame_rate", "10", "--size", "48x64", "--seed", "1")
 MANY = (*FLAGS, "--shards", "10")
 
@@ -72,11 +71,13 @@ class TestEmbedded:
         assert java_processes(job_server_jar) == []
         assert {path.name for path in tmp_path.iterdir()} == {"dataset", "0.json", "1.json"}
 
-    def test_dashcam_drives_are_built_to_the_same_bytes(self, embedded, run, contents, tmp_path):
+    def test_dashcam_drives_are_built_to_the_same_bytes(
+        self, data, embedded, run, contents, tmp_path
+    ):
         drives = tmp_path / "drives"
         drives.mkdir()
         for name in ("a", "b", "c"):
-            shutil.copy(DATA / "karma.mp4", drives / f"{name}.mp4")
+            shutil.copy(data / "karma.mp4", drives / f"{name}.mp4")
             rows = [f"{i / 2},{len(name) + i * 0.25}" for i in range(200)]
             (drives / f"{name}.csv").write_text("\n".join(["t,speed", *rows]))
         flags = ("--telemetry={stem}.csv", "--time_column=t", "--label_columns=speed", *FLAGS)
@@ -86,11 +87,11 @@ class TestEmbedded:
         assert any(name.endswith(".tfrecord") for name in contents(tmp_path / "here"))
         assert contents(tmp_path / "there") == contents(tmp_path / "here")
 
-    def test_too_many_failed_sources_are_one_line(self, embedded, run, tmp_path):
+    def test_too_many_failed_sources_are_one_line(self, data, embedded, run, tmp_path):
         clips = tmp_path / "clips/dog"
         clips.mkdir(parents=True)
-        shutil.copy(DATA / "karma.mp4", clips)
-        whole = (DATA / "demo.webm").read_bytes()
+        shutil.copy(data / "karma.mp4", clips)
+        whole = (data / "demo.webm").read_bytes()
         (clips / "broken.webm").write_bytes(whole[:4000] + bytes(len(whole) - 4000))
         flags = ("--input", clips.parent, "--output", tmp_path / "out", *FLAGS)
         done = run("videos", *flags, *embedded)
