@@ -5,7 +5,6 @@ Nothing in a header is trusted for counts or times, and no frame that the decode
 
 from __future__ import annotations
 
-import functools
 import heapq
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +12,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from fractions import Fraction
 from itertools import islice
-from typing import Any
 
 import av
 import numpy as np
@@ -24,22 +22,16 @@ from numpy.typing import NDArray
 from pipelines.decoding.containers import (
     check_pixels,
     choose_stream,
-    describe_error,
     open_container,
 )
 from pipelines.decoding.conversion import FrameConverter, read_orientation
-from pipelines.decoding.damage import Damage, DamageWatch, complaints_counted
-from pipelines.decoding.endings import find_missing_end
+from pipelines.decoding.damage import Damage, complaints_counted
 from pipelines.decoding.footage import FrameTime
-from pipelines.decoding.gate import FrameGate
 from pipelines.decoding.protocol import DecodingFailure
+from pipelines.decoding.stream import StreamReader
 from pipelines.descriptors import Extent, Probe
 from pipelines.frames import Pixels
 from pipelines.options import ImageOptions
-
-# Containers whose packets carry exact presentation times and that can be entered at any keyframe. Others are
-# read from their beginning, always.
-_CUTTABLE_FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
 
 MAX_HOLD_SECONDS = 60
 """A frame is not held on screen for longer: the footage is taken to stop and begin anew."""
@@ -85,7 +77,6 @@ class Video:
 
     Attributes:
         time_base, cuttable, breaks, unordered, damage, truncated: see `Footage`.
-        packets_read: to be shown, since the last ``frames`` began; complete when that has ended.
     """
 
     def __init__(
@@ -95,35 +86,29 @@ class Video:
         path: str,
         on_progress: Callable[[], None],
     ):
-        self._on_progress = on_progress
         self._container = container
         self._stream = stream
-        self._path = path
+        self._reader = StreamReader(container, stream, path, on_progress)
         self._converter = FrameConverter()
         self.time_base: Fraction = stream.time_base or Fraction(1, 90_000)
-        self.cuttable: bool = container.format.name in _CUTTABLE_FORMATS
-        # AVI stores when to decode, not when to present. A decoder puts frames out in order of presentation,
-        # so its output times are right where presentation times could only be guessed (B-frames in AVI).
-        self._decode_times_only = container.format.name == "avi"
-        self._tells_of_cuts = self.cuttable or self._decode_times_only
+        self.cuttable: bool = self._reader.cuttable
         self.breaks = 0
         self.unordered = 0
-        self.truncated: str | None = None
-        self.packets_read = 0
-        self._watch = DamageWatch()
-        self._entered = False  # whether a packet was read from which decoding should have begun
-        self._first_shown: int | None = None  # presentation time of the first packet
-        # After damage, dav1d calls frames keyframes that are none.
-        self._keys_by_packet = stream.codec_context.name == "libdav1d"
-        self._no_keys: set[int] = (
-            set()
-        )  # indices of packets that hold no keyframe, for such decoders
-        self._last_good: int | None = None  # presentation time of the last frame that was whole
 
     @property
     def damage(self) -> Damage | None:
         """See `Footage`."""
-        return self._watch.damage
+        return self._reader.damage
+
+    @property
+    def truncated(self) -> str | None:
+        """See `Footage`."""
+        return self._reader.truncated
+
+    @property
+    def packets_read(self) -> int:
+        """Packets to be shown, since the last ``frames`` began; complete when that has ended."""
+        return self._reader.packets_read
 
     @property
     def begins_at(self) -> None:
@@ -137,10 +122,6 @@ class Video:
             cuttable=self.cuttable,
             created=_created(self._container.metadata, self._stream.metadata),
         )
-
-    @functools.cached_property
-    def _ends_early(self) -> str | None:
-        return find_missing_end(self._path, self._container.format.name)
 
     @property
     def declared_seconds(self) -> float:
@@ -165,7 +146,7 @@ class Video:
         if self.cuttable:
             times = [
                 packet.pts
-                for packet in islice(self._packets(), _MOST_REORDERED)
+                for packet in islice(self._reader.packets(), _MOST_REORDERED)
                 if packet.pts is not None and not packet.is_discard
             ]
             if times:
@@ -197,12 +178,12 @@ class Video:
             landed = self._seek(near)
             first = near if exactly else landed
         shown: list[int] = []  # presentation times of packets read whose frames have not come yet
-        self.packets_read = 0
+        self._reader.packets_read = 0
         passed = 0  # packets shown before the current frame
         previous: int | None = None
-        for image, missing in self._whole_frames(first, shown):
+        for image, missing in self._reader.whole_frames(first, shown):
             pts = self._pts(image, previous, missing)
-            self._last_good = pts
+            self._reader.last_good = pts
             if first is not None and pts < first:
                 continue
             if previous is not None and pts <= previous:
@@ -230,7 +211,7 @@ class Video:
             ``[packets]`` int64 in ascending order, and ``[packets]`` bool.
         """
         times, keys = [], []
-        for packet in self._packets():
+        for packet in self._reader.packets():
             if packet.pts is not None and not packet.is_discard:
                 times.append(packet.pts)
                 keys.append(packet.is_keyframe)
@@ -245,8 +226,8 @@ class Video:
         """
         first = last = end = None
         frames = 0
-        for packet in self._packets():
-            time = packet.dts if self._decode_times_only else packet.pts
+        for packet in self._reader.packets():
+            time = packet.dts if self._reader.decode_times_only else packet.pts
             if time is None or packet.is_discard or not packet.size:
                 continue
             frames += 1
@@ -289,7 +270,7 @@ class Video:
         return self._stream.average_rate or self._stream.guessed_rate or Fraction(25)
 
     def _pts(self, image: av.VideoFrame, previous: int | None, missing: int) -> int:
-        time = image.dts if self._decode_times_only else image.pts
+        time = image.dts if self._reader.decode_times_only else image.pts
         if time is not None:
             return time
         # A raw stream has no times: its frames follow each other at the rate it declares.
@@ -324,100 +305,6 @@ class Video:
         for packet in self._container.demux(self._stream):
             return packet.pts if packet.is_keyframe else None
         return None
-
-    def _packets(self) -> Iterator[Any]:
-        """Yields packets until the file or what can be read of it ends; the last one is empty."""
-        cut = False
-        try:
-            for packet in self._container.demux(self._stream):
-                # Others than these demuxers call packets corrupt in the middle of healthy footage.
-                cut = self._tells_of_cuts and (packet.is_corrupt or (cut and not packet.size))
-                self._on_progress()
-                yield packet
-        except av.FFmpegError as error:
-            self.truncated = describe_error(error)
-        else:
-            if cut:
-                self.truncated = "the file ends inside a frame"
-        if self.truncated is None:
-            self.truncated = self._ends_early
-
-    def _whole_frames(
-        self, first: int | None, shown: list[int]
-    ) -> Iterator[tuple[av.VideoFrame, int]]:
-        """Yields frames that are not damaged, and how many others are missing before each."""
-        gate = FrameGate()
-        begun = first is not None
-        for index, image in self._decode(first, shown):
-            if image is None or image.is_corrupt:
-                # A recording may begin between keyframes: what comes before the first one misses nothing.
-                if begun or (self._entered if image is None else image.key_frame):
-                    self._watch.miss(self._last_good)
-                    gate.lose(index)
-                else:
-                    gate.ignore(index)
-                continue
-            if begun:
-                self._watch.listen(self._last_good)
-            elif self._first_shown is not None and self._first_shown < (image.pts or 0):
-                self._watch.miss(None)
-            else:
-                self._watch.ignore()
-            begun = True
-            gate.put(index, image, is_key=image.key_frame and index not in self._no_keys)
-            yield from gate.passing()
-        yield from gate.rest()
-        if begun:
-            self._watch.listen(self._last_good)
-
-    def _decode(
-        self, first: int | None, shown: list[int]
-    ) -> Iterator[tuple[int, av.VideoFrame | None]]:
-        """Yields frames as the decoder gives them, None where a packet did not decode, each with its index.
-
-        The presentation times of packets to be shown from ``first`` on are pushed onto the heap ``shown``.
-        """
-        packets = self._packets()
-        if self._ends_early is not None and not self._tells_of_cuts:
-            packets = _without_last(packets)  # what is left of it may decode, and look wrong
-        for index, packet in enumerate(packets):
-            pts = packet.pts
-            counts = self.cuttable and pts is not None and not packet.is_discard
-            if counts and (first is None or pts >= first):
-                heapq.heappush(shown, pts)
-                self.packets_read += 1
-            # These files begin with a keyframe; parsers do not know a damaged one.
-            self._entered |= packet.is_keyframe or self._tells_of_cuts
-            if counts and self._first_shown is None:
-                self._first_shown = pts
-            if packet.is_corrupt and self._tells_of_cuts:
-                continue  # the file ends within it
-            if self._keys_by_packet and not packet.is_keyframe:
-                self._no_keys.add(index)
-            # An object of its own: PyAV knows it by its address, and numbers are shared between readings.
-            packet.opaque = (index,)
-            try:
-                with self._watch.decoding():
-                    images = packet.decode()
-            except av.FFmpegError:
-                yield index, None
-                continue
-            if packet.is_corrupt and self._container.format.name == "mpegts":
-                yield index, None  # packets of the stream were lost hereabouts
-            for image in images:
-                yield (image.opaque or (index,))[0], image
-
-
-def _without_last(packets: Iterator[Any]) -> Iterator[Any]:
-    """All packets but the last one that is not empty."""
-    waiting = None
-    for packet in packets:
-        if not packet.size:
-            yield packet
-            continue
-        if waiting is not None:
-            yield waiting
-        waiting = packet
 
 
 def _created(*metadata: dict[str, str]) -> float | None:

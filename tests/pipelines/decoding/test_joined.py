@@ -263,7 +263,7 @@ class TestDamage:
         self, fast, tmp_path_factory, read
     ) -> None:
         with open_video(str(fast[1])) as video:
-            packet = next(iter(video._packets()))
+            packet = next(iter(video._reader.packets()))
             place, size = packet.pos, packet.size
 
         def spoil(stored):
@@ -290,7 +290,7 @@ class TestDamage:
             for number in range(2)
         ]
         with open_video(str(paths[0])) as video:
-            *_, last = ((packet.pos, packet.size) for packet in video._packets() if packet.size)
+            *_, last = ((packet.pos, packet.size) for packet in video._reader.packets() if packet.size)
 
         def spoil(stored):
             return stored[: last[0]] + bytes(last[1]) + stored[sum(last) :]
@@ -368,7 +368,7 @@ class TestDamage:
         self, fast, tmp_path_factory, read
     ) -> None:
         with open_video(str(fast[0])) as video:
-            packet = next(iter(video._packets()))
+            packet = next(iter(video._reader.packets()))
             first, size = packet.pos, packet.size
 
         def spoil(stored):

@@ -83,7 +83,7 @@ def make_source(path: Path, telemetry: SideFile | None = None, **fields: Any) ->
 def spoil(path: Path, *places: int) -> Path:
     """Blanks packets of a video, by their place in the file."""
     with open_video(str(path)) as video:
-        packets = [(packet.pos, packet.size) for packet in video._packets() if packet.size]
+        packets = [(packet.pos, packet.size) for packet in video._reader.packets() if packet.size]
     stored = bytearray(path.read_bytes())
     for position, size in (packets[place] for place in places):
         stored[position : position + size] = bytes(size)
