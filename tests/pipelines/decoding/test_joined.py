@@ -290,7 +290,9 @@ class TestDamage:
             for number in range(2)
         ]
         with open_video(str(paths[0])) as video:
-            *_, last = ((packet.pos, packet.size) for packet in video._reader.packets() if packet.size)
+            *_, last = (
+                (packet.pos, packet.size) for packet in video._reader.packets() if packet.size
+            )
 
         def spoil(stored):
             return stored[: last[0]] + bytes(last[1]) + stored[sum(last) :]
