@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import logging
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -81,6 +82,8 @@ def file_system(scheme: str, host: str) -> Any:
         # The plain client: what fsspec would choose asks a second service what kind of bucket each one is.
         from gcsfs.core import GCSFileSystem
 
+        # It logs every failure with its traceback before it raises what we say in a line.
+        logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
         return GCSFileSystem(skip_instance_cache=True, **_OPTIONS[scheme])
     import fsspec
 

@@ -1,6 +1,7 @@
 """Objects on a real client's S3 server, read and written by our functions and judged by that client."""
 
 import hashlib
+import logging
 import subprocess
 import sys
 import threading
@@ -267,6 +268,10 @@ class TestGoogle:
         for ask in (storage.list_folder, lambda url: storage.write_bytes(url, b"")):
             with pytest.raises(FileNotFoundError, match="there is no such bucket"):
                 ask("gs://another-bucket/x")
+
+    def test_its_client_keeps_its_tracebacks_to_itself(self, google):
+        storage.exists(f"gs://{google.bucket}/none")
+        assert not logging.getLogger("gcsfs").isEnabledFor(logging.ERROR)
 
 
 class TestHadoop:
