@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import logging
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from types import FrameType
 from typing import NoReturn
 
-from pipelines import arguments
+from pipelines import arguments, interruption
 from pipelines.adopt import add_adopt_flags, run_adopt
 from pipelines.errors import UsageError, UserError, describe_os_error
 from pipelines.options import DatasetOptions, RunOptions
@@ -31,6 +30,7 @@ def run() -> NoReturn:
     Beam leaves threads behind, and importing it may still go on. One that is within a C++ library when
     Python takes itself down aborts the process ("FATAL: exception not rethrown"), whatever was achieved.
     """
+    interruption.listen(functools.partial(_abandon, "pipelines"))
     _end(main())
 
 
@@ -45,7 +45,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Names of files and classes may hold bytes that are no text in any encoding.
         if stream is not None:
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    signal.signal(signal.SIGTERM, _interrupt)
     # Beam's warnings are about Beam; what matters to a user is said by us.
     logging.basicConfig(level=logging.ERROR, format="%(levelname)s: %(message)s")
     try:
@@ -58,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         return _fail(command, describe_os_error(error, str(error.filename or "system")))
     except KeyboardInterrupt:
-        _abandon(command, kept=flags.verb in ("videos", "dashcam"))
+        _abandon(command)
 
 
 def _make_parser() -> arguments.Parser:
@@ -282,14 +281,10 @@ def _fail(command: str, message: str) -> int:
     return 1
 
 
-def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
-
-
-def _abandon(command: str, *, kept: bool) -> NoReturn:
+def _abandon(command: str) -> NoReturn:
     """Ends the process at once: Beam's threads would go on, and decoders end when this process does."""
-    how = "to go on from here" if kept else "to begin anew"
-    _fail(command, f"interrupted: type the same command again {how}")
+    interruption.take_time()
+    _fail(command, "interrupted: type the same command again; a build goes on from here")
     _end(INTERRUPTED)
 
 

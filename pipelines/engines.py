@@ -29,6 +29,7 @@ from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
 from apache_beam.runners.portability.job_server import SubprocessJobServer
 from apache_beam.runners.runner import PipelineResult
 
+from pipelines import interruption
 from pipelines.errors import UsageError, UserError
 from pipelines.flink import EMBEDDED, FlinkCluster
 
@@ -137,6 +138,7 @@ def _running(command: Sequence[str], log: BinaryIO) -> Iterator[subprocess.Popen
     try:
         yield process
     finally:
+        interruption.take_time()
         process.terminate()
         try:
             process.wait(_STOP_SECONDS)

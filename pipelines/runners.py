@@ -27,6 +27,7 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProv
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.runners.runner import PipelineResult
 
+from pipelines import interruption
 from pipelines.engines import has_engine, job_server
 from pipelines.errors import UsageError, UserError
 from pipelines.job_log import job_log
@@ -84,6 +85,7 @@ def _wait(result: PipelineResult, cancel: Callable[[PipelineResult], None]) -> N
     try:
         result.wait_until_finish()
     except KeyboardInterrupt:
+        interruption.take_time()
         cancel(result)
         raise
     except DataflowRuntimeException as error:
