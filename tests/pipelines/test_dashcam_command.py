@@ -1121,6 +1121,7 @@ class TestCommandLine:
         assert "drives: 6 sources, regression of speed (m/s)" in done.stdout
         assert not (tmp_path / "out").exists()
 
+    @pytest.mark.slow
     def test_killed_and_typed_again_it_ends_with_the_same_bytes(
         self, drives: Path, tmp_path: Path
     ) -> None:

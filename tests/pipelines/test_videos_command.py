@@ -257,6 +257,7 @@ class TestContinuing:
         build(clips, tmp_path / "out")
         assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()} == before
 
+    @pytest.mark.slow
     def test_killed_at_random_moments_it_ends_with_the_same_bytes(
         self, clips: Path, tmp_path: Path
     ) -> None:

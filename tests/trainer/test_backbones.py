@@ -109,7 +109,7 @@ def test_more_layers_than_there_are_trains_them_all():
     assert len(network.trained.trainable_weights) > 80
 
 
-@pytest.mark.parametrize("count", [0, 5])
+@pytest.mark.parametrize("count", [0, pytest.param(5, marks=pytest.mark.slow)])
 def test_batch_normalisation_of_frozen_layers_stays_as_it_was(count, tmp_path):
     config = ModelConfig(**FLAT, trainable_layers=count, rnn_units=(4,), dense_units=())
     model = build_model(info_of(tmp_path), config)

@@ -46,6 +46,8 @@ KINDS = {
     "many-to-one": (5, None, X, regression()),
     "many-to-many": (5, None, X, regression(per_frame=True)),
 }
+SELDOM = ("regression by sequence", "classification by frame", "one-to-one", "many-to-one")
+"""Kinds whose code others have in common; slow tests."""
 
 
 def made_record(kind, spec, seed):
@@ -93,7 +95,10 @@ def write_kind(directory, kind):
     return write_fake_dataset(directory, spec, SPLITS, records=records)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, marks=pytest.mark.slow if kind in SELDOM else ()) for kind in KINDS],
+)
 def test_a_made_target_is_learned_and_everything_is_left(kind, tmp_path, capsys):
     data, run = tmp_path / "data", tmp_path / "run"
     info = write_kind(data, kind)

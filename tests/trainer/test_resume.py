@@ -51,6 +51,7 @@ def kill_after(epochs, words, run):
         process.wait()
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_with_the_same_curve(data, whole_run, tmp_path):
     run = tmp_path / "run"
     words = ["--tfrecords", data, "--output", run, *FLAGS, "--resume"]  # nothing to resume at first
