@@ -1,7 +1,7 @@
 """Ctrl-C and SIGTERM: a `KeyboardInterrupt` in the main thread, and an end that does not depend on it.
 
-The exception alone may be lost (in a callback of a C extension), or held up: Beam's local runner lets it pass
-only when its workers have done what they are at, which may be minutes of decoding.
+The exception alone may be lost, as Python ignores it in finalizers and in callbacks of C extensions; or held
+up by a library that cleans up on its way.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ def listen(end: Callable[[], NoReturn]) -> None:
         end: ends the process; called in the main thread, between any two of its instructions.
     """
     signal.signal(signal.SIGALRM, lambda _signal, _frame: end())
+    # Of SIGINT as well: shells have scripts' background jobs ignore it, which is inherited.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
 
