@@ -188,6 +188,7 @@ def test_the_verb(foreign, capsys):
     assert "--tfrecords must be a folder" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_training_on_what_others_wrote(foreign, tmp_path, capsys):
     spec = replace(adopt(foreign).spec, num_frames=3)
     file = tmp_path / "spec.json"
