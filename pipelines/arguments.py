@@ -195,6 +195,13 @@ def _add_mirrored(group: argparse._ArgumentGroup) -> None:
 
 def add_run_flags(parser: argparse.ArgumentParser) -> None:
     """Adds the flags that `run_options` reads."""
+    run = add_work_flags(parser)
+    run.add_argument("--overwrite", action="store_true", help="replace another build in --output")
+    run.add_argument("--dry_run", action="store_true", help="print the plan and stop")
+
+
+def add_work_flags(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Adds the flags by which footage is read, for any end; returns their group."""
     defaults = RunOptions()
     run = parser.add_argument_group("running")
     run.add_argument("--workers", type=int, help="of the local runner; None is one a CPU")
@@ -202,7 +209,7 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
         "--max_failure_rate",
         type=float,
         default=defaults.max_failure_rate,
-        help="fraction of the sources that may fail before the build does",
+        help="fraction of the sources that may fail before the whole does",
     )
     run.add_argument(
         "--decode_timeout",
@@ -216,8 +223,7 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
         default="10GiB",
         help="of local disk, for each process, for copies of sources on an object store",
     )
-    run.add_argument("--overwrite", action="store_true", help="replace another build in --output")
-    run.add_argument("--dry_run", action="store_true", help="print the plan and stop")
+    return run
 
 
 def dataset_options(flags: argparse.Namespace, *, default_name: str) -> DatasetOptions:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from pipelines.arguments import checked, parse_bytes
+from pipelines.arguments import add_work_flags
 from pipelines.option_checks import check
 from pipelines.options import RunOptions
 
@@ -64,32 +63,11 @@ def add_prediction_flags(parser: argparse.ArgumentParser) -> None:
         metavar="TEMPLATE",
         help="a video's telemetry, for a model with signals; None is the training set's",
     )
-    defaults = RunOptions()
-    run = parser.add_argument_group("running")
-    run.add_argument(
+    add_work_flags(parser).add_argument(
         "--batch_size",
         type=int,
         default=PredictionOptions.batch_size,
         help="sequences the model sees at a time",
-    )
-    run.add_argument("--workers", type=int, help="of the local runner; None is one a CPU")
-    run.add_argument(
-        "--max_failure_rate",
-        type=float,
-        default=defaults.max_failure_rate,
-        help="fraction of the sources that may fail before the whole does",
-    )
-    run.add_argument(
-        "--decode_timeout",
-        type=float,
-        default=defaults.decode_timeout,
-        help="seconds a decoder may go without progress",
-    )
-    run.add_argument(
-        "--staging_size",
-        type=checked(functools.partial(parse_bytes, flag="--staging_size")),
-        default="10GiB",
-        help="of local disk, for each process, for copies of sources on an object store",
     )
 
 
