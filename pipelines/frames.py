@@ -75,9 +75,32 @@ def resize(
     """
     if mode == "crop":
         pixels = _crop_to_aspect(pixels, Fraction(width, height) / pixel_aspect)
+    inner = height, width
     if mode == "letterbox":
-        return _letterbox(pixels, height, width, interpolation, pixel_aspect)
-    return _scale(pixels, height, width, interpolation)
+        inner = letterbox_size(pixels.shape[:2], inner, pixel_aspect)
+    return place_in_middle(_scale(pixels, *inner, interpolation), height, width)
+
+
+def letterbox_size(
+    size: tuple[int, ...], outer: tuple[int, int], pixel_aspect: Fraction
+) -> tuple[int, int]:
+    """Height and width of a frame of ``size`` when it is made to fit inside ``outer``."""
+    height, width = outer
+    aspect = Fraction(size[1], size[0]) * pixel_aspect
+    if aspect > Fraction(width, height):
+        return max(1, round(width / aspect)), width
+    return height, max(1, round(height * aspect))
+
+
+def place_in_middle(pixels: Pixels, height: int, width: int) -> Pixels:
+    """``pixels`` on black of ``[height, width, channels]``."""
+    inner_height, inner_width = pixels.shape[:2]
+    if (inner_height, inner_width) == (height, width):
+        return pixels
+    canvas = np.zeros((height, width, pixels.shape[2]), np.uint8)
+    top, left = (height - inner_height) // 2, (width - inner_width) // 2
+    canvas[top : top + inner_height, left : left + inner_width] = pixels
+    return canvas
 
 
 def to_gray(pixels: Pixels) -> Pixels:
@@ -137,22 +160,6 @@ def _crop_to_aspect(pixels: Pixels, aspect: Fraction) -> Pixels:
     kept = max(1, round(width / aspect))
     top = (height - kept) // 2
     return pixels[top : top + kept]
-
-
-def _letterbox(
-    pixels: Pixels, height: int, width: int, interpolation: Interpolation, pixel_aspect: Fraction
-) -> Pixels:
-    aspect = Fraction(pixels.shape[1], pixels.shape[0]) * pixel_aspect
-    if aspect > Fraction(width, height):
-        inner_height, inner_width = max(1, round(width / aspect)), width
-    else:
-        inner_height, inner_width = height, max(1, round(height * aspect))
-    canvas = np.zeros((height, width, pixels.shape[2]), np.uint8)
-    top, left = (height - inner_height) // 2, (width - inner_width) // 2
-    canvas[top : top + inner_height, left : left + inner_width] = _scale(
-        pixels, inner_height, inner_width, interpolation
-    )
-    return canvas
 
 
 def _as_pixels(array: NDArray[np.uint8]) -> Pixels:

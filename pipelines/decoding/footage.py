@@ -107,6 +107,9 @@ class Footage(Protocol[F]):
     def to_rgb(self, frame: F) -> Pixels:
         """``[height, width, 3]`` uint8 RGB, full range, upright."""
 
+    def to_scaled_rgb(self, frame: F, options: ImageOptions) -> Pixels:
+        """``[options.height, options.width, 3]`` uint8 RGB, full range, upright: what is stored of it."""
+
     def pixel_aspect(self, frame: F) -> Fraction:
         """Width of a pixel of the upright frame divided by its height."""
 

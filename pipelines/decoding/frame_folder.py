@@ -20,7 +20,7 @@ from pipelines.decoding.containers import MAX_PIXELS
 from pipelines.decoding.footage import FrameTime
 from pipelines.decoding.protocol import DecodingFailure
 from pipelines.frame_names import FrameSequence, is_image, order_frames
-from pipelines.frames import Pixels
+from pipelines.frames import Pixels, resize
 from pipelines.image_files import Header, ImageError, decode_rgb, read_header
 from pipelines.options import ImageOptions
 
@@ -144,6 +144,16 @@ class FrameFolder:
     def to_rgb(self, frame: ImageFrame) -> Pixels:
         """``[height, width, 3]`` uint8 RGB, upright."""
         return frame.pixels
+
+    def to_scaled_rgb(self, frame: ImageFrame, options: ImageOptions) -> Pixels:
+        """See `Footage`."""
+        return resize(
+            frame.pixels,
+            options.height,
+            options.width,
+            mode=options.resize,
+            interpolation=options.interpolation,
+        )
 
     def pixel_aspect(self, frame: ImageFrame) -> Fraction:
         """Pixels of images are square: what their headers say of it is about printing."""

@@ -150,6 +150,10 @@ class JoinedVideos:
         """See `Footage`."""
         return self._converter.to_rgb(frame.image)
 
+    def to_scaled_rgb(self, frame: DecodedFrame, options: ImageOptions) -> Pixels:
+        """See `Footage`."""
+        return self._converter.to_scaled_rgb(frame.image, options, frame.pixel_aspect)
+
     def pixel_aspect(self, frame: DecodedFrame) -> Fraction:
         """See `Footage`."""
         return frame.pixel_aspect

@@ -60,14 +60,7 @@ def encode_frame(
     if request.spec.image is None:
         return EncodedFrame(**fields)
     options = request.image
-    pixels = frames.resize(
-        footage.to_rgb(frame),
-        options.height,
-        options.width,
-        mode=options.resize,
-        interpolation=options.interpolation,
-        pixel_aspect=footage.pixel_aspect(frame),
-    )
+    pixels = footage.to_scaled_rgb(frame, options)
     if options.grayscale:
         pixels = frames.to_gray(pixels)
     sums, square_sums = frames.pixel_sums(pixels)

@@ -82,6 +82,10 @@ class TelemetryRows:
         """There is nothing to see."""
         raise ValueError("telemetry has no pictures")
 
+    def to_scaled_rgb(self, frame: FrameTime, options: ImageOptions) -> Pixels:
+        """There is nothing to see."""
+        raise ValueError("telemetry has no pictures")
+
     def pixel_aspect(self, frame: FrameTime) -> Fraction:
         """See `Footage`."""
         return Fraction(1)

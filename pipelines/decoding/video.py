@@ -253,6 +253,10 @@ class Video:
         """See `FrameConverter`."""
         return self._converter.to_rgb(frame.image)
 
+    def to_scaled_rgb(self, frame: DecodedFrame, options: ImageOptions) -> Pixels:
+        """See `Footage`."""
+        return self._converter.to_scaled_rgb(frame.image, options, frame.pixel_aspect)
+
     def pixel_aspect(self, frame: DecodedFrame) -> Fraction:
         """Width of a pixel of the upright frame divided by its height."""
         return frame.pixel_aspect

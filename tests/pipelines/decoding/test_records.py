@@ -36,11 +36,8 @@ class Footage:
     def __init__(self, stored: bytes | None = None):
         self.stored = stored
 
-    def to_rgb(self, frame):
-        return np.full((8, 12, 3), (frame.pts % 250, 7, 9), np.uint8)
-
-    def pixel_aspect(self, frame):
-        return Fraction(1)
+    def to_scaled_rgb(self, frame, options):
+        return np.full((options.height, options.width, 3), (frame.pts % 250, 7, 9), np.uint8)
 
     def as_stored(self, frame, options):
         return self.stored
@@ -134,7 +131,7 @@ class TestEncoding:
 
     def test_signals_alone_have_no_picture(self) -> None:
         class Blind(Footage):
-            def to_rgb(self, frame):
+            def to_scaled_rgb(self, frame, options):
                 raise AssertionError("there is nothing to see")
 
         request = make_request(image=False, telemetry=signals("a"))
