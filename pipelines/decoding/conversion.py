@@ -72,7 +72,8 @@ class FrameConverter:
         inner = size
         if options.resize == "letterbox":
             inner = frames.letterbox_size(upright, size, pixel_aspect)
-        if not _is_averaged(upright, inner, options):
+        # Of interlaced frames, swscale would scale each field by itself, and weave them again.
+        if image.interlaced_frame or not _is_averaged(upright, inner, options):
             return frames.resize(
                 self.to_rgb(image),
                 *size,

@@ -340,7 +340,7 @@ class TestColours:
         with av.open(str(path)) as container:
             assert next(container.decode(video=0)).colorspace == H273.get(matrix, 2)
         (pixels,) = rgb(path)
-        assert np.abs(patch_colours(pixels) - PATCHES).max() <= 3
+        assert np.abs(patch_colours(pixels) - PATCHES).max() <= 2
 
     def test_untagged_is_bt601_and_limited(self, write_video, tmp_path):
         planes = yuv_planes("601", False, 8)
@@ -352,7 +352,7 @@ class TestColours:
             picture=lambda index: yuv_image(planes, "yuv420p"),
         )
         (pixels,) = rgb(path)
-        assert np.abs(patch_colours(pixels) - PATCHES).max() <= 3
+        assert np.abs(patch_colours(pixels) - PATCHES).max() <= 2
 
     @pytest.mark.parametrize("pix_fmt", ["gray", "rgb24", "gbrp", "yuvj420p"])
     def test_of_formats_that_need_no_tag(self, pix_fmt, write_video, tmp_path):
@@ -377,7 +377,7 @@ class TestColours:
         )
         (pixels,) = rgb(path)
         assert pixels.shape == (64, 64, 3)
-        assert np.abs(patch_colours(pixels) - expected).max() <= 3
+        assert np.abs(patch_colours(pixels) - expected).max() <= 2
 
 
 def corners(size=(48, 64)):

@@ -50,7 +50,9 @@ def decode_all(ffmpeg, path) -> tuple[list[Shown], Fraction]:
     )
     _, width, height = _SHOWN.search(head.stderr).groups()
     shape = int(height), int(width), 3
-    command = [*base, "-f", "rawvideo", "-pix_fmt", "rgb24", "-sws_flags", "bicubic", "-"]
+    # Otherwise it is darker by about a level.
+    flags = "bicubic+accurate_rnd+full_chroma_int"
+    command = [*base, "-f", "rawvideo", "-pix_fmt", "rgb24", "-sws_flags", flags, "-"]
     pictures = []
     with (
         tempfile.TemporaryFile() as log,

@@ -1,0 +1,145 @@
+"""Scaling of decoded frames: against areas averaged in floating point, and against scaling what is RGB."""
+
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines import frames
+from pipelines.decoding.conversion import FrameConverter
+from pipelines.decoding.video import open_video
+from pipelines.options import ImageOptions
+
+LUMA = {1: (0.2126, 0.0722), 6: (0.299, 0.114), 7: (0.212, 0.087), 9: (0.2627, 0.0593)}
+SCALES = {"yuv420p": 1, "yuvj420p": 1, "yuv422p": 1, "yuv444p": 1, "yuv420p10le": 4}
+
+
+def smooth(random, height, width):
+    """A picture of broad gradients with values far from both ends, so that nothing is cut off."""
+    rows, columns = np.arange(height)[:, None] / height, np.arange(width)[None] / width
+    value = 128.0 + 14 * np.cos(3 * columns + random.uniform(0, 6))
+    return value + 14 * np.sin(3 * rows + random.uniform(0, 6))
+
+
+def averaged(plane, height, width):
+    """Each new pixel the mean of the area that it covers."""
+    return shares(plane.shape[0], height) @ plane @ shares(plane.shape[1], width).T
+
+
+def shares(old, new):
+    edges = np.arange(new + 1) * old / new
+    pixels = np.arange(old)
+    covered = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
+    return np.clip(covered, 0, None) * new / old
+
+
+def to_rgb(y, u, v, matrix, full):
+    """H.273 section 8.3, turned round."""
+    red, blue = LUMA[matrix]
+    if full:
+        y, u, v = y / 255, (u - 128) / 255, (v - 128) / 255
+    else:
+        y, u, v = (y - 16) / 219, (u - 128) / 224, (v - 128) / 224
+    r, b = y + 2 * (1 - red) * v, y + 2 * (1 - blue) * u
+    g = (y - red * r - blue * b) / (1 - red - blue)
+    return 255 * np.stack([r, g, b], axis=-1)
+
+
+def frame_of(planes, pix_fmt):
+    scale = SCALES[pix_fmt]
+    height, width = planes[0].shape
+    image = av.VideoFrame(width, height, pix_fmt)
+    for plane, values in zip(image.planes, planes, strict=True):
+        values = averaged(values, plane.height, plane.width) if values is not planes[0] else values
+        values = np.rint(values * scale).astype(np.uint8 if scale == 1 else np.uint16)
+        padded = np.zeros((plane.height, plane.line_size // values.itemsize), values.dtype)
+        padded[:, : plane.width] = values
+        plane.update(padded.tobytes())
+    return image
+
+
+class TestToScaledRgb:
+    @given(
+        matrix=st.sampled_from([*LUMA, None]),
+        full=st.booleans(),
+        pix_fmt=st.sampled_from(list(SCALES)),
+        height=st.integers(24, 60),
+        width=st.integers(24, 60),
+        reduction=st.tuples(st.floats(1, 8), st.floats(1, 8)),
+        seed=st.integers(0, 1000),
+    )
+    def test_is_the_mean_of_areas(self, matrix, full, pix_fmt, height, width, reduction, seed):
+        random = np.random.default_rng(seed)
+        size = round(height * reduction[0]), round(width * reduction[1])
+        planes = [smooth(random, *size) for _ in range(3)]
+        planes[0] += random.uniform(-20, 20, size)
+        image = frame_of(planes, pix_fmt)
+        if matrix is not None:
+            image.colorspace = matrix
+        full = full or pix_fmt == "yuvj420p"
+        image.color_range = 2 if full else 1
+        options = ImageOptions(height=height, width=width)
+        found = FrameConverter().to_scaled_rgb(image, options, Fraction(1))
+        expected = to_rgb(*(averaged(plane, height, width) for plane in planes), matrix or 6, full)
+        assert found.shape == (height, width, 3)
+        assert found.dtype == np.uint8
+        differences = found - np.clip(expected, 0, 255)
+        # At the edges, and where a pixel of chroma is larger than one of the result, filters differ.
+        assert np.abs(differences).mean() < 1.2
+        assert np.abs(differences.mean((0, 1))).max() < 0.6
+
+    @pytest.mark.parametrize("pix_fmt", ["gray", "rgb24", "gbrp", "bgra", "nv12", "yuva420p"])
+    def test_takes_every_kind_of_frame(self, pix_fmt):
+        image = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 90, np.uint8), "rgb24")
+        image = image.reformat(format=pix_fmt)
+        options = ImageOptions(height=12, width=16)
+        found = FrameConverter().to_scaled_rgb(image, options, Fraction(1))
+        assert found.shape == (12, 16, 3)
+        assert np.abs(found.astype(int) - 90).max() <= 2
+
+    @pytest.mark.parametrize("options", [{}, {"x264-params": "interlaced=1"}])
+    @pytest.mark.parametrize("interpolation", ["area", "linear"])
+    @pytest.mark.parametrize("size", [(12, 20), (31, 17), (48, 64), (96, 30), (200, 240)])
+    @pytest.mark.parametrize("mode", ["stretch", "crop", "letterbox"])
+    @pytest.mark.parametrize("rotation", [0, 90])
+    def test_is_what_scaling_rgb_gives(
+        self, rotation, mode, size, interpolation, options, write_video, tmp_path
+    ):
+        def picture(index):
+            values = np.add.outer(np.arange(96), np.arange(128)) + 8 * index
+            return np.stack([values % 200, values[::-1] % 180, 40 + values % 150], -1).astype("u1")
+
+        path = write_video(
+            tmp_path / "a.mp4",
+            size=(96, 128),
+            frames=2,
+            picture=picture,
+            rotation=rotation,
+            sample_aspect=Fraction(4, 3),
+            options={"qp": "0", **options},
+            pix_fmt="yuv444p" if not options else None,
+        )
+        image = ImageOptions(
+            height=size[0], width=size[1], resize=mode, interpolation=interpolation
+        )
+        with open_video(str(path)) as video:
+            pairs = [
+                (
+                    video.to_scaled_rgb(frame, image),
+                    frames.resize(
+                        video.to_rgb(frame),
+                        *size,
+                        mode=mode,
+                        interpolation=interpolation,
+                        pixel_aspect=video.pixel_aspect(frame),
+                    ),
+                )
+                for frame in video.frames()
+            ]
+        assert len(pairs) == 2
+        for found, expected in pairs:
+            assert found.shape == (*size, 3)
+            assert np.abs(found.astype(int) - expected).mean() < 1
