@@ -17,9 +17,9 @@ import numpy as np
 from keras import layers
 
 from tfrecords_schema.spec import ImageSpec
-from trainer.config import SMALL, ModelConfig
 from trainer.errors import TrainerError
 from trainer.layers import Preprocess
+from trainer.model_config import SMALL, ModelConfig
 
 _IMAGENET_STD = np.array([0.229, 0.224, 0.225])  # by channel, of pixels from 0 to 1
 

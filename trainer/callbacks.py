@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 import math
 import time
 from pathlib import Path
@@ -12,8 +13,11 @@ import keras
 from keras import ops
 
 from trainer.checkpoint import Progress, save_checkpoint
+from trainer.damage import SkippedRecords
 from trainer.errors import TrainerError
 from trainer.run_folder import RunFolder
+
+_log = logging.getLogger(__name__)
 
 
 class TrainingError(TrainerError):
@@ -92,6 +96,19 @@ class StopOnNaN(keras.callbacks.Callback):
             f"{self._learning_rate:g}) or give --clip_norm 1, and look for labels or signals that are not "
             "finite with `pipelines validate`"
         )
+
+
+class TellSkipped(keras.callbacks.Callback):
+    """Says after each epoch how many damaged places have been left out so far."""
+
+    def __init__(self, skipped: SkippedRecords):
+        super().__init__()
+        self._skipped = skipped
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Says it, if there are any."""
+        if self._skipped.places:
+            _log.info("skipped so far: %d damaged places", len(self._skipped.places))
 
 
 class KeepBest(keras.callbacks.Callback):

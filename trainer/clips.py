@@ -72,3 +72,12 @@ def take_frames(
         for key, value in parsed.items()
     }
     return {**taken, keys.VALID_FRAMES: valid}
+
+
+def take_clip(
+    parsed: dict[str, Any], spec: SequenceSpec, clips: Clips, number: Any = 0, chance: Any = 0.0
+) -> dict[str, Any]:
+    """A parsed record with the frames of one clip; see `choose_frames`."""
+    number = tf.cast(number, tf.int64)
+    indices, kept = choose_frames(parsed[keys.VALID_FRAMES], clips, number, chance)
+    return take_frames(parsed, spec, indices, kept)

@@ -111,6 +111,11 @@ class SkippedRecords:
         self.places: list[tuple[str, int]] = []
         self._lock = threading.Lock()
 
+    def to_json(self) -> dict[str, Any]:
+        """``{"places": [{"file": "train-00000-of-00002.tfrecord", "byte": 5120}]}``."""
+        places = [{"file": os.path.basename(file), "byte": byte} for file, byte in self.places]
+        return {"places": places}
+
     def add(self, file: str, offset: int, reason: str) -> None:
         """Counts one; the first time, a warning names it."""
         with self._lock:

@@ -11,6 +11,8 @@ from tfrecords_schema.storage import join, list_folder
 from tfrecords_schema.store_clients import is_url
 from trainer.errors import TrainerError
 
+# What `trainer.elements` calls the origins of a sequence.
+_METADATA = ("id", "source", "group", "timestamps")
 _CLASS_NAMES = "label.class_names: "
 _MOST_NAMES = 5
 
@@ -85,6 +87,12 @@ def check_trainable(directory: str | os.PathLike[str], info: DatasetInfo) -> Non
             is missing or of another size.
     """
     label = info.spec.label
+    for signal in info.spec.signals:
+        if signal.name in _METADATA:
+            raise DatasetError(
+                f"a signal named {signal.name!r} hides what evaluation calls so: build the dataset with "
+                "another name for it"
+            )
     if label.task == "none":
         raise DatasetError(f"{directory} has no labels to learn: build it with labels")
     for split in ("train", "validation", "test"):

@@ -12,11 +12,13 @@ import keras
 from tfrecords_schema.info import DatasetInfo
 from trainer.analysis import Analysis, analyse
 from trainer.bootstrap import FEW_GROUPS, LEAST_GROUPS, LEVEL, RESAMPLES, SEED
-from trainer.dataset import check_compatible, default_split
+from trainer.damage import SkippedRecords
+from trainer.dataset import check_compatible, default_split, shard_paths
 from trainer.export import load_model
 from trainer.filmstrips import Filmstrip, read_filmstrips
 from trainer.predictions import Predictions, predict_split
-from trainer.run_folder import open_run
+from trainer.reading_config import WHOLE, Reading, ReadingConfig
+from trainer.run_folder import open_run, reading_of
 from trainer.score import Score, few_groups, score
 
 _SEEN = {
@@ -34,7 +36,8 @@ class Evaluation(Score):
         trained_on: the dataset whose train split gives the baseline.
         predictions: for every sequence.
         analysis: where they are wrong.
-        strips: the frames and signals of the worst sequences, by their place.
+        strips: the frames and signals of the worst sequences, by their place; none after skipping.
+        skipped: damaged places that were left out.
     """
 
     info: DatasetInfo
@@ -42,10 +45,16 @@ class Evaluation(Score):
     predictions: Predictions
     analysis: Analysis
     strips: dict[int, Filmstrip]
+    skipped: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """`Score.to_json`, with the analysis; without frames and predictions."""
-        return {**super().to_json(), "warnings": self.warnings(), **self.analysis.to_json()}
+        return {
+            **super().to_json(),
+            "warnings": self.warnings(),
+            "skipped": self.skipped,
+            **self.analysis.to_json(),
+        }
 
     def warnings(self) -> list[str]:
         """What a reader must know before believing the figures."""
@@ -62,6 +71,10 @@ class Evaluation(Score):
                     f"{count:,} of {self.labels:,} {what} are not numbers: they are never right, and "
                     "an error that needs one is not a number either"
                 )
+        if self.skipped:
+            found.append(
+                f"{self.skipped:,} damaged places were left out, with whatever they held: see metrics.json"
+            )
         if self.groups < LEAST_GROUPS:
             found.append(few_groups(self.groups))
         elif self.groups < FEW_GROUPS:
@@ -79,23 +92,33 @@ def evaluate_model(
     *,
     trained_on: DatasetInfo,
     batch_size: int,
+    reading: Reading = WHOLE,
+    skipped: SkippedRecords | None = None,
 ) -> Evaluation:
     """Scores ``model`` on a split of the dataset in ``directory``.
 
-    The split is read three times: its labels and origins, its frames a batch at a time, and the frames of
-    the worst sequences.
+    The split is read a batch at a time, and then the frames of the worst sequences.
 
     Args:
         model: takes `read_sequences`'s features.
         directory: of a dataset whose spec is that of ``trained_on``.
         split: which of its splits.
         trained_on: the dataset whose train split gives the baseline.
-        batch_size: sequences predicted at a time; changes nothing but speed and memory.
+        batch_size: clips predicted at a time; changes nothing but speed and memory.
+        reading: what the model takes of each sequence.
+        skipped: counts what is damaged, which is left out; None stops at it.
 
     Raises:
         DatasetInfoError, DatasetError, CorruptRecordError: when the split cannot be read.
     """
-    predictions = predict_split(model, directory, split, batch_size=batch_size)
+    info = DatasetInfo.load(directory)
+    predictions = predict_split(
+        model, directory, split, batch_size=batch_size, reading=reading, skipped=skipped
+    )
+    damaged = 0
+    if skipped is not None:
+        own = set(shard_paths(directory, info, split))
+        damaged = sum(file in own for file, _ in skipped.places)
     scored = score(
         split,
         predictions.labels,
@@ -109,11 +132,15 @@ def evaluate_model(
         labels=scored.labels,
         metrics=scored.metrics,
         groups=scored.groups,
-        info=DatasetInfo.load(directory),
+        info=info,
         trained_on=trained_on,
         predictions=predictions,
         analysis=analysis,
-        strips=read_filmstrips(directory, split, [worst.place for worst in analysis.worst]),
+        # Places are those of the records that could be read.
+        strips={}
+        if damaged
+        else read_filmstrips(directory, split, [worst.place for worst in analysis.worst]),
+        skipped=damaged,
     )
 
 
@@ -123,6 +150,7 @@ def evaluate_run(
     *,
     split: str | None = None,
     batch_size: int = 16,
+    reading: ReadingConfig | None = None,
 ) -> Evaluation:
     """Scores the model of a run folder on a dataset made to the same spec.
 
@@ -130,7 +158,8 @@ def evaluate_run(
         run: a folder that training left.
         directory: of the dataset.
         split: by default the first of ``test``, ``validation`` and ``train`` that has records.
-        batch_size: sequences predicted at a time.
+        batch_size: clips predicted at a time.
+        reading: in place of what the run was told to read.
 
     Raises:
         TrainerError: when ``run`` is no run folder, or its model was made to another spec: naming each
@@ -140,12 +169,16 @@ def evaluate_run(
     folder, trained_on = open_run(run)
     info = DatasetInfo.load(directory)
     check_compatible(run, trained_on, info)
+    reading = reading or reading_of(folder)
     return evaluate_model(
         load_model(folder.model),
         directory,
         split or default_split(info),
         trained_on=trained_on,
         batch_size=batch_size,
+        # What belongs to a sequence's last frame was said when the training set was built.
+        reading=reading.evaluation(trained_on),
+        skipped=SkippedRecords() if reading.ignore_errors else None,
     )
 
 

@@ -11,7 +11,8 @@ import keras
 from tfrecords_schema.info import DatasetInfo
 from trainer import layers, losses  # noqa: F401  (a saved model may name their classes)
 from trainer.model import output_name
-from trainer.run_folder import RunFolder
+from trainer.reading_config import READING_FILE, Reading
+from trainer.run_folder import RunFolder, write_json
 
 
 def load_model(path: str | os.PathLike[str]) -> keras.Model:
@@ -19,12 +20,13 @@ def load_model(path: str | os.PathLike[str]) -> keras.Model:
     return keras.models.load_model(path, compile=False)
 
 
-def export_model(model: keras.Model, info: DatasetInfo, directory: Path) -> None:
+def export_model(model: keras.Model, info: DatasetInfo, reading: Reading, directory: Path) -> None:
     """Writes a SavedModel that TensorFlow loads without this package.
 
     Its ``serving_default`` takes the model's inputs by name (``image`` ``[B, T, height, width, channels]``
     uint8, ``valid_frames`` ``[B]`` int64, signals float32) and returns ``probabilities`` or ``targets``. The
-    dataset's description goes along in ``assets.extra``, so that class names and units are at hand.
+    dataset's description goes along in ``assets.extra``, so that class names and units are at hand; beside it
+    ``reading.json`` says which frames of such a record the model takes, and at which size.
 
     Example::
 
@@ -36,11 +38,12 @@ def export_model(model: keras.Model, info: DatasetInfo, directory: Path) -> None
     extra = directory / "assets.extra"
     extra.mkdir()
     info.save(extra)
+    write_json(extra / READING_FILE, reading.to_json())
 
 
-def export_run(folder: RunFolder, info: DatasetInfo) -> keras.Model:
+def export_run(folder: RunFolder, info: DatasetInfo, reading: Reading) -> keras.Model:
     """Exports the best model of a run, and returns it as it was saved."""
     model = load_model(folder.model)
     shutil.rmtree(folder.export, ignore_errors=True)  # of the run before it was resumed
-    export_model(model, info, folder.export)
+    export_model(model, info, reading, folder.export)
     return model

@@ -15,6 +15,7 @@ import tensorflow as tf
 from tfrecords_schema.info import DatasetInfo
 from trainer.cached_frames import cached_frames
 from trainer.config import TrainingConfig
+from trainer.damage import SkippedRecords
 from trainer.features import (
     computed_features,
     feature_bytes,
@@ -53,6 +54,7 @@ def make_feed(
     folder: RunFolder,
     config: TrainingConfig,
     splits: list[str],
+    skipped: SkippedRecords | None = None,
 ) -> Iterator[Feed]:
     """What ``model`` is trained on: frames, or where it is safe and worth it, cached features.
 
@@ -63,34 +65,43 @@ def make_feed(
         folder: of the run.
         config: what is asked for.
         splits: ``train``, and ``validation`` where there is one.
+        skipped: counts what is damaged, which is left out; None stops at it.
     """
-    class_weights = None
+    asked, class_weights = config.reading, None
     if (
         config.class_weights
         and info.spec.label.task == "classification"
-        and not config.balance_classes
+        and not asked.balance_classes
     ):
         class_weights = balanced_class_weights(info.splits["train"].label_counts)
     reads: dict[str, dict[str, Any]] = {
-        split: {"batch_size": config.batch_size, "sample_weights": True} for split in splits
+        split: {
+            "batch_size": config.batch_size,
+            "sample_weights": True,
+            "clips": asked.validation(info).clips,
+            "image_size": asked.image_size,
+        }
+        for split in splits
     }
-    reads["train"]["class_weights"] = class_weights
+    reads["train"] |= {"class_weights": class_weights, "clips": asked.training_clips(info)}
     if not _worth_caching(model, info, folder, config, splits):
-        for split in splits if config.cache_frames else ():
-            kept = None if config.cache_frames == "memory" else config.cache_frames
-            reads[split]["cache"] = cached_frames(directory, split, folder=kept)
+        for split in splits:
+            reads[split]["ignore_errors"] = skipped or False
+            if asked.cache_frames:
+                kept = None if asked.cache_frames == "memory" else asked.cache_frames
+                reads[split]["cache"] = cached_frames(directory, split, folder=kept)
         yield Feed(
             model=model,
             train=lambda first_epoch: read_sequences(
                 directory,
                 "train",
                 shuffle=True,
-                shuffle_buffer=config.shuffle_buffer,
+                shuffle_buffer=asked.shuffle_buffer,
                 seed=config.seed,
                 first_epoch=first_epoch,
                 drop_remainder=leaves_rest(info, config),
-                augment=config.augmentation,
-                balance_classes=config.balance_classes,
+                augment=asked.augmentation,
+                balance_classes=asked.balance_classes,
                 **reads["train"],
             ),
             validation=read_sequences(directory, "validation", **reads["validation"])
@@ -100,7 +111,7 @@ def make_feed(
         return
     encoder, head = split_at_features(model)
     with computed_features(
-        encoder, directory, reads, folder.features, shuffle_buffer=config.shuffle_buffer
+        encoder, directory, reads, folder.features, shuffle_buffer=asked.shuffle_buffer
     ) as cached:
         yield Feed(
             model=head,
@@ -125,8 +136,12 @@ def _worth_caching(
 ) -> bool:
     if not has_frozen_features(model) or config.epochs == 1:
         return False
-    if config.augment or config.balance_classes:
+    asked, clips = config.reading, config.reading.training_clips(info)
+    if asked.augment or asked.balance_classes or (clips is not None and clips.at == "random"):
         _log.info("frozen features: computed in every epoch, since no two epochs are the same")
+        return False
+    if asked.ignore_errors:
+        _log.info("frozen features: computed in every epoch, since damaged records are left out")
         return False
     if config.cache_features == "off":
         _log.info("frozen features: computed in every epoch, as --cache_features off asks")
@@ -145,7 +160,7 @@ def _worth_caching(
 def epoch_records(info: DatasetInfo, config: TrainingConfig) -> int:
     """Sequences that are trained on in an epoch."""
     train = info.splits["train"]
-    if not config.balance_classes:
+    if not config.reading.balance_classes:
         return train.num_records
     return sum(count > 0 for count in train.label_counts) * balanced_size(train.label_counts)
 

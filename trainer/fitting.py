@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -16,9 +17,10 @@ import keras
 import tensorflow as tf
 
 from tfrecords_schema.info import DatasetInfo
-from trainer.callbacks import HistoryFile, KeepBest, StopOnNaN, TrainingError
+from trainer.callbacks import HistoryFile, KeepBest, StopOnNaN, TellSkipped, TrainingError
 from trainer.checkpoint import Progress, load_progress, restore_model, restore_optimizer
 from trainer.config import Precision, TrainingConfig
+from trainer.damage import SkippedRecords
 from trainer.dataset import has_split
 from trainer.features import has_frozen_features, split_at_features
 from trainer.feeds import Feed, epoch_records, leaves_rest, make_feed
@@ -67,6 +69,7 @@ class _Job:
     folder: RunFolder
     config: TrainingConfig
     progress: Progress
+    skipped: SkippedRecords | None
 
     @property
     def steps(self) -> int:
@@ -92,11 +95,12 @@ def fit(
     info: DatasetInfo,
     folder: RunFolder,
     config: TrainingConfig,
+    skipped: SkippedRecords | None = None,
 ) -> Progress:
     """Trains ``model`` from the checkpoint of ``folder`` on, if it has one, to the end.
 
     Leaves the best epoch in ``folder.model``: the one with the least loss on the validation split, or on the
-    train split when the dataset has no other.
+    train split when the dataset has no other. With ``skipped``, what is damaged is left out and counted.
 
     Raises:
         CorruptRecordError: where a record is damaged.
@@ -119,13 +123,17 @@ def fit(
         folder=folder,
         config=config,
         progress=progress,
+        skipped=skipped,
     )
     started, first = time.monotonic(), progress.epoch
     try:
         with (
+            warnings.catch_warnings(),
             located_errors(directory, *splits),
-            make_feed(model, directory, info, folder, config, splits) as feed,
+            make_feed(model, directory, info, folder, config, splits, skipped) as feed,
         ):
+            # Of a validation whose number of batches Keras is not told, at its end.
+            warnings.filterwarnings("ignore", "Your input ran out of data")
             for number, phase in enumerate(plan_phases(config)):
                 if progress.epoch < phase.last and not progress.stopped:
                     _fit_phase(job, feed, number, phase)
@@ -183,6 +191,8 @@ def _fit_phase(job: _Job, feed: Feed, number: int, phase: Phase) -> None:
             progress=progress,
         ),
     ]
+    if job.skipped is not None:
+        callbacks.append(TellSkipped(job.skipped))
     if config.tensorboard:
         callbacks.append(keras.callbacks.TensorBoard(str(folder.tensorboard)))
     feed.model.fit(

@@ -11,8 +11,11 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tfrecords_schema.info import DatasetInfo
+from trainer.clips import take_clip
+from trainer.damage import SkippedRecords, sound_records
 from trainer.dataset import DatasetError, shard_paths
 from trainer.elements import labels_of, parse_record, weights_of
+from trainer.reading import Clips, read_spec
 from trainer.shuffling import as_written
 from trainer.storage import record_reader
 
@@ -30,24 +33,48 @@ class Labels:
     valid: npt.NDArray[np.bool_]
 
 
-def read_labels(directory: str | os.PathLike[str], split: str) -> Labels:
-    """The labels of a split without decoding its frames; raises what `read_sequences` raises."""
+def read_labels(
+    directory: str | os.PathLike[str],
+    split: str,
+    *,
+    clips: Clips | None = None,
+    ignore_errors: SkippedRecords | None = None,
+) -> Labels:
+    """The labels of a split without decoding its frames; raises what `read_sequences` raises.
+
+    Args:
+        directory: a dataset folder.
+        split: one of its splits.
+        clips: the part of each sequence whose labels by frame are wanted; one clip, not a random one.
+        ignore_errors: counts what is damaged, which is left out; None stops at it.
+    """
     info = DatasetInfo.load(directory)
-    spec = info.spec
+    spec = read_spec(info.spec, clips)
     if spec.label.task == "none":
         raise DatasetError(f"{directory} has no labels: build it with labels")
 
     def to_labels(serialized: tf.Tensor) -> Any:
         parsed = parse_record(serialized, info, frames=False)
+        if clips is not None:
+            parsed = take_clip(parsed, info.spec, clips)
         labels = labels_of(parsed, spec)
         return labels, weights_of(parsed, labels, spec)
 
-    dataset = (
-        record_reader(directory)(shard_paths(directory, info, split))
-        .map(as_written(to_labels), num_parallel_calls=tf.data.AUTOTUNE)
-        .batch(1024)
-    )
-    batches = list(dataset.as_numpy_iterator())
+    paths = shard_paths(directory, info, split)
+    if ignore_errors is None:
+        records = record_reader(directory)(paths)
+    else:
+        skipped = ignore_errors
+        sound = tf.data.Dataset.from_tensor_slices(paths).flat_map(
+            as_written(lambda path: sound_records(path, skipped))
+        )
+        records = sound.map(lambda record: record["record"])
+    read = records.map(as_written(to_labels), num_parallel_calls=tf.data.AUTOTUNE)
+    if ignore_errors is not None:
+        read = read.ignore_errors()
+    batches = list(read.batch(1024).as_numpy_iterator())
+    if not batches:
+        raise DatasetError(f"no record of the split {split!r} in {directory} can be read")
     return Labels(
         values=np.concatenate([values for values, _ in batches]),
         valid=np.concatenate([weights for _, weights in batches]) > 0,

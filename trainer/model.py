@@ -15,8 +15,8 @@ from keras import layers
 from tfrecords_schema.info import DatasetInfo, TargetStatistics
 from tfrecords_schema.spec import SequenceSpec
 from trainer.backbones import build_frame_network
-from trainer.config import SMALL, ModelConfig
 from trainer.layers import FrameMask, FrozenTimeDistributed, StackFrames, TimeDistributed
+from trainer.model_config import SMALL, ModelConfig
 from trainer.reader import IMAGE, VALID_FRAMES
 from trainer.temporal import join_signals, read_over_time
 

@@ -13,18 +13,14 @@ from typing import Any
 import keras
 import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
 
-from tfrecords_schema import spec as keys
-from tfrecords_schema.info import DatasetInfo
-from trainer.dataset import shard_paths
-from trainer.elements import parse_record
-from trainer.reader import Labels, located_errors, read_labels, read_sequences
-from trainer.storage import record_reader
+from trainer.damage import SkippedRecords
+from trainer.dataset import DatasetError
+from trainer.elements import METADATA, VALID_FRAMES
+from trainer.reader import Labels, located_errors, read_sequences
+from trainer.reading_config import WHOLE, Reading
 
 Array = npt.NDArray[Any]
-
-_TEXTS = (keys.EXAMPLE_ID, keys.MEDIA_ID, keys.GROUP_ID)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,57 +89,76 @@ def numbered(names: Sequence[str]) -> tuple[list[str], Array]:
 
 
 def predict_split(
-    model: keras.Model, directory: str | os.PathLike[str], split: str, *, batch_size: int
+    model: keras.Model,
+    directory: str | os.PathLike[str],
+    split: str,
+    *,
+    batch_size: int,
+    reading: Reading = WHOLE,
+    skipped: SkippedRecords | None = None,
 ) -> Predictions:
-    """Predicts a split.
+    """Predicts a split, in one pass.
 
     Args:
         model: takes `read_sequences`'s features.
         directory: of the dataset.
         split: which of its splits.
-        batch_size: sequences predicted at a time; changes nothing but speed and memory.
+        batch_size: clips predicted at a time; changes nothing but speed and memory.
+        reading: what the model takes of each sequence. What it answers to several clips of a sequence is
+            averaged.
+        skipped: counts what is damaged, which is left out; None stops at it.
 
     Raises:
         DatasetInfoError, DatasetError, CorruptRecordError: when the split cannot be read.
     """
+    dataset = read_sequences(
+        directory,
+        split,
+        batch_size=batch_size,
+        clips=reading.clips,
+        image_size=reading.image_size,
+        metadata=True,
+        sample_weights=True,
+        ignore_errors=skipped or False,
+    )
+    values, rows = [], []
     with located_errors(directory, split):
-        labels, origins = read_labels(directory, split), read_origins(directory, split)
-        values = model.predict(read_sequences(directory, split, batch_size=batch_size), verbose=0)
-    values = np.asarray(values, np.float64)
-    return Predictions(
-        labels=labels, values=np.where(np.isfinite(values), values, np.nan), origins=origins
+        for features, labels, weights in dataset:
+            told = {name: features.pop(name).numpy() for name in METADATA}
+            rows.append((told, features[VALID_FRAMES].numpy(), labels.numpy(), weights.numpy() > 0))
+            values.append(np.asarray(model.predict_on_batch(features), np.float64))
+    if not rows:
+        raise DatasetError(f"no record of the split {split!r} in {directory} can be read")
+    answers = np.concatenate(values)
+    answers = np.where(np.isfinite(answers), answers, np.nan)
+    # A sequence's clips come one after the other; where and when it is, the last of them says.
+    answers = answers.reshape(-1, reading.count, *answers.shape[1:]).mean(axis=1)
+    told, valid_frames, labels, valid = (
+        _joined(part, reading.count) for part in zip(*rows, strict=True)
     )
-
-
-def read_origins(directory: str | os.PathLike[str], split: str) -> Origins:
-    """The origins of a split, without its frames; raises what `read_sequences` raises."""
-    info = DatasetInfo.load(directory)
-
-    def to_origin(serialized: tf.Tensor) -> Any:
-        parsed = parse_record(serialized, info, frames=False)
-        names = tf.stack([parsed[key] for key in _TEXTS])
-        return names, parsed[keys.IMAGE_TIMESTAMP], parsed[keys.VALID_FRAMES]
-
-    dataset = (
-        record_reader(directory)(shard_paths(directory, info, split))
-        .map(tf.autograph.experimental.do_not_convert(to_origin), tf.data.AUTOTUNE)
-        .batch(1024)
-    )
-    texts: list[list[str]] = []
     known: dict[bytes, str] = {}  # one string for the many sequences of a source
-    times, valid = [], []
-    for names, batch_times, batch_valid in dataset.as_numpy_iterator():
-        texts += [[known.setdefault(name, _to_text(name)) for name in row] for row in names]
-        times.append(batch_times)
-        valid.append(batch_valid)
-    ids, sources, groups = zip(*texts, strict=True)
-    return Origins(
-        ids=ids,
-        sources=sources,
-        groups=groups,
-        timestamps=np.concatenate(times),
-        valid_frames=np.concatenate(valid),
+
+    def texts(name: str) -> tuple[str, ...]:
+        return tuple(known.setdefault(text, _to_text(text)) for text in told[name])
+
+    return Predictions(
+        labels=Labels(values=labels, valid=valid),
+        values=answers,
+        origins=Origins(
+            ids=texts("id"),
+            sources=texts("source"),
+            groups=texts("group"),
+            timestamps=told["timestamps"],
+            valid_frames=valid_frames,
+        ),
     )
+
+
+def _joined(parts: Sequence[Any], clips: int) -> Any:
+    """Arrays of batches, or dicts of them, one after the other; of each sequence's clips the last."""
+    if isinstance(parts[0], dict):
+        return {name: _joined([part[name] for part in parts], clips) for name in parts[0]}
+    return np.concatenate(parts)[clips - 1 :: clips]
 
 
 def _to_text(data: bytes) -> str:

@@ -25,6 +25,7 @@ from typing import Any
 
 from tfrecords_schema.info import FILE_NAME, DatasetInfo
 from trainer.errors import TrainerError
+from trainer.reading_config import ReadingConfig
 
 # Options that a resumed run may change: they decide when it ends, not how it goes.
 _MAY_CHANGE = ("epochs", "patience")
@@ -176,6 +177,23 @@ def open_run(run: str | os.PathLike[str]) -> tuple[RunFolder, DatasetInfo]:
             f"found {found}; give the --output of a `trainer --tfrecords` run"
         )
     return folder, DatasetInfo.load(folder.path)
+
+
+def reading_of(folder: RunFolder) -> ReadingConfig:
+    """What of its dataset a run was told to read.
+
+    Raises:
+        TrainerError: when its ``config.json`` is missing or cannot be understood.
+    """
+    try:
+        options = json.loads(folder.config.read_bytes()).get("reading", {})
+        lists = {name: tuple(v) for name, v in options.items() if isinstance(v, list)}
+        return ReadingConfig(**{**options, **lists})
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise TrainerError(
+            f"{folder.config} does not say how the run was trained ({error}): expected the file that "
+            "training wrote, train again"
+        ) from error
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:

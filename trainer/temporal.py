@@ -8,8 +8,8 @@ import keras
 from keras import layers
 
 from trainer.backbones import pooling_layer
-from trainer.config import ModelConfig
 from trainer.layers import TimeDistributed
+from trainer.model_config import ModelConfig
 
 
 def read_over_time(x: Any, mask: Any, config: ModelConfig, *, by_frame: bool) -> Any:

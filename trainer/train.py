@@ -13,10 +13,13 @@ import keras
 import tensorflow as tf
 
 from tfrecords_schema.info import DatasetInfo
+from tfrecords_schema.store_clients import is_url
 from trainer.baseline import baseline_metrics, describe_baseline
 from trainer.config import TrainingConfig
+from trainer.damage import SkippedRecords
 from trainer.dataset import check_trainable, default_split, has_split
 from trainer.distribution import make_strategy, scope_of
+from trainer.errors import TrainerError
 from trainer.evaluate import evaluate_model, scores_to_json
 from trainer.export import export_run
 from trainer.features import has_frozen_features
@@ -24,6 +27,7 @@ from trainer.fitting import computing_in, fit
 from trainer.model import build_model
 from trainer.plots import plot_curves
 from trainer.reader import located_errors, read_labels
+from trainer.reading import Clips
 from trainer.report import write_report
 from trainer.run_folder import RunFolder, write_json
 from trainer.score import Score, compare, format_score
@@ -60,23 +64,32 @@ def train(
     scored = [s for s in ("validation", "test") if has_split(info, s)] or ["train"]
     monitor = "val_loss" if has_split(info, "validation") else "loss"
     _log_dataset(directory, info, monitor)
-    baselines = _log_baseline(directory, info, scored)
+    reading, skipped = config.reading.evaluation(info), _skipped_records(directory, config)
+    baselines = _log_baseline(directory, info, scored, reading.clips, skipped)
 
     with computing_in(config.precision), scope_of(strategy):
         keras.utils.set_random_seed(config.seed)
-        model = build_model(info, config.model)
+        model = build_model(reading.seen(info), config.model)
         _log_model(model)
         # Not before there is a model: a run that cannot begin leaves nothing behind.
         folder.path.mkdir(parents=True, exist_ok=True)
         folder.metrics.unlink(missing_ok=True)  # written last, it says that a run is complete
         write_json(folder.config, _describe_run(directory, config))
         info.save(folder.path)
-        best_epoch = fit(model, directory, info, folder, config).best_epoch
-    best = export_run(folder, info)
+        best_epoch = fit(model, directory, info, folder, config, skipped).best_epoch
+    best = export_run(folder, info, reading)
     shown = baselines["validation" if has_split(info, "validation") else scored[0]]
     plot_curves(folder.history, folder.curves, baselines=_curve_baselines(info, shown))
     scores = {
-        split: evaluate_model(best, directory, split, trained_on=info, batch_size=config.batch_size)
+        split: evaluate_model(
+            best,
+            directory,
+            split,
+            trained_on=info,
+            batch_size=config.batch_size,
+            reading=reading,
+            skipped=skipped,
+        )
         for split in scored
     }
     write_report(
@@ -89,11 +102,24 @@ def train(
             "best_epoch": best_epoch,
             "best_by": monitor,
             "baseline": describe_baseline(info),
+            "skipped": None if skipped is None else skipped.to_json(),
             **scores_to_json(list(scores.values())),
         },
     )
     _log_results(folder, scores, default_split(info), best_epoch)
     return dict(scores)
+
+
+def _skipped_records(
+    directory: str | os.PathLike[str], config: TrainingConfig
+) -> SkippedRecords | None:
+    if not config.reading.ignore_errors:
+        return None
+    if is_url(directory):
+        raise TrainerError(
+            f"--ignore_errors on needs the records in local files, got {directory}: copy the folder first"
+        )
+    return SkippedRecords()
 
 
 def _log_model(model: keras.Model) -> None:
@@ -124,14 +150,19 @@ def _log_dataset(directory: str | os.PathLike[str], info: DatasetInfo, monitor: 
 
 
 def _log_baseline(
-    directory: str | os.PathLike[str], info: DatasetInfo, splits: list[str]
+    directory: str | os.PathLike[str],
+    info: DatasetInfo,
+    splits: list[str],
+    clips: Clips | None,
+    skipped: SkippedRecords | None,
 ) -> dict[str, dict[str, float]]:
     """Says what any model must beat; returns the baseline's metrics by split."""
     _log.info("BASELINE any model must beat: %s", describe_baseline(info))
     baselines = {}
     for split in splits:
         with located_errors(directory, split):
-            baselines[split] = baseline_metrics(read_labels(directory, split), info)
+            labels = read_labels(directory, split, clips=clips, ignore_errors=skipped)
+        baselines[split] = baseline_metrics(labels, info)
         _log.info(
             "  on %s: %s",
             split,

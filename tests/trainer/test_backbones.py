@@ -10,10 +10,10 @@ from tfrecords_schema.spec import ImageSpec, LabelSpec, SequenceSpec
 from trainer import export
 from trainer.backbones import build_frame_network
 from trainer.cli import main
-from trainer.config import APPLICATIONS, ModelConfig
 from trainer.errors import TrainerError
 from trainer.layers import FrozenTimeDistributed, Preprocess
 from trainer.model import build_model
+from trainer.model_config import APPLICATIONS, ModelConfig
 
 IMAGE = ImageSpec(height=32, width=40)
 FLAT = {"backbone": "MobileNet", "weights": "none"}

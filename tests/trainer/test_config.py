@@ -1,7 +1,7 @@
 import pytest
 
-from trainer.cli import _train_parser, config_from_args
-from trainer.config import ModelConfig, TrainingConfig
+from trainer.config import ModelConfig, ReadingConfig, TrainingConfig
+from trainer.flags import config_from_args, train_parser
 from trainer.options import ConfigError
 
 # By flag, a value that is not the default, as typed and as stored.
@@ -21,6 +21,10 @@ OTHER_VALUES = {
     "shuffle_buffer": ("7", 7),
     "class_weights": ("off", False),
     "balance_classes": ("on", True),
+    "num_frames": ("3", 3),
+    "frame_step": ("2", 2),
+    "image_size": ("9x16", (9, 16)),
+    "ignore_errors": ("on", True),
     "augment": ("crop=0.7,flip=0.5", "crop=0.7,flip=0.5"),
     "cache_frames": ("memory", "memory"),
     "seed": ("9", 9),
@@ -47,12 +51,12 @@ PHASES = {"head_epochs": 3, "fine_tune_learning_rate": 1e-5}
 
 
 def parse(*words):
-    return config_from_args(_train_parser().parse_args(["--tfrecords", "d", *words]))
+    return config_from_args(train_parser().parse_args(["--tfrecords", "d", *words]))
 
 
 def flat(config):
-    fields = {**vars(config), **vars(config.model)}
-    del fields["model"]
+    fields = {**vars(config), **vars(config.reading), **vars(config.model)}
+    del fields["reading"], fields["model"]
     return fields
 
 
@@ -62,7 +66,7 @@ def test_no_flags_give_the_defaults():
 
 def test_every_option_is_a_flag_that_changes_it():
     defaults = flat(TrainingConfig())
-    together = PHASES.keys() | {"mirrored_classes"}
+    together = PHASES.keys() | {"mirrored_classes", "clip_at", "eval_clips"}
     assert OTHER_VALUES.keys() | together == defaults.keys()
     for name, (typed, value) in OTHER_VALUES.items():
         changed = flat(parse(f"--{name}", typed))
@@ -78,7 +82,12 @@ def test_the_options_of_two_phases():
 
 def test_classes_that_a_flip_turns_into_each_other():
     config = parse("--augment", "flip=0.5", "--mirrored_classes", "left=right,l=r")
-    assert config.augmentation.mirrored_classes == (("left", "right"), ("l", "r"))
+    assert config.reading.augmentation.mirrored_classes == (("left", "right"), ("l", "r"))
+
+
+def test_the_options_of_clips():
+    config = parse("--num_frames", "4", "--clip_at", "random", "--eval_clips", "3")
+    assert config.reading == ReadingConfig(num_frames=4, clip_at="random", eval_clips=3)
 
 
 def test_the_older_name_of_a_flag():
@@ -92,7 +101,6 @@ def test_the_older_name_of_a_flag():
         ({"batch_size": -3}, "batch_size must be a whole number of at least 1, got -3"),
         ({"batch_size": True}, "batch_size must be a whole number"),
         ({"patience": 1.5}, "patience must be a whole number of at least 1, got 1.5"),
-        ({"shuffle_buffer": 0}, "shuffle_buffer must be"),
         ({"learning_rate": 0.0}, "learning_rate must be above 0"),
         ({"learning_rate": float("nan")}, "learning_rate must be above 0"),
         ({"seed": -1}, "seed must be"),
@@ -101,9 +109,6 @@ def test_the_older_name_of_a_flag():
         ({"precision": "float16"}, "precision must be float32, mixed_float16 or mixed_bfloat16"),
         ({"xla": "yes"}, "xla must be auto, on or off"),
         ({"cache_features": "on"}, "cache_features must be auto or off, got 'on'"),
-        ({"augment": "zoom=2"}, "augment must be of crop, flip, .* got 'zoom'"),
-        ({"augment": "crop=2"}, "crop must be above 0 and at most 1, got 2.0"),
-        ({"augment": "crop=0.5", "mirrored_classes": "a=b"}, "mirrored_classes are for a flip"),
         ({"epochs": 3, "warmup_epochs": 3}, "warmup_epochs must be fewer than .* got 3 of 3"),
         ({"epochs": 3, "head_epochs": 3}, "head_epochs must be fewer than all 3 epochs, got 3"),
         (
@@ -120,6 +125,38 @@ def test_the_older_name_of_a_flag():
 def test_training_options_out_of_range(options, message):
     with pytest.raises(ConfigError, match=message):
         TrainingConfig(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"shuffle_buffer": 0}, "shuffle_buffer must be"),
+        ({"augment": "zoom=2"}, "augment must be of crop, flip, .* got 'zoom'"),
+        ({"augment": "crop=2"}, "crop must be above 0 and at most 1, got 2.0"),
+        ({"augment": "crop=0.5", "mirrored_classes": "a=b"}, "mirrored_classes are for a flip"),
+        ({"num_frames": 0}, "num_frames must be a whole number of at least 1, got 0"),
+        ({"frame_step": 0}, "frame_step must be"),
+        ({"image_size": (0, 16)}, "a height and a width above 0, as in 90x160, got 0x16"),
+        ({"num_frames": 2, "clip_at": "end"}, "clip_at must be auto, .* or last, got 'end'"),
+        ({"eval_clips": 3}, "--eval_clips 3 is for fewer frames than records hold: give --num_fra"),
+        ({"clip_at": "last"}, "--clip_at last is for fewer frames than records hold"),
+        (
+            {"num_frames": 2, "eval_clips": 3, "clip_at": "last"},
+            "--eval_clips 3 are spread over the sequence, and --clip_at is last: leave one out",
+        ),
+        (
+            {"ignore_errors": True, "balance_classes": True},
+            "--ignore_errors on goes without --balance_classes",
+        ),
+        (
+            {"ignore_errors": True, "cache_frames": "memory"},
+            "--ignore_errors on goes without --cache_frames",
+        ),
+    ],
+)
+def test_reading_options_out_of_range(options, message):
+    with pytest.raises(ConfigError, match=message):
+        ReadingConfig(**options)
 
 
 def test_what_a_backbone_starts_from_and_sees():

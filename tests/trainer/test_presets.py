@@ -3,9 +3,10 @@ import pytest
 
 from tfrecords_schema.fake import write_fake_dataset
 from tfrecords_schema.spec import ImageSpec, LabelSpec, SequenceSpec
-from trainer.cli import config_from_args, main, parse_train
+from trainer.cli import main
 from trainer.config import ModelConfig, TrainingConfig
 from trainer.export import load_model
+from trainer.flags import config_from_args, parse_train
 from trainer.options import ConfigError
 from trainer.presets import PRESETS
 

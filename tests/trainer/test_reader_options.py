@@ -18,7 +18,7 @@ from tfrecords_schema.records import frame_record, read_file
 from trainer import feeds
 from trainer.buffers import reading_bytes
 from trainer.cached_frames import cached_bytes, cached_frames
-from trainer.config import ModelConfig, TrainingConfig
+from trainer.config import ModelConfig, ReadingConfig, TrainingConfig
 from trainer.damage import SkippedRecords, read_sound_records
 from trainer.dataset import DatasetError
 from trainer.reader import Augmentation, Clips, read_sequences
@@ -255,7 +255,12 @@ class TestTraining:
     """What the flags change in a training, and that a training without them is as it was."""
 
     def fit(self, data, folder, **options):
-        config = TrainingConfig(epochs=2, batch_size=8, model=ModelConfig(filters=(4,)), **options)
+        config = TrainingConfig(
+            epochs=2,
+            batch_size=8,
+            reading=ReadingConfig(**options),
+            model=ModelConfig(filters=(4,)),
+        )
         fit_run(data, RunFolder(folder), config)
         return history(folder)
 
