@@ -1,0 +1,123 @@
+"""How fast datasets are built, beside bare decoding, the ffmpeg program and other people's generators.
+
+    python benchmarks/build.py                           all that needs no outside code: about half an hour
+    python benchmarks/build.py --part 0.1                the same on a tenth of the footage
+    python benchmarks/build.py --only end_to_end overlap
+    python benchmarks/build.py --footage drive.mp4       with your own files, not clips made on the spot
+    python benchmarks/build.py --only peers --dmvr PATH --video2tfrecord PATH
+                                                         also those, of checkouts of google-deepmind/dmvr and
+                                                         ferreirafabio/video2tfrecord
+
+Sides take turns, so that whatever else the machine does falls on all of them; ratios are medians of rounds.
+CPU time, of all processes, is given beside the wall clock: it says more on a busy machine. Linux only: it is
+read from /proc.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import av
+import cv2
+
+from building import commands, peers, throughput
+from building.bench import Bench, Finding, Outside
+from building.measuring import describe_machine
+from building.sides import BareProcesses, find_ffmpeg
+
+MEASUREMENTS = {
+    "end_to_end": throughput.end_to_end,
+    "skipping": throughput.skipping,
+    "overlap": throughput.overlap,
+    "short_clips": throughput.short_clips,
+    "long_video": throughput.long_video,
+    "frame_folders": throughput.frame_folders,
+    "one_clip": commands.one_clip,
+    "memory": commands.memory,
+    "listing": commands.listing,
+    "planning": commands.planning,
+    "cost_curve": commands.cost_curve,
+    "peers": peers.compare_peers,
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    flags = _parse(argv)
+    print("command:", shlex.join(["python", *sys.argv]))
+    print(describe_machine())
+    print(_versions())
+    with (
+        tempfile.TemporaryDirectory(prefix="reelbeam-benchmark-", dir=flags.work) as folder,
+        BareProcesses(flags.workers) as bare,
+    ):
+        bench = Bench(
+            folder=Path(folder),
+            bare=bare,
+            repeats=flags.repeats,
+            part=flags.part,
+            workers=flags.workers,
+            footage=tuple(flags.footage),
+            outside=Outside(flags.dmvr, flags.video2tfrecord, flags.peer_python),
+        )
+        throughput.warm_up(bench)
+        for name in flags.only or MEASUREMENTS:
+            print(f"\n{name}: {MEASUREMENTS[name].__doc__.splitlines()[0]}", flush=True)
+            began = time.perf_counter()
+            MEASUREMENTS[name](bench)
+            print(f"  ({time.perf_counter() - began:.0f} s)", flush=True)
+    _summarize(bench.findings)
+    return int(flags.check and any(finding.met is False for finding in bench.findings))
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument(
+        "--only", nargs="+", choices=MEASUREMENTS, metavar="NAME", help=", ".join(MEASUREMENTS)
+    )
+    parser.add_argument("--footage", nargs="+", type=Path, default=[], metavar="FILE")
+    parser.add_argument("--repeats", type=int, default=3, help="rounds")
+    parser.add_argument("--part", type=float, default=1.0, help="of the usual amount of footage")
+    parser.add_argument("--workers", type=int, default=2, help="of builds, and bare processes")
+    parser.add_argument(
+        "--work", type=Path, metavar="DIR", help="where footage and datasets lie meanwhile"
+    )
+    parser.add_argument("--check", action="store_true", help="exit with 1 when a target is missed")
+    parser.add_argument("--dmvr", type=Path, metavar="PATH", help="of a checkout of DMVR")
+    parser.add_argument("--video2tfrecord", type=Path, metavar="PATH", help="of a checkout of it")
+    parser.add_argument("--peer_python", default=sys.executable, help="that has what they import")
+    return parser.parse_args(argv)
+
+
+def _versions() -> str:
+    codec = ".".join(map(str, av.library_versions["libavcodec"]))
+    ffmpeg = find_ffmpeg()
+    line = (
+        subprocess.run([ffmpeg, "-version"], capture_output=True, text=True).stdout
+        if ffmpeg
+        else ""
+    )
+    return (
+        f"Python {platform.python_version()}, PyAV {av.__version__} (libavcodec {codec}), "
+        f"OpenCV {cv2.__version__}; {' '.join(line.split()[:3]) or 'no ffmpeg program'}"
+    )
+
+
+def _summarize(findings: list[Finding]) -> None:
+    print("\n| figure | measured | target | |\n|---|---|---|---|")
+    verdicts = {True: "met", False: "not met", None: ""}
+    for finding in findings:
+        print(f"| {finding.what} | {finding.value} | {finding.target} | {verdicts[finding.met]} |")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""Measurements of whole commands, as they are typed: start-up, memory, listing, planning, the cost curve."""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import sys
+from functools import partial
+from pathlib import Path
+
+from building.bench import Bench
+from building.footage import count_frames, describe
+from building.measuring import Run, interleave, run_command, show, timed
+from building.throughput import videos
+from pipelines.options import LabelOptions, SplitOptions
+from pipelines.sources.videos import list_videos
+
+SCALE = Path(__file__).parents[1] / "scale.py"
+_MOST_MEMORY = 500e6
+
+
+def whole_command(bench: Bench, *arguments: object, sampled: bool = False) -> Run:
+    """Runs ``python -m pipelines`` into an empty folder."""
+    bench.clear()
+    argv = [sys.executable, "-m", "pipelines", *arguments, "--output", bench.output]
+    return run_command([*map(str, argv), "--workers", str(bench.workers)], sampled=sampled)
+
+
+def one_clip(bench: Bench) -> None:
+    """One clip of 10 s, start-up included, beside the import of Beam."""
+    clip = bench.clip("240p")
+    sources = bench.shorts(clip, 10.0, 1)
+    print(f"{describe(clip)}; {count_frames(sources[0])} frames")
+    ours, beam = "pipelines videos, whole command", "python -c 'import apache_beam'"
+    sides = {
+        ours: partial(whole_command, bench, *videos(sources)),
+        beam: partial(run_command, [sys.executable, "-c", "import apache_beam"]),
+    }
+    spent = interleave(sides, 2 * bench.repeats + 1, bench.clear)
+    show(spent, 1, "command")
+    more = statistics.median(a.wall - b.wall for a, b in zip(*spent.values(), strict=True))
+    cpu = statistics.median(a.cpu - b.cpu for a, b in zip(*spent.values(), strict=True))
+    bench.find(
+        "one clip of 10 s, whole command - import of Beam",
+        f"{more:.2f} s more, {cpu:.2f} s of CPU",
+        "at most 2 s more",
+        more <= 2,
+    )
+
+
+def memory(bench: Bench) -> None:
+    """The largest driver and decoder at 720p, with ten times the clips, and with clips ten times as long."""
+    clip = bench.clip("720p")
+    few = bench.sources(clip, 40 * bench.part, 4)
+    many = bench.sources(clip, 400 * bench.part, 40)
+    long = bench.sources(clip, 400 * bench.part, 4)
+    print(describe(clip))
+    runs = {}
+    for name, sources in (("4 clips", few), ("40 clips", many), ("4 of 10 times the length", long)):
+        run = runs[name] = whole_command(bench, *videos(sources, "--shards", 4), sampled=True)
+        print(
+            f"  {name:<26} {len(sources) * count_frames(sources[0]):7,d} frames: driver with "
+            f"{bench.workers} workers {_mega(run.driver)}, largest decoder {_mega(run.child)}"
+        )
+    base, *others = runs.values()
+    for role in ("driver", "child"):
+        peaks = [getattr(run, role).resident for run in others]
+        growth = max(peaks) / getattr(base, role).resident
+        peak = max(peaks)
+        bench.find(
+            f"peak memory, {'driver' if role == 'driver' else 'decoder'}, of ten times the data",
+            f"{growth:.2f} times, {peak / 1e6:.0f} MB",
+            "at most 1.1 times, below 500 MB",
+            growth <= 1.1 and peak < _MOST_MEMORY,
+        )
+
+
+def _mega(peak: tuple[int, int]) -> str:
+    resident, share = peak
+    return f"{resident / 1e6:.0f} MB resident ({share / 1e6:.0f} without what is shared)"
+
+
+def listing(bench: Bench) -> None:
+    """A class folder of many real files, listed; nothing is opened."""
+    count = bench.count(100_000, least=100)
+    sources = bench.shorts(bench.clip("240p"), 1.0, count)
+    folder = str(sources[0].parents[1])
+    list_all = partial(list_videos, folder, split=SplitOptions(), label=LabelOptions())
+    spent = [timed(list_all) for _ in range(bench.repeats)]
+    show({f"list {count:,} files": spent}, count, "file")
+    median = statistics.median(each.wall for each in spent)
+    bench.find(f"listing {count:,} files", f"{median:.2f} s, {1e6 * median / count:.0f} us a file")
+    shutil.rmtree(folder)
+
+
+def planning(bench: Bench) -> None:
+    """A million generated sources; `scale.py` has the steps."""
+    count = bench.count(1_000_000, least=1000)
+    run = run_command([sys.executable, SCALE, "plan", "--sources", str(count)], sampled=True)
+    peak = run.driver.resident
+    bench.find(
+        f"planning {count:,} sources",
+        f"{run.spent.wall:.1f} s ({run.spent.cpu:.1f} s of CPU), {peak / 1e6:.0f} MB",
+        "under 60 s and 1 GB for a million",
+        run.spent.wall < 60 and peak < 1e9,
+    )
+
+
+def cost_curve(bench: Bench) -> None:
+    """Seconds a minute of footage over the size of the dataset: whole commands, once each."""
+    clip = bench.clip("360p")
+    print(f"{describe(clip)}; clips of 10 s, every frame, whole commands")
+    print("  clips   minutes  seconds  CPU s   s a minute  CPU s a minute")
+    most = bench.count(1000)
+    for count in [count for count in (1, 10, 100, 1000) if count <= most]:
+        sources = bench.shorts(clip, 10.0, count)
+        minutes = count * count_frames(sources[0]) / 25 / 60
+        spent = whole_command(bench, *videos(sources)).spent
+        print(
+            f"  {count:5d} {minutes:9.1f} {spent.wall:8.1f} {spent.cpu:6.1f} "
+            f"{spent.wall / minutes:12.2f} {spent.cpu / minutes:15.2f}"
+        )
+        bench.find(f"{count} clips of 10 s", f"{spent.wall / minutes:.2f} s a minute of footage")

@@ -1,0 +1,94 @@
+"""At which quality our JPEGs are as good as the ffmpeg program's."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from building.sides import OPTIONS, decode, ffmpeg_command, scale
+from pipelines import frames
+from pipelines.decoding.conversion import FrameConverter
+
+_FRAMES = 25
+_START = b"\xff\xd8\xff"
+_QUALITIES = range(80, 100)
+
+
+class Quality(NamedTuple):
+    """Of JPEGs, on average: PSNR of luma against what was encoded, dB, and bytes each."""
+
+    psnr: float
+    bytes: float
+
+    def __str__(self) -> str:
+        return f"{self.psnr:.1f} dB and {self.bytes / 1000:.1f} kB a frame"
+
+
+class Match(NamedTuple):
+    """The ``--jpeg_quality`` whose PSNR is nearest to ffmpeg's, and what both sides' JPEGs are like.
+
+    ``color_difference`` is between the sides' mean RGB, in levels: what a wrong matrix or range would change.
+    """
+
+    jpeg_quality: int
+    ours: Quality
+    theirs: Quality
+    color_difference: float
+
+
+def match_quality(ffmpeg: str, clip: Path) -> Match:
+    """Compares the first frames of ``clip``: each side's JPEGs with the very pixels that it encoded."""
+    converter = FrameConverter()
+    taken = zip(range(_FRAMES), decode(clip), strict=False)
+    pixels = [scale(converter, frame) for _, frame in taken]
+    lumas = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in pixels]
+    files = list(_ffmpeg_files(ffmpeg, clip))
+    theirs = _quality(files, list(_ffmpeg_lumas(ffmpeg, clip)))
+    candidates = {}
+    for quality in _QUALITIES:
+        options = replace(OPTIONS, jpeg_quality=quality)
+        candidates[quality] = _quality([frames.encode(frame, options) for frame in pixels], lumas)
+    best = min(candidates, key=lambda quality: abs(candidates[quality].psnr - theirs.psnr))
+    means = np.mean([_decode(data, cv2.IMREAD_COLOR)[:, :, ::-1] for data in files], axis=(0, 1, 2))
+    difference = float(np.abs(means - np.mean(pixels, axis=(0, 1, 2))).max())
+    return Match(best, candidates[best], theirs, difference)
+
+
+def _quality(files: Sequence[bytes], lumas: Sequence[np.ndarray]) -> Quality:
+    return Quality(
+        statistics.mean(
+            cv2.PSNR(_decode(data, cv2.IMREAD_GRAYSCALE), luma)
+            for data, luma in zip(files, lumas, strict=True)
+        ),
+        statistics.mean(map(len, files)),
+    )
+
+
+def _decode(data: bytes, mode: int) -> np.ndarray:
+    return cv2.imdecode(np.frombuffer(data, np.uint8), mode)
+
+
+def _ffmpeg_lumas(ffmpeg: str, clip: Path) -> Iterator[np.ndarray]:
+    """The luma planes that its encoder gets."""
+    size = OPTIONS.height * OPTIONS.width
+    data = _output(ffmpeg, clip, "rawvideo")
+    for start in range(0, len(data), size * 3 // 2):
+        plane = np.frombuffer(data, np.uint8, size, start)
+        yield plane.reshape(OPTIONS.height, OPTIONS.width)
+
+
+def _ffmpeg_files(ffmpeg: str, clip: Path) -> Iterator[bytes]:
+    for rest in _output(ffmpeg, clip, "mjpeg").split(_START)[1:]:
+        yield _START + rest
+
+
+def _output(ffmpeg: str, clip: Path, kind: str) -> bytes:
+    command = [*ffmpeg_command(ffmpeg, clip)[:-1], kind, "-frames:v", str(_FRAMES), "pipe:1"]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout

@@ -1,0 +1,139 @@
+"""What is compared: our build, the same work in bare processes, and the ffmpeg program."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import shutil
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import av
+import cv2
+
+from pipelines import cli, frames
+from pipelines.decoding.conversion import FrameConverter
+from pipelines.options import ImageOptions
+
+SIZE = "180x320"
+OPTIONS = ImageOptions(height=180, width=320)
+
+
+def build(*arguments: object, output: Path, workers: int = 2) -> None:
+    """Runs ``pipelines`` in this process, which has imported it: a whole build, without its start-up.
+
+    Args:
+        arguments: verb and flags, without those that follow.
+        output: folder of the dataset.
+        workers: of the local runner.
+
+    Raises:
+        RuntimeError: when the build fails.
+    """
+    argv = [*map(str, arguments), "--output", str(output), "--workers", str(workers)]
+    with tempfile.TemporaryFile("w+") as said:
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            status = cli.main(argv)
+        if status:
+            said.seek(0)
+            raise RuntimeError(f"pipelines {' '.join(argv)}\n{said.read()[-2000:]}")
+
+
+def decode(path: Path) -> Iterator[av.VideoFrame]:
+    """Every frame of a video, by one thread."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        stream.codec_context.thread_count = 1
+        yield from container.decode(stream)
+
+
+def decode_only(paths: Sequence[Path]) -> int:
+    """Decodes every frame and does nothing with it."""
+    return sum(1 for path in paths for _ in decode(path))
+
+
+def decode_scale_encode(paths: Sequence[Path], target: Path, quality: int) -> int:
+    """Every frame to a JPEG in ``target``, by the functions that builds use, and nothing else."""
+    count, options = 0, replace(OPTIONS, jpeg_quality=quality)
+    with target.open("wb") as file:
+        for path in paths:
+            converter = FrameConverter()
+            for frame in decode(path):
+                file.write(frames.encode(scale(converter, frame), options))
+                count += 1
+    return count
+
+
+def scale(converter: FrameConverter, frame: av.VideoFrame) -> frames.Pixels:
+    """A decoded frame to RGB pixels of the size that is stored."""
+    return frames.resize(converter.to_rgb(frame), OPTIONS.height, OPTIONS.width)
+
+
+class BareProcesses:
+    """Processes that decode without Beam: started and warm before anything is timed."""
+
+    def __init__(self, workers: int):
+        self.workers = workers
+        self._pool = ProcessPoolExecutor(
+            workers,
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=cv2.setNumThreads,
+            initargs=(1,),
+        )
+
+    def __enter__(self) -> BareProcesses:
+        # As long as one process sleeps, the next task starts another one.
+        list(self._pool.map(_wait_a_moment, range(self.workers)))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown()
+
+    def decode_only(self, paths: Sequence[Path]) -> int:
+        return sum(self._pool.map(decode_only, self._deal(paths)))
+
+    def decode_scale_encode(
+        self, paths: Sequence[Path], folder: Path, quality: int = OPTIONS.jpeg_quality
+    ) -> int:
+        targets = [folder / f"bare{place}.mjpeg" for place in range(self.workers)]
+        qualities = [quality] * self.workers
+        return sum(self._pool.map(decode_scale_encode, self._deal(paths), targets, qualities))
+
+    def _deal(self, paths: Sequence[Path]) -> list[Sequence[Path]]:
+        return [paths[place :: self.workers] for place in range(self.workers)]
+
+
+def _wait_a_moment(_: int) -> None:
+    threading.Event().wait(1.0)
+
+
+def find_ffmpeg() -> str | None:
+    """The ffmpeg program, if there is one."""
+    return shutil.which("ffmpeg")
+
+
+def run_ffmpeg(program: str, paths: Sequence[Path], folder: Path) -> None:
+    """Every frame to a JPEG, by as many processes as there are paths, of one thread each."""
+    running = []
+    for place, path in enumerate(paths):
+        target = folder / f"ffmpeg{place}.mjpeg"
+        running.append(subprocess.Popen([*ffmpeg_command(program, path), str(target)]))
+    if sum(process.wait() for process in running):
+        raise RuntimeError("ffmpeg failed")
+
+
+def ffmpeg_command(program: str, path: Path) -> list[str]:
+    """Without its target. Scaled as ours, by area; full range and BT.601, as JPEGs are; its best quality."""
+    scaled = (
+        f"scale={OPTIONS.width}:{OPTIONS.height}:flags=area:out_color_matrix=bt601:out_range=pc"
+    )
+    return [
+        *(program, "-v", "error", "-y", "-threads", "1", "-filter_threads", "1", "-i", str(path)),
+        *("-an", "-vf", scaled, "-pix_fmt", "yuvj420p", "-threads", "1"),
+        *("-q:v", "2", "-f", "mjpeg"),
+    ]
