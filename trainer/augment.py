@@ -20,6 +20,7 @@ import tensorflow as tf
 
 from tfrecords_schema import spec as keys
 from tfrecords_schema.info import DatasetInfo
+from tfrecords_schema.resizing import resize_frame
 from tfrecords_schema.spec import ImageSpec, SequenceSpec, signal_floats_key
 from trainer.reading import Augmentation
 
@@ -156,10 +157,7 @@ def _transform(
     height, width, channels = frames[0].shape
     steps: list[Callable[[Frames, Frames | None], Frames]] = []
     if (height, width) != size:
-        # Linear aliases when it shrinks by much.
-        shrinks = height * width > 2 * size[0] * size[1]
-        how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        steps.append(lambda frame, to: cv2.resize(frame, size[::-1], dst=to, interpolation=how))
+        steps.append(lambda frame, to: resize_frame(frame, size, to))
     if flipped:
         steps.append(lambda frame, to: cv2.flip(frame, 1, dst=to))
     if recolour:

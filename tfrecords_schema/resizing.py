@@ -1,0 +1,27 @@
+"""How readers resize frames: training and prediction must come to the same pixels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy.typing as npt
+
+
+def resize_frame(frame: npt.NDArray[Any], size: tuple[int, int], target: Any = None) -> Any:
+    """A decoded frame at another size.
+
+    Args:
+        frame: ``[height, width, channels]`` uint8.
+        size: the height and width it gets.
+        target: an array ``[*size, channels]`` to write it to, instead of a new one.
+
+    Returns:
+        ``[*size, channels]`` uint8.
+    """
+    height, width, channels = frame.shape
+    # Linear aliases when it shrinks by much.
+    shrinks = height * width > 2 * size[0] * size[1]
+    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    resized = cv2.resize(frame, size[::-1], dst=target, interpolation=how)
+    return resized.reshape(*size, channels)  # OpenCV drops the axis of a single channel
