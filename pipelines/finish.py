@@ -214,6 +214,7 @@ def _describe_split(
         signals=_signal_statistics(segments.signals, spec),
         pixel_mean=mean,
         pixel_std=std,
+        pixel_frames=segments.pixel_frames,
         sources=sources,
         groups=groups,
     )

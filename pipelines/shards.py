@@ -36,6 +36,7 @@ _ADDED_FIELDS = (
     "breaks",
     "unordered_frames",
     "pixel_count",
+    "pixel_frames",
     "frames_without_telemetry",
 )
 _ADDED_SUMS = ("pixel_sum", "pixel_square_sum", "label_counts", "telemetry_frames")

@@ -72,6 +72,7 @@ class SplitInfo:
         targets: moments of each regression target, in the order of ``target_names``.
         signals: moments of each component of each input signal.
         pixel_mean, pixel_std: by channel, over every stored frame that is not padding, 0 to 255.
+        pixel_frames: frames that were looked at for them, a sample or all; 0 where that is not known.
         groups: number of distinct groups.
         sources: number of distinct sources.
     """
@@ -82,6 +83,7 @@ class SplitInfo:
     signals: dict[str, tuple[TargetStatistics, ...]] = field(default_factory=dict)
     pixel_mean: tuple[float, ...] = ()
     pixel_std: tuple[float, ...] = ()
+    pixel_frames: int = 0
     groups: int = 0
     sources: int = 0
 
@@ -268,6 +270,7 @@ def _split_from_json(fields: dict[str, Any]) -> SplitInfo:
         },
         pixel_mean=tuple(_list(fields, "pixel_mean")),
         pixel_std=tuple(_list(fields, "pixel_std")),
+        pixel_frames=fields.get("pixel_frames", 0),
         groups=fields["groups"],
         sources=fields["sources"],
     )

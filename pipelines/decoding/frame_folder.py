@@ -18,24 +18,35 @@ from numpy.typing import NDArray
 
 from pipelines.decoding.containers import MAX_PIXELS
 from pipelines.decoding.footage import FrameTime
+from pipelines.decoding.pixel_statistics import is_sampled
 from pipelines.decoding.protocol import DecodingFailure
 from pipelines.frame_names import FrameSequence, is_image, order_frames
 from pipelines.frames import Pixels, resize
 from pipelines.image_files import Header, ImageError, decode_rgb, read_header
+from pipelines.jpeg_structure import is_plainly_whole
 from pipelines.options import ImageOptions
 
 
 @dataclass(frozen=True, eq=False)
 class ImageFrame(FrameTime):
-    """A frame with its file: ``data`` as it is stored, ``header`` of that, ``pixels`` as they are shown."""
+    """A frame with its file.
 
-    pixels: Pixels = field(kw_only=True)
+    Attributes:
+        data: the file as it is stored.
+        header: of that.
+        pixels: as they are shown; None where nobody needed them so far.
+    """
+
     data: bytes = field(kw_only=True)
     header: Header = field(kw_only=True)
+    pixels: Pixels | None = field(kw_only=True)
 
 
 def open_frame_folder(
-    path: str, frame_rate: Fraction, on_progress: Callable[[], None]
+    path: str,
+    frame_rate: Fraction,
+    on_progress: Callable[[], None],
+    image: ImageOptions | None = None,
 ) -> FrameFolder:
     """Opens a folder of images as footage.
 
@@ -43,6 +54,8 @@ def open_frame_folder(
         path: of the folder that holds the images.
         frame_rate: frames/s at which they were taken.
         on_progress: called for every image that is read, whatever becomes of it.
+        image: how frames are stored; files that are so already are decoded only where that tells more of them
+            than their structure.
 
     Raises:
         DecodingFailure: when the folder cannot be read, or holds no image.
@@ -55,7 +68,7 @@ def open_frame_folder(
         raise DecodingFailure("open", error.strerror or str(error)) from error
     if not names:
         raise DecodingFailure("open", "the folder holds no images (by file name)")
-    return FrameFolder(path, order_frames(names), frame_rate, on_progress)
+    return FrameFolder(path, order_frames(names), frame_rate, on_progress, image)
 
 
 class FrameFolder:
@@ -71,10 +84,12 @@ class FrameFolder:
         sequence: FrameSequence,
         frame_rate: Fraction,
         on_progress: Callable[[], None],
+        image: ImageOptions | None,
     ):
         self._path = path
         self._sequence = sequence
         self._on_progress = on_progress
+        self._image = image
         self._first: tuple[str, Header] | None = None
         self.time_base = 1 / frame_rate
         self.tolerance = Fraction(0)
@@ -126,9 +141,9 @@ class FrameFolder:
                 sequence.slots[index],
                 index - start,
                 begun and broken,
-                pixels=pixels,
                 data=data,
                 header=header,
+                pixels=pixels,
             )
             begun, broken = True, False
 
@@ -143,12 +158,12 @@ class FrameFolder:
 
     def to_rgb(self, frame: ImageFrame) -> Pixels:
         """``[height, width, 3]`` uint8 RGB, upright."""
-        return frame.pixels
+        return decode_rgb(frame.data, frame.header) if frame.pixels is None else frame.pixels
 
     def to_scaled_rgb(self, frame: ImageFrame, options: ImageOptions) -> Pixels:
         """See `Footage`."""
         return resize(
-            frame.pixels,
+            self.to_rgb(frame),
             options.height,
             options.width,
             mode=options.resize,
@@ -161,22 +176,15 @@ class FrameFolder:
 
     def as_stored(self, frame: ImageFrame, options: ImageOptions) -> bytes | None:
         """The frame's own file, where it is the JPEG that ``options`` ask for; None otherwise."""
-        header = frame.header
-        channels = 1 if options.grayscale else 3
-        stored = (header.format, header.height, header.width, header.channels)
-        if options.image_format != "jpeg" or not header.upright:
-            return None
-        if stored != ("JPEG", options.height, options.width, channels):
-            return None
-        return frame.data
+        return frame.data if _is_stored_so(frame.header, options) else None
 
     def _miss(self, reason: str, broken: bool) -> None:
         """Notes that frames are missing; ``broken``: just as those before them are."""
         self.breaks += not broken
         self.truncated = self.truncated or reason
 
-    def _read(self, index: int) -> tuple[bytes, Header, Pixels]:
-        """The image's file, its header and its pixels.
+    def _read(self, index: int) -> tuple[bytes, Header, Pixels | None]:
+        """The image's file, its header, and its pixels, where they are needed or tell whether it is whole.
 
         Raises:
             ImageError: when it is damaged.
@@ -194,6 +202,9 @@ class FrameFolder:
                 "make them one size"
             )
             raise DecodingFailure("decode", reason, self._seconds(index))
+        passes = self._image is not None and _is_stored_so(header, self._image)
+        if passes and not is_sampled(self._sequence.slots[index]) and is_plainly_whole(data):
+            return data, header, None
         return data, header, decode_rgb(data, header)
 
     def _seconds(self, index: int) -> float:
@@ -226,6 +237,13 @@ class FrameFolder:
         if header is None:
             raise ImageError(f"is no JPEG, PNG, BMP, WebP or TIFF file ({len(data)} bytes)")
         return data, header
+
+
+def _is_stored_so(header: Header, options: ImageOptions) -> bool:
+    """Whether a file is the very JPEG that ``options`` ask for."""
+    stored = (header.format, header.height, header.width, header.channels)
+    wanted = ("JPEG", options.height, options.width, 1 if options.grayscale else 3)
+    return options.image_format == "jpeg" and header.upright and stored == wanted
 
 
 def _size(header: Header) -> str:

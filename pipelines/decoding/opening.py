@@ -37,7 +37,7 @@ def open_footage(request: BuildRequest, on_progress: OnProgress) -> Iterator[Foo
     elif source.kind == "frames":
         if rate is None:
             raise ValueError("a folder of frames needs a frame rate")
-        yield open_frame_folder(source.path, rate, on_progress)
+        yield open_frame_folder(source.path, rate, on_progress, request.image)
     else:
         with open_video_source(source, on_progress) as video:
             yield video

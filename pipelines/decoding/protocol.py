@@ -143,7 +143,9 @@ class SegmentResult:
         breaks: places where footage could not be decoded and sequences stop and begin anew.
         unordered_frames: frames left out because they were not later than the one before.
         pixel_count: pixels in the records' frames, padding excluded.
-        pixel_sum, pixel_square_sum: by channel, of those pixels' values, 0 to 255.
+        pixel_sum, pixel_square_sum: by channel, of those pixels' values, 0 to 255; of files that were passed
+            on, as a sample of them has it.
+        pixel_frames: frames whose pixels were looked at.
         label_counts: records (frames that are not padding, for labels by frame) of each class.
         targets, signals: moments of each target, and of each signal's components one after the other, over
             records (frames that are not padding, for labels by frame and for signals).
@@ -167,6 +169,7 @@ class SegmentResult:
     pixel_count: int = 0
     pixel_sum: tuple[int, ...] = ()
     pixel_square_sum: tuple[int, ...] = ()
+    pixel_frames: int = 0
     label_counts: tuple[int, ...] = ()
     targets: tuple[Moments, ...] = ()
     signals: tuple[Moments, ...] = ()

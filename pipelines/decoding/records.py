@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -12,10 +11,12 @@ from pipelines import frames
 from pipelines.decoding.clip import Clip
 from pipelines.decoding.footage import Footage, FrameTime
 from pipelines.decoding.measuring import MeasuredFrame, measured_columns
-from pipelines.decoding.protocol import DISTANCES, BuildRequest
+from pipelines.decoding.pixel_statistics import PixelSums, PixelTally, is_sampled
+from pipelines.decoding.protocol import DISTANCES, BuildRequest, DecodingFailure
+from pipelines.image_files import ImageError, decode_rgb, read_header
 from pipelines.labels.alignment import combine
 from pipelines.moments import Moments, add_each, moments_by_column
-from pipelines.options import SamplingOptions
+from pipelines.options import ImageOptions, SamplingOptions
 from pipelines.sampling import Window
 from tfrecords_schema.record import SequenceRecord
 
@@ -29,8 +30,8 @@ class EncodedFrame:
     Attributes:
         timestamp: microseconds.
         data: the encoded image; empty in a dataset of signals alone.
-        pixels: how many it has.
-        sums, square_sums: of its values, by channel.
+        passed_on: whether that is the frame's own file.
+        pixels: sums over them; None where there are none, or the file passed on is not in the sample.
         values: measured, in the order of `measured_columns`.
         class_name: measured.
         distance_class: see `MeasuredFrame`.
@@ -38,9 +39,8 @@ class EncodedFrame:
 
     timestamp: int
     data: bytes = b""
-    pixels: int = 0
-    sums: tuple[int, ...] = ()
-    square_sums: tuple[int, ...] = ()
+    passed_on: bool = False
+    pixels: PixelSums | None = None
     values: tuple[float, ...] = ()
     class_name: str | None = None
     distance_class: int = 0
@@ -49,7 +49,7 @@ class EncodedFrame:
 def encode_frame(
     footage: Footage[F], item: MeasuredFrame[F], request: BuildRequest
 ) -> EncodedFrame:
-    """Scales and encodes a frame."""
+    """Scales and encodes a frame, or passes its own file on."""
     frame, measured = item.frame, item.measured
     fields: dict[str, Any] = {
         "timestamp": round(frame.pts * footage.time_base * 1_000_000),
@@ -60,15 +60,16 @@ def encode_frame(
     if request.spec.image is None:
         return EncodedFrame(**fields)
     options = request.image
+    stored = footage.as_stored(frame, options)
+    if stored is not None and not is_sampled(frame.pts):
+        return EncodedFrame(data=stored, passed_on=True, **fields)
     pixels = footage.to_scaled_rgb(frame, options)
     if options.grayscale:
         pixels = frames.to_gray(pixels)
-    sums, square_sums = frames.pixel_sums(pixels)
     return EncodedFrame(
-        data=footage.as_stored(frame, options) or frames.encode(pixels, options),
-        pixels=options.height * options.width,
-        sums=sums,
-        square_sums=square_sums,
+        data=stored or frames.encode(pixels, options),
+        passed_on=stored is not None,
+        pixels=PixelSums.of(pixels),
         **fields,
     )
 
@@ -149,13 +150,12 @@ class Tally:
         self.sequences = 0
         self.repeated_frames = 0
         self.padded_frames = 0
-        self.pixels = 0
-        self.sums: list[int] = []
-        self.square_sums: list[int] = []
+        self.pixels = PixelTally()
         self.label_counts = [0] * num_classes
         self.targets: tuple[Moments, ...] = ()
         self.signals: tuple[Moments, ...] = ()
         self.distances = [0] * (len(DISTANCES) + 1)
+        self._example: EncodedFrame | None = None
 
     def add(self, window: Window[EncodedFrame], record: SequenceRecord) -> None:
         """Counts a window and its record."""
@@ -163,7 +163,6 @@ class Tally:
         self.sequences += 1
         self.padded_frames += len(window.frames) - window.valid
         self.repeated_frames += sum(a is b for a, b in pairwise(shown))
-        self._add_pixels(shown)
         for index, count in Counter(
             [*record.label_indices, *record.frame_label_indices[: window.valid]]
         ).items():
@@ -177,18 +176,33 @@ class Tally:
         self.signals = add_each(self.signals, tuple(map(Moments.of, signals)))
         for frame in shown:
             self.distances[frame.distance_class] += 1
+            if frame.passed_on:
+                self.pixels.add_passed_on(frame.pixels)
+            elif frame.pixels is not None:
+                self.pixels.add_encoded(frame.pixels)
+        if self._example is None:
+            self._example = shown[len(shown) // 2]
 
-    def _add_pixels(self, shown: Sequence[EncodedFrame]) -> None:
-        if not self.sums:
-            self.sums = [0] * len(shown[0].sums)
-            self.square_sums = [0] * len(shown[0].sums)
-        for frame in shown:
-            self.pixels += frame.pixels
-            for channel, (total, squares) in enumerate(
-                zip(frame.sums, frame.square_sums, strict=True)
-            ):
-                self.sums[channel] += total
-                self.square_sums[channel] += squares
+    def total_pixels(self, options: ImageOptions) -> PixelSums:
+        """Sums over the pixels of all frames.
+
+        Raises:
+            DecodingFailure: when the only frame that could be looked at, of those passed on, does not decode.
+        """
+        if self._example is not None and self.pixels.lacks_sample:
+            self.pixels.add_sample(_look_at(self._example.data, options))
+        return self.pixels.total()
+
+
+def _look_at(data: bytes, options: ImageOptions) -> PixelSums:
+    header = read_header(data)
+    try:
+        if header is None:
+            raise ImageError("is no image file")
+        pixels = decode_rgb(data, header)
+    except ImageError as error:
+        raise DecodingFailure("decode", f"a frame does not decode: it {error}") from error
+    return PixelSums.of(frames.to_gray(pixels) if options.grayscale else pixels)
 
 
 def _frame_rate(timestamps: list[int], sampling: SamplingOptions) -> float:

@@ -148,6 +148,7 @@ def build_segment(
         damage = footage.damage
         if damage is not None:
             truncated = f"{damage.reason}; {truncated}" if truncated else damage.reason
+        pixels = tally.total_pixels(request.image)
         return SegmentResult(
             sequences=tally.sequences,
             frames=watched.frames,
@@ -156,9 +157,10 @@ def build_segment(
             short_clips=int(segment.first_slot == 0 and shown.slots < sampling.num_frames),
             breaks=footage.breaks,
             unordered_frames=footage.unordered,
-            pixel_count=tally.pixels,
-            pixel_sum=tuple(tally.sums),
-            pixel_square_sum=tuple(tally.square_sums),
+            pixel_count=pixels.pixels,
+            pixel_sum=pixels.values,
+            pixel_square_sum=pixels.squares,
+            pixel_frames=tally.pixels.frames,
             label_counts=tuple(tally.label_counts),
             targets=tally.targets,
             signals=tally.signals,

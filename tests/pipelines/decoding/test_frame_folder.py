@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import struct
 import weakref
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,11 +17,14 @@ from hypothesis import strategies as st
 
 from pipelines.decoding import frame_folder
 from pipelines.decoding.frame_folder import FrameFolder, open_frame_folder
+from pipelines.decoding.pixel_statistics import is_sampled
 from pipelines.decoding.protocol import DecodingFailure
+from pipelines.image_files import decode_rgb
 from pipelines.options import ImageOptions
 
 RATE = Fraction(20)
 SIZE = (24, 32)
+IMAGE = ImageOptions(height=SIZE[0], width=SIZE[1])
 
 
 def picture(value, size=SIZE):
@@ -49,7 +53,8 @@ def fill(folder: Path, frames=range(1, 9), name="{:03d}.jpg") -> Path:
 
 
 def opened(folder, **options) -> FrameFolder:
-    return open_frame_folder(str(folder), RATE, options.pop("on_progress", lambda: None))
+    options = {"on_progress": lambda: None, "image": IMAGE, **options}
+    return open_frame_folder(str(folder), RATE, **options)
 
 
 def read(footage, **where):
@@ -239,6 +244,76 @@ class TestMissingFrames:
         except DecodingFailure:  # another size
             return
         assert [pts for pts, *_ in found] in ([0, 1, 2], [0, 2])
+
+
+class TestPassingOn:
+    """Files that are stored as they are, and looked at no more than that takes."""
+
+    @pytest.fixture
+    def decoded(self, monkeypatch) -> list[int]:
+        """Sizes of the files that are decoded."""
+        sizes: list[int] = []
+
+        def decode_and_note(data, header):
+            sizes.append(len(data))
+            return decode_rgb(data, header)
+
+        monkeypatch.setattr(frame_folder, "decode_rgb", decode_and_note)
+        return sizes
+
+    def test_only_a_sample_is_decoded(self, tmp_path, decoded) -> None:
+        fill(tmp_path, range(1, 26))
+        whole = [frame.pts for frame in opened(tmp_path).frames() if frame.pixels is not None]
+        assert whole == [slot for slot in range(25) if is_sampled(slot)] == [4]
+        assert len(decoded) == 1
+        later = [frame.pts for frame in opened(tmp_path).frames(near=3) if frame.pixels is not None]
+        assert later == whole
+
+    @pytest.mark.parametrize(
+        "image", [None, ImageOptions(height=24, width=33), replace(IMAGE, image_format="png")]
+    )
+    def test_what_is_to_be_made_into_something_else_is_decoded(
+        self, tmp_path, decoded, image
+    ) -> None:
+        fill(tmp_path)
+        assert len(list(opened(tmp_path, image=image).frames())) == len(decoded) == 8
+
+    def test_what_is_unusual_is_decoded(self, tmp_path, decoded) -> None:
+        progressive = cv2.imencode(".jpg", picture(9), [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1]
+        (tmp_path / "1.jpg").write_bytes(progressive.tobytes())
+        (frame,) = opened(tmp_path).frames()
+        assert (frame.data, decoded) == (progressive.tobytes(), [len(progressive)])
+
+    def test_a_frame_is_decoded_when_its_pixels_are_wanted(self, tmp_path, decoded) -> None:
+        fill(tmp_path, [20])
+        footage = opened(tmp_path)
+        (frame,) = footage.frames()
+        assert decoded == []
+        assert np.abs(footage.to_rgb(frame).astype(int) - picture(200)).max() <= 4
+        assert footage.to_scaled_rgb(frame, IMAGE).shape == (*SIZE, 3)
+
+    @given(
+        place=st.integers(0, 4000),
+        kept=st.integers(-600, 4000),
+        patch=st.one_of(st.binary(max_size=40), st.integers(0, 600).map(bytes)),
+    )
+    def test_damage_is_a_gap_wherever_a_full_decode_refuses_it(
+        self, tmp_path_factory, place, kept, patch
+    ) -> None:
+        folder = fill(tmp_path_factory.mktemp("frames"), range(1, 4))
+        data = (folder / "002.jpg").read_bytes()
+        place %= len(data)
+        damaged = data[:place] + patch + data[max(0, place + kept) :]
+        (folder / "002.jpg").write_bytes(damaged)
+        outcomes = []
+        for image in (IMAGE, None):
+            footage = opened(folder, image=image)
+            try:
+                frames = [frame.data for frame in footage.frames()]
+            except DecodingFailure as failure:  # another size
+                frames = failure.reason
+            outcomes.append((frames, footage.truncated, footage.breaks))
+        assert outcomes[0] == outcomes[1]
 
 
 class TestSizes:

@@ -13,7 +13,8 @@ from pipelines.dashcam_options import TelemetryOptions
 from pipelines.decoding.clip import Clip
 from pipelines.decoding.footage import FrameTime
 from pipelines.decoding.measuring import MeasuredFrame
-from pipelines.decoding.protocol import BuildRequest
+from pipelines.decoding.pixel_statistics import PixelSums
+from pipelines.decoding.protocol import BuildRequest, DecodingFailure
 from pipelines.decoding.records import EncodedFrame, RecordMaker, Tally, encode_frame
 from pipelines.descriptors import Segment, Source
 from pipelines.labels.alignment import Aligned
@@ -115,18 +116,23 @@ class TestEncoding:
         found = encode_frame(Footage(), frame, make_request())
         assert (found.timestamp, found.values, found.class_name) == (2_040_000, (1.5, -2.0), "stop")
         assert found.distance_class == 2
-        assert (found.pixels, found.sums) == (24, (24 * (2040 % 250), 24 * 7, 24 * 9))
-        assert found.square_sums == (24 * 40**2, 24 * 7**2, 24 * 9**2)
+        sums, squares = (24 * 40, 24 * 7, 24 * 9), (24 * 40**2, 24 * 7**2, 24 * 9**2)
+        assert found.pixels == PixelSums(24, sums, squares)
+        assert not found.passed_on
         pixels = cv2.imdecode(np.frombuffer(found.data, np.uint8), cv2.IMREAD_UNCHANGED)
         assert pixels.shape == (4, 6, 3)
         assert pixels[0, 0].tolist() == pytest.approx([9, 7, 40], abs=3)
 
     def test_a_frame_of_its_own_file_is_passed_on(self) -> None:
         request = make_request(options=ImageOptions(height=4, width=6, grayscale=True))
-        found = encode_frame(Footage(b"as it was"), MeasuredFrame(FrameTime(0, 0), None), request)
-        assert found.data == b"as it was"
-        # Sums are of its pixels all the same: of gray, 0.587 * 7 + 0.114 * 9.
-        assert found.sums == (24 * 5,)
+        footage = Footage(b"as it was")
+        sampled = encode_frame(footage, MeasuredFrame(FrameTime(4, 0), None), request)
+        # Sums are of its pixels all the same: of gray, 0.299 * 4 + 0.587 * 7 + 0.114 * 9.
+        assert sampled.pixels == PixelSums(24, (24 * 6,), (24 * 6**2,))
+        footage.to_scaled_rgb = None  # nobody looks at the others
+        found = encode_frame(footage, MeasuredFrame(FrameTime(0, 0), None), request)
+        assert (found.data, found.passed_on, found.pixels) == (b"as it was", True, None)
+        assert (sampled.data, sampled.passed_on) == (b"as it was", True)
         assert (found.values, found.class_name, found.distance_class) == ((), None, 0)
 
     def test_signals_alone_have_no_picture(self) -> None:
@@ -281,9 +287,8 @@ class TestTally:
         return tally
 
     def test_pixels_repeats_and_padding(self) -> None:
-        own = {"pixels": 2, "sums": (10, 1), "square_sums": (60, 1)}
-        frame = EncodedFrame(timestamp=0, **own)
-        other = EncodedFrame(timestamp=40, pixels=2, sums=(2, 3), square_sums=(2, 5))
+        frame = EncodedFrame(timestamp=0, pixels=PixelSums(2, (10, 1), (60, 1)))
+        other = EncodedFrame(timestamp=40, pixels=PixelSums(2, (2, 3), (2, 5)))
         request = make_request(sampling=SamplingOptions(num_frames=4))
         tally = self.count(
             request,
@@ -292,11 +297,34 @@ class TestTally:
         )
         assert (tally.sequences, tally.padded_frames) == (2, 2)
         assert tally.repeated_frames == 1 + 1  # one of the padded sequence is no padding
-        assert tally.pixels == 2 * 6
-        assert tally.sums == [3 * 10 + 3 * 2, 3 * 1 + 3 * 3]
-        assert tally.square_sums == [3 * 60 + 3 * 2, 3 * 1 + 3 * 5]
+        sums, squares = (3 * 10 + 3 * 2, 3 * 1 + 3 * 3), (3 * 60 + 3 * 2, 3 * 1 + 3 * 5)
+        assert tally.total_pixels(IMAGE) == PixelSums(2 * 6, sums, squares)
+        assert tally.pixels.frames == 6
         assert tally.distances == [6, 0, 0, 0, 0]
         assert (tally.targets, tally.signals, tally.label_counts) == ((), (), [])
+
+    @pytest.mark.parametrize("grayscale", [False, True])
+    def test_of_files_passed_on_one_is_looked_at_at_least(self, grayscale) -> None:
+        options = ImageOptions(height=4, width=6, grayscale=grayscale)
+        shape = (4, 6) if grayscale else (4, 6, 3)
+        data = [
+            cv2.imencode(".jpg", np.full(shape, level, np.uint8))[1].tobytes()
+            for level in (50, 100, 150)
+        ]
+        passed = tuple(EncodedFrame(timestamp=0, data=own, passed_on=True) for own in data)
+        tally = self.count(make_request(options=options), Window(0, passed, 3))
+        total = tally.total_pixels(options)
+        channels = 1 if grayscale else 3
+        assert total == PixelSums(72, (72 * 100,) * channels, (72 * 100**2,) * channels)
+        assert tally.total_pixels(options) == total
+        assert tally.pixels.frames == 1
+
+    @pytest.mark.parametrize("data", [b"no picture", b"\xff\xd8\xff\xd9"])
+    def test_a_file_passed_on_that_does_not_decode_after_all(self, data) -> None:
+        frame = EncodedFrame(timestamp=0, data=data, passed_on=True)
+        tally = self.count(make_request(), Window(0, (frame,) * 3, 3))
+        with pytest.raises(DecodingFailure, match="a frame does not decode: it is no image file"):
+            tally.total_pixels(IMAGE)
 
     def test_moments_are_of_records_or_of_frames_that_are_not_padding(self) -> None:
         rows = [measured((1.0,), (2.0,), (6.0,)), measured((8.0,), (3.0,), (3.0,))]
@@ -334,5 +362,5 @@ class TestTally:
     def test_signals_alone_have_no_pixels(self) -> None:
         request = make_request(image=False, telemetry=signals("a", "b"))
         tally = self.count(request, window(*measured((1.0, 5.0), (2.0, 5.0), (3.0, 5.0))))
-        assert (tally.pixels, tally.sums) == (0, [])
+        assert tally.total_pixels(IMAGE) == PixelSums()
         assert tally.signals == (Moments.of([1.0, 2.0, 3.0]), Moments.of([5.0, 5.0, 5.0]))

@@ -1,0 +1,76 @@
+"""Pixels of samples and of all frames, against sums of every pixel there is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.decoding.pixel_statistics import PixelSums, PixelTally, is_sampled
+
+PIXEL = st.integers(0, 255)
+
+
+def pixel_sums(*levels: int) -> PixelSums:
+    """Of a gray frame of these pixels."""
+    return PixelSums(len(levels), (sum(levels),), (sum(level**2 for level in levels),))
+
+
+class TestSample:
+    def test_is_one_frame_in_32_and_holds_one_of_the_first_8(self) -> None:
+        sampled = [slot for slot in range(100_000) if is_sampled(slot)]
+        assert len(sampled) == pytest.approx(100_000 / 32, rel=0.001)
+        assert sampled[0] == 4
+        assert max(np.diff(sampled)) < 64
+
+    @given(st.integers(0, 10**6), st.integers(1, 200))
+    def test_is_as_large_of_frames_at_any_step(self, first, step) -> None:
+        found = sum(is_sampled(first + step * place) for place in range(6400))
+        assert found == pytest.approx(200, rel=0.25)
+
+
+class TestSums:
+    @given(st.lists(PIXEL, min_size=12, max_size=12))
+    def test_are_of_every_pixel(self, levels) -> None:
+        pixels = np.asarray(levels, np.uint8).reshape(2, 2, 3)
+        of_channels = pixels.reshape(4, 3).astype(int)
+        expected = PixelSums(4, tuple(of_channels.sum(0)), tuple((of_channels**2).sum(0)))
+        assert PixelSums.of(pixels) == expected
+        assert PixelSums.of(pixels).plus(PixelSums.of(pixels)) == expected.times(2, 1)
+        assert PixelSums().plus(expected) == expected.plus(PixelSums()) == expected
+
+
+class TestTally:
+    @given(st.lists(st.tuples(PIXEL, PIXEL)), st.lists(st.tuples(PIXEL, PIXEL)))
+    def test_of_frames_that_were_all_looked_at_is_exact(self, encoded, passed_on) -> None:
+        tally = PixelTally()
+        for levels in encoded:
+            tally.add_encoded(pixel_sums(*levels))
+        for levels in passed_on:
+            tally.add_passed_on(pixel_sums(*levels))
+        assert tally.frames == len(encoded) + len(passed_on)
+        assert not tally.lacks_sample
+        everything = [level for frame in encoded + passed_on for level in frame]
+        assert tally.total() == (pixel_sums(*everything) if everything else PixelSums())
+
+    def test_frames_passed_on_weigh_as_much_as_encoded_ones(self) -> None:
+        tally = PixelTally()
+        for _ in range(64):
+            tally.add_encoded(pixel_sums(100, 100))
+        for slot in range(64):
+            tally.add_passed_on(pixel_sums(200, 200) if slot in (4, 38) else None)
+        assert tally.frames == 64 + 2
+        assert tally.total() == PixelSums(256, (38_400,), (128 * 100**2 + 128 * 200**2,))
+
+    def test_a_sample_is_asked_for_where_there_is_none(self) -> None:
+        tally = PixelTally()
+        assert not tally.lacks_sample
+        for _ in range(3):
+            tally.add_passed_on(None)
+        assert tally.lacks_sample
+        assert tally.total() == PixelSums()
+        tally.add_sample(pixel_sums(7))
+        assert not tally.lacks_sample
+        assert tally.total() == pixel_sums(7, 7, 7)
+        assert tally.frames == 1
