@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -71,7 +72,7 @@ def decode_scale_encode(paths: Sequence[Path], target: Path, quality: int) -> in
 
 def scale(converter: FrameConverter, frame: av.VideoFrame) -> frames.Pixels:
     """A decoded frame to RGB pixels of the size that is stored."""
-    return frames.resize(converter.to_rgb(frame), OPTIONS.height, OPTIONS.width)
+    return converter.to_scaled_rgb(frame, OPTIONS, Fraction(1))
 
 
 class BareProcesses:
