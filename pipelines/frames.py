@@ -73,18 +73,31 @@ def resize(
             interpolation is not defined.
         pixel_aspect: width of a pixel divided by its height (sample aspect ratio).
     """
-    if mode == "crop":
-        pixels = _crop_to_aspect(pixels, Fraction(width, height) / pixel_aspect)
     inner = height, width
+    if mode == "crop":
+        kept_height, kept_width = cropped_size(pixels.shape[:2], inner, pixel_aspect)
+        top, left = (pixels.shape[0] - kept_height) // 2, (pixels.shape[1] - kept_width) // 2
+        pixels = pixels[top : top + kept_height, left : left + kept_width]
     if mode == "letterbox":
         inner = letterbox_size(pixels.shape[:2], inner, pixel_aspect)
     return place_in_middle(_scale(pixels, *inner, interpolation), height, width)
 
 
+def cropped_size(
+    size: tuple[int, ...], wanted: tuple[int, int], pixel_aspect: Fraction
+) -> tuple[int, int]:
+    """Height and width of what is kept of a frame of ``size`` for the aspect ratio of ``wanted``."""
+    height, width = size[:2]
+    aspect = Fraction(wanted[1], wanted[0]) / pixel_aspect
+    if Fraction(width, height) > aspect:
+        return height, max(1, round(height * aspect))
+    return max(1, round(width / aspect)), width
+
+
 def letterbox_size(
     size: tuple[int, ...], outer: tuple[int, int], pixel_aspect: Fraction
 ) -> tuple[int, int]:
-    """Height and width of a frame of ``size`` when it is made to fit inside ``outer``."""
+    """Height and width to which a frame of ``size`` is scaled to fit inside ``outer``."""
     height, width = outer
     aspect = Fraction(size[1], size[0]) * pixel_aspect
     if aspect > Fraction(width, height):
@@ -149,17 +162,6 @@ def _scale(pixels: Pixels, height: int, width: int, interpolation: Interpolation
         interpolation = "linear"
     scaled = cv2.resize(pixels, (width, height), interpolation=_INTERPOLATION[interpolation])
     return _as_pixels(scaled)
-
-
-def _crop_to_aspect(pixels: Pixels, aspect: Fraction) -> Pixels:
-    height, width = pixels.shape[:2]
-    if Fraction(width, height) > aspect:
-        kept = max(1, round(height * aspect))
-        left = (width - kept) // 2
-        return pixels[:, left : left + kept]
-    kept = max(1, round(width / aspect))
-    top = (height - kept) // 2
-    return pixels[top : top + kept]
 
 
 def _as_pixels(array: NDArray[np.uint8]) -> Pixels:

@@ -12,6 +12,7 @@ import av
 import cv2
 import numpy as np
 from av.sidedata.sidedata import SideData
+from av.video.plane import VideoPlane
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
@@ -32,6 +33,7 @@ _LUMA_WEIGHTS = {
     9: (0.2627, 0.0593),
 }
 _YUV_FORMATS = ("yuv", "nv12", "nv21", "p010")  # what their names begin with
+_CUT_FORMATS = ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p")
 
 # Rounded, not cut off, and the same on every processor: it costs a tenth of the scaling here, and three times
 # as much as the rest where the size stays.
@@ -69,11 +71,18 @@ class FrameConverter:
         lies = orientation.quarter_turns % 2
         upright = (image.width, image.height) if lies else (image.height, image.width)
         size = options.height, options.width
-        inner = size
-        if options.resize == "letterbox":
+        kept, inner = upright, size
+        if options.resize == "crop":
+            kept = frames.cropped_size(upright, size, pixel_aspect)
+        elif options.resize == "letterbox":
             inner = frames.letterbox_size(upright, size, pixel_aspect)
+        whole = kept == upright
         # Of interlaced frames, swscale would scale each field by itself, and weave them again.
-        if image.interlaced_frame or not _is_averaged(upright, inner, options):
+        if (
+            image.interlaced_frame
+            or not (whole or image.format.name in _CUT_FORMATS)
+            or not _is_averaged(kept, inner, options)
+        ):
             return frames.resize(
                 self.to_rgb(image),
                 *size,
@@ -82,7 +91,8 @@ class FrameConverter:
                 pixel_aspect=pixel_aspect,
             )
         # Most of the work is on the pixels that come in, so these are touched once.
-        scaled = self._convert(image, *(inner[::-1] if lies else inner), _AVERAGING)
+        part = image if whole else _cut_middle(image, *(kept[::-1] if lies else kept))
+        scaled = self._convert(part, *(inner[::-1] if lies else inner), _AVERAGING)
         return frames.place_in_middle(orient(scaled, orientation), *size)
 
     def _convert(
@@ -118,20 +128,33 @@ class FrameConverter:
             interpolation=interpolation,
             threads=1,
         )
-        planes = [
-            np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[:height, :width]
-            for plane in scaled.planes
-        ]
+        planes = [_values(plane) for plane in scaled.planes]
         return cast(Pixels, cv2.transform(cv2.merge(planes), _yuv_to_rgb(matrix, full)))
 
 
-def _is_averaged(upright: tuple[int, int], inner: tuple[int, int], options: ImageOptions) -> bool:
-    """Whether all of the frame is made smaller by averaging."""
+def _values(plane: VideoPlane) -> NDArray[np.uint8]:
+    """``[height, width]`` of a plane of 8 bits; not a copy."""
+    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
+    return rows[: plane.height, : plane.width]
+
+
+def _cut_middle(image: av.VideoFrame, height: int, width: int) -> av.VideoFrame:
+    """The middle of a frame of `_CUT_FORMATS`, to the nearest sample of chroma."""
+    part = av.VideoFrame(width, height, image.format.name)
+    part.colorspace, part.color_range = image.colorspace, image.color_range
+    for whole, cut in zip(image.planes, part.planes, strict=True):
+        top = (image.height - height) // 2 * whole.height // image.height
+        left = (image.width - width) // 2 * whole.width // image.width
+        _values(cut)[:] = _values(whole)[top : top + cut.height, left : left + cut.width]
+    return part
+
+
+def _is_averaged(kept: tuple[int, int], inner: tuple[int, int], options: ImageOptions) -> bool:
+    """Whether all that is kept of a frame is made smaller by averaging."""
     return (
         options.interpolation == "area"
-        and options.resize != "crop"
-        and upright != inner
-        and all(new <= old <= _MAX_REDUCTION * new for old, new in zip(upright, inner, strict=True))
+        and kept != inner
+        and all(new <= old <= _MAX_REDUCTION * new for old, new in zip(kept, inner, strict=True))
     )
 
 

@@ -142,4 +142,5 @@ class TestToScaledRgb:
         assert len(pairs) == 2
         for found, expected in pairs:
             assert found.shape == (*size, 3)
-            assert np.abs(found.astype(int) - expected).mean() < 1
+            # Where the margin is odd, turned frames may be cut one pixel further to the other side.
+            assert np.abs(found.astype(int) - expected).mean() < 1.5
