@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pipelines.dashcam_options import TelemetryOptions
@@ -16,10 +18,13 @@ from pipelines.options import (
     SamplingOptions,
     ShardOptions,
 )
+from pipelines.prediction.reading import READING_FILE, Reading
 from pipelines.shards import library_versions
 from pipelines.sources.files import Files
+from tfrecords_schema import storage
 from tfrecords_schema.info import FILE_NAME, DatasetInfo, DatasetInfoError
 from tfrecords_schema.spec import LabelSpec, SequenceSpec
+from tfrecords_schema.store_clients import is_url
 
 _SAVED_MODEL = "saved_model.pb"
 
@@ -34,11 +39,13 @@ class Export:
         path: of the SavedModel's folder.
         info: the dataset it was trained on.
         options: how that dataset's records were made; its labels and splits are left out.
+        reading: what the model takes of such a record.
     """
 
     path: str
     info: DatasetInfo
     options: DatasetOptions
+    reading: Reading
 
     @property
     def spec(self) -> SequenceSpec:
@@ -100,7 +107,7 @@ def open_export(
             )
         telemetry = replace(options.telemetry, telemetry=telemetry_template)
         options = replace(options, telemetry=telemetry)
-    return Export(path=folder, info=info, options=options)
+    return Export(path=folder, info=info, options=options, reading=_reading(info, folder, files))
 
 
 def _options(info: DatasetInfo, folder: str) -> DatasetOptions:
@@ -131,6 +138,21 @@ def _options(info: DatasetInfo, folder: str) -> DatasetOptions:
             f"{info.spec.num_frames} of {info.spec.image}): export the model again with `trainer`"
         )
     return options
+
+
+def _reading(info: DatasetInfo, folder: str, files: Files) -> Reading:
+    place = f"{folder}/assets.extra/{READING_FILE}"
+    if not files.is_file(place):
+        return Reading()  # older exports take whole records
+    try:
+        data = storage.read_bytes(place) if is_url(place) else Path(place).read_bytes()
+        reading = Reading.from_json(json.loads(data))
+        reading.seen(info.spec)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"{place} cannot be understood ({error}): export the model again with `trainer`"
+        ) from error
+    return reading
 
 
 def _telemetry(info: DatasetInfo) -> TelemetryOptions | None:

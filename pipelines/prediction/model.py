@@ -13,17 +13,23 @@ from typing import Any
 # Its notes on the machine say nothing of the user's footage; what really fails is raised in Python as well.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import numpy as np
 import tensorflow as tf
 from apache_beam.ml.inference.base import ModelHandler
 
 from pipelines.errors import UserError
 from pipelines.prediction import sequences
+from pipelines.prediction.reading import Reading
 from pipelines.prediction.sequences import Answer, Prediction, SegmentEnd
 from pipelines.scratch import scratch_folder
 from tfrecords_schema import spec as keys
 from tfrecords_schema import storage
+from tfrecords_schema.decode import decode_record
+from tfrecords_schema.encode import encode_record
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.parse import parse_and_decode
+from tfrecords_schema.record import SequenceRecord
+from tfrecords_schema.resizing import resize_frame
 from tfrecords_schema.spec import LabelSpec, SequenceSpec
 from tfrecords_schema.store_clients import is_url
 
@@ -36,15 +42,17 @@ class ServedModel:
 
     Args:
         path: of its folder.
-        spec: of the records it takes, without labels.
+        spec: of the records, without labels.
         label: what it was trained to say.
+        reading: what it takes of a record.
 
     Raises:
         UserError: when it cannot be loaded, or takes or returns something else.
     """
 
-    def __init__(self, path: str, spec: SequenceSpec, label: LabelSpec):
-        self._spec, self._label = spec, label
+    def __init__(self, path: str, spec: SequenceSpec, label: LabelSpec, reading: Reading):
+        self._spec, self._label, self._reading = spec, label, reading
+        self._seen = reading.seen(spec)
         try:
             # Kept, since a signature does not keep alive what it belongs to.
             self._loaded = tf.saved_model.load(_local(path))
@@ -63,56 +71,53 @@ class ServedModel:
         """What the model answers to each of ``records``."""
         if not records:
             return []
-        answered = {
-            name: tensor.numpy() for name, tensor in self._answer(tf.constant(records)).items()
-        }
-        steps, by_frame = self._spec.num_frames, self._label.per_frame
-        values = answered["values"].reshape(len(records), steps if by_frame else 1, -1)
-        answers = []
-        for i, valid in enumerate(answered["valid_frames"].tolist()):
-            times = answered["times"][i].tolist()
-            kept = values[i, : valid if by_frame else 1]
-            answers.append(
-                Answer(
-                    start=times[0],
-                    end=times[valid - 1],
-                    times=tuple(times[:valid]) if by_frame else (),
-                    values=tuple(kept.ravel().tolist()),
-                )
-            )
-        return answers
+        wholes = [decode_record(record, self._spec) for record in records]
+        clips = [self._reading.clips(whole) for whole in wholes]
+        if self._reading.num_frames is not None:
+            stored = self._reading.clip_spec(self._spec)
+            records = [encode_record(clip, stored) for parts in clips for clip in parts]
+        values = self._answer(tf.constant(records)).numpy()
+        means = values.reshape(len(wholes), self._reading.count, -1).mean(axis=1)
+        return [
+            self._to_answer(whole, parts[0], mean)
+            for whole, parts, mean in zip(wholes, clips, means, strict=True)
+        ]
 
-    def _compute(self, records: tf.Tensor) -> dict[str, tf.Tensor]:
-        inputs = self._inputs(records)
-        times = inputs.pop(keys.IMAGE_TIMESTAMP)
-        (values,) = self._signature(**inputs).values()
-        return {"values": values, "times": times, "valid_frames": inputs[_VALID_FRAMES]}
+    def _to_answer(self, whole: SequenceRecord, clip: SequenceRecord, values: Any) -> Answer:
+        """What is said of a record, from the model's answer to its clip, or the mean of several."""
+        times: tuple[int, ...] = ()
+        if self._label.per_frame:
+            times = tuple(clip.timestamps[: clip.valid_frames])
+            values = values.reshape(len(clip.timestamps), -1)[: clip.valid_frames]
+        return Answer(
+            start=whole.start_timestamp,
+            end=whole.timestamps[whole.valid_frames - 1],
+            times=times,
+            values=tuple(values.ravel().tolist()),
+        )
+
+    def _compute(self, records: tf.Tensor) -> tf.Tensor:
+        (values,) = self._signature(**self._inputs(records)).values()
+        return values
 
     def _inputs(self, records: tf.Tensor) -> dict[str, tf.Tensor]:
-        """The model's inputs, ``[B, ...]`` each, and the frames' times, ``[B, T]``."""
-        spec = self._spec
+        """The model's inputs, ``[B, ...]`` each."""
+        stored, spec = self._reading.clip_spec(self._spec), self._seen
 
         def parse(record: tf.Tensor) -> dict[str, tf.Tensor]:
-            parsed = parse_and_decode(record, spec)
-            features = {
-                keys.IMAGE_TIMESTAMP: parsed[keys.IMAGE_TIMESTAMP],
-                _VALID_FRAMES: parsed[keys.VALID_FRAMES],
-            }
+            parsed = parse_and_decode(record, stored)
+            features = {_VALID_FRAMES: parsed[keys.VALID_FRAMES]}
             if spec.image is not None:
-                features[_IMAGE] = parsed["image"]
+                features[_IMAGE] = _resized(parsed["image"], spec)
             for signal in spec.signals:
                 features[signal.name] = parsed[keys.signal_floats_key(signal.name)]
             return features
 
-        specs = {
-            keys.IMAGE_TIMESTAMP: tf.TensorSpec([spec.num_frames], tf.int64),
-            **self._expected_inputs(),
-        }
-        return tf.map_fn(parse, records, fn_output_signature=specs)
+        return tf.map_fn(parse, records, fn_output_signature=self._expected_inputs())
 
     def _expected_inputs(self) -> dict[str, tf.TensorSpec]:
         """Of one sequence, without the batch's dimension."""
-        spec = self._spec
+        spec = self._seen
         expected = {_VALID_FRAMES: tf.TensorSpec([], tf.int64)}
         if spec.image is not None:
             expected[_IMAGE] = tf.TensorSpec(spec.image_shape, tf.uint8)
@@ -125,7 +130,7 @@ class ServedModel:
         outputs: Mapping[str, Any] = self._signature.structured_outputs
         expected = self._expected_inputs()
         size = len(self._label.class_names or self._label.target_names)
-        shape = (self._spec.num_frames, size) if self._label.per_frame else (size,)
+        shape = (self._seen.num_frames, size) if self._label.per_frame else (size,)
         fits = (
             inputs.keys() == expected.keys()
             and all(_fits(inputs[name], own) for name, own in expected.items())
@@ -136,9 +141,22 @@ class ServedModel:
         if not fits:
             raise UserError(
                 f"--model {path} must take {_say(expected)} and return {' or '.join(_OUTPUTS)} of shape "
-                f"{shape}, as its dataset_info.json says, but takes {_say(inputs)} and returns "
-                f"{_say(outputs)}: export it again with `trainer`"
+                f"{shape}, as its dataset_info.json and reading.json say, but takes {_say(inputs)} and "
+                f"returns {_say(outputs)}: export it again with `trainer`"
             )
+
+
+def _resized(frames: tf.Tensor, spec: SequenceSpec) -> tf.Tensor:
+    """Frames at the size of ``spec``, by the code that resizes them for training."""
+    if tuple(frames.shape) == spec.image_shape:
+        return frames
+    _, height, width, _ = spec.image_shape
+
+    def resize(frames: Any) -> Any:
+        return np.stack([resize_frame(frame, (height, width)) for frame in frames])
+
+    resized = tf.numpy_function(resize, [frames], tf.uint8, stateful=False)
+    return tf.ensure_shape(resized, spec.image_shape)
 
 
 def _local(path: str) -> str:
@@ -161,23 +179,24 @@ def _say(tensors: Mapping[str, Any]) -> str:
 
 
 @functools.cache
-def load_model(path: str, spec: SequenceSpec, label: LabelSpec) -> ServedModel:
+def load_model(path: str, spec: SequenceSpec, label: LabelSpec, reading: Reading) -> ServedModel:
     """The model, loaded once a process."""
-    return ServedModel(path, spec, label)
+    return ServedModel(path, spec, label, reading)
 
 
 class ServedModelHandler(ModelHandler[sequences.Sequence | SegmentEnd, Any, ServedModel]):
     """`RunInference` with an exported model: takes batches that are made already; ends of segments pass."""
 
-    def __init__(self, path: str, info: DatasetInfo, spec: SequenceSpec):
+    def __init__(self, path: str, info: DatasetInfo, spec: SequenceSpec, reading: Reading):
         super().__init__()
         self._path = path
         self._label = info.spec.label
         self._spec = spec
+        self._reading = reading
 
     def load_model(self) -> ServedModel:
         """See `load_model`."""
-        return load_model(self._path, self._spec, self._label)
+        return load_model(self._path, self._spec, self._label, self._reading)
 
     def run_inference(
         self,

@@ -132,7 +132,7 @@ def _load(export: Export) -> Any:
         raise UserError(
             f"predicting needs TensorFlow, which is not installed ({error}): pip install 'reelbeam[trainer]'"
         ) from error
-    handler = ServedModelHandler(export.path, export.info, export.spec)
+    handler = ServedModelHandler(export.path, export.info, export.spec, export.reading)
     handler.load_model()
     return handler
 
