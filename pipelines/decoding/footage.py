@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.decoding.damage import Damage
+from pipelines.decoding.lookahead import Wanted
 from pipelines.frames import Pixels
 from pipelines.options import ImageOptions
 
@@ -95,6 +96,12 @@ class Footage(Protocol[F]):
 
         Raises:
             DecodingFailure: when a frame cannot be used, and the footage not without it.
+        """
+
+    def want(self, wanted: Wanted) -> None:
+        """From now on, pictures that are not wanted need not be decoded; the frames are given all the same.
+
+        One that is used nevertheless is decoded then, on its own.
         """
 
     def packet_times(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

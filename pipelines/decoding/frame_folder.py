@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from pipelines.decoding.containers import MAX_PIXELS
 from pipelines.decoding.footage import FrameTime
+from pipelines.decoding.lookahead import Wanted
 from pipelines.decoding.pixel_statistics import is_sampled
 from pipelines.decoding.protocol import DecodingFailure
 from pipelines.frame_names import FrameSequence, is_image, order_frames
@@ -146,6 +147,9 @@ class FrameFolder:
                 pixels=pixels,
             )
             begun, broken = True, False
+
+    def want(self, wanted: Wanted) -> None:
+        """Every file is read anyway, as a broken one is a break."""
 
     def packet_times(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Presentation times of all images, and that each may be entered; nothing is read.

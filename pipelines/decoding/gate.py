@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
-import av
+T = TypeVar("T")
 
 _MOST_HELD = 16
 """A frame waits for no more others: no codec reorders more."""
@@ -14,11 +14,11 @@ _MOST_HELD = 16
 
 class _Held(NamedTuple):
     place: int
-    image: av.VideoFrame
+    image: Any
     missing: int  # before it, since the one that was taken before
 
 
-class FrameGate:
+class FrameGate(Generic[T]):
     """Lets frames pass that were decoded from whole ones only.
 
     A frame is named by its index, the place of its packet among those decoded. It is predicted from frames of
@@ -35,7 +35,7 @@ class FrameGate:
         self._broken_at: int | None = None
         self._missing = 0
 
-    def put(self, index: int, image: av.VideoFrame, *, is_key: bool) -> None:
+    def put(self, index: int, image: T, *, is_key: bool) -> None:
         """Takes the next frame in order of presentation."""
         self._arrive(index)
         if self._broken_at is not None:
@@ -66,7 +66,7 @@ class FrameGate:
         """The packet ``index`` gives nothing, and nothing is missing for that."""
         self._arrive(index)
 
-    def passing(self) -> Iterator[tuple[av.VideoFrame, int]]:
+    def passing(self) -> Iterator[tuple[T, int]]:
         """Yields the frames that need not wait any more, and how many are missing before each."""
         while self._held:
             first = self._held[0].place
@@ -77,12 +77,12 @@ class FrameGate:
                 self._awaited = {index for index in self._awaited if index > first}
             yield from self._pass_first()
 
-    def rest(self) -> Iterator[tuple[av.VideoFrame, int]]:
+    def rest(self) -> Iterator[tuple[T, int]]:
         """Yields what still waits, when nothing more comes."""
         while self._held:
             yield from self._pass_first()
 
-    def _pass_first(self) -> Iterator[tuple[av.VideoFrame, int]]:
+    def _pass_first(self) -> Iterator[tuple[T, int]]:
         held = self._held.popleft()
         yield held.image, held.missing
 

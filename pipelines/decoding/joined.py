@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
@@ -12,8 +13,10 @@ from numpy.typing import NDArray
 
 from pipelines.decoding.conversion import FrameConverter
 from pipelines.decoding.damage import Damage
+from pipelines.decoding.decoded import DecodedFrame
+from pipelines.decoding.lookahead import Wanted
 from pipelines.decoding.protocol import DecodingFailure
-from pipelines.decoding.video import DecodedFrame, open_video
+from pipelines.decoding.video import open_video
 from pipelines.descriptors import Extent, Part
 from pipelines.frames import Pixels
 from pipelines.options import ImageOptions
@@ -64,6 +67,7 @@ class JoinedVideos:
         self.unordered = 0
         self.truncated: str | None = None
         self.damage: Damage | None = None
+        self._wanted: Wanted | None = None
         self._converter = FrameConverter()
 
     @property
@@ -94,6 +98,7 @@ class JoinedVideos:
                 local = None
                 if near is not None and not place:
                     local = (near - placed.shift) // placed.scale
+                video.want(functools.partial(self._wants, placed))
                 read = repeated = 0
                 try:
                     for frame in video.frames(near=local, exactly=exactly and local is not None):
@@ -109,12 +114,11 @@ class JoinedVideos:
                         missing = missing or (place > 0 and is_first and late)
                         self.breaks += missing and not frame.after_break
                         last_pts = pts
-                        yield DecodedFrame(
-                            pts,
-                            passed + frame.rank - repeated,
-                            frame.after_break or missing,
-                            image=frame.image,
-                            pixel_aspect=frame.pixel_aspect,
+                        yield replace(
+                            frame,
+                            pts=pts,
+                            rank=passed + frame.rank - repeated,
+                            after_break=frame.after_break or missing,
                         )
                         missing = False
                 finally:
@@ -125,6 +129,16 @@ class JoinedVideos:
                 ended_early = video.truncated is not None
                 if video.truncated and not self.truncated:
                     self.truncated = f"{placed.part.data_path}: {video.truncated}"
+
+    def want(self, wanted: Wanted) -> None:
+        """See `Footage`."""
+        self._wanted = wanted
+
+    def _wants(self, placed: _PlacedPart, pts: int, until: int | None) -> bool:
+        if self._wanted is None:
+            return True
+        end = None if until is None else placed.to_drive(until)
+        return self._wanted(placed.to_drive(pts), end)
 
     def _note_damage(self, placed: _PlacedPart, damage: Damage | None) -> None:
         if damage is None or self.damage is not None:

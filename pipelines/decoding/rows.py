@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.decoding.footage import FrameTime
+from pipelines.decoding.lookahead import Wanted
 from pipelines.decoding.protocol import DecodingFailure
 from pipelines.frames import Pixels
 from pipelines.labels.telemetry import Telemetry
@@ -73,6 +74,9 @@ class TelemetryRows:
             before = pts
             # A rank left out is a frame that is missing, over which no sequence runs.
             yield FrameTime(pts, rank + self.breaks, after_break)
+
+    def want(self, wanted: Wanted) -> None:
+        """There are no pictures."""
 
     def packet_times(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """See `Footage`."""

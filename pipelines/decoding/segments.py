@@ -25,6 +25,7 @@ from pipelines.decoding.protocol import (
 )
 from pipelines.decoding.records import EncodedFrame, RecordMaker, Tally, encode_frame
 from pipelines.decoding.video import open_video
+from pipelines.decoding.wanted import find_wanted
 from pipelines.descriptors import Extent, Probe, Segment
 from pipelines.options import SamplingOptions
 from pipelines.planning import Boundary, clip_seconds
@@ -119,6 +120,15 @@ def build_segment(
     whole = None if sampling.sampling == "windows" else _pass_over(request, reopen)
     with reopen() as footage:
         clip, decoded = start_reading(footage, reopen, segment, sampling)
+        wanted = find_wanted(
+            clip,
+            segment,
+            sampling,
+            total_slots=whole.slots if whole else 0,
+            times=whole.times if whole else None,
+        )
+        if wanted is not None:
+            footage.want(wanted)
         watched = Watched(decoded)
         measuring = _Measuring(request, footage, reopen)
         shown = Covered(cover_clip(clip, watched, segment, sampling))
@@ -175,9 +185,13 @@ def build_segment(
 
 @dataclass(frozen=True)
 class _FirstPass:
-    """What a pass over a whole clip told: its slots, and how it ends."""
+    """What a pass over a whole clip told: its slots, and how it ends.
+
+    ``times`` are the presentation times of its frames, where packets tell them.
+    """
 
     slots: int
+    times: list[int] | None
     truncated: str | None
     last_seconds: float
 
@@ -189,11 +203,13 @@ def _pass_over(
     segment, sampling = request.segment, request.sampling
     with reopen() as footage, reopen() as packets:
         clip, decoded = start_reading(footage, reopen, segment, sampling)
-        reader, frame_times = footage, Watched[FrameTime](decoded)
+        reader, frame_times, inside = footage, Watched[FrameTime](decoded), None
         if footage.cuttable:
             times, _ = packets.packet_times()
             times = times[times >= clip.first_pts]
             reader = packets
+            end = len(times) if clip.end_pts is None else np.searchsorted(times, clip.end_pts)
+            inside = times[np.searchsorted(times, clip.start_pts) : end].tolist()
             frame_times = Watched(FrameTime(int(pts), rank) for rank, pts in enumerate(times))
         measuring = _Measuring(request, footage, reopen)
         covered = Covered(measuring.measure(cover_clip(clip, frame_times, segment, sampling)))
@@ -201,6 +217,7 @@ def _pass_over(
             pass
         return _FirstPass(
             slots=covered.slots,
+            times=inside,
             truncated=_truncation(reader, clip, frame_times, segment),
             last_seconds=float(clip.seconds_after_first(frame_times.last_pts)),
         )

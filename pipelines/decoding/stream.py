@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import heapq
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import av
 from av.container import InputContainer
@@ -15,10 +15,37 @@ from pipelines.decoding.containers import describe_error
 from pipelines.decoding.damage import Damage, DamageWatch
 from pipelines.decoding.endings import find_missing_end
 from pipelines.decoding.gate import FrameGate
+from pipelines.decoding.lookahead import Lookahead, Need, Wanted
+from pipelines.decoding.references import marks_references
 
 # Containers whose packets carry exact presentation times and that can be entered at any keyframe. Others are
 # read from their beginning, always.
 _CUTTABLE_FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
+
+# Codecs with packets that show nothing: they cannot be told from frames without decoding them.
+_HIDING_CODECS = ("vp8",)
+
+
+# Packets after one whose frame comes before it, at most.
+_MOST_REORDERED = 32
+
+
+class Unseen(NamedTuple):
+    """A frame that nobody wants, and that was not decoded."""
+
+    pts: int
+    key_frame: bool
+
+
+Picture = av.VideoFrame | Unseen
+
+
+class _Due(NamedTuple):
+    """What is to come in order of presentation."""
+
+    pts: int
+    place: int
+    picture: Picture
 
 
 class StreamReader:
@@ -57,6 +84,13 @@ class StreamReader:
         self.truncated: str | None = None
         self.last_good: int | None = None
         self._watch = DamageWatch()
+        self._wanted: Wanted | None = None
+        self._begun = False  # whether a frame has come
+        self._due: list[_Due] = []  # a heap of what the decoder does not put in order
+        self._pausing = False
+        self._first: int | None = None
+        self._keys_until_settled = 0
+        self._marks_references = self.cuttable and marks_references(stream.codec_context)
         self._entered = False  # whether a packet was read from which decoding should have begun
         self._first_shown: int | None = None  # presentation time of the first packet
         # After damage, dav1d calls frames keyframes that are none: there, packets are asked.
@@ -67,6 +101,11 @@ class StreamReader:
     def damage(self) -> Damage | None:
         """The first place so far where frames did not decode, or may be wrong."""
         return self._watch.damage
+
+    def want(self, wanted: Wanted) -> None:
+        """From now on, frames that are not wanted need not be decoded."""
+        if self.cuttable and self._stream.codec_context.name not in _HIDING_CODECS:
+            self._wanted = wanted
 
     @functools.cached_property
     def _ends_early(self) -> str | None:
@@ -89,53 +128,58 @@ class StreamReader:
         if self.truncated is None:
             self.truncated = self._ends_early
 
-    def whole_frames(
-        self, first: int | None, shown: list[int]
-    ) -> Iterator[tuple[av.VideoFrame, int]]:
-        """Yields frames that are not damaged, and how many others are missing before each.
+    def whole_frames(self, first: int | None, shown: list[int]) -> Iterator[tuple[Picture, int]]:
+        """Yields frames that are not known to be damaged, and how many others are missing before each.
 
         Args:
             first: presentation time from which on frames are wanted; None is the start of the file.
             shown: takes the presentation times of packets to be shown from then on: a heap.
         """
-        gate = FrameGate()
-        begun = first is not None
-        for index, image in self._decode(first, shown):
-            if image is None or image.is_corrupt:
+        gate = FrameGate[Picture]()
+        self._begun = first is not None
+        self._first = first
+        self._keys_until_settled = int(first is not None)
+        for index, image in self._decode(shown):
+            if isinstance(image, Unseen):
+                gate.put(index, image, is_key=image.key_frame)
+            elif image is None or image.is_corrupt:
                 # A recording may begin between keyframes: what comes before the first one misses nothing.
-                if begun or (self._entered if image is None else image.key_frame):
+                if self._begun or (self._entered if image is None else image.key_frame):
                     self._watch.miss(self.last_good)
                     gate.lose(index)
                 else:
                     gate.ignore(index)
                 continue
-            if begun:
-                self._watch.listen(self.last_good)
-            elif self._first_shown is not None and self._first_shown < (image.pts or 0):
-                self._watch.miss(None)
             else:
-                self._watch.ignore()
-            begun = True
-            gate.put(index, image, is_key=image.key_frame and index not in self._no_keys)
+                self._hear_of(image)
+                gate.put(index, image, is_key=image.key_frame and index not in self._no_keys)
             yield from gate.passing()
         yield from gate.rest()
-        if begun:
+        if self._begun:
             self._watch.listen(self.last_good)
 
-    def _decode(
-        self, first: int | None, shown: list[int]
-    ) -> Iterator[tuple[int, av.VideoFrame | None]]:
+    def _hear_of(self, image: av.VideoFrame) -> None:
+        if self._begun:
+            self._watch.listen(self.last_good)
+        elif self._first_shown is not None and self._first_shown < (image.pts or 0):
+            self._watch.miss(None)
+        else:
+            self._watch.ignore()
+        self._begun = True
+
+    def _decode(self, shown: list[int]) -> Iterator[tuple[int, Picture | None]]:
         """Yields frames as the decoder gives them, None where a packet did not decode, each with its index.
 
-        The presentation times of packets to be shown from ``first`` on are pushed onto the heap ``shown``.
+        The presentation times of packets to be shown from the first on are pushed onto the heap ``shown``.
         """
         packets = self.packets()
         if self._ends_early is not None and not self._tells_of_cuts:
             packets = _without_last(packets)  # what is left of it may decode, and look wrong
-        for index, packet in enumerate(packets):
+        ahead = Lookahead(packets, lambda: self._wanted if self._begun else None)
+        for index, (packet, need) in enumerate(ahead):
             pts = packet.pts
             counts = self.cuttable and pts is not None and not packet.is_discard
-            if counts and (first is None or pts >= first):
+            if counts and (self._first is None or pts >= self._first):
                 heapq.heappush(shown, pts)
                 self.packets_read += 1
             # These files begin with a keyframe; parsers do not know a damaged one.
@@ -146,18 +190,76 @@ class StreamReader:
                 continue  # the file ends within it
             if self._keys_by_packet and not packet.is_keyframe:
                 self._no_keys.add(index)
-            # An object of its own: PyAV knows it by its address, and numbers are shared between readings.
-            packet.opaque = (index,)
-            try:
-                with self._watch.decoding():
-                    images = packet.decode()
-            except av.FFmpegError:
-                yield index, None
+            if counts and self._may_skip(need):
+                unseen = Unseen(pts, packet.is_keyframe)
+                heapq.heappush(self._due, _Due(pts, index, unseen))
+            if need is Need.NOTHING:
+                self._pause()
+                yield from self._all_due_but(_MOST_REORDERED)
                 continue
-            if packet.is_corrupt and self._container.format.name == "mpegts":
-                yield index, None  # packets of the stream were lost hereabouts
-            for image in images:
-                yield (image.opaque or (index,))[0], image
+            for place, image in self._decode_packet(packet, index, need):
+                self._forget(place)
+                if image is not None and image.pts is not None:
+                    yield from self._due_before(image.pts)
+                yield place, image
+        yield from self._all_due_but(0)
+
+    def _decode_packet(
+        self, packet: Any, index: int, need: Need
+    ) -> Iterator[tuple[int, av.VideoFrame | None]]:
+        self._pausing = False
+        if packet.is_keyframe and (self._first is None or packet.pts >= self._first):
+            self._keys_until_settled = max(0, self._keys_until_settled - 1)
+        codec = self._stream.codec_context
+        codec.skip_frame = "NONREF" if self._may_skip(need) else "DEFAULT"
+        # An object of its own: PyAV knows it by its address, and numbers are shared between readings.
+        packet.opaque = (index,)
+        try:
+            with self._watch.decoding():
+                images = packet.decode()
+        except av.FFmpegError:
+            yield index, None
+            return
+        if packet.is_corrupt and self._container.format.name == "mpegts":
+            yield index, None  # packets of the stream were lost hereabouts
+        if self._keys_until_settled:
+            # Groups of pictures may refer to what is not there; of these, no frame is used.
+            self._watch.ignore()
+        for image in images:
+            yield (image.opaque or (index,))[0], image
+
+    def _may_skip(self, need: Need) -> bool:
+        """Whether a packet with this need may give no frame for it."""
+        return need is Need.NOTHING or (need is Need.REFERENCE and self._marks_references)
+
+    def _pause(self) -> None:
+        """Takes what the decoder still holds; it will begin anew with a keyframe."""
+        if self._pausing:
+            return
+        self._pausing = True
+        self._keys_until_settled = 2
+        codec = self._stream.codec_context
+        with self._watch.decoding():
+            images = codec.decode(None)
+        codec.flush_buffers()
+        for image in images:
+            (index,) = cast("tuple[int]", image.opaque)
+            self._forget(index)
+            heapq.heappush(self._due, _Due(image.pts or 0, index, image))
+
+    def _forget(self, index: int) -> None:
+        """The packet is not passed over after all: its frame has come, or cannot be decoded."""
+        if any(due.place == index for due in self._due):
+            self._due = [due for due in self._due if due.place != index]
+            heapq.heapify(self._due)
+
+    def _due_before(self, pts: int) -> Iterator[tuple[int, Picture]]:
+        while self._due and self._due[0].pts < pts:
+            yield heapq.heappop(self._due)[1:]
+
+    def _all_due_but(self, most: int) -> Iterator[tuple[int, Picture]]:
+        while len(self._due) > most:
+            yield heapq.heappop(self._due)[1:]
 
 
 def _without_last(packets: Iterator[Any]) -> Iterator[Any]:

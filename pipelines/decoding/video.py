@@ -5,10 +5,10 @@ Nothing in a header is trusted for counts or times, and no frame that the decode
 
 from __future__ import annotations
 
+import functools
 import heapq
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from fractions import Fraction
 from itertools import islice
@@ -24,11 +24,12 @@ from pipelines.decoding.containers import (
     choose_stream,
     open_container,
 )
-from pipelines.decoding.conversion import FrameConverter, read_orientation
+from pipelines.decoding.conversion import FrameConverter
 from pipelines.decoding.damage import Damage, complaints_counted
-from pipelines.decoding.footage import FrameTime
+from pipelines.decoding.decoded import DecodedFrame
+from pipelines.decoding.lookahead import Wanted
 from pipelines.decoding.protocol import DecodingFailure
-from pipelines.decoding.stream import StreamReader
+from pipelines.decoding.stream import Picture, StreamReader, Unseen
 from pipelines.descriptors import Extent, Probe
 from pipelines.frames import Pixels
 from pipelines.options import ImageOptions
@@ -43,14 +44,6 @@ _MOST_REORDERED = 32
 """Packets within which the first frame to be shown comes: codecs reorder fewer (H.264 and HEVC: 16)."""
 
 _BEGINNING = -(2**62)
-
-
-@dataclass(frozen=True)
-class DecodedFrame(FrameTime):
-    """A frame as it leaves the decoder; ``image`` is PyAV's, ``pixel_aspect`` of the upright frame."""
-
-    image: av.VideoFrame = field(kw_only=True)
-    pixel_aspect: Fraction = field(kw_only=True)
 
 
 def _ignore() -> None:
@@ -88,6 +81,7 @@ class Video:
     ):
         self._container = container
         self._stream = stream
+        self._path = path
         self._reader = StreamReader(container, stream, path, on_progress)
         self._converter = FrameConverter()
         self.time_base: Fraction = stream.time_base or Fraction(1, 90_000)
@@ -195,14 +189,23 @@ class Video:
                     passed += 1
             elif previous is not None:
                 passed += 1
-            check_pixels(image.width, image.height)
+            decoded: av.VideoFrame | Callable[[], av.VideoFrame]
+            if isinstance(image, Unseen):
+                decoded = functools.partial(self._decode_alone, pts)
+            else:
+                check_pixels(image.width, image.height)
+                decoded = image
             held = 0 if previous is None else (pts - previous) * self.time_base
             after_break = previous is not None and (missing > 0 or held > MAX_HOLD_SECONDS)
             self.breaks += after_break
             previous = pts
             yield DecodedFrame(
-                pts, passed, after_break, image=image, pixel_aspect=self._pixel_aspect(image)
+                pts, passed, after_break, decoded=decoded, stored_aspect=self._stored_aspect()
             )
+
+    def want(self, wanted: Wanted) -> None:
+        """See `Footage`."""
+        self._reader.want(wanted)
 
     def packet_times(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Presentation times of all packets to be shown, and which are keyframes; nothing is decoded.
@@ -264,16 +267,26 @@ class Video:
     def as_stored(self, frame: DecodedFrame, options: ImageOptions) -> None:
         """Frames of a video have no files of their own."""
 
-    def _pixel_aspect(self, image: av.VideoFrame) -> Fraction:
+    def _decode_alone(self, pts: int) -> av.VideoFrame:
+        """The picture of a frame that was passed over."""
+        with open_video(self._path) as video:
+            for frame in video.frames(near=pts):
+                if frame.pts == pts:
+                    return frame.image
+        raise DecodingFailure(
+            "decode", f"the frame at {float(pts * self.time_base):.6g} s does not decode"
+        )
+
+    def _stored_aspect(self) -> Fraction:
         aspect = self._stream.sample_aspect_ratio or Fraction(1)
-        if aspect <= 0 or aspect == 1:
-            return Fraction(1)
-        return 1 / aspect if read_orientation(image).quarter_turns % 2 else aspect
+        return aspect if aspect > 0 else Fraction(1)
 
     def _rate(self) -> Fraction:
         return self._stream.average_rate or self._stream.guessed_rate or Fraction(25)
 
-    def _pts(self, image: av.VideoFrame, previous: int | None, missing: int) -> int:
+    def _pts(self, image: Picture, previous: int | None, missing: int) -> int:
+        if isinstance(image, Unseen):
+            return image.pts
         time = image.dts if self._reader.decode_times_only else image.pts
         if time is not None:
             return time
