@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -82,7 +83,7 @@ def check_record(record: SequenceRecord, spec: SequenceSpec) -> None:
         raise refuse(
             keys.VALID_FRAMES, f"must be 1 to {spec.num_frames}, got {record.valid_frames}"
         )
-    known = {feature.key for feature in (*spec.context_features(), *spec.feature_lists())}
+    known = _known_keys(spec)
     held: dict[str, Sequence[Any]] = {
         keys.IMAGE_ENCODED: record.frames,
         keys.LABEL_INDEX: record.label_indices,
@@ -108,3 +109,9 @@ def check_record(record: SequenceRecord, spec: SequenceSpec) -> None:
         names = [classes[index] for index in held[index_key]]
         if names != list(held[string_key]):
             raise refuse(string_key, f"must be {names} as the indices say, got {held[string_key]}")
+
+
+# Many records have one spec.
+@functools.lru_cache(maxsize=4)
+def _known_keys(spec: SequenceSpec) -> frozenset[str]:
+    return frozenset(feature.key for feature in (*spec.context_features(), *spec.feature_lists()))

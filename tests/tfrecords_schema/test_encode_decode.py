@@ -267,6 +267,17 @@ def test_tensorflow_serializes_the_same_bytes(spec, record):
     assert theirs.SerializeToString(deterministic=True) == data
 
 
+@pytest.mark.parametrize("around", [0, 2**7, 2**14, 2**21])
+def test_images_of_any_length_are_tensorflows_to_the_byte(around):
+    """Lengths stand before what they are of, of images three times over, in 7 bits a byte."""
+    for length in range(max(0, around - 16), around + 2):
+        record = make_record(frames=[b"a" * length, b"", b"c" * 3])
+        data = encode_record(record, make_spec())
+        theirs = tf.train.SequenceExample.FromString(data)
+        assert theirs.SerializeToString(deterministic=True) == data
+        assert decode_record(data, make_spec()).frames == record.frames
+
+
 @EACH_CASE
 def test_decoding_inverts_encoding(spec, record):
     times = {signal.name: record.timestamps for signal in spec.signals}
