@@ -16,7 +16,7 @@ from pipelines.finish import Totals, finish_build
 from pipelines.option_checks import check
 from pipelines.options import DatasetOptions, RunOptions
 from pipelines.output import OutputFolder
-from pipelines.plan_file import plan_lines, shard_places
+from pipelines.plan_file import longest_first, plan_lines, shard_places
 from pipelines.planning import Estimate, plan_shards
 from pipelines.progress import Progress, shards_shown
 from pipelines.shards import ShardBuilder, library_versions
@@ -178,7 +178,7 @@ def _run_pipeline(builder: ShardBuilder, plan: Plan, run: RunOptions) -> list[st
     stage = functools.partial(
         BuildDataset, decode_timeout=run.decode_timeout, staging_size=run.staging_size
     )
-    places = shard_places(builder.output)
+    places = longest_first(plan.shards, shard_places(builder.output))
     pipeline = execution.pipeline()
     if not execution.local:
         # Workers elsewhere have another current folder.
@@ -192,7 +192,9 @@ def _run_pipeline(builder: ShardBuilder, plan: Plan, run: RunOptions) -> list[st
     sequences = sum(estimate.sequences for estimate in plan.estimates.values())
     progress = Progress(sequences=sequences, shards=len(plan.shards))
     with progress, EventReader(progress.hear) as events:
-        work = beam.Create([places] * execution.workers, reshuffle=False)
-        _ = pipeline | "Work" >> work | "Build" >> stage(builder, events=events.descriptor)
+        workers = execution.workers
+        work = beam.Create([places] * workers, reshuffle=False)
+        builds = stage(builder, events=events.descriptor, workers=workers)
+        _ = pipeline | "Work" >> work | "Build" >> builds
         execution.run(pipeline)
     return progress.errors

@@ -6,15 +6,16 @@ So its fingerprint tells whether a shard that is there already is the one that w
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import importlib.metadata
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
-from typing import Any, BinaryIO, Protocol
+from typing import Any
 
 from pipelines.decoding.client import DecoderProcess
 from pipelines.decoding.protocol import BuildRequest, DecodingFailure, SegmentResult
@@ -23,8 +24,8 @@ from pipelines.errors import UserError
 from pipelines.moments import add_each
 from pipelines.options import DatasetOptions
 from pipelines.output import OutputFolder
+from pipelines.shard_writer import Listener, ShardWriter
 from pipelines.sources.listing import SourceFailure
-from tfrecords_schema.records import frame_record
 from tfrecords_schema.spec import SequenceSpec
 
 _ADDED_FIELDS = (
@@ -83,50 +84,6 @@ class ShardReport:
         )
 
 
-class Listener(Protocol):
-    """Hears how a shard comes along."""
-
-    def sequences(self, count: int) -> None:
-        """``count`` more sequences were built (fewer, when negative: thrown away)."""
-
-    def failed(self, failure: SourceFailure) -> None:
-        """A source failed or ended early."""
-
-
-class _ShardWriter:
-    """Frames records into a file; can go back to where a segment began."""
-
-    def __init__(self, file: BinaryIO, listener: Listener):
-        self._file = file
-        self._listener = listener
-        self._digest = hashlib.sha256()
-        self.bytes = 0
-        self.mark()
-
-    @property
-    def sha256(self) -> str:
-        return self._digest.hexdigest()
-
-    def write(self, record: bytes) -> None:
-        framed = frame_record(record)
-        self._file.write(framed)
-        self._digest.update(framed)
-        self.bytes += len(framed)
-        self._since_mark += 1
-        self._listener.sequences(1)
-
-    def mark(self) -> None:
-        self._marked = (self.bytes, self._digest.copy())
-        self._since_mark = 0
-
-    def go_back(self) -> None:
-        self.bytes, self._digest = self._marked
-        self._file.seek(self.bytes)
-        self._file.truncate()
-        self._listener.sequences(-self._since_mark)
-        self.mark()
-
-
 @dataclass(frozen=True, kw_only=True)
 class ShardBuilder:
     """What the shards of one dataset have in common; sent to every worker."""
@@ -157,8 +114,16 @@ class ShardBuilder:
         parts = (self.options.to_json(), self.spec.to_json(), self.versions)
         return ", ".join(json.dumps(part, sort_keys=True) for part in parts)
 
-    def build(self, shard: Shard, decoder: DecoderProcess, listener: Listener) -> ShardReport:
+    def build(
+        self, shard: Shard, decoder: DecoderProcess, listener: Listener, *, threads: int = 1
+    ) -> ShardReport:
         """Builds the shard, or takes the one that is there if it is the same.
+
+        Args:
+            shard: which.
+            decoder: that decodes its segments.
+            listener: hears how it comes along.
+            threads: to decode with: more than one where there are too few shards left for all CPUs.
 
         Raises:
             OSError: when the shard cannot be written.
@@ -170,21 +135,26 @@ class ShardBuilder:
             for failure in report.failures:
                 listener.failed(failure)
             return report
-        report = self._build(shard, fingerprint, decoder, listener)
+        report = self._build(shard, fingerprint, decoder, listener, threads)
         self.output.store_report(shard.file, report.to_json())
         return report
 
     def _build(
-        self, shard: Shard, fingerprint: str, decoder: DecoderProcess, listener: Listener
+        self,
+        shard: Shard,
+        fingerprint: str,
+        decoder: DecoderProcess,
+        listener: Listener,
+        threads: int,
     ) -> ShardReport:
         failures: list[SourceFailure] = []
         results: list[SegmentResult] = []
         with self.output.new_shard(shard.file) as file:
-            writer = _ShardWriter(file, listener)
+            writer = ShardWriter(file, listener)
             for segment in shard.segments:
                 writer.mark()
                 try:
-                    result = decoder.build(self._request(segment), writer.write)
+                    result = self._build_segment(segment, decoder, writer, threads)
                 except DecodingFailure as failure:
                     # Nothing of a source that failed stays: how far it came may differ from run to run.
                     writer.go_back()
@@ -205,6 +175,19 @@ class ShardBuilder:
             segments=add_results(results),
             failures=tuple(failures),
         )
+
+    def _build_segment(
+        self, segment: Segment, decoder: DecoderProcess, writer: ShardWriter, threads: int
+    ) -> SegmentResult:
+        request = self._request(segment)
+        if threads > 1:
+            with contextlib.suppress(DecodingFailure):
+                result = decoder.build(replace(request, threads=threads), writer.write)
+                if result.truncated is None:
+                    return result
+            # Something is the matter with it. What becomes of it then must not depend on threads.
+            writer.go_back()
+        return decoder.build(request, writer.write)
 
     def _request(self, segment: Segment) -> BuildRequest:
         names = self.spec.label.class_names

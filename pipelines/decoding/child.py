@@ -25,6 +25,7 @@ from pipelines.decoding.protocol import (
     DecodingFailure,
     ExtentRequest,
     IndexRequest,
+    SegmentResult,
 )
 from pipelines.decoding.segments import build_segment, find_extent, index_clip, probe_file
 
@@ -63,11 +64,7 @@ def _answer(fields: dict[str, Any], answers: BinaryIO) -> bytes:
             return protocol.pack_json(protocol.RESULT, {"frames": frames})
         request = protocol.request_from_json(fields)
         if isinstance(request, BuildRequest):
-            result = build_segment(
-                request,
-                lambda record: _write(answers, protocol.pack(protocol.RECORD, record)),
-                _Heartbeat(answers),
-            )
+            result = _build(request, answers)
             return protocol.pack_json(protocol.RESULT, result.to_json())
         if isinstance(request, ExtentRequest):
             extent = find_extent(request.path, _Heartbeat(answers))
@@ -81,6 +78,25 @@ def _answer(fields: dict[str, Any], answers: BinaryIO) -> bytes:
     except (MemoryError, cv2.error) as error:
         failure = DecodingFailure("limits", f"{type(error).__name__}: {error}")
         return protocol.pack_json(protocol.FAILURE, failure.to_json())
+
+
+def _build(request: BuildRequest, answers: BinaryIO) -> SegmentResult:
+    heartbeat, complaints = _Heartbeat(answers), _complaints()
+
+    def on_progress() -> None:
+        heartbeat()
+        if request.threads > 1 and _complaints() != complaints:
+            raise DecodingFailure("decode", "the decoder complains: one thread knows of what")
+
+    result = build_segment(
+        request, lambda record: _write(answers, protocol.pack(protocol.RECORD, record)), on_progress
+    )
+    on_progress()
+    return result
+
+
+def _complaints() -> int:
+    return int(av.logging.get_last_error()[0])
 
 
 def _write(answers: BinaryIO, message: bytes) -> None:

@@ -16,6 +16,9 @@ _FORMATS = (
     "flv,asf,gif,ogg,mjpeg,mxf,rm,dv,nut,yuv4mpegpipe,vc1,h263,h261,cavsvideo,wtv,swf"
 )
 
+# Decoders that give the same frames with any number of threads, as long as the stream is whole.
+_THREADED_CODECS = ("h264", "hevc")
+
 MAX_PIXELS = 8192 * 8192
 """Most pixels a frame may have: beyond 8K video, far below what would exhaust memory."""
 
@@ -56,7 +59,7 @@ def choose_stream(container: InputContainer) -> VideoStream:
     if stream.codec_context is None:
         raise DecodingFailure("open", "the video's codec is unknown")
     check_pixels(stream.codec_context.width, stream.codec_context.height)
-    # One thread a child: the pool has a child for each CPU.
+    # One thread a child: the pool has a child for each CPU. See `use_threads` for when some are idle.
     stream.codec_context.thread_count = 1
     stream.codec_context.options = {
         "max_pixels": str(MAX_PIXELS),
@@ -68,6 +71,17 @@ def choose_stream(container: InputContainer) -> VideoStream:
         if other.index != stream.index:
             other.discard = Discard.all
     return stream
+
+
+def use_threads(stream: VideoStream, threads: int) -> None:
+    """Decodes several frames at once, where the codec can.
+
+    What is complained of while a packet is decoded is then about another one, and errors come late. So it
+    is for footage without damage.
+    """
+    if threads > 1 and stream.codec_context.name in _THREADED_CODECS:
+        stream.codec_context.thread_type = "FRAME"
+        stream.codec_context.thread_count = threads
 
 
 def check_pixels(width: int, height: int) -> None:

@@ -45,8 +45,9 @@ class JoinedVideos:
     The presentation times are those of the first file, carried on.
     """
 
-    def __init__(self, parts: Sequence[Part], on_progress: Callable[[], None]):
+    def __init__(self, parts: Sequence[Part], on_progress: Callable[[], None], threads: int = 1):
         self._on_progress = on_progress
+        self._threads = threads
         known = [(part, part.extent) for part in parts if part.extent is not None]
         fractions = [Fraction(*extent.time_base) for _, extent in known]
         fractions += [Fraction(*part.shift) for part, _ in known]
@@ -94,7 +95,7 @@ class JoinedVideos:
         ended_early = False
         for place, placed in enumerate(self._parts[first:]):
             missing = ended_early
-            with open_video(placed.part.path, self._on_progress) as video:
+            with open_video(placed.part.path, self._on_progress, self._threads) as video:
                 local = None
                 if near is not None and not place:
                     local = (near - placed.shift) // placed.scale

@@ -39,15 +39,17 @@ def open_footage(request: BuildRequest, on_progress: OnProgress) -> Iterator[Foo
             raise ValueError("a folder of frames needs a frame rate")
         yield open_frame_folder(source.path, rate, on_progress, request.image)
     else:
-        with open_video_source(source, on_progress) as video:
+        with open_video_source(source, on_progress, request.threads) as video:
             yield video
 
 
 @contextmanager
-def open_video_source(source: Source, on_progress: OnProgress) -> Iterator[Footage[Any]]:
-    """Opens a video file, or the several that a drive consists of."""
+def open_video_source(
+    source: Source, on_progress: OnProgress, threads: int = 1
+) -> Iterator[Footage[Any]]:
+    """Opens a video file, or the several that a drive consists of, to be decoded by ``threads``."""
     if source.parts:
-        yield JoinedVideos(source.parts, on_progress)
+        yield JoinedVideos(source.parts, on_progress, threads)
     else:
-        with open_video(source.path, on_progress) as video:
+        with open_video(source.path, on_progress, threads) as video:
             yield video

@@ -98,6 +98,7 @@ class BuildRequest:
         sampling, image: how frames are chosen and stored.
         label_indices: classes of the source, by ``spec.label.class_names``.
         label, annotation, telemetry: where labels and signals come from, when not from the source itself.
+        threads: to decode with; with more than one, whatever is the matter with the footage is a failure.
     """
 
     segment: Segment
@@ -109,6 +110,7 @@ class BuildRequest:
     label: LabelOptions = field(default_factory=LabelOptions)
     annotation: AnnotationOptions | None = None
     telemetry: TelemetryOptions | None = None
+    threads: int = 1
 
     def to_json(self) -> dict[str, Any]:
         """A dict of plain JSON types."""
@@ -127,6 +129,7 @@ class BuildRequest:
             "label": dataclasses.asdict(self.label),
             "annotation": None if annotation is None else dataclasses.asdict(annotation),
             "telemetry": None if telemetry is None else dataclasses.asdict(telemetry),
+            "threads": self.threads,
         }
 
 
@@ -269,6 +272,7 @@ def _build_request_from_json(fields: dict[str, Any]) -> BuildRequest:
         label=LabelOptions(**_lists_to_tuples(fields["label"])),
         annotation=annotation and AnnotationOptions(**annotation),
         telemetry=telemetry and TelemetryOptions(**_lists_to_tuples(telemetry)),
+        threads=fields["threads"],
     )
 
 

@@ -23,6 +23,7 @@ from pipelines.decoding.containers import (
     check_pixels,
     choose_stream,
     open_container,
+    use_threads,
 )
 from pipelines.decoding.conversion import FrameConverter
 from pipelines.decoding.damage import Damage, complaints_counted
@@ -51,18 +52,29 @@ def _ignore() -> None:
 
 
 @contextmanager
-def open_video(path: str, on_progress: Callable[[], None] = _ignore) -> Iterator[Video]:
+def open_video(
+    path: str, on_progress: Callable[[], None] = _ignore, threads: int = 1
+) -> Iterator[Video]:
     """Opens the first real video stream of a local file.
 
     Args:
         path: of the file.
         on_progress: called for every packet that is read, whatever becomes of it.
+        threads: to decode with, where that makes no difference; see `use_threads`.
 
     Raises:
         DecodingFailure: when the file cannot be read, is of no known format, or holds no video.
     """
     with complaints_counted(), open_container(path) as container:
-        yield Video(container, choose_stream(container), path, on_progress)
+        stream = choose_stream(container)
+        video = Video(container, stream, path, on_progress)
+        if video.cuttable:
+            use_threads(stream, threads)
+        try:
+            yield video
+        finally:
+            # Waits for the codec's threads: to complain they need the interpreter, which closing holds.
+            stream.codec_context.flush_buffers()
 
 
 class Video:

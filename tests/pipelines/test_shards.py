@@ -447,7 +447,7 @@ class TestWriteErrors:
                 raise OSError(errno.ENOSPC, "No space left on device")
             return record
 
-        monkeypatch.setattr("pipelines.shards.frame_record", full)
+        monkeypatch.setattr("pipelines.shard_writer.frame_record", full)
         with pytest.raises(OSError, match="No space left") as error:
             builder.build(shard, decoder, Recorder())
         assert error.value.errno == errno.ENOSPC
@@ -469,7 +469,7 @@ class TestWriteErrors:
         def full(record):
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        monkeypatch.setattr("pipelines.shards.frame_record", full)
+        monkeypatch.setattr("pipelines.shard_writer.frame_record", full)
         with pytest.raises(OSError, match="No space left"):
             builder.build(changed, decoder, Recorder())
         assert output.kept_report(changed.file, builder.fingerprint(changed)) is None
