@@ -24,7 +24,7 @@ from trainer.damage import SkippedRecords
 from trainer.dataset import has_split
 from trainer.features import has_frozen_features, split_at_features
 from trainer.feeds import Feed, epoch_records, leaves_rest, make_feed
-from trainer.losses import make_loss
+from trainer.losses import CountedAccuracy, make_loss
 from trainer.model import FRAME_FEATURES
 from trainer.reader import located_errors
 from trainer.run_folder import RunFolder
@@ -235,7 +235,7 @@ def _compile(model: keras.Model, job: _Job, phase: Phase) -> None:
     label = info.spec.label
     metrics: list[keras.metrics.Metric] = []
     if label.task == "classification":
-        metrics = [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
+        metrics = [CountedAccuracy(name="accuracy")]
     elif label.task == "multilabel":
         metrics = [keras.metrics.BinaryAccuracy(name="binary_accuracy")]
     elif len(label.target_names) == 1:  # A mean over targets of different units would mean nothing.
@@ -247,9 +247,7 @@ def _compile(model: keras.Model, job: _Job, phase: Phase) -> None:
         optimizer=make_optimizer(config, phase, job.steps),
         loss=make_loss(label, info.splits["train"], class_weights=config.class_weights),
         jit_compile={"auto": "auto", "on": True, "off": False}[config.xla],
-        # Weights leave the padding out, which only labels by frame need; class weights would make another
-        # accuracy of the training's than of the validation's.
-        **{"weighted_metrics" if label.per_frame else "metrics": metrics},
+        weighted_metrics=metrics,  # padding weighs nothing
     )
     model.optimizer.build(model.trainable_variables)
 

@@ -11,6 +11,8 @@ from typing import Any
 import keras
 from keras import ops
 
+import trainer.losses  # noqa: F401  (a model that was compiled names them)
+
 
 @keras.saving.register_keras_serializable(package="reelbeam")
 class TimeDistributed(keras.layers.TimeDistributed):

@@ -1,4 +1,4 @@
-"""The losses a task is trained with; each is the mean over what is not padding."""
+"""What a task is trained with: each loss is the mean over what is not padding, times its weights."""
 
 from __future__ import annotations
 
@@ -10,14 +10,52 @@ from keras import ops
 
 from tfrecords_schema.info import SplitInfo
 from tfrecords_schema.spec import LabelSpec
-from trainer.model import safe_std
 
-# Frames of padding weigh 0, and must not thin out the mean.
-_REDUCTION = "mean_with_sample_weight"
+# Below this a measured spread is rounding, and dividing by it would only magnify noise.
+_LEAST_STD = 1e-6
+
+
+class _MeanOverLabels(keras.losses.Loss):
+    """A loss summed with its weights and divided by the number of labels that weigh anything.
+
+    Frames of padding weigh 0 and do not thin out the mean. Dividing by the sum of the weights instead would
+    undo most of what class weights do: a batch with no rare class in it would count as much as ever.
+    """
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(**{**kwargs, "reduction": "sum"})
+
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """``[..., classes or targets]`` and weights ``[...]`` to a number."""
+        total = super().__call__(y_true, y_pred, sample_weight)
+        counting = y_pred[..., 0] * 0 + 1 if sample_weight is None else sample_weight
+        labels = ops.sum(ops.cast(counting > 0, total.dtype))
+        return total / ops.maximum(labels, 1)
 
 
 @keras.saving.register_keras_serializable(package="reelbeam")
-class StandardizedMeanSquaredError(keras.losses.Loss):
+class ClassCrossentropy(_MeanOverLabels, keras.losses.SparseCategoricalCrossentropy):
+    """Cross-entropy of one class out of several; class weights come with the samples."""
+
+    def __init__(self, name: str = "crossentropy", **kwargs: Any):
+        super().__init__(name=name, **kwargs)
+
+
+@keras.saving.register_keras_serializable(package="reelbeam")
+class CountedAccuracy(keras.metrics.SparseCategoricalAccuracy):
+    """Accuracy over the labels that weigh anything, each as much as any other.
+
+    So that an accuracy while training, with class weights, means what it means in validation.
+    """
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """Takes a batch in."""
+        counted = None if sample_weight is None else ops.sign(sample_weight)
+        return super().update_state(y_true, y_pred, counted)
+
+
+@keras.saving.register_keras_serializable(package="reelbeam")
+class StandardizedMeanSquaredError(_MeanOverLabels):
     """Mean squared error in units of each target's standard deviation.
 
     Targets of different units then weigh alike, and predicting the mean of the train split scores 1.
@@ -27,7 +65,7 @@ class StandardizedMeanSquaredError(keras.losses.Loss):
     """
 
     def __init__(self, std: Sequence[float], name: str = "standardized_mse", **kwargs: Any):
-        super().__init__(name=name, **{"reduction": _REDUCTION, **kwargs})
+        super().__init__(name=name, **kwargs)
         self.std = [float(s) for s in std]
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
@@ -40,7 +78,7 @@ class StandardizedMeanSquaredError(keras.losses.Loss):
 
 
 @keras.saving.register_keras_serializable(package="reelbeam")
-class WeightedBinaryCrossentropy(keras.losses.Loss):
+class WeightedBinaryCrossentropy(_MeanOverLabels):
     """Binary cross-entropy in which the presence of a class weighs as much as its absence.
 
     Args:
@@ -50,7 +88,7 @@ class WeightedBinaryCrossentropy(keras.losses.Loss):
     def __init__(
         self, positive_weights: Sequence[float], name: str = "weighted_crossentropy", **kwargs: Any
     ):
-        super().__init__(name=name, **{"reduction": _REDUCTION, **kwargs})
+        super().__init__(name=name, **kwargs)
         self.positive_weights = [float(w) for w in positive_weights]
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
@@ -66,6 +104,11 @@ class WeightedBinaryCrossentropy(keras.losses.Loss):
         return {**super().get_config(), "positive_weights": self.positive_weights}
 
 
+def safe_std(std: float) -> float:
+    """``std``, or 1 where there is no spread to divide by."""
+    return std if std > _LEAST_STD else 1.0
+
+
 def make_loss(label: LabelSpec, train: SplitInfo, *, class_weights: bool) -> keras.losses.Loss:
     """The loss of a task; a classification's class weights come with its samples instead."""
     if label.task == "regression":
@@ -73,7 +116,7 @@ def make_loss(label: LabelSpec, train: SplitInfo, *, class_weights: bool) -> ker
     if label.task == "multilabel":
         ones = [1.0] * label.num_classes
         return WeightedBinaryCrossentropy(positive_weights(train) if class_weights else ones)
-    return keras.losses.SparseCategoricalCrossentropy(reduction=_REDUCTION)
+    return ClassCrossentropy()
 
 
 def balanced_class_weights(counts: Sequence[int]) -> list[float]:

@@ -16,6 +16,7 @@ from tfrecords_schema.info import DatasetInfo, TargetStatistics
 from tfrecords_schema.spec import SequenceSpec
 from trainer.backbones import build_frame_network
 from trainer.layers import FrameMask, FrozenTimeDistributed, StackFrames, TimeDistributed
+from trainer.losses import safe_std
 from trainer.model_config import SMALL, ModelConfig
 from trainer.reader import IMAGE, VALID_FRAMES
 from trainer.temporal import join_signals, read_over_time
@@ -25,8 +26,6 @@ HEAD = "head"  # the model that takes its output
 FRAME_FEATURES = "frame_features"  # the trained part of the backbone
 
 _NAME = "cnn_lstm"
-# Below this a measured spread is rounding, and dividing by it would only magnify noise.
-_LEAST_STD = 1e-6
 
 
 def build_model(info: DatasetInfo, config: ModelConfig) -> keras.Model:
@@ -143,8 +142,3 @@ def _normalization(
         # Neither the levels of a pixel nor the targets' units may be rounded to half precision.
         dtype="float32",
     )
-
-
-def safe_std(std: float) -> float:
-    """``std``, or 1 where there is no spread to divide by."""
-    return std if std > _LEAST_STD else 1.0

@@ -75,7 +75,9 @@ def export_of(dataset, folder, reading):
 
 
 @pytest.mark.parametrize(
-    ("at", "size"), [("last", None), (3, (5, 8))], ids=["stored size", "averaged, small"]
+    ("at", "size"),
+    [pytest.param("last", None, marks=pytest.mark.slow), (3, (5, 8))],
+    ids=["stored size", "averaged, small"],
 )
 def test_the_model_is_fed_what_the_reader_gives(at, size, footage, dataset, tmp_path):
     reading = Trained(clips=Clips(num_frames=2, frame_step=2, at=at), image_size=size)

@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -8,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 
-from tests.trainer.conftest import SPECS, make_spec, write_brightness_dataset
+from tests.trainer.conftest import ROOT, SPECS, make_spec, write_brightness_dataset
 from tfrecords_schema.fake import fake_record, write_fake_dataset
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.spec import SignalSpec
@@ -73,6 +74,23 @@ def test_the_run_folder_holds_everything(bright_run, bright_dataset):
     reported = metrics["splits"]["validation"]["metrics"]["cross_entropy"]["model"]
     assert {m.name: m.model for m in score.metrics}["cross_entropy"] == pytest.approx(reported)
     assert reported == pytest.approx(min(losses), rel=1e-3, abs=1e-6)
+
+
+@pytest.mark.slow
+def test_the_model_loads_as_the_readme_says(bright_run, tmp_path):
+    script = (
+        "import sys, keras, trainer.layers; print(keras.models.load_model(sys.argv[1]).compiled)"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", script, bright_run[0] / "model.keras"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert process.stdout.strip() == "True", process.stderr
 
 
 def test_the_saved_model_loads_without_this_package_and_agrees(
