@@ -5,11 +5,12 @@ BIN := $(VENV)/bin
 DATAFLOW := .venv-dataflow
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test test-slow test-dataflow test-flink model-garden fuzz lint types format proto clean
+.PHONY: help demo test test-slow test-dataflow test-flink model-garden fuzz bench lint types format proto clean
 
 help:
 	@echo "make demo    render drives, build a dataset, validate it, train on it"
 	@echo "make test    run the tests"
+	@echo "make bench   measure how fast datasets are built and read, beside peers and limits"
 	@echo "make lint types format    check style, check types, rewrite to style"
 
 $(INSTALLED): setup.py
@@ -52,6 +53,13 @@ fuzz: $(INSTALLED)
 	  $(BIN)/python tests/fuzz/fuzz.py $$target -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=.fuzz/ \
 	    -print_final_stats=0 -verbosity=0 || exit 1; \
 	done
+
+# How much of the usual footage: a tenth takes about ten minutes on two CPUs, all of it about an hour.
+BENCH_PART ?= 0.1
+bench: $(INSTALLED)
+	$(BIN)/python benchmarks/build.py --part $(BENCH_PART)
+	$(BIN)/python benchmarks/reader.py
+	$(BIN)/python benchmarks/validation.py --records 1000
 
 # Another reader of our records. Without what it depends on: it needs little of that for reading.
 model-garden: $(INSTALLED)
