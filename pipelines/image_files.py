@@ -169,7 +169,7 @@ def _read_jpeg_header(data: bytes) -> Header | None:
             height, width, channels = struct.unpack_from(">HHB", data, start + 1)
             header = Header("JPEG", height, width, channels)
         if marker == _JPEG_APP1 and orientation is None and data.startswith(b"Exif\0", start):
-            orientation = _read_orientation(data[start + 6 : end])
+            orientation = read_orientation(data[start + 6 : end])
     if header is None or orientation is None:
         return header
     return header._replace(orientation=orientation)
@@ -185,7 +185,7 @@ def _read_png_header(data: bytes) -> Header | None:
         length, kind = struct.unpack_from(">I4s", data, place)
         if kind == b"eXIf":
             exif = data[place + 8 : place + 8 + length]
-            return header._replace(orientation=_read_orientation(exif))
+            return header._replace(orientation=read_orientation(exif))
         if kind in (b"IDAT", b"IEND"):
             break
         place += 12 + length
@@ -231,7 +231,7 @@ def _read_webp_header(data: bytes) -> Header | None:
         kind, length = struct.unpack_from("<4sI", data, place)
         if kind == b"EXIF":
             exif = data[place + 8 : place + 8 + length].removeprefix(b"Exif\0\0")
-            return header._replace(orientation=_read_orientation(exif))
+            return header._replace(orientation=read_orientation(exif))
         place += 8 + length + length % 2
     return header
 
@@ -245,7 +245,7 @@ def _read_tiff_header(data: bytes) -> Header | None:
     return Header("TIFF", tags[_HEIGHT], tags[_WIDTH], channels, orientation)
 
 
-def _read_orientation(exif: bytes) -> int:
+def read_orientation(exif: bytes) -> int:
     """The orientation in EXIF data, 1 when it has none, `_UNKNOWN_ORIENTATION` when it is broken."""
     tags = _read_tags(exif)
     return _UNKNOWN_ORIENTATION if tags is None else _known(tags.get(_ORIENTATION, 1))

@@ -1,4 +1,4 @@
-"""Whether a JPEG file is whole, by its structure: nothing is decoded, which costs thirty times as much.
+"""Headers of JPEG files that are whole by their structure: nothing is decoded, which costs 30 times as much.
 
 This looks for reasons to decode a file before it is believed, and finds none in what cameras write as a rule:
 baseline JPEG, Huffman-coded, in one scan. It never says that a file is damaged. Any bytes may be given.
@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import functools
 import re
+import struct
 from collections.abc import Iterator
 
+from pipelines.image_files import Header, read_orientation
+
 _START, _END = b"\xff\xd8", 0xD9
-_QUANTIZATION, _HUFFMAN, _RESTARTS, _SCAN = 0xDB, 0xC4, 0xDD, 0xDA
+_QUANTIZATION, _HUFFMAN, _RESTARTS, _SCAN, _APP1 = 0xDB, 0xC4, 0xDD, 0xDA, 0xE1
 _FRAMES = (0xC0, 0xC1)  # baseline, and extended sequential
 _DECIDING = frozenset((_QUANTIZATION, _HUFFMAN, _RESTARTS, _SCAN, *_FRAMES))
 _KNOWN = _DECIDING | {*range(0xE0, 0xF0), 0xFE}  # with what applications add, and comments
@@ -19,32 +22,37 @@ _KNOWN = _DECIDING | {*range(0xE0, 0xF0), 0xFE}  # with what applications add, a
 _SCAN_END = re.compile(rb"\xff[^\x00\xd0-\xd7]")
 
 
-def is_plainly_whole(data: bytes) -> bool:
-    """Whether ``data`` is an ordinary JPEG file that a decoder takes, from its first marker to its last.
+def read_whole_header(data: bytes) -> Header | None:
+    """The header of an ordinary JPEG file that a decoder takes, from its first marker to its last.
 
-    True rules out all for which libjpeg refuses a file: segments that are cut or have impossible contents,
-    tables that are missing, and any marker among the coded pixels. What the pixels are it does not tell; nor
-    does a decoder that must make do with any bits. Bytes behind the end marker are of no interest.
+    In a file that has one there is nothing for which libjpeg refuses it: no segment that is cut or has
+    impossible contents, no table that is missing, no marker among the coded pixels. Whether the pixels are
+    right it does not tell; nor does a decoder. Bytes behind the end marker are of no interest.
 
-    False means that the file is to be decoded, to know: it may be damaged, or unusual (progressive, say).
+    None means that the file is to be decoded, to know: it may be damaged, unusual (progressive, say), or no
+    JPEG.
     """
     if not data.startswith(_START):
-        return False
+        return None
     place = len(_START)
+    orientation = None
     deciding = []
     while (end := _segment_end(data, place)) is not None:
         marker = data[place + 1]
         if marker in _DECIDING:
             deciding.append(data[place + 1 : end])
+        elif marker == _APP1 and orientation is None and data.startswith(b"Exif\0", place + 4):
+            orientation = read_orientation(data[place + 10 : end])
         place = end
         if marker == _SCAN:
             found = _SCAN_END.search(data, end)
-            return (
-                found is not None
-                and data[found.end() - 1] == _END
-                and _is_decodable(tuple(deciding))
-            )
-    return False
+            if found is None or data[found.end() - 1] != _END:
+                return None
+            header = _decodable_header(tuple(deciding))
+            if header is None or orientation is None:
+                return header
+            return header._replace(orientation=orientation)
+    return None
 
 
 def _segment_end(data: bytes, place: int) -> int | None:
@@ -58,8 +66,8 @@ def _segment_end(data: bytes, place: int) -> int | None:
 
 # The files of one camera share their tables.
 @functools.lru_cache(maxsize=64)
-def _is_decodable(segments: tuple[bytes, ...]) -> bool:
-    """Whether these segments, each from its marker on and the scan's last, describe coded pixels fully."""
+def _decodable_header(segments: tuple[bytes, ...]) -> Header | None:
+    """The header, where these segments (from their markers on, the scan's last) tell how to decode pixels."""
     quantization: set[int] = set()
     huffman: set[int] = set()
     frame = None
@@ -72,14 +80,17 @@ def _is_decodable(segments: tuple[bytes, ...]) -> bool:
         elif marker == _RESTARTS:
             found = set() if len(body) == 2 else None
         elif marker == _SCAN:
-            return frame is not None and _is_scan_of(body, frame, quantization, huffman)
+            if frame is None or not _is_scan_of(body, frame, quantization, huffman):
+                return None
+            height, width, channels = struct.unpack_from(">HHB", frame, 1)
+            return Header("JPEG", height, width, channels)
         else:
             found = set() if frame is None and _is_ordinary_frame(body) else None
             frame = body
         if found is None:
-            return False
+            return None
         (huffman if marker == _HUFFMAN else quantization).update(found)
-    return False
+    return None
 
 
 def _quantization_tables(body: bytes) -> set[int] | None:

@@ -24,7 +24,7 @@ from pipelines.decoding.protocol import DecodingFailure
 from pipelines.frame_names import FrameSequence, is_image, order_frames
 from pipelines.frames import Pixels, resize
 from pipelines.image_files import Header, ImageError, decode_rgb, read_header
-from pipelines.jpeg_structure import is_plainly_whole
+from pipelines.jpeg_structure import read_whole_header
 from pipelines.options import ImageOptions
 
 
@@ -195,8 +195,19 @@ class FrameFolder:
             DecodingFailure: when it is whole and cannot be used.
         """
         name = self._sequence.names[index]
-        data, header = self._read_file(name)
-        first_name, first = self._first_header()
+        data = self._read_file(name)
+        first = self._first_header()
+        whole = None
+        if self._image is not None and first is not None and _is_stored_so(first[1], self._image):
+            whole = read_whole_header(data)
+        header = whole or _read_header(data)
+        self._check_size(index, header, *(first or (name, header)))
+        if whole is None or not whole.upright or is_sampled(self._sequence.slots[index]):
+            return data, header, decode_rgb(data, header)
+        return data, header, None
+
+    def _check_size(self, index: int, header: Header, first_name: str, first: Header) -> None:
+        name = self._sequence.names[index]
         if header.height * header.width > MAX_PIXELS:
             reason = f"{name} has {_size(header)} pixels, which exceeds the limit of {MAX_PIXELS}"
             raise DecodingFailure("limits", reason, self._seconds(index))
@@ -206,41 +217,48 @@ class FrameFolder:
                 "make them one size"
             )
             raise DecodingFailure("decode", reason, self._seconds(index))
-        passes = self._image is not None and _is_stored_so(header, self._image)
-        if passes and not is_sampled(self._sequence.slots[index]) and is_plainly_whole(data):
-            return data, header, None
-        return data, header, decode_rgb(data, header)
 
     def _seconds(self, index: int) -> float:
         return float(self._sequence.slots[index] * self.time_base)
 
-    def _first_header(self) -> tuple[str, Header]:
+    def _first_header(self) -> tuple[str, Header] | None:
         """Name and header of the first file that has one, wherever reading began."""
         if self._first is None:
             for name in self._sequence.names:
                 try:
-                    self._first = name, self._read_file(name)[1]
+                    self._first = name, _read_header(self._read_file(name))
                     break
                 except ImageError:
                     continue
-        if self._first is None:
-            raise ImageError("has vanished while it was read")
         return self._first
 
-    def _read_file(self, name: str) -> tuple[bytes, Header]:
-        path = os.path.join(self._path, name)
+    def _read_file(self, name: str) -> bytes:
         try:
-            if not stat.S_ISREG(os.stat(path).st_mode):
-                # Reading a pipe or a device might never end.
-                raise ImageError("is no regular file")
-            with open(path, "rb") as file:
-                data = file.read()
+            return _read_regular(f"{self._path}/{name}")
         except OSError as error:
             raise ImageError(f"cannot be read: {error.strerror or error}") from error
-        header = read_header(data)
-        if header is None:
-            raise ImageError(f"is no JPEG, PNG, BMP, WebP or TIFF file ({len(data)} bytes)")
-        return data, header
+
+
+def _read_regular(path: str) -> bytes:
+    # A pipe opened so does not wait for who might write to it; reading that, or a device, might never end.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise ImageError("is no regular file")
+        parts = []
+        while part := os.read(descriptor, status.st_size + 1):
+            parts.append(part)
+    finally:
+        os.close(descriptor)
+    return b"".join(parts)
+
+
+def _read_header(data: bytes) -> Header:
+    header = read_header(data)
+    if header is None:
+        raise ImageError(f"is no JPEG, PNG, BMP, WebP or TIFF file ({len(data)} bytes)")
+    return header
 
 
 def _is_stored_so(header: Header, options: ImageOptions) -> bool:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.image_files import ImageError, decode_rgb, read_header
-from pipelines.jpeg_structure import is_plainly_whole
+from pipelines.jpeg_structure import read_whole_header
 
 SAMPLINGS = (
     cv2.IMWRITE_JPEG_SAMPLING_FACTOR_411,
@@ -44,10 +44,21 @@ def behind_start(*segments, data=PLAIN):
     return data[:2] + b"".join(segments) + data[2:]
 
 
+def exif(orientation):
+    tiff = b"II*\0" + struct.pack("<IHHHIHHI", 8, 1, 274, 3, 1, orientation, 0, 0)
+    return segment(0xE1, b"Exif\0\0" + tiff)
+
+
 def find_segment(marker, data=PLAIN):
     """Where the first segment with ``marker`` begins and ends."""
     place = data.index(bytes([0xFF, marker]))
     return place, place + 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+
+
+def is_plainly_whole(data):
+    header = read_whole_header(data)
+    assert header is None or header == read_header(data)
+    return header is not None
 
 
 def decodes(data):
@@ -71,6 +82,8 @@ VARIANTS = {
     "thumbnail": behind_start(segment(0xE1, b"Exif\0\0" + bytes(20) + PLAIN)),
     "pictures behind": PLAIN + PLAIN,
     "bytes behind": PLAIN + bytes(100) + b"\xff\xff\xd9\xff\x01",
+    **{f"orientation {o}": behind_start(exif(o), exif(3)) for o in (1, 6, 9)},
+    "broken EXIF": behind_start(segment(0xE1, b"Exif\0\0")),
     "comment": behind_start(segment(0xFE, b"\xff\xd9\xff\xc0")),
     **{f"sampling {s:x}": encode(cv2.IMWRITE_JPEG_SAMPLING_FACTOR, s) for s in SAMPLINGS},
 }
