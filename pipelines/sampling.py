@@ -13,7 +13,7 @@ cut anywhere without losing or doubling one.
 
 from __future__ import annotations
 
-import math
+import functools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -48,10 +48,19 @@ class TimeGrid:
 
     def position(self, seconds: Fraction) -> Position:
         """The position of a frame presented at ``seconds``."""
-        exact = (seconds - self.start) * self.frame_rate
-        tolerance = self.tolerance * self.frame_rate
-        slot = math.ceil(exact - tolerance)
-        return Position(slot, slot <= exact + tolerance)
+        # In integers, for every frame comes here: a Fraction is reduced at each step.
+        start, rate, tolerance = self.start, self.frame_rate, self._tolerance_in_slots
+        elapsed = seconds.numerator * start.denominator - start.numerator * seconds.denominator
+        divisor = seconds.denominator * start.denominator * rate.denominator
+        exact = elapsed * rate.numerator * tolerance.denominator
+        margin = tolerance.numerator * divisor
+        divisor *= tolerance.denominator
+        slot = -((margin - exact) // divisor)
+        return Position(slot, slot * divisor <= exact + margin)
+
+    @functools.cached_property
+    def _tolerance_in_slots(self) -> Fraction:
+        return self.tolerance * self.frame_rate
 
     def seconds(self, slot: int) -> Fraction:
         """The time of ``slot``."""

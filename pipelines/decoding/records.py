@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -52,7 +53,7 @@ def encode_frame(
     """Scales and encodes a frame, or passes its own file on."""
     frame, measured = item.frame, item.measured
     fields: dict[str, Any] = {
-        "timestamp": round(frame.pts * footage.time_base * 1_000_000),
+        "timestamp": _microseconds(frame.pts, footage.time_base),
         "values": measured.values if measured else (),
         "class_name": measured.class_name if measured else None,
         "distance_class": item.distance_class,
@@ -203,6 +204,13 @@ def _look_at(data: bytes, options: ImageOptions) -> PixelSums:
     except ImageError as error:
         raise DecodingFailure("decode", f"a frame does not decode: it {error}") from error
     return PixelSums.of(frames.to_gray(pixels) if options.grayscale else pixels)
+
+
+def _microseconds(pts: int, time_base: Fraction) -> int:
+    """``pts`` ticks, rounded as `round` does, at a tenth of the time that takes a `Fraction`."""
+    whole, rest = divmod(pts * time_base.numerator * 1_000_000, time_base.denominator)
+    twice = 2 * rest
+    return whole + (twice > time_base.denominator or (twice == time_base.denominator and whole % 2))
 
 
 def _frame_rate(timestamps: list[int], sampling: SamplingOptions) -> float:

@@ -122,6 +122,20 @@ def counted(items: Sequence[Any], consumed: Counter[str]) -> Iterator[Any]:
 
 
 class TestTimeGrid:
+    @given(
+        st.fractions(-100, 100, max_denominator=10**6),
+        st.fractions(0, 100, max_denominator=1000),
+        st.fractions("1/10", 240, max_denominator=1001),
+        st.fractions(0, "1/480", max_denominator=10**6),
+    )
+    def test_positions_are_those_of_fractions(self, seconds, start, rate, tolerance) -> None:
+        exact, margin = (seconds - start) * rate, tolerance * rate
+        expected = Position(math.ceil(exact - margin), math.ceil(exact - margin) - exact <= margin)
+        assert TimeGrid(start, rate, tolerance).position(seconds) == expected
+        slot = math.floor(exact)
+        on_edge = start + (slot + margin) / rate
+        assert TimeGrid(start, rate, tolerance).position(on_edge) == Position(slot, True)
+
     def test_a_frame_on_a_slot_is_exactly_there(self) -> None:
         grid = TimeGrid(Fraction(2), Fraction(10))
         assert grid.position(Fraction(2)) == Position(0, True)

@@ -8,6 +8,8 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipelines.dashcam_options import TelemetryOptions
 from pipelines.decoding.clip import Clip
@@ -154,6 +156,18 @@ class TestEncoding:
         request = make_request(image=False, telemetry=signals("a"))
         frame = MeasuredFrame(FrameTime(ticks, 0), None)
         assert encode_frame(footage, frame, request).timestamp == microseconds
+
+    @given(
+        st.integers(-(10**12), 10**12),
+        st.fractions("1/4000000", 1, max_denominator=4_000_000) | st.just(Fraction(1, 2_000_000)),
+    )
+    def test_times_are_rounded_as_fractions_are(self, ticks, time_base) -> None:
+        footage = Footage()
+        footage.time_base = time_base
+        request = make_request(image=False, telemetry=signals("a"))
+        found = encode_frame(footage, MeasuredFrame(FrameTime(ticks, 0), None), request).timestamp
+        assert found == round(ticks * time_base * 1_000_000)
+        assert type(found) is int
 
 
 class TestRecord:
