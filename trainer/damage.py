@@ -209,7 +209,7 @@ def skip_undecodable(
         )
         failed = tf.data.Dataset.from_tensors((False, file, offset, empty))
         return (
-            made.map(lambda *element: (True, file, offset, _single(element)))
+            made.map(lambda *element: (True, file, offset, single(element)))
             .ignore_errors()
             .concatenate(failed)
             .take(1)
@@ -229,6 +229,6 @@ def skip_undecodable(
     return attempts.filter(as_written(is_sound)).map(lambda _, __, ___, made: made)
 
 
-def _single(element: tuple[Any, ...]) -> Any:
-    # A map is given the parts of a tuple, and a dict as it is.
+def single(element: tuple[Any, ...]) -> Any:
+    """An element of a dataset, of what a map over it is given: the parts of a tuple, and a dict as it is."""
     return element if len(element) > 1 else element[0]

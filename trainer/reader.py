@@ -112,7 +112,7 @@ def read_sequences(
         cache: decoded frames to read instead of the records', from `trainer.cached_frames.cached_frames`.
         ignore_errors: leave out what is damaged, instead of stopping; a `SkippedRecords` counts.
         input_context: gives this host its part of each batch, for
-            ``strategy.distribute_datasets_from_function``. What does not fill a batch is left out.
+            ``strategy.distribute_datasets_from_function``; a last batch that is not full is shared as well.
 
     Raises:
         DatasetInfoError: when the folder is not a complete dataset.

@@ -12,7 +12,7 @@ from tfrecords_schema import spec as keys
 from tfrecords_schema.info import DatasetInfo
 from trainer import buffers
 from trainer.cached_frames import CachedFrames
-from trainer.damage import SkippedRecords, skip_undecodable, sound_records
+from trainer.damage import SkippedRecords, single, skip_undecodable, sound_records
 from trainer.elements import Elements, parse_record
 from trainer.shuffling import Mixing, as_written, balance, mix_shards
 
@@ -94,15 +94,21 @@ def make_batches(
     input_context: tf.distribute.InputContext | None,
 ) -> tf.data.Dataset:
     """Records as batches: what is random gets its seeds, hosts their part, and sequences their clips."""
-    joined = records
+    joined, count = records, elements.clips.count if elements.clips is not None else 1
+    if input_context is not None:
+        _check_shared(batch_size, count, input_context)
     if elements.random:
         seeds = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True)
         joined = tf.data.Dataset.zip(records, seeds.batch(2, drop_remainder=True))
     if input_context is not None:
+        if drop_remainder:
+            size -= size % batch_size
+            joined = joined.take(size)
         joined = _own_part(joined, size, batch_size, input_context)
-        batch_size //= input_context.num_replicas_in_sync
-        drop_remainder = True
-    count = elements.clips.count if elements.clips is not None else 1
+        first, end = share(
+            batch_size, input_context.num_input_pipelines, input_context.input_pipeline_id
+        )
+        batch_size = int(end - first)
     if count > 1:
         joined = joined.flat_map(
             lambda *part: tf.data.Dataset.range(count).map(lambda number: (*part, number))
@@ -117,23 +123,60 @@ def make_batches(
         made = skip_undecodable(joined, make, source.skipped, parallel=buffers.threads())
     else:
         made = joined.map(as_written(make), num_parallel_calls=buffers.threads())
-    return made.batch(batch_size, drop_remainder=drop_remainder)
+    batches = made.batch(batch_size, drop_remainder=drop_remainder)
+    return batches if input_context is None else _split(batches, _replicas(input_context))
+
+
+def _replicas(context: tf.distribute.InputContext) -> int:
+    """Devices of a host."""
+    return context.num_replicas_in_sync // context.num_input_pipelines
+
+
+def _check_shared(batch_size: int, clips: int, context: tf.distribute.InputContext) -> None:
+    if batch_size < context.num_replicas_in_sync:
+        raise ValueError(
+            f"batch_size must be at least the {context.num_replicas_in_sync} replicas, got {batch_size}"
+        )
+    if clips > 1:
+        raise ValueError("several clips a sequence go without input_context")
+
+
+def share(count: Any, parts: int, part: int) -> tuple[Any, Any]:
+    """Where one of ``parts`` parts of ``count`` things begins and ends; they differ by one at most.
+
+    More things never make a part smaller. ``count`` may be a tensor.
+    """
+    each, rest = count // parts, count % parts
+    begins = [each * p + tf.minimum(rest, p) for p in (part, part + 1)]
+    return begins[0], begins[1]
 
 
 def _own_part(
     elements: tf.data.Dataset, size: int, batch_size: int, context: tf.distribute.InputContext
 ) -> tf.data.Dataset:
     """Of each batch of all hosts together, the part of one of them, before it is decoded."""
-    if batch_size % context.num_replicas_in_sync:
-        raise ValueError(
-            f"batch_size must be a multiple of the {context.num_replicas_in_sync} replicas, got {batch_size}"
-        )
-    own = batch_size // context.num_input_pipelines
-    first = own * context.input_pipeline_id
 
     def is_own(place: tf.Tensor, _: Any) -> tf.Tensor:
-        place %= batch_size
-        return (place >= first) & (place < first + own)
+        step, place = place // batch_size, place % batch_size
+        together = tf.minimum(size - step * batch_size, batch_size)
+        first, end = share(together, context.num_input_pipelines, context.input_pipeline_id)
+        return (place >= first) & (place < end)
 
-    whole = elements.take(size // batch_size * batch_size).enumerate()
-    return whole.filter(as_written(is_own)).map(lambda _, element: element)
+    return elements.enumerate().filter(as_written(is_own)).map(lambda _, element: element)
+
+
+def _split(batches: tf.data.Dataset, parts: int) -> tf.data.Dataset:
+    """Each batch as ``parts`` batches, one for each device of a host."""
+    if parts == 1:
+        return batches
+
+    def split(*batch: Any) -> tf.data.Dataset:
+        count = tf.shape(tf.nest.flatten(batch)[0], tf.int64)[0]
+
+        def cut(part: tf.Tensor) -> Any:
+            first, end = share(count, parts, part)
+            return single(tf.nest.map_structure(lambda values: values[first:end], batch))
+
+        return tf.data.Dataset.range(parts).map(as_written(cut))
+
+    return batches.flat_map(as_written(split))

@@ -24,6 +24,7 @@ from trainer.dataset import DatasetError
 from trainer.reader import Augmentation, Clips, read_sequences
 from trainer.run_folder import RunFolder
 from trainer.shuffling import SHUFFLE_BYTES, balance, balanced_size, plan_mixing
+from trainer.sources import share
 
 
 class TestBalance:
@@ -131,28 +132,44 @@ class TestCache:
 
 
 class TestSeveralHosts:
-    @pytest.mark.parametrize(("hosts", "replicas"), [(1, 2), (2, 2), (2, 4), (3, 3)])
-    def test_hosts_share_each_batch_of_one(self, hosts, replicas, tmp_path):
-        write_fake_dataset(tmp_path, SPECS["signals only"], {"train": 29}, shards=3)
-        read = {"batch_size": 12, "shuffle": True, "seed": 1}
-        whole = order(read_sequences(tmp_path, "train", drop_remainder=True, **read))
+    @given(st.integers(0, 40), st.integers(1, 7))
+    def test_shares_are_fair_and_grow(self, count, parts):
+        bounds = [tuple(map(int, share(count, parts, part))) for part in range(parts)]
+        assert [first for first, _ in bounds] == [0, *(end for _, end in bounds[:-1])]
+        sizes = [end - first for first, end in bounds]
+        assert sum(sizes) == count
+        assert max(sizes) - min(sizes) <= 1
+        more = [share(count + 1, parts, part) for part in range(parts)]
+        assert all(int(end - first) >= size for (first, end), size in zip(more, sizes, strict=True))
+
+    @pytest.mark.parametrize("drop", [False, True], ids=["", "full batches only"])
+    @pytest.mark.parametrize(("hosts", "replicas"), [(1, 2), (2, 2), (2, 4), (3, 3), (5, 5)])
+    def test_hosts_share_each_batch_of_one(self, hosts, replicas, drop, tmp_path):
+        write_fake_dataset(tmp_path, SPECS["signals only"], {"train": 31}, shards=3)
+        read = {"batch_size": 12, "shuffle": True, "seed": 1, "drop_remainder": drop}
+        whole = order(read_sequences(tmp_path, "train", **read))
         parts = []
         for host in range(hosts):
             context = tf.distribute.InputContext(hosts, host, replicas)
             dataset = read_sequences(tmp_path, "train", input_context=context, **read)
             parts.append(order(dataset))
-        assert len(whole) == 2
+        assert len(whole) == 2 + (not drop)  # the last of 7
         each = replicas // hosts
         for step, batch in enumerate(whole):
             shared = [v for part in parts for b in part[step * each : (step + 1) * each] for v in b]
             assert shared == batch
-        assert all(len(part) == each * 2 for part in parts)
+            if len(batch) >= replicas:
+                assert all(b for part in parts for b in part[step * each : (step + 1) * each])
+        assert all(len(part) == each * len(whole) for part in parts)
 
-    def test_a_batch_must_divide(self, tmp_path):
+    def test_what_cannot_be_shared(self, tmp_path):
         write_fake_dataset(tmp_path, SPECS["signals only"], {"train": 4})
         context = tf.distribute.InputContext(1, 0, 3)
-        with pytest.raises(ValueError, match="must be a multiple of the 3 replicas, got 4"):
-            read_sequences(tmp_path, "train", batch_size=4, input_context=context)
+        with pytest.raises(ValueError, match="must be at least the 3 replicas, got 2"):
+            read_sequences(tmp_path, "train", batch_size=2, input_context=context)
+        clips = Clips(num_frames=2, at=2)
+        with pytest.raises(ValueError, match="several clips a sequence go without input_context"):
+            read_sequences(tmp_path, "train", batch_size=4, input_context=context, clips=clips)
 
 
 @pytest.mark.parametrize(
