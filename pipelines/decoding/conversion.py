@@ -11,7 +11,7 @@ from typing import cast
 import av
 import cv2
 import numpy as np
-from av.sidedata.sidedata import SideData
+from av.sidedata.sidedata import SideData, SideDataContainer
 from av.video.plane import VideoPlane
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from numpy.typing import NDArray
@@ -174,7 +174,8 @@ def _yuv_to_rgb(matrix: int, full_range: bool) -> NDArray[np.float64]:
 
 def read_orientation(image: av.VideoFrame) -> Orientation:
     """How the frame is to be turned, as its container or codec says."""
-    side_data = cast("SideData | None", image.side_data.get("DISPLAYMATRIX"))
+    # The frame's own `side_data` and the frame refer to each other, and would stay long after their use.
+    side_data = cast("SideData | None", SideDataContainer(image).get("DISPLAYMATRIX"))  # type: ignore[call-arg]
     data = b"" if side_data is None else bytes(side_data)
     if len(data) < _DISPLAY_MATRIX.size:
         return Orientation()
