@@ -1,5 +1,6 @@
 """Scaling of decoded frames: against areas averaged in floating point, and against scaling what is RGB."""
 
+import sys
 from fractions import Fraction
 
 import av
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines import frames
-from pipelines.decoding.conversion import FrameConverter
+from pipelines.decoding.conversion import FrameConverter, read_orientation
 from pipelines.decoding.video import open_video
 from pipelines.options import ImageOptions
 
@@ -144,3 +145,13 @@ class TestToScaledRgb:
             assert found.shape == (*size, 3)
             # Where the margin is odd, turned frames may be cut one pixel further to the other side.
             assert np.abs(found.astype(int) - expected).mean() < 1.5
+
+
+@pytest.mark.parametrize("rotation", [0, 90])
+def test_nothing_holds_a_frame_whose_orientation_was_read(rotation, write_video, tmp_path):
+    path = write_video(tmp_path / "a.mp4", rotation=rotation)
+    with open_video(str(path)) as video:
+        image = next(video.frames()).image
+        holders = sys.getrefcount(image)
+        assert read_orientation(image).quarter_turns == rotation // 90
+        assert sys.getrefcount(image) == holders
