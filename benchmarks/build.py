@@ -27,13 +27,14 @@ from pathlib import Path
 import av
 import cv2
 
-from building import commands, peers, throughput
+from building import commands, peers, stages, throughput
 from building.bench import Bench, Finding, Outside
 from building.measuring import describe_machine
 from building.sides import BareProcesses, find_ffmpeg
 
 MEASUREMENTS = {
     "end_to_end": throughput.end_to_end,
+    "stages": stages.stages,
     "skipping": throughput.skipping,
     "overlap": throughput.overlap,
     "short_clips": throughput.short_clips,

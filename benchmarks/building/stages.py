@@ -1,0 +1,66 @@
+"""Where the CPU time of a frame goes."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+from building.bench import Bench
+from building.footage import count_frames, describe
+from building.measuring import timed
+from building.sides import OPTIONS, build, decode, scale
+from building.throughput import videos
+from pipelines import frames
+from pipelines.decoding.conversion import FrameConverter
+
+
+def stages(bench: Bench) -> None:
+    """CPU time of a frame by stage: the functions that builds call, one after the other in one thread."""
+    for clip in bench.clips("720p", "540p"):
+        sources = bench.sources(clip, 80 * bench.part, 8)
+        total = 8 * count_frames(sources[0])
+        print(f"{describe(clip)}; {len(sources)} videos, {total:,} frames")
+        rounds = [dict(_time_stages(clip)) for _ in range(bench.repeats)]
+        spent = {name: statistics.median(each[name] for each in rounds) for name in rounds[0]}
+        work = partial(
+            build, *videos(sources, "--shards", 8), output=bench.output, workers=bench.workers
+        )
+        builds = []
+        for _ in range(bench.repeats):
+            bench.clear()
+            builds.append(timed(work).cpu / total)
+        whole = statistics.median(builds)
+        spent["records, checksums, files, processes, Beam"] = whole - sum(spent.values())
+        for name, seconds in spent.items():
+            print(f"  {name:<44} {1000 * seconds:7.2f} ms  {seconds / whole:5.0%}")
+        bench.find(f"{clip.stem}: a frame of a build", f"{1000 * whole:.2f} ms of CPU")
+
+
+def _time_stages(clip: Path) -> Iterator[tuple[str, float]]:
+    """Yields stages with CPU seconds a frame."""
+    converter = FrameConverter()
+    count = decoding = scaling = summing = encoding = 0.0
+    images = decode(clip)
+    while True:
+        image, seconds = _timed(lambda: next(images, None))
+        if image is None:
+            break
+        decoding += seconds
+        pixels, seconds = _timed(partial(scale, converter, image))
+        scaling += seconds
+        summing += _timed(partial(frames.pixel_sums, pixels))[1]
+        encoding += _timed(partial(frames.encode, pixels, OPTIONS))[1]
+        count += 1
+    yield "decode", decoding / count
+    yield "scale and convert to RGB", scaling / count
+    yield "sums of pixels, for statistics", summing / count
+    yield "encode as JPEG", encoding / count
+
+
+def _timed(work: Callable[[], object]) -> tuple[object, float]:
+    began = time.thread_time()
+    result = work()
+    return result, time.thread_time() - began
