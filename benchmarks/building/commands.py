@@ -37,7 +37,7 @@ def one_clip(bench: Bench) -> None:
         beam: partial(run_command, [sys.executable, "-c", "import apache_beam"]),
     }
     spent = interleave(sides, 2 * bench.repeats + 1, bench.clear)
-    show(spent, 1, "command")
+    show(spent)
     more = statistics.median(a.wall - b.wall for a, b in zip(*spent.values(), strict=True))
     cpu = statistics.median(a.cpu - b.cpu for a, b in zip(*spent.values(), strict=True))
     bench.find(
@@ -77,7 +77,7 @@ def memory(bench: Bench) -> None:
 
 def _mega(peak: tuple[int, int]) -> str:
     resident, share = peak
-    return f"{resident / 1e6:.0f} MB resident ({share / 1e6:.0f} without what is shared)"
+    return f"{resident / 1e6:.0f} MB resident ({share / 1e6:.0f} MB proportionally)"
 
 
 def listing(bench: Bench) -> None:
@@ -87,7 +87,7 @@ def listing(bench: Bench) -> None:
     folder = str(sources[0].parents[1])
     list_all = partial(list_videos, folder, split=SplitOptions(), label=LabelOptions())
     spent = [timed(list_all) for _ in range(bench.repeats)]
-    show({f"list {count:,} files": spent}, count, "file")
+    show({f"list {count:,} files": spent}, count, "files")
     median = statistics.median(each.wall for each in spent)
     bench.find(f"listing {count:,} files", f"{median:.2f} s, {1e6 * median / count:.0f} us a file")
     shutil.rmtree(folder)
@@ -108,7 +108,7 @@ def planning(bench: Bench) -> None:
 
 def cost_curve(bench: Bench) -> None:
     """Seconds a minute of footage over the size of the dataset: whole commands, once each."""
-    clip = bench.clip("360p")
+    clip = bench.clip("240p")
     print(f"{describe(clip)}; clips of 10 s, every frame, whole commands")
     print("  clips   minutes  seconds  CPU s   s a minute  CPU s a minute")
     most = bench.count(1000)

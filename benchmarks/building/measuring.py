@@ -58,15 +58,16 @@ def ratio(over: Sequence[Spent], under: Sequence[Spent], field: str = "wall") ->
     )
 
 
-def show(spent: Mapping[str, Sequence[Spent]], amount: float, unit: str) -> None:
-    """Prints a line a side: medians, the range of the wall clock, and how fast that is."""
+def show(spent: Mapping[str, Sequence[Spent]], amount: float = 0, units: str = "") -> None:
+    """Prints a line a side: medians, the range of the wall clock, and how fast that is in ``units``."""
     for name, rounds in spent.items():
         wall = [each.wall for each in rounds]
         median, cpu = statistics.median(wall), statistics.median(each.cpu for each in rounds)
-        print(
-            f"  {name:<38} {median:7.2f} s ({min(wall):.2f} to {max(wall):.2f}), CPU {cpu:7.2f} s: "
-            f"{amount / median:,.0f} {unit}/s, {1000 * cpu / amount:.2f} ms of CPU each"
-        )
+        speed = ""
+        if units:
+            speed = f": {amount / median:,.0f} {units}/s, {1000 * cpu / amount:.2f} ms of CPU each"
+        span = f"{median:7.2f} s ({min(wall):.2f} to {max(wall):.2f})"
+        print(f"  {name:<38} {span}, CPU {cpu:7.2f} s{speed}", flush=True)
 
 
 def tree_cpu(root: int) -> float:

@@ -71,7 +71,7 @@ def _compare(bench: Bench, peer: Peer, sources: list[Path], total: int, name: st
     print(
         f"  {' '.join(map(str, peer.flags)) or 'every frame'}; {peer.name} starts in {start:.1f} s"
     )
-    show(spent, total, "frame")
+    show(spent, total, "frames")
     value, cpu = both(spent[peer.name], spent[OURS])
     bench.find(f"{name}: build / {peer.name}", f"{value:.2f} times as fast, {cpu:.2f} by CPU time")
 

@@ -67,7 +67,7 @@ def end_to_end(bench: Bench) -> None:
             DECODE: partial(bench.bare.decode_only, sources),
         }
         spent = interleave(sides, bench.repeats, bench.clear)
-        show(spent, total, "frame")
+        show(spent, total, "frames")
         name = clip.stem
         value, cpu = both(spent[BARE], spent[OURS])
         bench.find(
@@ -104,7 +104,7 @@ def skipping(bench: Bench) -> None:
         DECODE: partial(bench.bare.decode_only, sources),
     }
     spent = interleave(sides, bench.repeats, bench.clear)
-    show(spent, total, "frame")
+    show(spent, total, "frames")
     ours = spent[f"{OURS} --frame_rate 5"]
     value, cpu = both(spent[DECODE], ours)
     bench.find(
@@ -128,7 +128,7 @@ def overlap(bench: Bench) -> None:
             build, *command, output=bench.output, workers=bench.workers
         )
     spent = interleave(sides, bench.repeats, bench.clear)
-    show(spent, total, "frame")
+    show(spent, total, "frames")
     every, eighth = spent.values()
     value, cpu = both(every, eighth)
     bench.find(
@@ -150,7 +150,7 @@ def short_clips(bench: Bench) -> None:
         BARE: partial(bench.bare.decode_scale_encode, sources, bench.folder),
     }
     spent = interleave(sides, bench.repeats, bench.clear)
-    show(spent, total, "frame")
+    show(spent, total, "frames")
     value, cpu = both(spent[BARE], spent[OURS])
     over = statistics.median(
         ours.cpu - bare.cpu for ours, bare in zip(*spent.values(), strict=True)
@@ -180,7 +180,7 @@ def long_video(bench: Bench) -> None:
         for workers in (1, 2)
     }
     spent = interleave(sides, bench.repeats, bench.clear)
-    show(spent, total, "frame")
+    show(spent, total, "frames")
     one, two = spent.values()
     value = ratio(one, two)
     bench.find(
