@@ -83,12 +83,13 @@ class Lookahead(Generic[P]):
     def __iter__(self) -> Iterator[tuple[P, Need]]:
         while True:
             wanted = self._wanted()
-            if wanted is None and not self._judged:
-                if not self._read and not self._read_one():
+            if wanted is None and not self._read and not self._judged:
+                packet = next(self._packets, None)
+                if packet is None:
                     return
-                self._judged.append(self._read.popleft())
-                self._wanted_ahead.append(self._judged[0])
-            elif not self._judged and not self._judge_next(wanted):
+                yield packet, Need.PICTURE
+                continue
+            if not self._judged and not self._judge_next(wanted):
                 return
             need = self._need(wanted)
             first = self._judged.popleft()
@@ -109,7 +110,8 @@ class Lookahead(Generic[P]):
         if self._wanted_ahead:
             self._pausing = self._wanted_ahead[0].group > first.group + 1
         else:
-            self._pausing = self._ended or self._judged[-1].group > first.group + 1
+            all_judged = self._ended and not self._read
+            self._pausing = all_judged or self._judged[-1].group > first.group + 1
         return Need.NOTHING if self._pausing else Need.REFERENCE
 
     def _judge_next(self, wanted: Wanted | None) -> bool:

@@ -87,7 +87,7 @@ class StreamReader:
         self._wanted: Wanted | None = None
         self._begun = False  # whether a frame has come
         self._due: list[_Due] = []  # a heap of what the decoder does not put in order
-        self._pausing = False
+        self._pausing = self._skipping = False
         self._first: int | None = None
         self._keys_until_settled = 0
         self._marks_references = self.cuttable and marks_references(stream.codec_context)
@@ -211,7 +211,9 @@ class StreamReader:
         if packet.is_keyframe and (self._first is None or packet.pts >= self._first):
             self._keys_until_settled = max(0, self._keys_until_settled - 1)
         codec = self._stream.codec_context
-        codec.skip_frame = "NONREF" if self._may_skip(need) else "DEFAULT"
+        if self._skipping != self._may_skip(need):
+            self._skipping = not self._skipping
+            codec.skip_frame = "NONREF" if self._skipping else "DEFAULT"
         # An object of its own: PyAV knows it by its address, and numbers are shared between readings.
         packet.opaque = (index,)
         try:

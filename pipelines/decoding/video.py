@@ -183,8 +183,10 @@ class Video:
         if near is not None:
             landed = self._seek(near)
             first = near if exactly else landed
+        aspect = self._stored_aspect()
         shown: list[int] = []  # presentation times of packets read whose frames have not come yet
         self._reader.packets_read = 0
+        longest = MAX_HOLD_SECONDS // self.time_base
         passed = 0  # packets shown before the current frame
         previous: int | None = None
         for image, missing in self._reader.whole_frames(first, shown):
@@ -207,13 +209,11 @@ class Video:
             else:
                 check_pixels(image.width, image.height)
                 decoded = image
-            held = 0 if previous is None else (pts - previous) * self.time_base
-            after_break = previous is not None and (missing > 0 or held > MAX_HOLD_SECONDS)
+            held = 0 if previous is None else pts - previous
+            after_break = previous is not None and (missing > 0 or held > longest)
             self.breaks += after_break
             previous = pts
-            yield DecodedFrame(
-                pts, passed, after_break, decoded=decoded, stored_aspect=self._stored_aspect()
-            )
+            yield DecodedFrame(pts, passed, after_break, decoded=decoded, stored_aspect=aspect)
 
     def want(self, wanted: Wanted) -> None:
         """See `Footage`."""

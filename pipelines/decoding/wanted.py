@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 
@@ -46,6 +47,9 @@ def find_wanted(
 
 
 def _wanted(any_of: AnyOf, position: Callable[[int], Position]) -> Wanted:
+    # A time is asked for as a frame's own, and as the one before's end.
+    position = functools.lru_cache(maxsize=64)(position)
+
     def wanted(pts: int, until: int | None) -> bool:
         slot, exact = position(pts)
         if until is None:

@@ -1,0 +1,131 @@
+"""What packets are needed for, against a look at the whole stream."""
+
+import random
+from dataclasses import dataclass
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.decoding import lookahead
+from pipelines.decoding.lookahead import Lookahead, Need
+
+
+@dataclass(frozen=True)
+class Packet:
+    pts: int | None
+    is_keyframe: bool = False
+    size: int = 1
+    is_discard: bool = False
+
+
+@st.composite
+def streams(draw):
+    """Groups of pictures, whose frames are decoded up to a few places away from where they are shown."""
+    packets, begin = [], 0
+    for length in draw(st.lists(st.integers(1, 40), min_size=1, max_size=8)):
+        times = [begin, *sorted(range(begin + 1, begin + length), key=_shuffled(draw))]
+        packets += [Packet(pts, is_keyframe=pts == begin) for pts in times]
+        begin += length
+    return packets
+
+
+def _shuffled(draw):
+    reach = draw(st.sampled_from([0, 3, 8]))
+    order = random.Random(draw(st.integers(0, 99)))
+    return lambda pts: (pts + order.uniform(0, reach), pts)
+
+
+def needs(packets, wanted):
+    return list(Lookahead(packets, lambda: wanted))
+
+
+def needed(packets, used):
+    """By looking at everything: what is wanted, and what lies at most one keyframe before it."""
+    groups, count = [], 0
+    for packet in packets:
+        count += packet.is_keyframe
+        groups.append(count)
+    wanted = [place for place, packet in enumerate(packets) if packet.pts in used]
+    table = []
+    for place, packet in enumerate(packets):
+        after = [groups[w] for w in wanted if w >= place]
+        if packet.pts in used:
+            table.append(Need.PICTURE)
+        elif after and after[0] - groups[place] <= 1:
+            table.append(Need.REFERENCE)
+        else:
+            table.append(Need.NOTHING)
+    return table
+
+
+class TestLookahead:
+    @given(packets=streams(), data=st.data())
+    @settings(max_examples=100, deadline=None)
+    def test_needs_are_those_of_the_whole_stream(self, packets, data):
+        times = sorted(packet.pts for packet in packets)
+        used = data.draw(st.sets(st.sampled_from(times), max_size=5)) | {times[-1]}
+        result = needs(packets, lambda pts, until: pts in used)
+        assert [packet for packet, _ in result] == packets
+        assert [need for _, need in result] == needed(packets, used)
+
+    @given(packets=streams())
+    @settings(max_examples=30, deadline=None)
+    def test_a_frame_is_shown_until_the_next(self, packets):
+        times = sorted(packet.pts for packet in packets)
+        asked = {}
+
+        def wanted(pts, until):
+            asked[pts] = until
+            return False
+
+        needs(packets, wanted)
+        assert asked == dict(zip(times, [*times[1:], None], strict=True))
+
+    def test_packets_without_a_time_are_used(self):
+        packets = [Packet(0, True), Packet(None), Packet(2), Packet(3, True), Packet(4)]
+        result = [need for _, need in needs(packets, lambda pts, until: False)]
+        assert result == [Need.REFERENCE, Need.PICTURE, *[Need.NOTHING] * 3]
+
+    def test_the_end_is_told_to_the_decoder(self):
+        packets = [Packet(0, True), Packet(1), Packet(None, size=0)]
+        assert needs(packets, lambda pts, until: False)[-1] == (packets[-1], Need.PICTURE)
+
+    def test_nothing_is_read_ahead_while_everything_is_wanted(self):
+        read = []
+        packets = (read.append(pts) or Packet(pts, pts % 5 == 0) for pts in range(40))
+        choice = []
+        table = []
+        for count, (_, need) in enumerate(
+            Lookahead(packets, lambda: choice[0] if choice else None)
+        ):
+            table.append(need)
+            if count < 10:
+                assert len(read) == count + 1
+            if count == 9:
+                choice.append(lambda pts, until: pts == 36)
+        assert table[:10] == [Need.PICTURE] * 10
+        assert table[10:] == needed([Packet(p, p % 5 == 0) for p in range(40)], {36})[10:]
+
+    @given(limit=st.integers(0, 60), last=st.integers(0, 59))
+    @settings(max_examples=50, deadline=None)
+    def test_little_is_read_ahead_where_packets_are_large(self, limit, last):
+        packets = [Packet(pts, pts % 10 == 0) for pts in range(60)]
+        whole = lookahead._MOST_BYTES
+        lookahead._MOST_BYTES = limit
+        try:
+            result = [need for _, need in needs(packets, lambda pts, until: pts == last)]
+        finally:
+            lookahead._MOST_BYTES = whole
+        exact = needed(packets, {last})
+        # What is needed always is; and decoding begins with keyframes.
+        pairs = zip(result, exact, strict=True)
+        assert all(e is Need.NOTHING for need, e in pairs if need is Need.NOTHING)
+        for place in range(1, 60):
+            if result[place - 1] is Need.NOTHING and result[place] is not Need.NOTHING:
+                assert place % 10 == 0
+
+    def test_the_oracle_is_not_blind(self):
+        packets = [Packet(pts, pts % 10 == 0) for pts in range(60)]
+        table = needed(packets, {35})
+        assert [table.index(Need.REFERENCE), table.index(Need.PICTURE)] == [20, 35]
+        assert set(table[36:]) == {Need.NOTHING}
