@@ -6,7 +6,7 @@ import hashlib
 from typing import BinaryIO, Protocol
 
 from pipelines.sources.listing import SourceFailure
-from tfrecords_schema.records import frame_record
+from tfrecords_schema.records import frame_parts
 
 
 class Listener(Protocol):
@@ -40,10 +40,11 @@ class ShardWriter:
 
     def write(self, record: bytes) -> None:
         """Appends a serialized record."""
-        framed = frame_record(record)
-        self._file.write(framed)
-        self._digest.update(framed)
-        self.bytes += len(framed)
+        # One by one: to join them would copy the record.
+        for part in frame_parts(record):
+            self._file.write(part)
+            self._digest.update(part)
+            self.bytes += len(part)
         self._since_mark += 1
         self._listener.sequences(1)
 

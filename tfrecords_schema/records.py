@@ -58,10 +58,13 @@ def masked_crc32c(data: bytes) -> int:
 
 def frame_record(data: bytes) -> bytes:
     """``data`` with its TFRecord framing around it."""
+    return b"".join(frame_parts(data))
+
+
+def frame_parts(data: bytes) -> tuple[bytes, bytes, bytes]:
+    """What stands before ``data`` in a TFRecord file, ``data`` itself, and what stands behind it."""
     length = _LENGTH.pack(len(data))
-    return b"".join(
-        (length, _CRC.pack(masked_crc32c(length)), data, _CRC.pack(masked_crc32c(data)))
-    )
+    return length + _CRC.pack(masked_crc32c(length)), data, _CRC.pack(masked_crc32c(data))
 
 
 def read_records(file: BinaryIO, name: str) -> Iterator[StoredRecord]:

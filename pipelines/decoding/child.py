@@ -30,6 +30,7 @@ from pipelines.decoding.protocol import (
 from pipelines.decoding.segments import build_segment, find_extent, index_clip, probe_file
 
 _PROGRESS_SECONDS = 0.5
+_BUFFER_BYTES = 1 << 16  # what is larger passes by the buffer, and is not copied
 
 
 def main() -> None:
@@ -39,7 +40,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     av.logging.set_level(None)
     cv2.setNumThreads(1)  # the pool has a child for each CPU
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=1 << 20)
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=_BUFFER_BYTES)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     requests: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     threading.Thread(target=_read_requests, args=(sys.stdin.buffer, requests), daemon=True).start()
@@ -88,9 +89,7 @@ def _build(request: BuildRequest, answers: BinaryIO) -> SegmentResult:
         if request.threads > 1 and _complaints() != complaints:
             raise DecodingFailure("decode", "the decoder complains: one thread knows of what")
 
-    result = build_segment(
-        request, lambda record: _write(answers, protocol.pack(protocol.RECORD, record)), on_progress
-    )
+    result = build_segment(request, lambda record: _send_record(answers, record), on_progress)
     on_progress()
     return result
 
@@ -99,8 +98,9 @@ def _complaints() -> int:
     return int(av.logging.get_last_error()[0])
 
 
-def _write(answers: BinaryIO, message: bytes) -> None:
-    answers.write(message)
+def _send_record(answers: BinaryIO, record: bytes) -> None:
+    answers.write(protocol.HEADER.pack(protocol.RECORD, len(record)))
+    answers.write(record)
 
 
 class _Heartbeat:

@@ -6,6 +6,7 @@ A child that crashes, hangs, grows or talks nonsense costs the source it was rea
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import functools
 import json
 import os
@@ -36,7 +37,7 @@ from pipelines.staging import Staging, StagingError
 MEMORY_LIMIT = 4 * 2**30
 """Bytes of address space a decoder may take: an 8K stream's reference frames fit, a runaway does not."""
 
-_READ_BYTES = 1 << 20
+_PIPE_BYTES = 1 << 20
 _LAST_WORDS_BYTES = 4096
 
 T = TypeVar("T")
@@ -66,7 +67,6 @@ class DecoderProcess:
         self._program = tuple(program)
         self._child: subprocess.Popen[bytes] | None = None
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
-        self._buffer = bytearray()
 
     def probe(self, path: str) -> Probe:
         """What the header of the file at ``path`` says.
@@ -193,23 +193,27 @@ class DecoderProcess:
         output = child.stdout.fileno()  # type: ignore[union-attr]
         poll = select.poll()
         poll.register(output, select.POLLIN | select.POLLHUP)
-        header_bytes = protocol.HEADER.size
-        while True:
-            while len(self._buffer) >= header_bytes:
-                kind, length = protocol.HEADER.unpack_from(self._buffer)
-                if kind not in protocol.ANSWERS or length > protocol.MAX_MESSAGE_BYTES:
-                    raise DecodingFailure("process", "the decoder sent what is no message")
-                if len(self._buffer) < header_bytes + length:
-                    break
-                payload = bytes(memoryview(self._buffer)[header_bytes : header_bytes + length])
-                del self._buffer[: header_bytes + length]
-                yield kind, payload
-            if not poll.poll(self._timeout * 1000):
-                raise self._no_progress()
-            data = os.read(output, _READ_BYTES)
-            if not data:
+
+        def read(count: int) -> bytes | None:
+            """``count`` bytes; None where the output ends before."""
+            parts = []
+            while count:
+                if not poll.poll(self._timeout * 1000):
+                    raise self._no_progress()
+                part = os.read(output, min(count, _PIPE_BYTES))
+                if not part:
+                    return None
+                parts.append(part)
+                count -= len(part)
+            return b"".join(parts)
+
+        while (header := read(protocol.HEADER.size)) is not None:
+            kind, length = protocol.HEADER.unpack(header)
+            if kind not in protocol.ANSWERS or length > protocol.MAX_MESSAGE_BYTES:
+                raise DecodingFailure("process", "the decoder sent what is no message")
+            if (payload := read(length)) is None:
                 return
-            self._buffer += data
+            yield kind, payload
 
     def _running_child(self) -> subprocess.Popen[bytes]:
         if self._child is None or self._child.poll() is not None or self._speaks_unasked():
@@ -226,6 +230,7 @@ class DecoderProcess:
                 # Ctrl-C is for the parent; it decides what becomes of its children.
                 start_new_session=True,
             )
+            _widen(self._child.stdout.fileno())  # type: ignore[union-attr]
             os.set_blocking(self._child.stdin.fileno(), False)  # type: ignore[union-attr]
         return self._child
 
@@ -233,7 +238,7 @@ class DecoderProcess:
         """Whether something came after the last answer, which must not be taken for the next one."""
         poll = select.poll()
         poll.register(self._child.stdout.fileno(), select.POLLIN)  # type: ignore[union-attr]
-        return bool(self._buffer) or bool(poll.poll(0))
+        return bool(poll.poll(0))
 
     def _death(self) -> DecodingFailure:
         """Why the child is gone."""
@@ -259,7 +264,6 @@ class DecoderProcess:
 
     def _kill(self) -> None:
         child, self._child = self._child, None
-        self._buffer.clear()
         if child is None:
             return
         child.kill()
@@ -319,6 +323,14 @@ def _child_environment() -> dict[str, str]:
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     return {**kept, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def _widen(pipe: int) -> None:
+    """Makes a pipe hold as much as most records, so that its ends wait less often for each other."""
+    # Not every system can, and a user may have too many wide ones.
+    if hasattr(fcntl, "F_SETPIPE_SZ"):
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
 
 def _result(answer: Generator[bytes, None, T], on_record: Callable[[bytes], None]) -> T:

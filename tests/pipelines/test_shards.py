@@ -445,9 +445,9 @@ class TestWriteErrors:
             written += 1
             if written > 3:
                 raise OSError(errno.ENOSPC, "No space left on device")
-            return record
+            return (record,)
 
-        monkeypatch.setattr("pipelines.shard_writer.frame_record", full)
+        monkeypatch.setattr("pipelines.shard_writer.frame_parts", full)
         with pytest.raises(OSError, match="No space left") as error:
             builder.build(shard, decoder, Recorder())
         assert error.value.errno == errno.ENOSPC
@@ -469,7 +469,7 @@ class TestWriteErrors:
         def full(record):
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        monkeypatch.setattr("pipelines.shard_writer.frame_record", full)
+        monkeypatch.setattr("pipelines.shard_writer.frame_parts", full)
         with pytest.raises(OSError, match="No space left"):
             builder.build(changed, decoder, Recorder())
         assert output.kept_report(changed.file, builder.fingerprint(changed)) is None

@@ -18,6 +18,7 @@ from tfrecords_schema.records import (
     CorruptRecordError,
     StoredRecord,
     file_checksum,
+    frame_parts,
     frame_record,
     masked_crc32c,
     read_file,
@@ -139,6 +140,7 @@ def test_framing_of_three_bytes_by_hand():
 @given(st.binary(max_size=300))
 def test_framing_is_that_of_the_naive_implementation(data):
     assert frame_record(data) == naive_frame(data)
+    assert b"".join(frame_parts(data)) == naive_frame(data)
 
 
 @given(st.lists(st.binary(max_size=300), max_size=6))
