@@ -24,8 +24,9 @@ from trainer.flags import (
     parse_train,
     with_underscores,
 )
+from trainer.hosts import is_chief
 from trainer.options import ConfigError
-from trainer.run_folder import new_run, open_run, reading_of, resumed_run, write_json
+from trainer.run_folder import RunFolder, new_run, open_run, reading_of, resumed_run, write_json
 
 _log = logging.getLogger(__name__)
 
@@ -59,7 +60,9 @@ def _train(args: argparse.Namespace) -> None:
     info = DatasetInfo.load(args.tfrecords)
     config.check_for(info)
     check_trainable(args.tfrecords, info)
-    if args.resume:
+    if args.output is not None and not is_chief(config.distribute):
+        folder = RunFolder(Path(args.output))  # the chief writes to it, and may have begun
+    elif args.resume:
         folder = resumed_run(args.output, info, config.to_json())
     else:
         folder = new_run(args.output, info.name)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
 from trainer.config import Distribute
 from trainer.errors import TrainerError
+from trainer.hosts import CLUSTER, EXAMPLE
 
 _log = logging.getLogger(__name__)
-
-_CLUSTER = "TF_CONFIG"  # where TensorFlow looks for the hosts
 
 
 def make_strategy(distribute: Distribute) -> tf.distribute.Strategy | None:
@@ -23,7 +23,7 @@ def make_strategy(distribute: Distribute) -> tf.distribute.Strategy | None:
     Raises:
         TrainerError: when there are no devices or hosts for it.
     """
-    if distribute == "auto" and os.environ.get(_CLUSTER):
+    if distribute == "auto" and os.environ.get(CLUSTER):
         distribute = "multi_worker"
     # Physical ones, since to ask for logical ones starts TensorFlow, which multi_worker must do itself.
     elif distribute == "auto" and len(tf.config.list_physical_devices("GPU")) > 1:
@@ -33,10 +33,10 @@ def make_strategy(distribute: Distribute) -> tf.distribute.Strategy | None:
         _check_devices(devices)
         strategy = tf.distribute.MirroredStrategy([device.name for device in devices])
     elif distribute == "multi_worker":
-        if not os.environ.get(_CLUSTER):
+        if not os.environ.get(CLUSTER):
             raise TrainerError(
-                f"--distribute multi_worker needs the hosts in the variable {_CLUSTER}, which is not set: "
-                "see https://www.tensorflow.org/guide/distributed_training#TF_CONFIG"
+                f"--distribute multi_worker needs the hosts in the variable {CLUSTER}, which is not set: "
+                f"set it to the likes of {EXAMPLE}"
             )
         strategy = _MultiWorkerStrategy()
     else:
@@ -69,6 +69,40 @@ def _check_devices(devices: list[Any]) -> None:
         raise TrainerError(
             "--distribute mirrored on CPU devices mixes up convolutions in oneDNN: set the variable "
             "TF_ENABLE_ONEDNN_OPTS to 0 before the start"
+        )
+
+
+def shared(read: Callable[..., tf.data.Dataset]) -> Any:
+    """What ``read()`` gives; with several hosts, what ``read(input_context=...)`` gives each of them.
+
+    On one host, each device gets its share of batches that are read once.
+    """
+    strategy = tf.distribute.get_strategy()
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return read()
+    return strategy.distribute_datasets_from_function(lambda context: read(input_context=context))
+
+
+def check_agreed(epoch: int) -> None:
+    """Checks that all hosts have come equally far, before they wait for each other for ever.
+
+    Raises:
+        TrainerError: on all of them, when they have not.
+    """
+    strategy = tf.distribute.get_strategy()
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return
+
+    def summed() -> Any:
+        told = tf.constant([1.0, epoch, epoch**2])
+        return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, told)
+
+    moments = strategy.run(tf.function(summed))
+    count, total, squares = strategy.experimental_local_results(moments)[0].numpy().tolist()
+    if count * squares != total**2:
+        raise TrainerError(
+            f"the hosts have not come equally far, this one {epoch} epochs: --output must be a folder that "
+            "all of them share, or a new one"
         )
 
 

@@ -16,6 +16,7 @@ from tfrecords_schema.info import DatasetInfo
 from trainer.cached_frames import cached_frames
 from trainer.config import TrainingConfig
 from trainer.damage import SkippedRecords
+from trainer.distribution import shared
 from trainer.features import (
     computed_features,
     feature_bytes,
@@ -90,21 +91,22 @@ def make_feed(
             if asked.cache_frames:
                 kept = None if asked.cache_frames == "memory" else asked.cache_frames
                 reads[split]["cache"] = cached_frames(directory, split, folder=kept)
+        reads["train"] |= {
+            "shuffle": True,
+            "shuffle_buffer": asked.shuffle_buffer,
+            "seed": config.seed,
+            "drop_remainder": leaves_rest(info, config),
+            "augment": asked.augmentation,
+            "balance_classes": asked.balance_classes,
+        }
+
+        def read(split: str, **options: Any) -> Any:
+            return shared(lambda **part: read_sequences(directory, split, **options, **part))
+
         yield Feed(
             model=model,
-            train=lambda first_epoch: read_sequences(
-                directory,
-                "train",
-                shuffle=True,
-                shuffle_buffer=asked.shuffle_buffer,
-                seed=config.seed,
-                first_epoch=first_epoch,
-                drop_remainder=leaves_rest(info, config),
-                augment=asked.augmentation,
-                balance_classes=asked.balance_classes,
-                **reads["train"],
-            ),
-            validation=read_sequences(directory, "validation", **reads["validation"])
+            train=lambda first_epoch: read("train", first_epoch=first_epoch, **reads["train"]),
+            validation=read("validation", **reads["validation"])
             if "validation" in splits
             else None,
         )

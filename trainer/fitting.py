@@ -22,6 +22,7 @@ from trainer.checkpoint import Progress, load_progress, restore_model, restore_o
 from trainer.config import Precision, TrainingConfig
 from trainer.damage import SkippedRecords
 from trainer.dataset import has_split
+from trainer.distribution import check_agreed
 from trainer.features import has_frozen_features, split_at_features
 from trainer.feeds import Feed, epoch_records, leaves_rest, make_feed
 from trainer.losses import CountedAccuracy, make_loss
@@ -107,6 +108,7 @@ def fit(
         TrainingError: when the loss stops being a number, memory runs out, or TensorBoard is not there.
     """
     progress = load_progress(folder.checkpoint)
+    check_agreed(progress.epoch)
     # More patience may have been asked for since.
     progress.stopped = progress.stopped and progress.waited >= config.patience
     if progress.epoch:

@@ -23,14 +23,15 @@ class _MeanOverLabels(keras.losses.Loss):
     """
 
     def __init__(self, **kwargs: Any):
-        super().__init__(**{**kwargs, "reduction": "sum"})
+        super().__init__(**{**kwargs, "reduction": "mean_with_sample_weight"})
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """``[..., classes or targets]`` and weights ``[...]`` to a number."""
-        total = super().__call__(y_true, y_pred, sample_weight)
-        counting = y_pred[..., 0] * 0 + 1 if sample_weight is None else sample_weight
-        labels = ops.sum(ops.cast(counting > 0, total.dtype))
-        return total / ops.maximum(labels, 1)
+        mean = super().__call__(y_true, y_pred, sample_weight)
+        if sample_weight is None:
+            return mean
+        weights = ops.cast(sample_weight, mean.dtype)
+        return mean * ops.sum(weights) / ops.maximum(ops.sum(ops.sign(weights)), 1)
 
 
 @keras.saving.register_keras_serializable(package="reelbeam")

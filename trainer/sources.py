@@ -108,7 +108,7 @@ def make_batches(
         first, end = share(
             batch_size, input_context.num_input_pipelines, input_context.input_pipeline_id
         )
-        batch_size = int(end - first)
+        batch_size = end - first
     if count > 1:
         joined = joined.flat_map(
             lambda *part: tf.data.Dataset.range(count).map(lambda number: (*part, number))
@@ -147,7 +147,9 @@ def share(count: Any, parts: int, part: int) -> tuple[Any, Any]:
     More things never make a part smaller. ``count`` may be a tensor.
     """
     each, rest = count // parts, count % parts
-    begins = [each * p + tf.minimum(rest, p) for p in (part, part + 1)]
+    # Numbers stay numbers where a graph is made.
+    least = min if isinstance(count, int) else tf.minimum
+    begins = [each * p + least(rest, p) for p in (part, part + 1)]
     return begins[0], begins[1]
 
 

@@ -6,7 +6,10 @@ import logging
 import math
 import os
 import platform
+import shutil
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -24,6 +27,7 @@ from trainer.evaluate import evaluate_model, scores_to_json
 from trainer.export import export_run
 from trainer.features import has_frozen_features
 from trainer.fitting import computing_in, fit
+from trainer.hosts import is_chief
 from trainer.model import build_model
 from trainer.plots import plot_curves
 from trainer.reader import located_errors, read_labels
@@ -50,7 +54,7 @@ def train(
 
     Returns:
         By split, the scores of the best model: on ``validation`` and ``test``, or on ``train`` when the
-        dataset has neither.
+        dataset has neither. With several hosts, the first scores and writes, and the others return nothing.
 
     Raises:
         DatasetInfoError, DatasetError, CorruptRecordError: when the dataset cannot be trained on.
@@ -60,11 +64,15 @@ def train(
     info = DatasetInfo.load(directory)
     config.check_for(info)
     check_trainable(directory, info)
+    chief = is_chief(config.distribute)
     strategy = make_strategy(config.distribute)  # before TensorFlow does anything at all
+    skipped = _skipped_records(directory, config, strategy)
+    if not chief:
+        return _help(directory, info, folder, config, strategy)
     scored = [s for s in ("validation", "test") if has_split(info, s)] or ["train"]
     monitor = "val_loss" if has_split(info, "validation") else "loss"
     _log_dataset(directory, info, monitor)
-    reading, skipped = config.reading.evaluation(info), _skipped_records(directory, config)
+    reading = config.reading.evaluation(info)
     baselines = _log_baseline(directory, info, scored, reading.clips, skipped)
 
     with computing_in(config.precision), scope_of(strategy):
@@ -110,11 +118,35 @@ def train(
     return dict(scores)
 
 
+def _help(
+    directory: str | os.PathLike[str],
+    info: DatasetInfo,
+    folder: RunFolder,
+    config: TrainingConfig,
+    strategy: tf.distribute.Strategy | None,
+) -> dict[str, Score]:
+    """The part of a host that is not the chief: the same steps, and nothing is left of them here."""
+    with tempfile.TemporaryDirectory(prefix="trainer-") as scratch:
+        own = RunFolder(Path(scratch))
+        if folder.checkpoint.exists():
+            shutil.copy(folder.checkpoint, own.checkpoint)
+        with computing_in(config.precision), scope_of(strategy):
+            keras.utils.set_random_seed(config.seed)
+            model = build_model(config.reading.evaluation(info).seen(info), config.model)
+            fit(model, directory, info, own, config)
+    _log.info("done: the first of the hosts writes the results")
+    return {}
+
+
 def _skipped_records(
-    directory: str | os.PathLike[str], config: TrainingConfig
+    directory: str | os.PathLike[str],
+    config: TrainingConfig,
+    strategy: tf.distribute.Strategy | None,
 ) -> SkippedRecords | None:
     if not config.reading.ignore_errors:
         return None
+    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        raise TrainerError("--ignore_errors on is for a single host: repair the records first")
     if is_url(directory):
         raise TrainerError(
             f"--ignore_errors on needs the records in local files, got {directory}: copy the folder first"

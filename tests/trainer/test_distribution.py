@@ -113,17 +113,19 @@ def test_two_hosts_come_to_the_same(data, single, tmp_path):
     cluster = [f"localhost:{s.getsockname()[1]}" for s in sockets]
     for s in sockets:
         s.close()
-    runs = [tmp_path / "0", tmp_path / "1"]
-    workers = [start(data, run, cluster=cluster, worker=number) for number, run in enumerate(runs)]
+    run = tmp_path / "run"
+    workers = [start(data, run, cluster=cluster, worker=number) for number in range(2)]
     try:
         outputs = [finish(worker) for worker in workers]
-        assert "distributed: 2 replicas, by multi_worker" in outputs[0]
     finally:
         for worker in workers:
             worker.kill()
-    assert losses(runs[0]) == losses(runs[1])
-    for mine, theirs in zip(losses(runs[0]), losses(single), strict=True):
+    assert all("distributed: 2 replicas, by multi_worker" in out for out in outputs)
+    assert "done: the first of the hosts writes the results" in outputs[1]
+    for mine, theirs in zip(losses(run), losses(single), strict=True):
         assert mine == pytest.approx(theirs, rel=1e-3)
+    assert {path.name for path in run.iterdir()} == {path.name for path in single.iterdir()}
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 def test_nothing_to_distribute_to(monkeypatch):
