@@ -190,7 +190,7 @@ class StreamReader:
                 continue  # the file ends within it
             if self._keys_by_packet and not packet.is_keyframe:
                 self._no_keys.add(index)
-            if counts and self._may_skip(need):
+            if counts and need is not Need.PICTURE:
                 unseen = Unseen(pts, packet.is_keyframe)
                 heapq.heappush(self._due, _Due(pts, index, unseen))
             if need is Need.NOTHING:
@@ -211,7 +211,7 @@ class StreamReader:
         if packet.is_keyframe and (self._first is None or packet.pts >= self._first):
             self._keys_until_settled = max(0, self._keys_until_settled - 1)
         codec = self._stream.codec_context
-        if self._skipping != self._may_skip(need):
+        if self._skipping != (self._marks_references and need is Need.REFERENCE):
             self._skipping = not self._skipping
             codec.skip_frame = "NONREF" if self._skipping else "DEFAULT"
         # An object of its own: PyAV knows it by its address, and numbers are shared between readings.
@@ -230,10 +230,6 @@ class StreamReader:
         for image in images:
             yield (image.opaque or (index,))[0], image
 
-    def _may_skip(self, need: Need) -> bool:
-        """Whether a packet with this need may give no frame for it."""
-        return need is Need.NOTHING or (need is Need.REFERENCE and self._marks_references)
-
     def _pause(self) -> None:
         """Takes what the decoder still holds; it will begin anew with a keyframe."""
         if self._pausing:
@@ -250,7 +246,7 @@ class StreamReader:
             heapq.heappush(self._due, _Due(image.pts or 0, index, image))
 
     def _forget(self, index: int) -> None:
-        """The packet is not passed over after all: its frame has come, or cannot be decoded."""
+        """The packet is not passed over: its frame has come, or cannot be decoded."""
         if any(due.place == index for due in self._due):
             self._due = [due for due in self._due if due.place != index]
             heapq.heapify(self._due)
