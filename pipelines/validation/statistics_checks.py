@@ -137,8 +137,10 @@ def pixel_statistics(dataset: DatasetView) -> Iterator[Problem]:
         if not frames or tally.records != info.num_records or len(stated) != len(tally.pixel_sums):
             continue
         found = [total / frames for total in tally.pixel_sums]
-        # Points of the pictures are looked at, and of a few pictures they say less.
-        limit = _PIXEL_LEVELS + _PIXEL_SPREAD / math.sqrt(frames)
+        # Points of the pictures are looked at, and the mean stated may be a sample's; of a few pictures both
+        # say less.
+        sampled = min(frames, info.pixel_frames or frames)
+        limit = _PIXEL_LEVELS + _PIXEL_SPREAD / math.sqrt(sampled)
         if max(abs(a - b) for a, b in zip(stated, found, strict=True)) <= limit:
             continue
         swapped = max(abs(a - b) for a, b in zip(stated, reversed(found), strict=True)) <= limit

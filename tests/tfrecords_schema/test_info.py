@@ -44,6 +44,7 @@ INFO = DatasetInfo(
             signals={"GPS": (MOMENTS, MOMENTS)},
             pixel_mean=(1.0, 2.0, 3.0),
             pixel_std=(4.0, 5.0, 6.0),
+            pixel_frames=20,
             groups=2,
             sources=5,
         ),
@@ -60,6 +61,12 @@ def test_what_was_saved_is_loaded(tmp_path):
     assert DatasetInfo.load(tmp_path) == INFO
     assert DatasetInfo.load(str(tmp_path)) == INFO
     assert DatasetInfo.from_bytes(INFO.to_bytes(), "there") == INFO
+
+
+def test_older_descriptions_do_not_say_how_many_frames_statistics_are_of():
+    fields = json.loads(INFO.to_bytes())
+    del fields["splits"]["train"]["pixel_frames"]
+    assert DatasetInfo.from_json(fields).splits["train"].pixel_frames == 0
 
 
 def test_the_file_is_ascii_json_that_begins_with_its_version_and_totals_each_split(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import struct
 import weakref
 from dataclasses import replace
@@ -18,9 +19,13 @@ from hypothesis import strategies as st
 from pipelines.decoding import frame_folder
 from pipelines.decoding.frame_folder import FrameFolder, open_frame_folder
 from pipelines.decoding.pixel_statistics import is_sampled
-from pipelines.decoding.protocol import DecodingFailure
+from pipelines.decoding.protocol import BuildRequest, DecodingFailure
+from pipelines.decoding.segments import build_segment
+from pipelines.descriptors import Segment, Source
 from pipelines.image_files import decode_rgb
-from pipelines.options import ImageOptions
+from pipelines.options import ImageOptions, SamplingOptions
+from tfrecords_schema.decode import decode_record
+from tfrecords_schema.spec import LabelSpec, SequenceSpec
 
 RATE = Fraction(20)
 SIZE = (24, 32)
@@ -314,6 +319,67 @@ class TestPassingOn:
                 frames = failure.reason
             outcomes.append((frames, footage.truncated, footage.breaks))
         assert outcomes[0] == outcomes[1]
+
+
+class TestRecordsOfFolders:
+    """What becomes of files that are passed on, up to the records and what is counted."""
+
+    def build(self, folder, *, first_slot=0, end_slot=None):
+        source = Source(
+            id="a", path=str(folder), data_path="a", group="a", kind="frames", values=(1.0,)
+        )
+        request = BuildRequest(
+            segment=Segment(source=source, first_slot=first_slot, end_slot=end_slot),
+            spec=SequenceSpec(
+                num_frames=4,
+                image=IMAGE.spec,
+                label=LabelSpec(task="regression", target_names=("v",)),
+            ),
+            dataset_name="d",
+            sampling=SamplingOptions(num_frames=4, stride=4, frame_rate=RATE),
+            image=IMAGE,
+        )
+        records: list[bytes] = []
+        result = build_segment(request, records.append, lambda: None)
+        return [decode_record(data, request.spec) for data in records], result
+
+    def test_frames_are_the_files_and_statistics_of_a_sample_of_them(self, tmp_path) -> None:
+        levels = [100 + 50 * math.sin(k / 7) for k in range(400)]
+        for k, level in enumerate(levels):
+            (tmp_path / f"{k:03d}.jpg").write_bytes(encode(picture(round(level))))
+        records, result = self.build(tmp_path)
+        files = [path.read_bytes() for path in sorted(tmp_path.iterdir())]
+        assert [frame for record in records for frame in record.frames] == files
+        assert result.pixel_count == 400 * SIZE[0] * SIZE[1]
+        assert result.pixel_frames == sum(map(is_sampled, range(400)))
+        found = np.array(result.pixel_sum) / result.pixel_count
+        expected = np.array([1, 1 / 2, 1 / 4]) * np.mean(levels)
+        assert np.abs(found - expected).max() < 10
+        spread = math.sqrt(result.pixel_square_sum[0] / result.pixel_count - found[0] ** 2)
+        assert spread == pytest.approx(np.std(levels), rel=0.3)
+
+    def test_segments_add_up(self, tmp_path) -> None:
+        fill(tmp_path, range(1, 25))
+        _, whole = self.build(tmp_path)
+        _, first = self.build(tmp_path, end_slot=12)
+        _, second = self.build(tmp_path, first_slot=12)
+        assert first.sequences + second.sequences == whole.sequences == 6
+        assert first.pixel_count + second.pixel_count == whole.pixel_count
+        # Slot 4 is in the sample; of the second segment there is none, so that one is looked at.
+        assert (whole.pixel_frames, first.pixel_frames, second.pixel_frames) == (1, 1, 1)
+        assert whole.pixel_sum[0] / whole.pixel_count == pytest.approx(50, abs=1)
+        assert second.pixel_sum[0] / second.pixel_count == pytest.approx(150, abs=1)
+
+    def test_a_cut_file_is_a_gap(self, tmp_path) -> None:
+        fill(tmp_path, range(1, 17))
+        data = (tmp_path / "006.jpg").read_bytes()
+        (tmp_path / "006.jpg").write_bytes(data[: len(data) // 2] + bytes(len(data) // 2))
+        records, result = self.build(tmp_path)
+        assert [record.start_timestamp for record in records] == [0, 400_000, 600_000]
+        assert result.breaks == 1
+        assert result.truncated == (
+            "006.jpg does not decode: it is a JPEG file that was cut short: it has no end marker"
+        )
 
 
 class TestSizes:

@@ -316,6 +316,19 @@ def test_red_and_blue_swapped_in_all_records_since_they_were_built(build):
     assert "as if red and blue were swapped" in result.findings[0].message
 
 
+@pytest.mark.parametrize(("sampled", "found"), [(0, True), (200, True), (1, False)])
+def test_a_mean_taken_from_few_pictures_may_be_further_off(build, sampled, found):
+    dataset = build(splits())
+
+    def change(fields):
+        own = fields["splits"]["train"]
+        own["pixel_mean"] = [level + 40 for level in own["pixel_mean"]]
+        own["pixel_frames"] = sampled
+
+    dataset.edit_info(change)
+    assert bad(dataset.examine()) == ({"pictures.statistics": "error"} if found else {})
+
+
 def test_a_picture_that_freezes_while_time_goes_on(build):
     all_ = splits()
     own = all_["train"][4]
