@@ -4,7 +4,8 @@
 
 1. `trainer.layers.TimeDistributed` against Keras's: seconds of the first step, and of one after that.
 2. An epoch with the features of a frozen backbone cached, and without.
-3. The share of a step that is spent waiting for input.
+3. The share of a step that is spent waiting for input, and the device on which batches wait: the GPU, where
+   there is one.
 """
 
 from __future__ import annotations
@@ -148,7 +149,7 @@ def compare_caching(
 
 def waiting_for_input(
     data: Path, info: Any, name: str, options: argparse.Namespace
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Steps on what is read, and on one batch that is there already."""
     model = build_model(info, ModelConfig(backbone=name, weights="none", trainable_layers=0))
     model.compile("adam", "sparse_categorical_crossentropy")
@@ -165,11 +166,13 @@ def waiting_for_input(
         model.fit(dataset, steps_per_epoch=40, verbose=0, shuffle=False, callbacks=[end_of_step])
         # Without the first ones, for which the graph is made and the buffers are filled.
         seconds[which] = float(np.mean(np.diff(ends[9:])))
+    device = next(iter(read))[1].backing_device
+    print(f"{name}: batches wait on {device}", flush=True)
     share = max(0.0, 1 - seconds["at_hand"] / seconds["read"])
     print(
         f"{name}: {share:.1%} of a step of {seconds['read']:.3f} s is waiting for input", flush=True
     )
-    return {**seconds, "share": share}
+    return {**seconds, "share": share, "device": device}
 
 
 def timed(action: Callable[[], object]) -> float:
