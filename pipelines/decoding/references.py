@@ -1,25 +1,78 @@
-"""Which streams tell of their frames whether others are predicted from them."""
+"""Frames that no other is predicted from, told by the marks that packets bear."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterator
 
 from av.video.codeccontext import VideoCodecContext
 
 _HIGH_PROFILES = (100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135)
+_VOP = b"\0\0\1\xb6"
+
+Unreferenced = Callable[[bytes], bool]
+"""Whether a packet holds a frame that no other is predicted from. Damage is rather none than such a frame."""
 
 
-def marks_references(codec: VideoCodecContext) -> bool:
-    """Whether the decoder may leave out frames by their mark that no other is predicted from them.
+def find_unreferenced(codec: VideoCodecContext) -> Unreferenced | None:
+    """What tells such frames of a stream; None where nothing does for sure.
 
     So it is for H.264, HEVC and MPEG-4, with one frame a packet. Not where a packet may hold a field (H.264
     that is not said to consist of frames), and not where frames of another temporal layer are predicted from
     a frame in spite of its mark (HEVC).
     """
     header = bytes(codec.extradata or b"")
-    if codec.name == "h264":
-        return _consists_of_frames(header)
-    if codec.name == "hevc":
-        return len(header) > 21 and header[0] == 1 and header[21] >> 3 & 7 == 1
-    return codec.name == "mpeg4"
+    if codec.name == "h264" and _consists_of_frames(header):
+        length_size = (header[4] & 3) + 1
+        return lambda packet: all(_are_h264_units_unreferenced(packet, length_size))
+    if codec.name == "hevc" and len(header) > 21 and header[0] == 1 and header[21] >> 3 & 7 == 1:
+        length_size = (header[21] & 3) + 1
+        return lambda packet: all(_are_hevc_units_unreferenced(packet, length_size))
+    if codec.name == "mpeg4":
+        return _is_bidirectional_vop
+    return None
+
+
+def _are_h264_units_unreferenced(packet: bytes, length_size: int) -> Iterator[bool]:
+    """By ``nal_ref_idc`` of slices, H.264 section 7.4.1."""
+    slices = 0
+    for first in _unit_bytes(packet, length_size):
+        kind = first & 31
+        yield kind != 0 and not first & 0x80
+        if kind <= 5:
+            slices += 1
+            yield not first & 0x60
+    yield slices > 0
+
+
+def _are_hevc_units_unreferenced(packet: bytes, length_size: int) -> Iterator[bool]:
+    """By ``nal_unit_type`` of slices, HEVC table 7-1: even ones up to 14."""
+    slices = 0
+    for first in _unit_bytes(packet, length_size):
+        kind = first >> 1
+        yield kind < 64
+        if kind < 32:
+            slices += 1
+            yield kind <= 14 and not kind & 1
+    yield slices > 0
+
+
+def _unit_bytes(packet: bytes, length_size: int) -> Iterator[int]:
+    """The first byte of each NAL unit; one that no unit begins with, where lengths are wrong."""
+    place = 0
+    while place + length_size < len(packet):
+        length = int.from_bytes(packet[place : place + length_size], "big")
+        yield packet[place + length_size]
+        place += length_size + length
+    if place != len(packet):
+        yield 0x80
+
+
+def _is_bidirectional_vop(packet: bytes) -> bool:
+    """By ``vop_coding_type``, ISO 14496-2 section 6.3.5."""
+    place = packet.find(_VOP) + len(_VOP)
+    if not len(_VOP) <= place < len(packet) or packet.find(_VOP, place) >= 0:
+        return False
+    return packet[place] >> 6 == 2
 
 
 def _consists_of_frames(header: bytes) -> bool:

@@ -16,7 +16,7 @@ from pipelines.decoding.damage import Damage, DamageWatch
 from pipelines.decoding.endings import find_missing_end
 from pipelines.decoding.gate import FrameGate
 from pipelines.decoding.lookahead import Lookahead, Need, Wanted
-from pipelines.decoding.references import marks_references
+from pipelines.decoding.references import find_unreferenced
 
 # Containers whose packets carry exact presentation times and that can be entered at any keyframe. Others are
 # read from their beginning, always.
@@ -90,7 +90,7 @@ class StreamReader:
         self._pausing = self._skipping = False
         self._first: int | None = None
         self._keys_until_settled = 0
-        self._marks_references = self.cuttable and marks_references(stream.codec_context)
+        self._unreferenced = find_unreferenced(stream.codec_context)
         self._entered = False  # whether a packet was read from which decoding should have begun
         self._first_shown: int | None = None  # presentation time of the first packet
         # After damage, dav1d calls frames keyframes that are none: there, packets are asked.
@@ -211,7 +211,8 @@ class StreamReader:
         if packet.is_keyframe and (self._first is None or packet.pts >= self._first):
             self._keys_until_settled = max(0, self._keys_until_settled - 1)
         codec = self._stream.codec_context
-        if self._skipping != (self._marks_references and need is Need.REFERENCE):
+        skips = need is Need.REFERENCE and self._unreferenced is not None
+        if self._skipping != (skips and self._unreferenced(bytes(packet))):
             self._skipping = not self._skipping
             codec.skip_frame = "NONREF" if self._skipping else "DEFAULT"
         # An object of its own: PyAV knows it by its address, and numbers are shared between readings.

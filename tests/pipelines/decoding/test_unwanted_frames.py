@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pipelines.decoding import segments
 from pipelines.decoding.protocol import BuildRequest, DecodingFailure
-from pipelines.decoding.references import marks_references
+from pipelines.decoding.references import find_unreferenced
 from pipelines.decoding.segments import build_segment
 from pipelines.decoding.video import open_video
 from pipelines.descriptors import Segment, Source
@@ -178,7 +178,19 @@ class TestReading:
     def test_codecs_that_tell_of_references(self, name, clip):
         with av.open(str(clip(name))) as container:
             codec = container.streams.video[0].codec_context
-            assert marks_references(codec) == (name in SKIPPING)
+            unreferenced = find_unreferenced(codec)
+            assert (unreferenced is not None) == (name in SKIPPING)
+            if unreferenced is None:
+                return
+            codec.thread_count = 1
+            told = [
+                unreferenced(bytes(p))
+                for p in container.demux(video=0)
+                if p.size and not p.is_discard
+            ]
+        with av.open(str(clip(name))) as container:
+            container.streams.video[0].codec_context.skip_frame = "NONREF"
+            assert len(list(container.decode(video=0))) == told.count(False)
 
     @pytest.mark.parametrize(
         "name",
@@ -211,12 +223,13 @@ class TestDamage:
         )
         assert read(path)[1][0] == 1
 
-    def test_in_a_reference_is_a_break_until_the_next_keyframe(self, write_video, tmp_path):
+    @pytest.mark.parametrize("header", [0, 4])
+    def test_in_a_reference_is_a_break_until_the_next_keyframe(self, header, write_video, tmp_path):
         path = write_video(tmp_path / "a.mp4", b_frames=3, options=PYRAMID, frames=60)
         whole, _ = read(path)
         times = [f.pts for _, f in whole]
         used = set(times[::5])
-        self._spoil(path, 17)
+        self._spoil(path, 17, header)
         frames, (breaks, _, damage, _) = read(path, lambda pts, until: pts in used)
         assert breaks == 1
         assert "left out" in damage.reason
@@ -228,11 +241,11 @@ class TestDamage:
         assert all(pixels(f) == pictures[f.pts] for _, f in frames if f.pts in used)
 
     @staticmethod
-    def _spoil(path, place):
+    def _spoil(path, place, header=0):
         with av.open(str(path)) as container:
             packet = list(container.demux(video=0))[place]
         stored = bytearray(path.read_bytes())
-        stored[packet.pos : packet.pos + packet.size] = bytes(packet.size)
+        stored[packet.pos + header : packet.pos + packet.size] = bytes(packet.size - header)
         path.write_bytes(stored)
 
 
