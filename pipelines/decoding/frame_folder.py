@@ -63,8 +63,7 @@ def open_frame_folder(
     """
     try:
         with os.scandir(path) as entries:
-            names = [entry.name for entry in entries if is_image(entry.name)]
-            names = [name for name in names if not os.path.isdir(os.path.join(path, name))]
+            names = [e.name for e in entries if is_image(e.name) and not e.is_dir()]
     except OSError as error:
         raise DecodingFailure("open", error.strerror or str(error)) from error
     if not names:
