@@ -16,8 +16,8 @@ from pipelines.finish import Totals, finish_build
 from pipelines.option_checks import check
 from pipelines.options import DatasetOptions, RunOptions
 from pipelines.output import OutputFolder
-from pipelines.plan_file import longest_first, plan_lines, shard_places
-from pipelines.planning import Estimate, plan_shards
+from pipelines.plan_file import plan_lines, shard_places
+from pipelines.planning import Estimate, order_work, plan_shards
 from pipelines.progress import Progress, shards_shown
 from pipelines.shards import ShardBuilder, library_versions
 from pipelines.sources.files import absolute
@@ -178,12 +178,12 @@ def _run_pipeline(builder: ShardBuilder, plan: Plan, run: RunOptions) -> list[st
     stage = functools.partial(
         BuildDataset, decode_timeout=run.decode_timeout, staging_size=run.staging_size
     )
-    places = longest_first(plan.shards, shard_places(builder.output))
+    places = shard_places(builder.output)
     pipeline = execution.pipeline()
     if not execution.local:
         # Workers elsewhere have another current folder.
         output = open_output(absolute(builder.output.path))
-        work = beam.Create([[place] for place in places], reshuffle=False)
+        work = beam.Create([[(place, 1)] for place in places], reshuffle=False)
         builds = stage(replace(builder, output=output), events=None)
         _ = pipeline | "Work" >> work | "Build" >> builds
         with shards_shown(output, planned=len(plan.shards)):
@@ -192,9 +192,9 @@ def _run_pipeline(builder: ShardBuilder, plan: Plan, run: RunOptions) -> list[st
     sequences = sum(estimate.sequences for estimate in plan.estimates.values())
     progress = Progress(sequences=sequences, shards=len(plan.shards))
     with progress, EventReader(progress.hear) as events:
-        workers = execution.workers
-        work = beam.Create([places] * workers, reshuffle=False)
-        builds = stage(builder, events=events.descriptor, workers=workers)
-        _ = pipeline | "Work" >> work | "Build" >> builds
+        order = order_work(plan.shards, execution.workers)
+        everything = [(places[index], threads) for index, threads in order]
+        work = beam.Create([everything] * execution.workers, reshuffle=False)
+        _ = pipeline | "Work" >> work | "Build" >> stage(builder, events=events.descriptor)
         execution.run(pipeline)
     return progress.errors

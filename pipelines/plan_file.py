@@ -30,13 +30,6 @@ def shard_places(output: OutputFolder) -> list[int]:
     return places[1:]  # the first has the totals
 
 
-def longest_first(shards: Sequence[Shard], places: Sequence[int]) -> list[int]:
-    """The ``places`` of the ``shards``, those with the most footage first, so that workers end together."""
-    seconds = [sum(segment.seconds for segment in shard.segments) for shard in shards]
-    order = sorted(range(len(shards)), key=lambda i: -seconds[i])
-    return [places[i] for i in order]
-
-
 def read_shard(output: OutputFolder, place: int) -> Shard:
     """The shard whose line begins at byte ``place``."""
     return Shard.from_json(json.loads(output.plan_line(place)))

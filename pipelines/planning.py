@@ -28,6 +28,12 @@ _PNG_BYTES_PER_PIXEL = 1.6
 _SIGNAL_BYTES = 24  # of a signal's value and time in a frame, measured
 _CONTEXT_BYTES = 550  # of what a record holds once, measured
 
+# With more threads, a decoder is no faster than what is done with its frames.
+_MOST_THREADS = 8
+
+# How many times longer a shard may take than its footage lets expect.
+_ESTIMATE_ERROR = 1.5
+
 # A still picture at one frame a second takes more: the container alone needs 10 bytes a frame.
 _FEWEST_BYTES_PER_SECOND = 10
 
@@ -201,6 +207,27 @@ def plan_shards(
             bytes=num_bytes,
         )
     return shards, estimates
+
+
+def order_work(shards: Sequence[Shard], workers: int) -> list[tuple[int, int]]:
+    """In which order ``workers`` should take ``shards``, and with how many threads to decode each.
+
+    Those with the most footage come first, so that workers end together. Those that may go on when no other
+    is left to begin are decoded by several threads, so that no CPU is idle then.
+
+    Returns:
+        Index and threads of each shard.
+    """
+    costs = [sum(segment.seconds or 1.0 for segment in shard.segments) for shard in shards]
+    order = sorted(range(len(shards)), key=lambda index: -costs[index])
+    # One more than CPUs, as FFmpeg has it: one waits while its frame is scaled and encoded.
+    most = min(workers + 1, _MOST_THREADS) if workers > 1 else 1
+    work, left = [], sum(costs)
+    for index in order:
+        left -= costs[index]
+        goes_on = left < costs[index] * (workers - 1) * _ESTIMATE_ERROR
+        work.append((index, most if goes_on else 1))
+    return work
 
 
 def _shard_count(segments: int, num_bytes: int, options: DatasetOptions) -> int:

@@ -25,14 +25,13 @@ from pipelines.shards import ShardBuilder, ShardReport
 from pipelines.sources.listing import SourceFailure
 
 _NEWS_SECONDS = 0.2
-_MOST_THREADS = 8
-"""With more of them, a decoder is no faster than what is done with its frames."""
 
 
 class BuildDataset(beam.PTransform):
     """Work lists in, one sentence about the dataset out.
 
-    An element is a list of places in the plan (see `pipelines.plan_file`). On a distributed runner each shard
+    An element is a list of places in the plan (see `pipelines.plan_file`), each with the number of threads to
+    decode what is there. On a distributed runner each shard
     is an element of its own. On the local one, which deals elements to its workers beforehand, each worker
     gets the whole list and builds what no other has claimed, so that none is idle while there is work.
 
@@ -41,7 +40,6 @@ class BuildDataset(beam.PTransform):
         decode_timeout: seconds a decoder may go without progress.
         staging_size: bytes of a worker's disk for copies of sources on an object store.
         events: descriptor of the driver's event pipe; None when workers are not in the driver's process.
-        workers: of the local runner. When fewer shards are left than these, decoders use the idle CPUs.
     """
 
     def __init__(
@@ -51,21 +49,18 @@ class BuildDataset(beam.PTransform):
         decode_timeout: float,
         staging_size: int,
         events: int | None,
-        workers: int = 1,
     ):
         super().__init__()
         self._builder = builder
         self._pool = (decode_timeout, staging_size)
         self._events = events
-        self._workers = workers
 
-    def expand(self, work: beam.PCollection[list[int]]) -> beam.PCollection[str]:
+    def expand(self, work: beam.PCollection[list[tuple[int, int]]]) -> beam.PCollection[str]:
         """Wires the stages."""
         return (
-            work  # list[int]: places of shards in the plan
+            work  # list[tuple[int, int]]: places of shards in the plan, and threads
             | "Deal" >> beam.Reshuffle()
-            | "BuildShards"
-            >> beam.ParDo(_BuildShards(self._builder, self._pool, self._events, self._workers))
+            | "BuildShards" >> beam.ParDo(_BuildShards(self._builder, self._pool, self._events))
             | "Collect" >> beam.Map(lambda report: (None, report))  # (None, report as JSON)
             | "GroupReports" >> beam.GroupByKey()
             | "FinishDataset" >> beam.ParDo(_FinishDataset(self._builder, self._events))  # str
@@ -73,21 +68,16 @@ class BuildDataset(beam.PTransform):
 
 
 class _BuildShards(beam.DoFn):
-    def __init__(
-        self, builder: ShardBuilder, pool: tuple[float, int], events: int | None, workers: int
-    ):
+    def __init__(self, builder: ShardBuilder, pool: tuple[float, int], events: int | None):
         self._builder = builder
         self._pool = pool
         self._events = events
-        self._workers = workers
 
-    def process(self, work: list[int]) -> Iterator[dict[str, Any]]:
+    def process(self, work: list[tuple[int, int]]) -> Iterator[dict[str, Any]]:
         local = self._events is not None
         output, listener = self._builder.output, _Listener(EventWriter(self._events))
         with shared_pool(*self._pool).borrow() as decoder:
-            for index, place in enumerate(work):
-                is_among_last = local and len(work) - index <= self._workers
-                threads = min(self._workers, _MOST_THREADS) if is_among_last else 1
+            for place, threads in work:
                 file = output.path
                 try:
                     shard = read_shard(output, place)

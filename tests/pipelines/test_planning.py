@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import heapq
 import itertools
 import json
 import random
@@ -33,6 +34,7 @@ from pipelines.planning import (
     cut_segments,
     estimate_frame_bytes,
     estimate_sequences,
+    order_work,
     plan_shards,
     time_boundaries,
 )
@@ -299,6 +301,51 @@ class TestShards:
         assert sum(len(shard.segments) for shard in shards) == 200_000
         assert len(shards) == MAX_SHARDS
         assert shards[-1].file == "train-99998-of-99999.tfrecord"
+
+
+def shards_of(costs: list[float]) -> list[Shard]:
+    return [
+        Shard(
+            split="train",
+            index=index,
+            count=len(costs),
+            segments=(
+                Segment(source=source("a.mp4"), seconds=cost / 2),
+                Segment(source=source("b.mp4"), seconds=cost / 2),
+            ),
+        )
+        for index, cost in enumerate(costs)
+    ]
+
+
+class TestOrderOfWork:
+    @given(st.lists(st.floats(2, 1000), min_size=1, max_size=12), st.integers(2, 6))
+    def test_whatever_goes_on_while_a_worker_has_nothing_to_do_has_threads(self, costs, workers):
+        free = [0.0] * workers  # when each will be
+        ends = []
+        for index, threads in order_work(shards_of(costs), workers):
+            end = heapq.heappop(free) + costs[index]
+            heapq.heappush(free, end)
+            ends.append((end, threads))
+        assert len(ends) == len(costs)
+        assert all(threads > 1 for end, threads in ends if end > free[0])
+
+    def test_one_of_many_equal_shards_has_a_thread_for_itself_until_the_end(self):
+        work = order_work(shards_of([60.0] * 20), 4)
+        assert [threads for _, threads in work] == [1] * 15 + [5] * 5
+
+    def test_a_single_worker_has_one_cpu(self):
+        assert {threads for _, threads in order_work(shards_of([60.0, 5.0]), 1)} == {1}
+
+    @given(st.permutations([1.0, 2.0, 2.0, 3.0]))
+    def test_the_longest_come_first(self, costs):
+        order = [index for index, _ in order_work(shards_of(costs), 2)]
+        assert [costs[index] for index in order] == [3.0, 2.0, 2.0, 1.0]
+        assert sorted(order) == [0, 1, 2, 3]
+
+    def test_shards_of_unknown_length_count_by_their_segments(self):
+        work = order_work(shards_of([0.0] * 10), 2)
+        assert [threads for _, threads in work] == [1] * 8 + [3] * 2
 
 
 class TestPlanFile:

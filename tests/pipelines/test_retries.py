@@ -264,7 +264,7 @@ def test_a_runner_that_delivers_every_shard_three_times(builder, shards, expecte
     with beam.Pipeline(runner=FnApiRunner(), options=options) as pipeline:
         _ = (
             pipeline
-            | beam.Create([[place] for place in places * 3], reshuffle=False)
+            | beam.Create([[(place, 1)] for place in places * 3], reshuffle=False)
             | BuildDataset(builder, decode_timeout=60, staging_size=1 << 30, events=None)
         )
     assert contents(Path(builder.output.path)) == expected
