@@ -16,8 +16,12 @@ read from /proc.
 from __future__ import annotations
 
 import argparse
+import multiprocessing
+import os
 import platform
 import shlex
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -58,6 +62,7 @@ def main(argv: list[str] | None = None) -> int:
         tempfile.TemporaryDirectory(prefix="reelbeam-benchmark-", dir=flags.work) as folder,
         BareProcesses(flags.workers) as bare,
     ):
+        _leave_nothing(folder)
         bench = Bench(
             folder=Path(folder),
             bare=bare,
@@ -75,6 +80,19 @@ def main(argv: list[str] | None = None) -> int:
             print(f"  ({time.perf_counter() - began:.0f} s)", flush=True)
     _summarize(bench.findings)
     return int(flags.check and any(finding.met is False for finding in bench.findings))
+
+
+def _leave_nothing(folder: str) -> None:
+    """Ends this process at once when it is told to: Beam would not let an exception through."""
+
+    def end(number: int, _: object) -> None:
+        for process in multiprocessing.active_children():
+            process.kill()
+        shutil.rmtree(folder, ignore_errors=True)
+        os._exit(128 + number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
