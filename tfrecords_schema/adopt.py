@@ -249,12 +249,11 @@ def _describe(scan: _Scan, spec: SequenceSpec, shards: tuple[ShardInfo, ...]) ->
         )
     moments = np.mean(scan.pixels, axis=0) if scan.pixels and spec.image else np.zeros((2, 0))
     mean = moments[0]
-    for signal in spec.signals:
-        rows = scan.signals.get(signal.name, [])
-        if len(rows) != scan.records or any(own.shape[1] != signal.size for own in rows):
+    for what, held in _held(scan, spec).items():
+        if held != scan.records:
             raise AdoptError(
-                f"every record must hold {signal_floats_key(signal.name)} with {signal.size} values a step, "
-                f"and {len(rows)} of {scan.records} hold it"
+                f"every record must hold {what}, and {held} of {scan.records} hold it: correct the spec, or "
+                "the records"
             )
     return SplitInfo(
         shards=shards,
@@ -266,6 +265,25 @@ def _describe(scan: _Scan, spec: SequenceSpec, shards: tuple[ShardInfo, ...]) ->
         groups=len(scan.groups),
         sources=len(scan.sources),
     )
+
+
+def _held(scan: _Scan, spec: SequenceSpec) -> dict[str, int]:
+    """What every record must hold, and how many do."""
+    label, held = spec.label, {}
+    if spec.image is not None:
+        held[keys.IMAGE_ENCODED] = scan.images.total()
+    if label.task == "classification" and not label.per_frame:
+        held[f"{keys.LABEL_INDEX} with one class"] = scan.labels_each[1]
+    if label.task == "regression":
+        fitting = [row for row in scan.values if len(row) == len(label.target_names)]
+        key = keys.FRAME_LABEL_VALUE if label.per_frame else keys.LABEL_VALUE
+        # Targets by frame have no statistics here.
+        held[f"{key} with {len(label.target_names)} values"] = len(fitting) * (not label.per_frame)
+    for signal in spec.signals:
+        rows = scan.signals.get(signal.name, [])
+        fits = sum(row.shape[1] == signal.size for row in rows)
+        held[f"{signal_floats_key(signal.name)} with {signal.size} values a step"] = fits
+    return held
 
 
 def _statistics(table: npt.NDArray[Any]) -> tuple[TargetStatistics, ...]:

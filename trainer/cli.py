@@ -57,6 +57,11 @@ def _train(args: argparse.Namespace) -> None:
     config = config_from_args(args)
     if args.spec is not None:
         _adopt(args.tfrecords, args.spec)
+    elif _holds_others_records(args.tfrecords):
+        raise TrainerError(
+            f"{args.tfrecords} holds TFRecords and no {FILE_NAME}: if others wrote them, `pipelines adopt "
+            f"--tfrecords {args.tfrecords}` describes them, or give --spec; else finish building the dataset"
+        )
     info = DatasetInfo.load(args.tfrecords)
     config.check_for(info)
     check_trainable(args.tfrecords, info)
@@ -72,6 +77,11 @@ def _train(args: argparse.Namespace) -> None:
     train(args.tfrecords, folder, config)
 
 
+def _holds_others_records(directory: str) -> bool:
+    folder = Path(directory)
+    return not (folder / FILE_NAME).exists() and any(folder.glob("*tfrecord*"))
+
+
 def _adopt(directory: str, spec_file: str) -> None:
     """Describes records that others wrote, unless they are described already, in the same way.
 
@@ -80,6 +90,11 @@ def _adopt(directory: str, spec_file: str) -> None:
     """
     try:
         spec = SequenceSpec.from_json(json.loads(Path(spec_file).read_bytes()))
+    except OSError as error:
+        raise UsageError(
+            f"--spec must be a file with the JSON of a sequence spec, and {spec_file} cannot be read: "
+            f"{error.strerror}"
+        ) from error
     except (ValueError, AttributeError) as error:
         raise UsageError(
             f"--spec {spec_file} must hold the JSON of a sequence spec: {error}"
