@@ -180,7 +180,7 @@ class ShardBuilder:
         self, segment: Segment, decoder: DecoderProcess, writer: ShardWriter, threads: int
     ) -> SegmentResult:
         request = self._request(segment)
-        if threads > 1:
+        if threads > 1 and segment.source.kind == "video":
             with contextlib.suppress(DecodingFailure):
                 result = decoder.build(replace(request, threads=threads), writer.write)
                 if result.truncated is None:

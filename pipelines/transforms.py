@@ -31,9 +31,9 @@ class BuildDataset(beam.PTransform):
     """Work lists in, one sentence about the dataset out.
 
     An element is a list of places in the plan (see `pipelines.plan_file`), each with the number of threads to
-    decode what is there. On a distributed runner each shard
-    is an element of its own. On the local one, which deals elements to its workers beforehand, each worker
-    gets the whole list and builds what no other has claimed, so that none is idle while there is work.
+    decode what is there. On a distributed runner each shard is an element of its own. On the local one, which
+    deals elements to its workers beforehand, each worker gets the whole list and builds what no other has
+    claimed, so that none is idle while there is work.
 
     Args:
         builder: what the shards have in common.
