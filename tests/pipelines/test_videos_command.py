@@ -314,7 +314,7 @@ class TestContinuing:
             assert child.poll() is None
             time.sleep(0.02)
         child.send_signal(by)
-        _, said = child.communicate(timeout=10)
+        _, said = child.communicate(timeout=60)
 
         assert child.returncode == 130
         assert "interrupted: type the same command again" in said
