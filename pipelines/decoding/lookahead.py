@@ -49,7 +49,10 @@ P = TypeVar("P", bound=_Packet)
 
 @dataclass
 class _Ahead(Generic[P]):
-    """A packet that was read ahead; ``group`` counts the keyframes up to it."""
+    """A packet that was read ahead.
+
+    ``group`` counts the keyframes up to it, and those twice behind which nothing looks back.
+    """
 
     packet: P
     group: int
@@ -61,15 +64,23 @@ class Lookahead(Generic[P]):
 
     A packet is not needed when nothing is wanted from it on to the end of its group of pictures (until the
     next keyframe), nor of the group after that: the first frames of an open group are predicted from the one
-    before. So what is needed again begins with a keyframe, and a group before the first frame that is wanted.
+    before. So what is needed again begins with a keyframe, and a group before the first frame that is wanted;
+    or with the group of that frame, where its keyframe says that nothing looks back beyond it.
 
     Args:
         packets: in order of decoding.
         wanted: gives what is wanted now; None while that is everything.
+        begins_anew: whether a keyframe says so.
     """
 
-    def __init__(self, packets: Iterable[P], wanted: Callable[[], Wanted | None]):
+    def __init__(
+        self,
+        packets: Iterable[P],
+        wanted: Callable[[], Wanted | None],
+        begins_anew: Callable[[P], bool] = lambda packet: False,
+    ):
         self._packets = iter(packets)
+        self._begins_anew = begins_anew
         self._wanted = wanted
         self._read: deque[_Ahead[P]] = deque()
         self._judged: deque[_Ahead[P]] = deque()  # those before them
@@ -100,7 +111,10 @@ class Lookahead(Generic[P]):
 
     def _need(self, wanted: Wanted | None) -> Need:
         first = self._judged[0]
-        if first.wanted or not first.packet.size:
+        if not first.packet.size:
+            return Need.PICTURE
+        if first.wanted:
+            self._pausing = False
             return Need.PICTURE
         if self._pausing and not first.packet.is_keyframe:
             return Need.NOTHING
@@ -140,7 +154,8 @@ class Lookahead(Generic[P]):
         if packet is None:
             self._ended = True
             return False
-        self._group += bool(packet.size) and packet.is_keyframe
+        if packet.size and packet.is_keyframe:
+            self._group += 2 if self._begins_anew(packet) else 1
         self._read.append(_Ahead(packet, self._group))
         self._bytes += packet.size
         if packet.pts is not None and packet.size and not packet.is_discard:

@@ -1,4 +1,4 @@
-"""Frames that no other is predicted from, told by the marks that packets bear."""
+"""Which frames others are predicted from, told by the marks that packets bear."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from av.video.codeccontext import VideoCodecContext
 _HIGH_PROFILES = (100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135)
 _VOP = b"\0\0\1\xb6"
 
-Unreferenced = Callable[[bytes], bool]
-"""Whether a packet holds a frame that no other is predicted from. Damage is rather none than such a frame."""
+Mark = Callable[[bytes], bool]
+"""Whether a packet bears a mark; a damaged one rather does not."""
 
 
-def find_unreferenced(codec: VideoCodecContext) -> Unreferenced | None:
-    """What tells such frames of a stream; None where nothing does for sure.
+def find_unreferenced(codec: VideoCodecContext) -> Mark | None:
+    """What tells packets of frames that no other is predicted from; None where nothing does for sure.
 
     So it is for H.264, HEVC and MPEG-4, with one frame a packet. Not where a packet may hold a field (H.264
     that is not said to consist of frames), and not where frames of another temporal layer are predicted from
@@ -22,38 +22,59 @@ def find_unreferenced(codec: VideoCodecContext) -> Unreferenced | None:
     """
     header = bytes(codec.extradata or b"")
     if codec.name == "h264" and _consists_of_frames(header):
-        length_size = (header[4] & 3) + 1
-        return lambda packet: all(_are_h264_units_unreferenced(packet, length_size))
-    if codec.name == "hevc" and len(header) > 21 and header[0] == 1 and header[21] >> 3 & 7 == 1:
-        length_size = (header[21] & 3) + 1
-        return lambda packet: all(_are_hevc_units_unreferenced(packet, length_size))
+        return _all_slices(_h264_slices, header[4], lambda first: not first & 0x60)  # nal_ref_idc
+    if codec.name == "hevc" and _is_hvcc(header) and header[21] >> 3 & 7 == 1:
+        return _all_slices(_hevc_slices, header[21], lambda kind: kind <= 14 and not kind & 1)
     if codec.name == "mpeg4":
         return _is_bidirectional_vop
     return None
 
 
-def _are_h264_units_unreferenced(packet: bytes, length_size: int) -> Iterator[bool]:
-    """By ``nal_ref_idc`` of slices, H.264 section 7.4.1."""
-    slices = 0
-    for first in _unit_bytes(packet, length_size):
-        kind = first & 31
-        yield kind != 0 and not first & 0x80
-        if kind <= 5:
-            slices += 1
-            yield not first & 0x60
-    yield slices > 0
+def find_begins_anew(codec: VideoCodecContext) -> Mark:
+    """What tells keyframes behind which no frame is predicted from one before: IDR of H.264 and HEVC.
+
+    Others may be like that, or not.
+    """
+    header = bytes(codec.extradata or b"")
+    if codec.name == "h264" and _is_avcc(header):
+        return _all_slices(_h264_slices, header[4], lambda first: first & 31 == 5)
+    if codec.name == "hevc" and _is_hvcc(header):
+        return _all_slices(_hevc_slices, header[21], lambda kind: kind in (19, 20))
+    return lambda packet: False
 
 
-def _are_hevc_units_unreferenced(packet: bytes, length_size: int) -> Iterator[bool]:
-    """By ``nal_unit_type`` of slices, HEVC table 7-1: even ones up to 14."""
-    slices = 0
-    for first in _unit_bytes(packet, length_size):
-        kind = first >> 1
-        yield kind < 64
-        if kind < 32:
-            slices += 1
-            yield kind <= 14 and not kind & 1
-    yield slices > 0
+def _is_avcc(header: bytes) -> bool:
+    return len(header) >= 8 and header[0] == 1
+
+
+def _is_hvcc(header: bytes) -> bool:
+    return len(header) >= 23 and header[0] == 1
+
+
+def _all_slices(
+    slices_of: Callable[[bytes, int], set[int]], length_bits: int, is_so: Callable[[int], bool]
+) -> Mark:
+    length_size = (length_bits & 3) + 1
+
+    def mark(packet: bytes) -> bool:
+        slices = slices_of(packet, length_size)
+        return bool(slices) and all(map(is_so, slices))
+
+    return mark
+
+
+def _h264_slices(packet: bytes, length_size: int) -> set[int]:
+    """The first byte of each slice (H.264 section 7.3.1); nothing in a damaged packet."""
+    units = set(_unit_bytes(packet, length_size))
+    if any(first & 0x80 or not first & 31 for first in units):
+        return set()
+    return {first for first in units if first & 31 <= 5}
+
+
+def _hevc_slices(packet: bytes, length_size: int) -> set[int]:
+    """``nal_unit_type`` of each slice (HEVC table 7-1); nothing in a damaged packet."""
+    kinds = {first >> 1 for first in _unit_bytes(packet, length_size)}
+    return set() if any(kind > 63 for kind in kinds) else {kind for kind in kinds if kind < 32}
 
 
 def _unit_bytes(packet: bytes, length_size: int) -> Iterator[int]:
@@ -77,7 +98,7 @@ def _is_bidirectional_vop(packet: bytes) -> bool:
 
 def _consists_of_frames(header: bytes) -> bool:
     """``frame_mbs_only_flag`` of every sequence parameter set in an ``avcC`` (ISO 14496-15 section 5.3.3)."""
-    if len(header) < 8 or header[0] != 1 or not header[5] & 31:
+    if not _is_avcc(header) or not header[5] & 31:
         return False
     place = 6
     for _ in range(header[5] & 31):

@@ -16,7 +16,7 @@ from pipelines.decoding.damage import Damage, DamageWatch
 from pipelines.decoding.endings import find_missing_end
 from pipelines.decoding.gate import FrameGate
 from pipelines.decoding.lookahead import Lookahead, Need, Wanted
-from pipelines.decoding.references import find_unreferenced
+from pipelines.decoding.references import find_begins_anew, find_unreferenced
 
 # Containers whose packets carry exact presentation times and that can be entered at any keyframe. Others are
 # read from their beginning, always.
@@ -91,6 +91,7 @@ class StreamReader:
         self._first: int | None = None
         self._keys_until_settled = 0
         self._unreferenced = find_unreferenced(stream.codec_context)
+        self._begins_anew = find_begins_anew(stream.codec_context)
         self._entered = False  # whether a packet was read from which decoding should have begun
         self._first_shown: int | None = None  # presentation time of the first packet
         # After damage, dav1d calls frames keyframes that are none: there, packets are asked.
@@ -175,7 +176,11 @@ class StreamReader:
         packets = self.packets()
         if self._ends_early is not None and not self._tells_of_cuts:
             packets = _without_last(packets)  # what is left of it may decode, and look wrong
-        ahead = Lookahead(packets, lambda: self._wanted if self._begun else None)
+        ahead = Lookahead(
+            packets,
+            lambda: self._wanted if self._begun else None,
+            lambda packet: self._begins_anew(bytes(packet)),
+        )
         for index, (packet, need) in enumerate(ahead):
             pts = packet.pts
             counts = self.cuttable and pts is not None and not packet.is_discard
@@ -209,7 +214,7 @@ class StreamReader:
     ) -> Iterator[tuple[int, av.VideoFrame | None]]:
         self._pausing = False
         if packet.is_keyframe and (self._first is None or packet.pts >= self._first):
-            self._keys_until_settled = max(0, self._keys_until_settled - 1)
+            self._settle(packet)
         codec = self._stream.codec_context
         skips = need is Need.REFERENCE and self._unreferenced is not None
         if self._skipping != (skips and self._unreferenced(bytes(packet))):
@@ -230,6 +235,13 @@ class StreamReader:
             self._watch.ignore()
         for image in images:
             yield (image.opaque or (index,))[0], image
+
+    def _settle(self, key: Any) -> None:
+        """With this keyframe, or the next one, frames refer to nothing that was not decoded."""
+        if self._keys_until_settled:
+            self._keys_until_settled -= 1
+            if self._keys_until_settled and self._begins_anew(bytes(key)):
+                self._keys_until_settled = 0
 
     def _pause(self) -> None:
         """Takes what the decoder still holds; it will begin anew with a keyframe."""

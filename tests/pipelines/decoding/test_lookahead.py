@@ -16,6 +16,7 @@ class Packet:
     is_keyframe: bool = False
     size: int = 1
     is_discard: bool = False
+    begins_anew: bool = False
 
 
 @st.composite
@@ -25,6 +26,7 @@ def streams(draw):
     for length in draw(st.lists(st.integers(1, 40), min_size=1, max_size=8)):
         times = [begin, *sorted(range(begin + 1, begin + length), key=_shuffled(draw))]
         packets += [Packet(pts, is_keyframe=pts == begin) for pts in times]
+        packets[begin] = Packet(begin, is_keyframe=True, begins_anew=draw(st.booleans()))
         begin += length
     return packets
 
@@ -36,25 +38,20 @@ def _shuffled(draw):
 
 
 def needs(packets, wanted):
-    return list(Lookahead(packets, lambda: wanted))
+    return list(Lookahead(packets, lambda: wanted, lambda packet: packet.begins_anew))
 
 
 def needed(packets, used):
-    """By looking at everything: what is wanted, and what lies at most one keyframe before it."""
-    groups, count = [], 0
-    for packet in packets:
-        count += packet.is_keyframe
-        groups.append(count)
-    wanted = [place for place, packet in enumerate(packets) if packet.pts in used]
+    """By looking at everything: what is wanted, and what lies before it with a keyframe or none between."""
     table = []
     for place, packet in enumerate(packets):
-        after = [groups[w] for w in wanted if w >= place]
-        if packet.pts in used:
-            table.append(Need.PICTURE)
-        elif after and after[0] - groups[place] <= 1:
-            table.append(Need.REFERENCE)
-        else:
-            table.append(Need.NOTHING)
+        need = Need.NOTHING
+        keys = []
+        for later in packets[place:]:
+            keys += [later] * (later.is_keyframe and later is not packet)
+            if later.pts in used and len(keys) <= 1 and not any(k.begins_anew for k in keys):
+                need = Need.REFERENCE
+        table.append(Need.PICTURE if packet.pts in used else need)
     return table
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pipelines.decoding import segments
 from pipelines.decoding.protocol import BuildRequest, DecodingFailure
-from pipelines.decoding.references import find_unreferenced
+from pipelines.decoding.references import find_begins_anew, find_unreferenced
 from pipelines.decoding.segments import build_segment
 from pipelines.decoding.video import open_video
 from pipelines.descriptors import Segment, Source
@@ -191,6 +191,20 @@ class TestReading:
         with av.open(str(clip(name))) as container:
             container.streams.video[0].codec_context.skip_frame = "NONREF"
             assert len(list(container.decode(video=0))) == told.count(False)
+
+    @pytest.mark.parametrize(
+        ("name", "anew"),
+        [("plain.mp4", 5), ("open.mp4", 1), ("hevc_closed.mkv", 5), ("hevc_open.mp4", 1)],
+    )
+    def test_a_group_that_looks_back_needs_the_one_before(self, name, anew, clip):
+        with av.open(str(clip(name))) as container:
+            begins_anew = find_begins_anew(container.streams.video[0].codec_context)
+            packets = [p for p in container.demux(video=0) if p.size]
+            assert sum(begins_anew(bytes(p)) for p in packets) == anew
+        frames, _ = read(clip(name), lambda pts, until: pts in (0, packets[50].pts))
+        # The first frames come before the decoder has given any, and are decoded in any case.
+        ranks = [rank for (_, rank, _), f in frames if f.pts in decoded(frames) and rank >= 24]
+        assert min(ranks) == (48 if anew > 1 else 36)
 
     @pytest.mark.parametrize(
         "name",
