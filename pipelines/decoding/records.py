@@ -182,7 +182,8 @@ class Tally:
             elif frame.pixels is not None:
                 self.pixels.add_encoded(frame.pixels)
         if self._example is None:
-            self._example = shown[len(shown) // 2]
+            passed_on = [frame for frame in shown if frame.passed_on]
+            self._example = passed_on[len(passed_on) // 2] if passed_on else None
 
     def total_pixels(self, options: ImageOptions) -> PixelSums:
         """Sums over the pixels of all frames.

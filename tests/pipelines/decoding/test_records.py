@@ -327,11 +327,20 @@ class TestTally:
         ]
         passed = tuple(EncodedFrame(timestamp=0, data=own, passed_on=True) for own in data)
         tally = self.count(make_request(options=options), Window(0, passed, 3))
-        total = tally.total_pixels(options)
         channels = 1 if grayscale else 3
+        total = tally.total_pixels(options)
         assert total == PixelSums(72, (72 * 100,) * channels, (72 * 100**2,) * channels)
         assert tally.total_pixels(options) == total
         assert tally.pixels.frames == 1
+
+    def test_that_is_none_of_those_encoded(self) -> None:
+        black, white = PixelSums(24, (0,) * 3, (0,) * 3), np.full((4, 6, 3), 250, np.uint8)
+        encoded = EncodedFrame(timestamp=0, data=b"black", pixels=black)
+        jpeg = cv2.imencode(".jpg", white)[1].tobytes()
+        passed = EncodedFrame(timestamp=0, data=jpeg, passed_on=True)
+        windows = Window(0, (encoded,) * 3, 3), Window(3, (passed, encoded, encoded), 3)
+        tally = self.count(make_request(), *windows)
+        assert tally.total_pixels(IMAGE) == PixelSums(6 * 24, (6000,) * 3, (6000 * 250,) * 3)
 
     @pytest.mark.parametrize("data", [b"no picture", b"\xff\xd8\xff\xd9"])
     def test_a_file_passed_on_that_does_not_decode_after_all(self, data) -> None:
