@@ -332,6 +332,25 @@ class TestMisbehaviour:
         request = make_request(clip, classes=["a", *(f"class {i:06}" for i in range(50_000))])
         assert build_there(decoder, request) == build_here(request)
 
+    def test_records_of_any_length_arrive(self, start, clip):
+        """Also those that fill the pipe several times over, and those that come in drops."""
+        lengths = [0, 1, 2**16 + 1, 3 * 2**20, 5]
+        decoder = start(
+            "receive()\n"
+            f"for length in {lengths}:\n"
+            "    send(b'R', (bytes(range(251)) * (length // 251 + 1))[:length])\n"
+            "for byte in struct.pack('<cI', b'R', 3) + b'end':\n"
+            "    sys.stdout.buffer.write(bytes([byte]))\n"
+            "    sys.stdout.buffer.flush()\n"
+            f"send(b'D', {RESULT!r})\n"
+            "time.sleep(60)"
+        )
+        records, _ = build_there(decoder, make_request(clip))
+        assert [len(record) for record in records] == [*lengths, 3]
+        for record in records[:-1]:
+            assert record == (bytes(range(251)) * (len(record) // 251 + 1))[: len(record)]
+        assert records[-1] == b"end"
+
     def test_progress_may_go_on_for_longer_than_the_timeout(self, start, clip):
         lines = f"""
             receive()
