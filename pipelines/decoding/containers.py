@@ -16,8 +16,9 @@ _FORMATS = (
     "flv,asf,gif,ogg,mjpeg,mxf,rm,dv,nut,yuv4mpegpipe,vc1,h263,h261,cavsvideo,wtv,swf"
 )
 
-# Decoders that give the same frames with any number of threads, as long as the stream is whole.
-_THREADED_CODECS = ("h264", "hevc")
+# Decoders that give the same frames with any number of threads, or complain of damage. Not that of HEVC: it
+# conceals some damage without a word, and differently.
+_THREADED_CODECS = ("h264",)
 
 MAX_PIXELS = 8192 * 8192
 """Most pixels a frame may have: beyond 8K video, far below what would exhaust memory."""

@@ -177,8 +177,19 @@ class Video:
             exactly: ``near`` is the time of a keyframe: begin there, and count ranks from there.
 
         Raises:
-            DecodingFailure: when a frame exceeds the limit on pixels.
+            DecodingFailure: when a frame exceeds the limit on pixels; or with several threads, when frames
+                and packets do not correspond: packets are read further ahead then, which ranks would show.
         """
+        frames = self._frames(near, exactly)
+        if self._stream.codec_context.thread_count == 1:
+            yield from frames
+            return
+        for place, frame in enumerate(frames):
+            if frame.rank != place:
+                raise DecodingFailure("decode", "packets are not in order, or give no frame")
+            yield frame
+
+    def _frames(self, near: int | None, exactly: bool) -> Iterator[DecodedFrame]:
         first = None
         if near is not None:
             landed = self._seek(near)

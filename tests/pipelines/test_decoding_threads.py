@@ -4,6 +4,7 @@ import dataclasses
 import random
 from fractions import Fraction
 
+import av
 import pytest
 
 from pipelines.decoding.client import DecoderProcess
@@ -113,7 +114,7 @@ def test_whole_footage(kind, span, footage, decoder, tmp_path):
     assert len(data) > 1000
 
 
-@pytest.mark.parametrize("kind", ["h264", "one group of pictures", "hevc"])
+@pytest.mark.parametrize("kind", ["h264", "one group of pictures"])
 def test_whole_footage_is_decoded_by_threads(kind, footage):
     with open_container(str(footage(kind))) as container:
         stream = choose_stream(container)
@@ -153,6 +154,26 @@ def test_damaged_footage(kind, footage, decoder, tmp_path):
         report = is_built_alike(tmp_path / str(seed), segment, decoder, sampling=sampling)[1]
         noticed += bool(report.failures)
     assert noticed
+
+
+def test_a_packet_with_a_wrong_time(footage, decoder, tmp_path):
+    """How far ahead packets are read must not show in the places of frames."""
+    path = footage("one group of pictures")
+    times, places = packets(path)
+    data = bytearray(path.read_bytes())
+    time = data.index(b"\x81", places[45]) + 1  # behind the number of the track
+    data[time : time + 2] = bytes(2)
+    path.write_bytes(data)
+    assert packets(path)[0] == [*times[:45], 0, *times[46:]]
+    report = is_built_alike(tmp_path, Segment(source=source(path)), decoder)[1]
+    assert report.segments.unordered_frames == 1
+
+
+def packets(path):
+    """Presentation times, and places in the file."""
+    with av.open(str(path)) as container:
+        found = [packet for packet in container.demux(video=0) if packet.size]
+        return [packet.pts for packet in found], [packet.pos for packet in found]
 
 
 def test_one_who_asks_for_threads_is_told_of_damage_before_the_end(footage, decoder, tmp_path):
