@@ -12,6 +12,8 @@ from trainer.shuffling import READ_AHEAD, Mixing, largest_records
 # Bytes of finished batches that wait for the model, and batches at most.
 PREFETCH_BYTES = 256 * 2**20
 MOST_AHEAD = 8
+# Frames that a thread holds while it changes one: decoded, resized, mirrored.
+FRAMES_A_THREAD = 4
 
 
 def threads() -> int:
@@ -33,6 +35,11 @@ def batches_ahead(spec: SequenceSpec, batch_size: int, image_bytes: int = 1) -> 
     return min(max(1, PREFETCH_BYTES // batch_bytes), MOST_AHEAD)
 
 
+def batches_at_a_time(batch_size: int) -> int:
+    """Batches that are made at a time, so that each thread has a sequence to decode, and one waits for it."""
+    return max(2, math.ceil(2 * threads() / batch_size))
+
+
 def reading_bytes(
     spec: SequenceSpec,
     contents: SplitInfo,
@@ -43,10 +50,13 @@ def reading_bytes(
 ) -> int:
     """What reading a shuffled split holds at most, in bytes, beside TensorFlow itself.
 
-    Compressed records in the shuffle buffer and of open shards; decoded ones that are being made, that wait
-    in batches, in the batch that grows and in the one that is in use.
+    Compressed records in the shuffle buffer, of open shards, and in batches that are not decoded yet; batches
+    that are being decoded, that wait, and the one that is in use; and the frames that threads work on.
     """
-    compressed = largest_records(contents) * (mixing.buffer + READ_AHEAD * mixing.open_shards)
-    batches = batches_ahead(spec, batch_size, image_bytes) + 2
-    decoded = sequence_bytes(spec, image_bytes) * (2 * threads() + batch_size * batches)
+    making = batches_at_a_time(batch_size)
+    waiting = READ_AHEAD * mixing.open_shards + batch_size * (making + 1) + threads()
+    compressed = largest_records(contents) * (mixing.buffer + waiting)
+    batches = batches_ahead(spec, batch_size, image_bytes) + making + 1
+    decoded = sequence_bytes(spec, image_bytes) * batch_size * batches
+    decoded += FRAMES_A_THREAD * threads() * sequence_bytes(spec) // spec.num_frames
     return math.ceil(compressed) + decoded

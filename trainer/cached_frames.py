@@ -26,17 +26,16 @@ import tensorflow as tf
 from tfrecords_schema import spec as keys
 from tfrecords_schema.example_pb2 import SequenceExample
 from tfrecords_schema.info import DatasetInfo
-from tfrecords_schema.parse import decode_frames
 from tfrecords_schema.spec import ImageSpec
+from trainer.buffers import threads
 from trainer.damage import located_errors
 from trainer.dataset import DatasetError, shard_paths, split_contents
 from trainer.elements import IMAGE, parse_record
+from trainer.pixels import FrameReader, Frames
 from trainer.shuffling import as_written
 from trainer.storage import record_reader
 
 _log = logging.getLogger(__name__)
-
-_AT_ONCE = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,16 +63,18 @@ class CachedFrames:
         counts = np.array(self.shard_records, np.int64)
         return np.cumsum(counts) - counts, counts
 
+    @property
+    def all_frames(self) -> Frames:
+        """The frames of all sequences, one after the other: ``[N * T, height, width, channels]``."""
+        return self.frames.reshape(-1, *self.frames.shape[2:])
+
     def gather(self, index: tf.Tensor, *, frames: bool = True) -> dict[str, Any]:
-        """The parsed record of this number, its frames as ``"image"``."""
+        """The parsed record of this number; the places of its frames in `all_frames` as ``"image"``."""
         parsed = parse_record(tf.gather(self.rest, index), self.info, frames=False)
         if frames:
-            read = tf.numpy_function(self._read, [index], tf.uint8, stateful=False)
-            parsed[IMAGE] = tf.ensure_shape(read, self.info.spec.image_shape)
+            steps = self.info.spec.num_frames
+            parsed[IMAGE] = index * steps + tf.range(steps, dtype=tf.int64)
         return parsed
-
-    def _read(self, index: np.int64) -> npt.NDArray[np.uint8]:
-        return np.array(self.frames[index])
 
 
 def cached_bytes(info: DatasetInfo, split: str) -> int:
@@ -141,22 +142,21 @@ def _decode(
     else:
         frames = np.lib.format.open_memmap(partial, "w+", np.uint8, shape)
 
-    def decode(serialized: tf.Tensor) -> Any:
-        parsed = parse_record(serialized, info)
-        if IMAGE in parsed:
-            return serialized, parsed[IMAGE]
-        return serialized, decode_frames(parsed[keys.IMAGE_ENCODED], image)
+    def encoded(serialized: tf.Tensor) -> Any:
+        return serialized, parse_record(serialized, info)[keys.IMAGE_ENCODED]
 
-    decoded_records = (
+    batches = (
         records.apply(tf.data.experimental.assert_cardinality(shape[0]))
-        .map(as_written(decode), num_parallel_calls=tf.data.AUTOTUNE)
-        .prefetch(_AT_ONCE)
+        .map(as_written(encoded), num_parallel_calls=tf.data.AUTOTUNE)
+        .batch(2 * threads())
+        .prefetch(1)
     )
-    rest = []
+    reader = FrameReader(stored=image, wanted=image, adopted=info.adopted)
+    rest: list[bytes] = []
     try:
-        for place, (serialized, decoded) in enumerate(decoded_records.as_numpy_iterator()):
-            frames[place] = decoded
-            rest.append(_without_frames(serialized))
+        for serialized, files in batches.as_numpy_iterator():
+            frames[len(rest) : len(rest) + len(files)] = reader.read(files)
+            rest += map(_without_frames, serialized)
         if partial is not None and file is not None:
             frames.flush()  # type: ignore[attr-defined]
             partial.replace(file)

@@ -12,18 +12,20 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tfrecords_schema.info import DatasetInfo
-from tfrecords_schema.parse import parse_and_decode
 from tfrecords_schema.records import (
     FRAMING_BYTES,
     CorruptRecordError,
     masked_crc32c,
     read_file,
 )
+from tfrecords_schema.spec import IMAGE_ENCODED
 from trainer.dataset import shard_paths
 from trainer.elements import parse_record
+from trainer.pixels import FrameReader
 from trainer.shuffling import as_written
 
 _log = logging.getLogger(__name__)
@@ -73,16 +75,20 @@ def located_errors(directory: str | os.PathLike[str], *splits: str) -> Iterator[
 
 def _check_records(directory: str | os.PathLike[str], info: DatasetInfo, split: str) -> None:
     """Reads every record of a split as training does, and raises for the first that is damaged."""
-    decode = tf.function(lambda serialized: _read_whole(serialized, info))
+    parse = tf.function(lambda serialized: parse_record(serialized, info))
+    image = info.spec.image
+    reader = image and FrameReader(stored=image, wanted=image, adopted=info.adopted)
     paths = shard_paths(directory, info, split)
     for path, shard in zip(paths, info.splits[split].shards, strict=True):
         offset = count = 0
         for count, record in enumerate(read_file(path), start=1):  # noqa: B007
             offset = record.offset
             try:
-                decode(tf.constant(record.data))
-            except tf.errors.OpError as error:
-                reason = error.message.splitlines()[0]
+                parsed = parse(tf.constant(record.data))
+                if reader:
+                    reader.read(parsed[IMAGE_ENCODED].numpy()[np.newaxis])
+            except (tf.errors.OpError, ValueError) as error:
+                reason = getattr(error, "message", str(error)).splitlines()[0]
                 raise CorruptRecordError(path, offset, reason) from error
         if count != shard.records:
             raise CorruptRecordError(
@@ -90,12 +96,6 @@ def _check_records(directory: str | os.PathLike[str], info: DatasetInfo, split: 
                 offset,
                 f"it is the last of {count}, and dataset_info.json says {shard.records}",
             )
-
-
-def _read_whole(serialized: tf.Tensor, info: DatasetInfo) -> Any:
-    if not info.adopted:
-        return parse_and_decode(serialized, info.spec)
-    return parse_record(serialized, info)
 
 
 class SkippedRecords:

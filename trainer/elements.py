@@ -1,4 +1,7 @@
-"""A parsed record to what a model is given: features, labels and weights of one sequence."""
+"""A parsed record to what a model is given: features, labels and weights of one sequence, then its pixels.
+
+Pixels come last, batch by batch: until then a sequence holds its encoded frames, and what was drawn for them.
+"""
 
 from __future__ import annotations
 
@@ -10,25 +13,13 @@ import tensorflow as tf
 
 from tfrecords_schema import spec as keys
 from tfrecords_schema.info import DatasetInfo
-from tfrecords_schema.parse import (
-    decode_any_frame,
-    decode_frame,
-    decode_frames,
-    parse_adopted,
-    parse_sequence,
-)
-from tfrecords_schema.spec import ImageSpec, SequenceSpec, signal_floats_key
-from trainer.augment import (
-    Chances,
-    colour_map,
-    draw_chances,
-    draw_window,
-    mirror_values,
-    transform_frames,
-)
+from tfrecords_schema.parse import parse_adopted, parse_sequence
+from tfrecords_schema.spec import SequenceSpec, signal_floats_key
+from trainer.augment import Chances, colour_map, draw_chances, draw_window, mirror_values
 from trainer.clips import choose_frames, jitter_frames, reverse_frames, take_frames
 from trainer.dataset import DatasetError
 from trainer.options import ConfigError
+from trainer.pixels import FrameReader, Frames
 from trainer.reading import Augmentation, Clips, read_spec
 
 # Names of the features beside the signals' own.
@@ -92,10 +83,10 @@ class Elements:
         return self.augment is not None or (self.clips is not None and self.clips.at == "random")
 
     def from_record(self, parsed: dict[str, Any], seed: Any = None, number: Any = 0) -> Any:
-        """One element.
+        """One element, whose frames `with_pixels` decodes.
 
         Args:
-            parsed: of `tfrecords_schema.parse.parse_sequence`; or with the frames decoded, as `IMAGE`.
+            parsed: of `parse_record`; or without frames, and their places in a cache as `IMAGE`.
             seed: ``[2]`` int64, of an element that is `random`.
             number: ``[]`` int64, which of the clips.
         """
@@ -106,9 +97,8 @@ class Elements:
             flipped = chances.flip < self.augment.flip
             chosen = mirror_values(chosen, self.info.spec, self.info, self.augment, flipped)
         features = self._features(chosen)
-        stored, wanted = self.info.spec.image, self.spec.image
-        if stored is not None and wanted is not None:
-            features[IMAGE] = self._image(chosen, stored, wanted, chances, flipped)
+        if self.spec.image is not None:
+            features[IMAGE] = self._drawn(chosen, chances, flipped)
         label = self.spec.label
         if label.task == "none":
             return features
@@ -135,37 +125,50 @@ class Elements:
             indices = tf.where(chances.reverse < augment.reverse, backwards, indices)
         return take_frames(parsed, self.info.spec, indices, kept)
 
-    def _image(
-        self,
-        parsed: dict[str, Any],
-        stored: ImageSpec,
-        wanted: ImageSpec,
-        chances: Chances | None,
-        flipped: Any,
-    ) -> tf.Tensor:
-        augment, steps = self.augment, self.spec.num_frames
-        window = colours = None
-        if augment is not None and chances is not None:
-            window = draw_window(augment, stored, chances)
-            colours = colour_map(augment, chances) if augment.recolours else None
-        changes = flipped is not None or colours is not None or window is not None
-        if not changes and stored == wanted:
-            pixels = parsed.get(IMAGE)
-            if pixels is None:
-                pixels = decode_frames(parsed[keys.IMAGE_ENCODED], stored)
-        elif IMAGE in parsed:
-            frames = tf.unstack(parsed[IMAGE], steps)
-            pixels = transform_frames(
-                frames, wanted, window=window, flipped=flipped, colours=colours
-            )
-        else:
-            encoded = tf.unstack(parsed[keys.IMAGE_ENCODED], steps)
-            frames = [decode_frame(data, stored, window) for data in encoded]
-            pixels = transform_frames(frames, wanted, flipped=flipped, colours=colours)
-        if self.image_dtype == "uint8":
-            return pixels
-        # The same as a cast and a product, in half the time.
-        return tf.quantization.dequantize(tf.bitcast(pixels, tf.quint8), 0.0, 1.0)
+    def _drawn(
+        self, parsed: dict[str, Any], chances: Chances | None, flipped: Any
+    ) -> dict[str, tf.Tensor]:
+        """Encoded frames, and what becomes of them: arguments of `trainer.pixels.FrameReader.read`."""
+        drawn = {"frames": parsed[IMAGE] if IMAGE in parsed else parsed[keys.IMAGE_ENCODED]}
+        augment, stored = self.augment, self.info.spec.image
+        if augment is None or chances is None or stored is None:
+            return drawn
+        window = draw_window(augment, stored, chances)
+        if window is not None:
+            drawn["window"] = window
+        if flipped is not None:
+            drawn["flipped"] = flipped
+        if augment.recolours:
+            drawn["colours"] = colour_map(augment, chances)
+        return drawn
+
+    def with_pixels(self, batch: Any, kept: Frames | None = None) -> Any:
+        """A batch of what `from_record` makes, with its pixels.
+
+        Args:
+            batch: of elements.
+            kept: the frames of a cache, ``[N, height, width, channels]``.
+        """
+        stored, wanted = self.info.spec.image, self.spec.image
+        if stored is None or wanted is None:
+            return batch
+        reader = FrameReader(
+            stored=stored,
+            wanted=wanted,
+            adopted=self.info.adopted,
+            as_float=self.image_dtype == "float32",
+            kept=kept,
+        )
+        features = batch[0] if isinstance(batch, tuple) else batch
+        names, drawn = zip(*features[IMAGE].items(), strict=True)
+
+        def read(*values: Any) -> Any:
+            return reader.read(**dict(zip(names, values, strict=True)))
+
+        pixels = tf.numpy_function(read, drawn, tf.as_dtype(self.image_dtype), stateful=False)
+        shape = (*features[IMAGE]["frames"].shape, *wanted.shape)
+        features = {**features, IMAGE: tf.ensure_shape(pixels, shape)}
+        return (features, *batch[1:]) if isinstance(batch, tuple) else features
 
     def _features(self, parsed: dict[str, Any]) -> dict[str, tf.Tensor]:
         valid = parsed[keys.VALID_FRAMES]
@@ -197,17 +200,10 @@ def parse_record(serialized: tf.Tensor, info: DatasetInfo, *, frames: bool = Tru
     Args:
         serialized: ``[]`` string.
         info: of the dataset.
-        frames: whether its frames are wanted: encoded; or decoded, as `IMAGE`, where they have other sizes.
+        frames: whether its encoded frames are wanted.
     """
-    spec = info.spec
-    if not info.adopted:
-        return parse_sequence(serialized, spec, frames=frames)
-    parsed = parse_adopted(serialized, spec, frames=frames)
-    if frames and spec.image is not None:
-        encoded = tf.unstack(parsed[keys.IMAGE_ENCODED], spec.num_frames)
-        decoded = [decode_any_frame(data, spec.image.channels) for data in encoded]
-        parsed[IMAGE] = transform_frames(decoded, spec.image)
-    return parsed
+    parse = parse_adopted if info.adopted else parse_sequence
+    return parse(serialized, info.spec, frames=frames)
 
 
 def labels_of(parsed: dict[str, Any], spec: SequenceSpec) -> tf.Tensor:

@@ -15,10 +15,10 @@ import tensorflow as tf
 
 from tfrecords_schema import spec as keys
 from tfrecords_schema.info import DatasetInfo
-from tfrecords_schema.parse import decode_frames
 from tfrecords_schema.records import read_file
 from trainer.dataset import shard_paths
-from trainer.elements import IMAGE, parse_record
+from trainer.elements import parse_record
+from trainer.pixels import FrameReader
 from trainer.reader import located_errors
 
 _MOST_FRAMES = 8
@@ -84,10 +84,9 @@ def _to_strip(data: bytes, info: DatasetInfo) -> Filmstrip:
     if spec.image is None:
         return Filmstrip(frames=(), signals=signals)
     chosen = np.unique(np.linspace(0, valid - 1, min(_MOST_FRAMES, valid)).round().astype(int))
-    if IMAGE in parsed:
-        pixels = tf.gather(parsed[IMAGE], chosen)
-    else:
-        pixels = decode_frames(tf.gather(parsed[keys.IMAGE_ENCODED], chosen), spec.image)
+    encoded = parsed[keys.IMAGE_ENCODED].numpy()[np.newaxis, chosen]
+    reader = FrameReader(stored=spec.image, wanted=spec.image, adopted=info.adopted)
+    pixels = tf.constant(reader.read(encoded)[0])
     times = parsed[keys.IMAGE_TIMESTAMP].numpy()[chosen] / 1e6
     return Filmstrip(
         frames=tuple(

@@ -119,12 +119,25 @@ def make_batches(
         drawn = next(named) if elements.random else None
         return elements.from_record(source.parse(stored), drawn, next(named, 0))
 
+    def make_alone(stored: Any, *rest: tf.Tensor) -> Any:
+        alone = tf.nest.map_structure(lambda value: value[tf.newaxis], make(stored, *rest))
+        return tf.nest.map_structure(lambda value: value[0], elements.with_pixels(alone))
+
+    def add_pixels(*batch: Any) -> Any:
+        kept = None if source.cache is None else source.cache.all_frames
+        return elements.with_pixels(single(batch), kept)
+
     if source.skipped is not None:
-        made = skip_undecodable(joined, make, source.skipped, parallel=buffers.threads())
+        made = skip_undecodable(joined, make_alone, source.skipped, parallel=buffers.threads())
     else:
         made = joined.map(as_written(make), num_parallel_calls=buffers.threads())
     batches = made.batch(batch_size, drop_remainder=drop_remainder)
-    return batches if input_context is None else _split(batches, _replicas(input_context))
+    if input_context is not None:
+        batches = _split(batches, _replicas(input_context))
+    if source.skipped is not None or elements.spec.image is None:
+        return batches
+    parallel = buffers.batches_at_a_time(batch_size)
+    return batches.map(as_written(add_pixels), num_parallel_calls=parallel)
 
 
 def _replicas(context: tf.distribute.InputContext) -> int:

@@ -13,7 +13,7 @@ from tests.trainer.conftest import IMAGE, SIGNALS, SPECS, make_spec
 from tests.trainer.test_reader import decoded, stored
 from tfrecords_schema.fake import fake_record, write_fake_dataset
 from tfrecords_schema.info import DatasetInfo
-from trainer.augment import Chances, colour_map, draw_window, transform_frames
+from trainer.augment import Chances, colour_map, draw_window
 from trainer.clips import choose_frames, jitter_frames, reverse_frames
 from trainer.dataset import DatasetError
 from trainer.options import ConfigError
@@ -131,53 +131,7 @@ class TestClips:
             read_sequences(tmp_path, "train", batch_size=1, clips=Clips(num_frames=3, frame_step=2))
 
 
-def as_seen(pixels, window, size, flipped, matrix):
-    """What a plain program makes of frames: cut out, resized, mirrored, recoloured in floats."""
-    top, left, height, width = window
-    frames = []
-    for frame in pixels[:, top : top + height, left : left + width]:
-        resized = cv2.resize(frame, size[::-1], interpolation=cv2.INTER_LINEAR)
-        mirrored = resized[:, ::-1] if flipped else resized
-        frames.append(np.clip(mirrored @ matrix[:, :3].T + matrix[:, 3], 0, 255))
-    return np.stack(frames)
-
-
 class TestPixels:
-    def test_frames_are_changed_as_a_plain_program_changes_them(self):
-        random = np.random.default_rng(0)
-        pixels = random.integers(0, 256, (3, 9, 14, 3), np.uint8)
-        augment = Augmentation(brightness=0.2, contrast=0.3, saturation=0.5, hue=0.1)
-        for flipped in (False, True):
-            matrix = colour_map(augment, chances(hue=0.9, contrast=0.2, brightness=0.7)).numpy()
-            image = replace(IMAGE, height=12, width=16)
-            seen = transform_frames(
-                list(pixels[:, 1:8, 2:12]), image, flipped=flipped, colours=matrix
-            )
-            assert seen.shape == (3, 12, 16, 3)
-            cut = transform_frames(
-                list(pixels), image, window=[1, 2, 7, 10], flipped=flipped, colours=matrix
-            )
-            np.testing.assert_array_equal(seen, cut)
-            expected = as_seen(pixels, (1, 2, 7, 10), (12, 16), flipped, matrix)
-            assert np.abs(seen.numpy() - expected).max() <= 1
-
-    @pytest.mark.parametrize("flipped", [False, True])
-    def test_gray_frames_keep_their_channel(self, flipped):
-        pixels = np.random.default_rng(0).integers(0, 256, (2, 4, 6, 1), np.uint8)
-        matrix = colour_map(
-            Augmentation(brightness=0.5), chances(brightness=0.75)
-        )  # a quarter of white
-        seen = transform_frames(
-            list(pixels),
-            replace(IMAGE, height=4, width=6, channels=1),
-            flipped=flipped,
-            colours=matrix,
-        ).numpy()
-        mirrored = pixels[:, :, ::-1] if flipped else pixels
-        expected = np.clip(mirrored.astype(float) + 63.75, 0, 255)
-        assert seen.shape == pixels.shape
-        assert np.abs(seen - expected).max() <= 1
-
     def test_colours_change_as_they_are_named(self):
         def change(augment, rgb, **drawn):
             matrix = colour_map(augment, chances(**drawn)).numpy()
@@ -203,7 +157,6 @@ class TestPixels:
 
     @pytest.mark.parametrize("name", ["classification", "png, gray"])
     def test_a_part_of_a_frame_is_the_part_of_the_whole(self, name, tmp_path):
-        """Cropping while decoding gives what cropping the decoded frame does, before it is resized."""
         spec = SPECS[name]
         write_fake_dataset(tmp_path, spec, {"train": 4}, shards=1)
         read = {"batch_size": 4, "seed": 3, "augment": Augmentation(crop=0.3)}

@@ -1,0 +1,303 @@
+"""Encoded frames to a batch of pixels: decoded, cut, resized, mirrored and recoloured, without TensorFlow.
+
+libjpeg-turbo decodes a frame into memory that its thread uses for every frame, so that it stays in the CPU's
+cache for all that follows, and the last step writes it to its place in the batch: nothing is copied then.
+Both libjpeg-turbo and OpenCV leave other threads free to run meanwhile.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import math
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import simplejpeg
+
+from tfrecords_schema.resizing import resize_frame
+from tfrecords_schema.spec import ImageSpec
+from trainer.buffers import threads
+
+Frames = npt.NDArray[np.uint8]
+
+# Bytes, at multiples of which TensorFlow's tensors begin.
+_ALIGNMENT = 64
+_TO_UNIT = np.float32(1 / 255)
+# A map of three equal channels and one, to that of one channel and one.
+_OF_GRAY = np.array([[1, 0], [1, 0], [1, 0], [0, 1]], np.float32)
+_JPEG = b"\xff\xd8"
+# What libjpeg-turbo decodes to RGB and to gray.
+_COLOURS = ("Gray", "RGB", "YCbCr")
+# Seconds after which no more calls are expected.
+_QUIET = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameReader:
+    """Makes batches of one kind of frames.
+
+    Attributes:
+        stored: of the frames in records.
+        wanted: of those in batches.
+        adopted: whether frames may be of other sizes and formats than ``stored``.
+        as_float: whether batches hold float32 from 0 to 1; else uint8.
+        kept: frames decoded before, ``[N, height, width, channels]``; None where records hold them.
+    """
+
+    stored: ImageSpec
+    wanted: ImageSpec
+    adopted: bool = False
+    as_float: bool = False
+    kept: Frames | None = None
+    _memory: _BatchMemory = field(default_factory=lambda: _BatchMemory(), init=False)
+
+    def __post_init__(self) -> None:
+        # Sequences are made in parallel already; OpenCV's own threads would only wait for each other.
+        cv2.setNumThreads(1)
+
+    def read(
+        self,
+        frames: npt.NDArray[Any],
+        *,
+        window: npt.NDArray[np.int32] | None = None,
+        flipped: npt.NDArray[np.bool_] | None = None,
+        colours: npt.NDArray[np.float32] | None = None,
+    ) -> npt.NDArray[Any]:
+        """A batch, ``[B, T, height, width, channels]``.
+
+        Args:
+            frames: ``[B, T]`` bytes, a JPEG or PNG file each; or int64, places in ``kept``.
+            window: ``[B, 4]``, the top, left, height and width of the part that is wanted, in pixels of
+                ``stored``; None for all of it.
+            flipped: ``[B]``, whether they are mirrored left to right.
+            colours: ``[B, 3, 4]``, linear maps of RGB and one.
+
+        Raises:
+            ValueError: when a frame does not decode, or has another size than it must.
+        """
+        count, steps = frames.shape
+        dtype = np.float32 if self.as_float else np.uint8
+        batch = self._memory.take((count, steps, *self.wanted.shape), dtype)
+
+        def fill(number: int) -> None:
+            change = _Change(
+                window=None if window is None else tuple(window[number].tolist()),
+                flipped=flipped is not None and bool(flipped[number]),
+                colours=None if colours is None else colours[number],
+            )
+            for source, target in zip(frames[number], batch[number], strict=True):
+                self._write(source, target, change)
+
+        with _calls.one() as is_wanted:
+            if is_wanted and count == 1:
+                fill(0)
+            elif is_wanted:
+                try:
+                    started = [_pool().submit(fill, number) for number in range(count)]
+                except RuntimeError:  # Python is ending: nobody will look at the batch
+                    return batch
+                for one in started:
+                    one.result()
+        return batch
+
+    def _write(self, source: Any, target: npt.NDArray[Any], change: _Change) -> None:
+        """One frame, to its place in the batch."""
+        if self.kept is not None:
+            frame = self.kept[source]
+        elif self.adopted:
+            frame = _decode_any(source, self.stored.channels)
+        else:
+            whole = self.stored == self.wanted and change.is_none and not self.as_float
+            frame = _decode(source, self.stored, target if whole else None)
+            if frame is target:
+                return
+        if change.window is not None:
+            frame = _part(frame, change.window, self.stored)
+        steps = change.steps(frame.shape, self.wanted)
+        if self.as_float:
+            steps.append(lambda frame, to: np.multiply(frame, _TO_UNIT, out=to))
+        if not steps:
+            target[...] = frame
+            return
+        for number, step in enumerate(steps[:-1], start=1):
+            to = _frames.take(number, self.wanted.shape)
+            step(frame, to)
+            frame = to
+        steps[-1](frame, target)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Change:
+    """What becomes of the frames of a sequence."""
+
+    window: tuple[int, int, int, int] | None = None
+    flipped: bool = False
+    colours: npt.NDArray[np.float32] | None = None
+
+    @property
+    def is_none(self) -> bool:
+        return self.window is None and not self.flipped and self.colours is None
+
+    def steps(self, shape: tuple[int, ...], wanted: ImageSpec) -> list[Callable[..., Any]]:
+        """From a frame of this shape; each is given a frame, and where to write the next."""
+        steps: list[Callable[..., Any]] = []
+        size = (wanted.height, wanted.width)
+        if shape[:2] != size:
+            steps.append(lambda frame, to: resize_frame(frame, size, to))
+        if self.flipped:
+            steps.append(lambda frame, to: cv2.flip(frame, 1, dst=to))
+        if self.colours is not None:
+            # Gray is where the three channels meet.
+            matrix = self.colours if wanted.channels == 3 else self.colours[:1] @ _OF_GRAY
+            steps.append(lambda frame, to: cv2.transform(frame, matrix, dst=to))
+        return steps
+
+
+def _decode(data: bytes, image: ImageSpec, to: Frames | None) -> Frames:
+    """A frame that must be as ``image`` says, in ``to`` if that is given and it is a JPEG."""
+    if image.format == "PNG":
+        frame = _decode_with_opencv(data, image.channels)
+        height, width = frame.shape[:2]
+    else:
+        height, width, _, _ = _jpeg_header(data)
+    if (height, width) != (image.height, image.width):
+        raise ValueError(f"a frame is not {image.height}x{image.width}, but {height}x{width}")
+    if image.format == "PNG":
+        return frame
+    return _decode_jpeg(data, _frames.take(0, image.shape) if to is None else to)
+
+
+def _decode_any(data: bytes, channels: int) -> Frames:
+    """A frame of any size, a JPEG or another file that OpenCV reads."""
+    if data.startswith(_JPEG):
+        height, width, colours, _ = _jpeg_header(data)
+        if colours in _COLOURS:
+            return _decode_jpeg(data, _frames.take(0, (height, width, channels)))
+    return _decode_with_opencv(data, channels)
+
+
+def _jpeg_header(data: bytes) -> Any:
+    try:
+        return simplejpeg.decode_jpeg_header(data)
+    except ValueError as error:
+        raise ValueError(f"a frame is no JPEG: {error}") from None
+
+
+def _decode_jpeg(data: bytes, to: Frames) -> Frames:
+    colours = "GRAY" if to.shape[2] == 1 else "RGB"
+    try:
+        simplejpeg.decode_jpeg(data, colours, buffer=to)
+    except ValueError as error:
+        # Some cameras write more than they should between two parts, which harms nothing.
+        if "extraneous bytes" not in str(error):
+            raise ValueError(f"a JPEG does not decode: {error}") from None
+        simplejpeg.decode_jpeg(data, colours, buffer=to, strict=False)
+    return to
+
+
+def _decode_with_opencv(data: bytes, channels: int) -> Frames:
+    flag = cv2.IMREAD_GRAYSCALE if channels == 1 else cv2.IMREAD_COLOR_RGB
+    flag |= cv2.IMREAD_IGNORE_ORIENTATION
+    frame = cv2.imdecode(np.frombuffer(data, np.uint8), flag) if data else None
+    if frame is None:
+        raise ValueError("a frame does not decode as PNG or JPEG")
+    return frame.reshape(*frame.shape[:2], channels)
+
+
+def _part(frame: Frames, window: tuple[int, int, int, int], stored: ImageSpec) -> Frames:
+    """The part of a frame that ``window`` is of one of ``stored``'s size."""
+    top, left, height, width = window
+    high, wide = frame.shape[:2]
+    if (high, wide) != (stored.height, stored.width):
+        bottom, right = top + height, left + width
+        top, left = top * high // stored.height, left * wide // stored.width
+        height = max(1, bottom * high // stored.height - top)
+        width = max(1, right * wide // stored.width - left)
+    return frame[top : top + height, left : left + width]
+
+
+class _BatchMemory:
+    """Memory of batches that are gone, for later ones: the system would clear what it gives."""
+
+    def __init__(self) -> None:
+        self._spare: deque[Frames] = deque(maxlen=2)
+
+    def take(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        """An array with any contents. TensorFlow takes it as it is: it copies those that begin elsewhere."""
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        memory = self._spare.pop() if self._spare else np.empty(0, np.uint8)
+        if memory.size < size + _ALIGNMENT:
+            memory = np.empty(size + _ALIGNMENT, np.uint8)
+        start = -memory.ctypes.data % _ALIGNMENT
+        # Parts of the batch refer to ``whole``, and not to ``memory``, since a view lies between the two.
+        whole = np.frombuffer(memory.data, np.uint8)
+        weakref.finalize(whole, self._spare.append, memory).atexit = False
+        return whole[start : start + size].view(dtype).reshape(shape)
+
+
+class _FrameMemory(threading.local):
+    """Memory of each thread that is used again and again."""
+
+    def __init__(self) -> None:
+        self._blocks: dict[int, Frames] = {}
+
+    def take(self, number: int, shape: tuple[int, ...]) -> Frames:
+        """The block of this number, in this shape."""
+        size = math.prod(shape)
+        if number not in self._blocks or self._blocks[number].size < size:
+            self._blocks[number] = np.empty(size, np.uint8)
+        return self._blocks[number][:size].reshape(shape)
+
+
+class _Calls:
+    """The calls of TensorFlow's threads that are under way.
+
+    Python must not end in the middle of one: the thread would not come back from it, and TensorFlow would
+    wait for it forever.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._count = 0
+        self._last = -math.inf
+        self._ending = False
+
+    @contextmanager
+    def one(self) -> Iterator[bool]:
+        """A call; whether what it does is still wanted."""
+        with self._lock:
+            self._count += 1
+        try:
+            yield not self._ending
+        finally:
+            with self._lock:
+                self._count -= 1
+                self._last = time.monotonic()
+
+    def end(self) -> None:
+        """Waits until batches that nobody will take are all made; from now on they are made empty."""
+        self._ending = True
+        while self._count or time.monotonic() < self._last + _QUIET:
+            time.sleep(0.01)
+
+
+_frames = _FrameMemory()
+_calls = _Calls()
+atexit.register(_calls.end)
+
+
+@functools.cache
+def _pool() -> ThreadPoolExecutor:
+    """A thread for each CPU: sequences are transformed in parallel, whatever batch they belong to."""
+    return ThreadPoolExecutor(threads(), thread_name_prefix="frames")
