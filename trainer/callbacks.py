@@ -12,7 +12,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from trainer.checkpoint import Progress, save_checkpoint
+from trainer.checkpoint import Progress, add_metrics, save_checkpoint
 from trainer.damage import SkippedRecords
 from trainer.errors import TrainerError
 from trainer.run_folder import RunFolder
@@ -144,7 +144,7 @@ class KeepBest(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Compares the epoch with the best before it."""
         progress = self._progress
-        progress.epoch = epoch + 1
+        progress.epoch, progress.step = epoch + 1, 0
         progress.waited += 1
         loss = float((logs or {})[self._monitor])
         if loss < progress.best:
@@ -154,8 +154,58 @@ class KeepBest(keras.callbacks.Callback):
             temporary.replace(self._folder.model)
         if self._patience is not None and progress.waited >= self._patience:
             progress.stopped = self.model.stop_training = True
-        save_checkpoint(self._folder.checkpoint, self._whole, self.model.optimizer, progress)
+        save_checkpoint(self._folder.checkpoint, self._whole, self.model, progress)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Removes what a run that was killed may have left."""
         (self._folder.path / ".unfinished.keras").unlink(missing_ok=True)
+
+
+class SaveWithin(keras.callbacks.Callback):
+    """Writes a checkpoint within epochs as well, when so many minutes have passed since the last one.
+
+    The first epoch may have been begun by the run that is resumed; its loss and metrics go on then.
+
+    Args:
+        whole: the model to save.
+        folder: of the run.
+        minutes: between checkpoints.
+        steps: of an epoch.
+        progress: of the training so far, which is kept up to date.
+    """
+
+    def __init__(
+        self,
+        whole: keras.Model,
+        folder: RunFolder,
+        minutes: float,
+        *,
+        steps: int,
+        progress: Progress,
+    ):
+        super().__init__()
+        self._whole = whole
+        self._folder = folder
+        self._seconds = 60 * minutes
+        self._steps = steps
+        self._progress = progress
+        self._saved = time.monotonic()
+        self._begun = 0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Remembers how far an epoch has come that was begun before."""
+        self._begun = self._progress.step
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Saves when it is time, but for an epoch's last step, after which it is saved anyway."""
+        if self._begun and batch == 0:  # only now has Keras made all metrics
+            add_metrics(self._folder.checkpoint, self.model)
+        step = self._begun + batch + 1
+        if step < self._steps and time.monotonic() - self._saved >= self._seconds:
+            self._progress.step = step
+            save_checkpoint(self._folder.checkpoint, self._whole, self.model, self._progress)
+            self._saved = time.monotonic()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Counts from here: the end of an epoch is saved by others."""
+        self._saved = time.monotonic()

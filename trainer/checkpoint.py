@@ -24,6 +24,7 @@ class Progress:
 
     Attributes:
         epoch: epochs that are complete.
+        step: steps of the next one that are done.
         phase: which phase the last of them belongs to, from 0.
         best: the least monitored loss so far.
         best_epoch: when it was, counted from 1.
@@ -32,6 +33,7 @@ class Progress:
     """
 
     epoch: int = 0
+    step: int = 0
     phase: int = 0
     best: float = math.inf
     best_epoch: int = 0
@@ -39,12 +41,22 @@ class Progress:
     stopped: bool = False
 
 
-def save_checkpoint(path: Path, model: keras.Model, optimizer: Any, progress: Progress) -> None:
-    """Writes weights, the optimizer's state, the state of the dropouts and ``progress``, atomically."""
+def save_checkpoint(
+    path: Path, model: keras.Model, trained: keras.Model, progress: Progress
+) -> None:
+    """Writes weights, the states of optimizer, metrics and dropouts, and ``progress``, atomically.
+
+    Args:
+        path: of the file.
+        model: the whole one.
+        trained: what is trained of it, with the optimizer and the metrics.
+        progress: of the training.
+    """
     numpy = keras.ops.convert_to_numpy
     arrays: dict[str, Any] = {_PROGRESS: np.array(json.dumps(dataclasses.asdict(progress)))}
     arrays |= {f"model_{i}": numpy(v) for i, v in enumerate(_changing(model))}
-    arrays |= {f"optimizer_{i}": numpy(v) for i, v in enumerate(optimizer.variables)}
+    arrays |= {f"optimizer_{i}": numpy(v) for i, v in enumerate(trained.optimizer.variables)}
+    arrays |= {f"metric_{i}": numpy(v) for i, v in enumerate(_of_metrics(trained))}
     temporary = path.with_name(f".{path.name}")
     with temporary.open("wb") as file:
         np.savez(file, **arrays)
@@ -67,6 +79,19 @@ def restore_model(path: Path, model: keras.Model) -> None:
 def restore_optimizer(path: Path, optimizer: Any) -> None:
     """Gives ``optimizer``, which is built, the state of the checkpoint."""
     _restore(path, "optimizer", optimizer.variables)
+
+
+def add_metrics(path: Path, trained: keras.Model) -> None:
+    """Adds to the metrics of ``trained``, which are all sums, what the checkpoint had of its epoch."""
+    variables = _of_metrics(trained)
+    seen = [keras.ops.convert_to_numpy(variable) for variable in variables]
+    _restore(path, "metric", variables)
+    for variable, value in zip(variables, seen, strict=True):
+        variable.assign_add(value)
+
+
+def _of_metrics(trained: keras.Model) -> list[Any]:
+    return [variable for metric in trained.metrics for variable in metric.variables]
 
 
 def _changing(model: keras.Model) -> list[Any]:

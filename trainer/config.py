@@ -7,6 +7,7 @@ What a dataset says of itself (shapes, task, classes, statistics) is not here: i
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -78,6 +79,11 @@ class TrainingConfig:
     class_weights: bool = option(
         True, "on: rare classes weigh more in the loss, by the counts in dataset_info.json; or off"
     )
+    checkpoint_minutes: float = option(
+        10.0,
+        "minutes between the checkpoints that --resume finds within an epoch, on a single device; 0 for none "
+        "but at the ends of epochs",
+    )
     seed: int = option(
         0, "of the weights, the dropout, the augmentation and the order of the sequences"
     )
@@ -100,6 +106,10 @@ class TrainingConfig:
         check_whole(self, "warmup_epochs", least=0)
         check_whole(self, "head_epochs", least=0)
         self._check_phases()
+        if not (math.isfinite(self.checkpoint_minutes) and self.checkpoint_minutes >= 0):
+            raise ConfigError(
+                f"checkpoint_minutes must be at least 0, got {self.checkpoint_minutes}"
+            )
         check_whole(self, "seed", least=0)
         if self.seed >= 2**32:
             raise ConfigError(f"seed must be below 2**32, got {self.seed}")

@@ -82,21 +82,28 @@ class CachedSplit:
         return self._gathered(tf.data.Dataset.range(len(self.features)).batch(batch_size))
 
     def endless_epochs(
-        self, batch_size: int, seed: int, first_epoch: int, *, drop_remainder: bool = False
+        self,
+        batch_size: int,
+        seed: int,
+        first_epoch: int,
+        first_step: int,
+        *,
+        drop_remainder: bool = False,
     ) -> tf.data.Dataset:
         """In the orders of `read_sequences` with the same options."""
         counts = np.array(self.shard_records, np.int64)
         starts = np.cumsum(counts) - counts
 
-        def epoch(epoch_seed: tf.Tensor) -> tf.data.Dataset:
-            return mix_shards(
+        def epoch(epoch_seed: tf.Tensor, left_out: tf.Tensor) -> tf.data.Dataset:
+            records = mix_shards(
                 (starts, counts),
                 lambda start, count: tf.data.Dataset.range(start, start + count),
                 mixing=self.mixing,
                 seed=epoch_seed,
-            ).batch(batch_size, drop_remainder=drop_remainder)
+            )
+            return records.batch(batch_size, drop_remainder=drop_remainder).skip(left_out)
 
-        return self._gathered(endless_epochs(epoch, seed, first_epoch))
+        return self._gathered(endless_epochs(epoch, seed, first_epoch, first_step))
 
     def _gathered(self, batches: tf.data.Dataset) -> tf.data.Dataset:
         """Batches of indices as batches of records."""

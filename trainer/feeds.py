@@ -38,12 +38,12 @@ class Feed:
 
     Attributes:
         model: to train; the whole one, or what follows its frozen features.
-        train: the first epoch to batches without end.
+        train: the first epoch, and how many of its steps to leave out, to batches without end.
         validation: batches; None without a validation split.
     """
 
     model: keras.Model
-    train: Callable[[int], tf.data.Dataset]
+    train: Callable[[int, int], tf.data.Dataset]
     validation: tf.data.Dataset | None
 
 
@@ -105,7 +105,9 @@ def make_feed(
 
         yield Feed(
             model=model,
-            train=lambda first_epoch: read("train", first_epoch=first_epoch, **reads["train"]),
+            train=lambda first_epoch, first_step: read(
+                "train", first_epoch=first_epoch, first_step=first_step, **reads["train"]
+            ),
             validation=read("validation", **reads["validation"])
             if "validation" in splits
             else None,
@@ -117,10 +119,11 @@ def make_feed(
     ) as cached:
         yield Feed(
             model=head,
-            train=lambda first_epoch: cached["train"].endless_epochs(
+            train=lambda first_epoch, first_step: cached["train"].endless_epochs(
                 config.batch_size,
                 config.seed,
                 first_epoch,
+                first_step,
                 drop_remainder=leaves_rest(info, config),
             ),
             validation=cached["validation"].batches(config.batch_size)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import sys
 import time
@@ -17,7 +18,14 @@ import keras
 import tensorflow as tf
 
 from tfrecords_schema.info import DatasetInfo
-from trainer.callbacks import HistoryFile, KeepBest, StopOnNaN, TellSkipped, TrainingError
+from trainer.callbacks import (
+    HistoryFile,
+    KeepBest,
+    SaveWithin,
+    StopOnNaN,
+    TellSkipped,
+    TrainingError,
+)
 from trainer.checkpoint import Progress, load_progress, restore_model, restore_optimizer
 from trainer.config import Precision, TrainingConfig
 from trainer.damage import SkippedRecords
@@ -111,9 +119,10 @@ def fit(
     check_agreed(progress.epoch)
     # More patience may have been asked for since.
     progress.stopped = progress.stopped and progress.waited >= config.patience
-    if progress.epoch:
+    if progress.epoch or progress.step:
         restore_model(folder.checkpoint, model)
-        _log.info("resumed after epoch %d", progress.epoch)
+        within = f" and {progress.step} steps" if progress.step else ""
+        _log.info("resumed after epoch %d%s", progress.epoch, within)
     if progress.stopped or progress.epoch >= config.epochs:
         return progress
     _check_possible(info, config)
@@ -173,7 +182,7 @@ def _fit_phase(job: _Job, feed: Feed, number: int, phase: Phase) -> None:
     for layer in job.backbone:
         layer.trainable = phase.backbone
     _compile(feed.model, job, phase)
-    if progress.epoch > phase.first:
+    if progress.epoch > phase.first or progress.step:
         restore_optimizer(folder.checkpoint, feed.model.optimizer)
     else:
         progress.waited = 0
@@ -181,7 +190,7 @@ def _fit_phase(job: _Job, feed: Feed, number: int, phase: Phase) -> None:
     if config.head_epochs:
         which = "with the last layers of the backbone" if phase.backbone else "without the backbone"
         _log.info("epochs %d to %d: %s", progress.epoch + 1, phase.last, which)
-    callbacks = [
+    callbacks: list[keras.callbacks.Callback] = [
         StopOnNaN(phase.learning_rate),
         HistoryFile(folder.history),
         KeepBest(
@@ -197,12 +206,26 @@ def _fit_phase(job: _Job, feed: Feed, number: int, phase: Phase) -> None:
         callbacks.append(TellSkipped(job.skipped))
     if config.tensorboard:
         callbacks.append(keras.callbacks.TensorBoard(str(folder.tensorboard)))
+    if (config.checkpoint_minutes or progress.step) and not tf.distribute.has_strategy():
+        minutes = config.checkpoint_minutes or math.inf
+        callbacks.append(SaveWithin(job.model, folder, minutes, steps=job.steps, progress=progress))
+    if progress.step:
+        # The rest of an epoch has fewer steps than the next ones.
+        _run_epochs(job, feed, callbacks, progress.epoch + 1)
+    if progress.epoch < phase.last and not progress.stopped:
+        _run_epochs(job, feed, callbacks, phase.last)
+
+
+def _run_epochs(
+    job: _Job, feed: Feed, callbacks: list[keras.callbacks.Callback], last: int
+) -> None:
+    progress = job.progress
     feed.model.fit(
-        feed.train(progress.epoch),
+        feed.train(progress.epoch, progress.step),
         validation_data=feed.validation,
-        steps_per_epoch=job.steps,
+        steps_per_epoch=job.steps - progress.step,
         initial_epoch=progress.epoch,
-        epochs=phase.last,
+        epochs=last,
         shuffle=False,  # the reader does
         # The bar is for people; a log gets a line an epoch.
         verbose=1 if sys.stdout.isatty() else 2,

@@ -62,8 +62,8 @@ def train_parser() -> Parser:
     parser.add_argument(
         "--resume",
         action="store_true",
-        help="go on with the run in --output after its last complete epoch, as if nothing had happened; "
-        "--epochs and --patience may be others",
+        help="go on with the run in --output from its last checkpoint, as if nothing had happened; --epochs "
+        "and --patience may be others",
     )
     parser.add_argument(
         "--preset",

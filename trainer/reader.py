@@ -54,6 +54,7 @@ def read_sequences(
     shuffle_buffer: int | None = None,
     seed: int | None = None,
     first_epoch: int | None = None,
+    first_step: int = 0,
     drop_remainder: bool = False,
     deterministic: bool | None = None,
     clips: Clips | None = None,
@@ -95,6 +96,7 @@ def read_sequences(
         seed: makes the shuffled orders, and what else is random, repeatable.
         first_epoch: makes the dataset endless: this epoch, the next, and so on, each in an order that its
             number and ``seed`` decide, for ``fit(steps_per_epoch=...)`` of a run that may be resumed.
+        first_step: batches of the first of these epochs to leave out, for a run that is resumed within it.
         drop_remainder: leave out a last batch that is not full.
         deterministic: whether equal seeds give equal batches, with any number of threads. By default, with a
             seed or without shuffling they do.
@@ -140,6 +142,8 @@ def read_sequences(
         raise ValueError(f"shuffle_buffer must be at least 1, got {shuffle_buffer}")
     if first_epoch is not None and (not shuffle or seed is None):
         raise ValueError("first_epoch goes with shuffle and a seed")
+    if first_step and first_epoch is None:
+        raise ValueError("first_step goes with first_epoch")
     if balance_classes:
         _check_balance(info, shuffle)
     if ignore_errors and (cache is not None or balance_classes or input_context is not None):
@@ -165,11 +169,21 @@ def read_sequences(
             contents.label_counts
         )
 
-    def to_batches(records: tf.data.Dataset, epoch_seed: Any) -> tf.data.Dataset:
+    def to_batches(
+        records: tf.data.Dataset, epoch_seed: Any, left_out: Any = 0
+    ) -> tf.data.Dataset:
         if source.skipped is None:
             records = records.apply(tf.data.experimental.assert_cardinality(size))
         return make_batches(
-            records, source, elements, epoch_seed, size, batch_size, drop_remainder, input_context
+            records,
+            source,
+            elements,
+            epoch_seed,
+            size,
+            batch_size,
+            drop_remainder,
+            input_context,
+            left_out,
         )
 
     mixing = plan_mixing(contents, shuffle_buffer)
@@ -179,7 +193,10 @@ def read_sequences(
         dataset = to_batches(source.mixed(mixing, seed), seed)
     else:
         dataset = endless_epochs(
-            lambda s: to_batches(source.mixed(mixing, s), s), seed, first_epoch
+            lambda s, left_out: to_batches(source.mixed(mixing, s), s, left_out),
+            seed,
+            first_epoch,
+            first_step,
         )
     options = tf.data.Options()
     options.deterministic = (

@@ -27,8 +27,8 @@ from tfrecords_schema.info import FILE_NAME, DatasetInfo
 from trainer.errors import TrainerError
 from trainer.reading_config import ReadingConfig
 
-# Options that a resumed run may change: they decide when it ends, not how it goes.
-_MAY_CHANGE = ("epochs", "patience")
+# Options that a resumed run may change: they decide when it ends and is saved, not how it goes.
+_MAY_CHANGE = ("epochs", "patience", "checkpoint_minutes")
 
 
 @dataclass(frozen=True)

@@ -85,16 +85,20 @@ def mix_shards(
 
 
 def endless_epochs(
-    epoch: Callable[[tf.Tensor], tf.data.Dataset], seed: int | None, first_epoch: int
+    epoch: Callable[[tf.Tensor, tf.Tensor], tf.data.Dataset],
+    seed: int | None,
+    first_epoch: int,
+    first_step: int = 0,
 ) -> tf.data.Dataset:
-    """``epoch(seed of its own)`` for each epoch from ``first_epoch`` on, one after the other."""
+    """``epoch(seed of its own, steps to leave out)`` for each epoch from ``first_epoch`` on, in turn."""
     base = (seed or 0) * _EPOCHS
     numbers = tf.data.Dataset.range(base + first_epoch, base + _EPOCHS)
 
     def seeded(number: tf.Tensor) -> tf.data.Dataset:
         # Without the global seed in it; and TensorFlow compares tensors as numbers where that is 0.
         tf.compat.v1.get_default_graph().seed = 1
-        return epoch(number)
+        left_out = tf.where(number == base + first_epoch, tf.constant(first_step, tf.int64), 0)
+        return epoch(number, left_out)
 
     return numbers.flat_map(as_written(seeded))
 

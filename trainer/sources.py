@@ -92,8 +92,12 @@ def make_batches(
     batch_size: int,
     drop_remainder: bool,
     input_context: tf.distribute.InputContext | None,
+    left_out: Any,
 ) -> tf.data.Dataset:
-    """Records as batches: what is random gets its seeds, hosts their part, and sequences their clips."""
+    """Records as batches: what is random gets its seeds, hosts their part, and sequences their clips.
+
+    The first ``left_out`` of the batches are passed over.
+    """
     joined, count = records, elements.clips.count if elements.clips is not None else 1
     if input_context is not None:
         _check_shared(batch_size, count, input_context)
@@ -131,7 +135,7 @@ def make_batches(
         made = skip_undecodable(joined, make_alone, source.skipped, parallel=buffers.threads())
     else:
         made = joined.map(as_written(make), num_parallel_calls=buffers.threads())
-    batches = made.batch(batch_size, drop_remainder=drop_remainder)
+    batches = made.batch(batch_size, drop_remainder=drop_remainder).skip(left_out)
     if input_context is not None:
         batches = _split(batches, _replicas(input_context))
     if source.skipped is not None or elements.spec.image is None:

@@ -27,6 +27,7 @@ OTHER_VALUES = {
     "ignore_errors": ("on", True),
     "augment": ("crop=0.7,flip=0.5", "crop=0.7,flip=0.5"),
     "cache_frames": ("memory", "memory"),
+    "checkpoint_minutes": ("2.5", 2.5),
     "seed": ("9", 9),
     "filters": ("4,8", (4, 8)),
     "stack_frames": ("3", 3),
@@ -119,6 +120,7 @@ def test_the_older_name_of_a_flag():
             {"fine_tune_learning_rate": 1e-4},
             "fine_tune_learning_rate is for after the --head_epochs",
         ),
+        ({"checkpoint_minutes": -1.0}, "checkpoint_minutes must be at least 0, got -1.0"),
         ({"seed": 2**32}, "seed must be below"),
     ],
 )

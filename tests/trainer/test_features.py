@@ -71,7 +71,7 @@ def test_batches_are_those_of_the_reader_in_its_orders(data, pretrained, tmp_pat
     (folder / "of a run that was killed").mkdir(parents=True)
     with computed_features(encoder, data, reads, folder, shuffle_buffer=9) as splits:
         assert {path.name for path in folder.iterdir()} == {"train.npy"}
-        cached = splits["train"].endless_epochs(8, seed=5, first_epoch=2)
+        cached = splits["train"].endless_epochs(8, seed=5, first_epoch=2, first_step=0)
         read = read_sequences(
             data, "train", **reads["train"], shuffle=True, shuffle_buffer=9, seed=5, first_epoch=2
         )

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from tests.trainer.conftest import ROOT, history, run_trainer, write_brightness_dataset
+from trainer.checkpoint import load_progress
 from trainer.cli import main
 
 FLAGS = (
@@ -33,6 +34,11 @@ def whole_run(data, tmp_path_factory):
 
 def kill_after(epochs, words, run):
     """Starts ``trainer`` and kills it once it has written so many epochs."""
+    kill_when(lambda: (run / "history.csv").exists() and len(history(run)) >= epochs, words, run)
+
+
+def kill_when(ready, words, run):
+    """Starts ``trainer`` and kills it once it is ``ready``."""
     process = subprocess.Popen(
         [sys.executable, "-m", "trainer", *map(str, words)],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -42,7 +48,7 @@ def kill_after(epochs, words, run):
     )
     deadline = time.monotonic() + 120
     try:
-        while not (run / "history.csv").exists() or len(history(run)) < epochs:
+        while not ready():
             assert process.poll() is None, "it ended before it could be killed"
             assert time.monotonic() < deadline
             time.sleep(0.002)
@@ -66,6 +72,24 @@ def test_a_killed_run_goes_on_with_the_same_curve(data, whole_run, tmp_path):
     for name, metric in theirs["splits"]["test"]["metrics"].items():
         found = mine["splits"]["test"]["metrics"][name]["model"]
         assert found == pytest.approx(metric["model"], rel=1e-5)
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_within_an_epoch_goes_on_within_it(data, whole_run, tmp_path):
+    run = tmp_path / "run"
+    words = ["--tfrecords", data, "--output", run, *FLAGS, "--checkpoint_minutes", "1e-9"]
+
+    def within_the_second_epoch():
+        progress = load_progress(run / "checkpoint.npz")
+        return progress.epoch >= 1 and progress.step >= 2
+
+    kill_when(within_the_second_epoch, [*words, "--resume"], run)
+    progress = load_progress(run / "checkpoint.npz")
+    process = run_trainer(*words[:-1], "0", "--resume", cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    within = f"resumed after epoch {progress.epoch} and {progress.step} steps"
+    assert within in process.stdout or progress.step == 0
+    assert history(run) == [pytest.approx(row, rel=1e-5) for row in history(whole_run)]
 
 
 @pytest.mark.slow
