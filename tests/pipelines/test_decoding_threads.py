@@ -94,6 +94,18 @@ def build(folder, segment, decoder, threads, sampling=OPTIONS.sampling):
     return (folder / shard.file).read_bytes(), report, listener.total, listener.failures
 
 
+def request_of(path, sampling=OPTIONS.sampling, threads=1, **span):
+    return BuildRequest(
+        segment=Segment(source=source(path), **span),
+        spec=spec(sampling),
+        dataset_name="actions",
+        sampling=sampling,
+        image=OPTIONS.image,
+        label_indices=(0,),
+        threads=threads,
+    )
+
+
 def is_built_alike(tmp_path, segment, decoder, **options):
     one = build(tmp_path / "one", segment, decoder, 1, **options)
     several = build(tmp_path / "several", segment, decoder, 3, **options)
@@ -115,13 +127,19 @@ def test_whole_footage(kind, span, footage, decoder, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["h264", "one group of pictures"])
-def test_whole_footage_is_decoded_by_threads(kind, footage):
-    with open_container(str(footage(kind))) as container:
+def test_whole_footage_is_decoded_by_threads(kind, footage, decoder):
+    path = footage(kind)
+    with open_container(str(path)) as container:
         stream = choose_stream(container)
         use_threads(stream, 3)
         assert stream.codec_context.thread_count == 3
-        frames = [frame.pts for frame in container.decode(stream)]
-    assert len(frames) == 90
+    for span in SPAN.values():
+        for rate in (None, Fraction(5), Fraction(25)):
+            sampling = SamplingOptions(num_frames=3, frame_rate=rate)
+            request = request_of(path, sampling=sampling, threads=3, **span)
+            records = []
+            assert decoder.build(request, records.append).truncated is None
+            assert records
 
 
 def spoil(path, seed):
@@ -181,14 +199,7 @@ def test_one_who_asks_for_threads_is_told_of_damage_before_the_end(footage, deco
     data = bytearray(path.read_bytes())
     data[len(data) // 3 : len(data) // 3 + 400] = bytes(400)
     path.write_bytes(data)
-    request = BuildRequest(
-        segment=Segment(source=source(path)),
-        spec=spec(OPTIONS.sampling),
-        dataset_name="actions",
-        sampling=OPTIONS.sampling,
-        image=OPTIONS.image,
-        label_indices=(0,),
-    )
+    request = request_of(path)
     records = []
     assert decoder.build(request, records.append).truncated is not None
     before = []
