@@ -51,16 +51,18 @@ P = TypeVar("P", bound=_Packet)
 class _Ahead(Generic[P]):
     """A packet that was read ahead.
 
-    ``group`` counts the keyframes up to it, and those twice behind which nothing looks back.
+    ``group`` counts the keyframes up to it, and twice those behind which nothing looks back; ``until`` is
+    when the next frame is presented.
     """
 
     packet: P
     group: int
     wanted: bool = True
+    until: int | None = None
 
 
 class Lookahead(Generic[P]):
-    """Packets in order, each with what it is needed for.
+    """Packets in order, each with what it is needed for, and until when its frame is presented, if known.
 
     A packet is not needed when nothing is wanted from it on to the end of its group of pictures (until the
     next keyframe), nor of the group after that: the first frames of an open group are predicted from the one
@@ -91,14 +93,14 @@ class Lookahead(Generic[P]):
         self._ended = False
         self._pausing = False
 
-    def __iter__(self) -> Iterator[tuple[P, Need]]:
+    def __iter__(self) -> Iterator[tuple[P, Need, int | None]]:
         while True:
             wanted = self._wanted()
             if wanted is None and not self._read and not self._judged:
                 packet = next(self._packets, None)
                 if packet is None:
                     return
-                yield packet, Need.PICTURE
+                yield packet, Need.PICTURE, None
                 continue
             if not self._judged and not self._judge_next(wanted):
                 return
@@ -107,7 +109,7 @@ class Lookahead(Generic[P]):
             if self._wanted_ahead and self._wanted_ahead[0] is first:
                 self._wanted_ahead.popleft()
             self._bytes -= first.packet.size
-            yield first.packet, need
+            yield first.packet, need, first.until
 
     def _need(self, wanted: Wanted | None) -> Need:
         first = self._judged[0]
@@ -135,19 +137,20 @@ class Lookahead(Generic[P]):
         if not self._read:
             return False
         ahead = self._read.popleft()
-        ahead.wanted = self._is_wanted(ahead.packet, wanted)
+        self._judge(ahead, wanted)
         self._judged.append(ahead)
         if ahead.wanted:
             self._wanted_ahead.append(ahead)
         return True
 
-    def _is_wanted(self, packet: P, wanted: Wanted | None) -> bool:
+    def _judge(self, ahead: _Ahead[P], wanted: Wanted | None) -> None:
+        packet = ahead.packet
         if packet.is_discard or not packet.size:
-            return False
-        if packet.pts is None or wanted is None:
-            return True
-        after = bisect_right(self._times, packet.pts)
-        return wanted(packet.pts, self._times[after] if after < len(self._times) else None)
+            ahead.wanted = False
+        elif packet.pts is not None and wanted is not None:
+            after = bisect_right(self._times, packet.pts)
+            ahead.until = self._times[after] if after < len(self._times) else None
+            ahead.wanted = wanted(packet.pts, ahead.until)
 
     def _read_one(self) -> bool:
         packet = next(self._packets, None)

@@ -31,10 +31,11 @@ _MOST_REORDERED = 32
 
 
 class Unseen(NamedTuple):
-    """A frame that nobody wants, and that was not decoded."""
+    """A frame that nobody wants, and that was not decoded; the next one should come at ``until``."""
 
     pts: int
     key_frame: bool
+    until: int | None
 
 
 Picture = av.VideoFrame | Unseen
@@ -136,6 +137,16 @@ class StreamReader:
             first: presentation time from which on frames are wanted; None is the start of the file.
             shown: takes the presentation times of packets to be shown from then on: a heap.
         """
+        due: int | None = None
+        for image, missing in self._passing(first, shown):
+            if due is not None and image.pts is not None and image.pts > due and not missing:
+                # Packets were lost, of which only a decoder would have complained.
+                self._watch.miss(self.last_good)
+                missing = 1  # at least
+            due = image.until if isinstance(image, Unseen) else None
+            yield image, missing
+
+    def _passing(self, first: int | None, shown: list[int]) -> Iterator[tuple[Picture, int]]:
         gate = FrameGate[Picture]()
         self._begun = first is not None
         self._first = first
@@ -181,7 +192,7 @@ class StreamReader:
             lambda: self._wanted if self._begun else None,
             lambda packet: self._begins_anew(bytes(packet)),
         )
-        for index, (packet, need) in enumerate(ahead):
+        for index, (packet, need, until) in enumerate(ahead):
             pts = packet.pts
             counts = self.cuttable and pts is not None and not packet.is_discard
             if counts and (self._first is None or pts >= self._first):
@@ -196,7 +207,7 @@ class StreamReader:
             if self._keys_by_packet and not packet.is_keyframe:
                 self._no_keys.add(index)
             if counts and need is not Need.PICTURE:
-                unseen = Unseen(pts, packet.is_keyframe)
+                unseen = Unseen(pts, packet.is_keyframe, until)
                 heapq.heappush(self._due, _Due(pts, index, unseen))
             if need is Need.NOTHING:
                 self._pause()

@@ -38,7 +38,8 @@ def _shuffled(draw):
 
 
 def needs(packets, wanted):
-    return list(Lookahead(packets, lambda: wanted, lambda packet: packet.begins_anew))
+    ahead = Lookahead(packets, lambda: wanted, lambda packet: packet.begins_anew)
+    return [(packet, need) for packet, need, _ in ahead]
 
 
 def needed(packets, used):
@@ -75,8 +76,8 @@ class TestLookahead:
             asked[pts] = until
             return False
 
-        needs(packets, wanted)
-        assert asked == dict(zip(times, [*times[1:], None], strict=True))
+        told = {packet.pts: until for packet, _, until in Lookahead(packets, lambda: wanted)}
+        assert told == asked == dict(zip(times, [*times[1:], None], strict=True))
 
     def test_packets_without_a_time_are_used(self):
         packets = [Packet(0, True), Packet(None), Packet(2), Packet(3, True), Packet(4)]
@@ -92,7 +93,7 @@ class TestLookahead:
         packets = (read.append(pts) or Packet(pts, pts % 5 == 0) for pts in range(40))
         choice = []
         table = []
-        for count, (_, need) in enumerate(
+        for count, (_, need, _) in enumerate(
             Lookahead(packets, lambda: choice[0] if choice else None)
         ):
             table.append(need)
