@@ -13,6 +13,7 @@ from pipelines.decoding import segments
 from pipelines.decoding.protocol import BuildRequest, DecodingFailure
 from pipelines.decoding.references import find_begins_anew, find_unreferenced
 from pipelines.decoding.segments import build_segment
+from pipelines.decoding.stream import StreamReader
 from pipelines.decoding.video import open_video
 from pipelines.descriptors import Segment, Source
 from pipelines.options import ImageOptions, SamplingOptions
@@ -253,6 +254,33 @@ class TestDamage:
         assert kept == [pts for pts in times if pts < times[len(kept) - 36] or pts >= after.pts]
         pictures = {f.pts: pixels(f) for _, f in whole}
         assert all(pixels(f) == pictures[f.pts] for _, f in frames if f.pts in used)
+
+    def test_packets_that_are_lost_between_frames_that_nobody_decodes_are_a_break(
+        self, write_video, tmp_path, monkeypatch
+    ):
+        path = write_video(tmp_path / "a.mkv", b_frames=3, options=PYRAMID, frames=60)
+        times = [f.pts for _, f in read(path)[0]]
+        packets = StreamReader.packets
+
+        def lossy(reader):
+            return (p for p in packets(reader) if p.pts not in times[20:30])
+
+        monkeypatch.setattr(StreamReader, "packets", lossy)
+        monkeypatch.setattr(StreamReader, "_decode_packet", self._lose(times[30]))
+        frames, (breaks, _, damage, _) = read(path, lambda pts, until: pts in (0, times[30]))
+        assert breaks == 1
+        assert "left out" in damage.reason
+        assert [f.pts for _, f in frames if f.after_break] == [times[31]]
+
+    @staticmethod
+    def _lose(pts):
+        """What gives no frame for the packet of this time, without any complaint."""
+        decode = StreamReader._decode_packet
+
+        def decode_others(reader, packet, *arguments):
+            return iter(()) if packet.pts == pts else decode(reader, packet, *arguments)
+
+        return decode_others
 
     @staticmethod
     def _spoil(path, place, header=0):
