@@ -89,8 +89,8 @@ class TestToScaledRgb:
         assert found.dtype == np.uint8
         differences = found - np.clip(expected, 0, 255)
         # At the edges, and where a pixel of chroma is larger than one of the result, filters differ.
-        assert np.abs(differences).mean() < 1.2
-        assert np.abs(differences.mean((0, 1))).max() < 0.6
+        assert np.abs(differences).mean() < 1.5
+        assert np.abs(differences.mean((0, 1))).max() < 1
 
     @pytest.mark.parametrize("pix_fmt", ["gray", "rgb24", "gbrp", "bgra", "nv12", "yuva420p"])
     def test_takes_every_kind_of_frame(self, pix_fmt):
