@@ -92,14 +92,17 @@ class TestToScaledRgb:
         assert np.abs(differences).mean() < 1.5
         assert np.abs(differences.mean((0, 1))).max() < 1
 
+    @pytest.mark.parametrize("mode", ["stretch", "crop", "letterbox"])
+    @pytest.mark.parametrize("size", [(1, 1), (5, 8), (12, 16), (3, 64), (48, 63)])
     @pytest.mark.parametrize("pix_fmt", ["gray", "rgb24", "gbrp", "bgra", "nv12", "yuva420p"])
-    def test_takes_every_kind_of_frame(self, pix_fmt):
+    def test_takes_every_kind_of_frame(self, pix_fmt, size, mode):
         image = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 90, np.uint8), "rgb24")
         image = image.reformat(format=pix_fmt)
-        options = ImageOptions(height=12, width=16)
+        options = ImageOptions(height=size[0], width=size[1], resize=mode)
         found = FrameConverter().to_scaled_rgb(image, options, Fraction(1))
-        assert found.shape == (12, 16, 3)
-        assert np.abs(found.astype(int) - 90).max() <= 2
+        assert found.shape == (*size, 3)
+        shown = found[found.any(axis=(1, 2))][:, found.any(axis=(0, 2))]
+        assert np.abs(shown.astype(int) - 90).max() <= 2
 
     @pytest.mark.parametrize("options", [{}, {"x264-params": "interlaced=1"}])
     @pytest.mark.parametrize("interpolation", ["area", "linear"])
