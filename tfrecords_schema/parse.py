@@ -124,44 +124,18 @@ def _first_of(context: dict[str, Any], names: tuple[str, ...]) -> tf.Tensor:
     return found
 
 
-def decode_any_frame(encoded: tf.Tensor, channels: int) -> tf.Tensor:
-    """Decodes a JPEG or PNG file of any size to ``[height, width, channels]`` uint8."""
-    return tf.io.decode_image(encoded, channels, expand_animations=False)
-
-
-def decode_frame(
-    encoded: tf.Tensor, image: ImageSpec, window: tf.Tensor | None = None
-) -> tf.Tensor:
-    """Decodes a JPEG or PNG file to ``[height, width, channels]`` uint8.
-
-    Args:
-        encoded: ``[]`` string.
-        image: what the frame must be.
-        window: ``[4]`` int32, the top, left, height and width of the part that is wanted. Of a JPEG, no more
-            than that is decoded. The result's height and width are not static then.
+def decode_frame(encoded: tf.Tensor, image: ImageSpec) -> tf.Tensor:
+    """Decodes a JPEG or PNG file, ``[]`` string, to ``[height, width, channels]`` uint8.
 
     Raises:
         tf.errors.InvalidArgumentError: at run time, when it does not decode or has another size.
     """
     if image.format == "PNG":
-        pixels = tf.ensure_shape(tf.io.decode_png(encoded, image.channels), image.shape)
-        if window is None:
-            return pixels
-        top, left, height, width = tf.unstack(window)
-        return pixels[top : top + height, left : left + width]
-    # The accurate transform is OpenCV's too: both ends then agree to the last bit.
-    if window is None:
+        pixels = tf.io.decode_png(encoded, image.channels)
+    else:
+        # The accurate transform is OpenCV's and libjpeg-turbo's too: all agree to the last bit.
         pixels = tf.io.decode_jpeg(encoded, image.channels, dct_method="INTEGER_ACCURATE")
-        return tf.ensure_shape(pixels, image.shape)
-    fits = tf.debugging.assert_equal(
-        tf.io.extract_jpeg_shape(encoded)[:2],
-        image.shape[:2],
-        f"a frame is not {image.height}x{image.width}",
-    )
-    with tf.control_dependencies([fits]):
-        return tf.image.decode_and_crop_jpeg(
-            encoded, window, image.channels, dct_method="INTEGER_ACCURATE"
-        )
+    return tf.ensure_shape(pixels, image.shape)
 
 
 def decode_frames(encoded: tf.Tensor, image: ImageSpec) -> tf.Tensor:

@@ -12,8 +12,6 @@ import functools
 import math
 import threading
 import time
-import weakref
-from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -28,11 +26,10 @@ import simplejpeg
 from tfrecords_schema.resizing import resize_frame
 from tfrecords_schema.spec import ImageSpec
 from trainer.buffers import threads
+from trainer.reused_memory import BatchMemory, FrameMemory
 
 Frames = npt.NDArray[np.uint8]
 
-# Bytes, at multiples of which TensorFlow's tensors begin.
-_ALIGNMENT = 64
 _TO_UNIT = np.float32(1 / 255)
 # A map of three equal channels and one, to that of one channel and one.
 _OF_GRAY = np.array([[1, 0], [1, 0], [1, 0], [0, 1]], np.float32)
@@ -60,7 +57,7 @@ class FrameReader:
     adopted: bool = False
     as_float: bool = False
     kept: Frames | None = None
-    _memory: _BatchMemory = field(default_factory=lambda: _BatchMemory(), init=False)
+    _memory: BatchMemory = field(default_factory=BatchMemory, init=False)
 
     def __post_init__(self) -> None:
         # Sequences are made in parallel already; OpenCV's own threads would only wait for each other.
@@ -227,39 +224,6 @@ def _part(frame: Frames, window: tuple[int, int, int, int], stored: ImageSpec) -
     return frame[top : top + height, left : left + width]
 
 
-class _BatchMemory:
-    """Memory of batches that are gone, for later ones: the system would clear what it gives."""
-
-    def __init__(self) -> None:
-        self._spare: deque[Frames] = deque(maxlen=2)
-
-    def take(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-        """An array with any contents. TensorFlow takes it as it is: it copies those that begin elsewhere."""
-        size = math.prod(shape) * np.dtype(dtype).itemsize
-        memory = self._spare.pop() if self._spare else np.empty(0, np.uint8)
-        if memory.size < size + _ALIGNMENT:
-            memory = np.empty(size + _ALIGNMENT, np.uint8)
-        start = -memory.ctypes.data % _ALIGNMENT
-        # Parts of the batch refer to ``whole``, and not to ``memory``, since a view lies between the two.
-        whole = np.frombuffer(memory.data, np.uint8)
-        weakref.finalize(whole, self._spare.append, memory).atexit = False
-        return whole[start : start + size].view(dtype).reshape(shape)
-
-
-class _FrameMemory(threading.local):
-    """Memory of each thread that is used again and again."""
-
-    def __init__(self) -> None:
-        self._blocks: dict[int, Frames] = {}
-
-    def take(self, number: int, shape: tuple[int, ...]) -> Frames:
-        """The block of this number, in this shape."""
-        size = math.prod(shape)
-        if number not in self._blocks or self._blocks[number].size < size:
-            self._blocks[number] = np.empty(size, np.uint8)
-        return self._blocks[number][:size].reshape(shape)
-
-
 class _Calls:
     """The calls of TensorFlow's threads that are under way.
 
@@ -292,7 +256,7 @@ class _Calls:
             time.sleep(0.01)
 
 
-_frames = _FrameMemory()
+_frames = FrameMemory()
 _calls = _Calls()
 atexit.register(_calls.end)
 

@@ -72,7 +72,7 @@ class Augmentation:
 
     Attributes:
         crop: the least share of a frame's area that is cut out and resized to the frame's size; 1 for none.
-            Only that part of a JPEG is decoded. It keeps the frame's proportions.
+            It keeps the frame's proportions.
         flip: how likely a sequence is mirrored left to right, with the signs of what `DatasetInfo.mirrored`
             names, and the classes of ``mirrored_classes``.
         brightness: the most that is added or taken, as a share of white.
