@@ -29,13 +29,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from reading.waiting import waiting_for_input
 from tfrecords_schema.fake import write_fake_dataset
 from tfrecords_schema.spec import ImageSpec, LabelSpec, SequenceSpec
 from trainer.config import ModelConfig, TrainingConfig
 from trainer.fitting import fit
 from trainer.layers import TimeDistributed
 from trainer.model import build_model
-from trainer.reader import read_sequences
 from trainer.run_folder import RunFolder
 
 CLASSES = LabelSpec(task="classification", class_names=("a", "b"))
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         info = write_fake_dataset(data, spec, {"train": options.records}, shards=4)
         results["cached_features"] = compare_caching(data, info, Path(folder), options)
         results["input"] = {
-            options.frozen_backbone: waiting_for_input(data, info, options.frozen_backbone, options)
+            options.frozen_backbone: describe_waiting(data, info, options.frozen_backbone, options)
         }
     if options.output is not None:
         options.output.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
@@ -147,32 +147,19 @@ def compare_caching(
     return {**found, "epoch_ratio": ratio}
 
 
-def waiting_for_input(
+def describe_waiting(
     data: Path, info: Any, name: str, options: argparse.Namespace
 ) -> dict[str, Any]:
-    """Steps on what is read, and on one batch that is there already."""
+    """How much of a step with a frozen backbone is waiting for input."""
     model = build_model(info, ModelConfig(backbone=name, weights="none", trainable_layers=0))
     model.compile("adam", "sparse_categorical_crossentropy")
-    read = read_sequences(
-        data, "train", batch_size=options.batch_size, shuffle=True, seed=0, first_epoch=0
-    )
-    at_hand = tf.data.Dataset.from_tensors(next(iter(read))).repeat()
-    seconds = {}
-    for which, dataset in (("at_hand", at_hand), ("read", read)):
-        ends: list[float] = []
-        end_of_step = keras.callbacks.LambdaCallback(
-            on_train_batch_end=lambda batch, logs, ends=ends: ends.append(time.perf_counter())
-        )
-        model.fit(dataset, steps_per_epoch=40, verbose=0, shuffle=False, callbacks=[end_of_step])
-        # Without the first ones, for which the graph is made and the buffers are filled.
-        seconds[which] = float(np.mean(np.diff(ends[9:])))
-    device = next(iter(read))[1].backing_device
-    print(f"{name}: batches wait on {device}", flush=True)
-    share = max(0.0, 1 - seconds["at_hand"] / seconds["read"])
+    found = waiting_for_input(model, data, batch_size=options.batch_size)
     print(
-        f"{name}: {share:.1%} of a step of {seconds['read']:.3f} s is waiting for input", flush=True
+        f"{name}: {found['share']:.1%} of a step of {found['read']:.3f} s is waiting for input; batches wait "
+        f"on {found['device']}",
+        flush=True,
     )
-    return {**seconds, "share": share, "device": device}
+    return found
 
 
 def timed(action: Callable[[], object]) -> float:

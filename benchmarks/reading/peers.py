@@ -1,0 +1,172 @@
+"""What the reader is measured beside: decoding alone, and other readers of the same records."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import simplejpeg
+import tensorflow as tf
+
+from reading.stand_ins import stand_in_for
+from tfrecords_schema.parse import parse_sequence
+from tfrecords_schema.spec import SequenceSpec
+
+Read = Callable[[], Any]
+
+
+def decoding_alone(paths: list[str], spec: SequenceSpec) -> dict[str, Callable[[], None]]:
+    """Decoding every frame once, by as many threads as there are CPUs, and keeping nothing.
+
+    By TensorFlow's decoder; and of JPEGs by libjpeg-turbo, whose memory is asked for once.
+    """
+    steps, channels = spec.num_frames, spec.image.channels
+    encoded = [
+        parse_sequence(record, spec)["image/encoded"] for record in tf.data.TFRecordDataset(paths)
+    ]
+    files = [frames.numpy().tolist() for frames in encoded]
+
+    @tf.function(input_signature=[tf.TensorSpec((steps,), tf.string)])
+    def decode(frames: tf.Tensor) -> tf.Tensor:
+        pixels = [
+            tf.io.decode_image(frames[i], channels, expand_animations=False)
+            if spec.image.format == "PNG"
+            else tf.io.decode_jpeg(frames[i], channels, dct_method="INTEGER_ACCURATE")
+            for i in range(steps)
+        ]
+        # Of what is decoded something must be used, or TensorFlow leaves it out.
+        return tf.add_n([tf.cast(tf.reshape(image, [-1])[0], tf.int32) for image in pixels])
+
+    def decode_all(part: slice) -> None:
+        for frames in encoded[part]:
+            decode(frames)
+
+    def decode_all_fast(part: slice) -> None:
+        memory = np.empty(spec.image.shape, np.uint8)
+        colours = "GRAY" if channels == 1 else "RGB"
+        for frames in files[part]:
+            for frame in frames:
+                simplejpeg.decode_jpeg(frame, colours, buffer=memory)
+
+    decode(encoded[0])
+    bounds = {"TensorFlow's decoder": in_threads(decode_all)}
+    if spec.image.format == "JPEG":
+        bounds["libjpeg-turbo"] = in_threads(decode_all_fast)
+    return bounds
+
+
+def in_threads(work: Callable[[slice], None]) -> Callable[[], None]:
+    """``work``, divided among as many threads as there are CPUs."""
+    workers = len(os.sched_getaffinity(0))
+
+    def run() -> None:
+        threads = [
+            threading.Thread(target=work, args=(slice(number, None, workers),))
+            for number in range(workers)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    return run
+
+
+def plain_loop(paths: list[str], spec: SequenceSpec, batch_size: int) -> tf.data.Dataset:
+    """As tutorials write it: parse, decode, shuffle, batch, prefetch."""
+
+    def parse(serialized: tf.Tensor) -> Any:
+        context, steps = tf.io.parse_single_sequence_example(
+            serialized,
+            {"clip/label/index": tf.io.VarLenFeature(tf.int64)},
+            {"image/encoded": tf.io.FixedLenSequenceFeature([], tf.string)},
+        )
+        frames = tf.map_fn(
+            lambda image: tf.image.convert_image_dtype(
+                tf.io.decode_jpeg(image, channels=spec.image.channels), tf.float32
+            ),
+            steps["image/encoded"],
+            fn_output_signature=tf.float32,
+        )
+        frames = tf.ensure_shape(frames, spec.image_shape)
+        return frames, tf.sparse.to_dense(context["clip/label/index"])[:1]
+
+    return (
+        tf.data.TFRecordDataset(paths)
+        .map(parse, num_parallel_calls=tf.data.AUTOTUNE)
+        .shuffle(32)
+        .batch(batch_size)
+        .prefetch(tf.data.AUTOTUNE)
+    )
+
+
+def dmvr_reader(path: Path, paths: list[str], spec: SequenceSpec, batch_size: int) -> Read:
+    """DMVR's, for frames that need no resizing: square ones, whole, as floats from 0 to 1."""
+    sys.path.insert(0, str(path))
+    # Text is none of our business, and wants packages of its own.
+    sys.modules["dmvr.tokenizers"] = types.ModuleType("dmvr.tokenizers")
+    sys.modules["dmvr.tokenizers"].TextTokenizer = object
+    from dmvr import modalities, video_dataset
+
+    class Factory(video_dataset.BaseVideoDatasetFactory):
+        def _build(self) -> None:
+            builders = (
+                self.parser_builder,
+                self.sampler_builder,
+                self.decoder_builder,
+                self.preprocessor_builder,
+                self.postprocessor_builder,
+            )
+            modalities.add_image(
+                *builders,
+                is_training=True,
+                random_flip=False,
+                num_frames=spec.num_frames,
+                min_resize=spec.image.height,
+                crop_size=spec.image.height,
+            )
+
+    def read() -> tf.data.Dataset:
+        factory = Factory(paths).configure()
+        return factory.make_dataset(num_epochs=1, batch_size=batch_size, drop_remainder=False)
+
+    return read
+
+
+def model_garden_reader(paths: list[str], spec: SequenceSpec, batch_size: int) -> Read:
+    """Model Garden's decoder and processing of whole frames, in the loop of its input reader."""
+    stand_in_for(
+        *("pandas", "pycocotools", "pydot_ng", "scipy", "tensorflow_datasets", "tensorflow_text")
+    )
+    from official.vision.dataloaders import video_input
+
+    decoder = video_input.Decoder()
+
+    def parse(serialized: tf.Tensor) -> tf.Tensor:
+        return video_input.process_image(
+            decoder.decode(serialized)["image/encoded"],
+            is_training=False,
+            num_frames=spec.num_frames,
+            min_resize=spec.image.height,
+            crop_size=spec.image.height,
+        )
+
+    def read() -> tf.data.Dataset:
+        return (
+            tf.data.Dataset.from_tensor_slices(paths)
+            .interleave(
+                tf.data.TFRecordDataset, cycle_length=10, num_parallel_calls=tf.data.AUTOTUNE
+            )
+            .shuffle(1000)
+            .map(parse, num_parallel_calls=tf.data.AUTOTUNE)
+            .batch(batch_size)
+            .prefetch(tf.data.AUTOTUNE)
+        )
+
+    return read
