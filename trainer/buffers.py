@@ -7,6 +7,7 @@ import os
 
 from tfrecords_schema.info import SplitInfo
 from tfrecords_schema.spec import SequenceSpec
+from trainer.reused_memory import SPARE_BATCHES
 from trainer.shuffling import READ_AHEAD, Mixing, largest_records
 
 # Bytes of finished batches that wait for the model, and batches at most.
@@ -51,12 +52,12 @@ def reading_bytes(
     """What reading a shuffled split holds at most, in bytes, beside TensorFlow itself.
 
     Compressed records in the shuffle buffer, of open shards, and in batches that are not decoded yet; batches
-    that are being decoded, that wait, and the one that is in use; and the frames that threads work on.
+    that are decoded, that wait, that is in use, and whose memory is kept; and frames that threads change.
     """
     making = batches_at_a_time(batch_size)
     waiting = READ_AHEAD * mixing.open_shards + batch_size * (making + 1) + threads()
     compressed = largest_records(contents) * (mixing.buffer + waiting)
-    batches = batches_ahead(spec, batch_size, image_bytes) + making + 1
+    batches = batches_ahead(spec, batch_size, image_bytes) + making + 1 + SPARE_BATCHES
     decoded = sequence_bytes(spec, image_bytes) * batch_size * batches
     decoded += FRAMES_A_THREAD * threads() * sequence_bytes(spec) // spec.num_frames
     return math.ceil(compressed) + decoded

@@ -202,8 +202,6 @@ def read_sequences(
     options.deterministic = (
         deterministic if deterministic is not None else seed is not None or not shuffle
     )
-    # Sequences are written into their batch by the thread that decodes them: a copy less.
-    options.experimental_optimization.map_and_batch_fusion = True
     # The seeds that an endless dataset makes on its way are functions of the epoch: no state is lost when an
     # iterator is saved without them.
     options.experimental_external_state_policy = tf.data.experimental.ExternalStatePolicy.IGNORE

@@ -13,6 +13,8 @@ import numpy.typing as npt
 
 Bytes = npt.NDArray[np.uint8]
 
+# Batches whose memory is kept for others.
+SPARE_BATCHES = 2
 # Bytes, at multiples of which TensorFlow's tensors begin.
 _ALIGNMENT = 64
 
@@ -21,7 +23,7 @@ class BatchMemory:
     """Memory of batches that are gone, for later ones: the system would clear what it gives."""
 
     def __init__(self) -> None:
-        self._spare: deque[Bytes] = deque(maxlen=2)
+        self._spare: deque[Bytes] = deque(maxlen=SPARE_BATCHES)
 
     def take(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         """An array with any contents. TensorFlow takes it as it is: it copies those that begin elsewhere."""

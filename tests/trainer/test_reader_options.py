@@ -267,7 +267,7 @@ class TestMemory:
         contents = split_of(100_000, 10_000)
         held = reading_bytes(large, contents, plan_mixing(contents), batch_size=4)
         sequence = 64 * 1080 * 1920 * 3
-        assert held < SHUFFLE_BYTES * 2 + sequence * 4 * 4 + sequence * 64
+        assert held < SHUFFLE_BYTES * 2 + sequence * 4 * 8 + sequence * 64
 
 
 class TestTraining:
