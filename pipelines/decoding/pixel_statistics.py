@@ -1,6 +1,7 @@
 """Sums over the pixels in records: of every frame that was encoded, and of a sample of files passed on.
 
-What is passed on is decoded for nothing else, and a mean over a dataset needs no more than a sample.
+What is passed on is decoded for nothing else, and a mean over a dataset needs no more than a sample. Nor does
+it need each row of a picture: to add all of them up would take a third of the time of encoding them.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import NamedTuple
 from pipelines import frames
 from pipelines.frames import Pixels
 
+_ROWS = 45
 _ONE_IN = 32
 _FIRST = 4
 _STEP, _ALL = 0x9E3779B1, 2**32  # their ratio is the golden one
@@ -25,8 +27,9 @@ class PixelSums(NamedTuple):
 
     @classmethod
     def of(cls, pixels: Pixels) -> PixelSums:
-        """Of a picture."""
-        return cls(pixels.shape[0] * pixels.shape[1], *frames.pixel_sums(pixels))
+        """Of a picture: of some 45 of its rows or more, evenly spread, and of all of one with fewer."""
+        rows = pixels[:: max(1, pixels.shape[0] // _ROWS)]
+        return cls(rows.shape[0] * rows.shape[1], *frames.pixel_sums(rows))
 
     def plus(self, other: PixelSums) -> PixelSums:
         """Of the pixels of both."""

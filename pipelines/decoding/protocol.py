@@ -145,7 +145,7 @@ class SegmentResult:
         short_clips: 1 when the clip had fewer frames than a sequence.
         breaks: places where footage could not be decoded and sequences stop and begin anew.
         unordered_frames: frames left out because they were not later than the one before.
-        pixel_count: pixels in the records' frames, padding excluded.
+        pixel_count: pixels in the records' frames that were added up, padding excluded.
         pixel_sum, pixel_square_sum: by channel, of those pixels' values, 0 to 255; of files that were passed
             on, as a sample of them has it.
         pixel_frames: frames whose pixels were looked at.

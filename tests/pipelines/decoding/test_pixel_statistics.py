@@ -40,6 +40,16 @@ class TestSums:
         assert PixelSums.of(pixels).plus(PixelSums.of(pixels)) == expected.times(2, 1)
         assert PixelSums().plus(expected) == expected.plus(PixelSums()) == expected
 
+    @given(st.integers(1, 400), st.integers(1, 5))
+    def test_are_of_rows_spread_over_a_tall_picture(self, height, width) -> None:
+        rows = np.random.default_rng(height).integers(0, 256, height).astype(np.uint8)
+        found = PixelSums.of(np.broadcast_to(rows[:, None, None], (height, width, 1)).copy())
+        looked_at = rows[:: height // 45 or 1].astype(int)
+        assert min(height, 45) <= len(looked_at) < 90
+        assert found == PixelSums(
+            width * len(looked_at), (width * looked_at.sum(),), (width * (looked_at**2).sum(),)
+        )
+
 
 class TestTally:
     @given(st.lists(st.tuples(PIXEL, PIXEL)), st.lists(st.tuples(PIXEL, PIXEL)))
