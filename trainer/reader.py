@@ -169,9 +169,7 @@ def read_sequences(
             contents.label_counts
         )
 
-    def to_batches(
-        records: tf.data.Dataset, epoch_seed: Any, left_out: Any = 0
-    ) -> tf.data.Dataset:
+    def to_batches(records: tf.data.Dataset, epoch_seed: Any, left_out: Any = 0) -> tf.data.Dataset:
         if source.skipped is None:
             records = records.apply(tf.data.experimental.assert_cardinality(size))
         return make_batches(
