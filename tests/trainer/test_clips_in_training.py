@@ -109,6 +109,7 @@ def damaged(tmp_path_factory):
     return directory
 
 
+@pytest.mark.slow
 def test_a_run_on_fewer_and_smaller_frames_and_past_damage(damaged, tmp_path, capsys):
     run = tmp_path / "run"
     words = ["--tfrecords", str(damaged), "--output", str(run)]
