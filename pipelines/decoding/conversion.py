@@ -6,6 +6,7 @@ import functools
 import math
 import struct
 from fractions import Fraction
+from operator import mod
 from typing import cast
 
 import av
@@ -33,7 +34,12 @@ _LUMA_WEIGHTS = {
     9: (0.2627, 0.0593),
 }
 _YUV_FORMATS = ("yuv", "nv12", "nv21", "p010")  # what their names begin with
-_CUT_FORMATS = ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p")
+# Pixels a sample of chroma covers, down and across.
+_CUT_FORMATS = {
+    **dict.fromkeys(("yuv420p", "yuvj420p"), (2, 2)),
+    **dict.fromkeys(("yuv422p", "yuvj422p"), (1, 2)),
+    **dict.fromkeys(("yuv444p", "yuvj444p"), (1, 1)),
+}
 
 # Rounded, not cut off, and the same on every processor: it costs a tenth of the scaling here, and three times
 # as much as the rest where the size stays.
@@ -77,10 +83,11 @@ class FrameConverter:
         elif options.resize == "letterbox":
             inner = frames.letterbox_size(upright, size, pixel_aspect)
         whole = kept == upright
+        stored = kept[::-1] if lies else kept
         # Of interlaced frames, swscale would scale each field by itself, and weave them again.
         if (
             image.interlaced_frame
-            or not (whole or image.format.name in _CUT_FORMATS)
+            or not (whole or _can_cut(image, *stored))
             or not _is_averaged(kept, inner, options)
         ):
             return frames.resize(
@@ -91,7 +98,7 @@ class FrameConverter:
                 pixel_aspect=pixel_aspect,
             )
         # Most of the work is on the pixels that come in, so these are touched once.
-        part = image if whole else _cut_middle(image, *(kept[::-1] if lies else kept))
+        part = image if whole else _cut_middle(image, *stored)
         scaled = self._convert(part, *(inner[::-1] if lies else inner), _AVERAGING)
         return frames.place_in_middle(orient(scaled, orientation), *size)
 
@@ -138,8 +145,15 @@ def _values(plane: VideoPlane) -> NDArray[np.uint8]:
     return rows[: plane.height, : plane.width]
 
 
+def _can_cut(image: av.VideoFrame, height: int, width: int) -> bool:
+    """Whether the middle of a frame begins and ends between samples of chroma."""
+    down, across = _CUT_FORMATS.get(image.format.name, (0, 0))
+    edges = (image.height - height) // 2, height, (image.width - width) // 2, width
+    return bool(down) and not any(map(mod, edges, (down, down, across, across)))
+
+
 def _cut_middle(image: av.VideoFrame, height: int, width: int) -> av.VideoFrame:
-    """The middle of a frame of `_CUT_FORMATS`, to the nearest sample of chroma."""
+    """The middle of a frame of `_CUT_FORMATS`."""
     part = av.VideoFrame(width, height, image.format.name)
     part.colorspace, part.color_range = image.colorspace, image.color_range
     for whole, cut in zip(image.planes, part.planes, strict=True):

@@ -104,6 +104,26 @@ class TestToScaledRgb:
         shown = found[found.any(axis=(1, 2))][:, found.any(axis=(0, 2))]
         assert np.abs(shown.astype(int) - 90).max() <= 2
 
+    @given(
+        pix_fmt=st.sampled_from(list(SCALES)),
+        height=st.integers(40, 130),
+        width=st.integers(40, 130),
+        size=st.tuples(st.integers(8, 32), st.integers(8, 32)),
+        seed=st.integers(0, 1000),
+    )
+    def test_cuts_chroma_where_it_cuts_luma(self, pix_fmt, height, width, size, seed):
+        random = np.random.default_rng(seed)
+        planes = [smooth(random, height, width) for _ in range(3)]
+        # A step in chroma alone: half a sample to the side shows.
+        planes[1][:, width // 3 :] += 60
+        planes[2][height // 3 :] += 60
+        image = frame_of(planes, pix_fmt)
+        converter = FrameConverter()
+        options = ImageOptions(height=size[0], width=size[1], resize="crop")
+        found = converter.to_scaled_rgb(image, options, Fraction(1))
+        expected = frames.resize(converter.to_rgb(image), *size, mode="crop")
+        assert np.abs(found.astype(int) - expected).mean() < 1.5
+
     @pytest.mark.parametrize("options", [{}, {"x264-params": "interlaced=1"}])
     @pytest.mark.parametrize("interpolation", ["area", "linear"])
     @pytest.mark.parametrize("size", [(12, 20), (31, 17), (48, 64), (96, 30), (200, 240)])
