@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import heapq
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
 
 import av
@@ -41,12 +42,13 @@ class Unseen(NamedTuple):
 Picture = av.VideoFrame | Unseen
 
 
-class _Due(NamedTuple):
+@dataclass(order=True)
+class _Due:
     """What is to come in order of presentation."""
 
     pts: int
     place: int
-    picture: Picture
+    picture: Picture = field(compare=False)
 
 
 class StreamReader:
@@ -210,7 +212,7 @@ class StreamReader:
                 unseen = Unseen(pts, packet.is_keyframe, until)
                 heapq.heappush(self._due, _Due(pts, index, unseen))
             if need is Need.NOTHING:
-                self._pause()
+                self._pause(index)
                 yield from self._all_due_but(_MOST_REORDERED)
                 continue
             for place, image in self._decode_packet(packet, index, need):
@@ -224,7 +226,7 @@ class StreamReader:
         self, packet: Any, index: int, need: Need
     ) -> Iterator[tuple[int, av.VideoFrame | None]]:
         self._pausing = False
-        if packet.is_keyframe and (self._first is None or packet.pts >= self._first):
+        if packet.is_keyframe and (self._first is None or (packet.pts or 0) >= self._first):
             self._settle(packet)
         codec = self._stream.codec_context
         skips = need is Need.REFERENCE and self._unreferenced is not None
@@ -254,20 +256,24 @@ class StreamReader:
             if self._keys_until_settled and self._begins_anew(bytes(key)):
                 self._keys_until_settled = 0
 
-    def _pause(self) -> None:
-        """Takes what the decoder still holds; it will begin anew with a keyframe."""
+    def _pause(self, index: int) -> None:
+        """Takes what the decoder still holds before packet ``index``; it will begin anew with a keyframe."""
         if self._pausing:
             return
         self._pausing = True
         self._keys_until_settled = 2
         codec = self._stream.codec_context
-        with self._watch.decoding():
-            images = codec.decode(None)
+        try:
+            with self._watch.decoding():
+                images = codec.decode(None)
+        except av.FFmpegError:
+            self._watch.miss(self.last_good)
+            images = []
         codec.flush_buffers()
         for image in images:
-            (index,) = cast("tuple[int]", image.opaque)
-            self._forget(index)
-            heapq.heappush(self._due, _Due(image.pts or 0, index, image))
+            (place,) = cast("tuple[int]", image.opaque or (index,))
+            self._forget(place)
+            heapq.heappush(self._due, _Due(image.pts or 0, place, image))
 
     def _forget(self, index: int) -> None:
         """The packet is not passed over: its frame has come, or cannot be decoded."""
@@ -275,13 +281,17 @@ class StreamReader:
             self._due = [due for due in self._due if due.place != index]
             heapq.heapify(self._due)
 
+    def _pop_due(self) -> tuple[int, Picture]:
+        due = heapq.heappop(self._due)
+        return due.place, due.picture
+
     def _due_before(self, pts: int) -> Iterator[tuple[int, Picture]]:
         while self._due and self._due[0].pts < pts:
-            yield heapq.heappop(self._due)[1:]
+            yield self._pop_due()
 
     def _all_due_but(self, most: int) -> Iterator[tuple[int, Picture]]:
         while len(self._due) > most:
-            yield heapq.heappop(self._due)[1:]
+            yield self._pop_due()
 
 
 def _without_last(packets: Iterator[Any]) -> Iterator[Any]:

@@ -94,6 +94,7 @@ class Video:
         self._container = container
         self._stream = stream
         self._path = path
+        self._on_progress = on_progress
         self._reader = StreamReader(container, stream, path, on_progress)
         self._converter = FrameConverter()
         self.time_base: Fraction = stream.time_base or Fraction(1, 90_000)
@@ -292,7 +293,7 @@ class Video:
 
     def _decode_alone(self, pts: int) -> av.VideoFrame:
         """The picture of a frame that was passed over."""
-        with open_video(self._path) as video:
+        with open_video(self._path, self._on_progress) as video:
             for frame in video.frames(near=pts):
                 if frame.pts == pts:
                     return frame.image
