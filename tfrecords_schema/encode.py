@@ -160,8 +160,7 @@ def _fill(target: example_pb2.Feature, feature: Feature, values: list[Any], reco
     try:
         if feature.kind == "bytes":
             target.bytes_list.SetInParent()
-            is_text = feature.key != keys.IMAGE_ENCODED
-            target.bytes_list.value.extend(map(_to_bytes, values) if is_text else values)
+            target.bytes_list.value.extend(map(_to_bytes, values))
         elif feature.kind == "int":
             target.int64_list.SetInParent()
             target.int64_list.value.extend(values)

@@ -71,7 +71,7 @@ class SplitInfo:
         label_counts: records (frames, for labels by frame) of each class, in label order.
         targets: moments of each regression target, in the order of ``target_names``.
         signals: moments of each component of each input signal.
-        pixel_mean, pixel_std: by channel, over every stored frame that is not padding, 0 to 255.
+        pixel_mean, pixel_std: by channel, over rows of stored frames that are not padding, 0 to 255.
         pixel_frames: frames that were looked at for them, a sample or all; 0 where that is not known.
         groups: number of distinct groups.
         sources: number of distinct sources.
