@@ -241,6 +241,11 @@ def _common_label(scans: list[_Scan], total: int) -> LabelSpec:
 
 def _describe(scan: _Scan, spec: SequenceSpec, shards: tuple[ShardInfo, ...]) -> SplitInfo:
     label = spec.label
+    if label.task == "regression" and label.per_frame:
+        raise AdoptError(
+            "regression targets by frame cannot be adopted: give one row a record "
+            f"({keys.LABEL_VALUE}), or build the dataset with pipelines"
+        )
     counts = scan.frame_counts if label.per_frame else scan.label_counts
     if label.num_classes and counts and not 0 <= min(counts) <= max(counts) < label.num_classes:
         raise AdoptError(
@@ -276,9 +281,7 @@ def _held(scan: _Scan, spec: SequenceSpec) -> dict[str, int]:
         held[f"{keys.LABEL_INDEX} with one class"] = scan.labels_each[1]
     if label.task == "regression":
         fitting = [row for row in scan.values if len(row) == len(label.target_names)]
-        key = keys.FRAME_LABEL_VALUE if label.per_frame else keys.LABEL_VALUE
-        # Targets by frame have no statistics here.
-        held[f"{key} with {len(label.target_names)} values"] = len(fitting) * (not label.per_frame)
+        held[f"{keys.LABEL_VALUE} with {len(label.target_names)} values"] = len(fitting)
     for signal in spec.signals:
         rows = scan.signals.get(signal.name, [])
         fits = sum(row.shape[1] == signal.size for row in rows)

@@ -174,6 +174,17 @@ def test_records_that_cannot_be_described(tmp_path):
         adopt(tmp_path, spec)
 
 
+def test_targets_by_frame_are_not_adopted(tmp_path):
+    spec = SequenceSpec(
+        num_frames=2,
+        image=ImageSpec(height=8, width=8),
+        label=LabelSpec(task="regression", target_names=("speed",), per_frame=True),
+    )
+    write_fake_dataset(tmp_path, spec, {"train": 4})
+    with pytest.raises(AdoptError, match="targets by frame cannot be adopted"):
+        adopt(tmp_path, spec)
+
+
 def test_the_verb(foreign, capsys):
     assert pipelines_main(["adopt", "--tfrecords", str(foreign), "--size", "6x8"]) == 0
     out = capsys.readouterr().out
