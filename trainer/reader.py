@@ -112,7 +112,8 @@ def read_sequences(
         balance_classes: as many sequences of each class as of any other, by repeating those of rare classes
             and leaving out some of common ones; together about as many as there are.
         cache: decoded frames to read instead of the records', from `trainer.cached_frames.cached_frames`.
-        ignore_errors: leave out what is damaged, instead of stopping; a `SkippedRecords` counts.
+        ignore_errors: leave out what is damaged, instead of stopping; a `SkippedRecords` counts. Of
+            several clips a sequence, all are left out or none.
         input_context: gives this host its part of each batch, for
             ``strategy.distribute_datasets_from_function``; a last batch that is not full is shared as well.
 

@@ -113,7 +113,7 @@ def make_batches(
             batch_size, input_context.num_input_pipelines, input_context.input_pipeline_id
         )
         batch_size = end - first
-    if count > 1:
+    if count > 1 and source.skipped is None:
         joined = joined.flat_map(
             lambda *part: tf.data.Dataset.range(count).map(lambda number: (*part, number))
         )
@@ -123,16 +123,19 @@ def make_batches(
         drawn = next(named) if elements.random else None
         return elements.from_record(source.parse(stored), drawn, next(named, 0))
 
-    def make_alone(stored: Any, *rest: tf.Tensor) -> Any:
-        alone = tf.nest.map_structure(lambda value: value[tf.newaxis], make(stored, *rest))
-        return tf.nest.map_structure(lambda value: value[0], elements.with_pixels(alone))
+    def make_all(stored: Any, *rest: tf.Tensor) -> Any:
+        # All clips of a sequence, or none where one has a damaged frame: whoever averages over them counts.
+        clips = [make(stored, *rest, number) for number in range(count)]
+        return elements.with_pixels(tf.nest.map_structure(lambda *each: tf.stack(each), *clips))
 
     def add_pixels(*batch: Any) -> Any:
         kept = None if source.cache is None else source.cache.all_frames
         return elements.with_pixels(single(batch), kept)
 
     if source.skipped is not None:
-        made = skip_undecodable(joined, make_alone, source.skipped, parallel=buffers.threads())
+        made = skip_undecodable(
+            joined, make_all, source.skipped, parallel=buffers.threads()
+        ).unbatch()
     else:
         made = joined.map(as_written(make), num_parallel_calls=buffers.threads())
     batches = made.batch(batch_size, drop_remainder=drop_remainder).skip(left_out)

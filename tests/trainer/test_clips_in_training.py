@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from tests.trainer.conftest import SPECS, make_spec
-from tfrecords_schema.fake import write_fake_dataset
+from tfrecords_schema.fake import fake_record, write_fake_dataset
 from trainer.cli import main
 from trainer.damage import SkippedRecords
 from trainer.options import ConfigError
@@ -48,6 +48,32 @@ def test_answers_to_the_clips_of_a_sequence_are_averaged(count, tmp_path):
     np.testing.assert_array_equal(found.labels.values, labels)
     assert list(found.origins.ids) == [text.decode() for text in features["id"].numpy()]
     assert found.origins.timestamps.shape == (7, 3)
+
+
+def test_a_sequence_with_a_damaged_frame_is_left_out_with_all_its_clips(tmp_path):
+    spec = make_spec("regression", num_frames=9)
+    records = [fake_record(spec, seed) for seed in range(6)]
+    reading = Reading(clips=Clips(num_frames=3, at=3))
+
+    def answers(name, records):
+        splits = {"test": len(records)}
+        write_fake_dataset(tmp_path / name, spec, splits, records={"test": records}, shards=1)
+        skipped = SkippedRecords()
+        found = predict_split(
+            *(Echo(), tmp_path / name, "test"), batch_size=4, reading=reading, skipped=skipped
+        )
+        return found, len(skipped.places)
+
+    sound, damaged_places = answers("sound", [records[i] for i in (0, 1, 3, 5)])
+    assert damaged_places == 0
+    for i, frame in ((2, 0), (4, 4)):  # of one clip only
+        frames = list(records[i].frames)
+        frames[frame] = b"no JPEG"
+        records[i] = replace(records[i], frames=frames)
+    found, damaged_places = answers("damaged", records)
+    assert damaged_places == 2
+    assert found.origins.ids == sound.origins.ids
+    np.testing.assert_array_equal(found.values, sound.values)
 
 
 def test_labels_by_frame_are_those_of_the_clip(tmp_path):
