@@ -40,6 +40,10 @@ _COLOURS = ("Gray", "RGB", "YCbCr")
 _QUIET = 0.2
 
 
+class FrameError(ValueError):
+    """A frame that does not decode, or has another size than it must."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class FrameReader:
     """Makes batches of one kind of frames.
@@ -81,7 +85,7 @@ class FrameReader:
             colours: ``[B, 3, 4]``, linear maps of RGB and one.
 
         Raises:
-            ValueError: when a frame does not decode, or has another size than it must.
+            FrameError: when a frame does not decode, or has another size than it must.
         """
         count, steps = frames.shape
         dtype = np.float32 if self.as_float else np.uint8
@@ -102,8 +106,10 @@ class FrameReader:
             elif is_wanted:
                 try:
                     started = [_pool().submit(fill, number) for number in range(count)]
-                except RuntimeError:  # Python is ending: nobody will look at the batch
-                    return batch
+                except RuntimeError as error:
+                    if "shutdown" not in str(error):
+                        raise
+                    return batch  # Python is ending: nobody will look at it
                 for one in started:
                     one.result()
         return batch
@@ -169,7 +175,7 @@ def _decode(data: bytes, image: ImageSpec, to: Frames | None) -> Frames:
     else:
         height, width, _, _ = _jpeg_header(data)
     if (height, width) != (image.height, image.width):
-        raise ValueError(f"a frame is not {image.height}x{image.width}, but {height}x{width}")
+        raise FrameError(f"a frame is not {image.height}x{image.width}, but {height}x{width}")
     if image.format == "PNG":
         return frame
     return _decode_jpeg(data, _frames.take(0, image.shape) if to is None else to)
@@ -188,7 +194,7 @@ def _jpeg_header(data: bytes) -> Any:
     try:
         return simplejpeg.decode_jpeg_header(data)
     except ValueError as error:
-        raise ValueError(f"a frame is no JPEG: {error}") from None
+        raise FrameError(f"a frame is no JPEG: {error}") from None
 
 
 def _decode_jpeg(data: bytes, to: Frames) -> Frames:
@@ -198,17 +204,23 @@ def _decode_jpeg(data: bytes, to: Frames) -> Frames:
     except ValueError as error:
         # Some cameras write more than they should between two parts, which harms nothing.
         if "extraneous bytes" not in str(error):
-            raise ValueError(f"a JPEG does not decode: {error}") from None
-        simplejpeg.decode_jpeg(data, colours, buffer=to, strict=False)
+            raise FrameError(f"a JPEG does not decode: {error}") from None
+        try:
+            simplejpeg.decode_jpeg(data, colours, buffer=to, strict=False)
+        except ValueError as other:
+            raise FrameError(f"a JPEG does not decode: {other}") from None
     return to
 
 
 def _decode_with_opencv(data: bytes, channels: int) -> Frames:
     flag = cv2.IMREAD_GRAYSCALE if channels == 1 else cv2.IMREAD_COLOR_RGB
     flag |= cv2.IMREAD_IGNORE_ORIENTATION
-    frame = cv2.imdecode(np.frombuffer(data, np.uint8), flag) if data else None
+    try:
+        frame = cv2.imdecode(np.frombuffer(data, np.uint8), flag) if data else None
+    except cv2.error as error:  # such as a header that promises too many pixels
+        raise FrameError(f"a frame does not decode as PNG or JPEG: {error.err}") from None
     if frame is None:
-        raise ValueError("a frame does not decode as PNG or JPEG")
+        raise FrameError("a frame does not decode as PNG or JPEG")
     return frame.reshape(*frame.shape[:2], channels)
 
 

@@ -1,8 +1,10 @@
 """Frames to pixels: beside TensorFlow's decoder, and beside a plain program that changes them in floats."""
 
 import os
+import struct
 import subprocess
 import sys
+import zlib
 from dataclasses import replace
 
 import cv2
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 from tests.trainer.conftest import IMAGE, ROOT, SPECS, make_spec
 from tfrecords_schema.fake import write_fake_dataset
 from trainer.augment import colour_map
-from trainer.pixels import FrameReader
+from trainer.pixels import FrameError, FrameReader
 from trainer.reading import Augmentation
 
 SAMPLINGS = {
@@ -165,25 +167,42 @@ class TestDamage:
 
     def test_a_file_that_ends_early(self):
         data = encode(noise(20, 30, 3))
-        with pytest.raises(ValueError, match="JPEG does not decode: Premature end"):
+        with pytest.raises(FrameError, match="JPEG does not decode: Premature end"):
             self.read(data[:-100])
 
     @pytest.mark.parametrize("data", [b"", b"neither", b"\xff\xd8\xff"])
     @pytest.mark.parametrize("form", ["JPEG", "PNG"])
     def test_what_is_no_image(self, data, form):
-        with pytest.raises(ValueError, match=f"a frame .* {form}"):
+        with pytest.raises(FrameError, match=f"a frame .* {form}"):
             self.read(data, format=form)
 
     @pytest.mark.parametrize("form", ["JPEG", "PNG"])
     def test_another_size(self, form):
         extension = {"JPEG": ".jpg", "PNG": ".png"}[form]
-        with pytest.raises(ValueError, match="a frame is not 20x30, but 20x31"):
+        with pytest.raises(FrameError, match="a frame is not 20x30, but 20x31"):
             self.read(encode(noise(20, 31, 3), extension), format=form)
+
+    def test_a_header_that_promises_too_many_pixels(self):
+        data = bytearray(encode(noise(20, 30, 3), ".png"))
+        data[16:24] = struct.pack(">II", 40000, 40000)
+        data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+        with pytest.raises(FrameError, match="a frame does not decode as PNG or JPEG"):
+            self.read(bytes(data), format="PNG")
 
     def test_bytes_too_many_between_two_parts_do_no_harm(self):
         data = encode(noise(20, 30, 3))
         longer = data[:-2] + b"abc" + data[-2:]
         np.testing.assert_array_equal(self.read(longer), self.read(data))
+
+
+def test_a_batch_that_cannot_be_made_is_none(monkeypatch):
+    class Full:
+        def submit(self, *_):
+            raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("trainer.pixels._pool", Full)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        kept_reader(noise(2, 6, 5, 3)).read(np.array([[0], [1]]))
 
 
 PROGRAM = """
