@@ -25,14 +25,15 @@ from tfrecords_schema.records import (
 from tfrecords_schema.spec import IMAGE_ENCODED
 from trainer.dataset import shard_paths
 from trainer.elements import parse_record
-from trainer.pixels import FrameReader
+from trainer.pixels import FrameError, FrameReader
 from trainer.shuffling import as_written
 
 _log = logging.getLogger(__name__)
 
 # What TensorFlow raises for a damaged file, a record that lacks a key, a frame that does not decode, or
-# another number of records than promised.
+# another number of records than promised; and what such a frame is where Python reads it.
 _DAMAGE_ERRORS = (
+    FrameError,
     tf.errors.DataLossError,
     tf.errors.FailedPreconditionError,
     tf.errors.InvalidArgumentError,

@@ -18,7 +18,7 @@ from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.records import read_file
 from trainer.dataset import shard_paths
 from trainer.elements import parse_record
-from trainer.pixels import FrameReader
+from trainer.pixels import FrameError, FrameReader
 from trainer.reader import located_errors
 
 _MOST_FRAMES = 8
@@ -46,7 +46,7 @@ class Filmstrip:
 def read_filmstrips(
     directory: str | os.PathLike[str], split: str, places: Sequence[int]
 ) -> dict[int, Filmstrip]:
-    """The strips of the sequences at ``places`` in stored order, by place.
+    """The strips of the sequences at ``places`` in stored order, by place; damaged frames are left out.
 
     Records before them are read past, one at a time, and not parsed.
 
@@ -84,26 +84,25 @@ def _to_strip(data: bytes, info: DatasetInfo) -> Filmstrip:
     if spec.image is None:
         return Filmstrip(frames=(), signals=signals)
     chosen = np.unique(np.linspace(0, valid - 1, min(_MOST_FRAMES, valid)).round().astype(int))
-    encoded = parsed[keys.IMAGE_ENCODED].numpy()[np.newaxis, chosen]
+    encoded = parsed[keys.IMAGE_ENCODED].numpy()
+    times = parsed[keys.IMAGE_TIMESTAMP].numpy() / 1e6
     reader = FrameReader(stored=spec.image, wanted=spec.image, adopted=info.adopted)
-    pixels = tf.constant(reader.read(encoded)[0])
-    times = parsed[keys.IMAGE_TIMESTAMP].numpy()[chosen] / 1e6
-    return Filmstrip(
-        frames=tuple(
-            StripFrame(index=int(index), seconds=float(seconds), jpeg=jpeg)
-            for index, seconds, jpeg in zip(chosen, times, _thumbnails(pixels), strict=True)
-        ),
-        signals=signals,
-    )
+    frames = []
+    for index in chosen:
+        try:
+            pixels = reader.read(encoded[np.newaxis, index : index + 1])[0, 0]
+        except FrameError:
+            continue  # no clip that was evaluated has this frame
+        jpeg = _thumbnail(pixels)
+        frames.append(StripFrame(index=int(index), seconds=float(times[index]), jpeg=jpeg))
+    return Filmstrip(frames=tuple(frames), signals=signals)
 
 
-def _thumbnails(pixels: tf.Tensor) -> list[str]:
-    """``[k, height, width, channels]`` uint8 as k small JPEGs in base64; none is enlarged."""
-    height, width = pixels.shape[1:3]
+def _thumbnail(pixels: npt.NDArray[Any]) -> str:
+    """``[height, width, channels]`` uint8 as a small JPEG in base64; it is not enlarged."""
+    height, width = pixels.shape[:2]
     scale = min(_HEIGHT / height, _MOST_WIDTH / width, 1.0)
     size = (max(1, round(height * scale)), max(1, round(width * scale)))
-    small = tf.cast(tf.round(tf.image.resize(pixels, size, method="area")), tf.uint8)
-    return [
-        base64.b64encode(tf.io.encode_jpeg(image, quality=_QUALITY).numpy()).decode()
-        for image in small
-    ]
+    resized = tf.image.resize(pixels[np.newaxis], size, method="area")[0]
+    small = tf.cast(tf.round(resized), tf.uint8)
+    return base64.b64encode(tf.io.encode_jpeg(small, quality=_QUALITY).numpy()).decode()

@@ -14,7 +14,7 @@ from tests.trainer.conftest import SPECS, fit_run, history, make_spec
 from tests.trainer.test_reader import order
 from tfrecords_schema.fake import fake_record, write_fake_dataset
 from tfrecords_schema.info import ShardInfo, SplitInfo
-from tfrecords_schema.records import frame_record, read_file
+from tfrecords_schema.records import CorruptRecordError, frame_record, read_file
 from trainer import feeds
 from trainer.buffers import batches_at_a_time, reading_bytes, threads
 from trainer.cached_frames import cached_bytes, cached_frames
@@ -124,6 +124,14 @@ class TestCache:
         for folder in (None, tmp_path / "cache"):
             with pytest.raises(DatasetError, match=r"take 4398046511104 MiB, and .* MiB are free"):
                 cached_frames(tmp_path, "train", folder=folder)
+
+    def test_a_damaged_frame_is_located(self, tmp_path):
+        spec = SPECS["classification"]
+        damaged = replace(fake_record(spec, 0), frames=[b"no JPEG"] * spec.num_frames)
+        records = {"train": [damaged]}
+        write_fake_dataset(tmp_path, spec, {"train": 1}, records=records, shards=1)
+        with pytest.raises(CorruptRecordError, match="corrupt record at byte 0: a frame is no JP"):
+            cached_frames(tmp_path, "train")
 
     def test_signals_have_no_frames(self, tmp_path):
         write_fake_dataset(tmp_path, SPECS["signals only"], {"train": 1})

@@ -283,6 +283,18 @@ def test_filmstrips_show_the_frames_of_the_record_small_and_without_padding(tmp_
             assert np.abs(small.astype(int) - expected).mean() < 4
 
 
+def test_filmstrips_leave_damaged_frames_out(tmp_path):
+    spec = make_spec(num_frames=4)
+    record = replace(fake_record(spec, 0), valid_frames=4)
+    records = [
+        replace(record, frames=[*record.frames[:2], b"no JPEG", record.frames[3]]),
+        replace(record, frames=[b"no JPEG"] * 4),
+    ]
+    write_fake_dataset(tmp_path, spec, {"test": 2}, records={"test": records}, shards=1)
+    strips = read_filmstrips(tmp_path, "test", [0, 1])
+    assert [[frame.index for frame in strips[place].frames] for place in (0, 1)] == [[0, 1, 3], []]
+
+
 def test_a_page_of_much_data_is_small_enough(tmp_path):
     spec = replace(SPECS["regression by frame"], image=None)
     evaluation = evaluated(tmp_path, spec, drives=60, each=120)
