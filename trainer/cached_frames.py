@@ -2,6 +2,7 @@
 
 Worth it where decoding is what training waits for and the frames fit: they take ten to thirty times the room
 of their JPEGs. What is random still is: clips, augmentation and orders are those of `read_sequences` without.
+Pixels are too, but for crops of datasets that others wrote, whose frames are resized before they are cropped.
 
 Example::
 
@@ -106,14 +107,16 @@ def cached_frames(
         raise DatasetError(f"{directory} has no images: there is nothing to cache")
     paths = shard_paths(directory, info, split)
     shape = (contents.num_records, *info.spec.image_shape)
-    digest = hashlib.sha256("".join(shard.sha256 for shard in contents.shards).encode())
+    # Records that others wrote may be described anew, and give other frames then.
+    told = [shape, info.adopted, info.spec.image, *(shard.sha256 for shard in contents.shards)]
+    digest = hashlib.sha256(repr(told).encode())
     file = None if folder is None else Path(folder) / f"{split}-{digest.hexdigest()[:16]}.npy"
     needed = cached_bytes(info, split)
     if file is not None and file.is_file():
         _log.info("decoded frames of %s: found in %s, %.0f MiB", split, file, needed / 2**20)
         with located_errors(directory, split):
             rest = [_without_frames(r) for r in record_reader(directory)(paths).as_numpy_iterator()]
-        frames = np.load(file, mmap_mode="r")
+        frames = _load(file, shape)
     else:
         _check_room(needed, file)
         _log.info("decoded frames of %s: %.0f MiB in %s", split, needed / 2**20, file or "memory")
@@ -126,6 +129,17 @@ def cached_frames(
         shard_records=tuple(shard.records for shard in contents.shards),
         info=info,
     )
+
+
+def _load(file: Path, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+    try:
+        frames = np.load(file, mmap_mode="r")
+        found = f"{frames.dtype} of {frames.shape}"
+    except (ValueError, EOFError) as error:
+        found = str(error)
+    if found != f"uint8 of {shape}":
+        raise DatasetError(f"{file} must hold uint8 of {shape}, found {found}: delete it")
+    return frames
 
 
 def _decode(

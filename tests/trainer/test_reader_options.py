@@ -118,6 +118,27 @@ class TestCache:
         cached_frames(tmp_path / "data", "train", folder=folder)
         assert len(list(folder.iterdir())) == 2
 
+    def test_a_file_is_not_that_of_records_described_in_another_way(self, tmp_path):
+        spec = SPECS["classification"]
+        info = write_fake_dataset(tmp_path / "data", spec, {"train": 3})
+        folder = tmp_path / "cache"
+        for size in ((12, 16), (6, 8)):
+            image = replace(spec.image, height=size[0], width=size[1])
+            described = replace(info, adopted=True, spec=replace(spec, image=image))
+            described.save(tmp_path / "data")
+            cache = cached_frames(tmp_path / "data", "train", folder=folder)
+            assert cache.frames.shape == (3, 4, *size, 3)
+        assert len(list(folder.iterdir())) == 2
+
+    @pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda _: b"", lambda _: b"frames"])
+    def test_a_damaged_file_is_said_to_be_one(self, damage, tmp_path):
+        write_fake_dataset(tmp_path / "data", SPECS["classification"], {"train": 3})
+        cached_frames(tmp_path / "data", "train", folder=tmp_path / "cache")
+        (file,) = (tmp_path / "cache").iterdir()
+        file.write_bytes(damage(file.read_bytes()))
+        with pytest.raises(DatasetError, match=r"must hold uint8 of \(3, 4, 12, 16, 3\), found .*"):
+            cached_frames(tmp_path / "data", "train", folder=tmp_path / "cache")
+
     def test_frames_that_do_not_fit_are_refused_beforehand(self, tmp_path, monkeypatch):
         write_fake_dataset(tmp_path, SPECS["classification"], {"train": 3})
         monkeypatch.setattr("trainer.cached_frames.cached_bytes", lambda *_: 2**62)
