@@ -124,8 +124,16 @@ def _evaluate(args: argparse.Namespace) -> None:
     check_compatible(args.model, trained_on, info)
     asked = {"eval_clips": args.eval_clips, "ignore_errors": args.ignore_errors}
     given = {name: value for name, value in asked.items() if value is not None}
-    reading = dataclasses.replace(reading_of(folder), **given)
-    reading.check_for(info)
+    # What only training does is no matter here, with whatever goes along with that.
+    reading = dataclasses.replace(
+        reading_of(folder),
+        augment=None,
+        mirrored_classes=None,
+        balance_classes=False,
+        cache_frames=None,
+        **given,
+    )
+    reading.check_for(trained_on)
     split = args.split or default_split(info)
     shard_paths(args.tfrecords, info, split)
     _prepare_tensorflow()

@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 
@@ -147,6 +148,20 @@ def test_evaluate(bright_run, bright_dataset, tmp_path):
         assert metric["model"] == pytest.approx(
             trained["splits"]["test"]["metrics"][name]["model"], rel=1e-4
         )
+
+
+def test_evaluate_asks_nothing_of_what_only_training_does(bright_run, bright_dataset, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(bright_run[0], run)
+    config = json.loads((run / "config.json").read_text())
+    config["reading"] |= {"balance_classes": True, "cache_frames": "memory"}
+    config["reading"] |= {
+        "augment": "flip=0.5",
+        "mirrored_classes": "a=b",
+    }  # no class of these names
+    (run / "config.json").write_text(json.dumps(config))
+    words = ["evaluate", "--model", str(run), "--tfrecords", str(bright_dataset)]
+    assert main([*words, "--ignore_errors", "on"]) == 0
 
 
 def test_evaluate_refuses_another_spec_and_names_what_differs(bright_run, tmp_path, capsys):
