@@ -42,6 +42,8 @@ _ADDED_FIELDS = (
 )
 _ADDED_SUMS = ("pixel_sum", "pixel_square_sum", "label_counts", "telemetry_frames")
 _ADDED_MOMENTS = ("targets", "signals")
+_SHORTEST_FOR_THREADS = 5.0
+"""Seconds. To start a decoder's threads takes as long as to decode some tens of small frames."""
 _DECIDING_PACKAGES = ("reelbeam", "av", "opencv-python-headless", "protobuf")
 
 
@@ -180,7 +182,8 @@ class ShardBuilder:
         self, segment: Segment, decoder: DecoderProcess, writer: ShardWriter, threads: int
     ) -> SegmentResult:
         request = self._request(segment)
-        if threads > 1 and segment.source.kind == "video":
+        is_long = segment.seconds >= _SHORTEST_FOR_THREADS
+        if threads > 1 and is_long and segment.source.kind == "video":
             with contextlib.suppress(DecodingFailure):
                 result = decoder.build(replace(request, threads=threads), writer.write)
                 if result.truncated is None:

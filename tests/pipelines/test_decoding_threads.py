@@ -96,7 +96,7 @@ def build(folder, segment, decoder, threads, sampling=OPTIONS.sampling):
 
 def request_of(path, sampling=OPTIONS.sampling, threads=1, **span):
     return BuildRequest(
-        segment=Segment(source=source(path), **span),
+        segment=Segment(seconds=60.0, source=source(path), **span),
         spec=spec(sampling),
         dataset_name="actions",
         sampling=sampling,
@@ -116,7 +116,7 @@ def is_built_alike(tmp_path, segment, decoder, **options):
 @pytest.mark.parametrize("span", SPAN)
 @pytest.mark.parametrize("kind", FOOTAGE)
 def test_whole_footage(kind, span, footage, decoder, tmp_path):
-    segment = Segment(source=source(footage(kind)), **SPAN[span])
+    segment = Segment(seconds=60.0, source=source(footage(kind)), **SPAN[span])
     for rate in (None, Fraction(10), Fraction(25)):
         sampling = SamplingOptions(num_frames=5, frame_rate=rate, stride=2)
         folder = tmp_path / str(rate)
@@ -167,7 +167,7 @@ def test_damaged_footage(kind, footage, decoder, tmp_path):
     path, noticed = footage(kind), 0
     sparse = SamplingOptions(num_frames=2, frame_rate=Fraction(3))
     for seed in range(6):
-        segment = Segment(source=source(spoil(path, seed)))
+        segment = Segment(seconds=60.0, source=source(spoil(path, seed)))
         sampling = sparse if seed % 3 == 0 else OPTIONS.sampling
         report = is_built_alike(tmp_path / str(seed), segment, decoder, sampling=sampling)[1]
         noticed += bool(report.failures)
@@ -183,7 +183,7 @@ def test_a_packet_with_a_wrong_time(footage, decoder, tmp_path):
     data[time : time + 2] = bytes(2)
     path.write_bytes(data)
     assert packets(path)[0] == [*times[:45], 0, *times[46:]]
-    report = is_built_alike(tmp_path, Segment(source=source(path)), decoder)[1]
+    report = is_built_alike(tmp_path, Segment(seconds=60.0, source=source(path)), decoder)[1]
     assert report.segments.unordered_frames == 1
 
 
