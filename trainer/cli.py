@@ -162,8 +162,10 @@ def _evaluate(args: argparse.Namespace) -> None:
 
 
 def _check_batch_size(batch_size: int) -> None:
-    if batch_size < 1:
-        raise UsageError(f"batch_size must be a whole number of at least 1, got {batch_size}")
+    if not 1 <= batch_size < 2**31:
+        raise UsageError(
+            f"batch_size must be a whole number of at least 1 and below 2**31, got {batch_size}"
+        )
 
 
 def _check_writable(**files: str | None) -> None:

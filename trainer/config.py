@@ -110,9 +110,7 @@ class TrainingConfig:
             raise ConfigError(
                 f"checkpoint_minutes must be at least 0, got {self.checkpoint_minutes}"
             )
-        check_whole(self, "seed", least=0)
-        if self.seed >= 2**32:
-            raise ConfigError(f"seed must be below 2**32, got {self.seed}")
+        check_whole(self, "seed", least=0, bits=32)
 
     def check_for(self, info: DatasetInfo) -> None:
         """Checks that a dataset has what the options are about.

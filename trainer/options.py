@@ -52,11 +52,13 @@ def typed(config: Any, names: Sequence[str]) -> str:
     return ", ".join(f"--{name} {shown(getattr(config, name))}" for name in names)
 
 
-def check_whole(config: Any, name: str, *, least: int) -> None:
-    """Checks for an integer of at least ``least``."""
+def check_whole(config: Any, name: str, *, least: int, bits: int = 31) -> None:
+    """Checks for an integer of at least ``least`` and below ``2**bits``."""
     value = getattr(config, name)
     if not _is_whole(value, least):
         raise ConfigError(f"{name} must be a whole number of at least {least}, got {value!r}")
+    if value >= 2**bits:
+        raise ConfigError(f"{name} must be below 2**{bits}, got {value}")
 
 
 def check_sizes(config: Any, name: str, *, empty: bool) -> None:

@@ -68,6 +68,10 @@ def test_help_imports_no_tensorflow():
             ["evaluate", "--model", "R", "--tfrecords", "D", "--batch_size=0"],
             ["batch_size must be"],
         ),
+        (
+            ["evaluate", "--model", "R", "--tfrecords", "D", "--batch_size=99999999999999999999"],
+            ["batch_size must be"],
+        ),
     ],
 )
 def test_wrong_words_are_refused_before_tensorflow(words, fragments, dataset, capsys):

@@ -121,7 +121,8 @@ def test_the_older_name_of_a_flag():
             "fine_tune_learning_rate is for after the --head_epochs",
         ),
         ({"checkpoint_minutes": -1.0}, "checkpoint_minutes must be at least 0, got -1.0"),
-        ({"seed": 2**32}, "seed must be below"),
+        ({"seed": 2**32}, r"seed must be below 2\*\*32, got 4294967296"),
+        ({"batch_size": 2**31}, r"batch_size must be below 2\*\*31, got 2147483648"),
     ],
 )
 def test_training_options_out_of_range(options, message):
@@ -134,6 +135,7 @@ def test_training_options_out_of_range(options, message):
     [
         ({"shuffle_buffer": 0}, "shuffle_buffer must be"),
         ({"augment": "zoom=2"}, "augment must be of crop, flip, .* got 'zoom'"),
+        ({"augment": f"jitter={10**20}"}, r"jitter must be below 2\*\*31, got 1000000000000"),
         ({"augment": "crop=2"}, "crop must be above 0 and at most 1, got 2.0"),
         ({"augment": "crop=0.5", "mirrored_classes": "a=b"}, "mirrored_classes are for a flip"),
         ({"num_frames": 0}, "num_frames must be a whole number of at least 1, got 0"),
