@@ -125,18 +125,19 @@ def resumed_run(output: str | None, info: DatasetInfo, options: dict[str, Any]) 
     Args:
         output: the folder.
         info: the dataset it must have been trained on.
-        options: what it must have been told, `trainer.config.TrainingConfig.to_json`; but for how many
-            epochs and how much patience, which may change.
+        options: what it must have been told, `trainer.config.TrainingConfig.to_json`; but for the
+            epochs, the patience and the minutes between checkpoints, which may change.
 
     Raises:
-        TrainerError: naming each difference; and when the folder is no run's.
+        TrainerError: naming each difference; and when the folder is no run's, or its ``config.json`` cannot
+            be understood.
     """
     if output is None:
         raise TrainerError("--resume goes on with the run in --output: give that too")
     folder = RunFolder(Path(output))
     if not folder.config.is_file():
         return new_run(output, info.name)
-    held = json.loads(folder.config.read_text(encoding="utf-8"))
+    held = _told(folder)
     differences = [
         f"{name}: {held_value!r} there, {value!r} now"
         for name, held_value, value in _differing(held, options)
@@ -156,7 +157,7 @@ def _differing(held: dict[str, Any], options: dict[str, Any]) -> list[tuple[str,
     """The options that differ, of the model as well: name, what is held, what is asked for."""
     found = []
     for name, value in options.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and isinstance(held.get(name, {}), dict):
             found += _differing(held.get(name, {}), value)
         elif held.get(name) != value:
             found.append((name, held.get(name), value))
@@ -185,15 +186,30 @@ def reading_of(folder: RunFolder) -> ReadingConfig:
     Raises:
         TrainerError: when its ``config.json`` is missing or cannot be understood.
     """
+    options = _told(folder).get("reading", {})
     try:
-        options = json.loads(folder.config.read_bytes()).get("reading", {})
         lists = {name: tuple(v) for name, v in options.items() if isinstance(v, list)}
         return ReadingConfig(**{**options, **lists})
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise TrainerError(
-            f"{folder.config} does not say how the run was trained ({error}): expected the file that "
-            "training wrote, train again"
-        ) from error
+    except (ValueError, TypeError, AttributeError) as error:
+        raise _not_told(folder, error) from error
+
+
+def _told(folder: RunFolder) -> dict[str, Any]:
+    """What a run was told, as its ``config.json`` holds it."""
+    try:
+        options = json.loads(folder.config.read_bytes())
+    except (OSError, ValueError) as error:
+        raise _not_told(folder, error) from error
+    if not isinstance(options, dict):
+        raise _not_told(folder, f"it holds a {type(options).__name__}")
+    return options
+
+
+def _not_told(folder: RunFolder, reason: object) -> TrainerError:
+    return TrainerError(
+        f"{folder.config} does not say how the run was trained ({reason}): expected the file that "
+        "training wrote, train again"
+    )
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:

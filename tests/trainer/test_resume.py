@@ -125,6 +125,21 @@ def test_another_run_is_not_resumed(data, whole_run, tmp_path, capsys):
     assert "already holds other files" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("content", [b"{", b"[]", b'"\xff"', b""])
+def test_a_damaged_config_is_said_in_a_line(content, data, tmp_path, capsys):
+    (tmp_path / "config.json").write_bytes(content)
+    assert main(["--tfrecords", str(data), "--output", str(tmp_path), "--resume"]) == 1
+    error = capsys.readouterr().err
+    assert f"{tmp_path / 'config.json'} does not say how the run was trained (" in error
+    assert error.count("\n") == 1
+
+
+def test_a_config_of_other_things_is_another_run(data, tmp_path, capsys):
+    (tmp_path / "config.json").write_text('{"model": 3}')
+    assert main(["--tfrecords", str(data), "--output", str(tmp_path), "--resume"]) == 1
+    assert "; model: 3 there, {" in capsys.readouterr().err
+
+
 def test_a_checkpoint_of_another_network_is_refused(data, tmp_path, capsys):
     run = tmp_path / "run"
     words = ["--tfrecords", str(data), "--output", str(run), "--epochs", "1", "--resume"]
