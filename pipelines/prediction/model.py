@@ -1,6 +1,6 @@
 """The exported model in TensorFlow, and Beam's way to it: the only module of `pipelines` that imports it.
 
-Records are parsed and decoded by the code that reads them for training, so the model sees the same pixels.
+TensorFlow decodes the records, to the pixels that the trainer's reader gives: tests compare the two.
 """
 
 from __future__ import annotations

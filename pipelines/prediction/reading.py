@@ -37,10 +37,11 @@ class Reading:
     image_size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        counts = [self.num_frames or 1, self.frame_step, *(self.image_size or ())]
-        counts += [self.at] if isinstance(self.at, int) else []
-        placed = isinstance(self.at, int) or self.at in ("first", "center", "last")
-        if not placed or any(not isinstance(count, int) or count < 1 for count in counts):
+        counts = [self.frame_step, *(self.image_size or ())]
+        counts += [] if self.num_frames is None else [self.num_frames]
+        counts += [] if self.at in ("first", "center", "last") else [self.at]
+        # True is an int too, and no count.
+        if any(type(count) is not int or count < 1 for count in counts):
             raise ValueError(f"{READING_FILE} makes no sense: {self}")
 
     @classmethod

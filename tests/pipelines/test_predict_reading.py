@@ -35,6 +35,25 @@ def test_clips_lie_where_the_trainer_evaluated_them(num_frames, frame_step, at, 
         assert int(indices[0]) == start
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"at": True},
+        {"at": 0},
+        {"at": "end"},
+        {"at": 1.0},
+        {"num_frames": 0},
+        {"num_frames": True},
+        {"frame_step": None},
+        {"image_size": [0, 16]},
+        {"image_size": [True, 16]},
+    ],
+)
+def test_values_that_make_no_sense_are_refused(fields):
+    with pytest.raises(ValueError, match=f"{READING_FILE} makes no sense"):
+        Reading.from_json({"num_frames": 2, **fields})
+
+
 @pytest.fixture(scope="module")
 def footage(tmp_path_factory, write_video):
     """Clips that give two sequences and a padded one."""
