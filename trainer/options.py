@@ -62,12 +62,16 @@ def check_whole(config: Any, name: str, *, least: int, bits: int = 31) -> None:
 
 
 def check_sizes(config: Any, name: str, *, empty: bool) -> None:
-    """Checks for positive integers; for none at all only where ``empty``."""
+    """Checks for positive integers below ``2**31``; for none at all only where ``empty``."""
     values = getattr(config, name)
-    if (not values and not empty) or not all(_is_whole(value, 1) for value in values):
+    if (not values and not empty) or not all(
+        _is_whole(value, 1) and value < 2**31 for value in values
+    ):
         example = "16,32,64, or 0 for none" if empty else "16,32,64"
         got = ",".join(map(str, values)) or "none"
-        raise ConfigError(f"{name} must be positive whole numbers, as in {example}; got {got}")
+        raise ConfigError(
+            f"{name} must be positive whole numbers below 2**31, as in {example}; got {got}"
+        )
 
 
 def check_choice(config: Any, name: str, choices: Sequence[str]) -> None:

@@ -116,9 +116,9 @@ class ReadingConfig:
         check_whole(self, "frame_step", least=1)
         check_whole(self, "eval_clips", least=1)
         check_choice(self, "clip_at", ("auto", "random", "first", "center", "last"))
-        if self.image_size is not None and min(self.image_size) < 1:
+        if self.image_size is not None and not all(0 < side < 2**16 for side in self.image_size):
             raise ConfigError(
-                "image_size must be a height and a width above 0, as in 90x160, got "
+                "image_size must be a height and a width above 0 and below 2**16, as in 90x160, got "
                 f"{self.image_size[0]}x{self.image_size[1]}"
             )
         augmentation = self.augmentation

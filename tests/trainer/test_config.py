@@ -140,7 +140,8 @@ def test_training_options_out_of_range(options, message):
         ({"augment": "crop=0.5", "mirrored_classes": "a=b"}, "mirrored_classes are for a flip"),
         ({"num_frames": 0}, "num_frames must be a whole number of at least 1, got 0"),
         ({"frame_step": 0}, "frame_step must be"),
-        ({"image_size": (0, 16)}, "a height and a width above 0, as in 90x160, got 0x16"),
+        ({"image_size": (0, 16)}, "a height and a width above 0 and .* as in 90x160, got 0x16"),
+        ({"image_size": (9, 2**16)}, r"a height and a width .* below 2\*\*16, .* got 9x65536"),
         ({"num_frames": 2, "clip_at": "end"}, "clip_at must be auto, .* or last, got 'end'"),
         ({"eval_clips": 3}, "--eval_clips 3 is for fewer frames than records hold: give --num_fra"),
         ({"clip_at": "last"}, "--clip_at last is for fewer frames than records hold"),
@@ -174,12 +175,16 @@ def test_what_a_backbone_starts_from_and_sees():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"filters": ()}, "filters must be positive whole numbers, as in 16,32,64; got none"),
+        (
+            {"filters": ()},
+            "filters must be positive whole numbers below .*, as in 16,32,64; got none",
+        ),
         ({"filters": (8, 0)}, "got 8,0"),
+        ({"filters": (8, 2**31)}, r"filters must be .* below 2\*\*31, as .* got 8,2147483648"),
         ({"pooling": "max"}, "pooling must be avg or flatten, got 'max'"),
         (
             {"rnn_units": (4, 0)},
-            "rnn_units must be positive whole numbers, as in 16,32,64; got 4,0",
+            "rnn_units must be positive whole numbers below .*, as in 16,32,64; got 4,0",
         ),
         ({"rnn_units": ()}, "rnn_units must be .* got none"),
         ({"rnn": "rnn"}, "rnn must be lstm, gru, convlstm or none, got 'rnn'"),
