@@ -332,7 +332,7 @@ class TestOrderOfWork:
 
     def test_one_of_many_equal_shards_has_a_thread_for_itself_until_the_end(self):
         work = order_work(shards_of([60.0] * 20), 4)
-        assert [threads for _, threads in work] == [1] * 15 + [5] * 5
+        assert [threads for _, threads in work] == [1] * 17 + [5] * 3
 
     def test_a_single_worker_has_one_cpu(self):
         assert {threads for _, threads in order_work(shards_of([60.0, 5.0]), 1)} == {1}
@@ -345,7 +345,7 @@ class TestOrderOfWork:
 
     def test_shards_of_unknown_length_count_by_their_segments(self):
         work = order_work(shards_of([0.0] * 10), 2)
-        assert [threads for _, threads in work] == [1] * 8 + [3] * 2
+        assert [threads for _, threads in work] == [1] * 9 + [3]
 
 
 class TestPlanFile:
