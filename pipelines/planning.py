@@ -223,7 +223,8 @@ def order_work(shards: Sequence[Shard], workers: int) -> list[tuple[int, int]]:
     work, left = [], sum(costs)
     for index in order:
         left -= costs[index]
-        goes_on = left < costs[index] * (workers - 1)
+        # When the first worker finds nothing left to begin, each other may have as long to go as this shard.
+        goes_on = left < costs[index] * (2 * workers - 3)
         work.append((index, most if goes_on else 1))
     return work
 

@@ -67,7 +67,7 @@ def refusal(foreign, capsys, *words):
         ),
         (
             {**SPEC, "label": {"task": "regression", "target_names": ["v"], "per_frame": True}},
-            "every record must hold LABEL/feature/floats with 1 values, and 0 of 8 hold it",
+            "regression targets by frame cannot be adopted",
         ),
         (
             {**SPEC, "signals": [{"name": "SPEED"}]},
