@@ -13,6 +13,20 @@ DATA = Path(__file__).parents[1] / "data"
 _COLUMNS = 8  # bits of an index
 
 
+class Recorder:
+    """A listener to the building of shards that remembers what it heard."""
+
+    def __init__(self):
+        self.total = 0
+        self.failures = []
+
+    def sequences(self, count):
+        self.total += count
+
+    def failed(self, failure):
+        self.failures.append(failure)
+
+
 def barcode(index, size=(48, 64)):
     """``[height, width, 3]`` RGB: bit k is whether column k is white over black, or black over white.
 

@@ -14,6 +14,7 @@ from pipelines.descriptors import Segment, Shard, Source
 from pipelines.options import DatasetOptions, ImageOptions, SamplingOptions
 from pipelines.output import OutputFolder
 from pipelines.shards import ShardBuilder
+from tests.pipelines.conftest import Recorder
 from tfrecords_schema.spec import LabelSpec, SequenceSpec
 
 OPTIONS = DatasetOptions(
@@ -36,20 +37,6 @@ SPAN = {
     "beginning": {"end_slot": 10},
     "middle": {"first_slot": 9, "end_slot": 31},
 }
-
-
-class Recorder:
-    """A listener that remembers, and a decoder's requests beside."""
-
-    def __init__(self):
-        self.total = 0
-        self.failures = []
-
-    def sequences(self, count):
-        self.total += count
-
-    def failed(self, failure):
-        self.failures.append(failure)
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ from pipelines.moments import Moments
 from pipelines.options import DatasetOptions, ImageOptions, LabelOptions, SamplingOptions
 from pipelines.output import OutputFolder
 from pipelines.shards import ShardBuilder, ShardReport, add_results, library_versions
+from tests.pipelines.conftest import Recorder
 from tfrecords_schema.decode import decode_record
 from tfrecords_schema.records import read_file
 from tfrecords_schema.spec import LabelSpec, SequenceSpec
@@ -57,20 +58,6 @@ def build(request, send, on_progress):
 child.build_segment = build
 child.main()
 """
-
-
-class Recorder:
-    """A listener that remembers."""
-
-    def __init__(self):
-        self.total = 0
-        self.failures = []
-
-    def sequences(self, count):
-        self.total += count
-
-    def failed(self, failure):
-        self.failures.append(failure)
 
 
 @pytest.fixture(scope="module")
