@@ -1,6 +1,7 @@
 """Segments to records, against a slow oracle: a table of what is on screen at each slot."""
 
 import dataclasses
+import functools
 import itertools
 import math
 from fractions import Fraction
@@ -177,14 +178,7 @@ class Oracle:
 def clip(write_video, tmp_path_factory):
     """Name to path; each clip is made once a module."""
     folder = tmp_path_factory.mktemp("clips")
-    made = {}
-
-    def get(name):
-        if name not in made:
-            made[name] = write_video(folder / name, **CLIPS[name])
-        return made[name]
-
-    return get
+    return functools.cache(lambda name: write_video(folder / name, **CLIPS[name]))
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Frames that nobody wants are passed over, and nothing of the others tells."""
 
+import functools
 import itertools
 from fractions import Fraction
 
@@ -72,14 +73,7 @@ SAMPLINGS = {
 def clip(write_video, tmp_path_factory):
     """Name to path; each clip is made once a module."""
     folder = tmp_path_factory.mktemp("clips")
-    made = {}
-
-    def make(name):
-        if name not in made:
-            made[name] = write_video(folder / name, **{"frames": 60, **CLIPS[name]})
-        return made[name]
-
-    return make
+    return functools.cache(lambda name: write_video(folder / name, **{"frames": 60, **CLIPS[name]}))
 
 
 def read(path, wanted=None):
