@@ -68,6 +68,21 @@ def expected(spec, model, batches, info, *, weights=None, class_weights=True):
     return np.average(losses, weights=sizes), right / max(valid_labels, 1)
 
 
+def fit_once(folder, spec, **fields):
+    """Trains an epoch that leaves the weights as they are; data, model, settings, and what was logged."""
+    data, run = folder / "data", RunFolder(folder / "run")
+    write(data, spec)
+    model_config = ModelConfig(rnn_units=(4,), dense_units=(), dropout=0.0)
+    config = TrainingConfig(epochs=1, learning_rate=STILL, model=model_config, **fields)
+    keras.utils.set_random_seed(0)
+    info = DatasetInfo.load(data)
+    model = build_model(info, config.model)
+    run.path.mkdir()
+    fit(model, data, info, run, config)
+    (row,) = history(run.path)
+    return data, model, config, row
+
+
 @pytest.mark.parametrize(
     ("name", "balanced"),
     [
@@ -80,22 +95,8 @@ def expected(spec, model, batches, info, *, weights=None, class_weights=True):
 )
 def test_losses_and_accuracies_weigh_what_they_say(name, balanced, tmp_path):
     spec = replace(SPECS[name], image=None, signals=SPECS["signals only"].signals)
-    data = tmp_path / "data"
-    write(data, spec)
+    data, model, config, row = fit_once(tmp_path, spec, batch_size=4, class_weights=balanced)
     info = DatasetInfo.load(data)
-    config = TrainingConfig(
-        epochs=1,
-        batch_size=4,
-        learning_rate=STILL,
-        class_weights=balanced,
-        model=ModelConfig(rnn_units=(4,), dense_units=(), dropout=0.0),
-    )
-    keras.utils.set_random_seed(0)
-    model = build_model(info, config.model)
-    run = RunFolder(tmp_path / "run")
-    run.path.mkdir()
-    fit(model, data, info, run, config)
-    (row,) = history(run.path)
 
     read = {"batch_size": 4, "seed": config.seed}
     train = read_sequences(data, "train", shuffle=True, first_epoch=0, **read).take(6)
@@ -123,23 +124,10 @@ def test_losses_and_accuracies_weigh_what_they_say(name, balanced, tmp_path):
 @pytest.mark.slow
 def test_balanced_classes_take_the_place_of_class_weights(tmp_path):
     spec = replace(SPECS["classification"], image=None, signals=SPECS["signals only"].signals)
-    data = tmp_path / "data"
-    write(data, spec)
-    info = DatasetInfo.load(data)
-    config = TrainingConfig(
-        epochs=1,
-        batch_size=7,
-        learning_rate=STILL,
-        reading=ReadingConfig(balance_classes=True),
-        model=ModelConfig(rnn_units=(4,), dense_units=(), dropout=0.0),
-    )
-    keras.utils.set_random_seed(0)
-    model = build_model(info, config.model)
-    run = RunFolder(tmp_path / "run")
-    run.path.mkdir()
-    fit(model, data, info, run, config)
+    balanced = ReadingConfig(balance_classes=True)
+    data, model, config, row = fit_once(tmp_path, spec, batch_size=7, reading=balanced)
     read = {"batch_size": 7, "seed": config.seed, "balance_classes": True}
     drawn = read_sequences(data, "train", shuffle=True, first_epoch=0, **read).take(3)
     assert np.bincount(np.concatenate([labels for _, labels in drawn])).tolist() == [7, 7, 7]
-    loss, _ = expected(spec, model, drawn, info)
-    assert history(run.path)[0]["loss"] == pytest.approx(loss, rel=1e-4)
+    loss, _ = expected(spec, model, drawn, DatasetInfo.load(data))
+    assert row["loss"] == pytest.approx(loss, rel=1e-4)
