@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ast
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+
+from tests.processes import run_python
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("pipelines", "tfrecords_schema", "trainer")
@@ -226,13 +226,7 @@ def test_the_checker_survives_circular_imports(tmp_path):
 
 @pytest.mark.parametrize("package", ["pipelines", "trainer"])
 def test_help_imports_neither_tensorflow_nor_av(package):
-    run = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", package, "--help"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    run = run_python("-X", "importtime", "-m", package, "--help")
     assert run.returncode == 0, run.stderr[-2000:]
     assert "usage:" in run.stdout.lower()
     # "import time:   self [us] | cumulative | imported package"
@@ -246,9 +240,7 @@ def test_writing_and_reading_records_imports_no_tensorflow():
     modules = [m for m in find_modules(ROOT) if m.startswith("tfrecords_schema")]
     modules.remove("tfrecords_schema.parse")
     program = f"import sys, {', '.join(modules)}; print(*sys.modules)"
-    run = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60
-    )
+    run = run_python("-c", program)
     assert run.returncode == 0, run.stderr[-2000:]
     imported = {name.split(".")[0] for name in run.stdout.split()}
     assert "tfrecords_schema" in imported

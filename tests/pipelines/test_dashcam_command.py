@@ -17,17 +17,14 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.processes import run_python
+
 SMALL = ("--size", "24x32")
 ALL_TRAIN = ("--splits", "train=1")
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "pipelines", "dashcam", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    return run_python("-m", "pipelines", "dashcam", *arguments)
 
 
 def build(footage: Path, output: Path, *flags: object) -> dict:

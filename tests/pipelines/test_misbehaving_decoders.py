@@ -6,13 +6,12 @@ import contextlib
 import json
 import os
 import shutil
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
 import pytest
 
+from tests.processes import run_python
 from tfrecords_schema.example_pb2 import SequenceExample
 from tfrecords_schema.records import read_file
 
@@ -105,16 +104,10 @@ def test_each_costs_its_own_source(write_video, hook, tmp_path) -> None:
     temporary.mkdir()
 
     def build(name: str, **environment: str) -> None:
-        done = subprocess.run(
-            [
-                *(sys.executable, "-m", "pipelines", "videos", "--input", tmp_path / name),
-                *("--output", tmp_path / f"out-{name}", *FLAGS, "--decode_timeout", "15"),
-            ],
-            capture_output=True,
-            text=True,
-            timeout=300,
-            env={**os.environ, **environment},
-            check=False,
+        done = run_python(
+            *("-m", "pipelines", "videos", "--input", tmp_path / name),
+            *("--output", tmp_path / f"out-{name}", *FLAGS, "--decode_timeout", "15"),
+            environment=environment,
         )
         assert done.returncode == 0, done.stderr[-2000:]
         assert "Traceback" not in done.stderr

@@ -18,6 +18,7 @@ from pipelines.errors import UserError
 from pipelines.options import LabelOptions, SamplingOptions, SplitOptions
 from pipelines.sources.drives import list_drives
 from pipelines.sources.videos import list_videos
+from tests.processes import run_python
 
 SECRET = "never-to-be-written"  # is in the key with which the store is opened
 FLAGS = ("--num_frames", "4", "--frame_rate", "10", "--size", "24x32", "--seed", "1", "--name", "x")
@@ -46,12 +47,7 @@ def clips(tmp_path, data):
 
 
 def run(*arguments):
-    done = subprocess.run(
-        [sys.executable, "-m", "pipelines", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = run_python("-m", "pipelines", *arguments)
     assert SECRET not in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     return done

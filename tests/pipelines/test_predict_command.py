@@ -1,13 +1,9 @@
 """`pipelines predict` by the lines it writes, with models that answer a known function of what they see."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from fractions import Fraction
-from pathlib import Path
 
 import av
 import numpy as np
@@ -19,25 +15,26 @@ from pipelines.errors import UserError
 from pipelines.options import RunOptions
 from pipelines.prediction.options import PredictionOptions
 from pipelines.prediction.predict import predict_footage
+from tests.processes import run_python
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.parse import parse_and_decode
 from tfrecords_schema.records import read_file
 from tfrecords_schema.spec import LabelSpec
 
-ROOT = Path(__file__).parents[2]
 HEIGHT, WIDTH, FRAMES = 4, 6, 2
 
 
 def run_pipelines(*arguments, cwd):
-    return subprocess.run(
-        [sys.executable, "-m", "pipelines", *map(str, arguments)],
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    return run_python("-m", "pipelines", *arguments, cwd=cwd)
+
+
+def build_dataset(clips, *flags):
+    """What `pipelines videos` makes of clips, all of it in one split; the folder."""
+    folder = clips.parent / "dataset"
+    command = ("videos", "--input", clips, "--output", folder, "--splits", "train=1")
+    done = run_pipelines(*command, *flags, cwd=clips.parent)
+    assert done.returncode == 0, done.stderr
+    return folder
 
 
 def write_export(folder, info, answer):
@@ -85,16 +82,11 @@ def clips(tmp_path_factory, write_video, data):
 
 @pytest.fixture(scope="module")
 def dataset(clips):
-    """What `pipelines videos` makes of the clips."""
-    folder = clips.parent / "dataset"
-    done = run_pipelines(
-        *("videos", "--input", clips, "--output", folder),
+    return build_dataset(
+        clips,
         *("--num_frames", FRAMES, "--frame_rate", 5, "--size", f"{HEIGHT}x{WIDTH}"),
-        *("--jpeg_quality", 70, "--short_clips", "pad", "--splits", "train=1"),
-        cwd=clips.parent,
+        *("--jpeg_quality", 70, "--short_clips", "pad"),
     )
-    assert done.returncode == 0, done.stderr
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pipelines.errors import UserError
 from pipelines.prediction.export import open_export
 from pipelines.prediction.reading import READING_FILE, Reading
-from tests.pipelines.test_predict_command import predict, run_pipelines, write_export
+from tests.pipelines.test_predict_command import build_dataset, predict, write_export
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.spec import ImageSpec, LabelSpec, SequenceSpec
 from trainer.clips import choose_frames
@@ -66,15 +66,8 @@ def footage(tmp_path_factory, write_video):
 
 @pytest.fixture(scope="module")
 def dataset(footage):
-    folder = footage.parent / "dataset"
-    done = run_pipelines(
-        *("videos", "--input", footage, "--output", folder, "--frame_rate", 5),
-        *("--num_frames", 5, "--stride", 3, "--size", "12x18", "--short_clips", "pad"),
-        *("--splits", "train=1"),
-        cwd=footage.parent,
-    )
-    assert done.returncode == 0, done.stderr
-    return folder
+    windows = ("--num_frames", 5, "--stride", 3, "--frame_rate", 5)
+    return build_dataset(footage, *windows, "--size", "12x18", "--short_clips", "pad")
 
 
 def export_of(dataset, folder, reading):

@@ -17,6 +17,8 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.processes import run_python
+
 DATA = Path(__file__).parents[1] / "data"
 FLAGS = ("--num_frames", "8", "--frame_rate", "10", "--size", "48x64", "--seed", "1")
 
@@ -33,13 +35,7 @@ def clips(tmp_path: Path) -> Path:
 
 
 def run(*arguments: object, **settings: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "pipelines", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        **settings,
-    )
+    return run_python("-m", "pipelines", *arguments, **settings)
 
 
 def build(clips: Path, output: Path, *flags: object) -> dict:

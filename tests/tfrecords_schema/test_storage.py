@@ -2,14 +2,13 @@
 
 import hashlib
 import logging
-import subprocess
-import sys
 import threading
 
 import pytest
 from fsspec.implementations.arrow import ArrowFSWrapper
 from pyarrow.fs import LocalFileSystem
 
+from tests.processes import run_python
 from tfrecords_schema import storage, store_clients
 from tfrecords_schema.fake import write_fake_dataset
 from tfrecords_schema.info import DatasetInfo, DatasetInfoError
@@ -195,9 +194,7 @@ class TestErrors:
             "try: storage.read_bytes('s3://bucket/x')\n"
             "except OSError as error: print(error.filename, error.strerror)"
         )
-        run = subprocess.run(
-            [sys.executable, "-c", program], capture_output=True, text=True, timeout=120
-        )
+        run = run_python("-c", program)
         assert run.stdout.startswith("s3://bucket/x"), run.stderr
         assert expected in run.stdout
 
@@ -211,9 +208,7 @@ class TestErrors:
             f"try: storage.read_bytes({url!r})\n"
             "except OSError as error: print(error.strerror)"
         )
-        run = subprocess.run(
-            [sys.executable, "-c", program], capture_output=True, text=True, timeout=120
-        )
+        run = run_python("-c", program)
         scheme = url.split(":")[0]
         assert run.stdout.strip() == (
             f"{scheme}:// needs the package {package}: pip install 'reelbeam[{extra}]'"
@@ -356,7 +351,5 @@ def test_local_files_import_no_client():
         "import sys, tfrecords_schema.info, tfrecords_schema.records, pipelines.stored_output\n"
         "print(sorted({'fsspec', 's3fs', 'gcsfs', 'botocore'} & sys.modules.keys()))"
     )
-    run = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120
-    )
+    run = run_python("-c", program)
     assert run.stdout.strip() == "[]", run.stderr

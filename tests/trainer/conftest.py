@@ -1,21 +1,17 @@
 """Small datasets whose labels can be seen in the pixels, and one run trained on them as a user would."""
 
 import csv
-import os
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from tests.processes import run_python
 from tfrecords_schema.fake import fake_record, write_fake_dataset
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.spec import ImageSpec, LabelSpec, SequenceSpec, SignalSpec
 
-ROOT = Path(__file__).parents[2]
 IMAGE = ImageSpec(height=12, width=16)
 BRIGHTNESS = {"dark": 40, "middle": 120, "bright": 220}
 CLASSES = tuple(sorted(BRIGHTNESS))
@@ -90,15 +86,7 @@ def write_brightness_dataset(directory, task, splits):
 
 def run_trainer(*arguments, cwd):
     """``trainer`` as a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-m", "trainer", *map(str, arguments)],
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    return run_python("-m", "trainer", *arguments, cwd=cwd)
 
 
 def fit_run(data, run, config):

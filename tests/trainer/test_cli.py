@@ -1,14 +1,12 @@
 import json
 import shutil
-import subprocess
-import sys
 
 import pytest
 
+from tests.processes import run_python
 from tests.trainer.conftest import (
     CLASSES,
     IMAGE,
-    ROOT,
     SPECS,
     run_trainer,
     write_brightness_dataset,
@@ -42,9 +40,7 @@ def test_help_imports_no_tensorflow():
             f"try: main({words})\n"
             "finally: assert not {'tensorflow', 'keras', 'matplotlib'} & sys.modules.keys()"
         )
-        process = subprocess.run(
-            [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
-        )
+        process = run_python("-c", script)
         assert process.returncode == 0, process.stderr
         assert "--tfrecords DIR" in process.stdout
 

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.trainer.conftest import ROOT, write_brightness_dataset
+from tests.processes import ROOT
+from tests.trainer.conftest import write_brightness_dataset
 from tfrecords_schema.info import DatasetInfo, ShardInfo, SplitInfo
 from tfrecords_schema.spec import SequenceSpec, SignalSpec
 from trainer import feeds

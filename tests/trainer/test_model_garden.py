@@ -1,14 +1,12 @@
 """Our records, read by TensorFlow Model Garden's: the decoder and the processing of its video models."""
 
 import importlib.util
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
-from tests.trainer.conftest import ROOT, SPECS
+from tests.processes import run_python
+from tests.trainer.conftest import SPECS
 from tfrecords_schema.fake import write_fake_dataset
 from trainer.reader import read_sequences
 
@@ -66,15 +64,8 @@ def test_model_garden_reads_what_we_read(tmp_path):
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
     arguments = [tmp_path / "data" / shard.file, spec.image.height, spec.num_frames]
-    run = subprocess.run(
-        [sys.executable, program, *map(str, arguments), tmp_path / "seen.npz"],
-        cwd=ROOT,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    run = run_python(program, *arguments, tmp_path / "seen.npz", timeout=600, environment=quiet)
     assert run.returncode == 0, run.stderr[-2000:]
     seen = np.load(tmp_path / "seen.npz")
     (features, labels), *_ = read_sequences(

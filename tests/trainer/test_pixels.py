@@ -1,9 +1,6 @@
 """Frames to pixels: beside TensorFlow's decoder, and beside a plain program that changes them in floats."""
 
-import os
 import struct
-import subprocess
-import sys
 import zlib
 from dataclasses import replace
 
@@ -14,7 +11,8 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.trainer.conftest import IMAGE, ROOT, SPECS, make_spec
+from tests.processes import run_python
+from tests.trainer.conftest import IMAGE, SPECS, make_spec
 from tfrecords_schema.fake import write_fake_dataset
 from trainer.augment import colour_map
 from trainer.pixels import FrameError, FrameReader
@@ -219,13 +217,7 @@ def test_a_program_ends_while_batches_are_made(tmp_path):
     """Python's end must not meet a call of TensorFlow's threads, which would wait for ever."""
     large = replace(IMAGE, height=400, width=600)
     write_fake_dataset(tmp_path, make_spec(image=large, num_frames=8), {"train": 8}, shards=1)
-    run = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        timeout=300,
-        check=False,
-    )
+    run = run_python("-c", PROGRAM, tmp_path)
     assert run.returncode == 0, run.stderr[-2000:]
 
 

@@ -1,9 +1,7 @@
 """Batches are in the device's memory when a step asks for them; a second CPU device stands in for a GPU."""
 
-import subprocess
-import sys
-
-from tests.trainer.conftest import ROOT, SPECS
+from tests.processes import run_python
+from tests.trainer.conftest import SPECS
 from tfrecords_schema.fake import write_fake_dataset
 
 SCRIPT = """
@@ -29,14 +27,7 @@ print("without", tf.DeviceSpec.from_string(next(iter(host))[1].backing_device).d
 
 def test_batches_are_on_the_device_when_a_step_begins(tmp_path):
     write_fake_dataset(tmp_path, SPECS["classification"], {"train": 8})
-    process = subprocess.run(
-        [sys.executable, "-c", SCRIPT, tmp_path],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    process = run_python("-c", SCRIPT, tmp_path)
     assert process.returncode == 0, process.stderr[-3000:]
     names = ("image", "labels", "valid_frames")
     assert sorted(process.stdout.splitlines()) == sorted(

@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from tests.trainer.conftest import ROOT, history, run_trainer, write_brightness_dataset
+from tests.processes import ROOT
+from tests.trainer.conftest import history, run_trainer, write_brightness_dataset
 from trainer.checkpoint import load_progress
 from trainer.cli import main
 

@@ -1,6 +1,5 @@
 import csv
 import json
-import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,7 +8,8 @@ import keras
 import numpy as np
 import pytest
 
-from tests.trainer.conftest import ROOT, SPECS, make_spec, write_brightness_dataset
+from tests.processes import run_python
+from tests.trainer.conftest import SPECS, make_spec, write_brightness_dataset
 from tfrecords_schema.fake import fake_record, write_fake_dataset
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.spec import SignalSpec
@@ -81,15 +81,7 @@ def test_the_model_loads_as_the_readme_says(bright_run, tmp_path):
     script = (
         "import sys, keras, trainer.layers; print(keras.models.load_model(sys.argv[1]).compiled)"
     )
-    process = subprocess.run(
-        [sys.executable, "-c", script, bright_run[0] / "model.keras"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    process = run_python("-c", script, bright_run[0] / "model.keras", cwd=tmp_path)
     assert process.stdout.strip() == "True", process.stderr
 
 

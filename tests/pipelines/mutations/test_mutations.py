@@ -14,8 +14,6 @@ import json
 import os
 import random
 import shutil
-import subprocess
-import sys
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +21,7 @@ from typing import NamedTuple
 import av
 import pytest
 
+from tests.processes import run_python
 from tfrecords_schema.example_pb2 import SequenceExample
 from tfrecords_schema.records import read_file
 
@@ -118,15 +117,11 @@ def build(clips: list[Path], mutants: list[Mutant], folder: Path) -> dict[str, l
         else:
             path.write_bytes(mutant.data)
     marker = f"marker-{os.getpid()}-{folder.name}"
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "pipelines", "videos", "--input", folder / "clips"),
-            *("--output", folder / "out", *FLAGS),
-        ],
-        capture_output=True,
-        text=True,
+    done = run_python(
+        *("-m", "pipelines", "videos", "--input", folder / "clips"),
+        *("--output", folder / "out", *FLAGS),
         timeout=1800,
-        env={**os.environ, "REELBEAM_TEST": marker, "TMPDIR": str(folder / "temporary")},
+        environment={"REELBEAM_TEST": marker, "TMPDIR": str(folder / "temporary")},
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert "Traceback" not in done.stderr

@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[3]
+from tests.processes import run_python
 
 
 def run(*arguments):
-    done = subprocess.run(
-        [sys.executable, "-m", "pipelines", "validate", *map(str, arguments)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    done = run_python("-m", "pipelines", "validate", *arguments)
     assert "Traceback" not in done.stdout + done.stderr
     return done
 
@@ -169,9 +160,7 @@ def test_validation_imports_neither_tensorflow_nor_av(clean):
         f"status = main(['validate', '--tfrecords', {str(clean['classification'])!r}]); "
         "print(sorted({'tensorflow', 'keras', 'av'} & set(sys.modules)), status)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120
-    )
+    done = run_python("-c", program)
     assert done.stdout.splitlines()[-1] == "[] 0", done.stderr
 
 

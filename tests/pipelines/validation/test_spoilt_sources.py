@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -13,8 +11,8 @@ import numpy as np
 import pytest
 
 from tests.pipelines.validation.test_spoilt import bad, context, set_bytes, set_times, steps
+from tests.processes import run_python
 
-ROOT = Path(__file__).parents[3]
 FRAMES = 6
 
 
@@ -27,13 +25,7 @@ def picture(index, seed=0):
 
 
 def run(*arguments):
-    done = subprocess.run(
-        [sys.executable, "-m", "pipelines", *map(str, arguments)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = run_python("-m", "pipelines", *arguments)
     assert "Traceback" not in done.stdout + done.stderr
     return done
 
