@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from building.footage import Kind, count_seconds, cut, make_clip, repeat, spread
+from building.footage import (
+    Kind,
+    count_frames,
+    count_seconds,
+    cut,
+    describe,
+    make_clip,
+    repeat,
+    spread,
+)
+from building.measuring import Spent, interleave, ratio, show
 from building.sides import BareProcesses
 
 KINDS = {
@@ -73,6 +84,34 @@ class Bench:
         self.findings.append(Finding(what, value, target, met))
         print(f"  {what}: {value}" + (f" (target: {target})" if target else ""))
 
+    def measure(
+        self,
+        sides: Mapping[str, Callable[[], object]],
+        amount: float = 0,
+        units: str = "",
+        repeats: int | None = None,
+    ) -> dict[str, list[Spent]]:
+        """Times the sides in turn, each without what was built before, and prints a line a side."""
+        spent = interleave(sides, repeats or self.repeats, self.clear)
+        show(spent, amount, units)
+        return spent
+
+    def find_speed(
+        self,
+        what: str,
+        peer: Sequence[Spent],
+        ours: Sequence[Spent],
+        least: float | None = None,
+        note: str = "",
+    ) -> None:
+        """Finds how many times as fast as a peer we are: at ``least`` so, where there is a target."""
+        value, cpu = ratio(peer, ours), ratio(peer, ours, "cpu")
+        text = f"{value:.2f} times as fast, {cpu:.2f} by CPU time{note}"
+        if least is None:
+            self.find(what, text)
+        else:
+            self.find(what, text, f"at least {least}", value >= least)
+
     def count(self, usual: int, least: int = 1) -> int:
         """``part`` of a usual number."""
         return max(least, round(usual * self.part))
@@ -96,6 +135,13 @@ class Bench:
         times = max(1, round(seconds / count / count_seconds(clip)))
         long = repeat(clip, self.folder / f"long{clip.suffix}", times)
         return spread(long, self.new_folder("sources"), count)
+
+    def videos(self, clip: Path, seconds: float, count: int) -> tuple[list[Path], int]:
+        """`sources`, and how many frames they have in all; says both."""
+        sources = self.sources(clip, seconds, count)
+        total = count * count_frames(sources[0])
+        print(f"{describe(clip)}; {count} videos, {total:,} frames")
+        return sources, total
 
     def shorts(self, clip: Path, seconds: float, count: int) -> list[Path]:
         """So many videos of the first ``seconds`` of a clip."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from building.bench import Bench
 from building.footage import count_frames, describe
-from building.measuring import Run, interleave, run_command, show, timed
+from building.measuring import Run, run_command, show, timed
 from building.throughput import videos
 from pipelines.options import LabelOptions, SplitOptions
 from pipelines.sources.videos import list_videos
@@ -36,10 +36,10 @@ def one_clip(bench: Bench) -> None:
         ours: partial(whole_command, bench, *videos(sources)),
         beam: partial(run_command, [sys.executable, "-c", "import apache_beam"]),
     }
-    spent = interleave(sides, 2 * bench.repeats + 1, bench.clear)
-    show(spent)
-    more = statistics.median(a.wall - b.wall for a, b in zip(*spent.values(), strict=True))
-    cpu = statistics.median(a.cpu - b.cpu for a, b in zip(*spent.values(), strict=True))
+    spent = bench.measure(sides, repeats=2 * bench.repeats + 1)
+    rounds = list(zip(*spent.values(), strict=True))
+    more = statistics.median(a.wall - b.wall for a, b in rounds)
+    cpu = statistics.median(a.cpu - b.cpu for a, b in rounds)
     bench.find(
         "one clip of 10 s, whole command - import of Beam",
         f"{more:.2f} s more, {cpu:.2f} s of CPU",

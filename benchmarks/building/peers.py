@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from building.bench import Bench
-from building.footage import count_frames, count_seconds, describe
+from building.footage import count_seconds, describe
 from building.measuring import Spent, interleave, run_command, show
-from building.sides import build, find_ffmpeg
-from building.throughput import OURS, both, videos
+from building.sides import find_ffmpeg
+from building.throughput import OURS, building, videos
 
 _HERE = Path(__file__).parent
 _DMVR_SHORT_SIDE = 256
@@ -39,22 +39,12 @@ class Peer(NamedTuple):
 def compare_peers(bench: Bench) -> None:
     """A loop as tutorials write it; DMVR's and video2tfrecord's generators, where they are given."""
     for clip in bench.clips("720p", "540p"):
-        sources = bench.sources(clip, 40 * bench.part, 4)
-        total = len(sources) * count_frames(sources[0])
-        print(f"{describe(clip)}; {len(sources)} videos, {total:,} frames; start-up excluded")
+        sources, total = bench.videos(clip, 40 * bench.part, 4)
         for peer in _peers(bench, clip):
             _compare(bench, peer, sources, total, clip.stem)
 
 
 def _compare(bench: Bench, peer: Peer, sources: list[Path], total: int, name: str) -> None:
-    ours = partial(
-        build,
-        *videos(sources, "--shards", 4),
-        *peer.flags,
-        output=bench.output,
-        workers=bench.workers,
-    )
-
     def prepare() -> None:
         bench.clear()
         _output(bench).mkdir(exist_ok=True)
@@ -65,15 +55,16 @@ def _compare(bench: Bench, peer: Peer, sources: list[Path], total: int, name: st
     start_cpu = statistics.median(
         run_command(peer.command([])).spent.cpu for _ in range(bench.repeats)
     )
+    ours = building(bench, (*videos(sources, "--shards", 4), *peer.flags))
     sides = {OURS: ours, peer.name: partial(run_command, peer.command(sources))}
     spent = interleave(sides, bench.repeats, prepare)
     spent[peer.name] = [Spent(s.wall - start, s.cpu - start_cpu) for s in spent[peer.name]]
     print(
-        f"  {' '.join(map(str, peer.flags)) or 'every frame'}; {peer.name} starts in {start:.1f} s"
+        f"  {' '.join(map(str, peer.flags)) or 'every frame'}; {peer.name} starts in {start:.1f} s, "
+        "which is taken off"
     )
     show(spent, total, "frames")
-    value, cpu = both(spent[peer.name], spent[OURS])
-    bench.find(f"{name}: build / {peer.name}", f"{value:.2f} times as fast, {cpu:.2f} by CPU time")
+    bench.find_speed(f"{name}: build / {peer.name}", spent[peer.name], spent[OURS])
 
 
 def _peers(bench: Bench, clip: Path) -> list[Peer]:

@@ -9,10 +9,9 @@ from functools import partial
 from pathlib import Path
 
 from building.bench import Bench
-from building.footage import count_frames, describe
 from building.measuring import timed
-from building.sides import OPTIONS, build, decode, scale
-from building.throughput import videos
+from building.sides import OPTIONS, decode, scale
+from building.throughput import building, videos
 from pipelines import frames
 from pipelines.decoding.conversion import FrameConverter
 
@@ -20,14 +19,10 @@ from pipelines.decoding.conversion import FrameConverter
 def stages(bench: Bench) -> None:
     """CPU time of a frame by stage: the functions that builds call, one after the other in one thread."""
     for clip in bench.clips("720p", "540p"):
-        sources = bench.sources(clip, 80 * bench.part, 8)
-        total = 8 * count_frames(sources[0])
-        print(f"{describe(clip)}; {len(sources)} videos, {total:,} frames")
+        sources, total = bench.videos(clip, 80 * bench.part, 8)
         rounds = [dict(_time_stages(clip)) for _ in range(bench.repeats)]
         spent = {name: statistics.median(each[name] for each in rounds) for name in rounds[0]}
-        work = partial(
-            build, *videos(sources, "--shards", 8), output=bench.output, workers=bench.workers
-        )
+        work = building(bench, videos(sources, "--shards", 8))
         builds = []
         for _ in range(bench.repeats):
             bench.clear()

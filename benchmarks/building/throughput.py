@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 from building.bench import Bench
 from building.footage import count_frames, describe, repeat
-from building.measuring import Spent, interleave, ratio, run_command, show
+from building.measuring import ratio, run_command
 from building.quality import match_quality
 from building.sides import OPTIONS, SIZE, build, decode, find_ffmpeg, run_ffmpeg, scale
 from pipelines import frames
@@ -27,23 +28,21 @@ def videos(sources: list[Path], *flags: object) -> tuple[object, ...]:
     return ("videos", "--input", sources[0].parents[1], *common, *flags)
 
 
-def both(over: list[Spent], under: list[Spent]) -> tuple[float, float]:
-    """Ratios by the wall clock and of CPU time."""
-    return ratio(over, under), ratio(over, under, "cpu")
+def building(bench: Bench, command: Sequence[object], workers: int = 0) -> Callable[[], object]:
+    """A side that builds; with the bench's workers unless told otherwise."""
+    return partial(build, *command, output=bench.output, workers=workers or bench.workers)
 
 
 def warm_up(bench: Bench) -> None:
     """A build that imports everything and starts the decoders, so that none is timed that does."""
     sources = bench.shorts(bench.clip("240p"), 1.0, 16)
-    build(*videos(sources, "--shards", 16), output=bench.output, workers=bench.workers)
+    building(bench, videos(sources, "--shards", 16))()
 
 
 def end_to_end(bench: Bench) -> None:
     """Every frame of 720p and 540p H.264 to a JPEG of 180x320."""
     for clip in bench.clips("720p", "540p"):
-        sources = bench.sources(clip, 120 * bench.part, 8)
-        total = 8 * count_frames(sources[0])
-        print(f"{describe(clip)}; {len(sources)} videos, {total:,} frames")
+        sources, total = bench.videos(clip, 120 * bench.part, 8)
         ffmpeg, quality = find_ffmpeg(), OPTIONS.jpeg_quality
         sides = {}
         if ffmpeg is None:
@@ -62,75 +61,43 @@ def end_to_end(bench: Bench) -> None:
             sides[FFMPEG] = partial(run_ffmpeg, ffmpeg, each, bench.folder)
         command = videos(sources, "--shards", 8, "--jpeg_quality", quality)
         sides |= {
-            OURS: partial(build, *command, output=bench.output, workers=bench.workers),
+            OURS: building(bench, command),
             BARE: partial(bench.bare.decode_scale_encode, sources, bench.folder, quality),
             DECODE: partial(bench.bare.decode_only, sources),
         }
-        spent = interleave(sides, bench.repeats, bench.clear)
-        show(spent, total, "frames")
-        name = clip.stem
-        value, cpu = both(spent[BARE], spent[OURS])
-        bench.find(
-            f"{name}: build / the same in bare processes",
-            f"{value:.2f} times as fast, {cpu:.2f} by CPU time",
-            "at least 0.95",
-            value >= 0.95,
-        )
-        value = ratio(spent[DECODE], spent[OURS])
-        bench.find(f"{name}: build / decoding alone", f"{value:.2f} times as fast")
+        spent = bench.measure(sides, total, "frames")
+        name, ours = clip.stem, spent[OURS]
+        bench.find_speed(f"{name}: build / the same in bare processes", spent[BARE], ours, 0.95)
+        bench.find_speed(f"{name}: build / decoding alone", spent[DECODE], ours)
         if ffmpeg is not None:
-            value, cpu = both(spent[FFMPEG], spent[OURS])
-            bench.find(
-                f"{name}: build / ffmpeg",
-                f"{value:.2f} times as fast, {cpu:.2f} by CPU time",
-                "at least 1.15",
-                value >= 1.15,
-            )
-            limit = ratio(spent[FFMPEG], spent[DECODE])
-            bench.find(f"{name}: limit, decoding alone / ffmpeg", f"{limit:.2f} times as fast")
+            bench.find_speed(f"{name}: build / ffmpeg", spent[FFMPEG], ours, 1.15)
+            limit = f"{name}: limit, decoding alone / ffmpeg"
+            bench.find_speed(limit, spent[FFMPEG], spent[DECODE])
 
 
 def skipping(bench: Bench) -> None:
     """One frame in five of video with B-frames, beside decoding every frame."""
-    clip = bench.clip("720p_b")
-    sources = bench.sources(clip, 120 * bench.part, 8)
-    total = 8 * count_frames(sources[0])
-    print(f"{describe(clip)}; {len(sources)} videos, {total:,} frames")
-    command = videos(sources, "--shards", 8, "--frame_rate", 5)
+    sources, total = bench.videos(bench.clip("720p_b"), 120 * bench.part, 8)
     sides = {
-        f"{OURS} --frame_rate 5": partial(
-            build, *command, output=bench.output, workers=bench.workers
+        f"{OURS} --frame_rate 5": building(
+            bench, videos(sources, "--shards", 8, "--frame_rate", 5)
         ),
         DECODE: partial(bench.bare.decode_only, sources),
     }
-    spent = interleave(sides, bench.repeats, bench.clear)
-    show(spent, total, "frames")
-    ours = spent[f"{OURS} --frame_rate 5"]
-    value, cpu = both(spent[DECODE], ours)
-    bench.find(
-        "one frame in five / decoding every frame",
-        f"{value:.2f} times as fast, {cpu:.2f} by CPU time",
-        "at least 1.2",
-        value >= 1.2,
-    )
+    ours, decoding = bench.measure(sides, total, "frames").values()
+    bench.find_speed("one frame in five / decoding every frame", decoding, ours, 1.2)
 
 
 def overlap(bench: Bench) -> None:
     """Sequences of 8 frames that begin at every frame, beside those that share none."""
-    clip = bench.clip("720p")
-    sources = bench.sources(clip, 80 * bench.part, 8)
-    total = 8 * count_frames(sources[0])
-    print(f"{describe(clip)}; {len(sources)} videos, {total:,} frames")
-    sides = {}
-    for stride in (1, 8):
-        command = (*videos(sources, "--shards", 8, "--stride", stride), "--num_frames", 8)
-        sides[f"{OURS} --stride {stride}"] = partial(
-            build, *command, output=bench.output, workers=bench.workers
-        )
-    spent = interleave(sides, bench.repeats, bench.clear)
-    show(spent, total, "frames")
-    every, eighth = spent.values()
-    value, cpu = both(every, eighth)
+    sources, total = bench.videos(bench.clip("720p"), 80 * bench.part, 8)
+    command = (*videos(sources, "--shards", 8), "--num_frames", 8)
+    sides = {
+        f"{OURS} --stride {stride}": building(bench, (*command, "--stride", stride))
+        for stride in (1, 8)
+    }
+    every, eighth = bench.measure(sides, total, "frames").values()
+    value, cpu = ratio(every, eighth), ratio(every, eighth, "cpu")
     bench.find(
         "8 frames: stride 1 / stride 8",
         f"{value:.2f} times the time, {cpu:.2f} of CPU",
@@ -146,21 +113,13 @@ def short_clips(bench: Bench) -> None:
     total = len(sources) * count_frames(sources[0])
     print(f"{describe(clip)}; {len(sources)} clips, {total:,} frames")
     sides = {
-        OURS: partial(build, *videos(sources), output=bench.output, workers=bench.workers),
+        OURS: building(bench, videos(sources)),
         BARE: partial(bench.bare.decode_scale_encode, sources, bench.folder),
     }
-    spent = interleave(sides, bench.repeats, bench.clear)
-    show(spent, total, "frames")
-    value, cpu = both(spent[BARE], spent[OURS])
-    over = statistics.median(
-        ours.cpu - bare.cpu for ours, bare in zip(*spent.values(), strict=True)
-    )
-    bench.find(
-        f"{len(sources)} clips / the same in bare processes",
-        f"{value:.2f} times as fast, {cpu:.2f} by CPU time ({1000 * over / len(sources):+.1f} ms a clip)",
-        "at least 0.8",
-        value >= 0.8,
-    )
+    ours, bare = bench.measure(sides, total, "frames").values()
+    over = statistics.median(a.cpu - b.cpu for a, b in zip(ours, bare, strict=True))
+    note = f" ({1000 * over / len(sources):+.1f} ms a clip)"
+    bench.find_speed(f"{len(sources)} clips / the same in bare processes", bare, ours, 0.8, note)
 
 
 def long_video(bench: Bench) -> None:
@@ -173,22 +132,9 @@ def long_video(bench: Bench) -> None:
     # With a part of the footage, segments and shards are as many as there would be of all.
     cuts = ("--segment_length", 600 * bench.part, "--shard_size", round(bench.part * 2**27))
     command = videos(sources, *cuts)
-    sides = {
-        f"{OURS} --workers {workers}": partial(
-            build, *command, output=bench.output, workers=workers
-        )
-        for workers in (1, 2)
-    }
-    spent = interleave(sides, bench.repeats, bench.clear)
-    show(spent, total, "frames")
-    one, two = spent.values()
-    value = ratio(one, two)
-    bench.find(
-        "one long video: 2 workers / 1",
-        f"{value:.2f} times as fast",
-        "at least 1.8",
-        value >= 1.8,
-    )
+    sides = {f"{OURS} --workers {workers}": building(bench, command, workers) for workers in (1, 2)}
+    one, two = bench.measure(sides, total, "frames").values()
+    bench.find_speed("one long video: 2 workers / 1", one, two, 1.8)
 
 
 def frame_folders(bench: Bench) -> None:
@@ -202,11 +148,10 @@ def frame_folders(bench: Bench) -> None:
     command = ("dashcam", "--input", root, *labels, *flags)
 
     sides = {
-        ours: partial(build, *command, output=bench.output, workers=bench.workers),
+        ours: building(bench, command),
         copy: partial(run_command, ["cp", "-r", root, bench.output]),
     }
-    spent = interleave(sides, bench.repeats, bench.clear)
-    show(spent, total / 1e6, "MB")
+    spent = bench.measure(sides, total / 1e6, "MB")
     value = ratio(spent[copy], spent[ours])
     speed = total / 1e6 / statistics.median(each.wall for each in spent[ours])
     bench.find(
