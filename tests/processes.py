@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 
-def run_python(*arguments, cwd=ROOT, timeout=300, environment=None):
+def run_python(*arguments, cwd=ROOT, timeout=300, environment=None, **settings):
     """``python ARGUMENTS`` to its end, with this checkout to import from.
 
     Args:
@@ -16,6 +16,7 @@ def run_python(*arguments, cwd=ROOT, timeout=300, environment=None):
         cwd: where to run.
         timeout: seconds.
         environment: variables to set beside those of this process.
+        settings: others of `subprocess.run`.
     """
     return subprocess.run(
         [sys.executable, *map(str, arguments)],
@@ -25,4 +26,5 @@ def run_python(*arguments, cwd=ROOT, timeout=300, environment=None):
         text=True,
         timeout=timeout,
         check=False,
+        **settings,
     )
