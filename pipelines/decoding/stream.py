@@ -16,7 +16,7 @@ from pipelines.decoding.containers import describe_error
 from pipelines.decoding.damage import Damage, DamageWatch
 from pipelines.decoding.endings import find_missing_end
 from pipelines.decoding.gate import FrameGate
-from pipelines.decoding.lookahead import Lookahead, Need, Wanted
+from pipelines.decoding.lookahead import MOST_REORDERED_PACKETS, Lookahead, Need, Wanted
 from pipelines.decoding.references import find_begins_anew, find_unreferenced
 
 # Containers whose packets carry exact presentation times and that can be entered at any keyframe. Others are
@@ -25,10 +25,6 @@ _CUTTABLE_FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
 
 # Codecs with packets that show nothing: they cannot be told from frames without decoding them.
 _HIDING_CODECS = ("vp8",)
-
-
-# Packets after one whose frame comes before it, at most.
-_MOST_REORDERED = 32
 
 
 class Unseen(NamedTuple):
@@ -213,7 +209,7 @@ class StreamReader:
                 heapq.heappush(self._due, _Due(pts, index, unseen))
             if need is Need.NOTHING:
                 self._pause(index)
-                yield from self._all_due_but(_MOST_REORDERED)
+                yield from self._all_due_but(MOST_REORDERED_PACKETS)
                 continue
             for place, image in self._decode_packet(packet, index, need):
                 self._forget(place)

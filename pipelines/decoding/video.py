@@ -28,7 +28,7 @@ from pipelines.decoding.containers import (
 from pipelines.decoding.conversion import FrameConverter
 from pipelines.decoding.damage import Damage, complaints_counted
 from pipelines.decoding.decoded import DecodedFrame
-from pipelines.decoding.lookahead import Wanted
+from pipelines.decoding.lookahead import MOST_REORDERED_PACKETS, Wanted
 from pipelines.decoding.protocol import DecodingFailure
 from pipelines.decoding.stream import Picture, StreamReader, Unseen
 from pipelines.descriptors import Extent, Probe
@@ -40,9 +40,6 @@ MAX_HOLD_SECONDS = 60
 
 _COARSEST_ROUNDED_TICK = Fraction(2, 1000)
 """Time bases up to this round the times of frames; coarser ones (AVI's) are the frame interval itself."""
-
-_MOST_REORDERED = 32
-"""Packets within which the first frame to be shown comes: codecs reorder fewer (H.264 and HEVC: 16)."""
 
 _BEGINNING = -(2**62)
 
@@ -153,7 +150,7 @@ class Video:
         if self.cuttable:
             times = [
                 packet.pts
-                for packet in islice(self._reader.packets(), _MOST_REORDERED)
+                for packet in islice(self._reader.packets(), MOST_REORDERED_PACKETS)
                 if packet.pts is not None and not packet.is_discard
             ]
             if times:
