@@ -18,6 +18,7 @@ import av
 import cv2
 
 from pipelines.decoding import overlay_request, protocol
+from pipelines.decoding.damage import count_complaints
 from pipelines.decoding.overlay import draw_overlay
 from pipelines.decoding.overlay_request import OverlayRequest
 from pipelines.decoding.protocol import (
@@ -82,20 +83,16 @@ def _answer(fields: dict[str, Any], answers: BinaryIO) -> bytes:
 
 
 def _build(request: BuildRequest, answers: BinaryIO) -> SegmentResult:
-    heartbeat, complaints = _Heartbeat(answers), _complaints()
+    heartbeat, complaints = _Heartbeat(answers), count_complaints()
 
     def on_progress() -> None:
         heartbeat()
-        if request.threads > 1 and _complaints() != complaints:
+        if request.threads > 1 and count_complaints() != complaints:
             raise DecodingFailure("decode", "the decoder complains: one thread knows of what")
 
     result = build_segment(request, lambda record: _send_record(answers, record), on_progress)
     on_progress()
     return result
-
-
-def _complaints() -> int:
-    return int(av.logging.get_last_error()[0])
 
 
 def _send_record(answers: BinaryIO, record: bytes) -> None:

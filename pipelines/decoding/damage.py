@@ -39,6 +39,11 @@ def complaints_counted() -> Iterator[None]:
         av.logging.set_level(level)
 
 
+def count_complaints() -> int:
+    """FFmpeg's error messages in this process so far."""
+    return int(av.logging.get_last_error()[0])
+
+
 class DamageWatch:
     """Notes the first damage of one reading.
 
@@ -61,7 +66,7 @@ class DamageWatch:
     @contextmanager
     def decoding(self) -> Iterator[None]:
         """What FFmpeg says meanwhile is about this footage."""
-        before = av.logging.get_last_error()[0]
+        before = count_complaints()
         try:
             yield
         finally:
