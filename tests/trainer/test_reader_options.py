@@ -228,32 +228,33 @@ def test_reading_goes_on_in_mid_epoch_from_a_checkpoint(options, tmp_path):
 
 
 class TestMixing:
-    """A few long drives, a shard each, in the order in which they were driven: the hardest to mix."""
+    """A few shards that each hold one long drive, of one class: the hardest to mix."""
 
-    def test_batches_mix_drives_nearly_as_a_perfect_shuffle_does(self, tmp_path):
-        spec = SPECS["signals only"]
-        drives, of_each, batch = 6, 40, 12
-        records = [replace(fake_record(spec, i), media_id=f"drive{i % drives}") for i in range(240)]
-        assert len(records) == drives * of_each
-        write_fake_dataset(
-            tmp_path, spec, {"train": 240}, records={"train": records}, shards=drives
-        )
-        dataset = read_sequences(
-            tmp_path,
-            "train",
-            batch_size=batch,
-            shuffle=True,
-            shuffle_buffer=60,
-            seed=0,
-            metadata=True,
-        )
-        sources = np.concatenate([features["source"] for features, _ in dataset]).astype(str)
+    @pytest.fixture
+    def read(self, tmp_path):
+        spec, drives, count = SPECS["signals only"], 6, 240
+        # Records are dealt to the shards in turn, and classes go round.
+        records = [
+            replace(fake_record(spec, i), media_id=f"drive{i % drives}") for i in range(count)
+        ]
+        assert drives % len(spec.label.class_names) == 0
+        split = {"train": count}
+        write_fake_dataset(tmp_path, spec, split, records={"train": records}, shards=drives)
+
+        def read(what, **options):
+            batches = read_sequences(tmp_path, "train", batch_size=12, metadata=True, **options)
+            labelled = ({**features, "class": labels} for features, labels in batches)
+            return np.concatenate([batch[what] for batch in labelled]).astype(str)
+
+        return read
+
+    @pytest.mark.parametrize("what", ["source", "class"])
+    def test_batches_mix_nearly_as_a_perfect_shuffle_does(self, what, read):
+        mixed, in_order = read(what, shuffle=True, shuffle_buffer=60, seed=0), read(what)
         random = np.random.default_rng(0)
-        perfect = [spread(random.permutation(sources), batch) for _ in range(200)]
-        assert spread(sources, batch) <= np.quantile(perfect, 0.99)
-        stored = read_sequences(tmp_path, "train", batch_size=batch, metadata=True)
-        in_order = np.concatenate([features["source"] for features, _ in stored]).astype(str)
-        assert spread(in_order, batch) > 2 * max(perfect)
+        perfect = [spread(random.permutation(mixed), 12) for _ in range(200)]
+        assert spread(mixed, 12) <= np.quantile(perfect, 0.99)
+        assert spread(in_order, 12) > 2 * max(perfect)
 
 
 def spread(names, batch):
