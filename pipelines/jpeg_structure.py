@@ -10,6 +10,7 @@ import functools
 import re
 import struct
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from pipelines.image_files import Header, read_orientation
 
@@ -22,16 +23,40 @@ _KNOWN = _DECIDING | {*range(0xE0, 0xF0), 0xFE}  # with what applications add, a
 _SCAN_END = re.compile(rb"\xff[^\x00\xd0-\xd7]")
 
 
-def read_whole_header(data: bytes) -> Header | None:
-    """The header of an ordinary JPEG file that a decoder takes, from its first marker to its last.
+class WholeHeaders:
+    """Reads headers of JPEG files of which most begin alike, as those of one camera do."""
 
-    In a file that has one there is nothing for which libjpeg refuses it: no segment that is cut or has
-    impossible contents, no table that is missing, no marker among the coded pixels. Whether the pixels are
-    right it does not tell; nor does a decoder. Bytes behind the end marker are of no interest.
+    def __init__(self) -> None:
+        self._last = _Beginning(b"", None)
 
-    None means that the file is to be decoded, to know: it may be damaged, unusual (progressive, say), or no
-    JPEG.
-    """
+    def read(self, data: bytes) -> Header | None:
+        """The header of an ordinary JPEG file that a decoder takes, from its first marker to its last.
+
+        In a file that has one there is nothing for which libjpeg refuses it: no segment that is cut or has
+        impossible contents, no table that is missing, no marker among the coded pixels. Whether the pixels
+        are right it does not tell; nor does a decoder. Bytes behind the end marker are of no interest.
+
+        None means that the file is to be decoded, to know: it may be damaged, unusual (progressive, say), or
+        no JPEG.
+        """
+        if not self._last.data or not data.startswith(self._last.data):
+            beginning = _read_beginning(data)
+            if beginning is None:
+                return None
+            self._last = beginning
+        begun, header = self._last
+        return header if header is not None and _is_scan_whole(data, len(begun)) else None
+
+
+class _Beginning(NamedTuple):
+    """A file up to its coded pixels, and its header where that tells how to decode them."""
+
+    data: bytes
+    header: Header | None
+
+
+def _read_beginning(data: bytes) -> _Beginning | None:
+    """None when segments are cut or unknown, or there are no coded pixels."""
     if not data.startswith(_START):
         return None
     place = len(_START)
@@ -45,14 +70,17 @@ def read_whole_header(data: bytes) -> Header | None:
             orientation = read_orientation(data[place + 10 : end])
         place = end
         if marker == _SCAN:
-            found = _SCAN_END.search(data, end)
-            if found is None or data[found.end() - 1] != _END:
-                return None
             header = _decodable_header(tuple(deciding))
-            if header is None or orientation is None:
-                return header
-            return header._replace(orientation=orientation)
+            if header is not None and orientation is not None:
+                header = header._replace(orientation=orientation)
+            return _Beginning(data[:end], header)
     return None
+
+
+def _is_scan_whole(data: bytes, begin: int) -> bool:
+    """Whether the coded pixels that begin there run to an end marker, with none but restarts before."""
+    found = _SCAN_END.search(data, begin)
+    return found is not None and data[found.end() - 1] == _END
 
 
 def _segment_end(data: bytes, place: int) -> int | None:

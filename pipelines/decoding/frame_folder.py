@@ -24,7 +24,7 @@ from pipelines.decoding.protocol import DecodingFailure
 from pipelines.frame_names import FrameSequence, is_image, order_frames
 from pipelines.frames import Pixels, resize
 from pipelines.image_files import Header, ImageError, decode_rgb, read_header
-from pipelines.jpeg_structure import read_whole_header
+from pipelines.jpeg_structure import WholeHeaders
 from pipelines.options import ImageOptions
 
 
@@ -91,6 +91,7 @@ class FrameFolder:
         self._on_progress = on_progress
         self._image = image
         self._first: tuple[str, Header] | None = None
+        self._whole_headers = WholeHeaders()
         self.time_base = 1 / frame_rate
         self.tolerance = Fraction(0)
         self.cuttable = True
@@ -198,7 +199,7 @@ class FrameFolder:
         first = self._first_header()
         whole = None
         if self._image is not None and first is not None and _is_stored_so(first[1], self._image):
-            whole = read_whole_header(data)
+            whole = self._whole_headers.read(data)
         header = whole or _read_header(data)
         self._check_size(index, header, *(first or (name, header)))
         if whole is None or not whole.upright or is_sampled(self._sequence.slots[index]):

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.image_files import ImageError, decode_rgb, read_header
-from pipelines.jpeg_structure import read_whole_header
+from pipelines.jpeg_structure import WholeHeaders
 
 SAMPLINGS = (
     cv2.IMWRITE_JPEG_SAMPLING_FACTOR_411,
@@ -56,7 +56,12 @@ def find_segment(marker, data=PLAIN):
 
 
 def is_plainly_whole(data):
-    header = read_whole_header(data)
+    header = WholeHeaders().read(data)
+    # Whatever was read before makes no difference.
+    experienced = WholeHeaders()
+    for before in (PLAIN, data, data[: len(data) // 2], data):
+        experienced.read(before)
+        assert experienced.read(data) == header
     assert header is None or header == read_header(data)
     return header is not None
 
