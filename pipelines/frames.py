@@ -1,6 +1,6 @@
 """What is done to a frame between decoder and record: turn upright, scale, encode. Pure functions on arrays.
 
-Frames are ``[height, width, channels]`` uint8, RGB (3 channels) or gray (1).
+Frames are ``[height, width, channels]`` uint8, RGB (3 channels) or gray (1); `YuvPixels` where that is said.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ from fractions import Fraction
 
 import cv2
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
 
 from pipelines.options import ImageOptions, Interpolation, Resize
+from pipelines.yuv import YuvPixels
 
 Pixels = NDArray[np.uint8]
 
@@ -45,11 +47,14 @@ class Orientation:
 
 
 def orient(pixels: Pixels, orientation: Orientation) -> Pixels:
-    """``pixels`` as they are to be seen."""
+    """``pixels``, or a plane of them, as they are to be seen."""
+    channels = pixels.shape[2:]
     if orientation.mirrored:
-        pixels = _as_pixels(cv2.flip(pixels, 1))
+        pixels = cv2.flip(pixels, 1)
     turn = _TURNS.get(orientation.quarter_turns)
-    return pixels if turn is None else _as_pixels(cv2.rotate(pixels, turn))
+    if turn is not None:
+        pixels = cv2.rotate(pixels, turn)
+    return pixels.reshape(*pixels.shape[:2], *channels)
 
 
 def resize(
@@ -116,19 +121,23 @@ def place_in_middle(pixels: Pixels, height: int, width: int) -> Pixels:
     return canvas
 
 
-def to_gray(pixels: Pixels) -> Pixels:
-    """The BT.601 luma of RGB ``pixels``, ``[height, width, 1]``."""
+def to_gray(pixels: Pixels | YuvPixels) -> Pixels:
+    """The BT.601 luma of ``pixels``, ``[height, width, 1]``."""
+    if isinstance(pixels, YuvPixels):
+        return pixels.y[:, :, np.newaxis]
     if pixels.shape[2] == 1:
         return pixels
     return _as_pixels(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY))
 
 
-def encode(pixels: Pixels, options: ImageOptions) -> bytes:
-    """``pixels`` as a JPEG (BT.601, full range, as JFIF says) or PNG file.
+def encode(pixels: Pixels | YuvPixels, options: ImageOptions) -> bytes:
+    """``pixels`` as a JPEG (BT.601, full range, chroma halved, as JFIF says) or PNG file.
 
     Raises:
-        ValueError: when OpenCV cannot encode them.
+        ValueError: when they cannot be encoded.
     """
+    if isinstance(pixels, YuvPixels):
+        return bytes(simplejpeg.encode_jpeg_yuv_planes(*pixels, quality=options.jpeg_quality))
     # OpenCV takes BGR; here is the one place where that shows.
     ordered = pixels if pixels.shape[2] == 1 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
     if options.image_format == "jpeg":

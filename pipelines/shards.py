@@ -44,7 +44,7 @@ _ADDED_SUMS = ("pixel_sum", "pixel_square_sum", "label_counts", "telemetry_frame
 _ADDED_MOMENTS = ("targets", "signals")
 _SHORTEST_FOR_THREADS = 5.0
 """Seconds. To start a decoder's threads takes as long as to decode some tens of small frames."""
-_DECIDING_PACKAGES = ("reelbeam", "av", "opencv-python-headless", "protobuf")
+_DECIDING_PACKAGES = ("reelbeam", "av", "opencv-python-headless", "simplejpeg", "protobuf")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -48,7 +48,7 @@ def match_quality(ffmpeg: str, clip: Path) -> Match:
     converter = FrameConverter()
     taken = zip(range(_FRAMES), decode(clip), strict=False)
     pixels = [scale(converter, frame) for _, frame in taken]
-    lumas = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in pixels]
+    lumas = [frames.to_gray(frame)[:, :, 0] for frame in pixels]
     files = list(_ffmpeg_files(ffmpeg, clip))
     theirs = _quality(files, list(_ffmpeg_lumas(ffmpeg, clip)))
     candidates = {}
@@ -56,8 +56,9 @@ def match_quality(ffmpeg: str, clip: Path) -> Match:
         options = replace(OPTIONS, jpeg_quality=quality)
         candidates[quality] = _quality([frames.encode(frame, options) for frame in pixels], lumas)
     best = min(candidates, key=lambda quality: abs(candidates[quality].psnr - theirs.psnr))
-    means = np.mean([_decode(data, cv2.IMREAD_COLOR)[:, :, ::-1] for data in files], axis=(0, 1, 2))
-    difference = float(np.abs(means - np.mean(pixels, axis=(0, 1, 2))).max())
+    options = replace(OPTIONS, jpeg_quality=best)
+    ours = [frames.encode(frame, options) for frame in pixels]
+    difference = float(np.abs(_mean_color(ours) - _mean_color(files)).max())
     return Match(best, candidates[best], theirs, difference)
 
 
@@ -69,6 +70,10 @@ def _quality(files: Sequence[bytes], lumas: Sequence[np.ndarray]) -> Quality:
         ),
         statistics.mean(map(len, files)),
     )
+
+
+def _mean_color(files: Sequence[bytes]) -> np.ndarray:
+    return np.mean([_decode(data, cv2.IMREAD_COLOR) for data in files], axis=(0, 1, 2))
 
 
 def _decode(data: bytes, mode: int) -> np.ndarray:

@@ -20,6 +20,7 @@ import cv2
 from pipelines import cli, frames
 from pipelines.decoding.conversion import FrameConverter
 from pipelines.options import ImageOptions
+from pipelines.yuv import YuvPixels
 
 SIZE = "180x320"
 OPTIONS = ImageOptions(height=180, width=320)
@@ -70,9 +71,9 @@ def decode_scale_encode(paths: Sequence[Path], target: Path, quality: int) -> in
     return count
 
 
-def scale(converter: FrameConverter, frame: av.VideoFrame) -> frames.Pixels:
-    """A decoded frame to RGB pixels of the size that is stored."""
-    return converter.to_scaled_rgb(frame, OPTIONS, Fraction(1))
+def scale(converter: FrameConverter, frame: av.VideoFrame) -> frames.Pixels | YuvPixels:
+    """A decoded frame to the pixels that are stored."""
+    return converter.to_scaled(frame, OPTIONS, Fraction(1))
 
 
 class BareProcesses:

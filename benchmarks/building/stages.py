@@ -14,6 +14,7 @@ from building.sides import OPTIONS, decode, scale
 from building.throughput import building, videos
 from pipelines import frames
 from pipelines.decoding.conversion import FrameConverter
+from pipelines.decoding.pixel_statistics import PixelSums
 
 
 def stages(bench: Bench) -> None:
@@ -46,11 +47,11 @@ def _time_stages(clip: Path) -> Iterator[tuple[str, float]]:
         decoding += seconds
         pixels, seconds = _timed(partial(scale, converter, image))
         scaling += seconds
-        summing += _timed(partial(frames.pixel_sums, pixels))[1]
+        summing += _timed(partial(PixelSums.of, pixels))[1]
         encoding += _timed(partial(frames.encode, pixels, OPTIONS))[1]
         count += 1
     yield "decode", decoding / count
-    yield "scale and convert to RGB", scaling / count
+    yield "scale", scaling / count
     yield "sums of pixels, for statistics", summing / count
     yield "encode as JPEG", encoding / count
 

@@ -42,7 +42,7 @@ def warm_up(bench: Bench) -> None:
 def end_to_end(bench: Bench) -> None:
     """Every frame of 720p and 540p H.264 to a JPEG of 180x320."""
     for clip in bench.clips("720p", "540p"):
-        sources, total = bench.videos(clip, 120 * bench.part, 8)
+        sources, total = bench.videos(clip, 240 * bench.part, 8)
         ffmpeg, quality = find_ffmpeg(), OPTIONS.jpeg_quality
         sides = {}
         if ffmpeg is None:

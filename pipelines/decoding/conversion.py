@@ -1,13 +1,12 @@
-"""Decoded frames to pixels: RGB, full range, upright."""
+"""Decoded frames to pixels: RGB or what JPEG files hold, full range, upright."""
 
 from __future__ import annotations
 
-import functools
 import math
 import struct
 from fractions import Fraction
 from operator import mod
-from typing import cast
+from typing import NamedTuple, cast
 
 import av
 import cv2
@@ -20,19 +19,11 @@ from numpy.typing import NDArray
 from pipelines import frames
 from pipelines.frames import Orientation, Pixels, orient
 from pipelines.options import ImageOptions
+from pipelines.yuv import LUMA_WEIGHTS, YuvPixels, to_jfif, yuv_to_rgb
 
 _UNTAGGED = (0, 2, 3)  # H.273: RGB or unknown, unspecified, reserved
 _DISPLAY_MATRIX = struct.Struct("=9i")
 
-# Weights of red and blue in luma, by H.273's matrix coefficients.
-_LUMA_WEIGHTS = {
-    1: (0.2126, 0.0722),
-    4: (0.30, 0.11),
-    5: (0.299, 0.114),
-    6: (0.299, 0.114),
-    7: (0.212, 0.087),
-    9: (0.2627, 0.0593),
-}
 _YUV_FORMATS = ("yuv", "nv12", "nv21", "p010")  # what their names begin with
 # Pixels a sample of chroma covers, down and across.
 _CUT_FORMATS = {
@@ -44,6 +35,7 @@ _CUT_FORMATS = {
 # Rounded, not cut off, and the same on every processor: it costs a tenth of the scaling here, and three times
 # as much as the rest where the size stays.
 _AVERAGING = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
+_CONVERTING = Interpolation.BICUBIC  # of chroma alone, where the size stays
 _MAX_REDUCTION = 64  # swscale's filters take so many pixels, and not many more
 
 
@@ -59,7 +51,7 @@ class FrameConverter:
         The matrix is the one the frame is tagged with; untagged YUV is BT.601, as ffmpeg takes it to be.
         """
         size = image.height, image.width
-        return orient(self._convert(image, *size, Interpolation.BICUBIC), read_orientation(image))
+        return orient(self._convert(image, *size, _CONVERTING), read_orientation(image))
 
     def to_scaled_rgb(
         self, image: av.VideoFrame, options: ImageOptions, pixel_aspect: Fraction
@@ -73,34 +65,47 @@ class FrameConverter:
             options: how it is to be scaled.
             pixel_aspect: width of a pixel of the upright frame divided by its height.
         """
-        orientation = read_orientation(image)
-        lies = orientation.quarter_turns % 2
-        upright = (image.width, image.height) if lies else (image.height, image.width)
-        size = options.height, options.width
-        kept, inner = upright, size
-        if options.resize == "crop":
-            kept = frames.cropped_size(upright, size, pixel_aspect)
-        elif options.resize == "letterbox":
-            inner = frames.letterbox_size(upright, size, pixel_aspect)
-        whole = kept == upright
-        stored = kept[::-1] if lies else kept
+        layout = _Layout.of(image, options, pixel_aspect)
         # Of interlaced frames, swscale would scale each field by itself, and weave them again.
-        if (
-            image.interlaced_frame
-            or not (whole or _can_cut(image, *stored))
-            or not _is_averaged(kept, inner, options)
-        ):
+        if image.interlaced_frame or not layout.can_cut(image) or not layout.is_averaged(options):
             return frames.resize(
                 self.to_rgb(image),
-                *size,
+                options.height,
+                options.width,
                 mode=options.resize,
                 interpolation=options.interpolation,
                 pixel_aspect=pixel_aspect,
             )
         # Most of the work is on the pixels that come in, so these are touched once.
-        part = image if whole else _cut_middle(image, *stored)
-        scaled = self._convert(part, *(inner[::-1] if lies else inner), _AVERAGING)
-        return frames.place_in_middle(orient(scaled, orientation), *size)
+        scaled = self._convert(layout.cut(image), *layout.as_stored(layout.inner), _AVERAGING)
+        upright = orient(scaled, layout.orientation)
+        return frames.place_in_middle(upright, options.height, options.width)
+
+    def to_scaled(
+        self, image: av.VideoFrame, options: ImageOptions, pixel_aspect: Fraction
+    ) -> Pixels | YuvPixels:
+        """As `to_scaled_rgb`, and what a JPEG file holds of it, where RGB in between can be spared.
+
+        That leaves out several passes over the pixels, and roundings; colours that RGB has not stay.
+        """
+        layout = _Layout.of(image, options, pixel_aspect)
+        matrix, full = _color_space(image)
+        averaged = layout.is_averaged(options)
+        if (
+            options.image_format != "jpeg"
+            or image.interlaced_frame
+            or not _is_known_yuv(image, matrix)
+            or not layout.can_cut(image)
+            or not (averaged or layout.kept == layout.inner)
+            or not layout.is_even(options)
+        ):
+            return self.to_scaled_rgb(image, options, pixel_aspect)
+        size, interpolation = layout.as_stored(layout.inner), _CONVERTING
+        if averaged:
+            interpolation = _AVERAGING
+        planes = self._scale(layout.cut(image), *size, full, interpolation)
+        upright = (orient(plane, layout.orientation) for plane in to_jfif(planes, matrix, full))
+        return YuvPixels(*upright).placed(options.height, options.width)
 
     def _convert(
         self, image: av.VideoFrame, height: int, width: int, interpolation: Interpolation
@@ -110,8 +115,8 @@ class FrameConverter:
         YUV is scaled as such, and what comes out is converted: swscale's own conversion to RGB is slower, and
         darker by about a level.
         """
-        matrix = Colorspace.ITU601 if image.colorspace in _UNTAGGED else int(image.colorspace)
-        if matrix not in _LUMA_WEIGHTS or not image.format.name.startswith(_YUV_FORMATS):
+        matrix, full = _color_space(image)
+        if not _is_known_yuv(image, matrix):
             converted = self._reformatter.reformat(
                 image,
                 width,
@@ -123,7 +128,22 @@ class FrameConverter:
                 threads=1,
             )
             return cast(Pixels, converted.to_ndarray())
-        full = image.color_range == ColorRange.JPEG or image.format.name.startswith("yuvj")
+        planes = self._scale(image, height, width, full, interpolation)
+        return cast(Pixels, cv2.transform(cv2.merge(planes), yuv_to_rgb(matrix, full)))
+
+    def _scale(
+        self,
+        image: av.VideoFrame,
+        height: int,
+        width: int,
+        full: bool,
+        interpolation: Interpolation,
+    ) -> list[NDArray[np.uint8]]:
+        """Planes of YUV, ``[height, width]`` each.
+
+        The range stays, as swscale would make chroma half a level less. Chroma gets the size of luma, and is
+        halved later: swscale would place its samples as H.264 does, and not as JPEG.
+        """
         color_range = ColorRange.JPEG if full else ColorRange.MPEG
         scaled = self._reformatter.reformat(
             image,
@@ -135,8 +155,78 @@ class FrameConverter:
             interpolation=interpolation,
             threads=1,
         )
-        planes = [_values(plane) for plane in scaled.planes]
-        return cast(Pixels, cv2.transform(cv2.merge(planes), _yuv_to_rgb(matrix, full)))
+        return [_values(plane) for plane in scaled.planes]
+
+
+class _Layout(NamedTuple):
+    """How a frame comes to lie in what is stored.
+
+    Attributes:
+        orientation: how it is turned.
+        upright: its size, height and width, once it is.
+        kept: size of its middle that is kept, upright.
+        inner: size to which that is scaled, upright.
+    """
+
+    orientation: Orientation
+    upright: tuple[int, int]
+    kept: tuple[int, int]
+    inner: tuple[int, int]
+
+    @classmethod
+    def of(cls, image: av.VideoFrame, options: ImageOptions, pixel_aspect: Fraction) -> _Layout:
+        orientation = read_orientation(image)
+        upright = image.height, image.width
+        if orientation.quarter_turns % 2:
+            upright = upright[::-1]
+        kept, inner = upright, (options.height, options.width)
+        if options.resize == "crop":
+            kept = frames.cropped_size(upright, inner, pixel_aspect)
+        elif options.resize == "letterbox":
+            inner = frames.letterbox_size(upright, inner, pixel_aspect)
+        return cls(orientation, upright, kept, inner)
+
+    def as_stored(self, size: tuple[int, int]) -> tuple[int, int]:
+        """An upright size of the frame as it comes."""
+        return size[::-1] if self.orientation.quarter_turns % 2 else size
+
+    def can_cut(self, image: av.VideoFrame) -> bool:
+        """Whether what is kept begins and ends between samples of chroma."""
+        return self.kept == self.upright or _can_cut(image, *self.as_stored(self.kept))
+
+    def cut(self, image: av.VideoFrame) -> av.VideoFrame:
+        """What is kept."""
+        if self.kept == self.upright:
+            return image
+        return _cut_middle(image, *self.as_stored(self.kept))
+
+    def is_averaged(self, options: ImageOptions) -> bool:
+        """Whether all that is kept is made smaller by averaging."""
+        return (
+            options.interpolation == "area"
+            and self.kept != self.inner
+            and all(
+                new <= old <= _MAX_REDUCTION * new
+                for old, new in zip(self.kept, self.inner, strict=True)
+            )
+        )
+
+    def is_even(self, options: ImageOptions) -> bool:
+        """Whether all that is stored consists of whole samples of halved chroma, however it is turned."""
+        outer = options.height, options.width
+        margins = ((out - own) // 2 for out, own in zip(outer, self.inner, strict=True))
+        return not any(size % 2 for size in (*outer, *self.inner, *margins))
+
+
+def _color_space(image: av.VideoFrame) -> tuple[int, bool]:
+    """The matrix by H.273, and whether the range is full. Without a tag it is BT.601, as ffmpeg has it."""
+    matrix = Colorspace.ITU601 if image.colorspace in _UNTAGGED else int(image.colorspace)
+    is_full = image.color_range == ColorRange.JPEG or image.format.name.startswith("yuvj")
+    return matrix, is_full
+
+
+def _is_known_yuv(image: av.VideoFrame, matrix: int) -> bool:
+    return matrix in LUMA_WEIGHTS and image.format.name.startswith(_YUV_FORMATS)
 
 
 def _values(plane: VideoPlane) -> NDArray[np.uint8]:
@@ -161,29 +251,6 @@ def _cut_middle(image: av.VideoFrame, height: int, width: int) -> av.VideoFrame:
         left = (image.width - width) // 2 * whole.width // image.width
         _values(cut)[:] = _values(whole)[top : top + cut.height, left : left + cut.width]
     return part
-
-
-def _is_averaged(kept: tuple[int, int], inner: tuple[int, int], options: ImageOptions) -> bool:
-    """Whether all that is kept of a frame is made smaller by averaging."""
-    return (
-        options.interpolation == "area"
-        and kept != inner
-        and all(new <= old <= _MAX_REDUCTION * new for old, new in zip(kept, inner, strict=True))
-    )
-
-
-@functools.cache
-def _yuv_to_rgb(matrix: int, full_range: bool) -> NDArray[np.float64]:
-    """``[3, 4]``: full-range RGB from 8-bit YUV and 1, by H.273's equations for ``matrix``."""
-    red, blue = _LUMA_WEIGHTS[matrix]
-    green = 1 - red - blue
-    from_luma = 1.0 if full_range else 255 / 219
-    from_chroma = 2.0 if full_range else 2 * 255 / 224
-    u = from_chroma * np.array([0.0, -blue * (1 - blue) / green, 1 - blue])
-    v = from_chroma * np.array([1 - red, -red * (1 - red) / green, 0.0])
-    y = np.full(3, from_luma)
-    offset = -128 * (u + v) - (0.0 if full_range else 16 * from_luma)
-    return np.stack([y, u, v, offset], axis=1)
 
 
 def read_orientation(image: av.VideoFrame) -> Orientation:

@@ -17,6 +17,7 @@ from pipelines.decoding.damage import Damage
 from pipelines.decoding.lookahead import Wanted
 from pipelines.frames import Pixels
 from pipelines.options import ImageOptions
+from pipelines.yuv import YuvPixels
 
 
 @dataclass(frozen=True)
@@ -114,8 +115,12 @@ class Footage(Protocol[F]):
     def to_rgb(self, frame: F) -> Pixels:
         """``[height, width, 3]`` uint8 RGB, full range, upright."""
 
-    def to_scaled_rgb(self, frame: F, options: ImageOptions) -> Pixels:
-        """``[options.height, options.width, 3]`` uint8 RGB, full range, upright: what is stored of it."""
+    def to_scaled(self, frame: F, options: ImageOptions) -> Pixels | YuvPixels:
+        """What is stored of it, of ``options.height`` by ``options.width`` pixels, upright.
+
+        Returns:
+            ``[height, width, 3]`` uint8 RGB, full range; or what JPEG files hold, where that is nearer.
+        """
 
     def pixel_aspect(self, frame: F) -> Fraction:
         """Width of a pixel of the upright frame divided by its height."""

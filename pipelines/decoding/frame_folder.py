@@ -164,7 +164,7 @@ class FrameFolder:
         """``[height, width, 3]`` uint8 RGB, upright."""
         return decode_rgb(frame.data, frame.header) if frame.pixels is None else frame.pixels
 
-    def to_scaled_rgb(self, frame: ImageFrame, options: ImageOptions) -> Pixels:
+    def to_scaled(self, frame: ImageFrame, options: ImageOptions) -> Pixels:
         """See `Footage`."""
         return resize(
             self.to_rgb(frame),

@@ -20,6 +20,7 @@ from pipelines.decoding.video import open_video
 from pipelines.descriptors import Extent, Part
 from pipelines.frames import Pixels
 from pipelines.options import ImageOptions
+from pipelines.yuv import YuvPixels
 
 
 @dataclass(frozen=True)
@@ -165,9 +166,9 @@ class JoinedVideos:
         """See `Footage`."""
         return self._converter.to_rgb(frame.image)
 
-    def to_scaled_rgb(self, frame: DecodedFrame, options: ImageOptions) -> Pixels:
+    def to_scaled(self, frame: DecodedFrame, options: ImageOptions) -> Pixels | YuvPixels:
         """See `Footage`."""
-        return self._converter.to_scaled_rgb(frame.image, options, frame.pixel_aspect)
+        return self._converter.to_scaled(frame.image, options, frame.pixel_aspect)
 
     def pixel_aspect(self, frame: DecodedFrame) -> Fraction:
         """See `Footage`."""

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from pipelines import frames
 from pipelines.frames import Pixels
+from pipelines.yuv import YuvPixels
 
 _ROWS = 45
 _ONE_IN = 32
@@ -26,10 +27,18 @@ class PixelSums(NamedTuple):
     squares: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, pixels: Pixels) -> PixelSums:
-        """Of a picture: of some 45 of its rows or more, evenly spread, and of all of one with fewer."""
-        rows = pixels[:: max(1, pixels.shape[0] // _ROWS)]
-        return cls(rows.shape[0] * rows.shape[1], *frames.pixel_sums(rows))
+    def of(cls, pixels: Pixels | YuvPixels) -> PixelSums:
+        """Of a picture: of some 45 of its rows or more, evenly spread, and of all of one with fewer.
+
+        Of YUV, a pixel for each sample of chroma stands for four. All pictures of a size weigh the same.
+        """
+        if isinstance(pixels, YuvPixels):
+            size, rows = pixels.y.size, pixels.rgb_sample(max(1, len(pixels.u) // _ROWS))
+        else:
+            size = pixels.shape[0] * pixels.shape[1]
+            rows = pixels[:: max(1, len(pixels) // _ROWS)]
+        looked_at = rows.shape[0] * rows.shape[1]
+        return cls(looked_at, *frames.pixel_sums(rows)).times(size, looked_at)
 
     def plus(self, other: PixelSums) -> PixelSums:
         """Of the pixels of both."""

@@ -64,7 +64,7 @@ def encode_frame(
     stored = footage.as_stored(frame, options)
     if stored is not None and not is_sampled(frame.pts):
         return EncodedFrame(data=stored, passed_on=True, **fields)
-    pixels = footage.to_scaled_rgb(frame, options)
+    pixels = footage.to_scaled(frame, options)
     if options.grayscale:
         pixels = frames.to_gray(pixels)
     return EncodedFrame(

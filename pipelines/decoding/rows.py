@@ -86,7 +86,7 @@ class TelemetryRows:
         """There is nothing to see."""
         raise ValueError("telemetry has no pictures")
 
-    def to_scaled_rgb(self, frame: FrameTime, options: ImageOptions) -> Pixels:
+    def to_scaled(self, frame: FrameTime, options: ImageOptions) -> Pixels:
         """There is nothing to see."""
         raise ValueError("telemetry has no pictures")
 

@@ -34,6 +34,7 @@ from pipelines.decoding.stream import Picture, StreamReader, Unseen
 from pipelines.descriptors import Extent, Probe
 from pipelines.frames import Pixels
 from pipelines.options import ImageOptions
+from pipelines.yuv import YuvPixels
 
 MAX_HOLD_SECONDS = 60
 """A frame is not held on screen for longer: the footage is taken to stop and begin anew."""
@@ -277,9 +278,9 @@ class Video:
         """See `FrameConverter`."""
         return self._converter.to_rgb(frame.image)
 
-    def to_scaled_rgb(self, frame: DecodedFrame, options: ImageOptions) -> Pixels:
+    def to_scaled(self, frame: DecodedFrame, options: ImageOptions) -> Pixels | YuvPixels:
         """See `Footage`."""
-        return self._converter.to_scaled_rgb(frame.image, options, frame.pixel_aspect)
+        return self._converter.to_scaled(frame.image, options, frame.pixel_aspect)
 
     def pixel_aspect(self, frame: DecodedFrame) -> Fraction:
         """Width of a pixel of the upright frame divided by its height."""

@@ -6,6 +6,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +14,7 @@ from pipelines import frames
 from pipelines.decoding.conversion import FrameConverter, read_orientation
 from pipelines.decoding.video import open_video
 from pipelines.options import ImageOptions
+from pipelines.yuv import YuvPixels, to_jfif
 
 LUMA = {1: (0.2126, 0.0722), 6: (0.299, 0.114), 7: (0.212, 0.087), 9: (0.2627, 0.0593)}
 SCALES = {"yuv420p": 1, "yuvj420p": 1, "yuv422p": 1, "yuv444p": 1, "yuv420p10le": 4}
@@ -152,7 +154,7 @@ class TestToScaledRgb:
         with open_video(str(path)) as video:
             pairs = [
                 (
-                    video.to_scaled_rgb(frame, image),
+                    FrameConverter().to_scaled_rgb(frame.image, image, frame.pixel_aspect),
                     frames.resize(
                         video.to_rgb(frame),
                         *size,
@@ -168,6 +170,136 @@ class TestToScaledRgb:
             assert found.shape == (*size, 3)
             # Where the margin is odd, turned frames may be cut one pixel further to the other side.
             assert np.abs(found.astype(int) - expected).mean() < 1.2
+
+
+class TestToScaled:
+    """Frames that become JPEG files without RGB in between."""
+
+    @given(
+        matrix=st.sampled_from([*LUMA, None]),
+        full=st.booleans(),
+        pix_fmt=st.sampled_from(list(SCALES)),
+        height=st.integers(24, 60),
+        width=st.integers(24, 60),
+        reduction=st.tuples(st.floats(1, 8), st.floats(1, 8)) | st.just((1, 1)),
+        seed=st.integers(0, 1000),
+    )
+    def test_a_jpeg_shows_the_mean_of_areas(
+        self, matrix, full, pix_fmt, height, width, reduction, seed
+    ):
+        random = np.random.default_rng(seed)
+        size = round(height * reduction[0]), round(width * reduction[1])
+        planes = [smooth(random, *size) for _ in range(3)]
+        image = frame_of(planes, pix_fmt)
+        if matrix is not None:
+            image.colorspace = matrix
+        full = full or pix_fmt == "yuvj420p"
+        image.color_range = 2 if full else 1
+        options = ImageOptions(height=height, width=width, jpeg_quality=100)
+        pixels = FrameConverter().to_scaled(image, options, Fraction(1))
+        grows = size[0] < height or size[1] < width
+        even = height % 2 == width % 2 == 0
+        assert isinstance(pixels, YuvPixels) == (even and not grows)
+        found = decode(frames.encode(pixels, options))
+        expected = to_rgb(*(averaged(plane, height, width) for plane in planes), matrix or 6, full)
+        differences = found - np.clip(expected, 0, 255)
+        assert np.abs(differences).mean() < 1.5
+        assert np.abs(differences.mean((0, 1))).max() < 1.2
+
+    @pytest.mark.parametrize("full", [False, True])
+    @pytest.mark.parametrize("matrix", LUMA)
+    def test_colours_are_right(self, matrix, full):
+        """Of any colour, as the equations have it, and not by a level to one side."""
+        random = np.random.default_rng(matrix)
+        y = np.arange(0 if full else 16, 256 if full else 236, dtype=np.uint8)[None].repeat(2, 0)
+        differences = []
+        for u, v in random.integers(60, 196, (100, 2)):
+            chroma = (np.full(y.shape, value, np.uint8) for value in (u, v))
+            found = to_jfif([y, *chroma], matrix, full)
+            own = [found.y, *(plane.repeat(2, 0).repeat(2, 1) for plane in found[1:])]
+            own = to_rgb(*(plane.astype(float) for plane in own), 6, True)
+            expected = to_rgb(y.astype(float), float(u), float(v), matrix, full)
+            differences.append((own - expected)[(found.y > 0) & (found.y < 255)])
+        differences = np.concatenate(differences)
+        assert np.abs(differences).max() < 3
+        assert np.abs(differences.mean(0)).max() < 0.15
+
+    @pytest.mark.parametrize("interpolation", ["area", "linear"])
+    @pytest.mark.parametrize(
+        "size", [(12, 20), (31, 17), (48, 64), (96, 128), (128, 96), (200, 240)]
+    )
+    @pytest.mark.parametrize("mode", ["stretch", "crop", "letterbox"])
+    @pytest.mark.parametrize("rotation", [0, 90, 180])
+    def test_is_what_rgb_would_be(self, rotation, mode, size, interpolation, write_video, tmp_path):
+        def picture(index):
+            values = np.add.outer(np.arange(96), np.arange(128)) + 8 * index
+            return np.stack([values, 240 - values, values[::-1]], axis=-1).astype(np.uint8)
+
+        path = write_video(
+            tmp_path / "a.mp4", size=(96, 128), frames=2, picture=picture, rotation=rotation
+        )
+        image = ImageOptions(
+            height=size[0],
+            width=size[1],
+            resize=mode,
+            interpolation=interpolation,
+            jpeg_quality=100,
+        )
+        with open_video(str(path)) as video:
+            for frame in video.frames():
+                found = decode(frames.encode(video.to_scaled(frame, image), image))
+                rgb = FrameConverter().to_scaled_rgb(frame.image, image, frame.pixel_aspect)
+                expected = decode(frames.encode(rgb, image))
+                assert found.shape == (*size, 3)
+                assert np.abs(found.astype(int) - expected).mean() < 1.5
+
+    def test_turned_and_placed_on_black(self, write_video, tmp_path):
+        """Chroma goes where luma goes."""
+
+        def picture(index):
+            pixels = np.zeros((96, 128, 3), np.uint8)
+            pixels[:48, :, 0] = pixels[48:, 64:, 2] = 200
+            return pixels
+
+        path = write_video(
+            tmp_path / "a.mp4", size=(96, 128), frames=1, picture=picture, rotation=90
+        )
+        image = ImageOptions(height=64, width=96, resize="letterbox", jpeg_quality=100)
+        with open_video(str(path)) as video:
+            pixels = video.to_scaled(next(video.frames()), image)
+        assert isinstance(pixels, YuvPixels)
+        found = decode(frames.encode(pixels, image)).astype(int)
+        # 48x64 in the middle, turned counter-clockwise: what was above is at the left, the right is above.
+        assert np.abs(found[2:-2, 26:46] - (200, 0, 0)).mean() < 8
+        assert np.abs(found[2:30, 50:70] - (0, 0, 200)).mean() < 8
+        for black in (found[34:-2, 50:70], found[:, :22], found[:, 74:]):
+            assert np.abs(black).mean() < 4
+
+    @pytest.mark.parametrize("size", [(1, 1), (1, 8), (8, 1), (3, 64), (31, 17), (48, 64)])
+    @pytest.mark.parametrize("grayscale", [False, True])
+    def test_sizes(self, size, grayscale):
+        image = frame_of([np.full((96, 128), value) for value in (120.0, 100.0, 150.0)], "yuv420p")
+        options = ImageOptions(height=size[0], width=size[1], grayscale=grayscale)
+        pixels = FrameConverter().to_scaled(image, options, Fraction(1))
+        if grayscale:
+            pixels = frames.to_gray(pixels)
+        found = decode(frames.encode(pixels, options))
+        assert found.shape == (*size, 1 if grayscale else 3)
+        expected = to_rgb(*(np.array(float(v)) for v in (120, 100, 150)), 6, False)
+        if grayscale:
+            expected = expected @ [0.299, 0.587, 0.114]
+        assert np.abs(found - expected).max() < 3
+
+    def test_png_files_hold_rgb(self):
+        image = frame_of([np.full((96, 128), 120.0) for _ in range(3)], "yuv420p")
+        options = ImageOptions(height=12, width=16, image_format="png")
+        pixels = FrameConverter().to_scaled(image, options, Fraction(1))
+        assert pixels.shape == (12, 16, 3)
+
+
+def decode(data):
+    """As TensorFlow does, with chroma made smooth."""
+    return tf.io.decode_jpeg(data, dct_method="INTEGER_ACCURATE").numpy()
 
 
 @pytest.mark.parametrize("rotation", [0, 90])

@@ -295,7 +295,7 @@ class TestPassingOn:
         (frame,) = footage.frames()
         assert decoded == []
         assert np.abs(footage.to_rgb(frame).astype(int) - picture(200)).max() <= 4
-        assert footage.to_scaled_rgb(frame, IMAGE).shape == (*SIZE, 3)
+        assert footage.to_scaled(frame, IMAGE).shape == (*SIZE, 3)
 
     @given(
         place=st.integers(0, 4000),

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.decoding.pixel_statistics import PixelSums, PixelTally, is_sampled
+from pipelines.yuv import YuvPixels
 
 PIXEL = st.integers(0, 255)
 
@@ -46,9 +47,34 @@ class TestSums:
         found = PixelSums.of(np.broadcast_to(rows[:, None, None], (height, width, 1)).copy())
         looked_at = rows[:: height // 45 or 1].astype(int)
         assert min(height, 45) <= len(looked_at) < 90
-        assert found == PixelSums(
-            width * len(looked_at), (width * looked_at.sum(),), (width * (looked_at**2).sum(),)
-        )
+        sums = (width * looked_at.sum(),), (width * (looked_at**2).sum(),)
+        expected = PixelSums(width * len(looked_at), *sums)
+        assert found == expected.times(height * width, expected.pixels)
+
+    @given(st.integers(1, 100), st.integers(1, 100), st.integers(0, 1000))
+    def test_are_of_a_pixel_for_each_sample_of_chroma(self, rows, columns, seed) -> None:
+        random = np.random.default_rng(seed)
+        y = random.integers(60, 180, (2 * rows, 2 * columns), np.uint8)
+        u, v = random.integers(100, 150, (2, rows, columns), np.uint8)
+        found = PixelSums.of(YuvPixels(y, u, v))
+        step = rows // 45 or 1
+        luma = y[:: 2 * step, ::2].astype(float)
+        blue, red = (plane[::step].astype(float) - 128 for plane in (u, v))
+        # ITU-T T.871, section 7.
+        green = luma - 0.344136 * blue - 0.714136 * red
+        rgb = np.stack([luma + 1.402 * red, green, luma + 1.772 * blue], axis=-1)
+        assert found.pixels == 4 * rows * columns
+        mean, square = (np.array(sums) / found.pixels for sums in (found.values, found.squares))
+        np.testing.assert_allclose(mean, rgb.mean((0, 1)), atol=0.6)
+        np.testing.assert_allclose(square, (rgb**2).mean((0, 1)), rtol=0.03)
+
+    def test_pictures_of_both_kinds_weigh_the_same(self) -> None:
+        height, width = 180, 320
+        none = np.full((height // 2, width // 2), 128, np.uint8)
+        black = YuvPixels(np.zeros((height, width), np.uint8), none, none)
+        white = np.full((height, width, 3), 255, np.uint8)
+        both = PixelSums.of(black).plus(PixelSums.of(white))
+        assert [value / both.pixels for value in both.values] == [127.5] * 3
 
 
 class TestTally:

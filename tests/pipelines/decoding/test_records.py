@@ -39,7 +39,7 @@ class Footage:
     def __init__(self, stored: bytes | None = None):
         self.stored = stored
 
-    def to_scaled_rgb(self, frame, options):
+    def to_scaled(self, frame, options):
         return np.full((options.height, options.width, 3), (frame.pts % 250, 7, 9), np.uint8)
 
     def as_stored(self, frame, options):
@@ -131,7 +131,7 @@ class TestEncoding:
         sampled = encode_frame(footage, MeasuredFrame(FrameTime(4, 0), None), request)
         # Sums are of its pixels all the same: of gray, 0.299 * 4 + 0.587 * 7 + 0.114 * 9.
         assert sampled.pixels == PixelSums(24, (24 * 6,), (24 * 6**2,))
-        footage.to_scaled_rgb = None  # nobody looks at the others
+        footage.to_scaled = None  # nobody looks at the others
         found = encode_frame(footage, MeasuredFrame(FrameTime(0, 0), None), request)
         assert (found.data, found.passed_on, found.pixels) == (b"as it was", True, None)
         assert (sampled.data, sampled.passed_on) == (b"as it was", True)
@@ -139,7 +139,7 @@ class TestEncoding:
 
     def test_signals_alone_have_no_picture(self) -> None:
         class Blind(Footage):
-            def to_scaled_rgb(self, frame, options):
+            def to_scaled(self, frame, options):
                 raise AssertionError("there is nothing to see")
 
         request = make_request(image=False, telemetry=signals("a"))
