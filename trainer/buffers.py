@@ -1,9 +1,11 @@
-"""How much memory reading takes: buffers are bounded in bytes, whatever the size of records and frames."""
+"""How much is done at a time, and the memory it takes: buffers are bounded in bytes, whatever the frames."""
 
 from __future__ import annotations
 
 import math
 import os
+
+import tensorflow as tf
 
 from tfrecords_schema.info import SplitInfo
 from tfrecords_schema.spec import SequenceSpec
@@ -22,6 +24,17 @@ def threads() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """``dataset`` without TensorFlow's tuning, which has nothing to do where all numbers are said.
+
+    It holds up the end of a dataset now and then, until it would have looked again: for up to as long as the
+    whole took, or a minute. Its waiting thread may miss that it is over.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
 
 
 def sequence_bytes(spec: SequenceSpec, image_bytes: int = 1) -> int:

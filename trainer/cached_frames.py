@@ -28,7 +28,7 @@ from tfrecords_schema import spec as keys
 from tfrecords_schema.example_pb2 import SequenceExample
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.spec import ImageSpec
-from trainer.buffers import threads
+from trainer.buffers import threads, untuned
 from trainer.damage import located_errors
 from trainer.dataset import DatasetError, shard_paths, split_contents
 from trainer.elements import IMAGE, parse_record
@@ -115,7 +115,8 @@ def cached_frames(
     if file is not None and file.is_file():
         _log.info("decoded frames of %s: found in %s, %.0f MiB", split, file, needed / 2**20)
         with located_errors(directory, split):
-            rest = [_without_frames(r) for r in record_reader(directory)(paths).as_numpy_iterator()]
+            stored = untuned(record_reader(directory)(paths))
+            rest = [_without_frames(record) for record in stored.as_numpy_iterator()]
         frames = _load(file, shape)
     else:
         _check_room(needed, file)
@@ -161,9 +162,10 @@ def _decode(
 
     batches = (
         records.apply(tf.data.experimental.assert_cardinality(shape[0]))
-        .map(as_written(encoded), num_parallel_calls=tf.data.AUTOTUNE)
+        .map(as_written(encoded), num_parallel_calls=threads())
         .batch(2 * threads())
         .prefetch(1)
+        .apply(untuned)
     )
     reader = FrameReader(stored=image, wanted=image, adopted=info.adopted)
     rest: list[bytes] = []

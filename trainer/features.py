@@ -25,6 +25,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tfrecords_schema.info import DatasetInfo
+from trainer.buffers import untuned
 from trainer.model import FROZEN_FEATURES, HEAD
 from trainer.reader import IMAGE, read_sequences
 from trainer.shuffling import Mixing, endless_epochs, mix_shards, plan_mixing
@@ -33,6 +34,7 @@ _log = logging.getLogger(__name__)
 
 # Of the free disk: the run has other files to write, and may not be alone.
 _MOST_OF_THE_DISK = 0.5
+_BATCHES_AHEAD = 2
 
 
 def has_frozen_features(model: keras.Model) -> bool:
@@ -123,7 +125,7 @@ class CachedSplit:
         options.experimental_distribute.auto_shard_policy = (
             tf.data.experimental.AutoShardPolicy.DATA
         )
-        return batches.map(gather).prefetch(tf.data.AUTOTUNE).with_options(options)
+        return untuned(batches.map(gather).prefetch(_BATCHES_AHEAD).with_options(options))
 
 
 @contextlib.contextmanager

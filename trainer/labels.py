@@ -11,6 +11,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tfrecords_schema.info import DatasetInfo
+from trainer.buffers import threads, untuned
 from trainer.clips import take_clip
 from trainer.damage import SkippedRecords, sound_records
 from trainer.dataset import DatasetError, shard_paths
@@ -69,7 +70,7 @@ def read_labels(
             as_written(lambda path: sound_records(path, skipped))
         )
         records = sound.map(lambda record: record["record"])
-    read = records.map(as_written(to_labels), num_parallel_calls=tf.data.AUTOTUNE)
+    read = untuned(records.map(as_written(to_labels), num_parallel_calls=threads()))
     if ignore_errors is not None:
         read = read.ignore_errors()
     batches = list(read.batch(1024).as_numpy_iterator())

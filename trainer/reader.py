@@ -211,7 +211,7 @@ def read_sequences(
         else tf.data.experimental.AutoShardPolicy.OFF
     )
     ahead = buffers.batches_ahead(elements.spec, batch_size, tf.as_dtype(image_dtype).size)
-    return _prefetched(dataset.with_options(options), ahead)
+    return _prefetched(buffers.untuned(dataset.with_options(options)), ahead)
 
 
 def _check_balance(info: DatasetInfo, shuffle: bool) -> None:

@@ -227,6 +227,18 @@ def test_reading_goes_on_in_mid_epoch_from_a_checkpoint(options, tmp_path):
     assert_same([next(resumed) for _ in range(5)], expected)
 
 
+@pytest.mark.parametrize(
+    "options", [{}, {"shuffle": True}, {"shuffle": True, "first_epoch": 0, "seed": 1}]
+)
+def test_the_end_of_an_epoch_waits_for_no_tuning(options, tmp_path):
+    """TensorFlow's tuner is a thread that an iterator joins when it ends, and that may sleep for a minute."""
+    write_fake_dataset(tmp_path, SPECS["classification"], {"train": 8})
+    dataset = read_sequences(tmp_path, "train", batch_size=2, **options)
+    assert dataset.options().autotune.enabled is False
+    # Nor where users go on with it.
+    assert dataset.map(lambda *batch: batch).options().autotune.enabled is False
+
+
 class TestMixing:
     """A few shards that each hold one long drive, of one class: the hardest to mix."""
 
