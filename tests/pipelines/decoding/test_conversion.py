@@ -64,32 +64,38 @@ def frame_of(planes, pix_fmt):
     return image
 
 
+@st.composite
+def tagged_frames(draw, reductions, noise=0):
+    """A frame of any format and tags, a size to scale it to, and RGB of that size: the means of areas."""
+    random = np.random.default_rng(draw(st.integers(0, 1000)))
+    pix_fmt = draw(st.sampled_from(list(SCALES)))
+    height, width = draw(st.tuples(st.integers(24, 60), st.integers(24, 60)))
+    down, across = draw(reductions)
+    size = round(height * down), round(width * across)
+    planes = [smooth(random, *size) for _ in range(3)]
+    planes[0] += random.uniform(-noise, noise, size)
+    image = frame_of(planes, pix_fmt)
+    matrix = draw(st.sampled_from([*LUMA, None]))
+    if matrix is not None:
+        image.colorspace = matrix
+    full = draw(st.booleans()) or pix_fmt == "yuvj420p"
+    image.color_range = 2 if full else 1
+    means = (averaged(plane, height, width) for plane in planes)
+    return image, (height, width), np.clip(to_rgb(*means, matrix or 6, full), 0, 255)
+
+
+REDUCTIONS = st.tuples(st.floats(1, 8), st.floats(1, 8))
+
+
 class TestToScaledRgb:
-    @given(
-        matrix=st.sampled_from([*LUMA, None]),
-        full=st.booleans(),
-        pix_fmt=st.sampled_from(list(SCALES)),
-        height=st.integers(24, 60),
-        width=st.integers(24, 60),
-        reduction=st.tuples(st.floats(1, 8), st.floats(1, 8)),
-        seed=st.integers(0, 1000),
-    )
-    def test_is_the_mean_of_areas(self, matrix, full, pix_fmt, height, width, reduction, seed):
-        random = np.random.default_rng(seed)
-        size = round(height * reduction[0]), round(width * reduction[1])
-        planes = [smooth(random, *size) for _ in range(3)]
-        planes[0] += random.uniform(-20, 20, size)
-        image = frame_of(planes, pix_fmt)
-        if matrix is not None:
-            image.colorspace = matrix
-        full = full or pix_fmt == "yuvj420p"
-        image.color_range = 2 if full else 1
+    @given(tagged_frames(REDUCTIONS, noise=20))
+    def test_is_the_mean_of_areas(self, tagged):
+        image, (height, width), expected = tagged
         options = ImageOptions(height=height, width=width)
         found = FrameConverter().to_scaled_rgb(image, options, Fraction(1))
-        expected = to_rgb(*(averaged(plane, height, width) for plane in planes), matrix or 6, full)
         assert found.shape == (height, width, 3)
         assert found.dtype == np.uint8
-        differences = found - np.clip(expected, 0, 255)
+        differences = found - expected
         # At the edges, and where a pixel of chroma is larger than one of the result, filters differ.
         assert np.abs(differences).mean() < 1.5
         assert np.abs(differences.mean((0, 1))).max() < 1
@@ -175,34 +181,15 @@ class TestToScaledRgb:
 class TestToScaled:
     """Frames that become JPEG files without RGB in between."""
 
-    @given(
-        matrix=st.sampled_from([*LUMA, None]),
-        full=st.booleans(),
-        pix_fmt=st.sampled_from(list(SCALES)),
-        height=st.integers(24, 60),
-        width=st.integers(24, 60),
-        reduction=st.tuples(st.floats(1, 8), st.floats(1, 8)) | st.just((1, 1)),
-        seed=st.integers(0, 1000),
-    )
-    def test_a_jpeg_shows_the_mean_of_areas(
-        self, matrix, full, pix_fmt, height, width, reduction, seed
-    ):
-        random = np.random.default_rng(seed)
-        size = round(height * reduction[0]), round(width * reduction[1])
-        planes = [smooth(random, *size) for _ in range(3)]
-        image = frame_of(planes, pix_fmt)
-        if matrix is not None:
-            image.colorspace = matrix
-        full = full or pix_fmt == "yuvj420p"
-        image.color_range = 2 if full else 1
+    @given(tagged_frames(REDUCTIONS | st.just((1, 1))))
+    def test_a_jpeg_shows_the_mean_of_areas(self, tagged):
+        image, (height, width), expected = tagged
         options = ImageOptions(height=height, width=width, jpeg_quality=100)
         pixels = FrameConverter().to_scaled(image, options, Fraction(1))
-        grows = size[0] < height or size[1] < width
+        grows = image.height < height or image.width < width
         even = height % 2 == width % 2 == 0
         assert isinstance(pixels, YuvPixels) == (even and not grows)
-        found = decode(frames.encode(pixels, options))
-        expected = to_rgb(*(averaged(plane, height, width) for plane in planes), matrix or 6, full)
-        differences = found - np.clip(expected, 0, 255)
+        differences = decode(frames.encode(pixels, options)) - expected
         assert np.abs(differences).mean() < 1.5
         assert np.abs(differences.mean((0, 1))).max() < 1.2
 
