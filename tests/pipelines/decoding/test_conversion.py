@@ -212,11 +212,9 @@ class TestToScaled:
         assert np.abs(differences.mean(0)).max() < 0.15
 
     @pytest.mark.parametrize("interpolation", ["area", "linear"])
-    @pytest.mark.parametrize(
-        "size", [(12, 20), (31, 17), (48, 64), (96, 128), (128, 96), (200, 240)]
-    )
+    @pytest.mark.parametrize("size", [(12, 20), (31, 17), (96, 128), (200, 240)])
     @pytest.mark.parametrize("mode", ["stretch", "crop", "letterbox"])
-    @pytest.mark.parametrize("rotation", [0, 90, 180])
+    @pytest.mark.parametrize("rotation", [0, 90])
     def test_is_what_rgb_would_be(self, rotation, mode, size, interpolation, write_video, tmp_path):
         def picture(index):
             values = np.add.outer(np.arange(96), np.arange(128)) + 8 * index
