@@ -18,10 +18,10 @@ Wanted = Callable[[int, "int | None"], bool]
 It is asked once for a frame, in order of decoding. A wrong no costs time, and is no error.
 """
 
-MOST_REORDERED = 16
+_MOST_REORDERED = 16
 """Frames that a codec decodes before one that it shows earlier, at most (H.264 and HEVC: 16)."""
 
-MOST_REORDERED_PACKETS = 2 * MOST_REORDERED
+MOST_REORDERED_PACKETS = 2 * _MOST_REORDERED
 """Packets of so many frames, at most: one may hold a field, half of a frame."""
 
 _MOST_BYTES = 32 << 20
@@ -135,7 +135,7 @@ class Lookahead(Generic[P]):
 
     def _judge_next(self, wanted: Wanted | None) -> bool:
         """Judges one packet more; False when there is none."""
-        while len(self._read) <= MOST_REORDERED and self._read_one():
+        while len(self._read) <= _MOST_REORDERED and self._read_one():
             pass
         if not self._read:
             return False
@@ -167,5 +167,5 @@ class Lookahead(Generic[P]):
         if packet.pts is not None and packet.size and not packet.is_discard:
             insort(self._times, packet.pts)
             # Without those that are left out, a frame seems to be shown for longer, and is wanted rather.
-            del self._times[: -4 * MOST_REORDERED]
+            del self._times[: -4 * _MOST_REORDERED]
         return True
