@@ -66,6 +66,15 @@ class FrameConverter:
             pixel_aspect: width of a pixel of the upright frame divided by its height.
         """
         layout = _Layout.of(image, options, pixel_aspect)
+        return self._lay_out_rgb(image, layout, options, pixel_aspect)
+
+    def _lay_out_rgb(
+        self,
+        image: av.VideoFrame,
+        layout: _Layout,
+        options: ImageOptions,
+        pixel_aspect: Fraction,
+    ) -> Pixels:
         # Of interlaced frames, swscale would scale each field by itself, and weave them again.
         if image.interlaced_frame or not layout.can_cut(image) or not layout.is_averaged(options):
             return frames.resize(
@@ -99,10 +108,9 @@ class FrameConverter:
             or not (averaged or layout.kept == layout.inner)
             or not layout.is_even(options)
         ):
-            return self.to_scaled_rgb(image, options, pixel_aspect)
-        size, interpolation = layout.as_stored(layout.inner), _CONVERTING
-        if averaged:
-            interpolation = _AVERAGING
+            return self._lay_out_rgb(image, layout, options, pixel_aspect)
+        size = layout.as_stored(layout.inner)
+        interpolation = _AVERAGING if averaged else _CONVERTING
         planes = self._scale(layout.cut(image), *size, full, interpolation)
         upright = (orient(plane, layout.orientation) for plane in to_jfif(planes, matrix, full))
         return YuvPixels(*upright).placed(options.height, options.width)
