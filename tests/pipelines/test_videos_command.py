@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.processes import run_python
+from tests.processes import processes_with, run_python, wait_until
 
 DATA = Path(__file__).parents[1] / "data"
 FLAGS = ("--num_frames", "8", "--frame_rate", "10", "--size", "48x64", "--seed", "1")
@@ -334,24 +334,6 @@ class TestContinuing:
         shutil.copy(DATA / "demo.gif", clips / "dog/new.gif")
         done = run("videos", "--input", clips, "--output", tmp_path / "out", *FLAGS)
         assert_one_line_error(done, "other sources", "--overwrite")
-
-
-def processes_with(marker: str) -> list[str]:
-    """Processes of this machine that have ``marker`` in their environment."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        # A process may end, or be a zombie without an environment, while it is looked at.
-        with contextlib.suppress(OSError):
-            if marker in (process / "environ").read_text(errors="replace"):
-                found.append(process.name)
-    return found
-
-
-def wait_until(holds, seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
 
 
 class TestErrors:

@@ -19,6 +19,7 @@ from pipelines.decoding.protocol import BuildRequest, DecodingFailure, Index, In
 from pipelines.decoding.segments import build_segment, index_clip, probe_file
 from pipelines.descriptors import Segment, Source
 from pipelines.options import ImageOptions, SamplingOptions
+from tests.processes import wait_until
 from tfrecords_schema.spec import LabelSpec, SequenceSpec
 
 ROOT = Path(__file__).parents[3]
@@ -81,13 +82,6 @@ def alive(pid):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
-
-
-def wait_until(condition, seconds=10):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 @pytest.fixture

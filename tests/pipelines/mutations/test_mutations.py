@@ -8,7 +8,6 @@ JPEG, VP8 and VP9, and a flipped bit in any codec); docs/footage.md says so, and
 from __future__ import annotations
 
 import bisect
-import contextlib
 import hashlib
 import json
 import os
@@ -21,7 +20,7 @@ from typing import NamedTuple
 import av
 import pytest
 
-from tests.processes import run_python
+from tests.processes import processes_with, run_python, wait_until
 from tfrecords_schema.example_pb2 import SequenceExample
 from tfrecords_schema.records import read_file
 
@@ -137,22 +136,9 @@ def build(clips: list[Path], mutants: list[Mutant], folder: Path) -> dict[str, l
             example = SequenceExample.FromString(stored.data)
             name = example.context.feature["clip/media_id"].bytes_list.value[0].decode()
             records[name].append(stored.data)
-    assert not left_behind(marker)
+    # The last decoders end when they see that the run has.
+    wait_until(lambda: not processes_with(marker))
     return records
-
-
-def left_behind(marker: str) -> list[str]:
-    """Processes of the run that are still there, when each has had time to go."""
-    for _ in range(100):
-        found = []
-        for process in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):  # it has just ended
-                if marker in (process / "environ").read_text(errors="replace"):
-                    found.append(process.name)
-        if not found:
-            break
-        os.sched_yield()
-    return found
 
 
 def frames_of(records: list[bytes]) -> list[tuple[int, str]]:
