@@ -19,6 +19,9 @@ def resize_frame(frame: npt.NDArray[Any], size: tuple[int, int], target: Any = N
     Returns:
         ``[*size, channels]`` uint8.
     """
+    # Lets Intel's library do it, where OpenCV is built with it: in half the time, and nearer to what
+    # floating point gives. It holds for the calling thread. Other machines may differ by a level.
+    cv2.ipp.setUseIPP_NotExact(True)
     height, width, channels = frame.shape
     # Linear aliases when it shrinks by much.
     shrinks = height * width > 2 * size[0] * size[1]

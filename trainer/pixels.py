@@ -29,6 +29,8 @@ from trainer.buffers import threads
 from trainer.reused_memory import BatchMemory, FrameMemory
 
 Frames = npt.NDArray[np.uint8]
+_Step = Callable[[Frames, npt.NDArray[Any]], Any]
+"""Given a frame, and where to write what becomes of it."""
 
 _TO_UNIT = np.float32(1 / 255)
 # A map of three equal channels and one, to that of one channel and one.
@@ -97,8 +99,7 @@ class FrameReader:
                 flipped=flipped is not None and bool(flipped[number]),
                 colours=None if colours is None else colours[number],
             )
-            for source, target in zip(frames[number], batch[number], strict=True):
-                self._write(source, target, change)
+            self._write(frames[number], batch[number], change)
 
         with _calls.one() as is_wanted:
             if is_wanted and count == 1:
@@ -114,30 +115,45 @@ class FrameReader:
                     one.result()
         return batch
 
-    def _write(self, source: Any, target: npt.NDArray[Any], change: _Change) -> None:
-        """One frame, to its place in the batch."""
-        if self.kept is not None:
-            frame = self.kept[source]
-        elif self.adopted:
-            frame = _decode_any(source, self.stored.channels)
-        else:
-            whole = self.stored == self.wanted and change.is_none and not self.as_float
-            frame = _decode(source, self.stored, target if whole else None)
-            if frame is target:
-                return
-        if change.window is not None:
-            frame = _part(frame, change.window, self.stored)
-        steps = change.steps(frame.shape, self.wanted)
+    def _write(self, sources: npt.NDArray[Any], targets: npt.NDArray[Any], change: _Change) -> None:
+        """The frames of a sequence, to their places in the batch.
+
+        What can be is done once a sequence: threads run Python's own instructions by turns.
+        """
+        as_stored = self.stored == self.wanted and change.is_none and not self.as_float
+        memory = _frames.take(0, self.stored.shape)
+        shape: tuple[int, ...] | None = None
+        finish: _Step = _copy
+        for source, target in zip(sources, targets, strict=True):
+            if self.kept is not None:
+                frame = self.kept[source]
+            elif self.adopted:
+                frame = _decode_any(source, self.stored.channels)
+            else:
+                frame = _decode(source, self.stored, target if as_stored else memory)
+                if frame is target:
+                    continue
+            if change.window is not None:
+                frame = _part(frame, change.window, self.stored)
+            if frame.shape != shape:  # the first, or one of an adopted dataset
+                shape, finish = frame.shape, self._finish(frame.shape, change)
+            finish(frame, target)
+
+    def _finish(self, shape: tuple[int, ...], change: _Change) -> _Step:
+        """All that is done to a decoded part of this shape."""
+        steps = change.steps(shape, self.wanted)
         if self.as_float:
             steps.append(lambda frame, to: np.multiply(frame, _TO_UNIT, out=to))
         if not steps:
-            target[...] = frame
-            return
-        for number, step in enumerate(steps[:-1], start=1):
-            to = _frames.take(number, self.wanted.shape)
-            step(frame, to)
-            frame = to
-        steps[-1](frame, target)
+            return _copy
+        between = [_frames.take(number, self.wanted.shape) for number in range(1, len(steps))]
+
+        def finish(frame: Frames, target: npt.NDArray[Any]) -> None:
+            for step, to in zip(steps, (*between, target), strict=True):
+                step(frame, to)
+                frame = to
+
+        return finish
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,9 +168,9 @@ class _Change:
     def is_none(self) -> bool:
         return self.window is None and not self.flipped and self.colours is None
 
-    def steps(self, shape: tuple[int, ...], wanted: ImageSpec) -> list[Callable[..., Any]]:
-        """From a frame of this shape; each is given a frame, and where to write the next."""
-        steps: list[Callable[..., Any]] = []
+    def steps(self, shape: tuple[int, ...], wanted: ImageSpec) -> list[_Step]:
+        """From a frame of this shape."""
+        steps: list[_Step] = []
         size = (wanted.height, wanted.width)
         if shape[:2] != size:
             steps.append(lambda frame, to: resize_frame(frame, size, to))
@@ -167,18 +183,29 @@ class _Change:
         return steps
 
 
-def _decode(data: bytes, image: ImageSpec, to: Frames | None) -> Frames:
-    """A frame that must be as ``image`` says, in ``to`` if that is given and it is a JPEG."""
+def _copy(frame: Frames, to: npt.NDArray[Any]) -> None:
+    to[...] = frame
+
+
+def _decode(data: bytes, image: ImageSpec, to: Frames) -> Frames:
+    """A frame that must be as ``image`` says; in ``to`` if it is a JPEG."""
     if image.format == "PNG":
         frame = _decode_with_opencv(data, image.channels)
-        height, width = frame.shape[:2]
-    else:
-        height, width, _, _ = _jpeg_header(data)
+        _check_size(frame.shape, image)
+        return frame
+    try:
+        frame = _decode_jpeg(data, to)
+    except FrameError:
+        _check_size(_jpeg_header(data), image)  # what is larger does not fit into ``to``
+        raise
+    _check_size(frame.shape, image)
+    return to
+
+
+def _check_size(found: tuple[Any, ...], image: ImageSpec) -> None:
+    height, width = found[:2]
     if (height, width) != (image.height, image.width):
         raise FrameError(f"a frame is not {image.height}x{image.width}, but {height}x{width}")
-    if image.format == "PNG":
-        return frame
-    return _decode_jpeg(data, _frames.take(0, image.shape) if to is None else to)
 
 
 def _decode_any(data: bytes, channels: int) -> Frames:
@@ -198,18 +225,18 @@ def _jpeg_header(data: bytes) -> Any:
 
 
 def _decode_jpeg(data: bytes, to: Frames) -> Frames:
+    """A frame at the beginning of ``to``, in its own size."""
     colours = "GRAY" if to.shape[2] == 1 else "RGB"
     try:
-        simplejpeg.decode_jpeg(data, colours, buffer=to)
+        return simplejpeg.decode_jpeg(data, colours, buffer=to)
     except ValueError as error:
         # Some cameras write more than they should between two parts, which harms nothing.
         if "extraneous bytes" not in str(error):
             raise FrameError(f"a JPEG does not decode: {error}") from None
         try:
-            simplejpeg.decode_jpeg(data, colours, buffer=to, strict=False)
+            return simplejpeg.decode_jpeg(data, colours, buffer=to, strict=False)
         except ValueError as other:
             raise FrameError(f"a JPEG does not decode: {other}") from None
-    return to
 
 
 def _decode_with_opencv(data: bytes, channels: int) -> Frames:

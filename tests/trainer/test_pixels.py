@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tests.processes import run_python
 from tests.trainer.conftest import IMAGE, SPECS, make_spec
 from tfrecords_schema.fake import write_fake_dataset
+from tfrecords_schema.resizing import resize_frame
 from trainer.augment import colour_map
 from trainer.pixels import FrameError, FrameReader
 from trainer.reading import Augmentation
@@ -75,7 +76,7 @@ def as_seen(pixels, window, size, flipped, matrix):
     top, left, height, width = window
     frames = []
     for frame in pixels[:, top : top + height, left : left + width]:
-        resized = cv2.resize(frame, size[::-1], interpolation=cv2.INTER_LINEAR)
+        resized = resize_frame(frame, size)
         mirrored = resized[:, ::-1] if flipped else resized
         frames.append(np.clip(mirrored @ matrix[:, :3].T + matrix[:, 3], 0, 255))
     return np.stack(frames)
@@ -228,7 +229,7 @@ def test_threads_do_not_mix_up_their_frames():
     batch = reader.read(np.arange(64).reshape(32, 2), flipped=flips)
     for i, frames in enumerate(pixels.reshape(32, 2, 12, 16, 3)):
         for j, frame in enumerate(frames):
-            resized = cv2.resize(frame, (10, 10))
+            resized = resize_frame(frame, (10, 10))
             expected = resized[:, ::-1] if flips[i] else resized
             np.testing.assert_array_equal(batch[i, j], expected)
 
