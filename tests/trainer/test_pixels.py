@@ -108,6 +108,16 @@ def drawn(chance):
     return chances(hue=chance, contrast=1 - chance, brightness=chance)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_floats_are_those_of_tensorflow_whatever_the_brightest(channels):
+    levels = np.arange(256, dtype=np.uint8)
+    # Frame n holds the levels to n, each of them somewhere.
+    pixels = np.minimum(levels, levels[:, np.newaxis]).reshape(256, 16, 16, 1).repeat(channels, 3)
+    seen = replace(kept_reader(pixels), as_float=True).read(np.arange(256)[np.newaxis])[0]
+    expected = tf.image.convert_image_dtype(pixels, tf.float32)
+    np.testing.assert_array_equal(seen, expected)
+
+
 @pytest.mark.parametrize("flipped", [False, True])
 def test_gray_frames_keep_their_channel(flipped):
     pixels = noise(2, 4, 6, 1)
