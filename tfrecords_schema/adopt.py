@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,8 @@ _SHARD = re.compile(r"tfrecord|-\d+-of-\d+$", re.IGNORECASE)
 _SPLITS = {"train": "train", "training": "train", "test": "test"}
 _SPLITS |= dict.fromkeys(("validation", "valid", "val", "validate", "dev", "eval"), "validation")
 _SIGNAL = re.compile(r"([^/]+)/feature/floats")
+# What stands in the place of a signal's name where the values are targets.
+_TARGETS = keys.FRAME_LABEL_VALUE.partition("/")[0]
 _FORMATS = {b"\xff\xd8\xff": "JPEG", b"\x89PN": "PNG"}
 
 
@@ -54,6 +56,7 @@ class _Scan:
     frame_counts: Counter[int] = field(default_factory=Counter)
     names: dict[int, str] = field(default_factory=dict)
     values: list[tuple[float, ...]] = field(default_factory=list)
+    frame_values: list[npt.NDArray[np.float64]] = field(default_factory=list)
     signals: dict[str, list[npt.NDArray[np.float64]]] = field(
         default_factory=lambda: defaultdict(list)
     )
@@ -136,17 +139,25 @@ def _scan_record(example: SequenceExample, scan: _Scan) -> None:
     steps = len(frames)
     if frames:
         _scan_frame(frames[0].bytes_list.value[0], scan)
-    for key in sorted(lists):
-        match = _SIGNAL.fullmatch(key)
-        if not match or key == keys.FRAME_LABEL_VALUE:
-            continue
-        rows = [step.float_list.value for step in lists[key].feature]
-        steps = steps or len(rows)
-        if len(rows) == steps and len({len(row) for row in rows}) == 1:
-            scan.signals[match[1]].append(np.array(rows, np.float64))
+    tables = {
+        match[1]: [step.float_list.value for step in lists[key].feature]
+        for key in sorted(lists)
+        if (match := _SIGNAL.fullmatch(key))
+    }
+    targets = tables.pop(_TARGETS, [])
+    steps = steps or next((len(rows) for rows in tables.values() if rows), 0)
     if not steps:
         raise SpecError(f"expected {keys.IMAGE_ENCODED} or NAME/feature/floats, found neither")
     scan.lengths[steps] += 1
+    # What pads our own records counts nowhere.
+    valid = steps
+    if keys.VALID_FRAMES in context:
+        valid = sum(context[keys.VALID_FRAMES].int64_list.value[:1])
+    for name, rows in tables.items():
+        if _is_table(rows, steps):
+            scan.signals[name].append(np.array(rows, np.float64)[:valid])
+    if _is_table(targets, steps):
+        scan.frame_values.append(np.array(targets, np.float64)[:valid])
     indices = (
         list(context[keys.LABEL_INDEX].int64_list.value) if keys.LABEL_INDEX in context else []
     )
@@ -158,7 +169,8 @@ def _scan_record(example: SequenceExample, scan: _Scan) -> None:
         scan.values.append(tuple(context[keys.LABEL_VALUE].float_list.value))
     if keys.FRAME_LABEL_INDEX in lists:
         for i, step in enumerate(lists[keys.FRAME_LABEL_INDEX].feature):
-            scan.frame_counts.update(step.int64_list.value)
+            if i < valid:
+                scan.frame_counts.update(step.int64_list.value)
             if keys.FRAME_LABEL_STRING in lists:
                 named = lists[keys.FRAME_LABEL_STRING].feature[i].bytes_list.value
                 texts = [name.decode("utf-8", "replace") for name in named]
@@ -168,6 +180,10 @@ def _scan_record(example: SequenceExample, scan: _Scan) -> None:
     ]
     scan.groups.add(next(filter(None, ids), b""))
     scan.sources.add(next(filter(None, ids[1:]), b""))
+
+
+def _is_table(rows: Sequence[Sequence[float]], steps: int) -> bool:
+    return len(rows) == steps and len({len(row) for row in rows}) == 1
 
 
 def _scan_frame(data: bytes, scan: _Scan) -> None:
@@ -220,7 +236,6 @@ def _common_label(scans: list[_Scan], total: int) -> LabelSpec:
     each = sum((scan.labels_each for scan in scans), Counter[int]())
     by_frame = sum((scan.frame_counts for scan in scans), Counter[int]())
     by_record = sum((scan.label_counts for scan in scans), Counter[int]())
-    widths = {len(row) for scan in scans for row in scan.values}
     if by_record or by_frame:
         counts = by_record or by_frame
         names: dict[int, str] = {}
@@ -233,19 +248,17 @@ def _common_label(scans: list[_Scan], total: int) -> LabelSpec:
             class_names=classes,
             per_frame=not by_record,
         )
-    if len(widths) == 1 and sum(len(scan.values) for scan in scans) == total:
-        targets = tuple(f"target {i}" for i in range(widths.pop()))
-        return LabelSpec(task="regression", target_names=targets)
+    by_record_widths = [len(row) for scan in scans for row in scan.values]
+    by_frame_widths = [rows.shape[1] for scan in scans for rows in scan.frame_values]
+    for per_frame, widths in ((False, by_record_widths), (True, by_frame_widths)):
+        if len(widths) == total and len(set(widths)) == 1:
+            targets = tuple(f"target {i}" for i in range(widths[0]))
+            return LabelSpec(task="regression", target_names=targets, per_frame=per_frame)
     return LabelSpec()
 
 
 def _describe(scan: _Scan, spec: SequenceSpec, shards: tuple[ShardInfo, ...]) -> SplitInfo:
     label = spec.label
-    if label.task == "regression" and label.per_frame:
-        raise AdoptError(
-            "regression targets by frame cannot be adopted: give one row a record "
-            f"({keys.LABEL_VALUE}), or build the dataset with pipelines"
-        )
     counts = scan.frame_counts if label.per_frame else scan.label_counts
     if label.num_classes and counts and not 0 <= min(counts) <= max(counts) < label.num_classes:
         raise AdoptError(
@@ -260,10 +273,11 @@ def _describe(scan: _Scan, spec: SequenceSpec, shards: tuple[ShardInfo, ...]) ->
                 f"every record must hold {what}, and {held} of {scan.records} hold it: correct the spec, or "
                 "the records"
             )
+    values: Sequence[Any] = scan.frame_values if label.per_frame else scan.values
     return SplitInfo(
         shards=shards,
         label_counts=tuple(counts[i] for i in range(label.num_classes)),
-        targets=_statistics(np.array(scan.values)) if label.task == "regression" else (),
+        targets=_statistics(np.vstack(values)) if label.task == "regression" else (),
         signals={s.name: _statistics(np.concatenate(scan.signals[s.name])) for s in spec.signals},
         pixel_mean=tuple(mean.tolist()),
         pixel_std=tuple(np.sqrt(np.maximum(moments[1] - mean**2, 0)).tolist()),
@@ -279,9 +293,13 @@ def _held(scan: _Scan, spec: SequenceSpec) -> dict[str, int]:
         held[keys.IMAGE_ENCODED] = scan.images.total()
     if label.task == "classification" and not label.per_frame:
         held[f"{keys.LABEL_INDEX} with one class"] = scan.labels_each[1]
-    if label.task == "regression":
-        fitting = [row for row in scan.values if len(row) == len(label.target_names)]
-        held[f"{keys.LABEL_VALUE} with {len(label.target_names)} values"] = len(fitting)
+    width = len(label.target_names)
+    if label.task == "regression" and label.per_frame:
+        fits = sum(rows.shape[1] == width for rows in scan.frame_values)
+        held[f"{keys.FRAME_LABEL_VALUE} with {width} values a step"] = fits
+    elif label.task == "regression":
+        fits = sum(len(row) == width for row in scan.values)
+        held[f"{keys.LABEL_VALUE} with {width} values"] = fits
     for signal in spec.signals:
         rows = scan.signals.get(signal.name, [])
         fits = sum(row.shape[1] == signal.size for row in rows)

@@ -118,8 +118,15 @@ def test_what_is_read(foreign):
             image=ImageSpec(height=8, width=8),
             label=LabelSpec(task="regression", target_names=("target 0", "target 1")),
         ),
+        SequenceSpec(
+            num_frames=3,
+            signals=(SignalSpec(name="ACCELERATION"), SignalSpec(name="SPEED")),
+            label=LabelSpec(
+                task="regression", target_names=("target 0", "target 1"), per_frame=True
+            ),
+        ),
     ],
-    ids=["multilabel", "by frame", "regression"],
+    ids=["multilabel", "by frame", "regression", "regression by frame"],
 )
 def test_ours_are_found_to_be_what_they_are(spec, tmp_path):
     info = write_fake_dataset(tmp_path, spec, {"train": 9, "test": 4})
@@ -134,8 +141,11 @@ def test_ours_are_found_to_be_what_they_are(spec, tmp_path):
             split.groups,
             split.sources,
         )
-        for signal, moments in split.signals.items():
-            for mine, theirs in zip(found.splits[name].signals[signal], moments, strict=True):
+        described = {"targets": split.targets, **split.signals}
+        seen = {"targets": found.splits[name].targets, **found.splits[name].signals}
+        assert described.keys() == seen.keys()
+        for column, moments in described.items():
+            for mine, theirs in zip(seen[column], moments, strict=True):
                 assert vars(mine) == pytest.approx(vars(theirs))
     # And read alike, whether they are said to be ours or another's.
     record = tf.constant(encode_record(fake_record(spec, 1), spec))
@@ -143,6 +153,31 @@ def test_ours_are_found_to_be_what_they_are(spec, tmp_path):
     theirs = parse_record(record, replace(found, spec=spec), frames=False)
     for key in theirs:
         np.testing.assert_array_equal(theirs[key], ours[key])
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        LabelSpec(task="classification", class_names=("class 0", "class 1"), per_frame=True),
+        LabelSpec(task="regression", target_names=("target 0",), per_frame=True),
+    ],
+    ids=["classification", "regression"],
+)
+def test_padding_counts_nowhere(label, tmp_path):
+    spec = SequenceSpec(num_frames=4, signals=(SignalSpec(name="SPEED"),), label=label)
+    records = [replace(fake_record(spec, seed), valid_frames=1 + seed % 4) for seed in range(6)]
+    info = write_fake_dataset(tmp_path, spec, {"train": 6}, records={"train": records})
+    (tmp_path / "dataset_info.json").unlink()
+    expected, found = info.splits["train"], adopt(tmp_path, spec).splits["train"]
+    if label.num_classes:
+        assert sum(found.label_counts) == 1 + 2 + 3 + 4 + 1 + 2
+    assert found.label_counts == expected.label_counts
+    for mine, theirs in zip(
+        (*found.targets, *found.signals["SPEED"]),
+        (*expected.targets, *expected.signals["SPEED"]),
+        strict=True,
+    ):
+        assert vars(mine) == pytest.approx(vars(theirs))
 
 
 def test_splits_by_the_names_of_files():
@@ -174,15 +209,16 @@ def test_records_that_cannot_be_described(tmp_path):
         adopt(tmp_path, spec)
 
 
-def test_targets_by_frame_are_not_adopted(tmp_path):
+def test_targets_by_frame_that_not_every_record_holds(tmp_path):
     spec = SequenceSpec(
         num_frames=2,
         image=ImageSpec(height=8, width=8),
         label=LabelSpec(task="regression", target_names=("speed",), per_frame=True),
     )
-    write_fake_dataset(tmp_path, spec, {"train": 4})
-    with pytest.raises(AdoptError, match="targets by frame cannot be adopted"):
+    write_fake_dataset(tmp_path, replace(spec, label=LabelSpec()), {"train": 4})
+    with pytest.raises(AdoptError, match="must hold LABEL/feature/floats with 1 values a step"):
         adopt(tmp_path, spec)
+    assert adopt(tmp_path).spec.label.task == "none"
 
 
 def test_the_verb(foreign, capsys):

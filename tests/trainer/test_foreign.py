@@ -67,7 +67,7 @@ def refusal(foreign, capsys, *words):
         ),
         (
             {**SPEC, "label": {"task": "regression", "target_names": ["v"], "per_frame": True}},
-            "regression targets by frame cannot be adopted",
+            "every record must hold LABEL/feature/floats with 1 values a step, and 0 of 8 hold it",
         ),
         (
             {**SPEC, "signals": [{"name": "SPEED"}]},
