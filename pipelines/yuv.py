@@ -106,12 +106,7 @@ def _yuv_to_jfif(matrix: int, full_range: bool) -> NDArray[np.float64]:
 
 
 def _mapped(plane: Plane, factor: float, offset: float) -> Plane:
-    return cast(Plane, cv2.LUT(plane, _table(float(factor), float(offset))))
-
-
-@functools.cache
-def _table(factor: float, offset: float) -> Plane:
-    return np.clip(np.rint(factor * np.arange(256) + offset), 0, 255).astype(np.uint8)
+    return cast(Plane, cv2.transform(plane, np.array([[factor, offset]])))
 
 
 def _mixed(one: Plane, factor: float, other: Plane, other_factor: float, offset: float) -> Plane:

@@ -24,8 +24,13 @@ MAX_PIXELS = 8192 * 8192
 """Most pixels a frame may have: beyond 8K video, far below what would exhaust memory."""
 
 
-def open_container(path: str) -> InputContainer:
+def open_container(path: str, *, header_only: bool = False) -> InputContainer:
     """Opens the local file at ``path``; nothing that it refers to is opened.
+
+    Args:
+        path: of the file.
+        header_only: nothing will be decoded. Otherwise the first frames are, at once, for what only they
+            tell: how far decoding reorders frames, and their pixels' format.
 
     Raises:
         DecodingFailure: when it cannot be read or is of no known format.
@@ -34,6 +39,7 @@ def open_container(path: str) -> InputContainer:
         return av.open(
             f"file:{path}",
             metadata_errors="replace",
+            options={"skip_frame": "all"} if header_only else {},
             container_options={
                 "protocol_whitelist": "file",
                 "format_whitelist": _FORMATS,

@@ -13,7 +13,7 @@ from pipelines import frames
 from pipelines.frames import Pixels
 from pipelines.yuv import YuvPixels
 
-_ROWS = 45
+_ROWS = 24
 _ONE_IN = 32
 _FIRST = 4
 _STEP, _ALL = 0x9E3779B1, 2**32  # their ratio is the golden one
@@ -28,7 +28,7 @@ class PixelSums(NamedTuple):
 
     @classmethod
     def of(cls, pixels: Pixels | YuvPixels) -> PixelSums:
-        """Of a picture: of some 45 of its rows or more, evenly spread, and of all of one with fewer.
+        """Of a picture: of some 24 of its rows or more, evenly spread, and of all of one with fewer.
 
         Of YUV, a pixel for each sample of chroma stands for four. All pictures of a size weigh the same.
         """

@@ -45,7 +45,7 @@ def probe_file(path: str) -> Probe:
     Raises:
         DecodingFailure: when it cannot be opened as a video.
     """
-    with open_video(path) as video:
+    with open_video(path, header_only=True) as video:
         return video.probe()
 
 

@@ -51,7 +51,11 @@ def _ignore() -> None:
 
 @contextmanager
 def open_video(
-    path: str, on_progress: Callable[[], None] = _ignore, threads: int = 1
+    path: str,
+    on_progress: Callable[[], None] = _ignore,
+    threads: int = 1,
+    *,
+    header_only: bool = False,
 ) -> Iterator[Video]:
     """Opens the first real video stream of a local file.
 
@@ -59,11 +63,12 @@ def open_video(
         path: of the file.
         on_progress: called for every packet that is read, whatever becomes of it.
         threads: to decode with, where that makes no difference; see `use_threads`.
+        header_only: nothing will be decoded.
 
     Raises:
         DecodingFailure: when the file cannot be read, is of no known format, or holds no video.
     """
-    with complaints_counted(), open_container(path) as container:
+    with complaints_counted(), open_container(path, header_only=header_only) as container:
         stream = choose_stream(container)
         video = Video(container, stream, path, on_progress)
         if video.cuttable:

@@ -721,6 +721,23 @@ EXTENTS = {
 }
 
 
+OTHERS = {
+    "stream.mpg": {"codec": "mpeg2video", "b_frames": 2},
+    "raw.h264": {"b_frames": 2},
+    "ntsc.ts": {"rate": Fraction(30000, 1001), "b_frames": 2},
+    "film.avi": {"rate": 24, "codec": "mpeg4", "b_frames": 2},
+    "motion.avi": {"codec": "mjpeg"},
+    "picture.gif": {"codec": "gif", "rate": 10},
+}
+
+
+@pytest.mark.parametrize("name", [*(CUTTABLE | EXTENTS | OTHERS)])
+def test_a_probe_of_the_header_alone_says_the_same(name, write_video, tmp_path):
+    path = str(write_video(tmp_path / name, **(CUTTABLE | EXTENTS | OTHERS)[name]))
+    with open_video(path) as video, open_video(path, header_only=True) as header:
+        assert header.probe() == video.probe()
+
+
 class TestExtent:
     @pytest.mark.parametrize("name", EXTENTS)
     def test_is_that_of_the_frames(self, name, write_video, tmp_path):
