@@ -87,7 +87,8 @@ def add_metrics(path: Path, trained: keras.Model) -> None:
     seen = [keras.ops.convert_to_numpy(variable) for variable in variables]
     _restore(path, "metric", variables)
     for variable, value in zip(variables, seen, strict=True):
-        variable.assign_add(value)
+        # Not assign_add: of a sum over devices, TensorFlow knows only how to set it.
+        variable.assign(keras.ops.convert_to_numpy(variable) + value)
 
 
 def _of_metrics(trained: keras.Model) -> list[Any]:

@@ -81,7 +81,7 @@ class TrainingConfig:
     )
     checkpoint_minutes: float = option(
         10.0,
-        "minutes between the checkpoints that --resume finds within an epoch, on a single device; 0 for none "
+        "minutes between the checkpoints that --resume finds within an epoch, on a single host; 0 for none "
         "but at the ends of epochs",
     )
     seed: int = option(

@@ -72,14 +72,19 @@ def _check_devices(devices: list[Any]) -> None:
         )
 
 
+def has_several_hosts() -> bool:
+    """Whether the current strategy is one of several hosts."""
+    return isinstance(tf.distribute.get_strategy(), tf.distribute.MultiWorkerMirroredStrategy)
+
+
 def shared(read: Callable[..., tf.data.Dataset]) -> Any:
     """What ``read()`` gives; with several hosts, what ``read(input_context=...)`` gives each of them.
 
     On one host, each device gets its share of batches that are read once.
     """
-    strategy = tf.distribute.get_strategy()
-    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+    if not has_several_hosts():
         return read()
+    strategy = tf.distribute.get_strategy()
     return strategy.distribute_datasets_from_function(lambda context: read(input_context=context))
 
 
@@ -89,14 +94,14 @@ def check_agreed(epoch: int) -> None:
     Raises:
         TrainerError: on all of them, when they have not.
     """
-    strategy = tf.distribute.get_strategy()
-    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+    if not has_several_hosts():
         return
 
     def summed() -> Any:
         told = tf.constant([1.0, epoch, epoch**2])
         return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, told)
 
+    strategy = tf.distribute.get_strategy()
     moments = strategy.run(tf.function(summed))
     count, total, squares = strategy.experimental_local_results(moments)[0].numpy().tolist()
     if count * squares != total**2:

@@ -30,7 +30,7 @@ from trainer.checkpoint import Progress, load_progress, restore_model, restore_o
 from trainer.config import Precision, TrainingConfig
 from trainer.damage import SkippedRecords
 from trainer.dataset import has_split
-from trainer.distribution import check_agreed
+from trainer.distribution import check_agreed, has_several_hosts
 from trainer.features import has_frozen_features, split_at_features
 from trainer.feeds import Feed, epoch_records, leaves_rest, make_feed
 from trainer.losses import CountedAccuracy, make_loss
@@ -206,7 +206,8 @@ def _fit_phase(job: _Job, feed: Feed, number: int, phase: Phase) -> None:
         callbacks.append(TellSkipped(job.skipped))
     if config.tensorboard:
         callbacks.append(keras.callbacks.TensorBoard(str(folder.tensorboard)))
-    if (config.checkpoint_minutes or progress.step) and not tf.distribute.has_strategy():
+    # Hosts, each with a clock of its own, would not save at the same step.
+    if (config.checkpoint_minutes or progress.step) and not has_several_hosts():
         minutes = config.checkpoint_minutes or math.inf
         callbacks.append(SaveWithin(job.model, folder, minutes, steps=job.steps, progress=progress))
     if progress.step:

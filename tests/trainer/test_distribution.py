@@ -1,6 +1,7 @@
 import csv
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -25,13 +26,26 @@ tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU"
 from trainer.cli import main
 sys.exit(main(sys.argv[2:]))
 """
+# A program that is killed when it has written the checkpoint of the third step of its second epoch.
+KILLED = """
+import os, signal
+from trainer import callbacks
+save = callbacks.save_checkpoint
+
+def save_and_die(path, model, trained, progress):
+    save(path, model, trained, progress)
+    if (progress.epoch, progress.step) == (1, 3):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+callbacks.save_checkpoint = save_and_die
+"""
 FLAGS = (
     *("--epochs", 2, "--batch_size", 8, "--filters", "4,8", "--rnn_units", 8, "--dense_units", 4),
     *("--dropout", 0),
 )
 
 
-def start(data, run, *flags, devices=1, cluster=None, worker=0):
+def start(data, run, *flags, devices=1, cluster=None, worker=0, script=SCRIPT):
     # oneDNN confuses the layers of logical devices.
     env = {**os.environ, "PYTHONPATH": str(ROOT), "TF_ENABLE_ONEDNN_OPTS": "0"}
     if cluster:
@@ -39,7 +53,7 @@ def start(data, run, *flags, devices=1, cluster=None, worker=0):
         env["TF_CONFIG"] = json.dumps({"cluster": {"worker": cluster}, "task": task})
     words = ["--tfrecords", data, "--output", run, *FLAGS, *flags]
     return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, *map(str, (devices, *words))],
+        [sys.executable, "-c", script, *map(str, (devices, *words))],
         cwd=run.parent,
         env=env,
         stdout=subprocess.PIPE,
@@ -81,6 +95,19 @@ def test_two_devices_come_to_the_same(data, single, tmp_path):
     out = finish(start(data, tmp_path / "run", "--distribute", "mirrored", devices=2))
     assert "distributed: 2 replicas, by mirrored" in out
     for mine, theirs in zip(losses(tmp_path / "run"), losses(single), strict=True):
+        assert mine == pytest.approx(theirs, rel=1e-3)
+
+
+@pytest.mark.slow
+def test_two_devices_go_on_within_an_epoch(data, single, tmp_path):
+    run, flags = tmp_path / "run", ("--distribute", "mirrored", "--resume")
+    every_step = ("--checkpoint_minutes", "1e-9")
+    killed = start(data, run, *flags, *every_step, devices=2, script=KILLED + SCRIPT)
+    _, said = killed.communicate(timeout=200)
+    assert killed.returncode == -signal.SIGKILL, said
+    out = finish(start(data, run, *flags, devices=2))
+    assert "resumed after epoch 1 and 3 steps" in out
+    for mine, theirs in zip(losses(run), losses(single), strict=True):
         assert mine == pytest.approx(theirs, rel=1e-3)
 
 
