@@ -54,6 +54,7 @@ class _Scan:
     label_counts: Counter[int] = field(default_factory=Counter)
     labels_each: Counter[int] = field(default_factory=Counter)
     frame_counts: Counter[int] = field(default_factory=Counter)
+    frame_classes: set[int] = field(default_factory=set)  # of padding, too
     names: dict[int, str] = field(default_factory=dict)
     values: list[tuple[float, ...]] = field(default_factory=list)
     frame_values: list[npt.NDArray[np.float64]] = field(default_factory=list)
@@ -138,7 +139,7 @@ def _scan_record(example: SequenceExample, scan: _Scan) -> None:
     frames = lists[keys.IMAGE_ENCODED].feature if keys.IMAGE_ENCODED in lists else ()
     steps = len(frames)
     if frames:
-        _scan_frame(frames[0].bytes_list.value[0], scan)
+        _scan_frame(b"".join(frames[0].bytes_list.value[:1]), scan)
     tables = {
         match[1]: [step.float_list.value for step in lists[key].feature]
         for key in sorted(lists)
@@ -147,12 +148,11 @@ def _scan_record(example: SequenceExample, scan: _Scan) -> None:
     targets = tables.pop(_TARGETS, [])
     steps = steps or next((len(rows) for rows in tables.values() if rows), 0)
     if not steps:
-        raise SpecError(f"expected {keys.IMAGE_ENCODED} or NAME/feature/floats, found neither")
+        raise SpecError(
+            f"expected {keys.IMAGE_ENCODED} or a signal's NAME/feature/floats, found neither"
+        )
     scan.lengths[steps] += 1
-    # What pads our own records counts nowhere.
-    valid = steps
-    if keys.VALID_FRAMES in context:
-        valid = sum(context[keys.VALID_FRAMES].int64_list.value[:1])
+    valid = _valid_frames(context, steps)
     for name, rows in tables.items():
         if _is_table(rows, steps):
             scan.signals[name].append(np.array(rows, np.float64)[:valid])
@@ -165,15 +165,19 @@ def _scan_record(example: SequenceExample, scan: _Scan) -> None:
     scan.label_counts.update(indices)
     texts = _texts(context, keys.LABEL_STRING) or _texts(context, keys.LABEL_TEXT)
     scan.names.update(zip(indices, texts, strict=False))
-    if keys.LABEL_VALUE in context:
-        scan.values.append(tuple(context[keys.LABEL_VALUE].float_list.value))
+    if keys.LABEL_VALUE in context and (row := context[keys.LABEL_VALUE].float_list.value):
+        scan.values.append(tuple(row))
     if keys.FRAME_LABEL_INDEX in lists:
         for i, step in enumerate(lists[keys.FRAME_LABEL_INDEX].feature):
+            scan.frame_classes.update(step.int64_list.value)
             if i < valid:
                 scan.frame_counts.update(step.int64_list.value)
-            if keys.FRAME_LABEL_STRING in lists:
-                named = lists[keys.FRAME_LABEL_STRING].feature[i].bytes_list.value
-                texts = [name.decode("utf-8", "replace") for name in named]
+        if keys.FRAME_LABEL_STRING in lists:
+            indexed, named = (
+                lists[key].feature for key in (keys.FRAME_LABEL_INDEX, keys.FRAME_LABEL_STRING)
+            )
+            for step, texts_of_step in zip(indexed, named, strict=False):
+                texts = [name.decode("utf-8", "replace") for name in texts_of_step.bytes_list.value]
                 scan.names.update(zip(step.int64_list.value, texts, strict=False))
     ids = [
         _first(context, k) for k in (keys.GROUP_ID, keys.MEDIA_ID, keys.DATA_PATH, keys.EXAMPLE_ID)
@@ -182,8 +186,17 @@ def _scan_record(example: SequenceExample, scan: _Scan) -> None:
     scan.sources.add(next(filter(None, ids[1:]), b""))
 
 
+def _valid_frames(context: Mapping[str, Feature], steps: int) -> int:
+    """Frames that are no padding, which ours may have, and which counts nowhere; by default all."""
+    held = context[keys.VALID_FRAMES].int64_list.value if keys.VALID_FRAMES in context else ()
+    if held and held[0] < 1:
+        raise SpecError(f"expected {keys.VALID_FRAMES} to be at least 1, found {held[0]}")
+    return min(held[0], steps) if held else steps
+
+
 def _is_table(rows: Sequence[Sequence[float]], steps: int) -> bool:
-    return len(rows) == steps and len({len(row) for row in rows}) == 1
+    widths = {len(row) for row in rows}
+    return len(rows) == steps and len(widths) == 1 and 0 not in widths
 
 
 def _scan_frame(data: bytes, scan: _Scan) -> None:
@@ -234,14 +247,13 @@ def _common_spec(scans: Iterable[_Scan]) -> SequenceSpec:
 
 def _common_label(scans: list[_Scan], total: int) -> LabelSpec:
     each = sum((scan.labels_each for scan in scans), Counter[int]())
-    by_frame = sum((scan.frame_counts for scan in scans), Counter[int]())
+    by_frame = {index for scan in scans for index in scan.frame_classes}
     by_record = sum((scan.label_counts for scan in scans), Counter[int]())
     if by_record or by_frame:
-        counts = by_record or by_frame
         names: dict[int, str] = {}
         for scan in scans:
             names.update(scan.names)
-        classes = tuple(names.get(i, f"class {i}") for i in range(max(counts) + 1))
+        classes = tuple(names.get(i, f"class {i}") for i in range(max(by_record or by_frame) + 1))
         many = by_record and set(each) != {1}
         return LabelSpec(
             task="multilabel" if many else "classification",
@@ -260,10 +272,11 @@ def _common_label(scans: list[_Scan], total: int) -> LabelSpec:
 def _describe(scan: _Scan, spec: SequenceSpec, shards: tuple[ShardInfo, ...]) -> SplitInfo:
     label = spec.label
     counts = scan.frame_counts if label.per_frame else scan.label_counts
-    if label.num_classes and counts and not 0 <= min(counts) <= max(counts) < label.num_classes:
+    found = scan.frame_classes if label.per_frame else set(counts)
+    if label.num_classes and found and not 0 <= min(found) <= max(found) < label.num_classes:
         raise AdoptError(
             f"label indices must be 0 to {label.num_classes - 1} for {label.num_classes} classes, found "
-            f"{min(counts)} to {max(counts)}"
+            f"{min(found)} to {max(found)}"
         )
     moments = np.mean(scan.pixels, axis=0) if scan.pixels and spec.image else np.zeros((2, 0))
     mean = moments[0]
@@ -277,8 +290,8 @@ def _describe(scan: _Scan, spec: SequenceSpec, shards: tuple[ShardInfo, ...]) ->
     return SplitInfo(
         shards=shards,
         label_counts=tuple(counts[i] for i in range(label.num_classes)),
-        targets=_statistics(np.vstack(values)) if label.task == "regression" else (),
-        signals={s.name: _statistics(np.concatenate(scan.signals[s.name])) for s in spec.signals},
+        targets=_statistics(values) if label.task == "regression" else (),
+        signals={s.name: _statistics(scan.signals[s.name]) for s in spec.signals},
         pixel_mean=tuple(mean.tolist()),
         pixel_std=tuple(np.sqrt(np.maximum(moments[1] - mean**2, 0)).tolist()),
         groups=len(scan.groups),
@@ -307,7 +320,9 @@ def _held(scan: _Scan, spec: SequenceSpec) -> dict[str, int]:
     return held
 
 
-def _statistics(table: npt.NDArray[Any]) -> tuple[TargetStatistics, ...]:
+def _statistics(tables: Sequence[Any]) -> tuple[TargetStatistics, ...]:
+    """Of each column of all rows of the tables, or rows; none of columns without a row."""
+    rows = np.vstack(tables) if len(tables) else np.zeros((0, 0))
     return tuple(
         TargetStatistics(
             mean=float(column.mean()),
@@ -315,5 +330,6 @@ def _statistics(table: npt.NDArray[Any]) -> tuple[TargetStatistics, ...]:
             min=float(column.min()),
             max=float(column.max()),
         )
-        for column in table.reshape(len(table), -1).T
+        for column in rows.T
+        if len(column)
     )

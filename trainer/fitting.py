@@ -207,8 +207,9 @@ def _fit_phase(job: _Job, feed: Feed, number: int, phase: Phase) -> None:
     if config.tensorboard:
         callbacks.append(keras.callbacks.TensorBoard(str(folder.tensorboard)))
     # Hosts, each with a clock of its own, would not save at the same step.
-    if (config.checkpoint_minutes or progress.step) and not has_several_hosts():
-        minutes = config.checkpoint_minutes or math.inf
+    minutes = 0 if has_several_hosts() else config.checkpoint_minutes
+    if minutes or progress.step:
+        minutes = minutes or math.inf
         callbacks.append(SaveWithin(job.model, folder, minutes, steps=job.steps, progress=progress))
     if progress.step:
         # The rest of an epoch has fewer steps than the next ones.

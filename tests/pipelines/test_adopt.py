@@ -180,6 +180,95 @@ def test_padding_counts_nowhere(label, tmp_path):
         assert vars(mine) == pytest.approx(vars(theirs))
 
 
+def foreign_record(frames, context=None, lists=None):
+    """Of these steps of features, each an int, a float, or a list of one of these."""
+
+    def feature(values):
+        values = values if isinstance(values, list) else [values]
+        if values and isinstance(values[0], int):
+            return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
+        return tf.train.Feature(float_list=tf.train.FloatList(value=values))
+
+    images = tf.train.BytesList(value=[jpeg(8, 8, 90)])
+    return tf.train.SequenceExample(
+        context=tf.train.Features(feature={key: feature(v) for key, v in (context or {}).items()}),
+        feature_lists=tf.train.FeatureLists(
+            feature_list={
+                "image/encoded": tf.train.FeatureList(
+                    feature=[tf.train.Feature(bytes_list=images)] * frames
+                ),
+                **{
+                    key: tf.train.FeatureList(feature=[feature(step) for step in steps])
+                    for key, steps in (lists or {}).items()
+                },
+            }
+        ),
+    ).SerializeToString()
+
+
+TARGETS, INDEX = "LABEL/feature/floats", "image/label/index"
+
+
+class TestStrange:
+    """Records by other people's programs."""
+
+    def adopt(self, folder, *records, spec=None):
+        write(folder / "train-00000-of-00001.tfrecord", records)
+        return adopt(folder, spec)
+
+    def test_classes_of_padding_are_classes(self, tmp_path):
+        record = foreign_record(3, {"image/valid_frames": 2}, {INDEX: [0, 1, 5]})
+        info = self.adopt(tmp_path, record)
+        assert info.spec.label.num_classes == 6
+        assert info.splits["train"].label_counts == (1, 1, 0, 0, 0, 0)
+        record = foreign_record(3, {"image/valid_frames": 2}, {INDEX: [0, 1, -1]})
+        with pytest.raises(AdoptError, match="found -1 to 1"):
+            self.adopt(tmp_path, record)
+
+    @pytest.mark.parametrize(
+        ("valid", "rows"), [([], 3), (1, 1), (99, 3), (2.0, 3)], ids=["empty", "1", "99", "float"]
+    )
+    def test_how_many_frames_are_valid(self, valid, rows, tmp_path):
+        targets = {TARGETS: [[1.0, 5.0], [2.0, 5.0], [3.0, 5.0]]}
+        info = self.adopt(tmp_path, foreign_record(3, {"image/valid_frames": valid}, targets))
+        assert info.spec.label.target_names == ("target 0", "target 1")
+        assert info.splits["train"].targets[0].max == rows
+
+    @pytest.mark.parametrize("valid", [0, -1])
+    def test_no_frame_is_valid(self, valid, tmp_path):
+        with pytest.raises(AdoptError, match=f"byte 0: .* at least 1, found {valid}"):
+            self.adopt(tmp_path, foreign_record(3, {"image/valid_frames": valid}))
+
+    def test_a_split_without_records(self, tmp_path):
+        (tmp_path / "test-00000-of-00001.tfrecord").touch()
+        steps = {TARGETS: [1.0, 2.0], "SPEED/feature/floats": [1.0, 2.0]}
+        info = self.adopt(tmp_path, foreign_record(2, lists=steps))
+        assert info.spec.label.per_frame
+        assert info.splits["test"].num_records == 0
+        info.save(tmp_path)
+        assert DatasetInfo.load(tmp_path) == info
+
+    @pytest.mark.parametrize(
+        ("context", "lists"),
+        [
+            ({}, {TARGETS: [[], [], []]}),
+            ({}, {TARGETS: [1.0, 2.0]}),
+            ({}, {TARGETS: [1.0, [1.0, 2.0], 3.0]}),
+            ({}, {"SPEED/feature/floats": [[], [], []]}),
+            ({"clip/label/value": []}, {}),
+        ],
+        ids=["no values", "too few", "ragged", "no signal", "no targets"],
+    )
+    def test_what_fits_no_frame_is_nothing(self, context, lists, tmp_path):
+        spec = self.adopt(tmp_path, foreign_record(3, context, lists)).spec
+        assert (spec.label.task, spec.signals) == ("none", ())
+
+    def test_fewer_names_than_classes(self, tmp_path):
+        lists = {INDEX: [0, 1, 0], "image/label/string": [[]]}
+        spec = self.adopt(tmp_path, foreign_record(3, lists=lists)).spec
+        assert spec.label.class_names == ("class 0", "class 1")
+
+
 def test_splits_by_the_names_of_files():
     assert split_of("train-00000-of-00008.tfrecord") == "train"
     assert split_of("kinetics_val.tfrecord-00001-of-00002") == "validation"

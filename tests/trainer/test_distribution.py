@@ -103,7 +103,10 @@ def test_two_devices_go_on_within_an_epoch(data, single, tmp_path):
     run, flags = tmp_path / "run", ("--distribute", "mirrored", "--resume")
     every_step = ("--checkpoint_minutes", "1e-9")
     killed = start(data, run, *flags, *every_step, devices=2, script=KILLED + SCRIPT)
-    _, said = killed.communicate(timeout=200)
+    try:
+        _, said = killed.communicate(timeout=200)
+    finally:
+        killed.kill()
     assert killed.returncode == -signal.SIGKILL, said
     out = finish(start(data, run, *flags, devices=2))
     assert "resumed after epoch 1 and 3 steps" in out
