@@ -54,7 +54,6 @@ class _Scan:
     label_counts: Counter[int] = field(default_factory=Counter)
     labels_each: Counter[int] = field(default_factory=Counter)
     frame_counts: Counter[int] = field(default_factory=Counter)
-    frame_classes: set[int] = field(default_factory=set)  # of padding, too
     names: dict[int, str] = field(default_factory=dict)
     values: list[tuple[float, ...]] = field(default_factory=list)
     frame_values: list[npt.NDArray[np.float64]] = field(default_factory=list)
@@ -158,32 +157,37 @@ def _scan_record(example: SequenceExample, scan: _Scan) -> None:
             scan.signals[name].append(np.array(rows, np.float64)[:valid])
     if _is_table(targets, steps):
         scan.frame_values.append(np.array(targets, np.float64)[:valid])
-    indices = (
-        list(context[keys.LABEL_INDEX].int64_list.value) if keys.LABEL_INDEX in context else []
-    )
+    _scan_labels(context, scan)
+    if keys.FRAME_LABEL_INDEX in lists:
+        names = lists[keys.FRAME_LABEL_STRING].feature if keys.FRAME_LABEL_STRING in lists else ()
+        _scan_frame_classes(lists[keys.FRAME_LABEL_INDEX].feature, names, valid, scan)
+    ids = [
+        _first(context, k) for k in (keys.GROUP_ID, keys.MEDIA_ID, keys.DATA_PATH, keys.EXAMPLE_ID)
+    ]
+    scan.groups.add(next(filter(None, ids), b""))
+    scan.sources.add(next(filter(None, ids[1:]), b""))
+
+
+def _scan_labels(context: Mapping[str, Feature], scan: _Scan) -> None:
+    """What is said of a record as a whole."""
+    indices = context[keys.LABEL_INDEX].int64_list.value if keys.LABEL_INDEX in context else ()
     scan.labels_each[len(indices)] += 1
     scan.label_counts.update(indices)
     texts = _texts(context, keys.LABEL_STRING) or _texts(context, keys.LABEL_TEXT)
     scan.names.update(zip(indices, texts, strict=False))
     if keys.LABEL_VALUE in context and (row := context[keys.LABEL_VALUE].float_list.value):
         scan.values.append(tuple(row))
-    if keys.FRAME_LABEL_INDEX in lists:
-        for i, step in enumerate(lists[keys.FRAME_LABEL_INDEX].feature):
-            scan.frame_classes.update(step.int64_list.value)
-            if i < valid:
-                scan.frame_counts.update(step.int64_list.value)
-        if keys.FRAME_LABEL_STRING in lists:
-            indexed, named = (
-                lists[key].feature for key in (keys.FRAME_LABEL_INDEX, keys.FRAME_LABEL_STRING)
-            )
-            for step, texts_of_step in zip(indexed, named, strict=False):
-                texts = [name.decode("utf-8", "replace") for name in texts_of_step.bytes_list.value]
-                scan.names.update(zip(step.int64_list.value, texts, strict=False))
-    ids = [
-        _first(context, k) for k in (keys.GROUP_ID, keys.MEDIA_ID, keys.DATA_PATH, keys.EXAMPLE_ID)
-    ]
-    scan.groups.add(next(filter(None, ids), b""))
-    scan.sources.add(next(filter(None, ids[1:]), b""))
+
+
+def _scan_frame_classes(
+    steps: Sequence[Feature], names: Sequence[Feature], valid: int, scan: _Scan
+) -> None:
+    for i, step in enumerate(steps):
+        indices = step.int64_list.value
+        # A class that stands in padding alone is one that readers meet: it is there, 0 times.
+        scan.frame_counts.update(indices if i < valid else dict.fromkeys(indices, 0))
+    for step, name in zip(steps, names, strict=False):
+        scan.names.update(zip(step.int64_list.value, _decoded(name), strict=False))
 
 
 def _valid_frames(context: Mapping[str, Feature], steps: int) -> int:
@@ -212,8 +216,11 @@ def _scan_frame(data: bytes, scan: _Scan) -> None:
 
 
 def _texts(context: Mapping[str, Feature], key: str) -> list[str]:
-    values = context[key].bytes_list.value if key in context else ()
-    return [value.decode("utf-8", "replace") for value in values]
+    return _decoded(context[key]) if key in context else []
+
+
+def _decoded(feature: Feature) -> list[str]:
+    return [value.decode("utf-8", "replace") for value in feature.bytes_list.value]
 
 
 def _first(context: Mapping[str, Feature], key: str) -> bytes:
@@ -247,7 +254,7 @@ def _common_spec(scans: Iterable[_Scan]) -> SequenceSpec:
 
 def _common_label(scans: list[_Scan], total: int) -> LabelSpec:
     each = sum((scan.labels_each for scan in scans), Counter[int]())
-    by_frame = {index for scan in scans for index in scan.frame_classes}
+    by_frame = {index for scan in scans for index in scan.frame_counts}
     by_record = sum((scan.label_counts for scan in scans), Counter[int]())
     if by_record or by_frame:
         names: dict[int, str] = {}
@@ -272,11 +279,10 @@ def _common_label(scans: list[_Scan], total: int) -> LabelSpec:
 def _describe(scan: _Scan, spec: SequenceSpec, shards: tuple[ShardInfo, ...]) -> SplitInfo:
     label = spec.label
     counts = scan.frame_counts if label.per_frame else scan.label_counts
-    found = scan.frame_classes if label.per_frame else set(counts)
-    if label.num_classes and found and not 0 <= min(found) <= max(found) < label.num_classes:
+    if label.num_classes and counts and not 0 <= min(counts) <= max(counts) < label.num_classes:
         raise AdoptError(
             f"label indices must be 0 to {label.num_classes - 1} for {label.num_classes} classes, found "
-            f"{min(found)} to {max(found)}"
+            f"{min(counts)} to {max(counts)}"
         )
     moments = np.mean(scan.pixels, axis=0) if scan.pixels and spec.image else np.zeros((2, 0))
     mean = moments[0]

@@ -209,8 +209,10 @@ def _fit_phase(job: _Job, feed: Feed, number: int, phase: Phase) -> None:
     # Hosts, each with a clock of its own, would not save at the same step.
     minutes = 0 if has_several_hosts() else config.checkpoint_minutes
     if minutes or progress.step:
-        minutes = minutes or math.inf
-        callbacks.append(SaveWithin(job.model, folder, minutes, steps=job.steps, progress=progress))
+        saving = SaveWithin(
+            job.model, folder, minutes or math.inf, steps=job.steps, progress=progress
+        )
+        callbacks.append(saving)
     if progress.step:
         # The rest of an epoch has fewer steps than the next ones.
         _run_epochs(job, feed, callbacks, progress.epoch + 1)

@@ -25,22 +25,33 @@ def jpeg(height, width, level):
     return cv2.imencode(".jpg", np.full((height, width, 3), level, np.uint8))[1].tobytes()
 
 
-def kinetics_record(frames, label, *, size=(12, 16), level=100, name="run"):
-    """A clip as MediaSequence's own tools write it: no ids, no groups, no times."""
-    context = {
-        "clip/label/index": tf.train.Feature(int64_list=tf.train.Int64List(value=[label])),
-        "clip/label/string": tf.train.Feature(bytes_list=tf.train.BytesList(value=[name.encode()])),
-    }
-    encoded = [
-        tf.train.Feature(bytes_list=tf.train.BytesList(value=[jpeg(*size, level + i)]))
-        for i in range(frames)
-    ]
+def foreign_record(images, context=None, lists=None):
+    """Of encoded images, and of these steps: an int, a float or bytes each, or a list of one of them."""
+
+    def feature(values):
+        values = values if isinstance(values, list) else [values]
+        if values and isinstance(values[0], bytes):
+            return tf.train.Feature(bytes_list=tf.train.BytesList(value=values))
+        if values and isinstance(values[0], int):
+            return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
+        return tf.train.Feature(float_list=tf.train.FloatList(value=values))
+
+    lists = {"image/encoded": images, **(lists or {})}
     return tf.train.SequenceExample(
-        context=tf.train.Features(feature=context),
+        context=tf.train.Features(feature={key: feature(v) for key, v in (context or {}).items()}),
         feature_lists=tf.train.FeatureLists(
-            feature_list={"image/encoded": tf.train.FeatureList(feature=encoded)}
+            feature_list={
+                key: tf.train.FeatureList(feature=[feature(step) for step in steps])
+                for key, steps in lists.items()
+            }
         ),
     ).SerializeToString()
+
+
+def kinetics_record(frames, label, *, size=(12, 16), level=100, name="run"):
+    """A clip as MediaSequence's own tools write it: no ids, no groups, no times."""
+    images = [jpeg(*size, level + i) for i in range(frames)]
+    return foreign_record(images, {"clip/label/index": label, "clip/label/string": name.encode()})
 
 
 def write(path, records):
@@ -141,18 +152,22 @@ def test_ours_are_found_to_be_what_they_are(spec, tmp_path):
             split.groups,
             split.sources,
         )
-        described = {"targets": split.targets, **split.signals}
-        seen = {"targets": found.splits[name].targets, **found.splits[name].signals}
-        assert described.keys() == seen.keys()
-        for column, moments in described.items():
-            for mine, theirs in zip(seen[column], moments, strict=True):
-                assert vars(mine) == pytest.approx(vars(theirs))
+        assert_same_statistics(found.splits[name], split)
     # And read alike, whether they are said to be ours or another's.
     record = tf.constant(encode_record(fake_record(spec, 1), spec))
     ours = parse_record(record, replace(info, spec=spec), frames=False)
     theirs = parse_record(record, replace(found, spec=spec), frames=False)
     for key in theirs:
         np.testing.assert_array_equal(theirs[key], ours[key])
+
+
+def assert_same_statistics(found, expected):
+    """Of targets and signals."""
+    mine, theirs = ({"targets": split.targets, **split.signals} for split in (found, expected))
+    assert mine.keys() == theirs.keys()
+    for column, moments in theirs.items():
+        for one, other in zip(mine[column], moments, strict=True):
+            assert vars(one) == pytest.approx(vars(other))
 
 
 @pytest.mark.parametrize(
@@ -172,38 +187,11 @@ def test_padding_counts_nowhere(label, tmp_path):
     if label.num_classes:
         assert sum(found.label_counts) == 1 + 2 + 3 + 4 + 1 + 2
     assert found.label_counts == expected.label_counts
-    for mine, theirs in zip(
-        (*found.targets, *found.signals["SPEED"]),
-        (*expected.targets, *expected.signals["SPEED"]),
-        strict=True,
-    ):
-        assert vars(mine) == pytest.approx(vars(theirs))
+    assert_same_statistics(found, expected)
 
 
-def foreign_record(frames, context=None, lists=None):
-    """Of these steps of features, each an int, a float, or a list of one of these."""
-
-    def feature(values):
-        values = values if isinstance(values, list) else [values]
-        if values and isinstance(values[0], int):
-            return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
-        return tf.train.Feature(float_list=tf.train.FloatList(value=values))
-
-    images = tf.train.BytesList(value=[jpeg(8, 8, 90)])
-    return tf.train.SequenceExample(
-        context=tf.train.Features(feature={key: feature(v) for key, v in (context or {}).items()}),
-        feature_lists=tf.train.FeatureLists(
-            feature_list={
-                "image/encoded": tf.train.FeatureList(
-                    feature=[tf.train.Feature(bytes_list=images)] * frames
-                ),
-                **{
-                    key: tf.train.FeatureList(feature=[feature(step) for step in steps])
-                    for key, steps in (lists or {}).items()
-                },
-            }
-        ),
-    ).SerializeToString()
+def gray(frames):
+    return [jpeg(8, 8, 90)] * frames
 
 
 TARGETS, INDEX = "LABEL/feature/floats", "image/label/index"
@@ -217,11 +205,11 @@ class TestStrange:
         return adopt(folder, spec)
 
     def test_classes_of_padding_are_classes(self, tmp_path):
-        record = foreign_record(3, {"image/valid_frames": 2}, {INDEX: [0, 1, 5]})
+        record = foreign_record(gray(3), {"image/valid_frames": 2}, {INDEX: [0, 1, 5]})
         info = self.adopt(tmp_path, record)
         assert info.spec.label.num_classes == 6
         assert info.splits["train"].label_counts == (1, 1, 0, 0, 0, 0)
-        record = foreign_record(3, {"image/valid_frames": 2}, {INDEX: [0, 1, -1]})
+        record = foreign_record(gray(3), {"image/valid_frames": 2}, {INDEX: [0, 1, -1]})
         with pytest.raises(AdoptError, match="found -1 to 1"):
             self.adopt(tmp_path, record)
 
@@ -230,19 +218,19 @@ class TestStrange:
     )
     def test_how_many_frames_are_valid(self, valid, rows, tmp_path):
         targets = {TARGETS: [[1.0, 5.0], [2.0, 5.0], [3.0, 5.0]]}
-        info = self.adopt(tmp_path, foreign_record(3, {"image/valid_frames": valid}, targets))
+        info = self.adopt(tmp_path, foreign_record(gray(3), {"image/valid_frames": valid}, targets))
         assert info.spec.label.target_names == ("target 0", "target 1")
         assert info.splits["train"].targets[0].max == rows
 
     @pytest.mark.parametrize("valid", [0, -1])
     def test_no_frame_is_valid(self, valid, tmp_path):
         with pytest.raises(AdoptError, match=f"byte 0: .* at least 1, found {valid}"):
-            self.adopt(tmp_path, foreign_record(3, {"image/valid_frames": valid}))
+            self.adopt(tmp_path, foreign_record(gray(3), {"image/valid_frames": valid}))
 
     def test_a_split_without_records(self, tmp_path):
         (tmp_path / "test-00000-of-00001.tfrecord").touch()
         steps = {TARGETS: [1.0, 2.0], "SPEED/feature/floats": [1.0, 2.0]}
-        info = self.adopt(tmp_path, foreign_record(2, lists=steps))
+        info = self.adopt(tmp_path, foreign_record(gray(2), lists=steps))
         assert info.spec.label.per_frame
         assert info.splits["test"].num_records == 0
         info.save(tmp_path)
@@ -260,12 +248,12 @@ class TestStrange:
         ids=["no values", "too few", "ragged", "no signal", "no targets"],
     )
     def test_what_fits_no_frame_is_nothing(self, context, lists, tmp_path):
-        spec = self.adopt(tmp_path, foreign_record(3, context, lists)).spec
+        spec = self.adopt(tmp_path, foreign_record(gray(3), context, lists)).spec
         assert (spec.label.task, spec.signals) == ("none", ())
 
     def test_fewer_names_than_classes(self, tmp_path):
         lists = {INDEX: [0, 1, 0], "image/label/string": [[]]}
-        spec = self.adopt(tmp_path, foreign_record(3, lists=lists)).spec
+        spec = self.adopt(tmp_path, foreign_record(gray(3), lists=lists)).spec
         assert spec.label.class_names == ("class 0", "class 1")
 
 

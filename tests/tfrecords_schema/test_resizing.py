@@ -51,10 +51,9 @@ def part_of_noise(height, width, channels, seed=0):
 @given(SIDES, SIDES, SIDES, SIDES, st.sampled_from([1, 3]), st.booleans())
 @settings(deadline=None, max_examples=200)
 def test_it_interpolates(height, width, new_height, new_width, channels, given_target):
-    frame = part_of_noise(height, width, channels)
     if height * width > 2 * new_height * new_width:  # it averages
         height, width, new_height, new_width = new_height, new_width, height, width
-        frame = part_of_noise(height, width, channels)
+    frame = part_of_noise(height, width, channels)
     target = np.empty((new_height, new_width, channels), np.uint8) if given_target else None
     seen = resize_frame(frame, (new_height, new_width), target)
     expected = resized(frame, interpolation, new_height, new_width)
