@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 import re
 from dataclasses import dataclass
 from fractions import Fraction
@@ -17,6 +16,7 @@ from typing import Any, Literal
 from pipelines.dashcam_options import AnnotationOptions, TelemetryOptions
 from pipelines.errors import UsageError
 from pipelines.option_checks import check, check_choice, check_names
+from tfrecords_schema.machine import usable_cpus
 from tfrecords_schema.spec import ImageSpec
 
 SamplingMode = Literal["windows", "uniform", "last"]
@@ -336,10 +336,3 @@ class RunOptions:
     def local_workers(self) -> int:
         """Workers of the local runner in effect."""
         return self.workers or usable_cpus()
-
-
-def usable_cpus() -> int:
-    """CPUs this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

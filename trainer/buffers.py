@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import os
 
 import tensorflow as tf
 
 from tfrecords_schema.info import SplitInfo
+from tfrecords_schema.machine import usable_cpus
 from tfrecords_schema.spec import SequenceSpec
 from trainer.reused_memory import SPARE_BATCHES
 from trainer.shuffling import READ_AHEAD, Mixing, largest_records
@@ -21,9 +21,7 @@ FRAMES_A_THREAD = 4
 
 def threads() -> int:
     """Sequences decoded at a time: one for each CPU that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return usable_cpus()
 
 
 def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:

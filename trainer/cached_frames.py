@@ -27,6 +27,7 @@ import tensorflow as tf
 from tfrecords_schema import spec as keys
 from tfrecords_schema.example_pb2 import SequenceExample
 from tfrecords_schema.info import DatasetInfo
+from tfrecords_schema.machine import usable_memory
 from tfrecords_schema.spec import ImageSpec
 from trainer.buffers import threads, untuned
 from trainer.damage import located_errors
@@ -192,7 +193,7 @@ def _without_frames(serialized: bytes) -> bytes:
 def _check_room(needed: int, file: Path | None) -> None:
     """Checks that ``needed`` bytes fit where they are to go."""
     if file is None:
-        free, where = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), "in memory"
+        free, where = usable_memory(), "in memory"
     else:
         file.parent.mkdir(parents=True, exist_ok=True)
         free, where = shutil.disk_usage(file.parent).free, f"on the disk of {file.parent}"

@@ -31,8 +31,9 @@ from pipelines.decoding.protocol import (
     SegmentResult,
 )
 from pipelines.descriptors import Extent, Probe
-from pipelines.options import RunOptions, usable_cpus
+from pipelines.options import RunOptions
 from pipelines.staging import Staging, StagingError
+from tfrecords_schema.machine import usable_cpus
 
 MEMORY_LIMIT = 4 * 2**30
 """Bytes of address space a decoder may take: an 8K stream's reference frames fit, a runaway does not."""

@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import dataclasses
 import json
-import os
 import re
 from fractions import Fraction
 from typing import Any
@@ -26,8 +25,8 @@ from pipelines.options import (
     SamplingOptions,
     ShardOptions,
     SplitOptions,
-    usable_cpus,
 )
+from tfrecords_schema.machine import usable_cpus
 from tfrecords_schema.spec import ImageSpec, SignalSpec
 
 GROUPS = (SamplingOptions, ImageOptions, SplitOptions, ShardOptions, LabelOptions)
@@ -429,11 +428,6 @@ class TestOptions:
     def test_workers_follow_the_cpus_this_process_may_use(self) -> None:
         assert RunOptions().local_workers == usable_cpus() >= 1
         assert RunOptions(workers=5).local_workers == 5
-
-    def test_usable_cpus_is_one_where_nothing_is_known(self, monkeypatch) -> None:
-        monkeypatch.delattr(os, "sched_getaffinity", raising=False)
-        monkeypatch.setattr(os, "cpu_count", lambda: None)
-        assert usable_cpus() == 1
 
 
 def make_parser(verb: str = "videos") -> arguments.Parser:

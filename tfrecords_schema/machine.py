@@ -1,0 +1,124 @@
+"""CPUs and memory that this process may use: by its affinity, and by the quotas of its control groups.
+
+A container with a quota sees every CPU and all memory of its host; only its control groups (cgroups) know
+better. Both versions are read, at each group from the process's own up to the highest that it can see.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+_ROOT = Path("/")
+
+
+def usable_cpus(root: Path = _ROOT) -> int:
+    """Returns how many CPUs this process may keep busy, at least 1.
+
+    A quota of a part of a CPU counts as a whole one: of 1.5 CPUs, 2.
+
+    Args:
+        root: the folder that holds ``proc`` and ``sys``; another one simulates a machine.
+    """
+    has_affinity = hasattr(os, "sched_getaffinity")
+    allowed = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    quotas = (_cpu_quota(group) for group in _groups("cpu", root))
+    return max(1, min([allowed, *(math.ceil(quota) for quota in quotas if quota is not None)]))
+
+
+def usable_memory(root: Path = _ROOT) -> int:
+    """Returns how many bytes this process may still take: free ones, within its control groups' limits.
+
+    Args:
+        root: the folder that holds ``proc`` and ``sys``; another one simulates a machine.
+    """
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    rooms = (_memory_room(group) for group in _groups("memory", root))
+    return max(0, min([free, *(room for room in rooms if room is not None)]))
+
+
+def _cpu_quota(group: Path) -> float | None:
+    """Returns the CPUs that ``group`` may use; None without a limit."""
+    words = (_read(group / "cpu.max") or "").split()  # "150000 100000", or "max 100000"
+    if len(words) == 2:
+        quota, period = map(_positive, words)
+    else:
+        quota = _positive(_read(group / "cpu.cfs_quota_us"))  # -1 without a limit
+        period = _positive(_read(group / "cpu.cfs_period_us"))
+    return quota / period if quota and period else None
+
+
+def _memory_room(group: Path) -> int | None:
+    """Returns the bytes that ``group`` may still take; None without a limit.
+
+    Cached files that were not used of late are free: the kernel drops them first.
+    """
+    for limit_file, usage_file, cache in (
+        ("memory.max", "memory.current", "inactive_file"),
+        ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    ):
+        limit = _positive(_read(group / limit_file))
+        if limit is not None:
+            usage = _positive(_read(group / usage_file)) or 0
+            cached = re.search(rf"^{cache} (\d{{1,19}})$", _read(group / "memory.stat") or "", re.M)
+            return limit - max(0, usage - (int(cached[1]) if cached else 0))
+    return None
+
+
+def _groups(controller: str, root: Path) -> Iterator[Path]:
+    """Yields the folders of the control groups that this process is in and that may limit ``controller``."""
+    memberships = [
+        line.split(":", 2)
+        for line in (_read(root / "proc/self/cgroup") or "").splitlines()
+        if line.count(":") >= 2
+    ]
+    for version, mounted, mount_point in _mounts(controller, root):
+        for _, controllers, path in memberships:
+            if (controllers == "") if version == 2 else (controller in controllers.split(",")):
+                top = root / mount_point.lstrip("/")
+                below = _below(path, mounted)
+                yield from (top.joinpath(*below[:depth]) for depth in range(len(below) + 1))
+
+
+def _mounts(controller: str, root: Path) -> Iterator[tuple[int, str, str]]:
+    """Yields version, root within the hierarchy and mount point of each hierarchy of control groups."""
+    # "36 31 0:33 /docker/1f /sys/fs/cgroup/cpu rw,relatime shared:9 - cgroup cgroup rw,cpu,cpuacct"
+    for line in (_read(root / "proc/self/mountinfo") or "").splitlines():
+        words, _, kind = line.partition(" - ")
+        place, described = words.split(), kind.split()
+        if len(place) < 5 or not described:
+            continue
+        if described[0] == "cgroup2":
+            yield 2, _unescape(place[3]), _unescape(place[4])
+        elif described[0] == "cgroup" and controller in described[-1].split(","):
+            yield 1, _unescape(place[3]), _unescape(place[4])
+
+
+def _below(path: str, mounted: str) -> tuple[str, ...]:
+    """Returns the folders between ``mounted`` and the group ``path``; none where ``path`` is not in it."""
+    try:
+        below = PurePosixPath(path).relative_to(mounted).parts
+    except ValueError:  # named as it is seen from outside of the container
+        return ()
+    return () if ".." in below else below
+
+
+def _unescape(text: str) -> str:
+    r"""Undoes the octal escapes of ``/proc/self/mountinfo``: ``\040`` is a space."""
+    return re.sub(r"\\([0-3][0-7]{2})", lambda match: chr(int(match[1], 8)), text)
+
+
+def _positive(text: str | None) -> int | None:
+    """Returns the number above 0 that ``text`` is; None for anything else."""
+    digits = (text or "").strip()
+    return int(digits) if re.fullmatch(r"0*[1-9][0-9]{0,18}", digits) else None
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8", errors="surrogateescape")
+    except (OSError, ValueError):  # absent, forbidden, or no path at all
+        return None
