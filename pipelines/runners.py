@@ -31,6 +31,7 @@ from pipelines import interruption
 from pipelines.engines import has_engine, job_server
 from pipelines.errors import UsageError, UserError
 from pipelines.job_log import job_log
+from tfrecords_schema.surroundings import reach_this_machine_directly
 
 _LOCAL_NAMES = ("", "local", "directrunner", "fnapirunner")
 
@@ -71,6 +72,7 @@ class Execution:
         Raises:
             UserError: when the engine cannot be had, or the job failed there.
         """
+        reach_this_machine_directly()
         if self.local or not has_engine(self.options):
             _wait(pipeline.run(), lambda result: result.cancel())
             return

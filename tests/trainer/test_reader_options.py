@@ -146,6 +146,12 @@ class TestCache:
             with pytest.raises(DatasetError, match=r"take 4398046511104 MiB, and .* MiB are free"):
                 cached_frames(tmp_path, "train", folder=folder)
 
+    def test_frames_must_fit_in_the_memory_that_control_groups_grant(self, tmp_path, monkeypatch):
+        write_fake_dataset(tmp_path, SPECS["classification"], {"train": 3})
+        monkeypatch.setattr("trainer.cached_frames.usable_memory", lambda: 0)
+        with pytest.raises(DatasetError, match="and 0 MiB are free in memory"):
+            cached_frames(tmp_path, "train")
+
     def test_a_damaged_frame_is_located(self, tmp_path):
         spec = SPECS["classification"]
         damaged = replace(fake_record(spec, 0), frames=[b"no JPEG"] * spec.num_frames)
