@@ -41,7 +41,7 @@ $(DATAFLOW)/.installed: setup.py
 	touch $@
 
 test-dataflow: $(INSTALLED) $(DATAFLOW)/.installed
-	REELBEAM_DATAFLOW=$(CURDIR)/$(DATAFLOW) $(BIN)/python -m pytest tests/pipelines/test_dataflow.py
+	REELBEAM_DATAFLOW=$(CURDIR)/$(DATAFLOW) $(BIN)/python -m pytest tests/pipelines/runners/test_dataflow.py
 
 # Each parser for so long, guided by coverage; what is found lies in .fuzz.
 FUZZ_SECONDS ?= 600
@@ -68,6 +68,7 @@ model-garden: $(INSTALLED)
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 
 types: $(INSTALLED)
 	$(BIN)/mypy

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 setup(
     name="reelbeam",
@@ -13,16 +13,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
-    packages=[
-        "pipelines",
-        "pipelines.decoding",
-        "pipelines.labels",
-        "pipelines.prediction",
-        "pipelines.sources",
-        "pipelines.validation",
-        "tfrecords_schema",
-        "trainer",
-    ],
+    packages=find_packages(include=["pipelines*", "tfrecords_schema*", "trainer*"]),
     package_data={"tfrecords_schema": ["example.proto", "example_pb2.pyi"]},
     install_requires=[
         "apache-beam>=2.70,<3",
@@ -45,6 +36,7 @@ setup(
         "dev": [
             "gcsfs>=2026.10",
             "hypothesis>=6.100",
+            "import-linter>=2",
             "moto[server]>=5.0.20",
             "mypy>=1.11",
             "pytest>=8",

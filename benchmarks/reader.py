@@ -1,4 +1,4 @@
-"""How fast `trainer.reader` reads, against what it could do at best and against other readers.
+"""How fast `trainer.data.reader` reads, against what it could do at best and against other readers.
 
     python benchmarks/reader.py                    a dataset made for it
     python benchmarks/reader.py --tfrecords DIR    your own: where the time goes, and whether training waits
@@ -35,8 +35,8 @@ from reading.mixing import measure_mixing
 from reading.peers import Read, decoding_alone, dmvr_reader, model_garden_reader, plain_loop
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.parse import parse_sequence
-from trainer.dataset import shard_paths
-from trainer.reader import Augmentation, read_sequences
+from trainer.config.dataset import shard_paths
+from trainer.data.reader import Augmentation, read_sequences
 
 EVERYTHING = Augmentation(
     crop=0.6,
@@ -216,9 +216,9 @@ def profile_stages(data: Path, options: argparse.Namespace) -> dict[str, float]:
 def profile_training(data: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Whether a training waits for input."""
     from reading.waiting import waiting_for_input
-    from trainer.config import ModelConfig
-    from trainer.losses import make_loss
-    from trainer.model import build_model
+    from trainer.config.training import ModelConfig
+    from trainer.models.losses import make_loss
+    from trainer.models.network import build_model
 
     info = DatasetInfo.load(data)
     if info.spec.label.task == "none":

@@ -27,13 +27,13 @@ from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
-from pipelines.descriptors import Probe, Segment, Source
-from pipelines.finish import Totals
-from pipelines.options import DatasetOptions, ImageOptions, SamplingOptions, ShardOptions
-from pipelines.output import OutputFolder
-from pipelines.plan_file import plan_lines
-from pipelines.planning import cut_segments, plan_shards, time_boundaries
-from pipelines.shards import ShardBuilder
+from pipelines.build.finish import Totals
+from pipelines.build.output import OutputFolder
+from pipelines.build.plan_file import plan_lines
+from pipelines.build.shard import ShardBuilder
+from pipelines.options.dataset import DatasetOptions, ImageOptions, SamplingOptions, ShardOptions
+from pipelines.plan.descriptors import Probe, Segment, Source
+from pipelines.plan.shards import cut_segments, plan_shards, time_boundaries
 from tfrecords_schema.spec import SequenceSpec
 
 RATE = Fraction(10)

@@ -2,7 +2,7 @@
 
     python benchmarks/trainer.py [--backbones MobileNetV2,VGG16,ResNet50] [--output results.json]
 
-1. `trainer.layers.TimeDistributed` against Keras's: seconds of the first step, and of one after that.
+1. `trainer.models.layers.TimeDistributed` against Keras's: seconds of the first step, and of one after that.
 2. An epoch with the features of a frozen backbone cached, and without.
 3. The share of a step that is spent waiting for input, and the device on which batches wait: the GPU, where
    there is one.
@@ -32,11 +32,11 @@ import tensorflow as tf
 from reading.waiting import waiting_for_input
 from tfrecords_schema.fake import write_fake_dataset
 from tfrecords_schema.spec import ImageSpec, LabelSpec, SequenceSpec
-from trainer.config import ModelConfig, TrainingConfig
-from trainer.fitting import fit
-from trainer.layers import TimeDistributed
-from trainer.model import build_model
-from trainer.run_folder import RunFolder
+from trainer.config.run_folder import RunFolder
+from trainer.config.training import ModelConfig, TrainingConfig
+from trainer.models.layers import TimeDistributed
+from trainer.models.network import build_model
+from trainer.training.fitting import fit
 
 CLASSES = LabelSpec(task="classification", class_names=("a", "b"))
 

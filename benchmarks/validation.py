@@ -30,9 +30,9 @@ import cv2
 import numpy as np
 import simplejpeg
 
-from pipelines.options import RunOptions
-from pipelines.validation.options import ValidationOptions
+from pipelines.options.dataset import RunOptions
 from pipelines.validation.pipeline import validate
+from pipelines.validation.thresholds import ValidationOptions
 from tfrecords_schema.decode import parse_example
 from tfrecords_schema.fake import fake_record, write_fake_dataset
 from tfrecords_schema.info import DatasetInfo

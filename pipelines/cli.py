@@ -11,13 +11,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NoReturn
 
-from pipelines import arguments, interruption
-from pipelines.adopt import add_adopt_flags, run_adopt
+from pipelines.datasets.adopt import add_adopt_flags, run_adopt
 from pipelines.errors import UsageError, UserError, describe_os_error
-from pipelines.options import DatasetOptions, RunOptions
-from pipelines.prediction.options import add_prediction_flags, prediction_options
-from pipelines.scratch import remove_scratch
-from pipelines.sources.listing import Listing
+from pipelines.options import flags as arguments
+from pipelines.options.dataset import DatasetOptions, RunOptions
+from pipelines.options.prediction import add_prediction_flags, prediction_options
+from pipelines.plan.descriptors import Listing
+from pipelines.runners import interruption
+from pipelines.storage.scratch import remove_scratch
 from tfrecords_schema.store_clients import is_url
 
 INTERRUPTED = 130
@@ -137,7 +138,7 @@ def _build(
     beam_args: Sequence[str],
     list_sources: Callable[[DatasetOptions], Listing],
 ) -> int:
-    from pipelines.stored_output import open_output
+    from pipelines.build.stored_output import open_output
 
     options = arguments.dataset_options(flags, default_name="")
     run = arguments.run_options(flags, beam_args)
@@ -150,8 +151,8 @@ def _build(
         # Before minutes of probing, not after them.
         output.check_free_for(options.to_json(), overwrite=run.overwrite)
 
-    from pipelines.build import build_dataset, import_beam_meanwhile, make_plan
-    from pipelines.summary import describe_dataset, describe_failures, describe_plan
+    from pipelines.build.build import build_dataset, import_beam_meanwhile, make_plan
+    from pipelines.build.summary import describe_dataset, describe_failures, describe_plan
 
     if not run.dry_run:
         import_beam_meanwhile()
@@ -198,10 +199,9 @@ def _add_validate_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_validate(flags: argparse.Namespace, beam_args: Sequence[str]) -> int:
-    from pipelines.validation.options import ValidationOptions
     from pipelines.validation.outcome import describe
     from pipelines.validation.pipeline import validate
-    from pipelines.validation.thresholds import load_thresholds
+    from pipelines.validation.thresholds import ValidationOptions, load_thresholds
 
     try:
         run = RunOptions(workers=flags.workers, beam_args=tuple(beam_args))
@@ -262,7 +262,7 @@ def _check_apart(source: str, output: str, flag: str = "--output") -> None:
 
 def _check_beam_args(run: RunOptions) -> None:
     if run.beam_args:
-        from pipelines.runners import parse_beam_args
+        from pipelines.runners.local import parse_beam_args
 
         parse_beam_args(run.beam_args, workers=run.local_workers)
 

@@ -117,7 +117,7 @@ class DatasetInfo:
         mirrored: the targets and signals that change their sign when frames are mirrored left to right
             (lateral velocity, yaw rate, steering); empty when none does, None when nobody said.
         adopted: whether others wrote the records, which may then lack keys, hold other numbers of frames, and
-            frames of other sizes (`tfrecords_schema.adopt`).
+            frames of other sizes (`tfrecords_schema.scan`).
         format_version: of this file.
     """
 

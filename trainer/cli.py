@@ -15,18 +15,25 @@ from pathlib import Path
 from tfrecords_schema.info import FILE_NAME, DatasetInfo, DatasetInfoError
 from tfrecords_schema.records import CorruptRecordError
 from tfrecords_schema.spec import SequenceSpec
-from trainer.dataset import check_compatible, check_trainable, default_split, shard_paths
-from trainer.errors import TrainerError
-from trainer.flags import (
+from trainer.config.dataset import check_compatible, check_trainable, default_split, shard_paths
+from trainer.config.flags import (
     UsageError,
     config_from_args,
     evaluate_parser,
     parse_train,
     with_underscores,
 )
-from trainer.hosts import is_chief
-from trainer.options import ConfigError
-from trainer.run_folder import RunFolder, new_run, open_run, reading_of, resumed_run, write_json
+from trainer.config.hosts import is_chief
+from trainer.config.options import ConfigError
+from trainer.config.run_folder import (
+    RunFolder,
+    new_run,
+    open_run,
+    reading_of,
+    resumed_run,
+    write_json,
+)
+from trainer.errors import TrainerError
 
 _log = logging.getLogger(__name__)
 
@@ -72,7 +79,7 @@ def _train(args: argparse.Namespace) -> None:
     else:
         folder = new_run(args.output, info.name)
     _prepare_tensorflow()
-    from trainer.train import train
+    from trainer.training.train import train
 
     train(args.tfrecords, folder, config)
 
@@ -106,7 +113,7 @@ def _adopt(directory: str, spec_file: str) -> None:
                 f"{'; '.join(differences)}; leave --spec out, or delete that file"
             )
         return
-    from tfrecords_schema.adopt import AdoptError, adopt
+    from tfrecords_schema.scan import AdoptError, adopt
 
     try:
         info = adopt(directory, spec)
@@ -137,10 +144,10 @@ def _evaluate(args: argparse.Namespace) -> None:
     split = args.split or default_split(info)
     shard_paths(args.tfrecords, info, split)
     _prepare_tensorflow()
-    from trainer.baseline import describe_baseline
-    from trainer.evaluate import evaluate_run, scores_to_json
-    from trainer.report import write_report
-    from trainer.score import compare, format_score
+    from trainer.evaluation.baseline import describe_baseline
+    from trainer.evaluation.evaluate import evaluate_run, scores_to_json
+    from trainer.evaluation.score import compare, format_score
+    from trainer.report.page import write_report
 
     score = evaluate_run(
         args.model, args.tfrecords, split=split, batch_size=args.batch_size, reading=reading

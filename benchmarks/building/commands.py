@@ -12,7 +12,7 @@ from building.bench import Bench
 from building.footage import count_frames, describe
 from building.measuring import Run, run_command, show, timed
 from building.throughput import videos
-from pipelines.options import LabelOptions, SplitOptions
+from pipelines.options.dataset import LabelOptions, SplitOptions
 from pipelines.sources.videos import list_videos
 
 SCALE = Path(__file__).parents[1] / "scale.py"

@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 
 from building.sides import OPTIONS, decode, ffmpeg_command, scale
-from pipelines import frames
 from pipelines.decoding.conversion import FrameConverter
+from pipelines.images import frames
 
 _FRAMES = 25
 _START = b"\xff\xd8\xff"

@@ -17,10 +17,11 @@ from pathlib import Path
 import av
 import cv2
 
-from pipelines import cli, frames
+from pipelines import cli
 from pipelines.decoding.conversion import FrameConverter
-from pipelines.options import ImageOptions
-from pipelines.yuv import YuvPixels
+from pipelines.images import frames
+from pipelines.images.yuv import YuvPixels
+from pipelines.options.dataset import ImageOptions
 
 SIZE = "180x320"
 OPTIONS = ImageOptions(height=180, width=320)

@@ -12,9 +12,9 @@ from building.bench import Bench
 from building.measuring import timed
 from building.sides import OPTIONS, decode, scale
 from building.throughput import building, videos
-from pipelines import frames
 from pipelines.decoding.conversion import FrameConverter
-from pipelines.decoding.pixel_statistics import PixelSums
+from pipelines.decoding.record_builder import PixelSums
+from pipelines.images import frames
 
 
 def stages(bench: Bench) -> None:

@@ -13,8 +13,8 @@ from building.footage import count_frames, describe, repeat
 from building.measuring import ratio, run_command
 from building.quality import match_quality
 from building.sides import OPTIONS, SIZE, build, decode, find_ffmpeg, run_ffmpeg, scale
-from pipelines import frames
 from pipelines.decoding.conversion import FrameConverter
+from pipelines.images import frames
 
 OURS = "pipelines videos"
 BARE = "bare: decode, scale, encode"

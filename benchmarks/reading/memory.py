@@ -13,9 +13,9 @@ import tensorflow as tf
 
 from reading.datasets import repeated_dataset
 from tfrecords_schema.info import DatasetInfo
-from trainer.buffers import reading_bytes
-from trainer.reader import read_sequences
-from trainer.shuffling import plan_mixing
+from trainer.data.buffers import reading_bytes
+from trainer.data.reader import read_sequences
+from trainer.data.shuffling import plan_mixing
 
 PROGRAM = "import sys; from reading.memory import print_peak; print_peak(*sys.argv[1:])"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trainer.reader import read_sequences
+from trainer.data.reader import read_sequences
 
 
 def measure_mixing(data: Path, split: str, batch_size: int) -> dict[str, float]:

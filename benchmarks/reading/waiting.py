@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from trainer.reader import read_sequences
+from trainer.data.reader import read_sequences
 
 # Without the first steps, for which the graph is made and the buffers are filled.
 FIRST_STEPS = 10

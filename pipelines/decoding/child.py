@@ -17,15 +17,16 @@ from typing import Any, BinaryIO
 import av
 import cv2
 
-from pipelines.decoding import overlay_request, protocol
+from pipelines.decoding import protocol
+from pipelines.decoding import protocol as overlay_request
 from pipelines.decoding.damage import count_complaints
 from pipelines.decoding.overlay import draw_overlay
-from pipelines.decoding.overlay_request import OverlayRequest
 from pipelines.decoding.protocol import (
     BuildRequest,
     DecodingFailure,
     ExtentRequest,
     IndexRequest,
+    OverlayRequest,
     SegmentResult,
 )
 from pipelines.decoding.segments import build_segment, find_extent, index_clip, probe_file

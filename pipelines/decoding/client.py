@@ -20,19 +20,19 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, TypeVar
 
 from pipelines.decoding import protocol
-from pipelines.decoding.overlay_request import OverlayRequest
 from pipelines.decoding.protocol import (
     BuildRequest,
     DecodingFailure,
     ExtentRequest,
     Index,
     IndexRequest,
+    OverlayRequest,
     ProbeRequest,
     SegmentResult,
 )
-from pipelines.descriptors import Extent, Probe
-from pipelines.options import RunOptions
-from pipelines.staging import Staging, StagingError
+from pipelines.options.dataset import RunOptions
+from pipelines.plan.descriptors import Extent, Probe
+from pipelines.storage.staging import Staging, StagingError
 from tfrecords_schema.machine import usable_cpus
 
 MEMORY_LIMIT = 4 * 2**30

@@ -11,9 +11,9 @@ from typing import Any, Generic, TypeVar
 
 from pipelines.decoding.footage import Footage, FrameTime
 from pipelines.decoding.protocol import DecodingFailure
-from pipelines.descriptors import Segment
-from pipelines.options import SamplingOptions
-from pipelines.sampling import CoveringFrame, PlacedFrame, Position, TimeGrid, cover_slots
+from pipelines.options.dataset import SamplingOptions
+from pipelines.plan.descriptors import Segment
+from pipelines.plan.sampling import CoveringFrame, PlacedFrame, Position, TimeGrid, cover_slots
 
 T = TypeVar("T", bound=FrameTime)
 F = TypeVar("F")

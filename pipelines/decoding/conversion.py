@@ -16,10 +16,10 @@ from av.video.plane import VideoPlane
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
-from pipelines import frames
-from pipelines.frames import Orientation, Pixels, orient
-from pipelines.options import ImageOptions
-from pipelines.yuv import LUMA_WEIGHTS, YuvPixels, to_jfif, yuv_to_rgb
+from pipelines.images import frames
+from pipelines.images.frames import Orientation, Pixels, orient
+from pipelines.images.yuv import LUMA_WEIGHTS, YuvPixels, to_jfif, yuv_to_rgb
+from pipelines.options.dataset import ImageOptions
 
 _UNTAGGED = (0, 2, 3)  # H.273: RGB or unknown, unspecified, reserved
 _DISPLAY_MATRIX = struct.Struct("=9i")

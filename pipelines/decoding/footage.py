@@ -5,19 +5,22 @@ Whatever it is, footage has frames with presentation times in ticks of a time ba
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Protocol, TypeVar
 
+import av
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.decoding.conversion import read_orientation
 from pipelines.decoding.damage import Damage
 from pipelines.decoding.lookahead import Wanted
-from pipelines.frames import Pixels
-from pipelines.options import ImageOptions
-from pipelines.yuv import YuvPixels
+from pipelines.images.frames import Pixels
+from pipelines.images.yuv import YuvPixels
+from pipelines.options.dataset import ImageOptions
 
 
 @dataclass(frozen=True)
@@ -127,3 +130,32 @@ class Footage(Protocol[F]):
 
     def as_stored(self, frame: F, options: ImageOptions) -> bytes | None:
         """The frame's own file, where that is what ``options`` ask for; None where it is to be encoded."""
+
+
+@dataclass(frozen=True)
+class DecodedFrame(FrameTime):
+    """A frame of a video.
+
+    Attributes:
+        decoded: its picture; or, where it was expected that nobody wants it, what decodes it after all.
+        stored_aspect: width of a pixel of the picture as it is stored, divided by its height.
+    """
+
+    decoded: av.VideoFrame | Callable[[], av.VideoFrame] = field(kw_only=True, compare=False)
+    stored_aspect: Fraction = field(kw_only=True)
+
+    @functools.cached_property
+    def image(self) -> av.VideoFrame:
+        """The picture, as PyAV has it.
+
+        Raises:
+            DecodingFailure: when it does not decode after all.
+        """
+        return self.decoded if isinstance(self.decoded, av.VideoFrame) else self.decoded()
+
+    @property
+    def pixel_aspect(self) -> Fraction:
+        """Width of a pixel of the upright frame divided by its height."""
+        if self.stored_aspect == 1 or not read_orientation(self.image).quarter_turns % 2:
+            return self.stored_aspect
+        return 1 / self.stored_aspect

@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from pipelines.decoding.containers import MAX_PIXELS
 from pipelines.decoding.footage import FrameTime
 from pipelines.decoding.lookahead import Wanted
-from pipelines.decoding.pixel_statistics import is_sampled
 from pipelines.decoding.protocol import DecodingFailure
-from pipelines.frame_names import FrameSequence, is_image, order_frames
-from pipelines.frames import Pixels, resize
-from pipelines.image_files import Header, ImageError, decode_rgb, read_header
-from pipelines.jpeg_structure import WholeHeaders
-from pipelines.options import ImageOptions
+from pipelines.decoding.record_builder import is_sampled
+from pipelines.images.frame_names import FrameSequence, is_image, order_frames
+from pipelines.images.frames import Pixels, resize
+from pipelines.images.headers import Header, ImageError, decode_rgb, read_header
+from pipelines.images.jpeg_structure import WholeHeaders
+from pipelines.options.dataset import ImageOptions
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from pipelines.decoding.conversion import FrameConverter
 from pipelines.decoding.damage import Damage
-from pipelines.decoding.decoded import DecodedFrame
+from pipelines.decoding.footage import DecodedFrame
 from pipelines.decoding.lookahead import Wanted
 from pipelines.decoding.protocol import DecodingFailure
 from pipelines.decoding.video import open_video
-from pipelines.descriptors import Extent, Part
-from pipelines.frames import Pixels
-from pipelines.options import ImageOptions
-from pipelines.yuv import YuvPixels
+from pipelines.images.frames import Pixels
+from pipelines.images.yuv import YuvPixels
+from pipelines.options.dataset import ImageOptions
+from pipelines.plan.descriptors import Extent, Part
 
 
 @dataclass(frozen=True)

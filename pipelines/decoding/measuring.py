@@ -10,14 +10,14 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.dashcam_options import TelemetryOptions
 from pipelines.decoding.footage import Footage, FrameTime
 from pipelines.decoding.protocol import DISTANCES, BuildRequest, DecodingFailure
-from pipelines.descriptors import SideFile, Source
 from pipelines.labels.alignment import Aligned, Alignment, concatenate, concatenate_rows
 from pipelines.labels.annotations import AnnotationError, read_label
 from pipelines.labels.telemetry import Telemetry, TelemetryError, read_telemetry
-from pipelines.sampling import CoveringFrame
+from pipelines.options.telemetry import TelemetryOptions
+from pipelines.plan.descriptors import SideFile, Source
+from pipelines.plan.sampling import CoveringFrame
 
 F = TypeVar("F", bound=FrameTime)
 

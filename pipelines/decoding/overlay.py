@@ -16,10 +16,9 @@ from av.video.stream import VideoStream
 
 from pipelines.decoding.clip import Clip, start_reading
 from pipelines.decoding.footage import Footage
-from pipelines.decoding.opening import open_footage
-from pipelines.decoding.overlay_request import Caption, OverlayRequest
-from pipelines.decoding.protocol import DecodingFailure
-from pipelines.frames import Pixels
+from pipelines.decoding.protocol import Caption, DecodingFailure, OverlayRequest
+from pipelines.decoding.segments import open_footage
+from pipelines.images.frames import Pixels
 
 _NOMINAL_RATE = 25
 _OPTIONS = {"preset": "veryfast", "crf": "20"}

@@ -14,11 +14,10 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Literal
 
-from pipelines.dashcam_options import AnnotationOptions, TelemetryOptions
-from pipelines.descriptors import Segment, Source
-from pipelines.moments import Moments
-from pipelines.options import ImageOptions, LabelOptions, SamplingOptions
-from pipelines.planning import Boundary
+from pipelines.options.dataset import ImageOptions, LabelOptions, SamplingOptions
+from pipelines.options.telemetry import AnnotationOptions, TelemetryOptions
+from pipelines.plan.descriptors import Boundary, Segment, Source
+from tfrecords_schema.moments import Moments
 from tfrecords_schema.spec import SequenceSpec
 
 HEADER = struct.Struct("<cI")
@@ -278,3 +277,53 @@ def _build_request_from_json(fields: dict[str, Any]) -> BuildRequest:
 
 def _lists_to_tuples(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
+
+
+ASK = "overlay"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caption:
+    """Lines of text that are shown from ``start`` on, seconds after the file's first frame."""
+
+    start: float
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OverlayRequest:
+    """Asks for the footage of a source with captions on it.
+
+    Attributes:
+        build: whose segment is the source; what it says of records does not matter.
+        captions: in order; each holds until the next.
+        output: path of the video to write.
+    """
+
+    build: BuildRequest
+    captions: tuple[Caption, ...]
+    output: str
+
+    def to_json(self) -> dict[str, Any]:
+        """A dict of plain JSON types."""
+        return {
+            "ask": ASK,
+            "build": self.build.to_json(),
+            "captions": [[caption.start, list(caption.lines)] for caption in self.captions],
+            "output": self.output,
+        }
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> OverlayRequest:
+        """The request that `to_json` described.
+
+        Raises:
+            ValueError: when ``build`` is none.
+        """
+        build = request_from_json(fields["build"])
+        if not isinstance(build, BuildRequest):
+            raise ValueError(f"expected a request to build, got {type(build).__name__}")
+        captions = tuple(
+            Caption(start=start, lines=tuple(lines)) for start, lines in fields["captions"]
+        )
+        return cls(build=build, captions=captions, output=fields["output"])

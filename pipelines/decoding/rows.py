@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from pipelines.decoding.footage import FrameTime
 from pipelines.decoding.lookahead import Wanted
 from pipelines.decoding.protocol import DecodingFailure
-from pipelines.frames import Pixels
+from pipelines.images.frames import Pixels
 from pipelines.labels.telemetry import Telemetry
-from pipelines.options import ImageOptions
+from pipelines.options.dataset import ImageOptions
 
 _MICROSECOND = Fraction(1, 1_000_000)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -14,8 +14,9 @@ import numpy as np
 from pipelines.decoding.clip import Clip, Covered, Watched, cover_clip, start_reading
 from pipelines.decoding.damage import Damage
 from pipelines.decoding.footage import Footage, FrameTime
-from pipelines.decoding.measuring import MeasuredFrame, Measurements, is_measured
-from pipelines.decoding.opening import open_footage, open_video_source
+from pipelines.decoding.frame_folder import open_frame_folder
+from pipelines.decoding.joined import JoinedVideos
+from pipelines.decoding.measuring import MeasuredFrame, Measurements, clip_telemetry, is_measured
 from pipelines.decoding.protocol import (
     BuildRequest,
     DecodingFailure,
@@ -23,14 +24,54 @@ from pipelines.decoding.protocol import (
     IndexRequest,
     SegmentResult,
 )
-from pipelines.decoding.records import EncodedFrame, RecordMaker, Tally, encode_frame
+from pipelines.decoding.record_builder import EncodedFrame, RecordMaker, Tally, encode_frame
+from pipelines.decoding.rows import TelemetryRows
 from pipelines.decoding.video import open_video
 from pipelines.decoding.wanted import find_wanted
-from pipelines.descriptors import Extent, Probe, Segment
-from pipelines.options import SamplingOptions
-from pipelines.planning import Boundary, clip_seconds
-from pipelines.sampling import CoveringFrame, Window, cut_windows, pick_last, pick_uniform
+from pipelines.options.dataset import SamplingOptions
+from pipelines.plan.descriptors import Boundary, Extent, Probe, Segment, Source
+from pipelines.plan.sampling import CoveringFrame, Window, cut_windows, pick_last, pick_uniform
+from pipelines.plan.shards import clip_seconds
 from tfrecords_schema.encode import encode_record
+
+OnProgress = Callable[[], None]
+
+
+@contextmanager
+def open_footage(request: BuildRequest, on_progress: OnProgress) -> Iterator[Footage[Any]]:
+    """Opens the footage of the request's source for one reading.
+
+    Args:
+        request: which source, and what to make of it.
+        on_progress: called for every packet or frame that is read, whatever becomes of it.
+
+    Raises:
+        DecodingFailure: when it cannot be used.
+    """
+    source, rate = request.segment.source, request.sampling.frame_rate
+    if source.kind == "telemetry":
+        max_gap = request.telemetry.max_gap if request.telemetry else math.inf
+        yield TelemetryRows(clip_telemetry(request).telemetry, rate, max_gap)
+    elif source.kind == "frames":
+        if rate is None:
+            raise ValueError("a folder of frames needs a frame rate")
+        yield open_frame_folder(source.path, rate, on_progress, request.image)
+    else:
+        with open_video_source(source, on_progress, request.threads) as video:
+            yield video
+
+
+@contextmanager
+def open_video_source(
+    source: Source, on_progress: OnProgress, threads: int = 1
+) -> Iterator[Footage[Any]]:
+    """Opens a video file, or the several that a drive consists of, to be decoded by ``threads``."""
+    if source.parts:
+        yield JoinedVideos(source.parts, on_progress, threads)
+    else:
+        with open_video(source.path, on_progress, threads) as video:
+            yield video
+
 
 # A source that stops this much before its header said is reported, not only used as far as it goes.
 _MISSING_SECONDS = 1.0

@@ -27,14 +27,14 @@ from pipelines.decoding.containers import (
 )
 from pipelines.decoding.conversion import FrameConverter
 from pipelines.decoding.damage import Damage, complaints_counted
-from pipelines.decoding.decoded import DecodedFrame
+from pipelines.decoding.footage import DecodedFrame
 from pipelines.decoding.lookahead import MOST_REORDERED_PACKETS, Wanted
 from pipelines.decoding.protocol import DecodingFailure
 from pipelines.decoding.stream import Picture, StreamReader, Unseen
-from pipelines.descriptors import Extent, Probe
-from pipelines.frames import Pixels
-from pipelines.options import ImageOptions
-from pipelines.yuv import YuvPixels
+from pipelines.images.frames import Pixels
+from pipelines.images.yuv import YuvPixels
+from pipelines.options.dataset import ImageOptions
+from pipelines.plan.descriptors import Extent, Probe
 
 MAX_HOLD_SECONDS = 60
 """A frame is not held on screen for longer: the footage is taken to stop and begin anew."""

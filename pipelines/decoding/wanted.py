@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 
 from pipelines.decoding.clip import Clip
 from pipelines.decoding.lookahead import Wanted
-from pipelines.descriptors import Segment
-from pipelines.options import SamplingOptions
-from pipelines.sampling import Position, uniform_slots
+from pipelines.options.dataset import SamplingOptions
+from pipelines.plan.descriptors import Segment
+from pipelines.plan.sampling import Position, uniform_slots
 
 AnyOf = Callable[[int, "int | None"], bool]
 """Whether any slot from a first one until another (None: without end) is used."""

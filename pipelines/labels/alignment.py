@@ -17,9 +17,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.dashcam_options import Interpolate
 from pipelines.labels.cells import TelemetryError
 from pipelines.labels.telemetry import Telemetry
+from pipelines.options.telemetry import Interpolate
 
 _MICROSECOND = (
     1e-6  # times closer than this are the same: seconds since 1970 have no more digits in a float

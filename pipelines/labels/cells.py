@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from pipelines.dashcam_options import TimeUnit
+from pipelines.options.telemetry import TimeUnit
 
 Cell = object
 

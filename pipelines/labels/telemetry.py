@@ -16,7 +16,6 @@ from typing import NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.dashcam_options import TelemetryOptions
 from pipelines.labels import gpx
 from pipelines.labels.cells import (
     Cell,
@@ -30,6 +29,7 @@ from pipelines.labels.json_format import read_json
 from pipelines.labels.npy_format import read_npy
 from pipelines.labels.table import Table, Wanted, check_known
 from pipelines.labels.text_formats import read_csv, read_text
+from pipelines.options.telemetry import TelemetryOptions
 
 __all__ = ["EXTENSIONS", "Telemetry", "TelemetryError", "read_telemetry"]
 

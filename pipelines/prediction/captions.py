@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise, zip_longest
 from typing import Any
 
-from pipelines.decoding.overlay_request import Caption
+from pipelines.decoding.protocol import Caption
 
 _MOST_CLASSES = 3
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.descriptors import Segment
+from pipelines.plan.descriptors import Segment
 
 CHUNK_SECONDS = 600.0
 """Estimated footage of a chunk, in a large input."""

@@ -10,23 +10,22 @@ from typing import Any
 import apache_beam as beam
 from tqdm import tqdm
 
+from pipelines.build.probe import cut_sources, survey_sources
 from pipelines.decoding.client import shared_pool
-from pipelines.descriptors import Source
 from pipelines.errors import UserError
-from pipelines.events import EventReader
-from pipelines.options import RunOptions
-from pipelines.planning import estimate_segment
+from pipelines.options.dataset import RunOptions
+from pipelines.options.prediction import PredictionOptions
+from pipelines.plan.descriptors import Listing, Source
+from pipelines.plan.shards import estimate_segment
 from pipelines.prediction.chunks import Chunk, plan_chunks
-from pipelines.prediction.conclude import Expected, Outcome, conclude
-from pipelines.prediction.export import Export, open_export
-from pipelines.prediction.footage import list_footage
-from pipelines.prediction.options import PredictionOptions
-from pipelines.prediction.overlay import draw_overlays
-from pipelines.prediction.transforms import PredictFootage, SequenceBuilder
+from pipelines.prediction.export_info import Export, open_export
+from pipelines.prediction.input_listing import list_footage
+from pipelines.prediction.overlay_videos import draw_overlays
+from pipelines.prediction.predict_chunks import PredictFootage, SequenceBuilder
+from pipelines.prediction.publish import Expected, Outcome, conclude
 from pipelines.prediction.work import WorkFolder
-from pipelines.runners import Execution, parse_beam_args
-from pipelines.sources.listing import Listing
-from pipelines.survey import cut_sources, survey_sources
+from pipelines.runners.events import EventReader
+from pipelines.runners.local import Execution, parse_beam_args
 
 
 @dataclass(frozen=True)
@@ -127,7 +126,7 @@ def _plan(export: Export, listing: Listing, run: RunOptions) -> _Plan:
 def _load(export: Export) -> Any:
     """The model's handler; the model is loaded once here, so that what is wrong with it is said at once."""
     try:
-        from pipelines.prediction.model import ServedModelHandler
+        from pipelines.prediction.exported_model import ServedModelHandler
     except ImportError as error:
         raise UserError(
             f"predicting needs TensorFlow, which is not installed ({error}): pip install 'reelbeam[trainer]'"

@@ -20,10 +20,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from pipelines.claims import claim
 from pipelines.errors import UserError
 from pipelines.prediction.chunks import Chunk
-from pipelines.scratch import scratch_folder
+from pipelines.runners.events import claim
+from pipelines.storage.scratch import scratch_folder
 from tfrecords_schema import storage
 from tfrecords_schema.store_clients import UrlError, check_url, is_url
 

@@ -7,8 +7,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from pipelines.descriptors import Source
 from pipelines.errors import UserError
+from pipelines.plan.descriptors import Listing, Source, SourceFailure
 from pipelines.sources.files import (
     LOCAL_FILES,
     Files,
@@ -17,15 +17,7 @@ from pipelines.sources.files import (
     has_glob,
     relative,
 )
-from pipelines.sources.listing import (
-    Listing,
-    SourceFailure,
-    class_label,
-    describe_file,
-    is_video,
-    list_failure,
-    walk_files,
-)
+from pipelines.sources.listing import class_label, describe_file, is_video, list_failure, walk_files
 from tfrecords_schema.store_clients import is_url
 
 

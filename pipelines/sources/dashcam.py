@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pipelines.errors import UsageError
-from pipelines.options import DatasetOptions, ImageOptions
+from pipelines.options.dataset import DatasetOptions, ImageOptions
+from pipelines.plan.descriptors import Listing
 from pipelines.sources.drives import list_drives
 from pipelines.sources.frame_folders import list_frame_folders
-from pipelines.sources.listing import Listing, group_sources
+from pipelines.sources.listing import group_sources
 from pipelines.sources.split_lists import apply_split_lists
 
 

@@ -10,12 +10,12 @@ from itertools import pairwise
 
 from tqdm import tqdm
 
-from pipelines.dashcam_options import TelemetryOptions
-from pipelines.descriptors import Part, SideFile, Source
 from pipelines.errors import UsageError, UserError
-from pipelines.frame_names import is_image, natural_key
+from pipelines.images.frame_names import is_image, natural_key
 from pipelines.labels.telemetry import Telemetry, TelemetryError, read_telemetry
-from pipelines.options import LabelOptions, SamplingOptions
+from pipelines.options.dataset import LabelOptions, SamplingOptions
+from pipelines.options.telemetry import TelemetryOptions
+from pipelines.plan.descriptors import Listing, Part, SideFile, Source, SourceFailure
 from pipelines.sources.class_folders import is_glob, list_matching
 from pipelines.sources.files import (
     Files,
@@ -26,15 +26,7 @@ from pipelines.sources.files import (
     relative,
 )
 from pipelines.sources.frame_folders import UnusableFolderError, describe_frame_folder
-from pipelines.sources.listing import (
-    Listing,
-    SourceFailure,
-    class_label,
-    describe_file,
-    is_video,
-    list_failure,
-    walk_files,
-)
+from pipelines.sources.listing import class_label, describe_file, is_video, list_failure, walk_files
 from tfrecords_schema.spec import LabelSpec
 
 TELEMETRY_EXTENSIONS = (".csv", ".tsv", ".jsonl", ".ndjson", ".gpx", ".npy")

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
 from pipelines.errors import UserError
-from pipelines.scratch import scratch_folder
+from pipelines.storage.scratch import scratch_folder
 from tfrecords_schema import storage
 from tfrecords_schema.store_clients import Stored, UrlError, check_url, is_url
 

@@ -11,12 +11,12 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from pipelines.dashcam_options import AnnotationOptions
-from pipelines.descriptors import SideFile, Source
 from pipelines.errors import UserError
-from pipelines.frame_names import FrameSequence, find_duplicate, order_frames
+from pipelines.images.frame_names import FrameSequence, find_duplicate, order_frames
 from pipelines.labels.annotations import AnnotationError, read_label
-from pipelines.options import LabelOptions, SamplingOptions
+from pipelines.options.dataset import LabelOptions, SamplingOptions
+from pipelines.options.telemetry import AnnotationOptions
+from pipelines.plan.descriptors import Listing, SideFile, Source, SourceFailure
 from pipelines.sources.files import LOCAL_FILES, Files, absolute, check_location, folder_name
 from pipelines.sources.frame_labels import SampleLabel, choose_shape, label_spec, understand_label
 from pipelines.sources.image_folders import (
@@ -25,7 +25,6 @@ from pipelines.sources.image_folders import (
     find_unannotated,
     walk_image_folders,
 )
-from pipelines.sources.listing import Listing, SourceFailure
 from tfrecords_schema.spec import LabelSpec
 from tfrecords_schema.store_clients import Stored
 
@@ -224,7 +223,7 @@ def _count_more(holes: int) -> str:
 
 
 def _holds_sequence(run: range, total_slots: int, sampling: SamplingOptions) -> bool:
-    """Whether a sequence lies within a run of slots; see `pipelines.sampling`."""
+    """Whether a sequence lies within a run of slots; see `pipelines.plan.sampling`."""
     if sampling.sampling == "last":
         return run.stop == total_slots and len(run) >= sampling.num_frames
     start = -(-run.start // sampling.window_stride) * sampling.window_stride

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple, cast
 
 from pipelines.errors import UserError
 from pipelines.labels.annotations import FoundLabel, name_targets
-from pipelines.options import LabelOptions
+from pipelines.options.dataset import LabelOptions
 from pipelines.sources.listing import class_label
 from tfrecords_schema.spec import LabelSpec
 

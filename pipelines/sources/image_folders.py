@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from pipelines.frame_names import is_image
+from pipelines.images.frame_names import is_image
 from pipelines.sources.files import LOCAL_FILES, Files, relative
 from tfrecords_schema.store_clients import is_url
 

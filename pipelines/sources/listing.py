@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
-from pipelines.descriptors import Source
 from pipelines.errors import UserError
+from pipelines.plan.descriptors import Source, SourceFailure
 from pipelines.sources.files import LOCAL_FILES, Files, absolute
 from tfrecords_schema.spec import LabelSpec
 from tfrecords_schema.store_clients import is_url
@@ -19,45 +19,6 @@ VIDEO_EXTENSIONS = (
     *(".flv", ".f4v", ".ogv", ".ogg", ".rm", ".rmvb", ".nut", ".y4m", ".ivf", ".obu", ".av1"),
     *(".h264", ".264", ".avc", ".h265", ".265", ".hevc", ".mjpeg", ".mjpg"),
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class SourceFailure:
-    """A source that gave nothing, or not all it should have: a line of ``failures.jsonl``.
-
-    Attributes:
-        source: its id.
-        stage: where it failed: ``list``, ``staging``, ``open``, ``decode``, ``limits``, ``process`` or
-            ``telemetry``.
-        reason: in words.
-        seconds: how far into the file it was usable; None when that is not known.
-        truncated: its sequences up to there were kept, and it does not count as failed.
-    """
-
-    source: str
-    stage: str
-    reason: str
-    seconds: float | None = None
-    truncated: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Listing:
-    """The sources of a dataset.
-
-    Attributes:
-        name: of the dataset, from the input's own name.
-        sources: sorted by id, which is unique.
-        label: task, and names in label order.
-        failures: sources that are named but not there.
-        notes: what a user should know of how the input was understood, a line each.
-    """
-
-    name: str
-    sources: tuple[Source, ...]
-    label: LabelSpec
-    failures: tuple[SourceFailure, ...] = ()
-    notes: tuple[str, ...] = field(default=())
 
 
 def walk_files(

@@ -16,17 +16,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipelines.descriptors import Source
 from pipelines.errors import UserError
-from pipelines.options import SPLIT_NAME_RULE, LabelOptions, is_split_name
+from pipelines.options.dataset import SPLIT_NAME_RULE, LabelOptions, is_split_name
+from pipelines.plan.descriptors import Listing, Source, SourceFailure
 from pipelines.sources.files import LOCAL_FILES, Files, absolute, joined, relative
-from pipelines.sources.listing import (
-    Listing,
-    SourceFailure,
-    class_label,
-    describe_file,
-    list_failure,
-)
+from pipelines.sources.listing import class_label, describe_file, list_failure
 from tfrecords_schema.spec import LabelSpec
 from tfrecords_schema.store_clients import StorageError, UrlError, check_url, is_url
 

@@ -13,9 +13,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path, PurePath
 
-from pipelines.descriptors import Source
 from pipelines.errors import UserError
-from pipelines.options import SPLIT_NAME_RULE, is_split_name
+from pipelines.options.dataset import SPLIT_NAME_RULE, is_split_name
+from pipelines.plan.descriptors import Source
 from tfrecords_schema.store_clients import is_url
 
 _HMDB51_SPLITS = {"0": None, "1": "train", "2": "test"}

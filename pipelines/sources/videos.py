@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pipelines.errors import UserError
-from pipelines.options import LabelOptions, SplitOptions
+from pipelines.options.dataset import LabelOptions, SplitOptions
+from pipelines.plan.descriptors import Listing
 from pipelines.sources import manifest
 from pipelines.sources.class_folders import is_glob, list_class_folders, list_glob
 from pipelines.sources.files import Files, check_location
-from pipelines.sources.listing import Listing, group_sources
+from pipelines.sources.listing import group_sources
 from pipelines.sources.split_lists import apply_split_lists
 
 

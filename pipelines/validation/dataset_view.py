@@ -10,12 +10,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.validation.conflicts import Conflicts
 from pipelines.validation.findings import Where
 from pipelines.validation.folder import DatasetFolder, Listing
-from pipelines.validation.notes import ShardPlaces, SourceLabels
-from pipelines.validation.places import Places
-from pipelines.validation.source_pictures import Compared, SourceReader
+from pipelines.validation.notes import Conflicts, Places, ShardPlaces, SourceLabels
+from pipelines.validation.pictures.source_pictures import Compared, SourceReader
 from pipelines.validation.tallies import Tally, merged
 from pipelines.validation.thresholds import DEFAULTS, Thresholds
 from pipelines.validation.views import RecordView, expectation, to_text

@@ -6,17 +6,16 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from pipelines.validation.columns import target_column
+from pipelines.validation.checks.neighbours import NEIGHBOUR_CHECKS, Neighbours, are_neighbours
+from pipelines.validation.checks.records import RECORD_CHECKS, decodes
+from pipelines.validation.checks.shards import SHARD_CHECKS
 from pipelines.validation.findings import Finding, FindingLog, Level, Where
 from pipelines.validation.folder import DatasetFolder
-from pipelines.validation.images import PictureReader
-from pipelines.validation.neighbour_checks import NEIGHBOUR_CHECKS, Neighbours, are_neighbours
 from pipelines.validation.notes import Census, ShardNotes, ShardPlaces
-from pipelines.validation.record_checks import RECORD_CHECKS, decodes
-from pipelines.validation.shard_checks import SHARD_CHECKS
+from pipelines.validation.pictures.thumbnails import PictureReader
 from pipelines.validation.shard_reader import ShardReader
 from pipelines.validation.tallies import Tally
-from pipelines.validation.views import Expectation, RecordView
+from pipelines.validation.views import Expectation, RecordView, target_column
 from tfrecords_schema import spec as keys
 from tfrecords_schema.info import DatasetInfo, ShardInfo
 

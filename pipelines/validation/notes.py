@@ -3,20 +3,116 @@
 from __future__ import annotations
 
 import heapq
+from array import array
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pipelines.validation.columns import value_columns
-from pipelines.validation.conflicts import Conflicts
+from pipelines.validation.checks.neighbours import Neighbours
 from pipelines.validation.findings import Where
-from pipelines.validation.hashes import FrameHashes, frames_per_record, hash_text, takes_part
-from pipelines.validation.neighbour_checks import Neighbours
-from pipelines.validation.places import Places
-from pipelines.validation.spans import Spans, name_of_file
+from pipelines.validation.pictures.hashes import (
+    FrameHashes,
+    frames_per_record,
+    hash_text,
+    takes_part,
+)
 from pipelines.validation.tallies import Tally, find_bin
-from pipelines.validation.views import RecordView, to_text
+from pipelines.validation.views import RecordView, to_text, value_columns
 from tfrecords_schema import spec as keys
+
+_MOST = 20_000
+"""Spans that are kept of a shard; records of footage beyond them are not compared."""
+
+
+class Span(NamedTuple):
+    """Footage from one time to another, both included, in microseconds; and the first record of it."""
+
+    start: int
+    end: int
+    offset: int
+
+
+@dataclass
+class Spans:
+    """By hash of a file's name, the spans of it that records show; those that overlap are one."""
+
+    by_file: dict[int, list[Span]] = field(default_factory=dict)
+    count: int = 0
+
+    def add(self, file_hash: int, start: int, end: int, offset: int) -> None:
+        """Takes the span of a record."""
+        spans = self.by_file.setdefault(file_hash, [])
+        if spans and spans[-1].start <= start <= spans[-1].end + 1:
+            last = spans[-1]
+            spans[-1] = Span(last.start, max(last.end, end), last.offset)
+        elif self.count < _MOST:
+            self.count += 1
+            spans.append(Span(start, end, offset))
+
+
+def name_of_file(media_id: bytes) -> bytes:
+    """A source's id without the span that its end may name: ``drive.mp4#t=0,8`` is of ``drive.mp4``."""
+    return media_id.partition(b"#t=")[0]
+
+
+def _numbers() -> array[int]:
+    return array("Q")
+
+
+@dataclass
+class Places:
+    """64-bit hashes of names, and beside each the byte offset of a record that has the name."""
+
+    _hashes: array[int] = field(default_factory=_numbers)
+    offsets: array[int] = field(default_factory=_numbers)
+
+    def add(self, name_hash: int, offset: int) -> None:
+        """Takes a name."""
+        self._hashes.append(name_hash)
+        self.offsets.append(offset)
+
+    def __len__(self) -> int:
+        return len(self._hashes)
+
+    @property
+    def hashes(self) -> NDArray[np.uint64]:
+        """In the order they were added."""
+        return np.frombuffer(self._hashes, np.uint64)
+
+
+_MOST_PLACES = 20
+
+
+@dataclass
+class Conflicts:
+    """Where records contradict others, and what they say.
+
+    Attributes:
+        count: of all.
+        places: of the first.
+    """
+
+    count: int = 0
+    places: list[tuple[Where, str]] = field(default_factory=list)
+
+    def add(self, where: Where, said: str) -> None:
+        """Takes a record that does."""
+        self.count += 1
+        if len(self.places) < _MOST_PLACES:
+            self.places.append((where, said))
+
+    def merge(self, other: Conflicts) -> None:
+        """Takes what another shard has."""
+        self.count += other.count
+        self.places = [*self.places, *other.places][:_MOST_PLACES]
+
+    @property
+    def more(self) -> int:
+        """How many are not among `places`."""
+        return self.count - len(self.places)
+
 
 _MOST_STRATA = 64
 _QUARTER = 6

@@ -6,10 +6,10 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.validation.checks import ALL_CHECKS
+from pipelines.validation.checks.catalogue import ALL_CHECKS
 from pipelines.validation.findings import LEVELS, Check, Level
-from pipelines.validation.options import ValidationOptions
 from pipelines.validation.result import Result
+from pipelines.validation.thresholds import ValidationOptions
 from tfrecords_schema.info import DatasetInfo
 
 

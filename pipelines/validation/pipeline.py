@@ -13,14 +13,13 @@ from tqdm import tqdm
 
 from pipelines.errors import UserError
 from pipelines.sources.files import absolute
-from pipelines.validation.conclude import Conclusion
+from pipelines.storage.whole_files import write_atomically
 from pipelines.validation.examine import ShardExaminer, ShardJob, take_census
-from pipelines.validation.files import write_atomically
 from pipelines.validation.folder import DatasetFolder
-from pipelines.validation.options import ValidationOptions
 from pipelines.validation.outcome import Validation
-from pipelines.validation.report import render_report
-from pipelines.validation.result import Result
+from pipelines.validation.report.page import render_report
+from pipelines.validation.result import Conclusion, Result
+from pipelines.validation.thresholds import ValidationOptions
 from pipelines.validation.views import expectation
 from tfrecords_schema.info import DatasetInfo
 
@@ -91,9 +90,9 @@ def _run_pipeline(folder: DatasetFolder, info: DatasetInfo, options: ValidationO
     # Beam takes the better part of a second to import, which a wrong folder need not wait for.
     import apache_beam as beam
 
-    from pipelines.events import EventReader
-    from pipelines.runners import parse_beam_args
-    from pipelines.validation.transforms import LocalRun, ValidateDataset
+    from pipelines.runners.events import EventReader
+    from pipelines.runners.local import parse_beam_args
+    from pipelines.validation.examine_shards import LocalRun, ValidateDataset
 
     execution = parse_beam_args(options.run.beam_args, workers=options.run.local_workers)
     if not execution.local:

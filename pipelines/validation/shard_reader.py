@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, cast
 
+from pipelines.validation.checks.shards import ShardFacts
 from pipelines.validation.folder import DatasetFolder
-from pipelines.validation.shard_checks import ShardFacts
 from tfrecords_schema.info import ShardInfo
 from tfrecords_schema.records import CorruptRecordError, StoredRecord, read_records
 

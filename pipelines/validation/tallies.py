@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pipelines.validation.columns import value_columns
 from pipelines.validation.sketches import Sketch
-from pipelines.validation.views import RecordView
+from pipelines.validation.views import RecordView, value_columns
 from tfrecords_schema import spec as keys
 
 BINS = 24

@@ -10,9 +10,8 @@ import dataclasses
 
 import pytest
 
-from pipelines.validation.options import ValidationOptions
 from pipelines.validation.pipeline import validate
-from pipelines.validation.thresholds import load_thresholds
+from pipelines.validation.thresholds import ValidationOptions, load_thresholds
 from tfrecords_schema.fake import write_fake_dataset
 from tfrecords_schema.spec import ImageSpec, LabelSpec, SequenceSpec, SignalSpec
 

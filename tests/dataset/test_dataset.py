@@ -10,7 +10,7 @@ import warnings
 
 import pytest
 
-from pipelines.validation.checks import ALL_CHECKS
+from pipelines.validation.checks.catalogue import ALL_CHECKS
 from pipelines.validation.outcome import printable
 
 

@@ -18,15 +18,15 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from pipelines.dashcam_options import TelemetryOptions
 from pipelines.decoding.endings import find_missing_end
-from pipelines.descriptors import Source
 from pipelines.errors import UserError
-from pipelines.image_files import ImageError, decode_rgb, read_header
+from pipelines.images.headers import ImageError, decode_rgb, read_header
 from pipelines.labels.annotations import AnnotationError, read_label
 from pipelines.labels.cells import TelemetryError
 from pipelines.labels.telemetry import read_telemetry
-from pipelines.options import LabelOptions
+from pipelines.options.dataset import LabelOptions
+from pipelines.options.telemetry import TelemetryOptions
+from pipelines.plan.descriptors import Source
 from pipelines.sources.manifest import list_manifest
 from pipelines.sources.split_lists import apply_split_lists
 from tfrecords_schema.decode import decode_record

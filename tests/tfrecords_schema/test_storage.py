@@ -348,7 +348,7 @@ class TestDatasets:
 
 def test_local_files_import_no_client():
     program = (
-        "import sys, tfrecords_schema.info, tfrecords_schema.records, pipelines.stored_output\n"
+        "import sys, tfrecords_schema.info, tfrecords_schema.records, pipelines.build.stored_output\n"
         "print(sorted({'fsspec', 's3fs', 'gcsfs', 'botocore'} & sys.modules.keys()))"
     )
     run = run_python("-c", program)

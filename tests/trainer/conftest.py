@@ -93,8 +93,8 @@ def fit_run(data, run, config):
     """What training does, without evaluation and export."""
     import keras  # here, since processes that test the command line need not wait for it
 
-    from trainer.fitting import computing_in, fit
-    from trainer.model import build_model
+    from trainer.models.network import build_model
+    from trainer.training.fitting import computing_in, fit
 
     info = DatasetInfo.load(data)
     run.path.mkdir(parents=True, exist_ok=True)

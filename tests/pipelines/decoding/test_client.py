@@ -17,8 +17,8 @@ import pytest
 from pipelines.decoding.client import DecoderPool, DecoderProcess
 from pipelines.decoding.protocol import BuildRequest, DecodingFailure, Index, IndexRequest
 from pipelines.decoding.segments import build_segment, index_clip, probe_file
-from pipelines.descriptors import Segment, Source
-from pipelines.options import ImageOptions, SamplingOptions
+from pipelines.options.dataset import ImageOptions, SamplingOptions
+from pipelines.plan.descriptors import Segment, Source
 from tests.processes import wait_until
 from tfrecords_schema.spec import LabelSpec, SequenceSpec
 

@@ -10,11 +10,11 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines import frames
 from pipelines.decoding.conversion import FrameConverter, read_orientation
 from pipelines.decoding.video import open_video
-from pipelines.options import ImageOptions
-from pipelines.yuv import YuvPixels, to_jfif
+from pipelines.images import frames
+from pipelines.images.yuv import YuvPixels, to_jfif
+from pipelines.options.dataset import ImageOptions
 
 LUMA = {1: (0.2126, 0.0722), 6: (0.299, 0.114), 7: (0.212, 0.087), 9: (0.2627, 0.0593)}
 SCALES = {"yuv420p": 1, "yuvj420p": 1, "yuv422p": 1, "yuv444p": 1, "yuv420p10le": 4}

@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 
 from pipelines.decoding import frame_folder
 from pipelines.decoding.frame_folder import FrameFolder, open_frame_folder
-from pipelines.decoding.pixel_statistics import is_sampled
 from pipelines.decoding.protocol import BuildRequest, DecodingFailure
+from pipelines.decoding.record_builder import is_sampled
 from pipelines.decoding.segments import build_segment
-from pipelines.descriptors import Segment, Source
-from pipelines.image_files import decode_rgb
-from pipelines.options import ImageOptions, SamplingOptions
+from pipelines.images.headers import decode_rgb
+from pipelines.options.dataset import ImageOptions, SamplingOptions
+from pipelines.plan.descriptors import Segment, Source
 from tfrecords_schema.decode import decode_record
 from tfrecords_schema.spec import LabelSpec, SequenceSpec
 

@@ -18,10 +18,10 @@ from pipelines.decoding.protocol import (
 )
 from pipelines.decoding.segments import build_segment, find_extent, index_clip
 from pipelines.decoding.video import open_video
-from pipelines.descriptors import Part, Segment, Source
-from pipelines.drives import place_parts
-from pipelines.options import ImageOptions, SamplingOptions
-from pipelines.planning import cut_segments, time_boundaries
+from pipelines.options.dataset import ImageOptions, SamplingOptions
+from pipelines.plan.descriptors import Part, Segment, Source
+from pipelines.plan.drive_files import place_parts
+from pipelines.plan.shards import cut_segments, time_boundaries
 from tfrecords_schema.decode import decode_record
 from tfrecords_schema.spec import LabelSpec, SequenceSpec
 

@@ -11,14 +11,14 @@ import cv2
 import numpy as np
 import pytest
 
-from pipelines.dashcam_options import TelemetryOptions
 from pipelines.decoding.protocol import BuildRequest, IndexRequest, request_from_json
 from pipelines.decoding.segments import build_segment, find_extent, index_clip
 from pipelines.decoding.video import open_video
-from pipelines.descriptors import Part, Segment, SideFile, Source
-from pipelines.drives import place_parts
-from pipelines.options import ImageOptions, LabelOptions, SamplingOptions
-from pipelines.planning import cut_segments, time_boundaries
+from pipelines.options.dataset import ImageOptions, LabelOptions, SamplingOptions
+from pipelines.options.telemetry import TelemetryOptions
+from pipelines.plan.descriptors import Part, Segment, SideFile, Source
+from pipelines.plan.drive_files import place_parts
+from pipelines.plan.shards import cut_segments, time_boundaries
 from tfrecords_schema.decode import decode_record
 from tfrecords_schema.spec import LabelSpec, SequenceSpec
 

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.dashcam_options import AnnotationOptions, TelemetryOptions
 from pipelines.decoding.footage import FrameTime
 from pipelines.decoding.measuring import (
     MeasuredFrame,
@@ -22,10 +21,11 @@ from pipelines.decoding.measuring import (
     measured_columns,
 )
 from pipelines.decoding.protocol import BuildRequest, DecodingFailure
-from pipelines.descriptors import Extent, Part, Segment, SideFile, Source
 from pipelines.labels.alignment import Aligned
-from pipelines.options import ImageOptions, LabelOptions, SamplingOptions
-from pipelines.sampling import CoveringFrame
+from pipelines.options.dataset import ImageOptions, LabelOptions, SamplingOptions
+from pipelines.options.telemetry import AnnotationOptions, TelemetryOptions
+from pipelines.plan.descriptors import Extent, Part, Segment, SideFile, Source
+from pipelines.plan.sampling import CoveringFrame
 from tfrecords_schema.spec import LabelSpec, SequenceSpec
 
 EPOCH = 1_700_000_000.0  # 2023-11-14T22:13:20Z

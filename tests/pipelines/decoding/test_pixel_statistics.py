@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.decoding.pixel_statistics import PixelSums, PixelTally, is_sampled
-from pipelines.yuv import YuvPixels
+from pipelines.decoding.record_builder import PixelSums, PixelTally, is_sampled
+from pipelines.images.yuv import YuvPixels
 
 PIXEL = st.integers(0, 255)
 

@@ -14,7 +14,7 @@ from pipelines.decoding.footage import FrameTime
 from pipelines.decoding.protocol import DecodingFailure
 from pipelines.decoding.rows import TelemetryRows
 from pipelines.labels.telemetry import Telemetry
-from pipelines.options import ImageOptions
+from pipelines.options.dataset import ImageOptions
 
 NTSC = Fraction(30000, 1001)
 

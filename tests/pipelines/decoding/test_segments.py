@@ -10,7 +10,6 @@ import av
 import numpy as np
 import pytest
 
-from pipelines import frames as frame_functions
 from pipelines.decoding.protocol import (
     BuildRequest,
     DecodingFailure,
@@ -18,9 +17,10 @@ from pipelines.decoding.protocol import (
     request_from_json,
 )
 from pipelines.decoding.segments import build_segment, index_clip, probe_file
-from pipelines.descriptors import Segment, Source
-from pipelines.options import ImageOptions, SamplingOptions
-from pipelines.planning import clip_seconds, cut_segments, time_boundaries
+from pipelines.images import frames as frame_functions
+from pipelines.options.dataset import ImageOptions, SamplingOptions
+from pipelines.plan.descriptors import Segment, Source
+from pipelines.plan.shards import clip_seconds, cut_segments, time_boundaries
 from tfrecords_schema.decode import decode_record
 from tfrecords_schema.spec import LabelSpec, SequenceSpec
 

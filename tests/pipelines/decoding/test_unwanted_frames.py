@@ -16,8 +16,8 @@ from pipelines.decoding.references import find_begins_anew, find_unreferenced
 from pipelines.decoding.segments import build_segment
 from pipelines.decoding.stream import StreamReader
 from pipelines.decoding.video import open_video
-from pipelines.descriptors import Segment, Source
-from pipelines.options import ImageOptions, SamplingOptions
+from pipelines.options.dataset import ImageOptions, SamplingOptions
+from pipelines.plan.descriptors import Segment, Source
 from tfrecords_schema.spec import LabelSpec, SequenceSpec
 
 PYRAMID = {"x264-params": "b-adapt=0:b-pyramid=2:ref=4"}

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from pipelines.decoding.clip import Clip, Covered, cover_clip
 from pipelines.decoding.footage import FrameTime
 from pipelines.decoding.wanted import find_wanted
-from pipelines.descriptors import Segment, Source
-from pipelines.options import SamplingOptions
-from pipelines.sampling import cut_windows, pick_last, pick_uniform
+from pipelines.options.dataset import SamplingOptions
+from pipelines.plan.descriptors import Segment, Source
+from pipelines.plan.sampling import cut_windows, pick_last, pick_uniform
 
 RATES = [None, Fraction(5), Fraction(30000, 1001), Fraction(1, 3), Fraction(60)]
 SOURCE = Source(id="a", path="a", data_path="a", group="a", labels=())

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.dashcam_options import TelemetryOptions
 from pipelines.labels.gpx import EARTH_RADIUS
 from pipelines.labels.telemetry import Telemetry, TelemetryError, read_telemetry
+from pipelines.options.telemetry import TelemetryOptions
 
 METRES_A_DEGREE = 2 * math.pi * EARTH_RADIUS / 360  # of a great circle: 111195.08
 OPTIONS = TelemetryOptions(telemetry="{stem}.gpx", time_column="ignored", time_unit="ms")

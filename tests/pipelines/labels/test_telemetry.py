@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.dashcam_options import TelemetryOptions
 from pipelines.labels.cells import CellError, TimeParser, parse_class, parse_number
 from pipelines.labels.telemetry import EXTENSIONS, Telemetry, TelemetryError, read_telemetry
+from pipelines.options.telemetry import TelemetryOptions
 
 NAN = math.nan
 

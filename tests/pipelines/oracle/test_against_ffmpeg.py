@@ -17,8 +17,8 @@ import numpy as np
 
 from pipelines.decoding.protocol import BuildRequest
 from pipelines.decoding.segments import build_segment
-from pipelines.descriptors import Segment, Source
-from pipelines.options import ImageOptions, SamplingOptions
+from pipelines.options.dataset import ImageOptions, SamplingOptions
+from pipelines.plan.descriptors import Segment, Source
 from tfrecords_schema.decode import decode_record
 from tfrecords_schema.spec import LabelSpec, SequenceSpec
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from pipelines.errors import UserError
-from pipelines.options import LabelOptions, SplitOptions
+from pipelines.options.dataset import LabelOptions, SplitOptions
+from pipelines.plan.descriptors import Listing, SourceFailure
 from pipelines.sources import listing as listing_module
 from pipelines.sources.class_folders import is_glob, list_class_folders, list_glob
-from pipelines.sources.listing import Listing, SourceFailure, is_video, walk_files
+from pipelines.sources.listing import is_video, walk_files
 from pipelines.sources.videos import list_videos
 from tfrecords_schema.spec import LabelSpec
 

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from pipelines.dashcam_options import AnnotationOptions, TelemetryOptions
 from pipelines.errors import UsageError, UserError
-from pipelines.options import (
+from pipelines.options.dataset import (
     DatasetOptions,
     ImageOptions,
     LabelOptions,
     SamplingOptions,
     SplitOptions,
 )
+from pipelines.options.telemetry import AnnotationOptions, TelemetryOptions
 from pipelines.sources.dashcam import check_dashcam_options, list_dashcam
 
 FOLDERS = {

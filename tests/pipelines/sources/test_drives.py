@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 
-from pipelines.dashcam_options import TelemetryOptions
-from pipelines.descriptors import Part, SideFile, Source
 from pipelines.errors import UsageError, UserError
-from pipelines.options import LabelOptions, SamplingOptions
+from pipelines.options.dataset import LabelOptions, SamplingOptions
+from pipelines.options.telemetry import TelemetryOptions
+from pipelines.plan.descriptors import Listing, Part, SideFile, Source, SourceFailure
 from pipelines.sources.drives import list_drives
-from pipelines.sources.listing import Listing, SourceFailure
 from tfrecords_schema.spec import LabelSpec
 
 ROWS = "t,speed,state,yaw\n0,1,go,0\n1,2,stop,0\n2.5,3,go,0\n"

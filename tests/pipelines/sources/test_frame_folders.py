@@ -9,12 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.dashcam_options import AnnotationOptions
-from pipelines.descriptors import SideFile
 from pipelines.errors import UserError
-from pipelines.options import LabelOptions, SamplingOptions
+from pipelines.options.dataset import LabelOptions, SamplingOptions
+from pipelines.options.telemetry import AnnotationOptions
+from pipelines.plan.descriptors import Listing, SideFile
 from pipelines.sources.frame_folders import list_frame_folders
-from pipelines.sources.listing import Listing
 from tfrecords_schema.spec import LabelSpec
 
 VELOCITY = [{"velocity": [9.5, -0.1]}]

@@ -13,8 +13,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipelines.errors import UserError
-from pipelines.options import LabelOptions
-from pipelines.sources.listing import Listing, SourceFailure
+from pipelines.options.dataset import LabelOptions
+from pipelines.plan.descriptors import Listing, SourceFailure
 from pipelines.sources.manifest import list_manifest
 from tfrecords_schema.spec import LabelSpec
 

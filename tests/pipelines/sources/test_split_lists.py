@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines.descriptors import Source
 from pipelines.errors import UserError
+from pipelines.plan.descriptors import Source
 from pipelines.sources.split_lists import apply_split_lists
 
 

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from pipelines.validation.folder import DatasetFolder
-from pipelines.validation.options import ValidationOptions
 from pipelines.validation.pipeline import prepare
 from pipelines.validation.result import Result
+from pipelines.validation.thresholds import ValidationOptions
 from tfrecords_schema import example_pb2
 from tfrecords_schema.fake import write_fake_dataset
 from tfrecords_schema.info import DatasetInfo

@@ -6,7 +6,7 @@ import dataclasses
 import re
 from pathlib import Path
 
-from pipelines.validation import checks
+from pipelines.validation.checks import catalogue as checks
 from pipelines.validation.thresholds import DEFAULTS
 
 TEXT = (Path(__file__).parents[3] / "docs" / "validation.md").read_text(encoding="utf-8")

@@ -1,0 +1,1 @@
+"""Builds a dataset: probes the sources, writes the shards, and describes the result."""

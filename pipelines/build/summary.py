@@ -1,0 +1,139 @@
+"""What the command line says of a plan and of a finished dataset."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from pipelines.build.build import Plan
+from pipelines.plan.descriptors import SourceFailure
+from tfrecords_schema.info import DatasetInfo
+from tfrecords_schema.spec import LabelSpec
+
+_MOST_CLASSES = 10
+_MOST_REASONS, _MOST_NAMED = 10, 3
+_NUMBER = re.compile(r"\b\d+(\.\d+)?\b")
+
+
+def describe_plan(plan: Plan) -> str:
+    """Sources, classes and, by split, what is going to be built. Sequences and bytes are estimates."""
+    listing = plan.listing
+    lines = [
+        f"{listing.name}: {plan.totals.sources} sources, {_describe_label(listing.label)}",
+        *_table(
+            ("split", "sources", "groups", "segments", "shards", "sequences ~", "bytes ~"),
+            [
+                (
+                    split,
+                    str(e.sources),
+                    str(e.groups),
+                    str(e.segments),
+                    str(e.shards),
+                    str(e.sequences),
+                    format_bytes(e.bytes),
+                )
+                for split, e in plan.estimates.items()
+            ],
+        ),
+    ]
+    empty = [split for split, estimate in plan.estimates.items() if not estimate.sources]
+    if empty:
+        lines.append(
+            f"note: no group fell into {' or '.join(empty)}; with few groups, set --splits or another --seed"
+        )
+    for failure in plan.totals.failures:
+        lines.append(f"cannot be used: {failure.source!r}: {failure.stage}: {failure.reason}")
+    return "\n".join(lines)
+
+
+def describe_dataset(info: DatasetInfo, output: str) -> str:
+    """What a complete dataset holds, and where it lies."""
+    lines = [
+        f"{info.name} is complete in {output}",
+        *_table(
+            ("split", "sources", "shards", "sequences", "bytes"),
+            [
+                (
+                    name,
+                    str(split.sources),
+                    str(len(split.shards)),
+                    str(split.num_records),
+                    format_bytes(split.num_bytes),
+                )
+                for name, split in info.splits.items()
+            ],
+        ),
+    ]
+    if info.counts.get("short_clips_dropped"):
+        lines.append(
+            f"{info.counts['short_clips_dropped']} clips were shorter than a sequence and were dropped "
+            "(see --short_clips)"
+        )
+    if info.counts.get("telemetry_frames_without"):
+        lines.append(
+            f"{info.counts['telemetry_frames_without']} frames were left out: telemetry has no values there "
+            "(see --max_gap)"
+        )
+    return "\n".join(lines)
+
+
+def describe_failures(failures: Sequence[SourceFailure]) -> list[str]:
+    """How many sources failed or are not whole, and why, the most frequent reason first; nothing of none."""
+    lines = []
+    for truncated, what in ((True, "not whole, but used"), (False, "failed")):
+        by_reason: dict[str, list[str]] = {}
+        for failure in failures:
+            if failure.truncated == truncated:
+                # "at 3.2 s" and "at 4.1 s" are one reason.
+                reason = _NUMBER.sub("N", f"{failure.stage}: {failure.reason}")
+                by_reason.setdefault(reason, []).append(failure.source)
+        if not by_reason:
+            continue
+        count = sum(map(len, by_reason.values()))
+        lines.append(f"{count} {'source' if count == 1 else 'sources'} {what}:")
+        ordered = sorted(by_reason.items(), key=lambda item: (-len(item[1]), item[0]))
+        for reason, sources in ordered[:_MOST_REASONS]:
+            named = ", ".join(map(repr, sources[:_MOST_NAMED]))
+            more = ", ..." if len(sources) > _MOST_NAMED else ""
+            lines.append(f"  {len(sources)} at {reason} ({named}{more})")
+        if len(ordered) > _MOST_REASONS:
+            lines.append(f"  and {len(ordered) - _MOST_REASONS} more reasons")
+    return [*lines, "see failures.jsonl for each"] if lines else []
+
+
+def format_bytes(count: int) -> str:
+    """``count`` with a binary unit: ``1.5 MiB``."""
+    size = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if size < 1024 or unit == "TiB":
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    raise AssertionError("the last unit takes any size")
+
+
+def _describe_label(label: LabelSpec) -> str:
+    if label.task == "none":
+        return "no labels"
+    by_frame = " by frame" if label.per_frame else ""
+    if label.task == "regression":
+        units = label.target_units or ("",) * len(label.target_names)
+        targets = [
+            f"{name} ({unit})" if unit else name
+            for name, unit in zip(label.target_names, units, strict=True)
+        ]
+        return f"regression of {', '.join(targets)}{by_frame}"
+    shown = ", ".join(label.class_names[:_MOST_CLASSES])
+    more = f", ... ({label.num_classes})" if label.num_classes > _MOST_CLASSES else ""
+    return f"{label.task} of {shown}{more}{by_frame}"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+    return [
+        "  "
+        + "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in (header, *rows)
+    ]

@@ -1,0 +1,178 @@
+"""What is done to a frame between decoder and record: turn upright, scale, encode. Pure functions on arrays.
+
+Frames are ``[height, width, channels]`` uint8, RGB (3 channels) or gray (1); `YuvPixels` where that is said.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import cv2
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+
+from pipelines.images.yuv import YuvPixels
+from pipelines.options.dataset import ImageOptions, Interpolation, Resize
+
+Pixels = NDArray[np.uint8]
+
+_INTERPOLATION = {
+    "area": cv2.INTER_AREA,
+    "nearest": cv2.INTER_NEAREST,
+    "linear": cv2.INTER_LINEAR,
+    "cubic": cv2.INTER_CUBIC,
+    "lanczos": cv2.INTER_LANCZOS4,
+}
+
+_TURNS = {
+    1: cv2.ROTATE_90_COUNTERCLOCKWISE,
+    2: cv2.ROTATE_180,
+    3: cv2.ROTATE_90_CLOCKWISE,
+}
+
+
+@dataclass(frozen=True)
+class Orientation:
+    """How a stored picture is turned to be seen: mirrored left to right first, then turned.
+
+    Attributes:
+        quarter_turns: counter-clockwise, 0 to 3.
+        mirrored: whether left and right are exchanged.
+    """
+
+    quarter_turns: int = 0
+    mirrored: bool = False
+
+
+def orient(pixels: Pixels, orientation: Orientation) -> Pixels:
+    """``pixels``, or a plane of them, as they are to be seen."""
+    channels = pixels.shape[2:]
+    if orientation.mirrored:
+        pixels = cv2.flip(pixels, 1)
+    turn = _TURNS.get(orientation.quarter_turns)
+    if turn is not None:
+        pixels = cv2.rotate(pixels, turn)
+    return pixels.reshape(*pixels.shape[:2], *channels)
+
+
+def resize(
+    pixels: Pixels,
+    height: int,
+    width: int,
+    *,
+    mode: Resize = "stretch",
+    interpolation: Interpolation = "area",
+    pixel_aspect: Fraction = Fraction(1),
+) -> Pixels:
+    """Scales ``pixels`` to ``[height, width, channels]``.
+
+    Args:
+        pixels: the frame.
+        height: in pixels.
+        width: in pixels.
+        mode: ``stretch`` to the size; ``crop`` the middle to the size's aspect ratio first; ``letterbox``:
+            fit inside the size, on black.
+        interpolation: OpenCV's; ``area`` becomes ``linear`` where the frame grows, for which area
+            interpolation is not defined.
+        pixel_aspect: width of a pixel divided by its height (sample aspect ratio).
+    """
+    inner = height, width
+    if mode == "crop":
+        kept_height, kept_width = cropped_size(pixels.shape[:2], inner, pixel_aspect)
+        top, left = (pixels.shape[0] - kept_height) // 2, (pixels.shape[1] - kept_width) // 2
+        pixels = pixels[top : top + kept_height, left : left + kept_width]
+    if mode == "letterbox":
+        inner = letterbox_size(pixels.shape[:2], inner, pixel_aspect)
+    return place_in_middle(_scale(pixels, *inner, interpolation), height, width)
+
+
+def cropped_size(
+    size: tuple[int, ...], wanted: tuple[int, int], pixel_aspect: Fraction
+) -> tuple[int, int]:
+    """Height and width of what is kept of a frame of ``size`` for the aspect ratio of ``wanted``."""
+    height, width = size[:2]
+    aspect = Fraction(wanted[1], wanted[0]) / pixel_aspect
+    if Fraction(width, height) > aspect:
+        return height, max(1, round(height * aspect))
+    return max(1, round(width / aspect)), width
+
+
+def letterbox_size(
+    size: tuple[int, ...], outer: tuple[int, int], pixel_aspect: Fraction
+) -> tuple[int, int]:
+    """Height and width to which a frame of ``size`` is scaled to fit inside ``outer``."""
+    height, width = outer
+    aspect = Fraction(size[1], size[0]) * pixel_aspect
+    if aspect > Fraction(width, height):
+        return max(1, round(width / aspect)), width
+    return height, max(1, round(height * aspect))
+
+
+def place_in_middle(pixels: Pixels, height: int, width: int) -> Pixels:
+    """``pixels`` on black of ``[height, width, channels]``."""
+    inner_height, inner_width = pixels.shape[:2]
+    if (inner_height, inner_width) == (height, width):
+        return pixels
+    canvas = np.zeros((height, width, pixels.shape[2]), np.uint8)
+    top, left = (height - inner_height) // 2, (width - inner_width) // 2
+    canvas[top : top + inner_height, left : left + inner_width] = pixels
+    return canvas
+
+
+def to_gray(pixels: Pixels | YuvPixels) -> Pixels:
+    """The BT.601 luma of ``pixels``, ``[height, width, 1]``."""
+    if isinstance(pixels, YuvPixels):
+        return pixels.y[:, :, np.newaxis]
+    if pixels.shape[2] == 1:
+        return pixels
+    return _as_pixels(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY))
+
+
+def encode(pixels: Pixels | YuvPixels, options: ImageOptions) -> bytes:
+    """``pixels`` as a JPEG (BT.601, full range, chroma halved, as JFIF says) or PNG file.
+
+    Raises:
+        ValueError: when they cannot be encoded.
+    """
+    if isinstance(pixels, YuvPixels):
+        return bytes(simplejpeg.encode_jpeg_yuv_planes(*pixels, quality=options.jpeg_quality))
+    # OpenCV takes BGR; here is the one place where that shows.
+    ordered = pixels if pixels.shape[2] == 1 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+    if options.image_format == "jpeg":
+        encoded, data = cv2.imencode(
+            ".jpg", ordered, [cv2.IMWRITE_JPEG_QUALITY, options.jpeg_quality]
+        )
+    else:
+        encoded, data = cv2.imencode(".png", ordered)
+    if not encoded:
+        raise ValueError(f"could not encode a frame of shape {pixels.shape}")
+    return bytes(data)
+
+
+def pixel_sums(pixels: Pixels) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Sums of the values and of their squares by channel, exactly."""
+    mean, std = cv2.meanStdDev(pixels)
+    count = pixels.shape[0] * pixels.shape[1]
+    # Both sums are integers far below 2**53, so rounding takes the floating-point error away.
+    sums = tuple(round(float(m) * count) for m in mean.ravel())
+    squares = tuple(
+        round((float(s) ** 2 + float(m) ** 2) * count)
+        for m, s in zip(mean.ravel(), std.ravel(), strict=True)
+    )
+    return sums, squares
+
+
+def _scale(pixels: Pixels, height: int, width: int, interpolation: Interpolation) -> Pixels:
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    if interpolation == "area" and (height > pixels.shape[0] or width > pixels.shape[1]):
+        interpolation = "linear"
+    scaled = cv2.resize(pixels, (width, height), interpolation=_INTERPOLATION[interpolation])
+    return _as_pixels(scaled)
+
+
+def _as_pixels(array: NDArray[np.uint8]) -> Pixels:
+    # OpenCV drops the axis of a single channel.
+    return array if array.ndim == 3 else array[:, :, np.newaxis]

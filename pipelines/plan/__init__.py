@@ -1,0 +1,1 @@
+"""Pure planning: descriptors, sampling, splits and shards. Nothing here opens a file."""

@@ -1,0 +1,312 @@
+"""Frame times to fixed-length sequences: pure index arithmetic, no decoding, no Beam.
+
+Both ways of sampling share one notion. A clip has *slots* 0, 1, 2, ...: with a frame rate, slot k is the
+time k / frame_rate after the clip's start; without one, slot k is the clip's k-th frame. The frame on
+screen at a slot is the last one presented at or before it, so that every frame *covers* the slots from its
+own to the next frame's. Variable-rate footage, dropped frames and sampling above or below the source's rate
+are all the same case.
+
+Sequences are windows of consecutive slots that start at multiples of the stride. Because slots are counted
+from the clip's start, whoever decodes a part of the clip finds the same windows there, and a clip can be
+cut anywhere without losing or doubling one.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Generic, NamedTuple, TypeVar
+
+from pipelines.options.dataset import ShortClips
+
+F = TypeVar("F")  # a frame as it comes
+T = TypeVar("T")  # a frame made ready for a record
+
+
+class Position(NamedTuple):
+    """Where a frame lies on the grid: the first slot at or after it, and whether it is exactly there."""
+
+    slot: int
+    exact: bool
+
+
+@dataclass(frozen=True)
+class TimeGrid:
+    """Slots at ``start + k / frame_rate`` seconds.
+
+    Containers round presentation times to their tick (1 ms in WebM), so a frame counts as presented at a slot
+    when it comes no more than ``tolerance`` seconds after it; and as there until ``tolerance`` after its
+    own time, which matters where no frame follows.
+    """
+
+    start: Fraction
+    frame_rate: Fraction
+    tolerance: Fraction = Fraction(0)
+
+    def position(self, seconds: Fraction) -> Position:
+        """The position of a frame presented at ``seconds``."""
+        # In integers, for every frame comes here: a Fraction is reduced at each step.
+        start, rate, tolerance = self.start, self.frame_rate, self._tolerance_in_slots
+        elapsed = seconds.numerator * start.denominator - start.numerator * seconds.denominator
+        divisor = seconds.denominator * start.denominator * rate.denominator
+        exact = elapsed * rate.numerator * tolerance.denominator
+        margin = tolerance.numerator * divisor
+        divisor *= tolerance.denominator
+        slot = -((margin - exact) // divisor)
+        return Position(slot, slot * divisor <= exact + margin)
+
+    @functools.cached_property
+    def _tolerance_in_slots(self) -> Fraction:
+        return self.tolerance * self.frame_rate
+
+    def seconds(self, slot: int) -> Fraction:
+        """The time of ``slot``."""
+        return self.start + slot / self.frame_rate
+
+
+@dataclass(frozen=True)
+class PlacedFrame(Generic[F]):
+    """A frame and its position; ``after_break`` when footage is missing before it."""
+
+    position: Position
+    frame: F
+    after_break: bool = False
+
+
+@dataclass(frozen=True)
+class CoveringFrame(Generic[F]):
+    """A frame and the slots it is on screen for; the ranges of consecutive frames never overlap."""
+
+    slots: range
+    frame: F
+
+
+@dataclass(frozen=True)
+class Window(Generic[T]):
+    """One sequence: frames for consecutive slots from ``first_slot``; the first ``valid`` are real."""
+
+    first_slot: int
+    frames: tuple[T, ...]
+    valid: int
+
+
+def cover_slots(
+    placed: Iterable[PlacedFrame[F]], *, end_slot: int | None = None
+) -> Iterator[CoveringFrame[F]]:
+    """Gives each frame the slots from its own to the next frame's.
+
+    The last frame, and the one before a break, cover no slot after their own presentation: how long they
+    were to stay is only the header's word.
+
+    Args:
+        placed: frames in order of presentation; positions never decrease.
+        end_slot: the clip ends before this slot; reading stops at the first frame beyond it.
+
+    Yields:
+        Every frame, in order; ``slots`` is empty for a frame that is on screen at none.
+    """
+
+    def covered(first: int, end: int) -> range:
+        limit = end if end_slot is None else min(end, end_slot)
+        return range(max(first, 0), max(limit, first, 0))
+
+    previous: PlacedFrame[F] | None = None
+    for current in placed:
+        if previous is not None:
+            first, exact = previous.position
+            end = current.position.slot
+            if current.after_break:
+                end = min(end, first + exact)
+            yield CoveringFrame(covered(first, end), previous.frame)
+        previous = current
+        if end_slot is not None and current.position.slot >= end_slot:
+            break
+    if previous is not None:
+        first, exact = previous.position
+        yield CoveringFrame(covered(first, first + exact), previous.frame)
+
+
+def cut_windows(
+    covering: Iterable[CoveringFrame[F]],
+    prepare: Callable[[F], T],
+    *,
+    num_frames: int,
+    stride: int,
+    first_slot: int = 0,
+    end_slot: int | None = None,
+    short_clips: ShortClips = "drop",
+) -> Iterator[Window[T]]:
+    """Cuts covered slots into windows that start at multiples of ``stride``.
+
+    Example: frames covering slots 0 to 9, ``num_frames=4`` and ``stride=3`` give the windows at slots
+    0, 3 and 6. Slots that no frame covers break the run: no window contains one.
+
+    Args:
+        covering: frames with the slots they cover, in order.
+        prepare: makes a frame ready (scales, encodes). Called at most once a frame, and only for frames
+            that a window may use.
+        num_frames: slots a window.
+        stride: slots from one window's start to the next one's.
+        first_slot: only windows that start at or after it.
+        end_slot: only windows that start before it; reading stops once they are complete. None is unlimited.
+        short_clips: what becomes of a clip that begins at slot 0 and ends before ``num_frames`` slots.
+            Asked only when the range includes window 0.
+
+    Yields:
+        Windows in order of their start.
+    """
+    start = _next_multiple(first_slot, stride)
+    ready: deque[tuple[int, T]] = deque()  # consecutive slots from `start` on
+    next_slot = 0  # the slot after the last covered one
+    if end_slot is not None and start >= end_slot:
+        return
+    for item in covering:
+        if not item.slots:
+            continue
+        if item.slots.start > next_slot:
+            # Slots are missing. What is held cannot become whole; begin anew behind the hole.
+            ready.clear()
+            start = _next_multiple(max(start, item.slots.start), stride)
+            if end_slot is not None and start >= end_slot:
+                return
+        next_slot = item.slots.stop
+        prepared: T | None = None
+        for slot in range(max(item.slots.start, start), item.slots.stop):
+            if slot < start:
+                continue  # `start` has moved on within this frame
+            if prepared is None:
+                prepared = prepare(item.frame)
+            ready.append((slot, prepared))
+            if slot == start + num_frames - 1:
+                yield Window(start, tuple(frame for _, frame in ready), num_frames)
+                start += stride
+                while ready and ready[0][0] < start:
+                    ready.popleft()
+                if end_slot is not None and start >= end_slot:
+                    return
+    # Window 0 can only still be open when every slot so far is held, from 0 on.
+    if start == 0 and ready and short_clips != "drop":
+        yield _fill_short([frame for _, frame in ready], num_frames, short_clips)
+
+
+def pick_uniform(
+    covering: Iterable[CoveringFrame[F]],
+    prepare: Callable[[F], T],
+    *,
+    num_frames: int,
+    total_slots: int,
+    short_clips: ShortClips = "drop",
+) -> Iterator[Window[T]]:
+    """Picks ``num_frames`` slots spread evenly over a clip of ``total_slots``, as one sequence.
+
+    The clip is divided into ``num_frames`` equal parts and the middle of each is taken (the test-time
+    sampling of temporal segment networks, https://arxiv.org/abs/1608.00859). A clip with fewer slots than
+    ``num_frames`` is short, and treated as `cut_windows` does.
+
+    Args:
+        covering: frames with the slots they cover, in order.
+        prepare: makes a frame ready; called once for each frame that is picked.
+        num_frames: slots to pick.
+        total_slots: slots of the clip, known from a first pass.
+        short_clips: what becomes of a clip with fewer than ``num_frames`` slots.
+
+    Yields:
+        One window, or none for an empty clip or a short one that is dropped.
+    """
+    if total_slots < num_frames and short_clips == "drop":
+        return
+    wanted = deque(uniform_slots(total_slots, min(num_frames, total_slots)))
+    picked: list[T] = []
+    if not wanted:
+        return
+    for item in covering:
+        if not item.slots:
+            continue
+        # A slot that a break left uncovered is filled by the frame that follows it.
+        count = sum(1 for slot in wanted if slot < item.slots.stop)
+        if count:
+            picked += [prepare(item.frame)] * count
+            for _ in range(count):
+                wanted.popleft()
+        if not wanted:
+            break
+    if not picked:
+        return
+    # Slots that the first pass counted and the second did not find: the last frame stays on screen.
+    picked += [picked[-1]] * len(wanted)
+    if total_slots < num_frames:
+        yield _fill_short(picked, num_frames, short_clips)
+    else:
+        yield Window(0, tuple(picked), num_frames)
+
+
+def pick_last(
+    covering: Iterable[CoveringFrame[F]],
+    prepare: Callable[[F], T],
+    *,
+    num_frames: int,
+    total_slots: int,
+    short_clips: ShortClips = "drop",
+) -> Iterator[Window[T]]:
+    """Picks the last ``num_frames`` consecutive slots of a clip of ``total_slots``, as one sequence.
+
+    A clip with fewer slots is short, and treated as `cut_windows` does. Where the last slots turn out not to
+    be covered, and are no more than ``num_frames``, those before them are taken; where slots are missing
+    among those there is no sequence.
+
+    Args:
+        covering: frames with the slots they cover, in order.
+        prepare: makes a frame ready; called at most once a frame, and only for frames that may be picked.
+        num_frames: slots to pick.
+        total_slots: slots of the clip, known from a first pass.
+        short_clips: what becomes of a clip with fewer than ``num_frames`` slots.
+
+    Yields:
+        One window, or none.
+    """
+    if total_slots < num_frames:
+        yield from cut_windows(
+            covering, prepare, num_frames=num_frames, stride=num_frames, short_clips=short_clips
+        )
+        return
+    ready: deque[T] = deque(maxlen=num_frames)
+    next_slot = max(0, total_slots - 2 * num_frames)
+    for item in covering:
+        slots = range(max(item.slots.start, next_slot), item.slots.stop)
+        if not slots:
+            continue
+        if slots.start > next_slot:
+            ready.clear()
+        prepared = prepare(item.frame)
+        ready.extend([prepared] * len(slots))
+        next_slot = slots.stop
+    if len(ready) == num_frames:
+        yield Window(next_slot - num_frames, tuple(ready), num_frames)
+
+
+def uniform_slots(total_slots: int, num_frames: int) -> list[int]:
+    """The middle slot of each of ``num_frames`` equal parts of ``total_slots``.
+
+    ``uniform_slots(10, 2) == [2, 7]``.
+    """
+    return [(2 * part + 1) * total_slots // (2 * num_frames) for part in range(num_frames)]
+
+
+def count_windows(total_slots: int, *, num_frames: int, stride: int) -> int:
+    """Windows in an unbroken clip of ``total_slots``; 0 when it is too short."""
+    return 0 if total_slots < num_frames else (total_slots - num_frames) // stride + 1
+
+
+def _next_multiple(slot: int, stride: int) -> int:
+    return -(-slot // stride) * stride
+
+
+def _fill_short(frames: Sequence[T], num_frames: int, short_clips: ShortClips) -> Window[T]:
+    if short_clips == "loop":
+        repeats = -(-num_frames // len(frames))
+        return Window(0, tuple((list(frames) * repeats)[:num_frames]), num_frames)
+    padding = [frames[-1]] * (num_frames - len(frames))
+    return Window(0, (*frames, *padding), len(frames))

@@ -1,0 +1,238 @@
+"""Sources to segments to shards: pure and deterministic.
+
+The plan depends on the sources, their probes and the options alone: not on the order in which sources were
+listed, not on how many workers there are. It holds one descriptor a segment and never a frame.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from pipelines.options.dataset import MAX_SHARDS, DatasetOptions, ImageOptions, SamplingOptions
+from pipelines.plan.descriptors import Boundary, Probe, Segment, Shard, Source
+from pipelines.plan.sampling import count_windows
+from pipelines.plan.splits import assign_splits, hash_fraction
+
+# However small a dataset is, a split gets this many shards if it has the segments: workers share a
+# build by the shard, and readers mix records by reading shards side by side.
+MIN_SHARDS = 8
+
+# Encoded bytes a pixel, measured on dash-cam and action footage scaled to 180x320: JPEG by quality
+# (interpolated), PNG. Only estimates depend on it.
+_JPEG_BYTES_PER_PIXEL = ((1, 0.03), (50, 0.09), (75, 0.13), (90, 0.23), (95, 0.33), (100, 0.85))
+_PNG_BYTES_PER_PIXEL = 1.6
+_SIGNAL_BYTES = 24  # of a signal's value and time in a frame, measured
+_CONTEXT_BYTES = 550  # of what a record holds once, measured
+
+# With more threads, a decoder is no faster than what is done with its frames.
+_MOST_THREADS = 8
+
+# A still picture at one frame a second takes more: the container alone needs 10 bytes a frame.
+_FEWEST_BYTES_PER_SECOND = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """What a split is expected to hold. Headers are only hints, so this is one too."""
+
+    sources: int
+    groups: int
+    segments: int
+    shards: int
+    sequences: int
+    bytes: int
+
+
+def clip_seconds(source: Source, declared: float) -> float:
+    """Estimated duration of a clip in footage of ``declared`` seconds: never more than its size allows.
+
+    A header may declare any duration, and a manifest any end; neither may make a plan of a million segments.
+    """
+    end = source.end if source.end is not None else declared
+    if source.end is not None and declared:
+        end = min(end, declared)
+    if source.bytes and source.kind == "video":
+        end = min(end, source.bytes / _FEWEST_BYTES_PER_SECOND)
+    return max(0.0, end - (source.start or 0.0))
+
+
+def time_boundaries(
+    seconds: float, sampling: SamplingOptions, segment_length: float
+) -> list[Boundary]:
+    """Where to cut a clip of ``seconds`` that is sampled by time: every ``segment_length``."""
+    if sampling.frame_rate is None:
+        raise ValueError("without a frame rate, slots do not follow from time")
+    slots_a_segment = max(1, math.ceil(Fraction(segment_length) * sampling.frame_rate))
+    total = math.ceil(Fraction(seconds) * sampling.frame_rate)
+    return [
+        Boundary(slot=slot, seconds=float(slot / sampling.frame_rate))
+        for slot in range(slots_a_segment, total, slots_a_segment)
+    ]
+
+
+def cut_segments(source: Source, seconds: float, boundaries: Sequence[Boundary]) -> list[Segment]:
+    """Cuts a clip of about ``seconds`` at ``boundaries``; the last segment runs to the clip's end."""
+    starts = [Boundary(slot=0), *boundaries]
+    segments = []
+    for start, end in zip(starts, [*boundaries, None], strict=True):
+        until = seconds if end is None else end.seconds
+        segments.append(
+            Segment(
+                source=source,
+                first_slot=start.slot,
+                end_slot=None if end is None else end.slot,
+                anchor_pts=start.anchor_pts,
+                anchor_slot=start.anchor_slot,
+                seconds=max(0.0, until - start.seconds),
+            )
+        )
+    return segments
+
+
+def estimate_sequences(seconds: float, probe_rate: float, sampling: SamplingOptions) -> float:
+    """Sequences expected in ``seconds`` of one clip."""
+    if sampling.sampling != "windows":
+        return 1
+    slots = math.floor(seconds * float(sampling.frame_rate or probe_rate))
+    if slots < sampling.num_frames:
+        return 0 if sampling.short_clips == "drop" else 1
+    return count_windows(slots, num_frames=sampling.num_frames, stride=sampling.window_stride)
+
+
+def estimate_segment(segment: Segment, probe_rate: float, sampling: SamplingOptions) -> float:
+    """Sequences expected of a segment, of footage with ``probe_rate`` frames/s."""
+    if segment.end_slot is None:
+        return estimate_sequences(segment.seconds, probe_rate, sampling)
+    stride = sampling.window_stride
+    return segment.end_slot // stride - segment.first_slot // stride  # windows that start in it
+
+
+def _estimate_record_bytes(options: DatasetOptions) -> float:
+    telemetry, num_frames = options.telemetry, options.sampling.num_frames
+    signals = _SIGNAL_BYTES * len(telemetry.signal_columns) if telemetry else 0
+    if telemetry and telemetry.no_images:
+        return _CONTEXT_BYTES + num_frames * signals
+    return num_frames * (signals + estimate_frame_bytes(options.image))
+
+
+def estimate_frame_bytes(image: ImageOptions) -> float:
+    """Encoded bytes expected of one frame."""
+    pixels = image.height * image.width
+    if image.image_format == "png":
+        return pixels * _PNG_BYTES_PER_PIXEL * (1 / 3 if image.grayscale else 1)
+    below, above = _JPEG_BYTES_PER_PIXEL[0], _JPEG_BYTES_PER_PIXEL[-1]
+    for point in _JPEG_BYTES_PER_PIXEL:
+        if point[0] <= image.jpeg_quality:
+            below = point
+        if point[0] >= image.jpeg_quality:
+            above = point
+            break
+    span = above[0] - below[0]
+    weight = (image.jpeg_quality - below[0]) / span if span else 0.0
+    return pixels * (below[1] + weight * (above[1] - below[1]))
+
+
+def plan_shards(
+    segments: Iterable[Segment],
+    probes: Mapping[str, Probe],
+    options: DatasetOptions,
+) -> tuple[list[Shard], dict[str, Estimate]]:
+    """Deals segments to the shards of their splits.
+
+    Groups decide splits; the segments of a split are put in the order of a seeded hash and dealt one by one
+    to the shard with the least estimated footage, so that shards are of like size and every shard holds a
+    random mix.
+
+    Args:
+        segments: of all sources.
+        probes: by source path.
+        options: of the dataset.
+
+    Returns:
+        The shards in order of split and index, and what each split is expected to hold.
+    """
+    segments = list(segments)
+    split_options, sampling = options.split, options.sampling
+    split_of_group = assign_splits(
+        (segment.source for segment in segments), split_options.splits, split_options.seed
+    )
+    by_split: dict[str, list[Segment]] = {name: [] for name, _ in split_options.splits}
+    by_split |= {name: [] for name in sorted(set(split_of_group.values()) - by_split.keys())}
+    for segment in segments:
+        by_split[split_of_group[segment.source.group]].append(segment)
+
+    shards: list[Shard] = []
+    estimates: dict[str, Estimate] = {}
+    record_bytes = _estimate_record_bytes(options)
+    for split, own in by_split.items():
+        own.sort(
+            key=lambda s: (
+                hash_fraction("order", split_options.seed, s.source.id, s.first_slot),
+                s.source.id,
+                s.first_slot,
+            )
+        )
+        sequences = sum(
+            estimate_segment(s, probes[s.source.path].frame_rate, sampling) for s in own
+        )
+        num_bytes = round(sequences * record_bytes)
+        dealt = _deal(own, _shard_count(len(own), num_bytes, options))
+        shards += [
+            Shard(split=split, index=i, count=len(dealt), segments=tuple(part))
+            for i, part in enumerate(dealt)
+        ]
+        estimates[split] = Estimate(
+            sources=len({s.source.id for s in own}),
+            groups=len({s.source.group for s in own}),
+            segments=len(own),
+            shards=len(dealt),
+            sequences=round(sequences),
+            bytes=num_bytes,
+        )
+    return shards, estimates
+
+
+def order_work(shards: Sequence[Shard], workers: int) -> list[tuple[int, int]]:
+    """In which order ``workers`` should take ``shards``, and with how many threads to decode each.
+
+    Those with the most footage come first, so that workers end together. Those that may go on when no other
+    is left to begin are decoded by several threads, so that no CPU is idle then; no others are, as threads
+    cost a sixth more CPU time.
+
+    Returns:
+        Index and threads of each shard.
+    """
+    costs = [sum(segment.seconds or 1.0 for segment in shard.segments) for shard in shards]
+    order = sorted(range(len(shards)), key=lambda index: -costs[index])
+    # One more than CPUs, as FFmpeg has it: one waits while its frame is scaled and encoded.
+    most = min(workers + 1, _MOST_THREADS) if workers > 1 else 1
+    work, left = [], sum(costs)
+    for index in order:
+        left -= costs[index]
+        # When the first worker finds nothing left to begin, each other may have as long to go as this shard.
+        goes_on = left < costs[index] * (2 * workers - 3)
+        work.append((index, most if goes_on else 1))
+    return work
+
+
+def _shard_count(segments: int, num_bytes: int, options: DatasetOptions) -> int:
+    wanted = options.shard.shards or max(
+        MIN_SHARDS, math.ceil(num_bytes / options.shard.shard_size)
+    )
+    return min(segments, wanted, MAX_SHARDS)
+
+
+def _deal(segments: Sequence[Segment], count: int) -> list[list[Segment]]:
+    """Deals ``segments`` in order, each to the least loaded of ``count`` shards (the first of equals)."""
+    shards: list[list[Segment]] = [[] for _ in range(count)]
+    loads = [(0.0, 0, index) for index in range(count)]
+    for segment in segments:
+        seconds, held, index = heapq.heappop(loads)
+        shards[index].append(segment)
+        # The number held breaks ties of unknown durations, and leaves no shard empty.
+        heapq.heappush(loads, (seconds + segment.seconds, held + 1, index))
+    return shards

@@ -1,0 +1,67 @@
+"""Which split a group goes to: pure, and the same in every run and on every machine.
+
+A group's split depends on nothing but its own name and the seed, so adding footage never moves what was
+there, and nothing that is decided later (windows, segments, shards) can separate a group.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+
+from pipelines.errors import UserError
+from pipelines.plan.descriptors import Source
+
+
+def hash_fraction(*parts: object) -> float:
+    """A number in [0, 1) that depends only on ``parts``, uniform over different parts."""
+    text = "\0".join(str(part) for part in parts)
+    digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
+    # 53 bits fill a float's mantissa exactly, so the result never rounds up to 1.
+    return (int.from_bytes(digest[:8], "big") >> 11) / 2**53
+
+
+def hashed_split(group: str, splits: Sequence[tuple[str, float]], seed: int) -> str:
+    """The split that ``group`` falls into when [0, 1) is divided among ``splits`` in order.
+
+    ``hashed_split("drive-7", (("train", 0.8), ("test", 0.2)), 0)`` is ``"train"`` for about four groups
+    in five.
+    """
+    position, edge = hash_fraction("split", seed, group), 0.0
+    for name, fraction in splits:
+        edge += fraction
+        if position < edge:
+            return name
+    # Fractions that sum to just under 1 leave a sliver; it belongs to the last split that has any.
+    return [name for name, fraction in splits if fraction > 0][-1]
+
+
+def assign_splits(
+    sources: Iterable[Source], splits: Sequence[tuple[str, float]], seed: int
+) -> dict[str, str]:
+    """The split of every group: the one its sources name, else the hashed one.
+
+    A source that names no split follows the others of its group.
+
+    Returns:
+        Split name by group.
+
+    Raises:
+        UserError: when sources of one group name different splits.
+    """
+    named: dict[str, tuple[str, str]] = {}
+    groups: dict[str, None] = {}
+    for source in sources:
+        groups[source.group] = None
+        if source.split is None:
+            continue
+        split, first_id = named.setdefault(source.group, (source.split, source.id))
+        if split != source.split:
+            raise UserError(
+                f"a group must lie in one split, but group {source.group!r} has {first_id!r} in {split} "
+                f"and {source.id!r} in {source.split}: give them one split, or different groups"
+            )
+    return {
+        group: named[group][0] if group in named else hashed_split(group, splits, seed)
+        for group in groups
+    }

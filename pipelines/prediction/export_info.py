@@ -1,0 +1,173 @@
+"""What an exported model says of the records it was trained on: so that footage becomes the same ones."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pipelines.build.shard import library_versions
+from pipelines.errors import UserError
+from pipelines.options.dataset import (
+    DatasetOptions,
+    ImageOptions,
+    LabelOptions,
+    SamplingOptions,
+    ShardOptions,
+)
+from pipelines.options.telemetry import TelemetryOptions
+from pipelines.prediction.model_input import READING_FILE, Reading
+from pipelines.sources.files import Files
+from tfrecords_schema import storage
+from tfrecords_schema.info import FILE_NAME, DatasetInfo, DatasetInfoError
+from tfrecords_schema.spec import LabelSpec, SequenceSpec
+from tfrecords_schema.store_clients import is_url
+
+_SAVED_MODEL = "saved_model.pb"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """A model as the trainer exported it.
+
+    Attributes:
+        path: of the SavedModel's folder.
+        info: the dataset it was trained on.
+        options: how that dataset's records were made; its labels and splits are left out.
+        reading: what the model takes of such a record.
+    """
+
+    path: str
+    info: DatasetInfo
+    options: DatasetOptions
+    reading: Reading
+
+    @property
+    def spec(self) -> SequenceSpec:
+        """What the model takes: the training set's records, without their labels."""
+        return replace(self.info.spec, label=LabelSpec())
+
+    @property
+    def predicts_last_frame(self) -> bool:
+        """Whether the model was trained on the values of a sequence's last frame; see `LabelOptions`."""
+        label = self.info.options.get("label_at", LabelOptions().label_at)
+        measured = "telemetry" in self.info.options or "annotation" in self.info.options
+        return measured and label == "last" and not self.info.spec.label.per_frame
+
+    def differing_libraries(self) -> list[str]:
+        """Libraries that made the training set in another version than they would make these records."""
+        ours = library_versions()
+        return [
+            f"{name} {theirs} there, {ours[name]} here"
+            for name, theirs in sorted(self.info.versions.items())
+            if name not in ("reelbeam", "protobuf") and ours.get(name, theirs) != theirs
+        ]
+
+
+def open_export(
+    model: str, *, stride: int | None = None, telemetry_template: str | None = None
+) -> Export:
+    """Reads the description of an exported model; the model itself is not loaded.
+
+    Args:
+        model: a run folder, or the SavedModel's folder in it.
+        stride: in place of the training set's.
+        telemetry_template: in place of the training set's.
+
+    Raises:
+        UserError: when there is no such model, or the options of its training set cannot be understood.
+    """
+    files, model = Files(), model.rstrip("/") or model
+    tried = [model, f"{model}/export"]
+    folder = next((path for path in tried if files.is_file(f"{path}/{_SAVED_MODEL}")), None)
+    if folder is None:
+        found = "a folder without it" if files.is_folder(model) else "no such folder"
+        raise UserError(
+            f"--model must be a run folder of `trainer` or the export in it (with {_SAVED_MODEL}), "
+            f"got {found}: {model}"
+        )
+    try:
+        info = DatasetInfo.load(f"{folder}/assets.extra")
+    except DatasetInfoError as error:
+        raise UserError(
+            f"{folder} does not say what it was trained on ({error}): export it again with `trainer`"
+        ) from error
+    options = _options(info, folder)
+    if stride is not None:
+        options = replace(options, sampling=replace(options.sampling, stride=stride))
+    if telemetry_template is not None:
+        if options.telemetry is None:
+            raise UserError(
+                "--telemetry is for models with signals, and this one takes none: leave it out"
+            )
+        telemetry = replace(options.telemetry, telemetry=telemetry_template)
+        options = replace(options, telemetry=telemetry)
+    return Export(path=folder, info=info, options=options, reading=_reading(info, folder, files))
+
+
+def _options(info: DatasetInfo, folder: str) -> DatasetOptions:
+    fields = info.options
+    place = f"{folder}/assets.extra/{FILE_NAME}"
+    try:
+        rate = fields["frame_rate"]
+        sampling = _pick(
+            SamplingOptions,
+            {**fields, "frame_rate": None if rate is None else Fraction(str(rate))},
+        )
+        options = DatasetOptions(
+            name=info.name,
+            sampling=sampling,
+            image=_pick(ImageOptions, fields),
+            shard=ShardOptions(),
+            telemetry=_telemetry(info),
+        )
+    except (KeyError, TypeError, ValueError, UserError) as error:
+        raise UserError(
+            f"{place}: its options cannot be understood ({error}): build the dataset with `pipelines`, and "
+            "train on it again"
+        ) from error
+    image = None if options.telemetry and options.telemetry.no_images else options.image.spec
+    if (image, options.sampling.num_frames) != (info.spec.image, info.spec.num_frames):
+        raise UserError(
+            f"{place}: its options contradict its spec ({options.sampling.num_frames} frames of {image}, and "
+            f"{info.spec.num_frames} of {info.spec.image}): export the model again with `trainer`"
+        )
+    return options
+
+
+def _reading(info: DatasetInfo, folder: str, files: Files) -> Reading:
+    place = f"{folder}/assets.extra/{READING_FILE}"
+    if not files.is_file(place):
+        return Reading()  # older exports take whole records
+    try:
+        data = storage.read_bytes(place) if is_url(place) else Path(place).read_bytes()
+        reading = Reading.from_json(json.loads(data))
+        reading.seen(info.spec)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"{place} cannot be understood ({error}): export the model again with `trainer`"
+        ) from error
+    return reading
+
+
+def _telemetry(info: DatasetInfo) -> TelemetryOptions | None:
+    """Where signals come from; None for a model that takes none, whatever its labels came from."""
+    if not info.spec.signals:
+        return None
+    telemetry = _pick(TelemetryOptions, info.options)
+    signals = telemetry.signal_columns
+    angles = tuple(name for name in telemetry.angle_columns if name in signals)
+    return replace(telemetry, angle_columns=angles)
+
+
+def _pick(options: type[T], fields: dict[str, Any]) -> T:
+    """Options of one kind, from all that ``DatasetOptions.to_json`` wrote."""
+    names = [field.name for field in dataclasses.fields(options) if field.name in fields]  # type: ignore[arg-type]
+    return options(
+        **{n: tuple(fields[n]) if isinstance(fields[n], list) else fields[n] for n in names}
+    )

@@ -1,0 +1,226 @@
+"""The exported model in TensorFlow, and Beam's way to it: the only module of `pipelines` that imports it.
+
+TensorFlow decodes the records, to the pixels that the trainer's reader gives: tests compare the two.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+# Its notes on the machine say nothing of the user's footage; what really fails is raised in Python as well.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import tensorflow as tf
+from apache_beam.ml.inference.base import ModelHandler
+
+from pipelines.errors import UserError
+from pipelines.prediction import sequences
+from pipelines.prediction.model_input import Reading
+from pipelines.prediction.sequences import Answer, Prediction, SegmentEnd
+from pipelines.storage.scratch import scratch_folder
+from tfrecords_schema import spec as keys
+from tfrecords_schema import storage
+from tfrecords_schema.decode import decode_record
+from tfrecords_schema.encode import encode_record
+from tfrecords_schema.info import DatasetInfo
+from tfrecords_schema.parse import parse_and_decode
+from tfrecords_schema.record import SequenceRecord
+from tfrecords_schema.resizing import resize_frame
+from tfrecords_schema.spec import LabelSpec, SequenceSpec
+from tfrecords_schema.store_clients import is_url
+
+_IMAGE, _VALID_FRAMES = "image", "valid_frames"  # inputs, beside the signals
+_OUTPUTS = ("probabilities", "targets")
+
+
+class ServedModel:
+    """A SavedModel as `trainer` exports it, ready to answer.
+
+    Args:
+        path: of its folder.
+        spec: of the records, without labels.
+        label: what it was trained to say.
+        reading: what it takes of a record.
+
+    Raises:
+        UserError: when it cannot be loaded, or takes or returns something else.
+    """
+
+    def __init__(self, path: str, spec: SequenceSpec, label: LabelSpec, reading: Reading):
+        self._spec, self._label, self._reading = spec, label, reading
+        self._seen = reading.seen(spec)
+        try:
+            # Kept, since a signature does not keep alive what it belongs to.
+            self._loaded = tf.saved_model.load(_local(path))
+            self._signature = self._loaded.signatures["serving_default"]
+        except (OSError, ValueError, KeyError, tf.errors.OpError) as error:
+            reason = str(error).strip().splitlines()[:1]
+            raise UserError(
+                f"--model {path} cannot be loaded ({''.join(reason)}): export it again with `trainer`"
+            ) from error
+        self._check(path)
+        self._answer = tf.function(
+            self._compute, input_signature=[tf.TensorSpec([None], tf.string)], autograph=False
+        )
+
+    def predict(self, records: Sequence[bytes]) -> list[Answer]:
+        """What the model answers to each of ``records``."""
+        if not records:
+            return []
+        wholes = [decode_record(record, self._spec) for record in records]
+        clips = [self._reading.clips(whole) for whole in wholes]
+        if self._reading.num_frames is not None:
+            stored = self._reading.clip_spec(self._spec)
+            records = [encode_record(clip, stored) for parts in clips for clip in parts]
+        values = self._answer(tf.constant(records)).numpy()
+        means = values.reshape(len(wholes), self._reading.count, -1).mean(axis=1)
+        return [
+            self._to_answer(whole, parts[0], mean)
+            for whole, parts, mean in zip(wholes, clips, means, strict=True)
+        ]
+
+    def _to_answer(self, whole: SequenceRecord, clip: SequenceRecord, values: Any) -> Answer:
+        """What is said of a record, from the model's answer to its clip, or the mean of several."""
+        times: tuple[int, ...] = ()
+        if self._label.per_frame:
+            times = tuple(clip.timestamps[: clip.valid_frames])
+            values = values.reshape(len(clip.timestamps), -1)[: clip.valid_frames]
+        return Answer(
+            start=whole.start_timestamp,
+            end=whole.timestamps[whole.valid_frames - 1],
+            times=times,
+            values=tuple(values.ravel().tolist()),
+        )
+
+    def _compute(self, records: tf.Tensor) -> tf.Tensor:
+        (values,) = self._signature(**self._inputs(records)).values()
+        return values
+
+    def _inputs(self, records: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The model's inputs, ``[B, ...]`` each."""
+        stored, spec = self._reading.clip_spec(self._spec), self._seen
+
+        def parse(record: tf.Tensor) -> dict[str, tf.Tensor]:
+            parsed = parse_and_decode(record, stored)
+            features = {_VALID_FRAMES: parsed[keys.VALID_FRAMES]}
+            if spec.image is not None:
+                features[_IMAGE] = _resized(parsed["image"], spec)
+            for signal in spec.signals:
+                features[signal.name] = parsed[keys.signal_floats_key(signal.name)]
+            return features
+
+        return tf.map_fn(parse, records, fn_output_signature=self._expected_inputs())
+
+    def _expected_inputs(self) -> dict[str, tf.TensorSpec]:
+        """Of one sequence, without the batch's dimension."""
+        spec = self._seen
+        expected = {_VALID_FRAMES: tf.TensorSpec([], tf.int64)}
+        if spec.image is not None:
+            expected[_IMAGE] = tf.TensorSpec(spec.image_shape, tf.uint8)
+        for signal in spec.signals:
+            expected[signal.name] = tf.TensorSpec([spec.num_frames, signal.size], tf.float32)
+        return expected
+
+    def _check(self, path: str) -> None:
+        _, inputs = self._signature.structured_input_signature
+        outputs: Mapping[str, Any] = self._signature.structured_outputs
+        expected = self._expected_inputs()
+        size = len(self._label.class_names or self._label.target_names)
+        shape = (self._seen.num_frames, size) if self._label.per_frame else (size,)
+        fits = (
+            inputs.keys() == expected.keys()
+            and all(_fits(inputs[name], own) for name, own in expected.items())
+            and len(outputs) == 1
+            and set(outputs) <= set(_OUTPUTS)
+            and all(tuple(out.shape[1:]) == shape for out in outputs.values())
+        )
+        if not fits:
+            raise UserError(
+                f"--model {path} must take {_say(expected)} and return {' or '.join(_OUTPUTS)} of shape "
+                f"{shape}, as its dataset_info.json and reading.json say, but takes {_say(inputs)} and "
+                f"returns {_say(outputs)}: export it again with `trainer`"
+            )
+
+
+def _resized(frames: tf.Tensor, spec: SequenceSpec) -> tf.Tensor:
+    """Frames at the size of ``spec``, by the code that resizes them for training."""
+    if tuple(frames.shape) == spec.image_shape:
+        return frames
+    _, height, width, _ = spec.image_shape
+
+    def resize(frames: Any) -> Any:
+        return np.stack([resize_frame(frame, (height, width)) for frame in frames])
+
+    resized = tf.numpy_function(resize, [frames], tf.uint8, stateful=False)
+    return tf.ensure_shape(resized, spec.image_shape)
+
+
+def _local(path: str) -> str:
+    """The folder at ``path``, or its copy on this machine when it is on an object store."""
+    if not is_url(path):
+        return path
+    copy = scratch_folder("model")
+    for name in storage.find_below(path):
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        storage.download(storage.join(path, name), copy / name)
+    return str(copy)
+
+
+def _fits(given: tf.TensorSpec, expected: tf.TensorSpec) -> bool:
+    return given.dtype == expected.dtype and given.shape[1:].is_compatible_with(expected.shape)
+
+
+def _say(tensors: Mapping[str, Any]) -> str:
+    return ", ".join(f"{n} {t.shape} {t.dtype.name}" for n, t in sorted(tensors.items()))
+
+
+@functools.cache
+def load_model(path: str, spec: SequenceSpec, label: LabelSpec, reading: Reading) -> ServedModel:
+    """The model, loaded once a process."""
+    return ServedModel(path, spec, label, reading)
+
+
+class ServedModelHandler(ModelHandler[sequences.Sequence | SegmentEnd, Any, ServedModel]):
+    """`RunInference` with an exported model: takes batches that are made already; ends of segments pass."""
+
+    def __init__(self, path: str, info: DatasetInfo, spec: SequenceSpec, reading: Reading):
+        super().__init__()
+        self._path = path
+        self._label = info.spec.label
+        self._spec = spec
+        self._reading = reading
+
+    def load_model(self) -> ServedModel:
+        """See `load_model`."""
+        return load_model(self._path, self._spec, self._label, self._reading)
+
+    def run_inference(
+        self,
+        batch: Sequence[sequences.Sequence | SegmentEnd],
+        model: ServedModel,
+        inference_args: dict[str, Any] | None = None,
+    ) -> Iterator[Prediction | SegmentEnd]:
+        """Yields a prediction for each sequence, and each end of a segment as it is."""
+        records = [item.record for item in batch if isinstance(item, sequences.Sequence)]
+        answers = iter(model.predict(records))
+        for item in batch:
+            if isinstance(item, SegmentEnd):
+                yield item
+            else:
+                yield Prediction(place=item.place, answer=next(answers))
+
+    def should_skip_batching(self) -> bool:
+        """Batches of one chunk only: an answer's last digits may depend on what else is in the batch."""
+        return True
+
+    def get_num_bytes(self, batch: Iterable[sequences.Sequence | SegmentEnd]) -> int:
+        """Bytes of the records."""
+        return sum(len(item.record) for item in batch if isinstance(item, sequences.Sequence))
+
+    def get_metrics_namespace(self) -> str:
+        """Where Beam shows how long the model takes."""
+        return "reelbeam"

@@ -1,0 +1,110 @@
+"""``--input`` of ``pipelines predict``: footage without labels, of any kind that a dataset is built from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+
+from pipelines.errors import UserError
+from pipelines.images.frame_names import is_image
+from pipelines.options.dataset import DatasetOptions, LabelOptions
+from pipelines.plan.descriptors import Listing, Source, SourceFailure
+from pipelines.sources import manifest
+from pipelines.sources.class_folders import is_glob, list_matching
+from pipelines.sources.drives import list_drives
+from pipelines.sources.files import Files, check_location, folder_name, relative
+from pipelines.sources.frame_folders import UnusableFolderError, describe_frame_folder
+from pipelines.sources.listing import describe_file, is_video, list_failure, walk_files
+from tfrecords_schema.spec import LabelSpec
+
+
+def list_footage(location: str, options: DatasetOptions) -> Listing:
+    """Lists the footage at ``location``: a video, a folder, a glob or a manifest.
+
+    A folder is looked through at any depth. Where there are no videos, each folder of images is a source.
+    With telemetry, which a model with signals needs, `list_drives` does it.
+
+    Raises:
+        UserError: when there is nothing to predict.
+    """
+    if options.telemetry is not None:
+        return list_drives(
+            location,
+            telemetry=options.telemetry,
+            label=LabelOptions(),
+            sampling=options.sampling,
+        )
+    location, files = check_location(location), Files()
+    if location.lower().endswith(manifest.EXTENSIONS) and files.is_file(location):
+        return manifest.list_manifest(location, LabelOptions(), labelled=False, files=files)
+    root, paths = _find(location, files)
+    videos = [path for path in paths if is_video(path)]
+    if videos:
+        others = len(paths) - len(videos)
+        notes = (f"{others} files that are not named as videos were left out",) if others else ()
+        return _listing(root, videos, lambda path, name: describe_file(path, name, files), notes)
+    folders: dict[str, list[str]] = {}
+    for path in paths:
+        folder, name = os.path.split(path)
+        if is_image(name):
+            folders.setdefault(folder, []).append(name)
+    _check_frames(location, len(paths), folders, options)
+
+    def describe(folder: str, data_path: str) -> Source:
+        images = folders[folder]
+        return describe_frame_folder(folder, data_path, images, options.sampling, files)[0]
+
+    return _listing(root, folders, describe, ())
+
+
+def _find(location: str, files: Files) -> tuple[str, list[str]]:
+    """The root of the input, and the files in it."""
+    if files.is_folder(location):
+        return location, list(walk_files(location, files=files))
+    if is_glob(location, files):
+        return list_matching(location, files)
+    if not files.exists(location):
+        raise UserError(
+            f"--input must be a video, a folder, a glob or a manifest; there is nothing at {location}"
+        )
+    return os.path.dirname(location) or ".", [location]
+
+
+def _check_frames(
+    location: str, found: int, folders: dict[str, list[str]], options: DatasetOptions
+) -> None:
+    if not folders:
+        raise UserError(
+            f"expected videos or folders of frames at {location}, but none of {found} files there is one "
+            "(by file name)"
+        )
+    if options.sampling.frame_rate is None:
+        raise UserError(
+            f"folders of frames have no times, and the model was trained on every frame as it came, not at "
+            f"a --frame_rate: it takes videos, got {location}"
+        )
+
+
+def _listing(
+    root: str,
+    paths: Iterable[str],
+    describe: Callable[[str, str], Source],
+    notes: tuple[str, ...],
+) -> Listing:
+    sources: list[Source] = []
+    failures: list[SourceFailure] = []
+    for path in paths:
+        data_path = relative(path, root)
+        try:
+            sources.append(describe(path, data_path))
+        except OSError as error:  # a link that leads nowhere
+            failures.append(list_failure(data_path, error))
+        except UnusableFolderError as error:
+            failures.append(SourceFailure(source=data_path, stage="list", reason=str(error)))
+    return Listing(
+        name=folder_name(root) or "footage",
+        sources=tuple(sorted(sources, key=lambda source: source.id)),
+        label=LabelSpec(),
+        failures=tuple(failures),
+        notes=notes,
+    )

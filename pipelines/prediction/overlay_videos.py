@@ -1,0 +1,109 @@
+"""``--overlay``: the footage with its predictions drawn on it, a video for each source."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from pipelines.build.probe import in_parallel
+from pipelines.decoding.client import DecoderPool
+from pipelines.decoding.protocol import BuildRequest, Caption, DecodingFailure, OverlayRequest
+from pipelines.errors import UserError
+from pipelines.options.prediction import PredictionOptions
+from pipelines.plan.descriptors import Segment, Source
+from pipelines.prediction.captions import make_captions
+from pipelines.prediction.export_info import Export
+from pipelines.prediction.predict_chunks import SequenceBuilder
+from pipelines.prediction.work import open_lines
+
+Range = tuple[int, int]
+
+
+def draw_overlays(
+    options: PredictionOptions,
+    export: Export,
+    builder: SequenceBuilder,
+    sources: Iterable[Source],
+) -> str:
+    """Draws the predictions in ``options.output`` on the footage of each source that has any.
+
+    Returns:
+        What was drawn, in a sentence.
+
+    Raises:
+        UserError: when one cannot be drawn, after all were tried.
+    """
+    folder = Path(str(options.overlay))
+    with open_lines(options.output) as lines:
+        ranges = _ranges(lines)
+    wanted = [source for source in sources if source.id in ranges and source.kind != "telemetry"]
+    targets = {source.id: folder / _file_name(source.id) for source in wanted}
+    if len(set(targets.values())) < len(targets):
+        raise UserError(
+            "--overlay would write two sources to one file, as their names differ only in .mp4: rename one"
+        )
+
+    def draw(source: Source) -> str | None:
+        with open_lines(options.output) as file:
+            lines = _read(file, ranges[source.id])
+        captions = make_captions(
+            lines, num_frames=export.spec.num_frames, at_end=export.predicts_last_frame
+        )
+        build = builder.request(Segment(source=source))
+        return _draw(build, tuple(captions), targets[source.id], builder.pool)
+
+    reasons = in_parallel(draw, wanted, options.run.local_workers, "Drawing")
+    failed = [(s.id, why) for s, why in zip(wanted, reasons, strict=True) if why is not None]
+    if failed:
+        name, why = failed[0]
+        raise UserError(
+            f"{len(failed)} of {len(wanted)} sources could not be drawn, such as {name!r}: {why}; the "
+            f"predictions are complete in {options.output}"
+        )
+    return f"{len(wanted)} sources are drawn in {folder}"
+
+
+def _draw(
+    build: BuildRequest, captions: tuple[Caption, ...], target: Path, pool: DecoderPool
+) -> str | None:
+    """Draws one source; returns why it could not be done, or None."""
+    partial = target.with_name(f".{uuid.uuid4().hex}.partial.mp4")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with pool.borrow() as decoder:
+            output = str(partial.absolute())
+            decoder.draw(OverlayRequest(build=build, captions=captions, output=output))
+        partial.replace(target)
+    except DecodingFailure as failure:
+        return f"{failure.stage}: {failure.reason}"
+    except OSError as error:
+        return f"{target}: {error.strerror or error}"
+    finally:
+        partial.unlink(missing_ok=True)
+    return None
+
+
+def _file_name(source_id: str) -> str:
+    """Where the video of a source goes, in the folder of overlays."""
+    inside = os.path.normpath(os.path.join(os.sep, source_id)).lstrip(os.sep)
+    return inside if inside.endswith(".mp4") else f"{inside}.mp4"
+
+
+def _ranges(lines: Iterable[bytes]) -> dict[str, Range]:
+    """The bytes that each source's lines take, one after the other."""
+    ranges: dict[str, Range] = {}
+    begin = 0
+    for line in lines:
+        source, end = json.loads(line)["source"], begin + len(line)
+        ranges[source] = (ranges.get(source, (begin, end))[0], end)
+        begin = end
+    return ranges
+
+
+def _read(file: BinaryIO, own: Range) -> Sequence[dict[str, Any]]:
+    file.seek(own[0])
+    return [json.loads(line) for line in file.read(own[1] - own[0]).splitlines()]

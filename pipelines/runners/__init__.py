@@ -1,0 +1,1 @@
+"""Runs a Beam pipeline locally or on a job server, and reports its progress."""

@@ -1,0 +1,221 @@
+"""Engines that Beam reaches through a job server: Flink, Spark and Prism.
+
+Beam can start the job server by itself. Then Ctrl-C in a terminal ends it before it can cancel the job, an
+exit handler stops it (which the `pipelines` program, ending at once, never comes to), and what it says is
+lost. So it is started here: in a session of its own, with a log file, and stopped whatever happens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import subprocess
+import tempfile
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from http.client import HTTPException
+from typing import Any, BinaryIO
+
+import grpc
+from apache_beam.options.pipeline_options import (
+    FlinkRunnerOptions,
+    GoogleCloudOptions,
+    JobServerOptions,
+    PipelineOptions,
+    PortableOptions,
+    SparkRunnerOptions,
+    StandardOptions,
+)
+from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
+from apache_beam.runners.portability.job_server import SubprocessJobServer
+from apache_beam.runners.runner import PipelineResult
+
+from pipelines.errors import UsageError, UserError
+from pipelines.runners import interruption
+
+EMBEDDED = ("[local]", "[auto]")
+"""Values of ``--flink_master`` that name no cluster."""
+_TIMEOUT_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class FlinkCluster:
+    """A cluster; ``master`` is ``host:port`` of its job manager's REST interface, or a URL."""
+
+    master: str
+
+    def free_slots(self) -> int:
+        """How many tasks could begin at once; at least 1.
+
+        Raises:
+            UserError: when no cluster answers.
+        """
+        return max(1, int(self._ask("/overview", "slots-available")))
+
+    def cancel(self, name: str) -> None:
+        """Cancels the jobs called ``name`` that have not ended.
+
+        Raises:
+            UserError: when no cluster answers.
+        """
+        for job in self._ask("/jobs/overview", "jobs"):
+            if job["name"] == name and job["end-time"] < 0:
+                self._ask(f"/jobs/{job['jid']}?mode=cancel", method="PATCH")
+
+    def _ask(self, path: str, key: str | None = None, *, method: str = "GET") -> Any:
+        """What Flink answers, or what is under ``key`` in it."""
+        has_scheme = self.master.startswith(("http://", "https://"))
+        url = self.master if has_scheme else f"http://{self.master}"
+        request = urllib.request.Request(url.rstrip("/") + path, method=method)  # noqa: S310
+        try:
+            with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as response:  # noqa: S310
+                answer = json.load(response)
+            return answer if key is None else answer[key]
+        except (OSError, HTTPException, ValueError, LookupError, TypeError) as error:
+            raise UserError(
+                f"no Flink cluster answers at {url} ({error!r}): start one, or give --flink_master the "
+                "host:port of its job manager's REST interface"
+            ) from error
+
+
+_JOB_SERVERS = {
+    "flinkrunner": "apache_beam.runners.portability.flink_runner.FlinkJarJobServer",
+    "sparkrunner": "apache_beam.runners.portability.spark_runner.SparkJarJobServer",
+    "prismrunner": "apache_beam.runners.portability.prism_runner.PrismJobServer",
+}
+_START_SECONDS = 120
+_STOP_SECONDS = 20
+
+
+def has_engine(options: PipelineOptions) -> bool:
+    """Whether the runner is one whose job server is to be started here."""
+    submits_itself = (
+        options.view_as(FlinkRunnerOptions).flink_submit_uber_jar
+        or options.view_as(SparkRunnerOptions).spark_submit_uber_jar
+    )
+    return (
+        _runner(options) in _JOB_SERVERS
+        and not options.view_as(PortableOptions).job_endpoint
+        and not submits_itself
+    )
+
+
+@contextlib.contextmanager
+def job_server(
+    options: PipelineOptions, unknown: Sequence[str], log: BinaryIO, *, workers: int
+) -> Iterator[Callable[[PipelineResult], None]]:
+    """Runs the job server of ``options``' runner, and completes ``options`` so that it is used.
+
+    Args:
+        options: of the pipeline.
+        unknown: flags that only the engine may know.
+        log: gets what the job server prints.
+        workers: how many tasks this machine is to run at once, where it is the cluster.
+
+    Yields:
+        What ends a job wherever it runs.
+
+    Raises:
+        UsageError: for a flag that the engine does not know.
+        UserError: when the job server cannot be had, or does not start.
+    """
+    flink, named = options.view_as(FlinkRunnerOptions), options.view_as(GoogleCloudOptions)
+    named.job_name = named.job_name or f"reelbeam-{uuid.uuid4().hex}"
+    on_flink, cluster = _runner(options) == "flinkrunner", FlinkCluster(flink.flink_master)
+    on_cluster = on_flink and flink.flink_master not in EMBEDDED
+    if on_flink and flink.parallelism < 1:
+        # Flink's own default is 1.
+        flink.parallelism = cluster.free_slots() if on_cluster else workers
+
+    def cancel(result: PipelineResult) -> None:
+        result.cancel()
+        if on_cluster:
+            cluster.cancel(named.job_name)
+
+    with contextlib.ExitStack() as stack:
+        # Its files go only when it has stopped.
+        artifacts = stack.enter_context(tempfile.TemporaryDirectory(prefix="reelbeam-"))
+        options.view_as(JobServerOptions).artifacts_dir = artifacts
+        command, endpoint = _find_server(options)
+        process = stack.enter_context(_running(command, log))
+        with grpc.insecure_channel(endpoint) as channel:
+            _wait_until_ready(channel, process, command)
+            _check_flags(channel, unknown)
+        options.view_as(PortableOptions).job_endpoint = endpoint
+        yield cancel
+
+
+def _runner(options: PipelineOptions) -> str:
+    name = (options.view_as(StandardOptions).runner or "").lower()
+    return name if name.endswith("runner") else f"{name}runner"
+
+
+def _find_server(options: PipelineOptions) -> tuple[list[str], str]:
+    """The command that starts the job server, and where it will answer. Beam downloads what is missing."""
+    module, name = _JOB_SERVERS[_runner(options)].rsplit(".", 1)
+    server: SubprocessJobServer = getattr(importlib.import_module(module), name)(options)
+    try:
+        command, endpoint = server.subprocess_cmd_and_endpoint()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"the job server of --runner {options.view_as(StandardOptions).runner} cannot be had: "
+            f"{error} (docs/runners.md says how to bring one)"
+        ) from error
+    return [str(part) for part in command], endpoint
+
+
+@contextlib.contextmanager
+def _running(command: Sequence[str], log: BinaryIO) -> Iterator[subprocess.Popen[bytes]]:
+    try:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            # Out of reach of the terminal's Ctrl-C: it is needed to cancel the job.
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise UserError(
+            f"{command[0]} cannot be started ({error.strerror}): this --runner needs it; "
+            "install it, or name another with --job_server_java_launcher"
+        ) from error
+    try:
+        yield process
+    finally:
+        interruption.take_time()
+        process.terminate()
+        try:
+            process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait_until_ready(
+    channel: grpc.Channel, process: subprocess.Popen[bytes], command: Sequence[str]
+) -> None:
+    ready = grpc.channel_ready_future(channel)
+    for _ in range(_START_SECONDS):
+        with contextlib.suppress(grpc.FutureTimeoutError):
+            ready.result(timeout=1)
+            return
+        if process.poll() is not None:
+            raise UserError(
+                f"the job server ended at once, with status {process.returncode}: {' '.join(command)}"
+            )
+    raise UserError(f"the job server did not answer for {_START_SECONDS} s: {' '.join(command)}")
+
+
+def _check_flags(channel: grpc.Channel, flags: Sequence[str]) -> None:
+    stub = beam_job_api_pb2_grpc.JobServiceStub(channel)
+    described = stub.DescribePipelineOptions(
+        beam_job_api_pb2.DescribePipelineOptionsRequest(), timeout=_START_SECONDS
+    )
+    known = {option.name for option in described.options}
+    for flag in flags:
+        if flag.startswith("--") and flag[2:].partition("=")[0] not in known:
+            raise UsageError(f"unknown flag {flag}: it is neither ours nor Beam's nor the engine's")

@@ -1,0 +1,140 @@
+"""Where a pipeline runs: the local runner, and what other runners need to be told.
+
+The local runner is Beam's in-process FnApiRunner, named outright: the default ``DirectRunner`` would
+first try to download another one. Its workers are threads, which suits work done in decoder processes and
+native code. Engines with a job server (Flink, Spark, Prism) are started in `pipelines.runners.job_server`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import (
+    DirectOptions,
+    PipelineOptions,
+    SetupOptions,
+    StandardOptions,
+    _BeamArgumentParser,
+)
+from apache_beam.portability.api import beam_provision_api_pb2
+from apache_beam.runners.dataflow.dataflow_runner import DataflowRuntimeException
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo
+from apache_beam.runners.portability.portable_runner import JobServiceHandle
+from apache_beam.runners.runner import PipelineResult
+
+from pipelines.errors import UsageError, UserError
+from pipelines.runners import interruption
+from pipelines.runners.job_log import job_log
+from pipelines.runners.job_server import has_engine, job_server
+from tfrecords_schema.surroundings import reach_this_machine_directly
+
+_LOCAL_NAMES = ("", "local", "directrunner", "fnapirunner")
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a pipeline is to be run.
+
+    Attributes:
+        options: Beam's.
+        local: workers are threads of this process.
+        workers: how many tasks run at once on this machine, where it does the work.
+        engine_flags: that Beam does not know; its engine may.
+    """
+
+    options: PipelineOptions
+    local: bool
+    workers: int
+    engine_flags: tuple[str, ...] = ()
+
+    def pipeline(self) -> beam.Pipeline:
+        """A new pipeline that will run this way."""
+        if not self.local:
+            return beam.Pipeline(options=self.options)
+        # Workers in other processes learn the options from the provision info alone.
+        provision = beam_provision_api_pb2.ProvisionInfo(
+            pipeline_options=JobServiceHandle.encode_pipeline_options(
+                self.options.get_all_options(drop_default=True)
+            ),
+            retrieval_token="unused",  # noqa: S106 - nothing is retrieved; the runner wants some text
+        )
+        runner = FnApiRunner(provision_info=ExtendedProvisionInfo(provision))
+        return beam.Pipeline(runner=runner, options=self.options)
+
+    def run(self, pipeline: beam.Pipeline) -> None:
+        """Runs a `pipeline` to its end; a job that is interrupted here is cancelled where it runs.
+
+        Raises:
+            UserError: when the engine cannot be had, or the job failed there.
+        """
+        reach_this_machine_directly()
+        if self.local or not has_engine(self.options):
+            _wait(pipeline.run(), lambda result: result.cancel())
+            return
+        with (
+            job_log() as log,
+            job_server(pipeline.options, self.engine_flags, log, workers=self.workers) as cancel,
+        ):
+            _wait(pipeline.run(), cancel)
+
+
+def _wait(result: PipelineResult, cancel: Callable[[PipelineResult], None]) -> None:
+    try:
+        result.wait_until_finish()
+    except KeyboardInterrupt:
+        interruption.take_time()
+        cancel(result)
+        raise
+    except DataflowRuntimeException as error:
+        raise UserError(
+            "the job failed on Dataflow: its page in the console (the address is above) shows the workers' "
+            "log; remove the cause and type the same command again"
+        ) from error
+
+
+def parse_beam_args(beam_args: Sequence[str], *, workers: int) -> Execution:
+    """Understands the flags that are meant for Beam.
+
+    Args:
+        beam_args: such as ``["--runner=FlinkRunner", "--flink_master=localhost:8081"]``.
+        workers: of the local runner.
+
+    Raises:
+        UsageError: for a flag that Beam does not know, or a value that it does not take.
+    """
+    parser = _BeamArgumentParser(allow_abbrev=False, add_help=False)
+    for options_class in PipelineOptions.__subclasses__():
+        options_class._add_argparse_args(parser)
+    with _exit_as_user_error():
+        _, unknown = parser.parse_known_args(list(beam_args))
+        options = PipelineOptions(list(beam_args))
+        runner = options.view_as(StandardOptions).runner or ""
+        if unknown and (unknown[0][:2] != "--" or not has_engine(options)):
+            raise UsageError(f"unknown flag {unknown[0]}: it is neither ours nor Beam's")
+    local = runner.lower() in _LOCAL_NAMES
+    if local:
+        direct = options.view_as(DirectOptions)
+        direct.direct_num_workers = workers
+        direct.direct_running_mode = "multi_threading" if workers > 1 else "in_memory"
+    # What the main module defines is never needed by workers.
+    options.view_as(SetupOptions).save_main_session = False
+    return Execution(options, local, workers, tuple(unknown))
+
+
+@contextlib.contextmanager
+def _exit_as_user_error() -> Iterator[None]:
+    """Beam's argument parsers print and exit; here that becomes a `UsageError`."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            yield
+    except SystemExit:
+        reason = said.getvalue().strip().splitlines()
+        raise UsageError(
+            f"Beam did not take its flags: {reason[-1] if reason else 'no reason given'}"
+        ) from None

@@ -1,0 +1,1 @@
+"""Local copies of remote files, scratch folders, locks, and files written whole."""

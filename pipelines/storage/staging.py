@@ -1,0 +1,253 @@
+"""`Staging`: what lies on an object store, as local copies while it is needed, within a budget of disk.
+
+Decoders seek, and read only local files, so each source is fetched whole before it is decoded. A copy stays
+until its room is needed, as the segments of a long video are built one after the other. Threads share the
+copies; each process has a staging of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipelines.options.dataset import RunOptions
+from pipelines.storage.scratch import scratch_folder
+from tfrecords_schema import storage
+from tfrecords_schema.store_clients import is_url
+
+END_BYTES = 4 << 20
+"""Of an object, at its beginning and at its end, in which its header is looked for."""
+
+_WITH_HEADERS = (
+    *(".mp4", ".m4v", ".mov", ".3gp", ".3g2", ".mkv", ".webm", ".avi"),
+    *(".ts", ".mts", ".m2ts"),
+)
+_WORTH_AN_OUTLINE = 4  # times as large as one of its ends
+
+
+class StagingError(Exception):
+    """Why a source cannot be staged: it is not there, may not be read, or is too large."""
+
+
+@dataclass
+class _Copy:
+    """A file or folder of files that is here, or is being fetched.
+
+    Attributes:
+        path: of the copy.
+        bytes: its size.
+        users: how many need it now.
+        fetched: it is here, or could not be had.
+        error: why it could not.
+    """
+
+    path: Path
+    bytes: int
+    users: int = 0
+    fetched: threading.Event = field(default_factory=threading.Event)
+    error: OSError | None = None
+
+
+class Staging:
+    """Local copies of at most ``budget`` bytes, for all threads of this process."""
+
+    def __init__(self, budget: int = RunOptions.staging_size):
+        self._budget = budget
+        self._copies: dict[str, _Copy] = {}  # by URL, those used last at the end
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def localized(self, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """``request`` with every ``path`` in it, at any depth, naming a local file or folder.
+
+        Raises:
+            StagingError: when the store has no such thing, or it takes more than the budget.
+            OSError: when the store, or the disk, fails.
+        """
+        urls = sorted(set(_find_urls(request)))
+        if not urls:
+            yield request
+            return
+        with self.copies(urls) as paths:
+            yield _replace_urls(request, paths)
+
+    @contextlib.contextmanager
+    def copies(self, urls: Iterable[str]) -> Iterator[dict[str, str]]:
+        """Local paths of the files or folders at ``urls``, by URL; raises what `localized` raises."""
+        urls = list(urls)
+        own, missing = self._reserve(urls)
+        try:
+            for url in missing:
+                self._fetch(url, own[url])
+            for copy in own.values():
+                copy.fetched.wait()
+                if copy.error is not None:
+                    raise _refused(copy.error)
+            yield {url: str(copy.path) for url, copy in own.items()}
+        finally:
+            self._release(own, missing)
+
+    @contextlib.contextmanager
+    def outline(self, path: str) -> Iterator[str | None]:
+        """A local file with the first and the last bytes of a large object, and nothing between them.
+
+        Headers lie there, mostly, so footage need not be fetched to learn how long it is. None for what is
+        local, too small to be worth it, or of a kind that says its length nowhere.
+
+        Raises:
+            StagingError, OSError: see `localized`.
+        """
+        has_header = is_url(path) and path.lower().endswith(_WITH_HEADERS)
+        size = self._size(path) if has_header else 0
+        if size < _WORTH_AN_OUTLINE * END_BYTES:
+            yield None
+            return
+        with tempfile.TemporaryDirectory(dir=scratch_folder("outlines")) as folder:
+            outline = os.path.join(folder, _file_name(path))
+            with open(outline, "wb") as file:
+                file.write(storage.read_range(path, 0, END_BYTES))
+                file.seek(size - END_BYTES)
+                file.write(storage.read_range(path, size - END_BYTES, size))
+            yield outline
+
+    def _reserve(self, urls: list[str]) -> tuple[dict[str, _Copy], list[str]]:
+        """Takes room for all of ``urls`` at once, so that nobody holds some while waiting for others.
+
+        Returns:
+            The copies, and which of them the caller has to fetch.
+        """
+        sizes = {url: self._size(url) for url in urls}
+        needed = sum(sizes.values())
+        if needed > self._budget:
+            raise StagingError(
+                f"it takes {needed} bytes of local disk, more than --staging_size {self._budget}"
+            )
+        with self._changed:
+            while self._used_by_others(urls) + needed > self._budget:
+                self._changed.wait()
+            missing = [url for url in urls if url not in self._copies]
+            self._make_room(sum(sizes[url] for url in missing), keep=urls)
+            new = {url: _new_copy(url, sizes[url]) for url in missing}
+            own = {url: new[url] if url in new else self._copies.pop(url) for url in urls}
+            self._copies |= own
+            for copy in own.values():
+                copy.users += 1
+        return own, missing
+
+    def _size(self, url: str) -> int:
+        with self._changed:
+            if url in self._copies:
+                return self._copies[url].bytes
+        try:
+            return _stored_bytes(url)
+        except OSError as error:
+            raise _refused(error) from error
+
+    def _used_by_others(self, urls: list[str]) -> int:
+        return sum(c.bytes for url, c in self._copies.items() if c.users and url not in urls)
+
+    def _make_room(self, needed: int, keep: list[str]) -> None:
+        """Removes what nobody needs, what was used longest ago first, until ``needed`` bytes fit."""
+        for url, copy in list(self._copies.items()):
+            if sum(c.bytes for c in self._copies.values()) + needed <= self._budget:
+                return
+            if not copy.users and url not in keep:
+                del self._copies[url]
+                _remove(copy.path)
+
+    def _fetch(self, url: str, copy: _Copy) -> None:
+        try:
+            _download(url, copy.path)
+        except OSError as error:
+            copy.error = error
+        copy.fetched.set()
+
+    def _release(self, own: dict[str, _Copy], missing: list[str]) -> None:
+        with self._changed:
+            for url, copy in own.items():
+                copy.users -= 1
+                if url in missing and not copy.fetched.is_set():
+                    copy.error = OSError("it was not fetched, as its like could not be")
+                    copy.fetched.set()
+                if copy.error is not None and self._copies.get(url) is copy:
+                    del self._copies[url]  # the next who needs it tries again
+                    _remove(copy.path)
+            self._changed.notify_all()
+
+
+def _find_urls(fields: Any) -> Iterator[str]:
+    if isinstance(fields, dict):
+        for key, value in fields.items():
+            if key == "path" and isinstance(value, str) and is_url(value):
+                yield value
+            else:
+                yield from _find_urls(value)
+    elif isinstance(fields, list | tuple):
+        for value in fields:
+            yield from _find_urls(value)
+
+
+def _replace_urls(fields: Any, paths: dict[str, str]) -> Any:
+    if isinstance(fields, dict):
+        return {
+            key: paths.get(value, value)
+            if key == "path" and isinstance(value, str)
+            else _replace_urls(value, paths)
+            for key, value in fields.items()
+        }
+    if isinstance(fields, list | tuple):
+        return [_replace_urls(value, paths) for value in fields]
+    return fields
+
+
+def _new_copy(url: str, size: int) -> _Copy:
+    """Where the copy will be: under its own name, which may tell what kind of file it is."""
+    folder = scratch_folder("staging") / hashlib.sha256(url.encode()).hexdigest()[:32]
+    return _Copy(folder / _file_name(url), size)
+
+
+def _file_name(url: str) -> str:
+    name = url.rsplit("/", 1)[1]
+    return name if name.strip(".") else "source"
+
+
+def _stored_bytes(url: str) -> int:
+    try:
+        return storage.status(url).bytes
+    except FileNotFoundError:
+        files = storage.list_folder(url)
+        if not files:
+            raise
+        return sum(file.bytes for file in files.values())
+
+
+def _download(url: str, path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    try:
+        storage.download(url, path)
+    except FileNotFoundError:
+        files = storage.list_folder(url)
+        if not files:
+            raise
+        path.mkdir()
+        for name in files:
+            storage.download(storage.join(url, name), path / name)
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path.parent, ignore_errors=True)
+
+
+def _refused(error: OSError) -> Exception:
+    """What is the source's own fault, as a `StagingError`; what may pass stays an `OSError`."""
+    if isinstance(error, FileNotFoundError | PermissionError):
+        return StagingError(error.strerror or str(error))
+    return error

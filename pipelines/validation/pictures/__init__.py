@@ -1,0 +1,1 @@
+"""Compares stored pictures: thumbnails, perceptual hashes, near-duplicates."""

@@ -1,0 +1,354 @@
+"""The shards' reports to the dataset's description."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.build.finish import Outcome, Totals, conclude, failure_line
+from pipelines.build.shard import ShardReport
+from pipelines.decoding.protocol import SegmentResult
+from pipelines.images.frames import pixel_sums
+from pipelines.options.dataset import DatasetOptions, SamplingOptions
+from pipelines.plan.descriptors import SourceFailure
+from tfrecords_schema.info import DatasetInfo, ShardInfo, TargetStatistics
+from tfrecords_schema.moments import Moments, moments_by_column
+from tfrecords_schema.spec import ImageSpec, LabelSpec, SequenceSpec, SignalSpec
+
+CLASSES = LabelSpec(task="classification", class_names=("run", "walk"))
+TARGETS = LabelSpec(task="regression", target_names=("speed", "steer"))
+
+
+def totals(**fields: Any) -> Totals:
+    defaults: dict[str, Any] = {
+        "sources": 10,
+        "split_sources": {"train": 8, "test": 2},
+        "split_groups": {"train": 4, "test": 1},
+        "shards": 1,
+        "failures": (),
+        "max_failure_rate": 0.05,
+        "fingerprint": "f",
+    }
+    return Totals(**{**defaults, **fields})
+
+
+def report(
+    index: int = 0, split: str = "train", results: SegmentResult | None = None, **fields: Any
+) -> ShardReport:
+    defaults: dict[str, Any] = {
+        "file": f"{split}-{index:05d}-of-00009.tfrecord",
+        "split": split,
+        "fingerprint": "s",
+        "records": 3,
+        "bytes": 300,
+        "sha256": "ab",
+        "segments": results or SegmentResult(label_counts=(1, 2)),
+        "failures": (),
+    }
+    return ShardReport(**{**defaults, **fields})
+
+
+def failure(source: str, *, truncated: bool = False, reason: str = "bad") -> SourceFailure:
+    return SourceFailure(source=source, stage="decode", reason=reason, truncated=truncated)
+
+
+def finish(
+    reports: list[ShardReport],
+    plan: Totals,
+    *,
+    label: LabelSpec = CLASSES,
+    signals: tuple[SignalSpec, ...] = (),
+    sampling: SamplingOptions | None = None,
+) -> Outcome:
+    return conclude(
+        reports,
+        plan,
+        spec=SequenceSpec(
+            num_frames=16, image=ImageSpec(height=4, width=4), label=label, signals=signals
+        ),
+        options=DatasetOptions(name="actions", sampling=sampling or SamplingOptions()),
+        versions={"av": "1"},
+    )
+
+
+class TestFailures:
+    @pytest.mark.parametrize(
+        ("failed", "sources", "rate", "succeeds"),
+        [
+            (0, 10, 0.0, True),
+            (1, 10, 0.0, False),
+            (5, 100, 0.05, True),
+            (6, 100, 0.05, False),
+            (29, 100, 0.29, True),  # 0.29 * 100 is just below 29 in binary
+            (30, 100, 0.29, False),
+            (1, 10, 0.1, True),
+            (1, 1, 1.0, True),
+        ],
+    )
+    def test_the_rate_is_met_exactly(self, failed, sources, rate, succeeds) -> None:
+        listed = tuple(failure(f"{i:03d}") for i in range(failed))
+        outcome = finish(
+            [report()], totals(sources=sources, failures=listed, max_failure_rate=rate)
+        )
+        assert (outcome.error is None) == (outcome.info is not None) == succeeds
+        assert outcome.failures == listed
+        if not succeeds:
+            assert f"{failed} of {sources} sources failed" in outcome.error
+            assert f"--max_failure_rate {rate:g}" in outcome.error
+            assert "'000' (decode: bad)" in outcome.error
+            assert "\n" not in outcome.error
+
+    def test_many_failures_are_summed_up(self) -> None:
+        listed = tuple(failure(f"{i}") for i in range(9))
+        error = finish([report()], totals(failures=listed)).error
+        assert "and 4 more (9 at decode; all in failures.jsonl)" in error
+
+    def test_segments_of_one_source_fail_once(self) -> None:
+        reports = [
+            report(0, failures=(failure("b", truncated=True, reason="cut"), failure("a"))),
+            report(1, failures=(failure("b"), failure("a", truncated=True), failure("a"))),
+        ]
+        plan = totals(shards=2, max_failure_rate=1.0, failures=(failure("c", truncated=True),))
+        outcome = finish(reports, plan)
+        assert outcome.failures == (failure("a"), failure("b"), failure("c", truncated=True))
+        assert outcome.info.counts["failed"] == 2
+        assert outcome.info.counts["truncated"] == 1
+
+    def test_truncated_sources_have_not_failed(self) -> None:
+        cut = tuple(failure(str(i), truncated=True) for i in range(10))
+        assert finish([report(failures=cut)], totals(max_failure_rate=0.0)).error is None
+
+    def test_a_line_is_json_of_one_line(self) -> None:
+        line = failure_line(failure("caf\udce9\n", reason="n\xe3o"))
+        assert "\n" not in line
+        assert SourceFailure(**json.loads(line)) == failure("caf\udce9\n", reason="n\xe3o")
+
+
+class TestIncompleteness:
+    def test_a_shard_that_is_missing_is_an_error(self) -> None:
+        outcome = finish([report()], totals(shards=3))
+        assert outcome.error == "2 of 3 shards were not built"
+        assert outcome.info is None
+
+    def test_a_dataset_without_a_record_is_an_error(self) -> None:
+        for reports, shards in (([], 0), ([report(records=0)], 1)):
+            outcome = finish(reports, totals(shards=shards))
+            assert "no source gave a sequence" in outcome.error
+            assert "--short_clips" in outcome.error
+            assert outcome.info is None
+
+    def test_frames_without_telemetry_are_the_likelier_reason(self) -> None:
+        """Two shards; a clip that is short says nothing of why the others are empty."""
+        unmeasured = SegmentResult(frames_without_telemetry=120, short_clips=1)
+        reports = [
+            report(0, records=0, results=unmeasured),
+            report(1, records=0, results=SegmentResult(frames_without_telemetry=3)),
+        ]
+        assert finish(reports, totals(shards=2)).error == (
+            "no source gave a sequence: 123 frames lie where telemetry has no values "
+            "(see --time_unit, --time_offset, --time_origin and --max_gap)"
+        )
+
+
+class TestInfo:
+    def test_shards_and_counts_are_added_up(self) -> None:
+        results = SegmentResult(
+            frames=50,
+            repeated_frames=4,
+            padded_frames=3,
+            short_clips=2,
+            breaks=1,
+            unordered_frames=6,
+            label_counts=(1, 2),
+        )
+        others = [dataclasses.replace(results, label_counts=counts) for counts in ((5, 0), (0, 1))]
+        reports = [
+            report(0, "train", results),
+            report(1, "train", others[0], records=5, bytes=500),
+            report(0, "test", others[1], records=1, bytes=9),
+        ]
+        sampling = SamplingOptions(short_clips="pad")
+        info = finish(reports, totals(shards=3), sampling=sampling).info
+        assert info.name == "actions"
+        assert info.fingerprint == "f"
+        assert info.versions == {"av": "1"}
+        assert info.counts == {
+            "sources": 10,
+            "failed": 0,
+            "truncated": 0,
+            "sequences": 9,
+            "frames_decoded": 150,
+            "frames_repeated": 12,
+            "frames_padded": 9,
+            "frames_out_of_order": 18,
+            "short_clips_padded": 6,
+            "breaks": 3,
+        }
+        train = info.splits["train"]
+        assert train.shards == tuple(
+            ShardInfo(file=r.file, records=r.records, bytes=r.bytes, sha256=r.sha256)
+            for r in reports[:2]
+        )
+        assert (train.label_counts, train.sources, train.groups) == ((6, 2), 8, 4)
+        assert (info.splits["test"].num_records, info.splits["test"].sources) == (1, 2)
+        assert info.options == DatasetOptions(name="actions", sampling=sampling).to_json()
+        assert DatasetInfo.from_bytes(info.to_bytes(), "there") == info
+
+    def test_the_order_of_reports_does_not_matter(self) -> None:
+        reports = [
+            report(i, records=i + 1, failures=(failure("a", truncated=True, reason=str(i)),))
+            for i in range(9)
+        ]
+        expected = finish(reports, totals(shards=9))
+        random.Random(0).shuffle(reports)
+        assert finish(reports, totals(shards=9)) == expected
+
+    @given(
+        st.lists(st.integers(0, 2**32), min_size=1, max_size=6),
+        st.sampled_from([1, 3]),
+        st.sampled_from([(0, 256), (255, 256), (100, 102)]),
+    )
+    @settings(max_examples=60, deadline=None)
+    def test_pixel_moments_are_numpy_s(self, seeds, channels, levels) -> None:
+        frames = [
+            np.random.default_rng(s).integers(*levels, (6, 7, channels), np.uint8) for s in seeds
+        ]
+        reports = []
+        for index, frame in enumerate(frames):
+            sums, squares = pixel_sums(frame)
+            results = SegmentResult(pixel_count=42, pixel_sum=sums, pixel_square_sum=squares)
+            reports.append(report(index, results=results))
+        # A shard all of whose sources failed has no pixels.
+        reports.append(report(len(frames), records=0))
+        split = finish(reports, totals(shards=len(reports))).info.splits["train"]
+        pixels = np.concatenate([frame.reshape(-1, channels) for frame in frames]).astype(float)
+        np.testing.assert_allclose(split.pixel_mean, pixels.mean(axis=0), rtol=1e-12)
+        np.testing.assert_allclose(split.pixel_std, pixels.std(axis=0), rtol=1e-9, atol=1e-9)
+
+    def test_pixel_moments_of_a_petabyte_keep_their_digits(self) -> None:
+        """All pixels 200 but one in 10**12, which is 201."""
+        count = 10**15
+        sums, squares = 200 * count + 1000, 200**2 * count + 401 * 1000
+        results = SegmentResult(pixel_count=count, pixel_sum=(sums,), pixel_square_sum=(squares,))
+        split = finish([report(results=results)], totals()).info.splits["train"]
+        assert split.pixel_std[0] == pytest.approx(1e-6, rel=1e-6)
+
+    @given(
+        st.lists(
+            st.lists(
+                st.tuples(st.floats(-1000, 1000), st.floats(0, 1), st.integers(1, 9)), max_size=4
+            ),
+            min_size=1,
+            max_size=4,
+        )
+    )
+    @settings(max_examples=100, deadline=None)
+    def test_target_statistics_are_numpy_s(self, shards) -> None:
+        reports = []
+        for index, clips in enumerate(shards):
+            values = np.repeat(
+                np.array([clip[:2] for clip in clips]).reshape(-1, 2),
+                [clip[2] for clip in clips],
+                axis=0,
+            )
+            results = SegmentResult(targets=moments_by_column(values.tolist()))
+            reports.append(report(index, results=results, records=len(values)))
+        plan = totals(shards=len(reports))
+        rows = [clip for clips in shards for clip in clips]
+        if not rows:
+            assert finish(reports, plan, label=TARGETS).info is None
+            return
+        targets = finish(reports, plan, label=TARGETS).info.splits["train"].targets
+        for target, statistics in enumerate(targets):
+            every = np.repeat([row[target] for row in rows], [row[2] for row in rows])
+            assert statistics.mean == pytest.approx(every.mean(), abs=1e-9)
+            assert statistics.std == pytest.approx(every.std(), abs=1e-4)
+            assert (statistics.min, statistics.max) == (every.min(), every.max())
+
+
+class TestTelemetry:
+    def test_frames_are_counted_by_the_distance_of_their_rows(self) -> None:
+        reports = [
+            report(0, results=SegmentResult(telemetry_frames=(1, 20, 300, 4000, 50000))),
+            report(1, results=SegmentResult(frames_without_telemetry=7)),
+            report(
+                2,
+                results=SegmentResult(telemetry_frames=(5, 0, 0, 0, 2), frames_without_telemetry=1),
+            ),
+        ]
+        counts = finish(reports, totals(shards=3)).info.counts
+        assert {name: n for name, n in counts.items() if name.startswith("telemetry")} == {
+            "telemetry_frames_at_a_row": 6,
+            "telemetry_frames_between_rows_up_to_0.1_s": 20,
+            "telemetry_frames_between_rows_up_to_0.5_s": 300,
+            "telemetry_frames_between_rows_up_to_1_s": 4000,
+            "telemetry_frames_between_rows_over_1_s": 50002,
+            "telemetry_frames_without": 8,
+        }
+
+    def test_rows_that_belong_to_frames_have_no_distance(self) -> None:
+        """Only frames without a row are worth a line."""
+        unmeasured = SegmentResult(frames_without_telemetry=2)
+        counts = finish([report(results=unmeasured)], totals()).info.counts
+        assert counts["telemetry_frames_without"] == 2
+        assert len([name for name in counts if name.startswith("telemetry")]) == 1
+
+    def test_a_dataset_without_telemetry_says_nothing_of_it(self) -> None:
+        counts = finish([report()], totals()).info.counts
+        assert not [name for name in counts if name.startswith("telemetry")]
+
+
+class TestSignals:
+    SPECS = (SignalSpec(name="yaw"), SignalSpec(name="accel", size=2))
+
+    def test_their_statistics_are_by_name_and_component(self) -> None:
+        shards = [[(1.0, 10.0, -1.0), (3.0, 10.0, -2.0)], [(8.0, 40.0, -3.0)]]
+        reports = [
+            report(index, results=SegmentResult(signals=moments_by_column(rows)))
+            for index, rows in enumerate(shards)
+        ]
+        # A shard all of whose sources failed has no signals.
+        reports.append(report(2, records=0))
+        info = finish(reports, totals(shards=3), signals=self.SPECS).info
+        assert info.splits["train"].signals == {
+            "yaw": (TargetStatistics(mean=4.0, std=math.sqrt(26 / 3), min=1.0, max=8.0),),
+            "accel": (
+                TargetStatistics(mean=20.0, std=math.sqrt(200), min=10.0, max=40.0),
+                TargetStatistics(mean=-2.0, std=math.sqrt(2 / 3), min=-3.0, max=-1.0),
+            ),
+        }
+        assert DatasetInfo.from_bytes(info.to_bytes(), "there") == info
+
+    def test_a_split_without_a_record_has_none(self) -> None:
+        rows = moments_by_column([(1.0, 2.0, 3.0)])
+        reports = [
+            report(0, results=SegmentResult(signals=rows)),
+            report(0, "test", results=SegmentResult(), records=0),
+        ]
+        info = finish(reports, totals(shards=2), signals=self.SPECS).info
+        assert info.splits["test"].signals == {}
+        assert list(info.splits["train"].signals) == ["yaw", "accel"]
+
+
+def test_totals_and_reports_go_through_json_unchanged() -> None:
+    plan = totals(failures=(failure("caf\udce9"),))
+    assert Totals.from_json(json.loads(json.dumps(plan.to_json()))) == plan
+    results = SegmentResult(
+        frames=3,
+        pixel_sum=(1, 2),
+        pixel_square_sum=(3, 4),
+        targets=(Moments.of([0.5, 2.5]),),
+        signals=(Moments.of([1e9]),),
+        telemetry_frames=(1, 2),
+        truncated="cut",
+    )
+    full = report(results=results, failures=(failure("a"),))
+    assert ShardReport.from_json(json.loads(json.dumps(full.to_json()))) == full

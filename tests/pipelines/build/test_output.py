@@ -1,0 +1,287 @@
+"""The output folder: what may begin there, what is cleared, what is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+import threading
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.build.output import OutputFolder
+from pipelines.errors import UserError
+from pipelines.options.dataset import DatasetOptions, SamplingOptions
+from tfrecords_schema.info import DatasetInfo
+from tfrecords_schema.spec import ImageSpec, SequenceSpec
+
+OPTIONS = DatasetOptions(name="a", sampling=SamplingOptions(frame_rate=Fraction(10))).to_json()
+OTHER = {**OPTIONS, "num_frames": 99}
+SHARD = "train-00000-of-00002.tfrecord"
+STALE = "train-00000-of-00007.tfrecord"
+INFO = DatasetInfo(
+    name="a",
+    spec=SequenceSpec(num_frames=4, image=ImageSpec(height=2, width=2)),
+    splits={},
+    options=OPTIONS,
+)
+
+
+@pytest.fixture
+def output(tmp_path) -> OutputFolder:
+    return OutputFolder(str(tmp_path / "out"))
+
+
+def begin(output: OutputFolder, options: dict[str, Any] = OPTIONS) -> None:
+    output.begin(options, iter(["totals", "shard"]), {SHARD})
+
+
+REPORT = {"fingerprint": "f", "sha256": hashlib.sha256(b"records").hexdigest()}
+
+
+def build(output: OutputFolder, *, complete: bool = True) -> None:
+    with output.locked():
+        begin(output)
+        with output.new_shard(SHARD) as file:
+            file.write(b"records")
+        output.store_report(SHARD, REPORT)
+        if complete:
+            output.finish(iter(['{"source": "x"}']), INFO)
+
+
+def files(root: Path) -> set[str]:
+    return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+
+
+class TestCheckFreeFor:
+    def test_a_new_or_empty_folder_is_free(self, output) -> None:
+        output.check_free_for(OPTIONS, overwrite=False)
+        output.root.mkdir()
+        output.check_free_for(OPTIONS, overwrite=False)
+        assert files(output.root) == set()
+
+    def test_a_folder_with_other_files_is_free(self, output) -> None:
+        output.root.mkdir()
+        (output.root / "notes.txt").touch()
+        (output.root / "train.tfrecord").touch()
+        output.check_free_for(OPTIONS, overwrite=False)
+
+    @pytest.mark.parametrize("complete", [True, False])
+    def test_the_same_build_may_go_on(self, output, complete) -> None:
+        build(output, complete=complete)
+        output.check_free_for(OPTIONS, overwrite=False)
+        assert (output.complete_info() == INFO) == complete
+
+    @pytest.mark.parametrize("complete", [True, False])
+    def test_another_build_is_refused_with_what_differs(self, output, complete) -> None:
+        build(output, complete=complete)
+        with pytest.raises(UserError, match=r"\(num_frames 16 there and 99 here\).*--overwrite"):
+            output.check_free_for(OTHER, overwrite=False)
+        output.check_free_for(OTHER, overwrite=True)
+
+    def test_shards_of_unknown_origin_are_refused(self, output) -> None:
+        output.root.mkdir()
+        (output.root / STALE).touch()
+        with pytest.raises(UserError, match=rf"shards of another dataset \(such as {STALE}\)"):
+            output.check_free_for(OPTIONS, overwrite=False)
+        output.check_free_for(OPTIONS, overwrite=True)
+
+    @pytest.mark.parametrize("overwrite", [True, False])
+    def test_a_file_is_refused(self, output, overwrite) -> None:
+        output.root.touch()
+        with pytest.raises(UserError, match=r"must be a folder, but .* is a file"):
+            output.check_free_for(OPTIONS, overwrite=overwrite)
+
+    def test_a_damaged_description_is_refused_with_the_remedy(self, output) -> None:
+        build(output)
+        (output.root / "dataset_info.json").write_text("{")
+        with pytest.raises(UserError, match="--overwrite to replace it"):
+            output.check_free_for(OPTIONS, overwrite=False)
+        output.check_free_for(OPTIONS, overwrite=True)
+
+    @pytest.mark.parametrize("text", ["{", "[]", '"x"'])
+    def test_damaged_options_are_another_build(self, output, text) -> None:
+        build(output, complete=False)
+        (output.root / "_build/options.json").write_text(text)
+        with pytest.raises(UserError, match="holds another build"):
+            output.check_free_for(OPTIONS, overwrite=False)
+
+    def test_only_local_folders_are_taken(self) -> None:
+        with pytest.raises(UserError, match="must be a local folder, got gs://bucket/x"):
+            OutputFolder("gs://bucket/x")
+
+
+class TestLocked:
+    def test_a_second_process_is_refused_until_the_first_ends(self, output) -> None:
+        code = (
+            "import sys\n"
+            "from pipelines.build.output import OutputFolder\n"
+            f"with OutputFolder({output.path!r}).locked():\n"
+            "    print('locked', flush=True)\n"
+            "    sys.stdin.read()\n"
+        )
+        other = subprocess.Popen(
+            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        try:
+            assert other.stdout is not None
+            assert other.stdout.readline() == "locked\n"
+            with pytest.raises(UserError, match="another run is building in"), output.locked():
+                pass
+        finally:
+            other.kill()  # and not even then does the lock stay
+            other.communicate()
+        with output.locked():
+            pass
+
+
+class TestBegin:
+    def test_what_other_runs_left_is_cleared_but_no_file_of_the_user_s(self, output) -> None:
+        build(output)
+        for name in (STALE, "notes.txt", "train.tfrecord", "x.partial", "sub/" + STALE):
+            (output.root / name).parent.mkdir(exist_ok=True)
+            (output.root / name).touch()
+        with output.locked():
+            (output.root / "_build/train.1.partial").touch()
+            (output.root / "_build/claims").mkdir()
+            (output.root / "_build/claims" / SHARD).touch()
+            begin(output)
+            assert files(output.root) == {
+                SHARD,
+                "notes.txt",
+                "train.tfrecord",
+                "x.partial",
+                "sub/" + STALE,
+                "_build/lock",
+                "_build/options.json",
+                "_build/plan.jsonl",
+            }
+            assert output.claim(SHARD)
+        assert output.plan_path.read_text() == "totals\nshard\n"
+        assert json.loads((output.root / "_build/options.json").read_text()) == OPTIONS
+        assert output.complete_info() is None
+
+    def test_reports_of_complete_shards_stay(self, output) -> None:
+        build(output, complete=False)
+        with output.locked():
+            begin(output)
+        assert output.kept_report(SHARD, "f") == REPORT
+
+
+class TestShards:
+    def test_a_shard_has_its_name_only_when_it_is_complete(self, output) -> None:
+        with output.locked():
+            begin(output)
+            with output.new_shard(SHARD) as file:
+                file.write(b"records")
+                file.flush()
+                assert not (output.root / SHARD).exists()
+            assert (output.root / SHARD).read_bytes() == b"records"
+        assert not list(output.root.rglob("*.partial"))
+
+    @pytest.mark.parametrize("error", [OSError, KeyboardInterrupt, SystemExit])
+    def test_a_shard_that_fails_leaves_nothing_and_the_old_one_as_it_was(
+        self, output, error
+    ) -> None:
+        build(output, complete=False)
+
+        def fail() -> None:
+            with output.new_shard(SHARD) as file:
+                file.write(b"half")
+                raise error
+
+        with pytest.raises(error):
+            fail()
+        assert (output.root / SHARD).read_bytes() == b"records"
+        assert not list(output.root.rglob("*.partial"))
+
+    def test_two_may_write_the_same_shard_at_once(self, output) -> None:
+        with output.locked():
+            begin(output)
+            with output.new_shard(SHARD) as one, output.new_shard(SHARD) as other:
+                one.write(b"same")
+                other.write(b"same")
+        assert (output.root / SHARD).read_bytes() == b"same"
+
+    def test_a_report_is_kept_only_for_the_same_fingerprint_and_bytes(self, output) -> None:
+        build(output, complete=False)
+        assert output.kept_report(SHARD, "f") is not None
+        assert output.kept_report(SHARD, "other") is None
+        assert output.kept_report("test-00000-of-00001.tfrecord", "f") is None
+        (output.root / SHARD).write_bytes(b"sdrocer")
+        assert output.kept_report(SHARD, "f") is None
+        (output.root / SHARD).unlink()
+        assert output.kept_report(SHARD, "f") is None
+
+    @pytest.mark.parametrize("text", ["", "{", "[]", "null", "3"])
+    def test_a_damaged_report_is_not_kept(self, output, text) -> None:
+        build(output, complete=False)
+        (output.root / "_build/reports" / f"{SHARD}.json").write_text(text)
+        assert output.kept_report(SHARD, "f") is None
+
+    def test_each_shard_is_claimed_once(self, output) -> None:
+        with output.locked():
+            begin(output)
+        shards = [f"train-{index:05d}-of-00100.tfrecord" for index in range(100)]
+        claimed: list[str] = []
+        start = threading.Barrier(8)
+
+        def work() -> None:
+            start.wait()
+            claimed.extend([shard for shard in shards if output.claim(shard)])
+
+        threads = [threading.Thread(target=work) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(claimed) == shards
+
+
+class TestFinish:
+    def test_failures_and_info_are_written_and_the_traces_removed(self, output) -> None:
+        build(output)
+        assert files(output.root) == {SHARD, "failures.jsonl", "dataset_info.json"}
+        assert not (output.root / "_build").exists()
+        assert (output.root / "failures.jsonl").read_text() == '{"source": "x"}\n'
+        assert output.complete_info() == INFO
+
+    def test_without_info_the_build_can_go_on(self, output) -> None:
+        build(output, complete=False)
+        output.finish(iter(["{}"]), None)
+        assert (output.root / "failures.jsonl").read_text() == "{}\n"
+        assert output.complete_info() is None
+        assert output.kept_report(SHARD, "f") is not None
+        output.check_free_for(OPTIONS, overwrite=False)
+
+    def test_complete_shards_are_those_that_have_their_name(self, output) -> None:
+        assert output.complete_shards() == set()
+        build(output, complete=False)
+        (output.root / "notes.tfrecord").touch()
+        with output.new_shard(STALE):
+            assert output.complete_shards() == {SHARD}
+        assert output.complete_shards() == {SHARD, STALE}
+
+    def test_why_it_could_not_be_completed_is_kept_until_the_next_build(self, output) -> None:
+        build(output, complete=False)
+        assert output.stored_error() is None
+        output.store_error("9 of 10 sources failed: \u00e9")
+        assert output.stored_error() == "9 of 10 sources failed: \u00e9"
+        build(output, complete=False)
+        assert output.stored_error() is None
+
+    def test_failures_come_before_info(self, output) -> None:
+        build(output, complete=False)
+
+        def broken():
+            yield "{}"
+            raise OSError("disk full")
+
+        with pytest.raises(OSError, match="disk full"):
+            output.finish(broken(), INFO)
+        assert output.complete_info() is None
+        assert not (output.root / "failures.jsonl").exists()

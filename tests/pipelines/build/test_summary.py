@@ -1,0 +1,44 @@
+"""What the last lines of a run say of its failures."""
+
+from pipelines.build.summary import describe_failures
+from pipelines.plan.descriptors import SourceFailure
+
+
+def failure(source, reason, stage="open", truncated=False):
+    return SourceFailure(source=source, stage=stage, reason=reason, truncated=truncated)
+
+
+def test_nothing_is_said_of_nothing():
+    assert describe_failures([]) == []
+
+
+def test_failures_are_counted_by_reason_the_most_frequent_first():
+    lines = describe_failures(
+        [
+            failure("a", "no video"),
+            *(
+                failure(f"b{i}", f"the decoder was killed after {i}.5 s", "process")
+                for i in range(4)
+            ),
+            failure("c", "frames end after 3.2 s", "decode", truncated=True),
+        ]
+    )
+    assert lines == [
+        "1 source not whole, but used:",
+        "  1 at decode: frames end after N s ('c')",
+        "5 sources failed:",
+        "  4 at process: the decoder was killed after N s ('b0', 'b1', 'b2', ...)",
+        "  1 at open: no video ('a')",
+        "see failures.jsonl for each",
+    ]
+
+
+def test_many_reasons_are_not_all_named():
+    lines = describe_failures([failure(c, f"reason {c}") for c in "abcdefghijklmno"])
+    assert lines[0] == "15 sources failed:"
+    assert lines[-2:] == ["  and 5 more reasons", "see failures.jsonl for each"]
+
+
+def test_a_name_with_a_line_break_stays_on_its_line():
+    (line,) = describe_failures([failure("a\nb", "no video")])[1:-1]
+    assert line == "  1 at open: no video ('a\\nb')"

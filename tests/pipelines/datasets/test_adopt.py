@@ -1,0 +1,330 @@
+"""Records that others wrote, with TensorFlow's own encoder and few keys, described by scanning and read."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from pipelines.cli import main as pipelines_main
+from tfrecords_schema.encode import encode_record
+from tfrecords_schema.fake import fake_record, write_fake_dataset
+from tfrecords_schema.info import DatasetInfo
+from tfrecords_schema.records import frame_record
+from tfrecords_schema.scan import AdoptError, adopt, split_of
+from tfrecords_schema.spec import ImageSpec, LabelSpec, SequenceSpec, SignalSpec
+from trainer.cli import main as trainer_main
+from trainer.data.elements import parse_record
+from trainer.data.reader import Augmentation, read_labels, read_sequences
+
+
+def jpeg(height, width, level):
+    return cv2.imencode(".jpg", np.full((height, width, 3), level, np.uint8))[1].tobytes()
+
+
+def foreign_record(images, context=None, lists=None):
+    """Of encoded images, and of these steps: an int, a float or bytes each, or a list of one of them."""
+
+    def feature(values):
+        values = values if isinstance(values, list) else [values]
+        if values and isinstance(values[0], bytes):
+            return tf.train.Feature(bytes_list=tf.train.BytesList(value=values))
+        if values and isinstance(values[0], int):
+            return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
+        return tf.train.Feature(float_list=tf.train.FloatList(value=values))
+
+    lists = {"image/encoded": images, **(lists or {})}
+    return tf.train.SequenceExample(
+        context=tf.train.Features(feature={key: feature(v) for key, v in (context or {}).items()}),
+        feature_lists=tf.train.FeatureLists(
+            feature_list={
+                key: tf.train.FeatureList(feature=[feature(step) for step in steps])
+                for key, steps in lists.items()
+            }
+        ),
+    ).SerializeToString()
+
+
+def kinetics_record(frames, label, *, size=(12, 16), level=100, name="run"):
+    """A clip as MediaSequence's own tools write it: no ids, no groups, no times."""
+    images = [jpeg(*size, level + i) for i in range(frames)]
+    return foreign_record(images, {"clip/label/index": label, "clip/label/string": name.encode()})
+
+
+def write(path, records):
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for record in records:
+            writer.write(record)
+
+
+@pytest.fixture
+def foreign(tmp_path):
+    folder = tmp_path / "foreign"
+    folder.mkdir()
+    write(
+        folder / "train-00000-of-00002", [kinetics_record(4, 0), kinetics_record(6, 2, name="wave")]
+    )
+    write(folder / "train-00001-of-00002", [kinetics_record(4, 0, level=200)])
+    write(folder / "val.tfrecord", [kinetics_record(2, 2, size=(24, 16), name="wave")])
+    (folder / "notes.txt").write_text("not records")
+    return folder
+
+
+def test_what_is_found(foreign):
+    info = adopt(foreign)
+    assert info.adopted
+    assert info.spec == SequenceSpec(
+        num_frames=4,
+        image=ImageSpec(height=12, width=16),
+        label=LabelSpec(task="classification", class_names=("run", "class 1", "wave")),
+    )
+    assert {name: split.num_records for name, split in info.splits.items()} == {
+        "train": 3,
+        "validation": 1,
+    }
+    assert info.splits["train"].label_counts == (2, 0, 1)
+    assert info.splits["train"].pixel_mean == pytest.approx([400 / 3] * 3, abs=1)
+    assert not (foreign / "dataset_info.json").exists()
+    info.save(foreign)
+    assert DatasetInfo.load(foreign) == info
+
+
+def test_what_is_read(foreign):
+    adopt(foreign, num_frames=5).save(foreign)
+    (features, labels), *_ = read_sequences(foreign, "train", batch_size=3)
+    assert features["image"].shape == (3, 5, 12, 16, 3)
+    assert features["valid_frames"].numpy().tolist() == [4, 5, 4]
+    levels = features["image"].numpy().mean(axis=(2, 3, 4))
+    expected = [[100, 101, 102, 103, 103], [100, 101, 102, 103, 104], [200, 201, 202, 203, 203]]
+    np.testing.assert_allclose(levels, expected, atol=1.5)
+    assert labels.numpy().tolist() == [0, 2, 0]
+    assert read_labels(foreign, "validation").values.tolist() == [2]
+    augmented = read_sequences(
+        foreign, "validation", batch_size=1, seed=0, augment=Augmentation(crop=0.5, flip=1.0)
+    )
+    (features, _), *_ = augmented
+    assert features["image"].shape == (1, 5, 12, 16, 3)
+    assert features["valid_frames"].numpy().tolist() == [2]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        SequenceSpec(
+            num_frames=3,
+            image=ImageSpec(height=8, width=8, format="PNG"),
+            label=LabelSpec(task="multilabel", class_names=("a", "b", "c")),
+            signals=(SignalSpec(name="SPEED"), SignalSpec(name="GPS", size=2)),
+        ),
+        SequenceSpec(
+            num_frames=3,
+            signals=(SignalSpec(name="SPEED"),),
+            label=LabelSpec(task="classification", class_names=("a", "b", "c"), per_frame=True),
+        ),
+        SequenceSpec(
+            num_frames=3,
+            image=ImageSpec(height=8, width=8),
+            label=LabelSpec(task="regression", target_names=("target 0", "target 1")),
+        ),
+        SequenceSpec(
+            num_frames=3,
+            signals=(SignalSpec(name="ACCELERATION"), SignalSpec(name="SPEED")),
+            label=LabelSpec(
+                task="regression", target_names=("target 0", "target 1"), per_frame=True
+            ),
+        ),
+    ],
+    ids=["multilabel", "by frame", "regression", "regression by frame"],
+)
+def test_ours_are_found_to_be_what_they_are(spec, tmp_path):
+    info = write_fake_dataset(tmp_path, spec, {"train": 9, "test": 4})
+    (tmp_path / "dataset_info.json").unlink()
+    found = adopt(tmp_path)
+    expected = replace(spec, signals=tuple(sorted(spec.signals, key=lambda signal: signal.name)))
+    assert found.spec == expected
+    for name, split in info.splits.items():
+        assert found.splits[name].shards == split.shards
+        assert found.splits[name].label_counts == split.label_counts
+        assert (found.splits[name].groups, found.splits[name].sources) == (
+            split.groups,
+            split.sources,
+        )
+        assert_same_statistics(found.splits[name], split)
+    # And read alike, whether they are said to be ours or another's.
+    record = tf.constant(encode_record(fake_record(spec, 1), spec))
+    ours = parse_record(record, replace(info, spec=spec), frames=False)
+    theirs = parse_record(record, replace(found, spec=spec), frames=False)
+    for key in theirs:
+        np.testing.assert_array_equal(theirs[key], ours[key])
+
+
+def assert_same_statistics(found, expected):
+    """Of targets and signals."""
+    mine, theirs = ({"targets": split.targets, **split.signals} for split in (found, expected))
+    assert mine.keys() == theirs.keys()
+    for column, moments in theirs.items():
+        for one, other in zip(mine[column], moments, strict=True):
+            assert vars(one) == pytest.approx(vars(other))
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        LabelSpec(task="classification", class_names=("class 0", "class 1"), per_frame=True),
+        LabelSpec(task="regression", target_names=("target 0",), per_frame=True),
+    ],
+    ids=["classification", "regression"],
+)
+def test_padding_counts_nowhere(label, tmp_path):
+    spec = SequenceSpec(num_frames=4, signals=(SignalSpec(name="SPEED"),), label=label)
+    records = [replace(fake_record(spec, seed), valid_frames=1 + seed % 4) for seed in range(6)]
+    info = write_fake_dataset(tmp_path, spec, {"train": 6}, records={"train": records})
+    (tmp_path / "dataset_info.json").unlink()
+    expected, found = info.splits["train"], adopt(tmp_path, spec).splits["train"]
+    if label.num_classes:
+        assert sum(found.label_counts) == 1 + 2 + 3 + 4 + 1 + 2
+    assert found.label_counts == expected.label_counts
+    assert_same_statistics(found, expected)
+
+
+def gray(frames):
+    return [jpeg(8, 8, 90)] * frames
+
+
+TARGETS, INDEX = "LABEL/feature/floats", "image/label/index"
+
+
+class TestStrange:
+    """Records by other people's programs."""
+
+    def adopt(self, folder, *records, spec=None):
+        write(folder / "train-00000-of-00001.tfrecord", records)
+        return adopt(folder, spec)
+
+    def test_classes_of_padding_are_classes(self, tmp_path):
+        record = foreign_record(gray(3), {"image/valid_frames": 2}, {INDEX: [0, 1, 5]})
+        info = self.adopt(tmp_path, record)
+        assert info.spec.label.num_classes == 6
+        assert info.splits["train"].label_counts == (1, 1, 0, 0, 0, 0)
+        record = foreign_record(gray(3), {"image/valid_frames": 2}, {INDEX: [0, 1, -1]})
+        with pytest.raises(AdoptError, match="found -1 to 1"):
+            self.adopt(tmp_path, record)
+
+    @pytest.mark.parametrize(
+        ("valid", "rows"), [([], 3), (1, 1), (99, 3), (2.0, 3)], ids=["empty", "1", "99", "float"]
+    )
+    def test_how_many_frames_are_valid(self, valid, rows, tmp_path):
+        targets = {TARGETS: [[1.0, 5.0], [2.0, 5.0], [3.0, 5.0]]}
+        info = self.adopt(tmp_path, foreign_record(gray(3), {"image/valid_frames": valid}, targets))
+        assert info.spec.label.target_names == ("target 0", "target 1")
+        assert info.splits["train"].targets[0].max == rows
+
+    @pytest.mark.parametrize("valid", [0, -1])
+    def test_no_frame_is_valid(self, valid, tmp_path):
+        with pytest.raises(AdoptError, match=f"byte 0: .* at least 1, found {valid}"):
+            self.adopt(tmp_path, foreign_record(gray(3), {"image/valid_frames": valid}))
+
+    def test_a_split_without_records(self, tmp_path):
+        (tmp_path / "test-00000-of-00001.tfrecord").touch()
+        steps = {TARGETS: [1.0, 2.0], "SPEED/feature/floats": [1.0, 2.0]}
+        info = self.adopt(tmp_path, foreign_record(gray(2), lists=steps))
+        assert info.spec.label.per_frame
+        assert info.splits["test"].num_records == 0
+        info.save(tmp_path)
+        assert DatasetInfo.load(tmp_path) == info
+
+    @pytest.mark.parametrize(
+        ("context", "lists"),
+        [
+            ({}, {TARGETS: [[], [], []]}),
+            ({}, {TARGETS: [1.0, 2.0]}),
+            ({}, {TARGETS: [1.0, [1.0, 2.0], 3.0]}),
+            ({}, {"SPEED/feature/floats": [[], [], []]}),
+            ({"clip/label/value": []}, {}),
+        ],
+        ids=["no values", "too few", "ragged", "no signal", "no targets"],
+    )
+    def test_what_fits_no_frame_is_nothing(self, context, lists, tmp_path):
+        spec = self.adopt(tmp_path, foreign_record(gray(3), context, lists)).spec
+        assert (spec.label.task, spec.signals) == ("none", ())
+
+    def test_fewer_names_than_classes(self, tmp_path):
+        lists = {INDEX: [0, 1, 0], "image/label/string": [[]]}
+        spec = self.adopt(tmp_path, foreign_record(gray(3), lists=lists)).spec
+        assert spec.label.class_names == ("class 0", "class 1")
+
+
+def test_splits_by_the_names_of_files():
+    assert split_of("train-00000-of-00008.tfrecord") == "train"
+    assert split_of("kinetics_val.tfrecord-00001-of-00002") == "validation"
+    assert split_of("ucf101-test@4.tfrecords") == "test"
+    assert split_of("part-00000.tfrecord") == "train"
+    assert split_of("latest-00000.tfrecord") == "train"
+
+
+def test_records_that_cannot_be_described(tmp_path):
+    with pytest.raises(AdoptError, match="folder of TFRecord files, found none"):
+        adopt(tmp_path)
+    (tmp_path / "a.tfrecord").write_bytes(b"")
+    with pytest.raises(AdoptError, match="must hold records, found 1 empty files"):
+        adopt(tmp_path)
+    (tmp_path / "a.tfrecord").write_bytes(frame_record(b""))
+    with pytest.raises(
+        AdoptError, match=r"a\.tfrecord: the record at byte 0: expected image/encoded or"
+    ):
+        adopt(tmp_path)
+    write(tmp_path / "a.tfrecord", [kinetics_record(2, 7)])
+    spec = SequenceSpec(
+        num_frames=2,
+        image=ImageSpec(height=12, width=16),
+        label=LabelSpec(task="classification", class_names=("a", "b")),
+    )
+    with pytest.raises(AdoptError, match="must be 0 to 1 for 2 classes, found 7 to 7"):
+        adopt(tmp_path, spec)
+
+
+def test_targets_by_frame_that_not_every_record_holds(tmp_path):
+    spec = SequenceSpec(
+        num_frames=2,
+        image=ImageSpec(height=8, width=8),
+        label=LabelSpec(task="regression", target_names=("speed",), per_frame=True),
+    )
+    write_fake_dataset(tmp_path, replace(spec, label=LabelSpec()), {"train": 4})
+    with pytest.raises(AdoptError, match="must hold LABEL/feature/floats with 1 values a step"):
+        adopt(tmp_path, spec)
+    assert adopt(tmp_path).spec.label.task == "none"
+
+
+def test_the_verb(foreign, capsys):
+    assert pipelines_main(["adopt", "--tfrecords", str(foreign), "--size", "6x8"]) == 0
+    out = capsys.readouterr().out
+    assert "sequences of 4 frames of 6x8x3, JPEG" in out
+    assert "task classification: run, class 1, wave" in out
+    assert "train: 3 records in 2 files" in out
+    (features, _), *_ = read_sequences(foreign, "validation", batch_size=1)
+    assert features["image"].shape == (1, 4, 6, 8, 3)
+    assert pipelines_main(["adopt", "--tfrecords", str(foreign)]) == 1
+    assert "is there already: delete it" in capsys.readouterr().err
+    assert pipelines_main(["adopt", "--tfrecords", str(foreign / "none")]) == 1
+    assert "--tfrecords must be a folder" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_training_on_what_others_wrote(foreign, tmp_path, capsys):
+    spec = replace(adopt(foreign).spec, num_frames=3)
+    file = tmp_path / "spec.json"
+    file.write_text(json.dumps(spec.to_json()))
+    words = ["--tfrecords", str(foreign), "--spec", str(file), "--epochs", "1", "--filters", "4"]
+    assert trainer_main([*words, "--output", str(tmp_path / "run")]) == 0, capsys.readouterr().err
+    assert DatasetInfo.load(foreign).spec == spec
+    assert (tmp_path / "run" / "report.html").is_file()
+    file.write_text(json.dumps(replace(spec, num_frames=2).to_json()))
+    assert trainer_main([*words, "--output", str(tmp_path / "other")]) == 1
+    assert "num_frames: 2 here, 3 there; leave --spec out" in capsys.readouterr().err
+    file.write_text("[]")
+    assert trainer_main([*words, "--output", str(tmp_path / "other")]) == 2
+    assert "must hold the JSON of a sequence spec" in capsys.readouterr().err
+    assert not Path(tmp_path / "other").exists()

@@ -1,0 +1,857 @@
+"""Options check themselves; flags become options."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import re
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from pipelines.errors import UsageError, UserError
+from pipelines.options import flags as arguments
+from pipelines.options.dataset import (
+    DatasetOptions,
+    ImageOptions,
+    LabelOptions,
+    RunOptions,
+    SamplingOptions,
+    ShardOptions,
+    SplitOptions,
+)
+from pipelines.options.telemetry import AnnotationOptions, TelemetryOptions
+from tfrecords_schema.machine import usable_cpus
+from tfrecords_schema.spec import ImageSpec, SignalSpec
+
+GROUPS = (SamplingOptions, ImageOptions, SplitOptions, ShardOptions, LabelOptions)
+NAN, INF = float("nan"), float("inf")
+
+
+def annotated(**fields: Any) -> AnnotationOptions:
+    return AnnotationOptions(**{"annotation": "a.json", "label": "[0].velocity", **fields})
+
+
+def measured(**fields: Any) -> TelemetryOptions:
+    return TelemetryOptions(**{"telemetry": "{stem}.csv", **fields})
+
+
+class TestOptions:
+    @pytest.mark.parametrize(
+        ("group", "fields", "expected", "received"),
+        [
+            (SamplingOptions, {"num_frames": 0}, "--num_frames must be at least 1", "0"),
+            (SamplingOptions, {"num_frames": -3}, "--num_frames must be at least 1", "-3"),
+            (SamplingOptions, {"frame_rate": Fraction(0)}, "--frame_rate must be above 0", "0"),
+            (SamplingOptions, {"frame_rate": Fraction(-1, 2)}, "--frame_rate must be", "-1/2"),
+            (SamplingOptions, {"frame_rate": Fraction(1001)}, "at most 1000 frames/s", "1001"),
+            (SamplingOptions, {"stride": 0}, "--stride must be at least 1", "0"),
+            (SamplingOptions, {"sampling": "random"}, "one of windows, uniform, last", "random"),
+            (SamplingOptions, {"short_clips": "keep"}, "one of drop, pad, loop", "keep"),
+            (
+                SamplingOptions,
+                {"sampling": "uniform", "stride": 4},
+                "--stride goes with --sampling windows; leave it out for --sampling uniform",
+                "--stride 4",
+            ),
+            (
+                SamplingOptions,
+                {"sampling": "last", "stride": 1},
+                "--stride goes with --sampling windows; leave it out for --sampling last",
+                "--stride 1",
+            ),
+            (ImageOptions, {"height": 0}, "--size must be HEIGHTxWIDTH, each 1 to 16384", "0x320"),
+            (ImageOptions, {"width": 16385}, "--size must be", "180x16385"),
+            (ImageOptions, {"resize": "fit"}, "one of stretch, crop, letterbox", "fit"),
+            (ImageOptions, {"interpolation": "best"}, "--interpolation must be one of", "best"),
+            (ImageOptions, {"image_format": "webp"}, "must be jpeg or png", "webp"),
+            (ImageOptions, {"jpeg_quality": 0}, "--jpeg_quality must be 1 to 100", "0"),
+            (ImageOptions, {"jpeg_quality": 101}, "--jpeg_quality must be 1 to 100", "101"),
+            (SplitOptions, {"splits": ()}, "--splits must be NAME=FRACTION", ""),
+            (SplitOptions, {"splits": (("a", 0.5), ("a", 0.5))}, "--splits must", "a=0.5,a=0.5"),
+            (SplitOptions, {"splits": (("a/b", 1.0),)}, "--splits must", "a/b=1"),
+            (SplitOptions, {"splits": (("", 1.0),)}, "--splits must", "=1"),
+            (SplitOptions, {"splits": (("Train", 1.0),)}, "--splits must", "Train=1"),
+            (SplitOptions, {"splits": (("a", 1.5), ("b", -0.5))}, "--splits must", "a=1.5,b=-0.5"),
+            (SplitOptions, {"splits": (("a", NAN),)}, "--splits must", "a=nan"),
+            (SplitOptions, {"splits": (("a", 0.8), ("b", 0.1))}, "sum to 1", "(sum 0.9)"),
+            (SplitOptions, {"group_by": "("}, "--group_by must be a regular expression", "'('"),
+            (SplitOptions, {"group_by": "a"}, "must capture exactly one group", "'a' with 0"),
+            (SplitOptions, {"group_by": "(a)(b)"}, "exactly one group", "'(a)(b)' with 2"),
+            (SplitOptions, {"group_by": "(a{9999999999})"}, "a regular expression", "too large"),
+            (SplitOptions, {"split_by": "drive"}, "--split_by must be one of group, time", "drive"),
+            (
+                SplitOptions,
+                {"split_by": "time", "group_by": "(a)"},
+                "--split_by time cuts every drive into all splits: leave out --group_by",
+                "both",
+            ),
+            (
+                SplitOptions,
+                {"split_by": "time", "split_lists": ("a.txt",)},
+                "leave out --group_by and --split_list",
+                "both",
+            ),
+            (ShardOptions, {"shards": 0}, "--shards must be 1 to 99999", "0"),
+            (ShardOptions, {"shards": 100_000}, "--shards must be 1 to 99999", "100000"),
+            (ShardOptions, {"shard_size": 0}, "--shard_size must be at least 1 byte", "0"),
+            (ShardOptions, {"segment_length": 0.0}, "--segment_length must be above 0 s", "0.0"),
+            (ShardOptions, {"segment_length": NAN}, "--segment_length must be", "nan"),
+            (ShardOptions, {"segment_length": INF}, "--segment_length must be", "inf"),
+            (
+                LabelOptions,
+                {"label_columns": ("a", "a")},
+                "--label_columns must be distinct",
+                "a,a",
+            ),
+            (
+                LabelOptions,
+                {"label_columns": ("a", "")},
+                "--label_columns must be names, separated by commas",
+                "an empty one in 'a,'",
+            ),
+            (LabelOptions, {"label_names": ("a", "a")}, "--label_names must be distinct", "a,a"),
+            (LabelOptions, {"label_names": ("",)}, "--label_names must be names", "in ''"),
+            (
+                LabelOptions,
+                {"label_columns": ("a", "b"), "label_names": ("c",)},
+                "--label_names goes with --annotation; columns have names of their own",
+                "--label_columns a,b too",
+            ),
+            (
+                LabelOptions,
+                {"label_columns": ("a", "b"), "label_units": ("m",)},
+                "as many units as --label_columns names columns (2)",
+                "1",
+            ),
+            (
+                LabelOptions,
+                {"label_names": ("a", "b", "c"), "label_units": ("m", "s")},
+                "as many units as there are --label_names (3)",
+                "2",
+            ),
+            (
+                LabelOptions,
+                {"label_at": "first"},
+                "--label_at must be one of last, mean, center, each",
+                "first",
+            ),
+            (
+                LabelOptions,
+                {"class_column": "state", "label_columns": ("a",)},
+                "labels must be classes (--class_column) or numbers (--label_columns)",
+                "both",
+            ),
+            (
+                LabelOptions,
+                {"class_column": "state", "label_at": "mean"},
+                "--label_at mean goes with numbers; for --class_column take last, center or each",
+                "--label_at mean",
+            ),
+            (annotated, {"annotation": ""}, "--annotation must be the name of a file", "''"),
+            (annotated, {"annotation": "a/b.json"}, "such as annotation.json", "'a/b.json'"),
+            (annotated, {"label": "[0"}, "--label must be a JMESPath expression", "'[0': "),
+            (annotated, {"label": ""}, "such as '[0].velocity'", "'': "),
+            (annotated, {"label": "nothing(@"}, "--label must be", "'nothing(@'"),
+            (
+                measured,
+                {"telemetry": None},
+                "--telemetry must say where a video's telemetry lies, such as '{stem}.csv'",
+                "none",
+            ),
+            (measured, {"telemetry": "{file}.csv"}, "may hold {stem}, {name}", "'{file}.csv'"),
+            (measured, {"telemetry": "{}.csv"}, "such as '{stem}.csv'", "'{}.csv'"),
+            (measured, {"telemetry": "{0}.csv"}, "--telemetry may hold", "'{0}.csv'"),
+            (measured, {"telemetry": "{stem.csv"}, "{parent} and {drive}", "'{stem.csv'"),
+            (measured, {"telemetry": "stem}.csv"}, "--telemetry may hold", "'stem}.csv'"),
+            (measured, {"telemetry": "{stem.__class__}"}, "may hold", "'{stem.__class__}'"),
+            (measured, {"telemetry": "{stem:>10}.csv"}, "such as '{stem}.csv'", "'{stem:>10}.csv'"),
+            (measured, {"telemetry": "{stem:{name}}"}, "--telemetry may hold", "'{stem:{name}}'"),
+            (measured, {"telemetry": "{drive!r}.csv"}, "--telemetry may hold", "'{drive!r}.csv'"),
+            (
+                measured,
+                {"telemetry_columns": ("t", "")},
+                "--telemetry_columns must be names, separated by commas",
+                "an empty one in 't,'",
+            ),
+            (measured, {"telemetry_columns": ("t", "t")}, "--telemetry_columns must be d", "t,t"),
+            (measured, {"angle_columns": ("h", "h")}, "--angle_columns must be distinct", "h,h"),
+            (measured, {"angle_columns": ("",)}, "--angle_columns must be names", "''"),
+            (measured, {"signal_columns": ("", "a")}, "--signal_columns must be names", "',a'"),
+            (measured, {"signal_columns": ("a", "b", "a")}, "must be distinct", "a,b,a"),
+            (
+                measured,
+                {"signal_columns": ("a", "b"), "signal_units": ("m",)},
+                "--signal_units must name as many units as --signal_columns names columns (2)",
+                "1",
+            ),
+            (measured, {"signal_units": ("m",)}, "--signal_columns names columns (0)", "1"),
+            (measured, {"time_unit": "h"}, "--time_unit must be one of s, ms, us", "h"),
+            (measured, {"time_origin": "gps"}, "--time_origin must be one of file, clock", "gps"),
+            (measured, {"interpolate": "cubic"}, "one of linear, nearest, hold", "cubic"),
+            (measured, {"time_offset": NAN}, "--time_offset must be finite", "nan"),
+            (measured, {"time_offset": -INF}, "--time_offset must be finite", "-inf"),
+            (measured, {"max_gap": 0.0}, "--max_gap must be above 0 s, and finite", "0.0"),
+            (measured, {"max_gap": INF}, "--max_gap must be above 0 s, and finite", "inf"),
+            (measured, {"max_gap": NAN}, "--max_gap must be above 0 s", "nan"),
+            (
+                measured,
+                {"no_images": True},
+                "--no_images needs --signal_columns to make sequences of",
+                "none",
+            ),
+            (measured, {"join": "("}, "--join must be a regular expression", "'(': "),
+            (measured, {"join": "a{9999999999}"}, "--join must be a regular", "too large"),
+            (
+                measured,
+                {"join": "drive"},
+                r"must capture the drive, and the order of the file in it, such as '(\w+)_(\d+)\.mp4'",
+                "'drive' with 0 groups",
+            ),
+            (measured, {"join": "(a)(b)(c)"}, "--join must capture", "'(a)(b)(c)' with 3 groups"),
+            (
+                measured,
+                {"join": r"(?P<order>\d+)_(\w+)"},
+                "the groups of --join must be named drive and order, or not be named",
+                r"'(?P<order>\\d+)_(\\w+)'",
+            ),
+            (measured, {"join": "(?P<drive>a)(b)"}, "named drive and order", "'(?P<drive>a)(b)'"),
+            (measured, {"join": "(?P<trip>a)"}, "named drive and order", "'(?P<trip>a)'"),
+            (measured, {"join": "(?P<order>a)"}, "named drive and order", "'(?P<order>a)'"),
+            (
+                measured,
+                {"time_unit": "ms"},
+                "--time_unit goes with --time_column, which names the column of times",
+                "--time_unit ms",
+            ),
+            (measured, {"time_offset": -1.5}, "goes with --time_column", "--time_offset -1.5"),
+            (measured, {"time_origin": "clock"}, "goes with --time_column", "--time_origin clock"),
+            (measured, {"interpolate": "hold"}, "goes with --time_column", "--interpolate hold"),
+            (measured, {"max_gap": 9.0}, "goes with --time_column", "--max_gap 9.0"),
+            (
+                measured,
+                {"no_images": True, "signal_columns": ("a",), "join": "(a)"},
+                "--join is for videos; leave it out for --no_images",
+                "--join '(a)'",
+            ),
+            (
+                LabelOptions,
+                {"class_column": "state", "label_units": ("m", "s")},
+                "--label_units are of numbers; leave them out for --class_column",
+                "m,s",
+            ),
+            (RunOptions, {"workers": 0}, "--workers must be 1 to 1024", "0"),
+            (RunOptions, {"workers": 1025}, "--workers must be 1 to 1024", "1025"),
+            (RunOptions, {"max_failure_rate": -0.1}, "--max_failure_rate must be 0 to 1", "-0.1"),
+            (RunOptions, {"max_failure_rate": 1.1}, "--max_failure_rate must be 0 to 1", "1.1"),
+            (RunOptions, {"max_failure_rate": NAN}, "--max_failure_rate must be", "nan"),
+            (RunOptions, {"decode_timeout": 0.0}, "--decode_timeout must be above 0", "0.0"),
+            (RunOptions, {"decode_timeout": INF}, "--decode_timeout must be above 0", "inf"),
+            (RunOptions, {"decode_timeout": NAN}, "--decode_timeout must be above 0", "nan"),
+            (RunOptions, {"staging_size": 0}, "--staging_size must be at least 1 byte", "0"),
+        ],
+    )
+    def test_what_is_wrong_is_refused_with_what_was_expected_and_what_came(
+        self, group, fields, expected, received
+    ) -> None:
+        with pytest.raises(UserError) as error:
+            group(**fields)
+        before, got, after = str(error.value).rpartition(", got ")
+        assert got
+        assert expected in before
+        assert received in after
+        assert "\n" not in str(error.value)
+
+    def test_the_defaults_are_those_of_the_design(self) -> None:
+        assert DatasetOptions(name="a").to_json() == {
+            "name": "a",
+            "num_frames": 16,
+            "frame_rate": None,
+            "stride": None,
+            "sampling": "windows",
+            "short_clips": "drop",
+            "height": 180,
+            "width": 320,
+            "resize": "stretch",
+            "interpolation": "area",
+            "image_format": "jpeg",
+            "jpeg_quality": 95,
+            "grayscale": False,
+            "splits": {"train": 0.8, "validation": 0.1, "test": 0.1},
+            "group_by": None,
+            "split_by": "group",
+            "split_lists": [],
+            "seed": 0,
+            "shards": None,
+            "shard_size": 128 * 2**20,
+            "segment_length": 600.0,
+            "label_columns": [],
+            "label_names": [],
+            "label_units": [],
+            "label_at": "last",
+            "class_column": None,
+            "mirrored_columns": None,
+        }
+        assert TelemetryOptions(telemetry="{stem}.csv") == TelemetryOptions(
+            telemetry="{stem}.csv",
+            telemetry_columns=(),
+            time_column=None,
+            time_unit="s",
+            time_offset=0.0,
+            time_origin="file",
+            interpolate="linear",
+            max_gap=2.0,
+            angle_columns=(),
+            signal_columns=(),
+            signal_units=(),
+            no_images=False,
+            join=None,
+        )
+        assert RunOptions() == RunOptions(
+            workers=None,
+            max_failure_rate=0.05,
+            decode_timeout=60.0,
+            staging_size=10 << 30,
+            overwrite=False,
+            dry_run=False,
+            beam_args=(),
+        )
+
+    def test_they_are_frozen(self) -> None:
+        for group in (*GROUPS, RunOptions, annotated, measured):
+            options = group()
+            with pytest.raises(dataclasses.FrozenInstanceError):
+                setattr(options, dataclasses.fields(options)[0].name, None)
+
+    def test_windows_do_not_overlap_unless_told_to(self) -> None:
+        assert SamplingOptions(num_frames=7).window_stride == 7
+        assert SamplingOptions(num_frames=7, stride=2).window_stride == 2
+
+    def test_the_image_options_say_what_is_stored(self) -> None:
+        assert ImageOptions(height=9, width=16).spec == ImageSpec(height=9, width=16)
+        gray = ImageOptions(height=9, width=16, grayscale=True, image_format="png").spec
+        assert gray == ImageSpec(height=9, width=16, channels=1, format="PNG")
+
+    def test_json_is_plain_and_holds_every_field(self) -> None:
+        options = DatasetOptions(
+            name="caf\udce9",
+            sampling=SamplingOptions(frame_rate=Fraction(30000, 1001)),
+            split=SplitOptions(split_lists=("a", "b")),
+            label=LabelOptions(label_columns=("speed",), label_units=("m/s",)),
+        )
+        stored = options.to_json()
+        assert json.loads(json.dumps(stored, allow_nan=False)) == stored
+        fields = [field.name for group in GROUPS for field in dataclasses.fields(group)]
+        assert len(fields) == len(set(fields)), "two fields of one name hide one another"
+        assert stored.keys() == {"name", *fields}
+        assert stored["frame_rate"] == "30000/1001"
+        assert Fraction(stored["frame_rate"]) == options.sampling.frame_rate
+
+    @pytest.mark.parametrize(
+        ("kind", "own"),
+        [
+            ("annotation", annotated(annotation="caf\udce9.json")),
+            (
+                "telemetry",
+                measured(
+                    time_column="t",
+                    telemetry_columns=("t", "yaw"),
+                    signal_columns=("yaw",),
+                    signal_units=("rad/s",),
+                ),
+            ),
+        ],
+    )
+    def test_json_tells_where_labels_stand(self, kind, own) -> None:
+        plain = DatasetOptions(name="a").to_json()
+        stored = dataclasses.replace(DatasetOptions(name="a"), **{kind: own}).to_json()
+        assert json.loads(json.dumps(stored, allow_nan=False)) == stored
+        fields = {field.name: getattr(own, field.name) for field in dataclasses.fields(own)}
+        assert not fields.keys() & plain.keys(), "two fields of one name hide one another"
+        added = {name: list(v) if isinstance(v, tuple) else v for name, v in fields.items()}
+        assert stored == {**plain, **added}
+
+    def test_signal_columns_become_signals(self) -> None:
+        assert measured(signal_columns=("yaw", "ax"), signal_units=("rad/s", "m/s2")).signals == (
+            SignalSpec(name="yaw", unit="rad/s"),
+            SignalSpec(name="ax", unit="m/s2"),
+        )
+        assert measured(signal_columns=("yaw",)).signals == (SignalSpec(name="yaw", unit=""),)
+        assert measured().signals == ()
+
+    @pytest.mark.parametrize("name", ["a/b", "image", "\0"])
+    def test_columns_that_cannot_be_keys_of_a_record_are_refused(self, name) -> None:
+        with pytest.raises(UserError, match=r"^--signal_columns: .*: rename the column$"):
+            measured(signal_columns=(name,))
+
+    @pytest.mark.parametrize(
+        "join",
+        [r"(\w+)_(\d+)\.mp4", r"(\w+)", r"(?P<order>a)(?P<drive>b)", r"(?P<drive>a)\d"],
+    )
+    def test_joins_that_name_a_drive(self, join) -> None:
+        assert measured(join=join).join == join
+
+    @pytest.mark.parametrize(
+        "template", ["{stem}.csv", "{parent}/gps.gpx", "{{}}{name}", "gps.csv"]
+    )
+    def test_templates(self, template) -> None:
+        assert measured(telemetry=template).telemetry == template
+
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {"time_unit": "us"},
+            {"time_offset": -1.5},
+            {"time_origin": "clock"},
+            {"interpolate": "nearest"},
+            {"max_gap": 9.0},
+        ],
+    )
+    def test_times_are_those_of_a_column_or_a_track(self, fields) -> None:
+        ((name, value),) = fields.items()
+        for where in (
+            {"time_column": "t"},
+            {"telemetry": "{stem}.GPX"},
+            {"telemetry": None, "no_images": True, "signal_columns": ("a",)},
+        ):
+            assert getattr(measured(**where, **fields), name) == value
+
+    def test_without_pictures_telemetry_needs_no_template(self) -> None:
+        options = TelemetryOptions(no_images=True, signal_columns=("a",))
+        assert options.telemetry is None
+
+    def test_workers_follow_the_cpus_this_process_may_use(self) -> None:
+        assert RunOptions().local_workers == usable_cpus() >= 1
+        assert RunOptions(workers=5).local_workers == 5
+
+
+def make_parser(verb: str = "videos") -> arguments.Parser:
+    parser = arguments.Parser(prog=f"pipelines {verb}")
+    if verb == "videos":
+        arguments.add_label_flags(parser)
+    else:
+        arguments.add_dashcam_flags(parser)
+    arguments.add_dataset_flags(parser)
+    arguments.add_run_flags(parser)
+    return parser
+
+
+def parse(*argv: str, verb: str = "videos") -> tuple[DatasetOptions, RunOptions]:
+    flags, beam_args = make_parser(verb).parse_known_args(arguments.normalize(argv))
+    return (
+        arguments.dataset_options(flags, default_name="folder"),
+        arguments.run_options(flags, beam_args),
+    )
+
+
+# For every flag: what to type, and the options' fields that must follow, and no others.
+Turns = dict[str, tuple[list[str], dict[str, Any]]]
+TURNED: Turns = {
+    "--name": (["clips"], {"name": "clips"}),
+    "--num_frames": (["5"], {"num_frames": 5}),
+    "--frame_rate": (["30000/1001"], {"frame_rate": Fraction(30000, 1001)}),
+    "--stride": (["3"], {"stride": 3}),
+    "--sampling": (["uniform"], {"sampling": "uniform"}),
+    "--short_clips": (["loop"], {"short_clips": "loop"}),
+    "--size": (["128x171"], {"height": 128, "width": 171}),
+    "--resize": (["crop"], {"resize": "crop"}),
+    "--interpolation": (["cubic"], {"interpolation": "cubic"}),
+    "--image_format": (["png"], {"image_format": "png"}),
+    "--jpeg_quality": (["80"], {"jpeg_quality": 80}),
+    "--grayscale": ([], {"grayscale": True}),
+    "--splits": (["a=0.25,b=0.75"], {"splits": (("a", 0.25), ("b", 0.75))}),
+    "--group_by": ([r"_(g\d+)_"], {"group_by": r"_(g\d+)_"}),
+    "--split_by": (["time"], {"split_by": "time"}),
+    "--split_list": (["train=a.txt", "b.txt"], {"split_lists": ("train=a.txt", "b.txt")}),
+    "--seed": (["7"], {"seed": 7}),
+    "--shards": (["3"], {"shards": 3}),
+    "--shard_size": (["1.5GB"], {"shard_size": 1_500_000_000}),
+    "--segment_length": (["12.5"], {"segment_length": 12.5}),
+    "--label_columns": (["speed", "steer"], {"label_columns": ("speed", "steer")}),
+    "--label_units": (["m/s"], {"label_units": ("m/s",)}),
+    "--mirrored_columns": (["vy,yaw"], {"mirrored_columns": ("vy", "yaw")}),
+    "--workers": (["3"], {"workers": 3}),
+    "--max_failure_rate": (["0.5"], {"max_failure_rate": 0.5}),
+    "--decode_timeout": (["2.5"], {"decode_timeout": 2.5}),
+    "--staging_size": (["2GiB"], {"staging_size": 2 << 30}),
+    "--overwrite": ([], {"overwrite": True}),
+    "--dry_run": ([], {"dry_run": True}),
+}
+DASHCAM_TURNED: Turns = {
+    **TURNED,
+    "--annotation": (["b.json"], {"annotation": "b.json"}),
+    "--label": (["speed"], {"label": "speed"}),
+    "--label_names": (["vx,vy"], {"label_names": ("vx", "vy")}),
+    "--telemetry": (["{parent}/gps.gpx"], {"telemetry": "{parent}/gps.gpx"}),
+    "--telemetry_columns": (["t", "v"], {"telemetry_columns": ("t", "v")}),
+    "--time_column": (["t"], {"time_column": "t"}),
+    "--time_unit": (["ms"], {"time_unit": "ms"}),
+    "--time_offset": (["-0.25"], {"time_offset": -0.25}),
+    "--time_origin": (["clock"], {"time_origin": "clock"}),
+    "--interpolate": (["hold"], {"interpolate": "hold"}),
+    "--max_gap": (["0.5"], {"max_gap": 0.5}),
+    "--angle_columns": (["heading"], {"angle_columns": ("heading",)}),
+    "--join": ([r"(\w+)_(\d+)\.mp4"], {"join": r"(\w+)_(\d+)\.mp4"}),
+    "--class_column": (["state"], {"class_column": "state"}),
+    "--label_at": (["each"], {"label_at": "each"}),
+    "--signal_columns": (["yaw,accel_x", "ay"], {"signal_columns": ("yaw", "accel_x", "ay")}),
+    "--signal_units": (["m/s2"], {"signal_units": ("m/s2",)}),
+    "--no_images": ([], {"no_images": True}),
+}
+EVERY_TURN = [
+    *(("videos", flag) for flag in TURNED),
+    *(("dashcam", flag) for flag in DASHCAM_TURNED),
+]
+# A flag that cannot be turned alone.
+WITH = {"--label_units": ["--label_columns", "x"]}
+FOLDERS = ["--annotation", "a.json", "--label", "velocity"]
+DRIVES = ["--telemetry", "{stem}.csv"]
+TIMED = [*DRIVES, "--time_column", "t"]
+DASHCAM_WITH = {
+    **WITH,
+    "--annotation": FOLDERS,
+    "--label": FOLDERS,
+    "--label_names": FOLDERS,
+    "--signal_units": [*DRIVES, "--signal_columns", "x"],
+    "--no_images": [*DRIVES, "--signal_columns", "x"],
+    **dict.fromkeys(
+        [
+            "--telemetry",
+            "--telemetry_columns",
+            "--time_column",
+            "--angle_columns",
+            "--join",
+            "--signal_columns",
+        ],
+        DRIVES,
+    ),
+    **dict.fromkeys(
+        ["--time_unit", "--time_offset", "--time_origin", "--interpolate", "--max_gap"], TIMED
+    ),
+}
+
+
+def flat(options: tuple[DatasetOptions, RunOptions]) -> dict[str, Any]:
+    dataset, run = options
+    groups = [dataset.sampling, dataset.image, dataset.split, dataset.shard, dataset.label, run]
+    groups += [group for group in (dataset.annotation, dataset.telemetry) if group]
+    fields = [(f.name, getattr(g, f.name)) for g in groups for f in dataclasses.fields(g)]
+    assert len(dict(fields)) == len(fields)
+    return {"name": dataset.name, **dict(fields)}
+
+
+class TestFlags:
+    @pytest.mark.parametrize(("verb", "turned"), [("videos", TURNED), ("dashcam", DASHCAM_TURNED)])
+    def test_every_flag_is_turned_below(self, verb, turned) -> None:
+        flags = {
+            option
+            for action in make_parser(verb)._actions
+            for option in action.option_strings
+            if not isinstance(action, argparse._HelpAction)
+        }
+        assert flags == set(turned)
+
+    @pytest.mark.parametrize(("verb", "flag"), EVERY_TURN)
+    def test_turning_a_flag_changes_its_field_and_no_other(self, verb, flag) -> None:
+        values, expected = (TURNED if verb == "videos" else DASHCAM_TURNED)[flag]
+        needed = (WITH if verb == "videos" else DASHCAM_WITH).get(flag, [])
+        before = flat(parse(*needed, verb=verb))
+        after = flat(parse(*needed, flag, *values, verb=verb))
+        changed = {name for name in after if after[name] != before[name]}
+        assert changed == set(expected)
+        assert {name: after[name] for name in expected} == expected
+        # However it is written.
+        dashed = "--" + flag[2:].replace("_", "-")
+        assert flat(parse(*needed, dashed, *values, verb=verb)) == after
+        if len(values) == 1:
+            assert flat(parse(*needed, f"{dashed}={values[0]}", verb=verb)) == after
+
+    def test_every_field_has_a_flag_that_turns_it(self) -> None:
+        turned = {field for _, expected in DASHCAM_TURNED.values() for field in expected}
+        every = flat(parse(*DRIVES, verb="dashcam")) | flat(parse(*FOLDERS, verb="dashcam"))
+        assert turned == set(every) - {"beam_args"}
+
+    def test_a_video_has_labels_of_its_own(self) -> None:
+        """What only dash-cam footage has keeps its default; no field can be turned by accident."""
+        turned = {field for _, expected in TURNED.values() for field in expected}
+        only_dashcam = {"label_names", "label_at", "class_column"}
+        assert turned == set(flat(parse())) - {"beam_args"} - only_dashcam
+
+    def test_that_nothing_mirrors_can_be_said(self) -> None:
+        assert parse()[0].label.mirrored_columns is None
+        options, _ = parse("--mirrored_columns", "none", verb="dashcam")
+        assert options.label.mirrored_columns == ()
+
+    def test_without_flags_the_options_are_their_defaults(self) -> None:
+        assert parse() == (DatasetOptions(name="folder"), RunOptions())
+        assert parse(verb="dashcam") == (DatasetOptions(name="folder"), RunOptions())
+        drives, _ = parse("--telemetry", "x.csv", verb="dashcam")
+        assert drives.telemetry == TelemetryOptions(telemetry="x.csv")
+        assert drives.annotation is None
+
+    @pytest.mark.parametrize("alone", [["--annotation", "a.json"], ["--label", "velocity"]])
+    def test_an_annotation_and_its_label_go_together(self, alone) -> None:
+        with pytest.raises(UserError) as error:
+            parse(*alone, verb="dashcam")
+        assert str(error.value) == (
+            "--annotation FILE.json and --label EXPRESSION go together, got only one of them"
+        )
+
+    def test_telemetry_alone_needs_no_template(self) -> None:
+        dataset, _ = parse("--no_images", "--signal_columns", "a", verb="dashcam")
+        assert dataset.telemetry == TelemetryOptions(no_images=True, signal_columns=("a",))
+
+    @pytest.mark.parametrize("verb", ["videos", "dashcam"])
+    def test_help_is_printed(self, verb, capsys) -> None:
+        with pytest.raises(SystemExit) as end:
+            make_parser(verb).parse_args(["--help"])
+        assert end.value.code == 0
+        printed = capsys.readouterr().out
+        assert "--num_frames" in printed
+        assert ("--telemetry" in printed) == (verb == "dashcam")
+
+    @pytest.mark.parametrize(
+        ("argv", "message"),
+        [
+            (["--num_frames", "-3"], "--num_frames must be at least 1, got -3"),
+            (["--num-frames", "-3"], "--num_frames must be at least 1, got -3"),
+            (["--frame_rate", "-29.97"], "--frame_rate must be above 0"),
+            (["--frame-rate", "-.5"], "--frame_rate must be"),
+            (["--max_failure_rate", "-1"], "--max_failure_rate must be 0 to 1, got -1"),
+            (["--workers", "-2"], "--workers must be 1 to 1024, got -2"),
+            (["--shards", "-2"], "--shards must be 1 to 99999, got -2"),
+            (["--segment_length", "-2"], "--segment_length must be above 0 s, and finite, got -2"),
+            (["--size", "-180x320"], "--size must be HEIGHTxWIDTH in pixels, such as 180x320"),
+            (["--size", "180"], "got '180'"),
+            (["--shard_size", "-1MiB"], "--shard_size must be a size such as 128MiB"),
+            (["--num_frames", "many"], "argument --num_frames: invalid int value: 'many'"),
+            (["--num_frames"], "argument --num_frames: expected one argument"),
+            (["--grayscale", "-1"], "--grayscale"),
+            (["--resize", "fit"], "invalid choice: 'fit'"),
+            (["--splits", "train"], "--splits must be NAME=FRACTION,..."),
+        ],
+    )
+    def test_wrong_values_are_refused_in_one_line(self, argv, message, capsys) -> None:
+        try:
+            parse(*argv)
+        except UserError as error:
+            said = str(error)
+        except SystemExit:
+            said = capsys.readouterr().err.removesuffix("\n")
+            assert said.startswith("pipelines videos: error: ")
+            assert said.endswith("(see pipelines videos --help)")
+        else:
+            pytest.fail("nothing was refused")
+        assert message in said
+        assert "\n" not in said
+
+    def test_a_negative_seed_is_a_seed(self) -> None:
+        assert parse("--seed", "-3")[0].split.seed == -3
+
+    def test_flags_are_not_guessed_from_their_beginnings(self) -> None:
+        assert parse("--num", "3")[1].beam_args == ("--num", "3")
+
+    def test_what_is_unknown_is_left_for_beam(self) -> None:
+        dataset, run = parse(
+            "--runner=FlinkRunner", "--num-frames=2", "--flink-master", "host:1", "--region", "-x"
+        )
+        assert dataset.sampling.num_frames == 2
+        assert run.beam_args == (
+            "--runner=FlinkRunner",
+            "--flink_master",
+            "host:1",
+            "--region",
+            "-x",
+        )
+
+    def test_a_dash_in_a_value_stays(self) -> None:
+        assert parse("--name=a-b")[0].name == "a-b"
+        assert parse("--name", "a-b")[0].name == "a-b"
+        assert parse("--group-by=-(a-b)-")[0].split.group_by == "-(a-b)-"
+        assert parse("--job-name=a-b=c-d")[1].beam_args == ("--job_name=a-b=c-d",)
+        assert arguments.normalize(["--", "-1", "x"]) == ["--", "-1", "x"]
+
+    def test_lists_of_columns_may_be_written_with_commas(self) -> None:
+        dataset, _ = parse("--label_columns", "a,b", "c", "--label_units", "m,s", "kg")
+        assert dataset.label == LabelOptions(
+            label_columns=("a", "b", "c"), label_units=("m", "s", "kg")
+        )
+
+    @pytest.mark.parametrize(
+        "written", [["a, b c", "d"], [" a", "b c ", "d "], ["a,", "b c,", "d"], ["a ,b c , d"]]
+    )
+    def test_spaces_around_names_are_not_of_them(self, written) -> None:
+        dataset, _ = parse("--label_columns", *written)
+        assert dataset.label.label_columns == ("a", "b c", "d")
+
+    @pytest.mark.parametrize(
+        ("flags", "said"),
+        [
+            (
+                [*FOLDERS, "--telemetry", "x.csv"],
+                "--annotation is for folders of frames, --telemetry and --no_images are for drives, got both",
+            ),
+            (
+                [*FOLDERS, "--no_images", "--signal_columns", "x"],
+                "--annotation is for folders of frames, --telemetry and --no_images are for drives, got both",
+            ),
+            *(
+                (
+                    [*(FOLDERS if place % 2 else ()), *stray],
+                    f"{stray[0]} goes with --telemetry, which says where a drive's rows lie",
+                )
+                for place, stray in enumerate(
+                    [
+                        ["--telemetry_columns", "t,v"],
+                        ["--time_column", "t"],
+                        ["--time_unit", "ms"],
+                        ["--time_offset", "-1"],
+                        ["--time_origin", "clock"],
+                        ["--interpolate", "hold"],
+                        ["--max_gap", "9"],
+                        ["--angle_columns", "a"],
+                        ["--signal_columns", "a"],
+                        ["--signal_units", "m"],
+                        ["--join", "(a)"],
+                    ]
+                )
+            ),
+        ],
+    )
+    def test_flags_without_effect_are_refused(self, flags, said) -> None:
+        with pytest.raises(UsageError) as error:
+            parse(*flags, verb="dashcam")
+        assert str(error.value) == said
+
+    def test_split_lists_may_be_given_one_by_one(self) -> None:
+        dataset, _ = parse("--split_list", "train=a", "--split_list", "test=b", "c")
+        assert dataset.split.split_lists == ("train=a", "test=b", "c")
+        assert parse()[0].split.split_lists == ()  # the default was not added to
+
+
+class TestParsing:
+    @pytest.mark.parametrize(
+        ("text", "size"), [("180x320", (180, 320)), (" 1X2 ", (1, 2)), ("0x0", (0, 0))]
+    )
+    def test_sizes(self, text, size) -> None:
+        assert arguments.parse_size(text) == size
+
+    @pytest.mark.parametrize(
+        ("text", "count"),
+        [
+            ("1000", 1000),
+            ("128MiB", 128 * 2**20),
+            ("128 mib", 128 * 2**20),
+            ("1.5GB", 1_500_000_000),
+            ("2GiB", 2**31),
+            ("7kb", 7000),
+            ("7KiB", 7168),
+            ("7B", 7),
+            ("0.1KB", 100),
+        ],
+    )
+    def test_bytes(self, text, count) -> None:
+        assert arguments.parse_bytes(text) == count
+
+    @pytest.mark.parametrize(
+        ("text", "rate"),
+        [
+            ("10", Fraction(10)),
+            ("29.97", Fraction(2997, 100)),
+            ("30000/1001", Fraction(30000, 1001)),
+            (" 0.5 ", Fraction(1, 2)),
+            ("-3", Fraction(-3)),
+            ("10/010", Fraction(1)),
+        ],
+    )
+    def test_frame_rates_are_exact(self, text, rate) -> None:
+        assert arguments.parse_frame_rate(text) == rate
+
+    def test_splits(self) -> None:
+        assert arguments.parse_splits("train=0.9, test=0.1") == (("train", 0.9), ("test", 0.1))
+
+    @pytest.mark.parametrize(
+        ("parse_text", "text"),
+        [
+            (arguments.parse_size, "1x2x3"),
+            (arguments.parse_size, "-1x2"),
+            (arguments.parse_size, "1.5x2"),
+            (arguments.parse_size, "9999999x1"),
+            (arguments.parse_bytes, ""),
+            (arguments.parse_bytes, "1XB"),
+            (arguments.parse_bytes, "1e3"),
+            (arguments.parse_bytes, "9" * 5000),
+            (arguments.parse_frame_rate, "fast"),
+            (arguments.parse_frame_rate, "1/0"),
+            (arguments.parse_frame_rate, "nan"),
+            (arguments.parse_frame_rate, "1e999999999"),
+            (arguments.parse_frame_rate, "9" * 5000),
+            (arguments.parse_splits, ""),
+            (arguments.parse_splits, "train"),
+            (arguments.parse_splits, "train=lots"),
+            (arguments.parse_splits, "train=1,"),
+        ],
+    )
+    def test_garbage_is_refused_and_quoted(self, parse_text, text) -> None:
+        with pytest.raises(UserError, match=r"^--\w+ must be .* such as .*, got '"):
+            parse_text(text)
+
+    @given(
+        st.sampled_from(
+            [
+                arguments.parse_size,
+                arguments.parse_bytes,
+                arguments.parse_frame_rate,
+                arguments.parse_splits,
+            ]
+        ),
+        st.text() | st.text(alphabet="0123456789./-+eExXkKmMgGiIbB=,_ \u0663", max_size=12),
+    )
+    @example(arguments.parse_splits, "a=1_0")
+    def test_nothing_but_a_user_error_comes_out(self, parse_text, text) -> None:
+        with contextlib.suppress(UserError):
+            parse_text(text)
+
+    @given(st.text() | st.text(alphabet="(){}[]?*+\\0123456789,|abgd:P<>=!", max_size=12))
+    def test_any_regular_expression_is_taken_or_refused(self, text) -> None:
+        with contextlib.suppress(UserError):
+            assert SplitOptions(group_by=text).group_by == text
+
+    @given(st.text() | st.text(alphabet="(){}[]?*+\\0123456789,|abgd:P<>=!", max_size=12))
+    def test_any_join_is_taken_or_refused(self, text) -> None:
+        with contextlib.suppress(UserError):
+            assert measured(join=text).join == text
+
+    @given(st.text() | st.text(alphabet="{}[].stemnamparentdriv0", max_size=12))
+    @example("{stem}{{{drive}}}{{name}}")
+    def test_a_template_that_is_taken_can_be_filled(self, text) -> None:
+        with contextlib.suppress(UserError):
+            template = measured(telemetry=text).telemetry
+            filled = template.format(stem="\0", name="\0", parent="\0", drive="\0")
+            fields = re.findall(r"{\w+}", text.replace("{{", "").replace("}}", ""))
+            assert filled.count("\0") - text.count("\0") == len(fields)
+
+    @given(st.text() | st.text(alphabet="[]{}().*&|@!<>=?:,'`\"0123456789ab-", max_size=12))
+    def test_any_label_is_taken_or_refused(self, text) -> None:
+        with contextlib.suppress(UserError):
+            assert annotated(label=text).label == text
+
+    @given(
+        st.sampled_from(["videos", "dashcam"]),
+        st.lists(st.sampled_from(sorted(DASHCAM_TURNED)) | st.text(max_size=8), max_size=6),
+    )
+    def test_any_command_line_is_taken_or_refused(self, verb: str, argv: list[str]) -> None:
+        with contextlib.suppress(UserError, SystemExit):
+            parse(*argv, verb=verb)
+
+
+def test_rows_have_times_by_their_column_or_their_format() -> None:
+    by_row = TelemetryOptions(telemetry="{stem}.csv")
+    by_time = dataclasses.replace(by_row, time_column="t")
+    assert [by_row.has_times(path) for path in ("a.csv", "in/A.GPX")] == [False, True]
+    assert by_time.has_times("a.csv")

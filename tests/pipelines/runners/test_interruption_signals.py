@@ -1,0 +1,49 @@
+"""An interrupted program ends, whatever becomes of the exception."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import os, time
+from pipelines.runners import interruption
+def end():
+    print("ended", flush=True)
+    os._exit(130)
+interruption.listen(end)
+try:
+    print("ready", flush=True)
+    time.sleep(600)
+except KeyboardInterrupt:
+    REACTION
+"""
+
+
+def interrupt(reaction: str, by: signal.Signals) -> tuple[int, str]:
+    """Exit status and last words of a program that reacts so."""
+    program = PROGRAM.replace("REACTION", reaction)
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(by)
+        said, _ = process.communicate(timeout=60)
+        return process.returncode, said
+
+
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("reaction", ["time.sleep(600)", "while True: pass"])
+def test_who_does_not_let_go_is_ended(reaction: str, by: signal.Signals) -> None:
+    assert interrupt(reaction, by) == (130, "ended\n")
+
+
+def test_who_cleans_up_in_a_moment_does_so() -> None:
+    assert interrupt("print('clean')", signal.SIGTERM) == (0, "clean\n")
+
+
+def test_who_asks_for_time_gets_it() -> None:
+    reaction = "interruption.take_time(); time.sleep(2); print('told')"
+    assert interrupt(reaction, signal.SIGINT) == (0, "told\n")

@@ -1,0 +1,139 @@
+"""The report in a real browser: nothing is fetched, nothing complains, filters work, it fits a phone."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from pipelines.validation.folder import DatasetFolder
+from pipelines.validation.outcome import Validation
+from pipelines.validation.report.page import render_report
+from pipelines.validation.thresholds import ValidationOptions
+
+_spec = importlib.util.spec_from_file_location("chromium", Path(__file__).with_name("chromium.py"))
+chromium = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(chromium)
+
+pytestmark = pytest.mark.skipif(
+    chromium.find_chromium() is None,
+    reason="no Chromium is installed (apt-get install chromium); the report is not looked at",
+)
+
+
+@pytest.fixture(scope="module")
+def report(clean, open_dataset, tmp_path_factory):
+    """A report with findings of two levels and two families, in three splits."""
+
+    folder = tmp_path_factory.mktemp("report")
+    dataset = open_dataset(Path(shutil.copytree(clean["classification"], folder / "dataset")))
+
+    def spoil(example):
+        example.feature_lists.feature_list["image/encoded"].feature[2].bytes_list.value[0] = b"x"
+
+    dataset.edit(spoil)
+    (dataset.path / "_build").mkdir()
+    options = ValidationOptions(tfrecords=str(dataset.path))
+    validation = Validation(options, dataset.info, dataset.examine(), 1.5)
+    path = folder / "report.html"
+    path.write_text(render_report(validation, DatasetFolder(str(dataset.path))), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def page(report, tmp_path_factory):
+    with chromium.Page(str(tmp_path_factory.mktemp("profile"))) as page:
+        page.resize(1200)
+        page.open(report.as_uri())
+        yield page
+
+
+def shown(page, selector):
+    return page.evaluate(
+        f"[...document.querySelectorAll({selector!r})].filter(e => e.offsetParent).length"
+    )
+
+
+def test_nothing_is_fetched_and_nothing_complains(page):
+    assert page.evaluate("document.images.length") > 10
+    assert page.complaints() == []
+
+
+def test_every_picture_can_be_shown(page):
+    page.evaluate("document.querySelectorAll('img').forEach(i => i.loading = 'eager')")
+    broken = "[...document.images].filter(i => i.complete && !i.naturalWidth).length"
+    assert page.evaluate(broken) == 0
+
+
+@pytest.mark.parametrize(
+    ("box", "selector"),
+    [
+        ("show-level-1", "[data-level='1']"),
+        ("show-family-0", "[data-family='0']"),
+        ("show-split-2", "[data-split='2']"),
+    ],
+)
+def test_a_box_hides_what_it_stands_for_by_mouse_and_keyboard(page, box, selector):
+    before = shown(page, selector)
+    assert before
+    page.evaluate(f"document.getElementById({box!r}).click()")
+    assert shown(page, selector) == 0
+    page.evaluate(f"document.getElementById({box!r}).focus()")
+    page.press("Space", 32)
+    assert shown(page, selector) == before
+
+
+def test_tab_reaches_boxes_details_and_strips(page):
+    page.evaluate("document.activeElement.blur()")
+    reached = set()
+    for _ in range(60):
+        page.press("Tab", 9)
+        reached.add(page.evaluate("document.activeElement.tagName"))
+    assert {"INPUT", "SUMMARY", "UL", "DIV"} <= reached
+
+
+@pytest.mark.parametrize("width", [320, 390, 1200])
+def test_nothing_is_wider_than_the_window(page, width):
+    page.resize(width)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_can_be_read_in_light_and_dark(page, scheme):
+    page.resize(390, scheme=scheme)
+    pixels = cv2.imdecode(np.frombuffer(page.screenshot(), np.uint8), cv2.IMREAD_GRAYSCALE)
+    assert (np.median(pixels) < 60) == (scheme == "dark")
+    assert np.ptp(pixels) > 150
+    contrasts = page.evaluate(CONTRASTS)
+    assert contrasts
+    assert min(contrasts) >= 4.5
+
+
+CONTRASTS = """(() => {
+  const light = c => c.map(v => v / 255).map(v => v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
+    .reduce((sum, v, i) => sum + v * [.2126, .7152, .0722][i], 0);
+  const parse = s => s.match(/[\\d.]+/g).map(Number);
+  const behind = e => { while (e) { const c = parse(getComputedStyle(e).backgroundColor);
+    if (c.length < 4 || c[3]) return c.slice(0, 3); e = e.parentElement; } return [255, 255, 255]; };
+  return [...document.querySelectorAll('.level, .dim, .verdict strong, small, p, code, summary, th, .why')]
+    .filter(e => e.offsetParent && e.textContent.trim()).map(e => {
+      const [a, b] = [light(parse(getComputedStyle(e).color).slice(0, 3)), light(behind(e))];
+      return (Math.max(a, b) + .05) / (Math.min(a, b) + .05); });
+})()"""
+
+
+def test_headings_follow_each_other_and_everything_has_a_name(page):
+    levels = page.evaluate("[...document.querySelectorAll('h1,h2,h3')].map(h => +h.tagName[1])")
+    assert levels[0] == 1
+    assert all(b <= a + 1 for a, b in itertools.pairwise(levels))
+    unnamed = (
+        "[...document.querySelectorAll('img:not([alt]), svg:not([aria-label]), "
+        "[tabindex]:not([aria-label]), html:not([lang])')].length"
+    )
+    assert page.evaluate(unnamed) == 0
+    assert page.evaluate("[...document.querySelectorAll('input')].every(i => i.labels.length)")

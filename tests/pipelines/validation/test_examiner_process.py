@@ -1,0 +1,64 @@
+"""Shards examined in a process of its own: the same summary, and a death that is a finding."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pickle
+import signal
+
+import pytest
+
+from pipelines.validation.examiner_process import ChildExaminer
+from pipelines.validation.folder import DatasetFolder
+from pipelines.validation.pipeline import prepare
+from pipelines.validation.thresholds import ValidationOptions
+
+
+@pytest.fixture
+def prepared(make):
+    folder = DatasetFolder(str(make("regression").path))
+    options = ValidationOptions(tfrecords=folder.path)
+    return prepare(folder, folder.load_info(), options)
+
+
+def test_a_child_finds_what_the_examiner_finds(prepared):
+    examiner, conclusion, jobs = prepared
+    expected = [examiner.examine(job, lambda count: None) for job in jobs]
+    with ChildExaminer(examiner) as child:
+        found = [child.examine(job, lambda count: None) for job in jobs]
+    assert conclusion.conclude(found) == conclusion.conclude(expected)
+    assert pickle.dumps(found[0].tally) == pickle.dumps(expected[0].tally)
+
+
+def test_a_child_that_dies_is_a_finding_and_the_next_shard_gets_another(prepared):
+    examiner, conclusion, jobs = prepared
+    with ChildExaminer(examiner) as child:
+        first = child.examine(jobs[0], lambda count: None)
+        os.kill(child._child.pid, signal.SIGKILL)
+        child._child.wait()
+        second = child.examine(jobs[1], lambda count: None)
+        rest = [child.examine(job, lambda count: None) for job in jobs[2:]]
+    result = conclusion.conclude([first, second, *rest])
+    framing = [f for f in result.findings if f.check == "format.framing"]
+    assert [f.where.shard for f in framing] == [jobs[1].shard.file]
+    assert "ended by signal 9" in framing[0].message
+    assert result.records == 21 - jobs[1].shard.records
+
+
+def test_an_error_in_a_child_is_raised_with_its_reason(prepared):
+    examiner, _, jobs = prepared
+    broken = dataclasses.replace(examiner, census=None)
+    with ChildExaminer(broken) as child, pytest.raises(RuntimeError, match="AttributeError"):
+        child.examine(jobs[0], lambda count: None)
+
+
+def test_bytes_are_told_on_the_way(prepared, monkeypatch):
+    examiner, _, jobs = prepared
+    path = os.path.join(examiner.folder.path, jobs[0].shard.file)
+    with open(path, "ab") as file:
+        file.write(bytes(3 << 20))
+    told = []
+    with ChildExaminer(examiner) as child:
+        child.examine(jobs[0], told.append)
+    assert sum(told) >= 2 << 20

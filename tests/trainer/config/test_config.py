@@ -1,0 +1,215 @@
+import pytest
+
+from trainer.config.flags import config_from_args, train_parser
+from trainer.config.options import ConfigError
+from trainer.config.training import ModelConfig, ReadingConfig, TrainingConfig
+
+# By flag, a value that is not the default, as typed and as stored.
+OTHER_VALUES = {
+    "epochs": ("3", 3),
+    "batch_size": ("5", 5),
+    "learning_rate": ("0.5", 0.5),
+    "schedule": ("cosine", "cosine"),
+    "warmup_epochs": ("2", 2),
+    "clip_norm": ("1", 1.0),
+    "patience": ("2", 2),
+    "precision": ("mixed_bfloat16", "mixed_bfloat16"),
+    "xla": ("on", "on"),
+    "cache_features": ("off", "off"),
+    "distribute": ("off", "off"),
+    "tensorboard": ("on", True),
+    "shuffle_buffer": ("7", 7),
+    "class_weights": ("off", False),
+    "balance_classes": ("on", True),
+    "num_frames": ("3", 3),
+    "frame_step": ("2", 2),
+    "image_size": ("9x16", (9, 16)),
+    "ignore_errors": ("on", True),
+    "augment": ("crop=0.7,flip=0.5", "crop=0.7,flip=0.5"),
+    "cache_frames": ("memory", "memory"),
+    "checkpoint_minutes": ("2.5", 2.5),
+    "seed": ("9", 9),
+    "filters": ("4,8", (4, 8)),
+    "stack_frames": ("3", 3),
+    "batch_norm": ("on", True),
+    "pooling": ("flatten", "flatten"),
+    "backbone": ("mobilenetv2", "MobileNetV2"),
+    "weights": ("none", "none"),
+    "trainable_layers": ("4", 4),
+    "convolutions": ("2", 2),
+    "rnn": ("gru", "gru"),
+    "rnn_units": ("11,7", (11, 7)),
+    "bidirectional": ("on", True),
+    "rnn_activation": ("relu", "relu"),
+    "recurrent_dropout": ("0.25", 0.25),
+    "dense_units": ("0", ()),
+    "dropout": ("0.5", 0.5),
+}
+
+
+# Options that mean something only together, and with a pretrained backbone.
+PHASES = {"head_epochs": 3, "fine_tune_learning_rate": 1e-5}
+
+
+def parse(*words):
+    return config_from_args(train_parser().parse_args(["--tfrecords", "d", *words]))
+
+
+def flat(config):
+    fields = {**vars(config), **vars(config.reading), **vars(config.model)}
+    del fields["reading"], fields["model"]
+    return fields
+
+
+def test_no_flags_give_the_defaults():
+    assert parse() == TrainingConfig()
+
+
+def test_every_option_is_a_flag_that_changes_it():
+    defaults = flat(TrainingConfig())
+    together = PHASES.keys() | {"mirrored_classes", "clip_at", "eval_clips"}
+    assert OTHER_VALUES.keys() | together == defaults.keys()
+    for name, (typed, value) in OTHER_VALUES.items():
+        changed = flat(parse(f"--{name}", typed))
+        assert changed == {**defaults, name: value}
+        assert changed != defaults
+
+
+def test_the_options_of_two_phases():
+    words = ["--head_epochs", "3", "--fine_tune_learning_rate=1e-5"]
+    config = parse(*words, "--backbone", "VGG16", "--trainable_layers", "4")
+    assert {name: getattr(config, name) for name in PHASES} == PHASES
+
+
+def test_classes_that_a_flip_turns_into_each_other():
+    config = parse("--augment", "flip=0.5", "--mirrored_classes", "left=right,l=r")
+    assert config.reading.augmentation.mirrored_classes == (("left", "right"), ("l", "r"))
+
+
+def test_the_options_of_clips():
+    config = parse("--num_frames", "4", "--clip_at", "random", "--eval_clips", "3")
+    assert config.reading == ReadingConfig(num_frames=4, clip_at="random", eval_clips=3)
+
+
+def test_the_older_name_of_a_flag():
+    assert parse("--lstm_units", "11") == parse("--rnn_units=11") != parse()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs": 0}, "epochs must be a whole number of at least 1, got 0"),
+        ({"batch_size": -3}, "batch_size must be a whole number of at least 1, got -3"),
+        ({"batch_size": True}, "batch_size must be a whole number"),
+        ({"patience": 1.5}, "patience must be a whole number of at least 1, got 1.5"),
+        ({"learning_rate": 0.0}, "learning_rate must be above 0"),
+        ({"learning_rate": float("nan")}, "learning_rate must be above 0"),
+        ({"seed": -1}, "seed must be"),
+        ({"clip_norm": 0.0}, "clip_norm must be above 0, and is mostly 0.5 to 5; got 0.0"),
+        ({"schedule": "step"}, "schedule must be constant or cosine, got 'step'"),
+        ({"precision": "float16"}, "precision must be float32, mixed_float16 or mixed_bfloat16"),
+        ({"xla": "yes"}, "xla must be auto, on or off"),
+        ({"cache_features": "on"}, "cache_features must be auto or off, got 'on'"),
+        ({"epochs": 3, "warmup_epochs": 3}, "warmup_epochs must be fewer than .* got 3 of 3"),
+        ({"epochs": 3, "head_epochs": 3}, "head_epochs must be fewer than all 3 epochs, got 3"),
+        (
+            {"head_epochs": 1},
+            "head_epochs train what follows a pretrained backbone, .* give --weights",
+        ),
+        (
+            {"fine_tune_learning_rate": 1e-4},
+            "fine_tune_learning_rate is for after the --head_epochs",
+        ),
+        ({"checkpoint_minutes": -1.0}, "checkpoint_minutes must be at least 0, got -1.0"),
+        ({"seed": 2**32}, r"seed must be below 2\*\*32, got 4294967296"),
+        ({"batch_size": 2**31}, r"batch_size must be below 2\*\*31, got 2147483648"),
+    ],
+)
+def test_training_options_out_of_range(options, message):
+    with pytest.raises(ConfigError, match=message):
+        TrainingConfig(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"shuffle_buffer": 0}, "shuffle_buffer must be"),
+        ({"augment": "zoom=2"}, "augment must be of crop, flip, .* got 'zoom'"),
+        ({"augment": f"jitter={10**20}"}, r"jitter must be below 2\*\*31, got 1000000000000"),
+        ({"augment": "crop=2"}, "crop must be above 0 and at most 1, got 2.0"),
+        ({"augment": "crop=0.5", "mirrored_classes": "a=b"}, "mirrored_classes are for a flip"),
+        ({"num_frames": 0}, "num_frames must be a whole number of at least 1, got 0"),
+        ({"frame_step": 0}, "frame_step must be"),
+        ({"image_size": (0, 16)}, "a height and a width above 0 and .* as in 90x160, got 0x16"),
+        ({"image_size": (9, 2**16)}, r"a height and a width .* below 2\*\*16, .* got 9x65536"),
+        ({"num_frames": 2, "clip_at": "end"}, "clip_at must be auto, .* or last, got 'end'"),
+        ({"eval_clips": 3}, "--eval_clips 3 is for fewer frames than records hold: give --num_fra"),
+        ({"clip_at": "last"}, "--clip_at last is for fewer frames than records hold"),
+        (
+            {"num_frames": 2, "eval_clips": 3, "clip_at": "last"},
+            "--eval_clips 3 are spread over the sequence, and --clip_at is last: leave one out",
+        ),
+        (
+            {"ignore_errors": True, "balance_classes": True},
+            "--ignore_errors on goes without --balance_classes",
+        ),
+        (
+            {"ignore_errors": True, "cache_frames": "memory"},
+            "--ignore_errors on goes without --cache_frames",
+        ),
+    ],
+)
+def test_reading_options_out_of_range(options, message):
+    with pytest.raises(ConfigError, match=message):
+        ReadingConfig(**options)
+
+
+def test_what_a_backbone_starts_from_and_sees():
+    assert not ModelConfig().pretrained
+    assert ModelConfig(backbone="VGG16").pretrained
+    assert not ModelConfig(backbone="VGG16", weights="none").pretrained
+    assert ModelConfig().frames_at_once == 2
+    assert ModelConfig(backbone="VGG16").frames_at_once == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"filters": ()},
+            "filters must be positive whole numbers below .*, as in 16,32,64; got none",
+        ),
+        ({"filters": (8, 0)}, "got 8,0"),
+        ({"filters": (8, 2**31)}, r"filters must be .* below 2\*\*31, as .* got 8,2147483648"),
+        ({"pooling": "max"}, "pooling must be avg or flatten, got 'max'"),
+        (
+            {"rnn_units": (4, 0)},
+            "rnn_units must be positive whole numbers below .*, as in 16,32,64; got 4,0",
+        ),
+        ({"rnn_units": ()}, "rnn_units must be .* got none"),
+        ({"rnn": "rnn"}, "rnn must be lstm, gru, convlstm or none, got 'rnn'"),
+        ({"rnn_activation": "elu"}, "rnn_activation must be tanh or relu, got 'elu'"),
+        ({"recurrent_dropout": -1}, "recurrent_dropout must be"),
+        ({"backbone": "VGG7"}, r"must be small or a network .* such as VGG19, VGG16; got 'VGG7'"),
+        ({"backbone": "yolo"}, r"such as ConvNeXtBase, .*, \.\.\.; got 'yolo'"),
+        ({"trainable_layers": -1}, "trainable_layers must be"),
+        ({"convolutions": 0}, "convolutions must be"),
+        ({"weights": "imagenet"}, "no imagenet weights of the small backbone"),
+        (
+            {"weights": "no/such.h5"},
+            "weights must be imagenet, none or a file that exists, got 'no",
+        ),
+        ({"weights": __file__}, r"ending in .weights.h5 or .h5; got"),
+        (
+            {"backbone": "VGG16", "filters": (8, 16), "batch_norm": True},
+            "--filters 8,16, --batch_norm on shapes the small backbone, not VGG16: leave it out",
+        ),
+        ({"rnn": "none", "bidirectional": True}, "--bidirectional on shapes recurrent layers"),
+        ({"stack_frames": 0}, "stack_frames must be"),
+        ({"dense_units": (-1,)}, "dense_units must be .*, or 0 for none; got -1"),
+        ({"dropout": 1.0}, "dropout must be at least 0 and below 1, got 1.0"),
+    ],
+)
+def test_model_options_out_of_range(options, message):
+    with pytest.raises(ConfigError, match=message):
+        ModelConfig(**options)

@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+
+from tfrecords_schema.fake import write_fake_dataset
+from tfrecords_schema.spec import ImageSpec, LabelSpec, SequenceSpec
+from trainer.cli import main
+from trainer.config.flags import config_from_args, parse_train
+from trainer.config.options import ConfigError
+from trainer.config.presets import PRESETS
+from trainer.config.training import ModelConfig, TrainingConfig
+from trainer.models.export import load_model
+
+VELOCITY = LabelSpec(task="regression", target_names=("vx", "vy"), target_units=("m/s", "m/s"))
+ACTIONS = LabelSpec(task="classification", class_names=("run", "walk"))
+# By preset: its label, and frames as small as its network takes.
+TRIED = {
+    "vgg-lstm": (ACTIONS, 5, (32, 32), []),
+    "lrcn": (ACTIONS, 3, (32, 32), []),
+    "vgg16-transfer": (ACTIONS, 2, (32, 32), ["--weights", "none"]),
+    "dashcam-speed": (VELOCITY, 2, (75, 80), ["--weights", "none"]),
+}
+
+
+def config_of(*words):
+    return config_from_args(parse_train(["--tfrecords", "d", *words]))
+
+
+def test_flags_win_over_a_preset():
+    config = config_of("--preset", "dashcam-speed", "--weights", "none", "--epochs", "3")
+    assert config == TrainingConfig(
+        batch_size=38,
+        epochs=3,
+        model=ModelConfig(
+            backbone="InceptionResNetV2",
+            weights="none",
+            trainable_layers=4,
+            pooling="flatten",
+            rnn_units=(256,),
+            dense_units=(64,),
+            dropout=0.5,
+        ),
+    )
+
+
+def test_all_presets_are_sound_and_unlike():
+    configs = [config_of("--preset", name) for name in PRESETS]
+    assert all(config != TrainingConfig() for config in configs)
+    assert len({str(config) for config in configs}) == len(PRESETS) == len(TRIED)
+
+
+def test_an_unknown_preset(capsys):
+    with pytest.raises(ConfigError, match=r"preset must be one of vgg-lstm, .*; got 'vgg'"):
+        config_of("--preset", "vgg")
+    assert main(["--tfrecords", "d", "--preset", "vgg"]) == 2
+    assert "got 'vgg'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("vgg-lstm", marks=pytest.mark.slow),
+        "lrcn",
+        pytest.param("vgg16-transfer", marks=pytest.mark.slow),
+        pytest.param("dashcam-speed", marks=pytest.mark.slow),
+    ],
+)
+def test_a_preset_trains_a_step_and_saves(name, tmp_path, capsys):
+    label, steps, (height, width), words = TRIED[name]
+    image = ImageSpec(height=height, width=width)
+    spec = SequenceSpec(num_frames=steps, image=image, label=label)
+    write_fake_dataset(tmp_path / "data", spec, {"train": 2, "test": 1})
+    run = tmp_path / "run"
+    code = main(
+        [
+            *("--tfrecords", str(tmp_path / "data"), "--output", str(run)),
+            *("--preset", name, "--epochs", "1", *words),
+        ]
+    )
+    assert code == 0, capsys.readouterr().err
+    model = load_model(run / "model.keras")
+    features = {
+        "image": np.zeros((1, steps, *image.shape), np.uint8),
+        "valid_frames": np.array([steps]),
+    }
+    assert model.predict(features, verbose=0).shape == (1, 2)

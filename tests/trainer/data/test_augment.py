@@ -1,0 +1,316 @@
+"""Temporal sampling and augmentation: what is drawn, and what it does to pixels, labels and signals."""
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.trainer.conftest import IMAGE, SIGNALS, SPECS, make_spec
+from tests.trainer.data.test_reader import decoded, stored
+from tfrecords_schema.fake import fake_record, write_fake_dataset
+from tfrecords_schema.info import DatasetInfo
+from trainer.config.clips import parse_augmentation
+from trainer.config.dataset import DatasetError
+from trainer.config.options import ConfigError
+from trainer.data.augment import Chances, colour_map, draw_window
+from trainer.data.clips import choose_frames, jitter_frames, reverse_frames
+from trainer.data.reader import Augmentation, Clips, read_sequences
+
+HALF = {name: tf.constant(0.5) for name in Chances._fields}
+
+
+def chances(**given):
+    return Chances(**{**HALF, **{name: tf.constant(value) for name, value in given.items()}})
+
+
+class TestClips:
+    @given(
+        num_frames=st.integers(1, 6),
+        step=st.integers(1, 4),
+        valid=st.integers(1, 30),
+        at=st.sampled_from(["first", "center", "last", "random", 1, 2, 3, 5]),
+        data=st.data(),
+    )
+    def test_frames_are_evenly_spaced_and_lie_before_the_padding_where_they_fit(
+        self, num_frames, step, valid, at, data
+    ):
+        clips = Clips(num_frames=num_frames, frame_step=step, at=at)
+        number = data.draw(st.integers(0, clips.count - 1))
+        chance = data.draw(st.floats(0, 1, exclude_max=True, width=32))
+        indices, kept = choose_frames(tf.constant(valid, tf.int64), clips, number, chance)
+        indices = indices.numpy().tolist()
+        assert indices == [indices[0] + i * step for i in range(num_frames)]
+        assert kept.numpy() == sum(i < valid for i in indices) >= 1
+        room = max(0, valid - clips.span)
+        assert 0 <= indices[0] <= room
+        wanted = {"first": 0, "center": room // 2, "last": room, 1: room // 2}.get(at)
+        if at in (2, 3, 5):
+            wanted = int(number * room / (at - 1) + 0.5)
+        if wanted is not None:
+            assert indices[0] == wanted
+
+    def test_random_clips_lie_everywhere_alike(self):
+        clips = Clips(num_frames=3, frame_step=2)
+        grid = np.linspace(0, 1, 600, endpoint=False)
+        starts = [
+            int(choose_frames(tf.constant(8, tf.int64), clips, 0, c)[0][0])
+            for c in grid.astype(np.float32)
+        ]
+        assert np.bincount(starts).tolist() == [150, 150, 150, 150]
+
+    @given(
+        st.integers(1, 12).flatmap(
+            lambda n: st.tuples(
+                st.integers(1, n),
+                st.lists(st.floats(0, 1, exclude_max=True, width=32), min_size=n, max_size=n),
+            )
+        ),
+        st.integers(0, 4),
+    )
+    def test_jitter_keeps_order_and_padding(self, drawn, most):
+        valid, numbers = drawn
+        before = np.arange(len(numbers))
+        after = jitter_frames(
+            tf.constant(before), tf.constant(valid, tf.int64), most, tf.constant(numbers)
+        ).numpy()
+        assert (np.diff(after) >= 0).all()
+        assert (np.abs(after - before)[:valid] <= most).all()
+        assert (after[:valid] < valid).all()
+        assert (after[valid:] == before[valid:]).all()
+
+    def test_a_reversal_leaves_the_padding_where_it_is(self):
+        backwards = reverse_frames(tf.constant([2, 4, 6, 8], tf.int64), tf.constant(3, tf.int64))
+        assert backwards.numpy().tolist() == [6, 4, 2, 8]
+
+    def test_every_feature_by_frame_is_of_the_chosen_frames(self, tmp_path):
+        spec = SPECS["regression by frame"]
+        records = [replace(fake_record(spec, i), valid_frames=3 - i) for i in range(2)]
+        write_fake_dataset(tmp_path, spec, {"train": 2}, records={"train": records}, shards=1)
+        clips = Clips(num_frames=2, frame_step=2, at="first")
+        features, labels, weights = next(
+            iter(
+                read_sequences(
+                    tmp_path,
+                    "train",
+                    batch_size=2,
+                    clips=clips,
+                    sample_weights=True,
+                    metadata=True,
+                    padding_mask=True,
+                )
+            )
+        )
+        assert features["valid_frames"].numpy().tolist() == [2, 1]
+        assert features["padding_mask"].numpy().tolist() == [[True, True], [True, False]]
+        assert weights.numpy().tolist() == [[1, 1], [1, 0]]
+        for i, record in enumerate(records):
+            assert features["timestamps"][i].numpy().tolist() == record.timestamps[::2]
+            assert features["id"][i].numpy().decode() == record.id
+            assert features["source"][i].numpy().decode() == record.media_id
+            np.testing.assert_array_equal(labels[i], np.float32(record.frame_label_values)[::2])
+            speed = features["SPEED"][i]
+            np.testing.assert_array_equal(speed, np.float32(record.signals["SPEED"])[::2])
+            difference = features["image"][i].numpy().astype(int) - decoded(record, spec.image)[::2]
+            assert np.abs(difference).max() <= 3
+
+    def test_several_clips_follow_each_other(self, tmp_path):
+        write_fake_dataset(tmp_path, SPECS["signals only"], {"train": 5}, shards=2)
+        clips = Clips(num_frames=2, at=3)
+        dataset = read_sequences(tmp_path, "train", batch_size=4, clips=clips, metadata=True)
+        times = np.concatenate([features["timestamps"] for features, _ in dataset])
+        step = 100_000
+        assert times.tolist() == [[s * step, (s + 1) * step] for _ in range(5) for s in (0, 1, 2)]
+
+    def test_records_that_are_too_short(self, tmp_path):
+        write_fake_dataset(tmp_path, SPECS["signals only"], {"train": 1})
+        with pytest.raises(ConfigError, match="hold 4 frames, and num_frames 3 with frame_step 2"):
+            read_sequences(tmp_path, "train", batch_size=1, clips=Clips(num_frames=3, frame_step=2))
+
+
+class TestPixels:
+    def test_colours_change_as_they_are_named(self):
+        def change(augment, rgb, **drawn):
+            matrix = colour_map(augment, chances(**drawn)).numpy()
+            return matrix[:, :3] @ np.float32(rgb) + matrix[:, 3]
+
+        brighter = change(Augmentation(brightness=0.2), [10, 20, 30], brightness=1.0)
+        np.testing.assert_allclose(brighter, [61, 71, 81], atol=0.1)
+        flatter = change(Augmentation(contrast=1.0), [0, 127.5, 255], contrast=0.0)
+        np.testing.assert_allclose(flatter, [63.75, 127.5, 191.25], atol=0.1)
+        gray = change(Augmentation(saturation=0.5, hue=0.5), [90, 90, 90], saturation=1.0, hue=1.0)
+        np.testing.assert_allclose(gray, [90, 90, 90], atol=0.1)
+        turned = change(Augmentation(hue=0.5), [200, 50, 100], hue=1.0)  # half the circle
+        luma = np.float32([0.299, 0.587, 0.114]) @ np.float32([200, 50, 100])
+        np.testing.assert_allclose(turned, 2 * luma - np.float32([200, 50, 100]), atol=0.5)
+
+    @given(st.floats(0, 1, exclude_max=True, width=32), st.floats(0, 1, exclude_max=True, width=32))
+    def test_a_window_lies_in_the_frame_and_is_large_enough(self, size, place):
+        drawn = chances(size=size, top=place, left=1 - place if place else 0.0)
+        top, left, height, width = draw_window(Augmentation(crop=0.4), IMAGE, drawn).numpy()
+        assert 0 <= top <= IMAGE.height - height
+        assert 0 <= left <= IMAGE.width - width
+        assert 0.4 * IMAGE.height * IMAGE.width - 1e-3 <= height * width
+
+    @pytest.mark.parametrize("name", ["classification", "png, gray"])
+    def test_a_part_of_a_frame_is_the_part_of_the_whole(self, name, tmp_path):
+        spec = SPECS[name]
+        write_fake_dataset(tmp_path, spec, {"train": 4}, shards=1)
+        read = {"batch_size": 4, "seed": 3, "augment": Augmentation(crop=0.3)}
+        (features, _), *_ = read_sequences(tmp_path, "train", **read)
+        whole = np.stack([decoded(record, spec.image) for record in stored(tmp_path)])
+        assert features["image"].shape == whole.shape
+        # Some part of each frame fits; all frames of a sequence show the same part.
+        for seen, frames in zip(features["image"].numpy(), whole, strict=True):
+            found = [
+                set(np.flatnonzero(best_parts(frame, image) < 6))
+                for frame, image in zip(frames, seen, strict=True)
+            ]
+            assert set.intersection(*found)
+
+    def test_float_images_go_from_0_to_1(self, tmp_path):
+        write_fake_dataset(tmp_path, SPECS["classification"], {"train": 2}, shards=1)
+        (whole, _), *_ = read_sequences(tmp_path, "train", batch_size=2)
+        (floats, _), *_ = read_sequences(tmp_path, "train", batch_size=2, image_dtype="float32")
+        assert floats["image"].dtype == tf.float32
+        np.testing.assert_allclose(floats["image"] * 255, whole["image"], atol=1e-3)
+
+    def test_another_size(self, tmp_path):
+        write_fake_dataset(tmp_path, SPECS["classification"], {"train": 1}, shards=1)
+        (features, _), *_ = read_sequences(tmp_path, "train", batch_size=1, image_size=(6, 8))
+        assert features["image"].shape == (1, 4, 6, 8, 3)
+        frame = decoded(stored(tmp_path)[0], IMAGE)[0]
+        expected = cv2.resize(frame, (8, 6), interpolation=cv2.INTER_AREA)
+        assert np.abs(features["image"][0, 0].numpy().astype(int) - expected).max() <= 3
+
+
+def best_parts(frame, seen):
+    """For each part that a crop may be, how far on average it is from what is seen."""
+    height, width = frame.shape[:2]
+    distances = []
+    for side in range(1, height + 1):
+        high, wide = side, -(-side * width // height)
+        for top in range(height - high + 1):
+            for left in range(width - wide + 1):
+                part = frame[top : top + high, left : left + wide]
+                resized = cv2.resize(part, (width, height)).reshape(frame.shape)
+                distances.append(np.abs(resized.astype(float) - seen).mean())
+    return np.array(distances)
+
+
+MIRRORING = {
+    "targets": make_spec("regression", signals=SIGNALS),
+    "targets by frame": SPECS["regression by frame"],
+}
+
+
+class TestFlips:
+    @pytest.mark.parametrize("spec", MIRRORING.values(), ids=MIRRORING)
+    def test_what_mirrors_changes_its_sign_and_nothing_else_does(self, spec, tmp_path):
+        info = write_fake_dataset(tmp_path, spec, {"train": 3}, shards=1)
+        replace(info, mirrored=("turn", "ACCELERATION")).save(tmp_path)
+        assert DatasetInfo.load(tmp_path).mirrored == ("turn", "ACCELERATION")
+        (plain, labels), *_ = read_sequences(tmp_path, "train", batch_size=3)
+        (flipped, negated), *_ = read_sequences(
+            tmp_path, "train", batch_size=3, augment=Augmentation(flip=1.0)
+        )
+        np.testing.assert_array_equal(flipped["image"], plain["image"][:, :, :, ::-1])
+        np.testing.assert_array_equal(negated, labels * [1, -1])
+        np.testing.assert_array_equal(flipped["SPEED"], plain["SPEED"])
+        np.testing.assert_array_equal(flipped["ACCELERATION"], -plain["ACCELERATION"])
+
+    @pytest.mark.parametrize("name", ["classification", "classification by frame", "multilabel"])
+    def test_classes_that_mirror_are_swapped(self, name, tmp_path):
+        write_fake_dataset(tmp_path, SPECS[name], {"train": 3}, shards=1)
+        augment = Augmentation(flip=1.0, mirrored_classes=(("a", "c"),))
+        (_, labels), *_ = read_sequences(tmp_path, "train", batch_size=3)
+        (_, swapped), *_ = read_sequences(tmp_path, "train", batch_size=3, augment=augment)
+        labels = labels.numpy()
+        expected = labels[:, ::-1] if name == "multilabel" else 2 - labels
+        np.testing.assert_array_equal(swapped, expected)
+
+    def test_half_of_the_sequences(self, tmp_path):
+        info = write_fake_dataset(tmp_path, SPECS["regression"], {"train": 200}, shards=1)
+        replace(info, mirrored=("speed", "turn")).save(tmp_path)
+        read = {"batch_size": 200, "seed": 0}
+        (_, labels), *_ = read_sequences(tmp_path, "train", **read)
+        (_, half), *_ = read_sequences(tmp_path, "train", augment=Augmentation(flip=0.5), **read)
+        flipped = (labels.numpy() != half.numpy()).all(axis=1)
+        np.testing.assert_array_equal(half, labels * np.where(flipped, -1, 1)[:, None])
+        assert 60 < flipped.sum() < 140
+
+    def test_a_dataset_that_does_not_say_what_mirrors_is_refused(self, tmp_path):
+        write_fake_dataset(tmp_path, SPECS["regression"], {"train": 1})
+        with pytest.raises(
+            DatasetError, match=r"expected it to say for speed, turn.*--mirrored_col"
+        ):
+            read_sequences(tmp_path, "train", batch_size=1, augment=Augmentation(flip=0.5))
+
+    def test_what_is_measured_does_not_run_backwards(self, tmp_path):
+        write_fake_dataset(tmp_path, SPECS["regression"], {"train": 1})
+        with pytest.raises(DatasetError, match="runs backwards has other speed, turn"):
+            read_sequences(tmp_path, "train", batch_size=1, augment=Augmentation(reverse=0.5))
+
+
+def test_equal_seeds_draw_equal_changes_and_epochs_draw_others(tmp_path):
+    write_fake_dataset(tmp_path, SPECS["classification"], {"train": 12}, shards=3)
+    augment = Augmentation(crop=0.5, flip=0.5, hue=0.2, jitter=1, reverse=0.5)
+    read = {"batch_size": 4, "shuffle": True, "augment": augment, "clips": Clips(num_frames=3)}
+
+    def images(seed, first_epoch=None, count=3):
+        dataset = read_sequences(tmp_path, "train", seed=seed, first_epoch=first_epoch, **read)
+        return np.stack([features["image"] for features, _ in dataset.take(count)])
+
+    np.testing.assert_array_equal(images(1), images(1))
+    assert (images(1) != images(2)).any()
+    endless = images(1, first_epoch=0, count=6)
+    np.testing.assert_array_equal(endless[3:], images(1, first_epoch=1))
+    assert (endless[:3] != endless[3:]).any()
+    dataset = read_sequences(tmp_path, "train", batch_size=12, seed=1, augment=augment)
+    first, second = (next(iter(dataset))[0]["image"].numpy() for _ in range(2))
+    assert (first != second).any()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("crop", "augment must be like crop=0.7,flip=0.5, got 'crop'"),
+        ("zoom=1", "augment must be of crop, flip, .*, got 'zoom'"),
+        ("crop=small", "augment crop must be a number, got 'small'"),
+        ("jitter=0.5", "augment jitter must be a whole number, got '0.5'"),
+        ("crop=0", "crop must be above 0 and at most 1, got 0.0"),
+        ("flip=2", "flip must be 0 to 1, got 2.0"),
+        ("hue=nan", "hue must be 0 to 0.5, got nan"),
+        ("flip=0.5,flip=1", "augment must name each once"),
+    ],
+)
+def test_augmentation_that_cannot_be_understood(text, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_augmentation(text)
+
+
+def test_augmentation_as_it_is_typed():
+    assert parse_augmentation("crop=0.7, flip=0.5,jitter=2", "a=b,c=d") == Augmentation(
+        crop=0.7, flip=0.5, jitter=2, mirrored_classes=(("a", "b"), ("c", "d"))
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "augment", "message"),
+    [
+        ("signals only", {"crop": 0.5}, "no images for crop"),
+        ("png, gray", {"hue": 0.1}, "gray frames have neither saturation nor hue"),
+        (
+            "classification",
+            {"mirrored_classes": (("a", "z"),)},
+            r"must name classes \(a, b, c\), got z",
+        ),
+    ],
+)
+def test_augmentation_that_a_dataset_has_nothing_for(name, augment, message, tmp_path):
+    write_fake_dataset(tmp_path, SPECS[name], {"train": 1})
+    with pytest.raises(ConfigError, match=message):
+        read_sequences(tmp_path, "train", batch_size=1, augment=Augmentation(**augment))

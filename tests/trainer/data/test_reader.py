@@ -1,0 +1,270 @@
+import itertools
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.trainer.conftest import SPECS, make_spec
+from tfrecords_schema.decode import decode_record
+from tfrecords_schema.fake import fake_record, write_fake_dataset
+from tfrecords_schema.info import DatasetInfo
+from tfrecords_schema.records import CorruptRecordError, frame_record, read_file
+from trainer.config.dataset import DatasetError
+from trainer.data.reader import located_errors, read_labels, read_sequences
+
+RECORDS = 7
+
+
+@pytest.fixture(params=SPECS.values(), ids=SPECS)
+def spec(request):
+    return request.param
+
+
+def stored(directory, split="train"):
+    """The records of a split in stored order, read without TensorFlow."""
+    info = DatasetInfo.load(directory)
+    return [
+        decode_record(record.data, info.spec)
+        for shard in info.splits[split].shards
+        for record in read_file(Path(directory) / shard.file)
+    ]
+
+
+def decoded(record, image):
+    flag = cv2.IMREAD_GRAYSCALE if image.channels == 1 else cv2.IMREAD_COLOR_RGB
+    frames = [cv2.imdecode(np.frombuffer(f, np.uint8), flag) for f in record.frames]
+    return np.stack(frames).reshape(len(frames), *image.shape)
+
+
+def expected_label(record, label):
+    if label.task == "regression":
+        return np.float32(record.frame_label_values if label.per_frame else record.label_values)
+    if label.task == "multilabel":
+        return np.isin(np.arange(label.num_classes), record.label_indices).astype(np.float32)
+    if label.per_frame:
+        return np.int64(record.frame_label_indices)
+    return np.int64(record.label_indices[0])
+
+
+def elements(dataset, spec):
+    return [e if spec.label.task != "none" else (e, None) for e in dataset.as_numpy_iterator()]
+
+
+def test_contents_are_what_opencv_and_protobuf_read_in_stored_order(spec, tmp_path):
+    write_fake_dataset(tmp_path, spec, {"train": RECORDS})
+    batches = elements(read_sequences(tmp_path, "train", batch_size=3), spec)
+    records = stored(tmp_path)
+    assert [len(features["valid_frames"]) for features, _ in batches] == [3, 3, 1]
+    for i, record in enumerate(records):
+        features, labels = batches[i // 3]
+        assert features["valid_frames"][i % 3] == record.valid_frames
+        assert ("image" in features) == (spec.image is not None)
+        if spec.image is not None:
+            # Two JPEG decoders may differ in how they round colours, by a few levels.
+            difference = features["image"][i % 3].astype(int) - decoded(record, spec.image)
+            assert np.abs(difference).max() <= (3 if spec.image.format == "JPEG" else 0)
+        for signal in spec.signals:
+            np.testing.assert_array_equal(features[signal.name][i % 3], record.signals[signal.name])
+        if labels is not None:
+            expected = expected_label(record, spec.label)
+            np.testing.assert_array_equal(labels[i % 3], expected)
+            assert labels.dtype == expected.dtype
+
+
+def test_shapes_are_static_and_the_cardinality_is_known(spec, tmp_path):
+    write_fake_dataset(tmp_path, spec, {"train": RECORDS})
+    dataset = read_sequences(tmp_path, "train", batch_size=3, shuffle=True, drop_remainder=True)
+    assert int(dataset.cardinality()) == 2
+    assert int(read_sequences(tmp_path, "train", batch_size=3).cardinality()) == 3
+    element = dataset.element_spec
+    features, labels = (element, None) if spec.label.task == "none" else element
+    shapes = {name: tuple(feature.shape) for name, feature in features.items()}
+    frames = spec.num_frames
+    expected = {"valid_frames": (3,), **{s.name: (3, frames, s.size) for s in spec.signals}}
+    if spec.image is not None:
+        expected["image"] = (3, *spec.image_shape)
+        assert features["image"].dtype == tf.uint8
+    assert shapes == expected
+    if labels is not None:
+        tail = {
+            "classification": (),
+            "multilabel": (spec.label.num_classes,),
+            "regression": (len(spec.label.target_names),),
+        }[spec.label.task]
+        time = (frames,) if spec.label.per_frame else ()
+        assert tuple(labels.shape) == (3, *time, *tail)
+
+
+def test_a_record_without_any_class_is_all_zeros(tmp_path):
+    spec = make_spec("multilabel")
+    record = replace(fake_record(spec, 0), label_indices=(), label_strings=())
+    write_fake_dataset(tmp_path, spec, {"train": 1}, records={"train": [record]}, shards=1)
+    _, labels = next(iter(read_sequences(tmp_path, "train", batch_size=1)))
+    assert labels.numpy().tolist() == [[0.0, 0.0, 0.0]]
+
+
+def order(dataset):
+    return [features["SPEED"][:, 0, 0].tolist() for features, _ in dataset.as_numpy_iterator()]
+
+
+def test_shuffling_is_repeatable_with_a_seed_and_differs_by_epoch(tmp_path):
+    write_fake_dataset(tmp_path, SPECS["signals only"], {"train": 24}, shards=3)
+    read = {"batch_size": 4, "shuffle": True}
+    dataset = read_sequences(tmp_path, "train", seed=1, **read)
+    first, second = order(dataset), order(dataset)
+    assert first != second
+    again = read_sequences(tmp_path, "train", seed=1, **read)
+    assert [order(again), order(again)] == [first, second]
+    other = order(read_sequences(tmp_path, "train", seed=2, **read))
+    assert other != first
+    plain = order(read_sequences(tmp_path, "train", batch_size=4))
+    assert plain == order(read_sequences(tmp_path, "train", batch_size=4))
+    flat = itertools.chain.from_iterable
+    assert sorted(flat(first)) == sorted(flat(other)) == sorted(flat(plain))
+
+
+def test_endless_epochs_begin_anywhere(tmp_path):
+    write_fake_dataset(tmp_path, SPECS["signals only"], {"train": 22}, shards=3)
+
+    def epochs(first, count, seed=1):
+        dataset = read_sequences(
+            tmp_path, "train", batch_size=4, shuffle=True, seed=seed, first_epoch=first
+        )
+        batches = order(dataset.take(6 * count))
+        return [batches[6 * i : 6 * i + 6] for i in range(count)]
+
+    keras.utils.set_random_seed(0)  # as training does: the orders do not depend on it
+    three = epochs(0, 3)
+    keras.utils.set_random_seed(3)
+    assert [sum(map(len, epoch)) for epoch in three] == [22] * 3  # batches end with their epoch
+    values = [sorted(itertools.chain.from_iterable(epoch)) for epoch in three]
+    assert values[0] == values[1] == values[2]
+    assert three[0] != three[1] != three[2]
+    assert epochs(1, 2) == three[1:]
+    assert epochs(0, 1, seed=2) != three[:1]
+    with pytest.raises(ValueError, match="first_epoch goes with shuffle and a seed"):
+        read_sequences(tmp_path, "train", batch_size=4, first_epoch=1)
+
+
+def test_shuffling_with_a_buffer_of_one_still_mixes_the_shards(tmp_path):
+    write_fake_dataset(tmp_path, SPECS["signals only"], {"train": 12}, shards=3)
+    shard_of = {r.signals["SPEED"][0][0]: i // 4 for i, r in enumerate(stored(tmp_path))}
+    mixed = order(
+        read_sequences(tmp_path, "train", batch_size=3, shuffle=True, shuffle_buffer=1, seed=0)
+    )
+    assert {shard_of[value] for value in mixed[0]} == {0, 1, 2}
+
+
+def test_weights_leave_out_padding_and_balance_classes(tmp_path):
+    spec = SPECS["classification by frame"]
+    records = [replace(fake_record(spec, i), valid_frames=i + 1) for i in range(3)]
+    write_fake_dataset(tmp_path, spec, {"train": 3}, records={"train": records}, shards=1)
+    *_, weights = next(iter(read_sequences(tmp_path, "train", batch_size=3, sample_weights=True)))
+    assert weights.numpy().tolist() == [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0]]
+    balanced = read_sequences(tmp_path, "train", batch_size=3, class_weights=[2.0, 3.0, 4.0])
+    *_, weights = next(iter(balanced))
+    assert weights.numpy().tolist() == [[2, 0, 0, 0], [3, 3, 0, 0], [4, 4, 4, 0]]
+    labels = read_labels(tmp_path, "train")
+    assert labels.valid.sum(axis=1).tolist() == [1, 2, 3]
+    assert labels.values.tolist() == [[i] * 4 for i in range(3)]
+
+
+def test_weights_of_sequences(tmp_path):
+    write_fake_dataset(tmp_path, SPECS["classification"], {"train": 3}, shards=1)
+    *_, weights = next(
+        iter(read_sequences(tmp_path, "train", batch_size=3, class_weights=[0.5, 1.0, 2.0]))
+    )
+    assert weights.numpy().tolist() == [0.5, 1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"shuffle_buffer": 0}, "shuffle_buffer must be at least 1, got 0"),
+        (
+            {"class_weights": [1.0]},
+            "class_weights go with .* got 1 for task 'classification' with 3",
+        ),
+    ],
+)
+def test_options_that_contradict_the_dataset(options, message, tmp_path):
+    write_fake_dataset(tmp_path, SPECS["classification"], {"train": 3})
+    with pytest.raises(ValueError, match=message):
+        read_sequences(tmp_path, "train", **{"batch_size": 1, **options})
+
+
+def test_an_absent_or_empty_split(tmp_path):
+    write_fake_dataset(tmp_path, SPECS["signals only"], {"train": 3, "test": 0})
+    for split in ("validation", "test"):
+        message = rf"no records in a split '{split}', but in train \(3 records\)"
+        with pytest.raises(DatasetError, match=message):
+            read_sequences(tmp_path, split, batch_size=1)
+
+
+def test_a_missing_shard(tmp_path):
+    info = write_fake_dataset(tmp_path, SPECS["signals only"], {"train": 3})
+    missing = tmp_path / info.splits["train"].shards[1].file
+    missing.unlink()
+    with pytest.raises(DatasetError, match=f"{missing} is missing.*lists it with 1 records"):
+        read_sequences(tmp_path, "train", batch_size=1)
+
+
+def test_a_truncated_shard(tmp_path):
+    info = write_fake_dataset(tmp_path, SPECS["signals only"], {"train": 3})
+    path = tmp_path / info.splits["train"].shards[0].file
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(DatasetError, match=f"{path} has .* bytes, and dataset_info.json says"):
+        read_sequences(tmp_path, "train", batch_size=1)
+
+
+def read_all(directory):
+    with located_errors(directory, "train"):
+        for _ in read_sequences(directory, "train", batch_size=2):
+            pass
+
+
+def test_a_flipped_bit_is_located(tmp_path):
+    info = write_fake_dataset(tmp_path, SPECS["classification"], {"train": 6})
+    path = tmp_path / info.splits["train"].shards[1].file
+    offset = list(read_file(path))[1].offset
+    data = bytearray(path.read_bytes())
+    data[offset + 100] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(CorruptRecordError, match="checksum") as caught:
+        read_all(tmp_path)
+    assert (caught.value.file, caught.value.offset) == (str(path), offset)
+
+
+def test_a_frame_that_does_not_decode_is_located(tmp_path):
+    # The same bytes in number, so that only decoding can tell; the checksums are right.
+    info = write_fake_dataset(tmp_path, SPECS["classification"], {"train": 2}, shards=1)
+    path = tmp_path / info.splits["train"].shards[0].file
+    records = list(read_file(path))
+    broken = records[1].data.replace(b"\xff\xd8\xff", b"\x00\x00\x00")
+    path.write_bytes(frame_record(records[0].data) + frame_record(broken))
+    with pytest.raises(CorruptRecordError, match="JPEG") as caught:
+        read_all(tmp_path)
+    assert (caught.value.file, caught.value.offset) == (str(path), records[1].offset)
+
+
+def test_fewer_records_than_promised_are_an_error(tmp_path):
+    info = write_fake_dataset(tmp_path, SPECS["signals only"], {"train": 4}, shards=1)
+    train = info.splits["train"]
+    shard = replace(train.shards[0], records=5)
+    replace(info, splits={"train": replace(train, shards=(shard,))}).save(tmp_path)
+    with pytest.raises(CorruptRecordError, match=r"last of 4, and dataset_info.json says 5"):
+        read_all(tmp_path)
+
+
+def test_errors_that_are_not_the_records_are_left_alone(tmp_path):
+    write_fake_dataset(tmp_path, SPECS["signals only"], {"train": 2})
+    with (
+        pytest.raises(tf.errors.InvalidArgumentError, match="the model's"),
+        located_errors(tmp_path, "train"),
+    ):
+        raise tf.errors.InvalidArgumentError(None, None, "the model's")

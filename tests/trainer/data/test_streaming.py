@@ -1,0 +1,102 @@
+"""Datasets on an object store are read as those on a disk are."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from tfrecords_schema.fake import write_fake_dataset
+from tfrecords_schema.info import DatasetInfo
+from tfrecords_schema.records import CorruptRecordError, read_file
+from tfrecords_schema.spec import ImageSpec, LabelSpec, SequenceSpec
+from tfrecords_schema.store_clients import StorageError
+from trainer.cli import main
+from trainer.config.dataset import DatasetError
+from trainer.data import remote_records as storage
+from trainer.data.reader import located_errors, read_labels, read_sequences
+
+SPEC = SequenceSpec(
+    num_frames=3,
+    frame_rate=10.0,
+    image=ImageSpec(height=16, width=16),
+    label=LabelSpec(task="classification", class_names=("a", "b")),
+)
+
+
+@pytest.fixture
+def local(tmp_path):
+    write_fake_dataset(tmp_path / "ds", SPEC, {"train": 13, "validation": 6, "test": 6}, shards=3)
+    return tmp_path / "ds"
+
+
+@pytest.fixture
+def url(bucket, local):
+    return bucket.upload(local, "deep/ds")
+
+
+def batches(place, **options):
+    dataset = read_sequences(place, "train", batch_size=4, **options)
+    return [
+        (features["image"], labels) for features, labels in dataset.as_numpy_iterator()
+    ], dataset.cardinality()
+
+
+@pytest.mark.parametrize("options", [{}, {"shuffle": True, "seed": 3}], ids=["stored", "shuffled"])
+def test_the_records_are_the_same_in_the_same_order(local, url, options):
+    near, count = batches(local, **options)
+    far, far_count = batches(url, **options)
+    assert len(near) == len(far) == 4
+    assert count == far_count
+    for (image, label), (far_image, far_label) in zip(near, far, strict=True):
+        np.testing.assert_array_equal(image, far_image)
+        np.testing.assert_array_equal(label, far_label)
+
+
+def test_labels(local, url):
+    np.testing.assert_array_equal(
+        read_labels(local, "train").values, read_labels(url, "train").values
+    )
+
+
+def test_a_shard_that_is_missing_or_cut_short_is_known_before_anything_is_read(bucket, url):
+    shard = DatasetInfo.load(url).splits["train"].shards[1].file
+    data = bucket.read(f"deep/ds/{shard}")
+    bucket.put(f"deep/ds/{shard}", data[:-1])
+    with pytest.raises(DatasetError, match=f"{url}/{shard} has {len(data) - 1} bytes"):
+        batches(url)
+    bucket.client.delete_object(Bucket=bucket.name, Key=f"deep/ds/{shard}")
+    with pytest.raises(DatasetError, match=f"{url}/{shard} is missing"):
+        batches(url)
+
+
+def test_a_damaged_record_is_located(bucket, url):
+    shard = DatasetInfo.load(url).splits["train"].shards[1].file
+    data = bytearray(bucket.read(f"deep/ds/{shard}"))
+    data[-30] ^= 1
+    bucket.put(f"deep/ds/{shard}", bytes(data))
+    with (
+        pytest.raises(CorruptRecordError, match=f"{url}/{shard}: corrupt record at byte"),
+        located_errors(url, "train"),
+    ):
+        batches(url)
+
+
+def test_a_store_that_fails_in_the_middle_is_said_in_a_line(url, monkeypatch):
+    def fail(path):
+        yield from itertools.islice(read_file(path), 1)
+        raise StorageError(5, "cable pulled", path)
+
+    monkeypatch.setattr(storage, "read_file", fail)
+    with pytest.raises(OSError, match=r"^cable pulled: 's3://.*'$"), located_errors(url, "train"):
+        batches(url)
+
+
+@pytest.mark.slow
+def test_a_training(url, tmp_path, capsys):
+    flags = ["--epochs", "1", "--batch_size", "4"]
+    assert main(["--tfrecords", url, "--output", str(tmp_path / "run"), *flags]) == 0
+    assert main(["evaluate", "--tfrecords", url, "--model", str(tmp_path / "run")]) == 0
+    capsys.readouterr()
+    assert main(["--tfrecords", f"{url}-other", "--output", str(tmp_path / "none")]) == 1
+    assert "has no dataset_info.json" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()

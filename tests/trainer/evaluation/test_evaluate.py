@@ -1,0 +1,91 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.trainer.conftest import SPECS
+from tfrecords_schema.fake import write_fake_dataset
+from trainer.data.reader import Labels
+from trainer.evaluation.baseline import baseline_prediction, describe_baseline
+from trainer.evaluation.score import (
+    Metric,
+    compare,
+    format_score,
+    score,
+)
+
+
+def described(tmp_path, spec, **statistics):
+    """A dataset's description whose train split has these statistics."""
+    info = write_fake_dataset(tmp_path, spec, {"train": 10})
+    return replace(info, splits={"train": replace(info.splits["train"], **statistics)})
+
+
+def metrics(result):
+    return {m.name: (m.model, m.baseline) for m in result.metrics}
+
+
+def test_classification_by_hand(tmp_path):
+    info = described(tmp_path, SPECS["classification"], label_counts=(6, 3, 1))
+    labels = Labels(values=np.array([0, 0, 1, 2]), valid=np.ones(4, bool))
+    predictions = np.array([[0.8, 0.1, 0.1], [0.2, 0.5, 0.3], [0.1, 0.8, 0.1], [0.1, 0.1, 0.8]])
+    result = score("test", labels, predictions, info)
+    found = metrics(result)
+    assert found["accuracy"] == (0.75, 0.5)
+    assert found["balanced_accuracy"] == pytest.approx((2.5 / 3, 1 / 3))
+    assert found["cross_entropy"] == pytest.approx(
+        (-np.log([0.8, 0.2, 0.8, 0.8]).mean(), -np.log([0.6, 0.6, 0.3, 0.1]).mean())
+    )
+    assert describe_baseline(info) == "always answering 'a', 60% of the train split"
+    assert compare(result) == "test accuracy 0.75, the baseline's 0.5: better"
+
+
+def test_regression_by_hand_in_units(tmp_path):
+    info = described(tmp_path, SPECS["regression"])
+    targets = info.splits["train"].targets
+    targets = (replace(targets[0], mean=10.0), replace(targets[1], mean=0.0))
+    info = replace(info, splits={"train": replace(info.splits["train"], targets=targets)})
+    labels = Labels(values=np.array([[8.0, 1.0], [14.0, -1.0]]), valid=np.ones(2, bool))
+    result = score("test", labels, np.array([[9.0, 1.0], [11.0, -1.0]]), info)
+    assert metrics(result) == {
+        "speed_mae": (2.0, 3.0),
+        "speed_rmse": (pytest.approx(np.sqrt(5)), pytest.approx(np.sqrt(10))),
+        "turn_mae": (0.0, 1.0),
+        "turn_rmse": (0.0, 1.0),
+    }
+    assert [m.unit for m in result.metrics] == ["m/s", "m/s", "rad/s", "rad/s"]
+    assert describe_baseline(info) == "predicting the train mean: speed 10 m/s, turn 0 rad/s"
+    assert compare(result) == "test speed_mae 2 m/s, the baseline's 3 m/s: better"
+    assert "speed_mae" in format_score(result)
+    assert json.loads(json.dumps(result.to_json()))["metrics"]["turn_mae"]["unit"] == "rad/s"
+
+
+def test_multilabel_by_hand(tmp_path):
+    info = described(tmp_path, SPECS["multilabel"], label_counts=(2, 5, 9))
+    assert baseline_prediction(info).tolist() == [0.2, 0.5, 0.9]
+    labels = Labels(values=np.array([[1, 0, 0], [0, 0, 1.0]]), valid=np.ones(2, bool))
+    found = metrics(score("test", labels, np.array([[0.9, 0, 0.6], [0.1, 0, 0.7]]), info))
+    # The middle class never occurs: it has no precision to average.
+    assert found["mean_average_precision"] == (1.0, 0.5)
+    assert found["binary_accuracy"] == pytest.approx((5 / 6, 2 / 6))
+
+
+def test_padded_frames_do_not_count(tmp_path):
+    info = described(tmp_path, SPECS["classification by frame"])
+    labels = Labels(
+        values=np.array([[0, 0, 0, 0], [1, 1, 1, 1]]),
+        valid=np.array([[True, True, False, False], [True, False, False, False]]),
+    )
+    predictions = np.zeros((2, 4, 3))
+    predictions[0, :2, 0] = predictions[1, :1, 1] = 1.0  # right where it counts
+    predictions[~labels.valid] = [0, 0, 1.0]  # and wrong elsewhere
+    result = score("test", labels, predictions, info)
+    assert result.labels == 3
+    assert metrics(result)["accuracy"][0] == 1.0
+
+
+def test_a_model_that_only_equals_the_baseline_does_not_beat_it():
+    assert not Metric(name="a", model=0.5, baseline=0.5, higher_is_better=True).beats_baseline
+    assert not Metric(name="a", model=0.5, baseline=0.5).beats_baseline
+    assert Metric(name="a", model=0.4, baseline=0.5).beats_baseline

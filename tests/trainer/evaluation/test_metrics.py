@@ -1,0 +1,206 @@
+"""Metrics, resamples and intervals against slow, obvious oracles."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.trainer.conftest import SPECS
+from trainer.evaluation import bootstrap, metrics
+from trainer.evaluation.bootstrap import LEAST_GROUPS, bootstrap_intervals, resample_weights
+from trainer.evaluation.metrics import (
+    NO_CLASS,
+    average_precision,
+    chosen_classes,
+    decided,
+    measure,
+    measure_resamples,
+)
+
+TASKS = ("classification", "multilabel", "regression")
+
+
+def made(task, seed, count, *, nan=0.0):
+    """Labels and predictions of three classes or two targets; equal scores occur."""
+    random = np.random.default_rng(seed)
+    if task == "regression":
+        truth, answers = random.normal(size=(2, count, 2))
+    elif task == "multilabel":
+        truth = (random.random((count, 3)) < 0.4).astype(np.float32)
+        answers = random.integers(0, 5, (count, 3)) / 4
+    else:
+        truth = random.integers(0, 3, count)
+        answers = random.dirichlet(np.ones(3), count).round(1)
+    answers[random.random(count) < nan, 0] = np.nan
+    return SPECS[task].label, truth, answers
+
+
+def slow_metrics(task, truth, answers):
+    """Every metric by its definition, a label at a time."""
+    if task == "regression":
+        found = {}
+        for i, target in enumerate(("speed", "turn")):
+            errors = [a[i] - t[i] for a, t in zip(answers, truth, strict=True)]
+            found[f"{target}_mae"] = sum(abs(e) for e in errors) / len(errors)
+            found[f"{target}_rmse"] = math.sqrt(sum(e * e for e in errors) / len(errors))
+        return found
+    if task == "multilabel":
+        right = sum(
+            math.isfinite(a) and (a >= 0.5) == (t > 0.5)
+            for row, true in zip(answers, truth, strict=True)
+            for a, t in zip(row, true, strict=True)
+        )
+        areas = [
+            slow_average_precision(truth[:, c], answers[:, c])
+            for c in range(3)
+            if truth[:, c].any()
+        ]
+        return {
+            "mean_average_precision": sum(areas) / len(areas) if areas else math.nan,
+            "binary_accuracy": right / truth.size,
+        }
+    said = [int(np.argmax(a)) if np.isfinite(a).all() else NO_CLASS for a in answers]
+    right = [s == t for s, t in zip(said, truth, strict=True)]
+    by_class = {c: [r for r, t in zip(right, truth, strict=True) if t == c] for c in set(truth)}
+    given_truth = [
+        a[t] if np.isfinite(a).all() else math.nan for a, t in zip(answers, truth, strict=True)
+    ]
+    return {
+        "accuracy": sum(right) / len(right),
+        "balanced_accuracy": sum(sum(r) / len(r) for r in by_class.values()) / len(by_class),
+        "cross_entropy": sum(-math.log(max(p, 1e-7)) for p in given_truth) / len(right)
+        if not any(map(math.isnan, given_truth))
+        else math.nan,
+    }
+
+
+def slow_average_precision(truth, scores):
+    """The sum over thresholds of precision times the recall gained."""
+    scores = [s if math.isfinite(s) else -math.inf for s in scores]
+    area, recall = 0.0, 0.0
+    for threshold in sorted(set(scores), reverse=True):
+        answered = [t > 0.5 for t, s in zip(truth, scores, strict=True) if s >= threshold]
+        gained = sum(answered) / sum(t > 0.5 for t in truth)
+        area += (gained - recall) * sum(answered) / len(answered)
+        recall = gained
+    return area
+
+
+@given(st.sampled_from(TASKS), st.integers(0, 10**6), st.integers(1, 30), st.sampled_from([0, 0.2]))
+def test_metrics_are_what_their_definitions_say(task, seed, count, nan):
+    label, truth, answers = made(task, seed, count, nan=nan)
+    assert measure(label, truth, answers) == pytest.approx(
+        slow_metrics(task, truth, answers), nan_ok=True
+    )
+
+
+@settings(deadline=None)
+@given(st.sampled_from(TASKS), st.integers(0, 10**6), st.integers(5, 40), st.integers(1, 8))
+def test_a_resample_is_measured_as_if_it_had_been_made(task, seed, count, groups):
+    label, truth, answers = made(task, seed, count)
+    group_of = np.random.default_rng(seed).integers(0, groups, count)
+    _, group_of = np.unique(group_of, return_inverse=True)
+    weights = next(resample_weights(int(group_of.max()) + 1, resamples=7, seed=seed))
+    measured = measure_resamples(label, truth, answers, group_of, weights)
+    for i, row in enumerate(weights):
+        drawn = np.repeat(np.arange(count), row[group_of].astype(int))
+        expected = slow_metrics(task, truth[drawn], answers[drawn])
+        assert {name: values[i] for name, values in measured.items()} == pytest.approx(
+            expected, nan_ok=True
+        )
+
+
+def test_resamples_do_not_depend_on_how_many_are_weighed_at_a_time(monkeypatch):
+    label, truth, answers = made("multilabel", 0, 40)
+    group_of = np.arange(40) % 9
+
+    def intervals():
+        return bootstrap_intervals(
+            lambda w: measure_resamples(label, truth, answers, group_of, w), groups=9, resamples=50
+        )
+
+    at_once = intervals()
+    monkeypatch.setattr(bootstrap, "_NUMBERS_AT_A_TIME", 63)
+    monkeypatch.setattr(metrics, "_NUMBERS_AT_A_TIME", 90)
+    assert len(list(resample_weights(9, resamples=50, seed=0))) == 8
+    assert intervals() == at_once
+
+
+def test_a_resample_draws_as_many_groups_as_there_are_and_a_seed_repeats_them():
+    weights = np.concatenate(list(resample_weights(30, resamples=400, seed=1)))
+    assert weights.shape == (400, 30)
+    assert (weights.sum(axis=1) == 30).all()
+    # A group is left out of a resample with a probability of (29 / 30) ** 30.
+    assert (weights == 0).mean() == pytest.approx((29 / 30) ** 30, abs=0.02)
+    assert (weights == np.concatenate(list(resample_weights(30, resamples=400, seed=1)))).all()
+    assert (weights != np.concatenate(list(resample_weights(30, resamples=400, seed=2)))).any()
+
+
+def test_the_interval_of_a_mean_is_the_normal_one():
+    numbers = np.random.default_rng(0).normal(10, 2, 400)
+    interval = bootstrap_intervals(lambda w: {"mean": w @ numbers / 400}, groups=400)["mean"]
+    spread = 1.96 * numbers.std() / math.sqrt(400)
+    assert interval == pytest.approx((numbers.mean() - spread, numbers.mean() + spread), abs=0.04)
+
+
+def test_intervals_hold_the_truth_about_as_often_as_they_say():
+    random = np.random.default_rng(0)
+    held = 0
+    for seed in range(200):
+        # 40 drives, each with an error of its own that its 10 sequences share.
+        sums = (random.normal(size=(40, 1)) + 0.2 * random.normal(size=(40, 10))).sum(axis=1)
+        low, high = bootstrap_intervals(
+            lambda w, sums=sums: {"mean": w @ sums / (w @ np.full(40, 10.0))}, groups=40, seed=seed
+        )["mean"]
+        held += low <= 0 <= high
+    assert 0.89 <= held / 200 <= 0.99
+
+
+def test_sequences_of_a_group_are_not_taken_for_independent():
+    label, truth, answers = made("regression", 0, 20)
+    truth, answers = truth.repeat(50, axis=0), answers.repeat(50, axis=0)  # 20 drives of 50 each
+    widths = []
+    for group_of in (np.arange(1000) // 50, np.arange(1000)):
+        low, high = bootstrap_intervals(
+            lambda w, g=group_of: measure_resamples(label, truth, answers, g, w),
+            groups=int(group_of.max()) + 1,
+        )["speed_mae"]
+        widths.append(high - low)
+    assert widths[0] > 5 * widths[1]
+
+
+def test_too_few_groups_have_no_interval():
+    for groups in (LEAST_GROUPS - 1, LEAST_GROUPS):
+        interval = bootstrap_intervals(lambda w: {"sum": w.sum(axis=1)}, groups=groups)["sum"]
+        assert (interval is None) == (groups < LEAST_GROUPS)
+
+
+def test_what_is_not_a_number_has_no_interval_and_resamples_without_one_do_not_count():
+    assert bootstrap_intervals(lambda w: {"a": np.full(len(w), np.nan)}, groups=9)["a"] is None
+    sometimes = bootstrap_intervals(lambda w: {"a": np.where(w[:, 0] > 0, 1.0, np.nan)}, groups=9)
+    assert sometimes["a"] == (1.0, 1.0)
+
+
+def test_a_prediction_that_is_not_a_number_is_never_right():
+    answers = np.array([[0.9, 0.1, np.nan], [0.9, 0.1, 0.0], [np.inf, 0.0, 0.0]])
+    assert chosen_classes(answers).tolist() == [NO_CLASS, 0, NO_CLASS]
+    assert decided(answers).tolist() == [[1, 0, -1], [1, 0, 0], [-1, 0, 0]]
+    label = SPECS["classification"].label
+    found = measure(label, np.array([0, 0, 0]), answers)
+    assert found["accuracy"] == pytest.approx(1 / 3)
+    assert math.isnan(found["cross_entropy"])
+    label = SPECS["multilabel"].label
+    nothing = np.full((2, 3), np.nan)
+    found = measure(label, np.array([[1, 0, 0], [0, 0, 0]]), nothing)
+    assert found == {"mean_average_precision": 0.5, "binary_accuracy": 0.0}
+
+
+def test_average_precision():
+    assert average_precision(np.array([1, 0, 1, 0]), np.array([0.9, 0.8, 0.7, 0.1])) == (
+        pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
+    )
+    # Constant scores rank nothing: the share that is set, in whatever order the records are.
+    for truth in ([1, 0, 0, 0], [0, 0, 0, 1]):
+        assert average_precision(np.array(truth), np.zeros(4)) == 0.25

@@ -1,0 +1,141 @@
+from importlib.util import find_spec
+
+import keras
+import numpy as np
+import pytest
+
+from tests.trainer.conftest import IMAGE, fit_run, history, write_brightness_dataset
+from trainer.config.run_folder import RunFolder
+from trainer.config.training import ModelConfig, TrainingConfig
+from trainer.models.backbones import build_frame_network
+from trainer.models.export import load_model
+from trainer.training import fitting
+from trainer.training.callbacks import KeepBest, TrainingError
+from trainer.training.fitting import Phase, make_optimizer, plan_phases
+
+SMALL = {"filters": (4, 8), "batch_norm": True, "rnn_units": (6,), "dense_units": (4,)}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("data")
+    write_brightness_dataset(directory, "regression", {"train": 24, "validation": 6, "test": 4})
+    return directory
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory):
+    keras.utils.set_random_seed(7)
+    network = build_frame_network(IMAGE, ModelConfig(**SMALL)).trained
+    file = tmp_path_factory.mktemp("weights") / "small.weights.h5"
+    network.layers[0].save_weights(file)
+    return {**SMALL, "weights": str(file)}
+
+
+def rates(config, phase, steps, at):
+    rate = make_optimizer(config, phase, steps)._learning_rate
+    return [float(rate(step) if callable(rate) else rate) for step in at]
+
+
+def test_learning_rates():
+    phase = Phase(0, 10, 0.5, backbone=True)
+    assert rates(TrainingConfig(), phase, 4, [0, 39]) == [0.5, 0.5]
+    warm = TrainingConfig(warmup_epochs=2)
+    assert rates(warm, phase, 4, [0, 4, 8, 39]) == pytest.approx([0, 0.25, 0.5, 0.5])
+    cosine = TrainingConfig(schedule="cosine")
+    assert rates(cosine, phase, 4, [0, 20, 40]) == pytest.approx([0.5, 0.25, 0], abs=1e-6)
+    both = TrainingConfig(schedule="cosine", warmup_epochs=2)
+    assert rates(both, phase, 4, [0, 4, 8, 24, 40]) == pytest.approx(
+        [0, 0.25, 0.5, 0.25, 0], abs=1e-6
+    )
+    assert make_optimizer(TrainingConfig(clip_norm=2.0), phase, 4).global_clipnorm == 2.0
+
+
+def test_phases():
+    assert plan_phases(TrainingConfig()) == [Phase(0, 40, 1e-3, backbone=True)]
+    model = ModelConfig(backbone="VGG16", trainable_layers=4)
+    config = TrainingConfig(head_epochs=5, epochs=20, model=model)
+    head, rest = plan_phases(config)
+    assert head == Phase(0, 5, 1e-3, backbone=False)
+    assert rest == Phase(5, 20, pytest.approx(1e-4), backbone=True)
+
+
+@pytest.mark.slow
+def test_the_head_first_then_the_last_layers_and_resumed_in_between(
+    data, pretrained, tmp_path, monkeypatch
+):
+    config = TrainingConfig(
+        epochs=4,
+        head_epochs=2,
+        batch_size=8,
+        learning_rate=1e-2,
+        fine_tune_learning_rate=1e-3,
+        model=ModelConfig(**pretrained, trainable_layers=2),
+    )
+    # The kernel that both phases see, after each epoch.
+    seen = []
+    save = fitting.KeepBest.on_epoch_end
+
+    def watch(self, epoch, logs=None):
+        kernel = self._whole.get_layer("head").get_layer("frame_features").layer.weights[0]
+        seen.append((keras.ops.convert_to_numpy(kernel), self.model.optimizer))
+        save(self, epoch, logs)
+
+    monkeypatch.setattr(KeepBest, "on_epoch_end", watch)
+    fit_run(data, RunFolder(tmp_path / "whole"), config)
+    kernels = [kernel for kernel, _ in seen]
+    assert np.array_equal(kernels[0], kernels[1])
+    assert not np.array_equal(kernels[1], kernels[2])
+    assert not np.array_equal(kernels[2], kernels[3])
+    learning_rates = [float(optimizer.learning_rate) for _, optimizer in seen]
+    assert learning_rates == pytest.approx([1e-2, 1e-2, 1e-3, 1e-3])
+
+    for killed in (2, 3):  # between the phases, and within one
+        run = RunFolder(tmp_path / f"killed after {killed}")
+        with monkeypatch.context() as patch:
+
+            def interrupt(self, epoch, logs=None, killed=killed):
+                if epoch == killed:
+                    raise KeyboardInterrupt
+                save(self, epoch, logs)
+
+            patch.setattr(KeepBest, "on_epoch_end", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                fit_run(data, run, config)
+        fit_run(data, run, config)
+        assert history(run.path) == [
+            pytest.approx(row, rel=1e-5) for row in history(tmp_path / "whole")
+        ]
+
+
+@pytest.mark.slow
+def test_other_ways_to_compute_come_to_about_the_same(data, tmp_path):
+    model = ModelConfig(filters=(4, 8), rnn_units=(6,), dense_units=(4,), dropout=0.0)
+    runs = {}
+    for precision, xla in (("float32", "off"), ("mixed_bfloat16", "off"), ("float32", "on")):
+        config = TrainingConfig(
+            epochs=2, batch_size=8, clip_norm=1.0, model=model, precision=precision, xla=xla
+        )
+        run = RunFolder(tmp_path / f"{precision} {xla}")
+        fit_run(data, run, config)
+        runs[precision, xla] = history(run.path)
+        assert load_model(run.model).output.dtype == "float32"
+    plain = runs.pop(("float32", "off"))
+    for other in runs.values():
+        for mine, theirs in zip(other, plain, strict=True):
+            assert mine == pytest.approx(theirs, rel=0.05)
+    assert keras.config.dtype_policy().name == "float32"
+
+
+@pytest.mark.skipif(find_spec("tensorboard") is None, reason="TensorBoard is not installed")
+def test_logs_for_tensorboard(data, tmp_path):
+    config = TrainingConfig(epochs=1, tensorboard=True, model=ModelConfig(**SMALL))
+    fit_run(data, RunFolder(tmp_path / "run"), config)
+    assert list((tmp_path / "run" / "tensorboard").rglob("events.out.*"))
+
+
+def test_tensorboard_that_is_not_installed(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(fitting, "find_spec", lambda name: None)
+    config = TrainingConfig(tensorboard=True, model=ModelConfig(**SMALL))
+    with pytest.raises(TrainingError, match="is not installed: pip install tensorboard"):
+        fit_run(data, RunFolder(tmp_path / "run"), config)

@@ -1,0 +1,152 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.processes import ROOT
+from tests.trainer.conftest import history, run_trainer, write_brightness_dataset
+from trainer.cli import main
+from trainer.training.checkpoint import load_progress
+
+FLAGS = (
+    *("--epochs", "5", "--batch_size", "4", "--filters", "4,8", "--rnn_units", "6,4"),
+    *("--dense_units", "4", "--dropout", "0.3", "--schedule", "cosine", "--warmup_epochs", "1"),
+)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("data")
+    write_brightness_dataset(directory, "regression", {"train": 30, "validation": 6, "test": 4})
+    return directory
+
+
+@pytest.fixture(scope="module")
+def whole_run(data, tmp_path_factory):
+    run = tmp_path_factory.mktemp("runs") / "whole"
+    process = run_trainer("--tfrecords", data, "--output", run, *FLAGS, cwd=run.parent)
+    assert process.returncode == 0, process.stderr
+    return run
+
+
+def kill_after(epochs, words, run):
+    """Starts ``trainer`` and kills it once it has written so many epochs."""
+    kill_when(lambda: (run / "history.csv").exists() and len(history(run)) >= epochs, words, run)
+
+
+def kill_when(ready, words, run):
+    """Starts ``trainer`` and kills it once it is ``ready``."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "trainer", *map(str, words)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd=run.parent,
+    )
+    deadline = time.monotonic() + 120
+    try:
+        while not ready():
+            assert process.poll() is None, "it ended before it could be killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_with_the_same_curve(data, whole_run, tmp_path):
+    run = tmp_path / "run"
+    words = ["--tfrecords", data, "--output", run, *FLAGS, "--resume"]  # nothing to resume at first
+    kill_after(2, words, run)
+    assert not (run / "metrics.json").exists()
+    process = run_trainer(*words, cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert "resumed after epoch " in process.stdout
+    assert history(run) == [pytest.approx(row, rel=1e-5) for row in history(whole_run)]
+    mine, theirs = (json.loads((r / "metrics.json").read_text()) for r in (run, whole_run))
+    assert mine["best_epoch"] == theirs["best_epoch"]
+    for name, metric in theirs["splits"]["test"]["metrics"].items():
+        found = mine["splits"]["test"]["metrics"][name]["model"]
+        assert found == pytest.approx(metric["model"], rel=1e-5)
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_within_an_epoch_goes_on_within_it(data, whole_run, tmp_path):
+    run = tmp_path / "run"
+    words = ["--tfrecords", data, "--output", run, *FLAGS, "--checkpoint_minutes", "1e-9"]
+
+    def within_the_second_epoch():
+        progress = load_progress(run / "checkpoint.npz")
+        return progress.epoch >= 1 and progress.step >= 2
+
+    kill_when(within_the_second_epoch, [*words, "--resume"], run)
+    progress = load_progress(run / "checkpoint.npz")
+    process = run_trainer(*words[:-1], "0", "--resume", cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    within = f"resumed after epoch {progress.epoch} and {progress.step} steps"
+    assert within in process.stdout or progress.step == 0
+    assert history(run) == [pytest.approx(row, rel=1e-5) for row in history(whole_run)]
+
+
+@pytest.mark.slow
+def test_a_finished_run_may_be_given_more_epochs(data, tmp_path, capsys):
+    run = tmp_path / "run"
+    words = ["--tfrecords", str(data), "--output", str(run), "--filters", "4", "--resume"]
+    assert main([*words, "--epochs", "1"]) == 0
+    first = history(run)
+    assert main([*words, "--epochs", "2"]) == 0
+    assert "resumed after epoch 1" in capsys.readouterr().out
+    assert history(run)[:1] == first
+    assert len(history(run)) == 2
+    before = (run / "checkpoint.npz").read_bytes()
+    assert main([*words, "--epochs", "2"]) == 0  # nothing is left to do but to evaluate
+    assert (run / "checkpoint.npz").read_bytes() == before
+    assert json.loads((run / "metrics.json").read_text())["best_epoch"] in (1, 2)
+
+
+def test_another_run_is_not_resumed(data, whole_run, tmp_path, capsys):
+    words = ["--tfrecords", str(data), "--output", str(whole_run), *FLAGS, "--resume"]
+    assert main([*words, "--batch_size", "5", "--filters", "4,9"]) == 1
+    error = capsys.readouterr().err
+    assert "--resume finds a run with other options in " in error
+    assert "batch_size: 4 there, 5 now; filters: [4, 8] there, [4, 9] now; give the same" in error
+    write_brightness_dataset(tmp_path / "other", "regression", {"train": 6})
+    assert main([*words, "--tfrecords", str(tmp_path / "other")]) == 1
+    assert "another dataset, or another build of it" in capsys.readouterr().err
+    assert main(["--tfrecords", str(data), "--resume"]) == 1
+    assert "--resume goes on with the run in --output: give that too" in capsys.readouterr().err
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.txt").touch()
+    assert main(["--tfrecords", str(data), "--output", str(tmp_path / "notes"), "--resume"]) == 1
+    assert "already holds other files" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b'"\xff"', b""])
+def test_a_damaged_config_is_said_in_a_line(content, data, tmp_path, capsys):
+    (tmp_path / "config.json").write_bytes(content)
+    assert main(["--tfrecords", str(data), "--output", str(tmp_path), "--resume"]) == 1
+    error = capsys.readouterr().err
+    assert f"{tmp_path / 'config.json'} does not say how the run was trained (" in error
+    assert error.count("\n") == 1
+
+
+def test_a_config_of_other_things_is_another_run(data, tmp_path, capsys):
+    (tmp_path / "config.json").write_text('{"model": 3}')
+    assert main(["--tfrecords", str(data), "--output", str(tmp_path), "--resume"]) == 1
+    assert "; model: 3 there, {" in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_another_network_is_refused(data, tmp_path, capsys):
+    run = tmp_path / "run"
+    words = ["--tfrecords", str(data), "--output", str(run), "--epochs", "1", "--resume"]
+    assert main([*words, "--filters", "4"]) == 0
+    config = json.loads((run / "config.json").read_text())
+    config["model"]["filters"] = [5]
+    (run / "config.json").write_text(json.dumps(config))
+    assert main([*words, "--filters", "5"]) == 1
+    assert "checkpoint.npz holds the model of another network" in capsys.readouterr().err

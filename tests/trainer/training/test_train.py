@@ -1,0 +1,185 @@
+import csv
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+
+from tests.processes import run_python
+from tests.trainer.conftest import SPECS, make_spec, write_brightness_dataset
+from tfrecords_schema.fake import fake_record, write_fake_dataset
+from tfrecords_schema.info import DatasetInfo
+from tfrecords_schema.spec import SignalSpec
+from trainer.config.dataset import DatasetError, check_trainable
+from trainer.config.run_folder import RunFolder
+from trainer.config.training import ModelConfig, TrainingConfig
+from trainer.data.reader import read_sequences
+from trainer.evaluation.evaluate import evaluate_run
+from trainer.models.export import load_model
+from trainer.training.callbacks import TrainingError
+from trainer.training.train import train
+
+TINY = ModelConfig(filters=(4, 8), rnn_units=(8,), dense_units=(8,), dropout=0.0)
+
+
+def test_the_trained_classes_are_learned(bright_run):
+    folder, _ = bright_run
+    metrics = json.loads((folder / "metrics.json").read_text())
+    for split in ("validation", "test"):
+        accuracy = metrics["splits"][split]["metrics"]["accuracy"]
+        assert accuracy["model"] >= 0.9
+        assert accuracy["baseline"] == pytest.approx(1 / 3, abs=0.1)
+        assert accuracy["better"] == "higher"
+    assert metrics["splits"]["test"]["labels"] == 15
+    assert metrics["best_by"] == "val_loss"
+    assert metrics["baseline"].startswith("always answering")
+
+
+def test_the_run_folder_holds_everything(bright_run, bright_dataset):
+    folder, process = bright_run
+    held = {path.name for path in folder.iterdir()}
+    assert held == {
+        "model.keras",
+        "export",
+        "history.csv",
+        "curves.png",
+        "metrics.json",
+        "report.html",
+        "config.json",
+        "checkpoint.npz",
+        "dataset_info.json",
+    }
+    assert DatasetInfo.load(folder) == DatasetInfo.load(bright_dataset)
+    assert DatasetInfo.load(folder / "export" / "assets.extra") == DatasetInfo.load(bright_dataset)
+    config = json.loads((folder / "config.json").read_text())
+    assert (config["epochs"], config["batch_size"], config["learning_rate"]) == (15, 8, 0.005)
+    assert config["model"]["filters"] == [8, 16]
+    assert config["versions"]["keras"] == keras.__version__
+    with (folder / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == [*("epoch", "seconds", "accuracy", "loss", "val_accuracy", "val_loss")]
+    assert [int(row["epoch"]) for row in rows] == list(range(1, 1 + len(rows)))
+    losses = [float(row["val_loss"]) for row in rows]
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["best_epoch"] == 1 + int(np.argmin(losses))
+    assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert "BASELINE any model must beat: always answering" in process.stdout
+    assert str(folder / "export") in process.stdout
+    assert process.stdout.splitlines()[-1].startswith("test accuracy ")
+    # The saved model is the best epoch's, whatever came after it.
+    score = evaluate_run(folder, bright_dataset, split="validation")
+    reported = metrics["splits"]["validation"]["metrics"]["cross_entropy"]["model"]
+    assert {m.name: m.model for m in score.metrics}["cross_entropy"] == pytest.approx(reported)
+    assert reported == pytest.approx(min(losses), rel=1e-3, abs=1e-6)
+
+
+@pytest.mark.slow
+def test_the_model_loads_as_the_readme_says(bright_run, tmp_path):
+    script = "import sys, keras, trainer.models.layers; print(keras.models.load_model(sys.argv[1]).compiled)"
+    process = run_python("-c", script, bright_run[0] / "model.keras", cwd=tmp_path)
+    assert process.stdout.strip() == "True", process.stderr
+
+
+def test_the_saved_model_loads_without_this_package_and_agrees(
+    bright_run, bright_dataset, tmp_path
+):
+    folder, _ = bright_run
+    features, _ = next(iter(read_sequences(bright_dataset, "test", batch_size=15)))
+    expected = load_model(folder / "model.keras").predict(features, verbose=0)
+    np.savez(tmp_path / "features.npz", **features)
+    script = """
+import sys
+# Whatever of these the loader needed, importing it would fail.
+sys.modules.update(trainer=None, tfrecords_schema=None, keras=None)
+import numpy as np
+import tensorflow as tf
+folder, features, target = sys.argv[1:]
+served = tf.saved_model.load(folder).signatures["serving_default"]
+features = {name: tf.constant(values) for name, values in np.load(features).items()}
+assert features["image"].dtype == tf.uint8
+np.save(target, served(**features)["probabilities"].numpy())
+"""
+    served = tmp_path / "served.npy"
+    subprocess.run(
+        [sys.executable, "-c", script, folder / "export", tmp_path / "features.npz", served],
+        cwd=tmp_path,
+        check=True,
+        timeout=120,
+    )
+    np.testing.assert_allclose(np.load(served), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_regression_without_other_splits_is_learned_in_its_units(tmp_path, caplog):
+    write_brightness_dataset(tmp_path / "data", "regression", {"train": 80, "test": 30})
+    config = TrainingConfig(epochs=12, batch_size=8, learning_rate=1e-2, model=TINY)
+    with caplog.at_level("INFO", logger="trainer"):
+        scores = train(tmp_path / "data", RunFolder(tmp_path / "run"), config)
+    mae = scores["test"].metrics[0]
+    assert (mae.name, mae.unit) == ("light_mae", "lux")
+    assert mae.model < mae.baseline / 4  # the baseline is off by about 120 lux
+    assert (
+        "no validation split: the best epoch is the one with the least TRAINING loss" in caplog.text
+    )
+    assert scores.keys() == {"test"}
+
+
+def test_a_seed_repeats_a_run(tmp_path):
+    write_fake_dataset(tmp_path / "data", SPECS["signals only"], {"train": 16, "validation": 4})
+    histories = []
+    for run, seed in enumerate((3, 3, 4)):
+        config = TrainingConfig(epochs=1, batch_size=4, seed=seed)
+        train(tmp_path / "data", RunFolder(tmp_path / f"run{run}"), config)
+        with (tmp_path / f"run{run}" / "history.csv").open() as file:
+            histories.append([{**row, "seconds": None} for row in csv.DictReader(file)])
+    assert histories[0] == histories[1] != histories[2]
+
+
+def write_dataset_with_nan(directory, spec, **changes):
+    """Four records, one of them changed, with the statistics of four sound ones."""
+    records = [fake_record(spec, i) for i in range(4)]
+    records[0] = replace(records[0], **changes)
+    sound = write_fake_dataset(directory, spec, {"train": 4})
+    written = write_fake_dataset(directory, spec, {"train": 4}, records={"train": records})
+    shards = written.splits["train"].shards
+    replace(sound, splits={"train": replace(sound.splits["train"], shards=shards)}).save(directory)
+
+
+def test_a_loss_that_is_no_number_stops_with_an_explanation(tmp_path):
+    signals = (SignalSpec(name="SPEED"),)
+    spec = make_spec("regression", image=None, signals=signals)
+    write_dataset_with_nan(tmp_path / "data", spec, label_values=[float("nan"), 0.0])
+    with pytest.raises(
+        TrainingError, match=r"^loss became nan in epoch 1, .*lower --learning_rate"
+    ):
+        train(tmp_path / "data", RunFolder(tmp_path / "run"), TrainingConfig(epochs=1))
+    assert not (tmp_path / "run" / "metrics.json").exists()
+    spec = make_spec(image=None, signals=signals)
+    write_dataset_with_nan(tmp_path / "data", spec, signals={"SPEED": [[float("nan")]] * 4})
+    with pytest.raises(TrainingError, match=r"weights lstm.* are not finite after epoch 1"):
+        train(tmp_path / "data", RunFolder(tmp_path / "run2"), TrainingConfig(epochs=1))
+
+
+@pytest.mark.parametrize(
+    ("spec", "statistics", "message"),
+    [
+        ("no labels", {}, "has no labels to learn"),
+        ("classification", {"label_counts": (6, 0, 0)}, r"at least 2 classes, and holds \['a'\]"),
+        ("regression", {"targets": ()}, "must hold 2 values in targets .* and holds 0"),
+        ("classification", {"pixel_mean": ()}, "must hold 3 values in pixel_mean"),
+        ("signals only", {"signals": {}}, r"must hold 1 values in signals\.SPEED"),
+    ],
+)
+def test_what_cannot_be_trained_on_is_refused(spec, statistics, message, tmp_path):
+    info = write_fake_dataset(tmp_path, SPECS[spec], {"train": 6})
+    changed = replace(info, splits={"train": replace(info.splits["train"], **statistics)})
+    with pytest.raises(DatasetError, match=message):
+        check_trainable(tmp_path, changed)
+
+
+def test_a_dataset_without_a_train_split_is_refused(tmp_path):
+    info = write_fake_dataset(tmp_path, SPECS["regression"], {"test": 2})
+    with pytest.raises(DatasetError, match=r"no records in a split 'train', but in test"):
+        check_trainable(tmp_path, info)

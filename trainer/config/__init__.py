@@ -1,0 +1,1 @@
+"""Options, flags and presets of the trainer, and the folder of a run."""

@@ -1,0 +1,1 @@
+"""Reads records into batches: parsing, shuffling, decoding, augmentation, caching."""

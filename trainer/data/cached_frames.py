@@ -1,0 +1,204 @@
+"""Frames decoded once and read in every epoch, from memory or from a file.
+
+Worth it where decoding is what training waits for and the frames fit: they take ten to thirty times the room
+of their JPEGs. What is random still is: clips, augmentation and orders are those of `read_sequences` without.
+Pixels are too, but for crops of datasets that others wrote, whose frames are resized before they are cropped.
+
+Example::
+
+    cache = cached_frames("dataset", "train", folder="/fast/disk")
+    train = read_sequences("dataset", "train", batch_size=16, shuffle=True, cache=cache)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from tfrecords_schema import spec as keys
+from tfrecords_schema.example_pb2 import SequenceExample
+from tfrecords_schema.info import DatasetInfo
+from tfrecords_schema.machine import usable_memory
+from tfrecords_schema.spec import ImageSpec
+from trainer.config.dataset import DatasetError, shard_paths, split_contents
+from trainer.data.buffers import threads, untuned
+from trainer.data.corrupt import located_errors
+from trainer.data.elements import IMAGE, parse_record
+from trainer.data.pixels import FrameReader, Frames
+from trainer.data.remote_records import record_reader
+from trainer.data.shuffling import as_written
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CachedFrames:
+    """The decoded frames of a split.
+
+    Attributes:
+        frames: ``[N, T, height, width, channels]`` uint8, in stored order.
+        rest: ``[N]`` string, the records without their frames.
+        shard_records: how many of the N are in each shard.
+        info: of the dataset.
+    """
+
+    frames: npt.NDArray[np.uint8]
+    rest: tf.Tensor
+    shard_records: tuple[int, ...]
+    info: DatasetInfo
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    @property
+    def shards(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """The first record of each shard, and how many it has."""
+        counts = np.array(self.shard_records, np.int64)
+        return np.cumsum(counts) - counts, counts
+
+    @property
+    def all_frames(self) -> Frames:
+        """The frames of all sequences, one after the other: ``[N * T, height, width, channels]``."""
+        return self.frames.reshape(-1, *self.frames.shape[2:])
+
+    def gather(self, index: tf.Tensor, *, frames: bool = True) -> dict[str, Any]:
+        """The parsed record of this number; the places of its frames in `all_frames` as ``"image"``."""
+        parsed = parse_record(tf.gather(self.rest, index), self.info, frames=False)
+        if frames:
+            steps = self.info.spec.num_frames
+            parsed[IMAGE] = index * steps + tf.range(steps, dtype=tf.int64)
+        return parsed
+
+
+def cached_bytes(info: DatasetInfo, split: str) -> int:
+    """What the decoded frames of a split take."""
+    return info.splits[split].num_records * int(np.prod(info.spec.image_shape))
+
+
+def cached_frames(
+    directory: str | os.PathLike[str],
+    split: str,
+    *,
+    folder: str | os.PathLike[str] | None = None,
+) -> CachedFrames:
+    """Decodes all frames of a split; how much room they take is logged before.
+
+    Args:
+        directory: a dataset folder.
+        split: one of its splits.
+        folder: where to keep them in a file, which the next call for the same records finds; None keeps them
+            in memory.
+
+    Raises:
+        DatasetInfoError, DatasetError: what `read_sequences` raises; and with no frames or no room.
+        CorruptRecordError: where a record is damaged.
+    """
+    info = DatasetInfo.load(directory)
+    contents = split_contents(info, directory, split)
+    if info.spec.image is None:
+        raise DatasetError(f"{directory} has no images: there is nothing to cache")
+    paths = shard_paths(directory, info, split)
+    shape = (contents.num_records, *info.spec.image_shape)
+    # Records that others wrote may be described anew, and give other frames then.
+    told = [shape, info.adopted, info.spec.image, *(shard.sha256 for shard in contents.shards)]
+    digest = hashlib.sha256(repr(told).encode())
+    file = None if folder is None else Path(folder) / f"{split}-{digest.hexdigest()[:16]}.npy"
+    needed = cached_bytes(info, split)
+    if file is not None and file.is_file():
+        _log.info("decoded frames of %s: found in %s, %.0f MiB", split, file, needed / 2**20)
+        with located_errors(directory, split):
+            stored = untuned(record_reader(directory)(paths))
+            rest = [_without_frames(record) for record in stored.as_numpy_iterator()]
+        frames = _load(file, shape)
+    else:
+        _check_room(needed, file)
+        _log.info("decoded frames of %s: %.0f MiB in %s", split, needed / 2**20, file or "memory")
+        with located_errors(directory, split):
+            records = record_reader(directory)(paths)
+            frames, rest = _decode(records, info, info.spec.image, shape, file)
+    return CachedFrames(
+        frames=frames,
+        rest=tf.constant(rest),
+        shard_records=tuple(shard.records for shard in contents.shards),
+        info=info,
+    )
+
+
+def _load(file: Path, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+    try:
+        frames = np.load(file, mmap_mode="r")
+        found = f"{frames.dtype} of {frames.shape}"
+    except (ValueError, EOFError) as error:
+        found = str(error)
+    if found != f"uint8 of {shape}":
+        raise DatasetError(f"{file} must hold uint8 of {shape}, found {found}: delete it")
+    return frames
+
+
+def _decode(
+    records: tf.data.Dataset,
+    info: DatasetInfo,
+    image: ImageSpec,
+    shape: tuple[int, ...],
+    file: Path | None,
+) -> tuple[npt.NDArray[np.uint8], list[bytes]]:
+    """The frames, in ``file`` if there is one, and what else the records hold."""
+    partial = None if file is None else file.with_name(f".{file.name}.{os.getpid()}")
+    if partial is None:
+        frames = np.empty(shape, np.uint8)
+    else:
+        frames = np.lib.format.open_memmap(partial, "w+", np.uint8, shape)
+
+    def encoded(serialized: tf.Tensor) -> Any:
+        return serialized, parse_record(serialized, info)[keys.IMAGE_ENCODED]
+
+    batches = (
+        records.apply(tf.data.experimental.assert_cardinality(shape[0]))
+        .map(as_written(encoded), num_parallel_calls=threads())
+        .batch(2 * threads())
+        .prefetch(1)
+        .apply(untuned)
+    )
+    reader = FrameReader(stored=image, wanted=image, adopted=info.adopted)
+    rest: list[bytes] = []
+    try:
+        for serialized, files in batches.as_numpy_iterator():
+            frames[len(rest) : len(rest) + len(files)] = reader.read(files)
+            rest += map(_without_frames, serialized)
+        if partial is not None and file is not None:
+            frames.flush()  # type: ignore[attr-defined]
+            partial.replace(file)
+            frames = np.load(file, mmap_mode="r")
+    finally:
+        if partial is not None:
+            partial.unlink(missing_ok=True)
+    return frames, rest
+
+
+def _without_frames(serialized: bytes) -> bytes:
+    example = SequenceExample.FromString(serialized)
+    del example.feature_lists.feature_list[keys.IMAGE_ENCODED]
+    return example.SerializeToString()
+
+
+def _check_room(needed: int, file: Path | None) -> None:
+    """Checks that ``needed`` bytes fit where they are to go."""
+    if file is None:
+        free, where = usable_memory(), "in memory"
+    else:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        free, where = shutil.disk_usage(file.parent).free, f"on the disk of {file.parent}"
+    if needed > free:
+        raise DatasetError(
+            f"the decoded frames take {needed / 2**20:.0f} MiB, and {free / 2**20:.0f} MiB are free "
+            f"{where}: read them from the records, or cache smaller frames"
+        )

@@ -1,0 +1,57 @@
+"""The predictor that looks at nothing, which any model must beat.
+
+It answers the train split's class frequencies (so, always the majority class) or its mean, and is scored
+by the same functions as a model.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tfrecords_schema.info import DatasetInfo
+from trainer.data.reader import Labels
+from trainer.evaluation.metrics import measure
+
+Array = npt.NDArray[Any]
+
+
+def baseline_prediction(trained_on: DatasetInfo) -> Array:
+    """What the baseline answers to everything, ``[classes or targets]`` float64."""
+    label, train = trained_on.spec.label, trained_on.splits["train"]
+    if label.task == "regression":
+        return np.array([target.mean for target in train.targets])
+    counts = np.array(train.label_counts, np.float64)
+    if label.task == "multilabel":
+        return counts / train.num_records
+    return counts / counts.sum()
+
+
+def baseline_answers(trained_on: DatasetInfo, count: int) -> Array:
+    """`baseline_prediction` for each of ``count`` labels, ``[count, classes or targets]``."""
+    guess = baseline_prediction(trained_on)
+    return np.broadcast_to(guess, (count, len(guess)))
+
+
+def baseline_metrics(labels: Labels, trained_on: DatasetInfo) -> dict[str, float]:
+    """By name, the metrics of answering `baseline_prediction` to every one of ``labels``."""
+    truth = labels.values[labels.valid]
+    return measure(trained_on.spec.label, truth, baseline_answers(trained_on, len(truth)))
+
+
+def describe_baseline(trained_on: DatasetInfo) -> str:
+    """What the baseline does, in words: ``predicting the train mean: speed 12.3 m/s``."""
+    label, guess = trained_on.spec.label, baseline_prediction(trained_on)
+    if label.task == "regression":
+        units = label.target_units or ("",) * len(label.target_names)
+        means = [
+            f"{name} {mean:.4g} {unit}".rstrip()
+            for name, mean, unit in zip(label.target_names, guess, units, strict=True)
+        ]
+        return f"predicting the train mean: {', '.join(means)}"
+    if label.task == "multilabel":
+        return "predicting each class as often as the train split has it"
+    most = int(np.argmax(guess))
+    return f"always answering {label.class_names[most]!r}, {guess[most]:.0%} of the train split"

@@ -1,0 +1,108 @@
+"""Sequences as strips of small pictures, to be looked at. Only the sequences asked for are held."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from tfrecords_schema import spec as keys
+from tfrecords_schema.info import DatasetInfo
+from tfrecords_schema.records import read_file
+from trainer.config.dataset import shard_paths
+from trainer.data.elements import parse_record
+from trainer.data.pixels import FrameError, FrameReader
+from trainer.data.reader import located_errors
+
+_MOST_FRAMES = 8
+_HEIGHT, _MOST_WIDTH = 96, 240
+_QUALITY = 75
+
+
+@dataclass(frozen=True, kw_only=True)
+class StripFrame:
+    """One picture of a strip: its number in the sequence, its time in seconds, and its JPEG in base64."""
+
+    index: int
+    seconds: float
+    jpeg: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filmstrip:
+    """Some frames of a sequence without padding, and by name its signals' values, ``[frames, size]``."""
+
+    frames: tuple[StripFrame, ...]
+    signals: dict[str, npt.NDArray[Any]]
+
+
+def read_filmstrips(
+    directory: str | os.PathLike[str], split: str, places: Sequence[int]
+) -> dict[int, Filmstrip]:
+    """The strips of the sequences at ``places`` in stored order, by place; damaged frames are left out.
+
+    Records before them are read past, one at a time, and not parsed.
+
+    Raises:
+        DatasetInfoError, DatasetError, CorruptRecordError: when the split cannot be read.
+    """
+    info = DatasetInfo.load(directory)
+    with located_errors(directory, split):
+        return {
+            place: _to_strip(data, info)
+            for place, data in _records_at(directory, info, split, places)
+        }
+
+
+def _records_at(
+    directory: str | os.PathLike[str], info: DatasetInfo, split: str, places: Sequence[int]
+) -> Iterator[tuple[int, bytes]]:
+    start, wanted = 0, set(places)
+    for path, shard in zip(
+        shard_paths(directory, info, split), info.splits[split].shards, strict=True
+    ):
+        own = [place - start for place in wanted if start <= place < start + shard.records]
+        if own:
+            records = itertools.islice(read_file(path), max(own) + 1)
+            for place, record in enumerate(records, start):
+                if place in wanted:
+                    yield place, record.data
+        start += shard.records
+
+
+def _to_strip(data: bytes, info: DatasetInfo) -> Filmstrip:
+    spec, parsed = info.spec, parse_record(tf.constant(data), info)
+    valid = max(1, int(parsed[keys.VALID_FRAMES]))
+    signals = {s.name: parsed[keys.signal_floats_key(s.name)].numpy()[:valid] for s in spec.signals}
+    if spec.image is None:
+        return Filmstrip(frames=(), signals=signals)
+    chosen = np.unique(np.linspace(0, valid - 1, min(_MOST_FRAMES, valid)).round().astype(int))
+    encoded = parsed[keys.IMAGE_ENCODED].numpy()
+    times = parsed[keys.IMAGE_TIMESTAMP].numpy() / 1e6
+    reader = FrameReader(stored=spec.image, wanted=spec.image, adopted=info.adopted)
+    frames = []
+    for index in chosen:
+        try:
+            pixels = reader.read(encoded[np.newaxis, index : index + 1])[0, 0]
+        except FrameError:
+            continue  # no clip that was evaluated has this frame
+        jpeg = _thumbnail(pixels)
+        frames.append(StripFrame(index=int(index), seconds=float(times[index]), jpeg=jpeg))
+    return Filmstrip(frames=tuple(frames), signals=signals)
+
+
+def _thumbnail(pixels: npt.NDArray[Any]) -> str:
+    """``[height, width, channels]`` uint8 as a small JPEG in base64; it is not enlarged."""
+    height, width = pixels.shape[:2]
+    scale = min(_HEIGHT / height, _MOST_WIDTH / width, 1.0)
+    size = (max(1, round(height * scale)), max(1, round(width * scale)))
+    resized = tf.image.resize(pixels[np.newaxis], size, method="area")[0]
+    small = tf.cast(tf.round(resized), tf.uint8)
+    return base64.b64encode(tf.io.encode_jpeg(small, quality=_QUALITY).numpy()).decode()

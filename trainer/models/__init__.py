@@ -1,0 +1,1 @@
+"""The network: layers, backbones, temporal parts, losses, and its export."""

@@ -1,0 +1,49 @@
+"""A trained model to a file that others load, and back."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import keras
+
+from tfrecords_schema.info import DatasetInfo
+from trainer.config.reading import READING_FILE, Reading
+from trainer.config.run_folder import RunFolder, write_json
+from trainer.models import layers, losses  # noqa: F401 - a saved model may name their classes
+from trainer.models.network import output_name
+
+
+def load_model(path: str | os.PathLike[str]) -> keras.Model:
+    """The model in a ``.keras`` file, ready to predict; not compiled."""
+    return keras.models.load_model(path, compile=False)
+
+
+def export_model(model: keras.Model, info: DatasetInfo, reading: Reading, directory: Path) -> None:
+    """Writes a SavedModel that TensorFlow loads without this package.
+
+    Its ``serving_default`` takes the model's inputs by name (``image`` ``[B, T, height, width, channels]``
+    uint8, ``valid_frames`` ``[B]`` int64, signals float32) and returns ``probabilities`` or ``targets``. The
+    dataset's description goes along in ``assets.extra``, so that class names and units are at hand; beside it
+    ``reading.json`` says which frames of such a record the model takes, and at which size.
+
+    Example::
+
+        served = tf.saved_model.load("run/export").signatures["serving_default"]
+        served(image=frames, valid_frames=tf.constant([8], tf.int64))["targets"]
+    """
+    named = keras.Model(model.input, {output_name(info.spec): model.output}, name=model.name)
+    named.export(str(directory), format="tf_saved_model", verbose=False)
+    extra = directory / "assets.extra"
+    extra.mkdir()
+    info.save(extra)
+    write_json(extra / READING_FILE, reading.to_json())
+
+
+def export_run(folder: RunFolder, info: DatasetInfo, reading: Reading) -> keras.Model:
+    """Exports the best model of a run, and returns it as it was saved."""
+    model = load_model(folder.model)
+    shutil.rmtree(folder.export, ignore_errors=True)  # of the run before it was resumed
+    export_model(model, info, reading, folder.export)
+    return model

@@ -1,0 +1,145 @@
+"""The network: a TimeDistributed backbone, recurrent layers, dense layers and a head for the task.
+
+Every preparation of the inputs is inside, and outputs are in the targets' units, so that whoever loads the
+model passes frames as they are decoded, uint8, and reads metres per second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import layers
+
+from tfrecords_schema.info import DatasetInfo, TargetStatistics
+from tfrecords_schema.spec import SequenceSpec
+from trainer.config.model import SMALL, ModelConfig
+from trainer.data.reader import IMAGE, VALID_FRAMES
+from trainer.models.backbones import build_frame_network
+from trainer.models.layers import FrameMask, FrozenTimeDistributed, StackFrames, TimeDistributed
+from trainer.models.losses import safe_std
+from trainer.models.temporal import join_signals, read_over_time
+
+FROZEN_FEATURES = "frozen_features"  # the layer whose output no training changes
+HEAD = "head"  # the model that takes its output
+FRAME_FEATURES = "frame_features"  # the trained part of the backbone
+
+_NAME = "cnn_lstm"
+
+
+def build_model(info: DatasetInfo, config: ModelConfig) -> keras.Model:
+    """The untrained network for a dataset, initialised from Keras's global seed.
+
+    Inputs are the features of `trainer.data.reader.read_sequences`, by the same names. For B sequences of T
+    frames the output is, in float32: classification ``[B, num_classes]`` probabilities; multilabel the
+    same, each by itself; regression ``[B, targets]`` in the targets' units; and ``[B, T, ...]`` with labels
+    by frame.
+
+    Raises:
+        TrainerError: when the backbone cannot take the frames, or its weights cannot be had.
+    """
+    spec = info.spec
+    inputs = _inputs(spec)
+    if spec.image is None:
+        return keras.Model(inputs, _after_frames(None, inputs, info, config, None), name=_NAME)
+    inputs[IMAGE] = keras.Input(spec.image_shape, dtype="uint8", name=IMAGE)
+    x = inputs[IMAGE]
+    if config.backbone == SMALL:
+        train = info.splits["train"]
+        x = _normalization("normalize_pixels", train.pixel_mean, train.pixel_std)(x)
+        x = StackFrames(config.frames_at_once, name="stack_frames")(x)
+    network = build_frame_network(spec.image, config)
+    if network.frozen is None:
+        outputs = _after_frames(x, inputs, info, config, network.trained)
+        return keras.Model(inputs, outputs, name=_NAME)
+    # What follows the frozen features is a model of its own, which can be trained without the frames.
+    x = FrozenTimeDistributed(network.frozen, name=FROZEN_FEATURES)(x)
+    own = _inputs(spec)
+    own[FROZEN_FEATURES] = keras.Input(x.shape[1:], dtype=x.dtype, name=FROZEN_FEATURES)
+    outputs = _after_frames(own[FROZEN_FEATURES], own, info, config, network.trained)
+    head = keras.Model(own, outputs, name=HEAD)
+    given = {name: values for name, values in inputs.items() if name != IMAGE}
+    return keras.Model(inputs, head({**given, FROZEN_FEATURES: x}), name=_NAME)
+
+
+def _inputs(spec: SequenceSpec) -> dict[str, Any]:
+    """All inputs but the frames."""
+    inputs = {VALID_FRAMES: keras.Input((), dtype="int64", name=VALID_FRAMES)}
+    for signal in spec.signals:
+        inputs[signal.name] = keras.Input((spec.num_frames, signal.size), name=signal.name)
+    return inputs
+
+
+def _after_frames(
+    x: Any,
+    inputs: dict[str, Any],
+    info: DatasetInfo,
+    config: ModelConfig,
+    trained: keras.Model | None,
+) -> Any:
+    """The outputs, from ``x`` of each frame (None without images) and the other inputs.
+
+    ``trained`` is what sees each frame of ``x`` first, if anything does.
+    """
+    spec, train = info.spec, info.splits["train"]
+    if trained is not None:
+        x = TimeDistributed(trained, name=FRAME_FEATURES)(x)
+    signals = []
+    for signal in spec.signals:
+        mean = [moments.mean for moments in train.signals[signal.name]]
+        std = [moments.std for moments in train.signals[signal.name]]
+        normalized = _normalization(f"normalize_{signal.name}", mean, std)(inputs[signal.name])
+        signals.append(normalized)
+    x = join_signals(x, signals)
+    mask = FrameMask(spec.num_frames, name="frame_mask")(inputs[VALID_FRAMES])
+    x = read_over_time(x, mask, config, by_frame=spec.label.per_frame)
+    for i, units in enumerate(config.dense_units):
+        name = "dense" if i == 0 else f"dense_{i + 1}"
+        x = _over_time(layers.Dense(units, activation="relu", name=name), spec)(x)
+        if config.dropout:
+            x = layers.Dropout(config.dropout, name=f"{name}_dropout")(x)
+    return _head(x, spec, train.targets)
+
+
+def output_name(spec: SequenceSpec) -> str:
+    """What the model's output is called: ``probabilities`` or ``targets``."""
+    return "targets" if spec.label.task == "regression" else "probabilities"
+
+
+def _head(x: Any, spec: SequenceSpec, targets: Sequence[TargetStatistics]) -> Any:
+    label, name = spec.label, output_name(spec)
+
+    def dense(units: int, **kwargs: Any) -> Any:
+        # What is returned is float32, whatever precision the layers before it compute in.
+        return _over_time(layers.Dense(units, dtype="float32", **kwargs), spec)(x)
+
+    if label.task == "classification":
+        return dense(label.num_classes, activation="softmax", name=name)
+    if label.task == "multilabel":
+        return dense(label.num_classes, activation="sigmoid", name=name)
+    mean = [target.mean for target in targets]
+    std = [target.std for target in targets]
+    standardized = dense(len(label.target_names), name="standardized")
+    return _normalization(name, mean, std, invert=True)(standardized)
+
+
+def _over_time(layer: Any, spec: SequenceSpec) -> Any:
+    if not spec.label.per_frame:
+        return layer
+    return TimeDistributed(layer, name=layer.name, dtype=layer.dtype_policy)
+
+
+def _normalization(
+    name: str, mean: Sequence[float], std: Sequence[float], *, invert: bool = False
+) -> Any:
+    """Subtracts the mean and divides by the standard deviation along the last axis; or undoes it."""
+    return layers.Normalization(
+        axis=-1,
+        mean=list(mean),
+        variance=[safe_std(s) ** 2 for s in std],
+        invert=invert,
+        name=name,
+        # Neither the levels of a pixel nor the targets' units may be rounded to half precision.
+        dtype="float32",
+    )

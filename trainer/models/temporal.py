@@ -1,0 +1,72 @@
+"""Networks over time: what reads the features of the frames in order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import layers
+
+from trainer.config.model import ModelConfig
+from trainer.models.backbones import pooling_layer
+from trainer.models.layers import TimeDistributed
+
+
+def read_over_time(x: Any, mask: Any, config: ModelConfig, *, by_frame: bool) -> Any:
+    """Recurrent layers, or what stands in for them.
+
+    Args:
+        x: ``[B, T, features]``; ``[B, T, height, width, channels]`` for ``convlstm``.
+        mask: ``[B, T]`` bool: which frames are not padding.
+        config: which layers.
+        by_frame: whether each frame has a label.
+
+    Returns:
+        ``[B, units]``; ``[B, T, units]`` when ``by_frame``.
+    """
+    if config.rnn == "none":
+        return x if by_frame else layers.GlobalAveragePooling1D(name="average")(x, mask=mask)
+    last = len(config.rnn_units) - 1
+    for i, units in enumerate(config.rnn_units):
+        name = config.rnn if i == 0 else f"{config.rnn}_{i + 1}"
+        layer = _recurrent(units, config, return_sequences=by_frame or i < last, name=name)
+        x = layer(x, mask=mask)
+        if i == last and config.rnn == "convlstm":
+            pooling = pooling_layer(config)
+            x = TimeDistributed(pooling, name="pooling")(x) if by_frame else pooling(x)
+        if config.dropout:
+            x = layers.Dropout(config.dropout, name=f"{name}_dropout")(x)
+    return x
+
+
+def join_signals(features: Any, signals: list[Any]) -> Any:
+    """Signals, ``[B, T, size]`` each, beside the features of the frames; in every place of a feature map.
+
+    Either may be absent: ``features`` None, ``signals`` empty.
+    """
+    if features is not None and len(features.shape) == 5:
+        _, steps, height, width, _ = features.shape
+        signals = [
+            layers.UpSampling3D((1, height, width))(
+                layers.Reshape((steps, 1, 1, signal.shape[-1]))(signal)
+            )
+            for signal in signals
+        ]
+    parts = [*([] if features is None else [features]), *signals]
+    return layers.Concatenate(name="features")(parts) if len(parts) > 1 else parts[0]
+
+
+def _recurrent(
+    units: int, config: ModelConfig, *, return_sequences: bool, name: str
+) -> keras.layers.Layer:
+    options: dict[str, Any] = {
+        "return_sequences": return_sequences,
+        "activation": config.rnn_activation,
+        "recurrent_dropout": config.recurrent_dropout,
+        "name": name,
+    }
+    if config.rnn == "convlstm":
+        layer = layers.ConvLSTM2D(units, 3, padding="same", **options)
+    else:
+        layer = {"lstm": layers.LSTM, "gru": layers.GRU}[config.rnn](units, **options)
+    return layers.Bidirectional(layer, name=name) if config.bidirectional else layer

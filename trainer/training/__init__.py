@@ -1,0 +1,1 @@
+"""Trains a network: phases, callbacks, checkpoints, cached features, devices."""

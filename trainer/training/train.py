@@ -1,0 +1,246 @@
+"""Trains the network on a dataset and leaves a run folder."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfrecords_schema.info import DatasetInfo
+from tfrecords_schema.store_clients import is_url
+from trainer.config.clips import Clips
+from trainer.config.dataset import check_trainable, default_split, has_split
+from trainer.config.hosts import is_chief
+from trainer.config.run_folder import RunFolder, write_json
+from trainer.config.training import TrainingConfig
+from trainer.data.corrupt import SkippedRecords
+from trainer.data.reader import located_errors, read_labels
+from trainer.errors import TrainerError
+from trainer.evaluation.baseline import baseline_metrics, describe_baseline
+from trainer.evaluation.evaluate import evaluate_model, scores_to_json
+from trainer.evaluation.score import Score, compare, format_score
+from trainer.models.export import export_run
+from trainer.models.network import build_model
+from trainer.report.page import write_report
+from trainer.training.distribution import make_strategy, scope_of
+from trainer.training.features import has_frozen_features
+from trainer.training.fitting import computing_in, fit
+from trainer.training.plots import plot_curves
+
+_log = logging.getLogger(__name__)
+
+
+def train(
+    directory: str | os.PathLike[str], folder: RunFolder, config: TrainingConfig
+) -> dict[str, Score]:
+    """Trains on the train split, keeps the best epoch, evaluates it and exports it.
+
+    The best epoch is the one with the least loss on the validation split; on the train split when the
+    dataset has no validation split.
+
+    Args:
+        directory: of the dataset.
+        folder: where the run goes; made here. A run that was begun there is gone on with.
+        config: how to train.
+
+    Returns:
+        By split, the scores of the best model: on ``validation`` and ``test``, or on ``train`` when the
+        dataset has neither. With several hosts, the first scores and writes, and the others return nothing.
+
+    Raises:
+        DatasetInfoError, DatasetError, CorruptRecordError: when the dataset cannot be trained on.
+        ConfigError: when it has no images for the options.
+        TrainingError: when the loss stops being a number, or memory runs out.
+    """
+    info = DatasetInfo.load(directory)
+    config.check_for(info)
+    check_trainable(directory, info)
+    chief = is_chief(config.distribute)
+    strategy = make_strategy(config.distribute)  # before TensorFlow does anything at all
+    skipped = _skipped_records(directory, config, strategy)
+    if not chief:
+        return _help(directory, info, folder, config, strategy)
+    scored = [s for s in ("validation", "test") if has_split(info, s)] or ["train"]
+    monitor = "val_loss" if has_split(info, "validation") else "loss"
+    _log_dataset(directory, info, monitor)
+    reading = config.reading.evaluation(info)
+    baselines = _log_baseline(directory, info, scored, reading.clips, skipped)
+
+    with computing_in(config.precision), scope_of(strategy):
+        keras.utils.set_random_seed(config.seed)
+        model = build_model(reading.seen(info), config.model)
+        _log_model(model)
+        # Not before there is a model: a run that cannot begin leaves nothing behind.
+        folder.path.mkdir(parents=True, exist_ok=True)
+        folder.metrics.unlink(missing_ok=True)  # written last, it says that a run is complete
+        write_json(folder.config, _describe_run(directory, config))
+        info.save(folder.path)
+        best_epoch = fit(model, directory, info, folder, config, skipped).best_epoch
+    best = export_run(folder, info, reading)
+    shown = baselines["validation" if has_split(info, "validation") else scored[0]]
+    plot_curves(folder.history, folder.curves, baselines=_curve_baselines(info, shown))
+    scores = {
+        split: evaluate_model(
+            best,
+            directory,
+            split,
+            trained_on=info,
+            batch_size=config.batch_size,
+            reading=reading,
+            skipped=skipped,
+        )
+        for split in scored
+    }
+    write_report(
+        folder.report, list(reversed(scores.values())), model=folder.path, directory=directory
+    )
+    write_json(
+        folder.metrics,
+        {
+            "task": info.spec.label.task,
+            "best_epoch": best_epoch,
+            "best_by": monitor,
+            "baseline": describe_baseline(info),
+            "skipped": None if skipped is None else skipped.to_json(),
+            **scores_to_json(list(scores.values())),
+        },
+    )
+    _log_results(folder, scores, default_split(info), best_epoch)
+    return dict(scores)
+
+
+def _help(
+    directory: str | os.PathLike[str],
+    info: DatasetInfo,
+    folder: RunFolder,
+    config: TrainingConfig,
+    strategy: tf.distribute.Strategy | None,
+) -> dict[str, Score]:
+    """The part of a host that is not the chief: the same steps, and nothing is left of them here."""
+    with tempfile.TemporaryDirectory(prefix="trainer-") as scratch:
+        own = RunFolder(Path(scratch))
+        if folder.checkpoint.exists():
+            shutil.copy(folder.checkpoint, own.checkpoint)
+        with computing_in(config.precision), scope_of(strategy):
+            keras.utils.set_random_seed(config.seed)
+            model = build_model(config.reading.evaluation(info).seen(info), config.model)
+            fit(model, directory, info, own, config)
+    _log.info("done: the first of the hosts writes the results")
+    return {}
+
+
+def _skipped_records(
+    directory: str | os.PathLike[str],
+    config: TrainingConfig,
+    strategy: tf.distribute.Strategy | None,
+) -> SkippedRecords | None:
+    if not config.reading.ignore_errors:
+        return None
+    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        raise TrainerError("--ignore_errors on is for a single host: repair the records first")
+    if is_url(directory):
+        raise TrainerError(
+            f"--ignore_errors on needs the records in local files, got {directory}: copy the folder first"
+        )
+    return SkippedRecords()
+
+
+def _log_model(model: keras.Model) -> None:
+    trained = sum(math.prod(weight.shape) for weight in model.trainable_weights)
+    held = model.count_params()
+    frozen = f", of which {trained:,} are trained" if has_frozen_features(model) else ""
+    _log.info("model: %s parameters%s", f"{held:,}", frozen)
+
+
+def _log_dataset(directory: str | os.PathLike[str], info: DatasetInfo, monitor: str) -> None:
+    spec, label = info.spec, info.spec.label
+    shape = "signals only" if spec.image is None else "x".join(map(str, spec.image_shape))
+    signals = f", signals {', '.join(s.name for s in spec.signals)}" if spec.signals else ""
+    names = label.class_names or label.target_names
+    _log.info("dataset: %s (%s), %s%s", directory, info.name, shape, signals)
+    _log.info(
+        "task: %s%s of %d: %s%s",
+        label.task,
+        " by frame" if label.per_frame else "",
+        len(names),
+        ", ".join(names[:10]),
+        ", ..." if len(names) > 10 else "",
+    )
+    records = ", ".join(f"{name} {split.num_records}" for name, split in info.splits.items())
+    _log.info("records: %s", records)
+    if monitor == "loss":
+        _log.info("no validation split: the best epoch is the one with the least TRAINING loss")
+
+
+def _log_baseline(
+    directory: str | os.PathLike[str],
+    info: DatasetInfo,
+    splits: list[str],
+    clips: Clips | None,
+    skipped: SkippedRecords | None,
+) -> dict[str, dict[str, float]]:
+    """Says what any model must beat; returns the baseline's metrics by split."""
+    _log.info("BASELINE any model must beat: %s", describe_baseline(info))
+    baselines = {}
+    for split in splits:
+        with located_errors(directory, split):
+            labels = read_labels(directory, split, clips=clips, ignore_errors=skipped)
+        baselines[split] = baseline_metrics(labels, info)
+        _log.info(
+            "  on %s: %s",
+            split,
+            ", ".join(f"{name} {value:.4g}" for name, value in baselines[split].items()),
+        )
+    return baselines
+
+
+def _curve_baselines(info: DatasetInfo, metrics: dict[str, float]) -> dict[str, float]:
+    """The baseline's metrics under the names they have while training."""
+    targets = info.spec.label.target_names
+    prefix = f"{targets[0]}_" if len(targets) == 1 else ""
+    return {name.removeprefix(prefix): value for name, value in metrics.items()}
+
+
+def _describe_run(directory: str | os.PathLike[str], config: TrainingConfig) -> dict[str, Any]:
+    return {
+        "tfrecords": str(directory),
+        **config.to_json(),
+        "versions": {
+            "python": platform.python_version(),
+            "tensorflow": tf.__version__,
+            "keras": keras.__version__,
+        },
+    }
+
+
+def _log_results(
+    folder: RunFolder, scores: Mapping[str, Score], telling: str, best_epoch: int
+) -> None:
+    _log.info("\nbest epoch: %d", best_epoch)
+    for score in scores.values():
+        _log.info("%s", format_score(score))
+    if "test" not in scores:
+        _log.info(
+            "no test split: evaluated on %s, which %s, so expect worse of new footage",
+            telling,
+            "chose the best epoch" if telling == "validation" else "the model was trained on",
+        )
+    _log.info(
+        "\nmodel       %s\nSavedModel  %s\nhistory     %s\ncurves      %s\nmetrics     %s\nreport      %s",
+        folder.model,
+        folder.export,
+        folder.history,
+        folder.curves,
+        folder.metrics,
+        folder.report,
+    )
+    _log.info("%s", compare(scores[telling]))
