@@ -20,6 +20,7 @@ setup(
         "av>=16",
         "google-crc32c>=1.5",
         "jmespath>=1.0",
+        "msgspec>=0.19",
         "numpy>=1.26",
         "opencv-python-headless>=4.10",
         "protobuf>=4.25",
