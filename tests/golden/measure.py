@@ -413,7 +413,7 @@ def _add_feature(digest: Any, key: str, feature: Any) -> None:
 def measure_reading(dataset: Path) -> dict[str, str]:
     """Returns the SHA-256 of the first batches of the train split, by the way they are read."""
     # The only import that a move of the reader changes.
-    from trainer.reader import Augmentation, Clips, read_sequences
+    from trainer.data.reader import Augmentation, Clips, read_sequences
 
     images = json.loads((dataset / "dataset_info.json").read_text())["spec"]["image"] is not None
     ways: dict[str, dict[str, Any]] = {
