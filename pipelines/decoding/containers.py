@@ -8,6 +8,7 @@ from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
 from pipelines.decoding.protocol import DecodingFailure
+from pipelines.decoding.pyav import open_input
 
 # Demuxers that read one file and nothing else. Playlists, concatenation scripts, image-sequence patterns and
 # whatever refers to other files or addresses are not among them.
@@ -36,9 +37,8 @@ def open_container(path: str, *, header_only: bool = False) -> InputContainer:
         DecodingFailure: when it cannot be read or is of no known format.
     """
     try:
-        return av.open(
+        return open_input(
             f"file:{path}",
-            metadata_errors="replace",
             options={"skip_frame": "all"} if header_only else {},
             container_options={
                 "protocol_whitelist": "file",

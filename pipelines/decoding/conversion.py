@@ -13,9 +13,10 @@ import cv2
 import numpy as np
 from av.sidedata.sidedata import SideData, SideDataContainer
 from av.video.plane import VideoPlane
-from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from numpy.typing import NDArray
 
+from pipelines.decoding.pyav import AVERAGING, CONVERTING
 from pipelines.images import frames
 from pipelines.images.frames import Orientation, Pixels, orient
 from pipelines.images.yuv import LUMA_WEIGHTS, YuvPixels, to_jfif, yuv_to_rgb
@@ -32,10 +33,6 @@ _CUT_FORMATS = {
     **dict.fromkeys(("yuv444p", "yuvj444p"), (1, 1)),
 }
 
-# Rounded, not cut off, and the same on every processor: it costs a tenth of the scaling here, and three times
-# as much as the rest where the size stays.
-_AVERAGING = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
-_CONVERTING = Interpolation.BICUBIC  # of chroma alone, where the size stays
 _MAX_REDUCTION = 64  # swscale's filters take so many pixels, and not many more
 
 
@@ -51,7 +48,7 @@ class FrameConverter:
         The matrix is the one the frame is tagged with; untagged YUV is BT.601, as ffmpeg takes it to be.
         """
         size = image.height, image.width
-        return orient(self._convert(image, *size, _CONVERTING), read_orientation(image))
+        return orient(self._convert(image, *size, CONVERTING), read_orientation(image))
 
     def to_scaled_rgb(
         self, image: av.VideoFrame, options: ImageOptions, pixel_aspect: Fraction
@@ -86,7 +83,7 @@ class FrameConverter:
                 pixel_aspect=pixel_aspect,
             )
         # Most of the work is on the pixels that come in, so these are touched once.
-        scaled = self._convert(layout.cut(image), *layout.as_stored(layout.inner), _AVERAGING)
+        scaled = self._convert(layout.cut(image), *layout.as_stored(layout.inner), AVERAGING)
         upright = orient(scaled, layout.orientation)
         return frames.place_in_middle(upright, options.height, options.width)
 
@@ -110,14 +107,12 @@ class FrameConverter:
         ):
             return self._lay_out_rgb(image, layout, options, pixel_aspect)
         size = layout.as_stored(layout.inner)
-        interpolation = _AVERAGING if averaged else _CONVERTING
+        interpolation = AVERAGING if averaged else CONVERTING
         planes = self._scale(layout.cut(image), *size, full, interpolation)
         upright = (orient(plane, layout.orientation) for plane in to_jfif(planes, matrix, full))
         return YuvPixels(*upright).placed(options.height, options.width)
 
-    def _convert(
-        self, image: av.VideoFrame, height: int, width: int, interpolation: Interpolation
-    ) -> Pixels:
+    def _convert(self, image: av.VideoFrame, height: int, width: int, interpolation: int) -> Pixels:
         """The stored frame as ``[height, width, 3]`` uint8 RGB, full range.
 
         YUV is scaled as such, and what comes out is converted: swscale's own conversion to RGB is slower, and
@@ -145,7 +140,7 @@ class FrameConverter:
         height: int,
         width: int,
         full: bool,
-        interpolation: Interpolation,
+        interpolation: int,
     ) -> list[NDArray[np.uint8]]:
         """Planes of YUV, ``[height, width]`` each.
 

@@ -30,6 +30,7 @@ from pipelines.decoding.damage import Damage, complaints_counted
 from pipelines.decoding.footage import DecodedFrame
 from pipelines.decoding.lookahead import MOST_REORDERED_PACKETS, Wanted
 from pipelines.decoding.protocol import DecodingFailure
+from pipelines.decoding.pyav import to_fraction
 from pipelines.decoding.stream import Picture, StreamReader, Unseen
 from pipelines.images.frames import Pixels
 from pipelines.images.yuv import YuvPixels
@@ -100,7 +101,7 @@ class Video:
         self._on_progress = on_progress
         self._reader = StreamReader(container, stream, path, on_progress)
         self._converter = FrameConverter()
-        self.time_base: Fraction = stream.time_base or Fraction(1, 90_000)
+        self.time_base: Fraction = to_fraction(stream.time_base) or Fraction(1, 90_000)
         self.cuttable: bool = self._reader.cuttable
         self.breaks = 0
         self.unordered = 0
@@ -305,11 +306,15 @@ class Video:
         )
 
     def _stored_aspect(self) -> Fraction:
-        aspect = self._stream.sample_aspect_ratio or Fraction(1)
+        aspect = to_fraction(self._stream.sample_aspect_ratio) or Fraction(1)
         return aspect if aspect > 0 else Fraction(1)
 
     def _rate(self) -> Fraction:
-        return self._stream.average_rate or self._stream.guessed_rate or Fraction(25)
+        return (
+            to_fraction(self._stream.average_rate)
+            or to_fraction(self._stream.guessed_rate)
+            or Fraction(25)
+        )
 
     def _pts(self, image: Picture, previous: int | None, missing: int) -> int:
         if isinstance(image, Unseen):
@@ -319,7 +324,7 @@ class Video:
             return time
         # A raw stream has no times: its frames follow each other at the rate it declares.
         # Its average rate is the demuxer's default, whatever the codec's headers say.
-        rate = self._stream.guessed_rate or self._rate()
+        rate = to_fraction(self._stream.guessed_rate) or self._rate()
         step = max(1, round(1 / (rate * self.time_base)))
         return 0 if previous is None else previous + (1 + missing) * step
 

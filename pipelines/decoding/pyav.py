@@ -1,0 +1,64 @@
+"""PyAV's differences between the major versions that setup.py allows (17 to 19), and nothing else.
+
+The rest of the package uses only what these versions have in common.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any, Protocol, cast
+
+import av
+from av.container import InputContainer
+from av.video.reformatter import Interpolation
+
+# swscale's flags, by number: PyAV 17 passes numbers through, but has no names for flags.
+_ACCURATE_RND = 1 << 18
+_BITEXACT = 1 << 19
+
+# Rounded, not cut off, and the same on every processor: it costs a tenth of the scaling here, and three times
+# as much as the rest where the size stays.
+AVERAGING = int(Interpolation.AREA) | _ACCURATE_RND | _BITEXACT
+CONVERTING = int(Interpolation.BICUBIC)
+"""Interpolation of chroma alone, where the size stays."""
+
+_UNSPECIFIED = 2  # H.273
+
+# Metadata that is not UTF-8 must not make a file unreadable. From PyAV 19 on it never does.
+_LENIENT: dict[str, Any] = (
+    {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+)
+
+
+def open_input(
+    url: str, *, options: dict[str, str], container_options: dict[str, str]
+) -> InputContainer:
+    """Opens a file for reading; its metadata may be in any encoding.
+
+    Raises:
+        av.FFmpegError, ValueError: when it cannot be opened.
+    """
+    return cast(
+        InputContainer,
+        av.open(url, options=options, container_options=container_options, **_LENIENT),
+    )
+
+
+class _Rational(Protocol):
+    @property
+    def numerator(self) -> int: ...
+    @property
+    def denominator(self) -> int: ...
+
+
+def to_fraction(value: _Rational | None) -> Fraction | None:
+    """Returns a rational as a Fraction, None where it is not set (PyAV 19: ``AVRational``, 0 when unset)."""
+    return Fraction(value.numerator, value.denominator) if value else None
+
+
+def forget_transfer(image: av.VideoFrame) -> None:
+    """Removes the tags of a frame's transfer curve and primaries, which no conversion here uses.
+
+    PyAV 17 hands them to swscale, which refuses frames with reserved values.
+    """
+    image.color_trc = image.color_primaries = _UNSPECIFIED
