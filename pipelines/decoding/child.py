@@ -5,6 +5,7 @@ Standard output carries messages only (see `protocol`); what native libraries pr
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import queue
@@ -12,6 +13,7 @@ import resource
 import sys
 import threading
 import time
+import traceback
 from typing import Any, BinaryIO
 
 import av
@@ -31,6 +33,7 @@ from pipelines.decoding.protocol import (
 )
 from pipelines.decoding.segments import build_segment, find_extent, index_clip, probe_file
 
+_MAX_CHARACTERS = 300
 _PROGRESS_SECONDS = 0.5
 _BUFFER_BYTES = 1 << 16  # what is larger passes by the buffer, and is not copied
 
@@ -45,18 +48,34 @@ def main() -> None:
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=_BUFFER_BYTES)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     requests: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-    threading.Thread(target=_read_requests, args=(sys.stdin.buffer, requests), daemon=True).start()
+    threading.Thread(
+        target=_read_requests, args=(sys.stdin.fileno(), requests), daemon=True
+    ).start()
     while True:
         answers.write(_answer(requests.get(), answers))
         answers.flush()
 
 
-def _read_requests(stream: BinaryIO, requests: queue.SimpleQueue[dict[str, Any]]) -> None:
+def _read_requests(pipe: int, requests: queue.SimpleQueue[dict[str, Any]]) -> None:
     """Queues requests; ends the process when its client is gone, even in the middle of one."""
-    while header := stream.read(protocol.HEADER.size):
-        _, length = protocol.HEADER.unpack(header)
-        requests.put(json.loads(stream.read(length)))
+    # Not through `sys.stdin`: Python aborts where it ends while a thread waits for that one's lock.
+    with open(pipe, "rb", buffering=0, closefd=False) as stream:
+        while len(header := _read(stream, protocol.HEADER.size)) == protocol.HEADER.size:
+            _, length = protocol.HEADER.unpack(header)
+            message = _read(stream, length)
+            if len(message) < length:
+                break
+            requests.put(json.loads(message))
     os._exit(0)
+
+
+def _read(stream: io.FileIO, count: int) -> bytes:
+    """Returns ``count`` bytes, or fewer where the stream ends."""
+    parts = []
+    while count and (part := stream.read(min(count, _BUFFER_BYTES))):
+        parts.append(part)
+        count -= len(part)
+    return b"".join(parts)
 
 
 def _answer(fields: dict[str, Any], answers: BinaryIO) -> bytes:
@@ -81,6 +100,18 @@ def _answer(fields: dict[str, Any], answers: BinaryIO) -> bytes:
     except (MemoryError, cv2.error) as error:
         failure = DecodingFailure("limits", f"{type(error).__name__}: {error}")
         return protocol.pack_json(protocol.FAILURE, failure.to_json())
+    except BrokenPipeError:
+        raise  # the client is gone
+    except Exception as error:
+        failure = DecodingFailure("process", _describe_exception(error))
+        return protocol.pack_json(protocol.FAILURE, failure.to_json())
+
+
+def _describe_exception(error: Exception) -> str:
+    """Returns an exception's type and text, and where it was raised."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    text = " ".join(f"{type(error).__name__}: {error}".split())[:_MAX_CHARACTERS]
+    return f"{text} ({os.path.basename(last.filename)}:{last.lineno})"
 
 
 def _build(request: BuildRequest, answers: BinaryIO) -> SegmentResult:
@@ -114,7 +145,3 @@ class _Heartbeat:
             self._last = now
             self._answers.write(protocol.pack(protocol.PROGRESS))
             self._answers.flush()
-
-
-if __name__ == "__main__":
-    main()

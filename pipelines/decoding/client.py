@@ -8,13 +8,13 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import functools
+import itertools
 import json
 import os
 import queue
 import select
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, TypeVar
@@ -32,6 +32,7 @@ from pipelines.decoding.protocol import (
 )
 from pipelines.options.dataset import RunOptions
 from pipelines.plan.descriptors import Extent, Probe
+from pipelines.runners.python_child import child_environment, python_command
 from pipelines.storage.staging import Staging, StagingError
 from tfrecords_schema.machine import usable_cpus
 
@@ -39,7 +40,8 @@ MEMORY_LIMIT = 4 * 2**30
 """Bytes of address space a decoder may take: an 8K stream's reference frames fit, a runaway does not."""
 
 _PIPE_BYTES = 1 << 20
-_LAST_WORDS_BYTES = 4096
+_LAST_WORDS_BYTES = 1 << 16
+_LAST_WORDS_CHARACTERS = 300
 
 T = TypeVar("T")
 
@@ -60,12 +62,12 @@ class DecoderProcess:
         timeout: float,
         memory_limit: int = MEMORY_LIMIT,
         staging: Staging | None = None,
-        program: Sequence[str] = (sys.executable, "-m", "pipelines.decoding.child"),
+        program: Sequence[str] | None = None,
     ):
         self._timeout = timeout
         self._memory_limit = memory_limit
         self._staging = staging or Staging()
-        self._program = tuple(program)
+        self._program = program or python_command("pipelines.decoding.child")
         self._child: subprocess.Popen[bytes] | None = None
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
 
@@ -261,7 +263,7 @@ class DecoderProcess:
         end = self._stderr.seek(0, os.SEEK_END)
         self._stderr.seek(max(0, end - _LAST_WORDS_BYTES))
         lines = self._stderr.read(_LAST_WORDS_BYTES).decode(errors="replace").strip().splitlines()
-        return lines[-1][:200] if lines else ""
+        return (_exception_text(lines) or (lines[-1] if lines else ""))[:_LAST_WORDS_CHARACTERS]
 
     def _kill(self) -> None:
         child, self._child = self._child, None
@@ -319,11 +321,9 @@ def shared_pool(timeout: float, staging_size: int = RunOptions.staging_size) -> 
 
 
 def _child_environment() -> dict[str, str]:
-    """The environment, with this package where the child will find it, and without what opens stores."""
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-    return {**kept, "PYTHONPATH": os.pathsep.join(paths)}
+    """Returns the environment of a Python child, without what opens object stores."""
+    environment = child_environment()
+    return {name: value for name, value in environment.items() if not name.startswith("AWS_")}
 
 
 def _widen(pipe: int) -> None:
@@ -352,6 +352,18 @@ def _parse(payload: bytes, read: Callable[[dict[str, Any]], T]) -> T:
         raise DecodingFailure(
             "process", "the decoder sent an answer that makes no sense"
         ) from error
+
+
+def _exception_text(lines: Sequence[str]) -> str:
+    """Returns the exception that the last traceback among ``lines`` ends with; "" where there is none."""
+    begins = [number for number, line in enumerate(lines) if line.startswith("Traceback (most ")]
+    if not begins:
+        return ""
+    said = lines[begins[-1] + 1 :]
+    # Its calls are indented; its text may have several lines, and Python or a library may go on after it.
+    first = next((number for number, line in enumerate(said) if line[:1].strip()), len(said))
+    text = itertools.takewhile(lambda line: not line.startswith("Fatal Python error"), said[first:])
+    return " ".join(" ".join(text).split())
 
 
 def _signal_name(number: int) -> str:

@@ -16,7 +16,7 @@ from av.video.plane import VideoPlane
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from numpy.typing import NDArray
 
-from pipelines.decoding.pyav import AVERAGING, CONVERTING
+from pipelines.decoding.pyav import AVERAGING, CONVERTING, forget_transfer
 from pipelines.images import frames
 from pipelines.images.frames import Orientation, Pixels, orient
 from pipelines.images.yuv import LUMA_WEIGHTS, YuvPixels, to_jfif, yuv_to_rgb
@@ -120,6 +120,7 @@ class FrameConverter:
         """
         matrix, full = _color_space(image)
         if not _is_known_yuv(image, matrix):
+            forget_transfer(image)
             converted = self._reformatter.reformat(
                 image,
                 width,
@@ -148,6 +149,7 @@ class FrameConverter:
         halved later: swscale would place its samples as H.264 does, and not as JPEG.
         """
         color_range = ColorRange.JPEG if full else ColorRange.MPEG
+        forget_transfer(image)
         scaled = self._reformatter.reformat(
             image,
             width,

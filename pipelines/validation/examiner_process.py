@@ -17,6 +17,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, BinaryIO, cast
 
+from pipelines.runners.python_child import child_environment, python_command
 from pipelines.validation.checks.shards import ShardFacts, framing
 from pipelines.validation.examine import ShardExaminer, ShardJob, ShardSummary
 from pipelines.validation.findings import FindingLog, Where
@@ -65,7 +66,8 @@ class ChildExaminer:
 
     def _start(self) -> subprocess.Popen[bytes]:
         child = subprocess.Popen(
-            [sys.executable, "-m", "pipelines.validation.examiner_process"],
+            python_command("pipelines.validation.examiner_process"),
+            env=child_environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
@@ -140,7 +142,3 @@ class _News:
         if self._untold >= _NEWS_BYTES:
             _answer(self._answers, self._untold)
             self._untold = 0
-
-
-if __name__ == "__main__":
-    main()

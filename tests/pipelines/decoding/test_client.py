@@ -19,12 +19,19 @@ from pipelines.decoding.protocol import BuildRequest, DecodingFailure, Index, In
 from pipelines.decoding.segments import build_segment, index_clip, probe_file
 from pipelines.options.dataset import ImageOptions, SamplingOptions
 from pipelines.plan.descriptors import Segment, Source
+from pipelines.runners.python_child import python_command
 from tests.processes import wait_until
 from tfrecords_schema.spec import LabelSpec, SequenceSpec
 
 ROOT = Path(__file__).parents[3]
-PRELUDE = """
+PRELUDE = (
+    f"""
 import json, os, signal, struct, sys, time
+
+sys.path.append({str(ROOT)!r})
+CHILD = {python_command("pipelines.decoding.child")!r}
+"""
+    + """
 
 def send(kind, payload=b""):
     sys.stdout.buffer.write(struct.pack("<cI", kind, len(payload)) + payload)
@@ -35,10 +42,10 @@ def receive():
     return json.loads(sys.stdin.buffer.read(length))
 
 def behave():
-    command = [sys.executable, "-m", "pipelines.decoding.child", sys.argv[-1]]
-    os.execv(sys.executable, command)
+    os.execv(sys.executable, [*CHILD, sys.argv[-1]])
 
 """
+)
 RESULT = b'{"sequences": 0, "frames": 0, "targets": [], "signals": []}'
 
 

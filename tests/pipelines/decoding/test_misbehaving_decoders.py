@@ -58,7 +58,7 @@ def is_pipe(fd):
 def misbehave(name):
     {habits}
 
-if "pipelines.decoding.child" in sys.orig_argv:
+if any("pipelines.decoding.child" in word for word in sys.orig_argv):
     from pipelines.decoding import segments
     build = segments.build_segment
 
