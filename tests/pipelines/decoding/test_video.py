@@ -736,7 +736,7 @@ def test_a_probe_of_the_header_alone_says_the_same(name, write_video, tmp_path):
     path = str(write_video(tmp_path / name, **(CUTTABLE | EXTENTS | OTHERS)[name]))
     with open_video(path) as video, open_video(path, header_only=True) as header:
         if "h264" in video._stream.codec_context.name:  # only a frame tells
-            assert header._stream.codec_context.pix_fmt is None
+            assert header._stream.codec_context.format is None
         assert header.probe() == video.probe()
 
 
