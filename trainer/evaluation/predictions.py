@@ -19,6 +19,7 @@ from trainer.config.reading import WHOLE, Reading
 from trainer.data.corrupt import SkippedRecords
 from trainer.data.elements import METADATA, VALID_FRAMES
 from trainer.data.reader import Labels, located_errors, read_sequences
+from trainer.models.keras_settings import own_settings
 
 Array = npt.NDArray[Any]
 
@@ -88,6 +89,7 @@ def numbered(names: Sequence[str]) -> tuple[list[str], Array]:
     return distinct, np.array([places[name] for name in names], np.int64)
 
 
+@own_settings()
 def predict_split(
     model: keras.Model,
     directory: str | os.PathLike[str],

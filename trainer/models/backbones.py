@@ -19,6 +19,7 @@ from keras import layers
 from tfrecords_schema.spec import ImageSpec
 from trainer.config.model import SMALL, ModelConfig
 from trainer.errors import TrainerError
+from trainer.models.keras_settings import own_settings
 from trainer.models.layers import Preprocess
 
 _IMAGENET_STD = np.array([0.229, 0.224, 0.225])  # by channel, of pixels from 0 to 1
@@ -37,6 +38,7 @@ class FrameNetwork:
     trained: keras.Model | None
 
 
+@own_settings()
 def build_frame_network(image: ImageSpec, config: ModelConfig) -> FrameNetwork:
     """The network for frames of ``image``.
 
@@ -77,8 +79,8 @@ def build_frame_network(image: ImageSpec, config: ModelConfig) -> FrameNetwork:
 def pooling_layer(config: ModelConfig) -> keras.layers.Layer:
     """What makes a vector of a feature map."""
     if config.pooling == "avg":
-        return layers.GlobalAveragePooling2D(name="pooling")
-    return layers.Flatten(name="pooling")
+        return layers.GlobalAveragePooling2D(data_format="channels_last", name="pooling")
+    return layers.Flatten(data_format="channels_last", name="pooling")
 
 
 def _small_network(image: ImageSpec, config: ModelConfig) -> keras.Model:
@@ -89,15 +91,21 @@ def _small_network(image: ImageSpec, config: ModelConfig) -> keras.Model:
             f"to nothing: give at most {most} --filters, or build larger frames"
         )
     channels = image.channels * config.frames_at_once
-    x = inputs = keras.Input((image.height, image.width, channels))
+    x = inputs = keras.Input((image.height, image.width, channels), dtype="float32")
     for filters in config.filters:
         for _ in range(config.convolutions):
             # The bias would be cancelled by batch normalisation's own.
-            x = layers.Conv2D(filters, 3, padding="same", use_bias=not config.batch_norm)(x)
+            x = layers.Conv2D(
+                filters,
+                3,
+                padding="same",
+                data_format="channels_last",
+                use_bias=not config.batch_norm,
+            )(x)
             if config.batch_norm:
-                x = layers.BatchNormalization()(x)
+                x = layers.BatchNormalization(axis=-1)(x)
             x = layers.ReLU()(x)
-        x = layers.MaxPooling2D()(x)
+        x = layers.MaxPooling2D(data_format="channels_last")(x)
     return keras.Model(inputs, x, name=SMALL)
 
 

@@ -12,9 +12,11 @@ from tfrecords_schema.info import DatasetInfo
 from trainer.config.reading import READING_FILE, Reading
 from trainer.config.run_folder import RunFolder, write_json
 from trainer.models import layers, losses  # noqa: F401 - a saved model may name their classes
+from trainer.models.keras_settings import own_settings
 from trainer.models.network import output_name
 
 
+@own_settings()
 def load_model(path: str | os.PathLike[str]) -> keras.Model:
     """The model in a ``.keras`` file, ready to predict; not compiled."""
     return keras.models.load_model(path, compile=False)

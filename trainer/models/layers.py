@@ -86,7 +86,9 @@ class Preprocess(keras.layers.Layer):
         pixels = ops.cast(frames, "float32")
         if frames.shape[-1] == 1:
             pixels = ops.repeat(pixels, 3, axis=-1)
-        return getattr(keras.applications, self.module).preprocess_input(pixels)
+        return getattr(keras.applications, self.module).preprocess_input(
+            pixels, data_format="channels_last"
+        )
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """The same, with 3 channels."""

@@ -13,6 +13,8 @@ from tfrecords_schema.spec import LabelSpec
 
 # Below this a measured spread is rounding, and dividing by it would only magnify noise.
 _LEAST_STD = 1e-6
+# No prediction is taken for surer than this, as its logarithm would be infinite.
+_LEAST_LIKELIHOOD = 1e-7
 
 
 class _MeanOverLabels(keras.losses.Loss):
@@ -95,7 +97,7 @@ class WeightedBinaryCrossentropy(_MeanOverLabels):
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """``[..., classes]`` of 0 and 1, and of probabilities, to ``[...]``."""
         weights = ops.array(self.positive_weights, y_pred.dtype)
-        likelihood = ops.clip(y_pred, keras.config.epsilon(), 1 - keras.config.epsilon())
+        likelihood = ops.clip(y_pred, _LEAST_LIKELIHOOD, 1 - _LEAST_LIKELIHOOD)
         present = weights * y_true * ops.log(likelihood)
         absent = (1 - y_true) * ops.log(1 - likelihood)
         return -ops.mean(present + absent, axis=-1)

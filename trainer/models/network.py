@@ -17,6 +17,7 @@ from tfrecords_schema.spec import SequenceSpec
 from trainer.config.model import SMALL, ModelConfig
 from trainer.data.reader import IMAGE, VALID_FRAMES
 from trainer.models.backbones import build_frame_network
+from trainer.models.keras_settings import own_settings
 from trainer.models.layers import FrameMask, FrozenTimeDistributed, StackFrames, TimeDistributed
 from trainer.models.losses import safe_std
 from trainer.models.temporal import join_signals, read_over_time
@@ -28,6 +29,7 @@ FRAME_FEATURES = "frame_features"  # the trained part of the backbone
 _NAME = "cnn_lstm"
 
 
+@own_settings()
 def build_model(info: DatasetInfo, config: ModelConfig) -> keras.Model:
     """The untrained network for a dataset, initialised from Keras's global seed.
 
@@ -67,7 +69,9 @@ def _inputs(spec: SequenceSpec) -> dict[str, Any]:
     """All inputs but the frames."""
     inputs = {VALID_FRAMES: keras.Input((), dtype="int64", name=VALID_FRAMES)}
     for signal in spec.signals:
-        inputs[signal.name] = keras.Input((spec.num_frames, signal.size), name=signal.name)
+        inputs[signal.name] = keras.Input(
+            (spec.num_frames, signal.size), dtype="float32", name=signal.name
+        )
     return inputs
 
 

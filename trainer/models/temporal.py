@@ -25,7 +25,11 @@ def read_over_time(x: Any, mask: Any, config: ModelConfig, *, by_frame: bool) ->
         ``[B, units]``; ``[B, T, units]`` when ``by_frame``.
     """
     if config.rnn == "none":
-        return x if by_frame else layers.GlobalAveragePooling1D(name="average")(x, mask=mask)
+        if by_frame:
+            return x
+        return layers.GlobalAveragePooling1D(data_format="channels_last", name="average")(
+            x, mask=mask
+        )
     last = len(config.rnn_units) - 1
     for i, units in enumerate(config.rnn_units):
         name = config.rnn if i == 0 else f"{config.rnn}_{i + 1}"
@@ -47,7 +51,7 @@ def join_signals(features: Any, signals: list[Any]) -> Any:
     if features is not None and len(features.shape) == 5:
         _, steps, height, width, _ = features.shape
         signals = [
-            layers.UpSampling3D((1, height, width))(
+            layers.UpSampling3D((1, height, width), data_format="channels_last")(
                 layers.Reshape((steps, 1, 1, signal.shape[-1]))(signal)
             )
             for signal in signals
@@ -66,7 +70,7 @@ def _recurrent(
         "name": name,
     }
     if config.rnn == "convlstm":
-        layer = layers.ConvLSTM2D(units, 3, padding="same", **options)
+        layer = layers.ConvLSTM2D(units, 3, padding="same", data_format="channels_last", **options)
     else:
         layer = {"lstm": layers.LSTM, "gru": layers.GRU}[config.rnn](units, **options)
     return layers.Bidirectional(layer, name=name) if config.bidirectional else layer

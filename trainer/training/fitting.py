@@ -23,6 +23,7 @@ from trainer.config.run_folder import RunFolder
 from trainer.config.training import Precision, TrainingConfig
 from trainer.data.corrupt import SkippedRecords
 from trainer.data.reader import located_errors
+from trainer.models.keras_settings import own_settings
 from trainer.models.losses import CountedAccuracy, make_loss
 from trainer.models.network import FRAME_FEATURES
 from trainer.training.callbacks import (
@@ -98,6 +99,7 @@ def computing_in(precision: Precision) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
+@own_settings()
 def fit(
     model: keras.Model,
     directory: str | os.PathLike[str],

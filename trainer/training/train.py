@@ -29,6 +29,7 @@ from trainer.evaluation.baseline import baseline_metrics, describe_baseline
 from trainer.evaluation.evaluate import evaluate_model, scores_to_json
 from trainer.evaluation.score import Score, compare, format_score
 from trainer.models.export import export_run
+from trainer.models.keras_settings import own_settings
 from trainer.models.network import build_model
 from trainer.report.page import write_report
 from trainer.training.distribution import make_strategy, scope_of
@@ -39,6 +40,7 @@ from trainer.training.plots import plot_curves
 _log = logging.getLogger(__name__)
 
 
+@own_settings()
 def train(
     directory: str | os.PathLike[str], folder: RunFolder, config: TrainingConfig
 ) -> dict[str, Score]:

@@ -1,0 +1,56 @@
+"""Keras's settings while this package makes, trains and applies models: its own, whatever the user's are.
+
+Keras takes them from ``~/.keras/keras.json`` and the environment, and reads some only when a layer is made or
+called, such as the order of an image's axes in the networks of `keras.applications`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+from trainer.errors import TrainerError
+
+_OURS: dict[str, Any] = {
+    "floatx": "float32",
+    "epsilon": 1e-7,
+    "image_data_format": "channels_last",
+    "max_epochs": None,
+    "max_steps_per_epoch": None,
+}
+
+
+@contextlib.contextmanager
+def own_settings() -> Iterator[None]:
+    """Inside it, Keras's settings are this package's; afterwards the user's again.
+
+    A precision that was set by ``keras.config.set_dtype_policy`` is kept.
+
+    Raises:
+        TrainerError: when Keras does not run on TensorFlow.
+    """
+    if keras.config.backend() != "tensorflow":
+        raise TrainerError(
+            f"Keras runs on {keras.config.backend()}, and the trainer's models need TensorFlow: set "
+            "KERAS_BACKEND=tensorflow before Keras is imported"
+        )
+    # Keras of 2024 has no limits of epochs.
+    names = [name for name in _OURS if hasattr(keras.config, f"set_{name}")]
+    before = {name: getattr(keras.config, name)() for name in names}
+    policy = keras.config.dtype_policy()
+    _set({name: _OURS[name] for name in names})
+    if policy.name == before["floatx"]:  # nothing more was asked for
+        keras.config.set_dtype_policy(_OURS["floatx"])
+    try:
+        yield
+    finally:
+        _set(before)
+        keras.config.set_dtype_policy(policy)
+
+
+def _set(values: dict[str, Any]) -> None:
+    for name, value in values.items():
+        getattr(keras.config, f"set_{name}")(value)
