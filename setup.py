@@ -49,6 +49,6 @@ setup(
         ],
     },
     entry_points={
-        "console_scripts": ["pipelines = pipelines.cli:run", "trainer = trainer.cli:main"],
+        "console_scripts": ["pipelines = pipelines.cli:run", "trainer = trainer.cli:run"],
     },
 )

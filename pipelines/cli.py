@@ -20,6 +20,7 @@ from pipelines.plan.descriptors import Listing
 from pipelines.runners import interruption
 from pipelines.storage.scratch import remove_scratch
 from tfrecords_schema.store_clients import is_url
+from tfrecords_schema.surroundings import use_utf8
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C or SIGTERM, as shells give it."""
@@ -31,6 +32,7 @@ def run() -> NoReturn:
     Beam leaves threads behind, and importing it may still go on. One that is within a C++ library when
     Python takes itself down aborts the process ("FATAL: exception not rethrown"), whatever was achieved.
     """
+    use_utf8()
     interruption.listen(functools.partial(_abandon, "pipelines"))
     _end(main())
 

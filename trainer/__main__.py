@@ -2,7 +2,7 @@
 
 import sys
 
-from trainer.cli import main
+from trainer.cli import run
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run())

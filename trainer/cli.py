@@ -15,6 +15,7 @@ from pathlib import Path
 from tfrecords_schema.info import FILE_NAME, DatasetInfo, DatasetInfoError
 from tfrecords_schema.records import CorruptRecordError
 from tfrecords_schema.spec import SequenceSpec
+from tfrecords_schema.surroundings import use_utf8
 from trainer.config.dataset import check_compatible, check_trainable, default_split, shard_paths
 from trainer.config.flags import (
     UsageError,
@@ -40,6 +41,12 @@ _log = logging.getLogger(__name__)
 _USAGE_EXIT = 2
 _FAILURE_EXIT = 1
 _INTERRUPTED_EXIT = 130
+
+
+def run() -> int:
+    """The ``trainer`` program: `main`, with names in UTF-8 whatever the locale."""
+    use_utf8()
+    return main()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
