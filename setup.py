@@ -22,6 +22,7 @@ setup(
         "jmespath>=1.0",
         "msgspec>=0.19",
         "numpy>=1.26",
+        "packaging>=22",
         "opencv-python-headless>=4.10",
         "protobuf>=4.25",
         "simplejpeg>=1.8",

@@ -147,17 +147,19 @@ def _build(
     output = open_output(flags.output)
     _check_beam_args(run)
     _check_apart(flags.input, flags.output)
+
+    from pipelines.build.build import build_dataset, import_beam_meanwhile, make_plan
+    from pipelines.build.summary import describe_dataset, describe_failures, describe_plan
+    from pipelines.decoding.preflight import check_decoder
+
+    if not run.dry_run:
+        import_beam_meanwhile()
+    check_decoder(run)
     listing = list_sources(options)
     options = replace(options, name=flags.name or listing.name)
     if not run.dry_run:
         # Before minutes of probing, not after them.
         output.check_free_for(options.to_json(), overwrite=run.overwrite)
-
-    from pipelines.build.build import build_dataset, import_beam_meanwhile, make_plan
-    from pipelines.build.summary import describe_dataset, describe_failures, describe_plan
-
-    if not run.dry_run:
-        import_beam_meanwhile()
     for note in listing.notes:
         _say(f"note: {note}")
     plan = make_plan(listing, options, run, output)

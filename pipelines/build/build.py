@@ -75,7 +75,9 @@ def make_plan(
     """
     _check_mirrored(sequence_spec(listing, options), options.label.mirrored_columns or ())
     pool = shared_pool(run.decode_timeout, run.staging_size)
-    survey = survey_sources(listing.sources, options, pool, run.local_workers)
+    survey = survey_sources(
+        listing.sources, options, pool, run.local_workers, max_failure_rate=run.max_failure_rate
+    )
     segments, uncut = cut_sources(survey, options, pool, run.local_workers)
     failures = (*listing.failures, *survey.failures, *uncut)
     shards, estimates = plan_shards(segments, survey.probes, options)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -16,6 +18,16 @@ from pipelines.options.dataset import DatasetOptions
 from pipelines.plan.descriptors import Extent, Part, Probe, Segment, Source, SourceFailure
 from pipelines.plan.drive_files import cut_by_time, place_parts
 from pipelines.plan.shards import clip_seconds, cut_segments, time_boundaries
+
+_MIN_FAILED_FILES = 20
+"""Fewer files that fail end no survey."""
+
+_ADVICE = defaultdict(
+    lambda: "see that --input names footage, and that its files are whole",
+    process="the decoder itself failed, which need not be the files' fault: report it with this message",
+    limits="such frames need more memory than a decoder may take: scale the footage down",
+    staging="see that the object store can be read",
+)
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -37,16 +49,25 @@ class Survey:
 
 
 def survey_sources(
-    sources: Sequence[Source], options: DatasetOptions, pool: DecoderPool, workers: int
+    sources: Sequence[Source],
+    options: DatasetOptions,
+    pool: DecoderPool,
+    workers: int,
+    *,
+    max_failure_rate: float = 1.0,
 ) -> Survey:
-    """Looks at the headers of videos, and at the packets of drives in several files."""
+    """Looks at the headers of videos, and at the packets of drives in several files.
+
+    Raises:
+        UserError: when the first files all failed for one reason, and are more than ``max_failure_rate``
+            allows of all sources; the other files are not tried then.
+    """
     failures: list[SourceFailure] = []
-    extents = _look_at(
-        [part.path for source in sources for part in source.parts],
-        DecoderProcess.extent,
-        pool,
-        workers,
-    )
+    # Blocks of a drive count as sources.
+    most_blocks = 1 if options.split.split_by == "group" else len(options.split.splits)
+    parts = [part.path for source in sources for part in source.parts]
+    stop = _EarlyStop(parts, most_blocks * len(parts), max_failure_rate)
+    extents = _look_at(parts, DecoderProcess.extent, pool, workers, stop)
     drives: list[list[Source]] = []
     for source in sources:
         own, own_failures = _place(source, extents, options)
@@ -56,12 +77,9 @@ def survey_sources(
     found: dict[str, Probe | DecodingFailure] = {
         source.path: known for source in placed if (known := _known_probe(source, options))
     }
-    found |= _look_at(
-        [source.path for source in placed if source.path not in found],
-        DecoderProcess.probe,
-        pool,
-        workers,
-    )
+    paths = [source.path for source in placed if source.path not in found]
+    stop = _EarlyStop(paths, most_blocks * len(placed), max_failure_rate)
+    found |= _look_at(paths, DecoderProcess.probe, pool, workers, stop)
     failures += [
         _failure(source.id, probe)
         for source in placed
@@ -130,6 +148,7 @@ def _look_at(
     look: Callable[[DecoderProcess, str], R],
     pool: DecoderPool,
     workers: int,
+    stop: _EarlyStop,
 ) -> dict[str, R | DecodingFailure]:
     """Asks decoders about each file once."""
 
@@ -141,7 +160,49 @@ def _look_at(
                 return failure
 
     paths = sorted(set(paths))
-    return dict(zip(paths, in_parallel(ask, paths, workers, "Probing"), strict=True))
+    answers = in_parallel(ask, paths, workers, "Probing", stop.check)
+    return dict(zip(paths, answers, strict=True))
+
+
+class _EarlyStop:
+    """Ends a survey that can only fail: its first files all did, for one reason, and too many of them.
+
+    Args:
+        paths: of the files, one for each source.
+        most: number of sources that there will be at most.
+        max_failure_rate: fraction of the sources that may fail.
+    """
+
+    def __init__(self, paths: Sequence[str], most: int, max_failure_rate: float):
+        self._sources = Counter(paths)
+        self._allowed = Fraction(str(max_failure_rate)) * most
+        self._max_failure_rate = max_failure_rate
+        self._files = self._failed = 0
+        self._reasons: set[tuple[str, str]] = set()
+        self._is_off = False
+
+    def check(self, path: str, answer: object) -> None:
+        """Takes what came of the next file.
+
+        Raises:
+            UserError: when the others need not be tried.
+        """
+        if not isinstance(answer, DecodingFailure):
+            self._is_off = True
+            return
+        self._reasons.add((answer.stage, answer.reason))
+        if self._is_off or len(self._reasons) > 1:
+            return
+        self._files += 1
+        self._failed += self._sources[path]
+        files = len(self._sources)
+        if _MIN_FAILED_FILES <= self._files < files and self._failed > self._allowed:
+            raise UserError(
+                f"the first {self._files} of {files} files all failed for one reason, which is more than "
+                f"--max_failure_rate {self._max_failure_rate:g} allows, so that the others were not tried: "
+                f"{answer.stage}: {answer.reason} (such as {path}): {_ADVICE[answer.stage]}; "
+                "--max_failure_rate 1 tries them all"
+            )
 
 
 def _place(
@@ -208,22 +269,32 @@ def _failure(source_id: str, failure: DecodingFailure) -> SourceFailure:
 
 
 def in_parallel(
-    work: Callable[[T], R], items: Sequence[T], workers: int, description: str
+    work: Callable[[T], R],
+    items: Sequence[T],
+    workers: int,
+    description: str,
+    check: Callable[[T, R], None] = lambda item, result: None,
 ) -> list[R]:
-    """``work`` done on ``items`` by threads, with a progress bar when it takes longer than a second."""
+    """Does ``work`` on ``items`` by threads, with a progress bar when it takes longer than a second.
+
+    ``check`` takes each item and its result, in order; what it raises ends the work.
+    """
     threads = ThreadPoolExecutor(workers)
+    results: list[R] = []
     try:
-        return list(
-            tqdm(
-                threads.map(work, items),
-                total=len(items),
-                desc=description,
-                unit="source",
-                leave=False,
-                delay=1,
-                disable=None,
-            )
+        done = tqdm(
+            threads.map(work, items),
+            total=len(items),
+            desc=description,
+            unit="source",
+            leave=False,
+            delay=1,
+            disable=None,
         )
+        for item, result in zip(items, done, strict=True):
+            check(item, result)
+            results.append(result)
+        return results
     finally:
         # An interrupted run does not wait for a file that hangs.
         threads.shutdown(wait=False, cancel_futures=True)

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from pipelines.build.probe import cut_sources, survey_sources
 from pipelines.decoding.client import shared_pool
+from pipelines.decoding.preflight import check_decoder
 from pipelines.errors import UserError
 from pipelines.options.dataset import RunOptions
 from pipelines.options.prediction import PredictionOptions
@@ -62,6 +63,7 @@ def predict_footage(options: PredictionOptions, say: Callable[[str], None]) -> N
     run = options.run
     execution = parse_beam_args(run.beam_args, workers=run.local_workers)
     export = open_export(options.model, stride=options.stride, telemetry_template=options.telemetry)
+    check_decoder(run)
     listing = list_footage(options.input, export.options)
     for note in (*listing.notes, *_notes(export)):
         say(f"note: {note}")
@@ -100,7 +102,9 @@ def _notes(export: Export) -> Iterator[str]:
 def _plan(export: Export, listing: Listing, run: RunOptions) -> _Plan:
     """Probes the sources, and cuts them into chunks."""
     options, pool = export.options, shared_pool(run.decode_timeout, run.staging_size)
-    survey = survey_sources(listing.sources, options, pool, run.local_workers)
+    survey = survey_sources(
+        listing.sources, options, pool, run.local_workers, max_failure_rate=run.max_failure_rate
+    )
     segments, uncut = cut_sources(survey, options, pool, run.local_workers)
     failures = (*listing.failures, *survey.failures, *uncut)
     chunks = plan_chunks(segments)

@@ -14,6 +14,7 @@ import pytest
 
 from pipelines.build.probe import Survey, in_parallel, survey_sources
 from pipelines.decoding.client import DecoderPool, DecoderProcess
+from pipelines.decoding.protocol import DecodingFailure
 from pipelines.errors import UserError
 from pipelines.options.dataset import DatasetOptions, SamplingOptions, SplitOptions
 from pipelines.options.telemetry import TelemetryOptions
@@ -333,3 +334,57 @@ class TestInParallel:
     def test_an_error_is_raised(self) -> None:
         with pytest.raises(ZeroDivisionError):
             in_parallel(lambda item: 1 // item, [1, 0], 1, "Working")
+
+
+class TestEarlyStop:
+    """Nothing but text files: each fails when it is probed."""
+
+    @pytest.fixture
+    def sources(self, tmp_path):
+        def make(count, empty=()):
+            made = []
+            for number in range(count):
+                path = tmp_path / f"{number:03d}.mp4"
+                path.write_bytes(b"" if number in empty else b"no video" * 100)
+                name = path.name
+                made.append(
+                    Source(id=name, path=str(path), data_path=name, group=name, labels=("a",))
+                )
+            return made
+
+        return make
+
+    def survey(self, pool, sources, rate):
+        return survey_sources(sources, DatasetOptions(name="test"), pool, 1, max_failure_rate=rate)
+
+    def test_the_rest_is_not_tried(self, pool, sources, asked):
+        with pytest.raises(UserError) as error:
+            self.survey(pool, sources(60), 0.05)
+        text = str(error.value)
+        assert "the first 20 of 60 files all failed for one reason" in text
+        assert "open: Invalid data found when processing input" in text
+        assert "019.mp4" in text
+        assert sum(asked.values()) < 40
+
+    @pytest.mark.parametrize(
+        ("count", "empty", "rate"),
+        [(60, (), 1.0), (60, (), 0.99), (20, (), 0.0), (60, (7,), 0.05)],
+        ids=["all may fail", "most may fail", "nothing is left to try", "two reasons"],
+    )
+    def test_all_are_tried(self, pool, sources, count, empty, rate, monkeypatch):
+        probe = DecoderProcess.probe
+
+        def probe_twice(self, path):
+            try:
+                return probe(self, path)
+            except DecodingFailure as failure:
+                if Path(path).stat().st_size:
+                    raise
+                raise DecodingFailure("open", "empty") from failure
+
+        monkeypatch.setattr(DecoderProcess, "probe", probe_twice)
+        assert len(self.survey(pool, sources(count, empty), rate).failures) == count
+
+    def test_as_many_are_tried_as_may_fail(self, pool, sources):
+        with pytest.raises(UserError, match="the first 31 of 60 files"):
+            self.survey(pool, sources(60), 0.5)

@@ -393,6 +393,60 @@ class TestMisbehaviour:
                 f"the decoder ended with exit code 1: process {start.pids()[-1]} is done"
             )
 
+    @pytest.mark.parametrize(
+        ("error", "stage", "reason"),
+        [
+            (
+                "TypeError('no such argument:\\nerrors')",
+                "process",
+                "TypeError: no such argument: errors",
+            ),
+            ("KeyError('frame')", "process", "KeyError: 'frame'"),
+            ("MemoryError('here')", "limits", "MemoryError: here"),
+        ],
+    )
+    def test_an_exception_in_a_child_is_told(self, start, clip, error, stage, reason):
+        lines = f"""
+            from pipelines.decoding import child
+
+            def probe_file(path):
+                raise {error}
+
+            child.probe_file = probe_file
+            child.main()
+        """
+        decoder = start(lines)
+        with pytest.raises(DecodingFailure) as failure:
+            decoder.probe(str(clip))
+        assert failure.value.stage == stage
+        assert failure.value.reason.partition(" (child.py:")[0] == reason
+        assert decoder.probe(str(clip)) == probe_file(str(clip))
+
+    @pytest.mark.parametrize(
+        ("lines", "said"),
+        [
+            (
+                "raise ImportError('cannot import Discard')",
+                "ended with exit code 1: ImportError: cannot import Discard",
+            ),
+            (
+                "raise ImportError('Numpy is\\nbroken.\\n\\nSo it is.\\n')",
+                "ended with exit code 1: ImportError: Numpy is broken. So it is.",
+            ),
+            (
+                "import threading\nfrom pipelines.decoding import child\n"
+                "def answer(*_): raise SystemError('planted')\n"
+                "child._answer = answer\nchild.main()",
+                "ended with exit code 1: SystemError: planted",
+            ),
+        ],
+    )
+    def test_an_exception_that_ends_a_child_is_told(self, start, clip, lines, said):
+        decoder = start(lines)
+        with pytest.raises(DecodingFailure) as failure:
+            decoder.probe(str(clip))
+        assert (failure.value.stage, failure.value.reason) == ("process", f"the decoder {said}")
+
     def test_a_program_that_is_not_there(self, clip):
         decoder = DecoderProcess(timeout=5, program=("/nonexistent/decoder",))
         with pytest.raises(FileNotFoundError):
