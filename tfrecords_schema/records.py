@@ -8,7 +8,9 @@ https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details
 from __future__ import annotations
 
 import hashlib
+import io
 import os
+import re
 import struct
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
@@ -16,17 +18,21 @@ from typing import BinaryIO, NamedTuple
 import google_crc32c
 
 from tfrecords_schema.storage import open_stream
-from tfrecords_schema.store_clients import is_url
 
 _LENGTH = struct.Struct("<Q")
 _CRC = struct.Struct("<I")
-_HEADER_BYTES = _LENGTH.size + _CRC.size
+_HEADER = struct.Struct("<QI")
+_HEADER_BYTES = _HEADER.size
 FRAMING_BYTES = _HEADER_BYTES + _CRC.size
 """Bytes a record takes beyond its data."""
 
 # A length is believed only up to here, so that a forged header cannot ask for all memory. TensorFlow
 # itself cannot parse a message beyond protobuf's 2 GiB.
 _MAX_RECORD_BYTES = 2**31
+
+_SEARCH_BYTES = 1 << 20  # read at a time while searching for the next record
+
+_ZEROS = re.compile(rb"\0{4,}")
 
 
 class CorruptRecordError(ValueError):
@@ -72,37 +78,119 @@ def read_records(file: BinaryIO, name: str) -> Iterator[StoredRecord]:
 
     Args:
         file: open for binary reading, at its first record.
-        name: what errors call the file.
+        name: file name for error messages.
 
     Raises:
-        CorruptRecordError: where the file is cut short or a checksum does not hold.
+        CorruptRecordError: at the first record that is cut short or fails a checksum.
     """
-    offset = 0
-    while header := file.read(_HEADER_BYTES):
-        if len(header) < _HEADER_BYTES:
-            raise CorruptRecordError(name, offset, "the file ends inside a record's length")
-        length_bytes = header[: _LENGTH.size]
-        if masked_crc32c(length_bytes) != _CRC.unpack_from(header, _LENGTH.size)[0]:
-            raise CorruptRecordError(name, offset, "the length's checksum does not match")
-        (length,) = _LENGTH.unpack(length_bytes)
-        if length > _MAX_RECORD_BYTES:
-            raise CorruptRecordError(name, offset, f"its length is said to be {length} bytes")
-        data = file.read(length)
-        footer = file.read(_CRC.size)
-        if len(data) < length or len(footer) < _CRC.size:
-            raise CorruptRecordError(
-                name, offset, f"the file ends inside the record's {length} bytes"
-            )
-        if masked_crc32c(data) != _CRC.unpack(footer)[0]:
-            raise CorruptRecordError(name, offset, "the data's checksum does not match")
-        yield StoredRecord(offset, data)
-        offset += length + FRAMING_BYTES
+    for record in scan_records(file, name):
+        if isinstance(record, CorruptRecordError):
+            raise record
+        yield record
+
+
+def scan_records(file: BinaryIO, name: str) -> Iterator[StoredRecord | CorruptRecordError]:
+    """Yields the intact records of an open TFRecord file, and an error for each damaged place.
+
+    Reading continues after damage. If only the data fail their checksum, the next record follows them. If the
+    length cannot be trusted, the file is searched for the next 12 bytes that are a length with its checksum.
+
+    Example: a file of three records whose second one has a damaged length::
+
+        [type(found).__name__ for found in scan_records(file, "train-00000-of-00001.tfrecord")]
+        # ["StoredRecord", "CorruptRecordError", "StoredRecord"]
+
+    Args:
+        file: open for binary reading, at its first record. It is read to its end, front to back.
+        name: file name for error messages.
+    """
+    reader, offset = _RereadableFile(file), 0
+    while header := reader.read(_HEADER_BYTES):
+        length, reason = _parse_header(header)
+        if length is not None:
+            data, footer = reader.read(length), reader.read(_CRC.size)
+            if len(footer) == _CRC.size:
+                if masked_crc32c(data) == _CRC.unpack(footer)[0]:
+                    yield StoredRecord(offset, data)
+                else:
+                    yield CorruptRecordError(name, offset, "the data's checksum does not match")
+                offset += length + FRAMING_BYTES
+                continue
+            reason = f"the file ends inside the record's {length} bytes"
+            reader.put_back(data + footer)
+        yield CorruptRecordError(name, offset, reason)
+        reader.put_back(header[1:])
+        offset += 1 + _skip_to_header(reader)
+
+
+def _parse_header(header: bytes) -> tuple[int | None, str]:
+    """Returns the length that a header holds, or None and the reason why it is not one."""
+    if len(header) < _HEADER_BYTES:
+        return None, "the file ends inside a record's length"
+    length, checksum = _HEADER.unpack(header)
+    if masked_crc32c(header[: _LENGTH.size]) != checksum:
+        return None, "the length's checksum does not match"
+    if length > _MAX_RECORD_BYTES:
+        return None, f"its length is said to be {length} bytes"
+    return length, ""
+
+
+def _skip_to_header(reader: _RereadableFile) -> int:
+    """Reads up to the next valid header, or to the end of the file; returns the number of bytes skipped."""
+    skipped = 0
+    while len(block := reader.read(_SEARCH_BYTES)) >= _HEADER_BYTES:
+        for start in _possible_headers(block):
+            if _parse_header(block[start : start + _HEADER_BYTES])[0] is not None:
+                reader.put_back(block[start:])
+                return skipped + start
+        # A header may begin in this block and end in the next.
+        kept = block[1 - _HEADER_BYTES :]
+        skipped += len(block) - len(kept)
+        if len(block) < _SEARCH_BYTES:
+            return skipped + len(kept)
+        reader.put_back(kept)
+    return skipped + len(block)
+
+
+def _possible_headers(block: bytes) -> Iterator[int]:
+    """Yields the positions in ``block`` at which a record's length and checksum may stand.
+
+    The upper half of every length is four zeros, which compressed images hardly ever contain. Only the end
+    of a longer run of zeros is tried, because a power cut may leave megabytes of them and no checksum is
+    zero.
+    """
+    for zeros in _ZEROS.finditer(block):
+        first, end = zeros.span()
+        for upper_half in range(max(first, end - 7, 4), end - 3):
+            if upper_half + 8 <= len(block):
+                yield upper_half - 4
+
+
+class _RereadableFile:
+    """A file read front to back, to which bytes that were read can be put back."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._waiting = io.BytesIO()
+
+    def read(self, size: int) -> bytes:
+        data = self._waiting.read(size)
+        return data + self._file.read(size - len(data)) if len(data) < size else data
+
+    def put_back(self, data: bytes) -> None:
+        self._waiting = io.BytesIO(data + self._waiting.read())
 
 
 def read_file(path: str | os.PathLike[str]) -> Iterator[StoredRecord]:
     """Yields the records of the TFRecord file at ``path``, which may be a URL; see `read_records`."""
-    with open_stream(str(path)) if is_url(path) else open(path, "rb") as file:
+    with open_stream(path) as file:
         yield from read_records(file, str(path))
+
+
+def scan_file(path: str | os.PathLike[str]) -> Iterator[StoredRecord | CorruptRecordError]:
+    """Yields what `scan_records` finds in the file at ``path``, which may be a URL."""
+    with open_stream(path) as file:
+        yield from scan_records(file, str(path))
 
 
 def file_checksum(path: str | os.PathLike[str]) -> str:

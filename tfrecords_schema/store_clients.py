@@ -94,8 +94,9 @@ def file_system(scheme: str, host: str) -> Any:
 
 
 @contextlib.contextmanager
-def speaking_of(url: str) -> Iterator[tuple[Any, str]]:
-    """The client for ``url`` and what it calls it; its errors become this module's."""
+def store_client(url: str | os.PathLike[str]) -> Iterator[tuple[Any, str]]:
+    """Yields the client of a URL's store and the object's name there; translates the client's errors."""
+    url = os.fspath(url)
     try:
         scheme, rest = check_url(url).split("://", 1)
         files = file_system(scheme, rest.split("/", 1)[0] if scheme == "hdfs" else "")

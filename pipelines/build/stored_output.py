@@ -75,7 +75,7 @@ class StoredOutput(OutputFolder):
 
     def leave_complete(self) -> None:
         """Removes what `locked` made in the folder of a dataset that is complete already."""
-        storage.remove_below(self._url(BUILD_FOLDER))
+        storage.remove_folder(self._url(BUILD_FOLDER))
 
     def _is_as_reported(self, shard_file: str, report: dict[str, Any]) -> bool:
         stored = dataclasses.asdict(storage.status(self._url(shard_file)))
@@ -89,10 +89,10 @@ class StoredOutput(OutputFolder):
         return scratch_folder(f"claims-{hashlib.sha256(self.path.encode()).hexdigest()[:16]}")
 
     def _is_file(self) -> bool:
-        return storage.exists(self.path)
+        return storage.is_file(self.path)
 
     def _has(self, name: str) -> bool:
-        return storage.exists(self._url(name))
+        return storage.is_file(self._url(name))
 
     def _names(self) -> list[str]:
         return list(storage.list_folder(self.path))

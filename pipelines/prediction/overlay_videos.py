@@ -18,7 +18,7 @@ from pipelines.plan.descriptors import Segment, Source
 from pipelines.prediction.captions import make_captions
 from pipelines.prediction.export_info import Export
 from pipelines.prediction.predict_chunks import SequenceBuilder
-from pipelines.prediction.work import open_lines
+from tfrecords_schema import storage
 
 Range = tuple[int, int]
 
@@ -38,7 +38,7 @@ def draw_overlays(
         UserError: when one cannot be drawn, after all were tried.
     """
     folder = Path(str(options.overlay))
-    with open_lines(options.output) as lines:
+    with storage.open_stream(options.output) as lines:
         ranges = _ranges(lines)
     wanted = [source for source in sources if source.id in ranges and source.kind != "telemetry"]
     targets = {source.id: folder / _file_name(source.id) for source in wanted}
@@ -48,7 +48,7 @@ def draw_overlays(
         )
 
     def draw(source: Source) -> str | None:
-        with open_lines(options.output) as file:
+        with storage.open_stream(options.output) as file:
             lines = _read(file, ranges[source.id])
         captions = make_captions(
             lines, num_frames=export.spec.num_frames, at_end=export.predicts_last_frame

@@ -64,10 +64,7 @@ class WorkFolder:
     def remove(self) -> None:
         """Removes the folder and what is in it."""
         shutil.rmtree(self.claims, ignore_errors=True)
-        if is_url(self.path):
-            storage.remove_below(self.path)
-        else:
-            shutil.rmtree(self.path, ignore_errors=True)
+        storage.remove_folder(self.path)
 
     def store_plan(self, chunks: Iterable[Chunk]) -> list[int]:
         """Writes the plan; returns the byte at which each chunk's line begins."""
@@ -80,12 +77,7 @@ class WorkFolder:
 
     def read_chunk(self, place: int) -> Chunk:
         """The chunk whose line begins at byte ``place`` of the plan."""
-        plan = self._file("plan.jsonl")
-        if is_url(plan):
-            return Chunk.from_json(json.loads(storage.read_line(plan, place)))
-        with open(plan, "rb") as file:
-            file.seek(place)
-            return Chunk.from_json(json.loads(file.readline()))
+        return Chunk.from_json(json.loads(storage.read_line(self._file("plan.jsonl"), place)))
 
     def claim(self, place: int) -> bool:
         """Whether the caller, a local worker, is the first to ask for the chunk."""
@@ -101,9 +93,9 @@ class WorkFolder:
 
     def publish(self, parts: Sequence[str]) -> None:
         """Puts the parts together, one after the other, as the output."""
-        with _writing(self.output, f"{self.path}/whole-{uuid.uuid4().hex}") as file:
+        with _writing(self.output) as file:
             for part in parts:
-                with open_lines(self._file(part)) as lines:
+                with storage.open_stream(self._file(part)) as lines:
                     shutil.copyfileobj(lines, file, _COPY_BYTES)
 
     def store_failures(self, lines: Sequence[str]) -> None:
@@ -111,11 +103,8 @@ class WorkFolder:
         if lines:
             with _writing(self.failures_path) as file:
                 file.writelines(line.encode() + b"\n" for line in lines)
-        elif is_url(self.failures_path):
-            storage.remove([self.failures_path])
         else:
-            with contextlib.suppress(FileNotFoundError):
-                os.remove(self.failures_path)
+            storage.remove([self.failures_path])
 
     @property
     def failures_path(self) -> str:
@@ -124,14 +113,12 @@ class WorkFolder:
 
     def store_outcome(self, outcome: dict[str, Any]) -> None:
         """Writes how the run ended."""
-        with _writing(self._file("outcome.json")) as file:
-            file.write(json.dumps(outcome).encode())
+        storage.write_bytes(self._file("outcome.json"), json.dumps(outcome).encode())
 
     def read_outcome(self) -> dict[str, Any] | None:
         """How the run ended; None when no worker came so far."""
         try:
-            with open_lines(self._file("outcome.json")) as file:
-                return json.loads(file.read())
+            return json.loads(storage.read_bytes(self._file("outcome.json")))
         except FileNotFoundError:
             return None
 
@@ -139,27 +126,11 @@ class WorkFolder:
         return f"{self.path}/{name}"
 
 
-def open_lines(path: str) -> contextlib.AbstractContextManager[BinaryIO]:
-    """A file, local or on a store, to read from front to back."""
-    return storage.open_stream(path) if is_url(path) else open(path, "rb")
-
-
 @contextlib.contextmanager
-def _writing(path: str, partial: str | None = None) -> Iterator[BinaryIO]:
-    """A file that gets its name, ``path``, when the block ends, and goes when it raises.
-
-    Until then it is ``partial``, on the same disk; on this machine, where ``path`` is on a store.
-    """
-    if is_url(path):
-        partial = str(scratch_folder("predictions") / uuid.uuid4().hex)
-    partial = partial or f"{path}.{uuid.uuid4().hex}.partial"
-    try:
-        with open(partial, "wb") as file:
-            yield file
-        if is_url(path):
-            storage.upload(partial, path)
-        else:
-            os.replace(partial, path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(partial)
+def _writing(path: str) -> Iterator[BinaryIO]:
+    """Opens a file that appears at ``path`` complete, when the block ends, or not at all."""
+    with (
+        storage.replacing(path, scratch=scratch_folder("predictions")) as partial,
+        partial.open("wb") as file,
+    ):
+        yield file

@@ -19,10 +19,10 @@ import apache_beam as beam
 from apache_beam.metrics import Metrics
 
 from pipelines.runners.events import EventWriter, claim
-from pipelines.storage.whole_files import write_atomically
 from pipelines.validation.examine import ShardExaminer, ShardJob, ShardSummary
 from pipelines.validation.examiner_process import ChildExaminer
 from pipelines.validation.result import Conclusion
+from tfrecords_schema.storage import write_bytes
 
 _NEWS_BYTES = 1 << 20
 
@@ -136,5 +136,5 @@ class _Conclude(beam.DoFn):
 
     def process(self, keyed: tuple[None, Iterable[ShardSummary]]) -> Iterator[str]:
         result = self._conclusion.conclude(keyed[1])
-        write_atomically(Path(self._result_path), json.dumps(result.to_json()).encode())
+        write_bytes(self._result_path, json.dumps(result.to_json()).encode())
         yield self._result_path

@@ -13,7 +13,6 @@ from tqdm import tqdm
 
 from pipelines.errors import UserError
 from pipelines.sources.files import absolute
-from pipelines.storage.whole_files import write_atomically
 from pipelines.validation.examine import ShardExaminer, ShardJob, take_census
 from pipelines.validation.folder import DatasetFolder
 from pipelines.validation.outcome import Validation
@@ -22,6 +21,7 @@ from pipelines.validation.result import Conclusion, Result
 from pipelines.validation.thresholds import ValidationOptions
 from pipelines.validation.views import expectation
 from tfrecords_schema.info import DatasetInfo
+from tfrecords_schema.storage import write_bytes
 
 _LEAST_FOR_CHILDREN = 32 << 20
 """Bytes of a dataset from which on processes are worth the half second that they take to start."""
@@ -41,9 +41,9 @@ def validate(options: ValidationOptions) -> Validation:
 
     if options.json is not None:
         text = json.dumps(validation.to_json(), indent=2)
-        write_atomically(Path(options.json), text.encode() + b"\n")
+        write_bytes(options.json, text.encode() + b"\n")
     if options.report is not None:
-        write_atomically(Path(options.report), render_report(validation, folder).encode())
+        write_bytes(options.report, render_report(validation, folder).encode())
     return validation
 
 

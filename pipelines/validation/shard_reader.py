@@ -1,4 +1,4 @@
-"""`ShardReader`: every record of a shard that can be read, and what became of the others."""
+"""Reads a shard for validation: its intact records, its damaged places, its size and checksum."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ from typing import BinaryIO, cast
 from pipelines.validation.checks.shards import ShardFacts
 from pipelines.validation.folder import DatasetFolder
 from tfrecords_schema.info import ShardInfo
-from tfrecords_schema.records import CorruptRecordError, StoredRecord, read_records
-
-_HEADER_BYTES = 12
+from tfrecords_schema.records import CorruptRecordError, StoredRecord, scan_records
 
 
 class ShardReader:
-    """Streams a shard's records past every record that is corrupt, as far as lengths can be believed."""
+    """Streams the intact records of a shard and notes every damaged place."""
 
     def __init__(self, folder: DatasetFolder, declared: ShardInfo, on_bytes: Callable[[int], None]):
         self._folder = folder
@@ -31,9 +29,12 @@ class ShardReader:
         try:
             with self._folder.open(self._declared.file) as file:
                 hashed = _HashedFile(file, self._on_bytes)
-                yield from self._intact(hashed)
-                while hashed.read(1 << 20):
-                    pass  # what lies behind a record that ended the reading belongs to the checksum
+                for found in scan_records(cast(BinaryIO, hashed), self._declared.file):
+                    if isinstance(found, CorruptRecordError):
+                        self._corrupt.append((found.offset, found.reason))
+                    else:
+                        self._records += 1
+                        yield found
                 self._bytes, self._sha256 = hashed.position, hashed.hexdigest()
         except OSError as problem:
             self._unreadable = problem.strerror or str(problem)
@@ -48,22 +49,6 @@ class ShardReader:
             corrupt=tuple(self._corrupt),
             unreadable=self._unreadable,
         )
-
-    def _intact(self, file: _HashedFile) -> Iterator[StoredRecord]:
-        base = 0
-        while True:
-            try:
-                for stored in read_records(cast(BinaryIO, file), self._declared.file):
-                    self._records += 1
-                    yield StoredRecord(base + stored.offset, stored.data)
-                return
-            except CorruptRecordError as problem:
-                offset = base + problem.offset
-                self._corrupt.append((offset, problem.reason))
-                # When the data were read, their length could be believed, and the next record follows.
-                if file.position <= offset + _HEADER_BYTES:
-                    return
-                base = file.position
 
 
 class _HashedFile:

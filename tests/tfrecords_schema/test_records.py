@@ -23,6 +23,8 @@ from tfrecords_schema.records import (
     masked_crc32c,
     read_file,
     read_records,
+    scan_file,
+    scan_records,
 )
 
 SMALL = (b"", b"a", b"hello, world")
@@ -224,3 +226,85 @@ def test_checksum_is_the_sha256_of_a_file_of_several_blocks(tmp_path):
     data = bytes(range(256)) * 10_000
     (tmp_path / "file").write_bytes(data)
     assert file_checksum(tmp_path / "file") == hashlib.sha256(data).hexdigest()
+
+
+def slow_scan(stored: bytes) -> tuple[list[StoredRecord], list[int]]:
+    """Records and damaged offsets by the definition: every byte is tried as the start of a record."""
+    read, damaged, offset = [], [], 0
+    while offset < len(stored):
+        header = stored[offset : offset + 12]
+        length = int.from_bytes(header[:8], "little")
+        whole = len(header) == 12 and naive_frame_header(length) == header
+        end = offset + length + 16
+        if whole and end <= len(stored):
+            data = stored[offset + 12 : end - 4]
+            if naive_frame(data)[-4:] == stored[end - 4 : end]:
+                read.append(StoredRecord(offset, data))
+            else:
+                damaged.append(offset)
+            offset = end
+            continue
+        damaged.append(offset)
+        offset += 1
+        while offset < len(stored):
+            candidate = stored[offset : offset + 12]
+            length = int.from_bytes(candidate[:8], "little")
+            if length < 2**31 and len(candidate) == 12 and naive_frame_header(length) == candidate:
+                break
+            offset += 1
+    return read, damaged
+
+
+def naive_frame_header(length: int) -> bytes:
+    if length >= 2**31:
+        return b""
+    stored = length.to_bytes(8, "little")
+    return stored + bitwise_masked_crc32c(stored).to_bytes(4, "little")
+
+
+def scan(stored: bytes) -> tuple[list[StoredRecord], list[int]]:
+    found = list(scan_records(io.BytesIO(stored), "shard"))
+    return (
+        [record for record in found if isinstance(record, StoredRecord)],
+        [record.offset for record in found if isinstance(record, CorruptRecordError)],
+    )
+
+
+@given(
+    st.lists(st.binary(max_size=30) | st.integers(0, 30).map(bytes), max_size=4),
+    st.lists(st.tuples(st.integers(0, 200), st.integers(0, 255)), max_size=3),
+    st.integers(0, 200),
+)
+def test_scan_records_finds_what_trying_every_byte_finds(records, changes, cut):
+    stored = bytearray(b"".join(map(naive_frame, records)))
+    for place, value in changes:
+        if place < len(stored):
+            stored[place] = value
+    stored = bytes(stored[: len(stored) - cut] if cut < len(stored) else stored)
+    assert scan(stored) == slow_scan(stored)
+
+
+@pytest.mark.parametrize("gap", [0, 1, 11, 12, 2**20 - 6, 2**20, 2**20 + 5])
+@pytest.mark.parametrize("fill", [b"\0", b"\xab"])
+def test_scan_records_goes_on_behind_garbage_of_any_length(gap, fill):
+    stored = naive_frame(b"first") + fill * gap + naive_frame(b"second")
+    records, damaged = scan(stored)
+    assert [record.data for record in records] == [b"first", b"second"]
+    assert damaged == ([21] if gap else [])
+
+
+def test_scan_records_goes_on_inside_a_record_that_claims_the_rest_of_the_file():
+    length = (1000).to_bytes(8, "little")
+    forged = length + bitwise_masked_crc32c(length).to_bytes(4, "little")
+    records, damaged = scan(forged + naive_frame(b"behind"))
+    assert [record.data for record in records] == [b"behind"]
+    assert damaged == [0]
+
+
+def test_scan_file_names_the_file_and_reason(tmp_path):
+    path = tmp_path / "shard"
+    path.write_bytes(flip(SMALL_FILE, 0))
+    first, *rest = scan_file(path)
+    assert (first.file, first.offset) == (str(path), 0)
+    assert first.reason == "the length's checksum does not match"
+    assert [record.data for record in rest] == list(SMALL[1:])

@@ -87,8 +87,8 @@ class TestReading:
         assert list(storage.find_below(folder)) == ["a", "sub/b", "sub/deep/c"]
         assert storage.is_folder(folder)
         assert not storage.is_folder(f"{folder}/a")
-        assert not storage.exists(folder)
-        assert storage.exists(f"{folder}/a")
+        assert not storage.is_file(folder)
+        assert storage.is_file(f"{folder}/a")
 
     def test_a_pattern(self, bucket):
         for key in ("c/x/1.mp4", "c/y/2.mp4", "c/y/deep/3.mp4", "c/y/2.txt"):
@@ -106,7 +106,7 @@ class TestReading:
         answer = bucket.client.list_objects_v2(Bucket=bucket.name)
         assert (answer["KeyCount"], answer["IsTruncated"]) == (3, True)
         assert list(storage.find_below(f"{bucket.url}/many")) == names
-        storage.remove_below(f"{bucket.url}/many")
+        storage.remove_folder(f"{bucket.url}/many")
         assert bucket.names() == []
 
 
@@ -153,7 +153,7 @@ class TestWriting:
         bucket.put("a")
         storage.remove([f"{bucket.url}/none", f"{bucket.url}/a"])
         storage.remove([])
-        storage.remove_below(f"{bucket.url}/folder")
+        storage.remove_folder(f"{bucket.url}/folder")
         assert bucket.names() == []
 
 
@@ -251,10 +251,10 @@ class TestGoogle:
         assert list(storage.find_matching(f"{root}/*/*.mp4")) == [f"{root}/dd/x.mp4"]
         assert storage.is_folder(f"{root}/d")
         assert not storage.is_folder(f"{root}/d/a")
-        assert not storage.exists(f"{root}/d")
+        assert not storage.is_file(f"{root}/d")
         storage.remove([f"{root}/d/a", f"{root}/d/none"])
-        storage.remove_below(f"{root}/d")
-        storage.remove_below(f"{root}/d")
+        storage.remove_folder(f"{root}/d")
+        storage.remove_folder(f"{root}/d")
         assert list(google.objects) == ["dd/x.mp4"]
 
     def test_what_is_not_there(self, google):
@@ -265,7 +265,7 @@ class TestGoogle:
                 ask("gs://another-bucket/x")
 
     def test_its_client_keeps_its_tracebacks_to_itself(self, google):
-        storage.exists(f"gs://{google.bucket}/none")
+        storage.is_file(f"gs://{google.bucket}/none")
         assert not logging.getLogger("gcsfs").isEnabledFor(logging.ERROR)
 
 
@@ -313,10 +313,10 @@ class TestHadoop:
         assert list(storage.find_matching(f"{root}/*/*.mp4")) == [f"{root}/dd/x.mp4"]
         assert storage.is_folder(f"{root}/d")
         assert not storage.is_folder(f"{root}/none")
-        assert not storage.exists(f"{root}/d")
+        assert not storage.is_file(f"{root}/d")
         storage.remove([f"{root}/d/a", f"{root}/d/none"])
-        storage.remove_below(f"{root}/d")
-        storage.remove_below(f"{root}/d")
+        storage.remove_folder(f"{root}/d")
+        storage.remove_folder(f"{root}/d")
         assert sorted(path.name for path in tmp_path.iterdir()) == ["dd"]
 
 
@@ -353,3 +353,56 @@ def test_local_files_import_no_client():
     )
     run = run_python("-c", program)
     assert run.stdout.strip() == "[]", run.stderr
+
+
+class TestLocalPaths:
+    """The calls for object stores do the same for local paths."""
+
+    def test_files_are_written_listed_read_and_removed(self, tmp_path):
+        (tmp_path / "folder").mkdir()
+        storage.write_bytes(tmp_path / "b", b"one\ntwo\n")
+        storage.write_bytes(storage.join(tmp_path, "a"), b"")
+        assert storage.is_file(tmp_path / "b")
+        assert not storage.is_file(tmp_path / "folder")
+        assert storage.is_folder(tmp_path / "folder")
+        assert storage.exists(tmp_path / "folder")
+        assert {name: file.bytes for name, file in storage.list_folder(tmp_path).items()} == {
+            "a": 0,
+            "b": 8,
+        }
+        assert storage.read_bytes(tmp_path / "b") == b"one\ntwo\n"
+        assert storage.read_line(tmp_path / "b", 4) == b"two\n"
+        with storage.open_stream(tmp_path / "b") as file:
+            assert list(file) == [b"one\n", b"two\n"]
+        storage.remove([tmp_path / "a", tmp_path / "none"])
+        storage.remove_folder(tmp_path / "folder")
+        storage.remove_folder(tmp_path / "folder")
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["b"]
+
+    def test_status_is_that_of_the_file_and_refuses_devices(self, tmp_path):
+        storage.write_bytes(tmp_path / "a", b"12345")
+        assert storage.status(tmp_path / "a").bytes == 5
+        assert storage.status(tmp_path / "a").mtime_ns == (tmp_path / "a").stat().st_mtime_ns
+        with pytest.raises(OSError, match="not a regular file"):
+            storage.status(tmp_path)
+
+    def test_replacing_keeps_the_old_file_when_writing_fails(self, tmp_path):
+        target = tmp_path / "report.html"
+        storage.write_bytes(target, b"old")
+
+        def write_half():
+            with storage.replacing(target) as partial:
+                partial.write_bytes(b"half")
+                raise ValueError("broken")
+
+        with pytest.raises(ValueError, match="broken"):
+            write_half()
+        assert target.read_bytes() == b"old"
+        assert list(tmp_path.iterdir()) == [target]
+
+    def test_replacing_names_the_partial_file_by_the_suffix(self, tmp_path):
+        with storage.replacing(tmp_path / "model.keras", suffix=".keras") as partial:
+            assert partial.name.endswith(".partial.keras")
+            assert not (tmp_path / "model.keras").exists()
+            partial.write_bytes(b"whole")
+        assert (tmp_path / "model.keras").read_bytes() == b"whole"
