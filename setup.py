@@ -14,11 +14,17 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["pipelines*", "tfrecords_schema*", "trainer*"]),
-    package_data={"tfrecords_schema": ["example.proto", "example_pb2.pyi"]},
+    package_data={
+        "tfrecords_schema": ["example.proto", "example_pb2.pyi"],
+        "tfrecords_schema.report": ["*.html", "*.css"],
+        "pipelines.validation.report": ["*.html"],
+        "trainer.report": ["*.html"],
+    },
     install_requires=[
         "apache-beam>=2.70,<3",
         "av>=16",
         "google-crc32c>=1.5",
+        "jinja2>=3.1",
         "jmespath>=1.0",
         "msgspec>=0.19",
         "numpy>=1.26",

@@ -145,7 +145,7 @@ def list_names(names: Sequence[str], most: int = 8) -> str:
     return shown + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def column_names(info: DatasetInfo) -> Iterator[tuple[str, str]]:
+def target_units(info: DatasetInfo) -> Iterator[tuple[str, str]]:
     """Name and unit of each target."""
     label = info.spec.label
     yield from zip(

@@ -1,4 +1,4 @@
-"""What a check finds, and what a check is."""
+"""The findings of checks, and the `check` decorator that declares one."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Any, Generic, Literal, TypeVar
 
 Level = Literal["error", "warning", "note"]
 LEVELS: tuple[Level, ...] = ("error", "warning", "note")
-"""Worst first."""
+"""The levels, worst first."""
 
 S_contra = TypeVar("S_contra", contravariant=True)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Where:
-    """A place in a dataset; what does not apply is left out.
+    """A place in a dataset. Parts that do not apply are left at their defaults.
 
     Attributes:
         shard: file name.
         offset: byte of the shard at which the record's framing starts.
         record: ``example/id``.
-        frame: its place in the record.
+        frame: index within the record.
     """
 
     shard: str = ""
@@ -43,7 +43,15 @@ class Where:
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """Something a check found: which check, how bad, what, where; ``other`` is the second place of a pair."""
+    """A problem that a check found.
+
+    Attributes:
+        check: name of the check.
+        level: how bad it is.
+        message: one sentence.
+        where: the place.
+        other: the second place, for a problem of a pair.
+    """
 
     check: str
     level: Level
@@ -53,20 +61,15 @@ class Finding:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Finding:
-        """The finding that `dataclasses.asdict` described."""
+        """Returns the finding that `dataclasses.asdict` described."""
         other = fields["other"]
-        return cls(
-            **{
-                **fields,
-                "where": Where(**fields["where"]),
-                "other": None if other is None else Where(**other),
-            }
-        )
+        places = {"where": Where(**fields["where"]), "other": other and Where(**other)}
+        return cls(**{**fields, **places})
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What the function of a check yields; the check makes it a `Finding`."""
+    """A problem as the function of a check yields it; `Check` makes it a `Finding`."""
 
     level: Level
     message: str
@@ -75,29 +78,29 @@ class Problem:
 
 
 def error(message: str, where: Where | None = None, *, other: Where | None = None) -> Problem:
-    """A problem that makes the dataset wrong: a reader breaks, or a model learns what is not so."""
+    """Returns a problem that makes the dataset wrong: readers fail, or a model learns wrong data."""
     return Problem("error", message, where, other)
 
 
 def warning(message: str, where: Where | None = None, *, other: Where | None = None) -> Problem:
-    """A problem that somebody should look at before training."""
+    """Returns a problem that a person should look at before training."""
     return Problem("warning", message, where, other)
 
 
 def note(message: str, where: Where | None = None, *, other: Where | None = None) -> Problem:
-    """Something worth knowing that needs no action."""
+    """Returns a problem that needs no action."""
     return Problem("note", message, where, other)
 
 
 @dataclass(frozen=True)
 class Check(Generic[S_contra]):
-    """One check: a function from what it looks at to problems.
+    """One check: a function from a subject, such as a record, to its problems.
 
     Attributes:
         name: ``family.name``, as findings, options and tests call it.
-        reason: why it matters, for somebody who never heard of it.
-        remedy: what to do about a finding.
-        function: yields the problems of a subject, and nothing for a subject that is all right.
+        reason: why a problem matters, for readers who are new to the subject.
+        remedy: what to do about a problem.
+        function: yields the problems of a subject. Its docstring says what holds when there are none.
     """
 
     name: str
@@ -106,12 +109,17 @@ class Check(Generic[S_contra]):
     function: Callable[[S_contra], Iterable[Problem]]
 
     @property
+    def family(self) -> str:
+        """The first part of the name: ``labels`` of ``labels.finite``."""
+        return self.name.partition(".")[0]
+
+    @property
     def summary(self) -> str:
-        """What holds when it finds nothing, in one sentence."""
+        """One sentence: what holds when the check finds nothing."""
         return (self.function.__doc__ or self.name).splitlines()[0].replace("``", "")
 
     def __call__(self, subject: S_contra, where: Where = Where()) -> Iterator[Finding]:
-        """Yields the findings on ``subject``; ``where`` is for problems that do not say so themselves."""
+        """Yields the findings on ``subject``. Problems without a place of their own are at ``where``."""
         for problem in self.function(subject):
             yield Finding(
                 check=self.name,
@@ -125,7 +133,15 @@ class Check(Generic[S_contra]):
 def check(
     name: str, *, reason: str, remedy: str
 ) -> Callable[[Callable[[S_contra], Iterable[Problem]]], Check[S_contra]]:
-    """Makes the function below it a `Check`."""
+    """Declares the decorated function as a `Check`.
+
+    This is all that a new check of an existing module needs; `checks.catalogue` collects it:
+
+        @check("labels.finite", reason="One NaN makes the loss NaN.", remedy="Repair the telemetry.")
+        def labels_finite(record: RecordView) -> Iterator[Problem]:
+            # its docstring says what holds: "All targets are finite numbers."
+            ...
+    """
 
     def decorate(function: Callable[[S_contra], Iterable[Problem]]) -> Check[S_contra]:
         return Check(name, reason, remedy, function)
@@ -134,24 +150,28 @@ def check(
 
 
 class FindingLog:
-    """Findings in bounded memory: all are counted, the first ``most`` of each check and level are kept."""
+    """Findings in bounded memory: all are counted, the first ``max_kept`` per check and level are kept.
 
-    def __init__(self, most: int):
-        self._most = most
+    Attributes:
+        counts: of all findings, by check and level.
+    """
+
+    def __init__(self, max_kept: int):
+        self._max_kept = max_kept
         self._kept: list[Finding] = []
         self.counts: Counter[tuple[str, Level]] = Counter()
 
     def add(self, findings: Iterable[Finding]) -> None:
-        """Takes findings in the order in which they are to be shown."""
+        """Adds findings in the order in which they are to be shown."""
         for finding in findings:
             key = (finding.check, finding.level)
             self.counts[key] += 1
-            if self.counts[key] <= self._most:
+            if self.counts[key] <= self._max_kept:
                 self._kept.append(finding)
 
     def merge(self, kept: Iterable[Finding], counts: Counter[tuple[str, Level]]) -> None:
-        """Takes what another log kept and counted."""
-        room = {key: self._most - self.counts[key] for key in counts}
+        """Adds the kept findings and the counts of another log."""
+        room = {key: self._max_kept - self.counts[key] for key in counts}
         for finding in kept:
             key = (finding.check, finding.level)
             if room[key] > 0:
@@ -161,5 +181,5 @@ class FindingLog:
 
     @property
     def kept(self) -> tuple[Finding, ...]:
-        """The findings that were kept, worst first, otherwise in the order they came."""
+        """The kept findings, worst level first, otherwise in the order of addition."""
         return tuple(sorted(self._kept, key=lambda finding: LEVELS.index(finding.level)))

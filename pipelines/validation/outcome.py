@@ -3,19 +3,38 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from pipelines.validation.checks.catalogue import ALL_CHECKS
-from pipelines.validation.findings import LEVELS, Check, Level
+from pipelines.validation.findings import LEVELS, Check, Finding, Level
 from pipelines.validation.result import Result
 from pipelines.validation.thresholds import ValidationOptions
 from tfrecords_schema.info import DatasetInfo
+from tfrecords_schema.report.pages import plural, printable
+
+
+@dataclass(frozen=True)
+class FindingGroup:
+    """The findings of one check at one level; ``count`` includes those that were not kept."""
+
+    check: Check[Any]
+    level: Level
+    count: int
+    findings: list[Finding]
 
 
 @dataclass(frozen=True)
 class Validation:
-    """A validated dataset: its description, the result, and how long it took in seconds."""
+    """A validated dataset.
+
+    Attributes:
+        options: how it was validated.
+        info: its description.
+        result: what was found.
+        seconds: how long validation took.
+    """
 
     options: ValidationOptions
     info: DatasetInfo
@@ -24,11 +43,31 @@ class Validation:
 
     @property
     def failed(self) -> bool:
-        """Whether a check of the level that matters, or of a worse one, has a finding."""
+        """True if a finding has the level ``fail_on`` or a worse one."""
         return self.result.fails(self.options.fail_on)
 
+    @property
+    def shards(self) -> int:
+        """Number of shards read."""
+        return sum(split.shards for split in self.result.splits.values())
+
+    @property
+    def levels(self) -> str:
+        """The number of findings by level: ``1 error, 0 warnings, 2 notes``."""
+        return ", ".join(plural(self.result.count(level), level) for level in LEVELS)
+
+    def finding_groups(self) -> Iterator[FindingGroup]:
+        """Yields the findings by level, worst first, then by check in the order of the catalogue."""
+        for level in LEVELS:
+            for check in ALL_CHECKS:
+                count = self.result.count(level, check.name)
+                if count:
+                    kept = [f for f in self.result.findings if f.check == check.name]
+                    kept = [f for f in kept if f.level == level]
+                    yield FindingGroup(check, level, count, kept)
+
     def to_json(self) -> dict[str, Any]:
-        """The result with what is needed to understand it elsewhere."""
+        """Returns the result with everything that is needed to understand it elsewhere."""
         fields = self.result.to_json()
         version = fields.pop("format_version")
         return {
@@ -49,51 +88,29 @@ class Validation:
         }
 
 
-def describe(validation: Validation, *, most: int = 3) -> str:
-    """What the command line says: the verdict, then each check that found something.
+def describe(validation: Validation, *, max_shown: int = 3) -> str:
+    """Returns the text for the terminal: the verdict, then each check that found something.
 
     Args:
-        validation: what was done.
-        most: findings of a check and level that are shown.
+        validation: to describe.
+        max_shown: findings shown per check and level.
     """
-    result = validation.result
-    levels = ", ".join(plural(result.count(level), level) for level in LEVELS)
-    verdict = "FAILED" if validation.failed else "PASSED"
-    shards = sum(split.shards for split in result.splits.values())
+    options, result = validation.options, validation.result
     lines = [
-        f"{verdict}: {validation.info.name} in {validation.options.tfrecords}: {levels}",
-        f"  {plural(result.records, 'record')} in {plural(shards, 'shard')} examined in "
+        f"{'FAILED' if validation.failed else 'PASSED'}: {validation.info.name} in {options.tfrecords}: "
+        f"{validation.levels}",
+        f"  {plural(result.records, 'record')} in {plural(validation.shards, 'shard')} examined in "
         f"{validation.seconds:.1f} s",
     ]
-    for level in LEVELS:
-        for check in ALL_CHECKS:
-            lines += _describe_check(result, check, level, most)
-    for what, path in (("result", validation.options.json), ("report", validation.options.report)):
+    for group in validation.finding_groups():
+        lines.append(f"{group.level}: {group.check.name}: {plural(group.count, 'finding')}")
+        for finding in group.findings[:max_shown]:
+            place = f"{finding.where}: " if str(finding.where) else ""
+            lines.append(f"    {place}{finding.message}")
+        if group.count > max_shown:
+            lines.append(f"    ... and {group.count - max_shown} more")
+        lines.append(f"    remedy: {group.check.remedy}")
+    for what, path in (("result", options.json), ("report", options.report)):
         if path is not None:
             lines.append(f"{what}: {path}")
     return "\n".join(map(printable, lines))
-
-
-def printable(text: str) -> str:
-    """``text`` with what a terminal would act upon, and what it cannot show, escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def _describe_check(result: Result, check: Check[Any], level: Level, most: int) -> list[str]:
-    count = result.count(level, check.name)
-    if not count:
-        return []
-    lines = [f"{level}: {check.name}: {plural(count, 'finding')}"]
-    kept = [f for f in result.findings if f.check == check.name and f.level == level]
-    for finding in kept[:most]:
-        place = f"{finding.where}: " if str(finding.where) else ""
-        lines.append(f"    {place}{finding.message}")
-    if count > most:
-        lines.append(f"    ... and {count - most} more")
-    lines.append(f"    remedy: {check.remedy}")
-    return lines
-
-
-def plural(count: int, what: str) -> str:
-    """``1 record``, ``2 records``."""
-    return f"{count} {what}" if count == 1 else f"{count:,} {what}s"

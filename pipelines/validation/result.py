@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipelines.validation.checks.dataset import DATASET_CHECKS
-from pipelines.validation.dataset_view import DatasetView, column_names
+from pipelines.validation.dataset_view import DatasetView, target_units
 from pipelines.validation.examine import MOST_FINDINGS, ShardSummary
 from pipelines.validation.findings import LEVELS, Finding, FindingLog, Level
 from pipelines.validation.folder import DatasetFolder
@@ -280,7 +280,7 @@ def _describe_split(split: str, tally: Tally, summaries: list[ShardSummary]) -> 
 def _extremes(view: DatasetView) -> Iterator[Sample]:
     """The records with the least and the greatest value of the first targets."""
     split_of = {shard.file: shard.split for shard in view.shards}
-    for name, unit in list(column_names(view.info))[:_MOST_EXTREME]:
+    for name, unit in list(target_units(view.info))[:_MOST_EXTREME]:
         sketch = view.total.sketches.get(target_column(name), Sketch())
         for what, extremes in (("lowest", sketch.lowest), ("highest", sketch.highest)):
             for extreme in extremes[:1]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import itertools
 import os
 from collections.abc import Iterator, Sequence
@@ -16,23 +15,11 @@ import tensorflow as tf
 from tfrecords_schema import spec as keys
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.records import read_file
+from tfrecords_schema.report.filmstrips import StripFrame, choose_frames, make_thumbnail
 from trainer.config.dataset import shard_paths
 from trainer.data.elements import parse_record
 from trainer.data.pixels import FrameError, FrameReader
 from trainer.data.reader import located_errors
-
-_MOST_FRAMES = 8
-_HEIGHT, _MOST_WIDTH = 96, 240
-_QUALITY = 75
-
-
-@dataclass(frozen=True, kw_only=True)
-class StripFrame:
-    """One picture of a strip: its number in the sequence, its time in seconds, and its JPEG in base64."""
-
-    index: int
-    seconds: float
-    jpeg: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,26 +70,15 @@ def _to_strip(data: bytes, info: DatasetInfo) -> Filmstrip:
     signals = {s.name: parsed[keys.signal_floats_key(s.name)].numpy()[:valid] for s in spec.signals}
     if spec.image is None:
         return Filmstrip(frames=(), signals=signals)
-    chosen = np.unique(np.linspace(0, valid - 1, min(_MOST_FRAMES, valid)).round().astype(int))
     encoded = parsed[keys.IMAGE_ENCODED].numpy()
     times = parsed[keys.IMAGE_TIMESTAMP].numpy() / 1e6
     reader = FrameReader(stored=spec.image, wanted=spec.image, adopted=info.adopted)
     frames = []
-    for index in chosen:
+    for index in choose_frames(valid):
         try:
             pixels = reader.read(encoded[np.newaxis, index : index + 1])[0, 0]
         except FrameError:
             continue  # no clip that was evaluated has this frame
-        jpeg = _thumbnail(pixels)
-        frames.append(StripFrame(index=int(index), seconds=float(times[index]), jpeg=jpeg))
+        jpeg = make_thumbnail(pixels[:, :, ::-1])
+        frames.append(StripFrame(index=index, seconds=float(times[index]), jpeg=jpeg))
     return Filmstrip(frames=tuple(frames), signals=signals)
-
-
-def _thumbnail(pixels: npt.NDArray[Any]) -> str:
-    """``[height, width, channels]`` uint8 as a small JPEG in base64; it is not enlarged."""
-    height, width = pixels.shape[:2]
-    scale = min(_HEIGHT / height, _MOST_WIDTH / width, 1.0)
-    size = (max(1, round(height * scale)), max(1, round(width * scale)))
-    resized = tf.image.resize(pixels[np.newaxis], size, method="area")[0]
-    small = tf.cast(tf.round(resized), tf.uint8)
-    return base64.b64encode(tf.io.encode_jpeg(small, quality=_QUALITY).numpy()).decode()

@@ -1,4 +1,4 @@
-"""Small charts as inline SVG. Their colours are the style sheet's, and follow light and dark mode."""
+"""Computes small charts, which ``page.html`` draws as inline SVG."""
 
 from __future__ import annotations
 
@@ -10,192 +10,187 @@ import numpy as np
 import numpy.typing as npt
 
 from trainer.evaluation.breakdown import round_step
-from trainer.report.markup import escape
 
 Array = npt.NDArray[Any]
 
-# Of the view box. On a phone a chart is about as wide as this, so that its text is not too small.
-_WIDTH, _HEIGHT = 360, 230
+# Pixels of the view box. A phone is about as wide as this, so that text is not too small there.
+WIDTH, HEIGHT = 360, 230
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 10, 8, 38
 _TICKS = 5
-_MOST_DOTS = 2000
-_MOST_STEPS = 400
-# A line is broken where no value came for this many times the usual while.
-_BREAK = 5
+_MAX_DOTS = 2000
+_MAX_STEPS = 400
+_MAX_GAP = 5
+"""Usual gaps between two values beyond which their line is broken."""
 
 
 @dataclass(frozen=True)
-class _Axis:
-    """Values from ``low`` to ``high``, drawn from the pixel ``start`` to ``end``."""
+class Axis:
+    """The values from ``low`` to ``high``, drawn from pixel ``start`` to pixel ``end``."""
 
     low: float
     high: float
     start: float
     end: float
 
-    def place(self, values: Any) -> Any:
+    def to_pixels(self, values: Any) -> Any:
+        """Returns the positions of values along the axis."""
         return self.start + (values - self.low) / (self.high - self.low) * (self.end - self.start)
 
-    def ticks(self) -> Array:
+    def ticks(self) -> list[tuple[float, float]]:
+        """Returns the value and the position of each tick."""
         step = round_step((self.high - self.low) / _TICKS)
-        return step * np.arange(math.ceil(self.low / step), math.floor(self.high / step) + 1)
+        values = step * np.arange(math.ceil(self.low / step), math.floor(self.high / step) + 1)
+        # Without rounding, 3 * 0.1 would be labelled 0.30000000000000004.
+        return [(round(float(value), 10), float(self.to_pixels(value))) for value in values]
 
 
-def scatter_chart(
-    truth: Array, predicted: Array, baseline: float, *, quantity: str, said: str
-) -> str:
-    """Predicted against true, ``[M]`` each: a dot a label, drawn from at most 2000 of them.
+@dataclass(frozen=True)
+class Chart:
+    """A chart with two axes.
+
+    Attributes:
+        x, y: the axes.
+        x_name, y_name: what the axes measure, with the unit.
+        summary: what the chart shows, for readers who cannot see it.
+        paths: CSS class and SVG path data of each line.
+    """
+
+    x: Axis
+    y: Axis
+    x_name: str
+    y_name: str
+    summary: str
+    paths: list[tuple[str, str]]
+
+
+def make_scatter_chart(
+    truth: Array, predicted: Array, baseline: float, *, quantity: str, summary: str
+) -> Chart | None:
+    """Returns predicted values against true ones, a dot per label, of at most 2000 random labels.
 
     Args:
-        truth: what is not finite is left out.
-        predicted: the same.
-        baseline: what is always answered by looking at nothing, drawn dashed.
-        quantity: what the values are, with their unit.
-        said: what the picture shows, for those who cannot see it.
+        truth: ``[M]``; pairs with a value that is not finite are left out.
+        predicted: ``[M]``.
+        baseline: the constant prediction of the baseline, drawn dashed.
+        quantity: name and unit of the values.
+        summary: see `Chart`.
+
+    Returns:
+        None if no pair is finite.
     """
-    truth, predicted = _finite(truth, predicted)
+    finite = np.isfinite(truth) & np.isfinite(predicted)
+    truth, predicted = (values[finite].astype(np.float64) for values in (truth, predicted))
     if not len(truth):
-        return ""
-    if len(truth) > _MOST_DOTS:
-        chosen = np.random.default_rng(0).choice(len(truth), _MOST_DOTS, replace=False)
+        return None
+    if len(truth) > _MAX_DOTS:
+        chosen = np.random.default_rng(0).choice(len(truth), _MAX_DOTS, replace=False)
         truth, predicted = truth[chosen], predicted[chosen]
     low, high = _limits(truth, predicted)
     x, y = _x_axis(low, high), _y_axis(low, high)
-    dots = "".join(
-        f"M{across:.0f} {up:.0f}h0"
-        for across, up in sorted(
-            set(zip(x.place(truth).round(), y.place(predicted).round(), strict=True))
-        )
-    )
-    corners = f"M{x.start} {y.start}L{x.end} {y.end}"
-    level = f"{y.place(np.clip(baseline, low, high)):.1f}"
-    return _chart(
-        f'<path class="truth" d="{corners}"/><path class="baseline" d="M{x.start} {level}H{x.end}"/>'
-        f'<path class="dots" d="{dots}"/>',
+    dots = zip(x.to_pixels(truth).round(), y.to_pixels(predicted).round(), strict=True)
+    return Chart(
         x,
         y,
-        across=f"true {quantity}",
-        up=f"predicted {quantity}",
-        said=said,
+        f"true {quantity}",
+        f"predicted {quantity}",
+        summary,
+        [
+            ("truth", f"M{x.start} {y.start}L{x.end} {y.end}"),
+            ("baseline", _level(float(np.clip(baseline, low, high)), x, y)),
+            ("dots", "".join(f"M{left:.0f} {top:.0f}h0" for left, top in sorted(set(dots)))),
+        ],
     )
 
 
-def time_chart(
-    seconds: Array, truth: Array, predicted: Array, baseline: float, *, quantity: str, said: str
-) -> str:
-    """True and predicted over time, ``[M]`` each in any order; those of one time are averaged.
+def make_time_chart(
+    seconds: Array, truth: Array, predicted: Array, baseline: float, *, quantity: str, summary: str
+) -> Chart | None:
+    """Returns true and predicted values over time; values of equal times are averaged.
 
     Args:
-        seconds: when.
-        truth: where it is not finite, its line is broken.
-        predicted: the same.
-        baseline: drawn dashed.
-        quantity: what the values are, with their unit.
-        said: what the picture shows, for those who cannot see it.
+        seconds: ``[M]``, in any order.
+        truth: ``[M]``; its line is broken at values that are not finite.
+        predicted: ``[M]``, like ``truth``.
+        baseline: the constant prediction of the baseline, drawn dashed.
+        quantity: name and unit of the values.
+        summary: see `Chart`.
+
+    Returns:
+        None if no value is finite.
     """
     times, places, counts = np.unique(seconds, return_inverse=True, return_counts=True)
-    truth, predicted = (np.bincount(places, v) / counts for v in (truth, predicted))
-    if len(times) > _MOST_STEPS:
-        chosen = np.linspace(0, len(times) - 1, _MOST_STEPS).round().astype(int)
+    truth, predicted = (np.bincount(places, values) / counts for values in (truth, predicted))
+    if len(times) > _MAX_STEPS:
+        chosen = np.linspace(0, len(times) - 1, _MAX_STEPS).round().astype(int)
         times, truth, predicted = times[chosen], truth[chosen], predicted[chosen]
-    shown = np.concatenate([v[np.isfinite(v)] for v in (truth, predicted)])
-    if not len(shown):
-        return ""
-    low, high = _limits(shown, np.array([baseline]))
-    x, y = _x_axis(*_widened(float(times[0]), float(times[-1]))), _y_axis(low, high)
-    level = f"{y.place(baseline):.1f}"
-    return _chart(
-        f'<path class="baseline" d="M{x.start} {level}H{x.end}"/>'
-        f'<path class="truth" d="{_line(times, truth, x, y)}"/>'
-        f'<path class="predicted" d="{_line(times, predicted, x, y)}"/>',
+    finite = np.concatenate([values[np.isfinite(values)] for values in (truth, predicted)])
+    if not len(finite):
+        return None
+    x = _x_axis(*_widen(float(times[0]), float(times[-1])))
+    y = _y_axis(*_limits(finite, np.array([baseline])))
+    return Chart(
         x,
         y,
-        across="seconds",
-        up=quantity,
-        said=said,
+        "seconds",
+        quantity,
+        summary,
+        [
+            ("baseline", _level(baseline, x, y)),
+            ("truth", _line(times, truth, x, y)),
+            ("predicted", _line(times, predicted, x, y)),
+        ],
     )
 
 
-def sparkline(values: Array, *, said: str) -> str:
-    """``[T, size]`` as lines without axes."""
+def make_sparkline(values: Array) -> list[str]:
+    """Returns SVG path data of a line without axes for each column of ``values``, ``[T, size]``."""
     finite = values[np.isfinite(values)]
     if not len(finite):
-        return ""
-    x = _Axis(*_widened(0.0, len(values) - 1.0), 2, 158)
-    y = _Axis(*_widened(float(finite.min()), float(finite.max())), 34, 2)
+        return []
+    x = Axis(*_widen(0.0, len(values) - 1.0), 2, 158)
+    y = Axis(*_widen(float(finite.min()), float(finite.max())), 34, 2)
     steps = np.arange(len(values))
-    lines = "".join(
-        f'<path class="predicted" d="{_line(steps, values[:, i], x, y)}"/>'
-        for i in range(values.shape[1])
-    )
-    return f'<svg class="spark" viewBox="0 0 160 36" role="img" aria-label="{escape(said)}">{lines}</svg>'
+    return [_line(steps, column, x, y) for column in values.T]
 
 
-def _chart(marks: str, x: _Axis, y: _Axis, *, across: str, up: str, said: str) -> str:
-    grid = "".join(
-        f'<path class="grid-line" d="M{at:.1f} {y.end}V{y.start}"/>'
-        f'<text x="{at:.1f}" y="{y.start + 14}" text-anchor="middle">{value:g}</text>'
-        for value, at in _labelled(x)
-    ) + "".join(
-        f'<path class="grid-line" d="M{x.start} {at:.1f}H{x.end}"/>'
-        f'<text x="{x.start - 5}" y="{at + 4:.1f}" text-anchor="end">{value:g}</text>'
-        for value, at in _labelled(y)
-    )
-    middle = (y.start + y.end) / 2
-    names = (
-        f'<text x="{(x.start + x.end) / 2}" y="{_HEIGHT - 6}" text-anchor="middle">{escape(across)}</text>'
-        f'<text transform="translate(11 {middle}) rotate(-90)" text-anchor="middle">{escape(up)}</text>'
-    )
-    return (
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(said)}">'
-        f"{grid}{names}{marks}</svg>"
-    )
+def _level(value: float, x: Axis, y: Axis) -> str:
+    return f"M{x.start} {y.to_pixels(value):.1f}H{x.end}"
 
 
-def _labelled(axis: _Axis) -> list[tuple[float, float]]:
-    # Rounded, since 3 * 0.1 would be labelled 0.30000000000000004.
-    return [(round(float(v), 10), float(axis.place(v))) for v in axis.ticks()]
-
-
-def _line(times: Array, values: Array, x: _Axis, y: _Axis) -> str:
-    """The path through the values; dots where a value stands alone."""
+def _line(times: Array, values: Array, x: Axis, y: Axis) -> str:
+    """Returns a path through the values, with dots for isolated values."""
     gaps = np.diff(times, prepend=times[0])
     usual = float(np.median(gaps[1:])) if len(times) > 1 else 0.0
     parts, drawing = [], False
-    for across, up, gap in zip(x.place(times), y.place(values), gaps, strict=True):
-        if not math.isfinite(up):
+    for left, top, gap in zip(x.to_pixels(times), y.to_pixels(values), gaps, strict=True):
+        if not math.isfinite(top):
             drawing = False
             continue
-        goes_on = drawing and gap <= _BREAK * usual
-        parts.append(f"{'L' if goes_on else 'M'}{across:.1f} {up:.1f}{'' if goes_on else 'h0'}")
+        continues = drawing and gap <= _MAX_GAP * usual
+        parts.append(f"L{left:.1f} {top:.1f}" if continues else f"M{left:.1f} {top:.1f}h0")
         drawing = True
     return "".join(parts)
 
 
-def _x_axis(low: float, high: float) -> _Axis:
-    return _Axis(low, high, _LEFT, _WIDTH - _RIGHT)
+def _x_axis(low: float, high: float) -> Axis:
+    return Axis(low, high, _LEFT, WIDTH - _RIGHT)
 
 
-def _y_axis(low: float, high: float) -> _Axis:
-    return _Axis(low, high, _HEIGHT - _BOTTOM, _TOP)
+def _y_axis(low: float, high: float) -> Axis:
+    return Axis(low, high, HEIGHT - _BOTTOM, _TOP)
 
 
 def _limits(*values: Array) -> tuple[float, float]:
-    """From the least to the greatest, with a little room."""
-    low = min(float(v.min()) for v in values)
-    high = max(float(v.max()) for v in values)
-    room = 0.03 * (high - low)
-    return _widened(low - room, high + room)
+    """Returns the range of all values with a margin."""
+    low = min(float(own.min()) for own in values)
+    high = max(float(own.max()) for own in values)
+    margin = 0.03 * (high - low)
+    return _widen(low - margin, high + margin)
 
 
-def _widened(low: float, high: float) -> tuple[float, float]:
-    """The same limits, unless they are one number, to which nothing could be scaled."""
+def _widen(low: float, high: float) -> tuple[float, float]:
+    """Returns the same range, unless it is empty: values cannot be scaled to an empty range."""
     if high > low:
         return low, high
-    room = 0.5 * abs(low) or 0.5
-    return low - room, low + room
-
-
-def _finite(*values: Array) -> tuple[Array, ...]:
-    held = np.all([np.isfinite(v) for v in values], axis=0)
-    return tuple(np.asarray(v[held], np.float64) for v in values)
+    margin = 0.5 * abs(low) or 0.5
+    return low - margin, low + margin

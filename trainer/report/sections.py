@@ -1,75 +1,95 @@
-"""The parts of the report that show where a model errs: HTML, or nothing for another kind of task."""
+"""Tables and charts that show where a model errs: by class, target and source."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from tfrecords_schema.report.pages import (
+    Cell,
+    Row,
+    Table,
+    describe_rows,
+    format_number,
+    format_percentage,
+)
 from trainer.evaluation.baseline import baseline_prediction
 from trainer.evaluation.breakdown import ClassRow, RangeRow
 from trainer.evaluation.evaluate import Evaluation
-from trainer.report.charts import scatter_chart, time_chart
-from trainer.report.markup import (
-    bar_cell,
-    cell,
-    figure,
-    name_cell,
-    number,
-    plural,
-    section,
-    share,
-    table,
-)
+from trainer.report.charts import Chart, make_scatter_chart, make_time_chart
 
 Array = npt.NDArray[Any]
 
-_MOST_CLASSES = 500
-# A matrix of more classes is too wide to read; the confusions that occur most are listed instead.
-_MOST_IN_MATRIX = 24
-_MOST_CONFUSIONS = 20
-_MOST_SOURCES = 50
-_MOST_TARGETS = 4
-_MOST_COURSES = 8
-_KEY = (
-    '<p class="key dim"><span><i class="t"></i>true</span><span><i class="p"></i>predicted</span>'
-    '<span><i class="b"></i>baseline</span></p>'
-)
+_MAX_CLASSES = 500
+_MAX_MATRIX_CLASSES = 24
+"""Classes of a confusion matrix; a larger one is too wide to read."""
+_MAX_CONFUSIONS = 20
+_MAX_SOURCES = 50
+_MAX_TARGETS = 4
+_MAX_TIME_CHARTS = 8
 
 
-def classes(evaluation: Evaluation, name: str) -> str:
-    """Precision and recall of each class, beside the baseline's; the class found least first."""
+class Confusion(NamedTuple):
+    """The confusion matrix, None for many classes, and the most frequent confusions, None for two classes."""
+
+    matrix: Table | None
+    frequent: Table | None
+
+
+@dataclass(frozen=True)
+class Target:
+    """Charts and a table about one regression target.
+
+    Attributes:
+        name: of the target.
+        scatter: predicted against true values; None if no prediction is a number.
+        ranges: the error by range of the true value.
+        time_charts: source, error in words, and true and predicted values over time.
+        sources: number of sources, of which ``time_charts`` shows some.
+    """
+
+    name: str
+    scatter: Chart | None
+    ranges: Table
+    time_charts: list[tuple[str, str, Chart | None]]
+    sources: int
+
+
+def classes(evaluation: Evaluation) -> Table | None:
+    """Returns precision and recall of each class, lowest recall first; None for tasks without classes."""
     analysis = evaluation.analysis
     if not analysis.classes:
-        return ""
+        return None
     pairs = sorted(
-        zip(analysis.classes, analysis.baseline_classes, strict=True), key=lambda p: _rank(p[0])
+        zip(analysis.classes, analysis.baseline_classes, strict=True),
+        key=lambda pair: _rank(pair[0]),
     )
-    multilabel = evaluation.trained_on.spec.label.task == "multilabel"
-    most = max(row.support for row in analysis.classes)
-    rows = [
+    is_multilabel = evaluation.trained_on.spec.label.task == "multilabel"
+    largest = max(row.support for row in analysis.classes)
+    rows: list[Row] = [
         [
-            name_cell(row.name),
-            bar_cell(row.support, most, f"{row.support:,}"),
-            cell(share(row.precision)),
-            cell(share(baseline.precision)),
-            cell(share(row.recall)),
-            cell(share(baseline.recall)),
-            cell(share(row.f1)),
-            *([cell(share(_area(row))), cell(share(_area(baseline)))] if multilabel else []),
+            row.name,
+            _bar(row.support, largest, f"{row.support:,}"),
+            *_side_by_side(row.precision, baseline.precision),
+            *_side_by_side(row.recall, baseline.recall),
+            format_percentage(row.f1),
+            *(_side_by_side(_area(row), _area(baseline)) if is_multilabel else ()),
         ]
-        for row, baseline in pairs[:_MOST_CLASSES]
+        for row, baseline in pairs[:_MAX_CLASSES]
     ]
-    heading = (
-        *("class", "labels", "precision", "baseline's", "recall", "baseline's", "F1"),
-        *(("average precision", "baseline's") if multilabel else ()),
+    return Table(
+        "Precision and recall by class, lowest recall first "
+        + describe_rows(len(pairs), len(rows), "class"),
+        (
+            *("class", "labels", "precision", "baseline's", "recall", "baseline's", "F1"),
+            *(("average precision", "baseline's") if is_multilabel else ()),
+        ),
+        rows,
     )
-    held = plural(len(pairs), "class")
-    shown = "" if len(pairs) <= _MOST_CLASSES else f", {_MOST_CLASSES} shown"
-    caption = f"Precision and recall by class, the class found least first ({held}{shown})"
-    return section(f"{name}-classes", "By class", table(caption, heading, rows), level=3)
 
 
 def _rank(row: ClassRow) -> tuple[bool, float, str]:
@@ -80,168 +100,167 @@ def _area(row: ClassRow) -> float:
     return math.nan if row.average_precision is None else row.average_precision
 
 
-def confusion(evaluation: Evaluation, name: str) -> str:
-    """Which classes are taken for which: a matrix of a few classes, and the confusions that occur most."""
+def _side_by_side(model: float, baseline: float) -> tuple[str, str]:
+    return format_percentage(model), format_percentage(baseline)
+
+
+def _bar(value: float, largest: float, text: str) -> Cell:
+    is_finite = largest > 0 and math.isfinite(value)
+    return Cell(text, bar=value / largest if is_finite else 0.0)
+
+
+def confusion(evaluation: Evaluation) -> Confusion | None:
+    """Returns which classes are predicted for which; None for tasks without one class per label."""
     counts = evaluation.analysis.confusion
     if counts is None:
-        return ""
+        return None
     names = [row.name for row in evaluation.analysis.classes]
-    body = _confusions(names, counts)
-    if len(names) <= _MOST_IN_MATRIX:
-        body = _matrix(names, counts) + (body if len(names) > 2 else "")
-    return section(f"{name}-confusion", "Confusion", body, level=3)
+    return Confusion(
+        _confusion_matrix(names, counts) if len(names) <= _MAX_MATRIX_CLASSES else None,
+        _frequent_confusions(names, counts) if len(names) > 2 else None,
+    )
 
 
-def _matrix(names: list[str], counts: Array) -> str:
+def _confusion_matrix(names: list[str], counts: Array) -> Table:
     columns = [*names, "not a number"] if counts[:, -1].any() else names
-    rows = []
-    for place, (name, row) in enumerate(zip(names, counts, strict=True)):
-        of_class = max(int(row.sum()), 1)
-        cells = [
-            f"<td{' class=right' if column == place else ''} "
-            f'style="background:rgba(var(--heat),{0.55 * count / of_class:.3f})">{count:,}</td>'
-            for column, count in enumerate(row[: len(columns)])
+    rows: list[Row] = [
+        [
+            name,
+            *(
+                Cell(
+                    f"{count:,}",
+                    style="right" if column == index else "",
+                    heat=0.55 * count / max(int(row.sum()), 1),
+                )
+                for column, count in enumerate(row[: len(columns)])
+            ),
         ]
-        rows.append([name_cell(name), *cells])
-    caption = "Labels by true class (row) and answered class (column); right answers are framed"
-    return f'<div class="confusion">{table(caption, ("true, answered", *columns), rows)}</div>'
+        for index, (name, row) in enumerate(zip(names, counts, strict=True))
+    ]
+    caption = "Labels by true class (row) and predicted class (column); correct ones are framed"
+    return Table(caption, ("true, predicted", *columns), rows)
 
 
-def _confusions(names: list[str], counts: Array) -> str:
+def _frequent_confusions(names: list[str], counts: Array) -> Table:
     wrong = counts[:, :-1] * (1 - np.eye(len(names), dtype=np.int64))
-    order = np.argsort(-wrong, axis=None, kind="stable")[:_MOST_CONFUSIONS]
-    pairs = [(int(i) // len(names), int(i) % len(names)) for i in order if wrong.flat[i]]
+    order = np.argsort(-wrong, axis=None, kind="stable")[:_MAX_CONFUSIONS]
+    pairs = [divmod(int(index), len(names)) for index in order if wrong.flat[index]]
     rows = [
         [
-            name_cell(names[true]),
-            cell(names[said]),
-            cell(f"{wrong[true, said]:,}"),
-            cell(share(wrong[true, said] / counts[true].sum())),
+            names[true],
+            names[predicted],
+            f"{wrong[true, predicted]:,}",
+            format_percentage(wrong[true, predicted] / counts[true].sum()),
         ]
-        for true, said in pairs
+        for true, predicted in pairs
     ]
-    if not rows:
-        return "<p>No class was taken for another.</p>"
-    heading = ("true class", "answered", "labels", "of the true class")
-    return table("The confusions that occur most", heading, rows)
+    heading = ("true class", "predicted", "labels", "of the true class")
+    return Table("The most frequent confusions", heading, rows)
 
 
-def targets(evaluation: Evaluation, name: str) -> str:
-    """Of each target: predicted against true, the error by range, and the course over time by source."""
+def targets(evaluation: Evaluation) -> list[Target]:
+    """Returns charts and a table for each of the first regression targets."""
     label = evaluation.trained_on.spec.label
-    parts = []
-    for place, target in enumerate(label.target_names[:_MOST_TARGETS]):
-        unit = label.target_units[place] if label.target_units else ""
-        body = "\n".join(
-            [
-                _KEY,
-                f'<div class="grid">{_scatter(evaluation, place, target, unit)}</div>',
-                _ranges(evaluation.analysis.ranges[target], target, unit),
-                "<h4>Over time</h4>",
-                _courses(evaluation, place, target, unit),
-            ]
+    found = []
+    for index, name in enumerate(label.target_names[:_MAX_TARGETS]):
+        unit = label.target_units[index] if label.target_units else ""
+        quantity = f"{name} ({unit})" if unit else name
+        baseline = float(baseline_prediction(evaluation.trained_on)[index])
+        predictions = evaluation.predictions
+        found.append(
+            Target(
+                name,
+                make_scatter_chart(
+                    predictions.truth[:, index],
+                    predictions.answers[:, index],
+                    baseline,
+                    quantity=quantity,
+                    summary=f"Scatter plot: predicted against true {name}",
+                ),
+                _ranges(evaluation.analysis.ranges[name], quantity),
+                _time_charts(evaluation, index, name, unit, quantity, baseline),
+                len(evaluation.analysis.sources),
+            )
         )
-        parts.append(section(f"{name}-target{place}", f"Target {target}", body, level=3))
-    left = len(label.target_names) - len(parts)
-    if left > 0:
-        parts.append(f"<p>{plural(left, 'more target')} in metrics.json.</p>")
-    return "\n".join(parts)
+    return found
 
 
-def _scatter(evaluation: Evaluation, place: int, target: str, unit: str) -> str:
-    truth = evaluation.predictions.truth[:, place]
-    answers = evaluation.predictions.answers[:, place]
-    baseline = float(baseline_prediction(evaluation.trained_on)[place])
-    said = f"{target}, predicted against true, {plural(len(truth), 'label')}"
-    chart = scatter_chart(
-        truth, answers, baseline, quantity=_quantity(target, unit), said=f"Scatter plot: {said}"
-    )
-    if not chart:
-        return "<p>No prediction is a number: there is nothing to draw.</p>"
-    return figure(chart, "Predicted against true", "On the rising line, predictions are right.")
+def count_further_targets(evaluation: Evaluation) -> int:
+    """Returns the number of targets that `targets` leaves out."""
+    return max(0, len(evaluation.trained_on.spec.label.target_names) - _MAX_TARGETS)
 
 
-def _ranges(rows: tuple[RangeRow, ...], target: str, unit: str) -> str:
-    most = max([row.mae for row in rows if math.isfinite(row.mae)], default=0.0)
-    return table(
-        f"Error by range of the true {_quantity(target, unit)}",
-        ("range", "labels", "mean absolute error", "baseline's", "bias"),
+def _ranges(ranges: tuple[RangeRow, ...], quantity: str) -> Table:
+    largest = max([row.mae for row in ranges if math.isfinite(row.mae)], default=0.0)
+    rows: list[Row] = [
         [
-            [
-                name_cell(f"{row.low:.4g} to {row.high:.4g}"),
-                cell(f"{row.labels:,}"),
-                bar_cell(row.mae, most, number(row.mae)),
-                cell(number(row.baseline_mae)),
-                cell(_signed(row.bias)),
-            ]
-            for row in rows
-        ],
+            f"{row.low:.4g} to {row.high:.4g}",
+            f"{row.labels:,}",
+            _bar(row.mae, largest, format_number(row.mae)),
+            format_number(row.baseline_mae),
+            _format_signed(row.bias),
+        ]
+        for row in ranges
+    ]
+    return Table(
+        f"Error by range of the true {quantity}",
+        ("range", "labels", "mean absolute error", "baseline's", "bias"),
+        rows,
     )
 
 
-def _courses(evaluation: Evaluation, place: int, target: str, unit: str) -> str:
-    """Predicted and true over time: of all sources, or of some from the worst to the best."""
+def _time_charts(
+    evaluation: Evaluation, index: int, name: str, unit: str, quantity: str, baseline: float
+) -> list[tuple[str, str, Chart | None]]:
+    """Charts of some sources, spread evenly from the largest error to the smallest."""
     rows, predictions = evaluation.analysis.sources, evaluation.predictions
-    baseline = float(baseline_prediction(evaluation.trained_on)[place])
-    chosen = np.unique(np.linspace(0, len(rows) - 1, min(_MOST_COURSES, len(rows))).round())
-    figures = []
-    for row in (rows[int(i)] for i in chosen):
-        own = predictions.by_label(
-            np.array([source == row.source for source in predictions.origins.sources])
-        )
-        error = number(row.model[f"{target}_mae"], unit)
-        chart = time_chart(
+    chosen = np.unique(np.linspace(0, len(rows) - 1, min(_MAX_TIME_CHARTS, len(rows))).round())
+    found = []
+    for row in (rows[int(place)] for place in chosen):
+        is_own = [source == row.source for source in predictions.origins.sources]
+        own = predictions.by_label(np.array(is_own))
+        error = f"mean absolute error {format_number(row.model[f'{name}_mae'], unit)}"
+        chart = make_time_chart(
             predictions.times()[own] / 1e6,
-            predictions.truth[own, place],
-            predictions.answers[own, place],
+            predictions.truth[own, index],
+            predictions.answers[own, index],
             baseline,
-            quantity=_quantity(target, unit),
-            said=f"Line chart: true and predicted {target} over time in {row.source}, "
-            f"mean absolute error {error}",
+            quantity=quantity,
+            summary=f"Line chart: true and predicted {name} over time in {row.source}, {error}",
         )
-        figures.append(figure(chart, row.source, f"mean absolute error {error}"))
-    left = len(rows) - len(figures)
-    some = (
-        f'<p class="dim">{len(figures)} of {len(rows):,} sources, spread from the one with the greatest '
-        "error to the one with the least.</p>"
-        if left
-        else ""
-    )
-    return f'{some}<div class="grid">{"".join(figures)}</div>'
+        found.append((row.source, error, chart))
+    return found
 
 
-def sources(evaluation: Evaluation, name: str) -> str:
-    """The figures of each source beside the baseline's, the worst first."""
+def sources(evaluation: Evaluation) -> Table:
+    """Returns the metrics of each source beside the baseline's, worst source first."""
     rows, label = evaluation.analysis.sources, evaluation.trained_on.spec.label
-    figures = list(rows[0].model)[: 2 * _MOST_TARGETS]
-    shares = label.task != "regression"
-    finite = [row.model[figures[0]] for row in rows if math.isfinite(row.model[figures[0]])]
-    most = 1.0 if shares else max(finite, default=0.0)
-    show = share if shares else number
+    metrics = list(rows[0].model)[: 2 * _MAX_TARGETS]
+    is_regression = label.task == "regression"
+    show = format_number if is_regression else format_percentage
+    values = [row.model[metrics[0]] for row in rows]
+    largest = max(filter(math.isfinite, values), default=0.0) if is_regression else 1.0
     heading, body = ["source", "group", "labels"], []
-    for figure_name in figures:
-        is_bias = figure_name.endswith("_bias") and not shares
-        heading += [figure_name] if is_bias else [figure_name, "baseline's"]
-    for row in rows[:_MOST_SOURCES]:
-        cells = [name_cell(row.source), cell(row.group), cell(f"{row.labels:,}")]
-        for figure_name in figures:
-            value = row.model[figure_name]
-            if figure_name.endswith("_bias") and not shares:
-                cells.append(cell(_signed(value)))
+    for metric in metrics:
+        heading += [metric] if _is_bias(metric, is_regression) else [metric, "baseline's"]
+    for row in rows[:_MAX_SOURCES]:
+        cells: list[str | Cell] = [row.source, row.group, f"{row.labels:,}"]
+        for metric in metrics:
+            value = row.model[metric]
+            if _is_bias(metric, is_regression):
+                cells.append(_format_signed(value))
                 continue
-            shown = show(value)
-            cells.append(bar_cell(value, most, shown) if figure_name == figures[0] else cell(shown))
-            cells.append(cell(show(row.baseline[figure_name])))
+            is_first = metric == metrics[0]
+            cells.append(_bar(value, largest, show(value)) if is_first else show(value))
+            cells.append(show(row.baseline[metric]))
         body.append(cells)
-    held = plural(len(rows), "source")
-    some = "" if len(rows) <= _MOST_SOURCES else f", {_MOST_SOURCES} shown"
-    caption = f"Figures by source, the worst first ({held}{some})"
-    return section(f"{name}-sources", "By source", table(caption, heading, body), level=3)
+    caption = f"Metrics by source, worst first {describe_rows(len(rows), len(body), 'source')}"
+    return Table(caption, heading, body)
 
 
-def _signed(value: float) -> str:
+def _is_bias(metric: str, is_regression: bool) -> bool:
+    return is_regression and metric.endswith("_bias")
+
+
+def _format_signed(value: float) -> str:
     return "not a number" if math.isnan(value) else f"{value:+.3g}"
-
-
-def _quantity(target: str, unit: str) -> str:
-    return f"{target} ({unit})" if unit else target

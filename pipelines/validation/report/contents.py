@@ -1,121 +1,153 @@
-"""The report's counts and plots: splits, classes, targets and signals, shards, times."""
+"""Counts and histograms of a dataset, as rows and bars for the report's template."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from pipelines.build.summary import format_bytes
-from pipelines.validation.dataset_view import column_names
+from pipelines.validation.dataset_view import target_units
 from pipelines.validation.examine import take_census
-from pipelines.validation.outcome import Validation, plural
-from pipelines.validation.report.markup import duration, escape, fold, row, section, table
+from pipelines.validation.outcome import Validation
 from pipelines.validation.result import Column
 from pipelines.validation.tallies import STEP_RANGE
 from pipelines.validation.views import target_column
 from tfrecords_schema.info import ShardInfo
+from tfrecords_schema.report.pages import Cell, Row, Table, describe_rows, format_duration, plural
 
-_MOST_CLASSES = 500
-_MOST_BARS = 300
+_MAX_ROWS = 500
+_MAX_BARS = 300
 
 
-def contents(validation: Validation) -> str:
-    """Records, frames and bytes of each split."""
+@dataclass(frozen=True)
+class BarChart:
+    """A bar chart of one split.
+
+    Attributes:
+        split: its name.
+        kind: of the chart, such as ``Histogram of``.
+        bars: their heights, none negative.
+        limits: range of the horizontal axis; empty when it has none.
+        summary: of the values, in words.
+    """
+
+    split: str
+    kind: str
+    bars: Sequence[int]
+    limits: str
+    summary: str
+
+
+def splits(validation: Validation) -> Table:
+    """Returns records, frames and bytes of each split."""
     rows = [
         (
             name,
-            f"{facts.records:,}",
-            f"{facts.frames:,}",
-            duration(facts.seconds),
-            f"{facts.shards:,}",
-            format_bytes(facts.bytes),
+            f"{split.records:,}",
+            f"{split.frames:,}",
+            format_duration(split.seconds),
+            f"{split.shards:,}",
+            format_bytes(split.bytes),
         )
-        for name, facts in validation.result.splits.items()
+        for name, split in validation.result.splits.items()
     ]
-    header = ("split", "records", "frames", "footage", "shards", "bytes")
-    body = "".join(f"<tr>{row('td', own)}</tr>" for own in rows)
-    return section("contents", "Contents", table("Splits", row("th", header), body))
+    heading = ("split", "records", "frames", "footage", "shards", "bytes")
+    return Table("Records, frames and bytes by split", heading, rows)
 
 
-def classes(validation: Validation) -> str:
-    """Records, or frames, of each class in each split."""
-    names = validation.info.spec.label.class_names
-    if not names:
-        return ""
-    splits = validation.result.splits
-    totals = [
-        sum(split.labels[place] for split in splits.values() if split.labels)
-        for place in range(len(names))
+def classes(validation: Validation) -> Table:
+    """Returns records (frames, for labels by frame) of each class in each split, most frequent first."""
+    names, facts = validation.info.spec.label.class_names, validation.result.splits
+    counts = [split.labels or (0,) * len(names) for split in facts.values()]
+    totals = [sum(split[index] for split in counts) for index in range(len(names))]
+    largest = max([*totals, 1])
+    order = sorted(range(len(names)), key=lambda index: (-totals[index], index))
+    rows: list[Row] = [
+        (
+            names[index],
+            *(f"{split[index]:,}" for split in counts),
+            Cell(f"{totals[index]:,}", bar=totals[index] / largest),
+        )
+        for index in order[:_MAX_ROWS]
     ]
-    most = max([*totals, 1])
-    order = sorted(range(len(names)), key=lambda place: (-totals[place], place))[:_MOST_CLASSES]
-    rows = "".join(
-        f"<tr><td>{escape(names[place])}</td>"
-        + "".join(f"<td>{s.labels[place] if s.labels else 0:,}</td>" for s in splits.values())
-        + f'<td class="chart">{_bar(totals[place] / most)} {totals[place]:,}</td></tr>'
-        for place in order
-    )
     what = "Frames" if validation.info.spec.label.per_frame else "Records"
-    heading = row("th", ("class", *splits, "all"))
-    more = len(names) - len(order)
-    tail = (
-        f'<p class="dim">and {more:,} smaller {"class" if more == 1 else "classes"}</p>'
-        if more
-        else ""
+    caption = (
+        f"{what} by class, most frequent first {describe_rows(len(names), len(rows), 'class')}"
     )
-    return section("classes", f"{what} by class", table("Classes", heading, rows) + tail)
+    return Table(caption, ("class", *facts, "all"), rows)
 
 
-def targets(validation: Validation) -> str:
-    """A histogram of each regression target in each split."""
-    splits, ranges = validation.result.splits, take_census(validation.info, seed=0).ranges
-    parts: list[str] = []
-    for name, unit in column_names(validation.info):
+def targets(validation: Validation) -> dict[str, list[BarChart]]:
+    """Returns, by target with its unit, a histogram of each split that has values."""
+    ranges = take_census(validation.info, seed=0).ranges
+    charts: dict[str, list[BarChart]] = {}
+    for name, unit in target_units(validation.info):
         column = target_column(name)
-        figures = [
-            histogram(
+        charts[f"{name} ({unit})" if unit else name] = [
+            BarChart(
                 split,
+                "Histogram of",
                 facts.histograms[column],
                 f"from {ranges[column][0]:.4g} to {ranges[column][1]:.4g}",
-                _say_column(facts.columns[column], unit),
+                _describe_column(facts.columns[column], unit),
             )
-            for split, facts in splits.items()
+            for split, facts in validation.result.splits.items()
             if column in facts.histograms
         ]
-        if figures:
-            shown = f"{name} ({unit})" if unit else name
-            parts.append(f'<h3>{escape(shown)}</h3><div class="grid">{"".join(figures)}</div>')
-    return section("targets", "Targets", "\n".join(parts)) if parts else ""
+    return {name: own for name, own in charts.items() if own}
 
 
-def signals(validation: Validation) -> str:
-    """Moments of each component of each input signal."""
+def _describe_column(column: Column, unit: str) -> str:
+    return (
+        f"{column.count:,} values, mean {column.mean:.4g}, std {column.std:.4g}, "
+        f"{column.min:.4g} to {column.max:.4g} {unit}"
+    ).rstrip()
+
+
+def signals(validation: Validation) -> Table:
+    """Returns the moments of each component of each input signal."""
     units = {signal.name: signal.unit for signal in validation.info.spec.signals}
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for split, facts in validation.result.splits.items():
         for name, column in facts.columns.items():
             if name.startswith("signal "):
                 signal = name.removeprefix("signal ")
-                unit = units.get(signal.rpartition("[")[0], "")
                 numbers = (column.mean, column.std, column.min, column.max)
-                rows.append((signal, split, *(f"{v:.4g}" for v in numbers), unit))
-    if not rows:
-        return ""
-    header = row("th", ("signal", "split", "mean", "std", "least", "most", "unit"))
-    body = "".join(f"<tr>{row('td', own)}</tr>" for own in sorted(rows)[:_MOST_CLASSES])
-    return section("signals", "Signals", table("Signals", header, body))
+                unit = units.get(signal.rpartition("[")[0], "")
+                rows.append((signal, split, *(f"{value:.4g}" for value in numbers), unit))
+    heading = ("signal", "split", "mean", "std", "min", "max", "unit")
+    return Table("Moments of each component", heading, sorted(rows)[:_MAX_ROWS])
 
 
-def shards(validation: Validation) -> str:
-    """A bar for each shard, and the steps between timestamps, of each split."""
-    bars = [
-        _shard_bars(name, split.shards)
+def shard_sizes(validation: Validation) -> list[BarChart]:
+    """Returns the bytes of the shards of each split."""
+    return [
+        _shard_chart(name, split.shards)
         for name, split in validation.info.splits.items()
         if split.shards
     ]
+
+
+def _shard_chart(split: str, shards: Sequence[ShardInfo]) -> BarChart:
+    sizes, records = [shard.bytes for shard in shards], [shard.records for shard in shards]
+    summary = (
+        f"{plural(len(shards), 'shard')} of {format_bytes(min(sizes))} to {format_bytes(max(sizes))}, "
+        f"{min(records):,} to {max(records):,} records each"
+    )
+    if len(sizes) > _MAX_BARS:
+        ordered = sorted(sizes)
+        sizes = [ordered[index * len(ordered) // _MAX_BARS] for index in range(_MAX_BARS)]
+        summary += f"; {_MAX_BARS} of them, in order of size"
+    return BarChart(split, "Bytes of the shards of", sizes, "", summary)
+
+
+def steps(validation: Validation) -> list[BarChart]:
+    """Returns a histogram of the steps between timestamps of each split, in frame periods."""
     low, high = STEP_RANGE
-    steps = [
-        histogram(
+    return [
+        BarChart(
             split,
+            "Histogram of",
             facts.steps,
             f"from {low:g} to {high:g} frame periods and more",
             f"{sum(facts.steps):,} steps",
@@ -123,62 +155,3 @@ def shards(validation: Validation) -> str:
         for split, facts in validation.result.splits.items()
         if sum(facts.steps)
     ]
-    parts = f'<h3>Bytes by shard</h3><div class="grid">{"".join(bars)}</div>' if bars else ""
-    if steps:
-        parts += f'<h3>Steps between timestamps</h3><div class="grid">{"".join(steps)}</div>'
-    return section("shards", "Shards and times", parts) if parts else ""
-
-
-def histogram(split: str, bins: Sequence[int], limits: str, said: str) -> str:
-    """A figure with a text for those who do not see it."""
-    most = max([*bins, 1])
-    return (
-        f"<figure>{_chart(bins, most, f'Histogram of {split}: {said}')}"
-        f"<figcaption><strong>{escape(split)}</strong> <small>{escape(limits)}; {escape(said)}</small>"
-        f"</figcaption>{_numbers(bins)}</figure>"
-    )
-
-
-def _say_column(column: Column, unit: str) -> str:
-    return (
-        f"{column.count:,} values, mean {column.mean:.4g}, std {column.std:.4g}, "
-        f"{column.min:.4g} to {column.max:.4g} {unit}"
-    ).rstrip()
-
-
-def _chart(bins: Sequence[int], most: int, label: str) -> str:
-    bars = "".join(
-        f'<rect x="{place * 10 + 0.5}" y="{80 - 78 * count / most:.1f}" width="9" '
-        f'height="{78 * count / most:.1f}"><title>{count:,}</title></rect>'
-        for place, count in enumerate(bins)
-    )
-    # As wide however few bars there are.
-    width = max(len(bins), 12) * 10
-    return f'<svg viewBox="0 0 {width} 82" role="img" aria-label="{escape(label)}">{bars}</svg>'
-
-
-def _numbers(bins: Sequence[int]) -> str:
-    return fold("Numbers", f"<p>{', '.join(f'{count:,}' for count in bins)}</p>")
-
-
-def _shard_bars(name: str, own: Sequence[ShardInfo]) -> str:
-    sizes = [shard.bytes for shard in own]
-    said = (
-        f"{plural(len(own), 'shard')} of {format_bytes(min(sizes))} to {format_bytes(max(sizes))}, "
-        f"{min(s.records for s in own):,} to {max(s.records for s in own):,} records each"
-    )
-    drawn = sizes
-    if len(sizes) > _MOST_BARS:
-        # Every so many of them, from the smallest to the largest.
-        ordered = sorted(sizes)
-        drawn = [ordered[place * len(sizes) // _MOST_BARS] for place in range(_MOST_BARS)]
-        said += f"; {_MOST_BARS} of them, in order of size"
-    return (
-        f"<figure>{_chart(drawn, max([*drawn, 1]), f'Bytes of the shards of {name}: {said}')}"
-        f"<figcaption><strong>{escape(name)}</strong> <small>{escape(said)}</small></figcaption></figure>"
-    )
-
-
-def _bar(fraction: float) -> str:
-    # Room is left for the number behind it.
-    return f'<span class="bar" style="width:calc((100% - 5rem) * {fraction:.4f})"></span>'

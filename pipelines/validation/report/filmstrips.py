@@ -1,43 +1,36 @@
-"""Records as strips of small pictures, to be looked at."""
+"""Chooses records to look at, and reads them again as filmstrips for the report's template."""
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-import cv2
-
+from pipelines.validation.findings import Finding, Where
 from pipelines.validation.folder import DatasetFolder
+from pipelines.validation.outcome import Validation
 from pipelines.validation.pictures.thumbnails import FrameError, decode_frame
 from pipelines.validation.result import Sample
-from pipelines.validation.views import Expectation, RecordView, to_text, value_columns
+from pipelines.validation.views import RecordView, expectation, to_text, value_columns
 from tfrecords_schema import spec as keys
 from tfrecords_schema.records import CorruptRecordError
+from tfrecords_schema.report.filmstrips import StripFrame, choose_frames, make_thumbnail
 from tfrecords_schema.spec import ImageSpec
 
-_MOST_FRAMES = 8
-_HEIGHT, _MOST_WIDTH = 96, 240
-_QUALITY = 75
-
-
-@dataclass(frozen=True)
-class StripFrame:
-    """One picture of a strip: its number, time in seconds, and JPEG in base64; None if it is damaged.
-
-    ``label`` is its own, where there are labels by frame.
-    """
-
-    index: int
-    seconds: float | None
-    jpeg: str | None
-    padding: bool
-    label: str = ""
+_MAX_SUSPECTS = 12
+_MAX_SUSPECTS_PER_CHECK = 2
+_MAX_PAIRS = 8
 
 
 @dataclass(frozen=True)
 class Filmstrip:
-    """A record to look at: where it lies, its id, label and a few of its frames."""
+    """A few frames of one record.
+
+    Attributes:
+        sample: the record's place, and why it is shown.
+        record: its id.
+        label: its classes or targets, in words.
+        frames: chosen evenly, and the frame that a finding is about.
+    """
 
     sample: Sample
     record: str
@@ -45,29 +38,105 @@ class Filmstrip:
     frames: tuple[StripFrame, ...]
 
 
-def make_filmstrips(
-    folder: DatasetFolder, expected: Expectation, samples: Sequence[Sample]
+@dataclass(frozen=True)
+class LeakPair:
+    """The two records of a leak between splits."""
+
+    message: str
+    strips: list[Filmstrip]
+
+
+def find_leak_pairs(validation: Validation, folder: DatasetFolder) -> tuple[list[LeakPair], int]:
+    """Returns the first pairs of records that leak between splits, and the number of further pairs."""
+    if validation.info.spec.image is None:
+        return [], 0
+    found = [
+        finding
+        for finding in validation.result.findings
+        if finding.check.startswith("leaks.") and finding.other is not None
+    ]
+    pairs = []
+    for finding in found[:_MAX_PAIRS]:
+        places = [
+            _find_sample(validation, where) for where in (finding.where, finding.other) if where
+        ]
+        samples = [sample for sample in places if sample is not None]
+        pairs.append(LeakPair(finding.message, list(_read_strips(validation, folder, samples))))
+    return pairs, max(0, len(found) - _MAX_PAIRS)
+
+
+def make_strip_groups(
+    validation: Validation, folder: DatasetFolder
+) -> list[tuple[str, list[Filmstrip]]]:
+    """Returns titles and filmstrips: records with findings, extreme records, and random ones."""
+    if validation.info.spec.image is None:
+        return []
+    samples = validation.result.samples
+    groups = {
+        "With findings": _suspects(validation),
+        "Extreme": [sample for sample in samples if sample.why],
+        f"Drawn at random (seed {validation.options.seed})": [s for s in samples if not s.why],
+    }
+    read = ((title, list(_read_strips(validation, folder, own))) for title, own in groups.items())
+    return [(title, strips) for title, strips in read if strips]
+
+
+def _suspects(validation: Validation) -> list[Sample]:
+    """The first records with findings, a few per check."""
+    chosen: dict[tuple[str, int], Sample] = {}
+    by_check: dict[str, int] = {}
+    for finding in validation.result.findings:
+        count = by_check.get(finding.check, 0)
+        sample = _find_sample(validation, finding.where, finding)
+        if sample is None or count == _MAX_SUSPECTS_PER_CHECK or finding.other is not None:
+            continue
+        by_check[finding.check] = count + 1
+        chosen.setdefault((sample.shard, sample.offset), sample)
+    return list(chosen.values())[:_MAX_SUSPECTS]
+
+
+def _find_sample(
+    validation: Validation, where: Where, finding: Finding | None = None
+) -> Sample | None:
+    """Returns the record at ``where``; None if that is not the place of a record."""
+    if where.offset is None:
+        return None
+    for name, split in validation.info.splits.items():
+        if any(shard.file == where.shard for shard in split.shards):
+            why = f"{finding.check}: {finding.message}" if finding else ""
+            return Sample(
+                split=name, shard=where.shard, offset=where.offset, why=why, frame=where.frame
+            )
+    return None
+
+
+def _read_strips(
+    validation: Validation, folder: DatasetFolder, samples: Iterable[Sample]
 ) -> Iterator[Filmstrip]:
-    """Yields the strips of the samples that can be read, one record in memory at a time."""
+    """Yields the filmstrips of the samples that can be read, one record in memory at a time."""
+    expected = expectation(validation.info, validation.options.thresholds)
     for sample in samples:
         try:
             data = folder.read_record(sample.shard, sample.offset)
         except (CorruptRecordError, OSError):
-            continue  # a finding says so already; there is nothing to look at
+            continue  # a finding names the damage
         record = RecordView(data, expected)
         yield Filmstrip(
-            sample, record.text(keys.EXAMPLE_ID), describe_label(record), _frames(record, sample)
+            sample,
+            record.text(keys.EXAMPLE_ID),
+            describe_label(record) or "no label",
+            _choose_frames(record, sample),
         )
 
 
 def describe_label(record: RecordView) -> str:
-    """Classes, or targets with their units; those of frames from the first to the last."""
+    """Returns classes, or targets with their units; targets by frame from the first frame to the last."""
     strings = record.context.get(keys.LABEL_STRING) or record.column(keys.FRAME_LABEL_STRING)
     if strings:
-        return ", ".join(dict.fromkeys(record.label_strings(strings)))
-    columns = list(value_columns(record).values())
+        return ", ".join(dict.fromkeys(map(to_text, strings)))
     label = record.spec.label
     units = label.target_units or ("",) * len(label.target_names)
+    columns = value_columns(record).values()
     parts = []
     for name, unit, values in zip(label.target_names, units, columns, strict=False):
         span = f"{values[0]:.4g}" if len(values) == 1 else f"{values[0]:.4g} to {values[-1]:.4g}"
@@ -75,24 +144,31 @@ def describe_label(record: RecordView) -> str:
     return ", ".join(parts)
 
 
-def _frames(record: RecordView, sample: Sample) -> tuple[StripFrame, ...]:
+def _choose_frames(record: RecordView, sample: Sample) -> tuple[StripFrame, ...]:
     image, images, times = record.spec.image, record.images, record.timestamps
     if image is None or not images:
         return ()
-    count = min(_MOST_FRAMES, len(images))
-    even = {round(i * (len(images) - 1) / max(count - 1, 1)) for i in range(count)}
-    meant = {sample.frame} if sample.frame is not None and sample.frame < len(images) else set()
-    chosen = sorted(even | meant)
+    chosen = set(choose_frames(len(images)))
+    if sample.frame is not None and sample.frame < len(images):
+        chosen.add(sample.frame)
     return tuple(
         StripFrame(
-            index,
-            times[index] / 1e6 if times else None,
-            _thumbnail(images[index], image),
-            index >= record.valid_frames,
-            _frame_label(record, index),
+            index=index,
+            seconds=times[index] / 1e6 if times else None,
+            jpeg=_shrink(images[index], image),
+            label=_frame_label(record, index),
+            is_padding=index >= record.valid_frames,
+            is_marked=index == sample.frame,
         )
-        for index in chosen
+        for index in sorted(chosen)
     )
+
+
+def _shrink(data: bytes, image: ImageSpec) -> str | None:
+    try:
+        return make_thumbnail(decode_frame(data, image))
+    except FrameError:
+        return None
 
 
 def _frame_label(record: RecordView, index: int) -> str:
@@ -103,16 +179,3 @@ def _frame_label(record: RecordView, index: int) -> str:
         return to_text(strings[index])
     rows = record.steps.get(keys.FRAME_LABEL_VALUE, [])
     return ", ".join(f"{value:.4g}" for value in rows[index]) if rows else ""
-
-
-def _thumbnail(data: bytes, spec: ImageSpec) -> str | None:
-    try:
-        pixels = decode_frame(data, spec)
-    except FrameError:
-        return None  # a finding says why
-    height, width = pixels.shape[:2]
-    scale = min(_HEIGHT / height, _MOST_WIDTH / width, 1.0)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    encoded, jpeg = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
-    return base64.b64encode(jpeg.tobytes()).decode() if encoded else None

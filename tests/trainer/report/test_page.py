@@ -1,4 +1,4 @@
-"""Every kind of dataset is evaluated with made-up predictions, and its page is taken apart."""
+"""Evaluates datasets of every task with invented predictions, and parses the report."""
 
 import base64
 import json
@@ -28,7 +28,7 @@ VOID = ("meta", "link", "img", "br")
 
 
 class Guesser:
-    """Takes the place of a model: it says what it is told to, or what a seed tells it."""
+    """A stand-in for a model that predicts given or random values."""
 
     def __init__(self, spec, values=None):
         self.spec, self.values, self.answered = spec, values, 0
@@ -48,7 +48,7 @@ class Guesser:
 
 
 def write_drives(directory, spec, *, drives=6, each=4, name="drive"):
-    """A dataset whose sequences come one after the other from drives, padded more and more."""
+    """Writes a dataset of drives, each with sequences of increasing padding."""
     records = []
     for i in range(drives * each):
         drive, place = divmod(i, each)
@@ -75,7 +75,7 @@ def evaluated(directory, spec, *, split="test", values=None, **options):
 
 
 class Page(HTMLParser):
-    """What is on a page, and what is wrong with it."""
+    """Tags, ids and text of a page; every element must be closed in order."""
 
     def __init__(self, text):
         super().__init__()
@@ -114,7 +114,7 @@ def page_of(*evaluations):
 
 
 @pytest.mark.parametrize("kind", LABELLED)
-def test_every_kind_has_a_page_that_opens_offline(kind, tmp_path):
+def test_render_report_opens_offline_for_every_task(kind, tmp_path):
     spec = LABELLED[kind]
     evaluation = evaluated(tmp_path, spec)
     page = page_of(evaluation, replace(evaluation, split="validation"))
@@ -144,7 +144,7 @@ def test_every_kind_has_a_page_that_opens_offline(kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", LABELLED)
-def test_every_kind_has_figures_as_json(kind, tmp_path):
+def test_scores_to_json_for_every_task(kind, tmp_path):
     evaluation = evaluated(tmp_path, LABELLED[kind])
     fields = json.loads(json.dumps(scores_to_json([evaluation]), allow_nan=False))
     assert fields["intervals"]["resamples"] == 1000
@@ -173,7 +173,7 @@ def test_every_kind_has_figures_as_json(kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", LABELLED)
-def test_predictions_that_are_no_numbers_are_said(kind, tmp_path):
+def test_report_names_predictions_that_are_not_numbers(kind, tmp_path):
     spec = LABELLED[kind]
     sound = Guesser(spec)
     evaluation = evaluated(tmp_path, spec)
@@ -195,14 +195,14 @@ def test_predictions_that_are_no_numbers_are_said(kind, tmp_path):
     assert "predictions are not numbers" in fields
     text = " ".join(page_of(broken).text)
     assert "a prediction is not a number" in text
-    assert "Not better than looking at nothing" in text or spec.label.num_classes
+    assert "Not better than the baseline" in text or spec.label.num_classes
     nothing = Guesser(spec, np.full_like(values, np.nan))
     page_of(
         evaluate_model(nothing, tmp_path, "test", trained_on=evaluation.trained_on, batch_size=5)
     )
 
 
-def test_names_from_footage_do_nothing(tmp_path):
+def test_render_report_escapes_names_from_footage(tmp_path):
     label = LabelSpec(task="classification", class_names=("a", HOSTILE), per_frame=True)
     evaluation = evaluated(tmp_path, replace(make_spec(), label=label), name=HOSTILE)
     text = render_report([evaluation], model=HOSTILE, directory=HOSTILE)
@@ -215,7 +215,7 @@ def test_names_from_footage_do_nothing(tmp_path):
     assert "onerror" not in re.sub(r"&lt;img.*?&gt;", "", text)
 
 
-def test_few_groups_are_said_instead_of_an_interval(tmp_path):
+def test_warnings_for_too_few_groups_replace_intervals(tmp_path):
     few = evaluated(tmp_path / "few", SPECS["regression"], drives=4)
     assert [metric.interval for metric in few.metrics] == [None] * 4
     said = "no intervals: 4 groups are too few for one to mean anything, it takes 5"
@@ -226,20 +226,20 @@ def test_few_groups_are_said_instead_of_an_interval(tmp_path):
     assert any("over only 5 groups are on the narrow side" in w for w in some.warnings())
 
 
-def test_a_split_that_training_saw_is_said_to_be_one(tmp_path):
+def test_warnings_name_a_split_used_for_training(tmp_path):
     seen = evaluated(tmp_path, SPECS["regression"], split="train")
     assert "the model was trained on this split: expect worse of new footage" in seen.warnings()
     assert not any("trained" in w for w in evaluated(tmp_path, SPECS["regression"]).warnings())
 
 
-def test_a_model_that_knows_beats_the_baseline_and_one_that_guesses_does_not(tmp_path):
+def test_verdict_of_correct_wrong_and_constant_predictions(tmp_path):
     spec = SPECS["classification"]
     info = write_drives(tmp_path, spec)
     truth = evaluated(tmp_path, spec).predictions.labels.values
     for values, verdict, sure in (
-        (np.eye(3)[truth], "Better than looking at nothing", True),
-        (np.eye(3)[(truth + 1) % 3], "Not better than looking at nothing", True),
-        (np.eye(3)[np.full(24, 0)], "Not surely better than looking at nothing", False),
+        (np.eye(3)[truth], "Better than the baseline", True),
+        (np.eye(3)[(truth + 1) % 3], "Not better than the baseline", True),
+        (np.eye(3)[np.full(24, 0)], "Not surely better than the baseline", False),
     ):
         evaluation = evaluate_model(
             Guesser(spec, values), tmp_path, "test", trained_on=info, batch_size=5
@@ -248,7 +248,7 @@ def test_a_model_that_knows_beats_the_baseline_and_one_that_guesses_does_not(tmp
         assert f"<strong>{verdict}</strong>" in render_report([evaluation], model="", directory="")
 
 
-def test_origins_are_in_stored_order(tmp_path):
+def test_predict_split_origins_are_in_stored_order(tmp_path):
     spec = SPECS["signals only"]
     write_drives(tmp_path, spec)
     origins = predict_split(Guesser(spec), tmp_path, "test", batch_size=5).origins
@@ -262,7 +262,7 @@ def test_origins_are_in_stored_order(tmp_path):
     assert origins.valid_frames.tolist() == [4 - int(i[-7]) if len(i) > 8 else 4 for i in expected]
 
 
-def test_filmstrips_show_the_frames_of_the_record_small_and_without_padding(tmp_path):
+def test_read_filmstrips_shrinks_frames_and_omits_padding(tmp_path):
     spec = make_spec(num_frames=20, image=ImageSpec(height=270, width=480))
     write_drives(tmp_path, spec, drives=2, each=3)
     origins = predict_split(Guesser(spec), tmp_path, "test", batch_size=5).origins
@@ -283,7 +283,7 @@ def test_filmstrips_show_the_frames_of_the_record_small_and_without_padding(tmp_
             assert np.abs(small.astype(int) - expected).mean() < 4
 
 
-def test_filmstrips_leave_damaged_frames_out(tmp_path):
+def test_read_filmstrips_omits_damaged_frames(tmp_path):
     spec = make_spec(num_frames=4)
     record = replace(fake_record(spec, 0), valid_frames=4)
     records = [
@@ -295,7 +295,7 @@ def test_filmstrips_leave_damaged_frames_out(tmp_path):
     assert [[frame.index for frame in strips[place].frames] for place in (0, 1)] == [[0, 1, 3], []]
 
 
-def test_a_page_of_much_data_is_small_enough(tmp_path):
+def test_write_report_bounds_the_size_of_the_page(tmp_path):
     spec = replace(SPECS["regression by frame"], image=None)
     evaluation = evaluated(tmp_path, spec, drives=60, each=120)
     write_report(tmp_path / "report.html", [evaluation], model="m", directory="d")
@@ -305,16 +305,16 @@ def test_a_page_of_much_data_is_small_enough(tmp_path):
     assert "(60 sources, 50 shown)" in text
 
 
-def test_many_classes_are_listed_by_what_is_confused_most(tmp_path):
+def test_render_report_lists_frequent_confusions_of_many_classes(tmp_path):
     names = tuple(f"class{i:03}" for i in range(60))
     spec = replace(SPECS["signals only"], label=LabelSpec(task="classification", class_names=names))
     evaluation = evaluated(tmp_path, spec, drives=20, each=6)
     text = " ".join(page_of(evaluation).text)
     assert "Labels by true class" not in text
-    assert "The confusions that occur most" in text
+    assert "The most frequent confusions" in text
 
 
-def test_a_run_and_its_evaluation_leave_a_report(bright_run, bright_dataset, tmp_path, capsys):
+def test_training_and_evaluate_write_reports(bright_run, bright_dataset, tmp_path, capsys):
     folder, process = bright_run
     trained = (folder / "report.html").read_text(encoding="utf-8")
     assert Page(trained).tags["h2"] == 4  # test, validation, how it was measured, provenance
@@ -343,7 +343,7 @@ def test_a_run_and_its_evaluation_leave_a_report(bright_run, bright_dataset, tmp
         ({"per_frame": True}, "label.per_frame: False here, True there"),
     ],
 )
-def test_a_model_of_other_classes_is_refused(changes, said, tmp_path, bright_dataset):
+def test_check_compatible_refuses_other_classes(changes, said, tmp_path, bright_dataset):
     trained_on = DatasetInfo.load(bright_dataset)
     spec = replace(trained_on.spec, label=replace(trained_on.spec.label, **changes))
     with pytest.raises(DatasetError, match="was made for other records") as caught:
@@ -352,7 +352,7 @@ def test_a_model_of_other_classes_is_refused(changes, said, tmp_path, bright_dat
     assert "\n" not in str(caught.value)
 
 
-def test_a_model_of_other_units_or_signals_is_refused(tmp_path):
+def test_check_compatible_refuses_other_units_or_signals(tmp_path):
     info = write_fake_dataset(tmp_path, SPECS["regression by frame"], {"train": 2})
     label = replace(info.spec.label, target_units=("km/h", "rad/s"))
     signals = (replace(info.spec.signals[0], unit="km/h"), info.spec.signals[1])

@@ -1,4 +1,4 @@
-"""The report: self-contained, escaped, bounded, and it says what was found."""
+"""The validation report: self-contained, escaped, bounded, and complete."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import pytest
 
 from pipelines.validation.folder import DatasetFolder
 from pipelines.validation.outcome import Validation, describe
-from pipelines.validation.report.markup import escape
 from pipelines.validation.report.page import render_report
 from pipelines.validation.thresholds import ValidationOptions
 from tfrecords_schema.fake import fake_record, write_fake_dataset
@@ -63,7 +62,7 @@ def render(dataset, **options):
 
 
 @pytest.mark.parametrize("name", ["classification", "regression", "signals only", "no label"])
-def test_the_page_loads_nothing_and_runs_nothing(make, name):
+def test_render_report_loads_and_runs_nothing(make, name):
     text = render(make(name))
     page = Page(text)
     assert page.tags("script") == []
@@ -76,7 +75,7 @@ def test_the_page_loads_nothing_and_runs_nothing(make, name):
     assert not re.search(r"https?://|url\(|@import", text)
 
 
-def test_the_verdict_comes_first_and_findings_say_what_to_do(make):
+def test_render_report_starts_with_verdict_and_shows_remedies(make):
     dataset = make("classification")
     assert Page(render(dataset)).text.startswith("fake: validation fake Passed : 0 errors")
     dataset.shard().unlink()
@@ -87,14 +86,14 @@ def test_the_verdict_comes_first_and_findings_say_what_to_do(make):
     assert dataset.path.name in page.text
 
 
-def test_a_warning_fails_where_warnings_fail(make):
+def test_failed_depends_on_fail_on(make):
     dataset = make("classification")
     (dataset.path / "_build").mkdir()
     assert not validated(dataset).failed
     assert validated(dataset, fail_on="warning").failed
 
 
-def test_pictures_have_texts_and_show_the_record(make, specs):
+def test_render_report_shows_frames_with_alternative_text(make, specs):
     page = Page(render(make("classification")))
     images = page.tags("img")
     assert len(images) == 4 * (6 + 6 + 6)
@@ -105,7 +104,7 @@ def test_pictures_have_texts_and_show_the_record(make, specs):
         assert shape == specs["classification"].image.shape
 
 
-def test_a_record_with_a_finding_is_shown_even_if_a_frame_is_damaged(make):
+def test_render_report_shows_record_with_damaged_frame(make):
     def change(example):
         example.feature_lists.feature_list["image/encoded"].feature[2].bytes_list.value[0] = b"x"
 
@@ -116,7 +115,7 @@ def test_a_record_with_a_finding_is_shown_even_if_a_frame_is_damaged(make):
     assert "frame 2 cannot be shown" in page.text
 
 
-def test_a_histogram_has_a_text_of_its_own(make):
+def test_render_report_describes_charts_in_words(make):
     page = Page(render(make("regression")))
     drawn = [svg["aria-label"] for svg in page.tags("svg")]
     labels = [label for label in drawn if " values, " in label]
@@ -152,7 +151,7 @@ def evil_dataset(path, spec, open_dataset):
     return dataset
 
 
-def test_names_from_outside_are_shown_and_never_obeyed(tmp_path, specs, open_dataset):
+def test_render_report_escapes_names_from_the_dataset(tmp_path, specs, open_dataset):
     dataset = evil_dataset(tmp_path / "evil", specs["classification"], open_dataset)
     text = render(dataset)
     page = Page(text)
@@ -165,19 +164,14 @@ def test_names_from_outside_are_shown_and_never_obeyed(tmp_path, specs, open_dat
     text.encode("utf-8")
 
 
-def test_names_from_outside_cannot_steer_a_terminal(tmp_path, specs, open_dataset):
+def test_describe_escapes_names_from_the_dataset(tmp_path, specs, open_dataset):
     dataset = evil_dataset(tmp_path / "evil", specs["classification"], open_dataset)
     text = describe(validated(dataset))
     assert "is also the id of" in text
     assert all(c.isprintable() for c in text.replace("\n", ""))
 
 
-def test_escape():
-    assert escape('<a href="x">\'&') == "&lt;a href=&quot;x&quot;&gt;&#x27;&amp;"
-    assert escape("a\nb\x00\udc80é") == "a\\nb\\x00\\udc80é"
-
-
-def test_the_page_does_not_grow_with_the_findings(make):
+def test_render_report_bounds_the_number_of_findings(make):
     dataset = make("classification")
     path = dataset.shard()
     dataset.rewrite(path, [b"\xff"] * 3000)
