@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DATAFLOW := .venv-dataflow
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test test-slow test-dataflow test-flink model-garden fuzz bench lint types format proto clean
+.PHONY: help demo test test-slow test-dataflow test-flink test-versions model-garden fuzz bench lint types format proto clean
 
 help:
 	@echo "make demo    render drives, build a dataset, validate it, train on it"
@@ -43,6 +43,12 @@ $(DATAFLOW)/.installed: setup.py
 test-dataflow: $(INSTALLED) $(DATAFLOW)/.installed
 	REELBEAM_DATAFLOW=$(CURDIR)/$(DATAFLOW) $(BIN)/python -m pytest tests/pipelines/runners/test_dataflow.py
 
+# Each Python that setup.py allows and this machine has, with the newest packages and with the lowest; or
+# some: make test-versions VERSIONS='--python 3.12 --resolution lowest'.
+VERSIONS ?=
+test-versions: $(INSTALLED)
+	$(BIN)/python tests/versions.py $(VERSIONS)
+
 # Each parser for so long, guided by coverage; what is found lies in .fuzz.
 FUZZ_SECONDS ?= 600
 fuzz: $(INSTALLED)
@@ -77,8 +83,8 @@ format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# The generated module must also run on protobuf 4, so it is made by a compiler of that age, which
-# wants an environment of its own.
+# The generated module must run on every protobuf that setup.py allows, so it is made by a compiler that is older
+# than all of them, which wants an environment of its own.
 proto:
 	$(PYTHON) -m venv .venv-proto
 	.venv-proto/bin/python -m pip install --quiet grpcio-tools==1.62.3 setuptools
@@ -86,4 +92,4 @@ proto:
 	rm -r .venv-proto
 
 clean:
-	rm -rf .fuzz $(VENV) $(DATAFLOW) .venv-proto demo_output build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .fuzz $(VENV) $(DATAFLOW) .venv-versions .venv-proto demo_output build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

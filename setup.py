@@ -4,6 +4,8 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
+TEST = ["hypothesis>=6.100,<7", "pytest>=8,<10"]
+
 setup(
     name="reelbeam",
     version="0.1.0",
@@ -12,7 +14,7 @@ setup(
     long_description=(Path(__file__).parent / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    python_requires=">=3.10",
+    python_requires=">=3.10,<3.14",
     packages=find_packages(include=["pipelines*", "tfrecords_schema*", "trainer*"]),
     package_data={
         "tfrecords_schema": ["example.proto", "example_pb2.pyi"],
@@ -20,39 +22,50 @@ setup(
         "pipelines.validation.report": ["*.html"],
         "trainer.report": ["*.html"],
     },
+    # `make test-versions` tries each lower bound. An upper bound is the next major version, which nobody has
+    # tried; fsspec, gcsfs, packaging and s3fs are numbered by year and month, and have none.
     install_requires=[
         "apache-beam>=2.70,<3",
-        "av>=16",
-        "google-crc32c>=1.5",
-        "jinja2>=3.1",
-        "jmespath>=1.0",
-        "msgspec>=0.19",
-        "numpy>=1.26",
+        "av>=17.1,<20",
+        "google-crc32c>=1.7,<2",
+        "jinja2>=3.1,<4",
+        "jmespath>=1.0,<2",
+        "msgspec>=0.19,<1",
+        "numpy>=2.1,<3",
+        "opencv-python-headless>=4.10.0.84,<6",
         "packaging>=22",
-        "opencv-python-headless>=4.10",
-        "protobuf>=4.25",
-        "simplejpeg>=1.8",
-        "tqdm>=4.66",
+        "protobuf>=5.28,<7",
+        "simplejpeg>=1.8,<2",
+        "tqdm>=4.66,<5",
     ],
     extras_require={
-        "trainer": ["matplotlib>=3.8", "tensorflow>=2.19"],
-        "gcp": ["apache-beam[gcp]>=2.70,<3", "gcsfs>=2026.10"],
+        "trainer": [
+            "keras>=3.10,<4",
+            "matplotlib>=3.9.2,<4",
+            "tensorflow>=2.19,<3; python_version < '3.13'",
+            "tensorflow>=2.20,<3; python_version >= '3.13'",
+        ],
+        "gcp": ["apache-beam[gcp]>=2.74,<3", "gcsfs>=2026.10"],
         # Nothing of Beam's: its client for S3 would be a second one, whose pins the first must meet.
-        "aws": ["s3fs>=2025.2"],
-        "hdfs": ["fsspec>=2026.9", "pyarrow>=14"],
-        "fuzz": ["atheris>=2.3"],
+        "aws": ["s3fs>=2026.9"],
+        "hdfs": ["fsspec>=2026.9", "pyarrow>=18,<26"],
+        "fuzz": [
+            "atheris>=2.3,<3; python_version < '3.11'",
+            "atheris>=3,<4; python_version >= '3.11'",
+        ],
+        "test": TEST,
         "dev": [
+            *TEST,
             "gcsfs>=2026.10",
-            "hypothesis>=6.100",
-            "import-linter>=2",
-            "moto[server]>=5.0.20",
-            "mypy>=1.11",
-            "pytest>=8",
-            "pytest-xdist>=3.6",
-            "ruff>=0.9",
-            "s3fs>=2025.2",
-            "tensorboard",
-            "types-tqdm",
+            "import-linter>=2,<3",
+            "moto[server]>=5.0.20,<6",
+            "mypy>=2.4,<3",
+            "pytest-xdist>=3.6.1,<4",
+            "ruff>=0.17,<0.18",
+            "s3fs>=2026.9",
+            "tensorboard>=2.19,<3",
+            "types-tqdm>=4.66,<5",
+            "uv>=0.9,<1",
         ],
     },
     entry_points={
