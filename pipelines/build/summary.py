@@ -47,7 +47,7 @@ def describe_plan(plan: Plan) -> str:
 
 
 def describe_dataset(info: DatasetInfo, output: str) -> str:
-    """What a complete dataset holds, and where it lies."""
+    """Returns what a complete dataset holds, where it lies, and which libraries decided its bytes."""
     lines = [
         f"{info.name} is complete in {output}",
         *_table(
@@ -74,6 +74,9 @@ def describe_dataset(info: DatasetInfo, output: str) -> str:
             f"{info.counts['telemetry_frames_without']} frames were left out: telemetry has no values there "
             "(see --max_gap)"
         )
+    if info.versions:
+        named = ", ".join(f"{name} {version}" for name, version in info.versions.items())
+        lines.append(f"built with {named}")
     return "\n".join(lines)
 
 

@@ -1,7 +1,10 @@
 """What the last lines of a run say of its failures."""
 
-from pipelines.build.summary import describe_failures
+import dataclasses
+
+from pipelines.build.summary import describe_dataset, describe_failures
 from pipelines.plan.descriptors import SourceFailure
+from tests.pipelines.build.test_output import INFO
 
 
 def failure(source, reason, stage="open", truncated=False):
@@ -42,3 +45,10 @@ def test_many_reasons_are_not_all_named():
 def test_a_name_with_a_line_break_stays_on_its_line():
     (line,) = describe_failures([failure("a\nb", "no video")])[1:-1]
     assert line == "  1 at open: no video ('a\\nb')"
+
+
+def test_describe_dataset_names_the_libraries_that_decided_the_bytes():
+    versions = {"reelbeam": "0.1.0", "av": "18.1.0"}
+    described = describe_dataset(dataclasses.replace(INFO, versions=versions), "out")
+    assert described.splitlines()[-1] == "built with reelbeam 0.1.0, av 18.1.0"
+    assert "built with" not in describe_dataset(dataclasses.replace(INFO, versions={}), "out")
