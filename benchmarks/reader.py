@@ -35,8 +35,8 @@ from reading.mixing import measure_mixing
 from reading.peers import Read, decoding_alone, dmvr_reader, model_garden_reader, plain_loop
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.parse import parse_sequence
+from trainer import Augmentation, Outputs, read_sequences
 from trainer.config.dataset import shard_paths
-from trainer.data.reader import Augmentation, read_sequences
 
 EVERYTHING = Augmentation(
     crop=0.6,
@@ -112,7 +112,12 @@ def compare_readers(data: Path, options: argparse.Namespace) -> dict[str, Any]:
         "ours, in order": lambda: read_sequences(data, options.split, **read),
         "ours, shuffled": lambda: read_sequences(data, options.split, shuffle=True, seed=0, **read),
         "ours, float": lambda: read_sequences(
-            data, options.split, shuffle=True, seed=0, image_dtype="float32", **read
+            data,
+            options.split,
+            shuffle=True,
+            seed=0,
+            outputs=Outputs(image_dtype="float32"),
+            **read,
         ),
         "a plain loop": lambda: plain_loop(paths, info.spec, options.batch_size),
     }

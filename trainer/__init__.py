@@ -1,7 +1,75 @@
-"""TFRecords to a trained model: reads the datasets that `pipelines` builds and trains a CNN-LSTM on them.
+"""Trains a Keras CNN-LSTM on the datasets that `pipelines` builds.
 
-Everything the trainer has to know of a dataset (shapes, task, class names, units, statistics) it takes
-from the folder's ``dataset_info.json``; it knows nothing of videos. `reader` and `layers` are useful on
-their own, in anyone's ``model.fit``. Importing this package, `cli` or `config` does not import
-TensorFlow; the other modules do.
+The trainer learns everything it needs to know about a dataset (shapes, task, class names, units, statistics)
+from the folder's ``dataset_info.json``. Its reader and layers are useful in any ``model.fit``::
+
+    from trainer import Augmentation, Clips, TimeDistributed, read_sequences
+
+Importing this package, `trainer.cli` or `trainer.config` does not import TensorFlow; the first use of a
+name below does.
 """
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trainer.config.clips import Augmentation as Augmentation
+    from trainer.config.clips import Clips as Clips
+    from trainer.config.model import ModelConfig as ModelConfig
+    from trainer.config.run_folder import RunFolder as RunFolder
+    from trainer.config.training import TrainingConfig as TrainingConfig
+    from trainer.data.cached_frames import cached_bytes as cached_bytes
+    from trainer.data.cached_frames import cached_frames as cached_frames
+    from trainer.data.corrupt import SkippedRecords as SkippedRecords
+    from trainer.data.corrupt import located_errors as located_errors
+    from trainer.data.labels import read_labels as read_labels
+    from trainer.data.read_options import Loading as Loading
+    from trainer.data.read_options import Outputs as Outputs
+    from trainer.data.read_options import Shuffle as Shuffle
+    from trainer.data.reader import read_sequences as read_sequences
+    from trainer.evaluation.evaluate import evaluate_run as evaluate_run
+    from trainer.models.export import load_model as load_model
+    from trainer.models.layers import FrameMask as FrameMask
+    from trainer.models.layers import StackFrames as StackFrames
+    from trainer.models.layers import TimeDistributed as TimeDistributed
+    from trainer.models.network import build_model as build_model
+    from trainer.training.train import train as train
+
+_MODULES = {
+    "Augmentation": "trainer.config.clips",
+    "Clips": "trainer.config.clips",
+    "FrameMask": "trainer.models.layers",
+    "Loading": "trainer.data.read_options",
+    "ModelConfig": "trainer.config.model",
+    "Outputs": "trainer.data.read_options",
+    "RunFolder": "trainer.config.run_folder",
+    "Shuffle": "trainer.data.read_options",
+    "SkippedRecords": "trainer.data.corrupt",
+    "StackFrames": "trainer.models.layers",
+    "TimeDistributed": "trainer.models.layers",
+    "TrainingConfig": "trainer.config.training",
+    "build_model": "trainer.models.network",
+    "cached_bytes": "trainer.data.cached_frames",
+    "cached_frames": "trainer.data.cached_frames",
+    "evaluate_run": "trainer.evaluation.evaluate",
+    "load_model": "trainer.models.export",
+    "located_errors": "trainer.data.corrupt",
+    "read_labels": "trainer.data.labels",
+    "read_sequences": "trainer.data.reader",
+    "train": "trainer.training.train",
+}
+
+__all__ = list(_MODULES)
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name when it is first used."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_MODULES])

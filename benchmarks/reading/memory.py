@@ -15,7 +15,7 @@ from reading.datasets import repeated_dataset
 from tfrecords_schema.info import DatasetInfo
 from trainer.data.buffers import reading_bytes
 from trainer.data.reader import read_sequences
-from trainer.data.shuffling import plan_mixing
+from trainer.data.shuffling import plan_shuffle
 
 PROGRAM = "import sys; from reading.memory import print_peak; print_peak(*sys.argv[1:])"
 
@@ -33,7 +33,7 @@ def compare_memory(
         command = [sys.executable, "-c", PROGRAM, *words]
         run = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
         base, peak = map(int, run.stdout.split()[-2:])
-        held = reading_bytes(info.spec, contents, plan_mixing(contents), batch_size=batch_size)
+        held = reading_bytes(info.spec, contents, plan_shuffle(contents), batch_size=batch_size)
         found[f"times{times}"] = {"bytes": contents.num_bytes, "peak": peak - base, "bound": held}
         print(
             f"{contents.num_bytes / 2**20:8.0f} MiB of records: {(peak - base) / 2**20:6.0f} MiB at most, "

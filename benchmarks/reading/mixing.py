@@ -6,13 +6,18 @@ from pathlib import Path
 
 import numpy as np
 
-from trainer.data.reader import read_sequences
+from trainer import Outputs, read_sequences
 
 
 def measure_mixing(data: Path, split: str, batch_size: int) -> dict[str, float]:
     """How far the sources and classes of batches are from those of all, beside perfect shuffles."""
     dataset = read_sequences(
-        data, split, batch_size=batch_size, shuffle=True, seed=0, metadata=True
+        data,
+        split,
+        batch_size=batch_size,
+        shuffle=True,
+        seed=0,
+        outputs=Outputs(metadata=True),
     )
     sources, classes = [], []
     for features, *labels in dataset:

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from trainer.data.reader import read_sequences
+from trainer import Shuffle, read_sequences
 
 # Without the first steps, for which the graph is made and the buffers are filled.
 FIRST_STEPS = 10
@@ -25,7 +25,9 @@ def waiting_for_input(
         ``read`` and ``at_hand``, medians; the ``share`` that is waiting; and the ``device`` on which batches
         wait.
     """
-    read = read_sequences(data, "train", batch_size=batch_size, shuffle=True, seed=0, first_epoch=0)
+    read = read_sequences(
+        data, "train", batch_size=batch_size, shuffle=Shuffle(first_epoch=0), seed=0
+    )
     first = next(iter(read))
     at_hand = tf.data.Dataset.from_tensors(first).repeat()
     seconds = {}

@@ -412,12 +412,11 @@ def _add_feature(digest: Any, key: str, feature: Any) -> None:
 
 def measure_reading(dataset: Path) -> dict[str, str]:
     """Returns the SHA-256 of the first batches of the train split, by the way they are read."""
-    # The only import that a move of the reader changes.
-    from trainer.data.reader import Augmentation, Clips, read_sequences
+    from trainer import Augmentation, Clips, Outputs, read_sequences
 
     images = json.loads((dataset / "dataset_info.json").read_text())["spec"]["image"] is not None
     ways: dict[str, dict[str, Any]] = {
-        "plain": {"metadata": True, "padding_mask": True},
+        "plain": {"outputs": Outputs(metadata=True, padding_mask=True)},
         "shuffled": {"shuffle": True, "seed": 5, "clips": Clips(num_frames=3, at="random")},
     }
     if images:
@@ -425,9 +424,13 @@ def measure_reading(dataset: Path) -> dict[str, str]:
             crop=0.6, brightness=0.2, contrast=0.2, saturation=0.3, hue=0.05, jitter=1
         )
         ways |= {
-            "float32": {"image_dtype": "float32", "image_size": (20, 28)},
+            "float32": {"outputs": Outputs(image_dtype="float32", image_size=(20, 28))},
             "augmented": {"augment": changes, "shuffle": True, "seed": 6},
-            "augmented_float32": {"augment": changes, "seed": 6, "image_dtype": "float32"},
+            "augmented_float32": {
+                "augment": changes,
+                "seed": 6,
+                "outputs": Outputs(image_dtype="float32"),
+            },
         }
     return {
         way: _hash_batches(read_sequences(dataset, "train", batch_size=3, **options).take(3))

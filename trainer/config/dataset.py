@@ -11,7 +11,7 @@ from tfrecords_schema.storage import join, list_folder
 from tfrecords_schema.store_clients import is_url
 from trainer.errors import TrainerError
 
-# What `trainer.data.elements` calls the origins of a sequence.
+# What `trainer.data.parsed_records` calls the origins of a sequence.
 _METADATA = ("id", "source", "group", "timestamps")
 _CLASS_NAMES = "label.class_names: "
 _MOST_NAMES = 5

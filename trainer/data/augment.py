@@ -1,7 +1,7 @@
-"""Random changes of a sequence, the same for all its frames, and what they do to its labels and signals.
+"""Draws the random changes of a sequence, which all its frames share, and changes its labels and signals.
 
-What a sequence gets is decided by one vector of random numbers: equal numbers, equal changes. What they do to
-pixels is the business of `trainer.data.pixels`.
+One vector of random numbers decides all changes: equal numbers, equal changes. `trainer.data.pixels`
+changes the pixels.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from tfrecords_schema import spec as keys
 from tfrecords_schema.info import DatasetInfo
-from tfrecords_schema.spec import ImageSpec, SequenceSpec, signal_floats_key
+from tfrecords_schema.spec import ImageSpec, signal_floats_key
 from trainer.config.clips import Augmentation
 
 # Luma and the two axes of the colour plane (YIQ), in which hue is an angle.
@@ -25,10 +25,10 @@ _LUMA = _TO_YIQ[:1]
 _GRAY = 127.5
 
 
-class Chances(NamedTuple):
-    """The random numbers of a sequence, float32 from 0 to below 1: a scalar each, and one a frame."""
+class RandomNumbers(NamedTuple):
+    """The random numbers of one sequence, float32 from 0 to below 1: scalars, and ``jitter`` ``[T]``."""
 
-    place: tf.Tensor
+    clip_start: tf.Tensor
     size: tf.Tensor
     top: tf.Tensor
     left: tf.Tensor
@@ -41,65 +41,57 @@ class Chances(NamedTuple):
     jitter: tf.Tensor
 
 
-def draw_chances(seed: tf.Tensor, num_frames: int) -> Chances:
-    """What ``seed``, ``[2]`` int64, decides for a sequence."""
-    scalars = len(Chances._fields) - 1
+def draw_numbers(seed: tf.Tensor, num_frames: int) -> RandomNumbers:
+    """Returns the numbers that ``seed``, ``[2]`` int64, decides for a sequence of ``num_frames``."""
+    scalars = len(RandomNumbers._fields) - 1
     drawn = tf.random.stateless_uniform([scalars + num_frames], seed)
-    return Chances._make([*tf.unstack(drawn[:scalars]), drawn[scalars:]])
+    return RandomNumbers._make([*tf.unstack(drawn[:scalars]), drawn[scalars:]])
 
 
-def draw_window(augmentation: Augmentation, image: ImageSpec, chances: Chances) -> Any:
-    """The part of each frame that is kept, ``[4]`` int32: top, left, height, width; None for all of it."""
-    if augmentation.crop == 1:
-        return None
-    side = tf.sqrt(augmentation.crop + (1 - augmentation.crop) * chances.size)
+def crop_window(min_area: float, image: ImageSpec, numbers: RandomNumbers) -> tf.Tensor:
+    """Returns the part of each frame to keep, ``[4]`` int32: top, left, height, width in pixels.
+
+    It keeps the frame's proportions and at least the share ``min_area`` of its area.
+    """
+    side = tf.sqrt(min_area + (1 - min_area) * numbers.size)
     height = tf.cast(tf.math.ceil(side * image.height), tf.int32)
     width = tf.cast(tf.math.ceil(side * image.width), tf.int32)
 
-    def origin(chance: tf.Tensor, room: tf.Tensor) -> tf.Tensor:
-        return tf.minimum(tf.cast(chance * tf.cast(room + 1, tf.float32), tf.int32), room)
+    def origin(number: tf.Tensor, room: tf.Tensor) -> tf.Tensor:
+        return tf.minimum(tf.cast(number * tf.cast(room + 1, tf.float32), tf.int32), room)
 
-    return tf.stack(
-        [
-            origin(chances.top, image.height - height),
-            origin(chances.left, image.width - width),
-            height,
-            width,
-        ]
-    )
+    top = origin(numbers.top, image.height - height)
+    left = origin(numbers.left, image.width - width)
+    return tf.stack([top, left, height, width])
 
 
-def colour_map(augmentation: Augmentation, chances: Chances) -> tf.Tensor:
-    """The change of colours, ``[3, 4]`` float32: a pixel ``rgb`` becomes ``m[:, :3] @ rgb + m[:, 3]``."""
+def colour_matrix(augmentation: Augmentation, numbers: RandomNumbers) -> tf.Tensor:
+    """Returns the change of colours, ``m`` ``[3, 4]`` float32: RGB becomes ``m[:, :3] @ rgb + m[:, 3]``."""
 
-    def spread(chance: tf.Tensor, most: float) -> tf.Tensor:
-        return (2 * chance - 1) * most
+    def offset_up_to(maximum: float, number: tf.Tensor) -> tf.Tensor:
+        return (2 * number - 1) * maximum
 
-    def factor(chance: tf.Tensor, most: float) -> tf.Tensor:
-        return tf.pow(1 + most, 2 * chance - 1)
+    def factor_up_to(maximum: float, number: tf.Tensor) -> tf.Tensor:
+        return tf.pow(1 + maximum, 2 * number - 1)
 
-    angle = spread(chances.hue, augmentation.hue) * 2 * np.pi
+    angle = offset_up_to(augmentation.hue, numbers.hue) * 2 * np.pi
     cosine, sine, zero, one = tf.cos(angle), tf.sin(angle), tf.zeros(()), tf.ones(())
     turn = tf.stack([[one, zero, zero], [zero, cosine, -sine], [zero, sine, cosine]])
     matrix = _FROM_YIQ @ turn @ _TO_YIQ
-    saturation = factor(chances.saturation, augmentation.saturation)
+    saturation = factor_up_to(augmentation.saturation, numbers.saturation)
     luma = tf.tile(_LUMA, [3, 1])
     matrix = (luma + saturation * (tf.eye(3) - luma)) @ matrix
-    contrast = factor(chances.contrast, augmentation.contrast)
-    brightness = spread(chances.brightness, augmentation.brightness) * 255
+    contrast = factor_up_to(augmentation.contrast, numbers.contrast)
+    brightness = offset_up_to(augmentation.brightness, numbers.brightness) * 255
     offset = _GRAY * (1 - contrast) + brightness
     return tf.concat([contrast * matrix, tf.fill([3, 1], offset)], axis=1)
 
 
 def mirror_values(
-    parsed: dict[str, Any],
-    spec: SequenceSpec,
-    info: DatasetInfo,
-    augmentation: Augmentation,
-    flipped: Any,
+    parsed: dict[str, Any], info: DatasetInfo, augmentation: Augmentation, flipped: Any
 ) -> dict[str, Any]:
-    """A parsed record whose targets, signals and classes are those of its mirror image, where ``flipped``."""
-    mirrored, label = info.mirrored or (), spec.label
+    """Returns a parsed record with the targets, signals and classes of its mirror image if ``flipped``."""
+    mirrored, label = info.mirrored or (), info.spec.label
     changed = dict(parsed)
 
     def negate(key: str, signs: list[float]) -> None:
@@ -109,7 +101,7 @@ def mirror_values(
     targets = [-1.0 if name in mirrored else 1.0 for name in label.target_names]
     negate(keys.LABEL_VALUE, targets)
     negate(keys.FRAME_LABEL_VALUE, targets)
-    for signal in spec.signals:
+    for signal in info.spec.signals:
         sign = -1.0 if signal.name in mirrored else 1.0
         negate(signal_floats_key(signal.name), [sign] * signal.size)
     if augmentation.mirrored_classes:

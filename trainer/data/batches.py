@@ -1,4 +1,4 @@
-"""Records of a split, wherever they come from, to batches of what a model is given."""
+"""Turns the records of one split into batches, step by step."""
 
 from __future__ import annotations
 
@@ -10,24 +10,26 @@ import tensorflow as tf
 
 from tfrecords_schema import spec as keys
 from tfrecords_schema.info import DatasetInfo
+from tfrecords_schema.machine import usable_cpus
 from trainer.data import buffers
 from trainer.data.cached_frames import CachedFrames
-from trainer.data.corrupt import SkippedRecords, single, skip_undecodable, sound_records
-from trainer.data.elements import Elements, parse_record
-from trainer.data.shuffling import Mixing, as_written, balance, mix_shards
+from trainer.data.corrupt import SkippedRecords, skip_undecodable, sound_records, unwrap
+from trainer.data.elements import ElementBuilder
+from trainer.data.parsed_records import parse_record
+from trainer.data.shuffling import ShufflePlan, do_not_convert, shuffle_shards, subsample_classes
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
-    """Where records come from: files, files of which some are damaged, or frames decoded before.
+class SplitRecords:
+    """The records of one split: from its shards, without corrupt ones, or from decoded frames.
 
     Attributes:
         paths: of the shards.
-        read: shards to their records, `trainer.data.remote_records.record_reader`.
-        info: of the dataset.
-        cache: frames decoded before, or None.
-        skipped: counts what is damaged, where that is skipped.
-        class_counts: records of each class, where classes are balanced; else empty.
+        read: opens shards, see `trainer.data.remote_records.record_reader`.
+        info: description of the dataset.
+        cache: decoded frames, or None.
+        skipped: counts corrupt records, which are skipped; None stops at them.
+        class_counts: records of each class if classes are balanced, else empty.
     """
 
     paths: list[str]
@@ -37,31 +39,34 @@ class Source:
     skipped: SkippedRecords | None
     class_counts: tuple[int, ...]
 
-    def stored(self) -> tf.data.Dataset:
-        """The records in stored order."""
+    def in_order(self) -> tf.data.Dataset:
+        """Returns the records in stored order."""
         if self.cache is not None:
             return tf.data.Dataset.range(len(self.cache))
         if self.skipped is not None:
-            return tf.data.Dataset.from_tensor_slices(self.paths).flat_map(as_written(self._open))
+            return tf.data.Dataset.from_tensor_slices(self.paths).flat_map(
+                do_not_convert(self._open_shard)
+            )
         return self.read(self.paths)
 
-    def mixed(self, mixing: Mixing, seed: Any) -> tf.data.Dataset:
-        """The records shuffled."""
-        return mix_shards(
-            self.paths if self.cache is None else self.cache.shards,
-            self._open,
-            mixing=mixing,
-            seed=seed,
-            thinned=lambda records: self._balanced(records, seed),
-        )
+    def shuffled(self, plan: ShufflePlan, seed: Any) -> tf.data.Dataset:
+        """Returns the records in the order that ``plan`` and ``seed`` decide, classes balanced."""
 
-    def parse(self, stored: Any) -> dict[str, Any]:
-        """One of the records."""
+        def balance(records: tf.data.Dataset) -> tf.data.Dataset:
+            if not self.class_counts:
+                return records
+            return subsample_classes(records, self._class_of, self.class_counts, seed)
+
+        shards = self.paths if self.cache is None else self.cache.shards
+        return shuffle_shards(shards, self._open_shard, plan=plan, seed=seed, transform=balance)
+
+    def parse(self, record: Any) -> dict[str, Any]:
+        """Parses one of the records."""
         if self.cache is not None:
-            return self.cache.gather(stored)
-        return parse_record(stored, self.info)
+            return self.cache.gather(record)
+        return parse_record(record, self.info)
 
-    def _open(self, *shard: tf.Tensor) -> tf.data.Dataset:
+    def _open_shard(self, *shard: tf.Tensor) -> tf.data.Dataset:
         if self.cache is not None:
             start, count = shard
             return tf.data.Dataset.range(start, start + count)
@@ -69,136 +74,179 @@ class Source:
             return sound_records(shard[0], self.skipped)
         return self.read(*shard)
 
-    def _balanced(self, records: tf.data.Dataset, seed: Any) -> tf.data.Dataset:
-        if not self.class_counts:
-            return records
-        return balance(records, self._class_of, self.class_counts, seed)
-
-    def _class_of(self, stored: Any) -> tf.Tensor:
+    def _class_of(self, record: Any) -> tf.Tensor:
         if self.cache is not None:
-            return self.cache.gather(stored, frames=False)[keys.LABEL_INDEX]
+            return self.cache.gather(record, frames=False)[keys.LABEL_INDEX]
         context, _ = tf.io.parse_single_sequence_example(
-            stored, context_features={keys.LABEL_INDEX: tf.io.FixedLenFeature((), tf.int64)}
+            record, context_features={keys.LABEL_INDEX: tf.io.FixedLenFeature((), tf.int64)}
         )
         return context[keys.LABEL_INDEX]
 
 
-def make_batches(
-    records: tf.data.Dataset,
-    source: Source,
-    elements: Elements,
-    seed: Any,
-    size: int,
-    batch_size: int,
-    drop_remainder: bool,
-    input_context: tf.distribute.InputContext | None,
-    left_out: Any,
-) -> tf.data.Dataset:
-    """Records as batches: what is random gets its seeds, hosts their part, and sequences their clips.
+@dataclass(frozen=True, kw_only=True)
+class BatchSteps:
+    """The steps from records to batches.
 
-    The first ``left_out`` of the batches are passed over.
+    Until elements are built, each step maps dicts to dicts: ``record``, then ``seed`` if anything is
+    random, and ``clip``, the index of the clip within its sequence, if there are several.
+
+    Attributes:
+        split: the records.
+        elements: builds an element from a record.
+        batch_size: sequences per batch, of all hosts together.
+        epoch_size: records per epoch.
+        drop_remainder: leave out a last batch that is not full.
+        host: the part of each batch that this host reads; None reads all of it.
     """
-    joined, count = records, elements.clips.count if elements.clips is not None else 1
-    if input_context is not None:
-        _check_shared(batch_size, count, input_context)
-    if elements.random:
+
+    split: SplitRecords
+    elements: ElementBuilder
+    batch_size: int
+    epoch_size: int
+    drop_remainder: bool
+    host: tf.distribute.InputContext | None
+
+    def __post_init__(self) -> None:
+        if self.host is None:
+            return
+        if self.batch_size < (replicas := self.host.num_replicas_in_sync):
+            raise ValueError(
+                f"batch_size must be at least the {replicas} replicas, got {self.batch_size}"
+            )
+        if self.elements.clips_per_sequence > 1:
+            raise ValueError(
+                "several clips per sequence cannot be combined with input_context: take one clip"
+            )
+
+    def make_batches(
+        self, records: tf.data.Dataset, seed: Any, skipped_steps: Any = 0
+    ) -> tf.data.Dataset:
+        """Returns the batches of one epoch, without the first ``skipped_steps``."""
+        return (
+            records.apply(self.assert_size)
+            .apply(lambda records: self.add_seeds(records, seed))
+            .apply(self.keep_own_share)
+            .apply(self.add_clip_indices)
+            .apply(self.build_elements)
+            .batch(self._own_batch_size(), drop_remainder=self.drop_remainder)
+            .skip(skipped_steps)
+            .apply(self.split_by_replica)
+            .apply(self.decode_pixels)
+        )
+
+    def assert_size(self, records: tf.data.Dataset) -> tf.data.Dataset:
+        """Makes reading fail if the number of records is not ``epoch_size``, unless some are skipped."""
+        if self.split.skipped is not None:
+            return records
+        return records.apply(tf.data.experimental.assert_cardinality(self.epoch_size))
+
+    def add_seeds(self, records: tf.data.Dataset, seed: Any) -> tf.data.Dataset:
+        """Gives each record a seed of its own, ``[2]`` int64, if its element depends on one."""
+        if not self.elements.random:
+            return tf.data.Dataset.zip({"record": records})
         seeds = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True)
-        joined = tf.data.Dataset.zip(records, seeds.batch(2, drop_remainder=True))
-    if input_context is not None:
-        if drop_remainder:
-            size -= size % batch_size
-            joined = joined.take(size)
-        joined = _own_part(joined, size, batch_size, input_context)
+        return tf.data.Dataset.zip({"record": records, "seed": seeds.batch(2, drop_remainder=True)})
+
+    def keep_own_share(self, records: tf.data.Dataset) -> tf.data.Dataset:
+        """Keeps the records of this host in each batch, before they are decoded."""
+        if self.host is None:
+            return records
+        hosts, host, size = (
+            self.host.num_input_pipelines,
+            self.host.input_pipeline_id,
+            self.epoch_size,
+        )
+        if self.drop_remainder:
+            size -= size % self.batch_size
+            records = records.take(size)
+
+        def is_own(position: tf.Tensor, _: Any) -> tf.Tensor:
+            step, position = position // self.batch_size, position % self.batch_size
+            in_batch = tf.minimum(size - step * self.batch_size, self.batch_size)
+            first, end = share(in_batch, hosts, host)
+            return (position >= first) & (position < end)
+
+        return records.enumerate().filter(do_not_convert(is_own)).map(lambda _, record: record)
+
+    def add_clip_indices(self, records: tf.data.Dataset) -> tf.data.Dataset:
+        """Repeats each record for each of its clips. Clips of skipped records are built together instead."""
+        count = self.elements.clips_per_sequence
+        if count == 1 or self.split.skipped is not None:
+            return records
+
+        def repeat(record: dict[str, Any]) -> tf.data.Dataset:
+            return tf.data.Dataset.range(count).map(lambda clip: {**record, "clip": clip})
+
+        return records.flat_map(repeat)
+
+    def build_elements(self, records: tf.data.Dataset) -> tf.data.Dataset:
+        """Builds the element of each record. Pixels are decoded here only if corrupt records are skipped."""
+
+        def build(record: dict[str, Any]) -> Any:
+            parsed = self.split.parse(record["record"])
+            return self.elements.build(parsed, record.get("seed"), record.get("clip", 0))
+
+        def build_clips(record: dict[str, Any]) -> Any:
+            # All clips of a sequence or none, since answers to them are averaged.
+            clips = [
+                build({**record, "clip": clip}) for clip in range(self.elements.clips_per_sequence)
+            ]
+            stacked = tf.nest.map_structure(lambda *each: tf.stack(each), *clips)
+            return self.elements.decode_pixels(stacked)
+
+        if self.split.skipped is None:
+            return records.map(do_not_convert(build), num_parallel_calls=usable_cpus())
+        return skip_undecodable(records, build_clips, self.split.skipped).unbatch()
+
+    def split_by_replica(self, batches: tf.data.Dataset) -> tf.data.Dataset:
+        """Splits each batch of this host into one batch per device."""
+        if self.host is None:
+            return batches
+        parts = self.host.num_replicas_in_sync // self.host.num_input_pipelines
+        if parts == 1:
+            return batches
+
+        def split(*batch: Any) -> tf.data.Dataset:
+            count = tf.shape(tf.nest.flatten(batch)[0], tf.int64)[0]
+
+            def cut(part: tf.Tensor) -> Any:
+                first, end = share(count, parts, part)
+                return unwrap(tf.nest.map_structure(lambda values: values[first:end], batch))
+
+            return tf.data.Dataset.range(parts).map(do_not_convert(cut))
+
+        return batches.flat_map(do_not_convert(split))
+
+    def decode_pixels(self, batches: tf.data.Dataset) -> tf.data.Dataset:
+        """Decodes the frames of each batch, unless `build_elements` has."""
+        if self.split.skipped is not None or self.elements.spec.image is None:
+            return batches
+        cached = None if self.split.cache is None else self.split.cache.all_frames
+
+        def decode(*batch: Any) -> Any:
+            return self.elements.decode_pixels(unwrap(batch), cached)
+
+        parallel = buffers.parallel_batches(self._own_batch_size())
+        return batches.map(do_not_convert(decode), num_parallel_calls=parallel)
+
+    def _own_batch_size(self) -> int:
+        if self.host is None:
+            return self.batch_size
         first, end = share(
-            batch_size, input_context.num_input_pipelines, input_context.input_pipeline_id
+            self.batch_size, self.host.num_input_pipelines, self.host.input_pipeline_id
         )
-        batch_size = end - first
-    if count > 1 and source.skipped is None:
-        joined = joined.flat_map(
-            lambda *part: tf.data.Dataset.range(count).map(lambda number: (*part, number))
-        )
-
-    def make(stored: Any, *rest: tf.Tensor) -> Any:
-        named = iter(rest)
-        drawn = next(named) if elements.random else None
-        return elements.from_record(source.parse(stored), drawn, next(named, 0))
-
-    def make_all(stored: Any, *rest: tf.Tensor) -> Any:
-        # All clips of a sequence, or none where one has a damaged frame: whoever averages over them counts.
-        clips = [make(stored, *rest, number) for number in range(count)]
-        return elements.with_pixels(tf.nest.map_structure(lambda *each: tf.stack(each), *clips))
-
-    def add_pixels(*batch: Any) -> Any:
-        kept = None if source.cache is None else source.cache.all_frames
-        return elements.with_pixels(single(batch), kept)
-
-    if source.skipped is not None:
-        made = skip_undecodable(
-            joined, make_all, source.skipped, parallel=buffers.threads()
-        ).unbatch()
-    else:
-        made = joined.map(as_written(make), num_parallel_calls=buffers.threads())
-    batches = made.batch(batch_size, drop_remainder=drop_remainder).skip(left_out)
-    if input_context is not None:
-        batches = _split(batches, _replicas(input_context))
-    if source.skipped is not None or elements.spec.image is None:
-        return batches
-    parallel = buffers.batches_at_a_time(batch_size)
-    return batches.map(as_written(add_pixels), num_parallel_calls=parallel)
-
-
-def _replicas(context: tf.distribute.InputContext) -> int:
-    """Devices of a host."""
-    return context.num_replicas_in_sync // context.num_input_pipelines
-
-
-def _check_shared(batch_size: int, clips: int, context: tf.distribute.InputContext) -> None:
-    if batch_size < context.num_replicas_in_sync:
-        raise ValueError(
-            f"batch_size must be at least the {context.num_replicas_in_sync} replicas, got {batch_size}"
-        )
-    if clips > 1:
-        raise ValueError("several clips a sequence go without input_context")
+        return end - first
 
 
 def share(count: Any, parts: int, part: int) -> tuple[Any, Any]:
-    """Where one of ``parts`` parts of ``count`` things begins and ends; they differ by one at most.
+    """Returns the first index and the end of one of ``parts`` shares of ``count`` items.
 
-    More things never make a part smaller. ``count`` may be a tensor.
+    Shares differ by one at most, and a larger ``count``, which may be a tensor, makes no share smaller.
+
+    Example: ``[share(7, 3, part) for part in range(3)]`` is ``[(0, 3), (3, 5), (5, 7)]``.
     """
     each, rest = count // parts, count % parts
-    # Numbers stay numbers where a graph is made.
-    least = min if isinstance(count, int) else tf.minimum
-    begins = [each * p + least(rest, p) for p in (part, part + 1)]
-    return begins[0], begins[1]
-
-
-def _own_part(
-    elements: tf.data.Dataset, size: int, batch_size: int, context: tf.distribute.InputContext
-) -> tf.data.Dataset:
-    """Of each batch of all hosts together, the part of one of them, before it is decoded."""
-
-    def is_own(place: tf.Tensor, _: Any) -> tf.Tensor:
-        step, place = place // batch_size, place % batch_size
-        together = tf.minimum(size - step * batch_size, batch_size)
-        first, end = share(together, context.num_input_pipelines, context.input_pipeline_id)
-        return (place >= first) & (place < end)
-
-    return elements.enumerate().filter(as_written(is_own)).map(lambda _, element: element)
-
-
-def _split(batches: tf.data.Dataset, parts: int) -> tf.data.Dataset:
-    """Each batch as ``parts`` batches, one for each device of a host."""
-    if parts == 1:
-        return batches
-
-    def split(*batch: Any) -> tf.data.Dataset:
-        count = tf.shape(tf.nest.flatten(batch)[0], tf.int64)[0]
-
-        def cut(part: tf.Tensor) -> Any:
-            first, end = share(count, parts, part)
-            return single(tf.nest.map_structure(lambda values: values[first:end], batch))
-
-        return tf.data.Dataset.range(parts).map(as_written(cut))
-
-    return batches.flat_map(as_written(split))
+    # Numbers stay numbers while a graph is built.
+    minimum = min if isinstance(count, int) else tf.minimum
+    bounds = [each * p + minimum(rest, p) for p in (part, part + 1)]
+    return bounds[0], bounds[1]

@@ -1,4 +1,4 @@
-"""How much is done at a time, and the memory it takes: buffers are bounded in bytes, whatever the frames."""
+"""Bounds on the memory of reading, in bytes: how many batches are made and kept at a time."""
 
 from __future__ import annotations
 
@@ -9,26 +9,21 @@ import tensorflow as tf
 from tfrecords_schema.info import SplitInfo
 from tfrecords_schema.machine import usable_cpus
 from tfrecords_schema.spec import SequenceSpec
-from trainer.data.reused_memory import SPARE_BATCHES
-from trainer.data.shuffling import READ_AHEAD, Mixing, largest_records
+from trainer.data.reused_memory import MAX_SPARE_BATCHES
+from trainer.data.shuffling import READ_AHEAD, ShufflePlan, max_record_bytes
 
-# Bytes of finished batches that wait for the model, and batches at most.
+# Finished batches that wait for the model: at most this many bytes and batches, at least one batch.
 PREFETCH_BYTES = 256 * 2**20
-MOST_AHEAD = 8
-# Frames that a thread holds while it changes one: decoded, resized, mirrored.
-FRAMES_A_THREAD = 4
+MAX_BATCHES_AHEAD = 8
+# Frames that a thread holds while it transforms one: decoded, resized, mirrored.
+_FRAMES_PER_THREAD = 4
 
 
-def threads() -> int:
-    """Sequences decoded at a time: one for each CPU that this process may use."""
-    return usable_cpus()
+def without_autotune(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Returns ``dataset`` with TensorFlow's tuning off; every number of threads and batches is given anyway.
 
-
-def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """``dataset`` without TensorFlow's tuning, which has nothing to do where all numbers are said.
-
-    It holds up the end of a dataset now and then, until it would have looked again: for up to as long as the
-    whole took, or a minute. Its waiting thread may miss that it is over.
+    The tuning thread may miss that a dataset has ended, and hold it open until it would have looked again:
+    for as long as the whole epoch took, up to a minute.
     """
     options = tf.data.Options()
     options.autotune.enabled = False
@@ -36,39 +31,40 @@ def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
 
 
 def sequence_bytes(spec: SequenceSpec, image_bytes: int = 1) -> int:
-    """Bytes of a decoded sequence: of its frames, at ``image_bytes`` a value, and its signals."""
+    """Returns the bytes of a decoded sequence and its signals, at ``image_bytes`` per value of a pixel."""
     pixels = math.prod(spec.image_shape) * image_bytes if spec.image else 0
     return pixels + 4 * spec.num_frames * sum(signal.size for signal in spec.signals)
 
 
 def batches_ahead(spec: SequenceSpec, batch_size: int, image_bytes: int = 1) -> int:
-    """Batches that are made ready ahead: as many as fit, at least one."""
+    """Returns the number of batches to prefetch: as many as fit, at least one."""
     batch_bytes = max(1, batch_size * sequence_bytes(spec, image_bytes))
-    return min(max(1, PREFETCH_BYTES // batch_bytes), MOST_AHEAD)
+    return min(max(1, PREFETCH_BYTES // batch_bytes), MAX_BATCHES_AHEAD)
 
 
-def batches_at_a_time(batch_size: int) -> int:
-    """Batches that are made at a time, so that each thread has a sequence to decode, and one waits for it."""
-    return max(2, math.ceil(2 * threads() / batch_size))
+def parallel_batches(batch_size: int) -> int:
+    """Returns the number of batches to make at a time: each thread decodes one sequence, and one waits."""
+    return max(2, math.ceil(2 * usable_cpus() / batch_size))
 
 
 def reading_bytes(
     spec: SequenceSpec,
     contents: SplitInfo,
-    mixing: Mixing,
+    plan: ShufflePlan,
     *,
     batch_size: int,
     image_bytes: int = 1,
 ) -> int:
-    """What reading a shuffled split holds at most, in bytes, beside TensorFlow itself.
+    """Returns the most bytes that reading a shuffled split holds, beside TensorFlow itself.
 
-    Compressed records in the shuffle buffer, of open shards, and in batches that are not decoded yet; batches
-    that are decoded, that wait, that is in use, and whose memory is kept; and frames that threads change.
+    Compressed records: those in the shuffle buffer, in open shards, and in batches not yet decoded. Decoded
+    batches: those being made, prefetched, in use, and kept as spare memory. And the frames that threads
+    transform.
     """
-    making = batches_at_a_time(batch_size)
-    waiting = READ_AHEAD * mixing.open_shards + batch_size * (making + 1) + threads()
-    compressed = largest_records(contents) * (mixing.buffer + waiting)
-    batches = batches_ahead(spec, batch_size, image_bytes) + making + 1 + SPARE_BATCHES
+    parallel = parallel_batches(batch_size)
+    waiting = READ_AHEAD * plan.open_shards + batch_size * (parallel + 1) + usable_cpus()
+    compressed = max_record_bytes(contents) * (plan.buffer + waiting)
+    batches = batches_ahead(spec, batch_size, image_bytes) + parallel + 1 + MAX_SPARE_BATCHES
     decoded = sequence_bytes(spec, image_bytes) * batch_size * batches
-    decoded += FRAMES_A_THREAD * threads() * sequence_bytes(spec) // spec.num_frames
+    decoded += _FRAMES_PER_THREAD * usable_cpus() * sequence_bytes(spec) // spec.num_frames
     return math.ceil(compressed) + decoded

@@ -1,13 +1,15 @@
-"""Frames decoded once and read in every epoch, from memory or from a file.
+"""Decodes the frames of a split once, and keeps them in memory or in a file for every epoch.
 
-Worth it where decoding is what training waits for and the frames fit: they take ten to thirty times the room
-of their JPEGs. What is random still is: clips, augmentation and orders are those of `read_sequences` without.
-Pixels are too, but for crops of datasets that others wrote, whose frames are resized before they are cropped.
+Worth it if training waits for decoding and the frames fit: they take ten to thirty times the room of their
+JPEGs. Clips, augmentation and orders are the same as without a cache, and so are pixels. Only in adopted
+datasets, frames are resized before they are cropped, not after.
 
 Example::
 
     cache = cached_frames("dataset", "train", folder="/fast/disk")
-    train = read_sequences("dataset", "train", batch_size=16, shuffle=True, cache=cache)
+    train = read_sequences(
+        "dataset", "train", batch_size=16, shuffle=True, loading=Loading(cache=cache)
+    )
 """
 
 from __future__ import annotations
@@ -27,15 +29,15 @@ import tensorflow as tf
 from tfrecords_schema import spec as keys
 from tfrecords_schema.example_pb2 import SequenceExample
 from tfrecords_schema.info import DatasetInfo
-from tfrecords_schema.machine import usable_memory
+from tfrecords_schema.machine import usable_cpus, usable_memory
 from tfrecords_schema.spec import ImageSpec
 from trainer.config.dataset import DatasetError, shard_paths, split_contents
-from trainer.data.buffers import threads, untuned
+from trainer.data.buffers import without_autotune
 from trainer.data.corrupt import located_errors
-from trainer.data.elements import IMAGE, parse_record
+from trainer.data.parsed_records import IMAGE, parse_record
 from trainer.data.pixels import FrameReader, Frames
 from trainer.data.remote_records import record_reader
-from trainer.data.shuffling import as_written
+from trainer.data.shuffling import do_not_convert
 
 _log = logging.getLogger(__name__)
 
@@ -47,8 +49,8 @@ class CachedFrames:
     Attributes:
         frames: ``[N, T, height, width, channels]`` uint8, in stored order.
         rest: ``[N]`` string, the records without their frames.
-        shard_records: how many of the N are in each shard.
-        info: of the dataset.
+        shard_records: number of records in each shard.
+        info: description of the dataset.
     """
 
     frames: npt.NDArray[np.uint8]
@@ -61,17 +63,17 @@ class CachedFrames:
 
     @property
     def shards(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """The first record of each shard, and how many it has."""
+        """Index of the first record of each shard, and the number of its records."""
         counts = np.array(self.shard_records, np.int64)
         return np.cumsum(counts) - counts, counts
 
     @property
     def all_frames(self) -> Frames:
-        """The frames of all sequences, one after the other: ``[N * T, height, width, channels]``."""
+        """Frames of all sequences, one after the other: ``[N * T, height, width, channels]``."""
         return self.frames.reshape(-1, *self.frames.shape[2:])
 
     def gather(self, index: tf.Tensor, *, frames: bool = True) -> dict[str, Any]:
-        """The parsed record of this number; the places of its frames in `all_frames` as ``"image"``."""
+        """Returns the parsed record ``index``; its ``"image"`` holds indices into `all_frames`."""
         parsed = parse_record(tf.gather(self.rest, index), self.info, frames=False)
         if frames:
             steps = self.info.spec.num_frames
@@ -80,7 +82,7 @@ class CachedFrames:
 
 
 def cached_bytes(info: DatasetInfo, split: str) -> int:
-    """What the decoded frames of a split take."""
+    """Returns the bytes that the decoded frames of a split take."""
     return info.splits[split].num_records * int(np.prod(info.spec.image_shape))
 
 
@@ -90,17 +92,17 @@ def cached_frames(
     *,
     folder: str | os.PathLike[str] | None = None,
 ) -> CachedFrames:
-    """Decodes all frames of a split; how much room they take is logged before.
+    """Decodes all frames of a split. Logs first how much room they take.
 
     Args:
         directory: a dataset folder.
         split: one of its splits.
-        folder: where to keep them in a file, which the next call for the same records finds; None keeps them
-            in memory.
+        folder: keeps them in a file here, which the next call for the same records finds. None keeps them in
+            memory.
 
     Raises:
-        DatasetInfoError, DatasetError: what `read_sequences` raises; and with no frames or no room.
-        CorruptRecordError: where a record is damaged.
+        DatasetInfoError, DatasetError: see `read_sequences`; and without frames or room for them.
+        CorruptRecordError: if a record is corrupt.
     """
     info = DatasetInfo.load(directory)
     contents = split_contents(info, directory, split)
@@ -108,15 +110,15 @@ def cached_frames(
         raise DatasetError(f"{directory} has no images: there is nothing to cache")
     paths = shard_paths(directory, info, split)
     shape = (contents.num_records, *info.spec.image_shape)
-    # Records that others wrote may be described anew, and give other frames then.
-    told = [shape, info.adopted, info.spec.image, *(shard.sha256 for shard in contents.shards)]
-    digest = hashlib.sha256(repr(told).encode())
+    # Adopted records may be adopted again with another spec, and give other frames then.
+    identity = [shape, info.adopted, info.spec.image, *(shard.sha256 for shard in contents.shards)]
+    digest = hashlib.sha256(repr(identity).encode())
     file = None if folder is None else Path(folder) / f"{split}-{digest.hexdigest()[:16]}.npy"
     needed = cached_bytes(info, split)
     if file is not None and file.is_file():
         _log.info("decoded frames of %s: found in %s, %.0f MiB", split, file, needed / 2**20)
         with located_errors(directory, split):
-            stored = untuned(record_reader(directory)(paths))
+            stored = without_autotune(record_reader(directory)(paths))
             rest = [_without_frames(record) for record in stored.as_numpy_iterator()]
         frames = _load(file, shape)
     else:
@@ -151,7 +153,7 @@ def _decode(
     shape: tuple[int, ...],
     file: Path | None,
 ) -> tuple[npt.NDArray[np.uint8], list[bytes]]:
-    """The frames, in ``file`` if there is one, and what else the records hold."""
+    """Returns the frames, in ``file`` if there is one, and the records without them."""
     partial = None if file is None else file.with_name(f".{file.name}.{os.getpid()}")
     if partial is None:
         frames = np.empty(shape, np.uint8)
@@ -163,10 +165,10 @@ def _decode(
 
     batches = (
         records.apply(tf.data.experimental.assert_cardinality(shape[0]))
-        .map(as_written(encoded), num_parallel_calls=threads())
-        .batch(2 * threads())
+        .map(do_not_convert(encoded), num_parallel_calls=usable_cpus())
+        .batch(2 * usable_cpus())
         .prefetch(1)
-        .apply(untuned)
+        .apply(without_autotune)
     )
     reader = FrameReader(stored=image, wanted=image, adopted=info.adopted)
     rest: list[bytes] = []
@@ -191,7 +193,7 @@ def _without_frames(serialized: bytes) -> bytes:
 
 
 def _check_room(needed: int, file: Path | None) -> None:
-    """Checks that ``needed`` bytes fit where they are to go."""
+    """Checks that ``needed`` bytes fit into memory, or on the disk of ``file``."""
     if file is None:
         free, where = usable_memory(), "in memory"
     else:

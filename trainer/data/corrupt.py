@@ -1,4 +1,4 @@
-"""Records that are damaged: where they are, or reading on without them."""
+"""Locates corrupt records, or reads on without them."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrecords_schema.info import DatasetInfo
+from tfrecords_schema.machine import usable_cpus
 from tfrecords_schema.records import (
     FRAMING_BYTES,
     CorruptRecordError,
@@ -24,15 +25,15 @@ from tfrecords_schema.records import (
 )
 from tfrecords_schema.spec import IMAGE_ENCODED
 from trainer.config.dataset import shard_paths
-from trainer.data.elements import parse_record
+from trainer.data.parsed_records import parse_record
 from trainer.data.pixels import FrameError, FrameReader
-from trainer.data.shuffling import as_written
+from trainer.data.shuffling import do_not_convert
 
 _log = logging.getLogger(__name__)
 
-# What TensorFlow raises for a damaged file, a record that lacks a key, a frame that does not decode, or
-# another number of records than promised; and what such a frame is where Python reads it.
-_DAMAGE_ERRORS = (
+# TensorFlow raises these for a corrupt file, a missing key, a frame that does not decode, or a wrong number
+# of records. Python raises the first for such a frame.
+_CORRUPTION_ERRORS = (
     FrameError,
     tf.errors.DataLossError,
     tf.errors.FailedPreconditionError,
@@ -48,7 +49,7 @@ _CRC = struct.Struct("<I")
 
 @contextlib.contextmanager
 def located_errors(directory: str | os.PathLike[str], *splits: str) -> Iterator[None]:
-    """Inside it, TensorFlow's error for a damaged record becomes one that names file and byte.
+    """Turns TensorFlow's error for a corrupt record into one that names file and byte.
 
     Example::
 
@@ -56,18 +57,17 @@ def located_errors(directory: str | os.PathLike[str], *splits: str) -> Iterator[
             model.fit(train, validation_data=validation)
 
     Raises:
-        CorruptRecordError: where a record of ``splits`` is damaged. An error that has nothing to do with the
-            records is left as it is.
-        OSError: where an object store failed, or refused access, while a shard was streamed.
+        CorruptRecordError: if a record of ``splits`` is corrupt. Errors with other causes pass unchanged.
+        OSError: if an object store fails, or refuses access, while a shard is streamed.
     """
     try:
         yield
     except tf.errors.UnknownError as error:
-        # TensorFlow has no other way of saying what a stream in Python raised.
-        if said := _STORE_ERROR.search(error.message):
-            raise OSError(said["reason"]) from error
+        # TensorFlow passes on what a Python stream raised only as text.
+        if found := _STORE_ERROR.search(error.message):
+            raise OSError(found["reason"]) from error
         raise
-    except _DAMAGE_ERRORS:
+    except _CORRUPTION_ERRORS:
         info = DatasetInfo.load(directory)
         for split in splits:
             _check_records(directory, info, split)
@@ -75,7 +75,7 @@ def located_errors(directory: str | os.PathLike[str], *splits: str) -> Iterator[
 
 
 def _check_records(directory: str | os.PathLike[str], info: DatasetInfo, split: str) -> None:
-    """Reads every record of a split as training does, and raises for the first that is damaged."""
+    """Reads every record of a split as training does; raises an error that locates the first corrupt one."""
     parse = tf.function(lambda serialized: parse_record(serialized, info))
     image = info.spec.image
     reader = image and FrameReader(stored=image, wanted=image, adopted=info.adopted)
@@ -100,11 +100,11 @@ def _check_records(directory: str | os.PathLike[str], info: DatasetInfo, split: 
 
 
 class SkippedRecords:
-    """Counts what `trainer.data.reader.read_sequences` skips when it is given as ``ignore_errors``.
+    """Counts the corrupt records that `trainer.data.reader.read_sequences` skips, as its ``ignore_errors``.
 
     Attributes:
-        count: damaged places that were passed over, once for each time they were read.
-        places: file and byte of each different one, in the order in which they were met.
+        count: corrupt records skipped, each counted every time it was read.
+        places: file and byte of each distinct one, in the order they were found.
     """
 
     def __init__(self) -> None:
@@ -118,7 +118,7 @@ class SkippedRecords:
         return {"places": places}
 
     def add(self, file: str, offset: int, reason: str) -> None:
-        """Counts one; the first time, a warning names it."""
+        """Counts one, and logs a warning the first time."""
         with self._lock:
             self.count += 1
             if (file, offset) in self.places:
@@ -128,10 +128,10 @@ class SkippedRecords:
 
 
 def read_sound_records(path: str, skipped: SkippedRecords) -> Iterator[tuple[int, bytes]]:
-    """Offset and data of every record whose checksums hold, up to the end of the file at ``path``.
+    """Yields offset and data of every record of the file whose checksums match.
 
-    A record with another checksum is left out; after a length that cannot be believed, reading goes on at the
-    next place that has one which can.
+    A record whose data has another checksum is skipped. After a corrupt length, reading continues at the next
+    length with a matching checksum.
     """
     if not os.path.getsize(path):
         return
@@ -141,7 +141,7 @@ def read_sound_records(path: str, skipped: SkippedRecords) -> Iterator[tuple[int
             length = _length_at(data, offset)
             end = offset + FRAMING_BYTES + (length or 0)
             if length is None or end > len(data):
-                skipped.add(path, offset, "its length is damaged, or the file is cut short")
+                skipped.add(path, offset, "its length is corrupt, or the file is truncated")
                 offset = _next_record(data, offset + 1)
                 continue
             content = data[offset + _HEADER.size : end - _CRC.size]
@@ -153,7 +153,7 @@ def read_sound_records(path: str, skipped: SkippedRecords) -> Iterator[tuple[int
 
 
 def _length_at(data: mmap.mmap, offset: int) -> int | None:
-    """The length of the record at ``offset``; None where its checksum does not hold."""
+    """Returns the length of the record at ``offset``; None if its checksum does not match."""
     if offset + _HEADER.size > len(data):
         return None
     length, checksum = _HEADER.unpack_from(data, offset)
@@ -161,8 +161,8 @@ def _length_at(data: mmap.mmap, offset: int) -> int | None:
 
 
 def _next_record(data: mmap.mmap, start: int) -> int:
-    """The first place from ``start`` on with a length and its checksum; the end where there is none."""
-    # No record has 4 GiB, so the upper half of every length is four zeros, which images hardly have.
+    """Returns the next offset with a length and its checksum; the end of the file if there is none."""
+    # No record has 4 GiB, so the upper half of every length is four zeros, which are rare in images.
     zeros = data.find(bytes(4), start + 4)
     while zeros >= 0:
         if _length_at(data, zeros - 4) is not None:
@@ -172,7 +172,7 @@ def _next_record(data: mmap.mmap, start: int) -> int:
 
 
 def sound_records(path: tf.Tensor, skipped: SkippedRecords) -> tf.data.Dataset:
-    """The sound records of a shard: each its ``record``, ``file`` and ``offset``."""
+    """Returns the sound records of a shard, as dicts of ``record``, ``file`` and ``offset``."""
 
     def read(file: bytes) -> Iterator[dict[str, Any]]:
         for offset, data in read_sound_records(os.fsdecode(file), skipped):
@@ -187,30 +187,27 @@ def sound_records(path: tf.Tensor, skipped: SkippedRecords) -> tf.data.Dataset:
 
 
 def skip_undecodable(
-    records: tf.data.Dataset,
-    make: Callable[..., Any],
-    skipped: SkippedRecords,
-    *,
-    parallel: int,
+    records: tf.data.Dataset, build: Callable[[dict[str, Any]], Any], skipped: SkippedRecords
 ) -> tf.data.Dataset:
-    """``make`` of each element, without those of which it fails.
+    """Returns ``build`` of each element, without those for which it fails. Their order stays.
 
     Args:
-        records: elements of `sound_records`, with whatever else ``make`` takes after them.
-        make: a serialized record, and the rest of the element, to what is read.
-        skipped: counts.
-        parallel: elements made at a time; their order stays.
+        records: dicts whose ``"record"`` is an element of `sound_records`.
+        build: maps such a dict, with the serialized record as ``"record"``, to what is read.
+        skipped: counts the failures.
     """
 
-    def attempt(source: Any, *rest: Any) -> tf.data.Dataset:
+    def attempt(element: dict[str, Any]) -> tf.data.Dataset:
+        source = element["record"]
         file, offset = source["file"], source["offset"]
-        made = tf.data.Dataset.from_tensors((source["record"], *rest)).map(as_written(make))
+        given = tf.data.Dataset.from_tensors({**element, "record": source["record"]})
+        built = given.map(do_not_convert(build))
         empty = tf.nest.map_structure(
-            lambda spec: tf.zeros(spec.shape, spec.dtype), made.element_spec
+            lambda spec: tf.zeros(spec.shape, spec.dtype), built.element_spec
         )
         failed = tf.data.Dataset.from_tensors((False, file, offset, empty))
         return (
-            made.map(lambda *element: (True, file, offset, single(element)))
+            built.map(do_not_convert(lambda *parts: (True, file, offset, unwrap(parts))))
             .ignore_errors()
             .concatenate(failed)
             .take(1)
@@ -224,12 +221,16 @@ def skip_undecodable(
         counted = lambda: tf.ensure_shape(tf.numpy_function(count, [file, offset], tf.bool), ())  # noqa: E731
         return tf.cond(sound, lambda: True, counted)
 
+    parallel = usable_cpus()
     attempts = records.interleave(
-        as_written(attempt), cycle_length=parallel, num_parallel_calls=parallel, deterministic=True
+        do_not_convert(attempt),
+        cycle_length=parallel,
+        num_parallel_calls=parallel,
+        deterministic=True,
     )
-    return attempts.filter(as_written(is_sound)).map(lambda _, __, ___, made: made)
+    return attempts.filter(do_not_convert(is_sound)).map(lambda _, __, ___, built: built)
 
 
-def single(element: tuple[Any, ...]) -> Any:
-    """An element of a dataset, of what a map over it is given: the parts of a tuple, and a dict as it is."""
-    return element if len(element) > 1 else element[0]
+def unwrap(parts: tuple[Any, ...]) -> Any:
+    """Returns the element that a dataset passes to a function as ``*parts``: a tuple, or its only part."""
+    return parts if len(parts) > 1 else parts[0]

@@ -1,70 +1,64 @@
-"""A parsed record to what a model is given: features, labels and weights of one sequence, then its pixels.
+"""Builds the element of one sequence from its parsed record: features, labels and weights.
 
-Pixels come last, batch by batch: until then a sequence holds its encoded frames, and what was drawn for them.
+Pixels come last, batch by batch: until then an element holds encoded frames, and the parameters of their
+transforms.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import tensorflow as tf
 
 from tfrecords_schema import spec as keys
 from tfrecords_schema.info import DatasetInfo
-from tfrecords_schema.parse import parse_adopted, parse_sequence
 from tfrecords_schema.spec import SequenceSpec, signal_floats_key
 from trainer.config.clips import Augmentation, Clips, read_spec
 from trainer.config.dataset import DatasetError
 from trainer.config.options import ConfigError
-from trainer.data.augment import Chances, colour_map, draw_chances, draw_window, mirror_values
+from trainer.data.augment import (
+    RandomNumbers,
+    colour_matrix,
+    crop_window,
+    draw_numbers,
+    mirror_values,
+)
 from trainer.data.clips import choose_frames, jitter_frames, reverse_frames, take_frames
+from trainer.data.parsed_records import (
+    IMAGE,
+    METADATA,
+    PADDING_MASK,
+    VALID_FRAMES,
+    labels_of,
+    weights_of,
+)
 from trainer.data.pixels import FrameReader, Frames
-
-# Names of the features beside the signals' own.
-IMAGE = "image"
-VALID_FRAMES = "valid_frames"
-PADDING_MASK = "padding_mask"
-METADATA = {
-    "id": keys.EXAMPLE_ID,
-    "source": keys.MEDIA_ID,
-    "group": keys.GROUP_ID,
-    "timestamps": keys.IMAGE_TIMESTAMP,
-}
-
-ImageDtype = Literal["uint8", "float32"]
+from trainer.data.read_options import Outputs
 
 
 @dataclass(frozen=True, kw_only=True)
-class Elements:
-    """What is made of each record; see `trainer.data.reader.read_sequences` for what the options mean.
+class ElementBuilder:
+    """Builds elements of a dataset; `trainer.data.reader.read_sequences` says what the options mean.
 
     Raises:
-        ConfigError, DatasetError: when the dataset has no such thing.
+        ConfigError, DatasetError: if the dataset does not fit the options.
     """
 
     info: DatasetInfo
     clips: Clips | None = None
     augment: Augmentation | None = None
-    image_size: tuple[int, int] | None = None
-    image_dtype: ImageDtype = "uint8"
-    padding_mask: bool = False
-    metadata: bool = False
-    sample_weights: bool = False
-    class_weights: Sequence[float] | None = None
+    outputs: Outputs
 
     def __post_init__(self) -> None:
         spec = self.info.spec
-        read_spec(spec, self.clips, self.image_size)
+        read_spec(spec, self.clips, self.outputs.image_size)
         if self.augment is not None:
             self.augment.check_for(self.info)
-        if self.image_dtype not in ("uint8", "float32"):
-            raise ConfigError(f"image_dtype must be uint8 or float32, got {self.image_dtype!r}")
         self._check_weights()
         taken = [VALID_FRAMES]
-        taken += [PADDING_MASK] if self.padding_mask else []
-        taken += METADATA if self.metadata else []
+        taken += [PADDING_MASK] if self.outputs.padding_mask else []
+        taken += METADATA if self.outputs.metadata else []
         for signal in spec.signals:
             if signal.name in taken:
                 raise DatasetError(
@@ -74,162 +68,125 @@ class Elements:
 
     @property
     def spec(self) -> SequenceSpec:
-        """Of what comes out."""
-        return read_spec(self.info.spec, self.clips, self.image_size)
+        """Spec of the sequences in elements: fewer frames or another size than in records."""
+        return read_spec(self.info.spec, self.clips, self.outputs.image_size)
+
+    @property
+    def clips_per_sequence(self) -> int:
+        """Elements per record."""
+        return 1 if self.clips is None else self.clips.count
 
     @property
     def random(self) -> bool:
-        """Whether an element depends on a seed."""
+        """True if an element depends on a seed."""
         return self.augment is not None or (self.clips is not None and self.clips.at == "random")
 
-    def from_record(self, parsed: dict[str, Any], seed: Any = None, number: Any = 0) -> Any:
-        """One element, whose frames `with_pixels` decodes.
+    def build(self, parsed: dict[str, Any], seed: Any = None, clip: Any = 0) -> Any:
+        """Builds one element, whose frames `decode_pixels` decodes.
 
         Args:
-            parsed: of `parse_record`; or without frames, and their places in a cache as `IMAGE`.
-            seed: ``[2]`` int64, of an element that is `random`.
-            number: ``[]`` int64, which of the clips.
+            parsed: from `parse_record`; or without frames, and their indices in a cache as `IMAGE`.
+            seed: ``[2]`` int64, if elements are `random`.
+            clip: ``[]`` int64, index of the clip.
         """
-        chances = draw_chances(seed, self.spec.num_frames) if self.random else None
-        chosen = self._chosen(parsed, chances, number)
+        numbers = draw_numbers(seed, self.spec.num_frames) if self.random else None
+        parsed = self._take_frames(parsed, numbers, clip)
         flipped = None
-        if self.augment is not None and self.augment.flip and chances is not None:
-            flipped = chances.flip < self.augment.flip
-            chosen = mirror_values(chosen, self.info.spec, self.info, self.augment, flipped)
-        features = self._features(chosen)
+        if self.augment is not None and self.augment.flip and numbers is not None:
+            flipped = numbers.flip < self.augment.flip
+            parsed = mirror_values(parsed, self.info, self.augment, flipped)
+        features = self._features(parsed)
         if self.spec.image is not None:
-            features[IMAGE] = self._drawn(chosen, chances, flipped)
-        label = self.spec.label
-        if label.task == "none":
+            features[IMAGE] = self._frames_and_transforms(parsed, numbers, flipped)
+        if self.spec.label.task == "none":
             return features
-        labels = labels_of(chosen, self.spec)
-        if not self.sample_weights and self.class_weights is None:
+        labels = labels_of(parsed, self.spec)
+        if not self.outputs.has_weights:
             return features, labels
-        return features, labels, weights_of(chosen, labels, self.spec, self.class_weights)
+        return features, labels, weights_of(parsed, labels, self.spec, self.outputs.class_weights)
 
-    def _chosen(
-        self, parsed: dict[str, Any], chances: Chances | None, number: Any
-    ) -> dict[str, Any]:
-        """The record with the frames that are wanted, not yet decoded."""
-        augment, valid = self.augment, parsed[keys.VALID_FRAMES]
-        moves = augment is not None and (augment.jitter or augment.reverse)
-        if self.clips is None and not moves:
-            return parsed
-        place = 0.0 if chances is None else chances.place
-        clips = self.clips or Clips(num_frames=self.info.spec.num_frames, at="first")
-        indices, kept = choose_frames(valid, clips, number, place)
-        if augment is not None and chances is not None and augment.jitter:
-            indices = jitter_frames(indices, valid, augment.jitter, chances.jitter)
-        if augment is not None and chances is not None and augment.reverse:
-            backwards = reverse_frames(indices, kept)
-            indices = tf.where(chances.reverse < augment.reverse, backwards, indices)
-        return take_frames(parsed, self.info.spec, indices, kept)
-
-    def _drawn(
-        self, parsed: dict[str, Any], chances: Chances | None, flipped: Any
-    ) -> dict[str, tf.Tensor]:
-        """Encoded frames, and what becomes of them: arguments of `trainer.data.pixels.FrameReader.read`."""
-        drawn = {"frames": parsed[IMAGE] if IMAGE in parsed else parsed[keys.IMAGE_ENCODED]}
-        augment, stored = self.augment, self.info.spec.image
-        if augment is None or chances is None or stored is None:
-            return drawn
-        window = draw_window(augment, stored, chances)
-        if window is not None:
-            drawn["window"] = window
-        if flipped is not None:
-            drawn["flipped"] = flipped
-        if augment.recolours:
-            drawn["colours"] = colour_map(augment, chances)
-        return drawn
-
-    def with_pixels(self, batch: Any, kept: Frames | None = None) -> Any:
-        """A batch of what `from_record` makes, with its pixels.
+    def decode_pixels(self, batch: Any, cached: Frames | None = None) -> Any:
+        """Returns a batch of elements with its frames decoded and transformed.
 
         Args:
-            batch: of elements.
-            kept: the frames of a cache, ``[N, height, width, channels]``.
+            batch: elements from `build`, batched.
+            cached: the frames of a cache, ``[N, height, width, channels]``.
         """
         stored, wanted = self.info.spec.image, self.spec.image
         if stored is None or wanted is None:
             return batch
+        dtype = self.outputs.image_dtype
         reader = FrameReader(
             stored=stored,
             wanted=wanted,
             adopted=self.info.adopted,
-            as_float=self.image_dtype == "float32",
-            kept=kept,
+            as_float=dtype == "float32",
+            cached=cached,
         )
         features = batch[0] if isinstance(batch, tuple) else batch
-        names, drawn = zip(*features[IMAGE].items(), strict=True)
+        names, arguments = zip(*features[IMAGE].items(), strict=True)
 
         def read(*values: Any) -> Any:
             return reader.read(**dict(zip(names, values, strict=True)))
 
-        pixels = tf.numpy_function(read, drawn, tf.as_dtype(self.image_dtype), stateful=False)
+        pixels = tf.numpy_function(read, arguments, tf.as_dtype(dtype), stateful=False)
         shape = (*features[IMAGE]["frames"].shape, *wanted.shape)
         features = {**features, IMAGE: tf.ensure_shape(pixels, shape)}
         return (features, *batch[1:]) if isinstance(batch, tuple) else features
+
+    def _take_frames(
+        self, parsed: dict[str, Any], numbers: RandomNumbers | None, clip: Any
+    ) -> dict[str, Any]:
+        """Returns the record with the wanted frames, still encoded, in their final order."""
+        augment, valid = self.augment, parsed[keys.VALID_FRAMES]
+        reorders = augment is not None and (augment.jitter or augment.reverse)
+        if self.clips is None and not reorders:
+            return parsed
+        clips = self.clips or Clips(num_frames=self.info.spec.num_frames, at="first")
+        start = 0.0 if numbers is None else numbers.clip_start
+        indices, kept = choose_frames(valid, clips, clip, start)
+        if augment is not None and numbers is not None and augment.jitter:
+            indices = jitter_frames(indices, valid, augment.jitter, numbers.jitter)
+        if augment is not None and numbers is not None and augment.reverse:
+            backwards = reverse_frames(indices, kept)
+            indices = tf.where(numbers.reverse < augment.reverse, backwards, indices)
+        return take_frames(parsed, self.info.spec, indices, kept)
+
+    def _frames_and_transforms(
+        self, parsed: dict[str, Any], numbers: RandomNumbers | None, flipped: Any
+    ) -> dict[str, tf.Tensor]:
+        """Returns the arguments of `trainer.data.pixels.FrameReader.read` for one sequence."""
+        arguments = {"frames": parsed[IMAGE] if IMAGE in parsed else parsed[keys.IMAGE_ENCODED]}
+        augment, stored = self.augment, self.info.spec.image
+        if augment is None or numbers is None or stored is None:
+            return arguments
+        if augment.crop < 1:
+            arguments["window"] = crop_window(augment.crop, stored, numbers)
+        if flipped is not None:
+            arguments["flipped"] = flipped
+        if augment.recolours:
+            arguments["colours"] = colour_matrix(augment, numbers)
+        return arguments
 
     def _features(self, parsed: dict[str, Any]) -> dict[str, tf.Tensor]:
         valid = parsed[keys.VALID_FRAMES]
         features = {VALID_FRAMES: valid}
         for signal in self.info.spec.signals:
             features[signal.name] = parsed[signal_floats_key(signal.name)]
-        if self.padding_mask:
+        if self.outputs.padding_mask:
             features[PADDING_MASK] = tf.sequence_mask(valid, self.spec.num_frames)
-        if self.metadata:
+        if self.outputs.metadata:
             features |= {name: parsed[key] for name, key in METADATA.items()}
         return features
 
     def _check_weights(self) -> None:
-        label, weights = self.info.spec.label, self.class_weights
-        if (self.sample_weights or weights is not None) and label.task == "none":
-            raise ConfigError("there is nothing to weigh in a dataset without labels")
+        label, weights = self.info.spec.label, self.outputs.class_weights
+        if self.outputs.has_weights and label.task == "none":
+            raise ConfigError("the dataset has no labels to weigh: leave the weights out")
         if weights is not None and (
             label.task != "classification" or len(weights) != label.num_classes
         ):
             raise ConfigError(
-                f"class_weights go with a classification of as many classes, got {len(weights)} for "
-                f"task {label.task!r} with {label.num_classes} classes"
+                "class_weights must hold one weight for each class of a classification, got "
+                f"{len(weights)} for task {label.task!r} with {label.num_classes} classes"
             )
-
-
-def parse_record(serialized: tf.Tensor, info: DatasetInfo, *, frames: bool = True) -> Any:
-    """A record of a dataset, whoever wrote it, to tensors of its spec.
-
-    Args:
-        serialized: ``[]`` string.
-        info: of the dataset.
-        frames: whether its encoded frames are wanted.
-    """
-    parse = parse_adopted if info.adopted else parse_sequence
-    return parse(serialized, info.spec, frames=frames)
-
-
-def labels_of(parsed: dict[str, Any], spec: SequenceSpec) -> tf.Tensor:
-    """The labels of a parsed record, shaped as `trainer.data.reader.read_sequences` says."""
-    label = spec.label
-    if label.task == "regression":
-        return parsed[keys.FRAME_LABEL_VALUE if label.per_frame else keys.LABEL_VALUE]
-    if label.per_frame:
-        return parsed[keys.FRAME_LABEL_INDEX]
-    if label.task == "classification":
-        return parsed[keys.LABEL_INDEX]
-    # A sum, since the maximum over no classes at all is minus infinity.
-    marks = tf.reduce_sum(tf.one_hot(parsed[keys.LABEL_INDEX], label.num_classes), axis=0)
-    return tf.minimum(marks, 1.0)
-
-
-def weights_of(
-    parsed: dict[str, Any],
-    labels: tf.Tensor,
-    spec: SequenceSpec,
-    class_weights: Sequence[float] | None = None,
-) -> tf.Tensor:
-    """The weights of a parsed record: ``[]``, or ``[T]`` with labels by frame."""
-    weights = tf.constant(1.0)
-    if spec.label.per_frame:
-        weights = tf.sequence_mask(parsed[keys.VALID_FRAMES], spec.num_frames, tf.float32)
-    if class_weights is not None:
-        weights *= tf.gather(tf.constant(class_weights, tf.float32), labels)
-    return weights

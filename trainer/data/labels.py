@@ -1,4 +1,4 @@
-"""All labels of a split, without its frames."""
+"""Reads all labels of a split, without its frames."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from tfrecords_schema import spec as keys
 from tfrecords_schema.info import DatasetInfo
+from tfrecords_schema.machine import usable_cpus
 from trainer.config.clips import Clips, read_spec
 from trainer.config.dataset import DatasetError, shard_paths
-from trainer.data.buffers import threads, untuned
-from trainer.data.clips import take_clip
+from trainer.data.buffers import without_autotune
+from trainer.data.clips import choose_frames, take_frames
 from trainer.data.corrupt import SkippedRecords, sound_records
-from trainer.data.elements import labels_of, parse_record, weights_of
+from trainer.data.parsed_records import labels_of, parse_record, weights_of
 from trainer.data.remote_records import record_reader
-from trainer.data.shuffling import as_written
+from trainer.data.shuffling import do_not_convert
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +28,8 @@ class Labels:
     """All labels of a split, in stored order.
 
     Attributes:
-        values: ``[N, ...]``, shaped as `read_sequences` shapes them.
-        valid: bool, ``[N]``, or ``[N, T]`` with labels by frame: which of them count.
+        values: ``[N, ...]``, in the shape that `read_sequences` documents.
+        valid: bool, ``[N]``, or ``[N, T]`` with labels by frame: False for padding.
     """
 
     values: npt.NDArray[Any]
@@ -41,13 +43,16 @@ def read_labels(
     clips: Clips | None = None,
     ignore_errors: SkippedRecords | None = None,
 ) -> Labels:
-    """The labels of a split without decoding its frames; raises what `read_sequences` raises.
+    """Reads the labels of a split without decoding its frames.
 
     Args:
         directory: a dataset folder.
         split: one of its splits.
-        clips: the part of each sequence whose labels by frame are wanted; one clip, not a random one.
-        ignore_errors: counts what is damaged, which is left out; None stops at it.
+        clips: the part of each sequence to take labels by frame from: one clip, not a random one.
+        ignore_errors: counts corrupt records, which are skipped; None stops at the first.
+
+    Raises:
+        DatasetInfoError, DatasetError: see `read_sequences`; and if the dataset has no labels.
     """
     info = DatasetInfo.load(directory)
     spec = read_spec(info.spec, clips)
@@ -57,7 +62,9 @@ def read_labels(
     def to_labels(serialized: tf.Tensor) -> Any:
         parsed = parse_record(serialized, info, frames=False)
         if clips is not None:
-            parsed = take_clip(parsed, info.spec, clips)
+            first = tf.constant(0, tf.int64)
+            indices, kept = choose_frames(parsed[keys.VALID_FRAMES], clips, first, 0.0)
+            parsed = take_frames(parsed, info.spec, indices, kept)
         labels = labels_of(parsed, spec)
         return labels, weights_of(parsed, labels, spec)
 
@@ -67,15 +74,18 @@ def read_labels(
     else:
         skipped = ignore_errors
         sound = tf.data.Dataset.from_tensor_slices(paths).flat_map(
-            as_written(lambda path: sound_records(path, skipped))
+            do_not_convert(lambda path: sound_records(path, skipped))
         )
         records = sound.map(lambda record: record["record"])
-    read = untuned(records.map(as_written(to_labels), num_parallel_calls=threads()))
+    labels = records.map(do_not_convert(to_labels), num_parallel_calls=usable_cpus())
+    labels = without_autotune(labels)
     if ignore_errors is not None:
-        read = read.ignore_errors()
-    batches = list(read.batch(1024).as_numpy_iterator())
+        labels = labels.ignore_errors()
+    batches = list(labels.batch(1024).as_numpy_iterator())
     if not batches:
-        raise DatasetError(f"no record of the split {split!r} in {directory} can be read")
+        raise DatasetError(
+            f"no record of the split {split!r} in {directory} can be read: repair or rebuild the dataset"
+        )
     return Labels(
         values=np.concatenate([values for values, _ in batches]),
         valid=np.concatenate([weights for _, weights in batches]) > 0,

@@ -1,20 +1,13 @@
-"""Encoded frames to a batch of pixels: decoded, cut, resized, mirrored and recoloured, without TensorFlow.
+"""Decodes and transforms frames into batches of pixels, without TensorFlow.
 
-libjpeg-turbo decodes a frame into memory that its thread uses for every frame, so that it stays in the CPU's
-cache for all that follows, and the last step writes it to its place in the batch: nothing is copied then.
-Both libjpeg-turbo and OpenCV leave other threads free to run meanwhile.
+libjpeg-turbo decodes the frames of a sequence into the same memory, so that they stay in the CPU's cache for
+the transforms. The last transform writes the frame into its place in the batch. Both libjpeg-turbo and OpenCV
+let other threads run meanwhile.
 """
 
 from __future__ import annotations
 
-import atexit
-import functools
-import math
-import threading
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,47 +18,51 @@ import simplejpeg
 
 from tfrecords_schema.resizing import resize_frame
 from tfrecords_schema.spec import ImageSpec
-from trainer.data.buffers import threads
-from trainer.data.reused_memory import BatchMemory, FrameMemory
+from trainer.data.frame_threads import frame_threads
+from trainer.data.reused_memory import BatchMemory
 
 Frames = npt.NDArray[np.uint8]
-_Step = Callable[[Frames, npt.NDArray[Any]], Any]
-"""Given a frame, and where to write what becomes of it."""
+_Operation = Callable[[Frames, npt.NDArray[Any]], Any]
+"""Transforms its first argument, a frame, into its second."""
 
-# A map of three equal channels and one, to that of one channel and one.
-_OF_GRAY = np.array([[1, 0], [1, 0], [1, 0], [0, 1]], np.float32)
-_JPEG = b"\xff\xd8"
-# What libjpeg-turbo decodes to RGB and to gray.
-_COLOURS = ("Gray", "RGB", "YCbCr")
-# Seconds after which no more calls are expected.
-_QUIET = 0.2
+# Takes one gray channel and 1 to three equal channels and 1, which a colour matrix expects.
+_GRAY_TO_RGB = np.array([[1, 0], [1, 0], [1, 0], [0, 1]], np.float32)
+_JPEG_START = b"\xff\xd8"
+# JPEG colour spaces that libjpeg-turbo converts to RGB and gray.
+_COLOUR_SPACES = ("Gray", "RGB", "YCbCr")
 
 
 class FrameError(ValueError):
-    """A frame that does not decode, or has another size than it must."""
+    """A frame that does not decode, or has the wrong size."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FrameReader:
-    """Makes batches of one kind of frames.
+    """Decodes and transforms frames into batches.
+
+    Example: 8 JPEGs of 90x160 each, of 2 sequences, some of them mirrored::
+
+        image = ImageSpec(height=90, width=160)
+        reader = FrameReader(stored=image, wanted=image)
+        reader.read(files, flipped=np.array([True, False])).shape  # (2, 8, 90, 160, 3)
 
     Attributes:
-        stored: of the frames in records.
-        wanted: of those in batches.
-        adopted: whether frames may be of other sizes and formats than ``stored``.
-        as_float: whether batches hold float32 from 0 to 1; else uint8.
-        kept: frames decoded before, ``[N, height, width, channels]``; None where records hold them.
+        stored: spec of the frames in records.
+        wanted: spec of the frames in batches.
+        adopted: frames may have other sizes and formats than ``stored``.
+        as_float: batches hold float32 from 0 to 1; otherwise uint8.
+        cached: decoded frames, ``[N, height, width, channels]``; None if records hold them.
     """
 
     stored: ImageSpec
     wanted: ImageSpec
     adopted: bool = False
     as_float: bool = False
-    kept: Frames | None = None
+    cached: Frames | None = None
     _memory: BatchMemory = field(default_factory=BatchMemory, init=False)
 
     def __post_init__(self) -> None:
-        # Sequences are made in parallel already; OpenCV's own threads would only wait for each other.
+        # Sequences are decoded in parallel; OpenCV's own threads would only compete with that.
         cv2.setNumThreads(1)
 
     def read(
@@ -76,138 +73,128 @@ class FrameReader:
         flipped: npt.NDArray[np.bool_] | None = None,
         colours: npt.NDArray[np.float32] | None = None,
     ) -> npt.NDArray[Any]:
-        """A batch, ``[B, T, height, width, channels]``.
+        """Returns a batch, ``[B, T, height, width, channels]``.
 
         Args:
-            frames: ``[B, T]`` bytes, a JPEG or PNG file each; or int64, places in ``kept``.
-            window: ``[B, 4]``, the top, left, height and width of the part that is wanted, in pixels of
-                ``stored``; None for all of it.
-            flipped: ``[B]``, whether they are mirrored left to right.
-            colours: ``[B, 3, 4]``, linear maps of RGB and one.
+            frames: ``[B, T]``: bytes of JPEG or PNG files, or int64 indices into ``cached``.
+            window: ``[B, 4]``: top, left, height and width of the part to keep, in pixels of ``stored``; None
+                keeps all.
+            flipped: ``[B]``: True mirrors a sequence left to right.
+            colours: ``[B, 3, 4]``: matrices that RGB and 1 are multiplied with.
 
         Raises:
-            FrameError: when a frame does not decode, or has another size than it must.
+            FrameError: if a frame does not decode, or has the wrong size.
         """
-        count, steps = frames.shape
         dtype = np.float32 if self.as_float else np.uint8
-        batch = self._memory.take((count, steps, *self.wanted.shape), dtype)
+        batch = self._memory.take((*frames.shape, *self.wanted.shape), dtype)
 
-        def fill(number: int) -> None:
-            change = _Change(
-                window=None if window is None else tuple(window[number].tolist()),
-                flipped=flipped is not None and bool(flipped[number]),
-                colours=None if colours is None else colours[number],
+        def write_sequence(i: int) -> None:
+            transform = _Transform(
+                window=None if window is None else tuple(window[i].tolist()),
+                flipped=flipped is not None and bool(flipped[i]),
+                colours=None if colours is None else colours[i],
             )
-            self._write(frames[number], batch[number], change)
+            self._write(frames[i], batch[i], transform)
 
-        with _calls.one() as is_wanted:
-            if is_wanted and count == 1:
-                fill(0)
-            elif is_wanted:
-                try:
-                    started = [_pool().submit(fill, number) for number in range(count)]
-                except RuntimeError as error:
-                    if "shutdown" not in str(error):
-                        raise
-                    return batch  # Python is ending: nobody will look at it
-                for one in started:
-                    one.result()
+        frame_threads.run(write_sequence, len(frames))
         return batch
 
-    def _write(self, sources: npt.NDArray[Any], targets: npt.NDArray[Any], change: _Change) -> None:
-        """The frames of a sequence, to their places in the batch.
+    def _write(
+        self, sources: npt.NDArray[Any], targets: npt.NDArray[Any], transform: _Transform
+    ) -> None:
+        """Writes the frames of a sequence into the batch.
 
-        What can be is done once a sequence: threads run Python's own instructions by turns.
+        Does as much as it can once per sequence: threads take turns to run Python's own instructions.
         """
-        as_stored = self.stored == self.wanted and change.is_none and not self.as_float
-        memory = _frames.take(0, self.stored.shape)
+        as_stored = self.stored == self.wanted and transform.is_identity and not self.as_float
+        memory = np.empty(self.stored.shape, np.uint8)
         shape: tuple[int, ...] | None = None
-        finish: _Step = _copy
+        finish: _Operation = _copy
         for source, target in zip(sources, targets, strict=True):
-            if self.kept is not None:
-                frame = self.kept[source]
+            if self.cached is not None:
+                frame = self.cached[source]
             elif self.adopted:
                 frame = _decode_any(source, self.stored.channels)
             else:
                 frame = _decode(source, self.stored, target if as_stored else memory)
                 if frame is target:
                     continue
-            if change.window is not None:
-                frame = _part(frame, change.window, self.stored)
-            if frame.shape != shape:  # the first, or one of an adopted dataset
-                shape, finish = frame.shape, self._finish(frame.shape, change)
+            if transform.window is not None:
+                frame = _crop(frame, transform.window, self.stored)
+            if frame.shape != shape:  # the first frame, or one of an adopted dataset
+                shape, finish = frame.shape, self._operation(frame.shape, transform)
             finish(frame, target)
 
-    def _finish(self, shape: tuple[int, ...], change: _Change) -> _Step:
-        """All that is done to a decoded part of this shape."""
-        steps = change.steps(shape, self.wanted)
+    def _operation(self, shape: tuple[int, ...], transform: _Transform) -> _Operation:
+        """Returns everything that is done to a cropped frame of this shape, as one operation."""
+        steps = transform.steps(shape, self.wanted)
         if self.as_float:
-            steps.append(_to_unit)
+            steps.append(_to_unit_range)
         if not steps:
             return _copy
-        between = [_frames.take(number, self.wanted.shape) for number in range(1, len(steps))]
+        between = [np.empty(self.wanted.shape, np.uint8) for _ in steps[1:]]
 
-        def finish(frame: Frames, target: npt.NDArray[Any]) -> None:
-            for step, to in zip(steps, (*between, target), strict=True):
-                step(frame, to)
-                frame = to
+        def run_steps(frame: Frames, target: npt.NDArray[Any]) -> None:
+            for step, output in zip(steps, (*between, target), strict=True):
+                step(frame, output)
+                frame = output
 
-        return finish
+        return run_steps
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Change:
-    """What becomes of the frames of a sequence."""
+class _Transform:
+    """The transform of the frames of one sequence; see `FrameReader.read`."""
 
     window: tuple[int, int, int, int] | None = None
     flipped: bool = False
     colours: npt.NDArray[np.float32] | None = None
 
     @property
-    def is_none(self) -> bool:
+    def is_identity(self) -> bool:
         return self.window is None and not self.flipped and self.colours is None
 
-    def steps(self, shape: tuple[int, ...], wanted: ImageSpec) -> list[_Step]:
-        """From a frame of this shape."""
-        steps: list[_Step] = []
+    def steps(self, shape: tuple[int, ...], wanted: ImageSpec) -> list[_Operation]:
+        """Returns the operations on a cropped frame of this shape, in order."""
+        steps: list[_Operation] = []
         size = (wanted.height, wanted.width)
         if shape[:2] != size:
-            steps.append(lambda frame, to: resize_frame(frame, size, to))
+            steps.append(lambda frame, output: resize_frame(frame, size, output))
         if self.flipped:
-            steps.append(lambda frame, to: cv2.flip(frame, 1, dst=to))
+            steps.append(lambda frame, output: cv2.flip(frame, 1, dst=output))
         if self.colours is not None:
-            # Gray is where the three channels meet.
-            matrix = self.colours if wanted.channels == 3 else self.colours[:1] @ _OF_GRAY
-            steps.append(lambda frame, to: cv2.transform(frame, matrix, dst=to))
+            gray = wanted.channels == 1
+            matrix = self.colours[:1] @ _GRAY_TO_RGB if gray else self.colours
+            steps.append(lambda frame, output: cv2.transform(frame, matrix, dst=output))
         return steps
 
 
-def _copy(frame: Frames, to: npt.NDArray[Any]) -> None:
-    to[...] = frame
+def _copy(frame: Frames, output: npt.NDArray[Any]) -> None:
+    output[...] = frame
 
 
-def _to_unit(frame: Frames, to: npt.NDArray[np.float32]) -> None:
-    """Values from 0 to 1: the greatest becomes its own part of 255, and with it all others; 0 stays 0.
+def _to_unit_range(frame: Frames, output: npt.NDArray[np.float32]) -> None:
+    """Writes ``frame / 255``: scales the maximum to its own share of 255, and all values with it.
 
-    OpenCV takes half of the time of NumPy, which converts blocks to floats before it multiplies them.
+    OpenCV takes half of NumPy's time, which converts blocks to floats before it multiplies them.
     """
-    greatest = int(frame.max()) / 255
-    cv2.normalize(frame, to, greatest, norm_type=cv2.NORM_INF, dtype=cv2.CV_32F)
+    maximum = int(frame.max()) / 255
+    cv2.normalize(frame, output, maximum, norm_type=cv2.NORM_INF, dtype=cv2.CV_32F)
 
 
-def _decode(data: bytes, image: ImageSpec, to: Frames) -> Frames:
-    """A frame that must be as ``image`` says; in ``to`` if it is a JPEG."""
+def _decode(data: bytes, image: ImageSpec, output: Frames) -> Frames:
+    """Returns a frame that must match ``image``; in ``output`` if it is a JPEG."""
     if image.format == "PNG":
         frame = _decode_with_opencv(data, image.channels)
         _check_size(frame.shape, image)
         return frame
     try:
-        frame = _decode_jpeg(data, to)
+        frame = _decode_jpeg(data, output)
     except FrameError:
-        _check_size(_jpeg_header(data), image)  # what is larger does not fit into ``to``
+        _check_size(_jpeg_header(data), image)  # a larger frame does not fit into ``output``
         raise
     _check_size(frame.shape, image)
-    return to
+    return output
 
 
 def _check_size(found: tuple[Any, ...], image: ImageSpec) -> None:
@@ -217,11 +204,11 @@ def _check_size(found: tuple[Any, ...], image: ImageSpec) -> None:
 
 
 def _decode_any(data: bytes, channels: int) -> Frames:
-    """A frame of any size, a JPEG or another file that OpenCV reads."""
-    if data.startswith(_JPEG):
-        height, width, colours, _ = _jpeg_header(data)
-        if colours in _COLOURS:
-            return _decode_jpeg(data, _frames.take(0, (height, width, channels)))
+    """Returns a frame of any size, from a JPEG or another file that OpenCV reads."""
+    if data.startswith(_JPEG_START):
+        height, width, colour_space, _ = _jpeg_header(data)
+        if colour_space in _COLOUR_SPACES:
+            return _decode_jpeg(data, np.empty((height, width, channels), np.uint8))
     return _decode_with_opencv(data, channels)
 
 
@@ -232,19 +219,19 @@ def _jpeg_header(data: bytes) -> Any:
         raise FrameError(f"a frame is no JPEG: {error}") from None
 
 
-def _decode_jpeg(data: bytes, to: Frames) -> Frames:
-    """A frame at the beginning of ``to``, in its own size."""
-    colours = "GRAY" if to.shape[2] == 1 else "RGB"
+def _decode_jpeg(data: bytes, output: Frames) -> Frames:
+    """Returns a frame in its own size, at the beginning of ``output``."""
+    colours = "GRAY" if output.shape[2] == 1 else "RGB"
     try:
-        return simplejpeg.decode_jpeg(data, colours, buffer=to)
-    except ValueError as error:
-        # Some cameras write more than they should between two parts, which harms nothing.
-        if "extraneous bytes" not in str(error):
-            raise FrameError(f"a JPEG does not decode: {error}") from None
         try:
-            return simplejpeg.decode_jpeg(data, colours, buffer=to, strict=False)
-        except ValueError as other:
-            raise FrameError(f"a JPEG does not decode: {other}") from None
+            return simplejpeg.decode_jpeg(data, colours, buffer=output)
+        except ValueError as error:
+            # Some cameras write more bytes than they should between two segments, which is harmless.
+            if "extraneous bytes" not in str(error):
+                raise
+            return simplejpeg.decode_jpeg(data, colours, buffer=output, strict=False)
+    except ValueError as error:
+        raise FrameError(f"a JPEG does not decode: {error}") from None
 
 
 def _decode_with_opencv(data: bytes, channels: int) -> Frames:
@@ -252,63 +239,20 @@ def _decode_with_opencv(data: bytes, channels: int) -> Frames:
     flag |= cv2.IMREAD_IGNORE_ORIENTATION
     try:
         frame = cv2.imdecode(np.frombuffer(data, np.uint8), flag) if data else None
-    except cv2.error as error:  # such as a header that promises too many pixels
+    except cv2.error as error:  # for example a header that promises too many pixels
         raise FrameError(f"a frame does not decode as PNG or JPEG: {error.err}") from None
     if frame is None:
         raise FrameError("a frame does not decode as PNG or JPEG")
     return frame.reshape(*frame.shape[:2], channels)
 
 
-def _part(frame: Frames, window: tuple[int, int, int, int], stored: ImageSpec) -> Frames:
-    """The part of a frame that ``window`` is of one of ``stored``'s size."""
+def _crop(frame: Frames, window: tuple[int, int, int, int], stored: ImageSpec) -> Frames:
+    """Returns the ``window`` of a frame, scaled if the frame does not have the size of ``stored``."""
     top, left, height, width = window
-    high, wide = frame.shape[:2]
-    if (high, wide) != (stored.height, stored.width):
+    full_height, full_width = frame.shape[:2]
+    if (full_height, full_width) != (stored.height, stored.width):
         bottom, right = top + height, left + width
-        top, left = top * high // stored.height, left * wide // stored.width
-        height = max(1, bottom * high // stored.height - top)
-        width = max(1, right * wide // stored.width - left)
+        top, left = top * full_height // stored.height, left * full_width // stored.width
+        height = max(1, bottom * full_height // stored.height - top)
+        width = max(1, right * full_width // stored.width - left)
     return frame[top : top + height, left : left + width]
-
-
-class _Calls:
-    """The calls of TensorFlow's threads that are under way.
-
-    Python must not end in the middle of one: the thread would not come back from it, and TensorFlow would
-    wait for it forever.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._count = 0
-        self._last = -math.inf
-        self._ending = False
-
-    @contextmanager
-    def one(self) -> Iterator[bool]:
-        """A call; whether what it does is still wanted."""
-        with self._lock:
-            self._count += 1
-        try:
-            yield not self._ending
-        finally:
-            with self._lock:
-                self._count -= 1
-                self._last = time.monotonic()
-
-    def end(self) -> None:
-        """Waits until batches that nobody will take are all made; from now on they are made empty."""
-        self._ending = True
-        while self._count or time.monotonic() < self._last + _QUIET:
-            time.sleep(0.01)
-
-
-_frames = FrameMemory()
-_calls = _Calls()
-atexit.register(_calls.end)
-
-
-@functools.cache
-def _pool() -> ThreadPoolExecutor:
-    """A thread for each CPU: sequences are transformed in parallel, whatever batch they belong to."""
-    return ThreadPoolExecutor(threads(), thread_name_prefix="frames")

@@ -1,4 +1,4 @@
-"""Reads a dataset folder as a `tf.data.Dataset` of batches, for anyone's ``model.fit``.
+"""Reads a dataset folder as a `tf.data.Dataset` of batches, for any ``model.fit``.
 
 Example::
 
@@ -7,14 +7,13 @@ Example::
     features["image"].shape  # (16, 8, 180, 320, 3), uint8
 
 Shapes, the number of batches and the task come from ``dataset_info.json``. Records are shuffled while they
-are still compressed, so a large buffer is cheap; they are parsed and decoded in parallel, in no more memory
-than `trainer.data.buffers` says.
+are still compressed, so a large buffer is cheap. They are parsed and decoded in parallel, in bounded memory
+(`trainer.data.buffers`).
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -24,13 +23,14 @@ from tfrecords_schema.store_clients import is_url
 from trainer.config.clips import Augmentation, Clips
 from trainer.config.dataset import shard_paths, split_contents
 from trainer.data import buffers
-from trainer.data.batches import Source, make_batches
-from trainer.data.cached_frames import CachedFrames
+from trainer.data.batches import BatchSteps, SplitRecords
 from trainer.data.corrupt import SkippedRecords, located_errors
-from trainer.data.elements import IMAGE, VALID_FRAMES, Elements, ImageDtype
+from trainer.data.elements import ElementBuilder
 from trainer.data.labels import Labels, read_labels
+from trainer.data.parsed_records import IMAGE, VALID_FRAMES
+from trainer.data.read_options import Loading, Outputs, Shuffle
 from trainer.data.remote_records import record_reader
-from trainer.data.shuffling import balanced_size, endless_epochs, plan_mixing
+from trainer.data.shuffling import endless_epochs, epoch_size, plan_shuffle
 
 __all__ = [
     "IMAGE",
@@ -38,6 +38,9 @@ __all__ = [
     "Augmentation",
     "Clips",
     "Labels",
+    "Loading",
+    "Outputs",
+    "Shuffle",
     "SkippedRecords",
     "located_errors",
     "read_labels",
@@ -50,30 +53,17 @@ def read_sequences(
     split: str,
     *,
     batch_size: int,
-    shuffle: bool = False,
-    shuffle_buffer: int | None = None,
+    shuffle: bool | Shuffle = False,
     seed: int | None = None,
-    first_epoch: int | None = None,
-    first_step: int = 0,
-    drop_remainder: bool = False,
-    deterministic: bool | None = None,
     clips: Clips | None = None,
     augment: Augmentation | None = None,
-    image_size: tuple[int, int] | None = None,
-    image_dtype: ImageDtype = "uint8",
-    padding_mask: bool = False,
-    metadata: bool = False,
-    sample_weights: bool = False,
-    class_weights: Sequence[float] | None = None,
-    balance_classes: bool = False,
-    cache: CachedFrames | None = None,
-    ignore_errors: bool | SkippedRecords = False,
-    input_context: tf.distribute.InputContext | None = None,
+    outputs: Outputs = Outputs(),  # noqa: B008 (frozen)
+    loading: Loading = Loading(),  # noqa: B008 (frozen)
 ) -> tf.data.Dataset:
-    """Batches of one split.
+    """Reads one split as batches.
 
-    Elements are ``(features, labels)``; ``features`` alone when the dataset has no labels; and
-    ``(features, labels, weights)`` when weights are asked for. With B sequences of T frames:
+    Elements are ``(features, labels)``; ``features`` alone if the dataset has no labels; and
+    ``(features, labels, weights)`` if ``outputs`` asks for weights. With B sequences of T frames:
 
     - ``features["image"]``: ``[B, T, height, width, channels]`` uint8, unless records hold no images;
     - ``features["valid_frames"]``: ``[B]`` int64; frames from this index on are padding;
@@ -84,149 +74,110 @@ def read_sequences(
     - ``weights``: float32, ``[B]``, or ``[B, T]`` with labels by frame, where padding weighs 0.
 
     All dimensions but B are static, and B is too with ``drop_remainder``. The cardinality is known, except
-    where batches are prefetched to a GPU (TensorFlow forgets it, and Keras learns it in the first epoch) and
-    with ``ignore_errors``.
+    if batches are prefetched to a GPU (TensorFlow forgets it, and Keras learns it in the first epoch) or
+    corrupt records are skipped.
+
+    Example: 8 frames of each sequence, at half of their size, from another place each epoch::
+
+        read_sequences(
+            *("dataset", "train"), batch_size=16, shuffle=Shuffle(balance_classes=True), seed=0,
+            clips=Clips(num_frames=8), outputs=Outputs(image_size=(90, 160)),
+        )
 
     Args:
         directory: a dataset folder.
         split: ``train``, ``validation``, ``test``, or another that the dataset has.
-        batch_size: sequences a batch; of all replicas together, with ``input_context``.
-        shuffle: in another order each epoch. Otherwise records come in the order they are stored.
-        shuffle_buffer: records shuffled at a time; by default as many as fit in 256 MiB.
-        seed: makes the shuffled orders, and what else is random, repeatable.
-        first_epoch: makes the dataset endless: this epoch, the next, and so on, each in an order that its
-            number and ``seed`` decide, for ``fit(steps_per_epoch=...)`` of a run that may be resumed.
-        first_step: batches of the first of these epochs to leave out, for a run that is resumed within it.
-        drop_remainder: leave out a last batch that is not full.
-        deterministic: whether equal seeds give equal batches, with any number of threads. By default, with a
-            seed or without shuffling they do.
-        clips: a part of each sequence, chosen before anything is decoded; T is its number of frames.
+        batch_size: sequences per batch; of all replicas together, with ``input_context``.
+        shuffle: read in another order each epoch; a `Shuffle` holds details. False reads in stored order.
+        seed: makes shuffled orders, and everything else that is random, repeatable.
+        clips: part of each sequence to read, chosen before anything is decoded; T is its number of frames.
         augment: random changes.
-        image_size: height and width that frames are resized to.
-        image_dtype: ``uint8``, 0 to 255; or ``float32``, 0 to 1.
-        padding_mask: add ``features["padding_mask"]``, ``[B, T]`` bool: False where padding is.
-        metadata: add ``features["id"]``, ``["source"]`` and ``["group"]``, ``[B]`` string, and
-            ``["timestamps"]``, ``[B, T]`` int64 microseconds.
-        sample_weights: add the weights.
-        class_weights: one for each class, in label order; implies ``sample_weights``.
-        balance_classes: as many sequences of each class as of any other, by repeating those of rare classes
-            and leaving out some of common ones; together about as many as there are.
-        cache: decoded frames to read instead of the records', from
-            `trainer.data.cached_frames.cached_frames`.
-        ignore_errors: leave out what is damaged, instead of stopping; a `SkippedRecords` counts. Of
-            several clips a sequence, all are left out or none.
-        input_context: gives this host its part of each batch, for
-            ``strategy.distribute_datasets_from_function``; a last batch that is not full is shared as well.
+        outputs: form of the frames, and further features and weights.
+        loading: decoded frames to read from, corrupt records, the share of a host.
 
     Raises:
-        DatasetInfoError: when the folder is not a complete dataset.
-        DatasetError: when the split is absent or empty, or a shard is missing or of another size.
-        ValueError: for options that contradict each other or the dataset.
+        DatasetInfoError: if the folder is not a complete dataset.
+        DatasetError: if the split is absent or empty, or a shard is missing or of another size.
+        ValueError: if options contradict each other or the dataset.
 
-    While reading, a damaged record is a `tf.errors.OpError` that does not know its file;
+    While reading, a corrupt record is a `tf.errors.OpError` that does not name its file;
     `located_errors` makes it an error that does.
     """
+    order = shuffle if isinstance(shuffle, Shuffle) else Shuffle() if shuffle else None
+    balances = order is not None and order.balance_classes
     info = DatasetInfo.load(directory)
-    elements = Elements(
-        info=info,
-        clips=clips,
-        augment=augment,
-        image_size=image_size,
-        image_dtype=image_dtype,
-        padding_mask=padding_mask,
-        metadata=metadata,
-        sample_weights=sample_weights,
-        class_weights=class_weights,
-    )
+    elements = ElementBuilder(info=info, clips=clips, augment=augment, outputs=outputs)
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    if shuffle_buffer is not None and shuffle_buffer < 1:
-        raise ValueError(f"shuffle_buffer must be at least 1, got {shuffle_buffer}")
-    if first_epoch is not None and (not shuffle or seed is None):
-        raise ValueError("first_epoch goes with shuffle and a seed")
-    if first_step and first_epoch is None:
-        raise ValueError("first_step goes with first_epoch")
-    if balance_classes:
-        _check_balance(info, shuffle)
-    if ignore_errors and (cache is not None or balance_classes or input_context is not None):
-        raise ValueError(
-            "ignore_errors goes without cache, balance_classes and input_context, which count on all records"
-        )
-    if ignore_errors and is_url(directory):
-        raise ValueError(f"ignore_errors goes with local files, got {directory}: copy them first")
+    if order is not None and order.first_epoch is not None and seed is None:
+        raise ValueError("first_epoch needs a seed, which decides the orders: give one")
+    if balances:
+        _check_balance(info)
+    skipped = SkippedRecords() if loading.ignore_errors is True else loading.ignore_errors or None
+    if skipped is not None and balances:
+        raise ValueError("ignore_errors cannot be combined with balance_classes: leave one out")
+    if skipped is not None and is_url(directory):
+        raise ValueError(f"ignore_errors needs local files, got {directory}: copy them first")
     contents = split_contents(info, directory, split)
-    if ignore_errors is True:
-        ignore_errors = SkippedRecords()
-    source = Source(
+    records = SplitRecords(
         paths=shard_paths(directory, info, split),
         read=record_reader(directory),
         info=info,
-        cache=cache,
-        skipped=ignore_errors or None,
-        class_counts=contents.label_counts if balance_classes else (),
+        cache=loading.cache,
+        skipped=skipped,
+        class_counts=contents.label_counts if balances else (),
     )
-    size = contents.num_records
-    if balance_classes:
-        size = sum(count > 0 for count in contents.label_counts) * balanced_size(
-            contents.label_counts
-        )
-
-    def to_batches(records: tf.data.Dataset, epoch_seed: Any, left_out: Any = 0) -> tf.data.Dataset:
-        if source.skipped is None:
-            records = records.apply(tf.data.experimental.assert_cardinality(size))
-        return make_batches(
-            records,
-            source,
-            elements,
-            epoch_seed,
-            size,
-            batch_size,
-            drop_remainder,
-            input_context,
-            left_out,
-        )
-
-    mixing = plan_mixing(contents, shuffle_buffer)
-    if not shuffle:
-        dataset = to_batches(source.stored(), seed)
-    elif first_epoch is None:
-        dataset = to_batches(source.mixed(mixing, seed), seed)
+    steps = BatchSteps(
+        split=records,
+        elements=elements,
+        batch_size=batch_size,
+        epoch_size=epoch_size(contents, balance_classes=balances),
+        drop_remainder=loading.drop_remainder,
+        host=loading.input_context,
+    )
+    if order is None:
+        dataset = steps.make_batches(records.in_order(), seed)
     else:
-        dataset = endless_epochs(
-            lambda s, left_out: to_batches(source.mixed(mixing, s), s, left_out),
-            seed,
-            first_epoch,
-            first_step,
-        )
-    options = tf.data.Options()
-    options.deterministic = (
-        deterministic if deterministic is not None else seed is not None or not shuffle
-    )
-    # The seeds that an endless dataset makes on its way are functions of the epoch: no state is lost when an
-    # iterator is saved without them.
-    options.experimental_external_state_policy = tf.data.experimental.ExternalStatePolicy.IGNORE
-    # Hosts share each batch. Were they to share the files, their epochs would not end together.
-    options.experimental_distribute.auto_shard_policy = (
-        tf.data.experimental.AutoShardPolicy.DATA
-        if input_context is None
-        else tf.data.experimental.AutoShardPolicy.OFF
-    )
-    ahead = buffers.batches_ahead(elements.spec, batch_size, tf.as_dtype(image_dtype).size)
-    return _prefetched(buffers.untuned(dataset.with_options(options)), ahead)
+        plan = plan_shuffle(contents, order.buffer)
+
+        def read_epoch(epoch_seed: Any, skipped_steps: Any = 0) -> tf.data.Dataset:
+            shuffled = records.shuffled(plan, epoch_seed)
+            return steps.make_batches(shuffled, epoch_seed, skipped_steps)
+
+        if order.first_epoch is None:
+            dataset = read_epoch(seed)
+        else:
+            dataset = endless_epochs(read_epoch, seed, order.first_epoch, order.first_step)
+    dataset = dataset.with_options(_dataset_options(loading, order is None or seed is not None))
+    image_bytes = tf.as_dtype(outputs.image_dtype).size
+    ahead = buffers.batches_ahead(elements.spec, batch_size, image_bytes)
+    return _prefetch(buffers.without_autotune(dataset), ahead)
 
 
-def _check_balance(info: DatasetInfo, shuffle: bool) -> None:
+def _check_balance(info: DatasetInfo) -> None:
     label = info.spec.label
-    if label.task != "classification" or label.per_frame or not shuffle:
+    if label.task != "classification" or label.per_frame:
         by_frame = " by frame" if label.per_frame else ""
         raise ValueError(
-            "balance_classes goes with shuffle and a class for each sequence, got task "
-            f"{label.task!r}{by_frame} and shuffle={shuffle}"
+            f"balance_classes needs one class per sequence, got task {label.task!r}{by_frame}: leave it out"
         )
 
 
-def _prefetched(dataset: tf.data.Dataset, ahead: int) -> tf.data.Dataset:
-    """The next batches are made ready meanwhile: in the GPU's memory when all of a batch goes there."""
+def _dataset_options(loading: Loading, repeatable: bool) -> tf.data.Options:
+    options = tf.data.Options()
+    options.deterministic = repeatable if loading.deterministic is None else loading.deterministic
+    # The seeds of endless epochs are functions of the epoch: a saved iterator need not hold them.
+    options.experimental_external_state_policy = tf.data.experimental.ExternalStatePolicy.IGNORE
+    # Hosts share each batch. If they shared files instead, their epochs would not end together.
+    policy = tf.data.experimental.AutoShardPolicy
+    options.experimental_distribute.auto_shard_policy = (
+        policy.DATA if loading.input_context is None else policy.OFF
+    )
+    return options
+
+
+def _prefetch(dataset: tf.data.Dataset, ahead: int) -> tf.data.Dataset:
+    """Prepares the next batches meanwhile, in the GPU's memory if there is one GPU."""
     gpus = tf.config.list_logical_devices("GPU")
     if len(gpus) == 1 and not tf.distribute.has_strategy():
         return dataset.prefetch(ahead).apply(tf.data.experimental.prefetch_to_device(gpus[0].name))

@@ -1,4 +1,4 @@
-"""Records of shards that lie on an object store: streamed, since TensorFlow's own readers know no ``s3://``."""
+"""Streams records of shards on an object store, since TensorFlow's own readers do not open ``s3://``."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from tfrecords_schema.store_clients import is_url
 
 
 def record_reader(directory: str | os.PathLike[str]) -> Callable[[Any], tf.data.Dataset]:
-    """What opens shards of the dataset in ``directory``, as `tf.data.TFRecordDataset` does.
+    """Returns a function that opens shards of the dataset in ``directory``, like `tf.data.TFRecordDataset`.
 
-    Its argument is a path, a list of them, or a string tensor; its elements are records, ``[]`` string. Of a
-    shard on an object store no more than a few blocks of some MiB are held at a time, and nothing on disk.
+    It takes a path, a list of paths or a string tensor, and gives records, ``[]`` string. Shards on an object
+    store are streamed: a few blocks of some MiB are held at a time, and nothing on disk.
     """
     return _stream if is_url(directory) else tf.data.TFRecordDataset
 

@@ -1,4 +1,4 @@
-"""The order in which records are read: all shards in turn, through a buffer, epoch after epoch."""
+"""Orders records: all shards in turn, through a shuffle buffer, epoch after epoch."""
 
 from __future__ import annotations
 
@@ -11,20 +11,23 @@ import tensorflow as tf
 
 from tfrecords_schema.info import SplitInfo
 
-# Bytes of compressed records that are shuffled at a time, and that open shards may hold.
+# AutoGraph would take a second to convert functions that branch on no tensor.
+do_not_convert = tf.autograph.experimental.do_not_convert
+
+# Bytes of compressed records in the shuffle buffer, and in open shards.
 SHUFFLE_BYTES = 256 * 2**20
 OPEN_BYTES = 128 * 2**20
-# Files open at once. More mix better, and each costs a read buffer.
-MOST_OPEN = 64
+# More open shards mix better, and each costs a read buffer.
+MAX_OPEN_SHARDS = 64
 # TensorFlow reads two records ahead in each open shard, and opens up to twice as many in advance.
 READ_AHEAD = 6
-# More epochs than anyone trains: seeds of runs are this far apart, so that no two runs share orders.
+# Seeds of runs are this far apart, more epochs than a run has, so that no two runs share an order.
 _EPOCHS = 2**30
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mixing:
-    """How records are shuffled while they are still compressed.
+class ShufflePlan:
+    """Numbers of shards and records that are shuffled at a time, while records are still compressed.
 
     Attributes:
         open_shards: shards that are read in turn.
@@ -35,53 +38,55 @@ class Mixing:
     buffer: int
 
 
-def plan_mixing(contents: SplitInfo, buffer: int | None = None) -> Mixing:
-    """As much as memory is for it, by the size of the records of a split.
+def plan_shuffle(contents: SplitInfo, buffer: int | None = None) -> ShufflePlan:
+    """Returns the plan for a split: as many shards and records as the memory set aside for them holds.
 
     Args:
-        contents: of the split.
-        buffer: records shuffled at a time, if that is asked for; no more than there are.
+        contents: description of the split.
+        buffer: records shuffled at a time; None for as many as fit in `SHUFFLE_BYTES`.
     """
-    record_bytes = largest_records(contents)
+    record_bytes = max_record_bytes(contents)
     if buffer is None:
         buffer = max(1, math.floor(SHUFFLE_BYTES / record_bytes))
-    most = max(2, math.floor(OPEN_BYTES / (READ_AHEAD * record_bytes)))
-    return Mixing(
-        open_shards=min(len(contents.shards), most, MOST_OPEN),
+    max_open = max(2, math.floor(OPEN_BYTES / (READ_AHEAD * record_bytes)))
+    return ShufflePlan(
+        open_shards=min(len(contents.shards), max_open, MAX_OPEN_SHARDS),
         buffer=min(buffer, contents.num_records),
     )
 
 
-def largest_records(contents: SplitInfo) -> float:
-    """Bytes of a record, on average, in the shard where they are largest."""
+def max_record_bytes(contents: SplitInfo) -> float:
+    """Returns the mean bytes per record in the shard with the largest records."""
     return max([s.bytes / s.records for s in contents.shards if s.records] + [1.0])
 
 
-def mix_shards(
+def shuffle_shards(
     shards: Any,
     open_shard: Callable[..., tf.data.Dataset],
     *,
-    mixing: Mixing,
+    plan: ShufflePlan,
     seed: Any,
-    thinned: Callable[[tf.data.Dataset], tf.data.Dataset] = lambda records: records,
+    transform: Callable[[tf.data.Dataset], tf.data.Dataset] = lambda records: records,
 ) -> tf.data.Dataset:
-    """What the shards hold, shuffled.
+    """Returns the records of the shards, shuffled.
 
-    Whatever the shards hold, equal numbers of records, ``mixing`` and ``seed`` give equal orders.
+    The order depends only on the number of records per shard, ``plan`` and ``seed``.
 
     Args:
         shards: a sequence, or a tuple of sequences, with an element for each shard.
-        open_shard: such an element to the records of that shard.
-        mixing: how.
+        open_shard: maps such an element to the records of the shard.
+        plan: open shards and buffer.
         seed: an int, an int64 tensor, or None for an order that cannot be repeated.
-        thinned: what becomes of the records before they are shuffled.
+        transform: applied to the records before the shuffle buffer.
     """
-    opened = tf.data.Dataset.from_tensor_slices(shards)
     count = len(shards[0] if isinstance(shards, tuple) else shards)
-    records = opened.shuffle(count, seed=seed).interleave(
-        as_written(open_shard), cycle_length=mixing.open_shards, num_parallel_calls=tf.data.AUTOTUNE
+    shuffled = tf.data.Dataset.from_tensor_slices(shards).shuffle(count, seed=seed)
+    records = shuffled.interleave(
+        do_not_convert(open_shard),
+        cycle_length=plan.open_shards,
+        num_parallel_calls=tf.data.AUTOTUNE,
     )
-    return thinned(records).shuffle(mixing.buffer, seed=seed)
+    return transform(records).shuffle(plan.buffer, seed=seed)
 
 
 def endless_epochs(
@@ -90,38 +95,49 @@ def endless_epochs(
     first_epoch: int,
     first_step: int = 0,
 ) -> tf.data.Dataset:
-    """``epoch(seed of its own, steps to leave out)`` for each epoch from ``first_epoch`` on, in turn."""
+    """Returns ``epoch(seed, skipped_steps)`` of each epoch from ``first_epoch`` on, one after the other."""
     base = (seed or 0) * _EPOCHS
     numbers = tf.data.Dataset.range(base + first_epoch, base + _EPOCHS)
 
     def seeded(number: tf.Tensor) -> tf.data.Dataset:
-        # Without the global seed in it; and TensorFlow compares tensors as numbers where that is 0.
+        # Keeps the global seed out of it. Not 0, with which TensorFlow would compare a tensor as a number.
         tf.compat.v1.get_default_graph().seed = 1
-        left_out = tf.where(number == base + first_epoch, tf.constant(first_step, tf.int64), 0)
-        return epoch(number, left_out)
+        skipped = tf.where(number == base + first_epoch, tf.constant(first_step, tf.int64), 0)
+        return epoch(number, skipped)
 
-    return numbers.flat_map(as_written(seeded))
+    return numbers.flat_map(do_not_convert(seeded))
 
 
 def balanced_size(counts: Sequence[int]) -> int:
-    """Records of each class in an epoch of `balance`: together as many as there are, rounded down."""
+    """Returns the records of each class in a balanced epoch of `subsample_classes`.
+
+    All classes that occur together make up about ``sum(counts)`` records, rounded down.
+    """
     return sum(counts) // sum(count > 0 for count in counts)
 
 
-def balance(
+def epoch_size(contents: SplitInfo, *, balance_classes: bool) -> int:
+    """Returns the number of records in an epoch of a split."""
+    if not balance_classes:
+        return contents.num_records
+    counts = contents.label_counts
+    return sum(count > 0 for count in counts) * balanced_size(counts)
+
+
+def subsample_classes(
     records: tf.data.Dataset,
     class_of: Callable[[tf.Tensor], tf.Tensor],
     counts: Sequence[int],
     seed: Any,
 ) -> tf.data.Dataset:
-    """As many records of each class as of any other: rare ones several times, common ones now and then.
+    """Returns equally many records of each class: repeats those of rare classes, drops some of common ones.
 
-    Of a class with n records, each comes m / n times, rounded so that they come m times together; which ones
-    come once more than others is another matter each epoch.
+    With m = `balanced_size`, each of the n records of a class comes m / n times, rounded up or down so that
+    the class comes m times. The seed decides which ones are rounded up.
 
     Args:
         records: in any order.
-        class_of: a record to its class, ``[]`` int64.
+        class_of: maps a record to its class, ``[]`` int64.
         counts: records of each class.
         seed: of the epoch, or None.
     """
@@ -135,19 +151,14 @@ def balance(
     )
     offsets = tf.cast(chances * tf.cast(numbers, tf.float32), tf.int64)
 
-    def count_up(seen: tf.Tensor, record: tf.Tensor) -> Any:
+    def count_copies(seen: tf.Tensor, record: tf.Tensor) -> Any:
         label = class_of(record)
         before = seen[label] * size + offsets[label]
         copies = (before + size) // numbers[label] - before // numbers[label]
         return seen + tf.one_hot(label, len(counts), dtype=tf.int64), (record, copies)
 
-    def repeated(record: tf.Tensor, copies: tf.Tensor) -> tf.data.Dataset:
+    def repeat(record: tf.Tensor, copies: tf.Tensor) -> tf.data.Dataset:
         return tf.data.Dataset.from_tensors(record).repeat(copies)
 
     start = tf.zeros([len(counts)], tf.int64)
-    return records.scan(start, as_written(count_up)).flat_map(repeated)
-
-
-def as_written(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``function`` without AutoGraph, which would take a second to rewrite what branches on no tensor."""
-    return tf.autograph.experimental.do_not_convert(function)
+    return records.scan(start, do_not_convert(count_copies)).flat_map(repeat)

@@ -17,8 +17,8 @@ import numpy.typing as npt
 from trainer.config.dataset import DatasetError
 from trainer.config.reading import WHOLE, Reading
 from trainer.data.corrupt import SkippedRecords
-from trainer.data.elements import METADATA, VALID_FRAMES
-from trainer.data.reader import Labels, located_errors, read_sequences
+from trainer.data.parsed_records import METADATA, VALID_FRAMES
+from trainer.data.reader import Labels, Loading, Outputs, located_errors, read_sequences
 from trainer.models.keras_settings import own_settings
 
 Array = npt.NDArray[Any]
@@ -118,10 +118,8 @@ def predict_split(
         split,
         batch_size=batch_size,
         clips=reading.clips,
-        image_size=reading.image_size,
-        metadata=True,
-        sample_weights=True,
-        ignore_errors=skipped or False,
+        outputs=Outputs(image_size=reading.image_size, metadata=True, sample_weights=True),
+        loading=Loading(ignore_errors=skipped or False),
     )
     values, rows = [], []
     with located_errors(directory, split):

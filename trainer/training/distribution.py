@@ -77,15 +77,15 @@ def has_several_hosts() -> bool:
     return isinstance(tf.distribute.get_strategy(), tf.distribute.MultiWorkerMirroredStrategy)
 
 
-def shared(read: Callable[..., tf.data.Dataset]) -> Any:
-    """What ``read()`` gives; with several hosts, what ``read(input_context=...)`` gives each of them.
+def shared(read: Callable[[tf.distribute.InputContext | None], tf.data.Dataset]) -> Any:
+    """Returns ``read(None)``; with several hosts, ``read(context)`` for each of them.
 
     On one host, each device gets its share of batches that are read once.
     """
     if not has_several_hosts():
-        return read()
+        return read(None)
     strategy = tf.distribute.get_strategy()
-    return strategy.distribute_datasets_from_function(lambda context: read(input_context=context))
+    return strategy.distribute_datasets_from_function(read)
 
 
 def check_agreed(epoch: int) -> None:

@@ -25,9 +25,9 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tfrecords_schema.info import DatasetInfo
-from trainer.data.buffers import untuned
+from trainer.data.buffers import without_autotune
 from trainer.data.reader import IMAGE, read_sequences
-from trainer.data.shuffling import Mixing, endless_epochs, mix_shards, plan_mixing
+from trainer.data.shuffling import ShufflePlan, endless_epochs, plan_shuffle, shuffle_shards
 from trainer.models.network import FROZEN_FEATURES, HEAD
 
 _log = logging.getLogger(__name__)
@@ -71,13 +71,13 @@ class CachedSplit:
         features: ``[N, T, ...]`` float32, on disk.
         rest: the elements of `trainer.data.reader.read_sequences` without their frames, over N.
         shard_records: how many of the N are in each shard, in order.
-        mixing: how they are shuffled.
+        plan: how they are shuffled.
     """
 
     features: npt.NDArray[np.float32]
     rest: Any
     shard_records: tuple[int, ...]
-    mixing: Mixing
+    plan: ShufflePlan
 
     def batches(self, batch_size: int) -> tf.data.Dataset:
         """Each record once, in stored order."""
@@ -97,10 +97,10 @@ class CachedSplit:
         starts = np.cumsum(counts) - counts
 
         def epoch(epoch_seed: tf.Tensor, left_out: tf.Tensor) -> tf.data.Dataset:
-            records = mix_shards(
+            records = shuffle_shards(
                 (starts, counts),
                 lambda start, count: tf.data.Dataset.range(start, start + count),
-                mixing=self.mixing,
+                plan=self.plan,
                 seed=epoch_seed,
             )
             return records.batch(batch_size, drop_remainder=drop_remainder).skip(left_out)
@@ -125,7 +125,7 @@ class CachedSplit:
         options.experimental_distribute.auto_shard_policy = (
             tf.data.experimental.AutoShardPolicy.DATA
         )
-        return untuned(batches.map(gather).prefetch(_BATCHES_AHEAD).with_options(options))
+        return without_autotune(batches.map(gather).prefetch(_BATCHES_AHEAD).with_options(options))
 
 
 @contextlib.contextmanager
@@ -168,7 +168,7 @@ def computed_features(
                 features=features,
                 rest=rest,
                 shard_records=tuple(shard.records for shard in contents.shards),
-                mixing=plan_mixing(contents, shuffle_buffer),
+                plan=plan_shuffle(contents, shuffle_buffer),
             )
         total = sum(split.features.nbytes for split in splits.values())
         _log.info(

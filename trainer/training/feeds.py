@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -17,8 +18,8 @@ from trainer.config.run_folder import RunFolder
 from trainer.config.training import TrainingConfig
 from trainer.data.cached_frames import cached_frames
 from trainer.data.corrupt import SkippedRecords
-from trainer.data.reader import read_sequences
-from trainer.data.shuffling import balanced_size
+from trainer.data.reader import Loading, Outputs, Shuffle, read_sequences
+from trainer.data.shuffling import epoch_size
 from trainer.models.losses import balanced_class_weights
 from trainer.training.distribution import shared
 from trainer.training.features import (
@@ -78,35 +79,49 @@ def make_feed(
     reads: dict[str, dict[str, Any]] = {
         split: {
             "batch_size": config.batch_size,
-            "sample_weights": True,
             "clips": asked.validation(info).clips,
-            "image_size": asked.image_size,
+            "outputs": Outputs(image_size=asked.image_size, sample_weights=True),
         }
         for split in splits
     }
-    reads["train"] |= {"class_weights": class_weights, "clips": asked.training_clips(info)}
+    reads["train"] |= {
+        "clips": asked.training_clips(info),
+        "outputs": dataclasses.replace(reads["train"]["outputs"], class_weights=class_weights),
+    }
     if not _worth_caching(model, info, folder, config, splits):
         for split in splits:
-            reads[split]["ignore_errors"] = skipped or False
+            cache = None
             if asked.cache_frames:
                 kept = None if asked.cache_frames == "memory" else asked.cache_frames
-                reads[split]["cache"] = cached_frames(directory, split, folder=kept)
-        reads["train"] |= {
-            "shuffle": True,
-            "shuffle_buffer": asked.shuffle_buffer,
-            "seed": config.seed,
-            "drop_remainder": leaves_rest(info, config),
-            "augment": asked.augmentation,
-            "balance_classes": asked.balance_classes,
-        }
+                cache = cached_frames(directory, split, folder=kept)
+            reads[split]["loading"] = Loading(
+                cache=cache,
+                ignore_errors=skipped or False,
+                drop_remainder=split == "train" and leaves_rest(info, config),
+            )
+        reads["train"] |= {"seed": config.seed, "augment": asked.augmentation}
 
-        def read(split: str, **options: Any) -> Any:
-            return shared(lambda **part: read_sequences(directory, split, **options, **part))
+        def read(split: str, *, loading: Loading, **options: Any) -> Any:
+            return shared(
+                lambda host: read_sequences(
+                    directory,
+                    split,
+                    loading=dataclasses.replace(loading, input_context=host),
+                    **options,
+                )
+            )
 
         yield Feed(
             model=model,
             train=lambda first_epoch, first_step: read(
-                "train", first_epoch=first_epoch, first_step=first_step, **reads["train"]
+                "train",
+                shuffle=Shuffle(
+                    buffer=asked.shuffle_buffer,
+                    balance_classes=asked.balance_classes,
+                    first_epoch=first_epoch,
+                    first_step=first_step,
+                ),
+                **reads["train"],
             ),
             validation=read("validation", **reads["validation"])
             if "validation" in splits
@@ -164,10 +179,7 @@ def _worth_caching(
 
 def epoch_records(info: DatasetInfo, config: TrainingConfig) -> int:
     """Sequences that are trained on in an epoch."""
-    train = info.splits["train"]
-    if not config.reading.balance_classes:
-        return train.num_records
-    return sum(count > 0 for count in train.label_counts) * balanced_size(train.label_counts)
+    return epoch_size(info.splits["train"], balance_classes=config.reading.balance_classes)
 
 
 def leaves_rest(info: DatasetInfo, config: TrainingConfig) -> bool:

@@ -17,7 +17,7 @@ from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.spec import ImageSpec, LabelSpec, SequenceSpec
 from trainer.config.reading import Reading as Trained
 from trainer.data.clips import choose_frames
-from trainer.data.reader import Clips, read_sequences
+from trainer.data.reader import Clips, Outputs, read_sequences
 
 
 @given(
@@ -96,7 +96,11 @@ def test_the_model_is_fed_what_the_reader_gives(at, size, footage, dataset, tmp_
     export = export_of(dataset, tmp_path / "export", reading)
     lines, _ = predict(export, footage, tmp_path / "predictions.jsonl")
     read = read_sequences(
-        dataset, "train", batch_size=1, clips=reading.clips, image_size=size, metadata=True
+        dataset,
+        "train",
+        batch_size=1,
+        clips=reading.clips,
+        outputs=Outputs(image_size=size, metadata=True),
     )
     expected, frames = {}, {}
     for features, _ in read:

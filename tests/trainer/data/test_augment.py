@@ -16,15 +16,15 @@ from tfrecords_schema.info import DatasetInfo
 from trainer.config.clips import parse_augmentation
 from trainer.config.dataset import DatasetError
 from trainer.config.options import ConfigError
-from trainer.data.augment import Chances, colour_map, draw_window
+from trainer.data.augment import RandomNumbers, colour_matrix, crop_window
 from trainer.data.clips import choose_frames, jitter_frames, reverse_frames
-from trainer.data.reader import Augmentation, Clips, read_sequences
+from trainer.data.reader import Augmentation, Clips, Outputs, Shuffle, read_sequences
 
-HALF = {name: tf.constant(0.5) for name in Chances._fields}
+HALF = {name: tf.constant(0.5) for name in RandomNumbers._fields}
 
 
-def chances(**given):
-    return Chances(**{**HALF, **{name: tf.constant(value) for name, value in given.items()}})
+def numbers(**given):
+    return RandomNumbers(**{**HALF, **{name: tf.constant(value) for name, value in given.items()}})
 
 
 class TestClips:
@@ -39,9 +39,9 @@ class TestClips:
         self, num_frames, step, valid, at, data
     ):
         clips = Clips(num_frames=num_frames, frame_step=step, at=at)
-        number = data.draw(st.integers(0, clips.count - 1))
-        chance = data.draw(st.floats(0, 1, exclude_max=True, width=32))
-        indices, kept = choose_frames(tf.constant(valid, tf.int64), clips, number, chance)
+        clip = data.draw(st.integers(0, clips.count - 1))
+        number = data.draw(st.floats(0, 1, exclude_max=True, width=32))
+        indices, kept = choose_frames(tf.constant(valid, tf.int64), clips, clip, number)
         indices = indices.numpy().tolist()
         assert indices == [indices[0] + i * step for i in range(num_frames)]
         assert kept.numpy() == sum(i < valid for i in indices) >= 1
@@ -49,7 +49,7 @@ class TestClips:
         assert 0 <= indices[0] <= room
         wanted = {"first": 0, "center": room // 2, "last": room, 1: room // 2}.get(at)
         if at in (2, 3, 5):
-            wanted = int(number * room / (at - 1) + 0.5)
+            wanted = int(clip * room / (at - 1) + 0.5)
         if wanted is not None:
             assert indices[0] == wanted
 
@@ -98,9 +98,7 @@ class TestClips:
                     "train",
                     batch_size=2,
                     clips=clips,
-                    sample_weights=True,
-                    metadata=True,
-                    padding_mask=True,
+                    outputs=Outputs(sample_weights=True, metadata=True, padding_mask=True),
                 )
             )
         )
@@ -120,7 +118,9 @@ class TestClips:
     def test_several_clips_follow_each_other(self, tmp_path):
         write_fake_dataset(tmp_path, SPECS["signals only"], {"train": 5}, shards=2)
         clips = Clips(num_frames=2, at=3)
-        dataset = read_sequences(tmp_path, "train", batch_size=4, clips=clips, metadata=True)
+        dataset = read_sequences(
+            tmp_path, "train", batch_size=4, clips=clips, outputs=Outputs(metadata=True)
+        )
         times = np.concatenate([features["timestamps"] for features, _ in dataset])
         step = 100_000
         assert times.tolist() == [[s * step, (s + 1) * step] for _ in range(5) for s in (0, 1, 2)]
@@ -134,7 +134,7 @@ class TestClips:
 class TestPixels:
     def test_colours_change_as_they_are_named(self):
         def change(augment, rgb, **drawn):
-            matrix = colour_map(augment, chances(**drawn)).numpy()
+            matrix = colour_matrix(augment, numbers(**drawn)).numpy()
             return matrix[:, :3] @ np.float32(rgb) + matrix[:, 3]
 
         brighter = change(Augmentation(brightness=0.2), [10, 20, 30], brightness=1.0)
@@ -149,8 +149,8 @@ class TestPixels:
 
     @given(st.floats(0, 1, exclude_max=True, width=32), st.floats(0, 1, exclude_max=True, width=32))
     def test_a_window_lies_in_the_frame_and_is_large_enough(self, size, place):
-        drawn = chances(size=size, top=place, left=1 - place if place else 0.0)
-        top, left, height, width = draw_window(Augmentation(crop=0.4), IMAGE, drawn).numpy()
+        drawn = numbers(size=size, top=place, left=1 - place if place else 0.0)
+        top, left, height, width = crop_window(0.4, IMAGE, drawn).numpy()
         assert 0 <= top <= IMAGE.height - height
         assert 0 <= left <= IMAGE.width - width
         assert 0.4 * IMAGE.height * IMAGE.width - 1e-3 <= height * width
@@ -174,13 +174,15 @@ class TestPixels:
     def test_float_images_go_from_0_to_1(self, tmp_path):
         write_fake_dataset(tmp_path, SPECS["classification"], {"train": 2}, shards=1)
         (whole, _), *_ = read_sequences(tmp_path, "train", batch_size=2)
-        (floats, _), *_ = read_sequences(tmp_path, "train", batch_size=2, image_dtype="float32")
+        outputs = Outputs(image_dtype="float32")
+        (floats, _), *_ = read_sequences(tmp_path, "train", batch_size=2, outputs=outputs)
         assert floats["image"].dtype == tf.float32
         np.testing.assert_allclose(floats["image"] * 255, whole["image"], atol=1e-3)
 
     def test_another_size(self, tmp_path):
         write_fake_dataset(tmp_path, SPECS["classification"], {"train": 1}, shards=1)
-        (features, _), *_ = read_sequences(tmp_path, "train", batch_size=1, image_size=(6, 8))
+        outputs = Outputs(image_size=(6, 8))
+        (features, _), *_ = read_sequences(tmp_path, "train", batch_size=1, outputs=outputs)
         assert features["image"].shape == (1, 4, 6, 8, 3)
         frame = decoded(stored(tmp_path)[0], IMAGE)[0]
         expected = cv2.resize(frame, (8, 6), interpolation=cv2.INTER_AREA)
@@ -258,10 +260,11 @@ class TestFlips:
 def test_equal_seeds_draw_equal_changes_and_epochs_draw_others(tmp_path):
     write_fake_dataset(tmp_path, SPECS["classification"], {"train": 12}, shards=3)
     augment = Augmentation(crop=0.5, flip=0.5, hue=0.2, jitter=1, reverse=0.5)
-    read = {"batch_size": 4, "shuffle": True, "augment": augment, "clips": Clips(num_frames=3)}
+    read = {"batch_size": 4, "augment": augment, "clips": Clips(num_frames=3)}
 
     def images(seed, first_epoch=None, count=3):
-        dataset = read_sequences(tmp_path, "train", seed=seed, first_epoch=first_epoch, **read)
+        order = Shuffle(first_epoch=first_epoch)
+        dataset = read_sequences(tmp_path, "train", shuffle=order, seed=seed, **read)
         return np.stack([features["image"] for features, _ in dataset.take(count)])
 
     np.testing.assert_array_equal(images(1), images(1))

@@ -8,7 +8,7 @@ import pytest
 from tests.processes import run_python
 from tests.trainer.conftest import SPECS
 from tfrecords_schema.fake import write_fake_dataset
-from trainer.data.reader import read_sequences
+from trainer.data.reader import Outputs, read_sequences
 
 # In a process of its own: Model Garden is installed without what it needs for other things than this, and a
 # stand-in takes the place of each package that it does not find.
@@ -69,7 +69,7 @@ def test_model_garden_reads_what_we_read(tmp_path):
     assert run.returncode == 0, run.stderr[-2000:]
     seen = np.load(tmp_path / "seen.npz")
     (features, labels), *_ = read_sequences(
-        tmp_path / "data", "train", batch_size=5, image_dtype="float32"
+        tmp_path / "data", "train", batch_size=5, outputs=Outputs(image_dtype="float32")
     )
     assert seen["images"].shape == features["image"].shape
     # It decodes with the fast transform, which is a level or two off on average.

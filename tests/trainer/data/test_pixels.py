@@ -16,7 +16,8 @@ from tests.trainer.conftest import IMAGE, SPECS, make_spec
 from tfrecords_schema.fake import write_fake_dataset
 from tfrecords_schema.resizing import resize_frame
 from trainer.config.clips import Augmentation
-from trainer.data.augment import colour_map
+from trainer.data.augment import colour_matrix
+from trainer.data.frame_threads import frame_threads
 from trainer.data.pixels import FrameError, FrameReader
 
 SAMPLINGS = {
@@ -47,9 +48,9 @@ def files(*encoded):
     return np.array([encoded], object)
 
 
-def kept_reader(pixels, **wanted):
+def cached_reader(pixels, **wanted):
     stored = replace(IMAGE, height=pixels.shape[1], width=pixels.shape[2], channels=pixels.shape[3])
-    return FrameReader(stored=stored, wanted=replace(stored, **wanted), kept=pixels)
+    return FrameReader(stored=stored, wanted=replace(stored, **wanted), cached=pixels)
 
 
 @given(
@@ -87,8 +88,8 @@ def test_each_sequence_is_changed_as_a_plain_program_changes_it(as_float):
     pixels = noise(6, 9, 14, 3)
     augment = Augmentation(brightness=0.2, contrast=0.3, saturation=0.5, hue=0.1)
     windows, flips = [(1, 2, 7, 10), (0, 4, 9, 10)], [False, True]
-    maps = np.stack([colour_map(augment, one).numpy() for one in (drawn(0.9), drawn(0.2))])
-    reader = replace(kept_reader(pixels, height=12, width=16), as_float=as_float)
+    maps = np.stack([colour_matrix(augment, one).numpy() for one in (drawn(0.9), drawn(0.2))])
+    reader = replace(cached_reader(pixels, height=12, width=16), as_float=as_float)
     batch = reader.read(
         np.arange(6).reshape(2, 3),
         window=np.array(windows, np.int32),
@@ -102,10 +103,10 @@ def test_each_sequence_is_changed_as_a_plain_program_changes_it(as_float):
         assert np.abs(batch[i] * (255.0 if as_float else 1) - expected).max() <= 1.001
 
 
-def drawn(chance):
-    from tests.trainer.data.test_augment import chances
+def drawn(number):
+    from tests.trainer.data.test_augment import numbers
 
-    return chances(hue=chance, contrast=1 - chance, brightness=chance)
+    return numbers(hue=number, contrast=1 - number, brightness=number)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -113,7 +114,7 @@ def test_floats_are_those_of_tensorflow_whatever_the_brightest(channels):
     levels = np.arange(256, dtype=np.uint8)
     # Frame n holds the levels to n, each of them somewhere.
     pixels = np.minimum(levels, levels[:, np.newaxis]).reshape(256, 16, 16, 1).repeat(channels, 3)
-    seen = replace(kept_reader(pixels), as_float=True).read(np.arange(256)[np.newaxis])[0]
+    seen = replace(cached_reader(pixels), as_float=True).read(np.arange(256)[np.newaxis])[0]
     expected = tf.image.convert_image_dtype(pixels, tf.float32)
     np.testing.assert_array_equal(seen, expected)
 
@@ -122,7 +123,7 @@ def test_floats_are_those_of_tensorflow_whatever_the_brightest(channels):
 def test_gray_frames_keep_their_channel(flipped):
     pixels = noise(2, 4, 6, 1)
     brighter = np.float32([[[1, 0, 0, 63.75], [0, 1, 0, 63.75], [0, 0, 1, 63.75]]])
-    seen = kept_reader(pixels).read(
+    seen = cached_reader(pixels).read(
         np.array([[0, 1]]), flipped=np.array([flipped]), colours=brighter
     )[0]
     mirrored = pixels[:, :, ::-1] if flipped else pixels
@@ -138,7 +139,7 @@ def test_encoded_frames_change_as_decoded_ones_do():
     plain = FrameReader(stored=image, wanted=image).read(encoded)[0]
     change = {"window": np.array([[3, 4, 10, 20]], np.int32), "flipped": np.array([True])}
     mine = FrameReader(stored=image, wanted=wanted).read(encoded, **change)
-    theirs = kept_reader(plain, height=8, width=9).read(np.arange(4)[np.newaxis], **change)
+    theirs = cached_reader(plain, height=8, width=9).read(np.arange(4)[np.newaxis], **change)
     np.testing.assert_array_equal(mine, theirs)
 
 
@@ -209,15 +210,15 @@ def test_a_batch_that_cannot_be_made_is_none(monkeypatch):
         def submit(self, *_):
             raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr("trainer.data.pixels._pool", Full)
+    monkeypatch.setattr(frame_threads, "_pool", Full())
     with pytest.raises(RuntimeError, match="can't start new thread"):
-        kept_reader(noise(2, 6, 5, 3)).read(np.array([[0], [1]]))
+        cached_reader(noise(2, 6, 5, 3)).read(np.array([[0], [1]]))
 
 
 PROGRAM = """
 import sys
-from trainer.data.reader import Augmentation, read_sequences
-read = {"shuffle": True, "seed": 0, "first_epoch": 0, "augment": Augmentation(crop=0.5)}
+from trainer import Augmentation, Shuffle, read_sequences
+read = {"shuffle": Shuffle(first_epoch=0), "seed": 0, "augment": Augmentation(crop=0.5)}
 batches = iter(read_sequences(sys.argv[1], "train", batch_size=8, **read))
 next(batches)
 """
@@ -234,7 +235,7 @@ def test_a_program_ends_while_batches_are_made(tmp_path):
 
 def test_threads_do_not_mix_up_their_frames():
     pixels = noise(64, 12, 16, 3)
-    reader = kept_reader(pixels, height=10, width=10)
+    reader = cached_reader(pixels, height=10, width=10)
     flips = np.arange(32) % 2 == 0
     batch = reader.read(np.arange(64).reshape(32, 2), flipped=flips)
     for i, frames in enumerate(pixels.reshape(32, 2, 12, 16, 3)):
@@ -248,13 +249,13 @@ def test_threads_do_not_mix_up_their_frames():
 def test_a_batch_begins_where_tensorflow_takes_it_without_a_copy(name):
     image = SPECS[name].image
     pixels = np.zeros((2, *image.shape), np.uint8)
-    reader = FrameReader(stored=image, wanted=image, kept=pixels)
+    reader = FrameReader(stored=image, wanted=image, cached=pixels)
     assert reader.read(np.array([[0, 1]])).ctypes.data % 64 == 0
 
 
 def test_memory_is_used_again_and_never_twice_at_a_time():
     pixels = noise(4, 6, 5, 3)
-    reader = kept_reader(pixels)
+    reader = cached_reader(pixels)
     first, second = reader.read(np.array([[0, 1]])), reader.read(np.array([[2, 3]]))
     part, place = first[0, 1:], first.ctypes.data
     assert not np.shares_memory(first, second)

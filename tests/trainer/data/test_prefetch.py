@@ -12,8 +12,8 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 other = tf.config.list_logical_devices("CPU")[1]
 found = tf.config.list_logical_devices
 tf.config.list_logical_devices = lambda kind=None: [other] if kind == "GPU" else found(kind)
-from trainer.data.reader import read_sequences
-read = {"batch_size": 2, "shuffle": True, "seed": 0, "first_epoch": 0}
+from trainer.data.reader import Shuffle, read_sequences
+read = {"batch_size": 2, "shuffle": Shuffle(first_epoch=0), "seed": 0}
 dataset = read_sequences(sys.argv[1], "train", **read)
 step = tf.function(lambda iterator: next(iterator))  # as Keras takes its batches
 for features, labels in (next(iter(dataset)), step(iter(dataset))):

@@ -14,7 +14,15 @@ from tfrecords_schema.fake import fake_record, write_fake_dataset
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.records import CorruptRecordError, frame_record, read_file
 from trainer.config.dataset import DatasetError
-from trainer.data.reader import located_errors, read_labels, read_sequences
+from trainer.config.options import ConfigError
+from trainer.data.reader import (
+    Loading,
+    Outputs,
+    Shuffle,
+    located_errors,
+    read_labels,
+    read_sequences,
+)
 
 RECORDS = 7
 
@@ -77,7 +85,9 @@ def test_contents_are_what_opencv_and_protobuf_read_in_stored_order(spec, tmp_pa
 
 def test_shapes_are_static_and_the_cardinality_is_known(spec, tmp_path):
     write_fake_dataset(tmp_path, spec, {"train": RECORDS})
-    dataset = read_sequences(tmp_path, "train", batch_size=3, shuffle=True, drop_remainder=True)
+    dataset = read_sequences(
+        tmp_path, "train", batch_size=3, shuffle=True, loading=Loading(drop_remainder=True)
+    )
     assert int(dataset.cardinality()) == 2
     assert int(read_sequences(tmp_path, "train", batch_size=3).cardinality()) == 3
     element = dataset.element_spec
@@ -132,7 +142,7 @@ def test_endless_epochs_begin_anywhere(tmp_path):
 
     def epochs(first, count, seed=1):
         dataset = read_sequences(
-            tmp_path, "train", batch_size=4, shuffle=True, seed=seed, first_epoch=first
+            tmp_path, "train", batch_size=4, shuffle=Shuffle(first_epoch=first), seed=seed
         )
         batches = order(dataset.take(6 * count))
         return [batches[6 * i : 6 * i + 6] for i in range(count)]
@@ -146,15 +156,15 @@ def test_endless_epochs_begin_anywhere(tmp_path):
     assert three[0] != three[1] != three[2]
     assert epochs(1, 2) == three[1:]
     assert epochs(0, 1, seed=2) != three[:1]
-    with pytest.raises(ValueError, match="first_epoch goes with shuffle and a seed"):
-        read_sequences(tmp_path, "train", batch_size=4, first_epoch=1)
+    with pytest.raises(ValueError, match="first_epoch needs a seed"):
+        read_sequences(tmp_path, "train", batch_size=4, shuffle=Shuffle(first_epoch=1))
 
 
 def test_shuffling_with_a_buffer_of_one_still_mixes_the_shards(tmp_path):
     write_fake_dataset(tmp_path, SPECS["signals only"], {"train": 12}, shards=3)
     shard_of = {r.signals["SPEED"][0][0]: i // 4 for i, r in enumerate(stored(tmp_path))}
     mixed = order(
-        read_sequences(tmp_path, "train", batch_size=3, shuffle=True, shuffle_buffer=1, seed=0)
+        read_sequences(tmp_path, "train", batch_size=3, shuffle=Shuffle(buffer=1), seed=0)
     )
     assert {shard_of[value] for value in mixed[0]} == {0, 1, 2}
 
@@ -163,9 +173,12 @@ def test_weights_leave_out_padding_and_balance_classes(tmp_path):
     spec = SPECS["classification by frame"]
     records = [replace(fake_record(spec, i), valid_frames=i + 1) for i in range(3)]
     write_fake_dataset(tmp_path, spec, {"train": 3}, records={"train": records}, shards=1)
-    *_, weights = next(iter(read_sequences(tmp_path, "train", batch_size=3, sample_weights=True)))
+    weighted = read_sequences(tmp_path, "train", batch_size=3, outputs=Outputs(sample_weights=True))
+    *_, weights = next(iter(weighted))
     assert weights.numpy().tolist() == [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0]]
-    balanced = read_sequences(tmp_path, "train", batch_size=3, class_weights=[2.0, 3.0, 4.0])
+    balanced = read_sequences(
+        tmp_path, "train", batch_size=3, outputs=Outputs(class_weights=[2.0, 3.0, 4.0])
+    )
     *_, weights = next(iter(balanced))
     assert weights.numpy().tolist() == [[2, 0, 0, 0], [3, 3, 0, 0], [4, 4, 4, 0]]
     labels = read_labels(tmp_path, "train")
@@ -176,7 +189,11 @@ def test_weights_leave_out_padding_and_balance_classes(tmp_path):
 def test_weights_of_sequences(tmp_path):
     write_fake_dataset(tmp_path, SPECS["classification"], {"train": 3}, shards=1)
     *_, weights = next(
-        iter(read_sequences(tmp_path, "train", batch_size=3, class_weights=[0.5, 1.0, 2.0]))
+        iter(
+            read_sequences(
+                tmp_path, "train", batch_size=3, outputs=Outputs(class_weights=[0.5, 1.0, 2.0])
+            )
+        )
     )
     assert weights.numpy().tolist() == [0.5, 1.0, 2.0]
 
@@ -185,10 +202,9 @@ def test_weights_of_sequences(tmp_path):
     ("options", "message"),
     [
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
-        ({"shuffle_buffer": 0}, "shuffle_buffer must be at least 1, got 0"),
         (
-            {"class_weights": [1.0]},
-            "class_weights go with .* got 1 for task 'classification' with 3",
+            {"outputs": Outputs(class_weights=[1.0])},
+            "class_weights must hold one weight .* got 1 for task 'classification' with 3",
         ),
     ],
 )
@@ -196,6 +212,36 @@ def test_options_that_contradict_the_dataset(options, message, tmp_path):
     write_fake_dataset(tmp_path, SPECS["classification"], {"train": 3})
     with pytest.raises(ValueError, match=message):
         read_sequences(tmp_path, "train", **{"batch_size": 1, **options})
+
+
+@pytest.mark.parametrize(
+    ("group", "options", "message"),
+    [
+        (Shuffle, {"buffer": 0}, "buffer must be at least 1, got 0"),
+        (Shuffle, {"first_step": 2}, "first_step needs first_epoch"),
+        (Outputs, {"image_dtype": "int32"}, "image_dtype must be uint8 or float32, got 'int32'"),
+        (
+            Loading,
+            {"ignore_errors": True, "input_context": tf.distribute.InputContext()},
+            "ignore_errors cannot be combined with cache or input_context",
+        ),
+    ],
+)
+def test_option_groups_refuse_invalid_values(group, options, message):
+    with pytest.raises(ConfigError, match=message):
+        group(**options)
+
+
+def test_read_sequences_refuses_to_balance_without_every_record(tmp_path):
+    write_fake_dataset(tmp_path, SPECS["classification"], {"train": 3})
+    with pytest.raises(ValueError, match="ignore_errors cannot be combined with balance_classes"):
+        read_sequences(
+            tmp_path,
+            "train",
+            batch_size=1,
+            shuffle=Shuffle(balance_classes=True),
+            loading=Loading(ignore_errors=True),
+        )
 
 
 def test_an_absent_or_empty_split(tmp_path):

@@ -14,16 +14,17 @@ from tests.trainer.conftest import SPECS, fit_run, history, make_spec
 from tests.trainer.data.test_reader import order
 from tfrecords_schema.fake import fake_record, write_fake_dataset
 from tfrecords_schema.info import ShardInfo, SplitInfo
+from tfrecords_schema.machine import usable_cpus
 from tfrecords_schema.records import CorruptRecordError, frame_record, read_file
 from trainer.config.dataset import DatasetError
 from trainer.config.run_folder import RunFolder
 from trainer.config.training import ModelConfig, ReadingConfig, TrainingConfig
 from trainer.data.batches import share
-from trainer.data.buffers import batches_at_a_time, reading_bytes, threads
+from trainer.data.buffers import parallel_batches, reading_bytes
 from trainer.data.cached_frames import cached_bytes, cached_frames
 from trainer.data.corrupt import SkippedRecords, read_sound_records
-from trainer.data.reader import Augmentation, Clips, read_sequences
-from trainer.data.shuffling import SHUFFLE_BYTES, balance, balanced_size, plan_mixing
+from trainer.data.reader import Augmentation, Clips, Loading, Outputs, Shuffle, read_sequences
+from trainer.data.shuffling import SHUFFLE_BYTES, balanced_size, plan_shuffle, subsample_classes
 from trainer.training import feeds
 
 
@@ -39,7 +40,7 @@ class TestBalance:
         random.shuffle(labels)
         records = list(enumerate(labels))
         dataset = tf.data.Dataset.from_tensor_slices(np.array(records, np.int64))
-        balanced = balance(dataset, lambda record: record[1], counts, seed)
+        balanced = subsample_classes(dataset, lambda record: record[1], counts, seed)
         drawn = [tuple(record) for record in balanced.as_numpy_iterator()]
         size = balanced_size(counts)
         by_class = Counter(label for _, label in drawn)
@@ -55,20 +56,23 @@ class TestBalance:
         records = [fake_record(spec, 3 * i) for i in range(10)]
         records += [fake_record(spec, 3 * i + 1) for i in range(2)]
         write_fake_dataset(tmp_path, spec, {"train": 12}, records={"train": records}, shards=3)
-        read = {"batch_size": 4, "shuffle": True, "balance_classes": True, "seed": 1}
-        dataset = read_sequences(tmp_path, "train", **read)
+        read = {"batch_size": 4, "seed": 1}
+        balanced = Shuffle(balance_classes=True)
+        dataset = read_sequences(tmp_path, "train", shuffle=balanced, **read)
         assert int(dataset.cardinality()) == 3
         labels = np.concatenate([labels for _, labels in dataset])
         assert np.bincount(labels).tolist() == [6, 6]
-        epochs = read_sequences(tmp_path, "train", first_epoch=0, **read).take(6)
+        endless = replace(balanced, first_epoch=0)
+        epochs = read_sequences(tmp_path, "train", shuffle=endless, **read).take(6)
         labels = np.concatenate([labels for _, labels in epochs])
         assert np.bincount(labels).tolist() == [12, 12]
 
     @pytest.mark.parametrize("name", ["regression", "multilabel", "classification by frame"])
     def test_other_tasks_have_nothing_to_balance(self, name, tmp_path):
         write_fake_dataset(tmp_path, SPECS[name], {"train": 3})
-        with pytest.raises(ValueError, match="balance_classes goes with shuffle and a class for"):
-            read_sequences(tmp_path, "train", batch_size=1, shuffle=True, balance_classes=True)
+        balanced = Shuffle(balance_classes=True)
+        with pytest.raises(ValueError, match="balance_classes needs one class per sequence"):
+            read_sequences(tmp_path, "train", batch_size=1, shuffle=balanced)
 
 
 def as_numpy(dataset):
@@ -97,7 +101,7 @@ class TestCache:
             {"seed": 3, "augment": Augmentation(flip=0.5, brightness=0.2)},
         ):
             read = {"batch_size": 3, **options}
-            mine = read_sequences(tmp_path / "data", "train", cache=cache, **read)
+            mine = read_sequences(tmp_path / "data", "train", loading=Loading(cache=cache), **read)
             assert_same(
                 as_numpy(mine), as_numpy(read_sequences(tmp_path / "data", "train", **read))
             )
@@ -181,12 +185,14 @@ class TestSeveralHosts:
     @pytest.mark.parametrize(("hosts", "replicas"), [(1, 2), (2, 2), (2, 4), (3, 3), (5, 5)])
     def test_hosts_share_each_batch_of_one(self, hosts, replicas, drop, tmp_path):
         write_fake_dataset(tmp_path, SPECS["signals only"], {"train": 31}, shards=3)
-        read = {"batch_size": 12, "shuffle": True, "seed": 1, "drop_remainder": drop}
-        whole = order(read_sequences(tmp_path, "train", **read))
+        read = {"batch_size": 12, "shuffle": True, "seed": 1}
+        loading = Loading(drop_remainder=drop)
+        whole = order(read_sequences(tmp_path, "train", loading=loading, **read))
         parts = []
         for host in range(hosts):
             context = tf.distribute.InputContext(hosts, host, replicas)
-            dataset = read_sequences(tmp_path, "train", input_context=context, **read)
+            part = replace(loading, input_context=context)
+            dataset = read_sequences(tmp_path, "train", loading=part, **read)
             parts.append(order(dataset))
         assert len(whole) == 2 + (not drop)  # the last of 7
         each = replicas // hosts
@@ -199,26 +205,26 @@ class TestSeveralHosts:
 
     def test_what_cannot_be_shared(self, tmp_path):
         write_fake_dataset(tmp_path, SPECS["signals only"], {"train": 4})
-        context = tf.distribute.InputContext(1, 0, 3)
+        loading = Loading(input_context=tf.distribute.InputContext(1, 0, 3))
         with pytest.raises(ValueError, match="must be at least the 3 replicas, got 2"):
-            read_sequences(tmp_path, "train", batch_size=2, input_context=context)
+            read_sequences(tmp_path, "train", batch_size=2, loading=loading)
         clips = Clips(num_frames=2, at=2)
-        with pytest.raises(ValueError, match="several clips a sequence go without input_context"):
-            read_sequences(tmp_path, "train", batch_size=4, input_context=context, clips=clips)
+        with pytest.raises(ValueError, match="several clips per sequence cannot be combined"):
+            read_sequences(tmp_path, "train", batch_size=4, loading=loading, clips=clips)
 
 
 @pytest.mark.parametrize(
     "options",
     [
-        {"first_epoch": 2},
+        {"shuffle": Shuffle(buffer=5, first_epoch=2)},
         {"clips": Clips(num_frames=2), "augment": Augmentation(crop=0.5, brightness=0.1)},
-        {"balance_classes": True, "first_epoch": 0},
+        {"shuffle": Shuffle(buffer=5, balance_classes=True, first_epoch=0)},
     ],
     ids=["endless", "augmented", "balanced"],
 )
 def test_reading_goes_on_in_mid_epoch_from_a_checkpoint(options, tmp_path):
     write_fake_dataset(tmp_path / "data", SPECS["classification"], {"train": 23}, shards=4)
-    read = {"batch_size": 2, "shuffle": True, "shuffle_buffer": 5, "seed": 1, **options}
+    read = {"batch_size": 2, "shuffle": Shuffle(buffer=5), "seed": 1, **options}
 
     def begin():
         return iter(read_sequences(tmp_path / "data", "train", **read))
@@ -234,7 +240,7 @@ def test_reading_goes_on_in_mid_epoch_from_a_checkpoint(options, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"shuffle": True}, {"shuffle": True, "first_epoch": 0, "seed": 1}]
+    "options", [{}, {"shuffle": True}, {"shuffle": Shuffle(first_epoch=0), "seed": 1}]
 )
 def test_the_end_of_an_epoch_waits_for_no_tuning(options, tmp_path):
     """TensorFlow's tuner is a thread that an iterator joins when it ends, and that may sleep for a minute."""
@@ -260,7 +266,9 @@ class TestMixing:
         write_fake_dataset(tmp_path, spec, split, records={"train": records}, shards=drives)
 
         def read(what, **options):
-            batches = read_sequences(tmp_path, "train", batch_size=12, metadata=True, **options)
+            batches = read_sequences(
+                tmp_path, "train", batch_size=12, outputs=Outputs(metadata=True), **options
+            )
             labelled = ({**features, "class": labels} for features, labels in batches)
             return np.concatenate([batch[what] for batch in labelled]).astype(str)
 
@@ -268,7 +276,7 @@ class TestMixing:
 
     @pytest.mark.parametrize("what", ["source", "class"])
     def test_batches_mix_nearly_as_a_perfect_shuffle_does(self, what, read):
-        mixed, in_order = read(what, shuffle=True, shuffle_buffer=60, seed=0), read(what)
+        mixed, in_order = read(what, shuffle=Shuffle(buffer=60), seed=0), read(what)
         random = np.random.default_rng(0)
         perfect = [spread(random.permutation(mixed), 12) for _ in range(200)]
         assert spread(mixed, 12) <= np.quantile(perfect, 0.99)
@@ -297,15 +305,15 @@ class TestMemory:
     def test_buffers_hold_bytes_and_not_records(self, record_bytes):
         spec, gib = SPECS["classification"], 2**30
         held = {
-            records: reading_bytes(spec, contents, plan_mixing(contents), batch_size=8)
+            records: reading_bytes(spec, contents, plan_shuffle(contents), batch_size=8)
             for records in (100_000, 1_000_000)
             for contents in [split_of(records, record_bytes)]
         }
         # Beside the buffers, what cannot be less: the batches that are made.
-        made = (8 * (batches_at_a_time(8) + 1) + threads()) * record_bytes
+        made = (8 * (parallel_batches(8) + 1) + usable_cpus()) * record_bytes
         assert held[100_000] == held[1_000_000] < gib + made
-        mixing = plan_mixing(split_of(100_000, record_bytes))
-        assert mixing.buffer == max(1, SHUFFLE_BYTES // record_bytes)
+        plan = plan_shuffle(split_of(100_000, record_bytes))
+        assert plan.buffer == max(1, SHUFFLE_BYTES // record_bytes)
 
     def test_as_many_batches_wait_as_fit(self):
         large = replace(
@@ -313,7 +321,7 @@ class TestMemory:
             image=replace(SPECS["classification"].image, height=1080, width=1920),
         )
         contents = split_of(100_000, 10_000)
-        held = reading_bytes(large, contents, plan_mixing(contents), batch_size=4)
+        held = reading_bytes(large, contents, plan_shuffle(contents), batch_size=4)
         sequence = 64 * 1080 * 1920 * 3
         assert held < SHUFFLE_BYTES * 2 + sequence * 4 * 8 + sequence * 64
 
@@ -344,7 +352,8 @@ class TestTraining:
         reads = []
 
         def note(directory, split, **options):
-            reads.append((split, options.get("augment"), options.get("balance_classes", False)))
+            balances = options.get("shuffle", Shuffle()).balance_classes
+            reads.append((split, options.get("augment"), balances))
             return read_sequences(directory, split, **options)
 
         monkeypatch.setattr(feeds, "read_sequences", note)
@@ -403,8 +412,9 @@ class TestDamage:
         skipped = SkippedRecords()
         for options in ({}, {"shuffle": True, "seed": 0, "augment": Augmentation(flip=0.5)}):
             with caplog.at_level(logging.WARNING, "trainer"):
+                loading = Loading(ignore_errors=skipped)
                 dataset = read_sequences(
-                    tmp_path, "train", batch_size=2, ignore_errors=skipped, **options
+                    tmp_path, "train", batch_size=2, loading=loading, **options
                 )
                 assert sum(len(labels) for _, labels in dataset) == 5
         assert skipped.count == 6
@@ -424,7 +434,8 @@ class TestDamage:
         self.write(tmp_path, SPECS["regression by frame"])
         read = {"batch_size": 3, "shuffle": True, "seed": 1}
         skipped = SkippedRecords()
-        mine = read_sequences(tmp_path, "train", ignore_errors=skipped, **read)
+        loading = Loading(ignore_errors=skipped)
+        mine = read_sequences(tmp_path, "train", loading=loading, **read)
         assert_same(as_numpy(mine), as_numpy(read_sequences(tmp_path, "train", **read)))
         assert skipped.count == 0
 

@@ -14,7 +14,7 @@ from trainer.cli import main
 from trainer.config.options import ConfigError
 from trainer.config.reading import Reading, ReadingConfig
 from trainer.data.corrupt import SkippedRecords
-from trainer.data.reader import Clips, read_sequences
+from trainer.data.reader import Clips, Outputs, read_sequences
 from trainer.evaluation.predictions import predict_split
 
 
@@ -34,7 +34,8 @@ def test_answers_to_the_clips_of_a_sequence_are_averaged(count, tmp_path):
     reading = Reading(clips=clips, image_size=(6, 8))
     found = predict_split(Echo(), tmp_path, "test", batch_size=4, reading=reading)
 
-    whole = read_sequences(tmp_path, "test", batch_size=7, image_size=(6, 8), metadata=True)
+    outputs = Outputs(image_size=(6, 8), metadata=True)
+    whole = read_sequences(tmp_path, "test", batch_size=7, outputs=outputs)
     features, labels = next(iter(whole))
     frames = features["image"].numpy().astype(np.float64).mean(axis=(2, 3, 4))
     expected = np.zeros((7, 2))

@@ -7,7 +7,7 @@ from tfrecords_schema.info import DatasetInfo
 from trainer.config.run_folder import RunFolder
 from trainer.config.training import ModelConfig, TrainingConfig
 from trainer.data import reader
-from trainer.data.reader import read_sequences
+from trainer.data.reader import Outputs, Shuffle, read_sequences
 from trainer.models.backbones import build_frame_network
 from trainer.models.export import load_model
 from trainer.models.network import FROZEN_FEATURES, build_model
@@ -67,14 +67,14 @@ def test_batches_are_those_of_the_reader_in_its_orders(data, pretrained, tmp_pat
     keras.utils.set_random_seed(0)
     model = build_model(DatasetInfo.load(data), ModelConfig(**pretrained))
     encoder, head = split_at_features(model)
-    reads = {"train": {"batch_size": 8, "sample_weights": True}}
+    reads = {"train": {"batch_size": 8, "outputs": Outputs(sample_weights=True)}}
     folder = tmp_path / ".features"
     (folder / "of a run that was killed").mkdir(parents=True)
     with computed_features(encoder, data, reads, folder, shuffle_buffer=9) as splits:
         assert {path.name for path in folder.iterdir()} == {"train.npy"}
         cached = splits["train"].endless_epochs(8, seed=5, first_epoch=2, first_step=0)
         read = read_sequences(
-            data, "train", **reads["train"], shuffle=True, shuffle_buffer=9, seed=5, first_epoch=2
+            data, "train", **reads["train"], shuffle=Shuffle(buffer=9, first_epoch=2), seed=5
         )
         for (mine, *labels), (theirs, *expected) in zip(
             cached.take(10), read.take(10), strict=True

@@ -13,7 +13,7 @@ from tests.trainer.conftest import IMAGE, SPECS
 from tfrecords_schema.fake import fake_record, write_fake_dataset
 from tfrecords_schema.spec import LabelSpec, SequenceSpec, SignalSpec
 from trainer.cli import main
-from trainer.data.reader import read_sequences
+from trainer.data.reader import Outputs, read_sequences
 from trainer.models.export import load_model
 
 TOP_SPEED = 20.0
@@ -117,7 +117,7 @@ def test_a_made_target_is_learned_and_everything_is_left(kind, tmp_path, capsys)
         assert accuracy["model"] > 0.85
         assert accuracy["baseline"] < 0.7
     features, labels, weights = next(
-        iter(read_sequences(data, "test", batch_size=40, sample_weights=True))
+        iter(read_sequences(data, "test", batch_size=40, outputs=Outputs(sample_weights=True)))
     )
     assert score["labels"] == np.count_nonzero(weights)
     assert (run / "curves.png").read_bytes().startswith(b"\x89PNG")

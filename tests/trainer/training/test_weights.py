@@ -11,7 +11,7 @@ from tfrecords_schema.fake import fake_record, write_fake_dataset
 from tfrecords_schema.info import DatasetInfo
 from trainer.config.run_folder import RunFolder
 from trainer.config.training import ModelConfig, ReadingConfig, TrainingConfig
-from trainer.data.reader import read_sequences
+from trainer.data.reader import Shuffle, read_sequences
 from trainer.models.network import build_model
 from trainer.training.fitting import fit
 
@@ -99,7 +99,7 @@ def test_losses_and_accuracies_weigh_what_they_say(name, balanced, tmp_path):
     info = DatasetInfo.load(data)
 
     read = {"batch_size": 4, "seed": config.seed}
-    train = read_sequences(data, "train", shuffle=True, first_epoch=0, **read).take(6)
+    train = read_sequences(data, "train", shuffle=Shuffle(first_epoch=0), **read).take(6)
     weights = None
     if spec.label.task == "classification" and balanced:
         found = [labels.numpy() for _, labels in train]
@@ -126,8 +126,8 @@ def test_balanced_classes_take_the_place_of_class_weights(tmp_path):
     spec = replace(SPECS["classification"], image=None, signals=SPECS["signals only"].signals)
     balanced = ReadingConfig(balance_classes=True)
     data, model, config, row = fit_once(tmp_path, spec, batch_size=7, reading=balanced)
-    read = {"batch_size": 7, "seed": config.seed, "balance_classes": True}
-    drawn = read_sequences(data, "train", shuffle=True, first_epoch=0, **read).take(3)
+    order = Shuffle(first_epoch=0, balance_classes=True)
+    drawn = read_sequences(data, "train", batch_size=7, shuffle=order, seed=config.seed).take(3)
     assert np.bincount(np.concatenate([labels for _, labels in drawn])).tolist() == [7, 7, 7]
     loss, _ = expected(spec, model, drawn, DatasetInfo.load(data))
     assert row["loss"] == pytest.approx(loss, rel=1e-4)
