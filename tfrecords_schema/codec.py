@@ -10,7 +10,7 @@ Example::
 
     fields = to_json(Clip("a.mp4", Fraction(30000, 1001)))
     # {"path": "a.mp4", "frame_rate": "30000/1001", "labels": ()}
-    from_json(Clip, json.loads(json.dumps(fields)))  # the equal clip
+    from_json(Clip, fields)  # the equal clip
     from_json(Clip, {"path": 5})  # ValueError: path: expected str, got int
 
 Text may hold surrogate escapes (`os.fsdecode`), numbers may be infinite or NaN; `json.dumps` keeps both.
@@ -22,13 +22,15 @@ import dataclasses
 import functools
 import types
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from typing import Annotated, Any, TypeVar
 
 import msgspec
 
 T = TypeVar("T")
+
+_PLAIN = frozenset({str, int, float, bool, type(None)})
 
 LocalPath = Annotated[str, "path"]
 """Type of a field that says where a file or folder lies: a local path, or a URL until it is staged."""
@@ -67,6 +69,7 @@ def from_json(
     # msgspec cannot quote text with surrogate escapes: it raises UnicodeEncodeError in place of its message.
     except (msgspec.ValidationError, UnicodeEncodeError, RecursionError) as reason:
         raise error(_describe_error(reason)) from reason
+    _set_defaults(value)
     if strict and (unknown := next(_unknown_fields(fields, to_json(value)), None)):
         raise error(f"{unknown}: unknown field")
     return value
@@ -121,7 +124,7 @@ def drop_paths(cls: type, fields: dict[str, Any]) -> None:
         del fields[name]
     for name, inner in nested.items():
         value = fields[name]
-        for item in (value if isinstance(value, (list, tuple)) else (value,)) if value else ():
+        for item in value if isinstance(value, (list, tuple)) else [value] if value else []:
             drop_paths(inner, item)
 
 
@@ -136,9 +139,8 @@ def _fits(value: Any, hint: Any) -> bool:
 def _encode(value: Any) -> Any:
     if isinstance(value, Fraction):
         return str(value)
-    for base in (float, str):  # of subclasses, such as NumPy's float64
-        if isinstance(value, base):
-            return base(value)
+    if isinstance(value, float):  # NumPy's float64
+        return float(value)
     raise TypeError(f"JSON has no type for {value!r:.100}, of type {type(value).__name__}")
 
 
@@ -151,6 +153,22 @@ def _decode(cls: type, value: Any) -> Any:
         return Fraction(value)
     except ZeroDivisionError as error:
         raise ValueError(f"expected a fraction, got {value!r}") from error
+
+
+def _set_defaults(value: Any) -> None:
+    """Sets the fields that msgspec left to the defaults of their class, as `to_json` would leave them out."""
+    items: Iterable[Any] = ()
+    if isinstance(value, (list, tuple)):
+        items = value
+    elif isinstance(value, dict):
+        items = value.values()
+    elif names := _field_names(type(value)):  # type: ignore[arg-type]
+        items = [getattr(value, name) for name in names]
+        if hasattr(value, "__dict__"):
+            vars(value).update(zip(names, items, strict=True))
+    for item in items:
+        if type(item) not in _PLAIN:
+            _set_defaults(item)
 
 
 def _describe_error(reason: Exception) -> str:
@@ -171,6 +189,13 @@ def _unknown_fields(fields: Any, known: Any, place: str = "") -> Iterator[str]:
     elif isinstance(fields, list | tuple):
         for index, (own, other) in enumerate(zip(fields, known, strict=True)):
             yield from _unknown_fields(own, other, f"{place}{index}.")
+
+
+@functools.cache
+def _field_names(cls: type) -> tuple[str, ...]:
+    """Returns the names of a dataclass's fields; none for another type."""
+    is_dataclass = dataclasses.is_dataclass(cls)
+    return tuple(field.name for field in dataclasses.fields(cls)) if is_dataclass else ()
 
 
 @functools.cache

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,11 +33,6 @@ class Moments:
             min=min(values),
             max=max(values),
         )
-
-    @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> Moments:
-        """The moments that `dataclasses.asdict` described."""
-        return cls(**fields)
 
     def __add__(self, other: Moments) -> Moments:
         """The moments of both together (Chan, Golub and LeVeque 1979, "Updating formulae")."""

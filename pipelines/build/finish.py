@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 
 from pipelines.build.shard import ShardBuilder, ShardReport, add_results
 from pipelines.decoding.protocol import DISTANCES, SegmentResult
 from pipelines.options.dataset import DatasetOptions
 from pipelines.plan.descriptors import SourceFailure
+from tfrecords_schema.codec import to_json
 from tfrecords_schema.info import DatasetInfo, ShardInfo, SplitInfo, TargetStatistics
 from tfrecords_schema.moments import Moments
 from tfrecords_schema.spec import SequenceSpec
@@ -40,16 +39,6 @@ class Totals:
     failures: tuple[SourceFailure, ...]
     max_failure_rate: float
     fingerprint: str
-
-    def to_json(self) -> dict[str, Any]:
-        """A dict of plain JSON types."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> Totals:
-        """The totals that `to_json` described."""
-        failures = tuple(SourceFailure(**failure) for failure in fields["failures"])
-        return cls(**{**fields, "failures": failures})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +139,7 @@ _PAST = {"drop": "dropped", "pad": "padded", "loop": "looped"}
 
 def failure_line(failure: SourceFailure) -> str:
     """A line of ``failures.jsonl``."""
-    return json.dumps(dataclasses.asdict(failure))
+    return json.dumps(to_json(failure))
 
 
 def one_a_source(failures: Iterable[SourceFailure]) -> tuple[SourceFailure, ...]:

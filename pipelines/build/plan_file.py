@@ -12,13 +12,14 @@ from collections.abc import Iterator, Sequence
 from pipelines.build.finish import Totals
 from pipelines.build.output import OutputFolder
 from pipelines.plan.descriptors import Shard
+from tfrecords_schema.codec import from_json, to_json
 
 
 def plan_lines(shards: Sequence[Shard], totals: Totals) -> Iterator[str]:
     """The lines of the plan."""
-    yield json.dumps(totals.to_json())
+    yield json.dumps(to_json(totals))
     for shard in shards:
-        yield json.dumps(shard.to_json())
+        yield json.dumps(to_json(shard))
 
 
 def shard_places(output: OutputFolder) -> list[int]:
@@ -32,9 +33,9 @@ def shard_places(output: OutputFolder) -> list[int]:
 
 def read_shard(output: OutputFolder, place: int) -> Shard:
     """The shard whose line begins at byte ``place``."""
-    return Shard.from_json(json.loads(output.plan_line(place)))
+    return from_json(Shard, json.loads(output.plan_line(place)))
 
 
 def read_totals(output: OutputFolder) -> Totals:
     """The totals, in the first line."""
-    return Totals.from_json(json.loads(output.plan_line(0)))
+    return from_json(Totals, json.loads(output.plan_line(0)))

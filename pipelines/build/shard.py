@@ -7,7 +7,6 @@ So its fingerprint tells whether a shard that is there already is the one that w
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import hashlib
 import importlib.metadata
@@ -23,6 +22,7 @@ from pipelines.decoding.protocol import BuildRequest, DecodingFailure, SegmentRe
 from pipelines.errors import UserError
 from pipelines.options.dataset import DatasetOptions
 from pipelines.plan.descriptors import Segment, Shard, SourceFailure
+from tfrecords_schema.codec import drop_paths, from_json, to_json
 from tfrecords_schema.moments import add_each
 from tfrecords_schema.records import frame_parts
 from tfrecords_schema.spec import SequenceSpec
@@ -121,23 +121,6 @@ class ShardReport:
     segments: SegmentResult
     failures: tuple[SourceFailure, ...]
 
-    def to_json(self) -> dict[str, Any]:
-        """A dict of plain JSON types."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> ShardReport:
-        """The report that `to_json` described."""
-        tuples = {key: tuple(value) for key, value in fields.items() if isinstance(value, list)}
-        return cls(
-            **{
-                **fields,
-                **tuples,
-                "segments": SegmentResult.from_json(fields["segments"]),
-                "failures": tuple(SourceFailure(**failure) for failure in fields["failures"]),
-            }
-        )
-
 
 @dataclass(frozen=True, kw_only=True)
 class ShardBuilder:
@@ -153,20 +136,15 @@ class ShardBuilder:
 
         Where the sources lie is not part of it; what they are called, their sizes and times are.
         """
-        fields = shard.to_json()
-        for segment in fields["segments"]:
-            source = segment["source"]
-            del source["path"]
-            # Most sources have neither, and there may be millions.
-            for name in ("parts", "telemetry"):
-                source[name] = source[name] and _without_paths(source[name])
+        fields = to_json(shard)
+        drop_paths(Shard, fields)
         text = f"[{json.dumps(fields, sort_keys=True)}, {self._common}]"
         return hashlib.sha256(text.encode()).hexdigest()
 
     @functools.cached_property
     def _common(self) -> str:
         """What decides the bytes of all shards alike."""
-        parts = (self.options.to_json(), self.spec.to_json(), self.versions)
+        parts = (self.options.to_json(), to_json(self.spec), self.versions)
         return ", ".join(json.dumps(part, sort_keys=True) for part in parts)
 
     def build(
@@ -185,13 +163,13 @@ class ShardBuilder:
         """
         fingerprint = self.fingerprint(shard)
         kept = self.output.kept_report(shard.file, fingerprint)
-        if kept is not None and not _may_end_otherwise(report := ShardReport.from_json(kept)):
+        if kept is not None and not _may_end_otherwise(report := from_json(ShardReport, kept)):
             listener.sequences(report.records)
             for failure in report.failures:
                 listener.failed(failure)
             return report
         report = self._build(shard, fingerprint, decoder, listener, threads)
-        self.output.store_report(shard.file, report.to_json())
+        self.output.store_report(shard.file, to_json(report))
         return report
 
     def _build(
@@ -270,15 +248,6 @@ def library_versions() -> dict[str, str]:
         return {name: importlib.metadata.version(name) for name in _DECIDING_PACKAGES}
     except importlib.metadata.PackageNotFoundError as error:
         raise UserError(f"{error.name} must be installed (pip install .), and is not") from error
-
-
-def _without_paths(fields: Any) -> Any:
-    """``fields`` without where files lie, at any depth."""
-    if isinstance(fields, dict):
-        return {key: _without_paths(value) for key, value in fields.items() if key != "path"}
-    if isinstance(fields, list | tuple):
-        return [_without_paths(value) for value in fields]
-    return fields
 
 
 def add_results(results: Iterable[SegmentResult]) -> SegmentResult:

@@ -23,6 +23,7 @@ from pipelines.decoding.client import shared_pool
 from pipelines.errors import describe_os_error
 from pipelines.plan.descriptors import SourceFailure
 from pipelines.runners.events import EventWriter
+from tfrecords_schema.codec import from_json, to_json
 
 _NEWS_SECONDS = 0.2
 
@@ -91,7 +92,7 @@ class _BuildShards(beam.DoFn):
                     listener.error(describe_os_error(error, file))
                     return
                 listener.shard()
-                yield report.to_json()
+                yield to_json(report)
 
 
 class _Listener:
@@ -137,7 +138,7 @@ class _FinishDataset(beam.DoFn):
     def process(self, keyed: tuple[None, Iterable[dict[str, Any]]]) -> Iterator[str]:
         builder = self._builder
         # A runner that retries may deliver a shard twice; both reports say the same.
-        by_file = {fields["file"]: ShardReport.from_json(fields) for fields in keyed[1]}
+        by_file = {fields["file"]: from_json(ShardReport, fields) for fields in keyed[1]}
         try:
             totals = read_totals(builder.output)
             problem = finish_build(builder, list(by_file.values()), totals).error

@@ -20,7 +20,6 @@ import av
 import cv2
 
 from pipelines.decoding import protocol
-from pipelines.decoding import protocol as overlay_request
 from pipelines.decoding.damage import count_complaints
 from pipelines.decoding.overlay import draw_overlay
 from pipelines.decoding.protocol import (
@@ -32,6 +31,7 @@ from pipelines.decoding.protocol import (
     SegmentResult,
 )
 from pipelines.decoding.segments import build_segment, find_extent, index_clip, probe_file
+from tfrecords_schema.codec import to_json
 
 _MAX_CHARACTERS = 300
 _PROGRESS_SECONDS = 0.5
@@ -81,20 +81,20 @@ def _read(stream: io.FileIO, count: int) -> bytes:
 def _answer(fields: dict[str, Any], answers: BinaryIO) -> bytes:
     """The last message of the answer to a request; those before it are written to ``answers``."""
     try:
-        if fields.get("ask") == overlay_request.ASK:
-            frames = draw_overlay(OverlayRequest.from_json(fields), _Heartbeat(answers))
-            return protocol.pack_json(protocol.RESULT, {"frames": frames})
         request = protocol.request_from_json(fields)
+        if isinstance(request, OverlayRequest):
+            frames = draw_overlay(request, _Heartbeat(answers))
+            return protocol.pack_json(protocol.RESULT, {"frames": frames})
         if isinstance(request, BuildRequest):
             result = _build(request, answers)
-            return protocol.pack_json(protocol.RESULT, result.to_json())
+            return protocol.pack_json(protocol.RESULT, to_json(result))
         if isinstance(request, ExtentRequest):
             extent = find_extent(request.path, _Heartbeat(answers))
-            return protocol.pack_json(protocol.RESULT, extent.to_json())
+            return protocol.pack_json(protocol.RESULT, to_json(extent))
         if isinstance(request, IndexRequest):
             index = index_clip(request, _Heartbeat(answers))
-            return protocol.pack_json(protocol.RESULT, index.to_json())
-        return protocol.pack_json(protocol.RESULT, probe_file(request.path).to_json())
+            return protocol.pack_json(protocol.RESULT, to_json(index))
+        return protocol.pack_json(protocol.RESULT, to_json(probe_file(request.path)))
     except DecodingFailure as failure:
         return protocol.pack_json(protocol.FAILURE, failure.to_json())
     except (MemoryError, cv2.error) as error:

@@ -34,6 +34,7 @@ from pipelines.options.dataset import RunOptions
 from pipelines.plan.descriptors import Extent, Probe
 from pipelines.runners.python_child import child_environment, python_command
 from pipelines.storage.staging import Staging, StagingError
+from tfrecords_schema.codec import from_json, to_json
 from tfrecords_schema.machine import usable_cpus
 
 MEMORY_LIMIT = 4 * 2**30
@@ -87,8 +88,7 @@ class DecoderProcess:
         return self._probe(path)
 
     def _probe(self, path: str) -> Probe:
-        request = ProbeRequest(path).to_json()
-        return _result(self._ask(request, lambda fields: Probe(**fields)), _refuse_record)
+        return _result(self._ask(ProbeRequest(path), Probe), _refuse_record)
 
     def extent(self, path: str) -> Extent:
         """Where the footage in the file at ``path`` lies in time.
@@ -96,8 +96,7 @@ class DecoderProcess:
         Raises:
             DecodingFailure: when it cannot be opened as a video.
         """
-        request = ExtentRequest(path).to_json()
-        return _result(self._ask(request, Extent.from_json), _refuse_record)
+        return _result(self._ask(ExtentRequest(path), Extent), _refuse_record)
 
     def index(self, request: IndexRequest) -> Index:
         """Where a clip may be cut.
@@ -105,7 +104,7 @@ class DecoderProcess:
         Raises:
             DecodingFailure: when it cannot be opened as a video.
         """
-        return _result(self._ask(request.to_json(), Index.from_json), _refuse_record)
+        return _result(self._ask(request, Index), _refuse_record)
 
     def build(self, request: BuildRequest, on_record: Callable[[bytes], None]) -> SegmentResult:
         """Builds a segment; ``on_record`` takes its records in order.
@@ -124,7 +123,7 @@ class DecoderProcess:
         Raises:
             DecodingFailure: see `build`.
         """
-        return self._ask(request.to_json(), SegmentResult.from_json)
+        return self._ask(request, SegmentResult)
 
     def draw(self, request: OverlayRequest) -> int:
         """Writes footage with captions on it, and returns how many frames it has.
@@ -132,35 +131,31 @@ class DecoderProcess:
         Raises:
             DecodingFailure: when the footage cannot be used, or the video not be written.
         """
-        answer = self._ask(request.to_json(), lambda fields: int(fields["frames"]))
-        return _result(answer, _refuse_record)
+        return _result(self._ask(request, dict[str, int]), _refuse_record)["frames"]
 
     def close(self) -> None:
         """Ends the child."""
         self._kill()
         self._stderr.close()
 
-    def _ask(
-        self, request: dict[str, Any], read_result: Callable[[dict[str, Any]], T]
-    ) -> Generator[bytes, None, T]:
+    def _ask(self, request: protocol.Request, answer: type[T]) -> Generator[bytes, None, T]:
         """Yields the records of the answer, and returns its result."""
         try:
             with self._staging.localized(request) as local:
-                return (yield from self._ask_child(local, read_result))
+                return (yield from self._ask_child(local, answer))
         except StagingError as error:
             raise DecodingFailure("staging", str(error)) from error
 
-    def _ask_child(
-        self, request: dict[str, Any], read_result: Callable[[dict[str, Any]], T]
-    ) -> Generator[bytes, None, T]:
+    def _ask_child(self, request: protocol.Request, answer: type[T]) -> Generator[bytes, None, T]:
         child = self._running_child()
         try:
-            self._send(child, protocol.pack_json(protocol.REQUEST, request))
+            fields = protocol.request_to_json(request)
+            self._send(child, protocol.pack_json(protocol.REQUEST, fields))
             for kind, payload in self._messages(child):
                 if kind == protocol.RECORD:
                     yield payload
                 elif kind == protocol.RESULT:
-                    return _parse(payload, read_result)
+                    return _parse(payload, lambda fields: _read_answer(answer, fields))
                 elif kind == protocol.FAILURE:
                     raise _parse(payload, lambda fields: DecodingFailure(**fields))
         except DecodingFailure as failure:
@@ -343,6 +338,15 @@ def _result(answer: Generator[bytes, None, T], on_record: Callable[[bytes], None
             except StopIteration as end:
                 return end.value
             on_record(record)
+
+
+def _read_answer(answer: type[T], fields: dict[str, Any]) -> T:
+    found = from_json(answer, fields)
+    if (
+        fields.keys() != to_json(found).keys()
+    ):  # a default would stand for what the child did not say
+        raise ValueError(f"expected all fields of a {answer.__name__}, got {', '.join(fields)}")
+    return found
 
 
 def _parse(payload: bytes, read: Callable[[dict[str, Any]], T]) -> T:

@@ -7,16 +7,15 @@ objects). Each is preceded by its kind and length.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import struct
 from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import Any, Literal
 
 from pipelines.options.dataset import ImageOptions, LabelOptions, SamplingOptions
 from pipelines.options.telemetry import AnnotationOptions, TelemetryOptions
 from pipelines.plan.descriptors import Boundary, Segment, Source
+from tfrecords_schema.codec import LocalPath, from_json, to_json
 from tfrecords_schema.moments import Moments
 from tfrecords_schema.spec import SequenceSpec
 
@@ -52,22 +51,14 @@ def pack_json(kind: bytes, fields: dict[str, Any]) -> bytes:
 class ProbeRequest:
     """Asks for the `Probe` of a file."""
 
-    path: str
-
-    def to_json(self) -> dict[str, Any]:
-        """A dict of plain JSON types."""
-        return {"ask": "probe", "path": self.path}
+    path: LocalPath
 
 
 @dataclass(frozen=True)
 class ExtentRequest:
     """Asks for the `Extent` of a file: it is read, not decoded."""
 
-    path: str
-
-    def to_json(self) -> dict[str, Any]:
-        """A dict of plain JSON types."""
-        return {"ask": "extent", "path": self.path}
+    path: LocalPath
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,14 +67,6 @@ class IndexRequest:
 
     source: Source
     segment_length: float
-
-    def to_json(self) -> dict[str, Any]:
-        """A dict of plain JSON types."""
-        return {
-            "ask": "index",
-            "source": self.source.to_json(),
-            "segment_length": self.segment_length,
-        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,25 +94,28 @@ class BuildRequest:
     telemetry: TelemetryOptions | None = None
     threads: int = 1
 
-    def to_json(self) -> dict[str, Any]:
-        """A dict of plain JSON types."""
-        annotation, telemetry = self.annotation, self.telemetry
-        sampling = dataclasses.asdict(self.sampling)
-        rate = self.sampling.frame_rate
-        sampling["frame_rate"] = None if rate is None else [rate.numerator, rate.denominator]
-        return {
-            "ask": "build",
-            "segment": self.segment.to_json(),
-            "spec": self.spec.to_json(),
-            "dataset_name": self.dataset_name,
-            "sampling": sampling,
-            "image": dataclasses.asdict(self.image),
-            "label_indices": list(self.label_indices),
-            "label": dataclasses.asdict(self.label),
-            "annotation": None if annotation is None else dataclasses.asdict(annotation),
-            "telemetry": None if telemetry is None else dataclasses.asdict(telemetry),
-            "threads": self.threads,
-        }
+
+@dataclass(frozen=True, kw_only=True)
+class Caption:
+    """Lines of text that are shown from ``start`` on, seconds after the file's first frame."""
+
+    start: float
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OverlayRequest:
+    """Asks for the footage of a source with captions on it.
+
+    Attributes:
+        build: whose segment is the source; what it says of records does not matter.
+        captions: in order; each holds until the next.
+        output: path of the video to write.
+    """
+
+    build: BuildRequest
+    captions: tuple[Caption, ...]
+    output: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,20 +168,6 @@ class SegmentResult:
     last_seconds: float = 0.0
     first_timestamp: int = 0
 
-    def to_json(self) -> dict[str, Any]:
-        """A dict of plain JSON types."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> SegmentResult:
-        """The result that `to_json` described."""
-        tuples = {name: tuple(v) for name, v in fields.items() if isinstance(v, list)}
-        moments = {
-            name: tuple(Moments.from_json(own) for own in fields[name])
-            for name in ("targets", "signals")
-        }
-        return cls(**{**fields, **tuples, **moments})
-
 
 class DecodingFailure(Exception):  # noqa: N818 - what happened to a source, no fault of the program
     """Why a file could not be used.
@@ -215,7 +187,7 @@ class DecodingFailure(Exception):  # noqa: N818 - what happened to a source, no 
         self.seconds = seconds
 
     def to_json(self) -> dict[str, Any]:
-        """A dict of plain JSON types."""
+        """Returns the arguments that make the equal failure."""
         return {"stage": self.stage, "reason": self.reason, "seconds": self.seconds}
 
 
@@ -225,105 +197,31 @@ class Index:
 
     boundaries: tuple[Boundary, ...] = field(default=())
 
-    def to_json(self) -> dict[str, Any]:
-        """A dict of plain JSON types."""
-        return {"boundaries": [dataclasses.asdict(boundary) for boundary in self.boundaries]}
 
-    @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> Index:
-        """The index that `to_json` described."""
-        return cls(boundaries=tuple(Boundary(**boundary) for boundary in fields["boundaries"]))
+Request = ProbeRequest | ExtentRequest | IndexRequest | BuildRequest | OverlayRequest
+
+_REQUESTS: dict[str, type[Request]] = {
+    "probe": ProbeRequest,
+    "extent": ExtentRequest,
+    "index": IndexRequest,
+    "build": BuildRequest,
+    "overlay": OverlayRequest,
+}
 
 
-Request = ProbeRequest | ExtentRequest | IndexRequest | BuildRequest
+def request_to_json(request: Request) -> dict[str, Any]:
+    """Returns a request as plain JSON types, its kind under ``ask``."""
+    ask = next(name for name, cls in _REQUESTS.items() if type(request) is cls)
+    return {"ask": ask, **to_json(request)}
 
 
 def request_from_json(fields: dict[str, Any]) -> Request:
-    """The request that `to_json` described.
+    """Returns the request that `request_to_json` gave ``fields`` for.
 
     Raises:
-        ValueError: when it is none that this module knows.
+        ValueError: for an unknown kind, or fields that it does not have.
     """
-    fields = dict(fields)
-    ask = fields.pop("ask", None)
-    if ask == "probe":
-        return ProbeRequest(**fields)
-    if ask == "extent":
-        return ExtentRequest(**fields)
-    if ask == "index":
-        return IndexRequest(**{**fields, "source": Source.from_json(fields["source"])})
-    if ask == "build":
-        return _build_request_from_json(fields)
-    raise ValueError(f"expected a request to probe, measure, index or build, got {ask!r}")
-
-
-def _build_request_from_json(fields: dict[str, Any]) -> BuildRequest:
-    rate = fields["sampling"]["frame_rate"]
-    sampling = {**fields["sampling"], "frame_rate": None if rate is None else Fraction(*rate)}
-    annotation, telemetry = fields["annotation"], fields["telemetry"]
-    return BuildRequest(
-        segment=Segment.from_json(fields["segment"]),
-        spec=SequenceSpec.from_json(fields["spec"]),
-        dataset_name=fields["dataset_name"],
-        sampling=SamplingOptions(**sampling),
-        image=ImageOptions(**fields["image"]),
-        label_indices=tuple(fields["label_indices"]),
-        label=LabelOptions(**_lists_to_tuples(fields["label"])),
-        annotation=annotation and AnnotationOptions(**annotation),
-        telemetry=telemetry and TelemetryOptions(**_lists_to_tuples(telemetry)),
-        threads=fields["threads"],
-    )
-
-
-def _lists_to_tuples(fields: dict[str, Any]) -> dict[str, Any]:
-    return {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
-
-
-ASK = "overlay"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Caption:
-    """Lines of text that are shown from ``start`` on, seconds after the file's first frame."""
-
-    start: float
-    lines: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class OverlayRequest:
-    """Asks for the footage of a source with captions on it.
-
-    Attributes:
-        build: whose segment is the source; what it says of records does not matter.
-        captions: in order; each holds until the next.
-        output: path of the video to write.
-    """
-
-    build: BuildRequest
-    captions: tuple[Caption, ...]
-    output: str
-
-    def to_json(self) -> dict[str, Any]:
-        """A dict of plain JSON types."""
-        return {
-            "ask": ASK,
-            "build": self.build.to_json(),
-            "captions": [[caption.start, list(caption.lines)] for caption in self.captions],
-            "output": self.output,
-        }
-
-    @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> OverlayRequest:
-        """The request that `to_json` described.
-
-        Raises:
-            ValueError: when ``build`` is none.
-        """
-        build = request_from_json(fields["build"])
-        if not isinstance(build, BuildRequest):
-            raise ValueError(f"expected a request to build, got {type(build).__name__}")
-        captions = tuple(
-            Caption(start=start, lines=tuple(lines)) for start, lines in fields["captions"]
-        )
-        return cls(build=build, captions=captions, output=fields["output"])
+    cls = _REQUESTS.get(fields.get("ask", ""))
+    if cls is None:
+        raise ValueError(f"expected a request to {', '.join(_REQUESTS)}, got {fields.get('ask')!r}")
+    return from_json(cls, fields)

@@ -6,11 +6,11 @@ bytes that are not UTF-8, as surrogate escapes (`os.fsdecode`); JSON keeps those
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Literal
 
+from tfrecords_schema.codec import LocalPath
 from tfrecords_schema.spec import LabelSpec
 
 SourceKind = Literal["video", "frames", "telemetry"]
@@ -26,7 +26,7 @@ class SideFile:
         bytes, mtime_ns: of the file, to notice that it has changed.
     """
 
-    path: str
+    path: LocalPath
     data_path: str
     bytes: int = 0
     mtime_ns: int = 0
@@ -55,15 +55,6 @@ class Extent:
     created: float | None = None
     truncated: bool = False
 
-    def to_json(self) -> dict[str, Any]:
-        """A dict of plain JSON types."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> Extent:
-        """The extent that `to_json` described."""
-        return cls(**_tuples(fields, "time_base", "seconds", "tolerance"))
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Part:
@@ -77,7 +68,7 @@ class Part:
         shift: what brings its presentation times onto the scale of the first part's, seconds as a fraction.
     """
 
-    path: str
+    path: LocalPath
     data_path: str
     bytes: int = 0
     mtime_ns: int = 0
@@ -135,7 +126,7 @@ class Source:
     """
 
     id: str
-    path: str
+    path: LocalPath
     data_path: str
     group: str
     split: str | None = None
@@ -155,50 +146,6 @@ class Source:
     telemetry_row: int = 0
     clock_start: float | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """A dict of plain JSON types."""
-        fields = _shallow(self)
-        if self.parts:
-            fields["parts"] = tuple(map(dataclasses.asdict, self.parts))
-        if self.telemetry is not None:
-            fields["telemetry"] = dataclasses.asdict(self.telemetry)
-        return fields
-
-    @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> Source:
-        """The source that `to_json` described."""
-        return cls(
-            **{
-                **_tuples(fields, "labels", "values"),
-                "parts": tuple(_part_from_json(part) for part in fields["parts"]),
-                "telemetry": _side_file_from_json(fields["telemetry"]),
-            }
-        )
-
-
-def _shallow(descriptor: Source | Segment | Shard) -> dict[str, Any]:
-    """The fields as they are: `dataclasses.asdict` copies them deeply, ten times slower."""
-    return {name: getattr(descriptor, name) for name in descriptor.__slots__}
-
-
-def _part_from_json(fields: dict[str, Any]) -> Part:
-    extent = fields["extent"]
-    return Part(
-        **{
-            **_tuples(fields, "shift"),
-            "telemetry": _side_file_from_json(fields["telemetry"]),
-            "extent": None if extent is None else Extent.from_json(extent),
-        }
-    )
-
-
-def _tuples(fields: dict[str, Any], *names: str) -> dict[str, Any]:
-    return {**fields, **{name: tuple(fields[name]) for name in names}}
-
-
-def _side_file_from_json(fields: dict[str, Any] | None) -> SideFile | None:
-    return None if fields is None else SideFile(**fields)
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Probe:
@@ -216,10 +163,6 @@ class Probe:
     frame_rate: float
     cuttable: bool
     created: float | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """A dict of plain JSON types."""
-        return dataclasses.asdict(self)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -245,15 +188,6 @@ class Segment:
     anchor_slot: int | None = None
     seconds: float = 0.0
 
-    def to_json(self) -> dict[str, Any]:
-        """A dict of plain JSON types."""
-        return {**_shallow(self), "source": self.source.to_json()}
-
-    @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> Segment:
-        """The segment that `to_json` described."""
-        return cls(**{**fields, "source": Source.from_json(fields["source"])})
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shard:
@@ -268,17 +202,6 @@ class Shard:
     def file(self) -> str:
         """File name in the dataset folder: ``train-00000-of-00008.tfrecord``."""
         return f"{self.split}-{self.index:05d}-of-{self.count:05d}.tfrecord"
-
-    def to_json(self) -> dict[str, Any]:
-        """A dict of plain JSON types."""
-        segments = tuple(segment.to_json() for segment in self.segments)
-        return {**_shallow(self), "segments": segments}
-
-    @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> Shard:
-        """The shard that `to_json` described."""
-        segments = tuple(Segment.from_json(segment) for segment in fields["segments"])
-        return cls(**{**fields, "segments": segments})
 
 
 @dataclass(frozen=True, kw_only=True)

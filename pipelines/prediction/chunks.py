@@ -6,10 +6,8 @@ after the other, are in that order too.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from pipelines.plan.descriptors import Segment
 
@@ -31,16 +29,6 @@ class Chunk:
 
     index: int
     segments: tuple[Segment, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """A dict of plain JSON types."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> Chunk:
-        """The chunk that `to_json` described."""
-        segments = tuple(Segment.from_json(segment) for segment in fields["segments"])
-        return cls(index=fields["index"], segments=segments)
 
 
 def plan_chunks(segments: Iterable[Segment]) -> list[Chunk]:

@@ -28,6 +28,7 @@ from pipelines.prediction.publish import ChunkReport, Expected, conclude, write_
 from pipelines.prediction.sequences import Place, Prediction, SegmentEnd, Sequence
 from pipelines.prediction.work import WorkFolder
 from pipelines.runners.events import EventWriter
+from tfrecords_schema.codec import from_json, to_json
 from tfrecords_schema.spec import LabelSpec, SequenceSpec
 
 _NEWS_SECONDS = 0.2
@@ -154,7 +155,7 @@ class SequenceBuilder:
                 while True:
                     yield number, next(records)
             except StopIteration as end:
-                yield number, end.value.to_json()
+                yield number, to_json(end.value)
             except DecodingFailure as failure:
                 yield number, failure
             finally:
@@ -210,7 +211,7 @@ class _WriteParts(beam.DoFn):
         place, items = keyed
         try:
             chunk = self._work.read_chunk(place)
-            yield write_chunk(chunk, items, self._label, self._work).to_json()
+            yield to_json(write_chunk(chunk, items, self._label, self._work))
         except OSError as error:
             if self._events is None:
                 raise  # the runner will try again elsewhere
@@ -225,7 +226,7 @@ class _Publish(beam.DoFn):
 
     def process(self, keyed: tuple[None, Iterable[dict[str, Any]]]) -> Iterator[str]:
         # A runner that retries may deliver a chunk twice; both reports say the same.
-        reports = {fields["chunk"]: ChunkReport.from_json(fields) for fields in keyed[1]}
+        reports = {fields["chunk"]: from_json(ChunkReport, fields) for fields in keyed[1]}
         try:
             outcome = conclude(list(reports.values()), self._expected, self._work)
         except OSError as error:

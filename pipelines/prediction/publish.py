@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pipelines.build.finish import failure_line, one_a_source, say_too_many_failed
 from pipelines.decoding.protocol import SegmentResult
@@ -14,6 +12,7 @@ from pipelines.prediction.chunks import Chunk
 from pipelines.prediction.lines import prediction_line
 from pipelines.prediction.sequences import Prediction, SegmentEnd
 from pipelines.prediction.work import WorkFolder
+from tfrecords_schema.codec import from_json, to_json
 from tfrecords_schema.spec import LabelSpec
 
 
@@ -34,16 +33,6 @@ class ChunkReport:
     sequences: int
     short_clips: int
     failures: tuple[SourceFailure, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """A dict of plain JSON types."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> ChunkReport:
-        """The report that `to_json` described."""
-        failures = tuple(SourceFailure(**failure) for failure in fields["failures"])
-        return cls(**{**fields, "failures": failures})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,10 +71,6 @@ class Outcome:
     short_clips: int
     error: str | None
 
-    def to_json(self) -> dict[str, Any]:
-        """A dict of plain JSON types."""
-        return dataclasses.asdict(self)
-
 
 def write_chunk(
     chunk: Chunk,
@@ -122,7 +107,7 @@ def write_chunk(
             # Nothing of a segment that failed stays: how far it came may differ from run to run.
             failures.append(SourceFailure(source=source, **(end.failure or {})))
             continue
-        result = SegmentResult.from_json(end.result)
+        result = from_json(SegmentResult, end.result)
         if result.sequences != len(own):
             raise RuntimeError(f"{source}: {len(own)} predictions of {result.sequences} sequences")
         if result.truncated is not None:
@@ -189,5 +174,5 @@ def conclude(reports: Sequence[ChunkReport], expected: Expected, work: WorkFolde
         short_clips=sum(report.short_clips for report in reports),
         error=error,
     )
-    work.store_outcome(outcome.to_json())
+    work.store_outcome(to_json(outcome))
     return outcome

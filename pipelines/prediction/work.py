@@ -25,6 +25,7 @@ from pipelines.prediction.chunks import Chunk
 from pipelines.runners.events import claim
 from pipelines.storage.scratch import scratch_folder
 from tfrecords_schema import storage
+from tfrecords_schema.codec import from_json, to_json
 from tfrecords_schema.store_clients import UrlError, check_url, is_url
 
 _COPY_BYTES = 1 << 20
@@ -72,12 +73,12 @@ class WorkFolder:
         with _writing(self._file("plan.jsonl")) as file:
             for chunk in chunks:
                 places.append(place)
-                place += file.write(json.dumps(chunk.to_json()).encode() + b"\n")
+                place += file.write(json.dumps(to_json(chunk)).encode() + b"\n")
         return places
 
     def read_chunk(self, place: int) -> Chunk:
         """The chunk whose line begins at byte ``place`` of the plan."""
-        return Chunk.from_json(json.loads(storage.read_line(self._file("plan.jsonl"), place)))
+        return from_json(Chunk, json.loads(storage.read_line(self._file("plan.jsonl"), place)))
 
     def claim(self, place: int) -> bool:
         """Whether the caller, a local worker, is the first to ask for the chunk."""

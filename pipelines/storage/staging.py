@@ -16,12 +16,15 @@ import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from pipelines.options.dataset import RunOptions
 from pipelines.storage.scratch import scratch_folder
 from tfrecords_schema import storage
+from tfrecords_schema.codec import map_paths, paths_in
 from tfrecords_schema.store_clients import is_url
+
+T = TypeVar("T")
 
 END_BYTES = 4 << 20
 """Of an object, at its beginning and at its end, in which its header is looked for."""
@@ -65,19 +68,19 @@ class Staging:
         self._changed = threading.Condition()
 
     @contextlib.contextmanager
-    def localized(self, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """``request`` with every ``path`` in it, at any depth, naming a local file or folder.
+    def localized(self, request: T) -> Iterator[T]:
+        """A dataclass with the `LocalPath` fields in it, at any depth, naming local files or folders.
 
         Raises:
             StagingError: when the store has no such thing, or it takes more than the budget.
             OSError: when the store, or the disk, fails.
         """
-        urls = sorted(set(_find_urls(request)))
+        urls = sorted(set(filter(is_url, paths_in(request))))
         if not urls:
             yield request
             return
         with self.copies(urls) as paths:
-            yield _replace_urls(request, paths)
+            yield map_paths(request, lambda path: paths.get(path, path))
 
     @contextlib.contextmanager
     def copies(self, urls: Iterable[str]) -> Iterator[dict[str, str]]:
@@ -181,31 +184,6 @@ class Staging:
                     del self._copies[url]  # the next who needs it tries again
                     _remove(copy.path)
             self._changed.notify_all()
-
-
-def _find_urls(fields: Any) -> Iterator[str]:
-    if isinstance(fields, dict):
-        for key, value in fields.items():
-            if key == "path" and isinstance(value, str) and is_url(value):
-                yield value
-            else:
-                yield from _find_urls(value)
-    elif isinstance(fields, list | tuple):
-        for value in fields:
-            yield from _find_urls(value)
-
-
-def _replace_urls(fields: Any, paths: dict[str, str]) -> Any:
-    if isinstance(fields, dict):
-        return {
-            key: paths.get(value, value)
-            if key == "path" and isinstance(value, str)
-            else _replace_urls(value, paths)
-            for key, value in fields.items()
-        }
-    if isinstance(fields, list | tuple):
-        return [_replace_urls(value, paths) for value in fields]
-    return fields
 
 
 def _new_copy(url: str, size: int) -> _Copy:

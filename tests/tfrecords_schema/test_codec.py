@@ -64,6 +64,21 @@ FULL = Clip(
 )
 
 
+@dataclass(frozen=True)
+class Plain:
+    """Without slots, which msgspec treats otherwise."""
+
+    first: int = 1
+    second: tuple[str, ...] = ()
+
+
+def test_to_json_writes_defaults_of_what_from_json_read():
+    assert to_json(Plain()) == to_json(from_json(Plain, {})) == {"first": 1, "second": ()}
+    nested = from_json(dict[str, tuple[Plain, ...]], {"a": [{}]})
+    assert to_json(nested) == {"a": ({"first": 1, "second": ()},)}
+    assert list(to_json(from_json(Plain, {"second": [], "first": 2}))) == ["first", "second"]
+
+
 def through_text(value: Any) -> Any:
     return json.loads(json.dumps(to_json(value)))
 

@@ -29,6 +29,7 @@ from pipelines.build.transforms import BuildDataset
 from pipelines.decoding.client import DecoderProcess
 from pipelines.options.dataset import DatasetOptions, ImageOptions, SamplingOptions
 from pipelines.plan.descriptors import Segment, Shard, Source
+from tfrecords_schema.codec import from_json
 from tfrecords_schema.spec import LabelSpec, SequenceSpec
 
 OPTIONS = DatasetOptions(
@@ -39,6 +40,7 @@ OPTIONS = DatasetOptions(
 WORKER = """
 import json, pickle, sys
 from pipelines.decoding.client import DecoderProcess
+from tfrecords_schema.codec import to_json
 
 class Stops:
     total = 0
@@ -52,7 +54,7 @@ class Stops:
 
 builder, shard = pickle.load(sys.stdin.buffer.raw)
 decoder = DecoderProcess(timeout=60)
-print(json.dumps(builder.build(shard, decoder, Stops()).to_json()))
+print(json.dumps(to_json(builder.build(shard, decoder, Stops()))))
 decoder.close()
 """
 
@@ -189,7 +191,7 @@ def partials(builder: ShardBuilder) -> list[Path]:
 
 def report_of(done: subprocess.CompletedProcess[bytes]) -> ShardReport:
     assert done.returncode == 0, done.stderr.decode()
-    return ShardReport.from_json(json.loads(done.stdout))
+    return from_json(ShardReport, json.loads(done.stdout))
 
 
 def test_a_shard_built_by_two_workers_at_once(builder, shards, expected):

@@ -21,6 +21,7 @@ from pipelines.options.dataset import DatasetOptions, ImageOptions, LabelOptions
 from pipelines.options.telemetry import TelemetryOptions
 from pipelines.plan.descriptors import Segment, Shard, SideFile, Source
 from tests.pipelines.conftest import Recorder
+from tfrecords_schema.codec import from_json, to_json
 from tfrecords_schema.decode import decode_record
 from tfrecords_schema.moments import Moments
 from tfrecords_schema.records import read_file
@@ -176,8 +177,8 @@ class TestBuild:
             "train",
             builder.fingerprint(make_shard(*three(clips))),
         )
-        stored = json.loads(json.dumps(report.to_json()))
-        assert ShardReport.from_json(stored) == report
+        stored = json.loads(json.dumps(to_json(report)))
+        assert from_json(ShardReport, stored) == report
 
     def test_moments_of_regression_targets(self, clips, decoder, output):
         label = LabelSpec(
@@ -202,7 +203,7 @@ class TestBuild:
             assert moments.deviations == pytest.approx(sum((v - mean) ** 2 for v in own))
             assert (moments.min, moments.max) == (min(own), max(own))
         assert report.segments.label_counts == ()
-        assert ShardReport.from_json(json.loads(json.dumps(report.to_json()))) == report
+        assert from_json(ShardReport, json.loads(json.dumps(to_json(report)))) == report
 
     def test_counts_and_moments_of_telemetry(self, clips, decoder, output, tmp_path):
         """25 frames/s, sampled at 10: with a row every 0.2 s, every other frame is between two."""
@@ -312,7 +313,7 @@ class TestFailingSources:
         }[trouble]
         assert (failure.source, failure.stage, failure.reason) == (bad_path.name, stage, reason)
         assert not failure.truncated
-        assert ShardReport.from_json(json.loads(json.dumps(report.to_json()))) == report
+        assert from_json(ShardReport, json.loads(json.dumps(to_json(report)))) == report
 
     def test_truncated_ones_keep_what_they_have(self, write_video, decoder, output, tmp_path):
         path = write_video(

@@ -1,6 +1,7 @@
 """Decoder processes from outside: what they answer, and what is left when they misbehave."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -15,12 +16,19 @@ from pathlib import Path
 import pytest
 
 from pipelines.decoding.client import DecoderPool, DecoderProcess
-from pipelines.decoding.protocol import BuildRequest, DecodingFailure, Index, IndexRequest
+from pipelines.decoding.protocol import (
+    BuildRequest,
+    DecodingFailure,
+    Index,
+    IndexRequest,
+    SegmentResult,
+)
 from pipelines.decoding.segments import build_segment, index_clip, probe_file
 from pipelines.options.dataset import ImageOptions, SamplingOptions
 from pipelines.plan.descriptors import Segment, Source
 from pipelines.runners.python_child import python_command
 from tests.processes import wait_until
+from tfrecords_schema.codec import to_json
 from tfrecords_schema.spec import LabelSpec, SequenceSpec
 
 ROOT = Path(__file__).parents[3]
@@ -46,7 +54,7 @@ def behave():
 
 """
 )
-RESULT = b'{"sequences": 0, "frames": 0, "targets": [], "signals": []}'
+RESULT = json.dumps(to_json(SegmentResult())).encode()
 
 
 def make_source(path, name="clip"):

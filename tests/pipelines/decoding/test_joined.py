@@ -15,6 +15,7 @@ from pipelines.decoding.protocol import (
     DecodingFailure,
     IndexRequest,
     request_from_json,
+    request_to_json,
 )
 from pipelines.decoding.segments import build_segment, find_extent, index_clip
 from pipelines.decoding.video import open_video
@@ -402,7 +403,7 @@ def build(segments, sampling):
     """Records of the segments, each asked for as over the pipe."""
     records = []
     for segment in segments:
-        request = request_from_json(make_request(segment, sampling).to_json())
+        request = request_from_json(request_to_json(make_request(segment, sampling)))
         stored = []
         result = build_segment(request, stored.append, lambda: None)
         assert result.truncated is None

@@ -11,7 +11,12 @@ import cv2
 import numpy as np
 import pytest
 
-from pipelines.decoding.protocol import BuildRequest, IndexRequest, request_from_json
+from pipelines.decoding.protocol import (
+    BuildRequest,
+    IndexRequest,
+    request_from_json,
+    request_to_json,
+)
 from pipelines.decoding.segments import build_segment, find_extent, index_clip
 from pipelines.decoding.video import open_video
 from pipelines.options.dataset import ImageOptions, LabelOptions, SamplingOptions
@@ -52,7 +57,7 @@ def build(source: Source | Segment, options: dict[str, Any], **sampling: Any):
     segment = source if isinstance(source, Segment) else Segment(source=source)
     wanted = SamplingOptions(**{"num_frames": 4, **sampling})
     request = make_request(segment, wanted, TelemetryOptions(**options))
-    request = request_from_json(request.to_json())
+    request = request_from_json(request_to_json(request))
     stored: list[bytes] = []
     result = build_segment(request, stored.append, lambda: None)
     return [decode_record(record, request.spec) for record in stored], result

@@ -15,6 +15,7 @@ from pipelines.decoding.protocol import (
     DecodingFailure,
     IndexRequest,
     request_from_json,
+    request_to_json,
 )
 from pipelines.decoding.segments import build_segment, index_clip, probe_file
 from pipelines.images import frames as frame_functions
@@ -85,7 +86,7 @@ def make_request(segment, sampling, image=IMAGE):
 
 def build(segment, sampling, image=IMAGE):
     """Serialized records and the result of one segment, asked for as over the pipe."""
-    request = request_from_json(make_request(segment, sampling, image).to_json())
+    request = request_from_json(request_to_json(make_request(segment, sampling, image)))
     records = []
     return records, build_segment(request, records.append, lambda: None)
 

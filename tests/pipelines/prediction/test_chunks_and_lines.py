@@ -13,6 +13,7 @@ from pipelines.prediction.captions import make_captions
 from pipelines.prediction.chunks import CHUNK_SECONDS, LEAST_CHUNKS, plan_chunks
 from pipelines.prediction.lines import prediction_line
 from pipelines.prediction.sequences import Answer
+from tfrecords_schema.codec import from_json, to_json
 from tfrecords_schema.spec import LabelSpec
 
 
@@ -64,7 +65,7 @@ class TestChunks:
 
     def test_json_and_back(self):
         (chunk,) = plan_chunks([make_segment("ä\udcff.mp4")])
-        assert type(chunk).from_json(json.loads(json.dumps(chunk.to_json()))) == chunk
+        assert from_json(type(chunk), json.loads(json.dumps(to_json(chunk)))) == chunk
 
 
 def line(label, values, *, start=1_500_000, end=2_250_000, times=(), origin=500_000):

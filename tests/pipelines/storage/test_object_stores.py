@@ -19,6 +19,7 @@ from pipelines.options.telemetry import TelemetryOptions
 from pipelines.sources.drives import list_drives
 from pipelines.sources.videos import list_videos
 from tests.processes import run_python
+from tfrecords_schema.codec import to_json
 
 SECRET = "never-to-be-written"  # is in the key with which the store is opened
 FLAGS = ("--num_frames", "4", "--frame_rate", "10", "--size", "24x32", "--seed", "1", "--name", "x")
@@ -84,7 +85,7 @@ def stored_checksums(bucket, prefix):
 
 def described(listing):
     """A listing without what a copy changes: places and times."""
-    fields = [source.to_json() for source in listing.sources]
+    fields = [to_json(source) for source in listing.sources]
     text = json.dumps(fields, sort_keys=True)
 
     def plain(value):

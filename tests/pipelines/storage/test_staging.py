@@ -11,6 +11,8 @@ import time
 
 import pytest
 
+from pipelines.decoding.protocol import IndexRequest, ProbeRequest
+from pipelines.plan.descriptors import Part, SideFile, Source
 from pipelines.storage import scratch
 from pipelines.storage.staging import Staging, StagingError
 from tfrecords_schema import storage
@@ -54,35 +56,34 @@ def read(path):
         return file.read()
 
 
-class TestRequests:
-    def test_every_path_at_any_depth(self, bucket):
+class TestLocalized:
+    def test_localized_replaces_paths_at_any_depth(self, bucket):
         video, rows = bucket.put("v/a.mp4", b"video"), bucket.put("v/a.csv", b"rows")
-        request = {
-            "path": video,
-            "data_path": "s3://is/a/name",
-            "source": {"parts": [{"path": video, "telemetry": {"path": rows}}], "path": "/local"},
-        }
+        part = Part(
+            path=video, data_path="a.mp4", telemetry=SideFile(path=rows, data_path="s3://a/name")
+        )
+        source = Source(id="a", path="/local", data_path="a.mp4", group="a", parts=(part,))
+        request = IndexRequest(source=source, segment_length=600.0)
         with Staging().localized(request) as local:
-            assert read(local["path"]) == b"video"
-            (part,) = local["source"]["parts"]
-            assert part["path"] == local["path"]
-            assert read(part["telemetry"]["path"]) == b"rows"
-            assert os.path.basename(part["telemetry"]["path"]) == "a.csv"
-            assert (local["data_path"], local["source"]["path"]) == ("s3://is/a/name", "/local")
-        assert request["path"] == video
+            (copy,) = local.source.parts
+            assert read(copy.path) == b"video"
+            assert read(copy.telemetry.path) == b"rows"
+            assert os.path.basename(copy.telemetry.path) == "a.csv"
+            assert (copy.telemetry.data_path, local.source.path) == ("s3://a/name", "/local")
+        assert request.source.parts[0].path == video
 
-    def test_a_request_without_urls_is_passed_on(self, temporary):
-        request = {"path": "/a", "parts": [{"path": "b"}]}
+    def test_localized_returns_request_without_urls(self, temporary):
+        request = ProbeRequest("/a")
         with Staging().localized(request) as local:
             assert local is request
         assert list(temporary.iterdir()) == []
 
-    def test_a_folder_of_frames(self, bucket):
+    def test_localized_fetches_folder_of_frames(self, bucket):
         for name in ("1.jpg", "2.jpg", "sub/3.jpg"):
             bucket.put(f"frames/{name}", name.encode())
-        with Staging().localized({"path": f"{bucket.url}/frames"}) as local:
-            found = {name: read(os.path.join(local["path"], name)) for name in ("1.jpg", "2.jpg")}
-            assert sorted(os.listdir(local["path"])) == ["1.jpg", "2.jpg"]
+        with Staging().localized(ProbeRequest(f"{bucket.url}/frames")) as local:
+            found = {name: read(os.path.join(local.path, name)) for name in ("1.jpg", "2.jpg")}
+            assert sorted(os.listdir(local.path)) == ["1.jpg", "2.jpg"]
         assert found == {"1.jpg": b"1.jpg", "2.jpg": b"2.jpg"}
 
 
