@@ -32,7 +32,7 @@ setup(
         "jmespath>=1.0,<2",
         "msgspec>=0.19,<1",
         "numpy>=2.1,<3",
-        "opencv-python-headless>=4.10.0.84,<6",
+        "opencv-python-headless>=4.11.0.86,<6",
         "packaging>=22",
         "protobuf>=5.28,<7",
         "simplejpeg>=1.8,<2",

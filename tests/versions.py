@@ -165,22 +165,29 @@ def install(trial: Trial, wheel: Path) -> None:
     shutil.rmtree(trial.folder, ignore_errors=True)
     uv("venv", "--python", trial.executable, trial.folder)
     declared = requirements_of(wheel)
-    # A wheel that is missing must fail here, not be built for minutes from its source.
-    wheels = [word for r in declared for word in ("--only-binary", r.name)]
-    chosen = ["--python", trial.folder, "--resolution", RESOLUTIONS[trial.resolution], *wheels]
-    extras = [word for extra in INSTALLED_EXTRAS for word in ("--extra", extra)]
-    # The lowest version of a direct dependency: those of a wheel would be none, those of setup.py are.
-    uv("pip", "install", *chosen, *extras, "--requirements", "setup.py")
-    uv("pip", "install", "--python", trial.folder, "--no-deps", wheel)
-    listed = uv("pip", "list", "--python", trial.folder, "--format", "json")
-    trial.versions = {item["name"]: item["version"] for item in json.loads(listed)}
-    problems = check_bounds(declared, trial, ("", *INSTALLED_EXTRAS), trial.versions)
-    for extra in sorted(extras_of(declared) - {*INSTALLED_EXTRAS}):
-        plain = ["--no-annotate", "--no-header", "--no-emit-index-url", "--no-strip-extras"]
-        resolved = uv("pip", "compile", *plain, *chosen, "--extra", extra, "setup.py")
-        pins = [Requirement(line) for line in resolved.splitlines() if "==" in line]
+    resolution = ["--python", trial.folder, "--resolution", RESOLUTIONS[trial.resolution]]
+    problems = []
+    for extras in (INSTALLED_EXTRAS, *((e,) for e in extras_of(declared) - {*INSTALLED_EXTRAS})):
+        wanted = [r for r in declared if applies(r, trial.python, extras)]
+        # Each as a requirement of its own, since the lowest version is sought of no other. A missing wheel
+        # must fail here, not be built for minutes from its source.
+        listed = trial.folder / f"{'-'.join(extras)}.txt"
+        lines = [f"{r.name}[{','.join(r.extras)}]{r.specifier}\n" for r in wanted]
+        listed.write_text("".join(lines), encoding="utf-8")
+        wheels = [word for r in wanted for word in ("--only-binary", r.name)]
+        pinned = trial.folder / f"{'-'.join(extras)}-pinned.txt"
+        uv("pip", "compile", *resolution, *wheels, "--no-annotate", "--output-file", pinned, listed)
+        lines = [r for r in pinned.read_text(encoding="utf-8").splitlines() if "==" in r]
+        pins = [Requirement(line) for line in lines if not line.startswith("#")]
         versions = {pin.name: next(iter(pin.specifier)).version for pin in pins}
-        problems += check_bounds(declared, trial, (extra,), versions)
+        if extras == INSTALLED_EXTRAS:
+            uv("pip", "install", "--python", trial.folder, "--requirements", pinned)
+            uv("pip", "install", "--python", trial.folder, "--no-deps", wheel)
+            trial.versions = versions
+        else:  # an extra answers for its own bounds: together with others, more than the lowest may be needed
+            wanted = [r for r in wanted if not applies(r, trial.python, ())]
+        if trial.resolution == "lowest":
+            problems += check_bounds(wanted, versions)
     trial.seconds["install"] = time.monotonic() - started
     if problems:
         raise VersionsError("; ".join(problems))
@@ -212,31 +219,18 @@ def extras_of(declared: Sequence[Requirement]) -> set[str]:
     return named
 
 
-def check_bounds(
-    declared: Sequence[Requirement],
-    trial: Trial,
-    extras: Sequence[str],
-    versions: Mapping[str, str],
-) -> list[str]:
-    """Returns the lower bounds that are not what the lowest resolution chose: nobody has tried such a bound.
+def applies(requirement: Requirement, python: str, extras: Sequence[str]) -> bool:
+    """Returns whether a Python and some extras of the package need ``requirement``."""
+    environment: dict[str, Any] = {**default_environment(), "python_version": python}
+    return requirement.marker is None or any(
+        requirement.marker.evaluate({**environment, "extra": extra}) for extra in ("", *extras)
+    )
 
-    Args:
-        declared: the requirements of setup.py.
-        trial: whose Python the markers are evaluated for.
-        extras: whose requirements are looked at; ``""`` for those without an extra.
-        versions: what was chosen, by name.
-    """
-    if trial.resolution != "lowest":
-        return []
+
+def check_bounds(requirements: Sequence[Requirement], versions: Mapping[str, str]) -> list[str]:
+    """Returns the lower bounds that are not the lowest versions installed: nobody has tried such a bound."""
     lowest: dict[str, str] = {}
-    for requirement in declared:
-        environment: dict[str, Any] = {**default_environment(), "python_version": trial.python}
-        if requirement.marker and not any(
-            requirement.marker.evaluate({**environment, "extra": extra}) for extra in extras
-        ):
-            continue
-        if not requirement.marker and "" not in extras:
-            continue
+    for requirement in requirements:
         bounds = [s.version for s in requirement.specifier if s.operator == ">="]
         lowest[requirement.name] = max([lowest.get(requirement.name, "0"), *bounds], key=Version)
     return [

@@ -6,6 +6,7 @@ exported SavedModel needs nothing of this package.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -36,7 +37,12 @@ class TimeDistributed(keras.layers.TimeDistributed):
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Applies the layer to ``inputs``, ``[batch, time, ...]``; ``mask`` is ``[batch, time, ...]``."""
         steps = inputs.shape[1]
-        # A mask of another shape is Keras's to refuse, in Keras's words.
+        if mask is not None and _contradicts(mask.shape, inputs.shape):
+            raise ValueError(
+                f"TimeDistributed got a mask of shape {tuple(mask.shape)}, which is incompatible with the "
+                f"input of shape {tuple(inputs.shape)}: give one of [batch, time, ...]"
+            )
+        # Shapes that are not known yet are left to Keras.
         if steps is None or not _fits(mask, inputs):
             return super().call(inputs, training=training, mask=mask)
         kwargs: dict[str, Any] = {}
@@ -97,6 +103,12 @@ class Preprocess(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {**super().get_config(), "module": self.module}
+
+
+def _contradicts(mask: Sequence[int | None], inputs: Sequence[int | None]) -> bool:
+    """Returns whether a mask is for another batch or time than the inputs', as far as they are known."""
+    pairs = zip(mask[:2], inputs[:2], strict=False)
+    return len(mask) < 2 or any(None not in pair and pair[0] != pair[1] for pair in pairs)
 
 
 def _fits(mask: Any, inputs: Any) -> bool:
