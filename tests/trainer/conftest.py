@@ -94,13 +94,15 @@ def fit_run(data, run, config):
     import keras  # here, since processes that test the command line need not wait for it
 
     from trainer.models.network import build_model
+    from trainer.training.feeds import TrainingJob
     from trainer.training.fitting import computing_in, fit
 
     info = DatasetInfo.load(data)
     run.path.mkdir(parents=True, exist_ok=True)
     with computing_in(config.precision):
         keras.utils.set_random_seed(config.seed)
-        return fit(build_model(info, config.model), data, info, run, config)
+        job = TrainingJob(directory=data, info=info, folder=run, config=config)
+        return fit(build_model(info, config.model), job)
 
 
 def history(run):

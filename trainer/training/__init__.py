@@ -1,1 +1,1 @@
-"""Trains a network: phases, callbacks, checkpoints, cached features, devices."""
+"""Trains a model: phases, callbacks, checkpoints, cached features, distribution."""

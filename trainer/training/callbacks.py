@@ -1,4 +1,4 @@
-"""What happens at the end of each step and epoch of a training."""
+"""Keras callbacks of a training: history, checks for NaN, checkpoints and early stopping."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _log = logging.getLogger(__name__)
 
 
 class TrainingError(TrainerError):
-    """A training that cannot go on."""
+    """A training that cannot continue."""
 
 
 class HistoryFile(keras.callbacks.Callback):
     """Writes loss and metrics of each epoch to a CSV file as soon as they are known.
 
     Unlike `keras.callbacks.CSVLogger`, it counts epochs from 1, as the log does, adds their seconds, has no
-    columns for a validation that did not take place, and drops the epochs that a resumed run does again.
+    columns for a validation that did not take place, and drops the epochs that a resumed run repeats.
     """
 
     def __init__(self, path: Path):
@@ -41,7 +41,7 @@ class HistoryFile(keras.callbacks.Callback):
         self._started = time.monotonic()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Adds a line, after those of the epochs before."""
+        """Adds a row, after those of earlier epochs."""
         seconds = round(time.monotonic() - self._started, 3)
         row = {"epoch": epoch + 1, "seconds": seconds, **(logs or {})}
         before = read_history(self._path)[:epoch]
@@ -52,7 +52,7 @@ class HistoryFile(keras.callbacks.Callback):
 
 
 def read_history(path: Path) -> list[dict[str, str]]:
-    """The rows of a ``history.csv``; none when there is no file yet."""
+    """Returns the rows of a ``history.csv``; none if the file does not exist yet."""
     if not path.exists():
         return []
     with path.open(newline="", encoding="utf-8") as file:
@@ -60,7 +60,7 @@ def read_history(path: Path) -> list[dict[str, str]]:
 
 
 class StopOnNaN(keras.callbacks.Callback):
-    """Ends the training with an explanation once the loss or a weight is no finite number any more."""
+    """Raises `TrainingError` as soon as the loss or a weight is no longer finite."""
 
     def __init__(self, learning_rate: float):
         super().__init__()
@@ -68,7 +68,7 @@ class StopOnNaN(keras.callbacks.Callback):
         self._epoch = 0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Remembers the epoch, for the message."""
+        """Remembers the epoch for the message."""
         self._epoch = epoch
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
@@ -76,8 +76,8 @@ class StopOnNaN(keras.callbacks.Callback):
         self._check_loss("loss", logs, f"step {batch + 1}")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Checks the weights, and the loss by which the best epoch is chosen."""
-        # On CPUs, TensorFlow's relu makes 0 of NaN: the loss can look sound with a network that is not.
+        """Checks the weights, and the validation loss."""
+        # On CPUs, TensorFlow's relu turns NaN into 0: the loss can look sound although the network is not.
         for weight in self.model.trainable_weights:
             if not bool(ops.all(ops.isfinite(weight))):
                 raise self._error(
@@ -92,120 +92,92 @@ class StopOnNaN(keras.callbacks.Callback):
 
     def _error(self, what: str) -> TrainingError:
         return TrainingError(
-            f"{what}, so nothing more can be learned: lower --learning_rate (it was "
-            f"{self._learning_rate:g}) or give --clip_norm 1, and look for labels or signals that are not "
-            "finite with `pipelines validate`"
+            f"{what}, so training cannot continue. Lower --learning_rate (it was {self._learning_rate:g}) or "
+            "give --clip_norm 1, and look for labels or signals that are not finite with `pipelines validate`"
         )
 
 
-class TellSkipped(keras.callbacks.Callback):
-    """Says after each epoch how many damaged places have been left out so far."""
+def log_skipped(skipped: SkippedRecords) -> keras.callbacks.Callback:
+    """Returns a callback that logs after each epoch how many corrupt records were skipped so far."""
 
-    def __init__(self, skipped: SkippedRecords):
-        super().__init__()
-        self._skipped = skipped
+    def log(epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if skipped.places:
+            _log.info("skipped so far: %d corrupt records", len(skipped.places))
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Says it, if there are any."""
-        if self._skipped.places:
-            _log.info("skipped so far: %d damaged places", len(self._skipped.places))
+    return keras.callbacks.LambdaCallback(on_epoch_end=log)
 
 
-class KeepBest(keras.callbacks.Callback):
-    """Saves the best epoch's model, stops when none gets better, and writes a checkpoint of every epoch.
+class SaveProgress(keras.callbacks.Callback):
+    """Saves the best epoch's model, stops early, and writes checkpoints.
 
-    All in one, and the checkpoint last: a run killed between any two files does its last epoch again, and
-    comes to the same.
+    A checkpoint is written last in each epoch: a run killed between two files repeats its last epoch, with
+    the same result. Within an epoch, one is written when ``minutes`` have passed since the last. The first
+    epoch may have been started by an earlier run; its loss and metrics are then continued.
 
     Args:
         whole: the model to save, which may have more layers than the one that is trained.
         folder: of the run.
-        monitor: the loss to compare epochs by.
-        patience: epochs without a better one after which training stops; None never stops.
         progress: of the training so far, which is kept up to date.
+        monitor: the loss that epochs are compared by.
+        patience: epochs without a lower loss before training stops; None never stops.
+        steps: of an epoch.
+        minutes: between checkpoints within an epoch; infinite for none.
     """
 
     def __init__(
         self,
         whole: keras.Model,
         folder: RunFolder,
+        progress: Progress,
         *,
         monitor: str,
         patience: int | None,
-        progress: Progress,
+        steps: int,
+        minutes: float = math.inf,
     ):
         super().__init__()
         self._whole = whole
         self._folder = folder
+        self._progress = progress
         self._monitor = monitor
         self._patience = patience
-        self._progress = progress
+        self._steps = steps
+        self._seconds = 60 * minutes
+        self._saved_at = time.monotonic()
+        self._first_step = 0
+        self._unfinished = folder.path / ".unfinished.keras"
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Remembers the step at which a resumed epoch starts."""
+        self._first_step = self._progress.step
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Saves if it is time, except after the last step of an epoch."""
+        if self._first_step and batch == 0:  # only now has Keras made all metrics
+            add_metrics(self._folder.checkpoint, self.model)
+        step = self._first_step + batch + 1
+        if step < self._steps and time.monotonic() - self._saved_at >= self._seconds:
+            self._progress.step = step
+            self._save()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Compares the epoch with the best before it."""
+        """Compares the epoch with the best one before it, and saves."""
         progress = self._progress
         progress.epoch, progress.step = epoch + 1, 0
         progress.waited += 1
         loss = float((logs or {})[self._monitor])
         if loss < progress.best:
             progress.best, progress.best_epoch, progress.waited = loss, epoch + 1, 0
-            temporary = self._folder.path / ".unfinished.keras"
-            self._whole.save(temporary)
-            temporary.replace(self._folder.model)
+            self._whole.save(self._unfinished)
+            self._unfinished.replace(self._folder.model)
         if self._patience is not None and progress.waited >= self._patience:
             progress.stopped = self.model.stop_training = True
-        save_checkpoint(self._folder.checkpoint, self._whole, self.model, progress)
+        self._save()
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Removes what a run that was killed may have left."""
-        (self._folder.path / ".unfinished.keras").unlink(missing_ok=True)
+        """Removes what a killed run may have left."""
+        self._unfinished.unlink(missing_ok=True)
 
-
-class SaveWithin(keras.callbacks.Callback):
-    """Writes a checkpoint within epochs as well, when so many minutes have passed since the last one.
-
-    The first epoch may have been begun by the run that is resumed; its loss and metrics go on then.
-
-    Args:
-        whole: the model to save.
-        folder: of the run.
-        minutes: between checkpoints.
-        steps: of an epoch.
-        progress: of the training so far, which is kept up to date.
-    """
-
-    def __init__(
-        self,
-        whole: keras.Model,
-        folder: RunFolder,
-        minutes: float,
-        *,
-        steps: int,
-        progress: Progress,
-    ):
-        super().__init__()
-        self._whole = whole
-        self._folder = folder
-        self._seconds = 60 * minutes
-        self._steps = steps
-        self._progress = progress
-        self._saved = time.monotonic()
-        self._begun = 0
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Remembers how far an epoch has come that was begun before."""
-        self._begun = self._progress.step
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Saves when it is time, but for an epoch's last step, after which it is saved anyway."""
-        if self._begun and batch == 0:  # only now has Keras made all metrics
-            add_metrics(self._folder.checkpoint, self.model)
-        step = self._begun + batch + 1
-        if step < self._steps and time.monotonic() - self._saved >= self._seconds:
-            self._progress.step = step
-            save_checkpoint(self._folder.checkpoint, self._whole, self.model, self._progress)
-            self._saved = time.monotonic()
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Counts from here: the end of an epoch is saved by others."""
-        self._saved = time.monotonic()
+    def _save(self) -> None:
+        save_checkpoint(self._folder.checkpoint, self._whole, self.model, self._progress)
+        self._saved_at = time.monotonic()

@@ -1,10 +1,13 @@
-"""Where a training stands, in one file, so that it can go on after it was killed."""
+"""Saves the state of a training in one file, from which a killed training continues."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import math
+import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,20 +19,21 @@ from trainer.errors import TrainerError
 from trainer.models.network import FROZEN_FEATURES
 
 _PROGRESS = "progress"
+_MAX_NAMES = 3
 
 
 @dataclass
 class Progress:
-    """How far a training has come.
+    """The progress of a training.
 
     Attributes:
-        epoch: epochs that are complete.
-        step: steps of the next one that are done.
-        phase: which phase the last of them belongs to, from 0.
-        best: the least monitored loss so far.
-        best_epoch: when it was, counted from 1.
+        epoch: completed epochs.
+        step: completed steps of the next epoch.
+        phase: index of the phase that the last of them belongs to.
+        best: lowest monitored loss so far.
+        best_epoch: its epoch, counted from 1.
         waited: epochs since then.
-        stopped: whether the training stopped early.
+        stopped: True if the training stopped early.
     """
 
     epoch: int = 0
@@ -48,15 +52,17 @@ def save_checkpoint(
 
     Args:
         path: of the file.
-        model: the whole one.
-        trained: what is trained of it, with the optimizer and the metrics.
+        model: the whole model.
+        trained: the part of it that is trained, with the optimizer and the metrics.
         progress: of the training.
     """
-    numpy = keras.ops.convert_to_numpy
-    arrays: dict[str, Any] = {_PROGRESS: np.array(json.dumps(dataclasses.asdict(progress)))}
-    arrays |= {f"model_{i}": numpy(v) for i, v in enumerate(_changing(model))}
-    arrays |= {f"optimizer_{i}": numpy(v) for i, v in enumerate(trained.optimizer.variables)}
-    arrays |= {f"metric_{i}": numpy(v) for i, v in enumerate(_of_metrics(trained))}
+    variables = {
+        **_model_variables(model),
+        **_optimizer_variables(trained.optimizer, trained.trainable_variables),
+        **_metric_variables(trained),
+    }
+    arrays = {name: keras.ops.convert_to_numpy(variable) for name, variable in variables.items()}
+    arrays[_PROGRESS] = np.array(json.dumps(dataclasses.asdict(progress)))
     temporary = path.with_name(f".{path.name}")
     with temporary.open("wb") as file:
         np.savez(file, **arrays)
@@ -64,56 +70,132 @@ def save_checkpoint(
 
 
 def load_progress(path: Path) -> Progress:
-    """How far the training came that left ``path``; nowhere when there is no such file."""
+    """Returns the progress of the training that left ``path``; none if the file does not exist."""
     if not path.exists():
         return Progress()
-    with np.load(path) as held:
-        return Progress(**json.loads(str(held[_PROGRESS])))
+    with np.load(path) as saved:
+        return Progress(**json.loads(str(saved[_PROGRESS])))
 
 
 def restore_model(path: Path, model: keras.Model) -> None:
-    """Gives ``model`` the weights of the checkpoint."""
-    _restore(path, "model", _changing(model))
+    """Gives ``model`` the weights of the checkpoint; raises `TrainerError` if they are another network's."""
+    _restore(path, "model", _model_variables(model))
 
 
-def restore_optimizer(path: Path, optimizer: Any) -> None:
-    """Gives ``optimizer``, which is built, the state of the checkpoint."""
-    _restore(path, "optimizer", optimizer.variables)
+def restore_optimizer(path: Path, optimizer: Any, trainable: list[Any]) -> None:
+    """Gives ``optimizer``, built for the variables ``trainable``, the state of the checkpoint."""
+    _restore(path, "optimizer", _optimizer_variables(optimizer, trainable))
 
 
 def add_metrics(path: Path, trained: keras.Model) -> None:
-    """Adds to the metrics of ``trained``, which are all sums, what the checkpoint had of its epoch."""
-    variables = _of_metrics(trained)
-    seen = [keras.ops.convert_to_numpy(variable) for variable in variables]
+    """Adds the metrics of the checkpoint's epoch to those of ``trained``. All of them are sums."""
+    variables = _metric_variables(trained)
+    current = {name: keras.ops.convert_to_numpy(v) for name, v in variables.items()}
     _restore(path, "metric", variables)
-    for variable, value in zip(variables, seen, strict=True):
-        # Not assign_add: of a sum over devices, TensorFlow knows only how to set it.
-        variable.assign(keras.ops.convert_to_numpy(variable) + value)
+    for name, variable in variables.items():
+        # Not assign_add: TensorFlow can only set a sum over devices.
+        variable.assign(keras.ops.convert_to_numpy(variable) + current[name])
 
 
-def _of_metrics(trained: keras.Model) -> list[Any]:
-    return [variable for metric in trained.metrics for variable in metric.variables]
+def stable_paths(paths: Sequence[str]) -> list[str]:
+    """Returns unique paths of a network's variables that are equal in every process.
+
+    Keras numbers unnamed layers by process: the first convolution is ``conv2d`` in a new process, and
+    ``conv2d_4`` after another network. Here the numbers of each kind begin at 0.
+
+    Example: ``stable_paths(["conv2d_4/kernel", "conv2d_5/kernel", "head/kernel", "head/kernel"])`` is
+    ``["conv2d/kernel", "conv2d_1/kernel", "head/kernel", "head/kernel#2"]``.
+    """
+    split = [path.split("/") for path in paths]
+    for depth in range(max(map(len, split), default=0)):
+        deep = [parts for parts in split if len(parts) > depth]
+        lowest: dict[tuple[str, ...], int] = {}
+        for parts in deep:
+            base, number = _numbered(parts[depth])
+            kind = (*parts[:depth], base)
+            lowest[kind] = min(lowest.get(kind, number), number)
+        renamed = []
+        for parts in deep:
+            base, number = _numbered(parts[depth])
+            kind = (*parts[:depth], base)
+            number -= lowest[kind]
+            renamed.append(f"{base}_{number}" if number else base)
+        for parts, name in zip(deep, renamed, strict=True):
+            parts[depth] = name
+    seen: Counter[str] = Counter()
+    unique = []
+    for parts in split:
+        name = "/".join(parts)
+        seen[name] += 1
+        unique.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
+    return unique
 
 
-def _changing(model: keras.Model) -> list[Any]:
-    """The variables that training changes; the others are rebuilt from the same seed and files."""
+def _numbered(name: str) -> tuple[str, int]:
+    """Splits ``conv2d_4`` into ``conv2d`` and 4; a name without a number has 0."""
+    found = re.fullmatch(r"(.+)_(\d+)", name)
+    return (found[1], int(found[2])) if found else (name, 0)
+
+
+def _model_variables(model: keras.Model) -> dict[str, Any]:
+    """Returns the variables that training changes. The others are rebuilt from the same seed and files."""
     frozen = {
         id(variable)
         for layer in model.layers
         if layer.name == FROZEN_FEATURES
         for variable in layer.variables
     }
-    return [variable for variable in model.variables if id(variable) not in frozen]
+    changing = [variable for variable in model.variables if id(variable) not in frozen]
+    return _by_path("model", changing, [variable.path for variable in changing])
 
 
-def _restore(path: Path, part: str, variables: list[Any]) -> None:
-    with np.load(path) as held:
-        names = [name for name in held.files if name.startswith(f"{part}_")]
-        values = [held[f"{part}_{i}"] for i in range(len(names))]
-    if [value.shape for value in values] != [tuple(variable.shape) for variable in variables]:
+def _optimizer_variables(optimizer: Any, trainable: list[Any]) -> dict[str, Any]:
+    """Returns the optimizer's variables. Keras names their slots ``adam/conv2d_4_kernel_momentum``."""
+    stable = stable_paths([variable.path for variable in trainable])
+    names = {v.path.replace("/", "_"): path for v, path in zip(trainable, stable, strict=True)}
+    paths = []
+    for variable in optimizer.variables:
+        slot, raw = variable.path.rpartition("/")[2], ""
+        for name in names:
+            if slot.startswith(f"{name}_") and len(name) > len(raw):
+                raw = name
+        paths.append(f"{names[raw]}/{slot[len(raw) + 1 :]}" if raw else slot)
+    return _by_path("optimizer", optimizer.variables, paths)
+
+
+def _metric_variables(trained: keras.Model) -> dict[str, Any]:
+    variables = [variable for metric in trained.metrics for variable in metric.variables]
+    return _by_path("metric", variables, [variable.path for variable in variables])
+
+
+def _by_path(part: str, variables: list[Any], paths: list[str]) -> dict[str, Any]:
+    names = (f"{part}/{path}" for path in stable_paths(paths))
+    return dict(zip(names, variables, strict=True))
+
+
+def _restore(path: Path, part: str, variables: dict[str, Any]) -> None:
+    with np.load(path) as saved:
+        values = {name: saved[name] for name in saved.files if name.startswith(f"{part}/")}
+    reshaped = [
+        f"{name} {values[name].shape}, expected {tuple(variable.shape)}"
+        for name, variable in variables.items()
+        if name in values and values[name].shape != tuple(variable.shape)
+    ]
+    differences = {
+        "missing": [name for name in variables if name not in values],
+        "unexpected": [name for name in values if name not in variables],
+        "other shapes": reshaped,
+    }
+    if any(differences.values()):
+        said = "; ".join(f"{kind}: {_some(names)}" for kind, names in differences.items() if names)
         raise TrainerError(
-            f"{path} holds the {part} of another network: the library versions of config.json may have been "
-            "others; train anew in another --output"
+            f"{path} is the checkpoint of another network ({said}). The versions of the libraries may have "
+            "changed, compare config.json. Train again in another --output"
         )
-    for variable, value in zip(variables, values, strict=True):
-        variable.assign(value)
+    for name, variable in variables.items():
+        variable.assign(values[name])
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - _MAX_NAMES
+    return ", ".join(names[:_MAX_NAMES]) + (f" and {more} more" if more > 0 else "")

@@ -1,4 +1,4 @@
-"""Several devices or several hosts, each with a share of every batch."""
+"""Distributes a training over several devices or hosts, each with a share of every batch."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _log = logging.getLogger(__name__)
 
 
 def make_strategy(distribute: Distribute) -> tf.distribute.Strategy | None:
-    """The strategy that ``--distribute`` asks for; None for a single device.
+    """Returns the strategy that ``--distribute`` asks for; None for a single device.
 
     Raises:
-        TrainerError: when there are no devices or hosts for it.
+        TrainerError: if there are no devices or hosts for it.
     """
     if distribute == "auto" and os.environ.get(CLUSTER):
         distribute = "multi_worker"
-    # Physical ones, since to ask for logical ones starts TensorFlow, which multi_worker must do itself.
+    # Physical devices, since listing logical ones starts TensorFlow, which multi_worker must do itself.
     elif distribute == "auto" and len(tf.config.list_physical_devices("GPU")) > 1:
         distribute = "mirrored"
     if distribute == "mirrored":
@@ -35,8 +35,8 @@ def make_strategy(distribute: Distribute) -> tf.distribute.Strategy | None:
     elif distribute == "multi_worker":
         if not os.environ.get(CLUSTER):
             raise TrainerError(
-                f"--distribute multi_worker needs the hosts in the variable {CLUSTER}, which is not set: "
-                f"set it to the likes of {EXAMPLE}"
+                f"--distribute multi_worker needs the hosts in the variable {CLUSTER}, which is not set. "
+                f"Set it, for example to {EXAMPLE}"
             )
         strategy = _MultiWorkerStrategy()
     else:
@@ -46,13 +46,13 @@ def make_strategy(distribute: Distribute) -> tf.distribute.Strategy | None:
 
 
 class _MultiWorkerStrategy(tf.distribute.MultiWorkerMirroredStrategy):
-    """The strategy, as Keras 3 must find it to train with it at all (its issue 20585).
+    """The strategy in the form that Keras 3 can train with (its issue 20585).
 
-    Keras reduces whole batches, only to see their shapes, and scalars over an axis that they do not have.
+    Keras reduces whole batches, only for their shapes, and scalars over an axis that they do not have.
     """
 
     def reduce(self, reduce_op: Any, value: Any, axis: int | None) -> Any:
-        """What `tf.distribute.Strategy.reduce` does; one replica's part of a batch."""
+        """Does what `tf.distribute.Strategy.reduce` does; of a batch, returns one replica's part."""
         if isinstance(value, tuple | list | dict):
             return tf.nest.map_structure(lambda v: self.experimental_local_results(v)[0], value)
         scalars = [v.shape.rank == 0 for v in self.experimental_local_results(value)]
@@ -65,52 +65,53 @@ def _check_devices(devices: list[Any]) -> None:
             f"--distribute mirrored needs at least 2 devices, found {devices[0].name}: leave it out"
         )
     if devices[0].device_type == "CPU" and os.environ.get("TF_ENABLE_ONEDNN_OPTS") != "0":
-        # "input depth must be evenly divisible by filter depth", of TensorFlow 2.21.
+        # TensorFlow 2.21 fails with "input depth must be evenly divisible by filter depth".
         raise TrainerError(
-            "--distribute mirrored on CPU devices mixes up convolutions in oneDNN: set the variable "
-            "TF_ENABLE_ONEDNN_OPTS to 0 before the start"
+            "--distribute mirrored on CPU devices fails with oneDNN, which mixes up convolutions: set the "
+            "variable TF_ENABLE_ONEDNN_OPTS to 0 before the start"
         )
 
 
 def has_several_hosts() -> bool:
-    """Whether the current strategy is one of several hosts."""
+    """Returns True if the current strategy has several hosts."""
     return isinstance(tf.distribute.get_strategy(), tf.distribute.MultiWorkerMirroredStrategy)
 
 
-def shared(read: Callable[[tf.distribute.InputContext | None], tf.data.Dataset]) -> Any:
-    """Returns ``read(None)``; with several hosts, ``read(context)`` for each of them.
+def distribute_batches(
+    read: Callable[[tf.distribute.InputContext | None], tf.data.Dataset],
+) -> Any:
+    """Returns ``read(None)``; with several hosts, ``read(context)`` on each of them.
 
     On one host, each device gets its share of batches that are read once.
     """
     if not has_several_hosts():
         return read(None)
-    strategy = tf.distribute.get_strategy()
-    return strategy.distribute_datasets_from_function(read)
+    return tf.distribute.get_strategy().distribute_datasets_from_function(read)
 
 
-def check_agreed(epoch: int) -> None:
-    """Checks that all hosts have come equally far, before they wait for each other for ever.
+def check_same_progress(epoch: int) -> None:
+    """Checks that all hosts have completed equally many epochs, or they would wait for each other forever.
 
     Raises:
-        TrainerError: on all of them, when they have not.
+        TrainerError: on all hosts, if they have not.
     """
     if not has_several_hosts():
         return
 
-    def summed() -> Any:
-        told = tf.constant([1.0, epoch, epoch**2])
-        return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, told)
+    def sum_over_hosts() -> Any:
+        powers = tf.constant([1.0, epoch, epoch**2])
+        return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, powers)
 
     strategy = tf.distribute.get_strategy()
-    moments = strategy.run(tf.function(summed))
-    count, total, squares = strategy.experimental_local_results(moments)[0].numpy().tolist()
+    sums = strategy.run(tf.function(sum_over_hosts))
+    count, total, squares = strategy.experimental_local_results(sums)[0].numpy().tolist()
     if count * squares != total**2:
         raise TrainerError(
-            f"the hosts have not come equally far, this one {epoch} epochs: --output must be a folder that "
-            "all of them share, or a new one"
+            f"the hosts have completed different numbers of epochs, this one {epoch}: --output must be a "
+            "folder that all of them share, or a new one"
         )
 
 
 def scope_of(strategy: tf.distribute.Strategy | None) -> contextlib.AbstractContextManager[Any]:
-    """Where models of ``strategy`` are made."""
+    """Returns the context in which models are made for ``strategy``."""
     return contextlib.nullcontext() if strategy is None else strategy.scope()

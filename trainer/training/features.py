@@ -1,10 +1,10 @@
-"""The output of a frozen backbone, computed once and read in every epoch instead of the frames.
+"""Computes the output of a frozen backbone once, to be read in every epoch instead of the frames.
 
-A network whose backbone is frozen (or its first layers are) gives the same features for a frame whenever it
-sees it. They are computed once, kept in a file of the run folder, and the layers after them trained on that.
-Weights and losses come out as they would without, up to the rounding of floats: records come in the same
-orders. Memory holds labels and signals, and a batch of features at a time. Nothing may change a frame from
-one epoch to the next: with augmentation, nothing is kept.
+If the first layers of a network are frozen, a frame has the same features in every epoch. They are
+computed once, kept in a file of the run folder, and the layers after them are trained on it. Weights and
+losses are equal to those without the cache, up to the rounding of floats, since records come in the same
+orders. Memory holds labels, signals and a batch of features. Frames must not change from epoch to epoch:
+with augmentation, nothing is cached.
 """
 
 from __future__ import annotations
@@ -32,46 +32,46 @@ from trainer.models.network import FROZEN_FEATURES, HEAD
 
 _log = logging.getLogger(__name__)
 
-# Of the free disk: the run has other files to write, and may not be alone.
-_MOST_OF_THE_DISK = 0.5
+# Share of the free disk: the run writes other files, and other programs may do so too.
+_MAX_DISK_SHARE = 0.5
 _BATCHES_AHEAD = 2
 
 
 def has_frozen_features(model: keras.Model) -> bool:
-    """Whether ``model`` begins with layers that are not trained."""
+    """Returns True if ``model`` begins with layers that are not trained."""
     return any(layer.name == FROZEN_FEATURES for layer in model.layers)
 
 
 def split_at_features(model: keras.Model) -> tuple[keras.Model, keras.Model]:
-    """``model`` as two of the same layers: frames to frozen features, and those to its output.
+    """Splits ``model`` into two models of its layers: frames to frozen features, and features to outputs.
 
-    The second takes `FROZEN_FEATURES` where ``model`` takes the frames; to train it trains ``model``.
+    The second takes `FROZEN_FEATURES` in place of the frames. Training it trains ``model``.
     """
     features = model.get_layer(FROZEN_FEATURES).output
     return keras.Model(model.input[IMAGE], features, name="encoder"), model.get_layer(HEAD)
 
 
 def feature_bytes(model: keras.Model, info: DatasetInfo, splits: list[str]) -> int:
-    """What the features of ``splits`` take on disk."""
+    """Returns the bytes that the features of ``splits`` take on disk."""
     _, *shape = model.get_layer(FROZEN_FEATURES).output.shape
     records = sum(info.splits[split].num_records for split in splits)
     return records * int(np.prod(shape)) * np.dtype(np.float32).itemsize
 
 
-def room_for(needed: int, folder: Path) -> bool:
-    """Whether the disk of ``folder`` holds ``needed`` bytes with room to spare."""
-    return needed < _MOST_OF_THE_DISK * shutil.disk_usage(folder).free
+def fits_on_disk(needed: int, folder: Path) -> bool:
+    """Returns True if ``needed`` bytes leave enough of the disk of ``folder`` free."""
+    return needed < _MAX_DISK_SHARE * shutil.disk_usage(folder).free
 
 
 @dataclass(frozen=True, kw_only=True)
 class CachedSplit:
-    """The features of one split, and what else its records hold.
+    """The features of one split, and the rest of its elements.
 
     Attributes:
         features: ``[N, T, ...]`` float32, on disk.
         rest: the elements of `trainer.data.reader.read_sequences` without their frames, over N.
-        shard_records: how many of the N are in each shard, in order.
-        plan: how they are shuffled.
+        shard_records: number of records in each shard.
+        plan: of shuffling them.
     """
 
     features: npt.NDArray[np.float32]
@@ -80,7 +80,7 @@ class CachedSplit:
     plan: ShufflePlan
 
     def batches(self, batch_size: int) -> tf.data.Dataset:
-        """Each record once, in stored order."""
+        """Returns each record once, in stored order."""
         return self._gathered(tf.data.Dataset.range(len(self.features)).batch(batch_size))
 
     def endless_epochs(
@@ -92,23 +92,23 @@ class CachedSplit:
         *,
         drop_remainder: bool = False,
     ) -> tf.data.Dataset:
-        """In the orders of `read_sequences` with the same options."""
+        """Returns the batches of endless epochs, in the orders of `read_sequences` with the same options."""
         counts = np.array(self.shard_records, np.int64)
         starts = np.cumsum(counts) - counts
 
-        def epoch(epoch_seed: tf.Tensor, left_out: tf.Tensor) -> tf.data.Dataset:
+        def read_epoch(epoch_seed: tf.Tensor, skipped_steps: tf.Tensor) -> tf.data.Dataset:
             records = shuffle_shards(
                 (starts, counts),
                 lambda start, count: tf.data.Dataset.range(start, start + count),
                 plan=self.plan,
                 seed=epoch_seed,
             )
-            return records.batch(batch_size, drop_remainder=drop_remainder).skip(left_out)
+            return records.batch(batch_size, drop_remainder=drop_remainder).skip(skipped_steps)
 
-        return self._gathered(endless_epochs(epoch, seed, first_epoch, first_step))
+        return self._gathered(endless_epochs(read_epoch, seed, first_epoch, first_step))
 
     def _gathered(self, batches: tf.data.Dataset) -> tf.data.Dataset:
-        """Batches of indices as batches of records."""
+        """Maps batches of indices to batches of records."""
         frozen_shape = self.features.shape[1:]
 
         def read(indices: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
@@ -137,21 +137,21 @@ def computed_features(
     *,
     shuffle_buffer: int | None,
 ) -> Iterator[dict[str, CachedSplit]]:
-    """The features of each split, in files of ``folder`` that are gone afterwards.
+    """Computes the features of each split, in files of ``folder`` that are removed afterwards.
 
     Args:
-        encoder: the first of `split_at_features`.
+        encoder: the first model of `split_at_features`.
         directory: of the dataset.
-        reads: by split, the options that `read_sequences` is given for it.
+        reads: by split, options of `read_sequences`.
         folder: made here, and removed.
-        shuffle_buffer: records shuffled at a time, if asked for.
+        shuffle_buffer: records shuffled at a time; None for the default.
     """
     info = DatasetInfo.load(directory)
     encode = tf.function(
         lambda frames: encoder(frames, training=False),
         input_signature=[tf.TensorSpec(encoder.input.shape, tf.uint8)],
     )
-    shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
+    shutil.rmtree(folder, ignore_errors=True)  # left by a killed run
     folder.mkdir(parents=True)
     started = time.monotonic()
     try:
@@ -188,7 +188,7 @@ def _compute(
     file: Path,
     shape: tuple[int, ...],
 ) -> tuple[npt.NDArray[np.float32], Any]:
-    """The features of ``dataset`` in ``file``, and the rest of its elements."""
+    """Writes the features of ``dataset`` to ``file``; returns them and the rest of its elements."""
     features = np.lib.format.open_memmap(file, "w+", np.float32, shape)
     rest, done = [], 0
     for inputs, *labels in dataset:

@@ -1,35 +1,35 @@
-"""Learning curves as a picture."""
+"""Plots learning curves."""
 
 from __future__ import annotations
 
-import csv
 import os
 from pathlib import Path
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from trainer.training.callbacks import read_history
+
 
 def plot_curves(
     history: str | os.PathLike[str],
     target: str | os.PathLike[str],
     *,
-    baselines: dict[str, float] | None = None,
+    baselines: dict[str, float],
 ) -> None:
-    """Draws each column of a training history, train and validation together.
+    """Plots each column of a training history, train and validation together.
 
     Args:
         history: a run's ``history.csv``.
         target: the PNG to write.
-        baselines: by metric, a value to draw as the line to beat.
+        baselines: values by metric, each drawn as a dashed line.
     """
-    with Path(history).open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    # matplotlib.figure alone: pyplot would choose a display, and keep every figure.
+    rows = read_history(Path(history))
     columns = list(rows[0]) if rows else []
     metrics = [
         name for name in columns if name not in ("epoch", "seconds") and not name.startswith("val_")
     ]
+    # Not pyplot, which would choose a display, and keep every figure.
     figure = Figure(figsize=(5.5 * max(len(metrics), 1), 4), layout="constrained")
     epochs = [int(row["epoch"]) for row in rows]
     for i, metric in enumerate(metrics):
@@ -38,8 +38,8 @@ def plot_curves(
             if column in columns:
                 values = [float(row[column]) for row in rows]
                 axes.plot(epochs, values, marker="o", markersize=3, label=label)
-        if metric in (baselines or {}):
-            axes.axhline((baselines or {})[metric], color="gray", linestyle="--", label="baseline")
+        if metric in baselines:
+            axes.axhline(baselines[metric], color="gray", linestyle="--", label="baseline")
         axes.set(xlabel="epoch", title=metric)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)

@@ -1,7 +1,8 @@
-"""Trains the network on a dataset and leaves a run folder."""
+"""Trains the network on a dataset, evaluates it, and writes the run folder."""
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 import os
@@ -34,6 +35,7 @@ from trainer.models.network import build_model
 from trainer.report.page import write_report
 from trainer.training.distribution import make_strategy, scope_of
 from trainer.training.features import has_frozen_features
+from trainer.training.feeds import TrainingJob
 from trainer.training.fitting import computing_in, fit
 from trainer.training.plots import plot_curves
 
@@ -46,47 +48,52 @@ def train(
 ) -> dict[str, Score]:
     """Trains on the train split, keeps the best epoch, evaluates it and exports it.
 
-    The best epoch is the one with the least loss on the validation split; on the train split when the
+    The best epoch is the one with the lowest loss on the validation split, or on the train split if the
     dataset has no validation split.
+
+    Example::
+
+        config = TrainingConfig(epochs=20, model=ModelConfig(backbone="MobileNetV2"))
+        scores = train("dataset", RunFolder(Path("run")), config)
+        scores["test"].metrics[0].model  # 0.93, the accuracy
 
     Args:
         directory: of the dataset.
-        folder: where the run goes; made here. A run that was begun there is gone on with.
-        config: how to train.
+        folder: of the run, made here. A run that was started there continues.
+        config: options.
 
     Returns:
-        By split, the scores of the best model: on ``validation`` and ``test``, or on ``train`` when the
-        dataset has neither. With several hosts, the first scores and writes, and the others return nothing.
+        By split, the scores of the best model: on ``validation`` and ``test``, or on ``train`` if the dataset
+        has neither. With several hosts, the first one scores and writes, the others return nothing.
 
     Raises:
-        DatasetInfoError, DatasetError, CorruptRecordError: when the dataset cannot be trained on.
-        ConfigError: when it has no images for the options.
-        TrainingError: when the loss stops being a number, or memory runs out.
+        DatasetInfoError, DatasetError, CorruptRecordError: if the dataset cannot be trained on.
+        ConfigError: if the options do not fit the dataset.
+        TrainingError: if the loss is no longer finite, or memory runs out.
     """
     info = DatasetInfo.load(directory)
     config.check_for(info)
     check_trainable(directory, info)
-    chief = is_chief(config.distribute)
-    strategy = make_strategy(config.distribute)  # before TensorFlow does anything at all
+    strategy = make_strategy(config.distribute)  # before TensorFlow does anything else
     skipped = _skipped_records(directory, config, strategy)
-    if not chief:
-        return _help(directory, info, folder, config, strategy)
+    job = TrainingJob(directory=directory, info=info, folder=folder, config=config, skipped=skipped)
+    if not is_chief(config.distribute):
+        return _train_with_chief(job, strategy)
     scored = [s for s in ("validation", "test") if has_split(info, s)] or ["train"]
-    monitor = "val_loss" if has_split(info, "validation") else "loss"
-    _log_dataset(directory, info, monitor)
+    _log_dataset(job)
     reading = config.reading.evaluation(info)
-    baselines = _log_baseline(directory, info, scored, reading.clips, skipped)
+    baselines = _log_baseline(job, scored, reading.clips)
 
     with computing_in(config.precision), scope_of(strategy):
         keras.utils.set_random_seed(config.seed)
         model = build_model(reading.seen(info), config.model)
         _log_model(model)
-        # Not before there is a model: a run that cannot begin leaves nothing behind.
+        # Only now that there is a model: a run that cannot start leaves nothing behind.
         folder.path.mkdir(parents=True, exist_ok=True)
-        folder.metrics.unlink(missing_ok=True)  # written last, it says that a run is complete
-        write_json(folder.config, _describe_run(directory, config))
+        folder.metrics.unlink(missing_ok=True)  # written last, it marks a complete run
+        write_json(folder.config, _describe_run(job))
         info.save(folder.path)
-        best_epoch = fit(model, directory, info, folder, config, skipped).best_epoch
+        best_epoch = fit(model, job).best_epoch
     best = export_run(folder, info, reading)
     shown = baselines["validation" if has_split(info, "validation") else scored[0]]
     plot_curves(folder.history, folder.curves, baselines=_curve_baselines(info, shown))
@@ -110,7 +117,7 @@ def train(
         {
             "task": info.spec.label.task,
             "best_epoch": best_epoch,
-            "best_by": monitor,
+            "best_by": job.monitor,
             "baseline": describe_baseline(info),
             "skipped": None if skipped is None else skipped.to_json(),
             **scores_to_json(list(scores.values())),
@@ -120,22 +127,18 @@ def train(
     return dict(scores)
 
 
-def _help(
-    directory: str | os.PathLike[str],
-    info: DatasetInfo,
-    folder: RunFolder,
-    config: TrainingConfig,
-    strategy: tf.distribute.Strategy | None,
+def _train_with_chief(
+    job: TrainingJob, strategy: tf.distribute.Strategy | None
 ) -> dict[str, Score]:
-    """The part of a host that is not the chief: the same steps, and nothing is left of them here."""
+    """Takes the same steps as the chief host, in a temporary folder."""
     with tempfile.TemporaryDirectory(prefix="trainer-") as scratch:
         own = RunFolder(Path(scratch))
-        if folder.checkpoint.exists():
-            shutil.copy(folder.checkpoint, own.checkpoint)
-        with computing_in(config.precision), scope_of(strategy):
-            keras.utils.set_random_seed(config.seed)
-            model = build_model(config.reading.evaluation(info).seen(info), config.model)
-            fit(model, directory, info, own, config)
+        if job.folder.checkpoint.exists():
+            shutil.copy(job.folder.checkpoint, own.checkpoint)
+        with computing_in(job.config.precision), scope_of(strategy):
+            keras.utils.set_random_seed(job.config.seed)
+            seen = job.config.reading.evaluation(job.info).seen(job.info)
+            fit(build_model(seen, job.config.model), dataclasses.replace(job, folder=own))
     _log.info("done: the first of the hosts writes the results")
     return {}
 
@@ -158,17 +161,17 @@ def _skipped_records(
 
 def _log_model(model: keras.Model) -> None:
     trained = sum(math.prod(weight.shape) for weight in model.trainable_weights)
-    held = model.count_params()
     frozen = f", of which {trained:,} are trained" if has_frozen_features(model) else ""
-    _log.info("model: %s parameters%s", f"{held:,}", frozen)
+    _log.info("model: %s parameters%s", f"{model.count_params():,}", frozen)
 
 
-def _log_dataset(directory: str | os.PathLike[str], info: DatasetInfo, monitor: str) -> None:
+def _log_dataset(job: TrainingJob) -> None:
+    info = job.info
     spec, label = info.spec, info.spec.label
     shape = "signals only" if spec.image is None else "x".join(map(str, spec.image_shape))
     signals = f", signals {', '.join(s.name for s in spec.signals)}" if spec.signals else ""
     names = label.class_names or label.target_names
-    _log.info("dataset: %s (%s), %s%s", directory, info.name, shape, signals)
+    _log.info("dataset: %s (%s), %s%s", job.directory, info.name, shape, signals)
     _log.info(
         "task: %s%s of %d: %s%s",
         label.task,
@@ -179,24 +182,20 @@ def _log_dataset(directory: str | os.PathLike[str], info: DatasetInfo, monitor: 
     )
     records = ", ".join(f"{name} {split.num_records}" for name, split in info.splits.items())
     _log.info("records: %s", records)
-    if monitor == "loss":
-        _log.info("no validation split: the best epoch is the one with the least TRAINING loss")
+    if job.monitor == "loss":
+        _log.info("no validation split: the best epoch is the one with the lowest TRAINING loss")
 
 
 def _log_baseline(
-    directory: str | os.PathLike[str],
-    info: DatasetInfo,
-    splits: list[str],
-    clips: Clips | None,
-    skipped: SkippedRecords | None,
+    job: TrainingJob, splits: list[str], clips: Clips | None
 ) -> dict[str, dict[str, float]]:
-    """Says what any model must beat; returns the baseline's metrics by split."""
-    _log.info("BASELINE any model must beat: %s", describe_baseline(info))
+    """Logs the scores that a model must exceed; returns the baseline's metrics by split."""
+    _log.info("BASELINE any model must beat: %s", describe_baseline(job.info))
     baselines = {}
     for split in splits:
-        with located_errors(directory, split):
-            labels = read_labels(directory, split, clips=clips, ignore_errors=skipped)
-        baselines[split] = baseline_metrics(labels, info)
+        with located_errors(job.directory, split):
+            labels = read_labels(job.directory, split, clips=clips, ignore_errors=job.skipped)
+        baselines[split] = baseline_metrics(labels, job.info)
         _log.info(
             "  on %s: %s",
             split,
@@ -206,16 +205,16 @@ def _log_baseline(
 
 
 def _curve_baselines(info: DatasetInfo, metrics: dict[str, float]) -> dict[str, float]:
-    """The baseline's metrics under the names they have while training."""
+    """Returns the baseline's metrics under the names of the training metrics."""
     targets = info.spec.label.target_names
     prefix = f"{targets[0]}_" if len(targets) == 1 else ""
     return {name.removeprefix(prefix): value for name, value in metrics.items()}
 
 
-def _describe_run(directory: str | os.PathLike[str], config: TrainingConfig) -> dict[str, Any]:
+def _describe_run(job: TrainingJob) -> dict[str, Any]:
     return {
-        "tfrecords": str(directory),
-        **config.to_json(),
+        "tfrecords": str(job.directory),
+        **job.config.to_json(),
         "versions": {
             "python": platform.python_version(),
             "tensorflow": tf.__version__,
@@ -225,24 +224,24 @@ def _describe_run(directory: str | os.PathLike[str], config: TrainingConfig) -> 
 
 
 def _log_results(
-    folder: RunFolder, scores: Mapping[str, Score], telling: str, best_epoch: int
+    folder: RunFolder, scores: Mapping[str, Score], main_split: str, best_epoch: int
 ) -> None:
     _log.info("\nbest epoch: %d", best_epoch)
     for score in scores.values():
         _log.info("%s", format_score(score))
     if "test" not in scores:
         _log.info(
-            "no test split: evaluated on %s, which %s, so expect worse of new footage",
-            telling,
-            "chose the best epoch" if telling == "validation" else "the model was trained on",
+            "no test split: evaluated on %s, which %s, so expect lower scores on new footage",
+            main_split,
+            "chose the best epoch" if main_split == "validation" else "the model was trained on",
         )
-    _log.info(
-        "\nmodel       %s\nSavedModel  %s\nhistory     %s\ncurves      %s\nmetrics     %s\nreport      %s",
-        folder.model,
-        folder.export,
-        folder.history,
-        folder.curves,
-        folder.metrics,
-        folder.report,
-    )
-    _log.info("%s", compare(scores[telling]))
+    paths = {
+        "model": folder.model,
+        "SavedModel": folder.export,
+        "history": folder.history,
+        "curves": folder.curves,
+        "metrics": folder.metrics,
+        "report": folder.report,
+    }
+    _log.info("\n%s", "\n".join(f"{name:<12}{path}" for name, path in paths.items()))
+    _log.info("%s", compare(scores[main_split]))

@@ -148,7 +148,7 @@ def test_a_run_on_fewer_and_smaller_frames_and_past_damage(damaged, tmp_path, ca
     assert main([*words, *flags, "--ignore_errors", "on"]) == 0
     out = capsys.readouterr().out
     assert out.count("skipped: ") == 3  # each once
-    assert "skipped so far: 3 damaged places" in out
+    assert "skipped so far: 3 corrupt records" in out
     metrics = json.loads((run / "metrics.json").read_text())
     assert [place["file"] for place in metrics["skipped"]["places"]] == [
         f"{split}-00000-of-00001.tfrecord" for split in ("validation", "test", "train")

@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -13,6 +14,7 @@ from tests.processes import ROOT
 from tests.trainer.conftest import write_brightness_dataset
 from tfrecords_schema.info import DatasetInfo, ShardInfo, SplitInfo
 from tfrecords_schema.spec import SequenceSpec, SignalSpec
+from trainer.config.run_folder import RunFolder
 from trainer.config.training import TrainingConfig
 from trainer.errors import TrainerError
 from trainer.training import feeds
@@ -129,7 +131,10 @@ def test_which_last_batches_are_left_out(monkeypatch):
         info = DatasetInfo(name="a", spec=spec, splits=splits)
         strategy = SimpleNamespace(num_replicas_in_sync=replicas)
         monkeypatch.setattr(feeds.tf.distribute, "get_strategy", lambda: strategy)
-        return feeds.leaves_rest(info, TrainingConfig(batch_size=batch_size))
+        config = TrainingConfig(batch_size=batch_size)
+        folder = RunFolder(Path("run"))
+        job = feeds.TrainingJob(directory="a", info=info, folder=folder, config=config)
+        return job.drops_remainder
 
     assert leaves(37, 12, 2)
     assert leaves(19, 8, 4)

@@ -103,7 +103,7 @@ def test_features_are_gone_when_the_training_fails(data, pretrained, tmp_path, m
 
 
 def test_a_full_disk_is_left_alone(data, pretrained, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(features, "_MOST_OF_THE_DISK", 0.0)
+    monkeypatch.setattr(features, "_MAX_DISK_SHARE", 0.0)
     config = TrainingConfig(epochs=2, batch_size=32, model=ModelConfig(**pretrained))
     with caplog.at_level("INFO", logger="trainer"):
         fit_run(data, RunFolder(tmp_path / "run"), config)

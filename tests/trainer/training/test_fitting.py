@@ -10,7 +10,7 @@ from trainer.config.training import ModelConfig, TrainingConfig
 from trainer.models.backbones import build_frame_network
 from trainer.models.export import load_model
 from trainer.training import fitting
-from trainer.training.callbacks import KeepBest, TrainingError
+from trainer.training.callbacks import SaveProgress, TrainingError
 from trainer.training.fitting import Phase, make_optimizer, plan_phases
 
 SMALL = {"filters": (4, 8), "batch_norm": True, "rnn_units": (6,), "dense_units": (4,)}
@@ -74,14 +74,14 @@ def test_the_head_first_then_the_last_layers_and_resumed_in_between(
     )
     # The kernel that both phases see, after each epoch.
     seen = []
-    save = fitting.KeepBest.on_epoch_end
+    save = fitting.SaveProgress.on_epoch_end
 
     def watch(self, epoch, logs=None):
         kernel = self._whole.get_layer("head").get_layer("frame_features").layer.weights[0]
         seen.append((keras.ops.convert_to_numpy(kernel), self.model.optimizer))
         save(self, epoch, logs)
 
-    monkeypatch.setattr(KeepBest, "on_epoch_end", watch)
+    monkeypatch.setattr(SaveProgress, "on_epoch_end", watch)
     fit_run(data, RunFolder(tmp_path / "whole"), config)
     kernels = [kernel for kernel, _ in seen]
     assert np.array_equal(kernels[0], kernels[1])
@@ -99,7 +99,7 @@ def test_the_head_first_then_the_last_layers_and_resumed_in_between(
                     raise KeyboardInterrupt
                 save(self, epoch, logs)
 
-            patch.setattr(KeepBest, "on_epoch_end", interrupt)
+            patch.setattr(SaveProgress, "on_epoch_end", interrupt)
             with pytest.raises(KeyboardInterrupt):
                 fit_run(data, run, config)
         fit_run(data, run, config)

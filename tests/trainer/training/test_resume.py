@@ -1,16 +1,29 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 from tests.processes import ROOT
 from tests.trainer.conftest import history, run_trainer, write_brightness_dataset
+from tfrecords_schema.info import DatasetInfo
 from trainer.cli import main
-from trainer.training.checkpoint import load_progress
+from trainer.config.model import ModelConfig
+from trainer.errors import TrainerError
+from trainer.models.network import build_model
+from trainer.training.checkpoint import (
+    Progress,
+    load_progress,
+    restore_model,
+    restore_optimizer,
+    save_checkpoint,
+    stable_paths,
+)
 
 FLAGS = (
     *("--epochs", "5", "--batch_size", "4", "--filters", "4,8", "--rnn_units", "6,4"),
@@ -149,4 +162,61 @@ def test_a_checkpoint_of_another_network_is_refused(data, tmp_path, capsys):
     config["model"]["filters"] = [5]
     (run / "config.json").write_text(json.dumps(config))
     assert main([*words, "--filters", "5"]) == 1
-    assert "checkpoint.npz holds the model of another network" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "checkpoint.npz is the checkpoint of another network (other shapes: " in error
+    assert re.search(r"conv2d/kernel \(3, 3, \d, 4\), expected \(3, 3, \d, 5\)", error)
+    assert main([*words, "--filters", "5", "--rnn", "gru"]) == 1  # as config.json says otherwise
+    assert "--resume finds a run with other options" in capsys.readouterr().err
+
+
+def test_a_checkpoint_names_missing_and_unexpected_variables(data, tmp_path):
+    info = DatasetInfo.load(data)
+    lstm, gru = (ModelConfig(filters=(4,), rnn=rnn) for rnn in ("lstm", "gru"))
+    model = build_model(info, lstm)
+    model.compile("adam", "mse")
+    model.optimizer.build(model.trainable_variables)
+    save_checkpoint(tmp_path / "checkpoint.npz", model, model, Progress())
+    message = r"missing: model/gru/\S+.*unexpected: model/lstm/lstm_cell/kernel, "
+    with pytest.raises(TrainerError, match=message):
+        restore_model(tmp_path / "checkpoint.npz", build_model(info, gru))
+
+
+def test_a_checkpoint_restores_a_network_that_keras_numbers_otherwise(data, tmp_path):
+    info, config = DatasetInfo.load(data), ModelConfig(filters=(4, 8), batch_norm=True)
+    saved, restored = build_model(info, config), build_model(info, config)
+    for model in (saved, restored):
+        model.compile("adam", "mse")
+        model.optimizer.build(model.trainable_variables)
+    raw = [[variable.path for variable in model.variables] for model in (saved, restored)]
+    assert raw[0] != raw[1]
+    for i, variable in enumerate(saved.optimizer.variables):
+        variable.assign(np.full(variable.shape, i))
+    save_checkpoint(tmp_path / "checkpoint.npz", saved, saved, Progress(epoch=3))
+    restore_model(tmp_path / "checkpoint.npz", restored)
+    restore_optimizer(tmp_path / "checkpoint.npz", restored.optimizer, restored.trainable_variables)
+    pairs = [(saved.variables, restored.variables)]
+    pairs.append((saved.optimizer.variables, restored.optimizer.variables))
+    for mine, theirs in pairs:
+        for one, other in zip(mine, theirs, strict=True):
+            np.testing.assert_array_equal(np.array(one), np.array(other))
+    assert load_progress(tmp_path / "checkpoint.npz").epoch == 3
+    with np.load(tmp_path / "checkpoint.npz") as file:
+        assert len(file.files) == len(set(file.files))
+        assert "model/conv2d_1/kernel" in file.files
+        assert "optimizer/conv2d_1/kernel/momentum" in file.files
+
+
+@pytest.mark.parametrize(
+    ("paths", "expected"),
+    [
+        (["conv2d_4/kernel", "conv2d_7/kernel"], ["conv2d/kernel", "conv2d_3/kernel"]),
+        (
+            ["lstm/lstm_cell_3/bias", "lstm_2/lstm_cell_9/bias"],
+            ["lstm/lstm_cell/bias", "lstm_2/lstm_cell/bias"],
+        ),
+        (["head/kernel", "head/kernel"], ["head/kernel", "head/kernel#2"]),
+        ([], []),
+    ],
+)
+def test_stable_paths_do_not_depend_on_the_process(paths, expected):
+    assert stable_paths(paths) == expected

@@ -121,7 +121,8 @@ def test_a_regression_without_other_splits_is_learned_in_its_units(tmp_path, cap
     assert (mae.name, mae.unit) == ("light_mae", "lux")
     assert mae.model < mae.baseline / 4  # the baseline is off by about 120 lux
     assert (
-        "no validation split: the best epoch is the one with the least TRAINING loss" in caplog.text
+        "no validation split: the best epoch is the one with the lowest TRAINING loss"
+        in caplog.text
     )
     assert scores.keys() == {"test"}
 

@@ -13,6 +13,7 @@ from trainer.config.run_folder import RunFolder
 from trainer.config.training import ModelConfig, ReadingConfig, TrainingConfig
 from trainer.data.reader import Shuffle, read_sequences
 from trainer.models.network import build_model
+from trainer.training.feeds import TrainingJob
 from trainer.training.fitting import fit
 
 STILL = 1e-12  # so low that the weights stay as they are
@@ -78,7 +79,7 @@ def fit_once(folder, spec, **fields):
     info = DatasetInfo.load(data)
     model = build_model(info, config.model)
     run.path.mkdir()
-    fit(model, data, info, run, config)
+    fit(model, TrainingJob(directory=data, info=info, folder=run, config=config))
     (row,) = history(run.path)
     return data, model, config, row
 
