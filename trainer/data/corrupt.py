@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import mmap
 import os
 import re
-import struct
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,12 +15,7 @@ import tensorflow as tf
 
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.machine import usable_cpus
-from tfrecords_schema.records import (
-    FRAMING_BYTES,
-    CorruptRecordError,
-    masked_crc32c,
-    read_file,
-)
+from tfrecords_schema.records import CorruptRecordError, StoredRecord, read_file, scan_file
 from tfrecords_schema.spec import IMAGE_ENCODED
 from trainer.config.dataset import shard_paths
 from trainer.data.parsed_records import parse_record
@@ -43,8 +36,6 @@ _CORRUPTION_ERRORS = (
 _STORE_ERROR = re.compile(
     r"(StorageError|PermissionError|FileNotFoundError): \[Errno \d+\] (?P<reason>.*://.*)"
 )
-_HEADER = struct.Struct("<QI")
-_CRC = struct.Struct("<I")
 
 
 @contextlib.contextmanager
@@ -127,48 +118,13 @@ class SkippedRecords:
         _log.warning("skipped: %s: corrupt record at byte %d: %s", file, offset, reason)
 
 
-def read_sound_records(path: str, skipped: SkippedRecords) -> Iterator[tuple[int, bytes]]:
-    """Yields offset and data of every record of the file whose checksums match.
-
-    A record whose data has another checksum is skipped. After a corrupt length, reading continues at the next
-    length with a matching checksum.
-    """
-    if not os.path.getsize(path):
-        return
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        offset = 0
-        while offset < len(data):
-            length = _length_at(data, offset)
-            end = offset + FRAMING_BYTES + (length or 0)
-            if length is None or end > len(data):
-                skipped.add(path, offset, "its length is corrupt, or the file is truncated")
-                offset = _next_record(data, offset + 1)
-                continue
-            content = data[offset + _HEADER.size : end - _CRC.size]
-            if masked_crc32c(content) == _CRC.unpack_from(data, end - _CRC.size)[0]:
-                yield offset, content
-            else:
-                skipped.add(path, offset, "the data's checksum does not match")
-            offset = end
-
-
-def _length_at(data: mmap.mmap, offset: int) -> int | None:
-    """Returns the length of the record at ``offset``; None if its checksum does not match."""
-    if offset + _HEADER.size > len(data):
-        return None
-    length, checksum = _HEADER.unpack_from(data, offset)
-    return length if masked_crc32c(data[offset : offset + 8]) == checksum else None
-
-
-def _next_record(data: mmap.mmap, start: int) -> int:
-    """Returns the next offset with a length and its checksum; the end of the file if there is none."""
-    # No record has 4 GiB, so the upper half of every length is four zeros, which are rare in images.
-    zeros = data.find(bytes(4), start + 4)
-    while zeros >= 0:
-        if _length_at(data, zeros - 4) is not None:
-            return zeros - 4
-        zeros = data.find(bytes(4), zeros + 1)
-    return len(data)
+def read_sound_records(path: str, skipped: SkippedRecords) -> Iterator[StoredRecord]:
+    """Yields the records of the file at ``path`` whose checksums match; counts the others."""
+    for found in scan_file(path):
+        if isinstance(found, StoredRecord):
+            yield found
+        else:
+            skipped.add(found.file, found.offset, found.reason)
 
 
 def sound_records(path: tf.Tensor, skipped: SkippedRecords) -> tf.data.Dataset:

@@ -198,7 +198,7 @@ def test_a_checkpoint_restores_a_network_that_keras_numbers_otherwise(data, tmp_
     pairs.append((saved.optimizer.variables, restored.optimizer.variables))
     for mine, theirs in pairs:
         for one, other in zip(mine, theirs, strict=True):
-            np.testing.assert_array_equal(np.array(one), np.array(other))
+            np.testing.assert_array_equal(one.numpy(), other.numpy())
     assert load_progress(tmp_path / "checkpoint.npz").epoch == 3
     with np.load(tmp_path / "checkpoint.npz") as file:
         assert len(file.files) == len(set(file.files))
