@@ -1,9 +1,9 @@
-"""`DatasetView`: a dataset, examined, as the checks of the whole dataset see it."""
+"""`DatasetView`: an examined dataset, the subject of the checks of whole datasets."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from pipelines.validation.findings import Where
 from pipelines.validation.folder import DatasetFolder, Listing
-from pipelines.validation.notes import Conflicts, Places, ShardPlaces, SourceLabels
-from pipelines.validation.pictures.source_pictures import Compared, SourceReader
-from pipelines.validation.tallies import Tally, merged
+from pipelines.validation.pictures.source_pictures import Comparison, SourceReader
+from pipelines.validation.shard_index import Conflicts, Names, ShardIndex, SourceLabels
+from pipelines.validation.tallies import Tally, merge_tallies
 from pipelines.validation.thresholds import DEFAULTS, Thresholds
 from pipelines.validation.views import RecordView, expectation, to_text
 from tfrecords_schema import spec as keys
@@ -23,96 +23,98 @@ from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.records import CorruptRecordError
 from tfrecords_schema.spec import SpecError
 
-MOST_NAMED = 20
+MAX_NAMED = 20
 """Records, sources or groups that a check reads again to name them; the others are counted."""
-
-
-_MOST_OF_A_SOURCE = 4
-"""Records that are compared with one source."""
+_MAX_PER_SOURCE = 4
+"""Records compared with one source: many files can only be read from their beginning, which takes long."""
 
 
 @dataclass(frozen=True)
 class DatasetView:
-    """A dataset, examined.
+    """An examined dataset.
 
     Attributes:
-        folder: where it lies.
+        folder: of the dataset.
         info: its description.
-        listing: of the folder.
-        tallies: by split, of the records that were read.
-        shards: that were read, in order.
+        listing: files that are missing or too many.
+        tallies: sums over the records, by split.
+        shards: indexes of the shards, in order.
         thresholds: of the checks.
-        old: the dataset that it is compared with; None for none.
-        sources: the folder that its records' paths are relative to; None when it is not to be looked at.
+        old: the older dataset to compare with; None for none.
+        sources: folder of the sources to compare records with; None for none.
     """
 
     folder: DatasetFolder
     info: DatasetInfo
     listing: Listing
     tallies: dict[str, Tally]
-    shards: Sequence[ShardPlaces]
+    shards: Sequence[ShardIndex]
     thresholds: Thresholds = DEFAULTS
     old: DatasetView | None = None
     sources: str | None = None
 
     @cached_property
     def total(self) -> Tally:
-        """Of all splits."""
-        return merged(list(self.tallies.values()))
+        """The tally of all splits."""
+        return merge_tallies(list(self.tallies.values()))
 
     @property
     def training(self) -> Tally:
-        """Of the training split; of all splits, where none is called so."""
+        """The tally of the split ``train``; of all splits if there is no such split."""
         train = self.tallies.get("train")
         return train if train is not None and train.records else self.total
 
     @cached_property
-    def by_split(self) -> dict[str, list[ShardPlaces]]:
+    def by_split(self) -> dict[str, list[ShardIndex]]:
         """The shards of each split that has any."""
         names = dict.fromkeys(shard.split for shard in self.shards)
         return {name: [s for s in self.shards if s.split == name] for name in names}
 
     @cached_property
     def labels(self) -> SourceLabels:
-        """How classes agree with footage, in all shards."""
+        """Agreement of classes with sources and folders."""
         total = SourceLabels()
         for shard in self.shards:
             total.merge(shard.labels)
         return total
 
     @cached_property
-    def names(self) -> Conflicts:
-        """Records that do not agree with others of their source, in all shards."""
+    def name_conflicts(self) -> Conflicts:
+        """Records that name another group or path than others of their source."""
         total = Conflicts()
         for shard in self.shards:
-            total.merge(shard.names)
+            total.merge(shard.name_conflicts)
         return total
 
+    @property
+    def target_units(self) -> list[tuple[str, str]]:
+        """Name and unit of each target."""
+        return target_units(self.info)
+
     @cached_property
-    def compared(self) -> list[tuple[Where, Compared]]:
-        """A draw of records beside their sources, and where they lie; empty without ``sources``."""
+    def comparisons(self) -> list[tuple[Where, Comparison]]:
+        """Random records and their comparison with their sources; empty without ``sources``."""
         if self.sources is None or self.info.spec.image is None:
             return []
-        ranked = sorted((-rank, s.file, place) for s in self.shards for rank, place in s.drawn)
-        expected, most = expectation(self.info, self.thresholds), self.thresholds.source_records
-        found: list[tuple[Where, Compared]] = []
-        counts: Counter[bytes] = Counter()
+        ranked = sorted((-rank, s.file, offset) for s in self.shards for rank, offset in s.drawn)
+        expected, count = expectation(self.info, self.thresholds), self.thresholds.source_records
+        found: list[tuple[Where, Comparison]] = []
+        per_source: Counter[bytes] = Counter()
         with SourceReader(self.sources, self.info) as reader:
             for _, shard, offset in ranked:
                 record = RecordView(self.folder.read_record(shard, offset), expected)
                 path = record.value(keys.DATA_PATH)
-                # Many files can only be read from their beginning, which takes long.
-                if len(found) < most and counts[path] < _MOST_OF_A_SOURCE:
-                    counts[path] += 1
+                if len(found) < count and per_source[path] < _MAX_PER_SOURCE:
+                    per_source[path] += 1
                     found.append((self.where(shard, offset), reader.compare(record)))
         return found
 
     def count_sources(self, split: str) -> int:
-        """Distinct sources of a split, or more: one whose records lie in two shards counts twice."""
+        """Returns the number of sources of a split; a source with records in two shards counts twice."""
         return sum(len(shard.media) for shard in self.by_split.get(split, []))
 
-    def name(self, shard: str, offset: int, key: str) -> str:
-        """The string that the record there has under ``key``; what is wrong, when that cannot be read."""
+    def read_text(self, shard: str, offset: int, key: str) -> str:
+        """Returns the text under ``key`` of the record at a place, or the reason why it is unreadable."""
         try:
             example = parse_example(self.folder.read_record(shard, offset))
             return to_text(example.context.feature[key].bytes_list.value[0])
@@ -120,34 +122,33 @@ class DatasetView:
             return f"<unreadable: {problem}>"
 
     def where(self, shard: str, offset: int, frame: int | None = None) -> Where:
-        """The place of a record, with its id; ``frame`` is what is meant in it."""
-        name = self.name(shard, offset, keys.EXAMPLE_ID)
-        return Where(shard=shard, offset=offset, record=name, frame=frame)
+        """Returns the place of a record with its id."""
+        record = self.read_text(shard, offset, keys.EXAMPLE_ID)
+        return Where(shard=shard, offset=offset, record=record, frame=frame)
+
+
+def target_units(info: DatasetInfo) -> list[tuple[str, str]]:
+    """Returns name and unit of each target; the unit is empty if there is none."""
+    label = info.spec.label
+    units = [*label.target_units, *[""] * (len(label.target_names) - len(label.target_units))]
+    return list(zip(label.target_names, units, strict=True))
 
 
 def concatenate(parts: Sequence[NDArray[np.uint64]]) -> NDArray[np.uint64]:
-    """``np.concatenate`` that takes no part at all, too."""
+    """Returns the arrays as one; unlike `np.concatenate`, also of no arrays."""
     return np.concatenate(parts) if parts else np.zeros(0, np.uint64)
 
 
-def locate(parts: Sequence[tuple[str, Places]], place: int) -> tuple[str, int]:
-    """Shard and offset of the name at ``place`` in all parts together."""
-    for shard, places in parts:
-        if place < len(places):
-            return shard, places.offsets[place]
-        place -= len(places)
-    raise IndexError(f"{place} beyond the last shard")
+def locate(parts: Sequence[tuple[str, Names]], place: int) -> tuple[str, int]:
+    """Returns shard and offset of the name at ``place`` in the names of all ``parts`` together."""
+    for shard, names in parts:
+        if place < len(names):
+            return shard, names.offsets[place]
+        place -= len(names)
+    raise IndexError(f"{place} is beyond the last shard")
 
 
-def list_names(names: Sequence[str], most: int = 8) -> str:
-    """The first names, quoted, and how many more there are."""
-    shown = ", ".join(repr(name) for name in names[:most])
-    return shown + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
-def target_units(info: DatasetInfo) -> Iterator[tuple[str, str]]:
-    """Name and unit of each target."""
-    label = info.spec.label
-    yield from zip(
-        label.target_names, label.target_units or ("",) * len(label.target_names), strict=True
-    )
+def list_names(names: Sequence[str], max_shown: int = 8) -> str:
+    """Returns the first names, quoted, and the number of the others."""
+    more = f" and {len(names) - max_shown} more" if len(names) > max_shown else ""
+    return ", ".join(repr(name) for name in names[:max_shown]) + more

@@ -19,9 +19,9 @@ import apache_beam as beam
 from apache_beam.metrics import Metrics
 
 from pipelines.runners.events import EventWriter, claim
+from pipelines.validation.conclude import Conclusion
 from pipelines.validation.examine import ShardExaminer, ShardJob, ShardSummary
 from pipelines.validation.examiner_process import ChildExaminer
-from pipelines.validation.result import Conclusion
 from tfrecords_schema.storage import write_bytes
 
 _NEWS_BYTES = 1 << 20

@@ -21,7 +21,7 @@ from pipelines.runners.python_child import child_environment, python_command
 from pipelines.validation.checks.shards import ShardFacts, framing
 from pipelines.validation.examine import ShardExaminer, ShardJob, ShardSummary
 from pipelines.validation.findings import FindingLog, Where
-from pipelines.validation.notes import ShardPlaces
+from pipelines.validation.shard_index import ShardIndex
 from pipelines.validation.tallies import Tally
 
 _NEWS_BYTES = 1 << 20
@@ -102,8 +102,7 @@ def _dead(job: ShardJob, status: int) -> ShardSummary:
         findings=log.kept,
         counts=Counter(log.counts),
         tally=Tally(),
-        places=ShardPlaces(split=job.split, file=job.shard.file),
-        samples={},
+        index=ShardIndex(split=job.split, file=job.shard.file),
         old=job.old,
     )
 

@@ -1,4 +1,4 @@
-"""The dataset folder as validation sees it: it reads, and never writes."""
+"""`DatasetFolder`: reads the files of a dataset, and never writes."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _SHARD = re.compile(r".*\.tfrecords?")
 
 @dataclass(frozen=True)
 class Listing:
-    """What lies in a dataset folder.
+    """Differences between a dataset's folder and its ``dataset_info.json``.
 
     Attributes:
-        missing: shards that ``dataset_info.json`` names and that are not there.
-        extra: TFRecord files that it does not name.
-        leftover: traces of a build that did not end.
+        missing: shards that are named, but do not exist.
+        extra: TFRecord files that are not named.
+        leftover: remains of a build that failed or is still running.
     """
 
     missing: tuple[str, ...]
@@ -36,7 +36,12 @@ class Listing:
 
 @dataclass(frozen=True)
 class DatasetFolder:
-    """A folder with a ``dataset_info.json``; ``path`` is local or a URL, and ``flag`` is what gave it."""
+    """A folder with a ``dataset_info.json``.
+
+    Attributes:
+        path: a local path or a URL.
+        flag: the flag that named the folder, for error messages.
+    """
 
     path: str
     flag: str = "--tfrecords"
@@ -49,10 +54,10 @@ class DatasetFolder:
                 raise UserError(f"{self.flag}: {error}") from error
 
     def load_info(self) -> DatasetInfo:
-        """The dataset's description.
+        """Returns the dataset's description.
 
         Raises:
-            UserError: when the folder is no complete dataset.
+            UserError: if the folder is not a complete dataset.
         """
         if not is_url(self.path) and Path(self.path).is_file():
             raise UserError(f"{self.flag} must be the folder of a dataset, {self.path} is a file")
@@ -62,18 +67,18 @@ class DatasetFolder:
             raise UserError(f"{self.flag}: {error}") from error
 
     def open(self, shard: str) -> AbstractContextManager[BinaryIO]:
-        """A shard, for reading."""
-        path = os.path.join(self.path, shard)
-        return storage.open_stream(path) if is_url(path) else open(path, "rb")
+        """Opens a file of the folder for reading."""
+        return storage.open_stream(storage.join(self.path, shard))
 
     def list_files(self, info: DatasetInfo) -> Listing:
-        """Compares the folder with what ``info`` names."""
-        there = self._names()
+        """Compares the folder with the files that ``info`` names."""
+        found = self._names()
         named = {shard.file for split in info.splits.values() for shard in split.shards}
+        others = sorted(found - named)
         return Listing(
-            missing=tuple(sorted(named - there)),
-            extra=tuple(sorted(name for name in there - named if _SHARD.fullmatch(name))),
-            leftover=tuple(sorted(name for name in there - named if _LEFTOVER.fullmatch(name))),
+            missing=tuple(sorted(named - found)),
+            extra=tuple(name for name in others if _SHARD.fullmatch(name)),
+            leftover=tuple(name for name in others if _LEFTOVER.fullmatch(name)),
         )
 
     def _names(self) -> set[str]:
@@ -83,25 +88,25 @@ class DatasetFolder:
         return {*storage.list_folder(self.path), *(["_build"] if has_build else [])}
 
     def read_record(self, shard: str, offset: int) -> bytes:
-        """The data of the record whose framing starts at byte ``offset``.
+        """Returns the data of the record whose framing starts at byte ``offset``.
 
         Raises:
-            CorruptRecordError: when there is no such record.
+            CorruptRecordError: if there is no such record.
         """
         with self.open(shard) as file:
             file.seek(offset)
             return next(read_records(file, shard)).data
 
-    def failures(self, most: int) -> tuple[list[str], int]:
-        """The first ``most`` lines of ``failures.jsonl``, and how many there are."""
+    def failures(self, max_lines: int) -> tuple[list[str], int]:
+        """Returns the first lines of ``failures.jsonl``, and the number of all its lines."""
         lines: list[str] = []
         count = 0
         try:
             with self.open("failures.jsonl") as file:
                 for line in file:
                     count += 1
-                    if count <= most:
+                    if count <= max_lines:
                         lines.append(line.decode(errors="replace").strip())
         except FileNotFoundError:
-            pass  # a dataset from elsewhere may not have one
+            pass  # datasets of other writers may have none
         return lines, count

@@ -13,11 +13,13 @@ from tqdm import tqdm
 
 from pipelines.errors import UserError
 from pipelines.sources.files import absolute
-from pipelines.validation.examine import ShardExaminer, ShardJob, take_census
+from pipelines.validation.collector import take_census
+from pipelines.validation.conclude import Conclusion
+from pipelines.validation.examine import ShardExaminer, ShardJob
 from pipelines.validation.folder import DatasetFolder
 from pipelines.validation.outcome import Validation
 from pipelines.validation.report.page import render_report
-from pipelines.validation.result import Conclusion, Result
+from pipelines.validation.result import Result
 from pipelines.validation.thresholds import ValidationOptions
 from pipelines.validation.views import expectation
 from tfrecords_schema.info import DatasetInfo
@@ -76,7 +78,6 @@ def prepare(
     conclusion = Conclusion(
         folder=folder,
         info=info,
-        census=census,
         thresholds=thresholds,
         old=old,
         sources=options.sources,

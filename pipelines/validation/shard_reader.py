@@ -25,7 +25,7 @@ class ShardReader:
         self._bytes, self._sha256 = 0, ""
 
     def records(self) -> Iterator[StoredRecord]:
-        """Yields the records that are whole."""
+        """Yields the intact records."""
         try:
             with self._folder.open(self._declared.file) as file:
                 hashed = _HashedFile(file, self._on_bytes)
@@ -40,7 +40,7 @@ class ShardReader:
             self._unreadable = problem.strerror or str(problem)
 
     def facts(self) -> ShardFacts:
-        """What was found, once all records were read."""
+        """Returns the facts about the file, after all records were read."""
         return ShardFacts(
             declared=self._declared,
             records=self._records,
@@ -52,7 +52,7 @@ class ShardReader:
 
 
 class _HashedFile:
-    """A file of which everything that is read is also counted and hashed."""
+    """A file that counts and hashes everything that is read from it."""
 
     def __init__(self, file: BinaryIO, on_bytes: Callable[[int], None]):
         self._file = file

@@ -1,4 +1,4 @@
-"""`Sketch`: what a column of numbers is like, in a few kilobytes however many there are."""
+"""`Sketch`: a sample and the extremes of any number of values, in a few kilobytes."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-_SAMPLE = 1000
+_SAMPLE_SIZE = 1000
 _EXTREMES = 10
 _NORMAL_MAD = 1.4826
 """Standard deviations of a normal distribution in one of its median absolute deviations."""
-_LEAST_SAMPLE = 20
+_MIN_SAMPLE = 20
+"""Values that outliers need to be told from the others."""
 
 
 class Extreme(NamedTuple):
-    """A value and the record that has it."""
+    """A value and the place of its record."""
 
     value: float
     shard: str
@@ -27,10 +28,14 @@ class Extreme(NamedTuple):
 
 @dataclass
 class Sketch:
-    """A sample of values drawn by rank, and the most extreme ones with their places.
+    """A random sample of values, and the most extreme ones with their places.
 
-    Sketches of parts add up to the sketch of the whole: the sample is of the values of lowest rank, whatever
-    the order in which they come.
+    Sketches of parts add up to the sketch of the whole: the sample holds the values of lowest rank, in
+    whatever order they are added.
+
+    Attributes:
+        sample: a heap of negative rank and value.
+        lowest, highest: most extreme first.
     """
 
     sample: list[tuple[int, float]] = field(default_factory=list)
@@ -38,19 +43,19 @@ class Sketch:
     highest: list[Extreme] = field(default_factory=list)
 
     def add(self, values: Iterable[float], rank: int, shard: str, offset: int) -> None:
-        """Takes the finite values of one record.
+        """Adds the finite values of one record.
 
         Args:
             values: of the record.
-            rank: a hash of the record, by which one of its values is drawn, or none.
-            shard: where the record lies.
-            offset: where it lies in the shard.
+            rank: hash of the record, which decides if one of its values is in the sample, and which.
+            shard: file of the record.
+            offset: of the record in the shard.
         """
         finite = [value for value in values if value - value == 0]
         if not finite:
             return
         entry = (-rank, finite[rank % len(finite)])
-        if len(self.sample) < _SAMPLE:
+        if len(self.sample) < _SAMPLE_SIZE:
             heapq.heappush(self.sample, entry)
         elif entry > self.sample[0]:
             heapq.heapreplace(self.sample, entry)
@@ -61,43 +66,44 @@ class Sketch:
             self.highest = _highest([*self.highest, Extreme(high, shard, offset)])
 
     def merge(self, other: Sketch) -> None:
-        """Takes what ``other`` was given."""
-        self.sample = heapq.nlargest(_SAMPLE, [*self.sample, *other.sample])
+        """Adds the values of another sketch."""
+        self.sample = heapq.nlargest(_SAMPLE_SIZE, [*self.sample, *other.sample])
         heapq.heapify(self.sample)
         self.lowest = sorted([*self.lowest, *other.lowest])[:_EXTREMES]
         self.highest = _highest([*self.highest, *other.highest])
 
-    def outliers(self, most: float, *, least_scale: float = 0.0) -> list[tuple[Extreme, float]]:
-        """The extremes that lie more than ``most`` robust standard deviations from the median, and how many.
+    def outliers(self, max_scale: float, *, min_scale: float = 0.0) -> list[tuple[Extreme, float]]:
+        """Returns the extremes far from the median, with their distance, farthest first.
 
         Args:
-            most: robust standard deviations; see `scale`.
-            least_scale: what a standard deviation is at least.
+            max_scale: distance from which on values are outliers, in robust standard deviations (see
+            `scale`).
+            min_scale: lower limit of the standard deviation.
         """
         median, scale = self.scale()
-        scale = max(scale, least_scale)
-        if len(self.sample) < _LEAST_SAMPLE or not scale:
+        scale = max(scale, min_scale)
+        if len(self.sample) < _MIN_SAMPLE or not scale:
             return []
-        far = [(e, abs(e.value - median) / scale) for e in {*self.lowest, *self.highest}]
-        return sorted((pair for pair in far if pair[1] > most), key=lambda pair: -pair[1])
+        found = [(e, abs(e.value - median) / scale) for e in {*self.lowest, *self.highest}]
+        return sorted((pair for pair in found if pair[1] > max_scale), key=lambda pair: -pair[1])
 
     def scale(self) -> tuple[float, float]:
-        """Median and robust standard deviation; the latter is 0 where nearly all values are equal.
+        """Returns the median and a robust standard deviation, which is 0 if nearly all values are equal.
 
-        It is the larger of those that the median absolute deviation and the span of 98% of the values stand
-        for, so that a value is not far off where one in fifty is like it.
+        It is the larger of two estimates: by the median absolute deviation, and by the range of the middle
+        98% of the values. With the second, a value is no outlier if one value in fifty is like it.
         """
         if not self.sample:
             return 0.0, 0.0
         values = np.array([value for _, value in self.sample])
-        # Of few values, a hundredth is none: at least five on either side are left out.
+        # A hundredth of few values is none: at least five on either side are left out.
         outer = min(max(0.01, 5 / len(values)), 0.25)
         first, median, last = np.quantile(values, [outer, 0.5, 1 - outer])
-        mad = float(np.median(np.abs(values - median)))
-        normal = 2 * NormalDist().inv_cdf(1 - outer)
         if last == first:
             return float(median), 0.0
-        return float(median), max(_NORMAL_MAD * mad, float(last - first) / normal)
+        mad = float(np.median(np.abs(values - median)))
+        normal_range = 2 * NormalDist().inv_cdf(1 - outer)
+        return float(median), max(_NORMAL_MAD * mad, float(last - first) / normal_range)
 
 
 def _highest(extremes: list[Extreme]) -> list[Extreme]:

@@ -1,11 +1,10 @@
-"""The numbers that decide between right and suspicious, and the small file a dataset may carry them in."""
+"""The thresholds of the checks, and the options of a validation."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import math
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -14,42 +13,40 @@ from pipelines.errors import UserError
 from pipelines.options.dataset import RunOptions
 from pipelines.validation.findings import LEVELS, Level
 from tfrecords_schema import storage
-from tfrecords_schema.store_clients import UrlError, is_url
+from tfrecords_schema.store_clients import UrlError
 
 FILE_NAME = "validation.json"
-"""Of the file with thresholds in a dataset's folder."""
+"""Name of the file with thresholds in a dataset's folder."""
+_MAX_DUPLICATE_BITS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
 class Thresholds:
-    """What checks compare with; the defaults raise nothing on footage that is all right.
+    """The numbers that checks compare with. The defaults report nothing on correct footage.
 
-    Levels of a picture go from 0 to 255.
+    Levels of a picture are 0 to 255.
 
     Attributes:
-        timestamp_tolerance: seconds by which containers round presentation times (1 ms in WebM, 1/90 ms
-            in MPEG), and readers of them a little more.
-        rate_tolerance: fraction by which ``image/frame_rate`` may differ from what the timestamps show.
-        gap_factor: a step between two frames of more than so many usual ones is a gap.
-        jitter: fraction of the usual step by which the others may differ from it, on average.
-        black_mean: a flat picture whose mean level is below this is black.
-        flat_std: a picture whose every channel's standard deviation, in levels, is below this is flat.
-        frozen_fraction: fraction of a sequence for which one picture may stand still.
-        jump_levels: a frame that differs by more levels from both its neighbours, on average, does not
-            belong between them, when they are alike.
-        duplicate_bits: of 64 of their hashes in which two pictures may differ to be looked at as one.
-        duplicate_correlation: of two pictures, laid over each other, from which on they show the same.
+        timestamp_tolerance: rounding of timestamps in containers (1 ms in WebM, 1/90 ms in MPEG), in seconds.
+        rate_tolerance: fraction by which ``image/frame_rate`` may differ from the rate of the timestamps.
+        gap_factor: a step between two frames of more than this many usual steps is a gap.
+        jitter: average difference of steps from the usual one, as a fraction of it, that is still even.
+        black_mean: a flat picture with a mean level below this is black.
+        flat_std: a picture is flat if the standard deviation of every channel is below this, in levels.
+        frozen_fraction: fraction of a sequence for which one picture may stay the same.
+        jump_levels: a frame that differs by more levels from both its neighbours, which are alike, is
+        foreign.
+        duplicate_bits: pictures whose 64-bit hashes differ in at most this many bits are compared.
+        duplicate_correlation: compared pictures with at least this correlation show the same.
         outlier_scale: robust standard deviations from the median beyond which a value is an outlier.
-        skew: Jensen-Shannon divergence of two label distributions, 0 to 1, that is still all right, beyond
-            what chance gives so few sources.
-        imbalance: times that the most frequent class may have the records of the least frequent one.
-        shard_ratio: times that a split's largest shard may have the bytes of its median one.
-        shuffle: fraction of the changes of class from source to source, of those that a shuffled order
-            has, which a split must have.
-        drift: standard deviations (of the old dataset) by which a mean may differ from the old one's.
-        source_records: records that ``--sources`` compares with what they were made of.
-        statistics_tolerance: fraction of a target's scale by which its statistics in
-            ``dataset_info.json`` may differ from the records, which hold float32.
+        skew: Jensen-Shannon divergence of two label distributions, 0 to 1, allowed beyond that of chance.
+        imbalance: allowed ratio of the records of the most and the least frequent class.
+        shard_ratio: allowed ratio of the bytes of a split's largest and median shard.
+        shuffle: required changes of class from source to source, as a fraction of those in a shuffled order.
+        drift: standard deviations of the old dataset by which a mean may differ from the old one.
+        source_records: number of records that ``--sources`` compares with their sources.
+        statistics_tolerance: difference of target statistics in ``dataset_info.json`` from the records, which
+            hold float32, as a fraction of the target's scale.
     """
 
     timestamp_tolerance: float = 0.002
@@ -77,33 +74,37 @@ class Thresholds:
                 raise UserError(f"{name} must be a number, got {value!r}")
             if not (math.isfinite(value) and value >= 0):
                 raise UserError(f"{name} must be finite and not negative, got {value}")
-        if self.duplicate_bits != int(self.duplicate_bits) or self.duplicate_bits > 16:
-            raise UserError(f"duplicate_bits must be 0 to 16, got {self.duplicate_bits}")
+        if (
+            self.duplicate_bits != int(self.duplicate_bits)
+            or self.duplicate_bits > _MAX_DUPLICATE_BITS
+        ):
+            raise UserError(
+                f"duplicate_bits must be 0 to {_MAX_DUPLICATE_BITS}, got {self.duplicate_bits}"
+            )
 
 
 DEFAULTS = Thresholds()
 
 
 def load_thresholds(dataset: str, file: str | None = None) -> Thresholds:
-    """The thresholds of ``file``; without one, those that the dataset carries, if any.
+    """Returns the thresholds of ``file``, or of the dataset's own file if it has one.
 
     Args:
-        dataset: the dataset's folder, which may hold a `FILE_NAME`.
-        file: a file like it; a JSON object of names and numbers. What it leaves out is as in `DEFAULTS`.
+        dataset: folder of the dataset, which may hold a `FILE_NAME`.
+        file: JSON file with an object of names and numbers. Names that it leaves out are as in `DEFAULTS`.
 
     Raises:
-        UserError: when ``file`` is not there, is no such object, or names a threshold that is none.
+        UserError: if ``file`` does not exist, is not such an object, or has an unknown name.
     """
-    path = os.path.join(dataset, FILE_NAME) if file is None else file
+    path = storage.join(dataset, FILE_NAME) if file is None else file
     try:
-        data = storage.read_bytes(path) if is_url(path) else Path(path).read_bytes()
-        text = data.decode()
+        text = storage.read_bytes(path).decode()
     except UrlError as error:
         raise UserError(f"--tfrecords: {error}") from error
     except (FileNotFoundError, NotADirectoryError) as error:
         if file is None:
             return DEFAULTS
-        raise UserError(f"--thresholds: there is no file {file}") from error
+        raise UserError(f"--thresholds: the file {file} does not exist") from error
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
     try:
@@ -113,10 +114,10 @@ def load_thresholds(dataset: str, file: str | None = None) -> Thresholds:
 
 
 def parse_thresholds(fields: Any) -> Thresholds:
-    """Thresholds from names and numbers.
+    """Returns thresholds from a dict of names and numbers.
 
     Raises:
-        UserError: for anything else.
+        UserError: if ``fields`` is not such a dict, or has an unknown name.
     """
     if not isinstance(fields, dict):
         raise UserError(
@@ -131,16 +132,16 @@ def parse_thresholds(fields: Any) -> Thresholds:
 
 @dataclass(frozen=True, kw_only=True)
 class ValidationOptions:
-    """How a dataset is validated.
+    """The options of a validation.
 
     Attributes:
-        tfrecords: the dataset's folder.
-        sources: the folder that the dataset was built from, to compare records with; None for not at all.
-        against: the folder of an older dataset to compare it with; None for none.
-        report: where the HTML report is written; None for none.
-        json: where the result is written as JSON; None for nowhere.
-        fail_on: the mildest level that fails.
-        seed: of the draw of records that the report shows.
+        tfrecords: folder of the dataset.
+        sources: folder that the dataset was built from, to compare records with; None to skip that.
+        against: folder of an older dataset to compare with; None for none.
+        report: file of the HTML report; None for none.
+        json: file of the result as JSON; None for none.
+        fail_on: mildest level that fails the validation.
+        seed: of the random records in the report.
         run: workers and Beam's flags.
         thresholds: of the checks.
     """
@@ -162,7 +163,8 @@ class ValidationOptions:
             raise UserError(f"--seed must fit into 64 bits, got {self.seed}")
         if self.sources is not None and not Path(self.sources).is_dir():
             raise UserError(
-                f"--sources must be the folder that the dataset was built from, and {self.sources} is none"
+                f"--sources must be the folder that the dataset was built from, but {self.sources} is not a "
+                "folder"
             )
         for flag, path in (("--report", self.report), ("--json", self.json)):
             if path is not None:
@@ -171,6 +173,6 @@ class ValidationOptions:
 
 def _check_writable(flag: str, path: Path) -> None:
     if path.is_dir():
-        raise UserError(f"{flag} must be a file to write, {path} is a folder")
+        raise UserError(f"{flag} must be a file to write, but {path} is a folder")
     if not path.resolve().parent.is_dir():
         raise UserError(f"{flag}: the folder of {path} does not exist; make it first")

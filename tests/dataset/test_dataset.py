@@ -37,7 +37,7 @@ def test_check(validation, check):
         pytest.fail(describe(check, "error", result), pytrace=False)
 
 
-def test_every_record_was_examined(validation):
+def test_all_records_were_examined(validation):
     assert validation.result.records == sum(
         split.num_records for split in validation.info.splits.values()
     )

@@ -1,1 +1,1 @@
-"""The checks of a dataset, a module per family, and the catalogue that lists them."""
+"""The checks of a dataset: one module per kind of subject, and the catalogue that collects them."""

@@ -1,4 +1,4 @@
-"""The checks of a dataset against an older one: two versions of it, or last month's footage."""
+"""The checks of a dataset against an older one; they need ``--against``."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pipelines.validation.checks.balance import coarsen, expected_by_chance, jensen_shannon
 from pipelines.validation.dataset_view import (
-    MOST_NAMED,
+    MAX_NAMED,
     DatasetView,
     concatenate,
     list_names,
     locate,
 )
-from pipelines.validation.findings import Check, Problem, check, error, note, warning
-from pipelines.validation.views import target_column
+from pipelines.validation.divergence import label_divergences
+from pipelines.validation.findings import Problem, check, error, note, warning
 from tfrecords_schema import spec as keys
 
 _PIXEL_LEVELS = 10.0
@@ -24,12 +23,12 @@ _PIXEL_LEVELS = 10.0
 
 @check(
     "drift.spec",
-    reason="A model trained on one dataset reads the other only if records have the same shape, "
-    "and its outputs mean the same only if classes and targets do, in the same order.",
+    reason="A model trained on one dataset reads the other only if records have the same shape. "
+    "Its outputs mean the same only if classes and targets are the same, in the same order.",
     remedy="Build the new dataset with the options of the old one, or train a new model.",
 )
 def drift_spec(dataset: DatasetView) -> Iterator[Problem]:
-    """Records hold the same as those of the dataset it is compared with."""
+    """Records have the spec of the older dataset."""
     if dataset.old is None:
         return
     for difference in dataset.info.spec.differences(dataset.old.info.spec):
@@ -38,8 +37,8 @@ def drift_spec(dataset: DatasetView) -> Iterator[Problem]:
 
 @check(
     "drift.splits",
-    reason="Footage that an older training has seen, and that is test footage now, makes the old "
-    "model's score on the new test a lie.",
+    reason="Footage that an older training used, and that is test footage now, makes the old "
+    "model's score on the new test worthless.",
     remedy="Build with the same --seed, --splits and --group_by, which never move a group; give "
     "published splits with --split_list.",
 )
@@ -58,21 +57,19 @@ def drift_splits(dataset: DatasetView) -> Iterator[Problem]:
             return_indices=True,
         )
         parts = [(shard.file, shard.groups) for shard in mine]
-        for place in places[:MOST_NAMED].tolist():
+        for place in places[:MAX_NAMED].tolist():
             shard, offset = locate(parts, place)
-            name = dataset.name(shard, offset, keys.GROUP_ID)
-            yield warning(
-                f"group {name!r} was in {then}, and is in {now}", dataset.where(shard, offset)
-            )
-        if len(common) > MOST_NAMED:
-            yield warning(
-                f"{len(common) - MOST_NAMED} more groups were in {then}, and are in {now}"
-            )
+            name = dataset.read_text(shard, offset, keys.GROUP_ID)
+            where = dataset.where(shard, offset)
+            yield warning(f"group {name!r} was in {then}, and is in {now}", where)
+        if len(common) > MAX_NAMED:
+            more = len(common) - MAX_NAMED
+            yield warning(f"{more} more groups were in {then}, and are in {now}")
 
 
 @check(
     "drift.records",
-    reason="A version of a dataset that lost a split, or most of its records, is rarely meant.",
+    reason="A version of a dataset that lost a split, or most of its records, is rarely intended.",
     remedy="Look at failures.jsonl and the counts of both datasets for what was left out.",
 )
 def drift_records(dataset: DatasetView) -> Iterator[Problem]:
@@ -88,99 +85,73 @@ def drift_records(dataset: DatasetView) -> Iterator[Problem]:
 
 
 @check(
+    "drift.classes",
+    reason="The next training forgets a class that has no records any more.",
+    remedy="Look at failures.jsonl and the footage for the records of the class.",
+)
+def drift_classes(dataset: DatasetView) -> Iterator[Problem]:
+    """Every class with records in the older dataset has records."""
+    if dataset.old is not None:
+        lost = _classes_with_records(dataset.old) - _classes_with_records(dataset)
+        if lost:
+            yield warning(f"no record is left of class {list_names(sorted(lost))}")
+
+
+def _classes_with_records(dataset: DatasetView) -> set[str]:
+    names, counts = dataset.info.spec.label.class_names, dataset.total.labels
+    return {name for name, count in zip(names, counts, strict=False) if count}
+
+
+@check(
     "drift.labels",
-    reason="When labels are distributed otherwise than in the footage a model was trained on, its "
-    "scores change although nothing is wrong with it.",
-    remedy="Compare where both datasets' footage is from; train again, or weigh the classes.",
+    reason="If labels are distributed differently from the footage that a model was trained on, "
+    "its scores change although the model is unchanged.",
+    remedy="Compare where the footage of both datasets is from; train again, or weight the "
+    "classes.",
 )
 def drift_labels(dataset: DatasetView) -> Iterator[Problem]:
     """Labels are distributed as in the older dataset, split by split."""
     old = dataset.old
     if old is None or dataset.info.spec.label != old.info.spec.label:
-        return  # `drift_spec` says what differs
+        return  # `drift_spec` reports the difference
     for split in [name for name in dataset.tallies if name in old.tallies]:
-        now, then = dataset.tallies[split], old.tallies[split]
-        pairs = [("classes", then.labels, now.labels)]
-        for name in dataset.info.spec.label.target_names:
-            column = target_column(name)
-            if column in now.histograms and column in then.histograms:
-                bins = (coarsen(then.histograms[column]), coarsen(now.histograms[column]))
-                pairs.append((f"values of {name}", *bins))
-        for what, one, other in pairs:
-            if not any(one) or not any(other):
-                continue
-            used = sum(1 for a, b in zip(one, other, strict=True) if a or b)
-            apart = jensen_shannon(one, other)
-            chance = expected_by_chance(
-                used, old.count_sources(split), dataset.count_sources(split)
+        for what, divergence in label_divergences((old, split), (dataset, split)):
+            yield warning(
+                f"{split}: {what} are distributed differently: a Jensen-Shannon divergence of "
+                f"{divergence:.2f}"
             )
-            if apart > dataset.thresholds.skew + chance:
-                yield warning(
-                    f"{split}: {what} are distributed otherwise: a Jensen-Shannon divergence of {apart:.2f}"
-                )
 
 
 @check(
     "drift.values",
-    reason="Targets, signals and pixels are scaled by the moments of the old dataset; when the "
-    "new ones are elsewhere (another unit, another camera), the model sees what it never saw.",
+    reason="Targets, signals and pixels are scaled by the moments of the old dataset. If the new "
+    "ones differ (another unit, another camera), the model gets inputs unlike those of its "
+    "training.",
     remedy="Look for a changed unit, sensor or exposure; convert it, or train again.",
 )
 def drift_values(dataset: DatasetView) -> Iterator[Problem]:
-    """Targets, signals and pixels have about the mean they had."""
+    """Targets, signals and pixels have about the mean of the older dataset."""
     old = dataset.old
     if old is None:
         return
     for split in [name for name in dataset.tallies if name in old.tallies]:
         now, then = dataset.tallies[split], old.tallies[split]
-        few = 2 / min(dataset.count_sources(split) or 1, old.count_sources(split) or 1) ** 0.5
+        sources = min(dataset.count_sources(split) or 1, old.count_sources(split) or 1)
+        chance = 2 / sources**0.5
         for name in [column for column in now.columns if column in then.columns]:
             mine, theirs = now.columns[name], then.columns[name]
-            scale = max(theirs.std, 1e-12)
             if not mine.count or not theirs.count:
                 continue
-            if abs(mine.mean - theirs.mean) > (dataset.thresholds.drift + few) * scale:
+            limit = (dataset.thresholds.drift + chance) * max(theirs.std, 1e-12)
+            if abs(mine.mean - theirs.mean) > limit:
                 yield warning(
-                    f"{split}: the mean of {name} was {theirs.mean:g} (std {theirs.std:g}), now it is "
+                    f"{split}: the mean of {name} was {theirs.mean:g} (std {theirs.std:g}), and is "
                     f"{mine.mean:g}"
                 )
-        if now.pixel_frames and then.pixel_frames:
-            levels = [total / now.pixel_frames for total in now.pixel_sums]
-            before = [total / then.pixel_frames for total in then.pixel_sums]
-            apart = max(map(abs, np.subtract(levels, before))) if len(levels) == len(before) else 0
-            if apart > _PIXEL_LEVELS * (1 + few * 4):
+        if now.pixel_frames and then.pixel_frames and len(now.pixel_sums) == len(then.pixel_sums):
+            means = [np.array(tally.pixel_sums) / tally.pixel_frames for tally in (now, then)]
+            difference = np.abs(means[0] - means[1]).max()
+            if difference > _PIXEL_LEVELS * (1 + chance * 4):
                 yield warning(
-                    f"{split}: pixels are {apart:.0f} levels brighter or darker than they were"
+                    f"{split}: pixels are {difference:.0f} levels brighter or darker than they were"
                 )
-
-
-@check(
-    "drift.classes",
-    reason="A class that has no records any more is one that the next training forgets.",
-    remedy="Look at failures.jsonl and the footage for what became of its records.",
-)
-def drift_classes(dataset: DatasetView) -> Iterator[Problem]:
-    """Classes that had records have some."""
-    old = dataset.old
-    if old is None:
-        return
-    before = {
-        n for n, c in zip(old.info.spec.label.class_names, old.total.labels, strict=False) if c
-    }
-    now = {
-        n
-        for n, c in zip(dataset.info.spec.label.class_names, dataset.total.labels, strict=False)
-        if c
-    }
-    if before - now:
-        yield warning(f"no record is left of class {list_names(sorted(before - now))}")
-
-
-DRIFT_CHECKS: tuple[Check[DatasetView], ...] = (
-    drift_spec,
-    drift_splits,
-    drift_records,
-    drift_classes,
-    drift_labels,
-    drift_values,
-)

@@ -1,4 +1,4 @@
-"""The checks of one record that look at its frames and their times."""
+"""The checks of a record's frames and their times."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import math
 import statistics
 from collections.abc import Iterator, Sequence
 
-from pipelines.validation.findings import Check, Problem, check, error, note, warning
+from pipelines.validation.findings import Problem, check, error, note, warning
 from pipelines.validation.times import (
     MICROSECONDS,
     first_lap,
-    length_of_last_run,
+    format_seconds,
+    format_times,
+    last_run_length,
     longest_run,
-    seconds,
     seconds_off_grid,
     seconds_off_slots,
-    show_times,
 )
 from pipelines.validation.views import RecordView
 from tfrecords_schema import spec as keys
@@ -24,9 +24,9 @@ from tfrecords_schema import spec as keys
 
 @check(
     "frames.decode",
-    reason="A picture that does not decode, or has another size, ends the training that meets "
-    "it; one that was cut short is shown to the model as gray.",
-    remedy="Build the dataset again; if the same pictures fail again, the disk or the source is "
+    reason="A picture that does not decode, or has another size, ends the training. One that was "
+    "cut short reaches the model partly gray.",
+    remedy="Build the dataset again. If the same pictures fail again, the disk or the source is "
     "damaged.",
 )
 def frames_decode(record: RecordView) -> Iterator[Problem]:
@@ -39,26 +39,28 @@ def frames_decode(record: RecordView) -> Iterator[Problem]:
             yield error(f"frame {index} {problem}")
     for index, complaint in enumerate(pictures.complaints):
         if complaint is not None:
-            yield warning(f"frame {index} is damaged, and shown nevertheless: {complaint}")
+            yield warning(f"frame {index} decodes, but is damaged: {complaint}")
 
 
 @check(
     "frames.order",
-    reason="A model learns motion from the order of frames; frames that go back in time teach it "
-    "a motion that never was.",
-    remedy="Build again from these sources; if the times are wrong in the source itself, remux "
-    "it (for example `ffmpeg -i IN -c copy OUT.mp4`).",
+    reason="A model learns motion from the order of frames. Frames that go back in time teach it a "
+    "motion that did not happen.",
+    remedy="Build again from these sources. If the times are wrong in the source itself, remux it "
+    "(for example `ffmpeg -i IN -c copy OUT.mp4`).",
 )
 def frames_order(record: RecordView) -> Iterator[Problem]:
-    """Timestamps increase; a slow source's may repeat when sampled, and a looped clip begins again."""
+    """Timestamps increase; frames sampled from a slow source may repeat, and a looped clip starts again."""
     times = record.timestamps[: record.valid_frames]
     lap = first_lap(times)
     if record.spec.frame_rate is None and record.expected.sampling == "windows":
-        # At the end it looks like padding, which `frames_padding` looks at.
-        moving = len(lap) - length_of_last_run(lap) + 1 if lap else 0
-        again = next((i for i in range(1, moving) if lap[i] == lap[i - 1]), None)
-        if again is not None:
-            yield error(f"frames {again - 1} and {again} are both at {seconds(lap[again])}")
+        # Repeats at the end look like padding, which `frames_padding` checks.
+        moving = len(lap) - last_run_length(lap) + 1 if lap else 0
+        repeat = next((i for i in range(1, moving) if lap[i] == lap[i - 1]), None)
+        if repeat is not None:
+            yield error(
+                f"frames {repeat - 1} and {repeat} are both at {format_seconds(lap[repeat])}"
+            )
     if len(lap) == len(times):
         return
     if record.expected.short_clips == "loop" and all(
@@ -67,17 +69,17 @@ def frames_order(record: RecordView) -> Iterator[Problem]:
         return
     index = len(lap)
     yield error(
-        f"frame {index} is at {seconds(times[index])}, before frame {index - 1} at "
-        f"{seconds(times[index - 1])}"
+        f"frame {index} is at {format_seconds(times[index])}, before frame {index - 1} at "
+        f"{format_seconds(times[index - 1])}"
     )
 
 
 @check(
     "frames.rate",
-    reason="A model's notion of speed is frames a second; a sequence sampled at another rate "
-    "shows everything faster or slower than it was.",
-    remedy="Build again with the --frame_rate that is wanted; check the source's own times if it "
-    "stays.",
+    reason="A model judges speed by frames per second. A sequence sampled at another rate shows "
+    "everything faster or slower.",
+    remedy="Build again with the --frame_rate that is wanted. If the problem stays, check the "
+    "source's times.",
 )
 def frames_rate(record: RecordView) -> Iterator[Problem]:
     """Timestamps match the frame rate."""
@@ -92,51 +94,53 @@ def frames_rate(record: RecordView) -> Iterator[Problem]:
             if off > 2 * limits.timestamp_tolerance:
                 yield error(
                     f"no sampling at {rate:g} frames/s gives its timestamps: they are off by {off:.3f} s "
-                    f"({show_times(times)})"
+                    f"({format_times(times)})"
                 )
     elif said is not None and len(times) == record.valid_frames > 1 and times[-1] > times[0]:
         shown = (len(times) - 1) * MICROSECONDS / (times[-1] - times[0])
         if not math.isclose(said, shown, rel_tol=limits.rate_tolerance):
             yield warning(
-                f"{keys.FRAME_RATE} is {said:g}, and its timestamps show {shown:g} frames/s"
+                f"{keys.FRAME_RATE} is {said:g}, but its timestamps show {shown:g} frames/s"
             )
 
 
 @check(
     "frames.start",
-    reason="`pipelines` calls a record by its source and the time at which it begins; where the name says "
-    "otherwise, its times, its frames or its source are another record's.",
+    reason="`pipelines` names a record by its source and its start time. If the record disagrees "
+    "with its name, its times, frames or source are those of another record.",
     remedy="Build the dataset again with `pipelines --overwrite`; do not edit records.",
 )
 def frames_start(record: RecordView) -> Iterator[Problem]:
-    """An ``example/id`` of the kind ``SOURCE@MICROSECONDS`` names the record's source and beginning."""
+    """The record begins as an ``example/id`` of the kind ``SOURCE@MICROSECONDS`` says."""
     source, _, stated = record.text(keys.EXAMPLE_ID).rpartition("@")
     media, times = record.text(keys.MEDIA_ID), first_lap(record.timestamps[: record.valid_frames])
     if not source or not stated.isdecimal() or not media or not times:
-        return  # another writer's id, or something that is said already
+        return  # an id of another writer, or a record with other errors
     if len(times) < record.valid_frames and record.expected.short_clips != "loop":
-        return  # `frames_order` says so
+        return  # `frames_order` reports it
     if source != media:
-        yield error(f"{keys.EXAMPLE_ID} names the source {source!r}, {keys.MEDIA_ID} {media!r}")
+        yield error(
+            f"{keys.EXAMPLE_ID} names the source {source!r}, but {keys.MEDIA_ID} is {media!r}"
+        )
         return
     start, rate = int(stated), record.spec.frame_rate
     tolerance = 2 * record.expected.thresholds.timestamp_tolerance
     off = abs(times[0] - start) / MICROSECONDS
     if rate is not None and record.expected.sampling == "windows":
         if seconds_off_grid(times, rate) > tolerance:
-            return  # `frames_rate` says so
+            return  # `frames_rate` reports it
         off = seconds_off_slots(times, start, rate)
     if off > tolerance:
         yield error(
-            f"by its id it begins at {seconds(start)}, and its timestamps are {off:.3f} s off that "
-            f"({show_times(times)})"
+            f"by its id it begins at {format_seconds(start)}, but its timestamps differ from that by "
+            f"{off:.3f} s ({format_times(times)})"
         )
 
 
 @check(
     "frames.gaps",
-    reason="Where frames are missing, or come at uneven times, motion looks faster than it was "
-    "for a moment, and the model cannot know.",
+    reason="Where frames are missing, or come at uneven times, motion looks faster than it was, "
+    "and the model cannot know.",
     remedy="Look at the source there: a recorder that dropped frames, or a variable frame rate. "
     "Give --frame_rate, so that frames are sampled by time.",
 )
@@ -146,7 +150,7 @@ def frames_gaps(record: RecordView) -> Iterator[Problem]:
     if record.expected.sampling != "windows" or len(lap) < 4:
         return
     if record.spec.frame_rate is not None:
-        yield from _find_held_frames(lap, limits.gap_factor)
+        yield from _find_held_frame(lap, limits.gap_factor)
         return
     steps = [(b - a, i) for i, (a, b) in enumerate(itertools.pairwise(lap)) if b > a]
     if len(steps) < 3:
@@ -155,19 +159,29 @@ def frames_gaps(record: RecordView) -> Iterator[Problem]:
     widest, index = max(steps)
     if widest > limits.gap_factor * usual:
         yield warning(
-            f"{seconds(widest)} lie between frames {index} and {index + 1}, and {seconds(round(usual))} "
-            "between most"
+            f"frames {index} and {index + 1} are {format_seconds(widest)} apart, most are "
+            f"{format_seconds(round(usual))} apart"
         )
         return
     jitter = statistics.fmean(abs(step - usual) for step, _ in steps) / usual
     if jitter > limits.jitter:
-        yield warning(f"its frames come {jitter:.0%} off an even rate ({show_times(lap)})")
+        yield warning(f"its frames are {jitter:.0%} off an even rate ({format_times(lap)})")
+
+
+def _find_held_frame(times: Sequence[int], factor: float) -> Iterator[Problem]:
+    """Reports a frame that stands for many samples. At the end it is taken for padding instead."""
+    runs = [(len(list(run)), time) for time, run in itertools.groupby(times)]
+    longest, time = max(runs[:-1], default=(0, 0))
+    if longest > factor * statistics.median(length for length, _ in runs):
+        yield note(
+            f"the source has a gap: its frame at {format_seconds(time)} stands for {longest} frames"
+        )
 
 
 @check(
     "frames.signals",
-    reason="A signal belongs to the frame in whose step it is; when its own time says otherwise, "
-    "the model is told what was measured at another moment.",
+    reason="A signal belongs to the frame with the same index. If its own time differs, the model "
+    "gets what was measured at another moment.",
     remedy="Align the telemetry again: see --time_offset and --time_origin of `pipelines dashcam`.",
 )
 def frames_signals(record: RecordView) -> Iterator[Problem]:
@@ -175,73 +189,53 @@ def frames_signals(record: RecordView) -> Iterator[Problem]:
     times = record.timestamps
     for signal in record.spec.signals:
         own = record.column(keys.signal_timestamp_key(signal.name))
-        off = [i for i, (a, b) in enumerate(zip(own, times, strict=False)) if a != b]
-        if off:
+        off = next((i for i, (a, b) in enumerate(zip(own, times, strict=False)) if a != b), None)
+        if off is not None:
             yield error(
-                f"signal {signal.name} of frame {off[0]} is of {seconds(own[off[0]])}, the frame of "
-                f"{seconds(times[off[0]])}"
+                f"signal {signal.name} of frame {off} is at {format_seconds(own[off])}, but the frame is at "
+                f"{format_seconds(times[off])}"
             )
 
 
 @check(
     "frames.padding",
-    reason="Readers mask frames from image/valid_frames on; padding before it is taken for "
-    "footage, and footage after it is thrown away.",
+    reason="Readers mask frames from image/valid_frames on. Padding before it is taken for "
+    "footage, and footage after it is ignored.",
     remedy="Build again with the --short_clips policy that is wanted.",
 )
 def frames_padding(record: RecordView) -> Iterator[Problem]:
-    """Padding is where image/valid_frames says, and nowhere else."""
+    """Padding starts at image/valid_frames."""
     times, images, valid = record.timestamps, record.images, record.valid_frames
+    policy = record.expected.short_clips
     if not times or valid < 1:
         return
-    if valid < len(times) and record.expected.short_clips in ("drop", "loop"):
+    if valid < len(times) and policy in ("drop", "loop"):
         yield error(
-            f"frames from {valid} on are said to be padding, and the dataset was built with "
-            f"--short_clips {record.expected.short_clips}"
+            f"frames from {valid} on are marked as padding, but the dataset was built with "
+            f"--short_clips {policy}"
         )
     for index in range(valid, len(times)):
         if times[index] != times[valid - 1] or (images and images[index] != images[valid - 1]):
             yield error(
-                f"frame {index} is said to be padding, and does not repeat frame {valid - 1}"
+                f"frame {index} is marked as padding, but does not repeat frame {valid - 1}"
             )
             break
-    if record.expected.short_clips != "loop":
-        yield from _undeclared_padding(record, times[:valid])
+    if policy != "loop":
+        yield from _find_unmarked_padding(record, times[:valid])
 
 
-FRAME_CHECKS: tuple[Check[RecordView], ...] = (
-    frames_decode,
-    frames_order,
-    frames_rate,
-    frames_start,
-    frames_gaps,
-    frames_signals,
-    frames_padding,
-)
-
-
-def _find_held_frames(times: Sequence[int], factor: float) -> Iterator[Problem]:
-    """A picture that stood for long in what was sampled by time; at the end it is taken for padding."""
-    runs = [(len(list(run)), time) for time, run in itertools.groupby(times)]
-    longest, time = max(runs[:-1], default=(0, 0))
-    if longest > factor * statistics.median(length for length, _ in runs):
-        yield note(
-            f"the source has a gap: its frame of {seconds(time)} stands for {longest} frames"
-        )
-
-
-def _undeclared_padding(record: RecordView, times: Sequence[int]) -> Iterator[Problem]:
-    held = length_of_last_run(times)
-    said = (
-        f"its last {held} frames repeat one frame, which looks like padding that {keys.VALID_FRAMES} "
-        "does not tell of"
+def _find_unmarked_padding(record: RecordView, times: Sequence[int]) -> Iterator[Problem]:
+    held = last_run_length(times)
+    message = (
+        f"its last {held} frames repeat one frame, which looks like padding, but {keys.VALID_FRAMES} does "
+        "not mark them"
     )
     if record.spec.frame_rate is None and record.expected.sampling == "windows":
         if held > 1:
-            yield warning(said)
+            yield warning(message)
         return
-    # Sampling repeats the frames of a slow source, but evenly; a picture may also have stood still.
+    # A slow source repeats frames too, but evenly; a picture may also have stood still.
     if 2 < held < len(times) and held >= max(
         len(times) / 2, 2 * longest_run(times[: len(times) - held]) + 1
     ):
-        yield note(said)
+        yield note(message)

@@ -7,19 +7,19 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pipelines.validation.dataset_view import MOST_NAMED, DatasetView, concatenate, locate
-from pipelines.validation.findings import Check, Problem, check, error, note, warning
-from pipelines.validation.notes import Places, Span, name_of_file
+from pipelines.validation.dataset_view import MAX_NAMED, DatasetView, concatenate, locate
+from pipelines.validation.findings import Problem, check, error, note, warning
 from pipelines.validation.pictures.leak_pairs import RecordPair, find_pairs
-from pipelines.validation.times import seconds
+from pipelines.validation.shard_index import Names, Span, file_of
+from pipelines.validation.times import format_seconds
 from tfrecords_schema import spec as keys
 
 
 @check(
     "leaks.sources",
-    reason="Sequences of one video in two splits are nearly the same pictures: a model that has "
-    "learnt them by heart passes its test.",
-    remedy="Build again and let groups decide the split: --group_by, or the manifest's group and "
+    reason="Sequences of one video in two splits are nearly the same pictures. A model that has "
+    "memorised them passes its test.",
+    remedy="Build again with groups that decide the split: --group_by, or the manifest's group and "
     "split columns.",
 )
 def leaked_sources(dataset: DatasetView) -> Iterator[Problem]:
@@ -28,13 +28,13 @@ def leaked_sources(dataset: DatasetView) -> Iterator[Problem]:
         split: [(shard.file, shard.media) for shard in shards]
         for split, shards in dataset.by_split.items()
     }
-    yield from _leaks(dataset, places, keys.MEDIA_ID, "source")
+    yield from _find_shared_names(dataset, places, keys.MEDIA_ID, "source")
 
 
 @check(
     "leaks.groups",
-    reason="A group (person, drive, original video) in two splits lets a model pass its test by "
-    "recognizing who or where it is.",
+    reason="If a group (person, drive, original video) is in two splits, a model can pass its test "
+    "by recognising the group.",
     remedy="Build again with a --group_by that captures what must stay together, or set the "
     "manifest's split by group.",
 )
@@ -44,18 +44,41 @@ def leaked_groups(dataset: DatasetView) -> Iterator[Problem]:
         split: [(shard.file, shard.groups) for shard in shards]
         for split, shards in dataset.by_split.items()
     }
-    yield from _leaks(dataset, places, keys.GROUP_ID, "group")
+    yield from _find_shared_names(dataset, places, keys.GROUP_ID, "group")
+
+
+def _find_shared_names(
+    dataset: DatasetView, places: dict[str, list[tuple[str, Names]]], key: str, what: str
+) -> Iterator[Problem]:
+    for (one, mine), (other, theirs) in itertools.combinations(places.items(), 2):
+        hashes, first_places, second_places = np.intersect1d(
+            concatenate([names.hashes for _, names in mine]),
+            concatenate([names.hashes for _, names in theirs]),
+            return_indices=True,
+        )
+        pairs = list(zip(first_places.tolist(), second_places.tolist(), strict=True))
+        for first, second in pairs[:MAX_NAMED]:
+            shard, offset = locate(mine, first)
+            own_shard, own_offset = locate(theirs, second)
+            name = dataset.read_text(own_shard, own_offset, key)
+            yield error(
+                f"{what} {name!r} is in {one} ({shard}, byte {offset}) and in {other}",
+                dataset.where(own_shard, own_offset),
+                other=dataset.where(shard, offset),
+            )
+        if len(hashes) > MAX_NAMED:
+            yield error(f"{len(hashes) - MAX_NAMED} more {what}s are in {one} and in {other}")
 
 
 @check(
     "leaks.spans",
-    reason="Clips of one file that overlap in time hold the same frames; in two splits, the test "
-    "asks for what the training has shown.",
-    remedy="Give clips of one file one group (--group_by, or the manifest's group), or leave a "
-    "sequence's length out between them, as --split_by time does.",
+    reason="Clips of one file that overlap in time hold the same frames. In two splits, test "
+    "frames also occur in train.",
+    remedy="Give clips of one file one group (--group_by, or the manifest's group), or leave a gap "
+    "of a sequence's length between them, as --split_by time does.",
 )
 def leaked_spans(dataset: DatasetView) -> Iterator[Problem]:
-    """No two splits show the same time of one file, in clips of whatever names."""
+    """No two splits show the same time of one file, whatever the names of their clips."""
     for (one, mine), (other, theirs) in itertools.combinations(dataset.by_split.items(), 2):
         known: dict[int, list[tuple[Span, str]]] = {}
         for shard in mine:
@@ -64,32 +87,46 @@ def leaked_spans(dataset: DatasetView) -> Iterator[Problem]:
         count = 0
         for shard in theirs:
             for file_hash, spans in shard.spans.by_file.items():
-                for (first, first_shard), span in _overlaps(known.get(file_hash, []), spans):
+                for (first, first_shard), span in _find_overlaps(known.get(file_hash, []), spans):
                     count += 1
-                    if count > MOST_NAMED:
+                    if count > MAX_NAMED:
                         continue
-                    where = dataset.where(shard.file, span.offset)
-                    start, end = max(first.start, span.start), min(first.end, span.end)
+                    start = format_seconds(max(first.start, span.start))
+                    end = format_seconds(min(first.end, span.end))
                     yield error(
-                        f"{seconds(start)} to {seconds(end)} of its file are in {other} and in {one}",
-                        where,
+                        f"{start} to {end} of its file are in {other} and in {one}",
+                        dataset.where(shard.file, span.offset),
                         other=dataset.where(first_shard, first.offset),
                     )
-        if count > MOST_NAMED:
-            yield error(f"{count - MOST_NAMED} more spans of files are in {one} and in {other}")
+        if count > MAX_NAMED:
+            yield error(f"{count - MAX_NAMED} more spans of files are in {one} and in {other}")
+
+
+def _find_overlaps(
+    known: list[tuple[Span, str]], spans: list[Span]
+) -> Iterator[tuple[tuple[Span, str], Span]]:
+    """Yields each of ``spans`` that overlaps with one of ``known``, after the first such one."""
+    known = sorted(known)
+    starts = np.array([span.start for span, _ in known], np.int64)
+    # The largest end so far: the order of starts is not that of ends.
+    ends = np.maximum.accumulate(np.array([span.end for span, _ in known], np.int64))
+    for span in spans:
+        first = int(np.searchsorted(ends, span.start))
+        if first < len(known) and starts[first] <= span.end:
+            yield known[first], span
 
 
 @check(
     "leaks.duplicates",
-    reason="Pictures that are nearly the same in two splits are a leak that no name tells of: a "
-    "video uploaded twice, coded again or cut differently, or one camera that saw one scene.",
-    remedy="Look at the pairs; give footage that belongs together one group, or leave one of it "
-    "out. Raise duplicate_correlation in validation.json if they only look alike.",
+    reason="Nearly the same pictures in two splits are a leak that no name shows: a video uploaded "
+    "twice, coded again or cut differently, or a scene that one camera filmed twice.",
+    remedy="Look at the pairs. Give footage that belongs together one group, or leave one of the "
+    "two out. Raise duplicate_correlation in validation.json if they only look alike.",
 )
 def duplicate_pictures(dataset: DatasetView) -> Iterator[Problem]:
     """No picture of a split is nearly the same as one of another split."""
     pairs, more = find_pairs(dataset)
-    named = [_describe_pair(dataset, pair) for pair in pairs[:MOST_NAMED]]
+    named = [_describe_pair(dataset, pair) for pair in pairs[:MAX_NAMED]]
     yield from named
     more += len(pairs) - len(named)
     if more:
@@ -97,70 +134,21 @@ def duplicate_pictures(dataset: DatasetView) -> Iterator[Problem]:
         yield problem(f"{more} more pairs of records in two splits look alike")
 
 
-LEAK_CHECKS: tuple[Check[DatasetView], ...] = (
-    leaked_sources,
-    leaked_groups,
-    leaked_spans,
-    duplicate_pictures,
-)
-
-
 def _describe_pair(dataset: DatasetView, pair: RecordPair) -> Problem:
-    where = dataset.where(pair.shard, pair.offset, pair.frame)
-    other = dataset.where(pair.other_shard, pair.other_offset, pair.other_frame)
-    if pair.whole:
+    one, other = pair.one, pair.other
+    where = dataset.where(one.shard, one.offset, one.frame)
+    other_where = dataset.where(other.shard, other.offset, other.frame)
+    if pair.is_same_footage:
         return error(
-            f"its footage, in {pair.split}, is also in {other.record!r}, in {pair.other_split}",
+            f"its footage, in {one.split}, is also in {other_where.record!r}, in {other.split}",
             where,
-            other=other,
+            other=other_where,
         )
-    said = (
-        f"frame {pair.frame}, in {pair.split}, looks like frame {pair.other_frame} of "
-        f"{other.record!r}, in {pair.other_split}"
+    message = (
+        f"frame {one.frame}, in {one.split}, looks like frame {other.frame} of {other_where.record!r}, in "
+        f"{other.split}"
     )
-    files = {
-        name_of_file(dataset.name(shard, offset, keys.MEDIA_ID).encode(errors="surrogateescape"))
-        for shard, offset in ((pair.shard, pair.offset), (pair.other_shard, pair.other_offset))
-    }
-    if len(files) == 1:
-        return note(f"{said}, at another time of the same file", where, other=other)
-    return warning(said, where, other=other)
-
-
-def _overlaps(
-    known: list[tuple[Span, str]], spans: list[Span]
-) -> Iterator[tuple[tuple[Span, str], Span]]:
-    """Yields what of ``known`` overlaps with each of ``spans``, the first of it."""
-    known = sorted(known)
-    starts = np.array([span.start for span, _ in known], np.int64)
-    ends = np.maximum.accumulate(np.array([span.end for span, _ in known], np.int64))
-    for span in spans:
-        # The first that ends, or has one before it that ends, at or after the start.
-        place = int(np.searchsorted(ends, span.start)) if len(known) else 0
-        if place < len(known) and starts[place] <= span.end:
-            yield known[place], span
-
-
-def _leaks(
-    dataset: DatasetView,
-    places: dict[str, list[tuple[str, Places]]],
-    key: str,
-    what: str,
-) -> Iterator[Problem]:
-    for (one, mine), (other, theirs) in itertools.combinations(places.items(), 2):
-        hashes, places_one, places_other = np.intersect1d(
-            concatenate([p.hashes for _, p in mine]),
-            concatenate([p.hashes for _, p in theirs]),
-            return_indices=True,
-        )
-        for rank in range(min(len(hashes), MOST_NAMED)):
-            first, first_offset = locate(mine, int(places_one[rank]))
-            second, second_offset = locate(theirs, int(places_other[rank]))
-            name = dataset.name(second, second_offset, key)
-            yield error(
-                f"{what} {name!r} is in {one} ({first}, byte {first_offset}) and in {other}",
-                dataset.where(second, second_offset),
-                other=dataset.where(first, first_offset),
-            )
-        if len(hashes) > MOST_NAMED:
-            yield error(f"{len(hashes) - MOST_NAMED} more {what}s are in {one} and in {other}")
+    sources = (dataset.read_text(own.shard, own.offset, keys.MEDIA_ID) for own in (one, other))
+    if len({file_of(source.encode(errors="surrogateescape")) for source in sources}) == 1:
+        return note(f"{message}, at another time of the same file", where, other=other_where)
+    return warning(message, where, other=other_where)

@@ -1,4 +1,4 @@
-"""The checks that look at two records of one source, the later beside the earlier."""
+"""The checks of two consecutive records of one source."""
 
 from __future__ import annotations
 
@@ -7,34 +7,36 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipelines.validation.checks.pictures import standing_out, swapped_colours
-from pipelines.validation.findings import Check, Problem, check, error, warning
+from pipelines.validation.findings import Problem, check, error, warning
+from pipelines.validation.pictures.comparisons import find_foreign, find_swapped_colours
 from pipelines.validation.pictures.thumbnails import Pictures
-from pipelines.validation.times import seconds
+from pipelines.validation.times import format_seconds
 from pipelines.validation.views import RecordView
 from tfrecords_schema import spec as keys
+
+_MAX_ADJOINING_STEPS = 2.5
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Two records of one source that follow each other in a shard; the first begins earlier."""
+    """Two consecutive records of a shard that are of one source; ``before`` begins earlier."""
 
     before: RecordView
     record: RecordView
 
     @property
-    def adjoining(self) -> bool:
-        """Whether the second begins where the first ends: no more than two frames lie between."""
+    def adjoin(self) -> bool:
+        """True if the second begins where the first ends, with at most two frames between them."""
         times, following = self.before.timestamps, self.record.timestamps
         valid = self.before.valid_frames
         if valid < 2 or not following:
             return False
         step = (times[valid - 1] - times[0]) / (valid - 1)
-        return 0 < following[0] - times[valid - 1] <= 2.5 * step
+        return 0 < following[0] - times[valid - 1] <= _MAX_ADJOINING_STEPS * step
 
 
 def are_neighbours(before: RecordView, record: RecordView) -> bool:
-    """Whether two records that follow each other in a shard are of one source, in order of time."""
+    """Returns True if two consecutive records of a shard are of one source, in order of time."""
     media, times = record.value(keys.MEDIA_ID), record.timestamps
     return bool(
         media
@@ -49,12 +51,12 @@ def are_neighbours(before: RecordView, record: RecordView) -> bool:
 
 @check(
     "frames.shared",
-    reason="Windows that overlap hold the same frames; when they do not agree on one, a frame, a "
+    reason="Windows that overlap hold the same frames. If they do not agree on one, a frame, a "
     "time or a source id in one of them is wrong.",
     remedy="Build the dataset again with `pipelines --overwrite`; do not edit records.",
 )
 def shared_frames(pair: Neighbours) -> Iterator[Problem]:
-    """A source has one picture at a time, in all records."""
+    """Overlapping records of a source hold the same frames, at the same times, in the common part."""
     before, record = pair.before, pair.record
     if before.timestamps[before.valid_frames - 1] < record.timestamps[0]:
         return
@@ -62,55 +64,46 @@ def shared_frames(pair: Neighbours) -> Iterator[Problem]:
     for index, (time, image) in enumerate(zip(record.timestamps, record.images, strict=False)):
         if time in known and known[time] != image:
             yield error(
-                f"frame {index}, at {seconds(time)} of {record.text(keys.MEDIA_ID)!r}, is another picture "
-                f"than in {before.text(keys.EXAMPLE_ID)!r}"
+                f"frame {index}, at {format_seconds(time)} of {record.text(keys.MEDIA_ID)!r}, differs from "
+                f"the frame at that time in {before.text(keys.EXAMPLE_ID)!r}"
             )
             return
-    yield from _times_apart(before, record)
+    mine = set(before.timestamps[: before.valid_frames])
+    theirs = set(record.timestamps[: record.valid_frames])
+    start, end = min(theirs), min(max(mine), max(theirs))
+    unmatched = sorted(time for time in mine ^ theirs if start <= time <= end)
+    if unmatched:
+        yield warning(
+            f"it overlaps with {before.text(keys.EXAMPLE_ID)!r}, but only one of them has a frame at "
+            f"{format_seconds(unmatched[0])}"
+        )
 
 
 @check(
     "pictures.adjoining",
-    reason="What is true within a sequence is true from one to the next of the same footage: no "
-    "single frame is unlike those around it, and colours do not swap.",
+    reason="Where one sequence of a source continues another, frames change as little as within a "
+    "sequence: none is unlike those around it, and red and blue do not swap.",
     remedy="Look at both records; build again from the source.",
 )
 def adjoining_pictures(pair: Neighbours) -> Iterator[Problem]:
-    """Sequences of one source continue each other: no frame stands out, and red and blue stay."""
+    """Where sequences of a source adjoin, no frame stands out, and red and blue do not swap."""
     before, record = pair.before.pictures, pair.record.pictures
     if before is None or record is None or any(before.problems) or any(record.problems):
         return
-    if not pair.adjoining:
+    if not pair.adjoin:
         return
-    last = pair.before.valid_frames - 1
-    start = max(0, last - 1)
-    following = record.thumbnails[: min(2, pair.record.valid_frames)]
-    around = np.concatenate([before.thumbnails[start : last + 1], following])
-    both = Pictures(
-        (None,) * len(around),
-        around,
-        before.contrast,
+    end = pair.before.valid_frames
+    start = max(0, end - 2)
+    around = np.concatenate(
+        [before.thumbnails[start:end], record.thumbnails[: min(2, pair.record.valid_frames)]]
     )
-    name, seam = pair.before.text(keys.EXAMPLE_ID), last + 1 - start
-    if seam in swapped_colours(both):
-        yield warning(f"red and blue look swapped beside {name!r}, which it continues")
+    both = Pictures((None,) * len(around), around)
+    name, seam = pair.before.text(keys.EXAMPLE_ID), end - start
+    if seam in find_swapped_colours(both):
+        yield warning(f"red and blue look swapped compared with {name!r}, which it continues")
         return
-    for index in standing_out(both, pair.record.expected.thresholds.jump_levels):
-        whose = "frame 0" if index == seam else f"the last frame of {name!r}"
-        yield warning(f"{whose} is unlike those around it, where one record continues the other")
-
-
-def _times_apart(before: RecordView, record: RecordView) -> Iterator[Problem]:
-    """Windows of one source are sampled at the same times: each frame of the common part is in both."""
-    mine = set(before.timestamps[: before.valid_frames])
-    theirs = set(record.timestamps[: record.valid_frames])
-    start, end = min(theirs), min(max(mine), max(theirs))
-    alone = sorted(time for time in mine ^ theirs if start <= time <= end)
-    if alone:
+    for index in find_foreign(both, pair.record.expected.thresholds.jump_levels):
+        which = "frame 0" if index == seam else f"the last frame of {name!r}"
         yield warning(
-            f"it overlaps with {before.text(keys.EXAMPLE_ID)!r}, and only one of them has a frame at "
-            f"{seconds(alone[0])}"
+            f"{which} is unlike the frames around it, where one record continues the other"
         )
-
-
-NEIGHBOUR_CHECKS: tuple[Check[Neighbours], ...] = (shared_frames, adjoining_pictures)

@@ -1,14 +1,11 @@
-"""The checks that look at one record; those of its frames, pictures and labels have modules of their own."""
+"""The checks of a record's format."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-from pipelines.validation.checks.frames import FRAME_CHECKS
-from pipelines.validation.checks.labels import LABEL_CHECKS
-from pipelines.validation.checks.pictures import PICTURE_CHECKS
-from pipelines.validation.findings import Check, Problem, check, error, warning
+from pipelines.validation.findings import Problem, check, error, warning
 from pipelines.validation.views import RecordView
 from tfrecords_schema import spec as keys
 from tfrecords_schema.decode import decode_record
@@ -17,24 +14,24 @@ from tfrecords_schema.spec import SpecError
 
 @check(
     "format.schema",
-    reason="Readers parse every record by the spec in dataset_info.json; one that lacks a key, "
-    "or has it with another type or shape, ends the training that meets it.",
+    reason="Readers parse every record by the spec in dataset_info.json. A record that lacks a "
+    "key, or has it with another type or shape, ends the training.",
     remedy="Build the dataset again with `pipelines --overwrite`; do not mix shards of two builds.",
 )
 def schema(record: RecordView) -> Iterator[Problem]:
-    """It parses, and has every key of the spec with its type and shape."""
+    """The record parses, and has every key of the spec with its type and shape."""
     for problem in record.problems:
         yield error(problem)
 
 
 @check(
     "format.agreement",
-    reason="A record says some things twice, and programs that read one of the two would see "
-    "another record.",
+    reason="A record states some facts twice. If they differ, two programs may read two different "
+    "records.",
     remedy="Build the dataset again with `pipelines --overwrite`.",
 )
 def agreement(record: RecordView) -> Iterator[Problem]:
-    """Its values agree with the spec and with each other."""
+    """The values of the record agree with the spec and with each other."""
     image = record.spec.image
     expected: dict[str, Any] = {}
     if image is not None:
@@ -57,36 +54,25 @@ def agreement(record: RecordView) -> Iterator[Problem]:
             yield error(f"{key} must be {wanted!r}, got {value!r}")
     if not record.problems and not record.text(keys.EXAMPLE_ID):
         yield error(f"{keys.EXAMPLE_ID} must not be empty")
-    if record.text(keys.DATASET_NAME) not in ("", record.expected.dataset_name):
+    dataset_name, data_path = record.text(keys.DATASET_NAME), record.text(keys.DATA_PATH)
+    if dataset_name not in ("", record.expected.dataset_name):
         yield warning(
-            f"{keys.DATASET_NAME} is {record.text(keys.DATASET_NAME)!r}, and the dataset is called "
-            f"{record.expected.dataset_name!r}: a shard may come from another build"
+            f"{keys.DATASET_NAME} is {dataset_name!r}, but the dataset is called "
+            f"{record.expected.dataset_name!r}: the shard may come from another build"
         )
-    if record.text(keys.DATA_PATH).startswith("/"):
-        yield warning(
-            f"{keys.DATA_PATH} must be relative to the input, got {record.text(keys.DATA_PATH)!r}"
-        )
+    if data_path.startswith("/"):
+        yield warning(f"{keys.DATA_PATH} must be relative to the input, got {data_path!r}")
 
 
 @check(
     "format.decode",
-    reason="What reads the dataset in Python is `tfrecords_schema.decode`; a record that it "
+    reason="Python programs read the dataset with `tfrecords_schema.decode`. A record that it "
     "refuses cannot be used.",
     remedy="Build the dataset again with `pipelines --overwrite`.",
 )
 def decodes(record: RecordView) -> Iterator[Problem]:
-    """The package's own decoder takes it; asked last, of records in which nothing else is wrong."""
+    """The package's own decoder accepts the record. Runs only on records without other errors."""
     try:
         decode_record(record.data, record.spec)
     except SpecError as problem:
         yield error(str(problem))
-
-
-RECORD_CHECKS: tuple[Check[RecordView], ...] = (
-    schema,
-    agreement,
-    *FRAME_CHECKS,
-    *LABEL_CHECKS,
-    *PICTURE_CHECKS,
-)
-"""All but `decodes`, which depends on what these find."""

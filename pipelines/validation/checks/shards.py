@@ -1,24 +1,24 @@
-"""The checks that look at one shard as a file."""
+"""The checks of a shard as a file."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pipelines.validation.findings import Check, Problem, Where, check, error
+from pipelines.validation.findings import Problem, Where, check, error
 from tfrecords_schema.info import ShardInfo
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShardFacts:
-    """What was found in one file, whatever is in it.
+    """Facts about the file of a shard, whatever its records hold.
 
     Attributes:
-        declared: what ``dataset_info.json`` says of it.
-        records: that could be read whole.
+        declared: the shard by ``dataset_info.json``.
+        records: number of records that could be read.
         bytes, sha256: of the file.
-        corrupt: byte offset and reason of each record that could not be read, in order.
-        unreadable: why the system could not read on; None when it could.
+        corrupt: byte offset and reason of each corrupt record, in order.
+        unreadable: why the file could not be read to its end; None if it could.
     """
 
     declared: ShardInfo
@@ -31,13 +31,13 @@ class ShardFacts:
 
 @check(
     "format.framing",
-    reason="TFRecord files carry two checksums a record; TensorFlow stops at the first that does "
-    "not hold, and everything behind it is lost.",
-    remedy="The file was damaged after it was written, or cut short in a copy: copy it again, or "
+    reason="A TFRecord file has two checksums per record. TensorFlow stops at the first wrong one, "
+    "and every record after it is lost.",
+    remedy="The file was damaged after it was written, or a copy is incomplete: copy it again, or "
     "delete it and build again.",
 )
 def framing(shard: ShardFacts) -> Iterator[Problem]:
-    """The file can be read to its end, and the checksums of every record hold."""
+    """The file can be read to its end, and the checksums of every record are correct."""
     if shard.unreadable is not None:
         yield error(f"the file cannot be read: {shard.unreadable}")
     for offset, reason in shard.corrupt:
@@ -46,13 +46,13 @@ def framing(shard: ShardFacts) -> Iterator[Problem]:
 
 @check(
     "format.checksums",
-    reason="dataset_info.json states what each shard held when the dataset was complete; another "
-    "content means that it was damaged, replaced or edited since.",
-    remedy="Copy the shard again from where it was built, or build again; never edit shards in "
+    reason="dataset_info.json states what each shard held when the dataset was complete. A shard "
+    "with other content was damaged, replaced or edited since.",
+    remedy="Copy the shard again from where it was built, or build again. Never edit shards in "
     "place.",
 )
 def checksums(shard: ShardFacts) -> Iterator[Problem]:
-    """Records, bytes and SHA-256 are as ``dataset_info.json`` says."""
+    """Records, bytes and SHA-256 are those of ``dataset_info.json``."""
     if shard.unreadable is not None:
         return
     declared = shard.declared
@@ -63,6 +63,3 @@ def checksums(shard: ShardFacts) -> Iterator[Problem]:
     ):
         if expected != found:
             yield error(f"{what}: dataset_info.json says {expected}, the file has {found}")
-
-
-SHARD_CHECKS: tuple[Check[ShardFacts], ...] = (framing, checksums)

@@ -1,47 +1,42 @@
-"""The checks of a draw of records against their sources, where those are still there (``--sources``)."""
+"""The checks of a sample of records against their sources; they need ``--sources``."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from pipelines.validation.dataset_view import DatasetView
-from pipelines.validation.findings import Check, Problem, check, error, note, warning
+from pipelines.validation.findings import Problem, check, error, note, warning
 
 
 @check(
     "pictures.swapped_red_blue",
-    reason="A reader or writer that takes BGR for RGB swaps red and blue; a model trained on such "
-    "pictures sees other colours than a camera will show it.",
-    remedy="Build again with `pipelines --overwrite`; look at what wrote these records.",
+    reason="A reader or writer that takes BGR for RGB swaps red and blue. A model trained on such "
+    "pictures expects colours that no camera delivers.",
+    remedy="Build again with `pipelines --overwrite`. Check the program that wrote these records.",
 )
 def swapped_red_blue(dataset: DatasetView) -> Iterator[Problem]:
-    """With --sources: no picture is its source's with red and blue exchanged."""
-    for where, compared in dataset.compared:
-        if compared.swapped is not None:
-            yield error(f"frame {compared.swapped} has red and blue of its source swapped", where)
+    """With --sources: no picture is its source's with red and blue swapped."""
+    for where, comparison in dataset.comparisons:
+        if comparison.swapped is not None:
+            yield error(f"frame {comparison.swapped} has red and blue of its source swapped", where)
 
 
 @check(
     "pictures.unlike_source",
-    reason="A record whose pictures are not what its source shows at its times has somebody else's "
-    "label, whatever else is right about it.",
-    remedy="Build again with `pipelines --overwrite`; if the sources were changed since, that "
-    "is what makes the dataset theirs again.",
+    reason="If the pictures of a record are not what its source shows at these times, its label "
+    "belongs to other pictures.",
+    remedy="Build again with `pipelines --overwrite`, also if the sources were changed since the "
+    "build.",
 )
 def unlike_source(dataset: DatasetView) -> Iterator[Problem]:
     """With --sources: each picture is what its source shows at its time."""
-    absent: dict[str, int] = {}
-    for where, compared in dataset.compared:
-        if compared.unlike is not None:
-            frame, said = compared.unlike
-            yield error(f"frame {frame} {said}" if compared.frames else said, where)
-        if compared.absent:
-            absent[compared.absent] = absent.get(compared.absent, 0) + 1
-    total = len(dataset.compared)
-    # When nothing could be compared, the question was not answered.
-    problem = warning if sum(absent.values()) == total else note
-    for reason, count in absent.items():
+    for where, comparison in dataset.comparisons:
+        if comparison.unlike is not None:
+            yield error(comparison.unlike, where)
+    total = len(dataset.comparisons)
+    missing = Counter(own.missing for _, own in dataset.comparisons if own.missing)
+    # If no record could be compared, the check that was asked for did not take place.
+    problem = warning if missing.total() == total else note
+    for reason, count in missing.items():
         yield problem(f"{count} of {total} records could not be compared: {reason}")
-
-
-SOURCE_CHECKS: tuple[Check[DatasetView], ...] = (swapped_red_blue, unlike_source)

@@ -1,1 +1,1 @@
-"""Compares stored pictures: thumbnails, perceptual hashes, near-duplicates."""
+"""Stored pictures: thumbnails, hashes, near-duplicates, and comparison with their sources."""

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipelines.build.summary import format_bytes
+from pipelines.validation.collector import take_census
 from pipelines.validation.dataset_view import target_units
-from pipelines.validation.examine import take_census
 from pipelines.validation.outcome import Validation
 from pipelines.validation.result import Column
 from pipelines.validation.tallies import STEP_RANGE

@@ -15,7 +15,7 @@ def run(*arguments):
     return done
 
 
-def test_a_clean_dataset_exits_with_0_and_writes_what_is_asked_for(make, tmp_path):
+def test_validate_exits_with_0_and_writes_report_and_result(make, tmp_path):
     dataset = make("classification")
     before = sorted(dataset.path.iterdir())
     report, result = tmp_path / "report.html", tmp_path / "result.json"
@@ -36,7 +36,7 @@ def test_a_clean_dataset_exits_with_0_and_writes_what_is_asked_for(make, tmp_pat
     assert sorted(p.name for p in tmp_path.iterdir()) == ["dataset", "report.html", "result.json"]
 
 
-def test_a_spoilt_dataset_exits_with_1_and_names_the_record(make, tmp_path):
+def test_validate_exits_with_1_and_names_the_shard(make, tmp_path):
     dataset = make("classification")
     path = dataset.shard()
     data = bytearray(path.read_bytes())
@@ -54,7 +54,7 @@ def test_a_spoilt_dataset_exits_with_1_and_names_the_record(make, tmp_path):
 
 
 @pytest.mark.parametrize(("level", "status"), [("error", 0), ("warning", 1)])
-def test_fail_on_chooses_the_mildest_level_that_fails(make, level, status):
+def test_validate_fail_on_chooses_the_level(make, level, status):
     dataset = make("classification")
     (dataset.path / "_build").mkdir()
     done = run("--tfrecords", dataset.path, "--fail-on", level)
@@ -62,7 +62,7 @@ def test_fail_on_chooses_the_mildest_level_that_fails(make, level, status):
     assert "warning: format.shards" in done.stdout
 
 
-def test_results_do_not_depend_on_the_number_of_workers(make, tmp_path):
+def test_validate_results_do_not_depend_on_workers(make, tmp_path):
     dataset = make("regression")
     dataset.shard("test").unlink()
     results = []
@@ -75,7 +75,7 @@ def test_results_do_not_depend_on_the_number_of_workers(make, tmp_path):
     assert results[0] == results[1]
 
 
-def test_thresholds_of_the_dataset_and_of_a_file(make, tmp_path):
+def test_validate_uses_thresholds_of_dataset_or_file(make, tmp_path):
     dataset = make("regression")
     carried = dataset.path / "validation.json"
     carried.write_text('{"imbalance": 7, "skew": 0.5}')
@@ -89,7 +89,7 @@ def test_thresholds_of_the_dataset_and_of_a_file(make, tmp_path):
         assert (fields["imbalance"], fields["skew"]) == expected
 
 
-def test_an_unknown_threshold_is_refused(make):
+def test_validate_refuses_unknown_threshold(make):
     dataset = make("regression")
     (dataset.path / "validation.json").write_text('{"skwe": 0.5}')
     done = run("--tfrecords", dataset.path)
@@ -98,7 +98,7 @@ def test_an_unknown_threshold_is_refused(make):
     assert "validation.json: unknown threshold 'skwe'; known are timestamp_tolerance" in done.stderr
 
 
-def test_drift_from_an_older_dataset(make, clean, tmp_path):
+def test_validate_against_older_dataset(make, clean, tmp_path):
     dataset = make("regression")
     report, result = tmp_path / "report.html", tmp_path / "result.json"
     flags = ("--against", clean["targets by frame"], "--report", report, "--json", result)
@@ -124,7 +124,11 @@ WRONG_CALLS = [
     ("a report that is a folder", ["--tfrecords", "DATASET", "--report", "tests"], "is a folder"),
     ("a report nowhere", ["--tfrecords", "DATASET", "--report", "no/where.html"], "make it first"),
     ("no such old dataset", ["--tfrecords", "DATASET", "--against", "tests"], "--against: "),
-    ("no such file", ["--tfrecords", "DATASET", "--thresholds", "no.json"], "there is no file"),
+    (
+        "no such file",
+        ["--tfrecords", "DATASET", "--thresholds", "no.json"],
+        "the file no.json does not exist",
+    ),
     (
         "thresholds that are none",
         ["--tfrecords", "DATASET", "--thresholds", "setup.py"],
@@ -137,7 +141,7 @@ WRONG_CALLS = [
 @pytest.mark.parametrize(
     ("arguments", "said"), [c[1:] for c in WRONG_CALLS], ids=[c[0] for c in WRONG_CALLS]
 )
-def test_a_wrong_call_is_one_line_and_exits_with_2(clean, arguments, said):
+def test_validate_exits_with_2_and_one_line_for_wrong_calls(clean, arguments, said):
     folder = str(clean["classification"])
     done = run(*(folder if argument == "DATASET" else argument for argument in arguments))
     assert done.returncode == 2, done.stdout + done.stderr
@@ -146,7 +150,7 @@ def test_a_wrong_call_is_one_line_and_exits_with_2(clean, arguments, said):
     assert said in done.stderr
 
 
-def test_a_damaged_description_is_one_line(make):
+def test_validate_exits_with_2_and_one_line_for_damaged_info(make):
     dataset = make("classification")
     (dataset.path / "dataset_info.json").write_text('{"format_version": 1, "name": 3}')
     done = run("--tfrecords", dataset.path)
@@ -154,7 +158,7 @@ def test_a_damaged_description_is_one_line(make):
     assert len(done.stderr.strip().splitlines()) == 1
 
 
-def test_validation_imports_neither_tensorflow_nor_av(clean):
+def test_validate_imports_neither_tensorflow_nor_av(clean):
     program = (
         "import sys; from pipelines.cli import main; "
         f"status = main(['validate', '--tfrecords', {str(clean['classification'])!r}]); "
@@ -164,7 +168,7 @@ def test_validation_imports_neither_tensorflow_nor_av(clean):
     assert done.stdout.splitlines()[-1] == "[] 0", done.stderr
 
 
-def test_sources_that_are_none(make, tmp_path):
+def test_validate_refuses_or_warns_of_missing_sources(make, tmp_path):
     dataset = make("classification")
     done = run("--tfrecords", dataset.path, "--sources", tmp_path / "nowhere")
     assert done.returncode == 2
@@ -172,4 +176,4 @@ def test_sources_that_are_none(make, tmp_path):
     (tmp_path / "empty").mkdir()
     done = run("--tfrecords", dataset.path, "--sources", tmp_path / "empty", "--fail_on", "warning")
     assert done.returncode == 1
-    assert "21 of 21 records could not be compared: its source is not there" in done.stdout
+    assert "21 of 21 records could not be compared: its source does not exist" in done.stdout

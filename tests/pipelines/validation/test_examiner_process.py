@@ -22,7 +22,7 @@ def prepared(make):
     return prepare(folder, folder.load_info(), options)
 
 
-def test_a_child_finds_what_the_examiner_finds(prepared):
+def test_child_examiner_equals_examiner(prepared):
     examiner, conclusion, jobs = prepared
     expected = [examiner.examine(job, lambda count: None) for job in jobs]
     with ChildExaminer(examiner) as child:
@@ -31,7 +31,7 @@ def test_a_child_finds_what_the_examiner_finds(prepared):
     assert pickle.dumps(found[0].tally) == pickle.dumps(expected[0].tally)
 
 
-def test_a_child_that_dies_is_a_finding_and_the_next_shard_gets_another(prepared):
+def test_child_examiner_reports_death_and_restarts(prepared):
     examiner, conclusion, jobs = prepared
     with ChildExaminer(examiner) as child:
         first = child.examine(jobs[0], lambda count: None)
@@ -46,14 +46,14 @@ def test_a_child_that_dies_is_a_finding_and_the_next_shard_gets_another(prepared
     assert result.records == 21 - jobs[1].shard.records
 
 
-def test_an_error_in_a_child_is_raised_with_its_reason(prepared):
+def test_child_examiner_raises_errors_of_the_child(prepared):
     examiner, _, jobs = prepared
     broken = dataclasses.replace(examiner, census=None)
     with ChildExaminer(broken) as child, pytest.raises(RuntimeError, match="AttributeError"):
         child.examine(jobs[0], lambda count: None)
 
 
-def test_bytes_are_told_on_the_way(prepared, monkeypatch):
+def test_child_examiner_reports_bytes_during_examination(prepared, monkeypatch):
     examiner, _, jobs = prepared
     path = os.path.join(examiner.folder.path, jobs[0].shard.file)
     with open(path, "ab") as file:

@@ -11,13 +11,13 @@ from pipelines.errors import UserError
 from pipelines.validation.thresholds import DEFAULTS, Thresholds, load_thresholds, parse_thresholds
 
 
-def test_every_threshold_can_be_given_and_written(tmp_path):
+def test_load_thresholds_reads_every_threshold(tmp_path):
     fields = {name: value * 2 for name, value in dataclasses.asdict(DEFAULTS).items()}
     (tmp_path / "validation.json").write_text(json.dumps(fields))
     assert load_thresholds(str(tmp_path)) == Thresholds(**fields)
 
 
-def test_a_dataset_without_a_file_has_the_defaults(tmp_path):
+def test_load_thresholds_without_file_returns_defaults(tmp_path):
     assert load_thresholds(str(tmp_path)) is DEFAULTS
     assert parse_thresholds({}) == DEFAULTS
 
@@ -36,7 +36,7 @@ def test_a_dataset_without_a_file_has_the_defaults(tmp_path):
         ('{"skew": 1}\x00', "Extra data"),
     ],
 )
-def test_what_is_no_threshold_is_refused_with_the_file_s_name(tmp_path, text, said):
+def test_load_thresholds_names_file_and_error(tmp_path, text, said):
     path = tmp_path / "validation.json"
     path.write_text(text)
     with pytest.raises(UserError) as caught:
@@ -45,6 +45,6 @@ def test_what_is_no_threshold_is_refused_with_the_file_s_name(tmp_path, text, sa
     assert said in str(caught.value)
 
 
-def test_a_file_that_is_given_must_be_there(tmp_path):
-    with pytest.raises(UserError, match="there is no file"):
+def test_load_thresholds_requires_given_file(tmp_path):
+    with pytest.raises(UserError, match=r"nowhere\.json does not exist"):
         load_thresholds(str(tmp_path), str(tmp_path / "nowhere.json"))

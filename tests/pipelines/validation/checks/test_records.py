@@ -36,7 +36,7 @@ def on_screen(presented, sampled):
     rate=st.sampled_from([1.0, 7.0, 10.0, 24.0, 29.97, 60.0]),
     offset=st.integers(0, 500_000),
 )
-def test_what_sampling_gives_is_always_on_a_grid(gaps, rate, offset):
+def test_seconds_off_grid_accepts_every_sampling(gaps, rate, offset):
     presented = [sum(gaps[:i]) for i in range(len(gaps))]
     period = 1e6 / rate
     sampled = [offset + k * period for k in range(16)]
@@ -51,7 +51,7 @@ def test_what_sampling_gives_is_always_on_a_grid(gaps, rate, offset):
     times=st.lists(st.integers(0, 20), min_size=2, max_size=6).map(sorted),
     rate=st.sampled_from([100_000.0, 200_000.0, 500_000.0]),
 )
-def test_a_grid_is_found_if_and_only_if_trying_all_of_them_finds_one(times, rate):
+def test_seconds_off_grid_matches_exhaustive_search(times, rate):
     """Sources are only known by the frames that were sampled; fractions of a microsecond are tried too."""
     period = 1e6 / rate
     starts = [times[0] - 30 + step / 4 for step in range(400)]
@@ -83,7 +83,7 @@ def on_screen_is(times, k, t):
         ([5], 10.0, False),
     ],
 )
-def test_known_times(times, rate, off):
+def test_seconds_off_grid_of_known_times(times, rate, off):
     assert (seconds_off_grid(times, rate) > TOLERANCE) == off
 
 
@@ -107,52 +107,52 @@ def problems(view):
     return {(f.check, f.level) for check in checks for f in check(view)}
 
 
-def test_padding_that_repeats_the_last_valid_frame_is_all_right():
+def test_frames_padding_accepts_repeats_of_last_valid_frame():
     assert problems(make_view([0, 100_000, 100_000, 100_000], valid=2, short_clips="pad")) == set()
 
 
 @pytest.mark.parametrize("policy", ["drop", "loop"])
-def test_padding_is_wrong_where_the_dataset_was_built_without(policy):
+def test_frames_padding_refuses_padding_if_built_without(policy):
     view = make_view([0, 100_000, 100_000, 100_000], valid=2, short_clips=policy)
     assert problems(view) == {("frames.padding", "error")}
 
 
-def test_padding_with_another_picture_is_footage():
+def test_frames_padding_refuses_other_picture():
     view = make_view([0, 100_000, 100_000], valid=2, short_clips="pad", frames=[b"a", b"b", b"c"])
     assert problems(view) == {("frames.padding", "error")}
 
 
-def test_a_loop_begins_again_only_where_loops_were_asked_for():
+def test_frames_order_accepts_loops_only_if_built_with_loop():
     times = [0, 100_000, 200_000, 0, 100_000, 200_000, 0]
     assert problems(make_view(times, short_clips="loop")) == set()
     assert problems(make_view(times, short_clips="drop")) == {("frames.order", "error")}
 
 
-def test_a_loop_that_begins_elsewhere_is_out_of_order():
+def test_frames_order_refuses_loop_from_the_middle():
     times = [0, 100_000, 200_000, 100_000, 200_000]
     assert problems(make_view(times, short_clips="loop")) == {("frames.order", "error")}
 
 
-def test_uniform_sampling_has_no_rate_to_match():
+def test_frames_rate_ignores_uniform_sampling():
     times = [0, 900_000, 1_700_000, 2_800_000]
     assert problems(make_view(times, sampling="uniform")) == set()
     assert problems(make_view(times)) == {("frames.rate", "error")}
 
 
-def test_a_picture_that_stood_still_to_the_end_is_a_note():
+def test_frames_padding_notes_frozen_end():
     times = [0, 100_000, 200_000, *[300_000] * 5]
     assert problems(make_view(times)) == {("frames.padding", "note")}
 
 
-def test_a_slow_source_repeats_frames_evenly():
+def test_frame_checks_accept_slow_source():
     assert problems(make_view([0, 0, 0, 250_000, 250_000, 500_000, 500_000, 500_000])) == set()
 
 
-def test_a_single_frame_has_no_rate():
+def test_frame_checks_accept_single_frame():
     assert problems(make_view([40_000])) == set()
 
 
-def test_what_the_decoder_refuses_is_an_error():
+def test_decodes_reports_what_the_decoder_refuses():
     view = make_view([0, 100_000])
     view.data = b"\xff"
     assert problems(view) == {("format.decode", "error")}

@@ -12,7 +12,7 @@ SOURCE = b"fake/2.mp4"
 
 @pytest.mark.parametrize("shift", [-3_000_000, -100_000, 40_000, 100_000, 5_000_000])
 @pytest.mark.parametrize("spec", ["classification", "every frame"])
-def test_times_that_are_all_shifted(make, spec, shift):
+def test_frames_start_finds_shifted_times(make, spec, shift):
     dataset = make(spec)
     times = [10_000_000 + place * 100_000 for place in range(4)]
     for off, expected in ((0, {}), (shift, {"frames.start": "error"})):
@@ -21,7 +21,7 @@ def test_times_that_are_all_shifted(make, spec, shift):
         assert bad(dataset.examine()) == expected
 
 
-def test_frames_that_were_on_screen_before_they_are_sampled(make):
+def test_frames_start_of_slow_source(make):
     """A source at 12 frames/s, sampled at 10: times lie up to a frame before their samples."""
     dataset = make("classification")
     shown = [place * 1_000_000 // 12 for place in range(12)]
@@ -34,13 +34,13 @@ def test_frames_that_were_on_screen_before_they_are_sampled(make):
 
 
 @pytest.mark.parametrize("name", [b"0001", b"clip 7", b"a@b", b"@5", b"fake/1.mp4@"])
-def test_ids_of_other_writers_say_nothing(make, name):
+def test_frames_start_ignores_ids_of_other_writers(make, name):
     dataset = make("classification")
     dataset.edit(set_bytes("example/id", name))
     assert bad(dataset.examine()) == {}
 
 
-def test_an_id_that_names_another_source(make):
+def test_frames_start_finds_other_source(make):
     dataset = make("classification")
     dataset.edit(set_bytes("clip/media_id", b"fake/other.mp4"))
     result = dataset.examine()
@@ -49,7 +49,7 @@ def test_an_id_that_names_another_source(make):
 
 
 @pytest.mark.parametrize("key", ["clip/group_id", "clip/data_path"])
-def test_a_record_that_names_its_source_otherwise(make, key):
+def test_source_names_finds_other_group_or_path(make, key):
     dataset = make("classification")
 
     def join(example):
@@ -83,7 +83,7 @@ def test_a_record_that_names_its_source_otherwise(make, key):
 
 @pytest.mark.parametrize(("count", "level"), [(8, "error"), (10, "warning")])
 @pytest.mark.parametrize("what", ["sources", "groups"])
-def test_counts_that_the_records_do_not_bear_out(make, what, count, level):
+def test_counts_finds_wrong_sources_and_groups(make, what, count, level):
     dataset = make("classification")
     assert dataset.info.splits["train"].sources == 9
     dataset.edit_info(lambda fields: fields["splits"]["train"].update({what: count}))
@@ -96,7 +96,7 @@ def test_counts_that_the_records_do_not_bear_out(make, what, count, level):
         assert bad(dataset.examine()) == {}
 
 
-def test_a_number_of_sequences_that_the_shards_do_not_add_up_to(make):
+def test_counts_finds_wrong_number_of_sequences(make):
     dataset = make("classification")
     dataset.edit_info(lambda fields: fields["counts"].update(sequences=20))
     assert bad(dataset.examine()) == {"format.counts": "error"}

@@ -95,7 +95,7 @@ def found(dataset, footage):
     ]
 
 
-def test_records_are_what_their_sources_show(built, dataset):
+def test_source_checks_accept_unchanged_records(built, dataset):
     assert bad(dataset.examine(sources=str(built[0]))) == {}
     assert found(dataset, built[0]) == []
 
@@ -139,20 +139,20 @@ def move_on(example):
         (move_on, "pictures.unlike_source"),
     ],
 )
-def test_a_record_that_is_not_what_its_source_shows(built, dataset, change, check):
+def test_source_checks_find_changed_record(built, dataset, change, check):
     dataset.edit(change)
     (finding,) = found(dataset, built[0])
     assert finding[:2] == (check, "error")
 
 
-def test_sources_that_are_not_there_any_more(built, dataset, tmp_path):
+def test_unlike_source_warns_of_missing_sources(built, dataset, tmp_path):
     (tmp_path / "empty").mkdir()
     (finding,) = found(dataset, tmp_path / "empty")
     assert finding[1] == "warning"
-    assert "could not be compared: its source is not there" in finding[3]
+    assert "could not be compared: its source does not exist" in finding[3]
 
 
-def test_a_path_that_leads_out_of_the_sources_is_not_followed(built, dataset):
+def test_unlike_source_does_not_follow_paths_out_of_folder(built, dataset):
     name = f"../{built[0].name}/1"
     dataset.edit(set_bytes("clip/data_path", name.encode()))
     assert [level for _, level, *_ in found(dataset, built[0])] == ["note"]

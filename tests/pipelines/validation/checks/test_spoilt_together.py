@@ -121,7 +121,7 @@ def splits(**changes):
     return {"train": drives(*range(8)), "validation": drives(8, 9), **changes}
 
 
-def test_clean_footage_raises_nothing(build):
+def test_clean_footage_has_no_findings(build):
     result = build(splits()).examine()
     assert result.findings == ()
     assert result.records == 30
@@ -130,7 +130,7 @@ def test_clean_footage_raises_nothing(build):
 # --- leaks
 
 
-def test_a_leaked_window_coded_again_among_many(build):
+def test_duplicate_pictures_finds_window_coded_again(build):
     all_ = splits()
     leaked = all_["train"][7]
     again = [encode(decode(frame)[:, :, ::-1], quality=60) for frame in leaked.frames]
@@ -166,7 +166,7 @@ COPIES = {
 
 
 @pytest.mark.parametrize("kind", COPIES)
-def test_a_window_copied_with_changes_is_found(build, kind):
+def test_duplicate_pictures_finds_changed_copies(build, kind):
     all_ = splits()
     leaked = all_["train"][7]
     again = [
@@ -183,7 +183,7 @@ def test_a_window_copied_with_changes_is_found(build, kind):
     )
 
 
-def test_pictures_alike_at_two_times_of_one_file_are_a_note(build):
+def test_duplicate_pictures_notes_two_times_of_one_file(build):
     all_ = splits()
     one, other = all_["train"][3], all_["validation"][0]
     times = [time + 60_000_000 for time in one.timestamps]
@@ -200,7 +200,7 @@ def test_pictures_alike_at_two_times_of_one_file_are_a_note(build):
         assert "at another time of the same file" in finding.message
 
 
-def test_a_window_that_begins_within_one_of_another_split(build):
+def test_duplicate_pictures_finds_overlapping_window(build):
     all_ = splits()
     frames = [view(3, 2 + place, quality=80) for place in range(FRAMES)]
     own = footage(9)[0]
@@ -211,7 +211,7 @@ def test_a_window_that_begins_within_one_of_another_split(build):
     assert bad(build(all_).examine()) == {"leaks.duplicates": "error"}
 
 
-def test_one_picture_in_two_splits_is_a_warning(build):
+def test_duplicate_pictures_warns_of_single_picture(build):
     all_ = splits()
     own = all_["validation"][1]
     frames = [*own.frames[:3], all_["train"][4].frames[2], *own.frames[4:]]
@@ -223,7 +223,7 @@ def test_one_picture_in_two_splits_is_a_warning(build):
 
 
 @pytest.mark.parametrize(("start", "expected"), [(12, {"leaks.spans": "error"}), (400, {})])
-def test_clips_of_one_file_that_overlap_in_time(build, start, expected):
+def test_leaked_spans_finds_overlapping_clips(build, start, expected):
     all_ = splits()
     clip = all_["validation"][0]
     times = [(start + place) * 100_000 for place in range(FRAMES)]
@@ -241,7 +241,7 @@ def test_clips_of_one_file_that_overlap_in_time(build, start, expected):
 # --- pictures
 
 
-def test_a_frame_that_is_not_of_the_footage(build):
+def test_pictures_foreign_finds_foreign_frame(build):
     all_ = splits()
     own = all_["train"][4]
     frames = [*own.frames[:2], view(77, 3), *own.frames[3:]]
@@ -253,7 +253,7 @@ def test_a_frame_that_is_not_of_the_footage(build):
 
 
 @pytest.mark.parametrize("place", [0, FRAMES - 1])
-def test_a_frame_swapped_at_the_edge_of_a_record(build, place):
+def test_adjoining_pictures_finds_foreign_frame_at_edge(build, place):
     all_ = splits()
     own = all_["train"][4]
     frames = list(own.frames)
@@ -262,7 +262,7 @@ def test_a_frame_swapped_at_the_edge_of_a_record(build, place):
     assert bad(build(all_).examine()) == {"pictures.adjoining": "warning"}
 
 
-def test_frames_exchanged_between_two_records(build):
+def test_pictures_foreign_finds_frames_of_two_records_exchanged(build):
     all_ = splits()
     one, other = all_["train"][1], all_["train"][13]
     first, second = list(one.frames), list(other.frames)
@@ -278,7 +278,7 @@ def swap(frame):
     return encode(decode(frame))  # RGB is taken for BGR
 
 
-def test_red_and_blue_swapped_within_a_record(build):
+def test_pictures_colours_finds_swap_within_record(build):
     all_ = splits()
     own = all_["train"][4]
     frames = [*own.frames[:3], *map(swap, own.frames[3:])]
@@ -286,7 +286,7 @@ def test_red_and_blue_swapped_within_a_record(build):
     assert "pictures.colours" in bad(build(all_).examine())
 
 
-def test_red_and_blue_swapped_in_one_record(build):
+def test_adjoining_pictures_finds_swap_of_whole_record(build):
     all_ = splits()
     own = all_["train"][4]
     all_["train"][4] = dataclasses.replace(own, frames=list(map(swap, own.frames)))
@@ -295,7 +295,7 @@ def test_red_and_blue_swapped_in_one_record(build):
     assert "red and blue" in result.findings[0].message
 
 
-def test_red_and_blue_swapped_in_all_records_since_they_were_built(build):
+def test_pixel_statistics_finds_swap_of_all_records(build):
     all_ = splits()
     dataset = build(all_)
     before = dataset.info.splits["train"].pixel_mean
@@ -317,7 +317,7 @@ def test_red_and_blue_swapped_in_all_records_since_they_were_built(build):
 
 
 @pytest.mark.parametrize(("sampled", "found"), [(0, True), (200, True), (1, False)])
-def test_a_mean_taken_from_few_pictures_may_be_further_off(build, sampled, found):
+def test_pixel_statistics_allows_more_for_few_pictures(build, sampled, found):
     dataset = build(splits())
 
     def change(fields):
@@ -329,7 +329,7 @@ def test_a_mean_taken_from_few_pictures_may_be_further_off(build, sampled, found
     assert bad(dataset.examine()) == ({"pictures.statistics": "error"} if found else {})
 
 
-def test_a_picture_that_freezes_while_time_goes_on(build):
+def test_pictures_frozen_finds_frozen_picture(build):
     all_ = splits()
     own = all_["train"][4]
     all_["train"][4] = dataclasses.replace(own, frames=[own.frames[0]] * 5 + [own.frames[5]])
@@ -338,7 +338,7 @@ def test_a_picture_that_freezes_while_time_goes_on(build):
     assert "frames 0 to 4" in result.findings[0].message
 
 
-def test_one_picture_twice_is_a_note(build):
+def test_pictures_frozen_notes_single_repeat(build):
     all_ = splits()
     own = all_["train"][4]
     frames = [*own.frames[:3], own.frames[2], *own.frames[4:]]
@@ -347,7 +347,7 @@ def test_one_picture_twice_is_a_note(build):
     assert [(f.check, f.level) for f in result.findings] == [("pictures.frozen", "note")]
 
 
-def test_white_pictures(build):
+def test_pictures_flat_finds_white_pictures(build):
     all_ = splits()
     white = encode(np.full((48, 64, 3), 255, np.uint8))
     all_["train"].append(
@@ -360,7 +360,7 @@ def test_white_pictures(build):
     assert "white" in result.findings[0].message
 
 
-def test_a_size_that_changes_inside_a_record(build):
+def test_pictures_sizes_finds_change_of_size(build):
     all_ = splits()
     own = all_["train"][4]
     small = encode(cv2.resize(decode(own.frames[4]), (32, 24)))
@@ -383,7 +383,7 @@ def test_a_size_that_changes_inside_a_record(build):
 # --- frames
 
 
-def test_two_windows_that_do_not_agree_on_a_frame_they_share(build):
+def test_shared_frames_finds_different_frames(build):
     all_ = splits()
     one = all_["train"][0]
     times = [(3 + place) * 100_000 for place in range(FRAMES)]
@@ -397,7 +397,7 @@ def test_two_windows_that_do_not_agree_on_a_frame_they_share(build):
         assert not spoilt or result.findings[0].where.record == "half"
 
 
-def test_two_windows_that_overlap_at_other_times(build):
+def test_shared_frames_finds_different_times(build):
     all_ = splits()
     one = all_["train"][0]
     times = [(3 + place) * 100_000 for place in range(FRAMES)]
@@ -422,7 +422,7 @@ EVERY = dataclasses.replace(SPEC, frame_rate=None)
     ],
     ids=["a gap", "jitter", "a time twice"],
 )
-def test_frames_at_uneven_times(build, times, rate, check, level):
+def test_frame_checks_find_uneven_times(build, times, rate, check, level):
     own = footage(3, count=1, frame_rate=rate)[0]
     own = dataclasses.replace(own, timestamps=[time * 1000 for time in times])
     even = drives(5, 6, timestamps=list(range(0, 600_000, 100_000)), count=1)
@@ -430,7 +430,7 @@ def test_frames_at_uneven_times(build, times, rate, check, level):
     assert bad(result) == {check: level}
 
 
-def test_a_gap_in_what_was_sampled_is_a_note(build):
+def test_frames_gaps_notes_gap_of_sampled_source(build):
     own = footage(3, count=1)[0]
     times = [0, 100, 100, 100, 100, 500]
     frames = [own.frames[times.index(time)] for time in times]
@@ -439,7 +439,7 @@ def test_a_gap_in_what_was_sampled_is_a_note(build):
     assert [(f.check, f.level) for f in result.findings] == [("frames.gaps", "note")]
 
 
-def test_a_signal_of_another_time(make):
+def test_frames_signals_finds_other_time(make):
     dataset = make("signals only")
 
     def change(example):
@@ -453,7 +453,7 @@ def test_a_signal_of_another_time(make):
 # --- labels
 
 
-def test_fewer_labels_than_frames(make):
+def test_labels_frames_finds_missing_label(make):
     dataset = make("targets by frame")
 
     def change(example):
@@ -464,7 +464,7 @@ def test_fewer_labels_than_frames(make):
     assert bad(result) == {"format.schema": "error", "labels.frames": "error"}
 
 
-def test_a_target_far_from_all_others(build):
+def test_value_outliers_finds_target(build):
     all_ = splits()
     own = all_["train"][20]
     all_["train"][20] = dataclasses.replace(own, label_values=[1000.0])
@@ -475,7 +475,7 @@ def test_a_target_far_from_all_others(build):
     assert result.findings[0].where.record == own.id
 
 
-def test_a_signal_far_from_all_others(make, specs, open_dataset, tmp_path):
+def test_value_outliers_finds_signal(make, specs, open_dataset, tmp_path):
     spec = specs["signals only"]
     records = [fake_record(spec, seed) for seed in range(40)]
     records[7].signals["IMU"][2][1] = 4e4
@@ -486,7 +486,7 @@ def test_a_signal_far_from_all_others(make, specs, open_dataset, tmp_path):
     assert "signal IMU[1]" in result.findings[0].message
 
 
-def test_the_targets_of_two_records_swapped(build):
+def test_value_jumps_finds_swapped_targets(build):
     train = drives(*range(20))
     one, other = train[13], train[43]
     train[13] = dataclasses.replace(one, label_values=other.label_values)
@@ -536,11 +536,11 @@ def fix_ids(all_):
 CLASS_SPEC = dataclasses.replace(SPEC, label=CLASSES)
 
 
-def test_clean_footage_in_class_folders_raises_nothing(build):
+def test_clean_class_folders_have_no_findings(build):
     assert build(fix_ids(class_splits()), spec=CLASS_SPEC).examine().findings == ()
 
 
-def test_the_classes_of_two_records_swapped(build):
+def test_source_labels_finds_swapped_classes(build):
     all_ = fix_ids(class_splits())
     train = all_["train"]
     one, other = train[1], train[4]
@@ -552,7 +552,7 @@ def test_the_classes_of_two_records_swapped(build):
     assert {f.where.record for f in result.findings} == {one.id, other.id}
 
 
-def test_the_class_of_a_whole_source_is_not_its_folder(build):
+def test_source_labels_finds_source_in_other_folder(build):
     all_ = fix_ids(class_splits())
     train = all_["train"]
     for place in range(3):
@@ -564,7 +564,7 @@ def test_the_class_of_a_whole_source_is_not_its_folder(build):
     assert result.count("warning", "labels.sources") == 3
 
 
-def test_a_class_a_hundred_times_as_frequent_as_another(make, specs, open_dataset, tmp_path):
+def test_class_imbalance_finds_rare_class(make, specs, open_dataset, tmp_path):
     spec = dataclasses.replace(specs["signals only"], label=CLASSES)
     records = [
         dataclasses.replace(
@@ -581,7 +581,7 @@ def test_a_class_a_hundred_times_as_frequent_as_another(make, specs, open_datase
 @pytest.mark.parametrize(
     ("names", "level"), [(("run", " Run"), "warning"), (("run", " "), "warning")]
 )
-def test_classes_that_names_do_not_tell_apart(make, names, level):
+def test_label_names_finds_similar_and_empty_names(make, names, level):
     dataset = make("no label")
 
     def change(fields):
@@ -592,7 +592,7 @@ def test_classes_that_names_do_not_tell_apart(make, names, level):
     assert bad(result)["labels.names"] == level
 
 
-def test_a_target_without_a_unit_is_a_note(make):
+def test_label_names_notes_missing_unit(make):
     dataset = make("regression")
     dataset.edit_info(lambda fields: fields["spec"]["label"].update(target_units=[]))
     result = dataset.examine()
@@ -602,7 +602,7 @@ def test_a_target_without_a_unit_is_a_note(make):
 # --- balance
 
 
-def test_a_shard_much_longer_than_the_others(build, specs, open_dataset, tmp_path):
+def test_shard_sizes_finds_long_shard(build, specs, open_dataset, tmp_path):
     dataset = build({"train": drives(*range(8))}, shards=8)
     path = dataset.shard("train", 3)
     records = [stored.data for stored in read_file(path)]
@@ -624,7 +624,7 @@ def labelled(spec, order):
     ]
 
 
-def test_records_in_the_order_of_their_classes(specs, open_dataset, tmp_path):
+def test_shuffle_quality_finds_order_of_classes(specs, open_dataset, tmp_path):
     spec = dataclasses.replace(specs["signals only"], label=CLASSES)
     random = np.random.default_rng(0)
     mixed = random.integers(0, 2, 80).tolist()
@@ -637,7 +637,7 @@ def test_records_in_the_order_of_their_classes(specs, open_dataset, tmp_path):
         assert bad(open_dataset(tmp_path / name).examine()) == expected
 
 
-def test_a_split_of_other_labels(specs, open_dataset, tmp_path):
+def test_label_skew_finds_other_classes(specs, open_dataset, tmp_path):
     spec = dataclasses.replace(specs["signals only"], label=CLASSES)
     for name, share, expected in (("like", 2, {}), ("unlike", 10, {"balance.skew": "warning"})):
         random = np.random.default_rng(0)
@@ -654,7 +654,7 @@ def test_a_split_of_other_labels(specs, open_dataset, tmp_path):
         assert bad(open_dataset(tmp_path / name).examine()) == expected
 
 
-def test_a_split_of_other_targets(specs, open_dataset, tmp_path):
+def test_label_skew_finds_other_targets(specs, open_dataset, tmp_path):
     spec = specs["signals only"]
     train = [fake_record(spec, seed) for seed in range(200)]
     test = [fake_record(spec, seed) for seed in range(200, 400)]
@@ -670,12 +670,12 @@ def test_a_split_of_other_targets(specs, open_dataset, tmp_path):
 # --- drift
 
 
-def test_a_dataset_has_not_drifted_from_itself(build):
+def test_drift_of_same_dataset_is_none(build):
     dataset = build(splits())
     assert dataset.examine(against=str(dataset.path)).findings == ()
 
 
-def test_drift(tmp_path, specs, open_dataset):
+def test_drift_checks(tmp_path, specs, open_dataset):
     spec = dataclasses.replace(specs["regression"], image=None)
 
     def write_one(name, records, **changes):
@@ -712,7 +712,7 @@ def test_drift(tmp_path, specs, open_dataset):
         assert found == expected, name
 
 
-def test_a_class_that_has_no_record_any_more(specs, open_dataset, tmp_path):
+def test_drift_classes_finds_lost_class(specs, open_dataset, tmp_path):
     spec = dataclasses.replace(specs["signals only"], label=CLASSES)
     for name, order in (("old", [0, 1] * 5), ("new", [0] * 10)):
         write_fake_dataset(
@@ -722,7 +722,7 @@ def test_a_class_that_has_no_record_any_more(specs, open_dataset, tmp_path):
     assert bad(result)["drift.classes"] == "warning"
 
 
-def test_frames_are_not_looked_for_in_flat_pictures(build):
+def test_duplicate_pictures_ignores_black_frames(build):
     """Black frames in two splits are no leak."""
     black = encode(np.zeros((48, 64, 3), np.uint8))
     all_ = splits()
@@ -732,7 +732,7 @@ def test_frames_are_not_looked_for_in_flat_pictures(build):
     assert "leaks.duplicates" not in bad(build(all_).examine())
 
 
-def test_garbage_beside_good_records_ends_nothing(build):
+def test_schema_finds_garbage_beside_good_records(build):
     dataset = build(splits())
     path = dataset.shard()
     path.write_bytes(frame_record(b"\xff") + path.read_bytes())

@@ -11,17 +11,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.validation.checks.balance import coarsen, expected_by_chance, jensen_shannon
-from pipelines.validation.notes import Span, Spans, name_of_file
+from pipelines.validation.divergence import coarsen, expected_by_chance, jensen_shannon
 from pipelines.validation.pictures.alignment import IN_PLACE, align, distance, has_texture, to_gray
-from pipelines.validation.pictures.duplicates import count_bits, find_alike
+from pipelines.validation.pictures.duplicates import count_bits, find_similar
 from pipelines.validation.pictures.hashes import (
-    MOST_FRAMES,
+    MAX_FRAMES,
     FrameHashes,
     frames_per_record,
     takes_part,
 )
 from pipelines.validation.pictures.thumbnails import PictureReader
+from pipelines.validation.shard_index import Span, Spans, file_of
 from pipelines.validation.sketches import Sketch
 from tfrecords_schema.fake import fake_image
 from tfrecords_schema.spec import ImageSpec
@@ -33,11 +33,11 @@ from tfrecords_schema.spec import ImageSpec
     flips=st.lists(st.sets(st.integers(0, 63), max_size=6), min_size=30, max_size=30),
     bits=st.integers(0, 6),
 )
-def test_pairs_are_those_that_trying_all_of_them_finds(seeds, flips, bits):
+def test_find_similar_matches_exhaustive_search(seeds, flips, bits):
     bases = [int(v) for v in np.random.default_rng(7).integers(0, 2**63, 6, np.uint64)]
     values = [bases[s] ^ sum(1 << f for f in flip) for s, flip in zip(seeds, flips, strict=False)]
     splits = [place % 3 for place in range(len(values))]
-    found = find_alike(
+    found = find_similar(
         np.array(values, np.uint64),
         np.zeros((len(values), 8), np.uint8),
         np.array(splits, np.uint8),
@@ -51,14 +51,14 @@ def test_pairs_are_those_that_trying_all_of_them_finds(seeds, flips, bits):
     assert {tuple(pair) for pair in found.tolist()} == expected
 
 
-def test_quarters_of_another_brightness_are_of_another_picture():
+def test_find_similar_compares_brightness_of_quarters():
     hashes, splits = np.zeros(2, np.uint64), np.array([0, 1], np.uint8)
     tones = np.array([[40, 80, 60, 60, 60, 9, 9, 9]] * 2, np.uint8)
-    assert len(find_alike(hashes, tones, splits, bits=0)) == 1
+    assert len(find_similar(hashes, tones, splits, bits=0)) == 1
     tones[1] = [80 + 20, 160 + 20, 120 + 20, 120 + 20, 120, 200, 0, 7]
-    assert len(find_alike(hashes, tones, splits, bits=0)) == 1  # brighter, and of more contrast
+    assert len(find_similar(hashes, tones, splits, bits=0)) == 1  # brighter, and of more contrast
     tones[1] = [80, 40, 60, 60, 60, 9, 9, 9]
-    assert len(find_alike(hashes, tones, splits, bits=0)) == 0
+    assert len(find_similar(hashes, tones, splits, bits=0)) == 0
 
 
 def scene(seed):
@@ -72,7 +72,7 @@ def scene(seed):
     gain=st.floats(0.6, 1.0),
 )
 @settings(max_examples=30)
-def test_a_part_of_a_picture_is_found_in_it(seed, scale, down, gain):
+def test_align_finds_cropped_scaled_and_darker_copies(seed, scale, down, gain):
     whole = scene(seed)
     rows, columns = round(130 * scale), round(180 * scale)
     one, part = whole[10:140, 10:190], whole[10 + down + 5 :, 15:][:rows, :columns]
@@ -81,14 +81,14 @@ def test_a_part_of_a_picture_is_found_in_it(seed, scale, down, gain):
     assert align(to_gray(one), to_gray(scene(seed + 1000)))[0] < 0.9
 
 
-def test_what_only_shades_off_has_no_texture():
+def test_has_texture_is_false_for_smooth_pictures():
     across = np.tile(np.linspace(0, 255, 64).astype(np.uint8), (48, 1))
     assert not has_texture(across)
     assert not has_texture(np.full((48, 64), 90, np.uint8))
     assert has_texture(to_gray(scene(3)))
 
 
-def test_the_distance_of_pictures():
+def test_distance_of_same_other_and_flat_pictures():
     one, other = to_gray(scene(1)), to_gray(scene(2))
     assert distance(one, one, IN_PLACE) < 0.01
     assert distance(one, other, IN_PLACE) > 0.8
@@ -103,7 +103,7 @@ def test_count_bits():
 
 
 @pytest.mark.parametrize("quality", [50, 75])
-def test_a_picture_coded_again_has_nearly_the_same_hash_and_another_has_not(quality):
+def test_find_similar_finds_pictures_coded_again(quality):
     image = ImageSpec(height=90, width=160)
     originals = [fake_image(image, seed) for seed in range(30)]
     again = [
@@ -116,21 +116,21 @@ def test_a_picture_coded_again_has_nearly_the_same_hash_and_another_has_not(qual
     ]
     both = PictureReader(image).read([*originals, *again])
     splits = np.repeat(np.array([0, 1], np.uint8), 30)
-    found = find_alike(both.hashes, both.tones, splits, bits=4)
+    found = find_similar(both.hashes, both.tones, splits, bits=4)
     pairs = {tuple(pair) for pair in found.tolist()}
     assert len(pairs & {(place, place + 30) for place in range(30)}) >= 27
     assert len(pairs) <= 45
 
 
-def test_memory_is_bounded_whatever_the_number_of_records():
+def test_frames_per_record_bounds_memory():
     for records in (1, 1000, 10**6, 10**9):
         most = frames_per_record(records, 16)
         share = sum(takes_part(rank << 44, records) for rank in range(1 << 20)) / (1 << 20)
         assert 1 <= most <= 16
-        assert records * most * share <= MOST_FRAMES * 1.01
+        assert records * most * share <= MAX_FRAMES * 1.01
 
 
-def test_two_records_of_the_same_pictures_give_the_same_ones():
+def test_frame_hashes_choose_same_pictures_in_any_order():
     image = ImageSpec(height=24, width=32)
     frames = [fake_image(image, seed) for seed in range(8)]
     chosen = []
@@ -143,7 +143,7 @@ def test_two_records_of_the_same_pictures_give_the_same_ones():
 
 
 @given(values=st.lists(st.floats(-1e6, 1e6), min_size=30, max_size=200), cut=st.integers(0, 200))
-def test_sketches_of_parts_are_the_sketch_of_the_whole(values, cut):
+def test_sketch_merge_equals_sketch_of_all_values(values, cut):
     whole, one, other = Sketch(), Sketch(), Sketch()
     for rank, value in enumerate(values):
         whole.add([value], rank, "shard", rank)
@@ -154,7 +154,7 @@ def test_sketches_of_parts_are_the_sketch_of_the_whole(values, cut):
 
 
 @pytest.mark.parametrize("tail", ["normal", "uniform"])
-def test_what_is_drawn_from_one_distribution_has_no_outlier(tail):
+def test_outliers_of_one_distribution_are_empty(tail):
     random = np.random.default_rng(0)
     values = random.normal(size=20_000) if tail == "normal" else random.uniform(size=20_000)
     sketch = Sketch()
@@ -167,7 +167,7 @@ def test_what_is_drawn_from_one_distribution_has_no_outlier(tail):
     assert scale > 50
 
 
-def test_spans_that_overlap_are_one():
+def test_spans_merge_when_they_overlap():
     spans = Spans()
     for start, end in ((0, 10), (5, 15), (16, 20), (40, 50)):
         spans.add(1, start, end, start)
@@ -178,8 +178,8 @@ def test_spans_that_overlap_are_one():
     ("media_id", "name"),
     [(b"a/drive.mp4#t=0,8", b"a/drive.mp4"), (b"drive.mp4", b"drive.mp4"), (b"a#b", b"a#b")],
 )
-def test_the_file_of_a_clip(media_id, name):
-    assert name_of_file(media_id) == name
+def test_file_of_drops_span_of_clip(media_id, name):
+    assert file_of(media_id) == name
 
 
 @pytest.mark.parametrize(
@@ -191,12 +191,12 @@ def test_the_file_of_a_clip(media_id, name):
         ([0, 0], [1, 0], 0.0),
     ],
 )
-def test_divergences(one, other, expected):
+def test_jensen_shannon(one, other, expected):
     assert jensen_shannon(one, other) == pytest.approx(expected, abs=1e-5)
     assert jensen_shannon(other, one) == pytest.approx(expected, abs=1e-5)
 
 
-def test_what_chance_gives_is_rarely_more_than_expected():
+def test_expected_by_chance_is_rarely_exceeded():
     random = np.random.default_rng(0)
     shares = [0.5, 0.3, 0.1, 0.1]
     limit = expected_by_chance(4, 40, 25)
@@ -208,6 +208,6 @@ def test_what_chance_gives_is_rarely_more_than_expected():
     assert limit < 0.25
 
 
-def test_coarse_histograms_hold_as_much():
-    assert coarsen(list(range(24))) == [3, 12, 21, 30, 39, 48, 57, 66]
-    assert sum(coarsen([1] * 5)) == 5
+def test_coarsen_keeps_sum():
+    assert coarsen(list(range(24)), 8) == [3, 12, 21, 30, 39, 48, 57, 66]
+    assert sum(coarsen([1] * 5, 8)) == 5

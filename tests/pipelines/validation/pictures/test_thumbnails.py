@@ -23,7 +23,7 @@ def spec(**changes):
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG"])
-def test_pictures_of_every_kind_that_is_stored(image_format, channels):
+def test_read_accepts_every_stored_format(image_format, channels):
     image = spec(channels=channels, format=image_format)
     pictures = PictureReader(image).read([fake_image(image, 3)])
     assert pictures.problems == [None]
@@ -31,14 +31,14 @@ def test_pictures_of_every_kind_that_is_stored(image_format, channels):
 
 
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG"])
-def test_no_prefix_of_a_picture_is_taken_for_one(image_format):
+def test_read_refuses_truncated_pictures(image_format):
     image = spec(format=image_format)
     data = fake_image(image, 1)
     for end in (0, 1, 2, 3, 8, 20, 26, len(data) // 2, len(data) - 1):
         assert problem_of(data[:end], image) is not None
 
 
-def test_a_picture_that_claims_to_be_huge_is_not_decoded():
+def test_read_does_not_decode_huge_pictures():
     data = bytearray(fake_image(spec(format="PNG"), 1))
     data[16:24] = struct.pack(">II", 60_000, 60_000)
     problem = problem_of(bytes(data), spec(format="PNG"))
@@ -49,20 +49,20 @@ def test_a_picture_that_claims_to_be_huge_is_not_decoded():
 @pytest.mark.parametrize(
     ("dtype", "channels"), [(np.uint16, 3), (np.uint8, 4)], ids=["16 bits", "alpha"]
 )
-def test_png_files_of_another_kind(dtype, channels):
+def test_read_refuses_other_kinds_of_png(dtype, channels):
     pixels = np.zeros((20, 30, channels), dtype)
     data = cv2.imencode(".png", pixels)[1].tobytes()
     assert problem_of(data, spec(format="PNG")) is not None
 
 
 @pytest.mark.parametrize("extension", [".bmp", ".webp", ".tif"])
-def test_files_of_another_format_are_refused(extension):
+def test_read_refuses_other_formats(extension):
     data = cv2.imencode(extension, np.zeros((20, 30, 3), np.uint8))[1].tobytes()
     problem = problem_of(data, spec())
     assert problem == f"is neither a JPEG nor a PNG file ({len(data)} bytes)"
 
 
-def test_what_follows_the_end_of_a_jpeg_does_not_matter():
+def test_read_ignores_trailing_bytes_of_jpeg():
     data = fake_image(spec(), 1)
     assert problem_of(data + bytes(10), spec()) is None
     assert problem_of(data + b"a trailer", spec()) is None
@@ -71,7 +71,7 @@ def test_what_follows_the_end_of_a_jpeg_does_not_matter():
 
 
 @pytest.mark.parametrize(("level", "mean"), [(0, 0), (255, 255)])
-def test_flat_pictures_have_no_contrast(level, mean):
+def test_contrast_of_flat_pictures_is_zero(level, mean):
     data = cv2.imencode(".jpg", np.full((20, 30, 3), level, np.uint8))[1].tobytes()
     pictures = PictureReader(spec()).read([data])
     assert pictures.contrast(0) < 1
@@ -87,7 +87,7 @@ def textured_image(seed):
     return cv2.imencode(".jpg", pixels)[1].tobytes()
 
 
-def test_most_bits_that_spoil_a_picture_are_complained_of():
+def test_read_complains_of_most_harmful_bit_flips():
     """OpenCV shows such a picture without a word, with garbage from the bit on."""
     image, missed, spoilt_badly = spec(height=90, width=160), 0, 0
     for seed in range(200):
@@ -106,7 +106,7 @@ def test_most_bits_that_spoil_a_picture_are_complained_of():
     assert missed < spoilt_badly / 4
 
 
-def test_a_picture_that_ends_early_but_has_an_end_marker_is_complained_of():
+def test_read_complains_of_missing_data_before_end_marker():
     image, data = spec(height=90, width=160), textured_image(0)
     pictures = PictureReader(image).read([data, data[: len(data) // 2] + b"\xff\xd9"])
     assert pictures.problems == [None, None]
@@ -117,7 +117,7 @@ def test_a_picture_that_ends_early_but_has_an_end_marker_is_complained_of():
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("size", [(20, 30), (90, 160), (91, 161), (8, 9), (12, 200), (1, 1)])
 @pytest.mark.parametrize("progressive", [0, 1])
-def test_thumbnails_are_the_mean_of_all_pixels(size, channels, progressive):
+def test_thumbnail_has_mean_of_all_pixels(size, channels, progressive):
     height, width = size
     image = spec(height=height, width=width, channels=channels)
     shapes = np.random.default_rng(1).integers(0, 256, (4, 5, channels), np.uint8)

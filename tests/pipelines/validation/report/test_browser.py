@@ -59,12 +59,12 @@ def shown(page, selector):
     )
 
 
-def test_nothing_is_fetched_and_nothing_complains(page):
+def test_page_fetches_nothing_without_complaints(page):
     assert page.evaluate("document.images.length") > 10
     assert page.complaints() == []
 
 
-def test_every_picture_can_be_shown(page):
+def test_page_shows_every_picture(page):
     page.evaluate("document.querySelectorAll('img').forEach(i => i.loading = 'eager')")
     broken = "[...document.images].filter(i => i.complete && !i.naturalWidth).length"
     assert page.evaluate(broken) == 0
@@ -78,7 +78,7 @@ def test_every_picture_can_be_shown(page):
         ("show-split-2", "[data-split='2']"),
     ],
 )
-def test_a_box_hides_what_it_stands_for_by_mouse_and_keyboard(page, box, selector):
+def test_box_hides_its_elements_by_mouse_and_keyboard(page, box, selector):
     before = shown(page, selector)
     assert before
     page.evaluate(f"document.getElementById({box!r}).click()")
@@ -98,13 +98,13 @@ def test_tab_reaches_boxes_details_and_strips(page):
 
 
 @pytest.mark.parametrize("width", [320, 390, 1200])
-def test_nothing_is_wider_than_the_window(page, width):
+def test_page_fits_the_window(page, width):
     page.resize(width)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_can_be_read_in_light_and_dark(page, scheme):
+def test_text_has_contrast_in_light_and_dark(page, scheme):
     page.resize(390, scheme=scheme)
     pixels = cv2.imdecode(np.frombuffer(page.screenshot(), np.uint8), cv2.IMREAD_GRAYSCALE)
     assert (np.median(pixels) < 60) == (scheme == "dark")
@@ -127,7 +127,7 @@ CONTRASTS = """(() => {
 })()"""
 
 
-def test_headings_follow_each_other_and_everything_has_a_name(page):
+def test_headings_are_ordered_and_elements_are_named(page):
     levels = page.evaluate("[...document.querySelectorAll('h1,h2,h3')].map(h => +h.tagName[1])")
     assert levels[0] == 1
     assert all(b <= a + 1 for a, b in itertools.pairwise(levels))
