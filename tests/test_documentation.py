@@ -7,6 +7,8 @@ empty folder: a command of a page must get as far as missing its input.
 from __future__ import annotations
 
 import ast
+import contextlib
+import io
 import pkgutil
 import re
 import shlex
@@ -21,8 +23,11 @@ import trainer.cli
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+CHANGELOG = ROOT / "CHANGELOG.md"
 PACKAGES = ("pipelines", "trainer", "tfrecords_schema")
 VERBS = ("videos", "dashcam", "validate", "adopt", "predict")
+
+PROGRAMS = ("pipelines", "trainer", "python", "pytest", "make", "pip", "docker", "gcloud", "go")
 
 # Commands of other programs, which are not run, by their first words.
 NOT_CHECKED = {
@@ -31,7 +36,6 @@ NOT_CHECKED = {
     "go install": "needs Go and a network",
     "pip install": "changes the environment; tests/versions.py installs the package",
     "python -m apache_beam.runners.worker.worker_pool_main": "Beam's; tests/flink starts such a pool",
-    "cp": "a tool of the shell",
 }
 # Flags that pages name and that belong to other programs.
 FLAGS_OF_OTHERS = {
@@ -101,10 +105,7 @@ def commands() -> Iterator[tuple[Block, list[str]]]:
         if block.language not in ("", "sh", "bash", "console"):
             continue
         for line in re.sub(r"\\\n\s*", " ", block.text).splitlines():
-            if re.match(
-                r"(?:[A-Z_]+='[^']*' +)?(?:pipelines|trainer|python|pytest|make|pip|docker|gcloud|go) ",
-                line,
-            ):
+            if re.match(rf"(?:[A-Z_]+='[^']*' +)?(?:{'|'.join(PROGRAMS)}) ", line):
                 words = shlex.split(line, comments=True)
                 yield block, words[1:] if "=" in words[0] else words
 
@@ -141,7 +142,8 @@ class TestCommands:
         self, block, words, tmp_path, monkeypatch, capsys
     ):
         monkeypatch.chdir(tmp_path)
-        (tmp_path / "setup.py").touch()  # Beam looks for what its flags name
+        (tmp_path / "setup.py").touch()  # Beam looks for the files that flags name
+        (tmp_path / "thresholds.json").write_text("{}")
         # Footage on an object store is looked for in this folder.
         words = [re.sub(r"^(s3|gs|hdfs)://(?!BUCKET)", "", word) for word in words]
         status = run_program(words)
@@ -150,14 +152,9 @@ class TestCommands:
             f"{block}: expected a missing input, but the command ended with {status}"
         )
         assert "--help" not in said, f"{block}: {said}"
-        missing = [
-            words[i + 1]
-            for i, word in enumerate(words)
-            if word in ("--input", "--tfrecords", "--model")
-        ]
-        assert any(name.strip("'").split("*")[0].rstrip("/") in said for name in missing), (
-            f"{block}: {said}"
-        )
+        inputs = {"--input", "--tfrecords", "--model"}
+        places = [words[i + 1] for i, word in enumerate(words) if word in inputs]
+        assert any(place.split("*")[0].rstrip("/") in said for place in places), f"{block}: {said}"
 
     @pytest.mark.parametrize(
         "words",
@@ -225,8 +222,23 @@ class TestPython:
                 assert all(map(resolves, ours))
 
 
+@pytest.fixture(scope="module")
+def known_flags():
+    known = set().union(*FLAGS_OF_OTHERS.values())
+    for words in (
+        *(["pipelines", verb] for verb in VERBS),
+        ["trainer"],
+        ["trainer", "evaluate"],
+    ):
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            assert run_program([*words, "--help"]) == 0
+        known |= set(re.findall(r"--\w[\w-]+", printed.getvalue()))
+    return known.union(*(flags_of(script) for script in ROOT.glob("benchmarks/*.py")))
+
+
 class TestNames:
-    @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+    @pytest.mark.parametrize("page", [*PAGES, CHANGELOG], ids=lambda page: page.name)
     def test_links_lead_to_files_and_headings(self, page):
         for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
             if "://" in target:
@@ -247,24 +259,14 @@ class TestNames:
             elif re.match(rf"({'|'.join(PACKAGES)})\.\w", name):
                 assert resolves(name), f"{page.name}: {name}"
 
-    @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-    def test_flags_exist(self, page, capsys):
-        known = set().union(*FLAGS_OF_OTHERS.values())
-        for words in (
-            *(["pipelines", verb] for verb in VERBS),
-            ["trainer"],
-            ["trainer", "evaluate"],
-        ):
-            assert run_program([*words, "--help"]) == 0
-            known |= set(re.findall(r"--\w[\w-]+", capsys.readouterr().out))
-        for script in ROOT.glob("benchmarks/*.py"):
-            known |= flags_of(script)
+    @pytest.mark.parametrize("page", [*PAGES, CHANGELOG], ids=lambda page: page.name)
+    def test_flags_exist(self, page, known_flags):
         spans = re.findall(r"`([^`\n]+)`", page.read_text(encoding="utf-8"))
         named = {flag for span in spans for flag in re.findall(r"(?<![\w-])--\w[\w-]+", span)}
-        assert named <= known, f"{page.name}: {named - known}"
+        assert named <= known_flags, f"{page.name}: {named - known_flags}"
 
     def test_changelog_names_what_is_new(self):
-        text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+        text = CHANGELOG.read_text(encoding="utf-8")
         rows = re.findall(r"^\| `[^|]+` \| `([\w.]+)` \|$", text, re.M)
         assert rows
         for name in rows:
