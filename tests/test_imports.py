@@ -56,7 +56,7 @@ def test_contracts_are_kept():
         ),
         ("pipelines/plan/splits.py", "import pipelines.build.build", "The folders of pipelines"),
         (
-            "pipelines/options/checks.py",
+            "pipelines/options/base.py",
             "import pipelines.runners.events",
             "The folders of pipelines",
         ),

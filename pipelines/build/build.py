@@ -17,8 +17,7 @@ from pipelines.build.progress import Progress, shards_shown
 from pipelines.build.shard import ShardBuilder, library_versions
 from pipelines.build.stored_output import open_output
 from pipelines.decoding.client import shared_pool
-from pipelines.errors import UserError
-from pipelines.options.checks import check
+from pipelines.errors import UsageError, UserError
 from pipelines.options.dataset import DatasetOptions, RunOptions
 from pipelines.plan.descriptors import Listing, Shard
 from pipelines.plan.shards import Estimate, order_work, plan_shards
@@ -58,11 +57,11 @@ def sequence_spec(listing: Listing, options: DatasetOptions) -> SequenceSpec:
 
 def _check_mirrored(spec: SequenceSpec, columns: Sequence[str]) -> None:
     for column in columns:
-        check(
-            column in spec.value_names,
-            f"--mirrored_columns must name targets or signals ({', '.join(spec.value_names) or 'none'})",
-            repr(column),
-        )
+        if column not in spec.value_names:
+            raise UsageError(
+                f"--mirrored_columns must name targets or signals ({', '.join(spec.value_names) or 'none'}), "
+                f"got {column!r}"
+            )
 
 
 def make_plan(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TypeVar
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from pipelines.decoding.client import DecoderPool, DecoderProcess
 from pipelines.decoding.protocol import DecodingFailure, IndexRequest

@@ -1,72 +1,46 @@
-"""``pipelines adopt``: the missing ``dataset_info.json`` of TFRecords that others wrote, by scanning them."""
+"""Writes the missing ``dataset_info.json`` of TFRecords that another program wrote, by scanning them."""
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 
 from pipelines.errors import UserError
-from pipelines.options.flags import checked, parse_size
+from pipelines.options.verbs import AdoptOptions
 from tfrecords_schema.info import FILE_NAME, DatasetInfo
 from tfrecords_schema.records import CorruptRecordError
 from tfrecords_schema.spec import SequenceSpec, SpecError
 
 
-def add_adopt_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags that `run_adopt` reads."""
-    parser.add_argument(
-        "--tfrecords", required=True, metavar="DIR", help="folder of TFRecords of SequenceExamples"
-    )
-    parser.add_argument(
-        "--spec",
-        metavar="FILE.json",
-        help="what records hold, as the spec in a dataset_info.json; None is what most of them do",
-    )
-    parser.add_argument("--num_frames", type=int, help="of a sequence; None is the median")
-    parser.add_argument(
-        "--size", type=checked(parse_size), metavar="HxW", help="of frames; None is the commonest"
-    )
-
-
-def run_adopt(flags: argparse.Namespace) -> str:
-    """Scans the folder, writes its ``dataset_info.json`` and says what is in it.
+def adopt_folder(options: AdoptOptions) -> DatasetInfo:
+    """Scans the records of a folder, writes its ``dataset_info.json`` and returns the description.
 
     Raises:
-        UserError: when the folder is described already, or its records cannot be.
+        UserError: if the folder is described already, or its records have no common description.
     """
-    from tfrecords_schema.scan import (
-        AdoptError,
-        adopt,
-    )  # with OpenCV, which other verbs start without
-
-    target = Path(flags.tfrecords) / FILE_NAME
+    target = Path(options.tfrecords) / FILE_NAME
     if target.exists():
-        raise UserError(f"{target} is there already: delete it to scan the records again")
+        raise UserError(f"{target} is there already. Delete it to scan the records again")
     if not target.parent.is_dir():
-        raise UserError(f"--tfrecords must be a folder, got {flags.tfrecords}")
+        raise UserError(f"--tfrecords must be a folder, got {options.tfrecords}")
+    # With OpenCV, which other verbs start without.
+    from tfrecords_schema.scan import AdoptError, adopt
+
     try:
-        spec = None if flags.spec is None else _load_spec(flags.spec)
-        info = adopt(flags.tfrecords, spec, num_frames=flags.num_frames, size=flags.size)
+        spec = None if options.spec is None else _load_spec(options.spec)
+        info = adopt(options.tfrecords, spec, num_frames=options.num_frames, size=options.size)
     except (AdoptError, CorruptRecordError, SpecError) as error:
         raise UserError(str(error)) from error
-    info.save(flags.tfrecords)
-    return _describe(info, target)
+    info.save(options.tfrecords)
+    return info
 
 
-def _load_spec(path: str) -> SequenceSpec:
-    try:
-        fields = json.loads(Path(path).read_bytes())
-        return SequenceSpec.from_json(fields)
-    except (ValueError, AttributeError) as error:
-        raise UserError(f"{path} must hold the JSON of a sequence spec: {error}") from error
-
-
-def _describe(info: DatasetInfo, target: Path) -> str:
+def describe_adopted(info: DatasetInfo, directory: str) -> str:
+    """Returns lines about an adopted dataset: its frames, labels, signals and splits."""
     spec, label = info.spec, info.spec.label
     image = spec.image
     lines = [
-        f"{target} describes",
+        f"{Path(directory) / FILE_NAME} describes",
         f"  sequences of {spec.num_frames} frames"
         + (f" of {image.height}x{image.width}x{image.channels}, {image.format}" if image else ""),
         f"  task {label.task}{' by frame' if label.per_frame else ''}: "
@@ -79,3 +53,10 @@ def _describe(info: DatasetInfo, target: Path) -> str:
         for name, split in info.splits.items()
     ]
     return "\n".join(lines)
+
+
+def _load_spec(path: str) -> SequenceSpec:
+    try:
+        return SequenceSpec.from_json(json.loads(Path(path).read_bytes()))
+    except (ValueError, AttributeError) as error:
+        raise UserError(f"--spec {path} must hold the JSON of a sequence spec: {error}") from error

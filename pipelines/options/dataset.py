@@ -1,22 +1,21 @@
-"""What a build is made with: frozen options that check themselves.
+"""Options of a build, grouped by the stage that reads them.
 
-The options are grouped by the stage that reads them. Those in `DatasetOptions` decide the bytes of the
-dataset and are stored in its ``dataset_info.json``; those in `RunOptions` decide only how the work is done.
+Those in `DatasetOptions` decide the bytes of the dataset and are stored in its ``dataset_info.json``. Those
+in `RunOptions` only decide how the work is done.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal
 
-from pipelines.errors import UsageError
-from pipelines.options.checks import check, check_choice, check_names
+from pipelines.options.base import PipelineOptions
 from pipelines.options.telemetry import AnnotationOptions, TelemetryOptions
 from tfrecords_schema.machine import usable_cpus
+from tfrecords_schema.options import group, option, parse_bytes, show
 from tfrecords_schema.spec import ImageSpec
 
 SamplingMode = Literal["windows", "uniform", "last"]
@@ -26,54 +25,67 @@ Interpolation = Literal["area", "nearest", "linear", "cubic", "lanczos"]
 SplitBy = Literal["group", "time"]
 LabelAt = Literal["last", "mean", "center", "each"]
 
-_MAX_TIMEOUT = 86_400
-
 MAX_SHARDS = 99_999
-"""Of a split: shard files are numbered with five digits."""
-
+"""Limit per split: shard files are numbered with five digits."""
 
 SPLIT_NAME_RULE = "a name of small letters, digits and '_' that begins with a letter"
 
+_BYTES = {"parse": parse_bytes, "min": 1, "metavar": "SIZE"}
+_BYTES["expected"] = "a size of at least 1 byte, such as 128MiB or 1GB"
+
 
 def is_split_name(text: str) -> bool:
-    """Whether ``text`` may name a split, and so the files of its shards."""
+    """Returns True if ``text`` may name a split, and so its shard files."""
     return bool(re.fullmatch(r"[a-z][a-z0-9_]*", text))
 
 
+def _parse_splits(text: str) -> tuple[tuple[str, float], ...]:
+    """Returns the fractions by split name in ``"train=0.8,validation=0.2"``."""
+    splits = []
+    for part in text.split(","):
+        name, equals, fraction = part.partition("=")
+        if not equals:
+            raise ValueError(text)
+        splits.append((name.strip(), float(fraction)))
+    return tuple(splits)
+
+
 @dataclass(frozen=True, kw_only=True)
-class SamplingOptions:
-    """Which frames make a sequence.
+class SamplingOptions(PipelineOptions):
+    """Which frames make a sequence."""
 
-    Attributes:
-        num_frames: frames a sequence.
-        frame_rate: frames/s to sample at by time; None takes every frame as it comes.
-        stride: frames from the start of one window to the start of the next; None is ``num_frames``.
-        sampling: ``windows`` slides over the clip; ``uniform`` takes one sequence a clip, its frames
-            spread evenly over the whole of it; ``last`` takes one, the clip's last frames.
-        short_clips: what becomes of a clip with fewer than ``num_frames`` frames: ``drop`` it, ``pad`` it
-            with its last frame (counted by ``image/valid_frames``), or ``loop`` it.
-    """
+    num_frames: int = option(16, "Frames per sequence", min=1)
+    frame_rate: Fraction | None = option(
+        None,
+        "Frames per second to sample at by time, such as 10 or 30000/1001",
+        default_text="every frame as it comes",
+        above=0,
+        max=1000,
+        unit="frames/s",
+    )
+    stride: int | None = option(
+        None,
+        "Frames from the start of one window to the start of the next",
+        default_text="the value of --num_frames, so that windows do not overlap",
+        min=1,
+    )
+    sampling: SamplingMode = option(
+        "windows",
+        "How sequences are taken from a clip. windows: every window of --num_frames frames; uniform: one "
+        "sequence with its frames spread evenly over the clip; last: one sequence of the clip's last frames",
+    )
+    short_clips: ShortClips = option(
+        "drop",
+        "How clips with fewer than --num_frames frames are handled. drop: they are left out; pad: their "
+        "last frame is repeated, and image/valid_frames counts the real ones; loop: they start again",
+    )
 
-    num_frames: int = 16
-    frame_rate: Fraction | None = None
-    stride: int | None = None
-    sampling: SamplingMode = "windows"
-    short_clips: ShortClips = "drop"
-
-    def __post_init__(self) -> None:
-        check(self.num_frames >= 1, "--num_frames must be at least 1", self.num_frames)
-        check(
-            self.frame_rate is None or 0 < self.frame_rate <= 1000,
-            "--frame_rate must be above 0 and at most 1000 frames/s",
-            self.frame_rate,
-        )
-        check(self.stride is None or self.stride >= 1, "--stride must be at least 1", self.stride)
-        check_choice("--sampling", self.sampling, SamplingMode)
-        check_choice("--short_clips", self.short_clips, ShortClips)
-        check(
+    def check_together(self) -> None:
+        """Checks that a stride is given for windows only."""
+        self.require(
             self.sampling == "windows" or self.stride is None,
-            f"--stride goes with --sampling windows; leave it out for --sampling {self.sampling}",
-            f"--stride {self.stride}",
+            f"--stride needs --sampling windows. Leave it out for --sampling {self.sampling}, "
+            f"got --stride {self.stride}",
         )
 
     @property
@@ -83,36 +95,32 @@ class SamplingOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageOptions:
-    """How a frame is scaled and stored. Sizes are in pixels, quality is JPEG's 1 to 100."""
+class ImageOptions(PipelineOptions):
+    """How frames are scaled and stored."""
 
-    height: int = 180
-    width: int = 320
-    resize: Resize = "stretch"
-    interpolation: Interpolation = "area"
-    image_format: Literal["jpeg", "png"] = "jpeg"
-    jpeg_quality: int = 95
-    grayscale: bool = False
-
-    def __post_init__(self) -> None:
-        for value in (self.height, self.width):
-            check(
-                1 <= value <= 16384,
-                "--size must be HEIGHTxWIDTH, each 1 to 16384, such as 180x320",
-                f"{self.height}x{self.width}",
-            )
-        check_choice("--resize", self.resize, Resize)
-        check_choice("--interpolation", self.interpolation, Interpolation)
-        check(
-            self.image_format in ("jpeg", "png"),
-            "--image_format must be jpeg or png",
-            self.image_format,
-        )
-        check(1 <= self.jpeg_quality <= 100, "--jpeg_quality must be 1 to 100", self.jpeg_quality)
+    height: int = option(
+        180,
+        "Height and width of stored frames in pixels",
+        flag="size",
+        part=0,
+        default_text="180x320",
+        min=1,
+        max=16384,
+    )
+    width: int = option(320, "", flag="size", part=1, min=1, max=16384)
+    resize: Resize = option(
+        "stretch",
+        "How frames of another aspect ratio are fitted to --size. stretch: distorted; crop: cut at the "
+        "edges; letterbox: padded with black",
+    )
+    interpolation: Interpolation = option("area", "OpenCV interpolation that scales frames")
+    image_format: Literal["jpeg", "png"] = option("jpeg", "Encoding of stored frames")
+    jpeg_quality: int = option(95, "Quality of JPEG frames from 1 to 100", min=1, max=100)
+    grayscale: bool = option(False, "Store one channel instead of RGB")
 
     @property
     def spec(self) -> ImageSpec:
-        """The stored image these options give."""
+        """The spec of the stored images."""
         return ImageSpec(
             height=self.height,
             width=self.width,
@@ -122,168 +130,180 @@ class ImageOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SplitOptions:
-    """Which split a group of sources goes to.
+class SplitOptions(PipelineOptions):
+    """Which split a group of sources goes to."""
 
-    Attributes:
-        splits: fraction of the groups by split name; they sum to 1.
-        group_by: regular expression with one group, searched in each source's path relative to the input;
-            what it captures is the source's group. None makes every source video its own group.
-        split_lists: ``NAME=FILE`` (UCF101: a video a line) or ``FILE`` (HMDB51: a video and 0, 1 or 2).
-        split_by: ``group`` deals whole groups to splits; ``time`` cuts every source into a block a split, in
-            order of time, with a sequence's length left out between blocks.
-        seed: of the hash that deals groups to splits and segments to shards.
-    """
+    splits: tuple[tuple[str, float], ...] = option(
+        (("train", 0.8), ("validation", 0.1), ("test", 0.1)),
+        "Fraction of the groups per split",
+        default_text="train=0.8,validation=0.1,test=0.1",
+        parse=_parse_splits,
+        metavar="NAME=FRACTION,...",
+        expected="NAME=FRACTION,... with fractions that sum to 1, such as train=0.9,test=0.1",
+    )
+    group_by: str | None = option(
+        None,
+        r"Regular expression with one group, such as '_(g\d+)_', that finds a source's group in its path "
+        "relative to the input. All sources of a group go to the same split",
+        default_text="each video is its own group",
+        metavar="REGEX",
+    )
+    split_by: SplitBy = option(
+        "group",
+        "How sources are divided. group: whole groups go to one split; time: every source is cut into one "
+        "block per split, in order of time, with a sequence's length left out between blocks",
+    )
+    split_lists: tuple[str, ...] = option(
+        (),
+        "Published split lists: NAME=FILE with one video per line (UCF101), or FILE with a video and 0, 1 "
+        "or 2 per line (HMDB51). They take precedence over --splits",
+        flag="split_list",
+        commas=False,
+        metavar="[NAME=]FILE",
+    )
+    seed: int = option(0, "Seed of the hash that assigns groups to splits and segments to shards")
 
-    splits: tuple[tuple[str, float], ...] = (("train", 0.8), ("validation", 0.1), ("test", 0.1))
-    group_by: str | None = None
-    split_by: SplitBy = "group"
-    split_lists: tuple[str, ...] = ()
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        expected = "--splits must be NAME=FRACTION,... with fractions that sum to 1"
+    def check_together(self) -> None:
+        """Checks the fractions, the pattern of groups, and that a split by time has no groups."""
+        text = ",".join(f"{name}={show(fraction)}" for name, fraction in self.splits)
         names = [name for name, _ in self.splits]
-        check(bool(names) and len(set(names)) == len(names), expected, self._splits_text())
-        for name, fraction in self.splits:
-            check(is_split_name(name), expected, self._splits_text())
-            check(0 <= fraction <= 1, expected, self._splits_text())
         total = sum(fraction for _, fraction in self.splits)
-        check(abs(total - 1) < 1e-6, expected, f"{self._splits_text()} (sum {total:g})")
+        self.require(
+            bool(names)
+            and len(set(names)) == len(names)
+            and all(is_split_name(name) and 0 <= fraction <= 1 for name, fraction in self.splits)
+            and abs(total - 1) < 1e-6,
+            "--splits must be NAME=FRACTION,... with fractions that sum to 1 and names that are "
+            f"{SPLIT_NAME_RULE}, got {text} (sum {total:g})",
+        )
         if self.group_by is not None:
-            try:
-                groups = re.compile(self.group_by).groups
-            except (re.error, OverflowError, RecursionError) as error:
-                raise UsageError(
-                    f"--group_by must be a regular expression, got {self.group_by!r}: {error}"
-                ) from error
-            check(
+            groups = self.compile_pattern("group_by").groups
+            self.require(
                 groups == 1,
-                r"--group_by must capture exactly one group, such as '_(g\d+)_'",
-                f"{self.group_by!r} with {groups}",
+                r"--group_by must capture exactly one group, such as '_(g\d+)_', "
+                f"got {self.group_by!r} with {groups}",
             )
-        check_choice("--split_by", self.split_by, SplitBy)
-        check(
+        self.require(
             self.split_by == "group" or not (self.group_by or self.split_lists),
-            "--split_by time cuts every drive into all splits: leave out --group_by and --split_list",
-            "both",
-        )
-
-    def _splits_text(self) -> str:
-        return ",".join(f"{name}={fraction:g}" for name, fraction in self.splits)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ShardOptions:
-    """How work and records are cut up.
-
-    Attributes:
-        shards: files a split (fewer when it has fewer segments); None derives it from ``shard_size``.
-        shard_size: bytes a shard to aim at.
-        segment_length: seconds of footage that are built as one piece; a longer source is cut.
-    """
-
-    shards: int | None = None
-    shard_size: int = 128 * 2**20
-    segment_length: float = 600.0
-
-    def __post_init__(self) -> None:
-        check(
-            self.shards is None or 1 <= self.shards <= MAX_SHARDS,
-            f"--shards must be 1 to {MAX_SHARDS}",
-            self.shards,
-        )
-        check(self.shard_size >= 1, "--shard_size must be at least 1 byte", self.shard_size)
-        check(
-            0 < self.segment_length < math.inf,
-            "--segment_length must be above 0 s, and finite",
-            self.segment_length,
+            "--split_by time cuts every source into all splits. Leave out --group_by and --split_list, "
+            "got both",
         )
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelOptions:
-    """What a sequence is labelled with.
+class ShardOptions(PipelineOptions):
+    """How footage and records are divided into segments and shards."""
 
-    Attributes:
-        label_columns: numeric columns, of a manifest or of telemetry, that are regression targets.
-        label_names: names of the targets, where an annotation file gives none.
-        label_units: of the targets.
-        label_at: which frame's value a sequence takes, where there is one for each: the ``last`` frame's, the
-            ``mean`` of all, the ``center`` one's (number ``n // 2``, from 0, of the ``n`` that are not
-            padding); ``each`` keeps them all.
-        class_column: column of telemetry that holds the class of each row.
-        mirrored_columns: targets and signals that change their sign when frames are mirrored; empty when
-            none does, None when that is not known.
-    """
+    shards: int | None = option(
+        None,
+        "Shard files per split, or fewer if the split has fewer segments",
+        default_text="as many as --shard_size gives",
+        min=1,
+        max=MAX_SHARDS,
+    )
+    shard_size: int = option(
+        128 * 2**20, "Size of a shard to aim at", default_text="128MiB", **_BYTES
+    )
+    segment_length: float = option(
+        600.0,
+        "Seconds of footage that are built as one piece. Longer sources are cut without losing a sequence",
+        above=0,
+        unit="s",
+    )
 
-    label_columns: tuple[str, ...] = ()
-    label_names: tuple[str, ...] = ()
-    label_units: tuple[str, ...] = ()
-    label_at: LabelAt = "last"
-    class_column: str | None = None
-    mirrored_columns: tuple[str, ...] | None = None
 
-    def __post_init__(self) -> None:
-        check_names("--label_columns", self.label_columns)
-        check_names("--mirrored_columns", self.mirrored_columns or ())
-        check_names("--label_names", self.label_names)
-        check(
-            not self.label_names or not self.label_columns,
-            "--label_names goes with --annotation; columns have names of their own",
-            f"--label_columns {','.join(self.label_columns)} too",
+@dataclass(frozen=True, kw_only=True)
+class LabelOptions(PipelineOptions):
+    """What sequences are labelled with."""
+
+    label_columns: tuple[str, ...] = option(
+        (),
+        "Numeric columns of the manifest or the telemetry that are regression targets, separated by "
+        "commas or spaces",
+        distinct=True,
+        metavar="COLUMN",
+    )
+    label_names: tuple[str, ...] = option(
+        (),
+        "Names of the targets that --label finds, separated by commas or spaces",
+        distinct=True,
+        metavar="NAME",
+    )
+    label_units: tuple[str, ...] = option(
+        (), "Units of the targets, in their order, such as m/s,rad/s", metavar="UNIT"
+    )
+    label_at: LabelAt = option(
+        "last",
+        "Which value labels a sequence, if there is one per frame. last: the last frame's; mean: the mean "
+        "of all; center: that of frame n // 2 of the n frames that are not padding; each: all of them",
+    )
+    class_column: str | None = option(
+        None, "Column of the telemetry that holds each row's class", metavar="COLUMN"
+    )
+    mirrored_columns: tuple[str, ...] | None = option(
+        None,
+        "Targets and signals that change their sign in a mirror, such as yaw_rate; none if no target or "
+        "signal does",
+        default_text="unknown, so that the trainer refuses to flip frames",
+        distinct=True,
+        metavar="COLUMN",
+    )
+
+    def check_together(self) -> None:
+        """Checks that targets, their names and units, and classes fit each other."""
+        columns, names, units = self.label_columns, self.label_names, self.label_units
+        self.require(
+            not names or not columns,
+            "--label_names needs --annotation. Columns have their own names, "
+            f"got --label_columns {','.join(columns)} too",
         )
-        if self.label_columns:
-            check(
-                not self.label_units or len(self.label_units) == len(self.label_columns),
-                f"--label_units must name as many units as --label_columns names columns "
-                f"({len(self.label_columns)})",
-                len(self.label_units),
+        flag, named = ("--label_columns", columns) if columns else ("--label_names", names)
+        self.require(
+            not units or not named or len(units) == len(named),
+            f"--label_units must name one unit for each of the {len(named)} in {flag}, got {len(units)}",
+        )
+        if self.class_column is not None:
+            self.require(
+                not columns,
+                "labels must be classes (--class_column) or numbers (--label_columns), got both",
             )
-        else:
-            check(
-                not (self.label_units and self.label_names)
-                or len(self.label_units) == len(self.label_names),
-                f"--label_units must name as many units as there are --label_names "
-                f"({len(self.label_names)})",
-                len(self.label_units),
+            self.require(
+                not units,
+                "--label_units are units of numbers. Leave them out for --class_column, "
+                f"got {','.join(units)}",
             )
-        check_choice("--label_at", self.label_at, LabelAt)
-        check(
-            self.class_column is None or not self.label_columns,
-            "labels must be classes (--class_column) or numbers (--label_columns)",
-            "both",
-        )
-        check(
-            self.class_column is None or not self.label_units,
-            "--label_units are of numbers; leave them out for --class_column",
-            ",".join(self.label_units),
-        )
-        check(
-            self.class_column is None or self.label_at != "mean",
-            "--label_at mean goes with numbers; for --class_column take last, center or each",
-            "--label_at mean",
-        )
+            self.require(
+                self.label_at != "mean",
+                "--label_at mean needs numbers. For --class_column take last, center or each, "
+                "got --label_at mean",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
-class DatasetOptions:
+class DatasetOptions(PipelineOptions):
     """Everything that decides the bytes of a dataset, besides its sources and library versions."""
 
-    name: str
-    sampling: SamplingOptions = SamplingOptions()
-    image: ImageOptions = ImageOptions()
-    split: SplitOptions = SplitOptions()
-    shard: ShardOptions = ShardOptions()
-    label: LabelOptions = LabelOptions()
-    annotation: AnnotationOptions | None = None
-    telemetry: TelemetryOptions | None = None
+    name: str = option("", "Name of the dataset", default_text="the name of the input")
+    sampling: SamplingOptions = group(SamplingOptions, "frames of a sequence")
+    image: ImageOptions = group(ImageOptions, "stored frames")
+    split: SplitOptions = group(SplitOptions, "splits")
+    shard: ShardOptions = group(ShardOptions, "shards")
+    label: LabelOptions = group(LabelOptions, "labels")
+    annotation: AnnotationOptions | None = group(None, "folders of frames")
+    telemetry: TelemetryOptions | None = group(None, "drives with telemetry")
+
+    def check_together(self) -> None:
+        """Checks that labels of drives and of folders of frames are not mixed."""
+        self.require(
+            self.annotation is None or self.telemetry is None,
+            "--annotation is for folders of frames, --telemetry and --no_images are for drives, got both",
+        )
 
     def to_json(self) -> dict[str, Any]:
-        """Flag names to plain JSON values, as stored in ``dataset_info.json``."""
+        """Returns plain JSON values by field name, as stored in ``dataset_info.json``."""
         fields: dict[str, Any] = {"name": self.name}
-        for group in (self.sampling, self.image, self.split, self.shard, self.label):
-            fields |= dataclasses.asdict(group)
+        for options in (self.sampling, self.image, self.split, self.shard, self.label):
+            fields |= dataclasses.asdict(options)
         for source in (self.annotation, self.telemetry):
             fields |= dataclasses.asdict(source) if source else {}
         if self.sampling.frame_rate is not None:
@@ -293,44 +313,33 @@ class DatasetOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunOptions:
-    """How a build is run; none of it changes a byte of the dataset.
+class RunOptions(PipelineOptions):
+    """How work is done; none of it changes a byte of a dataset."""
 
-    Attributes:
-        workers: of the local runner; None is one a CPU this process may use.
-        max_failure_rate: fraction of the sources that may fail before the build does.
-        decode_timeout: seconds a decoder may go without progress.
-        staging_size: bytes of local disk, for each process, for copies of sources on an object store.
-        overwrite: replace another build in the output folder.
-        dry_run: print the plan and stop.
-        beam_args: flags for Beam itself (``--runner=...``).
-    """
-
-    workers: int | None = None
-    max_failure_rate: float = 0.05
-    decode_timeout: float = 60.0
-    staging_size: int = 10 * 2**30
-    overwrite: bool = False
-    dry_run: bool = False
-    beam_args: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        check(
-            self.workers is None or 1 <= self.workers <= 1024,
-            "--workers must be 1 to 1024",
-            self.workers,
-        )
-        check(
-            0 <= self.max_failure_rate <= 1,
-            "--max_failure_rate must be 0 to 1",
-            self.max_failure_rate,
-        )
-        check(
-            0 < self.decode_timeout <= _MAX_TIMEOUT,
-            f"--decode_timeout must be above 0 and at most {_MAX_TIMEOUT} s",
-            self.decode_timeout,
-        )
-        check(self.staging_size >= 1, "--staging_size must be at least 1 byte", self.staging_size)
+    workers: int | None = option(
+        None,
+        "Workers of the local runner",
+        default_text="one per CPU that this process may use",
+        min=1,
+        max=1024,
+    )
+    max_failure_rate: float = option(
+        0.05, "Fraction of the sources that may fail before the whole run fails", min=0, max=1
+    )
+    decode_timeout: float = option(
+        60.0, "Seconds that a decoder may go without progress", above=0, max=86_400, unit="s"
+    )
+    staging_size: int = option(
+        10 * 2**30,
+        "Local disk space per process for copies of sources on an object store",
+        default_text="10GiB",
+        **_BYTES,
+    )
+    overwrite: bool = option(False, "Replace another build in --output")
+    dry_run: bool = option(False, "Print the plan and stop")
+    beam_args: tuple[str, ...] = option(
+        (), "Flags for Apache Beam, such as --runner=FlinkRunner", flag="", commas=False
+    )
 
     @property
     def local_workers(self) -> int:

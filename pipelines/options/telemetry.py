@@ -1,9 +1,7 @@
-"""Options of dash-cam footage: where labels and signals stand, and how they meet the frames."""
+"""Options of dash-cam footage: where labels and signals are found, and how they are assigned to frames."""
 
 from __future__ import annotations
 
-import math
-import re
 from dataclasses import dataclass
 from string import Formatter
 from typing import Literal
@@ -11,31 +9,38 @@ from typing import Literal
 import jmespath
 
 from pipelines.errors import UsageError
-from pipelines.options.checks import check, check_choice, check_names
+from pipelines.options.base import PipelineOptions
+from tfrecords_schema.options import REQUIRED, option
 from tfrecords_schema.spec import SignalSpec, SpecError
 
 TimeUnit = Literal["s", "ms", "us"]
 TimeOrigin = Literal["file", "clock"]
 Interpolate = Literal["linear", "nearest", "hold"]
 
+_TEMPLATE_FIELDS = ("stem", "name", "parent", "drive")
+_TIME_OPTIONS = ("time_unit", "time_offset", "time_origin", "interpolate", "max_gap")
+
 
 @dataclass(frozen=True, kw_only=True)
-class AnnotationOptions:
-    """Where the label of a folder of frames stands.
+class AnnotationOptions(PipelineOptions):
+    """Where the label of a folder of frames is found."""
 
-    Attributes:
-        annotation: name of a JSON file in each folder.
-        label: JMESPath expression (https://jmespath.org) that finds the label in it.
-    """
+    annotation: str = option(
+        REQUIRED, "Name of the JSON file in each folder of frames", metavar="FILE.json"
+    )
+    label: str = option(
+        REQUIRED,
+        "JMESPath expression (https://jmespath.org) that finds the label in --annotation, such as "
+        "'[0].velocity'. Numbers are targets, text is a class",
+        metavar="EXPRESSION",
+    )
 
-    annotation: str
-    label: str
-
-    def __post_init__(self) -> None:
-        check(
+    def check_together(self) -> None:
+        """Checks the name of the file and the expression."""
+        self.require(
             bool(self.annotation) and "/" not in self.annotation,
-            "--annotation must be the name of a file in each folder, such as annotation.json",
-            repr(self.annotation),
+            "--annotation must be the name of a file in each folder, such as annotation.json, "
+            f"got {self.annotation!r}",
         )
         try:
             jmespath.compile(self.label)
@@ -48,134 +53,147 @@ class AnnotationOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TelemetryOptions:
-    """What is measured along a drive, where it stands and how it meets the frames.
+class TelemetryOptions(PipelineOptions):
+    """Which measurements of a drive are used, and how their rows are assigned to frames."""
 
-    Attributes:
-        telemetry: path of a video's telemetry, relative to the video's folder, with ``{stem}`` (the file's
-            name without its extension), ``{name}`` (with it), ``{parent}`` (its folder) and ``{drive}``.
-        telemetry_columns: names of the columns, for files without a header.
-        time_column: column of times; None: row i belongs to frame i.
-        time_unit: of numbers in it.
-        time_offset: seconds added to the telemetry's times.
-        time_origin: ``file``: times count from the first frame, and dates from the telemetry's first;
-            ``clock``: times are dates or seconds since 1970 (UTC), and the video's creation time is its first
-            frame's.
-        interpolate: how a value between two rows is found.
-        max_gap: seconds between two rows beyond which nothing is interpolated.
-        angle_columns: columns of degrees, which go around: 359 and 1 are 2 apart.
-        signal_columns: columns that become input signals, one each.
-        signal_units: of the signals.
-        no_images: sequences of signals alone, from the telemetry alone.
-        join: regular expression with two groups (named ``drive`` and ``order``, or not), the drive's name and
-            the order of the file in it (or one, the drive's name), searched in each video's path relative to
-            the input; None: a video is a drive.
-    """
+    telemetry: str | None = option(
+        None,
+        "Telemetry file of a video (.csv .tsv .jsonl .json .gpx .npy .txt), relative to the video's folder, "
+        "such as '{stem}.csv' or '{parent}/gps.gpx'. {stem} is the video's name without its extension, "
+        "{name} with it, {parent} its folder and {drive} its drive",
+        metavar="TEMPLATE",
+    )
+    telemetry_columns: tuple[str, ...] = option(
+        (),
+        "Names of the columns, for files without a header, separated by commas or spaces",
+        distinct=True,
+        metavar="COLUMN",
+    )
+    time_column: str | None = option(
+        None,
+        "Column of times",
+        default_text="none, and row i belongs to frame i",
+        metavar="COLUMN",
+    )
+    time_unit: TimeUnit = option("s", "Unit of numbers in --time_column")
+    time_offset: float = option(0.0, "Seconds added to the times of the telemetry", metavar="S")
+    time_origin: TimeOrigin = option(
+        "file",
+        "What times count from. file: the first frame, and dates count from the first date; clock: times "
+        "are dates or seconds since 1970 (UTC), and the first frame was taken at the video's creation time",
+    )
+    interpolate: Interpolate = option("linear", "How a value between two rows is computed")
+    max_gap: float = option(
+        2.0,
+        "Seconds between two rows beyond which there are no values, and sequences end",
+        above=0,
+        unit="s",
+        metavar="S",
+    )
+    angle_columns: tuple[str, ...] = option(
+        (),
+        "Columns of degrees, where 359 and 1 are 2 apart, separated by commas or spaces",
+        distinct=True,
+        metavar="COLUMN",
+    )
+    signal_columns: tuple[str, ...] = option(
+        (),
+        "Columns of the telemetry that become input signals, separated by commas or spaces",
+        distinct=True,
+        metavar="COLUMN",
+    )
+    signal_units: tuple[str, ...] = option(
+        (), "Units of the signals, in their order, such as m/s,rad/s", metavar="UNIT"
+    )
+    no_images: bool = option(
+        False, "Build sequences of signals alone. --input holds telemetry, and no video is read"
+    )
+    join: str | None = option(
+        None,
+        r"Regular expression, such as '(\w+)_(\d+)\.mp4', that finds the drive of a file and the order of "
+        "the file in it. The files of a drive are read as one. The groups may be named drive and order, "
+        "and the order may be left out",
+        default_text="each video is a drive",
+        metavar="REGEX",
+    )
 
-    telemetry: str | None = None
-    telemetry_columns: tuple[str, ...] = ()
-    time_column: str | None = None
-    time_unit: TimeUnit = "s"
-    time_offset: float = 0.0
-    time_origin: TimeOrigin = "file"
-    interpolate: Interpolate = "linear"
-    max_gap: float = 2.0
-    angle_columns: tuple[str, ...] = ()
-    signal_columns: tuple[str, ...] = ()
-    signal_units: tuple[str, ...] = ()
-    no_images: bool = False
-    join: str | None = None
-
-    def __post_init__(self) -> None:
-        check(
-            self.telemetry is not None or self.no_images,
-            "--telemetry must say where a video's telemetry lies, such as '{stem}.csv'",
-            "none",
-        )
-        _check_template(self.telemetry or "")
-        for flag in ("telemetry_columns", "angle_columns", "signal_columns"):
-            check_names(f"--{flag}", getattr(self, flag))
-        check(
+    def check_together(self) -> None:
+        """Checks that the options fit the telemetry, its times and each other."""
+        if self.telemetry is None and not self.no_images:
+            changed = self.changed()
+            self.require(
+                not changed,
+                f"--{(changed or ['x'])[0]} needs --telemetry, which names the telemetry file of a drive",
+            )
+            raise UsageError(
+                "--telemetry must name the telemetry file of a video, such as '{stem}.csv', got none"
+            )
+        self._check_template()
+        self.require(
             not self.signal_units or len(self.signal_units) == len(self.signal_columns),
-            f"--signal_units must name as many units as --signal_columns names columns "
-            f"({len(self.signal_columns)})",
-            len(self.signal_units),
+            f"--signal_units must name one unit for each of the {len(self.signal_columns)} in "
+            f"--signal_columns, got {len(self.signal_units)}",
         )
-        check_choice("--time_unit", self.time_unit, TimeUnit)
-        check_choice("--time_origin", self.time_origin, TimeOrigin)
-        check_choice("--interpolate", self.interpolate, Interpolate)
-        check(math.isfinite(self.time_offset), "--time_offset must be finite", self.time_offset)
-        check(0 < self.max_gap < math.inf, "--max_gap must be above 0 s, and finite", self.max_gap)
-        self._check_times()
-        check(
+        has_times = self.telemetry is None or self.has_times(self.telemetry)
+        if not has_times and (changed := self.changed(_TIME_OPTIONS)):
+            raise UsageError(
+                f"--{changed[0]} needs --time_column, which names the column of times, "
+                f"got {self.typed(changed[:1])}"
+            )
+        self.require(
             not (self.no_images and self.join),
-            "--join is for videos; leave it out for --no_images",
-            f"--join {self.join!r}",
+            f"--join is for videos. Leave it out for --no_images, got --join {self.join!r}",
         )
-        check(
+        self.require(
             not self.no_images or bool(self.signal_columns),
-            "--no_images needs --signal_columns to make sequences of",
-            "none",
+            "--no_images needs --signal_columns to make sequences of, got none",
         )
-        if self.join is not None:
-            try:
-                pattern = re.compile(self.join)
-            except (re.error, OverflowError, RecursionError) as error:
-                raise UsageError(
-                    f"--join must be a regular expression, got {self.join!r}: {error}"
-                ) from error
-            groups, names = pattern.groups, set(pattern.groupindex)
-            check(
-                not names or names == {"drive", "order"} or (names == {"drive"} and groups == 1),
-                "the groups of --join must be named drive and order, or not be named",
-                repr(self.join),
-            )
-            check(
-                groups in (1, 2),
-                r"--join must capture the drive, and the order of the file in it, such as '(\w+)_(\d+)\.mp4'",
-                f"{self.join!r} with {groups} groups",
-            )
+        self._check_join()
         try:
-            self.signals  # noqa: B018 - names that cannot be keys of a record are refused
+            self.signals  # noqa: B018 (raises for names that cannot be keys of a record)
         except SpecError as error:
-            raise UsageError(f"--signal_columns: {error}: rename the column") from error
+            raise UsageError(f"--signal_columns: {error}. Rename the column") from error
 
     def has_times(self, path: str) -> bool:
-        """Whether the rows of the telemetry at ``path`` have times; else they belong to frames in order."""
+        """Returns True if the rows of the telemetry at ``path`` have times, False if row i is frame i."""
         return self.time_column is not None or path.lower().endswith(".gpx")
-
-    def _check_times(self) -> None:
-        """Times that are not read cannot be shifted."""
-        may_have_times = self.telemetry is None or self.has_times(self.telemetry)
-        plain = TelemetryOptions.__dataclass_fields__
-        for flag in ("time_unit", "time_offset", "time_origin", "interpolate", "max_gap"):
-            check(
-                may_have_times or getattr(self, flag) == plain[flag].default,
-                f"--{flag} goes with --time_column, which names the column of times",
-                f"--{flag} {getattr(self, flag)}",
-            )
 
     @property
     def signals(self) -> tuple[SignalSpec, ...]:
-        """What the signal columns become in records."""
+        """The specs of the signal columns."""
         units = self.signal_units or ("",) * len(self.signal_columns)
         return tuple(
             SignalSpec(name=name, unit=unit)
             for name, unit in zip(self.signal_columns, units, strict=True)
         )
 
+    def _check_template(self) -> None:
+        try:
+            parsed = [
+                field for field in Formatter().parse(self.telemetry or "") if field[1] is not None
+            ]
+        except ValueError:
+            parsed = [("", "{", "", None)]
+        self.require(
+            all(
+                name in _TEMPLATE_FIELDS and not specification and conversion is None
+                for _, name, specification, conversion in parsed
+            ),
+            "--telemetry may hold {stem}, {name}, {parent} and {drive}, such as '{stem}.csv', "
+            f"got {self.telemetry!r}",
+        )
 
-_TEMPLATE_FIELDS = ("stem", "name", "parent", "drive")
-
-
-def _check_template(template: str) -> None:
-    expected = "--telemetry may hold {stem}, {name}, {parent} and {drive}, such as '{stem}.csv'"
-    try:
-        parsed = [field for field in Formatter().parse(template) if field[1] is not None]
-    except ValueError:
-        parsed = [("", "{", "", None)]
-    plain = all(
-        name in _TEMPLATE_FIELDS and not specification and conversion is None
-        for _, name, specification, conversion in parsed
-    )
-    check(plain, expected, repr(template))
+    def _check_join(self) -> None:
+        if self.join is None:
+            return
+        pattern = self.compile_pattern("join")
+        groups, names = pattern.groups, set(pattern.groupindex)
+        self.require(
+            not names or names == {"drive", "order"} or (names == {"drive"} and groups == 1),
+            f"the groups of --join must be named drive and order, or not be named, got {self.join!r}",
+        )
+        self.require(
+            groups in (1, 2),
+            r"--join must capture the drive, and the order of the file in it, such as '(\w+)_(\d+)\.mp4', "
+            f"got {self.join!r} with {groups} groups",
+        )

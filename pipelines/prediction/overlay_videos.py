@@ -13,7 +13,7 @@ from pipelines.build.probe import in_parallel
 from pipelines.decoding.client import DecoderPool
 from pipelines.decoding.protocol import BuildRequest, Caption, DecodingFailure, OverlayRequest
 from pipelines.errors import UserError
-from pipelines.options.prediction import PredictionOptions
+from pipelines.options.verbs import PredictionOptions
 from pipelines.plan.descriptors import Segment, Source
 from pipelines.prediction.captions import make_captions
 from pipelines.prediction.export_info import Export

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from pipelines.build.probe import cut_sources, survey_sources
 from pipelines.decoding.client import shared_pool
 from pipelines.decoding.preflight import check_decoder
 from pipelines.errors import UserError
 from pipelines.options.dataset import RunOptions
-from pipelines.options.prediction import PredictionOptions
+from pipelines.options.verbs import PredictionOptions
 from pipelines.plan.descriptors import Listing, Source
 from pipelines.plan.shards import estimate_segment
 from pipelines.prediction.chunks import Chunk, plan_chunks

@@ -27,7 +27,7 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProv
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.runners.runner import PipelineResult
 
-from pipelines.errors import UsageError, UserError
+from pipelines.errors import UnknownFlagError, UsageError, UserError
 from pipelines.runners import interruption
 from pipelines.runners.job_log import job_log
 from pipelines.runners.job_server import has_engine, job_server
@@ -115,7 +115,7 @@ def parse_beam_args(beam_args: Sequence[str], *, workers: int) -> Execution:
         options = PipelineOptions(list(beam_args))
         runner = options.view_as(StandardOptions).runner or ""
         if unknown and (unknown[0][:2] != "--" or not has_engine(options)):
-            raise UsageError(f"unknown flag {unknown[0]}: it is neither ours nor Beam's")
+            raise UnknownFlagError(unknown[0])
     local = runner.lower() in _LOCAL_NAMES
     if local:
         direct = options.view_as(DirectOptions)

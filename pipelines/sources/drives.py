@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from pipelines.errors import UsageError, UserError
 from pipelines.images.frame_names import is_image, natural_key

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from pipelines.errors import UserError
 from pipelines.sources.files import absolute

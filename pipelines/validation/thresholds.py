@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal
 
 from pipelines.errors import UserError
+from pipelines.options.base import PipelineOptions
 from pipelines.options.dataset import RunOptions
-from pipelines.validation.findings import LEVELS, Level
 from tfrecords_schema import storage
+from tfrecords_schema.options import REQUIRED, group, option
 from tfrecords_schema.store_clients import UrlError
 
 FILE_NAME = "validation.json"
@@ -131,41 +132,56 @@ def parse_thresholds(fields: Any) -> Thresholds:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ValidationOptions:
-    """The options of a validation.
+class ValidationOptions(PipelineOptions):
+    """Options of ``pipelines validate``."""
 
-    Attributes:
-        tfrecords: folder of the dataset.
-        sources: folder that the dataset was built from, to compare records with; None to skip that.
-        against: folder of an older dataset to compare with; None for none.
-        report: file of the HTML report; None for none.
-        json: file of the result as JSON; None for none.
-        fail_on: mildest level that fails the validation.
-        seed: of the random records in the report.
-        run: workers and Beam's flags.
-        thresholds: of the checks.
-    """
+    tfrecords: str = option(REQUIRED, "Folder of the dataset, or its URL", metavar="DIR")
+    sources: str | None = option(
+        None,
+        "Folder that the dataset was built from, to compare records with",
+        default_text="records are not compared",
+        metavar="DIR",
+    )
+    against: str | None = option(
+        None,
+        "Folder of an older dataset, to look for drift from it",
+        default_text="no comparison",
+        metavar="DIR",
+    )
+    report: str | None = option(
+        None, "HTML file to write a report to", default_text="no report", metavar="FILE.html"
+    )
+    json: str | None = option(
+        None,
+        "JSON file to write the findings to, for programs",
+        default_text="no file",
+        metavar="FILE.json",
+    )
+    thresholds: Thresholds = option(
+        DEFAULTS,
+        "JSON file with the numbers that checks compare with",
+        default_text=f"{FILE_NAME} in the dataset's folder, if there is one",
+        metavar="FILE.json",
+    )
+    fail_on: Literal["error", "warning"] = option(
+        "error", "Mildest level of a finding that fails the validation"
+    )
+    seed: int = option(
+        0, "Seed that draws the records shown in the report", min=-(2**63), max=2**63 - 1
+    )
+    run: RunOptions = group(
+        RunOptions,
+        "running",
+        omit=("max_failure_rate", "decode_timeout", "staging_size", "overwrite", "dry_run"),
+    )
 
-    tfrecords: str
-    sources: str | None = None
-    against: str | None = None
-    report: str | None = None
-    json: str | None = None
-    fail_on: Level = "error"
-    seed: int = 0
-    run: RunOptions = field(default_factory=RunOptions)
-    thresholds: Thresholds = DEFAULTS
-
-    def __post_init__(self) -> None:
-        if self.fail_on not in get_args(Level):
-            raise UserError(f"--fail_on must be one of {', '.join(LEVELS)}, got {self.fail_on}")
-        if not -(2**63) <= self.seed < 2**63:
-            raise UserError(f"--seed must fit into 64 bits, got {self.seed}")
-        if self.sources is not None and not Path(self.sources).is_dir():
-            raise UserError(
-                f"--sources must be the folder that the dataset was built from, but {self.sources} is not a "
-                "folder"
-            )
+    def check_together(self) -> None:
+        """Checks that the sources are there, and that the files can be written."""
+        self.require(
+            self.sources is None or Path(self.sources).is_dir(),
+            f"--sources must be the folder that the dataset was built from, but {self.sources} is not a "
+            "folder",
+        )
         for flag, path in (("--report", self.report), ("--json", self.json)):
             if path is not None:
                 _check_writable(flag, Path(path))

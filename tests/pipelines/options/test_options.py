@@ -14,8 +14,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from pipelines.cli import VERBS, make_parser
 from pipelines.errors import UsageError, UserError
-from pipelines.options import flags as arguments
 from pipelines.options.dataset import (
     DatasetOptions,
     ImageOptions,
@@ -26,7 +26,9 @@ from pipelines.options.dataset import (
     SplitOptions,
 )
 from pipelines.options.telemetry import AnnotationOptions, TelemetryOptions
+from tfrecords_schema.command_line import normalize
 from tfrecords_schema.machine import usable_cpus
+from tfrecords_schema.options import make_options, parse_bytes, parse_fraction, parse_size
 from tfrecords_schema.spec import ImageSpec, SignalSpec
 
 GROUPS = (SamplingOptions, ImageOptions, SplitOptions, ShardOptions, LabelOptions)
@@ -45,34 +47,79 @@ class TestOptions:
     @pytest.mark.parametrize(
         ("group", "fields", "expected", "received"),
         [
-            (SamplingOptions, {"num_frames": 0}, "--num_frames must be at least 1", "0"),
-            (SamplingOptions, {"num_frames": -3}, "--num_frames must be at least 1", "-3"),
-            (SamplingOptions, {"frame_rate": Fraction(0)}, "--frame_rate must be above 0", "0"),
+            (
+                SamplingOptions,
+                {"num_frames": 0},
+                "--num_frames must be a whole number of at least 1",
+                "0",
+            ),
+            (
+                SamplingOptions,
+                {"num_frames": -3},
+                "--num_frames must be a whole number of at least 1",
+                "-3",
+            ),
+            (
+                SamplingOptions,
+                {"frame_rate": Fraction(0)},
+                "--frame_rate must be a number above 0 and",
+                "0",
+            ),
             (SamplingOptions, {"frame_rate": Fraction(-1, 2)}, "--frame_rate must be", "-1/2"),
             (SamplingOptions, {"frame_rate": Fraction(1001)}, "at most 1000 frames/s", "1001"),
-            (SamplingOptions, {"stride": 0}, "--stride must be at least 1", "0"),
-            (SamplingOptions, {"sampling": "random"}, "one of windows, uniform, last", "random"),
-            (SamplingOptions, {"short_clips": "keep"}, "one of drop, pad, loop", "keep"),
+            (SamplingOptions, {"stride": 0}, "--stride must be a whole number of at least 1", "0"),
+            (
+                SamplingOptions,
+                {"sampling": "random"},
+                "--sampling must be windows, uniform or last",
+                "random",
+            ),
+            (
+                SamplingOptions,
+                {"short_clips": "keep"},
+                "--short_clips must be drop, pad or loop",
+                "keep",
+            ),
             (
                 SamplingOptions,
                 {"sampling": "uniform", "stride": 4},
-                "--stride goes with --sampling windows; leave it out for --sampling uniform",
+                "--stride needs --sampling windows. Leave it out for --sampling uniform",
                 "--stride 4",
             ),
             (
                 SamplingOptions,
                 {"sampling": "last", "stride": 1},
-                "--stride goes with --sampling windows; leave it out for --sampling last",
+                "--stride needs --sampling windows. Leave it out for --sampling last",
                 "--stride 1",
             ),
-            (ImageOptions, {"height": 0}, "--size must be HEIGHTxWIDTH, each 1 to 16384", "0x320"),
+            (
+                ImageOptions,
+                {"height": 0},
+                "--size must be HEIGHTxWIDTH in pixels, such as 180x320, each from 1 to 16384",
+                "0x320",
+            ),
             (ImageOptions, {"width": 16385}, "--size must be", "180x16385"),
-            (ImageOptions, {"resize": "fit"}, "one of stretch, crop, letterbox", "fit"),
-            (ImageOptions, {"interpolation": "best"}, "--interpolation must be one of", "best"),
-            (ImageOptions, {"image_format": "webp"}, "must be jpeg or png", "webp"),
-            (ImageOptions, {"jpeg_quality": 0}, "--jpeg_quality must be 1 to 100", "0"),
-            (ImageOptions, {"jpeg_quality": 101}, "--jpeg_quality must be 1 to 100", "101"),
-            (SplitOptions, {"splits": ()}, "--splits must be NAME=FRACTION", ""),
+            (ImageOptions, {"resize": "fit"}, "--resize must be stretch, crop or letterbox", "fit"),
+            (
+                ImageOptions,
+                {"interpolation": "best"},
+                "--interpolation must be area, nearest, linear, cubic or lanczos",
+                "best",
+            ),
+            (ImageOptions, {"image_format": "webp"}, "--image_format must be jpeg or png", "webp"),
+            (
+                ImageOptions,
+                {"jpeg_quality": 0},
+                "--jpeg_quality must be a whole number from 1 to 100",
+                "0",
+            ),
+            (
+                ImageOptions,
+                {"jpeg_quality": 101},
+                "--jpeg_quality must be a whole number from 1 to 100",
+                "101",
+            ),
+            (SplitOptions, {"splits": ()}, "--splits must be NAME=FRACTION", "sum 0"),
             (SplitOptions, {"splits": (("a", 0.5), ("a", 0.5))}, "--splits must", "a=0.5,a=0.5"),
             (SplitOptions, {"splits": (("a/b", 1.0),)}, "--splits must", "a/b=1"),
             (SplitOptions, {"splits": (("", 1.0),)}, "--splits must", "=1"),
@@ -84,61 +131,81 @@ class TestOptions:
             (SplitOptions, {"group_by": "a"}, "must capture exactly one group", "'a' with 0"),
             (SplitOptions, {"group_by": "(a)(b)"}, "exactly one group", "'(a)(b)' with 2"),
             (SplitOptions, {"group_by": "(a{9999999999})"}, "a regular expression", "too large"),
-            (SplitOptions, {"split_by": "drive"}, "--split_by must be one of group, time", "drive"),
+            (SplitOptions, {"split_by": "drive"}, "--split_by must be group or time", "drive"),
             (
                 SplitOptions,
                 {"split_by": "time", "group_by": "(a)"},
-                "--split_by time cuts every drive into all splits: leave out --group_by",
+                "--split_by time cuts every source into all splits. Leave out --group_by",
                 "both",
             ),
             (
                 SplitOptions,
                 {"split_by": "time", "split_lists": ("a.txt",)},
-                "leave out --group_by and --split_list",
+                "Leave out --group_by and --split_list",
                 "both",
             ),
-            (ShardOptions, {"shards": 0}, "--shards must be 1 to 99999", "0"),
-            (ShardOptions, {"shards": 100_000}, "--shards must be 1 to 99999", "100000"),
-            (ShardOptions, {"shard_size": 0}, "--shard_size must be at least 1 byte", "0"),
-            (ShardOptions, {"segment_length": 0.0}, "--segment_length must be above 0 s", "0.0"),
+            (ShardOptions, {"shards": 0}, "--shards must be a whole number from 1 to 99999", "0"),
+            (
+                ShardOptions,
+                {"shards": 100_000},
+                "--shards must be a whole number from 1 to 99999",
+                "100000",
+            ),
+            (
+                ShardOptions,
+                {"shard_size": 0},
+                "--shard_size must be a size of at least 1 byte, such as 128MiB",
+                "0",
+            ),
+            (
+                ShardOptions,
+                {"segment_length": 0.0},
+                "--segment_length must be a finite number above 0 s",
+                "0",
+            ),
             (ShardOptions, {"segment_length": NAN}, "--segment_length must be", "nan"),
             (ShardOptions, {"segment_length": INF}, "--segment_length must be", "inf"),
             (
                 LabelOptions,
                 {"label_columns": ("a", "a")},
-                "--label_columns must be distinct",
+                "--label_columns must be distinct names",
                 "a,a",
             ),
             (
                 LabelOptions,
                 {"label_columns": ("a", "")},
-                "--label_columns must be names, separated by commas",
-                "an empty one in 'a,'",
+                "--label_columns must be distinct names, separated by commas",
+                "a,",
             ),
-            (LabelOptions, {"label_names": ("a", "a")}, "--label_names must be distinct", "a,a"),
-            (LabelOptions, {"label_names": ("",)}, "--label_names must be names", "in ''"),
+            (
+                LabelOptions,
+                {"label_names": ("a", "a")},
+                "--label_names must be distinct names",
+                "a,a",
+            ),
+            (LabelOptions, {"label_names": ("",)}, "--label_names must be distinct names", ""),
             (
                 LabelOptions,
                 {"label_columns": ("a", "b"), "label_names": ("c",)},
-                "--label_names goes with --annotation; columns have names of their own",
+                "--label_names needs --annotation. Columns have their own names",
                 "--label_columns a,b too",
             ),
             (
                 LabelOptions,
                 {"label_columns": ("a", "b"), "label_units": ("m",)},
-                "as many units as --label_columns names columns (2)",
+                "--label_units must name one unit for each of the 2 in --label_columns",
                 "1",
             ),
             (
                 LabelOptions,
                 {"label_names": ("a", "b", "c"), "label_units": ("m", "s")},
-                "as many units as there are --label_names (3)",
+                "--label_units must name one unit for each of the 3 in --label_names",
                 "2",
             ),
             (
                 LabelOptions,
                 {"label_at": "first"},
-                "--label_at must be one of last, mean, center, each",
+                "--label_at must be last, mean, center or each",
                 "first",
             ),
             (
@@ -150,7 +217,7 @@ class TestOptions:
             (
                 LabelOptions,
                 {"class_column": "state", "label_at": "mean"},
-                "--label_at mean goes with numbers; for --class_column take last, center or each",
+                "--label_at mean needs numbers. For --class_column take last, center or each",
                 "--label_at mean",
             ),
             (annotated, {"annotation": ""}, "--annotation must be the name of a file", "''"),
@@ -161,7 +228,7 @@ class TestOptions:
             (
                 measured,
                 {"telemetry": None},
-                "--telemetry must say where a video's telemetry lies, such as '{stem}.csv'",
+                "--telemetry must name the telemetry file of a video, such as '{stem}.csv'",
                 "none",
             ),
             (measured, {"telemetry": "{file}.csv"}, "may hold {stem}, {name}", "'{file}.csv'"),
@@ -176,29 +243,34 @@ class TestOptions:
             (
                 measured,
                 {"telemetry_columns": ("t", "")},
-                "--telemetry_columns must be names, separated by commas",
-                "an empty one in 't,'",
+                "--telemetry_columns must be distinct names, separated by commas",
+                "t,",
             ),
             (measured, {"telemetry_columns": ("t", "t")}, "--telemetry_columns must be d", "t,t"),
             (measured, {"angle_columns": ("h", "h")}, "--angle_columns must be distinct", "h,h"),
-            (measured, {"angle_columns": ("",)}, "--angle_columns must be names", "''"),
-            (measured, {"signal_columns": ("", "a")}, "--signal_columns must be names", "',a'"),
-            (measured, {"signal_columns": ("a", "b", "a")}, "must be distinct", "a,b,a"),
+            (measured, {"angle_columns": ("",)}, "--angle_columns must be distinct names", ""),
+            (measured, {"signal_columns": ("", "a")}, "--signal_columns must be distinct", ",a"),
+            (measured, {"signal_columns": ("a", "b", "a")}, "must be distinct names", "a,b,a"),
             (
                 measured,
                 {"signal_columns": ("a", "b"), "signal_units": ("m",)},
-                "--signal_units must name as many units as --signal_columns names columns (2)",
+                "--signal_units must name one unit for each of the 2 in --signal_columns",
                 "1",
             ),
-            (measured, {"signal_units": ("m",)}, "--signal_columns names columns (0)", "1"),
-            (measured, {"time_unit": "h"}, "--time_unit must be one of s, ms, us", "h"),
-            (measured, {"time_origin": "gps"}, "--time_origin must be one of file, clock", "gps"),
-            (measured, {"interpolate": "cubic"}, "one of linear, nearest, hold", "cubic"),
-            (measured, {"time_offset": NAN}, "--time_offset must be finite", "nan"),
-            (measured, {"time_offset": -INF}, "--time_offset must be finite", "-inf"),
-            (measured, {"max_gap": 0.0}, "--max_gap must be above 0 s, and finite", "0.0"),
-            (measured, {"max_gap": INF}, "--max_gap must be above 0 s, and finite", "inf"),
-            (measured, {"max_gap": NAN}, "--max_gap must be above 0 s", "nan"),
+            (measured, {"signal_units": ("m",)}, "for each of the 0 in --signal_columns", "1"),
+            (measured, {"time_unit": "h"}, "--time_unit must be s, ms or us", "h"),
+            (measured, {"time_origin": "gps"}, "--time_origin must be file or clock", "gps"),
+            (
+                measured,
+                {"interpolate": "cubic"},
+                "--interpolate must be linear, nearest or hold",
+                "cubic",
+            ),
+            (measured, {"time_offset": NAN}, "--time_offset must be a finite number", "nan"),
+            (measured, {"time_offset": -INF}, "--time_offset must be a finite number", "-inf"),
+            (measured, {"max_gap": 0.0}, "--max_gap must be a finite number above 0 s", "0"),
+            (measured, {"max_gap": INF}, "--max_gap must be a finite number above 0 s", "inf"),
+            (measured, {"max_gap": NAN}, "--max_gap must be a finite number above 0 s", "nan"),
             (
                 measured,
                 {"no_images": True},
@@ -226,34 +298,69 @@ class TestOptions:
             (
                 measured,
                 {"time_unit": "ms"},
-                "--time_unit goes with --time_column, which names the column of times",
+                "--time_unit needs --time_column, which names the column of times",
                 "--time_unit ms",
             ),
-            (measured, {"time_offset": -1.5}, "goes with --time_column", "--time_offset -1.5"),
-            (measured, {"time_origin": "clock"}, "goes with --time_column", "--time_origin clock"),
-            (measured, {"interpolate": "hold"}, "goes with --time_column", "--interpolate hold"),
-            (measured, {"max_gap": 9.0}, "goes with --time_column", "--max_gap 9.0"),
+            (measured, {"time_offset": -1.5}, "needs --time_column", "--time_offset -1.5"),
+            (measured, {"time_origin": "clock"}, "needs --time_column", "--time_origin clock"),
+            (measured, {"interpolate": "hold"}, "needs --time_column", "--interpolate hold"),
+            (measured, {"max_gap": 9.0}, "needs --time_column", "--max_gap 9"),
             (
                 measured,
                 {"no_images": True, "signal_columns": ("a",), "join": "(a)"},
-                "--join is for videos; leave it out for --no_images",
+                "--join is for videos. Leave it out for --no_images",
                 "--join '(a)'",
             ),
             (
                 LabelOptions,
                 {"class_column": "state", "label_units": ("m", "s")},
-                "--label_units are of numbers; leave them out for --class_column",
+                "--label_units are units of numbers. Leave them out for --class_column",
                 "m,s",
             ),
-            (RunOptions, {"workers": 0}, "--workers must be 1 to 1024", "0"),
-            (RunOptions, {"workers": 1025}, "--workers must be 1 to 1024", "1025"),
-            (RunOptions, {"max_failure_rate": -0.1}, "--max_failure_rate must be 0 to 1", "-0.1"),
-            (RunOptions, {"max_failure_rate": 1.1}, "--max_failure_rate must be 0 to 1", "1.1"),
+            (RunOptions, {"workers": 0}, "--workers must be a whole number from 1 to 1024", "0"),
+            (
+                RunOptions,
+                {"workers": 1025},
+                "--workers must be a whole number from 1 to 1024",
+                "1025",
+            ),
+            (
+                RunOptions,
+                {"max_failure_rate": -0.1},
+                "--max_failure_rate must be a number from 0 to 1",
+                "-0.1",
+            ),
+            (
+                RunOptions,
+                {"max_failure_rate": 1.1},
+                "--max_failure_rate must be a number from 0 to 1",
+                "1.1",
+            ),
             (RunOptions, {"max_failure_rate": NAN}, "--max_failure_rate must be", "nan"),
-            (RunOptions, {"decode_timeout": 0.0}, "--decode_timeout must be above 0", "0.0"),
-            (RunOptions, {"decode_timeout": INF}, "--decode_timeout must be above 0", "inf"),
-            (RunOptions, {"decode_timeout": NAN}, "--decode_timeout must be above 0", "nan"),
-            (RunOptions, {"staging_size": 0}, "--staging_size must be at least 1 byte", "0"),
+            (
+                RunOptions,
+                {"decode_timeout": 0.0},
+                "--decode_timeout must be a number above 0 and at most 86400 s",
+                "0",
+            ),
+            (
+                RunOptions,
+                {"decode_timeout": INF},
+                "--decode_timeout must be a number above 0 and at most 86400 s",
+                "inf",
+            ),
+            (
+                RunOptions,
+                {"decode_timeout": NAN},
+                "--decode_timeout must be a number above 0 and at most 86400 s",
+                "nan",
+            ),
+            (
+                RunOptions,
+                {"staging_size": 0},
+                "--staging_size must be a size of at least 1 byte",
+                "0",
+            ),
         ],
     )
     def test_what_is_wrong_is_refused_with_what_was_expected_and_what_came(
@@ -386,7 +493,7 @@ class TestOptions:
 
     @pytest.mark.parametrize("name", ["a/b", "image", "\0"])
     def test_columns_that_cannot_be_keys_of_a_record_are_refused(self, name) -> None:
-        with pytest.raises(UserError, match=r"^--signal_columns: .*: rename the column$"):
+        with pytest.raises(UserError, match=r"^--signal_columns: .*\. Rename the column$"):
             measured(signal_columns=(name,))
 
     @pytest.mark.parametrize(
@@ -430,23 +537,11 @@ class TestOptions:
         assert RunOptions(workers=5).local_workers == 5
 
 
-def make_parser(verb: str = "videos") -> arguments.Parser:
-    parser = arguments.Parser(prog=f"pipelines {verb}")
-    if verb == "videos":
-        arguments.add_label_flags(parser)
-    else:
-        arguments.add_dashcam_flags(parser)
-    arguments.add_dataset_flags(parser)
-    arguments.add_run_flags(parser)
-    return parser
-
-
 def parse(*argv: str, verb: str = "videos") -> tuple[DatasetOptions, RunOptions]:
-    flags, beam_args = make_parser(verb).parse_known_args(arguments.normalize(argv))
-    return (
-        arguments.dataset_options(flags, default_name="folder"),
-        arguments.run_options(flags, beam_args),
-    )
+    words = ["--input", "in", "--output", "out", *argv]
+    values, beam_args = make_parser(verb).parse(words)
+    options = make_options(VERBS[verb].options, {**values, "beam_args": beam_args})
+    return options.dataset, options.run
 
 
 # For every flag: what to type, and the options' fields that must follow, and no others.
@@ -554,7 +649,7 @@ class TestFlags:
             for option in action.option_strings
             if not isinstance(action, argparse._HelpAction)
         }
-        assert flags == set(turned)
+        assert flags == {*turned, "--input", "--output"}
 
     @pytest.mark.parametrize(("verb", "flag"), EVERY_TURN)
     def test_turning_a_flag_changes_its_field_and_no_other(self, verb, flag) -> None:
@@ -588,8 +683,8 @@ class TestFlags:
         assert options.label.mirrored_columns == ()
 
     def test_without_flags_the_options_are_their_defaults(self) -> None:
-        assert parse() == (DatasetOptions(name="folder"), RunOptions())
-        assert parse(verb="dashcam") == (DatasetOptions(name="folder"), RunOptions())
+        assert parse() == (DatasetOptions(), RunOptions())
+        assert parse(verb="dashcam") == (DatasetOptions(), RunOptions())
         drives, _ = parse("--telemetry", "x.csv", verb="dashcam")
         assert drives.telemetry == TelemetryOptions(telemetry="x.csv")
         assert drives.annotation is None
@@ -598,9 +693,8 @@ class TestFlags:
     def test_an_annotation_and_its_label_go_together(self, alone) -> None:
         with pytest.raises(UserError) as error:
             parse(*alone, verb="dashcam")
-        assert str(error.value) == (
-            "--annotation FILE.json and --label EXPRESSION go together, got only one of them"
-        )
+        assert str(error.value).startswith(f"{alone[0]} also needs --")
+        assert {"--annotation", "--label"} <= set(re.findall(r"--\w+", str(error.value)))
 
     def test_telemetry_alone_needs_no_template(self) -> None:
         dataset, _ = parse("--no_images", "--signal_columns", "a", verb="dashcam")
@@ -609,7 +703,7 @@ class TestFlags:
     @pytest.mark.parametrize("verb", ["videos", "dashcam"])
     def test_help_is_printed(self, verb, capsys) -> None:
         with pytest.raises(SystemExit) as end:
-            make_parser(verb).parse_args(["--help"])
+            make_parser(verb).parse(["--help"])
         assert end.value.code == 0
         printed = capsys.readouterr().out
         assert "--num_frames" in printed
@@ -618,37 +712,41 @@ class TestFlags:
     @pytest.mark.parametrize(
         ("argv", "message"),
         [
-            (["--num_frames", "-3"], "--num_frames must be at least 1, got -3"),
-            (["--num-frames", "-3"], "--num_frames must be at least 1, got -3"),
-            (["--frame_rate", "-29.97"], "--frame_rate must be above 0"),
+            (["--num_frames", "-3"], "--num_frames must be a whole number of at least 1, got -3"),
+            (["--num-frames", "-3"], "--num_frames must be a whole number of at least 1, got -3"),
+            (["--frame_rate", "-29.97"], "--frame_rate must be a number above 0 and"),
             (["--frame-rate", "-.5"], "--frame_rate must be"),
-            (["--max_failure_rate", "-1"], "--max_failure_rate must be 0 to 1, got -1"),
-            (["--workers", "-2"], "--workers must be 1 to 1024, got -2"),
-            (["--shards", "-2"], "--shards must be 1 to 99999, got -2"),
-            (["--segment_length", "-2"], "--segment_length must be above 0 s, and finite, got -2"),
+            (
+                ["--max_failure_rate", "-1"],
+                "--max_failure_rate must be a number from 0 to 1, got -1",
+            ),
+            (["--workers", "-2"], "--workers must be a whole number from 1 to 1024, got -2"),
+            (["--shards", "-2"], "--shards must be a whole number from 1 to 99999, got -2"),
+            (
+                ["--segment_length", "-2"],
+                "--segment_length must be a finite number above 0 s, got -2",
+            ),
             (["--size", "-180x320"], "--size must be HEIGHTxWIDTH in pixels, such as 180x320"),
             (["--size", "180"], "got '180'"),
-            (["--shard_size", "-1MiB"], "--shard_size must be a size such as 128MiB"),
-            (["--num_frames", "many"], "argument --num_frames: invalid int value: 'many'"),
-            (["--num_frames"], "argument --num_frames: expected one argument"),
-            (["--grayscale", "-1"], "--grayscale"),
-            (["--resize", "fit"], "invalid choice: 'fit'"),
+            (
+                ["--shard_size", "-1MiB"],
+                "--shard_size must be a size of at least 1 byte, such as 128MiB",
+            ),
+            (
+                ["--num_frames", "many"],
+                "--num_frames must be a whole number of at least 1, got 'many'",
+            ),
+            (["--num_frames"], "--num_frames: expected one argument"),
+            (["--grayscale", "-1"], "--grayscale must be on or off, got '-1'"),
+            (["--resize", "fit"], "--resize must be stretch, crop or letterbox, got 'fit'"),
             (["--splits", "train"], "--splits must be NAME=FRACTION,..."),
         ],
     )
-    def test_wrong_values_are_refused_in_one_line(self, argv, message, capsys) -> None:
-        try:
+    def test_wrong_values_are_refused_in_one_line(self, argv, message) -> None:
+        with pytest.raises(UsageError) as error:
             parse(*argv)
-        except UserError as error:
-            said = str(error)
-        except SystemExit:
-            said = capsys.readouterr().err.removesuffix("\n")
-            assert said.startswith("pipelines videos: error: ")
-            assert said.endswith("(see pipelines videos --help)")
-        else:
-            pytest.fail("nothing was refused")
-        assert message in said
-        assert "\n" not in said
+        assert message in str(error.value)
+        assert "\n" not in str(error.value)
 
     def test_a_negative_seed_is_a_seed(self) -> None:
         assert parse("--seed", "-3")[0].split.seed == -3
@@ -674,7 +772,7 @@ class TestFlags:
         assert parse("--name", "a-b")[0].name == "a-b"
         assert parse("--group-by=-(a-b)-")[0].split.group_by == "-(a-b)-"
         assert parse("--job-name=a-b=c-d")[1].beam_args == ("--job_name=a-b=c-d",)
-        assert arguments.normalize(["--", "-1", "x"]) == ["--", "-1", "x"]
+        assert normalize(["--", "-1", "x"]) == ["--", "-1", "x"]
 
     def test_lists_of_columns_may_be_written_with_commas(self) -> None:
         dataset, _ = parse("--label_columns", "a,b", "c", "--label_units", "m,s", "kg")
@@ -703,7 +801,7 @@ class TestFlags:
             *(
                 (
                     [*(FOLDERS if place % 2 else ()), *stray],
-                    f"{stray[0]} goes with --telemetry, which says where a drive's rows lie",
+                    f"{stray[0]} needs --telemetry, which names the telemetry file of a drive",
                 )
                 for place, stray in enumerate(
                     [
@@ -739,7 +837,7 @@ class TestParsing:
         ("text", "size"), [("180x320", (180, 320)), (" 1X2 ", (1, 2)), ("0x0", (0, 0))]
     )
     def test_sizes(self, text, size) -> None:
-        assert arguments.parse_size(text) == size
+        assert parse_size(text) == size
 
     @pytest.mark.parametrize(
         ("text", "count"),
@@ -756,7 +854,7 @@ class TestParsing:
         ],
     )
     def test_bytes(self, text, count) -> None:
-        assert arguments.parse_bytes(text) == count
+        assert parse_bytes(text) == count
 
     @pytest.mark.parametrize(
         ("text", "rate"),
@@ -770,52 +868,56 @@ class TestParsing:
         ],
     )
     def test_frame_rates_are_exact(self, text, rate) -> None:
-        assert arguments.parse_frame_rate(text) == rate
+        assert parse_fraction(text) == rate
 
     def test_splits(self) -> None:
-        assert arguments.parse_splits("train=0.9, test=0.1") == (("train", 0.9), ("test", 0.1))
+        options = make_options(SplitOptions, {"splits": "train=0.9, test=0.1"})
+        assert options.splits == (("train", 0.9), ("test", 0.1))
 
     @pytest.mark.parametrize(
-        ("parse_text", "text"),
+        ("options", "flag", "text"),
         [
-            (arguments.parse_size, "1x2x3"),
-            (arguments.parse_size, "-1x2"),
-            (arguments.parse_size, "1.5x2"),
-            (arguments.parse_size, "9999999x1"),
-            (arguments.parse_bytes, ""),
-            (arguments.parse_bytes, "1XB"),
-            (arguments.parse_bytes, "1e3"),
-            (arguments.parse_bytes, "9" * 5000),
-            (arguments.parse_frame_rate, "fast"),
-            (arguments.parse_frame_rate, "1/0"),
-            (arguments.parse_frame_rate, "nan"),
-            (arguments.parse_frame_rate, "1e999999999"),
-            (arguments.parse_frame_rate, "9" * 5000),
-            (arguments.parse_splits, ""),
-            (arguments.parse_splits, "train"),
-            (arguments.parse_splits, "train=lots"),
-            (arguments.parse_splits, "train=1,"),
+            (ImageOptions, "size", "1x2x3"),
+            (ImageOptions, "size", "-1x2"),
+            (ImageOptions, "size", "1.5x2"),
+            (ImageOptions, "size", "9999999x1"),
+            (ShardOptions, "shard_size", ""),
+            (ShardOptions, "shard_size", "1XB"),
+            (ShardOptions, "shard_size", "1e3"),
+            (ShardOptions, "shard_size", "9" * 5000),
+            (SamplingOptions, "frame_rate", "fast"),
+            (SamplingOptions, "frame_rate", "1/0"),
+            (SamplingOptions, "frame_rate", "nan"),
+            (SamplingOptions, "frame_rate", "1e999999999"),
+            (SamplingOptions, "frame_rate", "9" * 5000),
+            (SplitOptions, "splits", ""),
+            (SplitOptions, "splits", "train"),
+            (SplitOptions, "splits", "train=lots"),
+            (SplitOptions, "splits", "train=1,"),
         ],
     )
-    def test_garbage_is_refused_and_quoted(self, parse_text, text) -> None:
-        with pytest.raises(UserError, match=r"^--\w+ must be .* such as .*, got '"):
-            parse_text(text)
+    def test_garbage_is_refused_and_quoted(self, options, flag, text) -> None:
+        with pytest.raises(UserError) as error:
+            make_options(options, {flag: text})
+        assert str(error.value).startswith(f"--{flag} must be ")
+        assert str(error.value).endswith(f", got {text!r}")
 
     @given(
         st.sampled_from(
             [
-                arguments.parse_size,
-                arguments.parse_bytes,
-                arguments.parse_frame_rate,
-                arguments.parse_splits,
+                (ImageOptions, "size"),
+                (ShardOptions, "shard_size"),
+                (SamplingOptions, "frame_rate"),
+                (SplitOptions, "splits"),
             ]
         ),
         st.text() | st.text(alphabet="0123456789./-+eExXkKmMgGiIbB=,_ \u0663", max_size=12),
     )
-    @example(arguments.parse_splits, "a=1_0")
-    def test_nothing_but_a_user_error_comes_out(self, parse_text, text) -> None:
+    @example((SplitOptions, "splits"), "a=1_0")
+    def test_nothing_but_a_user_error_comes_out(self, option, text) -> None:
+        options, flag = option
         with contextlib.suppress(UserError):
-            parse_text(text)
+            make_options(options, {flag: text})
 
     @given(st.text() | st.text(alphabet="(){}[]?*+\\0123456789,|abgd:P<>=!", max_size=12))
     def test_any_regular_expression_is_taken_or_refused(self, text) -> None:

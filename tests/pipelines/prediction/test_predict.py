@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from pipelines.errors import UserError
 from pipelines.options.dataset import RunOptions
-from pipelines.options.prediction import PredictionOptions
+from pipelines.options.verbs import PredictionOptions
 from pipelines.prediction.predict import predict_footage
 from pipelines.storage import scratch
 from tests.processes import run_python

@@ -1,0 +1,28 @@
+"""The base class of this package's options."""
+
+from __future__ import annotations
+
+import re
+
+from pipelines.errors import UsageError
+from tfrecords_schema.options import Options
+
+
+class PipelineOptions(Options):
+    """Options whose wrong values are `UsageError`s."""
+
+    error = UsageError
+
+    def compile_pattern(self, flag: str) -> re.Pattern[str]:
+        """Returns the regular expression that the option ``flag`` holds.
+
+        Raises:
+            UsageError: if it is not a regular expression.
+        """
+        text = getattr(self, flag)
+        try:
+            return re.compile(text)
+        except (re.error, OverflowError, RecursionError) as error:
+            raise UsageError(
+                f"--{flag} must be a regular expression, got {text!r}: {error}"
+            ) from error

@@ -1,0 +1,111 @@
+"""Options of each verb: what its command takes as flags, and its Python call as keywords."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipelines.options.base import PipelineOptions
+from pipelines.options.dataset import DatasetOptions, RunOptions
+from tfrecords_schema.options import REQUIRED, group, option
+
+_URLS = "local, or a URL (s3://, gs://, hdfs://)"
+_OF_DASHCAM = ("label_names", "label_at", "class_column", "annotation", "telemetry")
+_OF_BUILDS = ("overwrite", "dry_run")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildOptions(PipelineOptions):
+    """Options of a build, whatever the footage."""
+
+    input: str = option(REQUIRED, "Footage to build from", metavar="PATH")
+    output: str = option(REQUIRED, "Folder of the dataset, or its URL", metavar="DIR")
+    dataset: DatasetOptions = group(DatasetOptions, "")
+    run: RunOptions = group(RunOptions, "running")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideosOptions(BuildOptions):
+    """Options of ``pipelines videos``."""
+
+    input: str = option(
+        REQUIRED,
+        "Videos: a folder with one folder of videos per class, a glob, or a manifest (.csv, .jsonl); "
+        + _URLS,
+        metavar="PATH",
+    )
+    dataset: DatasetOptions = group(DatasetOptions, "", omit=_OF_DASHCAM)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DashcamOptions(BuildOptions):
+    """Options of ``pipelines dashcam``."""
+
+    input: str = option(
+        REQUIRED,
+        "Footage: with --annotation, a folder of folders of frames; with --telemetry, a folder of videos, a "
+        "glob or a video; with --no_images, the same of telemetry files; " + _URLS,
+        metavar="PATH",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictionOptions(PipelineOptions):
+    """Options of ``pipelines predict``."""
+
+    model: str = option(
+        REQUIRED, "Run folder of the trainer, or the model it exported", metavar="RUN"
+    )
+    input: str = option(
+        REQUIRED,
+        "Footage: a video; a folder of videos or of folders of frames, at any depth; a glob; or a manifest "
+        "(.csv, .jsonl)",
+        metavar="PATH",
+    )
+    output: str = option(
+        REQUIRED, "File of the predictions, with one JSON object per sequence", metavar="FILE.jsonl"
+    )
+    overlay: str | None = option(
+        None,
+        "Folder to write the footage to with the predictions drawn on it",
+        default_text="nothing is drawn",
+        metavar="DIR",
+    )
+    stride: int | None = option(
+        None,
+        "Frames from the start of one window to the start of the next",
+        default_text="the stride of the training set",
+        min=1,
+    )
+    telemetry: str | None = option(
+        None,
+        "Telemetry file of a video, for a model with signals, such as '{stem}.csv'",
+        default_text="the --telemetry of the training set",
+        metavar="TEMPLATE",
+    )
+    batch_size: int = option(16, "Sequences that the model predicts at a time", min=1)
+    run: RunOptions = group(RunOptions, "running", omit=_OF_BUILDS)
+
+    def check_together(self) -> None:
+        """Checks that the output has a name."""
+        self.require(bool(self.output), "--output must name a file, got an empty name")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdoptOptions(PipelineOptions):
+    """Options of ``pipelines adopt``."""
+
+    tfrecords: str = option(
+        REQUIRED, "Folder of TFRecords that hold SequenceExamples", metavar="DIR"
+    )
+    spec: str | None = option(
+        None,
+        "JSON file with the spec of the records, as in a dataset_info.json",
+        default_text="the spec of most records",
+        metavar="FILE.json",
+    )
+    num_frames: int | None = option(
+        None, "Frames per sequence", default_text="the median of the records", min=1
+    )
+    size: tuple[int, int] | None = option(
+        None, "Height and width of frames in pixels", default_text="the most frequent size", min=1
+    )

@@ -1,0 +1,209 @@
+"""A Python call for each verb of the command line, with the verb's flags as keywords.
+
+    from pipelines import build_videos, validate
+
+    info = build_videos("clips", "dataset", num_frames=16, frame_rate=10, size=(128, 171))
+    assert validate("dataset").passed
+
+Keywords take values of Python's types, or the text that is typed for the flag. The command line calls the
+same functions.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from pipelines.datasets.adopt import adopt_folder, describe_adopted
+from pipelines.errors import UsageError, UserError
+from pipelines.options.dataset import DatasetOptions, RunOptions
+from pipelines.options.verbs import (
+    AdoptOptions,
+    BuildOptions,
+    DashcamOptions,
+    PredictionOptions,
+    VideosOptions,
+)
+from pipelines.validation.thresholds import Thresholds, ValidationOptions, load_thresholds
+from tfrecords_schema.command_line import document_call
+from tfrecords_schema.options import make_options
+from tfrecords_schema.store_clients import is_url
+
+if TYPE_CHECKING:
+    from pipelines.plan.descriptors import Listing
+    from pipelines.validation.outcome import Validation
+    from tfrecords_schema.info import DatasetInfo
+
+# Beam, OpenCV and FFmpeg are imported by the calls that need them, after the options have been checked.
+
+
+def build_videos(input: str, output: str, **options: Any) -> DatasetInfo | None:
+    """Builds a dataset of videos, or finishes an interrupted build of it.
+
+    Example: ``build_videos("clips", "dataset", num_frames=16, frame_rate=10, size=(128, 171))``.
+
+    Returns:
+        The description of the complete dataset; None for a ``dry_run``, which prints the plan.
+
+    Raises:
+        UserError: if an option, the footage or the output folder is wrong, or if the build fails.
+    """
+    from pipelines.sources.videos import list_videos
+
+    def list_sources(dataset: DatasetOptions) -> Listing:
+        return list_videos(made.input, split=dataset.split, label=dataset.label)
+
+    made = make_options(VideosOptions, {"input": input, "output": output, **options})
+    return _build(made, list_sources)
+
+
+def build_dashcam(input: str, output: str, **options: Any) -> DatasetInfo | None:
+    """Builds a dataset of dash-cam footage, or finishes an interrupted build of it.
+
+    Example: ``build_dashcam("drives", "dataset", telemetry="{stem}.csv", label_columns=["speed"])``.
+
+    Returns:
+        The description of the complete dataset; None for a ``dry_run``, which prints the plan.
+
+    Raises:
+        UserError: if an option, the footage or the output folder is wrong, or if the build fails.
+    """
+    from pipelines.sources.dashcam import check_dashcam_options, list_dashcam
+
+    def list_sources(dataset: DatasetOptions) -> Listing:
+        check_dashcam_options(dataset)
+        return list_dashcam(made.input, dataset)
+
+    made = make_options(DashcamOptions, {"input": input, "output": output, **options})
+    return _build(made, list_sources)
+
+
+def _build(
+    options: BuildOptions, list_sources: Callable[[DatasetOptions], Listing]
+) -> DatasetInfo | None:
+    from pipelines.build.stored_output import open_output
+
+    run, output = options.run, open_output(options.output)
+    _check_beam_args(run)
+    _check_outside(options.input, "--output", options.output)
+
+    from pipelines.build.build import build_dataset, import_beam_meanwhile, make_plan
+    from pipelines.build.summary import describe_dataset, describe_failures, describe_plan
+    from pipelines.decoding.preflight import check_decoder
+
+    if not run.dry_run:
+        import_beam_meanwhile()
+    check_decoder(run)
+    listing = list_sources(options.dataset)
+    dataset = replace(options.dataset, name=options.dataset.name or listing.name)
+    if not run.dry_run:
+        # Checked before probing, which may take minutes.
+        output.check_free_for(dataset.to_json(), overwrite=run.overwrite)
+    for note in listing.notes:
+        say(f"note: {note}")
+    plan = make_plan(listing, dataset, run, output)
+    say(describe_plan(plan))
+    if run.dry_run:
+        return None
+    try:
+        info = build_dataset(plan, dataset, run, output)
+    except UserError:
+        if output.complete_info() is None:  # otherwise the failures are those of another build
+            say("\n".join(describe_failures(output.failures())))
+        raise
+    say("\n".join([describe_dataset(info, options.output), *describe_failures(output.failures())]))
+    return info
+
+
+def validate(tfrecords: str, **options: Any) -> Validation:
+    """Runs all checks on a dataset, and writes the report and the findings if their files are named.
+
+    Example: ``validate("dataset", fail_on="warning", report="report.html").passed``.
+
+    Returns:
+        The findings and what they were found in. A check that fails does not raise.
+
+    Raises:
+        UserError: if an option is wrong, or the folder holds no complete dataset.
+    """
+    thresholds = options.get("thresholds")
+    if not isinstance(thresholds, Thresholds):
+        options["thresholds"] = load_thresholds(tfrecords, thresholds)
+    made = make_options(ValidationOptions, {"tfrecords": tfrecords, **options})
+    _check_beam_args(made.run)
+    from pipelines.validation.outcome import describe
+    from pipelines.validation.pipeline import validate as run_validation
+
+    validation = run_validation(made)
+    say(describe(validation))
+    return validation
+
+
+def predict(model: str, input: str, output: str, **options: Any) -> None:
+    """Predicts every sequence of footage with a trained model, and writes one JSON object per sequence.
+
+    Example: ``predict("runs/speed", "drives", "predictions.jsonl", overlay="drawn")``.
+
+    Raises:
+        UserError: if an option, the model or the footage is wrong, or if too many sources fail.
+    """
+    given = {"model": model, "input": input, "output": output, **options}
+    made = make_options(PredictionOptions, given)
+    _check_beam_args(made.run)
+    if made.overlay is not None:
+        _check_outside(made.input, "--overlay", made.overlay)
+    from pipelines.prediction.predict import predict_footage
+
+    predict_footage(made, say)
+
+
+def adopt(tfrecords: str, **options: Any) -> DatasetInfo:
+    """Writes the missing ``dataset_info.json`` of TFRecords that another program wrote, by scanning them.
+
+    Example: ``adopt("kinetics", num_frames=16).spec.label.class_names``.
+
+    Raises:
+        UserError: if an option is wrong, the folder is described already, or its records cannot be.
+    """
+    info = adopt_folder(make_options(AdoptOptions, {"tfrecords": tfrecords, **options}))
+    say(describe_adopted(info, tfrecords))
+    return info
+
+
+for _call, _options in (
+    (build_videos, VideosOptions),
+    (build_dashcam, DashcamOptions),
+    (validate, ValidationOptions),
+    (predict, PredictionOptions),
+    (adopt, AdoptOptions),
+):
+    document_call(_call, _options)
+
+
+def say(text: str) -> None:
+    """Prints ``text``, unless stdout was closed, for example by ``head``; the work continues."""
+    try:
+        print(text, flush=True)  # noqa: T201
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+
+
+def _check_outside(source: str, flag: str, output: str) -> None:
+    """Checks that the output is not inside the input, where the next build would read it."""
+    if is_url(source) or is_url(output):
+        is_inside = f"{output.rstrip('/')}/".startswith(f"{source.rstrip('/')}/")
+    else:
+        outer, inner = os.path.realpath(source), os.path.realpath(output)
+        is_inside = os.path.isdir(outer) and os.path.commonpath([outer, inner]) == outer
+    if is_inside:
+        raise UsageError(f"{flag} must be outside --input, got {output} inside {source}")
+
+
+def _check_beam_args(run: RunOptions) -> None:
+    if run.beam_args:
+        from pipelines.runners.local import parse_beam_args
+
+        parse_beam_args(run.beam_args, workers=run.local_workers)

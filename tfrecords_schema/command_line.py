@@ -1,0 +1,162 @@
+"""Flags made from options: the argument parser of both programs, and the keywords of their Python calls."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import re
+import textwrap
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from typing import Any, NoReturn
+
+from tfrecords_schema.options import (
+    REQUIRED,
+    Option,
+    Options,
+    all_options,
+    did_you_mean,
+    parse_size,
+)
+
+
+class Parser(argparse.ArgumentParser):
+    """Parses the flags of one verb: full names only, with underscores or dashes.
+
+    Args:
+        options: what the flags set.
+        prog: the command.
+        description: what it does.
+        example: a command line that works.
+        passes_unknown: unknown flags are returned, for Beam, instead of being refused.
+    """
+
+    def __init__(
+        self,
+        options: type[Options],
+        *,
+        prog: str,
+        description: str,
+        example: str,
+        passes_unknown: bool = False,
+    ):
+        required = "".join(
+            f"--{item.flag} {item.setting.metavar} "
+            for _, item in all_options(options)
+            if item.default is REQUIRED
+        )
+        super().__init__(
+            prog=prog,
+            usage=f"{prog} {required}[flags]",
+            description=textwrap.fill(description, 100),
+            epilog=f"Example:\n  {example}",
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        self.example = example
+        self._options, self._passes_unknown = options, passes_unknown
+        groups: dict[str, Any] = {"": self}
+        for title, item in all_options(options):
+            if item.setting.flag != "":
+                if title not in groups:
+                    groups[title] = self.add_argument_group(title)
+                _add_flag(groups[title], item)
+
+    @property
+    def flags(self) -> list[str]:
+        """All flags, with their dashes."""
+        return [name for name in self._option_string_actions if name.startswith("--")]
+
+    def parse(self, argv: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+        """Returns the values of the flags in ``argv``, as typed, for `make_options`; and unknown words.
+
+        Raises:
+            Options.error: for a command line that cannot be understood.
+        """
+        words = normalize(argv)
+        given = [word.partition("=")[0] for word in words if word.startswith("--")]
+        # An unknown flag is probably misspelled if it is close to a required one that is missing.
+        missing = [
+            f"--{action.dest}"
+            for action in self._actions
+            if action.required and not {*action.option_strings} & {*given}
+        ]
+        for flag in given if given[:1] != ["--"] else []:
+            if flag not in self._option_string_actions:
+                hint = did_you_mean(flag, missing if self._passes_unknown else self.flags)
+                if hint or not self._passes_unknown:
+                    self.error(f"unknown flag {flag}{hint}")
+        namespace, rest = self.parse_known_args(words)
+        if rest and not self._passes_unknown:
+            self.error(f"expected flags only, got {rest[0]!r}")
+        return vars(namespace), rest
+
+    def error(self, message: str) -> NoReturn:
+        """Raises the error of the options' program, in one line."""
+        raise self._options.error(message.removeprefix("argument "))
+
+
+def normalize(argv: Sequence[str]) -> list[str]:
+    """Returns ``argv`` with underscores for dashes in flag names, and negative values tied to their flags.
+
+    ``--num-frames -3`` becomes ``--num_frames=-3``, so that -3 is refused as a value and not as a flag.
+    """
+    normal: list[str] = []
+    for word in argv:
+        if word.startswith("--") and len(word) > 2:
+            name, equals, value = word.partition("=")
+            normal.append("--" + name[2:].replace("-", "_") + equals + value)
+        elif re.match(r"-[\d.]", word) and normal and re.fullmatch(r"--\w+", normal[-1]):
+            normal[-1] += f"={word}"
+        else:
+            normal.append(word)
+    return normal
+
+
+def document_call(function: Callable[..., Any], options: type[Options]) -> None:
+    """Gives a function that takes ``options`` as keywords their signature and their help, for `help`."""
+    signature = inspect.signature(function)
+    own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    names = [parameter.name for parameter in own]
+    items = [item for _, item in all_options(options) if item.flag not in names]
+    keywords = [
+        inspect.Parameter(
+            item.flag,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=item.default
+            if item.setting.part is None
+            else parse_size(item.setting.default_text),
+            annotation=tuple[int, int] if item.is_size else item.hint,
+        )
+        for item in items
+    ]
+    function.__signature__ = signature.replace(parameters=[*own, *keywords])  # type: ignore[attr-defined]
+    lines = [f"    {item.flag}: {item.help}" for item in items]
+    function.__doc__ = "\n".join([inspect.getdoc(function) or "", "", "Options:", *lines])
+
+
+class _Words(argparse.Action):
+    """Joins the words of a list, which may hold commas themselves, by commas."""
+
+    def __call__(self, _parser: Any, namespace: Any, values: Any, _option: Any = None) -> None:
+        setattr(namespace, self.dest, ",".join(word.strip().strip(",") for word in values))
+
+
+def _add_flag(parser: argparse._ActionsContainer, item: Option) -> None:
+    settings: dict[str, Any] = {}
+    if item.hint is bool:
+        settings = {"nargs": "?", "const": "on"}
+    elif item.is_list:
+        settings = {"nargs": "+", "action": _Words if item.setting.commas else "extend"}
+    placeholders = {bool: "on|off", int: "N", float: "X", Fraction: "X"}
+    metavar = "HxW" if item.is_size else placeholders.get(item.item_type or item.hint)
+    parser.add_argument(
+        f"--{item.flag}",
+        *([f"--{item.setting.also}"] if item.setting.also else []),
+        dest=item.flag,
+        required=item.default is REQUIRED,
+        default=argparse.SUPPRESS,
+        metavar=item.setting.metavar or "|".join(item.choices) or metavar,
+        help=item.help.replace("%", "%%"),
+        **settings,
+    )
