@@ -1,4 +1,4 @@
-"""``python -m pipelines`` is the ``pipelines`` command."""
+"""Runs the ``pipelines`` command as ``python -m pipelines``."""
 
 from pipelines.cli import run
 

@@ -101,23 +101,26 @@ class Options:
     Attributes:
         error: raised for a wrong value; each program sets its own.
         int_bits: whole numbers without a declared maximum must be below ``2**int_bits``; None for any.
+        dashes: before names in messages; "" for options that are no flags.
     """
 
     error: ClassVar[type[Exception]] = ValueError
     int_bits: ClassVar[int | None] = None
+    dashes: ClassVar[str] = "--"
 
     def __post_init__(self) -> None:
         for item in options_of(type(self)):
             value = getattr(self, item.name)
-            if isinstance(value, int) and self.int_bits and item.setting.max is None:
-                self.require(
-                    value < 2**self.int_bits,
-                    f"--{item.flag} must be below 2**{self.int_bits}, got {value}",
-                )
             if not item.accepts(value):
                 parts = [o.name for o in options_of(type(self)) if o.flag == item.flag]
                 whole = tuple(getattr(self, name) for name in parts)
-                raise self.error(item.refusal(whole if len(parts) > 1 else value))
+                raise self.error(self.dashes + item.refusal(whole if len(parts) > 1 else value))
+            numbers = value if isinstance(value, tuple) else (value,)
+            if self.int_bits and item.setting.max is None:
+                self.require(
+                    not any(isinstance(n, int) and n >= 2**self.int_bits for n in numbers),
+                    f"{self.dashes}{item.flag} must be below 2**{self.int_bits}, got {show(value)}",
+                )
         self.check_together()
 
     def check_together(self) -> None:
@@ -228,11 +231,11 @@ class Option:
         return f" {text}{unit}" if text else ""
 
     def refusal(self, value: object) -> str:
-        """Returns the message for a value that is not accepted."""
+        """Returns the message for a value that is not accepted, without dashes before the name."""
         got = repr(value) if isinstance(value, str) else show(value)
         if isinstance(value, tuple) and self.is_size:
             got = "x".join(map(show, value))
-        return f"--{self.flag} must be {self.expected}, got {got}"
+        return f"{self.flag} must be {self.expected}, got {got}"
 
     def accepts(self, value: Any) -> bool:
         """Returns True if ``value`` is of the annotated type and within the bounds."""
@@ -263,11 +266,11 @@ class Option:
             or (setting.below is not None and value >= setting.below)
         )
 
-    def convert(self, value: Any, error: type[Exception]) -> Any:
+    def convert(self, value: Any, cls: type[Options]) -> Any:
         """Returns ``value`` as the annotated type; it may be text, or a type that means the same.
 
         Raises:
-            error: for text that is no such value. Bounds are checked later, by the options themselves.
+            cls.error: for text that is no such value. Bounds are checked later, by the options themselves.
         """
         try:
             if isinstance(value, os.PathLike):
@@ -282,7 +285,7 @@ class Option:
                 value = float(value) if self.hint is float else Fraction(str(value))
             return value if self.setting.part is None else value[self.setting.part]
         except (ValueError, IndexError, TypeError):
-            raise error(self.refusal(value)) from None
+            raise cls.error(cls.dashes + self.refusal(value)) from None
 
     def _parse(self, text: str) -> Any:
         if self.setting.parse is not None:
@@ -394,7 +397,7 @@ def _make(
             item, value = own[field.name], values[own[field.name].flag]
             if value is None and item.default is REQUIRED:
                 continue
-            fields[field.name] = item.convert(value, cls.error)
+            fields[field.name] = item.convert(value, cls)
     if absent and all(value == own[name].default for name, value in fields.items()):
         return None
     missing = [

@@ -1,4 +1,4 @@
-"""``python -m trainer``."""
+"""Runs the ``trainer`` command as ``python -m trainer``."""
 
 import sys
 

@@ -1,8 +1,7 @@
-"""``trainer``: the flags, and what becomes of them. Nothing here waits for TensorFlow before it must."""
+"""The ``trainer`` command: trains, or evaluates a run. TensorFlow is imported only after all checks."""
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import logging
@@ -11,21 +10,15 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from tfrecords_schema.info import FILE_NAME, DatasetInfo, DatasetInfoError
 from tfrecords_schema.records import CorruptRecordError
 from tfrecords_schema.spec import SequenceSpec
 from tfrecords_schema.surroundings import use_utf8
 from trainer.config.dataset import check_compatible, check_trainable, default_split, shard_paths
-from trainer.config.flags import (
-    UsageError,
-    config_from_args,
-    evaluate_parser,
-    parse_train,
-    with_underscores,
-)
+from trainer.config.flags import EvaluateOptions, TrainOptions, parse_evaluate, parse_train
 from trainer.config.hosts import is_chief
-from trainer.config.options import ConfigError
 from trainer.config.run_folder import (
     RunFolder,
     new_run,
@@ -34,7 +27,7 @@ from trainer.config.run_folder import (
     resumed_run,
     write_json,
 )
-from trainer.errors import TrainerError
+from trainer.errors import ConfigError, TrainerError
 
 _log = logging.getLogger(__name__)
 
@@ -50,16 +43,18 @@ def run() -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a ``trainer`` command line and returns its exit code: 0, 1 for a failure, 2 for wrong flags."""
-    words = with_underscores(sys.argv[1:] if argv is None else argv)
+    """Runs a command line and returns its exit code: 0, 1 for a failure, 2 for wrong flags."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    is_evaluation = words[:1] == ["evaluate"]
     try:
         with _log_to_stdout():
-            if words[:1] == ["evaluate"]:
-                _evaluate(evaluate_parser().parse_args(words[1:]))
+            if is_evaluation:
+                _evaluate(parse_evaluate(words[1:]))
             else:
                 _train(parse_train(words))
-    except (UsageError, ConfigError) as error:
-        return _report(error, _USAGE_EXIT)
+    except ConfigError as error:
+        command = "trainer evaluate" if is_evaluation else "trainer"
+        return _report(f"{error} (see {command} --help)", _USAGE_EXIT)
     except (TrainerError, DatasetInfoError, CorruptRecordError, OSError) as error:
         return _report(error, _FAILURE_EXIT)
     except KeyboardInterrupt:
@@ -67,57 +62,57 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _train(args: argparse.Namespace) -> None:
-    config = config_from_args(args)
-    if args.spec is not None:
-        _adopt(args.tfrecords, args.spec)
-    elif _holds_others_records(args.tfrecords):
+def _train(options: TrainOptions) -> None:
+    directory, config = options.tfrecords, options.config
+    if options.spec is not None:
+        _adopt(directory, options.spec)
+    elif _is_undescribed(directory):
         raise TrainerError(
-            f"{args.tfrecords} holds TFRecords and no {FILE_NAME}: if others wrote them, `pipelines adopt "
-            f"--tfrecords {args.tfrecords}` describes them, or give --spec; else finish building the dataset"
+            f"{directory} holds TFRecords and no {FILE_NAME}. If another program wrote them, describe them "
+            f"by `pipelines adopt --tfrecords {directory}`, or give --spec. Otherwise finish the build"
         )
-    info = DatasetInfo.load(args.tfrecords)
+    info = DatasetInfo.load(directory)
     config.check_for(info)
-    check_trainable(args.tfrecords, info)
-    if args.output is not None and not is_chief(config.distribute):
-        folder = RunFolder(Path(args.output))  # the chief writes to it, and may have begun
-    elif args.resume:
-        folder = resumed_run(args.output, info, config.to_json())
+    check_trainable(directory, info)
+    if options.output is not None and not is_chief(config.distribute):
+        folder = RunFolder(Path(options.output))  # the chief writes to it, and may have begun
+    elif options.resume:
+        folder = resumed_run(options.output, info, config.to_json())
     else:
-        folder = new_run(args.output, info.name)
+        folder = new_run(options.output, info.name)
     _prepare_tensorflow()
     from trainer.training.train import train
 
-    train(args.tfrecords, folder, config)
+    train(directory, folder, config)
 
 
-def _holds_others_records(directory: str) -> bool:
+def _is_undescribed(directory: str) -> bool:
     folder = Path(directory)
     return not (folder / FILE_NAME).exists() and any(folder.glob("*tfrecord*"))
 
 
 def _adopt(directory: str, spec_file: str) -> None:
-    """Describes records that others wrote, unless they are described already, in the same way.
+    """Describes records that another program wrote, unless they have the same description already.
 
     Raises:
-        TrainerError: when they are described in another way, or cannot be.
+        TrainerError: if they have another description, or no common one.
     """
     try:
         spec = SequenceSpec.from_json(json.loads(Path(spec_file).read_bytes()))
     except OSError as error:
-        raise UsageError(
+        raise ConfigError(
             f"--spec must be a file with the JSON of a sequence spec, and {spec_file} cannot be read: "
             f"{error.strerror}"
         ) from error
     except (ValueError, AttributeError) as error:
-        raise UsageError(
+        raise ConfigError(
             f"--spec {spec_file} must hold the JSON of a sequence spec: {error}"
         ) from error
     if (Path(directory) / FILE_NAME).is_file():
         if differences := spec.differences(DatasetInfo.load(directory).spec):
             raise TrainerError(
                 f"--spec (here) differs from the {FILE_NAME} in {directory} (there): "
-                f"{'; '.join(differences)}; leave --spec out, or delete that file"
+                f"{'; '.join(differences)}. Leave --spec out, or delete that file"
             )
         return
     from tfrecords_schema.scan import AdoptError, adopt
@@ -130,15 +125,15 @@ def _adopt(directory: str, spec_file: str) -> None:
     _log.info("described: %s, by scanning the records", Path(directory) / FILE_NAME)
 
 
-def _evaluate(args: argparse.Namespace) -> None:
-    _check_batch_size(args.batch_size)
-    _check_writable(output=args.output, report=args.report)
-    folder, trained_on = open_run(args.model)
-    info = DatasetInfo.load(args.tfrecords)
-    check_compatible(args.model, trained_on, info)
-    asked = {"eval_clips": args.eval_clips, "ignore_errors": args.ignore_errors}
-    given = {name: value for name, value in asked.items() if value is not None}
-    # What only training does is no matter here, with whatever goes along with that.
+def _evaluate(options: EvaluateOptions) -> None:
+    directory = options.tfrecords
+    _check_writable(output=options.output, report=options.report)
+    folder, trained_on = open_run(options.model)
+    info = DatasetInfo.load(directory)
+    check_compatible(options.model, trained_on, info)
+    chosen = {"eval_clips": options.eval_clips, "ignore_errors": options.ignore_errors}
+    given: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
+    # Options of training only are reset, so that they cannot contradict the given ones.
     reading = dataclasses.replace(
         reading_of(folder),
         augment=None,
@@ -148,8 +143,8 @@ def _evaluate(args: argparse.Namespace) -> None:
         **given,
     )
     reading.check_for(trained_on)
-    split = args.split or default_split(info)
-    shard_paths(args.tfrecords, info, split)
+    split = options.split or default_split(info)
+    shard_paths(directory, info, split)
     _prepare_tensorflow()
     from trainer.evaluation.baseline import describe_baseline
     from trainer.evaluation.evaluate import evaluate_run, scores_to_json
@@ -157,42 +152,35 @@ def _evaluate(args: argparse.Namespace) -> None:
     from trainer.report.page import write_report
 
     score = evaluate_run(
-        args.model, args.tfrecords, split=split, batch_size=args.batch_size, reading=reading
+        options.model, directory, split=split, batch_size=options.batch_size, reading=reading
     )
     _log.info("baseline: %s", describe_baseline(trained_on))
     _log.info("%s\n%s", format_score(score), compare(score))
-    if args.output is not None:
+    if options.output is not None:
         write_json(
-            Path(args.output),
+            Path(options.output),
             {
-                "model": str(args.model),
-                "tfrecords": str(args.tfrecords),
+                "model": options.model,
+                "tfrecords": directory,
                 "baseline": describe_baseline(trained_on),
                 **scores_to_json([score]),
             },
         )
-    if args.report is not None:
-        write_report(args.report, [score], model=args.model, directory=args.tfrecords)
-
-
-def _check_batch_size(batch_size: int) -> None:
-    if not 1 <= batch_size < 2**31:
-        raise UsageError(
-            f"batch_size must be a whole number of at least 1 and below 2**31, got {batch_size}"
-        )
+    if options.report is not None:
+        write_report(options.report, [score], model=options.model, directory=directory)
 
 
 def _check_writable(**files: str | None) -> None:
-    """Checks before the work is done that its outcome can be written."""
+    """Checks, before the work is done, that its results can be written."""
     for flag, file in files.items():
         if file is not None and (Path(file).is_dir() or not Path(file).parent.is_dir()):
-            raise UsageError(f"--{flag} must be a file in a folder that exists, got {file}")
+            raise ConfigError(f"--{flag} must be a file in a folder that exists, got {file}")
 
 
 def _prepare_tensorflow() -> None:
-    """Settings that count only before the first import of TensorFlow and Keras."""
-    # Its notes on the machine say nothing of the user's run, some of them as "errors"; what really fails is
-    # raised in Python as well. Whoever wants the notes sets the variable.
+    """Makes the settings that only count before the first import of TensorFlow and Keras."""
+    # TensorFlow logs notes on the machine, some of them as "errors", that do not concern the run. Real
+    # failures are raised in Python as well. A user who wants the notes sets the variable.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # The layers are Keras's, but reading and exporting are TensorFlow's.
     os.environ["KERAS_BACKEND"] = "tensorflow"
@@ -207,7 +195,7 @@ def _prepare_tensorflow() -> None:
 
 @contextmanager
 def _log_to_stdout() -> Iterator[None]:
-    """The package's own log as plain lines, which is all the output a person gets."""
+    """Prints the log of the package as plain lines; there is no other output."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.getLogger("trainer")

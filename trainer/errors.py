@@ -1,7 +1,11 @@
-"""The errors that a user can cause and mend."""
+"""Errors that a user can cause and fix."""
 
 from __future__ import annotations
 
 
 class TrainerError(ValueError):
-    """What was expected, what came, and what to do, in one line that needs no traceback."""
+    """A failure that one line explains: what happened, what was expected and what to do."""
+
+
+class ConfigError(TrainerError):
+    """An option outside its range, or one that contradicts another option or the dataset."""

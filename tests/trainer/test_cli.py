@@ -51,15 +51,27 @@ def test_help_imports_no_tensorflow():
         ([], ["required: --tfrecords"]),
         (["--tfrecords", "DATA", "--epoch", "3"], ["unknown flag --epoch, did you mean --epochs?"]),
         (["--tfrecord", "DATA"], ["unknown flag --tfrecord, did you mean --tfrecords?"]),
-        (["--tfrecords", "DATA", "--zzz=3"], ["unknown flag --zzz; see `trainer --help`"]),
+        (["--tfrecords", "DATA", "--zzz=3"], ["unknown flag --zzz (see trainer --help)"]),
         (["--tfrecords", "DATA", "train"], ["expected flags only, got 'train'"]),
         (["--tfrecords", "DATA", "--epochs", "-3"], ["epochs must be a whole number", "got -3"]),
-        (["--tfrecords", "DATA", "--epochs", "many"], ["expected a whole number, got 'many'"]),
-        (["--tfrecords", "DATA", "--filters", "8;16"], ["expected whole numbers with commas"]),
-        (["--tfrecords", "DATA", "--class_weights", "yes"], ["expected on or off, got 'yes'"]),
+        (
+            ["--tfrecords", "DATA", "--epochs", "many"],
+            ["epochs must be a whole number of at least 1, got 'many'"],
+        ),
+        (
+            ["--tfrecords", "DATA", "--filters", "8;16"],
+            ["filters must be whole numbers", "such as 16,32,64, got '8;16'"],
+        ),
+        (
+            ["--tfrecords", "DATA", "--class_weights", "yes"],
+            ["class_weights must be on or off, got 'yes'"],
+        ),
         (["--tfrecords", "DATA", "--pooling", "max"], ["pooling must be avg or flatten"]),
-        (["--tfrecords", "DATA", "--learning-rate", "x"], ["expected a number, got 'x'"]),
-        (["evaluate", "--tfrecords", "DATA"], ["required: --model; see `trainer evaluate --help`"]),
+        (
+            ["--tfrecords", "DATA", "--learning-rate", "x"],
+            ["learning_rate must be a finite number above 0", "got 'x'"],
+        ),
+        (["evaluate", "--tfrecords", "DATA"], ["required: --model (see trainer evaluate --help)"]),
         (
             ["evaluate", "--model", "R", "--tfrecords", "D", "--batch_size=0"],
             ["batch_size must be"],

@@ -1,55 +1,59 @@
-"""How sequences are read beyond what records hold: fewer frames, another size, augmentation.
+"""Changes made to sequences while they are read: fewer frames, another size, augmentation.
 
-Plain options that check themselves, and the spec of what comes out. No TensorFlow here.
+These are options that check themselves, and the spec of the sequences that they give. No TensorFlow here.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from tfrecords_schema.info import DatasetInfo
+from tfrecords_schema.options import REQUIRED, make_options, option, options_of
 from tfrecords_schema.spec import SequenceSpec
 from trainer.config.dataset import DatasetError
-from trainer.config.options import ConfigError, check_whole
+from trainer.config.options import TrainerOptions
+from trainer.errors import ConfigError
 
 Place = Literal["random", "first", "center", "last"]
 
-_PLACES = ("random", "first", "center", "last")
+_IMAGE_CHANGES = ("crop", "flip", "brightness", "contrast", "saturation", "hue")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Clips:
+class Clips(TrainerOptions):
     """A part of each sequence, chosen before anything is decoded.
 
-    Example: ``Clips(num_frames=8, frame_step=2)`` takes 8 frames that span 15, from somewhere in a sequence
-    of 16 or more, another place each time.
+    Example: ``Clips(num_frames=8, frame_step=2)`` takes 8 frames that span 15, from a random place in a
+    sequence of 16 or more, another place each time.
 
     Attributes:
-        num_frames: frames of a clip.
-        frame_step: from one of its frames to the next; 1 takes them as they come.
-        at: where it lies: ``random``, ``first``, ``center`` or ``last``; or a number of clips, spread evenly
-            from first to last, that each sequence gives one after the other. Clips lie before the padding
-            where they fit.
+        num_frames: frames per clip.
+        frame_step: frames from one frame of the clip to the next; 1 takes every frame.
+        at: place of the clip: ``random``, ``first``, ``center`` or ``last``; or a number of clips, spread
+            evenly from first to last, that each sequence gives one after the other. Clips lie before the
+            padding if they fit.
 
     Raises:
-        ConfigError: when a value is out of range.
+        ConfigError: if a value is out of range.
     """
 
-    num_frames: int
-    frame_step: int = 1
+    dashes = ""
+
+    num_frames: int = option(REQUIRED, "Frames per clip", min=1)
+    frame_step: int = option(1, "Frames from one frame of the clip to the next", min=1)
     at: Place | int = "random"
 
-    def __post_init__(self) -> None:
-        check_whole(self, "num_frames", least=1)
-        check_whole(self, "frame_step", least=1)
-        if isinstance(self.at, int) and not isinstance(self.at, bool):
-            check_whole(self, "at", least=1)
-        elif self.at not in _PLACES:
-            raise ConfigError(
-                f"at must be {', '.join(_PLACES)} or a number of clips, got {self.at!r}"
+    def check_together(self) -> None:
+        """Checks the place."""
+        is_count = isinstance(self.at, int) and not isinstance(self.at, bool)
+        if is_count:
+            self.require(1 <= int(self.at) < 2**31, f"at must be at least 1 clip, got {self.at}")
+        else:
+            self.require(
+                self.at in get_args(Place),
+                f"at must be {', '.join(get_args(Place))} or a number of clips, got {self.at!r}",
             )
 
     @property
@@ -59,152 +63,143 @@ class Clips:
 
     @property
     def count(self) -> int:
-        """Clips a sequence."""
+        """Clips per sequence."""
         return self.at if isinstance(self.at, int) else 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Augmentation:
+class Augmentation(TrainerOptions):
     """Random changes, the same for all frames of a sequence.
 
-    Colours change by one linear map of RGB a sequence: contrast about mid gray, saturation about the
+    Colours change by one linear map of RGB per sequence: contrast about mid gray, saturation about the
     luma, hue as a rotation of the colour plane.
 
     Attributes:
-        crop: the least share of a frame's area that is cut out and resized to the frame's size; 1 for none.
-            It keeps the frame's proportions.
-        flip: how likely a sequence is mirrored left to right, with the signs of what `DatasetInfo.mirrored`
-            names, and the classes of ``mirrored_classes``.
-        brightness: the most that is added or taken, as a share of white.
-        contrast, saturation: the most by which they are multiplied, or divided: 0.2 for 1 / 1.2 to 1.2.
-        hue: the most by which it turns, as a share of the whole circle.
-        jitter: the most frames by which a frame is taken earlier or later, in order.
-        reverse: how likely a sequence runs backwards, where no label or signal is a measurement.
-        mirrored_classes: pairs of classes that a flip turns into each other: ``(("left", "right"),)``.
+        crop: minimum share of a frame's area that is cut out, in the frame's proportions, and resized to the
+            frame's size; 1 disables it.
+        flip: probability that a sequence is mirrored left to right, with the signs of the values that
+            `DatasetInfo.mirrored` names, and the classes of ``mirrored_classes``.
+        brightness: maximum that is added or subtracted, as a share of white.
+        contrast, saturation: maximum factor minus 1 by which they are multiplied or divided: 0.2 for 1 / 1.2
+            to 1.2.
+        hue: maximum rotation, as a share of the whole circle.
+        jitter: maximum number of frames by which a frame is taken earlier or later; their order stays.
+        reverse: probability that a sequence runs backwards; for records without targets and signals.
+        mirrored_classes: pairs of classes that a flip exchanges: ``(("left", "right"),)``.
 
     Raises:
-        ConfigError: when a value is out of range.
+        ConfigError: if a value is out of range.
     """
 
-    crop: float = 1.0
-    flip: float = 0.0
-    brightness: float = 0.0
-    contrast: float = 0.0
-    saturation: float = 0.0
-    hue: float = 0.0
-    jitter: int = 0
-    reverse: float = 0.0
+    dashes = ""
+
+    crop: float = option(1.0, "Minimum share of the area that is kept", above=0, max=1)
+    flip: float = option(0.0, "Probability of a mirrored sequence", min=0, max=1)
+    brightness: float = option(0.0, "Maximum change of brightness", min=0, max=1)
+    contrast: float = option(0.0, "Maximum change of contrast", min=0, max=10)
+    saturation: float = option(0.0, "Maximum change of saturation", min=0, max=10)
+    hue: float = option(0.0, "Maximum rotation of hue", min=0, max=0.5)
+    jitter: int = option(0, "Maximum shift of a frame", min=0)
+    reverse: float = option(0.0, "Probability of a reversed sequence", min=0, max=1)
     mirrored_classes: tuple[tuple[str, str], ...] = ()
 
-    def __post_init__(self) -> None:
-        for name, most in _MOST.items():
-            value = getattr(self, name)
-            if not (math.isfinite(value) and 0 <= value <= most):
-                raise ConfigError(f"{name} must be 0 to {most:g}, got {value}")
-        if not 0 < self.crop <= 1:
-            raise ConfigError(f"crop must be above 0 and at most 1, got {self.crop}")
-        check_whole(self, "jitter", least=0)
+    def check_together(self) -> None:
+        """Checks that each class is exchanged with one other."""
         named = [name for pair in self.mirrored_classes for name in pair]
-        if len(set(named)) != len(named):
-            raise ConfigError(f"a class mirrors one other, and each is named once; got {named}")
+        self.require(
+            len(set(named)) == len(named),
+            f"mirrored_classes must name each class once, in one pair, got {', '.join(named)}",
+        )
 
     @property
     def recolours(self) -> bool:
-        """Whether colours change."""
+        """True if colours change."""
         return any((self.brightness, self.contrast, self.saturation, self.hue))
 
     def check_for(self, info: DatasetInfo) -> None:
-        """Checks that it makes sense for a dataset.
+        """Checks that the changes make sense for a dataset.
 
         Raises:
-            ConfigError: for changes of images or colours that records do not have.
-            DatasetError: for a flip where nobody said what changes its sign, and for a reversal of what is
-                measured.
+            ConfigError: for changes of images or colours that the records do not have.
+            DatasetError: for a flip if the dataset does not say which values change their sign, and for a
+                reversal of measured values.
         """
         spec = info.spec
-        of_images = [name for name in _OF_IMAGES if getattr(self, name) != _default(name)]
-        if of_images and spec.image is None:
-            raise ConfigError(
-                f"the records hold no images for {', '.join(of_images)}: leave it out"
+        if spec.image is None:
+            changed = ", ".join(self.changed(_IMAGE_CHANGES))
+            self.require(
+                not changed, f"the records hold no images for {changed}. Leave it out of --augment"
             )
-        if spec.image is not None and spec.image.channels == 1 and (self.saturation or self.hue):
-            raise ConfigError("gray frames have neither saturation nor hue: leave them out")
-        if unknown := {n for p in self.mirrored_classes for n in p} - set(spec.label.class_names):
-            raise ConfigError(
-                f"mirrored_classes must name classes ({', '.join(spec.label.class_names) or 'none'}), "
-                f"got {', '.join(sorted(unknown))}"
-            )
+        self.require(
+            spec.image is None or spec.image.channels != 1 or not (self.saturation or self.hue),
+            "gray frames have neither saturation nor hue. Leave them out of --augment",
+        )
+        classes = spec.label.class_names
+        unknown = {name for pair in self.mirrored_classes for name in pair} - set(classes)
+        self.require(
+            not unknown,
+            f"mirrored_classes must name classes ({', '.join(classes) or 'none'}), "
+            f"got {', '.join(sorted(unknown))}",
+        )
         if self.flip and spec.value_names and info.mirrored is None:
             raise DatasetError(
                 "a flip changes the sign of some targets and signals, and the dataset does not say of which: "
-                f"expected it to say for {', '.join(spec.value_names)}; build it with --mirrored_columns "
-                "NAMES, or none, or leave flip out"
+                f"expected it to say so for {', '.join(spec.value_names)}. Build it with --mirrored_columns "
+                "NAMES (or none), or leave flip out of --augment"
             )
         if self.reverse and spec.value_names:
             raise DatasetError(
-                f"a sequence that runs backwards has other {', '.join(spec.value_names)}: leave reverse out"
+                f"a reversed sequence has other values of {', '.join(spec.value_names)}. Leave reverse out "
+                "of --augment"
             )
 
 
-_MOST = {"flip": 1, "brightness": 1, "contrast": 10, "saturation": 10, "hue": 0.5, "reverse": 1}
-_OF_IMAGES = ("crop", "flip", "brightness", "contrast", "saturation", "hue")
-
-
-def _default(name: str) -> object:
-    return {field.name: field.default for field in dataclasses.fields(Augmentation)}[name]
-
-
 def parse_augmentation(text: str, mirrored_classes: str = "") -> Augmentation:
-    """What ``--augment crop=0.7,flip=0.5`` and ``--mirrored_classes left=right`` ask for.
+    """Returns what ``--augment crop=0.7,flip=0.5`` and ``--mirrored_classes left=right`` ask for.
 
     Raises:
         ConfigError: for anything else.
     """
-    pairs = tuple(_pairs("mirrored_classes", "left=right", mirrored_classes))
-    names = [f.name for f in dataclasses.fields(Augmentation) if f.name != "mirrored_classes"]
-    values: dict[str, float] = {}
-    for name, value in _pairs("augment", "crop=0.7,flip=0.5", text):
+    names = [item.name for item in options_of(Augmentation)]
+    values = dict(_pairs("augment", "crop=0.7,flip=0.5", text))
+    for name in values:
         if name not in names:
-            raise ConfigError(f"augment must be of {', '.join(names)}, got {name!r}")
-        try:
-            values[name] = int(value) if name == "jitter" else float(value)
-        except ValueError:
-            kind = "a whole number" if name == "jitter" else "a number"
-            raise ConfigError(f"augment {name} must be {kind}, got {value!r}") from None
-    return Augmentation(**values, mirrored_classes=pairs)  # type: ignore[arg-type]
+            raise ConfigError(f"--augment must name {', '.join(names)}, got {name!r}")
+    pairs = tuple(_pairs("mirrored_classes", "left=right", mirrored_classes))
+    return dataclasses.replace(make_options(Augmentation, values), mirrored_classes=pairs)
 
 
-def _pairs(option: str, example: str, text: str) -> list[tuple[str, str]]:
+def _pairs(flag: str, example: str, text: str) -> list[tuple[str, str]]:
     pairs = []
     for part in text.split(",") if text else ():
-        name, equals, value = (word.strip() for word in part.partition("="))
-        if not (name and equals and value):
-            raise ConfigError(f"{option} must be like {example}, got {text!r}")
+        name, _, value = (word.strip() for word in part.partition("="))
+        if not (name and value):
+            raise ConfigError(f"--{flag} must be like {example}, got {text!r}")
         pairs.append((name, value))
     if len(dict(pairs)) != len(pairs):
-        raise ConfigError(f"{option} must name each once, got {text!r}")
+        raise ConfigError(f"--{flag} must name each once, got {text!r}")
     return pairs
 
 
 def read_spec(
     spec: SequenceSpec, clips: Clips | None = None, image_size: tuple[int, int] | None = None
 ) -> SequenceSpec:
-    """The spec of sequences as they are read: of clips, and of frames of another size.
+    """Returns the spec of sequences as they are read: of clips, and of resized frames.
 
     Raises:
-        ConfigError: when records are shorter than a clip, or have no images to resize.
+        ConfigError: if records are shorter than a clip, or have no images to resize.
     """
     if clips is not None:
         if clips.span > spec.num_frames:
             raise ConfigError(
                 f"the records hold {spec.num_frames} frames, and num_frames {clips.num_frames} with "
-                f"frame_step {clips.frame_step} needs {clips.span}: lower one of them"
+                f"frame_step {clips.frame_step} needs {clips.span}. Lower one of them"
             )
         rate = None if spec.frame_rate is None else spec.frame_rate / clips.frame_step
         spec = dataclasses.replace(spec, num_frames=clips.num_frames, frame_rate=rate)
     if image_size is not None:
         if spec.image is None:
-            raise ConfigError("the records hold no images to resize: leave image_size out")
+            raise ConfigError("the records hold no images to resize. Leave image_size out")
         height, width = image_size
         if min(height, width) < 1:
             raise ConfigError(f"image_size must be positive, got {height}x{width}")

@@ -1,4 +1,4 @@
-"""What can be told of a dataset folder without TensorFlow: so that what cannot work is refused at once."""
+"""Checks of a dataset's folder that need no TensorFlow, so that a training that cannot work ends at once."""
 
 from __future__ import annotations
 
@@ -11,48 +11,48 @@ from tfrecords_schema.storage import join, list_folder
 from tfrecords_schema.store_clients import is_url
 from trainer.errors import TrainerError
 
-# What `trainer.data.parsed_records` calls the origins of a sequence.
-_METADATA = ("id", "source", "group", "timestamps")
+# Names that `trainer.data.parsed_records` gives to the origins of a sequence.
+_ORIGINS = ("id", "source", "group", "timestamps")
 _CLASS_NAMES = "label.class_names: "
-_MOST_NAMES = 5
+_MAX_NAMES = 5
 
 
 class DatasetError(TrainerError):
-    """A split or shard that cannot be read, or a dataset that cannot be trained on."""
+    """A split or shard that cannot be read, or a dataset that no model can be trained on."""
 
 
 def has_split(info: DatasetInfo, split: str) -> bool:
-    """Whether the dataset has records in ``split``."""
+    """Returns True if the dataset has records in ``split``."""
     return split in info.splits and info.splits[split].num_records > 0
 
 
 def default_split(info: DatasetInfo) -> str:
-    """The split that says most of a model's worth: ``test``, else ``validation``, else ``train``."""
+    """Returns the split to evaluate on: ``test``, else ``validation``, else ``train``."""
     return next((split for split in ("test", "validation") if has_split(info, split)), "train")
 
 
 def split_contents(info: DatasetInfo, directory: str | os.PathLike[str], split: str) -> SplitInfo:
-    """The description of a split that has records.
+    """Returns the description of a split that has records.
 
     Raises:
-        DatasetError: when the split is absent or empty.
+        DatasetError: if the split is absent or empty.
     """
     if not has_split(info, split):
         held = [
             f"{s} ({info.splits[s].num_records} records)" for s in info.splits if has_split(info, s)
         ]
         raise DatasetError(
-            f"{directory} has no records in a split {split!r}, but in {', '.join(held) or 'none'}: "
-            "ask for another split, or build the dataset with other --splits"
+            f"{directory} has no records in a split {split!r}, but in {', '.join(held) or 'none'}. "
+            "Name another split, or build the dataset with other --splits"
         )
     return info.splits[split]
 
 
 def shard_paths(directory: str | os.PathLike[str], info: DatasetInfo, split: str) -> list[str]:
-    """The files of a split, in order, each seen to be there and of the recorded size.
+    """Returns the files of a split in order, after checking that each exists and has the recorded size.
 
     Raises:
-        DatasetError: when the split is absent or empty, or a shard is missing or of another size.
+        DatasetError: if the split is absent or empty, or a shard is missing or has another size.
     """
     paths = []
     listed = list_folder(str(directory)) if is_url(directory) else None
@@ -67,34 +67,34 @@ def shard_paths(directory: str | os.PathLike[str], info: DatasetInfo, split: str
                 size = listed[shard.file].bytes
         except (FileNotFoundError, KeyError):
             raise DatasetError(
-                f"{path} is missing, and dataset_info.json lists it with {shard.records} records: "
-                "copy the whole folder again, or build the dataset again"
+                f"{path} is missing, and dataset_info.json lists it with {shard.records} records. "
+                "Copy the whole folder again, or build the dataset again"
             ) from None
         if size != shard.bytes:
             raise DatasetError(
-                f"{path} has {size} bytes, and dataset_info.json says {shard.bytes}: "
-                "copy the file again, or build the dataset again"
+                f"{path} has {size} bytes, and dataset_info.json says {shard.bytes}. "
+                "Copy the file again, or build the dataset again"
             )
         paths.append(str(path))
     return paths
 
 
 def check_trainable(directory: str | os.PathLike[str], info: DatasetInfo) -> None:
-    """Checks that there is something to learn, and everything to learn it from.
+    """Checks that a dataset has labels, records to train on, their statistics and all shards.
 
     Raises:
-        DatasetError: without labels, a second class, records to train on or their statistics; or when a shard
-            is missing or of another size.
+        DatasetError: if anything of that is missing, if all records are of one class, or if a shard has
+            another size.
     """
     label = info.spec.label
     for signal in info.spec.signals:
-        if signal.name in _METADATA:
+        if signal.name in _ORIGINS:
             raise DatasetError(
-                f"a signal named {signal.name!r} hides what evaluation calls so: build the dataset with "
-                "another name for it"
+                f"a signal named {signal.name!r} would hide the {signal.name} of the sequence. Build the "
+                "dataset with another name for it"
             )
     if label.task == "none":
-        raise DatasetError(f"{directory} has no labels to learn: build it with labels")
+        raise DatasetError(f"{directory} has no labels to learn. Build it with labels")
     for split in ("train", "validation", "test"):
         if split == "train" or has_split(info, split):
             shard_paths(directory, info, split)
@@ -102,8 +102,8 @@ def check_trainable(directory: str | os.PathLike[str], info: DatasetInfo) -> Non
     if label.task == "classification" and sum(count > 0 for count in train.label_counts) < 2:
         held = [n for n, c in zip(label.class_names, train.label_counts, strict=False) if c]
         raise DatasetError(
-            f"the train split of {directory} must hold at least 2 classes, and holds {held}: "
-            "build it from more footage, or with other --splits"
+            f"the train split of {directory} must hold at least 2 classes, and holds {held}. "
+            "Build it from more footage, or with other --splits"
         )
     counted = {
         "label_counts": (train.label_counts, label.num_classes),
@@ -116,17 +116,17 @@ def check_trainable(directory: str | os.PathLike[str], info: DatasetInfo) -> Non
         if len(values) != expected:
             raise DatasetError(
                 f"dataset_info.json in {directory} must hold {expected} values in {name} of the train "
-                f"split, and holds {len(values)}: build the dataset again"
+                f"split, and holds {len(values)}. Build the dataset again"
             )
 
 
 def check_compatible(
     run: str | os.PathLike[str], trained_on: DatasetInfo, info: DatasetInfo
 ) -> None:
-    """Checks that the model of ``run`` can be used on the dataset that ``info`` describes.
+    """Checks that the model of ``run``, trained on ``trained_on``, takes the records of ``info``.
 
     Raises:
-        DatasetError: naming each difference of spec.
+        DatasetError: naming each difference between the specs.
     """
     differences = trained_on.spec.differences(info.spec)
     if not differences:
@@ -136,14 +136,14 @@ def check_compatible(
         differences = [d for d in differences if not d.startswith(_CLASS_NAMES)]
         differences.append(_CLASS_NAMES + _differing_classes(ours, theirs))
     raise DatasetError(
-        f"the model in {run} was made for other records (here) than {info.name!r} holds (there): "
-        f"{'; '.join(differences)}; build the dataset with the options of the one it was trained on, or "
+        f"the model in {run} was trained on other records (here) than {info.name!r} holds (there): "
+        f"{'; '.join(differences)}. Build the dataset with the options of the one it was trained on, or "
         "train another model"
     )
 
 
 def _differing_classes(ours: Sequence[str], theirs: Sequence[str]) -> str:
-    """How class names differ, without listing those that do not: a hundred may be the same."""
+    """Describes the class names that differ; the others may be many."""
     if set(ours) == set(theirs):
         place = next(i for i, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b)
         return f"the same in another order, class {place} is {ours[place]!r} here, {theirs[place]!r} there"
@@ -155,6 +155,6 @@ def _differing_classes(ours: Sequence[str], theirs: Sequence[str]) -> str:
 
 
 def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(repr(name) for name in names[:_MOST_NAMES])
-    more = len(names) - _MOST_NAMES
+    shown = ", ".join(repr(name) for name in names[:_MAX_NAMES])
+    more = len(names) - _MAX_NAMES
     return f"{shown} and {more} more" if more > 0 else shown

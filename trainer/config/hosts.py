@@ -1,4 +1,4 @@
-"""Which of several hosts this one is. No TensorFlow here, so that it is known before that is imported."""
+"""The role of this host among several, known before TensorFlow is imported."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import os
 from trainer.config.training import Distribute
 from trainer.errors import TrainerError
 
-CLUSTER = "TF_CONFIG"  # where TensorFlow looks for the hosts
+CLUSTER = "TF_CONFIG"  # the variable from which TensorFlow reads the hosts
 EXAMPLE = '{"cluster": {"worker": ["a:12345", "b:12345"]}, "task": {"type": "worker", "index": 0}}'
 
 
 def is_chief(distribute: Distribute) -> bool:
-    """Whether this host writes the results: the one of type ``chief``, or else the first worker.
+    """Returns True if this host writes the results: it is the ``chief``, or the first worker without one.
 
     Raises:
-        TrainerError: when ``TF_CONFIG`` cannot be understood.
+        TrainerError: if ``TF_CONFIG`` is not a valid description of the hosts.
     """
     text = os.environ.get(CLUSTER)
     if distribute not in ("auto", "multi_worker") or not text:
@@ -24,16 +24,16 @@ def is_chief(distribute: Distribute) -> bool:
     try:
         fields = json.loads(text)
         cluster, task = fields["cluster"], fields["task"]
-        kind, place = task["type"], int(task["index"])
-        address = cluster[kind][place]
+        kind, index = task["type"], int(task["index"])
+        address = cluster[kind][index]
         others = set(cluster) - {"chief", "worker"}
     except (ValueError, KeyError, IndexError, TypeError) as error:
         raise TrainerError(
-            f"the variable {CLUSTER} must name the hosts and which of them this one is, as in {EXAMPLE}; got "
+            f"the variable {CLUSTER} must name the hosts and the role of this one, as in {EXAMPLE}; got "
             f"{text} ({type(error).__name__}: {error})"
         ) from error
     if others or not isinstance(address, str):
         raise TrainerError(
-            f"the variable {CLUSTER} must name workers, and a chief if you like, as in {EXAMPLE}; got {text}"
+            f"the variable {CLUSTER} must name workers and at most one chief, as in {EXAMPLE}; got {text}"
         )
-    return kind == "chief" or ("chief" not in cluster and place == 0)
+    return kind == "chief" or ("chief" not in cluster and index == 0)

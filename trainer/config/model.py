@@ -1,30 +1,23 @@
-"""`ModelConfig`: the shape of the network, checked when it is made."""
+"""`ModelConfig`: the shape of the network."""
 
 from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+from tfrecords_schema.options import option
 from tfrecords_schema.spec import SequenceSpec
-from trainer.config.options import (
-    ConfigError,
-    check_choice,
-    check_share,
-    check_sizes,
-    check_whole,
-    option,
-    options_of,
-    typed,
-)
+from trainer.config.options import TrainerOptions
+from trainer.errors import ConfigError
 
 Pooling = Literal["avg", "flatten"]
 Rnn = Literal["lstm", "gru", "convlstm", "none"]
 Activation = Literal["tanh", "relu"]
 
 SMALL = "small"
-# The networks of `keras.applications`, which takes seconds to import.
+# Listed here because importing `keras.applications` takes seconds.
 APPLICATIONS = (
     *("ConvNeXtBase", "ConvNeXtLarge", "ConvNeXtSmall", "ConvNeXtTiny", "ConvNeXtXLarge"),
     *("DenseNet121", "DenseNet169", "DenseNet201"),
@@ -37,177 +30,165 @@ APPLICATIONS = (
     *("VGG16", "VGG19", "Xception"),
 )
 WEIGHT_FILES = (".weights.h5", ".h5")
-# What shapes the small backbone, and no other.
-_OF_SMALL = ("filters", "convolutions", "stack_frames", "batch_norm")
+# Options that only the small backbone has, that only recurrent layers have, and that need images.
+_SMALL_OPTIONS = ("filters", "convolutions", "stack_frames", "batch_norm")
+_RNN_OPTIONS = ("rnn_units", "bidirectional", "rnn_activation", "recurrent_dropout")
+_IMAGE_OPTIONS = ("backbone", "weights", "trainable_layers", *_SMALL_OPTIONS, "pooling")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelConfig:
+class ModelConfig(TrainerOptions):
     """The shape of the network.
 
     Example: for frames of 48x64, ``filters=(16, 32, 64)`` and ``pooling="flatten"`` give each frame
     6 x 8 x 64 = 3072 features, which the LSTM reads in order.
 
     Raises:
-        ConfigError: when a value is out of range, or two contradict each other.
+        ConfigError: if a value is out of range, or two contradict each other.
     """
 
     backbone: str = option(
         SMALL,
-        "what sees each frame: small, a stack of convolutions; or a network of keras.applications by "
-        "name, such as MobileNetV2",
-        of_images=True,
+        "Network that each frame passes through: small, a stack of convolutions; or a network of "
+        "keras.applications by name, such as MobileNetV2",
         metavar="small|NAME",
     )
     weights: str | None = option(
         None,
-        "what the backbone starts from: imagenet (downloaded), none (random), or a file that Keras saved; "
-        "by default none for small, imagenet for the others",
-        of_images=True,
+        "Initial weights of the backbone: imagenet (downloaded), none (random), or a file that Keras saved",
+        default_text="none for small, imagenet for others",
         metavar="imagenet|none|FILE",
     )
     trainable_layers: int | None = option(
         None,
-        "train only the last N layers with weights of the backbone; by default all of one that starts "
-        "from random weights, and none of a pretrained one",
-        of_images=True,
+        "Train only the last N layers of the backbone that have weights",
+        default_text="all layers with random weights, and no pretrained ones",
+        min=0,
     )
     filters: tuple[int, ...] = option(
         (16, 32, 64),
-        "of small: filters of each block; each block halves height and width",
-        of_images=True,
+        "Filters in each block of the small backbone; each block halves height and width",
+        min=1,
     )
-    convolutions: int = option(1, "of small: convolutions in each block, 2 in VGG", of_images=True)
+    convolutions: int = option(
+        1, "Convolutions in each block of the small backbone; VGG has 2", min=1
+    )
     stack_frames: int | None = option(
         None,
-        "of small: frames the convolutions see at once, to see motion: each frame with those before it; "
-        "by default 2",
-        of_images=True,
+        "Consecutive frames that the small backbone sees at once, to see motion",
+        default_text="2",
+        min=1,
     )
     batch_norm: bool = option(
-        False, "of small: batch normalisation after each convolution: on or off", of_images=True
+        False, "Normalise batches after each convolution of the small backbone"
     )
-    pooling: Pooling = option(  # noqa: RUF009 (a dataclasses.field, like the others)
+    pooling: Pooling = option(
         "avg",
-        "how a frame's feature map becomes a vector: avg forgets where things are; flatten keeps it, "
-        "which helps to judge speed, and has more weights",
-        of_images=True,
+        "How the feature map of a frame becomes a vector. avg: averaged, without places; flatten: with "
+        "places, which helps to judge speed and has more weights",
     )
-    rnn: Rnn = option(  # noqa: RUF009
+    rnn: Rnn = option(
         "lstm",
-        "what reads the frames in order: lstm, gru, convlstm (convolutions over feature maps), or none "
-        "(their average)",
+        "Layers that read the frames in order: lstm, gru, convlstm (convolutions over feature maps), or none "
+        "(the average of the frames)",
     )
     rnn_units: tuple[int, ...] = option(
         (64,),
-        "units of each recurrent layer, the first first (filters, for convlstm)",
+        "Units of each recurrent layer in order (filters, for convlstm)",
         also="lstm_units",
+        min=1,
     )
     bidirectional: bool = option(
-        False, "recurrent layers read the sequence backwards as well: on or off"
+        False, "Let the recurrent layers read the sequence backwards as well"
     )
-    rnn_activation: Activation = option(  # noqa: RUF009
+    rnn_activation: Activation = option(
         "tanh",
-        "of the recurrent layers; relu, which tutorials use, may diverge and is slow on GPUs",
+        "Activation of the recurrent layers. relu, which tutorials use, may diverge and is slow on GPUs",
     )
     recurrent_dropout: float = option(
-        0.0, "share of a recurrent layer's state dropped at each step; slow on GPUs"
+        0.0,
+        "Share of a recurrent layer's state that is dropped at each step; slow on GPUs",
+        min=0,
+        below=1,
     )
     dense_units: tuple[int, ...] = option(
-        (64,), "units of each dense layer after the recurrent ones; 0 for none"
+        (64,),
+        "Units of each dense layer after the recurrent ones; 0 for no dense layers",
+        min=1,
+        may_be_empty=True,
     )
     dropout: float = option(
-        0.2, "share of the outputs of each recurrent and each dense layer dropped"
+        0.2,
+        "Share of the outputs of each recurrent and each dense layer that is dropped",
+        min=0,
+        below=1,
     )
 
-    def __post_init__(self) -> None:
+    def check_together(self) -> None:
+        """Checks the names of networks and weights, and that every option has an effect."""
         names = {name.lower(): name for name in (SMALL, *APPLICATIONS)}
-        if str(self.backbone).lower() not in names:
-            close = difflib.get_close_matches(str(self.backbone).lower(), names, n=3)
+        if self.backbone.lower() not in names:
+            close = difflib.get_close_matches(self.backbone.lower(), names, n=3)
             likely = [names[name] for name in close] or [*APPLICATIONS[::8], "..."]
             raise ConfigError(
-                f"backbone must be {SMALL} or a network of keras.applications, such as "
+                f"--backbone must be {SMALL} or a network of keras.applications, such as "
                 f"{', '.join(likely)}; got {self.backbone!r}"
             )
         object.__setattr__(self, "backbone", names[self.backbone.lower()])
-        if self.trainable_layers is not None:
-            check_whole(self, "trainable_layers", least=0)
-        if self.stack_frames is not None:
-            check_whole(self, "stack_frames", least=1)
-        check_whole(self, "convolutions", least=1)
-        check_sizes(self, "filters", empty=False)
-        check_sizes(self, "rnn_units", empty=False)
-        check_sizes(self, "dense_units", empty=True)
-        check_choice(self, "pooling", ("avg", "flatten"))
-        check_choice(self, "rnn", ("lstm", "gru", "convlstm", "none"))
-        check_choice(self, "rnn_activation", ("tanh", "relu"))
-        check_share(self, "dropout")
-        check_share(self, "recurrent_dropout")
         self._check_weights()
-        self._check_idle()
+        if self.backbone != SMALL and (changed := self.changed(_SMALL_OPTIONS)):
+            raise ConfigError(
+                f"{self.typed(changed)} shapes the small backbone, not {self.backbone}. Leave it out"
+            )
+        if self.rnn == "none" and (changed := self.changed(_RNN_OPTIONS)):
+            raise ConfigError(
+                f"{self.typed(changed)} shapes recurrent layers, and --rnn is none. Leave one out"
+            )
 
     @property
     def pretrained(self) -> bool:
-        """Whether the backbone starts from weights that were learned before."""
+        """True if the backbone starts from learned weights."""
         if self.weights is None:
             return self.backbone != SMALL
         return self.weights != "none"
 
     @property
     def frames_at_once(self) -> int:
-        """How many frames the convolutions see at once."""
+        """Number of frames that the convolutions see at once."""
         return self.stack_frames or (2 if self.backbone == SMALL else 1)
 
     def check_for(self, spec: SequenceSpec) -> None:
-        """Checks that records of ``spec`` have what the options are about.
+        """Checks that records of ``spec`` have images if an option needs them.
 
         Raises:
-            ConfigError: when an option of images is set for records that hold none.
+            ConfigError: if an option of images is set for records that hold none.
         """
         if spec.image is not None:
             return
-        idle = [field.name for field in options_of(self) if field.metadata["of_images"]]
-        if changed := self._changed(idle):
+        if changed := self.changed(_IMAGE_OPTIONS):
             raise ConfigError(
-                f"the records hold signals only, no images for {typed(self, changed)}: leave it out"
+                f"the records hold signals only, no images for {self.typed(changed)}. Leave it out"
             )
-        if self.rnn == "convlstm":
-            raise ConfigError(
-                "the records hold signals only, no images for --rnn convlstm: take lstm or gru"
-            )
+        self.require(
+            self.rnn != "convlstm",
+            "the records hold signals only, no images for --rnn convlstm. Take lstm or gru",
+        )
 
     def _check_weights(self) -> None:
         if self.weights in (None, "none"):
             return
         if self.weights == "imagenet":
-            if self.backbone == SMALL:
-                raise ConfigError(
-                    "there are no imagenet weights of the small backbone: give --backbone, or a file"
-                )
+            self.require(
+                self.backbone != SMALL,
+                "there are no imagenet weights of the small backbone. Give --backbone, or a file",
+            )
             return
-        if not Path(self.weights or "").is_file():
-            raise ConfigError(
-                f"weights must be imagenet, none or a file that exists, got {self.weights!r}"
-            )
-        if not str(self.weights).endswith(WEIGHT_FILES):
-            raise ConfigError(
-                f"weights must be a file that Keras saved, ending in {' or '.join(WEIGHT_FILES)}; "
-                f"got {self.weights!r}"
-            )
-
-    def _check_idle(self) -> None:
-        """Refuses options that would change nothing."""
-        if self.backbone != SMALL and (changed := self._changed(_OF_SMALL)):
-            raise ConfigError(
-                f"{typed(self, changed)} shapes the small backbone, not {self.backbone}: leave it out"
-            )
-        if self.rnn == "none":
-            of_rnn = ("rnn_units", "bidirectional", "rnn_activation", "recurrent_dropout")
-            if changed := self._changed(of_rnn):
-                raise ConfigError(
-                    f"{typed(self, changed)} shapes recurrent layers, and --rnn is none: leave one out"
-                )
-
-    def _changed(self, names: Any) -> list[str]:
-        defaults = {field.name: field.default for field in options_of(self)}
-        return [name for name in names if getattr(self, name) != defaults[name]]
+        self.require(
+            Path(self.weights or "").is_file(),
+            f"--weights must be imagenet, none or a file that exists, got {self.weights!r}",
+        )
+        self.require(
+            str(self.weights).endswith(WEIGHT_FILES),
+            f"--weights must be a file that Keras saved, ending in {' or '.join(WEIGHT_FILES)}; "
+            f"got {self.weights!r}",
+        )

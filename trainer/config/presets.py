@@ -1,13 +1,13 @@
-"""Networks that tutorials and papers describe, by name: options to begin with, which flags change."""
+"""Networks that tutorials and papers describe, by name: values of options that flags override."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
-from trainer.config.options import ConfigError
+Preset = Literal["vgg-lstm", "vgg16-transfer", "dashcam-speed", "lrcn"]
 
-PRESETS: dict[str, dict[str, Any]] = {
-    # Convolutions of VGG's kind, trained from nothing: 5 frames of 224x224.
+PRESETS: dict[Preset, dict[str, Any]] = {
+    # Convolutions like VGG's, trained from random weights: 5 frames of 224x224.
     "vgg-lstm": {
         "filters": (64, 128, 256, 512),
         "convolutions": 2,
@@ -18,7 +18,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "dropout": 0.5,
         "batch_size": 8,
     },
-    # A pretrained VGG16 of which the last four layers are trained.
+    # A pretrained VGG16 whose last four layers are trained.
     "vgg16-transfer": {
         "backbone": "VGG16",
         "trainable_layers": 4,
@@ -52,14 +52,3 @@ PRESETS: dict[str, dict[str, Any]] = {
         "dropout": 0.5,
     },
 }
-
-
-def preset_options(name: str) -> dict[str, Any]:
-    """The options of a preset, by their flags' names.
-
-    Raises:
-        ConfigError: when there is no such preset.
-    """
-    if name not in PRESETS:
-        raise ConfigError(f"preset must be one of {', '.join(PRESETS)}; got {name!r}")
-    return PRESETS[name]

@@ -1,16 +1,16 @@
-"""The folder a run leaves: what its files are called, where a new one goes, and what may be read as one.
+"""The folder of a run: names of its files, where a new one is made, and checks of an existing one.
 
     model.keras          the best model, for Keras (import `trainer.models.layers` before loading it)
-    export/              the same as a SavedModel, for anyone: uint8 frames in, units out
-    checkpoint.npz       where the training stands, for `trainer --resume`
+    export/              the same as a SavedModel: takes uint8 frames, returns values in units
+    checkpoint.npz       the state of the training, for `trainer --resume`
     history.csv          loss and metrics of each epoch
-    curves.png           the same, drawn
-    report.html          where the model errs, to be looked at
-    metrics.json         metrics by split, beside the baseline's; written last
+    curves.png           plot of them
+    report.html          report on the errors of the model
+    metrics.json         metrics by split, with the baseline's; written last
     config.json          the options of the run and the versions of the libraries
     dataset_info.json    the dataset it was trained on
 
-No TensorFlow here, so that a wrong folder is refused at once.
+No TensorFlow is imported here, so that a wrong folder is reported at once.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tfrecords_schema.info import FILE_NAME, DatasetInfo
 from trainer.config.reading import ReadingConfig
 from trainer.errors import TrainerError
 
-# Options that a resumed run may change: they decide when it ends and is saved, not how it goes.
+# Options that a resumed run may change: they decide when it ends and when it is saved.
 _MAY_CHANGE = ("epochs", "patience", "checkpoint_minutes")
 
 
@@ -39,12 +39,12 @@ class RunFolder:
 
     @property
     def model(self) -> Path:
-        """The best model as ``.keras``."""
+        """Best model as ``.keras``."""
         return self.path / "model.keras"
 
     @property
     def export(self) -> Path:
-        """The SavedModel's folder."""
+        """Folder of the SavedModel."""
         return self.path / "export"
 
     @property
@@ -54,12 +54,12 @@ class RunFolder:
 
     @property
     def curves(self) -> Path:
-        """Their plot, PNG."""
+        """Plot of the history, PNG."""
         return self.path / "curves.png"
 
     @property
     def report(self) -> Path:
-        """Where the model errs, HTML."""
+        """Report on the errors of the model, HTML."""
         return self.path / "report.html"
 
     @property
@@ -69,32 +69,32 @@ class RunFolder:
 
     @property
     def checkpoint(self) -> Path:
-        """Where the training stands."""
+        """State of the training."""
         return self.path / "checkpoint.npz"
 
     @property
     def tensorboard(self) -> Path:
-        """The logs for TensorBoard, with ``--tensorboard on``."""
+        """Logs for TensorBoard, with ``--tensorboard on``."""
         return self.path / "tensorboard"
 
     @property
     def features(self) -> Path:
-        """The features of a frozen backbone, while training."""
+        """Features of a frozen backbone, during training."""
         return self.path / ".features"
 
     @property
     def config(self) -> Path:
-        """The options and versions, JSON."""
+        """Options and library versions, JSON."""
         return self.path / "config.json"
 
 
 def new_run(output: str | None, dataset_name: str) -> RunFolder:
-    """Where a new run goes: ``output``, or ``runs/NAME-TIMESTAMP`` in the working folder.
+    """Returns the folder of a new run: ``output``, or ``runs/NAME-TIMESTAMP`` in the working folder.
 
     Nothing is written.
 
     Raises:
-        TrainerError: when ``output`` is a file or a folder that holds anything.
+        TrainerError: if ``output`` is a file, or a folder that is not empty.
     """
     if output is None:
         name = re.sub(r"[^\w.-]+", "_", dataset_name).strip(".") or "run"
@@ -108,36 +108,36 @@ def new_run(output: str | None, dataset_name: str) -> RunFolder:
     path = Path(output)
     if path.exists() and not path.is_dir():
         raise TrainerError(
-            f"--output {path} is a file: expected a new or empty folder, name another"
+            f"--output {path} is a file: expected a new or empty folder. Name another"
         )
     if path.is_dir() and any(path.iterdir()):
         held = "another run" if RunFolder(path).config.exists() else "other files"
         raise TrainerError(
-            f"--output {path} already holds {held}: expected a new or empty folder, "
-            "name another or delete it"
+            f"--output {path} already holds {held}: expected a new or empty folder. "
+            "Name another, or delete it"
         )
     return RunFolder(path)
 
 
 def resumed_run(output: str | None, info: DatasetInfo, options: dict[str, Any]) -> RunFolder:
-    """The run to go on with: one of the same dataset and options, or a new one where nothing was left.
+    """Returns the run to continue, of the same dataset and options, or a new one if ``output`` is empty.
 
     Args:
         output: the folder.
-        info: the dataset it must have been trained on.
-        options: what it must have been told, `trainer.config.training.TrainingConfig.to_json`; but for the
-            epochs, the patience and the minutes between checkpoints, which may change.
+        info: the dataset.
+        options: `trainer.config.training.TrainingConfig.to_json`; the epochs, the patience and the minutes
+            between checkpoints may differ.
 
     Raises:
-        TrainerError: naming each difference; and when the folder is no run's, or its ``config.json`` cannot
-            be understood.
+        TrainerError: if they differ, naming each difference; or if the folder is not that of a run, or its
+            ``config.json`` is invalid.
     """
     if output is None:
-        raise TrainerError("--resume goes on with the run in --output: give that too")
+        raise TrainerError("--resume continues the run in --output. Give --output too")
     folder = RunFolder(Path(output))
     if not folder.config.is_file():
         return new_run(output, info.name)
-    held = _told(folder)
+    held = _load_options(folder)
     differences = [
         f"{name}: {held_value!r} there, {value!r} now"
         for name, held_value, value in _differing(held, options)
@@ -147,14 +147,14 @@ def resumed_run(output: str | None, info: DatasetInfo, options: dict[str, Any]) 
         differences.append("another dataset, or another build of it")
     if differences:
         raise TrainerError(
-            f"--resume finds a run with other options in {output}: {'; '.join(differences)}; "
-            "give the same ones, or another --output"
+            f"--resume found a run with other options in {output}: {'; '.join(differences)}. "
+            "Give the same options, or another --output"
         )
     return folder
 
 
 def _differing(held: dict[str, Any], options: dict[str, Any]) -> list[tuple[str, Any, Any]]:
-    """The options that differ, of the model as well: name, what is held, what is asked for."""
+    """Returns the options that differ, at any depth: name, the value of the run, the new value."""
     found = []
     for name, value in options.items():
         if isinstance(value, dict) and isinstance(held.get(name, {}), dict):
@@ -165,50 +165,50 @@ def _differing(held: dict[str, Any], options: dict[str, Any]) -> list[tuple[str,
 
 
 def open_run(run: str | os.PathLike[str]) -> tuple[RunFolder, DatasetInfo]:
-    """A run's folder, and the dataset it was trained on.
+    """Returns a run's folder, and the description of the dataset that it was trained on.
 
     Raises:
-        TrainerError: when the folder is not one that training left.
+        TrainerError: if the folder is not that of a finished run.
     """
     folder = RunFolder(Path(run))
     if not folder.model.is_file() or not (folder.path / FILE_NAME).is_file():
         found = "no such folder" if not folder.path.is_dir() else "a folder without both"
         raise TrainerError(
             f"{run} is not the folder of a run: expected {folder.model.name} and {FILE_NAME} in it, "
-            f"found {found}; give the --output of a `trainer --tfrecords` run"
+            f"found {found}. Give the --output of a `trainer --tfrecords` run"
         )
     return folder, DatasetInfo.load(folder.path)
 
 
 def reading_of(folder: RunFolder) -> ReadingConfig:
-    """What of its dataset a run was told to read.
+    """Returns the options by which a run read its dataset.
 
     Raises:
-        TrainerError: when its ``config.json`` is missing or cannot be understood.
+        TrainerError: if its ``config.json`` is missing or invalid.
     """
-    options = _told(folder).get("reading", {})
+    options = _load_options(folder).get("reading", {})
     try:
         lists = {name: tuple(v) for name, v in options.items() if isinstance(v, list)}
         return ReadingConfig(**{**options, **lists})
     except (ValueError, TypeError, AttributeError) as error:
-        raise _not_told(folder, error) from error
+        raise _invalid_config(folder, error) from error
 
 
-def _told(folder: RunFolder) -> dict[str, Any]:
-    """What a run was told, as its ``config.json`` holds it."""
+def _load_options(folder: RunFolder) -> dict[str, Any]:
+    """Returns the options of a run, from its ``config.json``."""
     try:
         options = json.loads(folder.config.read_bytes())
     except (OSError, ValueError) as error:
-        raise _not_told(folder, error) from error
+        raise _invalid_config(folder, error) from error
     if not isinstance(options, dict):
-        raise _not_told(folder, f"it holds a {type(options).__name__}")
+        raise _invalid_config(folder, f"it holds a {type(options).__name__}")
     return options
 
 
-def _not_told(folder: RunFolder, reason: object) -> TrainerError:
+def _invalid_config(folder: RunFolder, reason: object) -> TrainerError:
     return TrainerError(
         f"{folder.config} does not say how the run was trained ({reason}): expected the file that "
-        "training wrote, train again"
+        "training wrote. Train again"
     )
 
 

@@ -1,25 +1,18 @@
-"""`TrainingConfig`: everything a run can be told, checked when it is made.
+"""`TrainingConfig`: everything that a run can be told.
 
-What a dataset says of itself (shapes, task, classes, statistics) is not here: it comes from its
-``dataset_info.json``.
+What a dataset says of itself (shapes, task, classes, statistics) comes from its ``dataset_info.json``.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from tfrecords_schema.info import DatasetInfo
+from tfrecords_schema.options import group, option
 from trainer.config.model import ModelConfig
-from trainer.config.options import (
-    ConfigError,
-    check_choice,
-    check_positive,
-    check_whole,
-    option,
-)
+from trainer.config.options import TrainerOptions
 from trainer.config.reading import ReadingConfig
 
 __all__ = ["ModelConfig", "ReadingConfig", "TrainingConfig"]
@@ -32,88 +25,82 @@ Distribute = Literal["auto", "off", "mirrored", "multi_worker"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingConfig:
-    """How a run trains, on what, and the network it trains.
+class TrainingConfig(TrainerOptions):
+    """How a run trains, the sequences it reads, and the network.
 
     Example: ``TrainingConfig(epochs=20, model=ModelConfig(pooling="flatten"))``.
 
     Raises:
-        ConfigError: when a value is out of range.
+        ConfigError: if a value is out of range, or two contradict each other.
     """
 
-    epochs: int = option(40, "passes over the train split, at most")
-    batch_size: int = option(16, "sequences in a step")
-    learning_rate: float = option(1e-3, "of Adam")
-    schedule: Schedule = option(  # noqa: RUF009 (a dataclasses.field, like the others)
-        "constant", "the learning rate over the epochs: constant, or falling to 0 as a cosine"
+    epochs: int = option(40, "Maximum number of passes over the train split", min=1)
+    batch_size: int = option(16, "Sequences per step", min=1)
+    learning_rate: float = option(
+        1e-3,
+        "Learning rate of Adam",
+        above=0,
+        expected="a finite number above 0, usually 1e-5 to 1e-2",
     )
-    warmup_epochs: int = option(0, "epochs in which the learning rate first rises from 0")
+    schedule: Schedule = option(
+        "constant", "Learning rate over the epochs: constant, or falling to 0 as a cosine"
+    )
+    warmup_epochs: int = option(0, "Epochs in which the learning rate first rises from 0", min=0)
     clip_norm: float | None = option(
         None,
-        "gradients longer than this, all together, are shortened to it; by default they are not",
+        "Maximum norm of all gradients together; longer ones are shortened to it",
+        default_text="no limit",
+        above=0,
+        expected="a finite number above 0, usually 0.5 to 5",
     )
     head_epochs: int = option(
         0,
-        "epochs that train only what follows a pretrained backbone, before its last layers join in",
+        "Epochs that train only the layers after a pretrained backbone, before --trainable_layers of the "
+        "backbone are trained too",
+        min=0,
     )
     fine_tune_learning_rate: float | None = option(
-        None, "of Adam once the last layers of the backbone have joined in; by default a tenth"
+        None,
+        "Learning rate of Adam after --head_epochs",
+        default_text="a tenth of --learning_rate",
+        above=0,
+        expected="a finite number above 0, usually 1e-6 to 1e-4",
     )
-    patience: int = option(8, "epochs without improvement after which training stops")
-    precision: Precision = option(  # noqa: RUF009
+    patience: int = option(8, "Epochs without improvement after which training stops", min=1)
+    precision: Precision = option(
         "float32",
-        "of the layers: mixed_float16 is faster on GPUs, mixed_bfloat16 on TPUs and late CPUs",
+        "Precision of the layers. mixed_float16 is faster on GPUs, mixed_bfloat16 on TPUs and recent CPUs",
     )
-    xla: Xla = option(  # noqa: RUF009
-        "auto", "compile each step with XLA: on, off, or auto, where Keras expects it to be faster"
+    xla: Xla = option("auto", "Compile each step with XLA; auto leaves it to Keras")
+    cache_features: Caching = option(
+        "auto", "Compute the output of a frozen backbone once instead of in every epoch"
     )
-    cache_features: Caching = option(  # noqa: RUF009
-        "auto", "auto: compute the output of a frozen backbone once, not in every epoch; or off"
-    )
-    distribute: Distribute = option(  # noqa: RUF009
+    distribute: Distribute = option(
         "auto",
-        "a share of each batch to each GPU (mirrored) or host (multi_worker, with TF_CONFIG set); auto takes "
-        "what there is; or off",
+        "Share each batch between GPUs (mirrored) or hosts (multi_worker, with TF_CONFIG set); auto uses "
+        "all that there are",
     )
-    tensorboard: bool = option(False, "logs for TensorBoard in RUN/tensorboard: on or off")
+    tensorboard: bool = option(False, "Write logs for TensorBoard to RUN/tensorboard")
     class_weights: bool = option(
-        True, "on: rare classes weigh more in the loss, by the counts in dataset_info.json; or off"
+        True, "Give rare classes more weight in the loss, by the counts in dataset_info.json"
     )
     checkpoint_minutes: float = option(
         10.0,
-        "minutes between the checkpoints that --resume finds within an epoch, on a single host; 0 for none "
-        "but at the ends of epochs",
+        "Minutes between the checkpoints within an epoch that --resume finds, on a single host; 0 saves at "
+        "the ends of epochs only",
+        min=0,
     )
     seed: int = option(
-        0, "of the weights, the dropout, the augmentation and the order of the sequences"
+        0,
+        "Seed of the weights, the dropout, the augmentation and the order of the sequences",
+        min=0,
+        max=2**32 - 1,
     )
-    reading: ReadingConfig = dataclasses.field(default_factory=ReadingConfig)
-    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "patience"):
-            check_whole(self, name, least=1)
-        check_positive(self, "learning_rate", "1e-5 to 1e-2")
-        if self.fine_tune_learning_rate is not None:
-            check_positive(self, "fine_tune_learning_rate", "1e-6 to 1e-4")
-        if self.clip_norm is not None:
-            check_positive(self, "clip_norm", "0.5 to 5")
-        check_choice(self, "schedule", ("constant", "cosine"))
-        check_choice(self, "precision", ("float32", "mixed_float16", "mixed_bfloat16"))
-        check_choice(self, "xla", ("auto", "on", "off"))
-        check_choice(self, "cache_features", ("auto", "off"))
-        check_choice(self, "distribute", ("auto", "off", "mirrored", "multi_worker"))
-        check_whole(self, "warmup_epochs", least=0)
-        check_whole(self, "head_epochs", least=0)
-        self._check_phases()
-        if not (math.isfinite(self.checkpoint_minutes) and self.checkpoint_minutes >= 0):
-            raise ConfigError(
-                f"checkpoint_minutes must be at least 0, got {self.checkpoint_minutes}"
-            )
-        check_whole(self, "seed", least=0, bits=32)
+    reading: ReadingConfig = group(ReadingConfig, "reading of sequences")
+    model: ModelConfig = group(ModelConfig, "model")
 
     def check_for(self, info: DatasetInfo) -> None:
-        """Checks that a dataset has what the options are about.
+        """Checks that a dataset has what the options need.
 
         Raises:
             ConfigError, DatasetError: naming the option.
@@ -121,28 +108,30 @@ class TrainingConfig:
         self.model.check_for(info.spec)
         self.reading.check_for(info)
 
-    def _check_phases(self) -> None:
-        if self.head_epochs >= self.epochs:
-            raise ConfigError(
-                f"head_epochs must be fewer than all {self.epochs} epochs, got {self.head_epochs}"
-            )
-        if self.warmup_epochs >= self.epochs - self.head_epochs:
-            raise ConfigError(
-                f"warmup_epochs must be fewer than the epochs they are part of, got {self.warmup_epochs} of "
-                f"{self.epochs - self.head_epochs}"
-            )
-        if self.head_epochs and not (self.model.pretrained and self.model.trainable_layers):
-            raise ConfigError(
-                "head_epochs train what follows a pretrained backbone, whose last layers are trained then: "
-                "give --weights and --trainable_layers too, or leave it out"
-            )
-        if self.fine_tune_learning_rate is not None and not self.head_epochs:
-            raise ConfigError(
-                "fine_tune_learning_rate is for after the --head_epochs: give them, or --learning_rate"
-            )
+    def check_together(self) -> None:
+        """Checks that the phases of the training fit into its epochs, and that they have an effect."""
+        self.require(
+            self.head_epochs < self.epochs,
+            f"--head_epochs must be fewer than all {self.epochs} epochs, got {self.head_epochs}",
+        )
+        rest = self.epochs - self.head_epochs
+        self.require(
+            self.warmup_epochs < rest,
+            "--warmup_epochs must be fewer than the epochs that they are part of, "
+            f"got {self.warmup_epochs} of {rest}",
+        )
+        self.require(
+            not self.head_epochs or bool(self.model.pretrained and self.model.trainable_layers),
+            "--head_epochs needs a pretrained backbone whose last layers are trained afterwards. Give "
+            "--weights and --trainable_layers too, or leave it out",
+        )
+        self.require(
+            self.fine_tune_learning_rate is None or self.head_epochs > 0,
+            "--fine_tune_learning_rate applies after --head_epochs. Give them, or --learning_rate",
+        )
 
     def to_json(self) -> dict[str, Any]:
-        """A dict of plain JSON types; the other configs' options under ``"reading"`` and ``"model"``."""
+        """Returns plain JSON types, with the other configs under ``"reading"`` and ``"model"``."""
         return _with_lists(dataclasses.asdict(self))
 
 

@@ -16,7 +16,6 @@ from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.spec import SequenceSpec, signal_floats_key
 from trainer.config.clips import Augmentation, Clips, read_spec
 from trainer.config.dataset import DatasetError
-from trainer.config.options import ConfigError
 from trainer.data.augment import (
     RandomNumbers,
     colour_matrix,
@@ -35,6 +34,7 @@ from trainer.data.parsed_records import (
 )
 from trainer.data.pixels import FrameReader, Frames
 from trainer.data.read_options import Outputs
+from trainer.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)

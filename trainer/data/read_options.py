@@ -8,9 +8,9 @@ from typing import Literal
 
 import tensorflow as tf
 
-from trainer.config.options import ConfigError
 from trainer.data.cached_frames import CachedFrames
 from trainer.data.corrupt import SkippedRecords
+from trainer.errors import ConfigError
 
 ImageDtype = Literal["uint8", "float32"]
 

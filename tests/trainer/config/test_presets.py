@@ -4,10 +4,10 @@ import pytest
 from tfrecords_schema.fake import write_fake_dataset
 from tfrecords_schema.spec import ImageSpec, LabelSpec, SequenceSpec
 from trainer.cli import main
-from trainer.config.flags import config_from_args, parse_train
-from trainer.config.options import ConfigError
+from trainer.config.flags import parse_train
 from trainer.config.presets import PRESETS
 from trainer.config.training import ModelConfig, TrainingConfig
+from trainer.errors import ConfigError
 from trainer.models.export import load_model
 
 VELOCITY = LabelSpec(task="regression", target_names=("vx", "vy"), target_units=("m/s", "m/s"))
@@ -22,7 +22,7 @@ TRIED = {
 
 
 def config_of(*words):
-    return config_from_args(parse_train(["--tfrecords", "d", *words]))
+    return parse_train(["--tfrecords", "d", *words]).config
 
 
 def test_flags_win_over_a_preset():
@@ -49,7 +49,7 @@ def test_all_presets_are_sound_and_unlike():
 
 
 def test_an_unknown_preset(capsys):
-    with pytest.raises(ConfigError, match=r"preset must be one of vgg-lstm, .*; got 'vgg'"):
+    with pytest.raises(ConfigError, match=r"preset must be vgg-lstm, .* or lrcn, got 'vgg'"):
         config_of("--preset", "vgg")
     assert main(["--tfrecords", "d", "--preset", "vgg"]) == 2
     assert "got 'vgg'" in capsys.readouterr().err

@@ -15,10 +15,10 @@ from tfrecords_schema.fake import fake_record, write_fake_dataset
 from tfrecords_schema.info import DatasetInfo
 from trainer.config.clips import parse_augmentation
 from trainer.config.dataset import DatasetError
-from trainer.config.options import ConfigError
 from trainer.data.augment import RandomNumbers, colour_matrix, crop_window
 from trainer.data.clips import choose_frames, jitter_frames, reverse_frames
 from trainer.data.reader import Augmentation, Clips, Outputs, Shuffle, read_sequences
+from trainer.errors import ConfigError
 
 HALF = {name: tf.constant(0.5) for name in RandomNumbers._fields}
 
@@ -247,13 +247,13 @@ class TestFlips:
     def test_a_dataset_that_does_not_say_what_mirrors_is_refused(self, tmp_path):
         write_fake_dataset(tmp_path, SPECS["regression"], {"train": 1})
         with pytest.raises(
-            DatasetError, match=r"expected it to say for speed, turn.*--mirrored_col"
+            DatasetError, match=r"expected it to say so for speed, turn.*--mirrored_col"
         ):
             read_sequences(tmp_path, "train", batch_size=1, augment=Augmentation(flip=0.5))
 
     def test_what_is_measured_does_not_run_backwards(self, tmp_path):
         write_fake_dataset(tmp_path, SPECS["regression"], {"train": 1})
-        with pytest.raises(DatasetError, match="runs backwards has other speed, turn"):
+        with pytest.raises(DatasetError, match="reversed sequence has other values of speed, turn"):
             read_sequences(tmp_path, "train", batch_size=1, augment=Augmentation(reverse=0.5))
 
 
@@ -281,12 +281,12 @@ def test_equal_seeds_draw_equal_changes_and_epochs_draw_others(tmp_path):
     ("text", "message"),
     [
         ("crop", "augment must be like crop=0.7,flip=0.5, got 'crop'"),
-        ("zoom=1", "augment must be of crop, flip, .*, got 'zoom'"),
-        ("crop=small", "augment crop must be a number, got 'small'"),
-        ("jitter=0.5", "augment jitter must be a whole number, got '0.5'"),
-        ("crop=0", "crop must be above 0 and at most 1, got 0.0"),
-        ("flip=2", "flip must be 0 to 1, got 2.0"),
-        ("hue=nan", "hue must be 0 to 0.5, got nan"),
+        ("zoom=1", "augment must name crop, flip, .*, got 'zoom'"),
+        ("crop=small", "crop must be a number above 0 and at most 1, got 'small'"),
+        ("jitter=0.5", "jitter must be a whole number of at least 0, got '0.5'"),
+        ("crop=0", "crop must be a number above 0 and at most 1, got 0"),
+        ("flip=2", "flip must be a number from 0 to 1, got 2"),
+        ("hue=nan", "hue must be a number from 0 to 0.5, got nan"),
         ("flip=0.5,flip=1", "augment must name each once"),
     ],
 )

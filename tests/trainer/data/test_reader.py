@@ -14,7 +14,6 @@ from tfrecords_schema.fake import fake_record, write_fake_dataset
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.records import CorruptRecordError, frame_record, read_file
 from trainer.config.dataset import DatasetError
-from trainer.config.options import ConfigError
 from trainer.data.reader import (
     Loading,
     Outputs,
@@ -23,6 +22,7 @@ from trainer.data.reader import (
     read_labels,
     read_sequences,
 )
+from trainer.errors import ConfigError
 
 RECORDS = 7
 

@@ -11,10 +11,10 @@ import tensorflow as tf
 from tests.trainer.conftest import SPECS, make_spec
 from tfrecords_schema.fake import fake_record, write_fake_dataset
 from trainer.cli import main
-from trainer.config.options import ConfigError
 from trainer.config.reading import Reading, ReadingConfig
 from trainer.data.corrupt import SkippedRecords
 from trainer.data.reader import Clips, Outputs, read_sequences
+from trainer.errors import ConfigError
 from trainer.evaluation.predictions import predict_split
 
 
@@ -113,12 +113,14 @@ def test_a_clip_lies_where_its_label_was_measured(tmp_path):
         replace(info, options={"label_at": "last", "telemetry": "a"}),
         replace(info, spec=make_spec("regression", per_frame=True)),
     ):
-        with pytest.raises(ConfigError, match="--eval_clips 3 averages answers to a whole seq"):
+        with pytest.raises(
+            ConfigError, match="--eval_clips 3 averages predictions for a whole seq"
+        ):
             several.check_for(described)
     with pytest.raises(ConfigError, match="hold 4 frames, and num_frames 5 with frame_step 1"):
         ReadingConfig(num_frames=5).check_for(info)
     signals = replace(info, spec=SPECS["signals only"])
-    with pytest.raises(ConfigError, match="no images to resize: leave image_size out"):
+    with pytest.raises(ConfigError, match=r"no images to resize\. Leave image_size out"):
         ReadingConfig(image_size=(6, 8)).check_for(signals)
 
 

@@ -142,5 +142,5 @@ def test_flags_of_images_are_refused_without_images(words, named, tmp_path, caps
     output = ["--output", str(tmp_path / "run")]
     assert main(["--tfrecords", str(tmp_path / "data"), *output, *words]) == 2
     error = capsys.readouterr().err
-    assert f"the records hold signals only, no images for {named}: leave it out" in error
+    assert f"the records hold signals only, no images for {named}. Leave it out" in error
     assert not (tmp_path / "run").exists()

@@ -126,13 +126,13 @@ def test_another_run_is_not_resumed(data, whole_run, tmp_path, capsys):
     words = ["--tfrecords", str(data), "--output", str(whole_run), *FLAGS, "--resume"]
     assert main([*words, "--batch_size", "5", "--filters", "4,9"]) == 1
     error = capsys.readouterr().err
-    assert "--resume finds a run with other options in " in error
+    assert "--resume found a run with other options in " in error
     assert "batch_size: 4 there, 5 now; filters: [4, 8] there, [4, 9] now; give the same" in error
     write_brightness_dataset(tmp_path / "other", "regression", {"train": 6})
     assert main([*words, "--tfrecords", str(tmp_path / "other")]) == 1
     assert "another dataset, or another build of it" in capsys.readouterr().err
     assert main(["--tfrecords", str(data), "--resume"]) == 1
-    assert "--resume goes on with the run in --output: give that too" in capsys.readouterr().err
+    assert "--resume continues the run in --output. Give --output too" in capsys.readouterr().err
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "a.txt").touch()
     assert main(["--tfrecords", str(data), "--output", str(tmp_path / "notes"), "--resume"]) == 1
