@@ -3,7 +3,7 @@
     from pipelines import build_videos, validate
 
     info = build_videos("clips", "dataset", num_frames=16, frame_rate=10, size=(128, 171))
-    assert validate("dataset").passed
+    assert not validate("dataset").failed
 
 Keywords take values of Python's types, or the text that is typed for the flag. The command line calls the
 same functions.
@@ -121,7 +121,7 @@ def _build(
 def validate(tfrecords: str, **options: Any) -> Validation:
     """Runs all checks on a dataset, and writes the report and the findings if their files are named.
 
-    Example: ``validate("dataset", fail_on="warning", report="report.html").passed``.
+    Example: ``validate("dataset", fail_on="warning", report="report.html").failed``.
 
     Returns:
         The findings and what they were found in. A check that fails does not raise.

@@ -283,8 +283,11 @@ class Option:
                 value = tuple(value.items())
             elif self.hint in (float, Fraction) and type(value) in (int, float):
                 value = float(value) if self.hint is float else Fraction(str(value))
-            return value if self.setting.part is None else value[self.setting.part]
-        except (ValueError, IndexError, TypeError):
+            if self.setting.part is None:
+                return value
+            height, width = value
+            return (height, width)[self.setting.part]
+        except (ValueError, TypeError):
             raise cls.error(cls.dashes + self.refusal(value)) from None
 
     def _parse(self, text: str) -> Any:

@@ -313,7 +313,7 @@ class TestContinuing:
         _, said = child.communicate(timeout=60)
 
         assert child.returncode == 130
-        assert "interrupted: type the same command again" in said
+        assert "interrupted. Type the same command again" in said
         assert "Traceback" not in said
         assert not (tmp_path / "out/dataset_info.json").exists()
         wait_until(lambda: not processes_with(marker))
@@ -370,7 +370,7 @@ class TestErrors:
         [
             (("--size", "-180x320"), "--size must be HEIGHTxWIDTH"),
             (("--size", "0x320"), "--size must be HEIGHTxWIDTH"),
-            (("--num-frames", "-3"), "--num_frames must be at least 1"),
+            (("--num-frames", "-3"), "--num_frames must be a whole number of at least 1"),
             (("--frame_rate", "fast"), "--frame_rate must be frames/s"),
             (("--splits", "train=0.5"), "sum to 1"),
             (("--group_by", "("), "--group_by must be a regular expression"),
@@ -477,7 +477,7 @@ class TestMistakesInManifests:
 
 def test_output_inside_input_is_refused(clips: Path) -> None:
     done = run("videos", "--input", clips, "--output", clips / "out", *FLAGS)
-    assert_one_line_error(done, "must lie outside --input")
+    assert_one_line_error(done, "must be outside --input")
     assert not (clips / "out").exists()
 
 

@@ -307,7 +307,7 @@ def test_the_verb(foreign, capsys):
     (features, _), *_ = read_sequences(foreign, "validation", batch_size=1)
     assert features["image"].shape == (1, 4, 6, 8, 3)
     assert pipelines_main(["adopt", "--tfrecords", str(foreign)]) == 1
-    assert "is there already: delete it" in capsys.readouterr().err
+    assert "is there already. Delete it" in capsys.readouterr().err
     assert pipelines_main(["adopt", "--tfrecords", str(foreign / "none")]) == 1
     assert "--tfrecords must be a folder" in capsys.readouterr().err
 

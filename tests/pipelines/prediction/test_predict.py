@@ -473,4 +473,4 @@ class TestOverlay:
             cwd=tmp_path,
         )
         assert done.returncode == 2
-        assert "--overlay must lie outside --input" in done.stderr
+        assert "--overlay must be outside --input" in done.stderr

@@ -291,7 +291,7 @@ class TestVideos:
         assert "there is no such bucket" in refuse(
             "videos", "--input", url, "--output", f"{bucket.url}-other/ds"
         )
-        assert "must lie outside --input" in refuse(
+        assert "must be outside --input" in refuse(
             "videos", "--input", url, "--output", f"{url}/ds"
         )
         hush = refuse("videos", "--input", url, "--output", "s3://name:hush@bucket/ds")

@@ -120,7 +120,11 @@ WRONG_CALLS = [
     ("no folder at all", [], "--tfrecords"),
     ("an unknown flag", ["--tfrecords", "DATASET", "--recrods", "3"], "--recrods"),
     ("an unknown level", ["--tfrecords", "DATASET", "--fail_on", "always"], "always"),
-    ("no worker", ["--tfrecords", "DATASET", "--workers", "0"], "--workers must be 1 to 1024"),
+    (
+        "no worker",
+        ["--tfrecords", "DATASET", "--workers", "0"],
+        "--workers must be a whole number from 1 to 1024",
+    ),
     ("a report that is a folder", ["--tfrecords", "DATASET", "--report", "tests"], "is a folder"),
     ("a report nowhere", ["--tfrecords", "DATASET", "--report", "no/where.html"], "make it first"),
     ("no such old dataset", ["--tfrecords", "DATASET", "--against", "tests"], "--against: "),
