@@ -218,7 +218,7 @@ class Option:
     def _bounds(self) -> str:
         setting = self.setting
         if setting.min is not None and setting.max is not None:
-            text = f"from {setting.min:.15g} to {setting.max:.15g}"
+            text = f"from {show(setting.min)} to {show(setting.max)}"
         else:
             words = {
                 "of at least": setting.min,
@@ -226,7 +226,7 @@ class Option:
                 "at most": setting.max,
                 "below": setting.below,
             }
-            text = " and ".join(f"{word} {n:.15g}" for word, n in words.items() if n is not None)
+            text = " and ".join(f"{word} {show(n)}" for word, n in words.items() if n is not None)
         unit = f" {setting.unit}" if setting.unit else ""
         return f" {text}{unit}" if text else ""
 
@@ -259,7 +259,8 @@ class Option:
         if isinstance(value, bool) or not isinstance(value, types[kind]):
             return False
         setting = self.setting
-        return math.isfinite(value) and not (
+        is_finite = not isinstance(value, float) or math.isfinite(value)
+        return is_finite and not (
             (setting.min is not None and value < setting.min)
             or (setting.max is not None and value > setting.max)
             or (setting.above is not None and value <= setting.above)
@@ -306,9 +307,8 @@ class Option:
         if self.item_type is str:
             if text == "none" and self.optional:
                 return ()
-            return (
-                tuple(name.strip() for name in text.split(",")) if self.setting.commas else (text,)
-            )
+            names = text.split(",") if self.setting.commas else [text]
+            return tuple(name.strip() for name in names)
         return text
 
 

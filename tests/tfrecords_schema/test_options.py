@@ -102,6 +102,7 @@ def test_make_options_converts_numbers():
     [
         ({"count": 0}, "--count must be a whole number from 1 to 9, got 0"),
         ({"count": True}, "--count must be a whole number from 1 to 9, got on"),
+        ({"count": 10**400}, f"--count must be a whole number from 1 to 9, got {10**400}"),
         ({"count": None}, "--count must be a whole number from 1 to 9, got none"),
         ({"count": "1.5"}, "--count must be a whole number from 1 to 9, got '1.5'"),
         ({"mode": "slow"}, "--mode must be fast or exact, got 'slow'"),

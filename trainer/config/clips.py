@@ -29,11 +29,8 @@ class Clips(TrainerOptions):
     sequence of 16 or more, another place each time.
 
     Attributes:
-        num_frames: frames per clip.
-        frame_step: frames from one frame of the clip to the next; 1 takes every frame.
-        at: place of the clip: ``random``, ``first``, ``center`` or ``last``; or a number of clips, spread
-            evenly from first to last, that each sequence gives one after the other. Clips lie before the
-            padding if they fit.
+        at: place of the clip, or a number of clips, spread evenly from first to last, that each sequence
+            gives one after the other. Clips lie before the padding if they fit.
 
     Raises:
         ConfigError: if a value is out of range.
@@ -75,16 +72,6 @@ class Augmentation(TrainerOptions):
     luma, hue as a rotation of the colour plane.
 
     Attributes:
-        crop: minimum share of a frame's area that is cut out, in the frame's proportions, and resized to the
-            frame's size; 1 disables it.
-        flip: probability that a sequence is mirrored left to right, with the signs of the values that
-            `DatasetInfo.mirrored` names, and the classes of ``mirrored_classes``.
-        brightness: maximum that is added or subtracted, as a share of white.
-        contrast, saturation: maximum factor minus 1 by which they are multiplied or divided: 0.2 for 1 / 1.2
-            to 1.2.
-        hue: maximum rotation, as a share of the whole circle.
-        jitter: maximum number of frames by which a frame is taken earlier or later; their order stays.
-        reverse: probability that a sequence runs backwards; for records without targets and signals.
         mirrored_classes: pairs of classes that a flip exchanges: ``(("left", "right"),)``.
 
     Raises:
@@ -93,14 +80,21 @@ class Augmentation(TrainerOptions):
 
     dashes = ""
 
-    crop: float = option(1.0, "Minimum share of the area that is kept", above=0, max=1)
-    flip: float = option(0.0, "Probability of a mirrored sequence", min=0, max=1)
-    brightness: float = option(0.0, "Maximum change of brightness", min=0, max=1)
-    contrast: float = option(0.0, "Maximum change of contrast", min=0, max=10)
-    saturation: float = option(0.0, "Maximum change of saturation", min=0, max=10)
-    hue: float = option(0.0, "Maximum rotation of hue", min=0, max=0.5)
-    jitter: int = option(0, "Maximum shift of a frame", min=0)
-    reverse: float = option(0.0, "Probability of a reversed sequence", min=0, max=1)
+    crop: float = option(
+        1.0,
+        "Minimum share of a frame that is cut out and resized, in its proportions",
+        above=0,
+        max=1,
+    )
+    flip: float = option(
+        0.0, "Probability of mirroring, with the signs of `DatasetInfo.mirrored`", min=0, max=1
+    )
+    brightness: float = option(0.0, "Maximum change, as a share of white", min=0, max=1)
+    contrast: float = option(0.0, "Maximum factor minus 1: 0.2 is 1 / 1.2 to 1.2", min=0, max=10)
+    saturation: float = option(0.0, "Maximum factor minus 1, as of contrast", min=0, max=10)
+    hue: float = option(0.0, "Maximum rotation, as a share of the circle", min=0, max=0.5)
+    jitter: int = option(0, "Maximum frames by which a frame is taken earlier or later", min=0)
+    reverse: float = option(0.0, "Probability of running backwards", min=0, max=1)
     mirrored_classes: tuple[tuple[str, str], ...] = ()
 
     def check_together(self) -> None:

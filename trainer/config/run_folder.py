@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tfrecords_schema import storage
+from tfrecords_schema.codec import from_json
 from tfrecords_schema.info import FILE_NAME, DatasetInfo
 from trainer.config.reading import ReadingConfig
 from trainer.errors import TrainerError
@@ -31,61 +33,32 @@ from trainer.errors import TrainerError
 _MAY_CHANGE = ("epochs", "patience", "checkpoint_minutes")
 
 
+class _Named:
+    """Descriptor: the path of a file or folder in a run's folder."""
+
+    def __init__(self, name: str, doc: str):
+        self._name, self.__doc__ = name, doc
+
+    def __get__(self, run: RunFolder, _cls: object = None) -> Path:
+        return run.path / self._name
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """The paths in a run's folder; the folder itself need not exist."""
 
     path: Path
 
-    @property
-    def model(self) -> Path:
-        """Best model as ``.keras``."""
-        return self.path / "model.keras"
-
-    @property
-    def export(self) -> Path:
-        """Folder of the SavedModel."""
-        return self.path / "export"
-
-    @property
-    def history(self) -> Path:
-        """Loss and metrics of each epoch, CSV."""
-        return self.path / "history.csv"
-
-    @property
-    def curves(self) -> Path:
-        """Plot of the history, PNG."""
-        return self.path / "curves.png"
-
-    @property
-    def report(self) -> Path:
-        """Report on the errors of the model, HTML."""
-        return self.path / "report.html"
-
-    @property
-    def metrics(self) -> Path:
-        """Metrics by split, JSON."""
-        return self.path / "metrics.json"
-
-    @property
-    def checkpoint(self) -> Path:
-        """State of the training."""
-        return self.path / "checkpoint.npz"
-
-    @property
-    def tensorboard(self) -> Path:
-        """Logs for TensorBoard, with ``--tensorboard on``."""
-        return self.path / "tensorboard"
-
-    @property
-    def features(self) -> Path:
-        """Features of a frozen backbone, during training."""
-        return self.path / ".features"
-
-    @property
-    def config(self) -> Path:
-        """Options and library versions, JSON."""
-        return self.path / "config.json"
+    model = _Named("model.keras", "Best model.")
+    export = _Named("export", "Folder of the SavedModel.")
+    history = _Named("history.csv", "Loss and metrics of each epoch.")
+    curves = _Named("curves.png", "Plot of the history.")
+    report = _Named("report.html", "Report on the errors of the model.")
+    metrics = _Named("metrics.json", "Metrics by split.")
+    checkpoint = _Named("checkpoint.npz", "State of the training.")
+    tensorboard = _Named("tensorboard", "Logs for TensorBoard, with ``--tensorboard on``.")
+    features = _Named(".features", "Features of a frozen backbone, during training.")
+    config = _Named("config.json", "Options and library versions.")
 
 
 def new_run(output: str | None, dataset_name: str) -> RunFolder:
@@ -186,11 +159,10 @@ def reading_of(folder: RunFolder) -> ReadingConfig:
     Raises:
         TrainerError: if its ``config.json`` is missing or invalid.
     """
-    options = _load_options(folder).get("reading", {})
+    fields = _load_options(folder).get("reading", {})
     try:
-        lists = {name: tuple(v) for name, v in options.items() if isinstance(v, list)}
-        return ReadingConfig(**{**options, **lists})
-    except (ValueError, TypeError, AttributeError) as error:
+        return from_json(ReadingConfig, fields, strict=True)
+    except ValueError as error:
         raise _invalid_config(folder, error) from error
 
 
@@ -214,6 +186,4 @@ def _invalid_config(folder: RunFolder, reason: object) -> TrainerError:
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """Writes ``value`` as indented JSON, atomically."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    storage.write_bytes(path, json.dumps(value, indent=2).encode() + b"\n")

@@ -5,10 +5,11 @@ What a dataset says of itself (shapes, task, classes, statistics) comes from its
 
 from __future__ import annotations
 
-import dataclasses
+import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from tfrecords_schema.codec import to_json
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.options import group, option
 from trainer.config.model import ModelConfig
@@ -132,10 +133,4 @@ class TrainingConfig(TrainerOptions):
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain JSON types, with the other configs under ``"reading"`` and ``"model"``."""
-        return _with_lists(dataclasses.asdict(self))
-
-
-def _with_lists(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _with_lists(item) for key, item in value.items()}
-    return list(value) if isinstance(value, tuple) else value
+        return json.loads(json.dumps(to_json(self)))

@@ -323,7 +323,7 @@ def test_training_on_what_others_wrote(foreign, tmp_path, capsys):
     assert (tmp_path / "run" / "report.html").is_file()
     file.write_text(json.dumps(replace(spec, num_frames=2).to_json()))
     assert trainer_main([*words, "--output", str(tmp_path / "other")]) == 1
-    assert "num_frames: 2 here, 3 there; leave --spec out" in capsys.readouterr().err
+    assert "num_frames: 2 here, 3 there. Leave --spec out" in capsys.readouterr().err
     file.write_text("[]")
     assert trainer_main([*words, "--output", str(tmp_path / "other")]) == 2
     assert "must hold the JSON of a sequence spec" in capsys.readouterr().err
