@@ -1,1 +1,1 @@
-"""Predictions of a model on a split, and the metrics and intervals that follow."""
+"""Evaluates a model on a split: predictions, metrics and intervals, and where it errs."""

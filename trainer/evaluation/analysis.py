@@ -1,4 +1,4 @@
-"""All that is told of a model's predictions beyond its metrics, gathered: for the report, and as JSON."""
+"""Breaks a model's predictions down by class, source and range, for the report and as JSON."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from trainer.evaluation.breakdown import (
     source_rows,
     worst_sequences,
 )
-from trainer.evaluation.metrics import chosen_classes, decided
-from trainer.evaluation.predictions import Predictions, numbered
-from trainer.evaluation.score import finite
+from trainer.evaluation.metrics import chosen_classes, present_classes
+from trainer.evaluation.predictions import Predictions, index_names
+from trainer.evaluation.score import null_if_not_finite
 
 Array = npt.NDArray[Any]
 
-_WORST = 12
+_WORST_SEQUENCES = 12
 _WORST_BY_SOURCE = 3
 # Sources in metrics.json, the worst first: a split may have a hundred thousand.
-_MOST_SOURCES = 1000
+_MAX_SOURCES = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,12 +40,13 @@ class WorstSequence:
     """A sequence that was predicted badly.
 
     Attributes:
-        place: in stored order, from 0.
-        id, source, group: as its record says.
+        place: index in stored order.
+        id, source, group: from its record.
         start, end: of its frames that are not padding, in seconds of the source.
         loss: see `trainer.evaluation.breakdown.sequence_losses`.
-        true, predicted: the name of a class, or a list of names (of a multi-label task, or by frame); of a
-            regression a dict from target to value, or to a list of them by frame. None is not a number.
+        true, predicted: the name of a class; a list of names in a multi-label task or by frame; in a
+            regression a dict from target to value, or to a list of values by frame. None stands for values
+            that are not finite.
     """
 
     place: int
@@ -58,31 +59,16 @@ class WorstSequence:
     true: Any
     predicted: Any
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        return {
-            "id": self.id,
-            "source": self.source,
-            "group": self.group,
-            "start": self.start,
-            "end": self.end,
-            "loss": finite(self.loss),
-            "true": self.true,
-            "predicted": self.predicted,
-        }
-
 
 @dataclass(frozen=True, kw_only=True)
 class Analysis:
-    """Where a model errs on a split.
+    """The errors of a model on a split, broken down.
 
     Attributes:
-        sequences: how many there are.
-        bad_predictions, bad_labels: how many of the labels that count were predicted as, or are, no
-            numbers.
+        sequences: number of sequences.
+        bad_predictions, bad_labels: numbers of labels whose predictions, or which themselves, are not finite.
         classes, baseline_classes: by class, in label order; empty for a regression.
-        confusion: ``[classes, classes + 1]``, see `confusion_matrix`; None for other tasks than
-            classification.
+        confusion: ``[classes, classes + 1]``, see `confusion_matrix`; None unless a classification.
         sources: the worst first.
         ranges: by target; empty without targets.
         worst: the worst sequence first.
@@ -99,46 +85,70 @@ class Analysis:
     worst: tuple[WorstSequence, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON types; what is not a number is null."""
+        """Returns plain JSON types, with null for values that are not finite."""
         fields: dict[str, Any] = {
             "sequences": self.sequences,
             "not_numbers": {"predictions": self.bad_predictions, "labels": self.bad_labels},
         }
         if self.classes:
-            pairs = zip(self.classes, self.baseline_classes, strict=True)
-            fields["classes"] = {row.name: _class_to_json(row, other) for row, other in pairs}
+            fields["classes"] = {
+                row.name: {
+                    **_fields(row, leave_out=("name",)),
+                    "f1": row.f1,
+                    "baseline": {"precision": baseline.precision, "recall": baseline.recall},
+                }
+                for row, baseline in zip(self.classes, self.baseline_classes, strict=True)
+            }
         if self.confusion is not None:
-            fields["confusion"] = _confusion_to_json([c.name for c in self.classes], self.confusion)
+            names = [row.name for row in self.classes]
+            fields["confusion"] = {  # classes that were never answered are left out
+                name: {names[c]: int(counts[c]) for c in np.flatnonzero(counts[:-1])}
+                for name, counts in zip(names, self.confusion, strict=True)
+            }
         if self.ranges:
             fields["ranges"] = {
-                target: [_range_to_json(row) for row in rows]
+                target: [
+                    {"from": row.low, "to": row.high, **_fields(row, leave_out=("low", "high"))}
+                    for row in rows
+                ]
                 for target, rows in self.ranges.items()
             }
         fields["num_sources"] = len(self.sources)
-        fields["sources"] = [_source_to_json(row) for row in self.sources[:_MOST_SOURCES]]
-        fields["worst"] = [sequence.to_json() for sequence in self.worst]
-        return fields
+        fields["sources"] = [
+            _fields(row, leave_out=("model", "baseline"))
+            | {name: {"model": v, "baseline": row.baseline[name]} for name, v in row.model.items()}
+            for row in self.sources[:_MAX_SOURCES]
+        ]
+        fields["worst"] = [_fields(sequence, leave_out=("place",)) for sequence in self.worst]
+        return null_if_not_finite(fields)
+
+
+def _fields(row: Any, *, leave_out: tuple[str, ...]) -> dict[str, Any]:
+    """Returns the fields of a dataclass; average precision only if there is one."""
+    return {
+        name: value
+        for name, value in vars(row).items()
+        if name not in leave_out and (name != "average_precision" or value is not None)
+    }
 
 
 def analyse(predictions: Predictions, trained_on: DatasetInfo) -> Analysis:
-    """Breaks ``predictions`` down; ``trained_on`` gives the baseline and the scale of errors."""
+    """Breaks ``predictions`` down; ``trained_on`` provides the baseline and the scale of errors."""
     label, truth, answers = trained_on.spec.label, predictions.truth, predictions.answers
     guesses = baseline_answers(trained_on, len(truth))
-    has_classes = label.num_classes > 0
     origins = predictions.origins
-    sources, places = numbered(origins.sources)
+    sources, places = index_names(origins.sources)
     groups = dict(zip(origins.sources, origins.groups, strict=True))
+    is_classification = label.task == "classification"
     return Analysis(
         sequences=len(predictions.values),
-        bad_predictions=_count_bad(answers),
-        bad_labels=_count_bad(truth) if truth.dtype.kind == "f" else 0,
+        bad_predictions=_count_not_finite(answers),
+        bad_labels=_count_not_finite(truth) if truth.dtype.kind == "f" else 0,
         classes=tuple(class_rows(label, truth, answers)),
         baseline_classes=tuple(class_rows(label, truth, guesses)),
-        confusion=(
-            confusion_matrix(label.num_classes, truth, answers)
-            if label.task == "classification"
-            else None
-        ),
+        confusion=confusion_matrix(label.num_classes, truth, answers)
+        if is_classification
+        else None,
         sources=tuple(
             source_rows(
                 sources,
@@ -146,7 +156,7 @@ def analyse(predictions: Predictions, trained_on: DatasetInfo) -> Analysis:
                 predictions.by_label(places),
                 label_errors(label, truth, answers),
                 label_errors(label, truth, guesses),
-                higher_is_better=has_classes,
+                higher_is_better=label.num_classes > 0,
             )
         ),
         ranges={
@@ -161,12 +171,14 @@ def _worst(predictions: Predictions, trained_on: DatasetInfo) -> tuple[WorstSequ
     label, labels, origins = trained_on.spec.label, predictions.labels, predictions.origins
     scales = np.array([target.std for target in trained_on.splits["train"].targets])
     losses = sequence_losses(label, labels.values, predictions.values, labels.valid, scales)
-    places = worst_sequences(losses, origins.sources, count=_WORST, by_source=_WORST_BY_SOURCE)
     found = []
-    for place in places:
+    for place in worst_sequences(
+        losses, origins.sources, count=_WORST_SEQUENCES, by_source=_WORST_BY_SOURCE
+    ):
         times = origins.timestamps[place][: max(1, origins.valid_frames[place])] / 1e6
-        rows = labels.valid[place] if label.per_frame else slice(None)
         truth, values = labels.values[place], predictions.values[place]
+        if label.per_frame:
+            truth, values = truth[labels.valid[place]], values[labels.valid[place]]
         found.append(
             WorstSequence(
                 place=place,
@@ -176,90 +188,41 @@ def _worst(predictions: Predictions, trained_on: DatasetInfo) -> tuple[WorstSequ
                 start=float(times[0]),
                 end=float(times[-1]),
                 loss=float(losses[place]),
-                true=_truth_to_json(label, truth[rows] if label.per_frame else truth),
-                predicted=_answer_to_json(label, values[rows] if label.per_frame else values),
+                true=_truth_in_words(label, truth),
+                predicted=_answer_in_words(label, values),
             )
         )
     return tuple(found)
 
 
-def _truth_to_json(label: LabelSpec, truth: Array) -> Any:
-    """``truth`` of one sequence as `WorstSequence` holds it."""
+def _truth_in_words(label: LabelSpec, truth: Array) -> Any:
+    """Returns ``truth`` of one sequence as `WorstSequence` holds it."""
     if label.task == "regression":
-        return _targets_to_json(label, truth)
+        return _targets_by_name(label, truth)
     if label.task == "multilabel":
         return [label.class_names[c] for c in np.flatnonzero(truth > 0.5)]
     return [label.class_names[c] for c in truth] if label.per_frame else label.class_names[truth]
 
 
-def _answer_to_json(label: LabelSpec, values: Array) -> Any:
-    """A model's ``values`` for one sequence as `WorstSequence` holds them."""
+def _answer_in_words(label: LabelSpec, values: Array) -> Any:
+    """Returns a model's ``values`` for one sequence as `WorstSequence` holds them."""
     if label.task == "regression":
-        return _targets_to_json(label, values)
+        return _targets_by_name(label, values)
     if label.task == "multilabel":
-        said = decided(values)
-        return (
-            [label.class_names[c] for c in np.flatnonzero(said == 1)] if said.min() >= 0 else None
-        )
-    names = [
-        label.class_names[c] if c >= 0 else None for c in np.atleast_1d(chosen_classes(values))
-    ]
+        present = present_classes(values)
+        if present.min() < 0:
+            return None
+        return [label.class_names[c] for c in np.flatnonzero(present == 1)]
+    chosen = np.atleast_1d(chosen_classes(values))
+    names = [label.class_names[c] if c >= 0 else None for c in chosen]
     return names if label.per_frame else names[0]
 
 
-def _targets_to_json(label: LabelSpec, values: Array) -> dict[str, Any]:
-    return {
-        target: [finite(float(v)) for v in values[..., i]]
-        if label.per_frame
-        else finite(float(values[i]))
-        for i, target in enumerate(label.target_names)
-    }
+def _targets_by_name(label: LabelSpec, values: Array) -> dict[str, Any]:
+    names = enumerate(label.target_names)
+    return null_if_not_finite({target: values[..., i].tolist() for i, target in names})
 
 
-def _class_to_json(row: ClassRow, baseline: ClassRow) -> dict[str, Any]:
-    fields = {
-        "support": row.support,
-        "precision": finite(row.precision),
-        "recall": finite(row.recall),
-        "f1": finite(row.f1),
-        "baseline": {"precision": finite(baseline.precision), "recall": finite(baseline.recall)},
-    }
-    if row.average_precision is not None:
-        fields["average_precision"] = finite(row.average_precision)
-    return fields
-
-
-def _confusion_to_json(names: list[str], counts: Array) -> dict[str, Any]:
-    """By true class, how often each class was answered; what never was is left out."""
-    return {
-        name: {names[c]: int(row[c]) for c in np.flatnonzero(row[:-1])}
-        for name, row in zip(names, counts, strict=True)
-    }
-
-
-def _range_to_json(row: RangeRow) -> dict[str, Any]:
-    return {
-        "from": row.low,
-        "to": row.high,
-        "labels": row.labels,
-        "mae": finite(row.mae),
-        "bias": finite(row.bias),
-        "baseline_mae": finite(row.baseline_mae),
-    }
-
-
-def _source_to_json(row: SourceRow) -> dict[str, Any]:
-    return {
-        "source": row.source,
-        "group": row.group,
-        "labels": row.labels,
-        **{
-            name: {"model": finite(value), "baseline": finite(row.baseline[name])}
-            for name, value in row.model.items()
-        },
-    }
-
-
-def _count_bad(values: Array) -> int:
-    """How many of ``[M, ...]`` hold something that is not finite."""
+def _count_not_finite(values: Array) -> int:
+    """Returns how many of ``[M, ...]`` hold a value that is not finite."""
     return int(np.count_nonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1)))

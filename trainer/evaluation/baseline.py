@@ -1,7 +1,7 @@
-"""The predictor that looks at nothing, which any model must beat.
+"""The baseline, a predictor that ignores its input, which any model must beat.
 
-It answers the train split's class frequencies (so, always the majority class) or its mean, and is scored
-by the same functions as a model.
+It answers the class frequencies of the train split (so, always the most frequent class) or its mean, and is
+scored by the same functions as a model.
 """
 
 from __future__ import annotations
@@ -19,30 +19,28 @@ Array = npt.NDArray[Any]
 
 
 def baseline_prediction(trained_on: DatasetInfo) -> Array:
-    """What the baseline answers to everything, ``[classes or targets]`` float64."""
+    """Returns the baseline's constant answer, ``[classes or targets]`` float64."""
     label, train = trained_on.spec.label, trained_on.splits["train"]
     if label.task == "regression":
         return np.array([target.mean for target in train.targets])
     counts = np.array(train.label_counts, np.float64)
-    if label.task == "multilabel":
-        return counts / train.num_records
-    return counts / counts.sum()
+    return counts / (train.num_records if label.task == "multilabel" else counts.sum())
 
 
 def baseline_answers(trained_on: DatasetInfo, count: int) -> Array:
-    """`baseline_prediction` for each of ``count`` labels, ``[count, classes or targets]``."""
+    """Returns `baseline_prediction` for each of ``count`` labels, ``[count, classes or targets]``."""
     guess = baseline_prediction(trained_on)
     return np.broadcast_to(guess, (count, len(guess)))
 
 
 def baseline_metrics(labels: Labels, trained_on: DatasetInfo) -> dict[str, float]:
-    """By name, the metrics of answering `baseline_prediction` to every one of ``labels``."""
+    """Returns the baseline's metrics on ``labels``, by name."""
     truth = labels.values[labels.valid]
     return measure(trained_on.spec.label, truth, baseline_answers(trained_on, len(truth)))
 
 
 def describe_baseline(trained_on: DatasetInfo) -> str:
-    """What the baseline does, in words: ``predicting the train mean: speed 12.3 m/s``."""
+    """Returns the baseline in words, such as ``predicting the train mean: speed 12.3 m/s``."""
     label, guess = trained_on.spec.label, baseline_prediction(trained_on)
     if label.task == "regression":
         units = label.target_units or ("",) * len(label.target_names)
@@ -52,6 +50,6 @@ def describe_baseline(trained_on: DatasetInfo) -> str:
         ]
         return f"predicting the train mean: {', '.join(means)}"
     if label.task == "multilabel":
-        return "predicting each class as often as the train split has it"
-    most = int(np.argmax(guess))
-    return f"always answering {label.class_names[most]!r}, {guess[most]:.0%} of the train split"
+        return "predicting each class with its frequency in the train split"
+    best = int(np.argmax(guess))
+    return f"always answering {label.class_names[best]!r}, {guess[best]:.0%} of the train split"

@@ -1,8 +1,8 @@
-"""Confidence intervals by bootstrap over groups.
+"""Computes confidence intervals by bootstrap over groups.
 
-Sequences of one drive or video are alike, so the sequences are not what was drawn from the world: the
-groups are. Each resample draws as many groups as there are, with replacement, and takes all their labels
-along; the interval is between percentiles of the metric over the resamples.
+Sequences of one drive or video resemble each other, so the independent samples are the groups. Each
+resample draws as many groups as there are, with replacement, with all their labels. The interval lies
+between percentiles of the metric over the resamples.
 
 - The percentile interval: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13.
 - Resampling groups as a whole: Davison and Hinkley, Bootstrap Methods and their Application (1997),
@@ -26,11 +26,11 @@ Name = TypeVar("Name")
 RESAMPLES = 1000
 LEVEL = 0.95
 SEED = 0
-# With fewer groups there are too few different resamples for their percentiles to mean anything.
-LEAST_GROUPS = 5
-# With fewer groups than these, the interval is on the narrow side, which a reader is told.
+# With fewer groups there are too few distinct resamples for meaningful percentiles.
+MIN_GROUPS = 5
+# With fewer groups than these, intervals are too narrow, and a warning says so.
 FEW_GROUPS = 20
-# Resamples are weighed this many numbers at a time: 32 MiB.
+# Weights of resamples that are held at a time: 32 MiB.
 _NUMBERS_AT_A_TIME = 2**22
 
 
@@ -42,7 +42,7 @@ def bootstrap_intervals(
     level: float = LEVEL,
     seed: int = SEED,
 ) -> dict[Name, Interval | None]:
-    """Percentile intervals of every metric that ``measure`` gives.
+    """Returns the percentile interval of every metric that ``measure`` computes.
 
     Example: the mean of 30 numbers that come from 6 groups, 0 to 5 in ``group_of`` ``[30]``::
 
@@ -50,17 +50,16 @@ def bootstrap_intervals(
         bootstrap_intervals(lambda w: {"mean": (w @ sums) / (w @ counts)}, groups=6)
 
     Args:
-        measure: from weights ``[r, groups]`` float64, how many times each group is in each of r resamples,
-            to metrics ``[r]`` by name.
-        groups: how many there are.
-        resamples: how many to draw.
-        level: the share of the resamples that the interval holds.
-        seed: decides what is drawn.
+        measure: maps weights ``[r, groups]`` float64, the times that each group is in each of r resamples, to
+            metrics ``[r]`` by name.
+        groups: number of groups.
+        resamples: number of resamples to draw.
+        level: share of the resamples that the interval holds.
+        seed: of the draws.
 
     Returns:
-        By name, the interval; None with fewer than `LEAST_GROUPS` groups, and for a metric that is not a
-        number in every resample. Resamples in which it is not one, such as those without a class, do not
-        count.
+        Intervals by name; None with fewer than `MIN_GROUPS` groups, and for a metric that is finite in no
+        resample. Resamples in which it is not finite, such as those without a class, do not count.
     """
     parts = [measure(w) for w in resample_weights(groups, resamples=resamples, seed=seed)]
     ends = ((1 - level) / 2, (1 + level) / 2)
@@ -68,7 +67,7 @@ def bootstrap_intervals(
     for name in parts[0]:
         values = np.concatenate([part[name] for part in parts])
         values = values[np.isfinite(values)]
-        if groups < LEAST_GROUPS or not len(values):
+        if groups < MIN_GROUPS or not len(values):
             intervals[name] = None
         else:
             low, high = np.quantile(values, ends)
@@ -77,7 +76,7 @@ def bootstrap_intervals(
 
 
 def resample_weights(groups: int, *, resamples: int, seed: int) -> Iterator[Array]:
-    """Yields ``[r, groups]`` float64: how often each group is in each resample, ``resamples`` in all."""
+    """Yields weights ``[r, groups]`` float64: how many times each group is in each resample."""
     random = np.random.default_rng(seed)
     at_a_time = max(1, _NUMBERS_AT_A_TIME // groups)
     for start in range(0, resamples, at_a_time):

@@ -1,6 +1,6 @@
-"""Where a model errs: by class, by source, by range of the target, and the worst sequences. NumPy only.
+"""Computes a model's errors by class, source and range of the target, and finds its worst sequences.
 
-Each figure stands beside the baseline's, and is not a number where a prediction it needs is not one.
+Each value has the baseline's beside it, and is NaN if it is computed from a prediction that is not finite.
 """
 
 from __future__ import annotations
@@ -15,30 +15,30 @@ import numpy.typing as npt
 
 from tfrecords_schema.spec import LabelSpec
 from trainer.evaluation.metrics import (
-    LEAST_PROBABILITY,
+    MIN_PROBABILITY,
     NO_CLASS,
     average_precision,
     chosen_classes,
     cross_entropies,
-    decided,
+    present_classes,
 )
 
 Array = npt.NDArray[Any]
 
-# Ranges of a target, about.
+# Approximate number of ranges of a target.
 _RANGES = 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassRow:
-    """How well one class is told. A share of nothing is NaN.
+    """Precision and recall of one class; NaN if there is nothing to divide by.
 
     Attributes:
         name: of the class.
-        support: labels that are of it.
-        precision: the share of the answers with it that are right.
-        recall: the share of its labels that are found.
-        average_precision: of a multi-label task; otherwise None.
+        support: number of its labels.
+        precision: share of its answers that are right.
+        recall: share of its labels that are found.
+        average_precision: None unless the task is multi-label.
     """
 
     name: str
@@ -49,7 +49,7 @@ class ClassRow:
 
     @property
     def f1(self) -> float:
-        """The harmonic mean of precision and recall; 0 when a class with labels is never answered."""
+        """Harmonic mean of precision and recall; 0 if a class with labels is never answered."""
         if not self.support:
             return math.nan
         if not self.recall:
@@ -58,14 +58,14 @@ class ClassRow:
 
 
 def class_rows(label: LabelSpec, truth: Array, predictions: Array) -> list[ClassRow]:
-    """A row a class, in label order, of what `trainer.evaluation.metrics.measure` takes."""
+    """Returns a row per class, in label order; takes the same as `trainer.evaluation.metrics.measure`."""
     multilabel = label.task == "multilabel"
-    answers = decided(predictions) if multilabel else chosen_classes(predictions)
+    answers = present_classes(predictions) if multilabel else chosen_classes(predictions)
     rows = []
     for place, name in enumerate(label.class_names):
         true = truth[:, place] > 0.5 if multilabel else truth == place
-        said = answers[:, place] == 1 if multilabel else answers == place
-        both = int(np.count_nonzero(true & said))
+        answered = answers[:, place] == 1 if multilabel else answers == place
+        both = int(np.count_nonzero(true & answered))
         area = (
             (average_precision(true, predictions[:, place]) if true.any() else math.nan)
             if multilabel
@@ -75,7 +75,7 @@ def class_rows(label: LabelSpec, truth: Array, predictions: Array) -> list[Class
             ClassRow(
                 name=name,
                 support=int(np.count_nonzero(true)),
-                precision=_share(both, int(np.count_nonzero(said))),
+                precision=_share(both, int(np.count_nonzero(answered))),
                 recall=_share(both, int(np.count_nonzero(true))),
                 average_precision=area,
             )
@@ -84,9 +84,9 @@ def class_rows(label: LabelSpec, truth: Array, predictions: Array) -> list[Class
 
 
 def confusion_matrix(classes: int, truth: Array, predictions: Array) -> Array:
-    """``[classes, classes + 1]`` int64: how often each class (row) was answered with each (column).
+    """Returns ``[classes, classes + 1]`` int64: counts by true class (row) and predicted class (column).
 
-    The last column counts predictions that are not numbers.
+    The last column counts predictions that are not finite.
     """
     answers = chosen_classes(predictions)
     columns = np.where(answers == NO_CLASS, classes, answers)
@@ -95,9 +95,9 @@ def confusion_matrix(classes: int, truth: Array, predictions: Array) -> Array:
 
 
 def label_errors(label: LabelSpec, truth: Array, predictions: Array) -> dict[str, Array]:
-    """What a mean over some of the labels tells of them, by name, ``[M]`` float64 each.
+    """Returns by name, ``[M]`` float64 each, values whose mean over some labels is a metric of them.
 
-    ``accuracy`` (``binary_accuracy`` for a multi-label task), or for each target its ``mae`` and its
+    They are ``accuracy`` (``binary_accuracy`` in a multi-label task), or for each target its ``mae`` and its
     ``bias``, the mean of prediction minus truth.
     """
     if label.task == "regression":
@@ -108,20 +108,20 @@ def label_errors(label: LabelSpec, truth: Array, predictions: Array) -> dict[str
             for name, values in (("mae", np.abs(errors[:, i])), ("bias", errors[:, i]))
         }
     if label.task == "multilabel":
-        right = decided(predictions) == (truth > 0.5)
+        right = present_classes(predictions) == (truth > 0.5)
         return {"binary_accuracy": right.mean(axis=1)}
     return {"accuracy": (chosen_classes(predictions) == truth).astype(np.float64)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class SourceRow:
-    """The figures of one source.
+    """Metrics of one source.
 
     Attributes:
         source: its name.
-        group: the one it is in.
-        labels: how many it has.
-        model, baseline: the means of `label_errors` by name.
+        group: its group.
+        labels: number of its labels.
+        model, baseline: means of `label_errors` by name.
     """
 
     source: str
@@ -140,15 +140,15 @@ def source_rows(
     *,
     higher_is_better: bool,
 ) -> list[SourceRow]:
-    """A row a source, the worst by the first figure first; one that is not a number is worse than any.
+    """Returns a row per source, sorted by the first metric, the worst first; NaN is worse than any value.
 
     Args:
-        sources: the names of S sources; those without labels get no row.
+        sources: names of S sources; those without labels get no row.
         groups: the group of each.
-        places: ``[M]`` int64, the source of each label, from 0 to S - 1.
+        places: ``[M]`` int64, the index of each label's source.
         ours: `label_errors` of the model.
         theirs: `label_errors` of the baseline.
-        higher_is_better: what the first figure is.
+        higher_is_better: True if the first metric is.
     """
     counts = np.bincount(places, minlength=len(sources))
 
@@ -174,7 +174,7 @@ def source_rows(
 
 @dataclass(frozen=True, kw_only=True)
 class RangeRow:
-    """The errors where the true target lies in ``[low, high)``, in its unit; the last holds its end too."""
+    """Errors for true targets in ``[low, high)``, in the target's unit; the last range includes ``high``."""
 
     low: float
     high: float
@@ -185,10 +185,10 @@ class RangeRow:
 
 
 def range_rows(truth: Array, predictions: Array, baseline: float) -> list[RangeRow]:
-    """A row for each range of one target, ``[M]`` each, that holds labels.
+    """Returns a row for each range of one target, ``[M]`` each, that has labels.
 
-    Ranges are equally wide and end at round numbers, but for the first and last, which reach as far as
-    truth.
+    Ranges are equally wide and end at round numbers, except for the first and last, which extend to the
+    extremes of ``truth``.
     """
     finite = np.isfinite(truth)
     truth, errors = truth[finite].astype(np.float64), (predictions - truth)[finite]
@@ -213,19 +213,19 @@ def range_rows(truth: Array, predictions: Array, baseline: float) -> list[RangeR
 
 
 def range_edges(values: Array) -> Array:
-    """At least two edges between ranges of ``values``, from their least to their most."""
-    # A few far values must not leave one range for all others.
+    """Returns at least two edges of ranges, from the minimum of ``values`` to their maximum."""
+    # Quantiles, since a few outliers must not leave one range for all other values.
     low, high = np.quantile(values, (0.01, 0.99))
-    least, most = float(values.min()), float(values.max())
+    lowest, highest = float(values.min()), float(values.max())
     if not low < high:
-        return np.array([least, most])
+        return np.array([lowest, highest])
     step = round_step((high - low) / _RANGES)
     inner = step * np.arange(math.ceil(low / step), math.floor(high / step) + 1)
-    return np.concatenate([[least], inner[(inner > least) & (inner < most)], [most]])
+    return np.concatenate([[lowest], inner[(inner > lowest) & (inner < highest)], [highest]])
 
 
 def round_step(step: float) -> float:
-    """The least of 1, 2, 2.5 and 5 times a power of ten that is at least ``step``."""
+    """Returns the smallest of 1, 2, 2.5 and 5 times a power of ten that is at least ``step``."""
     power = 10.0 ** math.floor(math.log10(step))
     return next(power * m for m in (1, 2, 2.5, 5, 10) if power * m >= step * (1 - 1e-9))
 
@@ -233,24 +233,24 @@ def round_step(step: float) -> float:
 def sequence_losses(
     label: LabelSpec, truth: Array, predictions: Array, valid: Array, scales: Array
 ) -> Array:
-    """How wrong each of N sequences is, ``[N]`` float64: the mean over its labels that count.
+    """Returns the loss of each of N sequences, ``[N]`` float64: the mean over its labels that are valid.
 
-    The cross entropy of classes; of targets, the error in standard deviations of the train split. Infinite
-    where a prediction is not a number, and NaN where no label counts.
+    Classes have their cross-entropy; targets their absolute error in standard deviations of the train
+    split. The loss is infinite if a prediction is not finite, and NaN if no label is valid.
 
     Args:
         label: the task and its names.
         truth: ``[N, ...]``, or ``[N, T, ...]`` with labels by frame.
         predictions: ``[N, classes or targets]`` or ``[N, T, ...]``.
-        valid: ``[N]`` or ``[N, T]``: the labels that count.
+        valid: ``[N]`` or ``[N, T]``: False for padding.
         scales: ``[targets]``, the standard deviations.
     """
     where, answers = np.nonzero(valid)[0], predictions[valid]
     if label.task == "regression":
         losses = (np.abs(answers - truth[valid]) / np.where(scales > 0, scales, 1)).mean(axis=1)
     elif label.task == "multilabel":
-        told = np.where(truth[valid] > 0.5, answers, 1 - answers)
-        losses = -np.log(np.maximum(told, LEAST_PROBABILITY)).mean(axis=1)
+        likelihood = np.where(truth[valid] > 0.5, answers, 1 - answers)
+        losses = -np.log(np.maximum(likelihood, MIN_PROBABILITY)).mean(axis=1)
     else:
         losses = cross_entropies(truth[valid], answers)
     losses = np.where(np.isfinite(losses), losses, np.inf)
@@ -262,10 +262,10 @@ def sequence_losses(
 def worst_sequences(
     losses: Array, sources: Sequence[str], *, count: int, by_source: int
 ) -> list[int]:
-    """The places of ``count`` sequences with the greatest losses, the worst first.
+    """Returns the indices of the ``count`` sequences with the highest losses, the worst first.
 
-    At first no more than ``by_source`` of one source are taken, since its sequences err alike; when that
-    leaves too few, the rest come after them.
+    No more than ``by_source`` of one source are taken, since its sequences err alike. If that leaves too few,
+    others follow them.
     """
     order = [int(i) for i in np.argsort(-losses, kind="stable") if not np.isnan(losses[i])]
     taken: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""What a model is worth on a split: its metrics beside the baseline's, and where it errs."""
+"""Evaluates a model on a split: metrics beside the baseline's, and an analysis of its errors."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from trainer.config.reading import WHOLE, Reading, ReadingConfig
 from trainer.config.run_folder import open_run, reading_of
 from trainer.data.corrupt import SkippedRecords
 from trainer.evaluation.analysis import Analysis, analyse
-from trainer.evaluation.bootstrap import FEW_GROUPS, LEAST_GROUPS, LEVEL, RESAMPLES, SEED
+from trainer.evaluation.bootstrap import FEW_GROUPS, LEVEL, MIN_GROUPS, RESAMPLES, SEED
 from trainer.evaluation.filmstrips import Filmstrip, read_filmstrips
 from trainer.evaluation.predictions import Predictions, predict_split
-from trainer.evaluation.score import Score, few_groups, score
+from trainer.evaluation.score import Score, explain_no_intervals, score
 from trainer.models.export import load_model
 
 _SEEN = {
@@ -29,15 +29,15 @@ _SEEN = {
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation(Score):
-    """A `Score`, and what explains it.
+    """A `Score` with the predictions and the analysis behind it.
 
     Attributes:
         info: the dataset that was evaluated on.
         trained_on: the dataset whose train split gives the baseline.
         predictions: for every sequence.
-        analysis: where they are wrong.
-        strips: the frames and signals of the worst sequences, by their place; none after skipping.
-        skipped: damaged places that were left out.
+        analysis: of their errors.
+        strips: frames and signals of the worst sequences, by index; none if records were skipped.
+        skipped: number of corrupt records that were skipped.
     """
 
     info: DatasetInfo
@@ -48,7 +48,7 @@ class Evaluation(Score):
     skipped: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        """`Score.to_json`, with the analysis; without frames and predictions."""
+        """Returns `Score.to_json` with the analysis, without frames and predictions."""
         return {
             **super().to_json(),
             "warnings": self.warnings(),
@@ -57,30 +57,26 @@ class Evaluation(Score):
         }
 
     def warnings(self) -> list[str]:
-        """What a reader must know before believing the figures."""
+        """Returns reasons to distrust the metrics."""
         found = []
-        # The shards carry checksums: equal ones hold the very same records.
+        # Descriptions of shards hold checksums, so equal ones hold equal records.
         if self.split in _SEEN and self.info.splits == self.trained_on.splits:
             found.append(f"{_SEEN[self.split]}: expect worse of new footage")
-        for count, what in (
-            (self.analysis.bad_predictions, "predictions"),
-            (self.analysis.bad_labels, "labels"),
-        ):
+        bad = {"predictions": self.analysis.bad_predictions, "labels": self.analysis.bad_labels}
+        for what, count in bad.items():
             if count:
                 found.append(
-                    f"{count:,} of {self.labels:,} {what} are not numbers: they are never right, and "
-                    "an error that needs one is not a number either"
+                    f"{count:,} of {self.labels:,} {what} are not finite numbers: they are never right, and "
+                    "errors computed from them are not finite either"
                 )
         if self.skipped:
-            found.append(
-                f"{self.skipped:,} damaged places were left out, with whatever they held: see metrics.json"
-            )
-        if self.groups < LEAST_GROUPS:
-            found.append(few_groups(self.groups))
+            found.append(f"{self.skipped:,} corrupt records were skipped: metrics.json lists them")
+        if self.groups < MIN_GROUPS:
+            found.append(explain_no_intervals(self.groups))
         elif self.groups < FEW_GROUPS:
             found.append(
-                f"intervals over only {self.groups} groups are on the narrow side: believe them from "
-                f"{FEW_GROUPS} groups on"
+                f"intervals over only {self.groups} groups are too narrow: trust them from {FEW_GROUPS} "
+                "groups on"
             )
         return found
 
@@ -97,28 +93,28 @@ def evaluate_model(
 ) -> Evaluation:
     """Scores ``model`` on a split of the dataset in ``directory``.
 
-    The split is read a batch at a time, and then the frames of the worst sequences.
+    Reads the split batch by batch, then the frames of the worst sequences.
 
     Args:
         model: takes `read_sequences`'s features.
         directory: of a dataset whose spec is that of ``trained_on``.
         split: which of its splits.
         trained_on: the dataset whose train split gives the baseline.
-        batch_size: clips predicted at a time; changes nothing but speed and memory.
-        reading: what the model takes of each sequence.
-        skipped: counts what is damaged, which is left out; None stops at it.
+        batch_size: clips predicted at a time; affects only speed and memory.
+        reading: clips and frame size that the model takes.
+        skipped: counts corrupt records, which are skipped; None stops at the first.
 
     Raises:
-        DatasetInfoError, DatasetError, CorruptRecordError: when the split cannot be read.
+        DatasetInfoError, DatasetError, CorruptRecordError: if the split cannot be read.
     """
     info = DatasetInfo.load(directory)
     predictions = predict_split(
         model, directory, split, batch_size=batch_size, reading=reading, skipped=skipped
     )
-    damaged = 0
+    num_skipped = 0
     if skipped is not None:
         own = set(shard_paths(directory, info, split))
-        damaged = sum(file in own for file, _ in skipped.places)
+        num_skipped = sum(file in own for file, _ in skipped.places)
     scored = score(
         split,
         predictions.labels,
@@ -128,19 +124,16 @@ def evaluate_model(
     )
     analysis = analyse(predictions, trained_on)
     return Evaluation(
-        split=scored.split,
-        labels=scored.labels,
-        metrics=scored.metrics,
-        groups=scored.groups,
+        **vars(scored),
         info=info,
         trained_on=trained_on,
         predictions=predictions,
         analysis=analysis,
-        # Places are those of the records that could be read.
+        # After skipping, indices of predictions are not those of stored records.
         strips={}
-        if damaged
+        if num_skipped
         else read_filmstrips(directory, split, [worst.place for worst in analysis.worst]),
-        skipped=damaged,
+        skipped=num_skipped,
     )
 
 
@@ -155,16 +148,15 @@ def evaluate_run(
     """Scores the model of a run folder on a dataset made to the same spec.
 
     Args:
-        run: a folder that training left.
+        run: folder of a training.
         directory: of the dataset.
         split: by default the first of ``test``, ``validation`` and ``train`` that has records.
         batch_size: clips predicted at a time.
-        reading: in place of what the run was told to read.
+        reading: replaces the reading options of the run.
 
     Raises:
-        TrainerError: when ``run`` is no run folder, or its model was made to another spec: naming each
-            difference.
-        DatasetInfoError, DatasetError, CorruptRecordError: when the split cannot be read.
+        TrainerError: if ``run`` is no run folder, or its model has another spec; names each difference.
+        DatasetInfoError, DatasetError, CorruptRecordError: if the split cannot be read.
     """
     folder, trained_on = open_run(run)
     info = DatasetInfo.load(directory)
@@ -176,14 +168,14 @@ def evaluate_run(
         split or default_split(info),
         trained_on=trained_on,
         batch_size=batch_size,
-        # What belongs to a sequence's last frame was said when the training set was built.
+        # By the training set, which says which frame a label belongs to.
         reading=reading.evaluation(trained_on),
         skipped=SkippedRecords() if reading.ignore_errors else None,
     )
 
 
 def scores_to_json(scores: Sequence[Score]) -> dict[str, Any]:
-    """By split, what `Score.to_json` gives, and how the intervals were made."""
+    """Returns `Score.to_json` by split, and the method of the intervals."""
     return {
         "intervals": {
             "method": "percentile bootstrap over groups",

@@ -1,4 +1,4 @@
-"""Sequences as strips of small pictures, to be looked at. Only the sequences asked for are held."""
+"""Reads a few sequences as strips of small pictures."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from trainer.data.reader import located_errors
 
 @dataclass(frozen=True, kw_only=True)
 class Filmstrip:
-    """Some frames of a sequence without padding, and by name its signals' values, ``[frames, size]``."""
+    """Some frames of a sequence, and its signals by name, ``[frames, size]``, without padding."""
 
     frames: tuple[StripFrame, ...]
     signals: dict[str, npt.NDArray[Any]]
@@ -33,12 +33,12 @@ class Filmstrip:
 def read_filmstrips(
     directory: str | os.PathLike[str], split: str, places: Sequence[int]
 ) -> dict[int, Filmstrip]:
-    """The strips of the sequences at ``places`` in stored order, by place; damaged frames are left out.
+    """Returns the strips of the sequences at these indices in stored order, without corrupt frames.
 
-    Records before them are read past, one at a time, and not parsed.
+    Other records are not parsed, and one is held at a time.
 
     Raises:
-        DatasetInfoError, DatasetError, CorruptRecordError: when the split cannot be read.
+        DatasetInfoError, DatasetError, CorruptRecordError: if the split cannot be read.
     """
     info = DatasetInfo.load(directory)
     with located_errors(directory, split):
@@ -78,7 +78,7 @@ def _to_strip(data: bytes, info: DatasetInfo) -> Filmstrip:
         try:
             pixels = reader.read(encoded[np.newaxis, index : index + 1])[0, 0]
         except FrameError:
-            continue  # no clip that was evaluated has this frame
+            continue  # it is in no clip that was evaluated
         jpeg = make_thumbnail(pixels[:, :, ::-1])
         frames.append(StripFrame(index=index, seconds=float(times[index]), jpeg=jpeg))
     return Filmstrip(frames=tuple(frames), signals=signals)

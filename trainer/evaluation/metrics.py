@@ -1,7 +1,7 @@
-"""Metrics of predictions, for one set of labels or for many resamples of it at once. NumPy only.
+"""Computes metrics of predictions, for one set of labels or many resamples of it, with NumPy alone.
 
-A label whose prediction is not a number is never right: its class is none, and an error that needs it is
-not a number either. Leaving such labels out would make a model look better for failing.
+A prediction that is not finite is never right: its class is `NO_CLASS`, and errors computed from it are NaN.
+Leaving such labels out would reward a model for failing.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from tfrecords_schema.spec import LabelSpec
 
 Array = npt.NDArray[Any]
 
-# What is answered where a prediction is not a number.
+# The class of predictions that are not finite.
 NO_CLASS = -1
-# From this probability on, a class of a multi-label task counts as answered.
+# From this probability on, a class of a multi-label task counts as present.
 THRESHOLD = 0.5
 # Keeps the logarithm of a probability of 0 finite, as Keras does.
-LEAST_PROBABILITY = 1e-7
+MIN_PROBABILITY = 1e-7
 
 _ALL = slice(None)
-# Labels are weighed one by one this many numbers at a time: 8 MiB.
+# Weights of single labels that are held at a time: 8 MiB.
 _NUMBERS_AT_A_TIME = 2**20
-# From a value a label, and which labels, to their sum in each resample.
+# Maps a value per label, and a selection of labels, to the sum in each resample.
 _Total = Callable[..., Array]
 
 
 def measure(label: LabelSpec, truth: Array, predictions: Array) -> dict[str, float]:
-    """Metrics by name, the most telling one first.
+    """Returns metrics by name, the most important one first.
 
     Args:
         label: the task and its names.
@@ -46,21 +46,21 @@ def measure(label: LabelSpec, truth: Array, predictions: Array) -> dict[str, flo
 def measure_resamples(
     label: LabelSpec, truth: Array, predictions: Array, groups: Array, weights: Array
 ) -> dict[str, Array]:
-    """`measure` of R resamples, ``[R]`` float64 each, without making any of them.
+    """Returns the metrics of R resamples, ``[R]`` float64 each, without building the resamples.
 
     Args:
         label: as in `measure`.
         truth: as in `measure`.
         predictions: as in `measure`.
         groups: ``[M]`` int64, the group of each label, from 0 to G - 1.
-        weights: ``[R, G]``, how many times each group is in each resample.
+        weights: ``[R, G]``, the times that each group is in each resample.
     """
 
     def total(values: Array, rows: Array | slice = _ALL) -> Array:
-        held, amounts = groups[rows], values[rows].astype(np.float64)
-        if len(held) < weights.shape[1]:
-            return weights[:, held] @ amounts
-        return weights @ np.bincount(held, amounts, minlength=weights.shape[1])
+        selected, amounts = groups[rows], values[rows].astype(np.float64)
+        if len(selected) < weights.shape[1]:
+            return weights[:, selected] @ amounts
+        return weights @ np.bincount(selected, amounts, minlength=weights.shape[1])
 
     with np.errstate(invalid="ignore", divide="ignore"):
         if label.task == "regression":
@@ -89,7 +89,7 @@ def _classification(truth: Array, predictions: Array, total: _Total) -> dict[str
     by_class = np.split(np.argsort(truth, kind="stable"), np.cumsum(np.bincount(truth))[:-1])
     return {
         "accuracy": total(right) / count,
-        # The mean over classes of the share found, which a rare class moves as much as a common one.
+        # Mean recall over classes, to which rare and common classes contribute equally.
         "balanced_accuracy": _mean_over_classes(
             [
                 total(right, of_class) / total(np.ones(len(truth)), of_class)
@@ -108,7 +108,7 @@ def _multilabel(
     precisions = [
         _average_precisions(truth[:, c], predictions[:, c], groups, weights) for c in present
     ]
-    right = (decided(predictions) == (truth > 0.5)).mean(axis=1)
+    right = (present_classes(predictions) == (truth > 0.5)).mean(axis=1)
     return {
         "mean_average_precision": _mean_over_classes(precisions, len(weights)),
         "binary_accuracy": total(right) / total(np.ones(len(truth))),
@@ -116,25 +116,25 @@ def _multilabel(
 
 
 def chosen_classes(predictions: Array) -> Array:
-    """The likeliest class of each of ``[..., classes]``; `NO_CLASS` where one is not a number."""
+    """Returns the most probable class of each of ``[..., classes]``; `NO_CLASS` if one is not finite."""
     whole = np.isfinite(predictions).all(axis=-1)
     return np.where(whole, np.nan_to_num(predictions).argmax(axis=-1), NO_CLASS)
 
 
 def cross_entropies(truth: Array, predictions: Array) -> Array:
-    """Minus the logarithm of the probability of the true class, ``[M]``; NaN where one is not a number."""
+    """Returns minus the logarithm of the true class's probability, ``[M]``; NaN if one is not finite."""
     likelihood = predictions[np.arange(len(truth)), truth]
     likelihood = np.where(np.isfinite(predictions).all(axis=-1), likelihood, np.nan)
-    return -np.log(np.maximum(likelihood, LEAST_PROBABILITY))
+    return -np.log(np.maximum(likelihood, MIN_PROBABILITY))
 
 
-def decided(predictions: Array) -> Array:
-    """What a multi-label model says of each class: 1 or 0, and -1 where it is not a number."""
+def present_classes(predictions: Array) -> Array:
+    """Returns a multi-label model's answer for each class: 1 present, 0 absent, `NO_CLASS` not finite."""
     return np.where(np.isfinite(predictions), predictions >= THRESHOLD, NO_CLASS)
 
 
 def average_precision(truth: Array, scores: Array) -> float:
-    """The area under the steps of precision over recall, ``[M]`` each; at least one ``truth`` is set.
+    """Returns the area under the steps of precision over recall, ``[M]`` each; some ``truth`` must be set.
 
     Equal scores are one step, so that constant scores give the share of the truth that is set.
     """
@@ -143,10 +143,10 @@ def average_precision(truth: Array, scores: Array) -> float:
 
 
 def _average_precisions(truth: Array, scores: Array, groups: Array, weights: Array) -> Array:
-    """`average_precision` of each resample, ``[R]``; NaN for one without truth.
+    """Returns the average precision of each resample, ``[R]``; NaN if none of its truth is set.
 
-    The area is the mean, over the labels that are set, of the precision at the end of their step: only the P
-    steps that hold such labels need be summed up.
+    The area is the mean, over the labels that are set, of the precision at the end of their step, so only
+    the P steps with such labels are summed.
     """
     scores = np.where(np.isfinite(scores), scores, -np.inf)
     order = np.argsort(-scores, kind="stable")
@@ -168,7 +168,7 @@ def _average_precisions(truth: Array, scores: Array, groups: Array, weights: Arr
 
 
 def _mean_over_classes(values: list[Array], resamples: int) -> Array:
-    """The mean of ``[R]`` of each class, over the classes that a resample holds; NaN when it holds none."""
+    """Returns the mean of ``[R]`` values over the classes that a resample holds; NaN if it holds none."""
     if not values:
         return np.full(resamples, np.nan)
     table = np.array(values)

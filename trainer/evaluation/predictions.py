@@ -1,7 +1,4 @@
-"""A model's predictions for a split beside the truth, and where each sequence comes from.
-
-Predictions, labels and origins of a whole split are held; its frames are not.
-"""
+"""Predicts a split, and keeps predictions, labels and origins of its sequences, but not their frames."""
 
 from __future__ import annotations
 
@@ -26,12 +23,12 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Origins:
-    """Where the N sequences of T frames of a split come from, in stored order.
+    """Origins of the N sequences of T frames of a split, in stored order.
 
     Attributes:
-        ids: unique, of the source and the start.
-        sources: the footage each is from.
-        groups: what does not straddle splits: a person, a drive.
+        ids: unique, of source and start.
+        sources: the source of each.
+        groups: the group of each, such as a person or a drive.
         timestamps: ``[N, T]`` int64, of each frame in its source, in microseconds.
         valid_frames: ``[N]`` int64; frames from this index on are padding.
     """
@@ -45,12 +42,12 @@ class Origins:
 
 @dataclass(frozen=True, kw_only=True)
 class Predictions:
-    """What a model answered to a split.
+    """Predictions for a split, with its labels.
 
     Attributes:
         labels: the truth.
-        values: ``[N, classes or targets]``, or ``[N, T, ...]`` with labels by frame, float64; whatever is
-            not finite is NaN.
+        values: predictions, ``[N, classes or targets]``, or ``[N, T, ...]`` with labels by frame, float64;
+            values that are not finite are NaN.
         origins: of the sequences.
     """
 
@@ -60,21 +57,21 @@ class Predictions:
 
     @property
     def truth(self) -> Array:
-        """The labels that count, ``[M, ...]``."""
+        """Valid labels, ``[M, ...]``."""
         return self.labels.values[self.labels.valid]
 
     @property
     def answers(self) -> Array:
-        """What was answered to them, ``[M, classes or targets]``."""
+        """Predictions for the valid labels, ``[M, classes or targets]``."""
         return self.values[self.labels.valid]
 
     def by_label(self, of_sequences: Array) -> Array:
-        """``of_sequences`` ``[N]``, such as their groups, for each label that counts: ``[M]``."""
+        """Repeats values of sequences, ``[N]``, for each of their valid labels: ``[M]``."""
         counts = self.labels.valid.reshape(len(of_sequences), -1).sum(axis=1)
         return np.repeat(of_sequences, counts)
 
     def times(self) -> Array:
-        """When each label that counts is, ``[M]`` microseconds: at its frame, or its sequence's last."""
+        """Returns the time of each valid label, ``[M]`` microseconds: its frame's, or its sequence's last."""
         times = self.origins.timestamps
         if self.labels.valid.ndim == 2:
             return times[self.labels.valid]
@@ -82,8 +79,8 @@ class Predictions:
         return times[np.arange(len(times)), last]
 
 
-def numbered(names: Sequence[str]) -> tuple[list[str], Array]:
-    """The distinct ones in order, and the place of each of ``names`` among them, ``[N]`` int64."""
+def index_names(names: Sequence[str]) -> tuple[list[str], Array]:
+    """Returns the distinct names, sorted, and the index of each of ``names`` among them, ``[N]`` int64."""
     distinct = sorted(set(names))
     places = {name: place for place, name in enumerate(distinct)}
     return distinct, np.array([places[name] for name in names], np.int64)
@@ -99,19 +96,19 @@ def predict_split(
     reading: Reading = WHOLE,
     skipped: SkippedRecords | None = None,
 ) -> Predictions:
-    """Predicts a split, in one pass.
+    """Predicts a split in one pass.
 
     Args:
         model: takes `read_sequences`'s features.
         directory: of the dataset.
         split: which of its splits.
-        batch_size: clips predicted at a time; changes nothing but speed and memory.
-        reading: what the model takes of each sequence. What it answers to several clips of a sequence is
+        batch_size: clips predicted at a time; affects only speed and memory.
+        reading: clips and frame size that the model takes. Predictions for several clips of a sequence are
             averaged.
-        skipped: counts what is damaged, which is left out; None stops at it.
+        skipped: counts corrupt records, which are skipped; None stops at the first.
 
     Raises:
-        DatasetInfoError, DatasetError, CorruptRecordError: when the split cannot be read.
+        DatasetInfoError, DatasetError, CorruptRecordError: if the split cannot be read.
     """
     dataset = read_sequences(
         directory,
@@ -124,22 +121,26 @@ def predict_split(
     values, rows = [], []
     with located_errors(directory, split):
         for features, labels, weights in dataset:
-            told = {name: features.pop(name).numpy() for name in METADATA}
-            rows.append((told, features[VALID_FRAMES].numpy(), labels.numpy(), weights.numpy() > 0))
+            metadata = {name: features.pop(name).numpy() for name in METADATA}
+            rows.append(
+                (metadata, features[VALID_FRAMES].numpy(), labels.numpy(), weights.numpy() > 0)
+            )
             values.append(np.asarray(model.predict_on_batch(features), np.float64))
     if not rows:
-        raise DatasetError(f"no record of the split {split!r} in {directory} can be read")
+        raise DatasetError(
+            f"no record of the split {split!r} in {directory} can be read: repair or rebuild the dataset"
+        )
     answers = np.concatenate(values)
     answers = np.where(np.isfinite(answers), answers, np.nan)
-    # A sequence's clips come one after the other; where and when it is, the last of them says.
+    # Clips of a sequence follow each other. Its labels and metadata are those of the last.
     answers = answers.reshape(-1, reading.count, *answers.shape[1:]).mean(axis=1)
-    told, valid_frames, labels, valid = (
-        _joined(part, reading.count) for part in zip(*rows, strict=True)
+    metadata, valid_frames, labels, valid = (
+        _join_batches(part, reading.count) for part in zip(*rows, strict=True)
     )
     known: dict[bytes, str] = {}  # one string for the many sequences of a source
 
     def texts(name: str) -> tuple[str, ...]:
-        return tuple(known.setdefault(text, _to_text(text)) for text in told[name])
+        return tuple(known.setdefault(text, _to_text(text)) for text in metadata[name])
 
     return Predictions(
         labels=Labels(values=labels, valid=valid),
@@ -148,19 +149,19 @@ def predict_split(
             ids=texts("id"),
             sources=texts("source"),
             groups=texts("group"),
-            timestamps=told["timestamps"],
+            timestamps=metadata["timestamps"],
             valid_frames=valid_frames,
         ),
     )
 
 
-def _joined(parts: Sequence[Any], clips: int) -> Any:
-    """Arrays of batches, or dicts of them, one after the other; of each sequence's clips the last."""
+def _join_batches(parts: Sequence[Any], clips: int) -> Any:
+    """Concatenates arrays of batches, or dicts of them, keeping the last of each sequence's clips."""
     if isinstance(parts[0], dict):
-        return {name: _joined([part[name] for part in parts], clips) for name in parts[0]}
+        return {name: _join_batches([part[name] for part in parts], clips) for name in parts[0]}
     return np.concatenate(parts)[clips - 1 :: clips]
 
 
 def _to_text(data: bytes) -> str:
-    # Names of files need not be UTF-8, and must go into JSON and HTML that is.
+    # File names may not be UTF-8, while JSON and HTML are.
     return data.decode("utf-8", "backslashreplace")

@@ -18,7 +18,7 @@ from tfrecords_schema.report.pages import (
     render_page,
 )
 from trainer.evaluation.baseline import describe_baseline
-from trainer.evaluation.bootstrap import LEAST_GROUPS, LEVEL, RESAMPLES, SEED
+from trainer.evaluation.bootstrap import LEVEL, MIN_GROUPS, RESAMPLES, SEED
 from trainer.evaluation.evaluate import Evaluation
 from trainer.evaluation.metrics import THRESHOLD
 from trainer.evaluation.score import Metric, format_interval
@@ -84,7 +84,7 @@ def render_report(evaluations: Sequence[Evaluation], *, model: str, directory: s
         level=f"{LEVEL:.0%}",
         resamples=RESAMPLES,
         seed=SEED,
-        min_groups=LEAST_GROUPS,
+        min_groups=MIN_GROUPS,
         width=charts.WIDTH,
         height=charts.HEIGHT,
     )

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from tests.trainer.conftest import SPECS
 from trainer.evaluation import bootstrap, metrics
-from trainer.evaluation.bootstrap import LEAST_GROUPS, bootstrap_intervals, resample_weights
+from trainer.evaluation.bootstrap import MIN_GROUPS, bootstrap_intervals, resample_weights
 from trainer.evaluation.metrics import (
     NO_CLASS,
     average_precision,
     chosen_classes,
-    decided,
     measure,
     measure_resamples,
+    present_classes,
 )
 
 TASKS = ("classification", "multilabel", "regression")
@@ -172,9 +172,9 @@ def test_sequences_of_a_group_are_not_taken_for_independent():
 
 
 def test_too_few_groups_have_no_interval():
-    for groups in (LEAST_GROUPS - 1, LEAST_GROUPS):
+    for groups in (MIN_GROUPS - 1, MIN_GROUPS):
         interval = bootstrap_intervals(lambda w: {"sum": w.sum(axis=1)}, groups=groups)["sum"]
-        assert (interval is None) == (groups < LEAST_GROUPS)
+        assert (interval is None) == (groups < MIN_GROUPS)
 
 
 def test_what_is_not_a_number_has_no_interval_and_resamples_without_one_do_not_count():
@@ -186,7 +186,7 @@ def test_what_is_not_a_number_has_no_interval_and_resamples_without_one_do_not_c
 def test_a_prediction_that_is_not_a_number_is_never_right():
     answers = np.array([[0.9, 0.1, np.nan], [0.9, 0.1, 0.0], [np.inf, 0.0, 0.0]])
     assert chosen_classes(answers).tolist() == [NO_CLASS, 0, NO_CLASS]
-    assert decided(answers).tolist() == [[1, 0, -1], [1, 0, 0], [-1, 0, 0]]
+    assert present_classes(answers).tolist() == [[1, 0, -1], [1, 0, 0], [-1, 0, 0]]
     label = SPECS["classification"].label
     found = measure(label, np.array([0, 0, 0]), answers)
     assert found["accuracy"] == pytest.approx(1 / 3)

@@ -189,10 +189,12 @@ def test_report_names_predictions_that_are_not_numbers(kind, tmp_path):
     )
     bad = int(np.count_nonzero(broken.predictions.labels.valid[7:9]))
     assert broken.analysis.bad_predictions == bad
-    assert broken.warnings()[0].startswith(f"{bad} of {broken.labels} predictions are not numbers")
+    assert broken.warnings()[0].startswith(
+        f"{bad} of {broken.labels} predictions are not finite numbers"
+    )
     assert {worst.place for worst in broken.analysis.worst[:2]} == {7, 8}
     fields = json.dumps(scores_to_json([broken]), allow_nan=False)
-    assert "predictions are not numbers" in fields
+    assert "predictions are not finite numbers" in fields
     text = " ".join(page_of(broken).text)
     assert "a prediction is not a number" in text
     assert "Not better than the baseline" in text or spec.label.num_classes
@@ -223,7 +225,7 @@ def test_warnings_for_too_few_groups_replace_intervals(tmp_path):
     assert "interval" not in json.dumps(few.to_json()["metrics"]["speed_mae"]["interval"] or "")
     some = evaluated(tmp_path / "some", SPECS["regression"], drives=5)
     assert all(metric.interval for metric in some.metrics)
-    assert any("over only 5 groups are on the narrow side" in w for w in some.warnings())
+    assert any("over only 5 groups are too narrow" in w for w in some.warnings())
 
 
 def test_warnings_name_a_split_used_for_training(tmp_path):

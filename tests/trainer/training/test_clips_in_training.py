@@ -156,7 +156,7 @@ def test_a_run_on_fewer_and_smaller_frames_and_past_damage(damaged, tmp_path, ca
         f"{split}-00000-of-00001.tfrecord" for split in ("validation", "test", "train")
     ]
     assert {s: m["labels"] for s, m in metrics["splits"].items()} == {"validation": 5, "test": 7}
-    assert "1 damaged places were left out" in metrics["splits"]["test"]["warnings"][0]
+    assert "1 corrupt records were skipped" in metrics["splits"]["test"]["warnings"][0]
     model = keras.models.load_model(run / "model.keras", compile=False)
     assert model.input["image"].shape == (None, 2, 8, 10, 3)
     assert json.loads((run / "export" / "assets.extra" / "reading.json").read_text()) == {
