@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import importlib
 import threading
@@ -11,9 +10,9 @@ from dataclasses import dataclass, replace
 
 from pipelines.build.finish import Totals, finish_build
 from pipelines.build.output import OutputFolder
-from pipelines.build.plan_file import plan_lines, shard_places
+from pipelines.build.plan_file import plan_lines, shard_offsets
 from pipelines.build.probe import cut_sources, survey_sources
-from pipelines.build.progress import Progress, shards_shown
+from pipelines.build.progress import ShardWatcher
 from pipelines.build.shard import ShardBuilder, library_versions
 from pipelines.build.stored_output import open_output
 from pipelines.decoding.client import shared_pool
@@ -22,6 +21,7 @@ from pipelines.options.dataset import DatasetOptions, RunOptions
 from pipelines.plan.descriptors import Listing, Shard
 from pipelines.plan.shards import Estimate, order_work, plan_shards
 from pipelines.sources.files import absolute
+from pipelines.storage.scratch import scratch_folder
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.spec import SequenceSpec
 
@@ -134,19 +134,15 @@ def _build(
         plan_lines(plan.shards, plan.totals),
         {shard.file for shard in plan.shards},
     )
+    errors: list[str] = []
     if plan.shards:
         errors = _run_pipeline(builder, plan, run)
-    else:
-        # No source came as far as a shard.
-        outcome = finish_build(builder, [], plan.totals)
-        errors = [outcome.error] if outcome.error else []
-    if errors:
-        raise UserError(errors[0])
-    info = output.complete_info()
+    elif error := finish_build(builder, [], plan.totals).error:  # no source got as far as a shard
+        errors = [error]
+    info = None if errors else output.complete_info()
     if info is None:
-        raise UserError(
-            output.stored_error() or f"{output.path} was not completed, and no worker said why"
-        )
+        unknown = f"{output.path} was not completed, and no worker reported why"
+        raise UserError(errors[0] if errors else output.stored_error() or unknown)
     return info
 
 
@@ -162,39 +158,35 @@ def _builder(listing: Listing, options: DatasetOptions, output: OutputFolder) ->
 def import_beam_meanwhile() -> None:
     """Starts to import what building needs: most of a second, which probing need not wait for."""
     threading.Thread(
-        target=importlib.import_module, args=("pipelines.build.transforms",), daemon=True
+        target=importlib.import_module, args=("pipelines.build.build_shards",), daemon=True
     ).start()
 
 
 def _run_pipeline(builder: ShardBuilder, plan: Plan, run: RunOptions) -> list[str]:
-    """Runs the Beam pipeline to its end; returns what went wrong."""
-    import apache_beam as beam
-
-    from pipelines.build.transforms import BuildDataset
-    from pipelines.runners.events import EventReader
+    """Runs the Beam pipeline to its end; returns the errors of local workers."""
+    from pipelines.build.build_shards import BuildDataset
     from pipelines.runners.local import parse_beam_args
+    from pipelines.runners.progress import ProgressBar
+    from pipelines.runners.tasks import LocalRun, ProgressView, run_tasks
 
     execution = parse_beam_args(run.beam_args, workers=run.local_workers)
-    stage = functools.partial(
-        BuildDataset, decode_timeout=run.decode_timeout, staging_size=run.staging_size
-    )
-    places = shard_places(builder.output)
-    pipeline = execution.pipeline()
-    if not execution.local:
-        # Workers elsewhere have another current folder.
-        output = open_output(absolute(builder.output.path))
-        work = beam.Create([[(place, 1)] for place in places], reshuffle=False)
-        builds = stage(replace(builder, output=output), events=None)
-        _ = pipeline | "Work" >> work | "Build" >> builds
-        with shards_shown(output, planned=len(plan.shards)):
-            execution.run(pipeline)
-        return []
-    sequences = sum(estimate.sequences for estimate in plan.estimates.values())
-    progress = Progress(sequences=sequences, shards=len(plan.shards))
-    with progress, EventReader(progress.hear) as events:
+    offsets = shard_offsets(builder.output)
+    view: ProgressView
+    if execution.local:
         order = order_work(plan.shards, execution.workers)
-        everything = [(places[index], threads) for index, threads in order]
-        work = beam.Create([everything] * execution.workers, reshuffle=False)
-        _ = pipeline | "Work" >> work | "Build" >> stage(builder, events=events.descriptor)
-        execution.run(pipeline)
-    return progress.errors
+        tasks = [(offsets[index], threads) for index, threads in order]
+        sequences = round(sum(estimate.sequences for estimate in plan.estimates.values()))
+        view = ProgressBar("Building", "seq", sequences, tasks=len(tasks))
+    else:
+        # Workers elsewhere have another current folder.
+        builder = replace(builder, output=open_output(absolute(builder.output.path)))
+        tasks = [(offset, 1) for offset in offsets]
+        view = ShardWatcher(builder.output, planned=len(tasks))
+
+    def make_job(local: LocalRun | None) -> BuildDataset:
+        return BuildDataset(
+            builder, decode_timeout=run.decode_timeout, staging_size=run.staging_size, local=local
+        )
+
+    run_tasks(execution, tasks, make_job, view, scratch_folder("claims"))
+    return view.errors

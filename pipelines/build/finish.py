@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from pipelines.build.shard import ShardBuilder, ShardReport, add_results
+from pipelines.build.shard import ShardBuilder, ShardReport, sum_results
 from pipelines.decoding.protocol import DISTANCES, SegmentResult
 from pipelines.options.dataset import DatasetOptions
 from pipelines.plan.descriptors import SourceFailure
@@ -85,7 +85,7 @@ def conclude(
         error = _say_why_nothing(reports)
     if error:
         return Outcome(failures=failures, info=None, error=error)
-    segments = add_results(report.segments for report in reports)
+    segments = sum_results(report.segments for report in reports)
     built = {report.split for report in reports}
     split_names = [split for split in totals.split_sources if split in built]
     info = DatasetInfo(
@@ -191,7 +191,7 @@ def _name_some(failed: Sequence[SourceFailure], most: int = 5) -> str:
 def _describe_split(
     reports: Sequence[ShardReport], spec: SequenceSpec, *, sources: int, groups: int
 ) -> SplitInfo:
-    segments = add_results(report.segments for report in reports)
+    segments = sum_results(report.segments for report in reports)
     mean, std = _pixel_moments(segments.pixel_count, segments.pixel_sum, segments.pixel_square_sum)
     return SplitInfo(
         shards=tuple(

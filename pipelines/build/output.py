@@ -5,8 +5,7 @@ While a build goes on, everything that is not yet part of the dataset lies in ``
     _build/options.json          what is being built, so that nothing else is mixed into it
     _build/plan.jsonl            totals, then a line a shard
     _build/reports/SHARD.json    of each shard that is complete
-    _build/claims/SHARD          taken by a local worker in this run
-    _build/error.txt             why the dataset could not be completed, for a driver elsewhere
+    _build/error.txt             why the dataset could not be completed, for the driver
     _build/*.partial             being written, under a name of its own
     _build/lock                  held by the one local run that builds here
 
@@ -32,7 +31,6 @@ from typing import Any, BinaryIO
 
 from pipelines.errors import UserError
 from pipelines.plan.descriptors import SourceFailure
-from pipelines.runners.events import claim
 from tfrecords_schema.info import FILE_NAME as INFO_FILE
 from tfrecords_schema.info import DatasetInfo, DatasetInfoError
 from tfrecords_schema.records import file_checksum
@@ -164,10 +162,6 @@ class OutputFolder:
             file.seek(place)
             return file.readline()
 
-    def claim(self, shard_file: str) -> bool:
-        """Whether the caller is the first in this run to ask for the shard."""
-        return claim(self._build / "claims" / shard_file)
-
     def kept_report(self, shard_file: str, fingerprint: str) -> dict[str, Any] | None:
         """The report of a shard that is complete and has this fingerprint; None when there is no such.
 
@@ -266,8 +260,6 @@ class OutputFolder:
         """Leaves nothing in the folder of building but reports."""
         for partial in self._build.glob("*.partial"):
             partial.unlink()
-        shutil.rmtree(self._build / "claims", ignore_errors=True)
-        (self._build / "claims").mkdir()
         (self._build / "reports").mkdir(exist_ok=True)
 
     def _write(self, name: str, data: bytes) -> None:

@@ -1,7 +1,7 @@
-"""Building one shard: the unit of work, of retry, of resume and of determinism.
+"""Builds one shard: the unit of work, of retry, of resume and of determinism.
 
 A shard's bytes depend on its segments, the dataset's options and the library versions, and on nothing else.
-So its fingerprint tells whether a shard that is there already is the one that would be built.
+So its fingerprint tells whether an existing shard is the one that would be built.
 """
 
 from __future__ import annotations
@@ -28,57 +28,65 @@ from tfrecords_schema.records import frame_parts
 from tfrecords_schema.spec import SequenceSpec
 
 
-class Listener(Protocol):
-    """Hears how a shard comes along."""
+class ShardProgress(Protocol):
+    """Receives progress callbacks while a shard is built."""
 
-    def sequences(self, count: int) -> None:
-        """``count`` more sequences were built (fewer, when negative: thrown away)."""
+    def add_sequences(self, count: int) -> None:
+        """Adds ``count`` written sequences; negative after a rollback."""
 
-    def failed(self, failure: SourceFailure) -> None:
-        """A source failed or ended early."""
+    def add_source_failure(self, failure: SourceFailure) -> None:
+        """Records a source that failed or was truncated."""
 
 
 class ShardWriter:
-    """Frames records into a file; can go back to where a segment began.
+    """Writes TFRecord frames to a file and can roll back to the last checkpoint.
+
+    A segment that fails after some of its records were written must leave no trace in the shard::
+
+        writer.checkpoint()
+        try:
+            decoder.build(request, writer.write)
+        except DecodingFailure:
+            writer.rollback()
 
     Attributes:
-        bytes: written so far.
+        size: bytes written so far.
     """
 
-    def __init__(self, file: BinaryIO, listener: Listener):
+    def __init__(self, file: BinaryIO, progress: ShardProgress):
         self._file = file
-        self._listener = listener
+        self._progress = progress
         self._digest = hashlib.sha256()
-        self.bytes = 0
-        self.mark()
+        self.size = 0
+        self.checkpoint()
 
     @property
     def sha256(self) -> str:
-        """Of the file so far."""
+        """Hex digest of the bytes written so far."""
         return self._digest.hexdigest()
 
     def write(self, record: bytes) -> None:
         """Appends a serialized record."""
-        # One by one: to join them would copy the record.
+        # Part by part: joining them would copy the record.
         for part in frame_parts(record):
             self._file.write(part)
             self._digest.update(part)
-            self.bytes += len(part)
-        self._since_mark += 1
-        self._listener.sequences(1)
+            self.size += len(part)
+        self._records_since += 1
+        self._progress.add_sequences(1)
 
-    def mark(self) -> None:
-        """Notes where a segment begins."""
-        self._marked = (self.bytes, self._digest.copy())
-        self._since_mark = 0
+    def checkpoint(self) -> None:
+        """Marks the current position as the one that `rollback` returns to."""
+        self._checkpoint = (self.size, self._digest.copy())
+        self._records_since = 0
 
-    def go_back(self) -> None:
-        """Throws away what was written since the mark."""
-        self.bytes, self._digest = self._marked
-        self._file.seek(self.bytes)
+    def rollback(self) -> None:
+        """Discards everything written since the last checkpoint."""
+        self.size, self._digest = self._checkpoint
+        self._file.seek(self.size)
         self._file.truncate()
-        self._listener.sequences(-self._since_mark)
-        self.mark()
+        self._progress.add_sequences(-self._records_since)
+        self.checkpoint()
 
 
 _ADDED_FIELDS = (
@@ -95,21 +103,21 @@ _ADDED_FIELDS = (
 )
 _ADDED_SUMS = ("pixel_sum", "pixel_square_sum", "label_counts", "telemetry_frames")
 _ADDED_MOMENTS = ("targets", "signals")
-_SHORTEST_FOR_THREADS = 5.0
-"""Seconds. To start a decoder's threads takes as long as to decode some tens of small frames."""
+_MIN_SECONDS_FOR_THREADS = 5.0
+"""Starting a decoder's threads takes as long as decoding some tens of small frames."""
 _DECIDING_PACKAGES = ("reelbeam", "av", "opencv-python-headless", "simplejpeg", "protobuf")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShardReport:
-    """A complete shard: what is in it and what became of its segments.
+    """A complete shard: its contents, and the results of its segments.
 
     Attributes:
-        file, split: of the shard.
-        fingerprint: of what it was built from.
-        records, bytes, sha256: of the file.
-        segments: the segments' results, added up.
-        failures: of sources in this shard.
+        file, split: the shard's file name and split.
+        fingerprint: digest of everything that decides the shard's bytes.
+        records, bytes, sha256: contents, size and checksum of the file.
+        segments: sum of the segments' results.
+        failures: sources in this shard that failed or were truncated.
     """
 
     file: str
@@ -124,7 +132,7 @@ class ShardReport:
 
 @dataclass(frozen=True, kw_only=True)
 class ShardBuilder:
-    """What the shards of one dataset have in common; sent to every worker."""
+    """Builds the shards of one dataset; sent to every worker."""
 
     output: OutputFolder
     spec: SequenceSpec
@@ -132,9 +140,10 @@ class ShardBuilder:
     versions: dict[str, str]
 
     def fingerprint(self, shard: Shard) -> str:
-        """SHA-256 of all that decides the shard's bytes.
+        """Returns the SHA-256 of everything that decides the shard's bytes.
 
-        Where the sources lie is not part of it; what they are called, their sizes and times are.
+        The names, sizes and modification times of the sources are part of it, the folders they lie in are
+        not.
         """
         fields = to_json(shard)
         drop_paths(Shard, fields)
@@ -143,32 +152,32 @@ class ShardBuilder:
 
     @functools.cached_property
     def _common(self) -> str:
-        """What decides the bytes of all shards alike."""
+        """The part of the fingerprint that all shards share."""
         parts = (self.options.to_json(), to_json(self.spec), self.versions)
         return ", ".join(json.dumps(part, sort_keys=True) for part in parts)
 
     def build(
-        self, shard: Shard, decoder: DecoderProcess, listener: Listener, *, threads: int = 1
+        self, shard: Shard, decoder: DecoderProcess, progress: ShardProgress, *, threads: int = 1
     ) -> ShardReport:
-        """Builds the shard, or takes the one that is there if it is the same.
+        """Builds the shard, or keeps the existing one if it has the same fingerprint.
 
         Args:
-            shard: which.
-            decoder: that decodes its segments.
-            listener: hears how it comes along.
-            threads: to decode with: more than one where there are too few shards left for all CPUs.
+            shard: the shard to build.
+            decoder: decodes its segments.
+            progress: receives the sequences and failures as they come.
+            threads: decoding threads, more than one when fewer shards are left than CPUs.
 
         Raises:
-            OSError: when the shard cannot be written.
+            OSError: if the shard cannot be written.
         """
         fingerprint = self.fingerprint(shard)
         kept = self.output.kept_report(shard.file, fingerprint)
-        if kept is not None and not _may_end_otherwise(report := from_json(ShardReport, kept)):
-            listener.sequences(report.records)
+        if kept is not None and not _has_transient_failure(report := from_json(ShardReport, kept)):
+            progress.add_sequences(report.records)
             for failure in report.failures:
-                listener.failed(failure)
+                progress.add_source_failure(failure)
             return report
-        report = self._build(shard, fingerprint, decoder, listener, threads)
+        report = self._build(shard, fingerprint, decoder, progress, threads)
         self.output.store_report(shard.file, to_json(report))
         return report
 
@@ -177,35 +186,35 @@ class ShardBuilder:
         shard: Shard,
         fingerprint: str,
         decoder: DecoderProcess,
-        listener: Listener,
+        progress: ShardProgress,
         threads: int,
     ) -> ShardReport:
         failures: list[SourceFailure] = []
         results: list[SegmentResult] = []
         with self.output.new_shard(shard.file) as file:
-            writer = ShardWriter(file, listener)
+            writer = ShardWriter(file, progress)
             for segment in shard.segments:
-                writer.mark()
+                writer.checkpoint()
                 try:
                     result = self._build_segment(segment, decoder, writer, threads)
                 except DecodingFailure as failure:
-                    # Nothing of a source that failed stays: how far it came may differ from run to run.
-                    writer.go_back()
-                    failures.append(_failure(segment, failure))
-                    listener.failed(failures[-1])
+                    # Keep nothing of a failed source: how far it got may differ from run to run.
+                    writer.rollback()
+                    failures.append(segment_failure(segment, failure))
+                    progress.add_source_failure(failures[-1])
                     continue
                 results.append(result)
                 if result.truncated is not None:
-                    failures.append(_truncation(segment, result))
-                    listener.failed(failures[-1])
+                    failures.append(segment_truncation(segment, result))
+                    progress.add_source_failure(failures[-1])
         return ShardReport(
             file=shard.file,
             split=shard.split,
             fingerprint=fingerprint,
-            bytes=writer.bytes,
+            bytes=writer.size,
             sha256=writer.sha256,
             records=sum(result.sequences for result in results),
-            segments=add_results(results),
+            segments=sum_results(results),
             failures=tuple(failures),
         )
 
@@ -213,14 +222,14 @@ class ShardBuilder:
         self, segment: Segment, decoder: DecoderProcess, writer: ShardWriter, threads: int
     ) -> SegmentResult:
         request = self._request(segment)
-        is_long = segment.seconds >= _SHORTEST_FOR_THREADS
+        is_long = segment.seconds >= _MIN_SECONDS_FOR_THREADS
         if threads > 1 and is_long and segment.source.kind == "video":
             with contextlib.suppress(DecodingFailure):
                 result = decoder.build(replace(request, threads=threads), writer.write)
                 if result.truncated is None:
                     return result
-            # Something is the matter with it. What becomes of it then must not depend on threads.
-            writer.go_back()
+            # Retry on one thread: FFmpeg's frame threads report errors nondeterministically.
+            writer.rollback()
         return decoder.build(request, writer.write)
 
     def _request(self, segment: Segment) -> BuildRequest:
@@ -239,19 +248,24 @@ class ShardBuilder:
 
 
 def library_versions() -> dict[str, str]:
-    """The versions of what decides a shard's bytes.
+    """Returns the versions of the packages that influence a shard's bytes.
 
     Raises:
-        UserError: when this package or one that it needs is not installed.
+        UserError: if one of them is not installed.
     """
     try:
         return {name: importlib.metadata.version(name) for name in _DECIDING_PACKAGES}
     except importlib.metadata.PackageNotFoundError as error:
-        raise UserError(f"{error.name} must be installed (pip install .), and is not") from error
+        raise UserError(
+            f"the package {error.name} is not installed, and builds need it: run pip install reelbeam"
+        ) from error
 
 
-def add_results(results: Iterable[SegmentResult]) -> SegmentResult:
-    """The results of several segments as one; what only makes sense for one segment is left out."""
+def sum_results(results: Iterable[SegmentResult]) -> SegmentResult:
+    """Sums the counts of several segments.
+
+    Fields of a single segment, such as where it broke, are left at their defaults.
+    """
     total: dict[str, Any] = {}
     for result in results:
         for name in _ADDED_FIELDS:
@@ -264,12 +278,13 @@ def add_results(results: Iterable[SegmentResult]) -> SegmentResult:
     return SegmentResult(**total)
 
 
-def _may_end_otherwise(report: ShardReport) -> bool:
-    """Whether a source failed by what may have been an accident: a killed decoder, a crowded machine."""
+def _has_transient_failure(report: ShardReport) -> bool:
+    """Returns True if a source failed for a reason that a retry may cure, such as a killed decoder."""
     return any(failure.stage in ("process", "limits", "staging") for failure in report.failures)
 
 
-def _failure(segment: Segment, failure: DecodingFailure) -> SourceFailure:
+def segment_failure(segment: Segment, failure: DecodingFailure) -> SourceFailure:
+    """Returns the failure of the source to which a segment belongs."""
     return SourceFailure(
         source=segment.source.id,
         stage=failure.stage,
@@ -278,13 +293,17 @@ def _failure(segment: Segment, failure: DecodingFailure) -> SourceFailure:
     )
 
 
-def _truncation(segment: Segment, result: SegmentResult) -> SourceFailure:
+def segment_truncation(segment: Segment, result: SegmentResult) -> SourceFailure:
+    """Returns the failure of a source that is damaged, or ends before its header says.
+
+    It names the first damaged place, or the last frame if the end is missing. Sequences before it are kept:
+    the source counts as truncated, or as failed if it is a single segment without sequences.
+    """
     is_whole = not segment.first_slot and segment.end_slot is None
     return SourceFailure(
         source=segment.source.id,
         stage="decode",
         reason=result.truncated or "",
         seconds=result.last_seconds if result.damaged_seconds is None else result.damaged_seconds,
-        # What gave nothing has failed.
         truncated=result.sequences > 0 or not is_whole,
     )

@@ -13,16 +13,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
-import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any, BinaryIO
 
 from pipelines.build.output import BUILD_FOLDER, PLAN_FILE, OutputFolder
 from pipelines.errors import UsageError
-from pipelines.runners.events import claim
 from pipelines.storage.scratch import scratch_folder
 from pipelines.storage.store_lock import store_lock
 from tfrecords_schema import storage
@@ -59,10 +55,6 @@ class StoredOutput(OutputFolder):
         """The line of the plan that begins at byte ``place``."""
         return storage.read_line(self._url(PLAN_FILE), place)
 
-    def claim(self, shard_file: str) -> bool:
-        """Whether the caller is the first in this process to ask for the shard."""
-        return claim(self._claims / shard_file)
-
     def kept_report(self, shard_file: str, fingerprint: str) -> dict[str, Any] | None:
         """The report of a shard that is there as it was sent and has this fingerprint, or None."""
         report = super().kept_report(shard_file, fingerprint)
@@ -84,10 +76,6 @@ class StoredOutput(OutputFolder):
     def _url(self, name: str) -> str:
         return storage.join(self.path, name)
 
-    @property
-    def _claims(self) -> Path:
-        return scratch_folder(f"claims-{hashlib.sha256(self.path.encode()).hexdigest()[:16]}")
-
     def _is_file(self) -> bool:
         return storage.is_file(self.path)
 
@@ -104,7 +92,7 @@ class StoredOutput(OutputFolder):
         storage.remove(map(self._url, names))
 
     def _clear_traces(self) -> None:
-        shutil.rmtree(self._claims)
+        pass  # an object that is being written is not there
 
     def _write(self, name: str, data: bytes) -> None:
         storage.write_bytes(self._url(name), data)

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
-
-import apache_beam as beam
-from tqdm.auto import tqdm
 
 from pipelines.build.probe import cut_sources, survey_sources
 from pipelines.decoding.client import shared_pool
@@ -25,8 +21,10 @@ from pipelines.prediction.overlay_videos import draw_overlays
 from pipelines.prediction.predict_chunks import PredictFootage, SequenceBuilder
 from pipelines.prediction.publish import Expected, Outcome, conclude
 from pipelines.prediction.work import WorkFolder
-from pipelines.runners.events import EventReader
 from pipelines.runners.local import Execution, parse_beam_args
+from pipelines.runners.progress import ProgressBar
+from pipelines.runners.tasks import LocalRun, run_tasks
+from pipelines.storage.scratch import scratch_folder
 
 
 @dataclass(frozen=True)
@@ -144,30 +142,26 @@ def _run(
     execution: Execution, plan: _Plan, builder: SequenceBuilder, model: Any, work: WorkFolder
 ) -> Outcome:
     """Runs the Beam pipeline to its end."""
-    places = work.store_plan(plan.chunks)
-    lists = [places] * execution.workers if execution.local else [[place] for place in places]
-    progress = _Progress(plan.sequences)
-    with progress, EventReader(progress.hear) as events:
-        pipeline = execution.pipeline()
-        _ = (
-            pipeline
-            | "Work" >> beam.Create(lists, reshuffle=False)
-            | "Predict"
-            >> PredictFootage(
-                work=work,
-                builder=builder,
-                model=model,
-                label=plan.export.info.spec.label,
-                expected=plan.expected,
-                events=events.descriptor if execution.local else None,
-            )
+
+    def make_job(local: LocalRun | None) -> PredictFootage:
+        return PredictFootage(
+            work=work,
+            builder=builder,
+            model=model,
+            label=plan.export.info.spec.label,
+            expected=plan.expected,
+            local=local,
         )
-        execution.run(pipeline)
-    if progress.errors:
-        raise UserError(progress.errors[0])
+
+    view = ProgressBar("Predicting", "seq", plan.sequences)
+    run_tasks(execution, work.store_plan(plan.chunks), make_job, view, scratch_folder("claims"))
+    if view.errors:
+        raise UserError(view.errors[0])
     outcome = work.read_outcome()
     if outcome is None:
-        raise UserError(f"{work.output} was not written, and no worker said why: see the log above")
+        raise UserError(
+            f"{work.output} was not written, and no worker reported why: see the log above"
+        )
     return Outcome(**outcome)
 
 
@@ -182,30 +176,3 @@ def _describe(outcome: Outcome, expected: Expected, work: WorkFolder) -> str:
     if outcome.short_clips:
         lines.append(f"{outcome.short_clips} clips were shorter than {expected.num_frames} frames")
     return "\n".join(lines)
-
-
-class _Progress:
-    """The progress bar: sequences predicted, a second and to go; failures."""
-
-    def __init__(self, total: int):
-        self.errors: list[str] = []
-        self._failed = 0
-        self._bar = tqdm(total=total or None, desc="Predicting", unit="seq", file=sys.stderr)
-
-    def __enter__(self) -> _Progress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        # The total was an estimate; what was predicted is what there was.
-        self._bar.total = self._bar.n
-        self._bar.refresh()
-        self._bar.close()
-
-    def hear(self, event: dict[str, Any]) -> None:
-        if event["kind"] == "sequences":
-            self._bar.update(event["count"])
-        elif event["kind"] == "failure":
-            self._failed += 1
-            self._bar.set_postfix(failed=self._failed, refresh=False)
-        elif event["kind"] == "error":
-            self.errors.append(event["message"])

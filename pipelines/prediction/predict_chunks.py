@@ -1,37 +1,36 @@
-"""The Beam pipeline of ``pipelines predict``: wiring and counters.
+"""The Beam transform of ``pipelines predict``, with as little logic as possible.
 
-The graph is a line:
+    work lists -> DealTasks -> BuildSequences -> RunInference -> group by chunk -> WriteParts -> FinishOnce
 
-    Create(work lists) -> Reshuffle -> BuildSequences -> RunInference -> group by chunk -> WriteParts
-        -> group all reports -> Publish
-
-Frames go from decoder to model within one stage; only answers and reports are shuffled.
+Frames go from a decoder to the model within one stage; only answers and reports are shuffled.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.metrics import Metrics
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 
 from pipelines.decoding.client import DecoderPool, DecoderProcess, shared_pool
 from pipelines.decoding.protocol import BuildRequest, DecodingFailure
-from pipelines.errors import describe_os_error
 from pipelines.options.dataset import DatasetOptions, RunOptions
 from pipelines.plan.descriptors import Segment
 from pipelines.prediction.chunks import Chunk
 from pipelines.prediction.publish import ChunkReport, Expected, conclude, write_chunk
 from pipelines.prediction.sequences import Place, Prediction, SegmentEnd, Sequence
 from pipelines.prediction.work import WorkFolder
-from pipelines.runners.events import EventWriter
-from tfrecords_schema.codec import from_json, to_json
+from pipelines.runners.tasks import (
+    DealTasks,
+    FinishOnce,
+    LocalRun,
+    ProgressReporter,
+    reported_errors,
+)
+from tfrecords_schema.codec import to_json
 from tfrecords_schema.spec import LabelSpec, SequenceSpec
-
-_NEWS_SECONDS = 0.2
 
 Item = Prediction | SegmentEnd
 
@@ -39,15 +38,15 @@ Item = Prediction | SegmentEnd
 class PredictFootage(beam.PTransform):
     """Work lists in, one sentence about the output out.
 
-    An element is a list of places of chunks in the plan; see `pipelines.build.transforms.BuildDataset`.
+    A task is the byte offset of a chunk in the plan file of the work folder.
 
     Args:
-        work: where the plan lies, and the predictions go.
+        work: folder that holds the plan and collects the predictions.
         builder: makes the sequences of a chunk.
-        model: answers to them.
-        label: what it was trained to say.
-        expected: what there should be in the end.
-        events: descriptor of the driver's event pipe; None when workers are not in the driver's process.
+        model: predicts them.
+        label: the targets or classes that the model was trained on.
+        expected: what is known before anything is predicted.
+        local: None unless the workers are threads of the driver's process.
     """
 
     def __init__(
@@ -58,30 +57,26 @@ class PredictFootage(beam.PTransform):
         model: ModelHandler[Sequence | SegmentEnd, Item, Any],
         label: LabelSpec,
         expected: Expected,
-        events: int | None,
+        local: LocalRun | None,
     ):
         super().__init__()
-        self._work = work
-        self._builder = builder
         self._model = model
-        self._label = label
-        self._expected = expected
-        self._events = events
+        self._local = local
+        self._build = _BuildSequences(work, builder)
+        self._write = _WriteParts(work, label, local)
+        self._finish = _Publisher(work, expected)
 
-    def expand(self, work: beam.PCollection[list[int]]) -> beam.PCollection[str]:
-        """Wires the stages."""
+    def expand(self, work: beam.PCollection[list[tuple[int, int]]]) -> beam.PCollection[str]:
+        """Wires the steps."""
         return (
-            work  # list[int]: places of chunks in the plan
-            | "Deal" >> beam.Reshuffle()
-            | "BuildSequences"
-            >> beam.ParDo(_BuildSequences(self._work, self._builder, self._events))
-            | "Predict" >> RunInference(self._model)  # Prediction or SegmentEnd
-            | "KeyByChunk" >> beam.ParDo(_KeyByChunk(self._events))  # (chunk, Item)
+            work  # list[tuple[int, int]]
+            | DealTasks(self._local)  # int: byte offset of a chunk
+            | "BuildSequences" >> beam.ParDo(self._build)  # list[Sequence | SegmentEnd]
+            | "Predict" >> RunInference(self._model)  # Prediction | SegmentEnd
+            | "KeyByChunk" >> beam.ParDo(_KeyByChunk(self._local))  # (offset, Item)
             | "GroupByChunk" >> beam.GroupByKey()
-            | "WriteParts" >> beam.ParDo(_WriteParts(self._work, self._label, self._events))
-            | "Collect" >> beam.Map(lambda report: (None, report))  # (None, report as JSON)
-            | "GroupReports" >> beam.GroupByKey()
-            | "Publish" >> beam.ParDo(_Publish(self._work, self._expected, self._events))  # str
+            | "WriteParts" >> beam.ParDo(self._write)  # ChunkReport
+            | FinishOnce(self._finish, place=self._finish.work.output, local=self._local)  # str
         )
 
 
@@ -163,79 +158,53 @@ class SequenceBuilder:
 
 
 class _BuildSequences(beam.DoFn):
-    def __init__(self, work: WorkFolder, builder: SequenceBuilder, events: int | None):
+    def __init__(self, work: WorkFolder, builder: SequenceBuilder):
         self._work = work
         self._builder = builder
-        self._events = events
 
-    def process(self, work: list[int]) -> Iterator[list[Sequence | SegmentEnd]]:
+    def process(self, offset: int) -> Iterator[list[Sequence | SegmentEnd]]:
         with self._builder.pool.borrow() as decoder:
-            for place in work:
-                if self._events is not None and not self._work.claim(place):
-                    continue
-                chunk = self._work.read_chunk(place)
-                yield from self._builder.batches(chunk, place, decoder)
+            yield from self._builder.batches(self._work.read_chunk(offset), offset, decoder)
 
 
 class _KeyByChunk(beam.DoFn):
-    """Counts on the way, and tells the driver several times a second."""
-
-    def __init__(self, events: int | None):
-        self._events = events
-        self._sequences = Metrics.counter("reelbeam", "sequences")
-        self._failures = Metrics.counter("reelbeam", "source_failures")
+    def __init__(self, local: LocalRun | None):
+        self._local = local
 
     def setup(self) -> None:
-        self._untold, self._told_at = 0, 0.0
+        self._progress = ProgressReporter(self._local, "sequences")
 
     def process(self, item: Item) -> Iterator[tuple[int, Item]]:
         if isinstance(item, Prediction):
-            self._sequences.inc()
-            self._untold += 1
-        elif item.failure is not None:
-            self._failures.inc()
-            EventWriter(self._events).send("failure")
-        if isinstance(item, SegmentEnd) or time.monotonic() - self._told_at > _NEWS_SECONDS:
-            EventWriter(self._events).send("sequences", count=self._untold)
-            self._untold, self._told_at = 0, time.monotonic()
+            self._progress.add(1)
+        else:
+            if item.failure is not None:
+                self._progress.add_failure(f"{item.place.chunk}/{item.place.segment}")
+            self._progress.flush()
         yield item.place.chunk, item
 
 
 class _WriteParts(beam.DoFn):
-    def __init__(self, work: WorkFolder, label: LabelSpec, events: int | None):
+    def __init__(self, work: WorkFolder, label: LabelSpec, local: LocalRun | None):
         self._work = work
         self._label = label
-        self._events = events
+        self._local = local
 
-    def process(self, keyed: tuple[int, Iterable[Item]]) -> Iterator[dict[str, Any]]:
-        place, items = keyed
-        try:
-            chunk = self._work.read_chunk(place)
-            yield to_json(write_chunk(chunk, items, self._label, self._work))
-        except OSError as error:
-            if self._events is None:
-                raise  # the runner will try again elsewhere
-            _tell_error(self._events, error, self._work.output)
+    def process(self, keyed: tuple[int, Iterable[Item]]) -> Iterator[ChunkReport]:
+        offset, items = keyed
+        with reported_errors(self._local, self._work.output):
+            chunk = self._work.read_chunk(offset)
+            yield write_chunk(chunk, items, self._label, self._work)
 
 
-class _Publish(beam.DoFn):
-    def __init__(self, work: WorkFolder, expected: Expected, events: int | None):
-        self._work = work
-        self._expected = expected
-        self._events = events
+@dataclass(frozen=True)
+class _Publisher:
+    """Puts the output together once all chunks are predicted."""
 
-    def process(self, keyed: tuple[None, Iterable[dict[str, Any]]]) -> Iterator[str]:
-        # A runner that retries may deliver a chunk twice; both reports say the same.
-        reports = {fields["chunk"]: from_json(ChunkReport, fields) for fields in keyed[1]}
-        try:
-            outcome = conclude(list(reports.values()), self._expected, self._work)
-        except OSError as error:
-            if self._events is None:
-                raise
-            _tell_error(self._events, error, self._work.output)
-        else:
-            yield outcome.error or f"{outcome.sequences} predictions in {self._work.output}"
+    work: WorkFolder
+    expected: Expected
 
-
-def _tell_error(events: int, error: OSError, place: str) -> None:
-    EventWriter(events).send("error", message=describe_os_error(error, place))
+    def __call__(self, reports: list[ChunkReport]) -> str:
+        by_chunk = {report.chunk: report for report in reports}  # a retried chunk reports twice
+        outcome = conclude(list(by_chunk.values()), self.expected, self.work)
+        return outcome.error or f"{outcome.sequences} predictions in {self.work.output}"

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from pipelines.build.finish import failure_line, one_a_source, say_too_many_failed
+from pipelines.build.shard import segment_truncation
 from pipelines.decoding.protocol import SegmentResult
 from pipelines.plan.descriptors import SourceFailure
 from pipelines.prediction.chunks import Chunk
@@ -104,23 +105,14 @@ def write_chunk(
         end, own = ends[number], predictions.get(number, [])
         source = segment.source.id
         if end.result is None:
-            # Nothing of a segment that failed stays: how far it came may differ from run to run.
+            # Keep nothing of a failed segment: how far it got may differ from run to run.
             failures.append(SourceFailure(source=source, **(end.failure or {})))
             continue
         result = from_json(SegmentResult, end.result)
         if result.sequences != len(own):
             raise RuntimeError(f"{source}: {len(own)} predictions of {result.sequences} sequences")
         if result.truncated is not None:
-            is_whole = not segment.first_slot and segment.end_slot is None
-            failures.append(
-                SourceFailure(
-                    source=source,
-                    stage="decode",
-                    reason=result.truncated,
-                    seconds=result.last_seconds,
-                    truncated=result.sequences > 0 or not is_whole,
-                )
-            )
+            failures.append(segment_truncation(segment, result))
         sequences += len(own)
         short_clips += result.short_clips
         complete.append((source, result.first_timestamp, own))

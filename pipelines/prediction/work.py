@@ -1,7 +1,6 @@
 """The folder beside the output in which predictions lie until all are there.
 
     OUTPUT.work-ID/plan.jsonl     a line a chunk, which workers read
-    OUTPUT.work-ID/claims/N       chunk N was taken by a local worker
     OUTPUT.work-ID/part-N-ID      lines of chunk N; only those that a report names count
     OUTPUT.work-ID/outcome.json   how it ended, for who started it
 
@@ -14,7 +13,6 @@ import contextlib
 import json
 import os
 import shutil
-import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,7 +20,6 @@ from typing import Any, BinaryIO
 
 from pipelines.errors import UserError
 from pipelines.prediction.chunks import Chunk
-from pipelines.runners.events import claim
 from pipelines.storage.scratch import scratch_folder
 from tfrecords_schema import storage
 from tfrecords_schema.codec import from_json, to_json
@@ -33,11 +30,10 @@ _COPY_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class WorkFolder:
-    """Where predictions for ``output`` are collected: in ``path``; ``claims`` is on this machine."""
+    """The folder ``path`` in which the predictions for ``output`` are collected."""
 
     output: str
     path: str
-    claims: str
 
     @classmethod
     def make(cls, output: str) -> WorkFolder:
@@ -50,21 +46,19 @@ class WorkFolder:
         try:
             if is_url(output):
                 check_url(output)
-                return cls(output, path, tempfile.mkdtemp(dir=scratch_folder("claims")))
+                return cls(output, path)
             if os.path.isdir(output):
                 raise UserError(f"--output must be a file, but {output} is a folder")
-            claims = os.path.join(path, "claims")
-            os.makedirs(claims)
+            os.makedirs(path)
         except UrlError as error:
             raise UserError(f"--output: {error}") from error
         except OSError as error:
             reason = error.strerror or error
             raise UserError(f"--output cannot be written to {output}: {reason}") from error
-        return cls(output, path, claims)
+        return cls(output, path)
 
     def remove(self) -> None:
         """Removes the folder and what is in it."""
-        shutil.rmtree(self.claims, ignore_errors=True)
         storage.remove_folder(self.path)
 
     def store_plan(self, chunks: Iterable[Chunk]) -> list[int]:
@@ -79,10 +73,6 @@ class WorkFolder:
     def read_chunk(self, place: int) -> Chunk:
         """The chunk whose line begins at byte ``place`` of the plan."""
         return from_json(Chunk, json.loads(storage.read_line(self._file("plan.jsonl"), place)))
-
-    def claim(self, place: int) -> bool:
-        """Whether the caller, a local worker, is the first to ask for the chunk."""
-        return claim(os.path.join(self.claims, str(place)))
 
     def write_part(self, chunk: int, lines: Iterable[str]) -> str:
         """Writes the lines of a chunk, and returns the file's name: another one each time."""

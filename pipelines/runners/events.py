@@ -76,12 +76,3 @@ class EventReader:
                         self._handle(json.loads(line))
                     except Exception as error:
                         self._error = error
-
-
-def claim(path: str | os.PathLike[str]) -> bool:
-    """Makes the file ``path``; whether the caller is the first to."""
-    try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-    except FileExistsError:
-        return False
-    return True

@@ -14,7 +14,6 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, BinaryIO, cast
 
 from pipelines.runners.python_child import child_environment, python_command
@@ -34,15 +33,8 @@ class ChildExaminer:
         self._examiner = examiner
         self._child: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> ChildExaminer:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Ends the child."""
         if self._child is not None:
             self._end(self._child)
 

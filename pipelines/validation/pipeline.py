@@ -7,12 +7,10 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
-
-from tqdm.auto import tqdm
 
 from pipelines.errors import UserError
 from pipelines.sources.files import absolute
+from pipelines.storage.scratch import scratch_folder
 from pipelines.validation.collector import take_census
 from pipelines.validation.conclude import Conclusion
 from pipelines.validation.examine import ShardExaminer, ShardJob
@@ -25,8 +23,8 @@ from pipelines.validation.views import expectation
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.storage import write_bytes
 
-_LEAST_FOR_CHILDREN = 32 << 20
-"""Bytes of a dataset from which on processes are worth the half second that they take to start."""
+_MIN_BYTES_FOR_CHILDREN = 32 << 20
+"""Size of a dataset that makes up for the half second that child processes take to start."""
 
 
 def validate(options: ValidationOptions) -> Validation:
@@ -88,12 +86,11 @@ def prepare(
 
 
 def _run_pipeline(folder: DatasetFolder, info: DatasetInfo, options: ValidationOptions) -> Result:
-    # Beam takes the better part of a second to import, which a wrong folder need not wait for.
-    import apache_beam as beam
-
-    from pipelines.runners.events import EventReader
+    # Beam takes most of a second to import, which a wrong folder need not wait for.
     from pipelines.runners.local import parse_beam_args
-    from pipelines.validation.examine_shards import LocalRun, ValidateDataset
+    from pipelines.runners.progress import ProgressBar
+    from pipelines.runners.tasks import LocalRun, run_tasks
+    from pipelines.validation.examine_shards import ValidateDataset
 
     execution = parse_beam_args(options.run.beam_args, workers=options.run.local_workers)
     if not execution.local:
@@ -102,44 +99,25 @@ def _run_pipeline(folder: DatasetFolder, info: DatasetInfo, options: ValidationO
         old = options.against
         options = replace(options, against=None if old is None else absolute(old))
     examiner, conclusion, jobs = prepare(folder, info, options)
-    work = [jobs] * execution.workers if execution.local else [[job] for job in jobs]
     if not jobs:
         return conclusion.conclude([])
     total = sum(job.shard.bytes for job in jobs)
-    with (
-        tempfile.TemporaryDirectory(prefix="reelbeam-") as scratch,
-        tqdm(total=total, desc="Validating", unit="B", unit_scale=True, disable=None) as bar,
-        EventReader(lambda event: _advance(bar, event)) as events,
-    ):
-        result_path = _result_path(options, scratch, local=execution.local)
-        claims = Path(scratch) / "claims"
-        claims.mkdir()
-        pipeline = execution.pipeline()
-        _ = (
-            pipeline
-            | "Work" >> beam.Create(work, reshuffle=False)
-            | "Validate"
-            >> ValidateDataset(
-                examiner,
-                conclusion,
-                result_path=str(result_path),
-                local=LocalRun(
-                    str(claims),
-                    events.descriptor,
-                    children=execution.workers > 1 and total > _LEAST_FOR_CHILDREN,
-                )
-                if execution.local
-                else None,
+    children = execution.local and execution.workers > 1 and total > _MIN_BYTES_FOR_CHILDREN
+    with tempfile.TemporaryDirectory(dir=scratch_folder("validation")) as scratch:
+        path = _result_path(options, scratch, local=execution.local)
+
+        def make_job(local: LocalRun | None) -> ValidateDataset:
+            return ValidateDataset(
+                examiner, conclusion, result_path=str(path), local=local, children=children
             )
-        )
-        execution.run(pipeline)
-        result = Result.from_json(json.loads(result_path.read_bytes()))
-        result_path.unlink()
+
+        view = ProgressBar("Validating", "B", total, scaled=True)
+        run_tasks(execution, jobs, make_job, view, Path(scratch))
+        if view.errors:
+            raise UserError(view.errors[0])
+        result = Result.from_json(json.loads(path.read_bytes()))
+        path.unlink()
         return result
-
-
-def _advance(bar: tqdm[NoReturn], event: dict[str, Any]) -> None:
-    bar.update(event["count"])
 
 
 def _jobs(folder: DatasetFolder, info: DatasetInfo, *, old: bool = False) -> list[ShardJob]:

@@ -20,10 +20,10 @@ class Recorder:
         self.total = 0
         self.failures = []
 
-    def sequences(self, count):
+    def add_sequences(self, count):
         self.total += count
 
-    def failed(self, failure):
+    def add_source_failure(self, failure):
         self.failures.append(failure)
 
 

@@ -6,7 +6,6 @@ import hashlib
 import json
 import subprocess
 import sys
-import threading
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -147,8 +146,6 @@ class TestBegin:
             (output.root / name).touch()
         with output.locked():
             (output.root / "_build/train.1.partial").touch()
-            (output.root / "_build/claims").mkdir()
-            (output.root / "_build/claims" / SHARD).touch()
             begin(output)
             assert files(output.root) == {
                 SHARD,
@@ -160,7 +157,6 @@ class TestBegin:
                 "_build/options.json",
                 "_build/plan.jsonl",
             }
-            assert output.claim(SHARD)
         assert output.plan_path.read_text() == "totals\nshard\n"
         assert json.loads((output.root / "_build/options.json").read_text()) == OPTIONS
         assert output.complete_info() is None
@@ -222,24 +218,6 @@ class TestShards:
         build(output, complete=False)
         (output.root / "_build/reports" / f"{SHARD}.json").write_text(text)
         assert output.kept_report(SHARD, "f") is None
-
-    def test_each_shard_is_claimed_once(self, output) -> None:
-        with output.locked():
-            begin(output)
-        shards = [f"train-{index:05d}-of-00100.tfrecord" for index in range(100)]
-        claimed: list[str] = []
-        start = threading.Barrier(8)
-
-        def work() -> None:
-            start.wait()
-            claimed.extend([shard for shard in shards if output.claim(shard)])
-
-        threads = [threading.Thread(target=work) for _ in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert sorted(claimed) == shards
 
 
 class TestFinish:

@@ -21,11 +21,11 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
+from pipelines.build.build_shards import BuildDataset
 from pipelines.build.finish import Totals, finish_build
 from pipelines.build.output import OutputFolder
-from pipelines.build.plan_file import plan_lines, shard_places
+from pipelines.build.plan_file import plan_lines, shard_offsets
 from pipelines.build.shard import ShardBuilder, ShardReport, library_versions
-from pipelines.build.transforms import BuildDataset
 from pipelines.decoding.client import DecoderProcess
 from pipelines.options.dataset import DatasetOptions, ImageOptions, SamplingOptions
 from pipelines.plan.descriptors import Segment, Shard, Source
@@ -44,12 +44,12 @@ from tfrecords_schema.codec import to_json
 
 class Stops:
     total = 0
-    def sequences(self, count):
+    def add_sequences(self, count):
         self.total += count
         if self.total == 3 and count > 0:
             print("half", flush=True)
             sys.stdin.readline()
-    def failed(self, failure):
+    def add_source_failure(self, failure):
         raise AssertionError(failure)
 
 builder, shard = pickle.load(sys.stdin.buffer.raw)
@@ -60,10 +60,10 @@ decoder.close()
 
 
 class Silent:
-    def sequences(self, count: int) -> None:
+    def add_sequences(self, count: int) -> None:
         pass
 
-    def failed(self, failure: object) -> None:
+    def add_source_failure(self, failure: object) -> None:
         raise AssertionError(failure)
 
 
@@ -261,12 +261,12 @@ def test_a_worker_that_was_given_up_and_comes_back_after_the_end_changes_nothing
 
 
 def test_a_runner_that_delivers_every_shard_three_times(builder, shards, expected):
-    places = shard_places(builder.output)
+    places = shard_offsets(builder.output)
     options = PipelineOptions(["--direct_num_workers=2", "--direct_running_mode=multi_threading"])
     with beam.Pipeline(runner=FnApiRunner(), options=options) as pipeline:
         _ = (
             pipeline
-            | beam.Create([[(place, 1)] for place in places * 3], reshuffle=False)
-            | BuildDataset(builder, decode_timeout=60, staging_size=1 << 30, events=None)
+            | beam.Create([[(0, (offset, 1))] for offset in places * 3], reshuffle=False)
+            | BuildDataset(builder, decode_timeout=60, staging_size=1 << 30, local=None)
         )
     assert contents(Path(builder.output.path)) == expected

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.build.output import OutputFolder
-from pipelines.build.shard import ShardBuilder, ShardReport, add_results, library_versions
+from pipelines.build.shard import ShardBuilder, ShardReport, library_versions, sum_results
 from pipelines.decoding.client import DecoderProcess
 from pipelines.decoding.protocol import SegmentResult
 from pipelines.options.dataset import DatasetOptions, ImageOptions, LabelOptions, SamplingOptions
@@ -501,7 +501,7 @@ class TestAddResults:
             truncated="cut",
             last_seconds=9.0,
         )
-        total = add_results([first, SegmentResult(), first])
+        total = sum_results([first, SegmentResult(), first])
         assert total == dataclasses.replace(
             SegmentResult(
                 **{
@@ -521,12 +521,12 @@ class TestAddResults:
     def test_what_a_segment_has_none_of_adds_nothing(self):
         """Neither telemetry nor signals, where no sequence came about."""
         measured = SegmentResult(signals=(Moments.of([2.0]),), telemetry_frames=(1, 0, 2))
-        assert add_results([SegmentResult(), measured, SegmentResult()]) == measured
+        assert sum_results([SegmentResult(), measured, SegmentResult()]) == measured
         more = SegmentResult(signals=(Moments.of([4.0]),), telemetry_frames=(0, 5, 0))
-        assert add_results(iter([measured, more])) == SegmentResult(
+        assert sum_results(iter([measured, more])) == SegmentResult(
             signals=(Moments(count=2, mean=3.0, deviations=2.0, min=2.0, max=4.0),),
             telemetry_frames=(1, 5, 2),
         )
 
     def test_of_nothing_is_nothing(self):
-        assert add_results([]) == SegmentResult()
+        assert sum_results([]) == SegmentResult()

@@ -10,7 +10,7 @@ import uuid
 import pytest
 
 from pipelines.build.output import OutputFolder
-from pipelines.build.plan_file import read_shard, shard_places
+from pipelines.build.plan_file import read_shard, shard_offsets
 from pipelines.build.stored_output import StoredOutput, open_output
 from pipelines.errors import UsageError, UserError
 from pipelines.storage import scratch, store_lock
@@ -69,7 +69,7 @@ class TestPlaces:
 class TestBuilding:
     def test_the_plan_is_read_line_by_line(self, output):
         begin(output, plan=["{}", "x" * 300_000, "last"])
-        assert shard_places(output) == [3, 300_004]
+        assert shard_offsets(output) == [3, 300_004]
         assert output.plan_line(3) == b"x" * 300_000 + b"\n"
         assert list(output.plan_lines())[2] == b"last\n"
         with pytest.raises(ValueError, match="Expecting value"):
@@ -118,15 +118,6 @@ class TestBuilding:
         assert bucket.names() == before
         assert bucket.unfinished_uploads() == []
         assert list(scratch.scratch_folder("output").iterdir()) == []
-
-    def test_each_shard_is_claimed_once_a_run(self, bucket, output):
-        begin(output)
-        before = bucket.names()
-        assert output.claim(SHARD)
-        assert not output.claim(SHARD)
-        assert bucket.names() == before
-        begin(output)
-        assert output.claim(SHARD)
 
     def test_the_end(self, bucket, output, tmp_path):
         info = write_fake_dataset(

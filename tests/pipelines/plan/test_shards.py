@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from pipelines.build.finish import Totals
 from pipelines.build.output import OutputFolder
-from pipelines.build.plan_file import plan_lines, read_shard, read_totals, shard_places
+from pipelines.build.plan_file import plan_lines, read_shard, read_totals, shard_offsets
 from pipelines.options.dataset import (
     MAX_SHARDS,
     DatasetOptions,
@@ -381,7 +381,7 @@ class TestPlanFile:
             Shard(split="train", index=1, count=2, segments=segments[:1]),
         ]
         self.write(output, shards, self.TOTALS)
-        places = shard_places(output)
+        places = shard_offsets(output)
         assert [read_shard(output, place) for place in places] == shards
         assert [read_shard(output, place) for place in reversed(places)] == shards[::-1]
         assert read_totals(output) == self.TOTALS
@@ -390,7 +390,7 @@ class TestPlanFile:
         output = OutputFolder(str(tmp_path))
         totals = dataclasses.replace(self.TOTALS, shards=0)
         self.write(output, [], totals)
-        assert shard_places(output) == []
+        assert shard_offsets(output) == []
         assert read_totals(output) == totals
 
 

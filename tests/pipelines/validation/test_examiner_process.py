@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pickle
@@ -25,7 +26,7 @@ def prepared(make):
 def test_child_examiner_equals_examiner(prepared):
     examiner, conclusion, jobs = prepared
     expected = [examiner.examine(job, lambda count: None) for job in jobs]
-    with ChildExaminer(examiner) as child:
+    with contextlib.closing(ChildExaminer(examiner)) as child:
         found = [child.examine(job, lambda count: None) for job in jobs]
     assert conclusion.conclude(found) == conclusion.conclude(expected)
     assert pickle.dumps(found[0].tally) == pickle.dumps(expected[0].tally)
@@ -33,7 +34,7 @@ def test_child_examiner_equals_examiner(prepared):
 
 def test_child_examiner_reports_death_and_restarts(prepared):
     examiner, conclusion, jobs = prepared
-    with ChildExaminer(examiner) as child:
+    with contextlib.closing(ChildExaminer(examiner)) as child:
         first = child.examine(jobs[0], lambda count: None)
         os.kill(child._child.pid, signal.SIGKILL)
         child._child.wait()
@@ -49,8 +50,10 @@ def test_child_examiner_reports_death_and_restarts(prepared):
 def test_child_examiner_raises_errors_of_the_child(prepared):
     examiner, _, jobs = prepared
     broken = dataclasses.replace(examiner, census=None)
-    with ChildExaminer(broken) as child, pytest.raises(RuntimeError, match="AttributeError"):
+    child = ChildExaminer(broken)
+    with pytest.raises(RuntimeError, match="AttributeError"):
         child.examine(jobs[0], lambda count: None)
+    child.close()
 
 
 def test_child_examiner_reports_bytes_during_examination(prepared, monkeypatch):
@@ -59,6 +62,6 @@ def test_child_examiner_reports_bytes_during_examination(prepared, monkeypatch):
     with open(path, "ab") as file:
         file.write(bytes(3 << 20))
     told = []
-    with ChildExaminer(examiner) as child:
+    with contextlib.closing(ChildExaminer(examiner)) as child:
         child.examine(jobs[0], told.append)
     assert sum(told) >= 2 << 20
