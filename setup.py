@@ -34,7 +34,7 @@ setup(
         "numpy>=2.1,<3",
         "opencv-python-headless>=4.11.0.86,<6",
         "packaging>=22",
-        "protobuf>=5.28,<7",
+        "protobuf>=5.28.3,<7",
         "simplejpeg>=1.8,<2",
         "tqdm>=4.66,<5",
     ],
