@@ -1,16 +1,16 @@
-"""How fast datasets are built, beside bare decoding, the ffmpeg program and other people's generators.
+"""Measures the speed of builds against bare decoding, the ffmpeg program and other generators.
 
-    python benchmarks/build.py                           all that needs no outside code: about half an hour
+    python benchmarks/build.py                           all that needs no outside code: half an hour
     python benchmarks/build.py --part 0.1                the same on a tenth of the footage
     python benchmarks/build.py --only end_to_end overlap
-    python benchmarks/build.py --footage drive.mp4       with your own files, not clips made on the spot
+    python benchmarks/build.py --footage drive.mp4       with your own files instead of generated clips
     python benchmarks/build.py --only peers --dmvr PATH --video2tfrecord PATH
-                                                         also those, of checkouts of google-deepmind/dmvr and
+                                                         generators in checkouts of google-deepmind/dmvr and
                                                          ferreirafabio/video2tfrecord
 
-Sides take turns, so that whatever else the machine does falls on all of them; ratios are medians of rounds.
-CPU time, of all processes, is given beside the wall clock: it says more on a busy machine. Linux only: it is
-read from /proc.
+The compared sides take turns, so that other load on the machine affects all of them. Ratios are medians of
+rounds. The CPU time of all processes is printed beside the wall clock, because it says more on a busy
+machine. It is read from /proc: Linux only.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
         tempfile.TemporaryDirectory(prefix="reelbeam-benchmark-", dir=flags.work) as folder,
         BareProcesses(flags.workers) as bare,
     ):
-        _leave_nothing(folder)
+        _remove_on_signal(folder)
         bench = Bench(
             folder=Path(folder),
             bare=bare,
@@ -82,8 +82,8 @@ def main(argv: list[str] | None = None) -> int:
     return int(flags.check and any(finding.met is False for finding in bench.findings))
 
 
-def _leave_nothing(folder: str) -> None:
-    """Ends this process at once when it is told to: Beam would not let an exception through."""
+def _remove_on_signal(folder: str) -> None:
+    """Removes the folder and ends the process on a signal, because Beam would swallow an exception."""
 
     def end(number: int, _: object) -> None:
         for process in multiprocessing.active_children():
@@ -103,17 +103,34 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--only", nargs="+", choices=MEASUREMENTS, metavar="NAME", help=", ".join(MEASUREMENTS)
     )
-    parser.add_argument("--footage", nargs="+", type=Path, default=[], metavar="FILE")
-    parser.add_argument("--repeats", type=int, default=3, help="rounds")
-    parser.add_argument("--part", type=float, default=1.0, help="of the usual amount of footage")
-    parser.add_argument("--workers", type=int, default=2, help="of builds, and bare processes")
     parser.add_argument(
-        "--work", type=Path, metavar="DIR", help="where footage and datasets lie meanwhile"
+        "--footage",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="FILE",
+        help="videos to use instead of generated clips",
     )
-    parser.add_argument("--check", action="store_true", help="exit with 1 when a target is missed")
-    parser.add_argument("--dmvr", type=Path, metavar="PATH", help="of a checkout of DMVR")
-    parser.add_argument("--video2tfrecord", type=Path, metavar="PATH", help="of a checkout of it")
-    parser.add_argument("--peer_python", default=sys.executable, help="that has what they import")
+    parser.add_argument("--repeats", type=int, default=3, help="number of rounds")
+    parser.add_argument(
+        "--part", type=float, default=1.0, help="fraction of the usual amount of footage"
+    )
+    parser.add_argument(
+        "--workers", type=int, default=2, help="workers of builds, and bare processes"
+    )
+    parser.add_argument(
+        "--work", type=Path, metavar="DIR", help="folder for temporary footage and datasets"
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="exit with status 1 if a target is missed"
+    )
+    parser.add_argument("--dmvr", type=Path, metavar="PATH", help="checkout of DMVR")
+    parser.add_argument(
+        "--video2tfrecord", type=Path, metavar="PATH", help="checkout of video2tfrecord"
+    )
+    parser.add_argument(
+        "--peer_python", default=sys.executable, help="Python with the packages that they import"
+    )
     return parser.parse_args(argv)
 
 
@@ -135,7 +152,7 @@ def _summarize(findings: list[Finding]) -> None:
     print("\n| figure | measured | target | |\n|---|---|---|---|")
     verdicts = {True: "met", False: "not met", None: ""}
     for finding in findings:
-        print(f"| {finding.what} | {finding.value} | {finding.target} | {verdicts[finding.met]} |")
+        print(f"| {finding.name} | {finding.value} | {finding.target} | {verdicts[finding.met]} |")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,15 @@
-"""How fast `trainer.data.reader` reads, against what it could do at best and against other readers.
+"""Measures the speed of the trainer's reader against decoding alone and against other readers.
 
-    python benchmarks/reader.py                    a dataset made for it
-    python benchmarks/reader.py --tfrecords DIR    your own: where the time goes, and whether training waits
-    python benchmarks/reader.py --dmvr PATH        also DMVR's, of a checkout of google-deepmind/dmvr
+    python benchmarks/reader.py                    a generated dataset
+    python benchmarks/reader.py --tfrecords DIR    your own: time by stage, and whether training waits
+    python benchmarks/reader.py --dmvr PATH        also DMVR's, in a checkout of google-deepmind/dmvr
     python benchmarks/reader.py --model_garden     also Model Garden's, if `tf-models-official` is installed
-    python benchmarks/reader.py --memory           peak memory, of a dataset and of ten times as much
+    python benchmarks/reader.py --memory           peak memory, for a dataset and for ten times as much
 
-The bound is decoding the JPEGs alone, on all cores: nothing is read, parsed, stacked or batched. Readers take
-turns, so that whatever else the machine does falls on all of them; ratios are medians of rounds, counted from
-the first batch on, whose time is given too. CPU time says more than the clock on a busy machine.
+The upper limit is decoding the JPEGs alone, on all cores: nothing is read, parsed, stacked or batched.
+Readers take turns, so that other load on the machine affects all of them. Ratios are medians of rounds.
+They count from the first batch on, whose time is printed too. CPU time says more than the clock on a busy
+machine.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import numpy as np
 import tensorflow as tf
 
-from reading.datasets import made_dataset, repeated_dataset
+from reading.datasets import generate_dataset, repeated_dataset
 from reading.memory import compare_memory
 from reading.mixing import measure_mixing
 from reading.peers import Read, decoding_alone, dmvr_reader, model_garden_reader, plain_loop
@@ -38,7 +39,7 @@ from tfrecords_schema.parse import parse_sequence
 from trainer import Augmentation, Outputs, read_sequences
 from trainer.config.dataset import shard_paths
 
-EVERYTHING = Augmentation(
+ALL_CHANGES = Augmentation(
     crop=0.6,
     flip=0.5,
     brightness=0.2,
@@ -52,20 +53,26 @@ EVERYTHING = Augmentation(
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tfrecords", type=Path, metavar="DIR", help="a dataset to profile")
-    parser.add_argument("--split", default="train")
-    parser.add_argument("--batch_size", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--records", type=int, default=64, help="of the dataset that is made")
-    parser.add_argument("--times", type=int, default=8, help="its records are read in a round")
-    parser.add_argument("--num_frames", type=int, default=16)
+    parser.add_argument("--tfrecords", type=Path, metavar="DIR", help="dataset to profile")
+    parser.add_argument("--split", default="train", help="split to read (default: train)")
+    parser.add_argument(
+        "--batch_size", type=int, default=8, help="sequences per batch (default: 8)"
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="number of rounds (default: 5)")
+    parser.add_argument("--records", type=int, default=64, help="records of the generated dataset")
+    parser.add_argument(
+        "--times", type=int, default=8, help="number of times that a round reads its records"
+    )
+    parser.add_argument("--num_frames", type=int, default=16, help="frames per record")
     parser.add_argument("--size", type=int, default=224, help="height and width of its frames")
-    parser.add_argument("--dmvr", type=Path, metavar="PATH", help="of a checkout of DMVR")
-    parser.add_argument("--model_garden", action="store_true")
-    parser.add_argument("--memory", action="store_true", help="measure that instead")
-    parser.add_argument("--most_batches", type=int, default=-1, help="that are read for it")
-    parser.add_argument("--backbone", default="small", help="of the model that may wait for input")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="JSON to write")
+    parser.add_argument("--dmvr", type=Path, metavar="PATH", help="checkout of DMVR")
+    parser.add_argument("--model_garden", action="store_true", help="compare with Model Garden")
+    parser.add_argument(
+        "--memory", action="store_true", help="measure peak memory instead of speed"
+    )
+    parser.add_argument("--max_batches", type=int, default=-1, help="batches to read for --memory")
+    parser.add_argument("--backbone", default="small", help="backbone of the trained model")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="JSON file of the results")
     options = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         results = run(options, Path(folder))
@@ -74,26 +81,26 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """What was asked for; ``folder`` is for datasets that are made."""
+    """Runs the requested measurements; generated datasets go to ``folder``."""
     results: dict[str, Any] = {
         "cpus": len(os.sched_getaffinity(0)),
         "tensorflow": tf.__version__,
     }
     data, split, batch_size = options.tfrecords, options.split, options.batch_size
     if data is None:
-        data = made_dataset(
-            folder / "made",
+        data = generate_dataset(
+            folder / "generated",
             count=options.records,
             num_frames=options.num_frames,
             size=options.size,
         )
     if options.memory:
         results["memory"] = compare_memory(
-            data, folder, split, batch_size=batch_size, most_batches=options.most_batches
+            data, folder, split, batch_size=batch_size, max_batches=options.max_batches
         )
         return results
     if options.tfrecords is None:
-        # Long enough for what happens once to count little.
+        # Long enough for start-up to matter little.
         repeated_dataset(data, DatasetInfo.load(data), folder / "times", options.times)
         data = folder / "times"
     results["speed"] = compare_readers(data, options)
@@ -105,7 +112,7 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def compare_readers(data: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Sequences a second of each reader, and of decoding alone."""
+    """Measures the sequences per second of each reader, and of decoding alone."""
     info, read = DatasetInfo.load(data), {"batch_size": options.batch_size}
     paths, count = shard_paths(data, info, options.split), info.splits[options.split].num_records
     readers: dict[str, Read] = {
@@ -121,9 +128,10 @@ def compare_readers(data: Path, options: argparse.Namespace) -> dict[str, Any]:
         ),
         "a plain loop": lambda: plain_loop(paths, info.spec, options.batch_size),
     }
-    if not info.spec.value_names:  # which neither reverse, nor mirror without being marked
+    # Targets and signals cannot be reversed, nor mirrored unless the dataset says how.
+    if not info.spec.value_names:
         readers["ours, augmented"] = lambda: read_sequences(
-            data, options.split, shuffle=True, seed=0, augment=EVERYTHING, **read
+            data, options.split, shuffle=True, seed=0, augment=ALL_CHANGES, **read
         )
     if options.dmvr is not None:
         readers["DMVR"] = dmvr_reader(options.dmvr, paths, info.spec, options.batch_size)
@@ -137,7 +145,7 @@ def compare_readers(data: Path, options: argparse.Namespace) -> dict[str, Any]:
         datasets[name] = reader()
         next(iter(datasets[name]))
         first[name] = time.perf_counter() - begun
-    # As epochs of a training: what is made once stays.
+    # Datasets are built once and iterated several times, like the epochs of a training.
     for number in range(options.rounds + 1):
         for name, decode in bounds.items():
             found[name].append(measure(lambda decode=decode: decode() or (), count))
@@ -155,11 +163,11 @@ def compare_readers(data: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 
 class Measured(NamedTuple):
-    """One round.
+    """The speed in one round.
 
     Attributes:
         rate: sequences/s.
-        cpu_ms: CPU milliseconds a sequence.
+        cpu_ms: CPU milliseconds per sequence.
     """
 
     rate: float
@@ -167,7 +175,7 @@ class Measured(NamedTuple):
 
 
 def measure(start: Callable[[], Iterable[Any]], count: int, batch_size: int = 0) -> Measured:
-    """Reads ``count`` sequences; speed is that from the first batch on, where there are several."""
+    """Reads ``count`` sequences and returns the speed after the first batch, if there are several."""
     clock, cpu = time.perf_counter(), time.process_time()
     for place, _ in enumerate(start()):
         if not place and count > batch_size:
@@ -178,18 +186,18 @@ def measure(start: Callable[[], Iterable[Any]], count: int, batch_size: int = 0)
 
 def describe(name: str, rounds: Sequence[Measured]) -> str:
     rate, cpu_ms = np.median(np.array(rounds), axis=0)
-    return f"{name:<20} {rate:7.1f} sequences/s, {cpu_ms:6.2f} CPU ms a sequence"
+    return f"{name:<20} {rate:7.1f} sequences/s, {cpu_ms:6.2f} CPU ms per sequence"
 
 
 def compare(rounds: Sequence[Measured], others: Sequence[Measured]) -> str:
-    """How many times as fast."""
+    """Returns the ratio of two speeds as text."""
     mine, theirs = np.array(rounds), np.array(others)
     clock, cpu = np.median(mine[:, 0] / theirs[:, 0]), np.median(theirs[:, 1] / mine[:, 1])
     return f"{clock:.2f} by the clock and {cpu:.2f} by CPU time"
 
 
 def profile_stages(data: Path, options: argparse.Namespace) -> dict[str, float]:
-    """CPU milliseconds a sequence that each stage adds."""
+    """Returns the CPU milliseconds per sequence that each stage adds."""
     info = DatasetInfo.load(data)
     paths, count = shard_paths(data, info, options.split), info.splits[options.split].num_records
     records = tf.data.TFRecordDataset(paths)
@@ -214,12 +222,12 @@ def profile_stages(data: Path, options: argparse.Namespace) -> dict[str, float]:
     for name, total in seconds.items():
         found[name] = max(total - before, 0.0)
         before = total
-        print(f"{name:<22} {found[name]:7.2f} CPU ms a sequence", flush=True)
+        print(f"{name:<22} {found[name]:7.2f} CPU ms per sequence", flush=True)
     return found
 
 
 def profile_training(data: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Whether a training waits for input."""
+    """Measures the share of a training step that is spent waiting for input."""
     from reading.waiting import waiting_for_input
     from trainer.config.training import ModelConfig
     from trainer.models.losses import make_loss
@@ -233,13 +241,13 @@ def profile_training(data: Path, options: argparse.Namespace) -> dict[str, Any]:
     model.compile("adam", make_loss(info.spec.label, info.splits["train"], class_weights=False))
     found = waiting_for_input(model, data, batch_size=options.batch_size, steps=25)
     bound = (
-        "input: read smaller frames, cache decoded ones, or take more CPUs"
+        "input: read smaller frames, cache decoded ones, or use more CPUs"
         if found["share"] > 0.1
         else "compute"
     )
     print(
-        f"a step with backbone {options.backbone}: {found['read']:.3f} s, of which {found['share']:.0%} is "
-        f"waiting for input; training is bound by {bound}"
+        f"a step with backbone {options.backbone}: {found['read']:.3f} s, {found['share']:.0%} of it "
+        f"waiting for input; training is limited by {bound}"
     )
     return found
 

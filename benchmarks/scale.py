@@ -1,12 +1,11 @@
-"""Scale without the machines: planning a million sources, and a simulation of a thousand workers.
+"""Measures the planning of a million sources, and simulates a build on a thousand workers.
 
     python benchmarks/scale.py plan [--sources 1000000] [--seconds 600] [--gigabytes 10]
     python benchmarks/scale.py simulate [--workers 1000] [--hours 20000]
 
-`plan` makes descriptors of sources and probes, as listing and probing would, and measures the time and the
-memory of all that the driver does with them before workers begin: cutting, dealing to shards, fingerprints,
-the plan's lines. `simulate` deals the shards of a build to workers, a few of which are slow or are lost, and
-compares ways of cutting the work.
+`plan` generates the descriptors of sources and probes. It measures the time and the memory of the driver's
+work before workers start: cutting, dealing to shards, fingerprints, the plan's lines. `simulate` deals the
+shards of a build to workers, some of which are slow or lost, and compares sizes of segments and shards.
 """
 
 from __future__ import annotations
@@ -43,15 +42,15 @@ SAMPLING = SamplingOptions(num_frames=16, frame_rate=RATE)
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     verbs = parser.add_subparsers(required=True)
-    plan = verbs.add_parser("plan")
-    plan.add_argument("--sources", type=int, default=1_000_000)
-    plan.add_argument("--seconds", type=float, default=600.0, help="of each source")
-    plan.add_argument("--gigabytes", type=float, default=10.0, help="of each source")
+    plan = verbs.add_parser("plan", help="measure planning")
+    plan.add_argument("--sources", type=int, default=1_000_000, help="number of sources")
+    plan.add_argument("--seconds", type=float, default=600.0, help="length of a source")
+    plan.add_argument("--gigabytes", type=float, default=10.0, help="size of a source")
     plan.set_defaults(run=measure_planning)
-    simulate = verbs.add_parser("simulate")
-    simulate.add_argument("--workers", type=int, default=1000)
-    simulate.add_argument("--hours", type=float, default=20_000.0, help="of footage")
-    simulate.add_argument("--seeds", type=int, default=5)
+    simulate = verbs.add_parser("simulate", help="simulate builds")
+    simulate.add_argument("--workers", type=int, default=1000, help="number of workers")
+    simulate.add_argument("--hours", type=float, default=20_000.0, help="hours of footage")
+    simulate.add_argument("--seeds", type=int, default=5, help="number of runs")
     simulate.set_defaults(run=compare_cuts)
     flags = parser.parse_args()
     print("command:", shlex.join([Path(sys.executable).name, *sys.argv]))
@@ -61,7 +60,7 @@ def main() -> int:
 
 
 class Timer:
-    """Prints what each step took, and the most memory that the process ever held."""
+    """Prints the time of each step and the peak memory of the process."""
 
     def __init__(self) -> None:
         self._began = self._last = time.perf_counter(), time.process_time()
@@ -87,7 +86,7 @@ def measure_planning(flags: argparse.Namespace) -> None:
     timer = Timer()
     options = DatasetOptions(name="fleet", sampling=SAMPLING)
     sources = [make_source(number, flags.gigabytes) for number in range(flags.sources)]
-    # Lengths differ by up to a second, as those of a camera that begins new files do.
+    # Lengths differ by up to a second, like the files of a camera.
     probes = {
         source.path: Probe(duration=flags.seconds - i % 1000 / 1000, frame_rate=30, cuttable=True)
         for i, source in enumerate(sources)
@@ -144,16 +143,16 @@ def cut(source: Source, seconds: float, options: DatasetOptions) -> list[Segment
 
 
 class Cluster(NamedTuple):
-    """What goes wrong on machines, as `docs/scale.md` explains.
+    """The speeds and failures of workers; `docs/benchmarks.md` explains them.
 
     Attributes:
-        workers: decoders that build at once.
-        speed: of a decoder, seconds of footage a second.
+        workers: number of decoders that run at once.
+        speed: seconds of footage that a decoder reads per second.
         spread: standard deviation of the logarithm of a source's speed: codecs and sizes differ.
-        slow, slowness: fraction of the workers that are slow, and how many times slower those are.
-        losses: workers lost an hour, of each; what they were building is begun anew by the next free one.
-        overhead: seconds a shard, to open, close and rename it, and to be dealt out.
-        open_seconds: seconds a segment, to open its source and find its place.
+        slow, slowness: fraction of workers that are slow, and the factor by which they are slower.
+        losses: losses per worker and hour; the next free worker starts the lost shard again.
+        overhead: seconds per shard to open, close and rename it, and to deal it out.
+        open_seconds: seconds per segment to open its source and seek.
     """
 
     workers: int
@@ -167,7 +166,7 @@ class Cluster(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """How a simulated build went: hours until its end, share of time at work, share of work done twice."""
+    """The result of a simulated build: its hours, the share of time at work, the share of repeated work."""
 
     hours: float
     efficiency: float
@@ -189,7 +188,7 @@ def compare_cuts(flags: argparse.Namespace) -> None:
 
 
 def draw_lengths(total: float, rng: random.Random) -> Iterator[float]:
-    """Lengths of drives in seconds: most are minutes, a few are hours."""
+    """Yields the lengths of drives in seconds: mostly minutes, sometimes hours."""
     while total > 0:
         length = min(rng.lognormvariate(6.5, 1.1), 8 * 3600.0)
         yield length
@@ -218,7 +217,7 @@ def show(
 
 
 def plan_real(lengths: list[float], options: DatasetOptions) -> list[list[float]]:
-    """The seconds of footage of each segment of each shard, by the very planner that builds use."""
+    """Returns the seconds of footage of each segment of each shard, by the planner of builds."""
     sources = [make_source(number, 1.0) for number in range(len(lengths))]
     probes = {
         source.path: Probe(duration=seconds, frame_rate=30, cuttable=True)
@@ -230,7 +229,7 @@ def plan_real(lengths: list[float], options: DatasetOptions) -> list[list[float]
 
 
 def build(shards: list[list[float]], cluster: Cluster, rng: random.Random) -> Outcome:
-    """Deals shards to workers as they get free, and begins anew what was on a worker that is lost."""
+    """Deals shards to workers as they become free, and repeats the shards of lost workers."""
     slowness = [
         cluster.slowness if rng.random() < cluster.slow else 1.0 for _ in range(cluster.workers)
     ]
@@ -251,7 +250,7 @@ def build(shards: list[list[float]], cluster: Cluster, rng: random.Random) -> Ou
         seconds = work * slowness[worker]
         lost_after = rng.expovariate(cluster.losses / 3600)
         if lost_after < seconds:
-            # Another machine takes its place; the shard goes to whoever is free next.
+            # Another machine replaces it; the next free worker gets the shard.
             waiting.append(work)
             repeated += lost_after
             seconds = lost_after

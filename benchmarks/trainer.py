@@ -1,10 +1,10 @@
-"""What the trainer's speed rests on, measured: run it on a machine that does nothing else.
+"""Measures what the trainer's speed depends on. Run it on an idle machine.
 
     python benchmarks/trainer.py [--backbones MobileNetV2,VGG16,ResNet50] [--output results.json]
 
-1. `trainer.models.layers.TimeDistributed` against Keras's: seconds of the first step, and of one after that.
-2. An epoch with the features of a frozen backbone cached, and without.
-3. The share of a step that is spent waiting for input, and the device on which batches wait: the GPU, where
+1. `trainer.TimeDistributed` against Keras's: seconds of the first step, and of a later one.
+2. An epoch with and without cached features of a frozen backbone.
+3. The share of a step that is spent waiting for input, and the device on which batches wait: the GPU, if
    there is one.
 """
 
@@ -43,16 +43,20 @@ CLASSES = LabelSpec(task="classification", class_names=("a", "b"))
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--backbones", default="MobileNetV2,VGG16,ResNet50")
-    parser.add_argument("--trained", action="store_true", help="the backbones are trained too")
-    parser.add_argument("--frozen_backbone", default="MobileNet")
-    parser.add_argument("--frozen_size", type=int, default=224, help="of its frames")
-    parser.add_argument("--num_frames", type=int, default=8)
-    parser.add_argument("--size", type=int, default=64)
-    parser.add_argument("--batch_size", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=5, help="measured after the first")
-    parser.add_argument("--records", type=int, default=32, help="of the dataset that is read")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="JSON to write")
+    parser.add_argument(
+        "--backbones", default="MobileNetV2,VGG16,ResNet50", help="networks to wrap"
+    )
+    parser.add_argument("--trained", action="store_true", help="train the backbones too")
+    parser.add_argument("--frozen_backbone", default="MobileNet", help="network for 2 and 3")
+    parser.add_argument(
+        "--frozen_size", type=int, default=224, help="height and width of its frames"
+    )
+    parser.add_argument("--num_frames", type=int, default=8, help="frames per sequence")
+    parser.add_argument("--size", type=int, default=64, help="height and width of frames for 1")
+    parser.add_argument("--batch_size", type=int, default=2, help="sequences per batch")
+    parser.add_argument("--steps", type=int, default=5, help="steps to measure after the first")
+    parser.add_argument("--records", type=int, default=32, help="records of the generated dataset")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="JSON file of the results")
     options = parser.parse_args(argv)
     results: dict[str, Any] = {"cpus": os.cpu_count(), "tensorflow": tf.__version__}
     results["time_distributed"] = {
@@ -75,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def compare_wrappers(name: str, options: argparse.Namespace) -> dict[str, float]:
-    """Keras's wrapper and ours around the same backbone."""
+    """Compares Keras's wrapper and ours around the same backbone."""
     shape = (options.num_frames, options.size, options.size, 3)
     random = np.random.default_rng(0)
     x = random.normal(size=(options.batch_size, *shape)).astype(np.float32)
@@ -101,7 +105,7 @@ def compare_wrappers(name: str, options: argparse.Namespace) -> dict[str, float]
         model = build(wrapper)
         steps[which] = functools.partial(model.train_on_batch, x, y)
         found[f"{which}_first_step"] = timed(steps[which])
-    # In turn, so that what else the machine does falls on both; the least, since it only ever adds.
+    # In turn, so that other load affects both; the minimum, because load only adds time.
     seconds = {which: [] for which in wrappers}
     for _ in range(options.steps):
         for which, step in steps.items():
@@ -112,7 +116,7 @@ def compare_wrappers(name: str, options: argparse.Namespace) -> dict[str, float]
     print(
         f"{name:<18} first step {found['keras_first_step']:6.1f} s with Keras's TimeDistributed, "
         f"{found['ours_first_step']:6.1f} s with ours ({first:.1f} times faster); then "
-        f"{found['keras_step']:.3f} s and {found['ours_step']:.3f} s a step ({steady:.2f} times)",
+        f"{found['keras_step']:.3f} s and {found['ours_step']:.3f} s per step ({steady:.2f} times)",
         flush=True,
     )
     return {**found, "first_step_ratio": first, "step_ratio": steady}
@@ -121,7 +125,7 @@ def compare_wrappers(name: str, options: argparse.Namespace) -> dict[str, float]
 def compare_caching(
     data: Path, info: Any, folder: Path, options: argparse.Namespace
 ) -> dict[str, float]:
-    """Epochs of a head on a frozen backbone."""
+    """Compares epochs of a head on a frozen backbone with and without cached features."""
     found = {}
     for caching in ("off", "auto"):
         config = TrainingConfig(
@@ -150,13 +154,13 @@ def compare_caching(
 def describe_waiting(
     data: Path, info: Any, name: str, options: argparse.Namespace
 ) -> dict[str, Any]:
-    """How much of a step with a frozen backbone is waiting for input."""
+    """Measures the share of a step with a frozen backbone that is spent waiting for input."""
     model = build_model(info, ModelConfig(backbone=name, weights="none", trainable_layers=0))
     model.compile("adam", "sparse_categorical_crossentropy")
     found = waiting_for_input(model, data, batch_size=options.batch_size)
     print(
-        f"{name}: {found['share']:.1%} of a step of {found['read']:.3f} s is waiting for input; batches wait "
-        f"on {found['device']}",
+        f"{name}: {found['share']:.1%} of a step of {found['read']:.3f} s is spent waiting for input; "
+        f"batches wait on {found['device']}",
         flush=True,
     )
     return found

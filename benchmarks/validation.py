@@ -1,14 +1,14 @@
-"""Frames/s of `pipelines validate` beside the JPEG decoder's.
+"""Compares the frames/s of `pipelines validate` with those of the JPEG decoder.
 
-The bound is every frame of the dataset decoded by OpenCV with as many threads as there are CPUs, and nothing
-else: records already in memory, not a checksum, not a check. Validation reads the files, and does everything,
-with a strict decoder that reads all that is coded and computes fewer pixels of it. What that one takes for
-all pixels, without its checks, is printed too.
-Both run in turn in one process, which has imported Beam before, and medians are compared.
+The upper limit is OpenCV decoding every frame of the dataset, with one thread per CPU and nothing else:
+records are in memory, without checksums or checks. Validation reads the files and runs all checks, with a
+strict decoder that reads the whole coded picture and computes fewer pixels of it. The time that this
+decoder takes for all pixels, without checks, is printed too. Both run in turn in one process that has
+imported Beam before, and medians are compared.
 
-    python benchmarks/validation.py --tfrecords DIR [--repeats 5] [--least 0.8]
+    python benchmarks/validation.py --tfrecords DIR [--repeats 5] [--min_ratio 0.8]
 
-Without --tfrecords, datasets of synthetic pictures with noise of a camera's kind are made and removed.
+Without --tfrecords, temporary datasets of synthetic pictures with camera-like noise are generated.
 """
 
 from __future__ import annotations
@@ -46,11 +46,18 @@ FRAMES = 16
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tfrecords", help="a dataset with JPEG images; made on the spot if none")
-    parser.add_argument("--records", type=int, default=3000, help="of a dataset made on the spot")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--least", type=float, default=0.0, help="exit with 1 below this fraction")
+    parser.add_argument("--tfrecords", help="dataset with JPEG images (default: generated)")
+    parser.add_argument("--records", type=int, default=3000, help="records of a generated dataset")
+    parser.add_argument("--repeats", type=int, default=5, help="number of rounds")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=len(os.sched_getaffinity(0)),
+        help="workers, and threads of the peer",
+    )
+    parser.add_argument(
+        "--min_ratio", type=float, default=0.0, help="exit with status 1 below this ratio"
+    )
     flags = parser.parse_args()
     print("command:", shlex.join([Path(sys.executable).name, *sys.argv]))
     print(
@@ -65,11 +72,11 @@ def main() -> int:
             with tempfile.TemporaryDirectory(prefix="reelbeam-benchmark-") as folder:
                 make_dataset(Path(folder), height, width, flags.records)
                 worst = min(worst, compare(Path(folder), flags))
-    return 1 if worst < flags.least else 0
+    return 1 if worst < flags.min_ratio else 0
 
 
 def compare(folder: Path, flags: argparse.Namespace) -> float:
-    """The fraction of the bound that validation reaches; the median of fractions of paired runs."""
+    """Returns the median ratio of validation's speed to the upper limit, over paired runs."""
     info = DatasetInfo.load(folder)
     images = list(read_images(folder, info))
     size = np.mean([len(image) for image in images])
@@ -92,12 +99,12 @@ def compare(folder: Path, flags: argparse.Namespace) -> float:
             f"of CPU time {cpu_ratios[-1]:.2f}"
         )
     print(
-        f"  simplejpeg, of all pixels: {len(images) / decode_fast(images, flags.workers):,.0f} frames/s"
+        f"  simplejpeg, all pixels: {len(images) / decode_fast(images, flags.workers):,.0f} frames/s"
     )
     ratio = statistics.median(b / s for b, s in zip(bounds, ours, strict=True))
     print(
         f"  median: decoder {len(images) / statistics.median(bounds):,.0f} frames/s, validation "
-        f"{len(images) / statistics.median(ours):,.0f} frames/s: {ratio:.2f} of the bound "
+        f"{len(images) / statistics.median(ours):,.0f} frames/s: {ratio:.2f} of the limit "
         f"(of CPU time, which other programs disturb less: {statistics.median(cpu_ratios):.2f})"
     )
     return ratio
@@ -113,13 +120,12 @@ def read_images(folder: Path, info: DatasetInfo) -> Iterator[bytes]:
 
 
 def cpu_seconds() -> float:
-    """Of this process and of those it has ended."""
+    """Returns the CPU seconds of this process and of its ended children."""
     return sum(os.times()[:4])
 
 
 def decode_all(images: list[bytes], workers: int) -> float:
-    """Seconds to decode them all."""
-
+    """Returns the seconds that OpenCV takes to decode all images."""
     return in_threads(
         lambda data: cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED),
         images,
@@ -128,12 +134,12 @@ def decode_all(images: list[bytes], workers: int) -> float:
 
 
 def decode_fast(images: list[bytes], workers: int) -> float:
-    """The same by the decoder that validation uses."""
+    """Returns the seconds that the decoder of validation takes for all images."""
     return in_threads(lambda data: simplejpeg.decode_jpeg(data, "BGR"), images, workers)
 
 
 def in_threads(decode: Callable[[bytes], object], images: list[bytes], workers: int) -> float:
-    """Seconds to decode them all."""
+    """Returns the seconds to decode all images with ``workers`` threads."""
 
     def decode_some(place: int) -> None:
         for data in images[place::workers]:
@@ -146,7 +152,7 @@ def in_threads(decode: Callable[[bytes], object], images: list[bytes], workers: 
 
 
 def validate_all(folder: Path, workers: int) -> float:
-    """Seconds that the examination of all shards and the conclusion take, with Beam around them."""
+    """Returns the seconds of a whole validation, with Beam."""
     options = ValidationOptions(tfrecords=str(folder), run=RunOptions(workers=workers))
     started = time.perf_counter()
     validate(options)
@@ -175,7 +181,7 @@ def make_record(spec: SequenceSpec, seed: int) -> SequenceRecord:
 
 
 def make_image(spec: ImageSpec, seed: int) -> bytes:
-    """A picture about as hard to decode as footage: smooth shapes, and noise finer than they."""
+    """Returns a JPEG about as hard to decode as footage: smooth shapes with fine noise."""
     random = np.random.default_rng(seed)
     size = (spec.width, spec.height)
     shapes = random.integers(0, 256, (6, 8, 3), np.uint8)

@@ -1,26 +1,26 @@
-"""Renders dash-cam drives whose ground speed is known, as H.264 files with a ``manifest.csv``.
+"""Renders dash-cam drives with a known ground speed, as H.264 files with a ``manifest.csv``.
 
     python examples/render_drives.py --output drives --drives 60 --seconds 16
 
-A camera looks down a straight road. Its speed is constant for `CLIP_SECONDS`, then another; each such
-clip is a line of the manifest, and all clips of a drive are one group, so that no road is in two splits.
-Everything else (texture of the ground, light, camera height, pitch, focal length, place in the lane,
-starting point) belongs to the drive and is drawn from a random stream that the speeds have no part in:
+A camera looks down a straight road. Its speed is constant for `CLIP_SECONDS` and then changes. Each such
+clip is a line of the manifest. All clips of a drive are one group, so that no road is in two splits.
+Everything else (texture of the ground, light, camera height, pitch, focal length, position in the lane,
+starting point) is a property of the drive. It is drawn from a random stream that is independent of the
+speeds:
 
-- The ground repeats every `TILE` metres and the starting point is uniform over a tile, so that the picture
-  at any moment has the same distribution at every speed. **A single frame says nothing of the speed.**
-  There is no motion blur, which would.
-- A drive has many speeds, so that recognising its road says nothing either.
+- The ground repeats every `TILE` metres, and the starting point is uniform over a tile. The picture at any
+  moment therefore has the same distribution at every speed. **A single frame does not reveal the speed.**
+  There is no motion blur, which would reveal it.
+- A drive has many speeds, so that recognising its road does not reveal the speed either.
 
-Motion alone would not be enough. The flow of a bare ground plane gives the speed only in units of camera
-height times focal length, and both are unknown, as they are to anyone handed a video. The scale comes from
-the road markings, as it does for people: they follow the United Kingdom's standard for limits up to 40 mph
-(Traffic Signs Manual, chapter 5, tables 4-1 and 4-3), where broken lines repeat every 6 m: a mark of
-2 m and a gap of 4 m, or the reverse for a warning line. Whatever the camera, marks pass any point of the
-picture ``speed / 6 m`` times a second.
+Motion alone is not enough. The optical flow of a bare ground plane gives the speed only in units of camera
+height times focal length, and both are unknown. The scale comes from the road markings. They follow the
+United Kingdom's standard for limits up to 40 mph (Traffic Signs Manual, chapter 5, tables 4-1 and 4-3):
+broken lines repeat every 6 m, with a mark of 2 m and a gap of 4 m, or the reverse for a warning line. With
+any camera, marks pass a point of the picture ``speed / 6 m`` times per second.
 
-That also bounds the speeds. At 15 m/s and 10 frames/s the markings advance by a quarter of their
-period a frame; beyond a half they would seem to run backwards, as wagon wheels do in films.
+This also limits the speeds. At 15 m/s and 10 frames/s, the markings advance by a quarter of their period per
+frame. Beyond half a period they would seem to move backwards.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ TEXEL = 0.05  # m
 LANE_WIDTH = 3.5  # m
 MARKING_PERIOD = 6.0  # m
 MARKING_WIDTH = 0.15  # m
-FARTHEST = 70.0  # m, where the haze has swallowed the ground
+MAX_DISTANCE = 70.0  # m; haze hides the ground beyond it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +61,9 @@ class Camera:
     Attributes:
         size: height and width of its frames, in pixels.
         height: above the ground, in metres.
-        pitch: of the optical axis below the horizontal, in radians.
+        pitch: angle of the optical axis below the horizontal, in radians.
         focal: focal length, in frame widths.
-        offset: from the middle of its lane to the right, in metres.
+        offset: distance from the middle of its lane to the right, in metres.
     """
 
     size: tuple[int, int]
@@ -73,7 +73,7 @@ class Camera:
     offset: float
 
     def ground(self) -> tuple[np.ndarray, np.ndarray]:
-        """Where on the ground each pixel looks.
+        """Returns the point of the ground that each pixel shows.
 
         Returns:
             ``[rows]``, metres ahead of the camera, infinite from the horizon up; and ``[rows, columns]``,
@@ -94,18 +94,18 @@ class Camera:
 
 @dataclass(frozen=True, kw_only=True)
 class Drive:
-    """All that decides a drive's picture.
+    """The properties of a drive that determine its pictures.
 
     Attributes:
-        name: of its file, and its group.
+        name: name of its file and of its group.
         split: ``train``, ``validation`` or ``test``.
-        speeds: over the ground, of one clip after another, in m/s.
-        start: place of the camera along the tile at the beginning, in metres.
+        speeds: speed of each clip over the ground, in m/s.
+        start: initial position of the camera along the tile, in metres.
         surface: one of `SURFACES`.
         mark: length of a mark of the broken line, in metres.
-        exposure: factor on all light.
-        shadows: the share of the light that shadows on the ground take.
-        seed: of the texture of ground and sky.
+        exposure: factor applied to all light.
+        shadows: the share of light that shadows on the ground absorb.
+        seed: seed of the texture of ground and sky.
     """
 
     name: str
@@ -120,18 +120,18 @@ class Drive:
     seed: tuple[int, ...]
 
     def place(self, seconds: float) -> float:
-        """Metres along the tile (and on) after so many seconds."""
+        """Returns the position along the road after ``seconds``, in metres."""
         ends = CLIP_SECONDS * np.arange(len(self.speeds) + 1)
         travelled = np.concatenate([[0.0], CLIP_SECONDS * np.cumsum(self.speeds)])
         return self.start + float(np.interp(seconds, ends, travelled))
 
 
 def draw_drives(count: int, *, clips: int, size: tuple[int, int], seed: int) -> list[Drive]:
-    """Draws ``count`` drives of so many clips each.
+    """Draws ``count`` drives of ``clips`` clips each.
 
-    The speeds of each split are spread evenly over `SPEEDS` (one at random in each of as many equal
-    intervals as the split has clips) and dealt to its clips in random order, so that even a small test
-    split has the mean and spread of the training split.
+    `SPEEDS` is divided into as many equal intervals as a split has clips. One speed is drawn from each
+    interval, and the speeds are assigned to the clips in random order. Even a small test split therefore
+    has the mean and spread of the training split.
     """
     splits = _deal_splits(count)
     speeds = np.empty((count, clips))
@@ -149,9 +149,9 @@ def draw_drives(count: int, *, clips: int, size: tuple[int, int], seed: int) -> 
 
 
 def _deal_splits(count: int) -> np.ndarray:
-    """The split of each drive, in the shares of `SPLITS`, spread evenly over their order."""
+    """Returns the split of each drive, in the shares of `SPLITS`, evenly spread over the drives."""
     bounds = np.cumsum(list(SPLITS.values()))[:-1]
-    # The multiples of the golden ratio modulo 1 fill the unit interval evenly, however many they are.
+    # Any number of multiples of the golden ratio, modulo 1, fills the unit interval evenly.
     positions = (np.arange(count) + 0.5) * ((5**0.5 - 1) / 2) % 1
     return np.array(list(SPLITS))[np.searchsorted(bounds, positions, side="right")]
 
@@ -182,7 +182,7 @@ def _draw_drive(
 
 
 def noise(rng: np.random.Generator, shape: tuple[int, int], cell: float) -> np.ndarray:
-    """Smooth noise of unit variance, float32 of ``shape``, that repeats along both axes.
+    """Returns smooth noise of unit variance, float32 of ``shape``, that repeats along both axes.
 
     ``cell`` is the size of its features in pixels.
     """
@@ -197,7 +197,7 @@ def noise(rng: np.random.Generator, shape: tuple[int, int], cell: float) -> np.n
 
 
 def paint_ground(drive: Drive) -> np.ndarray:
-    """The ground from above, uint8 RGB with a texel every `TEXEL` metres.
+    """Returns the ground seen from above, uint8 RGB with a texel every `TEXEL` metres.
 
     Rows go ahead along the road and repeat after `TILE`; columns go right, centred on the lane.
     """
@@ -217,7 +217,7 @@ def paint_ground(drive: Drive) -> np.ndarray:
 
 
 def _paint_road(rng: np.random.Generator, shape: tuple[int, int], surface: str) -> np.ndarray:
-    """The colour of the road, float32 ``[rows, columns, 3]``."""
+    """Returns the colour of the road, float32 ``[rows, columns, 3]``."""
     grain, mottle = noise(rng, shape, 1.5), noise(rng, shape, rng.uniform(15, 50))
     grey = rng.uniform(70, 120)
     if surface == "asphalt":
@@ -235,14 +235,14 @@ def _paint_road(rng: np.random.Generator, shape: tuple[int, int], surface: str) 
 
 
 def _paint_verge(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
-    """The colour of grass, earth or sand, float32 ``[rows, columns, 3]``."""
+    """Returns the colour of grass, earth or sand, float32 ``[rows, columns, 3]``."""
     colour = np.array([(70, 95, 50), (110, 90, 65), (150, 135, 100)])[rng.integers(3)]
     value = 1 + 0.2 * noise(rng, shape, 2.5) + 0.15 * noise(rng, shape, rng.uniform(12, 30))
     return (value[..., None] * colour).astype(np.float32)
 
 
 def _markings(rows: int, right: np.ndarray, mark: float, phase: float) -> np.ndarray:
-    """Where there is paint, ``[rows, columns]``: solid lines at the edges, a broken one between the lanes."""
+    """Returns a mask ``[rows, columns]`` of paint: solid lines at the edges, a broken one between lanes."""
 
     def line(middle: float) -> np.ndarray:
         return np.abs(right - middle) < MARKING_WIDTH / 2
@@ -253,12 +253,12 @@ def _markings(rows: int, right: np.ndarray, mark: float, phase: float) -> np.nda
 
 
 def _sunlight(rng: np.random.Generator, shape: tuple[int, int], depth: float) -> np.ndarray:
-    """Light on the ground, float32: from 1 in the sun to ``1 - depth`` in the shadows."""
+    """Returns the light on the ground, float32: from 1 in the sun to ``1 - depth`` in the shadows."""
     return 1 - depth / (1 + np.exp(-4 * noise(rng, shape, rng.uniform(30, 100))))
 
 
 def _paint_sky(rng: np.random.Generator, size: tuple[int, int], exposure: float) -> np.ndarray:
-    """Haze at the bottom, blue or grey with clouds above it: float32 ``[rows, columns, 3]``."""
+    """Returns haze below a blue or grey sky with clouds, float32 ``[rows, columns, 3]``."""
     haze = np.full(3, rng.uniform(150, 190))
     zenith = np.array([(90, 130, 200), (130, 140, 150)])[rng.integers(2)]
     clouds = rng.uniform(0, 20) * noise(rng, size, size[0] / 6)[..., None]
@@ -267,20 +267,20 @@ def _paint_sky(rng: np.random.Generator, size: tuple[int, int], exposure: float)
 
 
 class Renderer:
-    """Pictures of one drive's road from any place along it."""
+    """Renders one drive's road from any position along it."""
 
     def __init__(self, drive: Drive):
         ahead, right = drive.camera.ground()
         self._sky = _paint_sky(np.random.default_rng((*drive.seed, 1)), right.shape, drive.exposure)
-        self._horizon = int(np.argmax(ahead < FARTHEST))
+        self._horizon = int(np.argmax(ahead < MAX_DISTANCE))
         ahead, right = ahead[self._horizon :], right[self._horizon :]
         self._bands = _bands(paint_ground(drive), ahead, right)
-        clearness = 1 - (ahead / FARTHEST) ** 2
+        clearness = 1 - (ahead / MAX_DISTANCE) ** 2
         self._clearness = clearness[:, None, None].astype(np.float32)
         self._haze = (1 - self._clearness) * self._sky[self._horizon]
 
     def frame(self, place: float) -> np.ndarray:
-        """The picture with the camera ``place`` metres along the tile: uint8 RGB ``[rows, columns, 3]``."""
+        """Returns the picture at ``place`` metres along the road: uint8 RGB ``[rows, columns, 3]``."""
         ground = np.concatenate([band.look(place) for band in self._bands])
         frame = self._sky.copy()
         frame[self._horizon :] = ground * self._clearness + self._haze
@@ -289,12 +289,12 @@ class Renderer:
 
 @dataclass(frozen=True, kw_only=True)
 class _Band:
-    """Neighbouring rows of the picture, and the ground shrunk to what they resolve.
+    """Neighbouring rows of the picture, with the ground at the resolution that they show.
 
     Attributes:
         ground: uint8 RGB; its last row repeats the first, to interpolate across the tile's end.
-        ahead: of each row of the picture, in rows of ``ground``.
-        right: of each pixel, in columns of ``ground``.
+        ahead: position of each row of the picture, in rows of ``ground``.
+        right: position of each pixel, in columns of ``ground``.
     """
 
     ground: np.ndarray
@@ -311,7 +311,7 @@ class _Band:
 
 
 def _bands(ground: np.ndarray, ahead: np.ndarray, right: np.ndarray) -> list[_Band]:
-    """Splits the picture's rows by how much ground a pixel covers, lest the distant ones flicker."""
+    """Groups the picture's rows by the ground that a pixel covers, so that distant rows do not flicker."""
     along, across = np.abs(np.gradient(ahead)), right[:, 1] - right[:, 0]  # metres a pixel covers
     levels = np.round(2 * np.log2(np.maximum(along / TEXEL, 1)))
     bands = []
@@ -332,14 +332,14 @@ def _bands(ground: np.ndarray, ahead: np.ndarray, right: np.ndarray) -> list[_Ba
 
 
 def _fold(right: np.ndarray) -> np.ndarray:
-    """Mirrors the verge again and again where the picture is wider than the ground."""
+    """Repeats the verge, mirrored, where the picture is wider than the ground."""
     edge, inner = GROUND_WIDTH / 2, GROUND_WIDTH / 4  # the road ends before the inner one
     mirrored = edge - np.abs((np.abs(right) - inner) % (2 * (edge - inner)) - (edge - inner))
     return np.where(np.abs(right) > inner, np.copysign(mirrored, right), right)
 
 
 def render(drive: Drive, frame_rate: Fraction) -> Iterator[np.ndarray]:
-    """The drive's frames, one every ``1 / frame_rate`` seconds: uint8 RGB ``[rows, columns, 3]``."""
+    """Yields the drive's frames, every ``1 / frame_rate`` seconds: uint8 RGB ``[rows, columns, 3]``."""
     renderer = Renderer(drive)
     for index in range(int(len(drive.speeds) * CLIP_SECONDS * frame_rate)):
         yield renderer.frame(drive.place(float(index / frame_rate)))
@@ -348,12 +348,12 @@ def render(drive: Drive, frame_rate: Fraction) -> Iterator[np.ndarray]:
 def write_video(
     path: Path, frames: Iterable[np.ndarray], *, size: tuple[int, int], frame_rate: Fraction
 ) -> None:
-    """Encodes RGB frames as H.264 in limited-range BT.709, tagged as such, with a keyframe a second."""
+    """Encodes RGB frames as H.264 in limited-range BT.709, tagged as such, with a keyframe per second."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=frame_rate)
         stream.height, stream.width = size
         stream.pix_fmt = "yuv420p"
-        # x264's macroblock tree gives other bytes from run to run where the CPU has AVX-512.
+        # x264's macroblock tree is not deterministic on CPUs with AVX-512.
         stream.options = {"crf": "18", "preset": "veryfast", "x264-params": "mbtree=0"}
         context = stream.codec_context
         context.gop_size = math.ceil(frame_rate)
@@ -372,7 +372,7 @@ def write_video(
 
 
 def write_manifest(path: Path, drives: Sequence[Drive]) -> None:
-    """Writes a line a clip, as `pipelines videos --label_columns speed` reads them."""
+    """Writes one line per clip, for `pipelines videos --label_columns speed`."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["path", "start", "end", "speed", "group", "split"])
@@ -410,17 +410,46 @@ def render_drives(
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Renders what the command line asks for."""
+    """Runs the command line."""
     parser = argparse.ArgumentParser(
         description="Renders dash-cam drives of known speed, and a manifest.csv of their clips."
     )
     add = parser.add_argument
-    add("--output", type=Path, required=True, metavar="DIR", help="folder of the videos")
-    add("--drives", type=_above_zero(int), default=60, metavar="N", help="default: 60")
-    add("--seconds", type=_seconds, default=16, metavar="S", help="of a drive; default: 16")
-    add("--size", type=_size, default=(96, 144), metavar="HxW", help="default: 96x144")
-    add("--frame_rate", type=_above_zero(Fraction), default=Fraction(20), help="default: 20")
-    add("--seed", type=int, default=0, help="another seed renders other drives; default: 0")
+    add(
+        "--output",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder of the videos and the manifest",
+    )
+    add(
+        "--drives",
+        type=_above_zero(int),
+        default=60,
+        metavar="N",
+        help="number of drives (default: 60)",
+    )
+    add(
+        "--seconds",
+        type=_seconds,
+        default=16,
+        metavar="S",
+        help="length of a drive in seconds (default: 16)",
+    )
+    add(
+        "--size",
+        type=_size,
+        default=(96, 144),
+        metavar="HxW",
+        help="height and width of frames (default: 96x144)",
+    )
+    add(
+        "--frame_rate",
+        type=_above_zero(Fraction),
+        default=Fraction(20),
+        help="frames per second (default: 20)",
+    )
+    add("--seed", type=int, default=0, help="seed of the drives (default: 0)")
     options = parser.parse_args(argv)
     drives = render_drives(**vars(options))
     clips = sum(len(drive.speeds) for drive in drives)

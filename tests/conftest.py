@@ -1,6 +1,6 @@
-"""Settings of property tests, and a local object store.
+"""Settings of property tests, and local object stores.
 
-Property tests run without deadlines, since machines are shared; in CI, on the same examples each time.
+Property tests run without deadlines, because machines are shared. In CI they use the same examples each time.
 """
 
 import os
@@ -11,7 +11,7 @@ import pytest
 try:
     from hypothesis import HealthCheck, settings
 except ModuleNotFoundError:
-    pass  # tests/dataset, which examines a user's dataset, needs none
+    pass  # not needed by tests/dataset, which checks a user's dataset
 else:
     settings.register_profile(
         "exploring", deadline=None, suppress_health_check=[HealthCheck.too_slow]
@@ -26,7 +26,7 @@ SECRET = "wJalrXUtnFEMI-never-to-be-written"
 
 
 class Bucket:
-    """A bucket on a local S3 server, seen by the store's own client."""
+    """A bucket on a local S3 server, accessed by the store's own client."""
 
     def __init__(self, client, name):
         self.name, self.url, self.client = name, f"s3://{name}", client
@@ -36,7 +36,7 @@ class Bucket:
         return f"{self.url}/{key}"
 
     def upload(self, folder, prefix):
-        """Every file of a local folder; the URL of what it became."""
+        """Uploads every file of a local folder and returns the URL of the copy."""
         for path in sorted(folder.rglob("*")):
             if path.is_file():
                 self.put(f"{prefix}/{path.relative_to(folder).as_posix()}", path.read_bytes())
@@ -57,7 +57,7 @@ class Bucket:
 
 @pytest.fixture
 def google(monkeypatch):
-    """A stand-in for Google's store, with a bucket; processes that are started find it."""
+    """A stand-in for Google's store with one bucket; started processes find it too."""
     from tests.gcs_standin import serve
     from tfrecords_schema.store_clients import file_system
 
@@ -82,7 +82,7 @@ def s3_server():
 
 @pytest.fixture
 def bucket(s3_server, monkeypatch, tmp_path):
-    """A new bucket, and an environment in which it is found; processes that are started inherit it."""
+    """A new bucket, and an environment that names its server, for this process and started ones."""
     import boto3
 
     for name in [name for name in os.environ if name.startswith("AWS_")]:

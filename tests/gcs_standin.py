@@ -1,6 +1,6 @@
-"""A stand-in for Google Cloud Storage on loopback: as much of its JSON API as clients ask of an emulator.
+"""A stand-in for Google Cloud Storage on loopback: the part of its JSON API that clients use on an emulator.
 
-Objects live in memory. Uploads are single or resumable; a name can be asked to be new.
+Objects are kept in memory. Uploads are single or resumable, and may require that the name is new.
 """
 
 import base64
@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 
 class Store(ThreadingHTTPServer):
-    """One bucket, ``objects`` by name; every other bucket is not there."""
+    """A server with one bucket, whose ``objects`` are kept by name. Other buckets do not exist."""
 
     daemon_threads = True
 
@@ -32,7 +32,7 @@ class Store(ThreadingHTTPServer):
     def handle_error(self, request, client_address):
         if not isinstance(
             sys.exc_info()[1], ConnectionError
-        ):  # clients leave before an answer ends
+        ):  # a client may close the connection early
             super().handle_error(request, client_address)
 
     def put(self, name, data):
@@ -125,7 +125,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(self.server.put(name, data))
 
     def _object(self):
-        """The object that is asked for; "" for all of them, None when an error was sent."""
+        """Returns the name of the requested object: "" for a listing, None if an answer was sent."""
         parts = urlsplit(self.path)
         self.query = {name: values[0] for name, values in parse_qs(parts.query).items()}
         _, _, place = parts.path.partition("/b/")

@@ -1,4 +1,4 @@
-"""Programs run as a user runs them: as processes of their own."""
+"""Helpers that run programs as separate processes, as a user does."""
 
 import contextlib
 import os
@@ -11,14 +11,14 @@ ROOT = Path(__file__).parents[1]
 
 
 def run_python(*arguments, cwd=ROOT, timeout=300, environment=None, **settings):
-    """``python ARGUMENTS`` to its end, with this checkout to import from.
+    """Runs ``python ARGUMENTS`` to its end; it imports the packages of this checkout.
 
     Args:
-        arguments: of Python: ``-m``, ``-c`` or a script, and what follows.
-        cwd: where to run.
+        arguments: arguments of Python: ``-m``, ``-c`` or a script, and its arguments.
+        cwd: the current folder.
         timeout: seconds.
-        environment: variables to set beside those of this process.
-        settings: others of `subprocess.run`.
+        environment: variables to add to those of this process.
+        settings: other arguments of `subprocess.run`.
     """
     return subprocess.run(
         [sys.executable, *map(str, arguments)],
@@ -33,10 +33,10 @@ def run_python(*arguments, cwd=ROOT, timeout=300, environment=None, **settings):
 
 
 def processes_with(marker: str) -> list[str]:
-    """Processes of this machine that have ``marker`` in their environment."""
+    """Returns the ids of processes with ``marker`` in their environment."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
-        # A process may end, or be a zombie without an environment, while it is looked at.
+        # A process may end, or become a zombie without an environment, at any moment.
         with contextlib.suppress(OSError):
             if marker in (process / "environ").read_text(errors="replace"):
                 found.append(process.name)
@@ -44,8 +44,8 @@ def processes_with(marker: str) -> list[str]:
 
 
 def wait_until(holds, seconds: float = 10) -> None:
-    """Returns as soon as ``holds()`` does; fails if it does not within so many seconds."""
+    """Waits until ``holds()`` is true; fails after ``seconds``."""
     deadline = time.monotonic() + seconds
     while not holds():
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, f"not true within {seconds} s"
         time.sleep(0.02)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import io
+import itertools
 import pkgutil
 import re
 import shlex
@@ -144,6 +145,9 @@ class TestCommands:
         monkeypatch.chdir(tmp_path)
         (tmp_path / "setup.py").touch()  # Beam looks for the files that flags name
         (tmp_path / "thresholds.json").write_text("{}")
+        for flag, folder in itertools.pairwise(words):
+            if flag in ("--sources", "--against"):
+                (tmp_path / folder).mkdir()
         # Footage on an object store is looked for in this folder.
         words = [re.sub(r"^(s3|gs|hdfs)://(?!BUCKET)", "", word) for word in words]
         status = run_program(words)
@@ -230,10 +234,11 @@ def known_flags():
         ["trainer"],
         ["trainer", "evaluate"],
     ):
-        printed = io.StringIO()
+        printed = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
         with contextlib.redirect_stdout(printed):
             assert run_program([*words, "--help"]) == 0
-        known |= set(re.findall(r"--\w[\w-]+", printed.getvalue()))
+        printed.seek(0)
+        known |= set(re.findall(r"--\w[\w-]+", printed.read()))
     return known.union(*(flags_of(script) for script in ROOT.glob("benchmarks/*.py")))
 
 

@@ -1,1 +1,1 @@
-"""What `benchmarks/build.py` measures, and with what."""
+"""The measurements of `benchmarks/build.py` and their tools."""

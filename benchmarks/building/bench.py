@@ -1,4 +1,4 @@
-"""What all measurements share: where they work, how much they do, and what they found."""
+"""Shared state of all measurements: work folder, amount of footage, findings."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ KINDS = {
 
 
 class Outside(NamedTuple):
-    """Other people's generators: checkouts of them, and the Python that has what they import."""
+    """Checkouts of other generators, and a Python with the packages that they import."""
 
     dmvr: Path | None = None
     video2tfrecord: Path | None = None
@@ -40,9 +40,9 @@ class Outside(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """A measured figure beside its target; ``met`` is None where there is no target."""
+    """A measured figure and its target; ``met`` is None if there is no target."""
 
-    what: str
+    name: str
     value: str
     target: str
     met: bool | None
@@ -53,14 +53,14 @@ class Bench:
     """One run of the benchmark.
 
     Attributes:
-        folder: to work in; emptied by its owner.
+        folder: the work folder; its owner removes it.
         bare: processes to compare with.
-        repeats: rounds, of all sides in turn.
-        part: of the usual amount of footage.
-        workers: of builds.
-        footage: the user's own; empty for clips made here.
-        outside: other people's generators to compare with.
-        findings: so far.
+        repeats: rounds, in each of which all sides take their turn.
+        part: fraction of the usual amount of footage.
+        workers: workers of builds.
+        footage: the user's videos; empty to generate clips.
+        outside: other generators to compare with.
+        findings: the findings so far.
     """
 
     folder: Path
@@ -77,12 +77,13 @@ class Bench:
         return self.folder / "dataset"
 
     def clear(self) -> None:
-        """Removes what was built."""
+        """Removes the built dataset."""
         shutil.rmtree(self.output, ignore_errors=True)
 
-    def find(self, what: str, value: str, target: str = "", met: bool | None = None) -> None:
-        self.findings.append(Finding(what, value, target, met))
-        print(f"  {what}: {value}" + (f" (target: {target})" if target else ""))
+    def find(self, name: str, value: str, target: str = "", met: bool | None = None) -> None:
+        """Records and prints a finding."""
+        self.findings.append(Finding(name, value, target, met))
+        print(f"  {name}: {value}" + (f" (target: {target})" if target else ""))
 
     def measure(
         self,
@@ -91,65 +92,65 @@ class Bench:
         units: str = "",
         repeats: int | None = None,
     ) -> dict[str, list[Spent]]:
-        """Times the sides in turn, each without what was built before, and prints a line a side."""
+        """Times the sides in turn, each on an empty output, and prints one line per side."""
         spent = interleave(sides, repeats or self.repeats, self.clear)
         show(spent, amount, units)
         return spent
 
     def find_speed(
         self,
-        what: str,
+        name: str,
         peer: Sequence[Spent],
         ours: Sequence[Spent],
-        least: float | None = None,
+        target: float | None = None,
         note: str = "",
     ) -> None:
-        """Finds how many times as fast as a peer we are: at ``least`` so, where there is a target."""
+        """Records the speed of our side relative to a peer, with the minimum ``target`` if there is one."""
         value, cpu = ratio(peer, ours), ratio(peer, ours, "cpu")
         text = f"{value:.2f} times as fast, {cpu:.2f} by CPU time{note}"
-        if least is None:
-            self.find(what, text)
+        if target is None:
+            self.find(name, text)
         else:
-            self.find(what, text, f"at least {least}", value >= least)
+            self.find(name, text, f"at least {target}", value >= target)
 
-    def count(self, usual: int, least: int = 1) -> int:
-        """``part`` of a usual number."""
-        return max(least, round(usual * self.part))
+    def count(self, usual: int, minimum: int = 1) -> int:
+        """Returns the ``part`` of a usual number."""
+        return max(minimum, round(usual * self.part))
 
     def clips(self, *names: str) -> list[Path]:
-        """The user's files; without any, a clip of each kind, 10 s long."""
-        return list(self.footage) or [self._made(name) for name in names]
+        """Returns the user's files or, if there are none, a clip of 10 s of each kind."""
+        return list(self.footage) or [self._make_clip(name) for name in names]
 
     def clip(self, name: str) -> Path:
-        """The user's first file; without any, a clip of the kind."""
+        """Returns the user's first file or, if there is none, a clip of the kind."""
         return self.clips(name)[0]
 
-    def _made(self, name: str) -> Path:
+    def _make_clip(self, name: str) -> Path:
         path = self.folder / f"{name}.mp4"
         if not path.exists():
             make_clip(path, KINDS[name], seconds=min(10.0, max(2.0, 100 * self.part)))
         return path
 
     def sources(self, clip: Path, seconds: float, count: int) -> list[Path]:
-        """Videos of ``seconds`` in all that repeat a clip; their grandparent is what to build from."""
+        """Returns videos of ``seconds`` in total that repeat a clip; their grandparent is a build's input."""
         times = max(1, round(seconds / count / count_seconds(clip)))
         long = repeat(clip, self.folder / f"long{clip.suffix}", times)
         return spread(long, self.new_folder("sources"), count)
 
     def videos(self, clip: Path, seconds: float, count: int) -> tuple[list[Path], int]:
-        """`sources`, and how many frames they have in all; says both."""
+        """Returns `sources` and their total number of frames, and prints both."""
         sources = self.sources(clip, seconds, count)
         total = count * count_frames(sources[0])
         print(f"{describe(clip)}; {count} videos, {total:,} frames")
         return sources, total
 
-    def shorts(self, clip: Path, seconds: float, count: int) -> list[Path]:
-        """So many videos of the first ``seconds`` of a clip."""
+    def short_videos(self, clip: Path, seconds: float, count: int) -> list[Path]:
+        """Returns ``count`` videos of the first ``seconds`` of a clip."""
         short = cut(clip, self.folder / f"short{clip.suffix}", seconds)
-        return spread(short, self.new_folder("shorts"), count)
+        return spread(short, self.new_folder("short"), count)
 
     def new_folder(self, name: str) -> Path:
-        """A folder that is not there yet."""
+        """Creates a new folder."""
         number = 0
         while (path := self.folder / f"{name}{number}").exists():
             number += 1

@@ -1,4 +1,4 @@
-"""Measurements of whole commands, as they are typed: start-up, memory, listing, planning, the cost curve."""
+"""Measurements of whole commands: start-up, memory, listing, planning, the cost curve."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipelines.options.dataset import LabelOptions, SplitOptions
 from pipelines.sources.videos import list_videos
 
 SCALE = Path(__file__).parents[1] / "scale.py"
-_MOST_MEMORY = 500e6
+_MAX_MEMORY = 500e6
 
 
 def whole_command(bench: Bench, *arguments: object, sampled: bool = False) -> Run:
@@ -27,9 +27,9 @@ def whole_command(bench: Bench, *arguments: object, sampled: bool = False) -> Ru
 
 
 def one_clip(bench: Bench) -> None:
-    """One clip of 10 s, start-up included, beside the import of Beam."""
+    """One clip of 10 s with start-up, compared with the import of Beam."""
     clip = bench.clip("240p")
-    sources = bench.shorts(clip, 10.0, 1)
+    sources = bench.short_videos(clip, 10.0, 1)
     print(f"{describe(clip)}; {count_frames(sources[0])} frames")
     ours, beam = "pipelines videos, whole command", "python -c 'import apache_beam'"
     sides = {
@@ -49,14 +49,18 @@ def one_clip(bench: Bench) -> None:
 
 
 def memory(bench: Bench) -> None:
-    """The largest driver and decoder at 720p, with ten times the clips, and with clips ten times as long."""
+    """Peak memory of driver and decoder at 720p, with ten times the clips, and with ten times the length."""
     clip = bench.clip("720p")
     few = bench.sources(clip, 40 * bench.part, 4)
     many = bench.sources(clip, 400 * bench.part, 40)
     long = bench.sources(clip, 400 * bench.part, 4)
     print(describe(clip))
     runs = {}
-    for name, sources in (("4 clips", few), ("40 clips", many), ("4 of 10 times the length", long)):
+    for name, sources in (
+        ("4 clips", few),
+        ("40 clips", many),
+        ("4 clips, 10 times as long", long),
+    ):
         run = runs[name] = whole_command(bench, *videos(sources, "--shards", 4), sampled=True)
         print(
             f"  {name:<26} {len(sources) * count_frames(sources[0]):7,d} frames: driver with "
@@ -71,7 +75,7 @@ def memory(bench: Bench) -> None:
             f"peak memory, {'driver' if role == 'driver' else 'decoder'}, of ten times the data",
             f"{growth:.2f} times, {peak / 1e6:.0f} MB",
             "at most 1.1 times, below 500 MB",
-            growth <= 1.1 and peak < _MOST_MEMORY,
+            growth <= 1.1 and peak < _MAX_MEMORY,
         )
 
 
@@ -81,21 +85,23 @@ def _mega(peak: tuple[int, int]) -> str:
 
 
 def listing(bench: Bench) -> None:
-    """A class folder of many real files, listed; nothing is opened."""
-    count = bench.count(100_000, least=100)
-    sources = bench.shorts(bench.clip("240p"), 1.0, count)
+    """Listing of a class folder of many real files, without opening them."""
+    count = bench.count(100_000, minimum=100)
+    sources = bench.short_videos(bench.clip("240p"), 1.0, count)
     folder = str(sources[0].parents[1])
     list_all = partial(list_videos, folder, split=SplitOptions(), label=LabelOptions())
     spent = [timed(list_all) for _ in range(bench.repeats)]
     show({f"list {count:,} files": spent}, count, "files")
     median = statistics.median(each.wall for each in spent)
-    bench.find(f"listing {count:,} files", f"{median:.2f} s, {1e6 * median / count:.0f} us a file")
+    bench.find(
+        f"listing {count:,} files", f"{median:.2f} s, {1e6 * median / count:.0f} us per file"
+    )
     shutil.rmtree(folder)
 
 
 def planning(bench: Bench) -> None:
-    """A million generated sources; `scale.py` has the steps."""
-    count = bench.count(1_000_000, least=1000)
+    """Planning of a million generated sources; `scale.py` prints the steps."""
+    count = bench.count(1_000_000, minimum=1000)
     run = run_command([sys.executable, SCALE, "plan", "--sources", str(count)], sampled=True)
     peak = run.driver.resident
     bench.find(
@@ -107,17 +113,17 @@ def planning(bench: Bench) -> None:
 
 
 def cost_curve(bench: Bench) -> None:
-    """Seconds a minute of footage over the size of the dataset: whole commands, once each."""
+    """Seconds per minute of footage for datasets of several sizes: whole commands, once each."""
     clip = bench.clip("240p")
     print(f"{describe(clip)}; clips of 10 s, every frame, whole commands")
-    print("  clips   minutes  seconds  CPU s   s a minute  CPU s a minute")
-    most = bench.count(1000)
-    for count in [count for count in (1, 10, 100, 1000) if count <= most]:
-        sources = bench.shorts(clip, 10.0, count)
+    print("  clips   minutes  seconds  CPU s   s per min   CPU s per min")
+    max_count = bench.count(1000)
+    for count in [count for count in (1, 10, 100, 1000) if count <= max_count]:
+        sources = bench.short_videos(clip, 10.0, count)
         minutes = count * count_frames(sources[0]) / 25 / 60
         spent = whole_command(bench, *videos(sources)).spent
         print(
             f"  {count:5d} {minutes:9.1f} {spent.wall:8.1f} {spent.cpu:6.1f} "
             f"{spent.wall / minutes:12.2f} {spent.cpu / minutes:15.2f}"
         )
-        bench.find(f"{count} clips of 10 s", f"{spent.wall / minutes:.2f} s a minute of footage")
+        bench.find(f"{count} clips of 10 s", f"{spent.wall / minutes:.2f} s per minute of footage")

@@ -1,4 +1,4 @@
-"""Clips to measure with: made on the spot with x264, cut and repeated without encoding anew."""
+"""Generates clips with x264; cuts and repeats them without encoding again."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ import numpy as np
 
 RATE = 25
 GROUP = 25
-"""Frames from one keyframe to the next, as dash-cams have about."""
+"""Frames from one keyframe to the next, similar to those of dash-cams."""
 
-# Clips of one content share a disk's blocks; a file has no more names than this on any usual file system.
-_MOST_LINKS = 30_000
+# Copies are hard links. Usual file systems allow at least this number of links per file.
+_MAX_LINKS = 30_000
 
 
 class Kind(NamedTuple):
-    """How a clip looks.
+    """Size and coding of a clip.
 
     Attributes:
-        height, width: in pixels.
+        height, width: size in pixels.
         bit_rate: bits/s.
-        b_frames: most in a row.
+        b_frames: maximum number of consecutive B-frames.
     """
 
     height: int
@@ -40,9 +40,9 @@ class Kind(NamedTuple):
 
 
 def make_clip(path: Path, kind: Kind, seconds: float = 10.0) -> Path:
-    """Writes a clip in H.264 as a camera in motion would: a textured scene that moves, and sensor noise.
+    """Writes an H.264 clip like that of a moving camera: a moving textured scene with sensor noise.
 
-    The rate is held to ``kind.bit_rate``, so that decoding costs what it costs with footage of such a rate.
+    Its bit rate is ``kind.bit_rate``, so that decoding costs as much as for footage of that rate.
     """
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=RATE)
@@ -58,7 +58,7 @@ def make_clip(path: Path, kind: Kind, seconds: float = 10.0) -> Path:
 
 
 def _pictures(kind: Kind, count: int) -> Iterator[np.ndarray]:
-    """Yields ``[height, width, 3]`` uint8."""
+    """Yields pictures ``[height, width, 3]``, uint8."""
     random = np.random.default_rng(0)
     height, width = kind.height, kind.width
     scene = np.full((height + 128, width + 512, 3), 110, np.float32)
@@ -74,7 +74,7 @@ def _pictures(kind: Kind, count: int) -> Iterator[np.ndarray]:
 
 
 def repeat(clip: Path, target: Path, times: int) -> Path:
-    """Writes a video that shows ``clip`` so many times: its packets, copied."""
+    """Writes a video that repeats ``clip``, by copying its packets."""
     with av.open(str(clip)) as source, av.open(str(target), "w") as output:
         stream = source.streams.video[0]
         copy = output.add_stream_from_template(stream)
@@ -92,7 +92,7 @@ def repeat(clip: Path, target: Path, times: int) -> Path:
 
 
 def cut(clip: Path, target: Path, seconds: float) -> Path:
-    """Writes the first ``seconds`` of ``clip``, which begins with a keyframe: its packets, copied."""
+    """Writes the first ``seconds`` of ``clip``, by copying its packets."""
     with av.open(str(clip)) as source, av.open(str(target), "w") as output:
         stream = source.streams.video[0]
         copy = output.add_stream_from_template(stream)
@@ -106,20 +106,20 @@ def cut(clip: Path, target: Path, seconds: float) -> Path:
 
 
 def spread(clip: Path, folder: Path, count: int) -> list[Path]:
-    """``count`` names for a clip in a folder of a class of its own, without as many bytes on the disk."""
+    """Returns ``count`` paths of a clip in a class folder; they are hard links of few files."""
     own = folder / "clips"
     own.mkdir(parents=True)
     paths = [own / f"{number:06d}{clip.suffix}" for number in range(count)]
     for number, path in enumerate(paths):
-        if number % _MOST_LINKS == 0:
+        if number % _MAX_LINKS == 0:
             path.write_bytes(clip.read_bytes())
         else:
-            os.link(paths[number - number % _MOST_LINKS], path)
+            os.link(paths[number - number % _MAX_LINKS], path)
     return paths
 
 
 def describe(path: Path) -> str:
-    """Size, codec and rate of a video."""
+    """Returns size, codec and rate of a video as text."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         codec = stream.codec_context

@@ -1,4 +1,4 @@
-"""Wall clock, CPU time and memory of this process and of all that it starts; and how sides compare."""
+"""Measures wall clock, CPU time and memory of this process and its descendants; compares sides."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Spent(NamedTuple):
 
 
 def timed(work: Callable[[], object]) -> Spent:
-    """What ``work`` takes, here and in the processes it uses or starts."""
+    """Returns the time of ``work``, with the CPU time of all processes that it uses or starts."""
     cpu, began = tree_cpu(os.getpid()), time.perf_counter()
     work()
     return Spent(time.perf_counter() - began, tree_cpu(os.getpid()) - cpu)
@@ -35,12 +35,12 @@ def interleave(
     repeats: int,
     prepare: Callable[[], object] = lambda: None,
 ) -> dict[str, list[Spent]]:
-    """Times the sides in turn, every other round in reverse, so that what else the machine does falls on all.
+    """Times the sides in turn, every other round in reverse, so that other load affects all sides.
 
     Args:
-        sides: by name.
-        repeats: rounds.
-        prepare: called before each, and not timed.
+        sides: functions by name.
+        repeats: number of rounds.
+        prepare: called before each side, and not timed.
     """
     spent: dict[str, list[Spent]] = {name: [] for name in sides}
     for number in range(repeats):
@@ -52,14 +52,14 @@ def interleave(
 
 
 def ratio(over: Sequence[Spent], under: Sequence[Spent], field: str = "wall") -> float:
-    """The median of the rounds' ratios."""
+    """Returns the median of the rounds' ratios."""
     return statistics.median(
         getattr(a, field) / getattr(b, field) for a, b in zip(over, under, strict=True)
     )
 
 
 def show(spent: Mapping[str, Sequence[Spent]], amount: float = 0, units: str = "") -> None:
-    """Prints a line a side: medians, the range of the wall clock, and how fast that is in ``units``."""
+    """Prints one line per side: medians, the range of the wall clock, and the speed in ``units``."""
     for name, rounds in spent.items():
         wall = [each.wall for each in rounds]
         median, cpu = statistics.median(wall), statistics.median(each.cpu for each in rounds)
@@ -71,7 +71,7 @@ def show(spent: Mapping[str, Sequence[Spent]], amount: float = 0, units: str = "
 
 
 def tree_cpu(root: int) -> float:
-    """CPU seconds of a process, of its descendants, and of those among them that have ended."""
+    """Returns the CPU seconds of a process and its descendants, including ended ones."""
     ticks = 0
     for process in _tree(root):
         fields = _stat(process)
@@ -92,7 +92,7 @@ def _tree(root: int) -> list[int]:
 
 
 def _stat(process: int) -> list[str] | None:
-    """Fields of /proc/PID/stat from the state on; None when the process is gone."""
+    """Returns the fields of /proc/PID/stat from the state on; None if the process has ended."""
     try:
         text = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -101,14 +101,14 @@ def _stat(process: int) -> list[str] | None:
 
 
 class Peak(NamedTuple):
-    """The most memory that a process ever held, bytes: resident, and its fair share of what is shared."""
+    """Peak memory of a process in bytes: resident, and with shared pages counted proportionally."""
 
     resident: int
     share: int
 
 
 class Run(NamedTuple):
-    """A command that was run: what it took, and the peaks of the driver and of its largest descendant."""
+    """The result of a command: its time, and the memory peaks of the driver and of its largest descendant."""
 
     spent: Spent
     driver: Peak
@@ -121,10 +121,10 @@ def run_command(argv: Sequence[str | Path], *, sampled: bool = False) -> Run:
 
     Args:
         argv: the command.
-        sampled: watch its memory, which costs a little CPU time.
+        sampled: samples its memory, which costs a little CPU time.
 
     Raises:
-        RuntimeError: when it fails.
+        RuntimeError: if it fails.
     """
     cpu, began = tree_cpu(os.getpid()), time.perf_counter()
     with subprocess.Popen(
@@ -162,7 +162,7 @@ class _MemoryWatch(threading.Thread):
 
 
 def _memory(process: int) -> Peak:
-    """The peak of what is resident, which the kernel keeps, and the share at this moment."""
+    """Returns the peak of resident memory, which the kernel records, and the present proportional share."""
     try:
         status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
         rollup = Path(f"/proc/{process}/smaps_rollup").read_text(encoding="utf-8")
@@ -179,7 +179,7 @@ def _kibibytes(text: str, name: str) -> int:
 
 
 def describe_machine() -> str:
-    """CPU, memory and kernel."""
+    """Returns CPU, memory and kernel as text."""
     model = platform.processor() or platform.machine()
     for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
         if line.startswith("model name"):

@@ -1,4 +1,4 @@
-"""Other people's generators of records, on the same files as ours."""
+"""Compares other generators of records with ours, on the same files."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Peer(NamedTuple):
     """Another generator.
 
     Attributes:
-        name: of it.
-        command: its command line, given videos; without any, it only starts.
-        flags: that make ours do the same.
+        name: its name.
+        command: returns its command line for videos; without videos, it only starts.
+        flags: flags that make our build do the same.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Peer(NamedTuple):
 
 
 def compare_peers(bench: Bench) -> None:
-    """A loop as tutorials write it; DMVR's and video2tfrecord's generators, where they are given."""
+    """A loop as in tutorials, and the generators of DMVR and video2tfrecord if their checkouts are given."""
     for clip in bench.clips("720p", "540p"):
         sources, total = bench.videos(clip, 40 * bench.part, 4)
         for peer in _peers(bench, clip):
@@ -61,7 +61,7 @@ def _compare(bench: Bench, peer: Peer, sources: list[Path], total: int, name: st
     spent[peer.name] = [Spent(s.wall - start, s.cpu - start_cpu) for s in spent[peer.name]]
     print(
         f"  {' '.join(map(str, peer.flags)) or 'every frame'}; {peer.name} starts in {start:.1f} s, "
-        "which is taken off"
+        "which is subtracted"
     )
     show(spent, total, "frames")
     bench.find_speed(f"{name}: build / {peer.name}", spent[peer.name], spent[OURS])
@@ -70,18 +70,18 @@ def _compare(bench: Bench, peer: Peer, sources: list[Path], total: int, name: st
 def _peers(bench: Bench, clip: Path) -> list[Peer]:
     peers, outside = [], bench.outside
     if importlib.util.find_spec("tensorflow") is None:
-        print("  TensorFlow is not installed: the loop of tutorials is left out")
+        print("  TensorFlow is not installed: the tutorial loop is skipped")
     else:
         peers.append(Peer("OpenCV and tf.io in a loop", partial(_tutorial, bench)))
     if outside.dmvr is None:
-        print("  --dmvr PATH was not given: its generator is left out")
+        print("  --dmvr PATH was not given: its generator is skipped")
     elif find_ffmpeg() is None:
-        print("  there is no ffmpeg program here, which DMVR's generator runs: it is left out")
+        print("  DMVR's generator needs the ffmpeg program, which was not found: it is skipped")
     else:
         flags = ("--frame_rate", _DMVR_RATE, "--size", _dmvr_size(clip))
         peers.append(Peer("DMVR", partial(_dmvr, bench, outside.dmvr), flags))
     if outside.video2tfrecord is None:
-        print("  --video2tfrecord PATH was not given: its generator is left out")
+        print("  --video2tfrecord PATH was not given: its generator is skipped")
     else:
         peers.append(
             Peer("video2tfrecord", partial(_video2tfrecord, bench, outside.video2tfrecord))
@@ -116,7 +116,7 @@ def _dmvr(bench: Bench, checkout: Path, sources: Sequence[Path]) -> list[object]
 
 
 def _dmvr_size(clip: Path) -> str:
-    """Its own: 256 pixels on the shorter side."""
+    """Returns the size that DMVR uses: 256 pixels on the shorter side."""
     width, height = describe(clip).split()[0].split("x")
     scale = _DMVR_SHORT_SIDE / min(int(width), int(height))
     return f"{round(int(height) * scale)}x{round(int(width) * scale)}"

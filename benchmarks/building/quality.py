@@ -1,4 +1,4 @@
-"""At which quality our JPEGs are as good as the ffmpeg program's."""
+"""Finds the JPEG quality at which our files are as good as those of the ffmpeg program."""
 
 from __future__ import annotations
 
@@ -22,19 +22,20 @@ _QUALITIES = range(80, 100)
 
 
 class Quality(NamedTuple):
-    """Of JPEGs, on average: PSNR of luma against what was encoded, dB, and bytes each."""
+    """Averages over JPEG files: PSNR of luma against the encoded pixels in dB, and bytes per file."""
 
     psnr: float
     bytes: float
 
     def __str__(self) -> str:
-        return f"{self.psnr:.1f} dB and {self.bytes / 1000:.1f} kB a frame"
+        return f"{self.psnr:.1f} dB and {self.bytes / 1000:.1f} kB per frame"
 
 
 class Match(NamedTuple):
-    """The ``--jpeg_quality`` whose PSNR is nearest to ffmpeg's, and what both sides' JPEGs are like.
+    """The ``--jpeg_quality`` with the PSNR nearest to ffmpeg's, and the quality of both sides' files.
 
-    ``color_difference`` is between the sides' mean RGB, in levels: what a wrong matrix or range would change.
+    ``color_difference`` is the difference of the sides' mean RGB, in levels. A wrong matrix or range shows
+    in it.
     """
 
     jpeg_quality: int
@@ -44,7 +45,7 @@ class Match(NamedTuple):
 
 
 def match_quality(ffmpeg: str, clip: Path) -> Match:
-    """Compares the first frames of ``clip``: each side's JPEGs with the very pixels that it encoded."""
+    """Compares each side's JPEG files of the first frames of ``clip`` with the pixels that it encoded."""
     converter = FrameConverter()
     taken = zip(range(_FRAMES), decode(clip), strict=False)
     pixels = [scale(converter, frame) for _, frame in taken]
@@ -81,7 +82,7 @@ def _decode(data: bytes, mode: int) -> np.ndarray:
 
 
 def _ffmpeg_lumas(ffmpeg: str, clip: Path) -> Iterator[np.ndarray]:
-    """The luma planes that its encoder gets."""
+    """Yields the luma planes that ffmpeg encodes."""
     size = OPTIONS.height * OPTIONS.width
     data = _output(ffmpeg, clip, "rawvideo")
     for start in range(0, len(data), size * 3 // 2):

@@ -11,7 +11,7 @@ def main() -> None:
     sys.path.insert(0, checkout)
     import video2tfrecord
 
-    video2tfrecord.FLAGS(["video2tfrecord"])  # read by its functions, parsed by nobody
+    video2tfrecord.FLAGS(["video2tfrecord"])  # its functions read flags that it does not parse
     for folder in folders:
         video2tfrecord.convert_videos_to_tfrecord(
             folder,

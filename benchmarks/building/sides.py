@@ -1,4 +1,4 @@
-"""What is compared: our build, the same work in bare processes, and the ffmpeg program."""
+"""The sides of comparisons: our build, the same work in bare processes, and the ffmpeg program."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ OPTIONS = ImageOptions(height=180, width=320)
 
 
 def build(*arguments: object, output: Path, workers: int = 2) -> None:
-    """Runs ``pipelines`` in this process, which has imported it: a whole build, without its start-up.
+    """Runs a whole build in this process, which has imported ``pipelines``: without start-up.
 
     Args:
-        arguments: verb and flags, without those that follow.
+        arguments: verb and flags, except the ones below.
         output: folder of the dataset.
-        workers: of the local runner.
+        workers: workers of the local runner.
 
     Raises:
-        RuntimeError: when the build fails.
+        RuntimeError: if the build fails.
     """
     argv = [*map(str, arguments), "--output", str(output), "--workers", str(workers)]
     with tempfile.TemporaryFile("w+") as said:
@@ -48,7 +48,7 @@ def build(*arguments: object, output: Path, workers: int = 2) -> None:
 
 
 def decode(path: Path) -> Iterator[av.VideoFrame]:
-    """Every frame of a video, by one thread."""
+    """Yields every frame of a video, decoded by one thread."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
@@ -56,7 +56,7 @@ def decode(path: Path) -> Iterator[av.VideoFrame]:
 
 
 def decode_only(paths: Sequence[Path]) -> int:
-    """Decodes every frame and does nothing with it."""
+    """Decodes every frame and returns their number."""
     return sum(1 for path in paths for _ in decode(path))
 
 
@@ -73,12 +73,12 @@ def decode_scale_encode(paths: Sequence[Path], target: Path, quality: int) -> in
 
 
 def scale(converter: FrameConverter, frame: av.VideoFrame) -> frames.Pixels | YuvPixels:
-    """A decoded frame to the pixels that are stored."""
+    """Converts a decoded frame to the pixels that are stored."""
     return converter.to_scaled(frame, OPTIONS, Fraction(1))
 
 
 class BareProcesses:
-    """Processes that decode without Beam: started and warm before anything is timed."""
+    """Processes that decode without Beam. They are started before anything is timed."""
 
     def __init__(self, workers: int):
         self.workers = workers
@@ -90,7 +90,7 @@ class BareProcesses:
         )
 
     def __enter__(self) -> BareProcesses:
-        # As long as one process sleeps, the next task starts another one.
+        # While one process sleeps, the next task starts another one.
         list(self._pool.map(_wait_a_moment, range(self.workers)))
         return self
 
@@ -116,12 +116,12 @@ def _wait_a_moment(_: int) -> None:
 
 
 def find_ffmpeg() -> str | None:
-    """The ffmpeg program, if there is one."""
+    """Returns the path of the ffmpeg program, or None."""
     return shutil.which("ffmpeg")
 
 
 def run_ffmpeg(program: str, paths: Sequence[Path], folder: Path) -> None:
-    """Every frame to a JPEG, by as many processes as there are paths, of one thread each."""
+    """Encodes every frame to JPEG, with one single-threaded process per path."""
     running = []
     for place, path in enumerate(paths):
         target = folder / f"ffmpeg{place}.mjpeg"
@@ -131,7 +131,7 @@ def run_ffmpeg(program: str, paths: Sequence[Path], folder: Path) -> None:
 
 
 def ffmpeg_command(program: str, path: Path) -> list[str]:
-    """Without its target. Scaled as ours, by area; full range and BT.601, as JPEGs are; its best quality."""
+    """Returns the command without its target: scaled by area as ours, full-range BT.601, best quality."""
     scaled = (
         f"scale={OPTIONS.width}:{OPTIONS.height}:flags=area:out_color_matrix=bt601:out_range=pc"
     )

@@ -1,4 +1,4 @@
-"""Where the CPU time of a frame goes."""
+"""Measures the CPU time of each stage of a build."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipelines.images import frames
 
 
 def stages(bench: Bench) -> None:
-    """CPU time of a frame by stage: the functions that builds call, one after the other in one thread."""
+    """CPU time per frame by stage: the functions that builds call, in turn, in one thread."""
     for clip in bench.clips("720p", "540p"):
         sources, total = bench.videos(clip, 80 * bench.part, 8)
         rounds = [dict(_time_stages(clip)) for _ in range(bench.repeats)]
@@ -36,7 +36,7 @@ def stages(bench: Bench) -> None:
 
 
 def _time_stages(clip: Path) -> Iterator[tuple[str, float]]:
-    """Yields stages with CPU seconds a frame."""
+    """Yields stages with CPU seconds per frame."""
     converter = FrameConverter()
     count = decoding = scaling = summing = encoding = 0.0
     images = decode(clip)

@@ -1,4 +1,4 @@
-"""Measurements of builds without start-up: in a process that has imported everything."""
+"""Measurements of builds without start-up, in a process that has imported everything."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ FFMPEG = "ffmpeg -vf scale -f mjpeg"
 
 
 def videos(sources: list[Path], *flags: object) -> tuple[object, ...]:
-    """Arguments of a build of whole windows of ten frames, all in one split."""
+    """Returns the arguments of a build of windows of ten frames, all in one split."""
     common = ("--size", SIZE, "--num_frames", 10, "--splits", "train=1")
     return ("videos", "--input", sources[0].parents[1], *common, *flags)
 
 
 def building(bench: Bench, command: Sequence[object], workers: int = 0) -> Callable[[], object]:
-    """A side that builds; with the bench's workers unless told otherwise."""
+    """Returns a side that builds, by default with the bench's workers."""
     return partial(build, *command, output=bench.output, workers=workers or bench.workers)
 
 
 def warm_up(bench: Bench) -> None:
-    """A build that imports everything and starts the decoders, so that none is timed that does."""
-    sources = bench.shorts(bench.clip("240p"), 1.0, 16)
+    """Builds once, untimed, to import everything and start the decoders."""
+    sources = bench.short_videos(bench.clip("240p"), 1.0, 16)
     building(bench, videos(sources, "--shards", 16))()
 
 
@@ -46,7 +46,7 @@ def end_to_end(bench: Bench) -> None:
         ffmpeg, quality = find_ffmpeg(), OPTIONS.jpeg_quality
         sides = {}
         if ffmpeg is None:
-            print("  there is no ffmpeg program here: that comparison is left out")
+            print("  no ffmpeg program was found: the comparison with it is skipped")
         else:
             match = match_quality(ffmpeg, clip)
             quality = match.jpeg_quality
@@ -76,7 +76,7 @@ def end_to_end(bench: Bench) -> None:
 
 
 def skipping(bench: Bench) -> None:
-    """One frame in five of video with B-frames, beside decoding every frame."""
+    """One frame in five of video with B-frames, compared with decoding every frame."""
     sources, total = bench.videos(bench.clip("720p_b"), 120 * bench.part, 8)
     sides = {
         f"{OURS} --frame_rate 5": building(
@@ -89,7 +89,7 @@ def skipping(bench: Bench) -> None:
 
 
 def overlap(bench: Bench) -> None:
-    """Sequences of 8 frames that begin at every frame, beside those that share none."""
+    """Sequences of 8 frames that start at every frame, compared with sequences that do not overlap."""
     sources, total = bench.videos(bench.clip("720p"), 80 * bench.part, 8)
     command = (*videos(sources, "--shards", 8), "--num_frames", 8)
     sides = {
@@ -107,9 +107,9 @@ def overlap(bench: Bench) -> None:
 
 
 def short_clips(bench: Bench) -> None:
-    """Many clips of 2 s, beside bare processes that go through the same files."""
+    """Many clips of 2 s, compared with bare processes on the same files."""
     clip = bench.clip("240p")
-    sources = bench.shorts(clip, 2.0, bench.count(1000, least=4))
+    sources = bench.short_videos(clip, 2.0, bench.count(1000, minimum=4))
     total = len(sources) * count_frames(sources[0])
     print(f"{describe(clip)}; {len(sources)} clips, {total:,} frames")
     sides = {
@@ -118,18 +118,18 @@ def short_clips(bench: Bench) -> None:
     }
     ours, bare = bench.measure(sides, total, "frames").values()
     over = statistics.median(a.cpu - b.cpu for a, b in zip(ours, bare, strict=True))
-    note = f" ({1000 * over / len(sources):+.1f} ms a clip)"
+    note = f" ({1000 * over / len(sources):+.1f} ms per clip)"
     bench.find_speed(f"{len(sources)} clips / the same in bare processes", bare, ours, 0.8, note)
 
 
 def long_video(bench: Bench) -> None:
-    """One long video by two workers, beside one."""
+    """One long video with two workers, compared with one."""
     clip = bench.clip("360p")
     seconds = 3600 * bench.part
     sources = bench.sources(clip, seconds, 1)
     total = count_frames(sources[0])
     print(f"{describe(clip)}; one video of {total / 25 / 60:.1f} min, {total:,} frames")
-    # With a part of the footage, segments and shards are as many as there would be of all.
+    # Keeps the number of segments and shards the same for every part of the footage.
     cuts = ("--segment_length", 600 * bench.part, "--shard_size", round(bench.part * 2**27))
     command = videos(sources, *cuts)
     sides = {f"{OURS} --workers {workers}": building(bench, command, workers) for workers in (1, 2)}
@@ -138,9 +138,9 @@ def long_video(bench: Bench) -> None:
 
 
 def frame_folders(bench: Bench) -> None:
-    """Folders of JPEGs that already have the wanted size, beside ``cp -r``."""
+    """Folders of JPEG files of the requested size, compared with ``cp -r``."""
     root = bench.new_folder("frames")
-    total = _make_frame_folders(root, bench.clip("720p"), bench.count(20, least=2))
+    total = _make_frame_folders(root, bench.clip("720p"), bench.count(20, minimum=2))
     print(f"{len(list(root.iterdir()))} folders of JPEGs, {total / 1e6:,.0f} MB, in the page cache")
     ours, copy = "pipelines dashcam --annotation", "cp -r"
     labels = ("--annotation", "annotation.json", "--label", "speed", "--frame_rate", 25)
@@ -155,7 +155,7 @@ def frame_folders(bench: Bench) -> None:
     value = ratio(spent[copy], spent[ours])
     speed = total / 1e6 / statistics.median(each.wall for each in spent[ours])
     bench.find(
-        "folders of JPEGs passed through / cp -r",
+        "folders of JPEGs stored as they are / cp -r",
         f"{value:.2f} times as fast, {speed:,.0f} MB/s",
         "at least 0.7, or 300 MB/s",
         value >= 0.7 or speed >= 300,

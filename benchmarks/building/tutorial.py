@@ -1,4 +1,4 @@
-"""A generator as tutorials write it: OpenCV reads and scales, TensorFlow encodes and writes; one process.
+"""A generator as in tutorials: OpenCV reads and scales, TensorFlow encodes and writes, in one process.
 
 python tutorial.py OUTPUT.tfrecord [VIDEO ...]
 """

@@ -1,1 +1,1 @@
-"""What `benchmarks/reader.py` measures, and beside what."""
+"""The measurements of `benchmarks/reader.py`, and the readers to compare with."""

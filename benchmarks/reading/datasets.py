@@ -1,4 +1,4 @@
-"""Datasets to read: one that is made, and one repeated."""
+"""Datasets to read: a generated one, and one that repeats another."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.spec import ImageSpec, LabelSpec, SequenceSpec
 
 
-def made_dataset(folder: Path, *, count: int, num_frames: int, size: int) -> Path:
-    """Frames with as much detail as footage has, which fake ones lack, so that JPEGs are as large."""
+def generate_dataset(folder: Path, *, count: int, num_frames: int, size: int) -> Path:
+    """Writes a dataset of frames with as much detail as footage, so that JPEG files are as large."""
     spec = SequenceSpec(
         num_frames=num_frames,
         image=ImageSpec(height=size, width=size),
@@ -41,7 +41,7 @@ def made_dataset(folder: Path, *, count: int, num_frames: int, size: int) -> Pat
 
 
 def repeated_dataset(data: Path, info: DatasetInfo, folder: Path, times: int) -> DatasetInfo:
-    """The same shards several times, as links."""
+    """Writes a dataset that repeats the shards of another ``times`` times, as links."""
     folder.mkdir()
     splits = {}
     for split, contents in info.splits.items():

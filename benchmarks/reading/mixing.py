@@ -1,4 +1,4 @@
-"""How well batches are mixed, beside a perfect shuffle."""
+"""Compares the mixing of batches with that of a perfect shuffle."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from trainer import Outputs, read_sequences
 
 
 def measure_mixing(data: Path, split: str, batch_size: int) -> dict[str, float]:
-    """How far the sources and classes of batches are from those of all, beside perfect shuffles."""
+    """Compares how far the sources and classes of batches deviate from the whole with perfect shuffles."""
     dataset = read_sequences(
         data,
         split,
@@ -25,23 +25,23 @@ def measure_mixing(data: Path, split: str, batch_size: int) -> dict[str, float]:
         if labels and labels[0].shape.rank == 1:
             classes.append(labels[0].numpy())
     found = {}
-    for what, batches in (("sources", sources), ("classes", classes)):
+    for name, batches in (("sources", sources), ("classes", classes)):
         if not batches:
             continue
         names = np.unique(np.concatenate(batches), return_inverse=True)[1]
         own = spread(names, batch_size)
         random = np.random.default_rng(0)
         perfect = np.mean([spread(random.permutation(names), batch_size) for _ in range(30)])
-        found[what] = own / perfect if perfect else 1.0
+        found[name] = own / perfect if perfect else 1.0
         print(
-            f"mixing of {what}: batches differ from the whole {found[what]:.2f} times as much as perfectly "
+            f"mixing of {name}: batches deviate from the whole {found[name]:.2f} times as much as perfectly "
             "shuffled ones"
         )
     return found
 
 
 def spread(names: np.ndarray, batch_size: int) -> float:
-    """The mean over batches of half the sum of differences of shares."""
+    """Returns the mean over batches of half the sum of absolute differences of shares from the whole."""
     whole = np.bincount(names) / len(names)
     batches = [names[i : i + batch_size] for i in range(0, len(names), batch_size)]
     shares = [np.bincount(batch, minlength=len(whole)) / len(batch) for batch in batches]

@@ -1,4 +1,4 @@
-"""What the reader is measured beside: decoding alone, and other readers of the same records."""
+"""Peers of the reader: decoding alone, and other readers of the same records."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ Read = Callable[[], Any]
 
 
 def decoding_alone(paths: list[str], spec: SequenceSpec) -> dict[str, Callable[[], None]]:
-    """Decoding every frame once, by as many threads as there are CPUs, and keeping nothing.
+    """Returns functions that decode every frame once, with one thread per CPU, and keep nothing.
 
-    By TensorFlow's decoder; and of JPEGs by libjpeg-turbo, whose memory is asked for once.
+    One uses TensorFlow's decoder. For JPEGs, another uses libjpeg-turbo with memory that is allocated once.
     """
     steps, channels = spec.num_frames, spec.image.channels
     encoded = [
@@ -40,7 +40,7 @@ def decoding_alone(paths: list[str], spec: SequenceSpec) -> dict[str, Callable[[
             else tf.io.decode_jpeg(frames[i], channels, dct_method="INTEGER_ACCURATE")
             for i in range(steps)
         ]
-        # Of what is decoded something must be used, or TensorFlow leaves it out.
+        # Uses a part of each image, because TensorFlow removes unused operations.
         return tf.add_n([tf.cast(tf.reshape(image, [-1])[0], tf.int32) for image in pixels])
 
     def decode_all(part: slice) -> None:
@@ -62,7 +62,7 @@ def decoding_alone(paths: list[str], spec: SequenceSpec) -> dict[str, Callable[[
 
 
 def in_threads(work: Callable[[slice], None]) -> Callable[[], None]:
-    """``work``, divided among as many threads as there are CPUs."""
+    """Divides ``work`` among one thread per CPU."""
     workers = len(os.sched_getaffinity(0))
 
     def run() -> None:
@@ -79,7 +79,7 @@ def in_threads(work: Callable[[slice], None]) -> Callable[[], None]:
 
 
 def plain_loop(paths: list[str], spec: SequenceSpec, batch_size: int) -> tf.data.Dataset:
-    """As tutorials write it: parse, decode, shuffle, batch, prefetch."""
+    """Returns the dataset that tutorials build: parse, decode, shuffle, batch, prefetch."""
 
     def parse(serialized: tf.Tensor) -> Any:
         context, steps = tf.io.parse_single_sequence_example(
@@ -107,9 +107,9 @@ def plain_loop(paths: list[str], spec: SequenceSpec, batch_size: int) -> tf.data
 
 
 def dmvr_reader(path: Path, paths: list[str], spec: SequenceSpec, batch_size: int) -> Read:
-    """DMVR's, for frames that need no resizing: square ones, whole, as floats from 0 to 1."""
+    """Returns DMVR's reader for square frames without resizing, as floats from 0 to 1."""
     sys.path.insert(0, str(path))
-    # Text is none of our business, and wants packages of its own.
+    # Reading videos does not need the tokenizers, which import further packages.
     sys.modules["dmvr.tokenizers"] = types.ModuleType("dmvr.tokenizers")
     sys.modules["dmvr.tokenizers"].TextTokenizer = object
     from dmvr import modalities, video_dataset
@@ -140,7 +140,7 @@ def dmvr_reader(path: Path, paths: list[str], spec: SequenceSpec, batch_size: in
 
 
 def model_garden_reader(paths: list[str], spec: SequenceSpec, batch_size: int) -> Read:
-    """Model Garden's decoder and processing of whole frames, in the loop of its input reader."""
+    """Returns Model Garden's decoder and processing of whole frames, in the loop of its input reader."""
     stand_in_for(
         *("pandas", "pycocotools", "pydot_ng", "scipy", "tensorflow_datasets", "tensorflow_text")
     )

@@ -1,4 +1,4 @@
-"""Stand-ins for packages that others import, and do not need for reading."""
+"""Stand-ins for packages that other readers import but do not need."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from unittest.mock import MagicMock
 
 
 class StandIns:
-    """Finds, as `sys.meta_path` wants it, whatever is not installed of the packages it is given."""
+    """A finder for `sys.meta_path` that replaces the named packages if they are not installed."""
 
     def __init__(self, *packages: str) -> None:
         self.packages = packages
@@ -29,5 +29,5 @@ class StandIns:
 
 
 def stand_in_for(*packages: str) -> None:
-    """After what is installed: real packages are taken where there are any."""
+    """Replaces the named packages if they are not installed."""
     sys.meta_path.append(StandIns(*packages))

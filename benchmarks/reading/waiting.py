@@ -1,4 +1,4 @@
-"""How much of a training step is waiting for input."""
+"""Measures the share of a training step that is spent waiting for input."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ import tensorflow as tf
 
 from trainer import Shuffle, read_sequences
 
-# Without the first steps, for which the graph is made and the buffers are filled.
+# Skipped: the graph is built and buffers are filled during the first steps.
 FIRST_STEPS = 10
 
 
 def waiting_for_input(
     model: keras.Model, data: Path, *, batch_size: int, steps: int = 40
 ) -> dict[str, Any]:
-    """Seconds of a compiled model's step on what is read, and on one batch that is there already.
+    """Measures a compiled model's steps on batches that are read and on one batch in memory.
 
     Returns:
-        ``read`` and ``at_hand``, medians; the ``share`` that is waiting; and the ``device`` on which batches
-        wait.
+        ``read`` and ``in_memory``: median seconds per step; ``share``: the fraction spent waiting;
+        ``device``: where batches wait.
     """
     read = read_sequences(
         data, "train", batch_size=batch_size, shuffle=Shuffle(first_epoch=0), seed=0
     )
     first = next(iter(read))
-    at_hand = tf.data.Dataset.from_tensors(first).repeat()
+    in_memory = tf.data.Dataset.from_tensors(first).repeat()
     seconds = {}
-    for which, dataset in (("at_hand", at_hand), ("read", read)):
+    for which, dataset in (("in_memory", in_memory), ("read", read)):
         ends: list[float] = []
         end_of_step = keras.callbacks.LambdaCallback(
             on_train_batch_end=lambda batch, logs, ends=ends: ends.append(time.perf_counter())
         )
         model.fit(dataset, steps_per_epoch=steps, verbose=0, shuffle=False, callbacks=[end_of_step])
         seconds[which] = float(np.median(np.diff(ends[FIRST_STEPS - 1 :])))
-    share = max(0.0, 1 - seconds["at_hand"] / seconds["read"])
+    share = max(0.0, 1 - seconds["in_memory"] / seconds["read"])
     return {**seconds, "share": share, "device": first[1].backing_device}

@@ -1,4 +1,4 @@
-"""`benchmarks/build.py` runs through, on footage so small that its figures mean nothing."""
+"""Tests `benchmarks/build.py` on footage too small for meaningful figures."""
 
 import re
 import subprocess
@@ -14,7 +14,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 @pytest.fixture
 def building(monkeypatch: pytest.MonkeyPatch):
-    """Its modules, which it finds beside itself."""
+    """The modules of the benchmark."""
     monkeypatch.syspath_prepend(BENCHMARKS)
     import building.footage
     import building.measuring
@@ -34,26 +34,26 @@ def frame_times(path: Path) -> list[float]:
 
 
 class TestFootage:
-    def test_a_made_clip_is_what_was_asked_for(self, building, clip: Path) -> None:
+    def test_make_clip_has_requested_size_rate_and_b_frames(self, building, clip: Path) -> None:
         assert frame_times(clip) == pytest.approx([number / 25 for number in range(50)])
         assert "128x72 h264, 25 frames/s" in building.footage.describe(clip)
         assert "with B-frames" in building.footage.describe(clip)
 
-    def test_a_repeated_clip_goes_on_without_a_gap(
-        self, building, clip: Path, tmp_path: Path
-    ) -> None:
+    def test_repeat_leaves_no_gap(self, building, clip: Path, tmp_path: Path) -> None:
         long = building.footage.repeat(clip, tmp_path / "long.mp4", 3)
 
         assert frame_times(long) == pytest.approx([number / 25 for number in range(150)])
         assert building.footage.count_frames(long) == 150
         assert building.footage.count_seconds(long) == 6
 
-    def test_a_cut_clip_is_its_beginning(self, building, clip: Path, tmp_path: Path) -> None:
+    def test_cut_keeps_beginning(self, building, clip: Path, tmp_path: Path) -> None:
         short = building.footage.cut(clip, tmp_path / "short.mp4", 1.0)
 
         assert frame_times(short) == pytest.approx([number / 25 for number in range(25)])
 
-    def test_a_spread_clip_has_many_names(self, building, clip: Path, tmp_path: Path) -> None:
+    def test_spread_returns_distinct_paths_of_same_bytes(
+        self, building, clip: Path, tmp_path: Path
+    ) -> None:
         paths = building.footage.spread(clip, tmp_path / "many", 5)
 
         assert len(set(paths)) == 5
@@ -61,7 +61,7 @@ class TestFootage:
 
 
 class TestMeasuring:
-    def test_cpu_time_is_that_of_all_processes_and_of_those_that_ended(self, building) -> None:
+    def test_timed_counts_cpu_of_running_and_ended_processes(self, building) -> None:
         busy = "import time\nwhile time.process_time() < 1: pass"
 
         def work() -> None:
@@ -75,7 +75,7 @@ class TestMeasuring:
 
         assert 1.3 <= spent.cpu + 0.05 < 2.2  # the kernel counts in hundredths of a second
 
-    def test_sides_take_turns(self, building) -> None:
+    def test_interleave_alternates_order(self, building) -> None:
         turns: list[str] = []
         sides = {"a": lambda: turns.append("a"), "b": lambda: turns.append("b")}
 
@@ -84,7 +84,7 @@ class TestMeasuring:
         assert "".join(turns) == "-a-b-b-a-a-b"
         assert {name: len(rounds) for name, rounds in spent.items()} == {"a": 3, "b": 3}
 
-    def test_ratios_are_medians_of_rounds(self, building) -> None:
+    def test_ratio_is_median_of_rounds(self, building) -> None:
         spent = building.measuring.Spent
         over = [spent(2, 9), spent(30, 9), spent(8, 9)]
         under = [spent(1, 3), spent(3, 9), spent(2, 1)]
@@ -92,7 +92,7 @@ class TestMeasuring:
         assert building.measuring.ratio(over, under) == 4
         assert building.measuring.ratio(over, under, "cpu") == 3
 
-    def test_memory_is_told_apart_by_process(self, building) -> None:
+    def test_run_command_separates_memory_of_driver_and_child(self, building) -> None:
         hold = "import time; held = b'1' * (80 << 20); time.sleep(2)"
         driver = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {hold!r}])"
 
@@ -100,15 +100,15 @@ class TestMeasuring:
 
         assert run.child.resident > 80 << 20 > run.driver.resident > 1 << 20
 
-    def test_a_command_that_fails_is_told(self, building) -> None:
-        with pytest.raises(RuntimeError, match="no such luck"):
+    def test_run_command_raises_with_output_of_failed_command(self, building) -> None:
+        with pytest.raises(RuntimeError, match="planned failure"):
             building.measuring.run_command(
-                [sys.executable, "-c", "raise SystemExit('no such luck')"]
+                [sys.executable, "-c", "raise SystemExit('planned failure')"]
             )
 
 
 @pytest.mark.slow
-def test_every_measurement_runs_through(clip: Path, tmp_path: Path) -> None:
+def test_main_runs_every_measurement(clip: Path, tmp_path: Path) -> None:
     command = [sys.executable, BENCHMARKS / "build.py", "--footage", clip, "--work", tmp_path]
     done = subprocess.run(
         [*command, "--part", "0.001", "--repeats", "1"], capture_output=True, text=True, timeout=900

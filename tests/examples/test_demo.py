@@ -1,4 +1,4 @@
-"""The demo from end to end, as `make demo` runs it."""
+"""Tests the demo from end to end, as `make demo` runs it."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ DEMO = Path(__file__).parents[2] / "examples" / "demo.py"
 
 
 @pytest.mark.slow
-def test_the_model_is_clearly_better_than_the_mean_speed(tmp_path: Path) -> None:
+def test_demo_model_beats_mean_speed(tmp_path: Path) -> None:
     output = tmp_path / "demo"
     done = subprocess.run(
         [sys.executable, DEMO, "--output", output], capture_output=True, text=True, timeout=900
@@ -34,7 +34,7 @@ def test_the_model_is_clearly_better_than_the_mean_speed(tmp_path: Path) -> None
         assert str(output / part).removesuffix("/saved_model.pb") in done.stdout
 
 
-def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+def test_demo_refuses_folder_with_other_files(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("three years of work")
     done = subprocess.run(
         [sys.executable, DEMO, "--output", tmp_path], capture_output=True, text=True

@@ -1,4 +1,4 @@
-"""The drives are what they are said to be, and only their motion tells the speed."""
+"""Tests that rendered drives match their description, and that only motion reveals the speed."""
 
 import csv
 import dataclasses
@@ -48,7 +48,7 @@ def decode(path):
         return container.streams.video[0], frames
 
 
-def test_files_have_the_declared_size_rate_and_frames(rendered):
+def test_videos_have_requested_size_rate_and_frames(rendered):
     assert sorted(path.name for path in rendered.iterdir()) == [
         *(f"drive_{index:03d}.mp4" for index in range(3)),
         "manifest.csv",
@@ -81,8 +81,8 @@ def test_manifest_lists_every_clip_with_its_speed(rendered):
     ]
 
 
-def test_colours_survive_the_encoding_as_tagged(tmp_path):
-    """Decoded by its tags, a flat colour is what was drawn; by BT.601, which is SD's default, it is not."""
+def test_write_video_keeps_colours_as_tagged(tmp_path):
+    """A flat colour is the same if decoded by its tags; decoded as BT.601, the default of SD, it is not."""
     colour = (30, 120, 200)
     pixels = np.full((48, 64, 3), colour, np.uint8)
     path = tmp_path / "flat.mp4"
@@ -99,7 +99,7 @@ def test_colours_survive_the_encoding_as_tagged(tmp_path):
     np.testing.assert_allclose(decoded, colour, atol=3)
 
 
-def test_a_seed_renders_the_same_bytes_and_another_one_others(rendered, tmp_path):
+def test_render_depends_only_on_seed(rendered, tmp_path):
     run_script(tmp_path / "again")
     run_script(tmp_path / "other", "--seed", "6")
     for path in rendered.iterdir():
@@ -109,8 +109,8 @@ def test_a_seed_renders_the_same_bytes_and_another_one_others(rendered, tmp_path
 
 @pytest.mark.parametrize("speed", [3.0, 8.0, 15.0])
 @pytest.mark.parametrize("surface", rd.SURFACES)
-def test_the_ground_moves_at_the_stated_speed(speed, surface):
-    """Measured on the pictures, by phase correlation of bird's-eye views 1/30 s apart."""
+def test_render_moves_ground_at_stated_speed(speed, surface):
+    """Measures the speed in the pictures, by phase correlation of bird's-eye views 1/30 s apart."""
     drive = rd.draw_drives(1, clips=1, size=(288, 384), seed=3)[0]
     drive = dataclasses.replace(drive, speeds=(speed,), surface=surface, shadows=0.2)
     frames = itertools.islice(rd.render(drive, Fraction(30)), 9)
@@ -123,7 +123,7 @@ VIEW_TEXEL = 0.02  # m
 
 
 def birds_eye_view(frame, camera):
-    """The ground 2.8 to 5.8 m ahead and 1.2 m to each side, from the definition of a pinhole camera."""
+    """Returns the ground 2.8 to 5.8 m ahead and 1.2 m to each side, by the definition of a pinhole camera."""
     ahead, right = np.meshgrid(
         np.arange(5.8, 2.8, -VIEW_TEXEL), np.arange(-1.2, 1.2, VIEW_TEXEL), indexing="ij"
     )
@@ -139,25 +139,25 @@ def birds_eye_view(frame, camera):
 
 
 def measure_shift(before, after):
-    """Metres by which the ground came nearer."""
+    """Returns the metres by which the ground came nearer."""
     window = cv2.createHanningWindow(before.shape[::-1], cv2.CV_32F)
     (_, shift), _ = cv2.phaseCorrelate(before, after, window)
     return shift * VIEW_TEXEL
 
 
-def test_a_picture_does_not_depend_on_the_speed():
+def test_frame_does_not_depend_on_speed():
     drives = rd.draw_drives(2, clips=1, size=(48, 64), seed=1)
     for drive in drives:
         slow, fast = (dataclasses.replace(drive, speeds=(speed,)) for speed in (3.0, 15.0))
         slow_frames = list(rd.render(slow, Fraction(10)))
         fast_frames = list(rd.render(fast, Fraction(10)))
         np.testing.assert_array_equal(slow_frames[0], fast_frames[0])
-        # At the same place the pictures are the same, whichever speed led there.
+        # At the same position, the pictures are the same for each speed.
         np.testing.assert_array_equal(slow_frames[10], fast_frames[2])
         assert (slow_frames[1] != fast_frames[1]).any()
 
 
-def test_speeds_are_independent_of_everything_else():
+def test_draw_drives_speed_is_independent_of_other_properties():
     drives = rd.draw_drives(2000, clips=1, size=(96, 128), seed=0)
     speed = np.array([drive.speeds[0] for drive in drives])
     others = {
@@ -178,8 +178,8 @@ def test_speeds_are_independent_of_everything_else():
         assert abs(correlation) < 4 / np.sqrt(2000), name
 
 
-def test_first_frames_look_the_same_at_all_speeds(monkeypatch):
-    """Brightness, contrast and detail of rendered first frames, not only the parameters drawn."""
+def test_first_frames_are_uncorrelated_with_speed(monkeypatch):
+    """Checks brightness, contrast and detail of rendered first frames, not only drawn parameters."""
     monkeypatch.setattr(rd, "TEXEL", 0.2)  # sixteen times as fast
     drives = rd.draw_drives(100, clips=1, size=(32, 48), seed=0)
     speed = [drive.speeds[0] for drive in drives]
@@ -193,7 +193,7 @@ def test_first_frames_look_the_same_at_all_speeds(monkeypatch):
         assert abs(correlation) < 4 / np.sqrt(100)
 
 
-def test_splits_are_of_drives_and_alike_in_speed():
+def test_draw_drives_splits_have_equal_speed_distribution():
     drives = rd.draw_drives(60, clips=8, size=(96, 128), seed=2)
     counts = {split: sum(drive.split == split for drive in drives) for split in rd.SPLITS}
     assert counts["train"] == pytest.approx(42, abs=2)
@@ -206,8 +206,8 @@ def test_splits_are_of_drives_and_alike_in_speed():
         assert 3 <= min(speeds) < max(speeds) <= 15
 
 
-def test_the_markings_do_not_alias():
-    """At the demo's 10 frames/s, the fastest drive advances well below half the period of the marks."""
+def test_markings_do_not_alias():
+    """At the demo's 10 frames/s, the fastest drive advances by much less than half the period of marks."""
     assert rd.SPEEDS[1] / 10 < rd.MARKING_PERIOD / 3
     assert rd.TILE % rd.MARKING_PERIOD == 0
 
@@ -222,7 +222,7 @@ def test_the_markings_do_not_alias():
         (["--frame_rate", "1/0"], "above 0"),
     ],
 )
-def test_wrong_flags_are_explained(flags, message, tmp_path, capsys):
+def test_main_explains_wrong_flags(flags, message, tmp_path, capsys):
     with pytest.raises(SystemExit):
         rd.main(["--output", str(tmp_path), *flags])
     assert message in capsys.readouterr().err

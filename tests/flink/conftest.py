@@ -1,4 +1,4 @@
-"""Flink for the tests: the engine itself, a cluster of several processes, and `pipelines` as a process."""
+"""Fixtures for tests on Flink: its jars, a cluster of several processes, and `pipelines` as a process."""
 
 import contextlib
 import hashlib
@@ -22,23 +22,23 @@ JARS_SHA256 = "9c623012385f28e6a2c97fcca23976b413108f7e823e974fc380e3986ec5e5b8"
 JOB_SERVER = "org.apache.beam.runners.flink.FlinkJobServerDriver"
 JOB_MANAGER = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
 TASK_MANAGER = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"
-# What Flink's own start scripts give to a Java from 17 on.
+# Packages that Flink's own start scripts open for Java 17 and later.
 OPENED = ("lang", "lang.reflect", "net", "io", "nio", "text", "time", "util", "util.concurrent")
-PATIENCE = 300  # seconds, for what takes a few on a machine with nothing else to do
+TIMEOUT = 300  # seconds; an idle machine needs a few
 
 
 def pytest_addoption(parser):
     parser.addoption(
         "--obtain_engines",
         action="store_true",
-        help="have Maven and Go fetch the engines, and fail if they cannot; without it, tests are "
-        "skipped until they are there",
+        help="fetch the engines with Maven and Go, and fail if they cannot be fetched; without it, tests "
+        "are skipped until the engines are there",
     )
 
 
 @pytest.fixture(scope="session")
 def cache():
-    """Where engines are kept, outside the repository."""
+    """The folder that keeps engines, outside the repository."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "reelbeam"
 
 
@@ -49,10 +49,10 @@ def data():
 
 
 def obtain_jars(classpath):
-    """Has Maven fetch all jars, compare them with their checksums (-C), and write their paths to a file."""
+    """Fetches all jars with Maven, which verifies their checksums (-C), and writes their paths to a file."""
     classpath.parent.mkdir(parents=True, exist_ok=True)
     goal = "dependency:build-classpath"
-    # In a folder of its own: Maven would take settings from where it is run.
+    # Runs in a separate folder, because Maven reads settings from the current one.
     command = ["mvn", "-B", "-C", "-ntp", "-f", POM, goal, f"-Dmdep.outputFile={classpath}.new"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=classpath.parent)
     if done.returncode:
@@ -64,15 +64,15 @@ def read_jars(classpath):
     jars = [Path(path) for path in classpath.read_text().strip().split(os.pathsep)]
     sums = sorted(f"{jar.name} {hashlib.sha256(jar.read_bytes()).hexdigest()}" for jar in jars)
     found = hashlib.sha256("\n".join(sums).encode()).hexdigest()
-    assert found == JARS_SHA256, f"the jars are not those that were tried: {found}"
+    assert found == JARS_SHA256, f"the jars differ from the tested ones: {found}"
     return jars
 
 
 def write_jar(path, main, jars):
-    """A jar that only names its main class and the jars with the classes."""
+    """Writes a jar that only names its main class and the jars with the classes."""
     classes = "Class-Path: " + " ".join(jar.as_uri() for jar in jars)
     lines = ["Manifest-Version: 1.0", f"Main-Class: {main}"]
-    # A line of a manifest has 72 bytes at most; a space begins its continuation.
+    # A line of a manifest has at most 72 bytes; a space starts a continuation line.
     lines += [classes[:70], *(f" {classes[i : i + 69]}" for i in range(70, len(classes), 69))]
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("META-INF/MANIFEST.MF", "\r\n".join(lines) + "\r\n\r\n")
@@ -104,7 +104,7 @@ def job_server_jar(jars, tmp_path_factory):
 
 def run(*arguments, **settings):
     with start(*arguments, **settings) as process:
-        out, error = process.communicate(timeout=PATIENCE)
+        out, error = process.communicate(timeout=TIMEOUT)
     return subprocess.CompletedProcess(process.args, process.returncode, out, error)
 
 
@@ -119,10 +119,10 @@ def start(*arguments, **settings):
     )
 
 
-def wait_for(condition, what, seconds=PATIENCE):
+def wait_for(condition, event, seconds=TIMEOUT):
     until = time.monotonic() + seconds
     while not (found := condition()):
-        assert time.monotonic() < until, f"{what}: not within {seconds} s"
+        assert time.monotonic() < until, f"{event}: not within {seconds} s"
         time.sleep(0.1)
     return found
 
@@ -145,7 +145,7 @@ def _wait_for():
 @pytest.fixture(scope="session")
 def contents():
     def read(folder):
-        """Every file of a dataset by its name, as its SHA-256."""
+        """Returns the SHA-256 of every file of a dataset, by name."""
         return {
             str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
             for path in sorted(folder.rglob("*"))
@@ -173,10 +173,10 @@ def free_port(host="127.0.0.1"):
 
 
 class Cluster:
-    """A job manager and two task managers, each on a loopback address of its own with a pool of workers.
+    """A job manager and two task managers, each on its own loopback address with a pool of workers.
 
-    As on two machines, a job's one ``--environment_config`` means another pool to each task manager: their
-    Java has a hosts file of its own.
+    As on two machines, one ``--environment_config`` leads each task manager to its own pool: each Java
+    process has its own hosts file.
     """
 
     def __init__(self, folder, jars):
@@ -247,7 +247,7 @@ class Cluster:
     def ask(self, path):
         with contextlib.suppress(OSError):
             url = f"http://127.0.0.1:{self.rest}{path}"
-            return json.load(urllib.request.urlopen(url, timeout=PATIENCE))
+            return json.load(urllib.request.urlopen(url, timeout=TIMEOUT))
         return {"taskmanagers": 0}
 
     def flags(self, job_server_jar):
@@ -258,13 +258,13 @@ class Cluster:
             "environment_config": f"workers:{self.pool_port}",
             "parallelism": 2,
             "flink_job_server_jar": job_server_jar,
-            # Task managers have the jars already; without this, all would be sent with every job.
+            # Task managers have the jars; without this, every job would send all of them.
             "files_to_stage": job_server_jar,
         }
         return [f"--{name}={value}" for name, value in flags.items()]
 
     def workers(self):
-        """The process ids of Beam's workers, by the pool that started them."""
+        """Returns the process ids of Beam's workers, by the pool that started them."""
         return {index: children(self.processes[f"pool{index}"].pid) for index in (1, 2)}
 
     def workers_started(self):
@@ -305,7 +305,7 @@ class Cluster:
 
 
 def children(pid):
-    # Of each thread: it is one of gRPC's that starts a worker.
+    # Looks at all threads, because one of gRPC's threads starts the workers.
     threads = Path(f"/proc/{pid}/task").glob("*/children")
     return [int(child) for thread in threads for child in thread.read_text().split()]
 

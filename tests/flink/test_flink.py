@@ -1,4 +1,4 @@
-"""`pipelines` on Flink: the same bytes as on the local runner, whatever dies meanwhile."""
+"""Tests `pipelines` on Flink: the same bytes as with the local runner, even if processes die."""
 
 import json
 import os
@@ -12,7 +12,7 @@ import pytest
 pytestmark = pytest.mark.flink
 
 FLAGS = ("--num_frames", "8", "--frame_rate", "10", "--size", "48x64", "--seed", "1")
-MANY = (*FLAGS, "--shards", "10")
+MORE_SHARDS = (*FLAGS, "--shards", "10")
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def embedded(job_server_jar):
 def local(clips, run, tmp_path_factory):
     """The dataset of ``clips``, built by the local runner."""
     output = tmp_path_factory.mktemp("local") / "dataset"
-    done = run("videos", "--input", clips, "--output", output, *MANY)
+    done = run("videos", "--input", clips, "--output", output, *MORE_SHARDS)
     assert done.returncode == 0, done.stderr
     return output
 
@@ -39,18 +39,18 @@ def java_processes(jar):
         try:
             command = (folder / "cmdline").read_bytes()
         except OSError:
-            continue  # it has ended
+            continue  # the process has ended
         if os.fsencode(jar) in command and command.startswith(b"java"):
             found.append(folder.name)
     return found
 
 
 class TestEmbedded:
-    def test_videos_are_built_and_validated_to_the_same_bytes(
+    def test_videos_and_validate_give_same_results_as_local_runner(
         self, clips, local, embedded, job_server_jar, run, contents, tmp_path
     ):
-        # Workers' current folder need not be the driver's: a relative --output means the driver's.
-        videos = ("videos", "--input", clips, "--output", "dataset", *MANY, *embedded)
+        # A relative --output refers to the driver's current folder, which may differ from the workers'.
+        videos = ("videos", "--input", clips, "--output", "dataset", *MORE_SHARDS, *embedded)
         built = run(*videos, cwd=tmp_path)
         assert built.returncode == 0, built.stderr
         assert "Traceback" not in built.stderr
@@ -62,7 +62,7 @@ class TestEmbedded:
         for folder, flags in ((local, ()), (tmp_path / "dataset", embedded)):
             result = tmp_path / f"{len(results)}.json"
             done = run("validate", "--tfrecords", folder, "--json", result, *flags)
-            # Copies of a clip lie in several splits, which a check finds.
+            # A check fails, because copies of a clip are in several splits.
             assert done.returncode == 1, done.stderr
             assert "Traceback" not in done.stderr
             results.append(json.loads(result.read_text()))
@@ -71,7 +71,7 @@ class TestEmbedded:
         assert java_processes(job_server_jar) == []
         assert {path.name for path in tmp_path.iterdir()} == {"dataset", "0.json", "1.json"}
 
-    def test_dashcam_drives_are_built_to_the_same_bytes(
+    def test_dashcam_writes_same_bytes_as_local_runner(
         self, data, embedded, run, contents, tmp_path
     ):
         drives = tmp_path / "drives"
@@ -87,7 +87,7 @@ class TestEmbedded:
         assert any(name.endswith(".tfrecord") for name in contents(tmp_path / "here"))
         assert contents(tmp_path / "there") == contents(tmp_path / "here")
 
-    def test_too_many_failed_sources_are_one_line(self, data, embedded, run, tmp_path):
+    def test_too_many_failed_sources_are_reported_in_one_line(self, data, embedded, run, tmp_path):
         clips = tmp_path / "clips/dog"
         clips.mkdir(parents=True)
         shutil.copy(data / "karma.mp4", clips)
@@ -101,10 +101,18 @@ class TestEmbedded:
         assert "1 of 2 sources failed" in last
         assert "dog/broken.webm" in last
 
-    def test_an_interrupted_build_leaves_no_engine_and_can_go_on(
+    def test_interrupted_build_stops_engine_and_continues(
         self, clips, local, embedded, job_server_jar, run, start, wait_for, contents, tmp_path
     ):
-        command = ("videos", "--input", clips, "--output", tmp_path / "out", *MANY, *embedded)
+        command = (
+            "videos",
+            "--input",
+            clips,
+            "--output",
+            tmp_path / "out",
+            *MORE_SHARDS,
+            *embedded,
+        )
         with start(*command) as process:
             wait_for(lambda: any((tmp_path / "out").glob("*.tfrecord")), "a first shard")
             process.send_signal(signal.SIGINT)
@@ -126,26 +134,32 @@ class TestEmbedded:
 class TestCluster:
     @pytest.fixture
     def build(self, clips, cluster, job_server_jar, start, wait_for, local, contents, tmp_path):
-        """Builds while ``harm`` is done as soon as one shard is complete and another one is begun."""
+        """Builds, and calls ``harm`` once one shard is complete and another is being written."""
         output = tmp_path / "out"
 
-        def half_built():
+        def has_partial_shard():
             begun = (output / "_build").glob("train-*.partial")
             return any(begun) and any(output.glob("*.tfrecord"))
 
         def build(harm):
             before = cluster.workers_started()
             flags = cluster.flags(job_server_jar)
-            with start("videos", "--input", clips, "--output", output, *MANY, *flags) as process:
-                wait_for(lambda: half_built() or process.poll() is not None, "a shard half built")
+            with start(
+                "videos", "--input", clips, "--output", output, *MORE_SHARDS, *flags
+            ) as process:
+                wait_for(
+                    lambda: has_partial_shard() or process.poll() is not None, "a partial shard"
+                )
                 assert process.poll() is None, process.communicate()[1]
                 harm()
-                assert not (output / "dataset_info.json").exists(), "too late to do harm"
+                assert not (output / "dataset_info.json").exists(), (
+                    "the build ended before the process was killed"
+                )
                 _, error = process.communicate(timeout=600)
             assert process.returncode == 0, error
             assert "Traceback" not in error
             assert contents(output) == contents(local)
-            # Two for the job as it began; the others since it had to begin again.
+            # The job started two workers; more mean that it was restarted.
             assert cluster.workers_started() - before > 2
             jobs = cluster.ask("/jobs/overview")["jobs"]
             newest = max(jobs, key=lambda job: job["start-time"])
@@ -154,11 +168,11 @@ class TestCluster:
 
         return build
 
-    def test_a_worker_that_dies_in_mid_build_is_replaced(self, cluster, build):
+    def test_dead_worker_is_replaced(self, cluster, build):
         def kill_a_worker():
             os.kill(cluster.workers()[1][0], signal.SIGKILL)
 
         build(kill_a_worker)
 
-    def test_a_task_manager_that_dies_in_mid_build_is_done_without(self, cluster, build):
+    def test_build_completes_after_task_manager_dies(self, cluster, build):
         build(cluster.processes["task_manager2"].kill)

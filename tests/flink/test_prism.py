@@ -1,4 +1,4 @@
-"""`pipelines` on Prism, Beam's runner in Go: the same bytes, and the same failures."""
+"""Tests `pipelines` on Prism, Beam's runner in Go: the same bytes and the same failures."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ FLAGS = ("--num_frames", "8", "--frame_rate", "10", "--size", "48x64", "--seed",
 
 @pytest.fixture(scope="module")
 def prism(request, cache):
-    """The program, built by Go for the Beam that is installed."""
+    """The program of the installed Beam's version, built by Go."""
     folder = cache / f"prism-{apache_beam.__version__}"
     if (folder / "prism").exists():
         return folder / "prism"
@@ -28,7 +28,7 @@ def prism(request, cache):
     return folder / "prism"
 
 
-def test_videos_are_built_to_the_same_bytes(prism, data, run, contents, tmp_path):
+def test_videos_writes_same_bytes_and_reports_failures(prism, data, run, contents, tmp_path):
     for label, names in {"concert": ("demo.mp4", "demo.webm"), "dog": ("karma.mp4",)}.items():
         (tmp_path / "clips" / label).mkdir(parents=True)
         for name in names:

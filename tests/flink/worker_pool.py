@@ -1,6 +1,6 @@
 """A pool of Beam workers that listens on one address: ``worker_pool.py HOST PORT``.
 
-Beam's own program listens on all addresses, so that a second one of the same port has no place beside it.
+Beam's own program listens on all addresses, so two pools could not share a port on one machine.
 """
 
 import logging

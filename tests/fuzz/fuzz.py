@@ -1,7 +1,7 @@
-"""Coverage-guided fuzzing of our parsers with atheris.
+"""Fuzzes our parsers with atheris, guided by coverage.
 
-``python tests/fuzz/fuzz.py TARGET -max_total_time=60``, with any flags of libFuzzer. A finding is written to
-the working folder as ``crash-...``; ``python tests/fuzz/fuzz.py TARGET crash-...`` tries it again.
+``python tests/fuzz/fuzz.py TARGET -max_total_time=60`` takes any flags of libFuzzer. A finding is written
+to the current folder as ``crash-...``; ``python tests/fuzz/fuzz.py TARGET crash-...`` runs it again.
 """
 
 from __future__ import annotations

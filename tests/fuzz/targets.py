@@ -1,6 +1,6 @@
-"""Our own parsers as functions of bytes: each reads them, or refuses them with its documented error.
+"""Fuzzing targets: our parsers as functions of bytes. Each accepts them or raises its documented error.
 
-Any other exception is a finding, and so is memory or time without bound, for which the fuzzer looks.
+Any other exception is a finding. So are unlimited memory and time, which the fuzzer detects.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from tfrecords_schema.info import DatasetInfo, DatasetInfoError
 from tfrecords_schema.records import CorruptRecordError, frame_record, read_records
 from tfrecords_schema.spec import ImageSpec, LabelSpec, SequenceSpec, SpecError
 
-_MOST_PIXELS = 1 << 20  # larger pictures are refused before they are decoded
+_MAX_PIXELS = 1 << 20  # larger pictures are not decoded
 _SPEC = SequenceSpec(
     num_frames=2,
     frame_rate=10.0,
@@ -44,7 +44,7 @@ _SPEC = SequenceSpec(
 
 
 class Target(NamedTuple):
-    """A parser: what is done with bytes, and some that it reads."""
+    """A parser as a function of bytes, and valid inputs to start from."""
 
     read: Callable[[bytes], None]
     seeds: tuple[bytes, ...]
@@ -68,13 +68,13 @@ def read_info(data: bytes) -> None:
 
 def read_picture(data: bytes) -> None:
     header = read_header(data)
-    if header is not None and 0 < header.height * header.width <= _MOST_PIXELS:
+    if header is not None and 0 < header.height * header.width <= _MAX_PIXELS:
         with contextlib.suppress(ImageError):
             assert decode_rgb(data, header).shape == (*header.upright_size, 3)
 
 
 class _File:
-    """A reader of a file as a function of bytes, which go into a file of that name."""
+    """A reader of files as a function of bytes, which are written to a file of the given name."""
 
     def __init__(self, name: str, read: Callable[[str], object], errors: type[Exception]):
         self._name, self._read, self._errors = name, read, errors

@@ -1,4 +1,4 @@
-"""What `make fuzz` tries for hours, guided by coverage, on a few inputs: seeds and damaged ones."""
+"""Runs the targets of `make fuzz` on a few inputs: seeds and damaged seeds."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def damage(seed: bytes, chance: random.Random) -> bytes:
 
 
 @pytest.mark.parametrize("name", targets.TARGETS)
-def test_seeds_and_damaged_ones_are_read_or_refused(name) -> None:
+def test_target_accepts_or_refuses_seeds_and_damaged_seeds(name) -> None:
     target, chance = targets.TARGETS[name], random.Random(name)
     for seed in target.seeds:
         target.read(seed)
