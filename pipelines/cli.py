@@ -102,7 +102,7 @@ def run() -> NoReturn:
     while Python shuts down aborts the process ("FATAL: exception not rethrown"), whatever the result was.
     """
     use_utf8()
-    interruption.listen(functools.partial(_abandon, "pipelines"))
+    interruption.install_handlers(functools.partial(_abandon, "pipelines"))
     _end(main())
 
 
@@ -169,7 +169,7 @@ def _fail(command: str, message: str) -> None:
 
 def _abandon(command: str) -> NoReturn:
     """Ends the process at once. Beam's threads would go on, and decoders end when this process does."""
-    interruption.take_time()
+    interruption.lift_time_limit()
     _fail(command, "interrupted. Type the same command again; a build continues where it stopped")
     _end(INTERRUPTED)
 

@@ -1,4 +1,4 @@
-"""A dataset from a listing: probe, plan, build, finish. Every kind of footage goes this way."""
+"""Builds a dataset from a listing, whatever the footage: probe, plan, build, finish."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from tfrecords_schema.spec import SequenceSpec
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a build is going to do.
+    """The plan of a build.
 
     Attributes:
-        listing: what to build from.
-        shards: what to build.
-        estimates: by split, what to expect.
-        totals: for the end of the build.
+        listing: the sources.
+        shards: the shards to build.
+        estimates: expected sources, sequences and bytes by split.
+        totals: numbers that the finished build is checked against.
     """
 
     listing: Listing
@@ -44,7 +44,7 @@ class Plan:
 
 
 def sequence_spec(listing: Listing, options: DatasetOptions) -> SequenceSpec:
-    """What the records of a dataset will hold."""
+    """Returns the spec of the records that a build will write."""
     rate, telemetry = options.sampling.frame_rate, options.telemetry
     return SequenceSpec(
         num_frames=options.sampling.num_frames,
@@ -70,7 +70,7 @@ def make_plan(
     """Probes the sources and plans the shards.
 
     Raises:
-        UsageError: when a column that is said to mirror is neither target nor signal.
+        UsageError: if ``--mirrored_columns`` names neither a target nor a signal.
     """
     _check_mirrored(sequence_spec(listing, options), options.label.mirrored_columns or ())
     pool = shared_pool(run.decode_timeout, run.staging_size)
@@ -101,13 +101,13 @@ def make_plan(
 def build_dataset(
     plan: Plan, options: DatasetOptions, run: RunOptions, output: OutputFolder
 ) -> DatasetInfo:
-    """Builds what is planned into ``output``, or finishes what an interrupted run began.
+    """Builds the planned shards into ``output``, or continues an interrupted build.
 
     Returns:
         The description of the complete dataset.
 
     Raises:
-        UserError: when the folder is taken, too many sources failed, or a shard could not be written.
+        UserError: if the folder holds another build, too many sources failed, or a shard was not written.
     """
     output.check_free_for(options.to_json(), overwrite=run.overwrite)
     with output.locked():
@@ -156,7 +156,7 @@ def _builder(listing: Listing, options: DatasetOptions, output: OutputFolder) ->
 
 
 def import_beam_meanwhile() -> None:
-    """Starts to import what building needs: most of a second, which probing need not wait for."""
+    """Imports Beam in the background, which takes most of a second, while sources are listed and probed."""
     threading.Thread(
         target=importlib.import_module, args=("pipelines.build.build_shards",), daemon=True
     ).start()

@@ -1,4 +1,4 @@
-"""The shards' reports to ``failures.jsonl`` and ``dataset_info.json``."""
+"""Turns the reports of shards into ``failures.jsonl`` and ``dataset_info.json``."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from tfrecords_schema.spec import SequenceSpec
 
 @dataclass(frozen=True, kw_only=True)
 class Totals:
-    """What the plan knows of the whole dataset, for the end of the build.
+    """Numbers of the plan that the finished build is checked against.
 
     Attributes:
-        sources: that were listed.
-        split_sources, split_groups: planned, by split.
-        shards: that are to be built.
-        failures: of sources that never came to be built.
+        sources: number of listed sources.
+        split_sources, split_groups: number of planned sources and groups by split.
+        shards: number of planned shards.
+        failures: sources that failed while they were listed or probed.
         max_failure_rate: fraction of the sources that may fail.
-        fingerprint: of the dataset.
+        fingerprint: digest of everything that decides the dataset's bytes.
     """
 
     sources: int
@@ -43,12 +43,12 @@ class Totals:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How a build ended.
+    """The result of a build.
 
     Attributes:
-        failures: a line of ``failures.jsonl`` each; one a source and kind, in order.
-        info: the dataset's description; None when it is not complete.
-        error: why it is not, in one line.
+        failures: the lines of ``failures.jsonl``, one per source, sorted by source.
+        info: the dataset's description; None if the build failed.
+        error: one line that says why the build failed, else None.
     """
 
     failures: tuple[SourceFailure, ...]
@@ -67,22 +67,22 @@ def conclude(
     """Decides whether the build succeeded, and describes the dataset.
 
     Args:
-        reports: of the shards that were built, each once.
-        totals: from the plan.
-        spec: of the dataset's records.
-        options: the dataset was built with.
-        versions: of the libraries it was built with.
+        reports: one per built shard.
+        totals: the plan's numbers.
+        spec: spec of the dataset's records.
+        options: options of the build.
+        versions: versions of the libraries that decide its bytes.
     """
     reports = sorted(reports, key=lambda report: report.file)
     found = [*totals.failures, *(failure for report in reports for failure in report.failures)]
-    failures = one_a_source(found)
+    failures = one_failure_per_source(found)
     failed = [failure for failure in failures if not failure.truncated]
     records = sum(report.records for report in reports)
-    error = say_too_many_failed(failed, totals.sources, totals.max_failure_rate)
+    error = describe_excess_failures(failed, totals.sources, totals.max_failure_rate)
     if error is None and len(reports) < totals.shards:
         error = f"{totals.shards - len(reports)} of {totals.shards} shards were not built"
     if error is None and not records:
-        error = _say_why_nothing(reports)
+        error = _describe_missing_sequences(reports)
     if error:
         return Outcome(failures=failures, info=None, error=error)
     segments = sum_results(report.segments for report in reports)
@@ -125,7 +125,7 @@ def finish_build(builder: ShardBuilder, reports: Sequence[ShardReport], totals: 
     """Concludes the build, and writes ``failures.jsonl`` and, on success, ``dataset_info.json``.
 
     Raises:
-        OSError: when they cannot be written.
+        OSError: if they cannot be written.
     """
     outcome = conclude(
         reports, totals, spec=builder.spec, options=builder.options, versions=builder.versions
@@ -138,12 +138,12 @@ _PAST = {"drop": "dropped", "pad": "padded", "loop": "looped"}
 
 
 def failure_line(failure: SourceFailure) -> str:
-    """A line of ``failures.jsonl``."""
+    """Returns a line of ``failures.jsonl``."""
     return json.dumps(to_json(failure))
 
 
-def one_a_source(failures: Iterable[SourceFailure]) -> tuple[SourceFailure, ...]:
-    """One failure a source: a real one outweighs a cut, and of several cuts the first in time counts."""
+def one_failure_per_source(failures: Iterable[SourceFailure]) -> tuple[SourceFailure, ...]:
+    """Returns one failure per source: a failed segment outweighs truncated ones, then the earliest counts."""
     by_source: dict[str, SourceFailure] = {}
     for failure in failures:
         known = by_source.setdefault(failure.source, failure)
@@ -156,20 +156,20 @@ def _weight(failure: SourceFailure) -> tuple[bool, float]:
     return failure.truncated, math.inf if failure.seconds is None else failure.seconds
 
 
-def say_too_many_failed(
+def describe_excess_failures(
     failed: Sequence[SourceFailure], sources: int, max_failure_rate: float
 ) -> str | None:
-    """That more of the ``sources`` have failed than may, and which; None when they have not."""
-    # The decimal that was typed: 29 of 100 are not more than 0.29, though 0.29 * 100 < 29 in binary.
+    """Returns the error if more sources failed than allowed, with their names; None otherwise."""
+    # As the decimal that was typed: 29 of 100 do not exceed 0.29, though 0.29 * 100 < 29 in binary.
     if len(failed) <= Fraction(str(max_failure_rate)) * sources:
         return None
     return (
         f"{len(failed)} of {sources} sources failed, more than --max_failure_rate {max_failure_rate:g} "
-        f"allows: {_name_some(failed)}; repair or remove them, or allow more, and type the command again"
+        f"allows: {_name_sources(failed)}; repair or remove them, or allow more, and type the command again"
     )
 
 
-def _say_why_nothing(reports: Sequence[ShardReport]) -> str:
+def _describe_missing_sequences(reports: Sequence[ShardReport]) -> str:
     unmeasured = sum(report.segments.frames_without_telemetry for report in reports)
     if unmeasured:
         return (
@@ -179,7 +179,7 @@ def _say_why_nothing(reports: Sequence[ShardReport]) -> str:
     return "no source gave a sequence: clips may be shorter than --num_frames (see --short_clips)"
 
 
-def _name_some(failed: Sequence[SourceFailure], most: int = 5) -> str:
+def _name_sources(failed: Sequence[SourceFailure], most: int = 5) -> str:
     reasons = Counter(failure.stage for failure in failed)
     named = "; ".join(f"{f.source!r} ({f.stage}: {f.reason})" for f in failed[:most])
     if len(failed) > most:
@@ -238,7 +238,7 @@ def _signal_statistics(
 
 
 def _telemetry_counts(segments: SegmentResult) -> dict[str, int]:
-    """How far apart the rows were between which frames' values were found, and where there were none."""
+    """Returns the counts of frames by their distance in time to the nearest telemetry rows."""
     without = {"telemetry_frames_without": segments.frames_without_telemetry}
     if not segments.telemetry_frames:
         return without if segments.frames_without_telemetry else {}

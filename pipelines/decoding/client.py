@@ -1,6 +1,7 @@
-"""Decoder processes seen from outside: started, asked, watched, and killed when they misbehave.
+"""Starts decoder processes, sends them requests, watches them, and kills those that misbehave.
 
-A child that crashes, hangs, grows or talks nonsense costs the source it was reading and nothing else.
+A child that crashes, hangs, takes too much memory or sends invalid messages fails the source that it was
+reading and nothing else.
 """
 
 from __future__ import annotations
@@ -38,23 +39,23 @@ from tfrecords_schema.codec import from_json, to_json
 from tfrecords_schema.machine import usable_cpus
 
 MEMORY_LIMIT = 4 * 2**30
-"""Bytes of address space a decoder may take: an 8K stream's reference frames fit, a runaway does not."""
+"""Max bytes of a decoder's address space: the reference frames of 8K video fit, a leak does not."""
 
 _PIPE_BYTES = 1 << 20
-_LAST_WORDS_BYTES = 1 << 16
+_LAST_ERROR_BYTES = 1 << 16
 _LAST_WORDS_CHARACTERS = 300
 
 T = TypeVar("T")
 
 
 class DecoderProcess:
-    """One child that decodes, restarted whenever it had to be killed. For use by one thread at a time.
+    """A child process that decodes, restarted after it had to be killed. For one thread at a time.
 
     Args:
-        timeout: seconds that may pass without a packet read or a record sent.
-        memory_limit: bytes of address space the child may take.
-        staging: fetches what lies on an object store, as the child reads only local files.
-        program: what the child runs, in place of the decoder; for tests of children that misbehave.
+        timeout: max seconds without a packet read or a record sent.
+        memory_limit: max bytes of the child's address space.
+        staging: fetches files from object stores, as the child reads only local files.
+        program: command of the child in place of the decoder's, for tests of children that misbehave.
     """
 
     def __init__(
@@ -73,10 +74,10 @@ class DecoderProcess:
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
 
     def probe(self, path: str) -> Probe:
-        """What the header of the file at ``path`` says.
+        """Returns the header's hints about the file at ``path``.
 
         Raises:
-            DecodingFailure: when it cannot be opened as a video.
+            DecodingFailure: if it cannot be opened as a video.
         """
         try:
             with self._staging.outline(path) as outline:
@@ -91,34 +92,35 @@ class DecoderProcess:
         return _result(self._ask(ProbeRequest(path), Probe), _refuse_record)
 
     def extent(self, path: str) -> Extent:
-        """Where the footage in the file at ``path`` lies in time.
+        """Returns the time range of the footage in the file at ``path``.
 
         Raises:
-            DecodingFailure: when it cannot be opened as a video.
+            DecodingFailure: if it cannot be opened as a video.
         """
         return _result(self._ask(ExtentRequest(path), Extent), _refuse_record)
 
     def index(self, request: IndexRequest) -> Index:
-        """Where a clip may be cut.
+        """Returns the places where a clip may be cut into segments.
 
         Raises:
-            DecodingFailure: when it cannot be opened as a video.
+            DecodingFailure: if it cannot be opened as a video.
         """
         return _result(self._ask(request, Index), _refuse_record)
 
     def build(self, request: BuildRequest, on_record: Callable[[bytes], None]) -> SegmentResult:
-        """Builds a segment; ``on_record`` takes its records in order.
+        """Builds a segment; ``on_record`` receives its records in order.
 
         Raises:
-            DecodingFailure: when the source cannot be used, or the child did not survive it. Some records may
-                have been taken by then; they are to be thrown away.
+            DecodingFailure: if the source cannot be used, or killed the child. The records received until
+            then
+                must be discarded.
         """
         return _result(self.records(request), on_record)
 
     def records(self, request: BuildRequest) -> Generator[bytes, None, SegmentResult]:
-        """Builds a segment: yields its records in order, as they are taken, and returns what became of it.
+        """Builds a segment: yields its records in order, on demand, and returns its result.
 
-        To close the generator before its end costs the child.
+        Closing the generator before its end kills the child.
 
         Raises:
             DecodingFailure: see `build`.
@@ -126,10 +128,10 @@ class DecoderProcess:
         return self._ask(request, SegmentResult)
 
     def draw(self, request: OverlayRequest) -> int:
-        """Writes footage with captions on it, and returns how many frames it has.
+        """Writes a video of footage with captions, and returns its number of frames.
 
         Raises:
-            DecodingFailure: when the footage cannot be used, or the video not be written.
+            DecodingFailure: if the footage cannot be used, or the video cannot be written.
         """
         return _result(self._ask(request, dict[str, int]), _refuse_record)["frames"]
 
@@ -139,7 +141,7 @@ class DecoderProcess:
         self._stderr.close()
 
     def _ask(self, request: protocol.Request, answer: type[T]) -> Generator[bytes, None, T]:
-        """Yields the records of the answer, and returns its result."""
+        """Sends a request; yields the records of the answer, and returns its result."""
         try:
             with self._staging.localized(request) as local:
                 return (yield from self._ask_child(local, answer))
@@ -163,12 +165,12 @@ class DecoderProcess:
                 self._kill()  # its state is not to be trusted
             raise
         except BaseException:
-            self._kill()  # an answer that nobody will read must not meet the next request
+            self._kill()  # the unread answer must not be taken for the next one
             raise
         raise self._death()
 
     def _send(self, child: subprocess.Popen[bytes], message: bytes) -> None:
-        """Writes a request; a child that does not read it must not hold up its parent."""
+        """Writes a request without blocking on a child that does not read it."""
         pipe = child.stdin.fileno()  # type: ignore[union-attr]
         poll = select.poll()
         poll.register(pipe, select.POLLOUT)
@@ -181,19 +183,19 @@ class DecoderProcess:
             except BlockingIOError:
                 continue
             except BrokenPipeError:
-                return  # it is gone; that its output has ended says how
+                return  # it has ended; the end of its output tells how
 
     def _no_progress(self) -> DecodingFailure:
         return DecodingFailure("process", f"the decoder made no progress for {self._timeout:g} s")
 
     def _messages(self, child: subprocess.Popen[bytes]) -> Iterator[tuple[bytes, bytes]]:
-        """Yields messages until the child ends its output."""
+        """Yields messages until the child closes its output."""
         output = child.stdout.fileno()  # type: ignore[union-attr]
         poll = select.poll()
         poll.register(output, select.POLLIN | select.POLLHUP)
 
         def read(count: int) -> bytes | None:
-            """``count`` bytes; None where the output ends before."""
+            """Returns ``count`` bytes; None if the output ends before."""
             parts = []
             while count:
                 if not poll.poll(self._timeout * 1000):
@@ -208,13 +210,13 @@ class DecoderProcess:
         while (header := read(protocol.HEADER.size)) is not None:
             kind, length = protocol.HEADER.unpack(header)
             if kind not in protocol.ANSWERS or length > protocol.MAX_MESSAGE_BYTES:
-                raise DecodingFailure("process", "the decoder sent what is no message")
+                raise DecodingFailure("process", "the decoder sent an invalid message")
             if (payload := read(length)) is None:
                 return
             yield kind, payload
 
     def _running_child(self) -> subprocess.Popen[bytes]:
-        if self._child is None or self._child.poll() is not None or self._speaks_unasked():
+        if self._child is None or self._child.poll() is not None or self._has_unread_output():
             self._kill()
             # The child shares the position in the file, too.
             self._stderr.seek(0)
@@ -225,24 +227,24 @@ class DecoderProcess:
                 stdout=subprocess.PIPE,
                 stderr=self._stderr,
                 env=_child_environment(),
-                # Ctrl-C is for the parent; it decides what becomes of its children.
+                # Ctrl-C goes to the parent, which ends its children.
                 start_new_session=True,
             )
             _widen(self._child.stdout.fileno())  # type: ignore[union-attr]
             os.set_blocking(self._child.stdin.fileno(), False)  # type: ignore[union-attr]
         return self._child
 
-    def _speaks_unasked(self) -> bool:
-        """Whether something came after the last answer, which must not be taken for the next one."""
+    def _has_unread_output(self) -> bool:
+        """Returns True if output followed the last answer, which must not be taken for the next one."""
         poll = select.poll()
         poll.register(self._child.stdout.fileno(), select.POLLIN)  # type: ignore[union-attr]
         return bool(poll.poll(0))
 
     def _death(self) -> DecodingFailure:
-        """Why the child is gone."""
+        """Returns the failure that describes how the child ended."""
         child = self._child
         if child is None:
-            return DecodingFailure("process", "the decoder is gone")
+            return DecodingFailure("process", "the decoder has ended")
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(5)  # its output has ended; its exit follows
         code = child.poll()
@@ -251,13 +253,13 @@ class DecoderProcess:
             how = f"was killed by {_signal_name(-code)}"
         else:
             how = f"ended with exit code {code}"
-        said = self._last_words()
+        said = self._last_error()
         return DecodingFailure("process", f"the decoder {how}" + (f": {said}" if said else ""))
 
-    def _last_words(self) -> str:
+    def _last_error(self) -> str:
         end = self._stderr.seek(0, os.SEEK_END)
-        self._stderr.seek(max(0, end - _LAST_WORDS_BYTES))
-        lines = self._stderr.read(_LAST_WORDS_BYTES).decode(errors="replace").strip().splitlines()
+        self._stderr.seek(max(0, end - _LAST_ERROR_BYTES))
+        lines = self._stderr.read(_LAST_ERROR_BYTES).decode(errors="replace").strip().splitlines()
         return (_exception_text(lines) or (lines[-1] if lines else ""))[:_LAST_WORDS_CHARACTERS]
 
     def _kill(self) -> None:
@@ -272,9 +274,9 @@ class DecoderProcess:
 
 
 class DecoderPool:
-    """Decoder processes that the threads of this process share, never more than it may use CPUs.
+    """Decoder processes shared by the threads of this process, at most one per usable CPU.
 
-    Children are started when first needed and live as long as the pool.
+    Children are started at their first use and live as long as the pool.
     """
 
     def __init__(
@@ -296,7 +298,7 @@ class DecoderPool:
 
     @contextlib.contextmanager
     def borrow(self) -> Iterator[DecoderProcess]:
-        """A decoder for the calling thread alone; waits until one is free."""
+        """Waits for a free decoder, and lends it to the calling thread."""
         decoder = self._idle.get()
         try:
             yield decoder
@@ -311,7 +313,7 @@ class DecoderPool:
 
 @functools.cache
 def shared_pool(timeout: float, staging_size: int = RunOptions.staging_size) -> DecoderPool:
-    """The pool of this process, made when first asked for. Its children end with this process."""
+    """Returns the pool of this process; its children end with the process."""
     return DecoderPool(usable_cpus(), timeout=timeout, staging=Staging(staging_size))
 
 
@@ -322,15 +324,15 @@ def _child_environment() -> dict[str, str]:
 
 
 def _widen(pipe: int) -> None:
-    """Makes a pipe hold as much as most records, so that its ends wait less often for each other."""
-    # Not every system can, and a user may have too many wide ones.
+    """Enlarges a pipe to hold most records, so that its two ends wait less for each other."""
+    # Not every system allows it, and a user may have too many of them.
     if hasattr(fcntl, "F_SETPIPE_SZ"):
         with contextlib.suppress(OSError):
             fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
 
 def _result(answer: Generator[bytes, None, T], on_record: Callable[[bytes], None]) -> T:
-    """The result of an answer, whose records ``on_record`` takes."""
+    """Returns the result of an answer after passing its records to ``on_record``."""
     with contextlib.closing(answer):
         while True:
             try:
@@ -353,9 +355,7 @@ def _parse(payload: bytes, read: Callable[[dict[str, Any]], T]) -> T:
     try:
         return read(json.loads(payload))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise DecodingFailure(
-            "process", "the decoder sent an answer that makes no sense"
-        ) from error
+        raise DecodingFailure("process", "the decoder sent an invalid answer") from error
 
 
 def _exception_text(lines: Sequence[str]) -> str:
@@ -378,4 +378,4 @@ def _signal_name(number: int) -> str:
 
 
 def _refuse_record(_: bytes) -> None:
-    raise DecodingFailure("process", "the decoder sent a record that nobody asked for")
+    raise DecodingFailure("process", "the decoder sent an unexpected record")

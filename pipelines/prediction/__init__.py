@@ -1,1 +1,1 @@
-"""An exported model over footage, by the same listing, sampling and frame code that made its training set."""
+"""Runs an exported model over footage, with the listing, sampling and frame code of its training set."""

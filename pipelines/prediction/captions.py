@@ -1,4 +1,4 @@
-"""Predictions to what is shown over footage, and from when on: pure."""
+"""Turns predictions into timed captions for footage: pure."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 from pipelines.decoding.protocol import Caption
 
-_MOST_CLASSES = 3
+_MAX_CLASSES = 3
 
 Line = dict[str, Any]
 
 
 def make_captions(lines: Sequence[Line], *, num_frames: int, at_end: bool) -> list[Caption]:
-    """What is shown over one source; each caption holds until the next.
+    """Returns the captions over one source; each caption holds until the next.
 
     A sequence is shown while it lasts. Where sequences overlap, a moment shows the one whose middle is
     nearest; or the one whose end is, where the model was trained on the labels of the last frame.
@@ -36,7 +36,7 @@ def make_captions(lines: Sequence[Line], *, num_frames: int, at_end: bool) -> li
             shown.append(Caption(start=stop, lines=()))
             stop = after["start"] if after else stop
         begin = stop
-    # Of those that begin together, the last is what is shown.
+    # Of captions with one start, the last one is shown.
     return [a for a, b in pairwise(shown) if b.start > a.start] + shown[-1:]
 
 
@@ -45,7 +45,7 @@ def _anchor(line: Line, at_end: bool) -> float:
 
 
 def _interval(line: Line, num_frames: int) -> float:
-    """For how long a frame stays: up to where the next one would be."""
+    """Returns how long a frame is shown, seconds: up to the time of the next one."""
     return (line["end"] - line["start"]) / max(1, num_frames - 1)
 
 
@@ -71,5 +71,5 @@ def _describe(said: Line, units: dict[str, str]) -> Iterator[str]:
         key=lambda name: -probabilities[name],
     )
     named = said.get("classes", [said.get("class")])
-    for name in [name for name in known if name in named][:_MOST_CLASSES] or known[:1]:
+    for name in [name for name in known if name in named][:_MAX_CLASSES] or known[:1]:
         yield f"{name} {probabilities[name]:.0%}"

@@ -1,7 +1,7 @@
-"""Segments to chunks, the unit of work: pure, and the same for any number of workers.
+"""Groups segments into chunks, the tasks of a prediction: pure, and the same for any number of workers.
 
-A chunk holds consecutive segments, in order of source and time, so that the predictions of all chunks, one
-after the other, are in that order too.
+A chunk holds consecutive segments in order of source and time, so the predictions of all chunks, one after
+the other, are in that order too.
 """
 
 from __future__ import annotations
@@ -12,31 +12,31 @@ from dataclasses import dataclass
 from pipelines.plan.descriptors import Segment
 
 CHUNK_SECONDS = 600.0
-"""Estimated footage of a chunk, in a large input."""
+"""Estimated footage of a chunk of a large input."""
 
-LEAST_CHUNKS = 16
+MIN_CHUNKS = 16
 """A small input is cut finer, so that every worker has something to do."""
 
-MOST_CHUNKS = 10_000
-"""Their reports come together in one place."""
+MAX_CHUNKS = 10_000
+"""One worker receives the reports of all chunks."""
 
-_LEAST_SECONDS = 1.0  # a segment of unknown duration takes some time as well
+_MIN_SECONDS = 1.0  # a segment of unknown duration takes some time as well
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chunk:
-    """Consecutive segments; ``index`` is the place among the chunks."""
+    """Consecutive segments, and the index of the chunk among all chunks."""
 
     index: int
     segments: tuple[Segment, ...]
 
 
 def plan_chunks(segments: Iterable[Segment]) -> list[Chunk]:
-    """Puts segments in order and cuts them into chunks of like duration."""
+    """Sorts segments and groups them into chunks of similar duration."""
     ordered = sorted(segments, key=_order)
     total = sum(map(_weight, ordered))
-    size = min(CHUNK_SECONDS, total / LEAST_CHUNKS)
-    size = max(size, total / MOST_CHUNKS)
+    size = min(CHUNK_SECONDS, total / MIN_CHUNKS)
+    size = max(size, total / MAX_CHUNKS)
     chunks: dict[int, list[Segment]] = {}
     before = 0.0
     for segment in ordered:
@@ -46,7 +46,7 @@ def plan_chunks(segments: Iterable[Segment]) -> list[Chunk]:
 
 
 def _weight(segment: Segment) -> float:
-    return max(segment.seconds, _LEAST_SECONDS)
+    return max(segment.seconds, _MIN_SECONDS)
 
 
 def _order(segment: Segment) -> tuple[str, float, str, int]:

@@ -1,4 +1,4 @@
-"""What an exported model says of the records it was trained on: so that footage becomes the same ones."""
+"""Reads from an exported model how its training records were made, so that footage becomes the same."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class Export:
-    """A model as the trainer exported it.
+    """The description of an exported model.
 
     Attributes:
-        path: of the SavedModel's folder.
+        path: the SavedModel's folder.
         info: the dataset it was trained on.
-        options: how that dataset's records were made; its labels and splits are left out.
-        reading: what the model takes of such a record.
+        options: the build options of that dataset, without labels and splits.
+        reading: the part of a record that the model takes.
     """
 
     path: str
@@ -49,18 +49,18 @@ class Export:
 
     @property
     def spec(self) -> SequenceSpec:
-        """What the model takes: the training set's records, without their labels."""
+        """Spec of the training records without their labels."""
         return replace(self.info.spec, label=LabelSpec())
 
     @property
     def predicts_last_frame(self) -> bool:
-        """Whether the model was trained on the values of a sequence's last frame; see `LabelOptions`."""
+        """True if the model was trained on the values of a sequence's last frame; see `LabelOptions`."""
         label = self.info.options.get("label_at", LabelOptions().label_at)
         measured = "telemetry" in self.info.options or "annotation" in self.info.options
         return measured and label == "last" and not self.info.spec.label.per_frame
 
     def differing_libraries(self) -> list[str]:
-        """Libraries that made the training set in another version than they would make these records."""
+        """Returns the libraries whose versions differ from those that built the training set."""
         ours = library_versions()
         return [
             f"{name} {theirs} there, {ours[name]} here"
@@ -76,11 +76,11 @@ def open_export(
 
     Args:
         model: a run folder, or the SavedModel's folder in it.
-        stride: in place of the training set's.
-        telemetry_template: in place of the training set's.
+        stride: replaces the training set's stride.
+        telemetry_template: replaces the training set's.
 
     Raises:
-        UserError: when there is no such model, or the options of its training set cannot be understood.
+        UserError: if there is no such model, or the options of its training set are not understood.
     """
     files, model = Files(), model.rstrip("/") or model
     tried = [model, f"{model}/export"]
@@ -156,7 +156,7 @@ def _reading(info: DatasetInfo, folder: str, files: Files) -> Reading:
 
 
 def _telemetry(info: DatasetInfo) -> TelemetryOptions | None:
-    """Where signals come from; None for a model that takes none, whatever its labels came from."""
+    """Returns the telemetry of the signals; None for a model without signals."""
     if not info.spec.signals:
         return None
     telemetry = _pick(TelemetryOptions, info.options)

@@ -1,6 +1,6 @@
-"""The exported model in TensorFlow, and Beam's way to it: the only module of `pipelines` that imports it.
+"""Runs an exported model in TensorFlow, from Beam: the only module of `pipelines` that imports TensorFlow.
 
-TensorFlow decodes the records, to the pixels that the trainer's reader gives: tests compare the two.
+It decodes the records to the same pixels as the trainer's reader; tests compare the two.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-# Its notes on the machine say nothing of the user's footage; what really fails is raised in Python as well.
+# TensorFlow's notes on the machine do not concern the user's footage; real failures are raised in Python.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
@@ -38,23 +38,23 @@ _OUTPUTS = ("probabilities", "targets")
 
 
 class ServedModel:
-    """A SavedModel as `trainer` exports it, ready to answer.
+    """A SavedModel as `trainer` exports it, loaded.
 
     Args:
-        path: of its folder.
-        spec: of the records, without labels.
-        label: what it was trained to say.
-        reading: what it takes of a record.
+        path: its folder.
+        spec: spec of the records, without labels.
+        label: its classes or targets.
+        reading: the part of a record that it takes.
 
     Raises:
-        UserError: when it cannot be loaded, or takes or returns something else.
+        UserError: if it cannot be loaded, or its inputs or outputs do not fit its description.
     """
 
     def __init__(self, path: str, spec: SequenceSpec, label: LabelSpec, reading: Reading):
         self._spec, self._label, self._reading = spec, label, reading
         self._seen = reading.seen(spec)
         try:
-            # Kept, since a signature does not keep alive what it belongs to.
+            # Kept, because a signature does not keep its model alive.
             self._loaded = tf.saved_model.load(_local(path))
             self._signature = self._loaded.signatures["serving_default"]
         except (OSError, ValueError, KeyError, tf.errors.OpError) as error:
@@ -68,7 +68,7 @@ class ServedModel:
         )
 
     def predict(self, records: Sequence[bytes]) -> list[Answer]:
-        """What the model answers to each of ``records``."""
+        """Returns the model's answer for each record."""
         if not records:
             return []
         wholes = [decode_record(record, self._spec) for record in records]
@@ -84,7 +84,7 @@ class ServedModel:
         ]
 
     def _to_answer(self, whole: SequenceRecord, clip: SequenceRecord, values: Any) -> Answer:
-        """What is said of a record, from the model's answer to its clip, or the mean of several."""
+        """Returns the answer for a record, from the output for its clip or the mean of several."""
         times: tuple[int, ...] = ()
         if self._label.per_frame:
             times = tuple(clip.timestamps[: clip.valid_frames])
@@ -101,7 +101,7 @@ class ServedModel:
         return values
 
     def _inputs(self, records: tf.Tensor) -> dict[str, tf.Tensor]:
-        """The model's inputs, ``[B, ...]`` each."""
+        """Returns the model's inputs, ``[B, ...]`` each."""
         stored, spec = self._reading.clip_spec(self._spec), self._seen
 
         def parse(record: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -116,7 +116,7 @@ class ServedModel:
         return tf.map_fn(parse, records, fn_output_signature=self._expected_inputs())
 
     def _expected_inputs(self) -> dict[str, tf.TensorSpec]:
-        """Of one sequence, without the batch's dimension."""
+        """Returns the specs of one sequence's inputs, without the batch dimension."""
         spec = self._seen
         expected = {_VALID_FRAMES: tf.TensorSpec([], tf.int64)}
         if spec.image is not None:
@@ -140,14 +140,14 @@ class ServedModel:
         )
         if not fits:
             raise UserError(
-                f"--model {path} must take {_say(expected)} and return {' or '.join(_OUTPUTS)} of shape "
-                f"{shape}, as its dataset_info.json and reading.json say, but takes {_say(inputs)} and "
-                f"returns {_say(outputs)}: export it again with `trainer`"
+                f"--model {path} must take {_describe(expected)} and return {' or '.join(_OUTPUTS)} of shape "
+                f"{shape}, as its dataset_info.json and reading.json say, but takes {_describe(inputs)} and "
+                f"returns {_describe(outputs)}: export it again with `trainer`"
             )
 
 
 def _resized(frames: tf.Tensor, spec: SequenceSpec) -> tf.Tensor:
-    """Frames at the size of ``spec``, by the code that resizes them for training."""
+    """Returns frames at the size of ``spec``, resized by the same code as for training."""
     if tuple(frames.shape) == spec.image_shape:
         return frames
     _, height, width, _ = spec.image_shape
@@ -160,7 +160,7 @@ def _resized(frames: tf.Tensor, spec: SequenceSpec) -> tf.Tensor:
 
 
 def _local(path: str) -> str:
-    """The folder at ``path``, or its copy on this machine when it is on an object store."""
+    """Returns ``path``, or a local copy of the folder if it is on an object store."""
     if not is_url(path):
         return path
     copy = scratch_folder("model")
@@ -174,18 +174,18 @@ def _fits(given: tf.TensorSpec, expected: tf.TensorSpec) -> bool:
     return given.dtype == expected.dtype and given.shape[1:].is_compatible_with(expected.shape)
 
 
-def _say(tensors: Mapping[str, Any]) -> str:
+def _describe(tensors: Mapping[str, Any]) -> str:
     return ", ".join(f"{n} {t.shape} {t.dtype.name}" for n, t in sorted(tensors.items()))
 
 
 @functools.cache
 def load_model(path: str, spec: SequenceSpec, label: LabelSpec, reading: Reading) -> ServedModel:
-    """The model, loaded once a process."""
+    """Returns the model, which is loaded once per process."""
     return ServedModel(path, spec, label, reading)
 
 
 class ServedModelHandler(ModelHandler[sequences.Sequence | SegmentEnd, Any, ServedModel]):
-    """`RunInference` with an exported model: takes batches that are made already; ends of segments pass."""
+    """Lets `RunInference` use an exported model; takes ready batches and passes ends of segments on."""
 
     def __init__(self, path: str, info: DatasetInfo, spec: SequenceSpec, reading: Reading):
         super().__init__()
@@ -195,7 +195,7 @@ class ServedModelHandler(ModelHandler[sequences.Sequence | SegmentEnd, Any, Serv
         self._reading = reading
 
     def load_model(self) -> ServedModel:
-        """See `load_model`."""
+        """Returns the model; see `load_model`."""
         return load_model(self._path, self._spec, self._label, self._reading)
 
     def run_inference(
@@ -204,7 +204,7 @@ class ServedModelHandler(ModelHandler[sequences.Sequence | SegmentEnd, Any, Serv
         model: ServedModel,
         inference_args: dict[str, Any] | None = None,
     ) -> Iterator[Prediction | SegmentEnd]:
-        """Yields a prediction for each sequence, and each end of a segment as it is."""
+        """Yields a prediction for each sequence, and each end of a segment unchanged."""
         records = [item.record for item in batch if isinstance(item, sequences.Sequence)]
         answers = iter(model.predict(records))
         for item in batch:
@@ -214,13 +214,13 @@ class ServedModelHandler(ModelHandler[sequences.Sequence | SegmentEnd, Any, Serv
                 yield Prediction(place=item.place, answer=next(answers))
 
     def should_skip_batching(self) -> bool:
-        """Batches of one chunk only: an answer's last digits may depend on what else is in the batch."""
+        """Returns True: an answer's last digits may depend on the other sequences in its batch."""
         return True
 
     def get_num_bytes(self, batch: Iterable[sequences.Sequence | SegmentEnd]) -> int:
-        """Bytes of the records."""
+        """Returns the size of the batch's records in bytes."""
         return sum(len(item.record) for item in batch if isinstance(item, sequences.Sequence))
 
     def get_metrics_namespace(self) -> str:
-        """Where Beam shows how long the model takes."""
+        """Returns the namespace of Beam's metrics about the model."""
         return "reelbeam"

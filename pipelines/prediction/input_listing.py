@@ -1,4 +1,4 @@
-"""``--input`` of ``pipelines predict``: footage without labels, of any kind that a dataset is built from."""
+"""Lists the ``--input`` of ``pipelines predict``: unlabelled footage of any kind that builds accept."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from tfrecords_schema.spec import LabelSpec
 def list_footage(location: str, options: DatasetOptions) -> Listing:
     """Lists the footage at ``location``: a video, a folder, a glob or a manifest.
 
-    A folder is looked through at any depth. Where there are no videos, each folder of images is a source.
-    With telemetry, which a model with signals needs, `list_drives` does it.
+    A folder is searched at any depth. If it holds no videos, each folder of images is a source. For a model
+    with signals, which needs telemetry, `list_drives` lists the footage.
 
     Raises:
-        UserError: when there is nothing to predict.
+        UserError: if there is nothing to predict.
     """
     if options.telemetry is not None:
         return list_drives(
@@ -41,7 +41,11 @@ def list_footage(location: str, options: DatasetOptions) -> Listing:
     videos = [path for path in paths if is_video(path)]
     if videos:
         others = len(paths) - len(videos)
-        notes = (f"{others} files that are not named as videos were left out",) if others else ()
+        notes = (
+            (f"{others} files were skipped: their names do not end like a video's",)
+            if others
+            else ()
+        )
         return _listing(root, videos, lambda path, name: describe_file(path, name, files), notes)
     folders: dict[str, list[str]] = {}
     for path in paths:
@@ -58,7 +62,7 @@ def list_footage(location: str, options: DatasetOptions) -> Listing:
 
 
 def _find(location: str, files: Files) -> tuple[str, list[str]]:
-    """The root of the input, and the files in it."""
+    """Returns the root of the input, and the files in it."""
     if files.is_folder(location):
         return location, list(walk_files(location, files=files))
     if is_glob(location, files):

@@ -1,4 +1,4 @@
-"""Answers to lines of the output: what a prediction is called, in which unit, and when it is."""
+"""Formats answers as lines of the output: names, units and times."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pipelines.prediction.sequences import Answer
 from tfrecords_schema.spec import LabelSpec
 
 LIKELY = 0.5
-"""Probability from which on a class of a multi-label model is said to be there."""
+"""Probability from which a multi-label model reports a class."""
 
 _DIGITS = 7  # of a float32
 
 
 def prediction_line(answer: Answer, label: LabelSpec, *, source: str, origin: int) -> str:
-    """A line of the output; its times are in seconds after the file's first frame.
+    """Returns a line of the output; its times are in seconds after the file's first frame.
 
     Example, for a classification::
 
@@ -25,9 +25,9 @@ def prediction_line(answer: Answer, label: LabelSpec, *, source: str, origin: in
          "probabilities": {"run": 0.93, "walk": 0.07}}
 
     Args:
-        answer: the model's.
-        label: what the model was trained to say.
-        source: id of the footage.
+        answer: the model's answer for a sequence.
+        label: the classes or targets of the model.
+        source: id of the source.
         origin: presentation time of its file's first frame, microseconds.
     """
     fields: dict[str, Any] = {
@@ -65,5 +65,5 @@ def _describe(values: Sequence[float], label: LabelSpec) -> dict[str, Any]:
 
 
 def _number(value: float) -> float | None:
-    """``value`` with a float32's digits; None for what JSON has no number for."""
+    """Returns ``value`` with a float32's digits; None for NaN and infinities, which JSON does not have."""
     return float(f"{value:.{_DIGITS}g}") if math.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""``--overlay``: the footage with its predictions drawn on it, a video for each source."""
+"""Draws predictions on the footage, one video per source: ``--overlay``."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def draw_overlays(
     """Draws the predictions in ``options.output`` on the footage of each source that has any.
 
     Returns:
-        What was drawn, in a sentence.
+        A sentence about the videos, for the user.
 
     Raises:
-        UserError: when one cannot be drawn, after all were tried.
+        UserError: if one cannot be drawn, after all were tried.
     """
     folder = Path(str(options.overlay))
     with storage.open_stream(options.output) as lines:
@@ -70,7 +70,7 @@ def draw_overlays(
 def _draw(
     build: BuildRequest, captions: tuple[Caption, ...], target: Path, pool: DecoderPool
 ) -> str | None:
-    """Draws one source; returns why it could not be done, or None."""
+    """Draws one source; returns the reason if that failed, else None."""
     partial = target.with_name(f".{uuid.uuid4().hex}.partial.mp4")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -88,13 +88,13 @@ def _draw(
 
 
 def _file_name(source_id: str) -> str:
-    """Where the video of a source goes, in the folder of overlays."""
+    """Returns the path of a source's video in the folder of overlays."""
     inside = os.path.normpath(os.path.join(os.sep, source_id)).lstrip(os.sep)
     return inside if inside.endswith(".mp4") else f"{inside}.mp4"
 
 
 def _ranges(lines: Iterable[bytes]) -> dict[str, Range]:
-    """The bytes that each source's lines take, one after the other."""
+    """Returns the byte range of each source's lines, which are consecutive."""
     ranges: dict[str, Range] = {}
     begin = 0
     for line in lines:

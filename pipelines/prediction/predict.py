@@ -1,4 +1,4 @@
-"""``pipelines predict``: an exported model over footage, from the flags to the file of predictions."""
+"""Runs an exported model over footage: the whole of ``pipelines predict``, from options to predictions."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from pipelines.storage.scratch import scratch_folder
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is going to be predicted, and how.
+    """The plan of a prediction.
 
     Attributes:
         export: the model's description.
-        sources, chunks: of the footage; what fails before is in ``expected``.
-        expected: what is known of the end.
-        sequences: about how many there will be.
-        minutes: about how much footage.
+        sources, chunks: the usable footage; sources that failed already are in ``expected``.
+        expected: numbers that the finished run is checked against.
+        sequences: estimated number of sequences.
+        minutes: estimated duration of the footage.
     """
 
     export: Export
@@ -48,15 +48,15 @@ class _Plan:
 
 
 def predict_footage(options: PredictionOptions, say: Callable[[str], None]) -> None:
-    """Predicts every sequence of the footage, and draws the predictions if that is asked for.
+    """Predicts every sequence of the footage, and draws the predictions if ``--overlay`` is given.
 
     Args:
-        options: what, with which model, and where to.
-        say: takes what a user should know, a line or more at a time.
+        options: the options of ``pipelines predict``.
+        say: receives messages for the user, one or more lines at a time.
 
     Raises:
-        UserError: when there is no such model or footage, or too many sources failed; then the output is as
-            it was before.
+        UserError: if the model or the footage cannot be used, or too many sources failed. The output is then
+            what it was before.
     """
     run = options.run
     execution = parse_beam_args(run.beam_args, workers=run.local_workers)
@@ -126,7 +126,7 @@ def _plan(export: Export, listing: Listing, run: RunOptions) -> _Plan:
 
 
 def _load(export: Export) -> Any:
-    """The model's handler; the model is loaded once here, so that what is wrong with it is said at once."""
+    """Returns the model's handler, after loading the model once to report a broken one before any work."""
     try:
         from pipelines.prediction.exported_model import ServedModelHandler
     except ImportError as error:

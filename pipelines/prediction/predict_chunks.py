@@ -81,13 +81,13 @@ class PredictFootage(beam.PTransform):
 
 
 class SequenceBuilder:
-    """Makes the sequences of chunks, by the same decoder processes that make records.
+    """Makes the sequences of chunks with the decoder processes that also make records.
 
     Args:
-        spec: of the records, without labels.
-        options: how they are made.
+        spec: spec of the records, without labels.
+        options: build options of the model's training set.
         batch_size: sequences of a chunk that go to the model together.
-        run: what decoders are to keep to.
+        run: limits of the decoders.
     """
 
     def __init__(
@@ -100,18 +100,18 @@ class SequenceBuilder:
 
     @property
     def pool(self) -> DecoderPool:
-        """The decoders of this process."""
+        """The decoders of this worker process."""
         return shared_pool(*self._pool)
 
     def batches(
         self, chunk: Chunk, number: int, decoder: DecoderProcess
     ) -> Iterator[list[Sequence | SegmentEnd]]:
-        """Yields the chunk's sequences in order, and after those of each segment how it ended.
+        """Yields batches of the chunk's sequences in order; a `SegmentEnd` follows those of each segment.
 
         Args:
-            chunk: whose.
-            number: of the chunk in the plan, by which its predictions come together again.
-            decoder: that makes them.
+            chunk: the chunk.
+            number: byte offset of the chunk in the plan, the key that its predictions are grouped by.
+            decoder: decodes the chunk.
         """
         batch: list[Sequence | SegmentEnd] = []
         for count, item in enumerate(self._items(chunk, decoder)):
@@ -130,7 +130,7 @@ class SequenceBuilder:
             yield batch
 
     def request(self, segment: Segment) -> BuildRequest:
-        """Asks for the records of a segment."""
+        """Returns the request for the records of a segment."""
         options = self._options
         return BuildRequest(
             segment=segment,

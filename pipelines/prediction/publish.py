@@ -1,11 +1,11 @@
-"""The chunks' reports to the output: complete, or not there at all."""
+"""Writes the predictions of chunks, and puts them together as the output once all chunks are done."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from pipelines.build.finish import failure_line, one_a_source, say_too_many_failed
+from pipelines.build.finish import describe_excess_failures, failure_line, one_failure_per_source
 from pipelines.build.shard import segment_truncation
 from pipelines.decoding.protocol import SegmentResult
 from pipelines.plan.descriptors import SourceFailure
@@ -19,14 +19,14 @@ from tfrecords_schema.spec import LabelSpec
 
 @dataclass(frozen=True, kw_only=True)
 class ChunkReport:
-    """What became of a chunk.
+    """A chunk whose predictions are written.
 
     Attributes:
-        chunk: which.
-        part: the file with its lines.
-        sequences: how many lines that are.
+        chunk: index of the chunk.
+        part: name of the file with its lines.
+        sequences: number of its lines.
         short_clips: clips with fewer frames than a sequence.
-        failures: of its sources.
+        failures: sources in this chunk that failed or were truncated.
     """
 
     chunk: int
@@ -38,14 +38,14 @@ class ChunkReport:
 
 @dataclass(frozen=True, kw_only=True)
 class Expected:
-    """What is known before anything is predicted.
+    """The numbers that are known before anything is predicted.
 
     Attributes:
-        sources: that were listed.
-        chunks: that are to be predicted.
-        failures: of sources that never came so far.
+        sources: number of listed sources.
+        chunks: number of planned chunks.
+        failures: sources that failed while they were listed or probed.
         max_failure_rate: fraction of the sources that may fail.
-        num_frames: of a sequence.
+        num_frames: frames per sequence.
     """
 
     sources: int
@@ -57,13 +57,13 @@ class Expected:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How predicting ended.
+    """The result of a prediction run.
 
     Attributes:
         sequences: predictions in the output.
-        failed, truncated: sources, see `SourceFailure`.
+        failed, truncated: number of such sources; see `SourceFailure`.
         short_clips: clips with fewer frames than a sequence.
-        error: why there is no output, in one line; None when there is.
+        error: one line if there is no output, else None.
     """
 
     sequences: int
@@ -82,14 +82,14 @@ def write_chunk(
     """Writes the lines of a chunk, in order of source and time.
 
     Args:
-        chunk: which.
+        chunk: the chunk.
         items: its predictions and ends of segments, in any order.
-        label: what the model was trained to say.
-        work: where the part goes.
+        label: the classes or targets of the model.
+        work: the folder for the part.
 
     Raises:
-        OSError: when it cannot be written.
-        RuntimeError: when predictions were lost on the way.
+        OSError: if the part cannot be written.
+        RuntimeError: if a runner lost predictions.
     """
     predictions: dict[int, list[Prediction]] = {}
     ends: dict[int, SegmentEnd] = {}
@@ -134,27 +134,27 @@ def _lines(
 
 
 def conclude(reports: Sequence[ChunkReport], expected: Expected, work: WorkFolder) -> Outcome:
-    """Publishes the predictions and the failures, or says why there are no predictions.
+    """Publishes the predictions and the failures, or returns the reason why there is no output.
 
     Args:
-        reports: of the chunks, each once.
-        expected: what there should be.
-        work: where the parts lie.
+        reports: one per chunk.
+        expected: the plan's numbers.
+        work: the folder that holds the parts.
 
     Raises:
-        OSError: when they cannot be written.
+        OSError: if the output or the failures cannot be written.
     """
     found = [*expected.failures, *(failure for report in reports for failure in report.failures)]
-    failures = one_a_source(found)
+    failures = one_failure_per_source(found)
     failed = [failure for failure in failures if not failure.truncated]
     sequences = sum(report.sequences for report in reports)
-    error = say_too_many_failed(failed, expected.sources, expected.max_failure_rate)
+    error = describe_excess_failures(failed, expected.sources, expected.max_failure_rate)
     if error is None and len(reports) < expected.chunks:
         error = f"{expected.chunks - len(reports)} of {expected.chunks} chunks were not predicted"
     if error is None and not sequences:
         error = (
-            f"no source gave a sequence: clips may be shorter than {expected.num_frames} frames, which the "
-            "model takes"
+            f"no source gave a sequence: the model takes {expected.num_frames} frames, and the clips may be "
+            "shorter"
         )
     work.store_failures([failure_line(failure) for failure in failures])
     if error is None:

@@ -1,4 +1,4 @@
-"""What passes between the stages: sequences to predict, predictions, and what became of segments."""
+"""Elements that pass between the steps of a prediction: sequences, predictions, ends of segments."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where a thing belongs: in which chunk, in which of its segments, as the how-manieth of the chunk."""
+    """Position of an element: its chunk, its segment in the chunk, and its number within the chunk."""
 
     chunk: int
     segment: int
@@ -17,7 +17,7 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True)
 class Sequence:
-    """A sequence to predict: its record, serialized and without labels."""
+    """A sequence to predict, as a serialized record without labels."""
 
     place: Place
     record: bytes
@@ -25,13 +25,14 @@ class Sequence:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What the model says of a sequence.
+    """The model's output for a sequence.
 
     Attributes:
-        start, end: presentation time of its first frame, and of its last one that is not padding,
+        start, end: presentation times of its first frame and of its last frame that is not padding,
             microseconds.
-        times: of its frames that are not padding, for a model that answers to each; else empty.
-        values: ``[classes or targets]``; of each frame, one after the other, for such a model.
+        times: presentation times of its frames that are not padding, for a model with outputs by frame; else
+            empty.
+        values: ``[classes or targets]``; for outputs by frame, those of each frame one after the other.
     """
 
     start: int
@@ -42,7 +43,7 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """The answer to the sequence at a place."""
+    """The answer for the sequence at ``place``."""
 
     place: Place
     answer: Answer
@@ -50,12 +51,12 @@ class Prediction:
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentEnd:
-    """That a segment is over.
+    """Marks the end of a segment.
 
     Attributes:
-        place: after all sequences of the segment.
-        result: a `SegmentResult` as JSON; None when it failed.
-        failure: a `DecodingFailure` as JSON; None when it did not.
+        place: behind all sequences of the segment.
+        result: a `SegmentResult` as JSON; None if the segment failed.
+        failure: a `DecodingFailure` as JSON; None if it succeeded.
     """
 
     place: Place

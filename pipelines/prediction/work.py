@@ -1,10 +1,10 @@
-"""The folder beside the output in which predictions lie until all are there.
+"""The folder beside the output that holds predictions until all are there.
 
-    OUTPUT.work-ID/plan.jsonl     a line a chunk, which workers read
-    OUTPUT.work-ID/part-N-ID      lines of chunk N; only those that a report names count
-    OUTPUT.work-ID/outcome.json   how it ended, for who started it
+    OUTPUT.work-ID/plan.jsonl     one line per chunk, which workers read
+    OUTPUT.work-ID/part-N-ID      lines of chunk N; only parts that a report names count
+    OUTPUT.work-ID/outcome.json   the result, for the driver
 
-The output is a local file, or an object on a store.
+The output is a local file or an object on a store.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ class WorkFolder:
 
     @classmethod
     def make(cls, output: str) -> WorkFolder:
-        """Makes a folder of its own beside ``output``.
+        """Makes a new folder beside ``output``.
 
         Raises:
-            UserError: when there can be none.
+            UserError: if it cannot be made.
         """
         path = f"{output}.work-{uuid.uuid4().hex[:12]}"
         try:
@@ -58,24 +58,24 @@ class WorkFolder:
         return cls(output, path)
 
     def remove(self) -> None:
-        """Removes the folder and what is in it."""
+        """Removes the folder and its contents."""
         storage.remove_folder(self.path)
 
     def store_plan(self, chunks: Iterable[Chunk]) -> list[int]:
-        """Writes the plan; returns the byte at which each chunk's line begins."""
-        places, place = [], 0
+        """Writes the plan; returns the byte offset of each chunk's line."""
+        offsets, offset = [], 0
         with _writing(self._file("plan.jsonl")) as file:
             for chunk in chunks:
-                places.append(place)
-                place += file.write(json.dumps(to_json(chunk)).encode() + b"\n")
-        return places
+                offsets.append(offset)
+                offset += file.write(json.dumps(to_json(chunk)).encode() + b"\n")
+        return offsets
 
-    def read_chunk(self, place: int) -> Chunk:
-        """The chunk whose line begins at byte ``place`` of the plan."""
-        return from_json(Chunk, json.loads(storage.read_line(self._file("plan.jsonl"), place)))
+    def read_chunk(self, offset: int) -> Chunk:
+        """Returns the chunk whose line begins at byte ``offset`` of the plan."""
+        return from_json(Chunk, json.loads(storage.read_line(self._file("plan.jsonl"), offset)))
 
     def write_part(self, chunk: int, lines: Iterable[str]) -> str:
-        """Writes the lines of a chunk, and returns the file's name: another one each time."""
+        """Writes the lines of a chunk to a new file, and returns its name."""
         name = f"part-{chunk:05d}-{uuid.uuid4().hex}"
         with _writing(self._file(name)) as file:
             for line in lines:
@@ -83,14 +83,14 @@ class WorkFolder:
         return name
 
     def publish(self, parts: Sequence[str]) -> None:
-        """Puts the parts together, one after the other, as the output."""
+        """Joins the parts, one after the other, as the output."""
         with _writing(self.output) as file:
             for part in parts:
                 with storage.open_stream(self._file(part)) as lines:
                     shutil.copyfileobj(lines, file, _COPY_BYTES)
 
     def store_failures(self, lines: Sequence[str]) -> None:
-        """Writes ``failures_path``; removes that of an earlier run where there are none."""
+        """Writes ``failures_path``; without failures, removes the file of an earlier run."""
         if lines:
             with _writing(self.failures_path) as file:
                 file.writelines(line.encode() + b"\n" for line in lines)
@@ -99,15 +99,15 @@ class WorkFolder:
 
     @property
     def failures_path(self) -> str:
-        """Where the sources are listed that gave nothing, or less than they should."""
+        """Path of the list of failed and truncated sources."""
         return f"{self.output.removesuffix('.jsonl')}.failures.jsonl"
 
     def store_outcome(self, outcome: dict[str, Any]) -> None:
-        """Writes how the run ended."""
+        """Writes the result of the run."""
         storage.write_bytes(self._file("outcome.json"), json.dumps(outcome).encode())
 
     def read_outcome(self) -> dict[str, Any] | None:
-        """How the run ended; None when no worker came so far."""
+        """Returns the result of the run; None if no worker has written it."""
         try:
             return json.loads(storage.read_bytes(self._file("outcome.json")))
         except FileNotFoundError:
@@ -119,7 +119,7 @@ class WorkFolder:
 
 @contextlib.contextmanager
 def _writing(path: str) -> Iterator[BinaryIO]:
-    """Opens a file that appears at ``path`` complete, when the block ends, or not at all."""
+    """Opens a file that appears at ``path`` when the block succeeds, complete or not at all."""
     with (
         storage.replacing(path, scratch=scratch_folder("predictions")) as partial,
         partial.open("wb") as file,

@@ -1,8 +1,8 @@
-"""What local workers tell the driver while a build runs: a pipe inside one process.
+"""Sends progress events from local workers to the driver, through a pipe inside one process.
 
-The local runner returns, with its metrics, only when all is over. Its workers are threads of the driver's own
-process, so a pipe carries their news at once, needs no disk, and passes into a Beam worker as a number.
-Workers elsewhere have no such pipe; there, Beam's metrics are all.
+The local runner returns, with its metrics, only at the end of a job. Its workers are threads of the
+driver's own process, so a pipe carries their events at once, needs no disk, and passes into a Beam worker
+as a number. Workers elsewhere have no such pipe; they report by Beam's metrics only.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from types import TracebackType
 from typing import Any
 
 # Writes up to this size are atomic on a pipe (POSIX promises 512; Linux gives 4096).
-_MOST_BYTES = 4000
+_MAX_BYTES = 4000
 
 
 class EventWriter:
-    """The workers' end; ``descriptor`` None swallows all events."""
+    """The workers' end of the pipe; without a descriptor, events are dropped."""
 
     def __init__(self, descriptor: int | None):
         self._descriptor = descriptor
 
     def send(self, kind: str, **fields: Any) -> None:
-        """Tells the driver of something; texts are cut to fit into one write."""
+        """Sends an event to the driver; long texts are cut so that it fits into one atomic write."""
         if self._descriptor is None:
             return
-        line, longest = self._line(kind, fields, _MOST_BYTES), _MOST_BYTES
-        while len(line) > _MOST_BYTES and longest:  # a character may take up to 12 bytes
+        line, longest = self._line(kind, fields, _MAX_BYTES), _MAX_BYTES
+        while len(line) > _MAX_BYTES and longest:  # a character may take up to 12 bytes
             longest //= 2
             line = self._line(kind, fields, longest)
         os.write(self._descriptor, line)
@@ -41,9 +41,9 @@ class EventWriter:
 
 
 class EventReader:
-    """The driver's end: calls ``handle`` with each event, from a thread of its own, while it is open.
+    """The driver's end of the pipe: calls ``handle`` with each event, in a thread, while it is open.
 
-    When ``handle`` raises it is not called again, and the error is raised at the end.
+    If ``handle`` raises, it is not called again, and the error is raised on exit.
     """
 
     def __init__(self, handle: Callable[[dict[str, Any]], None]):
@@ -70,7 +70,7 @@ class EventReader:
     def _run(self) -> None:
         with os.fdopen(self._reading, "rb") as lines:
             for line in lines:
-                # Whatever becomes of the events, they are read: workers would wait at a full pipe forever.
+                # Keep reading after an error: workers would wait at a full pipe forever.
                 if self._error is None:
                     try:
                         self._handle(json.loads(line))

@@ -1,7 +1,7 @@
-"""Ctrl-C and SIGTERM: a `KeyboardInterrupt` in the main thread, and an end that does not depend on it.
+"""Turns Ctrl-C and SIGTERM into a `KeyboardInterrupt`, and ends the process if that has no effect.
 
-The exception alone may be lost, as Python ignores it in finalizers and in callbacks of C extensions; or held
-up by a library that cleans up on its way.
+The exception alone may be lost, because Python ignores it in finalizers and in callbacks of C extensions. A
+library that cleans up may also delay it.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from typing import NoReturn
 _GRACE_SECONDS = 1.0
 
 
-def listen(end: Callable[[], NoReturn]) -> None:
-    """From now on, an interrupted program has a moment to clean up; then ``end`` is called.
+def install_handlers(end: Callable[[], NoReturn]) -> None:
+    """Installs the signal handlers: an interrupted program has a second to clean up, then ``end`` is called.
 
     Args:
-        end: ends the process; called in the main thread, between any two of its instructions.
+        end: ends the process; called in the main thread, between any two instructions.
     """
     signal.signal(signal.SIGALRM, lambda _signal, _frame: end())
-    # Of SIGINT as well: shells have scripts' background jobs ignore it, which is inherited.
+    # SIGINT too: background jobs of shell scripts inherit that it is ignored.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
 
 
-def take_time() -> None:
-    """Asks for as long as it takes: something elsewhere would go on if it were not told to stop."""
+def lift_time_limit() -> None:
+    """Lifts the time limit for cleaning up, to cancel a job that would otherwise go on elsewhere."""
     signal.setitimer(signal.ITIMER_REAL, 0)
 
 

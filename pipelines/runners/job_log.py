@@ -1,6 +1,6 @@
-"""What is said while a job runs on an engine: kept out of the user's sight, until it is needed.
+"""Collects the output of an engine in a log file, which is shown to the user only if the job fails.
 
-A job server, Beam and Beam's threads print pages, tracebacks included, even when all goes well.
+A job server, Beam and Beam's threads print pages, tracebacks included, even when a job succeeds.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _JOIN_SECONDS = 5
 
 @contextlib.contextmanager
 def job_log() -> Iterator[BinaryIO]:
-    """A file for the engine to write to; Beam's own log goes there too. It stays only if the job fails.
+    """Yields a log file for the engine and for Beam's own log; the file stays only if the job fails.
 
     Raises:
-        UserError: in place of the errors by which Beam says that a job failed.
+        UserError: in place of the errors by which Beam reports a failed job.
     """
     with tempfile.NamedTemporaryFile(prefix="reelbeam-", suffix=".log", delete=False) as log:
         failed = False
@@ -53,7 +53,7 @@ def job_log() -> Iterator[BinaryIO]:
 
 
 def find_reason(text: str) -> str:
-    """The one line of an engine's stack traces that says most: the innermost error."""
+    """Returns the innermost error of an engine's stack traces, as one line."""
     text = re.sub(r"^Pipeline \S+ failed in state \w+: ", "", text)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if _ERROR.fullmatch(line)]
@@ -72,11 +72,11 @@ def _logging_to(path: str) -> Iterator[None]:
         "in %s", failed.thread, exc_info=failed.exc_value
     )
     try:
-        # Workers that are threads of this process print the tracebacks of what they cannot do.
+        # Workers that are threads of this process print tracebacks.
         with contextlib.redirect_stderr(handler.stream):
             yield
     finally:
-        # They raise when the engine hangs up.
+        # These threads raise when the engine closes the connection.
         for thread in threading.enumerate():
             if thread.name == _BEAM_THREADS:
                 thread.join(_JOIN_SECONDS)

@@ -1,8 +1,8 @@
-"""Engines that Beam reaches through a job server: Flink, Spark and Prism.
+"""Starts the job servers through which Beam reaches Flink, Spark and Prism.
 
-Beam can start the job server by itself. Then Ctrl-C in a terminal ends it before it can cancel the job, an
-exit handler stops it (which the `pipelines` program, ending at once, never comes to), and what it says is
-lost. So it is started here: in a session of its own, with a log file, and stopped whatever happens.
+Beam can start a job server itself. But then Ctrl-C in a terminal ends it before it can cancel the job, only
+an exit handler stops it (which the `pipelines` program never runs), and its output is lost. Here it is
+started in its own session, with a log file, and is always stopped.
 """
 
 from __future__ import annotations
@@ -37,36 +37,36 @@ from pipelines.errors import UsageError, UserError
 from pipelines.runners import interruption
 
 EMBEDDED = ("[local]", "[auto]")
-"""Values of ``--flink_master`` that name no cluster."""
+"""Values of ``--flink_master`` that start Flink in the job server itself."""
 _TIMEOUT_SECONDS = 30
 
 
 @dataclass(frozen=True)
 class FlinkCluster:
-    """A cluster; ``master`` is ``host:port`` of its job manager's REST interface, or a URL."""
+    """Client of a Flink cluster; ``master`` is the address of its job manager's REST interface."""
 
     master: str
 
     def free_slots(self) -> int:
-        """How many tasks could begin at once; at least 1.
+        """Returns the number of tasks that could begin at once, at least 1.
 
         Raises:
-            UserError: when no cluster answers.
+            UserError: if no cluster answers.
         """
         return max(1, int(self._ask("/overview", "slots-available")))
 
     def cancel(self, name: str) -> None:
-        """Cancels the jobs called ``name`` that have not ended.
+        """Cancels the running jobs called ``name``.
 
         Raises:
-            UserError: when no cluster answers.
+            UserError: if no cluster answers.
         """
         for job in self._ask("/jobs/overview", "jobs"):
             if job["name"] == name and job["end-time"] < 0:
                 self._ask(f"/jobs/{job['jid']}?mode=cancel", method="PATCH")
 
     def _ask(self, path: str, key: str | None = None, *, method: str = "GET") -> Any:
-        """What Flink answers, or what is under ``key`` in it."""
+        """Returns Flink's answer, or its value for ``key``."""
         has_scheme = self.master.startswith(("http://", "https://"))
         url = self.master if has_scheme else f"http://{self.master}"
         request = urllib.request.Request(url.rstrip("/") + path, method=method)  # noqa: S310
@@ -91,7 +91,7 @@ _STOP_SECONDS = 20
 
 
 def has_engine(options: PipelineOptions) -> bool:
-    """Whether the runner is one whose job server is to be started here."""
+    """Returns True if a job server must be started here for the runner."""
     submits_itself = (
         options.view_as(FlinkRunnerOptions).flink_submit_uber_jar
         or options.view_as(SparkRunnerOptions).spark_submit_uber_jar
@@ -107,20 +107,20 @@ def has_engine(options: PipelineOptions) -> bool:
 def job_server(
     options: PipelineOptions, unknown: Sequence[str], log: BinaryIO, *, workers: int
 ) -> Iterator[Callable[[PipelineResult], None]]:
-    """Runs the job server of ``options``' runner, and completes ``options`` so that it is used.
+    """Runs the job server for the runner in ``options``, and completes ``options`` so that it is used.
 
     Args:
-        options: of the pipeline.
+        options: options of the pipeline.
         unknown: flags that only the engine may know.
-        log: gets what the job server prints.
-        workers: how many tasks this machine is to run at once, where it is the cluster.
+        log: receives the output of the job server.
+        workers: tasks to run at once if this machine is the cluster.
 
     Yields:
-        What ends a job wherever it runs.
+        A function that cancels a job, wherever it runs.
 
     Raises:
         UsageError: for a flag that the engine does not know.
-        UserError: when the job server cannot be had, or does not start.
+        UserError: if the job server cannot be found or does not start.
     """
     flink, named = options.view_as(FlinkRunnerOptions), options.view_as(GoogleCloudOptions)
     named.job_name = named.job_name or f"reelbeam-{uuid.uuid4().hex}"
@@ -136,7 +136,7 @@ def job_server(
             cluster.cancel(named.job_name)
 
     with contextlib.ExitStack() as stack:
-        # Its files go only when it has stopped.
+        # Removed after the job server has stopped.
         artifacts = stack.enter_context(tempfile.TemporaryDirectory(prefix="reelbeam-"))
         options.view_as(JobServerOptions).artifacts_dir = artifacts
         command, endpoint = _find_server(options)
@@ -154,15 +154,15 @@ def _runner(options: PipelineOptions) -> str:
 
 
 def _find_server(options: PipelineOptions) -> tuple[list[str], str]:
-    """The command that starts the job server, and where it will answer. Beam downloads what is missing."""
+    """Returns the command of the job server and its endpoint. Beam downloads a missing one."""
     module, name = _JOB_SERVERS[_runner(options)].rsplit(".", 1)
     server: SubprocessJobServer = getattr(importlib.import_module(module), name)(options)
     try:
         command, endpoint = server.subprocess_cmd_and_endpoint()
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(
-            f"the job server of --runner {options.view_as(StandardOptions).runner} cannot be had: "
-            f"{error} (docs/runners.md says how to bring one)"
+            f"the job server of --runner {options.view_as(StandardOptions).runner} was not found: "
+            f"{error}. Bring one as docs/runners.md says"
         ) from error
     return [str(part) for part in command], endpoint
 
@@ -175,7 +175,7 @@ def _running(command: Sequence[str], log: BinaryIO) -> Iterator[subprocess.Popen
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            # Out of reach of the terminal's Ctrl-C: it is needed to cancel the job.
+            # A terminal's Ctrl-C must not reach it: it is needed to cancel the job.
             start_new_session=True,
         )
     except OSError as error:
@@ -186,7 +186,7 @@ def _running(command: Sequence[str], log: BinaryIO) -> Iterator[subprocess.Popen
     try:
         yield process
     finally:
-        interruption.take_time()
+        interruption.lift_time_limit()
         process.terminate()
         try:
             process.wait(_STOP_SECONDS)

@@ -1,8 +1,8 @@
-"""Where a pipeline runs: the local runner, and what other runners need to be told.
+"""Chooses where a pipeline runs from Beam's flags, and runs it there.
 
-The local runner is Beam's in-process FnApiRunner, named outright: the default ``DirectRunner`` would
+The local runner is Beam's in-process FnApiRunner, chosen explicitly: the default ``DirectRunner`` would
 first try to download another one. Its workers are threads, which suits work done in decoder processes and
-native code. Engines with a job server (Flink, Spark, Prism) are started in `pipelines.runners.job_server`.
+native code. Engines with a job server (Flink, Spark, Prism) are started by `pipelines.runners.job_server`.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ _LOCAL_NAMES = ("", "local", "directrunner", "fnapirunner")
 
 @dataclass(frozen=True)
 class Execution:
-    """How a pipeline is to be run.
+    """Options that say where and how a pipeline runs.
 
     Attributes:
-        options: Beam's.
+        options: Beam's pipeline options.
         local: workers are threads of this process.
-        workers: how many tasks run at once on this machine, where it does the work.
-        engine_flags: that Beam does not know; its engine may.
+        workers: tasks that run at once if this machine does the work.
+        engine_flags: flags that Beam does not know, but its engine may.
     """
 
     options: PipelineOptions
@@ -53,7 +53,7 @@ class Execution:
     engine_flags: tuple[str, ...] = ()
 
     def pipeline(self) -> beam.Pipeline:
-        """A new pipeline that will run this way."""
+        """Returns a new pipeline with these options."""
         if not self.local:
             return beam.Pipeline(options=self.options)
         # Workers in other processes learn the options from the provision info alone.
@@ -67,10 +67,10 @@ class Execution:
         return beam.Pipeline(runner=runner, options=self.options)
 
     def run(self, pipeline: beam.Pipeline) -> None:
-        """Runs a `pipeline` to its end; a job that is interrupted here is cancelled where it runs.
+        """Runs a `pipeline` to its end; an interrupted job is cancelled where it runs.
 
         Raises:
-            UserError: when the engine cannot be had, or the job failed there.
+            UserError: if the engine cannot be used, or the job failed there.
         """
         reach_this_machine_directly()
         if self.local or not has_engine(self.options):
@@ -87,7 +87,7 @@ def _wait(result: PipelineResult, cancel: Callable[[PipelineResult], None]) -> N
     try:
         result.wait_until_finish()
     except KeyboardInterrupt:
-        interruption.take_time()
+        interruption.lift_time_limit()
         cancel(result)
         raise
     except DataflowRuntimeException as error:
@@ -98,14 +98,14 @@ def _wait(result: PipelineResult, cancel: Callable[[PipelineResult], None]) -> N
 
 
 def parse_beam_args(beam_args: Sequence[str], *, workers: int) -> Execution:
-    """Understands the flags that are meant for Beam.
+    """Parses the flags that are meant for Beam.
 
     Args:
-        beam_args: such as ``["--runner=FlinkRunner", "--flink_master=localhost:8081"]``.
-        workers: of the local runner.
+        beam_args: flags such as ``["--runner=FlinkRunner", "--flink_master=localhost:8081"]``.
+        workers: workers of the local runner.
 
     Raises:
-        UsageError: for a flag that Beam does not know, or a value that it does not take.
+        UsageError: for a flag that Beam does not know, or a value that it does not accept.
     """
     parser = _BeamArgumentParser(allow_abbrev=False, add_help=False)
     for options_class in PipelineOptions.__subclasses__():
@@ -121,14 +121,14 @@ def parse_beam_args(beam_args: Sequence[str], *, workers: int) -> Execution:
         direct = options.view_as(DirectOptions)
         direct.direct_num_workers = workers
         direct.direct_running_mode = "multi_threading" if workers > 1 else "in_memory"
-    # What the main module defines is never needed by workers.
+    # Workers never need the definitions of the main module.
     options.view_as(SetupOptions).save_main_session = False
     return Execution(options, local, workers, tuple(unknown))
 
 
 @contextlib.contextmanager
 def _exit_as_user_error() -> Iterator[None]:
-    """Beam's argument parsers print and exit; here that becomes a `UsageError`."""
+    """Raises a `UsageError` where Beam's argument parsers print and exit."""
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):

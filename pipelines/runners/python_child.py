@@ -34,7 +34,7 @@ def child_environment() -> dict[str, str]:
 
 
 def _import_path() -> list[str]:
-    """Where this process imports from, and where this package is."""
+    """Returns the folders that this process imports from, with that of this package."""
     path = _without_current_folder(sys.path)
     return path if _ROOT in path else [_ROOT, *path]
 

@@ -269,20 +269,20 @@ MISBEHAVIOUR = {
     ),
     "garbage": (
         "receive(); print('ffmpeg says hello'); sys.stdout.flush(); time.sleep(60)",
-        "no message",
+        "invalid message",
     ),
     "huge length": (
         "receive(); sys.stdout.buffer.write(b'R' + b'\\xff' * 4)\n"
         "sys.stdout.flush(); time.sleep(60)",
-        "no message",
+        "invalid message",
     ),
-    "no JSON": ("receive(); send(b'D', b'{\"seq'); time.sleep(60)", "makes no sense"),
-    "no UTF-8": ("receive(); send(b'D', b'\\xff\\xfe\\0'); time.sleep(60)", "makes no sense"),
-    "no object": ("receive(); send(b'D', b'[1, 2]'); time.sleep(60)", "makes no sense"),
-    "null": ("receive(); send(b'D', b'null'); time.sleep(60)", "makes no sense"),
-    "no result": ("receive(); send(b'D', b'{\"sequences\": 1}'); time.sleep(60)", "makes no sense"),
-    "wrong fields": ("receive(); send(b'D', b'{\"speed\": 1}'); time.sleep(60)", "makes no sense"),
-    "no failure": ("receive(); send(b'F', b'{\"why\": 1}'); time.sleep(60)", "makes no sense"),
+    "no JSON": ("receive(); send(b'D', b'{\"seq'); time.sleep(60)", "invalid answer"),
+    "no UTF-8": ("receive(); send(b'D', b'\\xff\\xfe\\0'); time.sleep(60)", "invalid answer"),
+    "no object": ("receive(); send(b'D', b'[1, 2]'); time.sleep(60)", "invalid answer"),
+    "null": ("receive(); send(b'D', b'null'); time.sleep(60)", "invalid answer"),
+    "no result": ("receive(); send(b'D', b'{\"sequences\": 1}'); time.sleep(60)", "invalid answer"),
+    "wrong fields": ("receive(); send(b'D', b'{\"speed\": 1}'); time.sleep(60)", "invalid answer"),
+    "no failure": ("receive(); send(b'F', b'{\"why\": 1}'); time.sleep(60)", "invalid answer"),
 }
 SILENCE = {
     "silence": "receive(); time.sleep(60)",
@@ -377,7 +377,7 @@ class TestMisbehaviour:
 
     def test_a_record_that_nobody_asked_for(self, start, clip):
         decoder = start("receive(); send(b'R', b'record'); time.sleep(60)")
-        with pytest.raises(DecodingFailure, match="nobody asked for") as failure:
+        with pytest.raises(DecodingFailure, match="unexpected record") as failure:
             decoder.probe(str(clip))
         assert failure.value.stage == "process"
         assert decoder.probe(str(clip)) == probe_file(str(clip))

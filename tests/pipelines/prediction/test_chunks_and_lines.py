@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pipelines.decoding.protocol import Caption
 from pipelines.plan.descriptors import Segment, Source
 from pipelines.prediction.captions import make_captions
-from pipelines.prediction.chunks import CHUNK_SECONDS, LEAST_CHUNKS, plan_chunks
+from pipelines.prediction.chunks import CHUNK_SECONDS, MIN_CHUNKS, plan_chunks
 from pipelines.prediction.lines import prediction_line
 from pipelines.prediction.sequences import Answer
 from tfrecords_schema.codec import from_json, to_json
@@ -55,7 +55,7 @@ class TestChunks:
 
     def test_a_few_clips_are_shared_by_many_workers(self):
         segments = [make_segment(f"{i:03d}", seconds=3.0) for i in range(100)]
-        assert len(plan_chunks(segments)) == LEAST_CHUNKS
+        assert len(plan_chunks(segments)) == MIN_CHUNKS
 
     def test_chunks_of_many_clips_are_of_the_planned_length(self):
         segments = [make_segment(f"{i:05d}", seconds=3.0) for i in range(20_000)]

@@ -12,7 +12,7 @@ from pipelines.runners import interruption
 def end():
     print("ended", flush=True)
     os._exit(130)
-interruption.listen(end)
+interruption.install_handlers(end)
 try:
     print("ready", flush=True)
     time.sleep(600)
@@ -45,5 +45,5 @@ def test_who_cleans_up_in_a_moment_does_so() -> None:
 
 
 def test_who_asks_for_time_gets_it() -> None:
-    reaction = "interruption.take_time(); time.sleep(2); print('told')"
+    reaction = "interruption.lift_time_limit(); time.sleep(2); print('told')"
     assert interrupt(reaction, signal.SIGINT) == (0, "told\n")
