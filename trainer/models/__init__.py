@@ -1,1 +1,1 @@
-"""The network: layers, backbones, temporal parts, losses, and its export."""
+"""Builds, loads and exports the network: layers, backbones, temporal parts, losses."""

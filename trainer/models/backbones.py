@@ -1,8 +1,8 @@
-"""Networks that see one frame: a small stack of convolutions, or any of `keras.applications`.
+"""Builds networks that see one frame: a small stack of convolutions, or any of `keras.applications`.
 
-A network comes in two parts. What is not trained comes first and always runs in inference mode, so that its
-batch normalisation stays as it was learned and `trainer.training.features` may compute its output once; what
-is trained follows. Either may be absent.
+A network has two parts, of which either may be absent. The frozen part comes first and always runs in
+inference mode, so that its batch normalisation stays as it was learned and `trainer.training.features` may
+compute its output once. The trained part follows.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _IMAGENET_STD = np.array([0.229, 0.224, 0.225])  # by channel, of pixels from 0 
 
 @dataclass(frozen=True, kw_only=True)
 class FrameNetwork:
-    """One frame to its features, in two parts.
+    """A network from one frame to its features, in two parts.
 
     Attributes:
-        frozen: the layers before the first that is trained; None where there are none.
-        trained: the rest, given what ``frozen`` returns; None where nothing is trained.
+        frozen: layers before the first trained one; None if there are none.
+        trained: the other layers, which take the output of ``frozen``; None if nothing is trained.
     """
 
     frozen: keras.Model | None
@@ -40,14 +40,14 @@ class FrameNetwork:
 
 @own_settings()
 def build_frame_network(image: ImageSpec, config: ModelConfig) -> FrameNetwork:
-    """The network for frames of ``image``.
+    """Builds the network for frames of ``image``.
 
-    It takes ``[height, width, channels]``: float32 and normalised for the small backbone, with as many frames
-    on top of each other as it sees at once; uint8 for the others. It returns a vector, or with ``rnn``
+    It takes ``[height, width, channels]``: for the small backbone normalised float32, with the channels of
+    all frames that it sees at once; for the others uint8. It returns a vector, or with ``rnn``
     ``"convlstm"`` the feature map.
 
     Raises:
-        TrainerError: when the backbone cannot take such frames, or its weights cannot be had.
+        TrainerError: if the backbone cannot take such frames, or its weights are not available.
     """
     if config.backbone == SMALL:
         before, network = [], _small_network(image, config)
@@ -77,24 +77,24 @@ def build_frame_network(image: ImageSpec, config: ModelConfig) -> FrameNetwork:
 
 
 def pooling_layer(config: ModelConfig) -> keras.layers.Layer:
-    """What makes a vector of a feature map."""
+    """Returns the layer that turns a feature map into a vector."""
     if config.pooling == "avg":
         return layers.GlobalAveragePooling2D(data_format="channels_last", name="pooling")
     return layers.Flatten(data_format="channels_last", name="pooling")
 
 
 def _small_network(image: ImageSpec, config: ModelConfig) -> keras.Model:
-    most = int(math.log2(min(image.height, image.width)))
-    if len(config.filters) > most:
+    max_blocks = int(math.log2(min(image.height, image.width)))
+    if len(config.filters) > max_blocks:
         raise TrainerError(
             f"{len(config.filters)} convolution blocks halve frames of {image.height}x{image.width} "
-            f"to nothing: give at most {most} --filters, or build larger frames"
+            f"to nothing: give at most {max_blocks} --filters, or build larger frames"
         )
     channels = image.channels * config.frames_at_once
     x = inputs = keras.Input((image.height, image.width, channels), dtype="float32")
     for filters in config.filters:
         for _ in range(config.convolutions):
-            # The bias would be cancelled by batch normalisation's own.
+            # Batch normalisation, which has a bias of its own, would cancel this one.
             x = layers.Conv2D(
                 filters,
                 3,
@@ -119,28 +119,28 @@ def _application(image: ImageSpec, config: ModelConfig) -> keras.Model:
             weights="imagenet" if imagenet else None,
             input_shape=(image.height, image.width, 3),
         )
-    # Keras raises a bare Exception when it cannot download, and ValueErrors of all kinds.
+    # Keras raises a bare Exception if a download fails, and ValueErrors for many reasons.
     except Exception as error:
         reason = " ".join(str(error).split())
         if not imagenet or "Input size must be" in reason:
             raise TrainerError(
                 f"backbone {name} cannot take frames of {size}: {reason:.200}; build the dataset with a "
-                "larger --size, or take --backbone small"
+                "larger --size, or use --backbone small"
             ) from error
         raise TrainerError(
-            f"the imagenet weights of {name} cannot be had: {reason:.200}; give a file with --weights "
-            "(where there is a network, Python writes one: "
+            f"the imagenet weights of {name} could not be downloaded: {reason:.200}; give a file with "
+            "--weights (written on a machine with network access, in Python: "
             f"keras.applications.{name}(include_top=False).save_weights('{name}.weights.h5')), or start "
             "from random weights with --weights none"
         ) from error
 
 
 def _module(name: str) -> Any:
-    """The module of a network of `keras.applications`, which holds its preprocessing."""
+    """Returns the module of a network of `keras.applications`, which holds its preprocessing."""
     build = getattr(keras.applications, name, None)
     if build is None:
         raise TrainerError(
-            f"backbone {name} is not in Keras {keras.__version__}: install a later one, or take another"
+            f"backbone {name} is not in Keras {keras.__version__}: install a later version, or use another"
         )
     return getattr(keras.applications, build.__module__.rsplit(".", 1)[-1])
 
@@ -150,7 +150,7 @@ def _load_weights(network: keras.Model, file: str, backbone: str) -> None:
     try:
         if file.endswith(".weights.h5"):
             found = _shapes_in(file)
-            # Keras does not mind weights that it has no layer for.
+            # Keras ignores weights that it has no layer for.
             if found != expected:
                 raise ValueError(_difference(expected, found))
         network.load_weights(file)
@@ -163,10 +163,10 @@ def _load_weights(network: keras.Model, file: str, backbone: str) -> None:
 
 
 def _rescaling_of_imagenet(network: keras.Model) -> list[keras.layers.Layer]:
-    """What EfficientNet B0 to B7 were trained with, and Keras leaves out unless it downloads their weights.
+    """Returns the rescaling of EfficientNet B0 to B7, which Keras omits unless it downloads their weights.
 
-    Keras would rescale after its normalisation, in ``network``: (x / 255 - mean) / std / sqrt(std). Here the
-    frames are scaled about the mean before it, which comes to the same.
+    Keras would rescale after its normalisation, in ``network``: (x / 255 - mean) / std / sqrt(std). Here
+    frames are scaled about the mean before it, with the same result.
     """
     normalization = next(a for a in network.layers if isinstance(a, layers.Normalization))
     mean = np.ravel(keras.ops.convert_to_numpy(normalization.mean))
@@ -178,7 +178,7 @@ def _rescaling_of_imagenet(network: keras.Model) -> list[keras.layers.Layer]:
 
 
 def _shapes_in(file: str) -> list[tuple[int, ...]]:
-    """The shapes of the layers' weights in a ``.weights.h5``, sorted."""
+    """Returns the shapes of the layers' weights in a ``.weights.h5``, sorted."""
     shapes = []
 
     def visit(name: str, item: Any) -> None:
@@ -196,12 +196,12 @@ def _difference(expected: list[tuple[int, ...]], found: list[tuple[int, ...]]) -
     if len(expected) != len(found):
         return f"expected {len(expected)} arrays, found {len(found)}"
     pairs = zip(expected, found, strict=True)
-    mine, theirs = next((mine, theirs) for mine, theirs in pairs if mine != theirs)
-    return f"expected an array of {mine}, found one of {theirs}"
+    wanted, other = next(pair for pair in pairs if pair[0] != pair[1])
+    return f"expected an array of {wanted}, found one of {other}"
 
 
 def _num_trained(config: ModelConfig) -> int | None:
-    """How many layers at the end are trained; None for all."""
+    """Returns the number of layers at the end that are trained; None for all."""
     if config.trainable_layers is None:
         return 0 if config.pretrained else None
     return config.trainable_layers
@@ -210,7 +210,7 @@ def _num_trained(config: ModelConfig) -> int | None:
 def _split(
     network: keras.Model, num_trained: int | None
 ) -> tuple[keras.Model | None, keras.Model | None]:
-    """``network`` as one that is not trained and one that is, of the same layers."""
+    """Splits ``network`` into a frozen and a trained model of its layers."""
     weighted = [layer for layer in network.layers if layer.weights]
     if num_trained is None or num_trained >= len(weighted):
         return None, network
@@ -230,7 +230,7 @@ def _split(
 
 
 def _last_cut(network: keras.Model, first_trained: keras.layers.Layer) -> Any:
-    """The last tensor before ``first_trained`` that everything behind it depends on; None without one.
+    """Returns the last tensor before ``first_trained`` that carries everything after it; None without one.
 
     A residual network can be cut between its blocks, not within.
     """

@@ -1,4 +1,4 @@
-"""A trained model to a file that others load, and back."""
+"""Exports trained models as SavedModels, and loads them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from trainer.models.network import output_name
 
 @own_settings()
 def load_model(path: str | os.PathLike[str]) -> keras.Model:
-    """The model in a ``.keras`` file, ready to predict; not compiled."""
+    """Loads a ``.keras`` file. The model can predict; it is not compiled."""
     return keras.models.load_model(path, compile=False)
 
 
@@ -26,9 +26,9 @@ def export_model(model: keras.Model, info: DatasetInfo, reading: Reading, direct
     """Writes a SavedModel that TensorFlow loads without this package.
 
     Its ``serving_default`` takes the model's inputs by name (``image`` ``[B, T, height, width, channels]``
-    uint8, ``valid_frames`` ``[B]`` int64, signals float32) and returns ``probabilities`` or ``targets``. The
-    dataset's description goes along in ``assets.extra``, so that class names and units are at hand; beside it
-    ``reading.json`` says which frames of such a record the model takes, and at which size.
+    uint8, ``valid_frames`` ``[B]`` int64, signals float32) and returns ``probabilities`` or ``targets``.
+    ``assets.extra`` holds the dataset's description, for class names and units, and ``reading.json``,
+    which says which frames of a record the model takes, and at which size.
 
     Example::
 
@@ -44,8 +44,8 @@ def export_model(model: keras.Model, info: DatasetInfo, reading: Reading, direct
 
 
 def export_run(folder: RunFolder, info: DatasetInfo, reading: Reading) -> keras.Model:
-    """Exports the best model of a run, and returns it as it was saved."""
+    """Exports the best model of a run, and returns it as loaded from its file."""
     model = load_model(folder.model)
-    shutil.rmtree(folder.export, ignore_errors=True)  # of the run before it was resumed
+    shutil.rmtree(folder.export, ignore_errors=True)  # left by the run before it was resumed
     export_model(model, info, reading, folder.export)
     return model

@@ -1,7 +1,7 @@
-"""Keras's settings while this package makes, trains and applies models: its own, whatever the user's are.
+"""Replaces the user's Keras settings while this package builds, trains and applies models.
 
-Keras takes them from ``~/.keras/keras.json`` and the environment, and reads some only when a layer is made or
-called, such as the order of an image's axes in the networks of `keras.applications`.
+Keras takes them from ``~/.keras/keras.json`` and the environment. It reads some only when a layer is made
+or called, such as the order of an image's axes in the networks of `keras.applications`.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ _OURS: dict[str, Any] = {
 
 @contextlib.contextmanager
 def own_settings() -> Iterator[None]:
-    """Inside it, Keras's settings are this package's; afterwards the user's again.
+    """Sets Keras's settings to this package's inside the context, and to the user's afterwards.
 
     A precision that was set by ``keras.config.set_dtype_policy`` is kept.
 
     Raises:
-        TrainerError: when Keras does not run on TensorFlow.
+        TrainerError: if Keras does not run on TensorFlow.
     """
     if keras.config.backend() != "tensorflow":
         raise TrainerError(
             f"Keras runs on {keras.config.backend()}, and the trainer's models need TensorFlow: set "
             "KERAS_BACKEND=tensorflow before Keras is imported"
         )
-    # Keras of 2024 has no limits of epochs.
+    # Versions of 2024 have no limits of epochs.
     names = [name for name in _OURS if hasattr(keras.config, f"set_{name}")]
     before = {name: getattr(keras.config, name)() for name in names}
     policy = keras.config.dtype_policy()
     _set({name: _OURS[name] for name in names})
-    if policy.name == before["floatx"]:  # nothing more was asked for
+    if policy.name == before["floatx"]:  # no other policy was set
         keras.config.set_dtype_policy(_OURS["floatx"])
     try:
         yield

@@ -1,7 +1,7 @@
-"""Keras layers for sequences of frames: they serialize, and are useful in any model.
+"""Keras layers for sequences of frames, which serialize and are useful in any model.
 
-A saved model that holds them is loaded by `keras.models.load_model` once this module was imported; an
-exported SavedModel needs nothing of this package.
+`keras.models.load_model` loads models with these layers after this module was imported. An exported
+SavedModel does not need this package.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import keras
 from keras import ops
 
-import trainer.models.losses  # noqa: F401  (a model that was compiled names them)
+import trainer.models.losses  # noqa: F401  (compiled models name them)
 
 
 @keras.saving.register_keras_serializable(package="reelbeam")
@@ -29,9 +29,9 @@ class TimeDistributed(keras.layers.TimeDistributed):
         cnn = keras.Sequential([keras.layers.Conv2D(10, 3), keras.layers.GlobalAveragePooling2D()])
         TimeDistributed(cnn)(keras.Input((8, 48, 64, 3))).shape  # (None, 8, 10)
 
-    Two things follow from seeing all frames at once. Batch normalisation *in training* takes its moments over
-    batch and time, and moves its averages once a step, as Keras 2 did, where Keras 3 does so for each
-    frame index in turn. And a layer that keeps state over calls sees one call, not ``time`` of them.
+    Seeing all frames at once has two consequences. Batch normalisation *in training* takes its moments
+    over batch and time, and moves its averages once per step, as Keras 2 did; Keras 3 does so for each
+    frame index in turn. A layer that keeps state between calls sees one call instead of ``time`` calls.
     """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
@@ -56,10 +56,10 @@ class TimeDistributed(keras.layers.TimeDistributed):
 
 @keras.saving.register_keras_serializable(package="reelbeam")
 class FrozenTimeDistributed(TimeDistributed):
-    """`TimeDistributed` of a layer that is not trained, always in inference mode.
+    """`TimeDistributed` of a frozen layer, always in inference mode.
 
-    Neither its batch normalisation nor its dropout then know whether the model around it is being trained,
-    and its output for a frame never changes.
+    Training the model around it does not affect its batch normalisation and dropout, so its output for a
+    frame never changes.
     """
 
     def __init__(self, layer: keras.layers.Layer, **kwargs: Any):
@@ -73,17 +73,17 @@ class FrozenTimeDistributed(TimeDistributed):
 
 @keras.saving.register_keras_serializable(package="reelbeam")
 class Preprocess(keras.layers.Layer):
-    """What a network of `keras.applications` expects of frames: uint8 RGB or gray, to its own scale.
+    """The preprocessing of a network of `keras.applications`, for uint8 RGB or gray frames.
 
-    Example: ``Preprocess("vgg16")`` of ``[..., 1]`` gray or ``[..., 3]`` RGB is BGR less the mean of
-    ImageNet, ``[..., 3]``.
+    Example: ``Preprocess("vgg16")`` turns ``[..., 1]`` gray or ``[..., 3]`` RGB into BGR minus ImageNet's
+    mean, ``[..., 3]``.
 
     Args:
-        module: of `keras.applications`, whose ``preprocess_input`` it is.
+        module: of `keras.applications`, which has the ``preprocess_input`` to apply.
     """
 
     def __init__(self, module: str, **kwargs: Any):
-        # In half precision, the levels of a pixel would no longer be distinct.
+        # Half precision could not tell all levels of a pixel apart.
         super().__init__(**{"dtype": "float32", **kwargs})
         self.module = module
 
@@ -97,11 +97,11 @@ class Preprocess(keras.layers.Layer):
         )
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """The same, with 3 channels."""
+        """Returns ``input_shape`` with 3 channels."""
         return (*input_shape[:-1], 3)
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Returns the constructor's arguments."""
         return {**super().get_config(), "module": self.module}
 
 
@@ -112,7 +112,7 @@ def _contradicts(mask: Sequence[int | None], inputs: Sequence[int | None]) -> bo
 
 
 def _fits(mask: Any, inputs: Any) -> bool:
-    """Whether batch and time of ``mask`` are those of ``inputs``, as far as they are known."""
+    """Returns True if batch and time of ``mask`` match ``inputs``, as far as they are known."""
     if mask is None:
         return True
     (mask_batch, *mask_time), (batch, steps) = mask.shape[:2], inputs.shape[:2]
@@ -121,10 +121,9 @@ def _fits(mask: Any, inputs: Any) -> bool:
 
 @keras.saving.register_keras_serializable(package="reelbeam")
 class StackFrames(keras.layers.Layer):
-    """Puts each frame behind the ones before it: ``[B, T, H, W, C]`` to ``[B, T, H, W, count * C]``.
+    """Stacks each frame with the frames before it: ``[B, T, H, W, C]`` to ``[B, T, H, W, count * C]``.
 
-    A convolution then sees what moved between frames, which it cannot see in one. Where there is no frame
-    before, the first one is repeated.
+    Convolutions can then detect motion. The first frame stands in for missing earlier frames.
 
     Example: ``StackFrames(2)`` of frames 0, 1, 2 makes the pairs (0, 0), (0, 1) and (1, 2).
     """
@@ -134,7 +133,7 @@ class StackFrames(keras.layers.Layer):
         self.count = count
 
     def call(self, inputs: Any) -> Any:
-        """Stacks ``inputs``, ``[B, T, H, W, C]``, along their channels, the oldest frame first."""
+        """Stacks ``inputs``, ``[B, T, H, W, C]``, along the channels, the oldest frame first."""
         steps = inputs.shape[1]
         delayed = [inputs]
         for _ in range(self.count - 1):
@@ -143,20 +142,20 @@ class StackFrames(keras.layers.Layer):
         return ops.concatenate(delayed, axis=-1)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """The same, with ``count`` times the channels."""
+        """Returns ``input_shape`` with ``count`` times the channels."""
         channels = input_shape[-1]
         return (*input_shape[:-1], None if channels is None else self.count * channels)
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Returns the constructor's arguments."""
         return {**super().get_config(), "count": self.count}
 
 
 @keras.saving.register_keras_serializable(package="reelbeam")
 class FrameMask(keras.layers.Layer):
-    """Which frames are real: ``valid_frames`` ``[batch]`` int to ``[batch, num_frames]`` bool.
+    """The mask of frames that are not padding: ``[batch]`` int to ``[batch, num_frames]`` bool.
 
-    Example: ``FrameMask(4)`` makes ``[True, True, True, False]`` of 3.
+    Example: ``FrameMask(4)`` turns 3 into ``[True, True, True, False]``.
     """
 
     def __init__(self, num_frames: int, **kwargs: Any):
@@ -164,14 +163,14 @@ class FrameMask(keras.layers.Layer):
         self.num_frames = num_frames
 
     def call(self, valid_frames: Any) -> Any:
-        """The mask of ``valid_frames``, ``[batch]`` int."""
+        """Returns the mask of ``valid_frames``, ``[batch]`` int."""
         positions = ops.arange(self.num_frames, dtype=valid_frames.dtype)
         return positions[None, :] < valid_frames[:, None]
 
     def compute_output_spec(self, valid_frames: Any) -> Any:
-        """``[batch, num_frames]`` bool."""
+        """Returns the spec of the mask, ``[batch, num_frames]`` bool."""
         return keras.KerasTensor((valid_frames.shape[0], self.num_frames), dtype="bool")
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Returns the constructor's arguments."""
         return {**super().get_config(), "num_frames": self.num_frames}

@@ -1,4 +1,4 @@
-"""What a task is trained with: each loss is the mean over what is not padding, times its weights."""
+"""Losses and accuracy of the tasks: weighted means over labels that are not padding."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from keras import ops
 from tfrecords_schema.info import SplitInfo
 from tfrecords_schema.spec import LabelSpec
 
-# Below this a measured spread is rounding, and dividing by it would only magnify noise.
-_LEAST_STD = 1e-6
-# No prediction is taken for surer than this, as its logarithm would be infinite.
-_LEAST_LIKELIHOOD = 1e-7
+# A smaller standard deviation is a rounding error; dividing by it would magnify noise.
+_MIN_STD = 1e-6
+# Smaller likelihoods are raised to this, since the logarithm of 0 is infinite.
+_MIN_LIKELIHOOD = 1e-7
 
 
 class _MeanOverLabels(keras.losses.Loss):
-    """A loss summed with its weights and divided by the number of labels that weigh anything.
+    """A weighted sum of losses, divided by the number of labels with a weight above 0.
 
-    Frames of padding weigh 0 and do not thin out the mean. Dividing by the sum of the weights instead would
-    undo most of what class weights do: a batch with no rare class in it would count as much as ever.
+    Padding has weight 0 and does not lower the mean. Dividing by the sum of the weights instead would undo
+    most of the effect of class weights: a batch without a rare class would count as much as any other.
     """
 
     def __init__(self, **kwargs: Any):
         super().__init__(**{**kwargs, "reduction": "mean_with_sample_weight"})
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-        """``[..., classes or targets]`` and weights ``[...]`` to a number."""
+        """Returns the loss of ``[..., classes or targets]`` with weights ``[...]``, a scalar."""
         mean = super().__call__(y_true, y_pred, sample_weight)
         if sample_weight is None:
             return mean
@@ -38,7 +38,7 @@ class _MeanOverLabels(keras.losses.Loss):
 
 @keras.saving.register_keras_serializable(package="reelbeam")
 class ClassCrossentropy(_MeanOverLabels, keras.losses.SparseCategoricalCrossentropy):
-    """Cross-entropy of one class out of several; class weights come with the samples."""
+    """Cross-entropy of one class out of several; class weights are part of the sample weights."""
 
     def __init__(self, name: str = "crossentropy", **kwargs: Any):
         super().__init__(name=name, **kwargs)
@@ -46,13 +46,13 @@ class ClassCrossentropy(_MeanOverLabels, keras.losses.SparseCategoricalCrossentr
 
 @keras.saving.register_keras_serializable(package="reelbeam")
 class CountedAccuracy(keras.metrics.SparseCategoricalAccuracy):
-    """Accuracy over the labels that weigh anything, each as much as any other.
+    """Accuracy over the labels with a weight above 0, all of which count alike.
 
-    So that an accuracy while training, with class weights, means what it means in validation.
+    Training accuracy, with class weights, is then comparable to validation accuracy.
     """
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-        """Takes a batch in."""
+        """Adds a batch."""
         counted = None if sample_weight is None else ops.sign(sample_weight)
         return super().update_state(y_true, y_pred, counted)
 
@@ -61,7 +61,7 @@ class CountedAccuracy(keras.metrics.SparseCategoricalAccuracy):
 class StandardizedMeanSquaredError(_MeanOverLabels):
     """Mean squared error in units of each target's standard deviation.
 
-    Targets of different units then weigh alike, and predicting the mean of the train split scores 1.
+    Targets of different units contribute alike, and predicting the mean of the train split scores 1.
 
     Args:
         std: of each target, in its unit.
@@ -72,7 +72,7 @@ class StandardizedMeanSquaredError(_MeanOverLabels):
         self.std = [float(s) for s in std]
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
-        """``[..., targets]`` twice to ``[...]``."""
+        """Returns the errors of ``[..., targets]``, ``[...]``."""
         return ops.mean(ops.square((y_true - y_pred) / ops.array(self.std, y_pred.dtype)), axis=-1)
 
     def get_config(self) -> dict[str, Any]:
@@ -82,10 +82,10 @@ class StandardizedMeanSquaredError(_MeanOverLabels):
 
 @keras.saving.register_keras_serializable(package="reelbeam")
 class WeightedBinaryCrossentropy(_MeanOverLabels):
-    """Binary cross-entropy in which the presence of a class weighs as much as its absence.
+    """Binary cross-entropy with a weight for present labels of each class.
 
     Args:
-        positive_weights: by class, what a present label weighs; an absent one weighs 1.
+        positive_weights: weights of present labels, by class; absent labels have weight 1.
     """
 
     def __init__(
@@ -95,9 +95,9 @@ class WeightedBinaryCrossentropy(_MeanOverLabels):
         self.positive_weights = [float(w) for w in positive_weights]
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
-        """``[..., classes]`` of 0 and 1, and of probabilities, to ``[...]``."""
+        """Returns the losses of labels and probabilities, ``[..., classes]`` each, as ``[...]``."""
         weights = ops.array(self.positive_weights, y_pred.dtype)
-        likelihood = ops.clip(y_pred, _LEAST_LIKELIHOOD, 1 - _LEAST_LIKELIHOOD)
+        likelihood = ops.clip(y_pred, _MIN_LIKELIHOOD, 1 - _MIN_LIKELIHOOD)
         present = weights * y_true * ops.log(likelihood)
         absent = (1 - y_true) * ops.log(1 - likelihood)
         return -ops.mean(present + absent, axis=-1)
@@ -108,12 +108,12 @@ class WeightedBinaryCrossentropy(_MeanOverLabels):
 
 
 def safe_std(std: float) -> float:
-    """``std``, or 1 where there is no spread to divide by."""
-    return std if std > _LEAST_STD else 1.0
+    """Returns ``std``, or 1 if it is too small to divide by."""
+    return std if std > _MIN_STD else 1.0
 
 
 def make_loss(label: LabelSpec, train: SplitInfo, *, class_weights: bool) -> keras.losses.Loss:
-    """The loss of a task; a classification's class weights come with its samples instead."""
+    """Returns the loss of a task. A classification has its class weights in the sample weights instead."""
     if label.task == "regression":
         return StandardizedMeanSquaredError([safe_std(target.std) for target in train.targets])
     if label.task == "multilabel":
@@ -123,18 +123,18 @@ def make_loss(label: LabelSpec, train: SplitInfo, *, class_weights: bool) -> ker
 
 
 def balanced_class_weights(counts: Sequence[int]) -> list[float]:
-    """Weights under which each class that occurs has the same total, and the mean weight is 1.
+    """Returns weights that give all classes that occur the same total, with a mean weight of 1.
 
-    Example: counts of 30 and 10 weigh 2/3 and 2.
+    Example: ``balanced_class_weights([30, 10])`` is ``[2/3, 2]``.
     """
     occurring = sum(count > 0 for count in counts)
     return [sum(counts) / (occurring * count) if count else 1.0 for count in counts]
 
 
 def positive_weights(train: SplitInfo) -> list[float]:
-    """By class of a multi-label split, absences over presences.
+    """Returns for each class of a multi-label split its absences over its presences.
 
-    Example: a class in 10 of 40 records weighs 3.
+    Example: a class in 10 of 40 records has weight 3.
     """
     return [
         (train.num_records - count) / count if 0 < count < train.num_records else 1.0

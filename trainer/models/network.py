@@ -1,7 +1,7 @@
-"""The network: a TimeDistributed backbone, recurrent layers, dense layers and a head for the task.
+"""Builds the network: a TimeDistributed backbone, recurrent layers, dense layers and a head for the task.
 
-Every preparation of the inputs is inside, and outputs are in the targets' units, so that whoever loads the
-model passes frames as they are decoded, uint8, and reads metres per second.
+It includes all preprocessing, and its outputs are in the targets' units: a user of the model passes
+decoded frames, uint8, and gets metres per second.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from trainer.models.layers import FrameMask, FrozenTimeDistributed, StackFrames,
 from trainer.models.losses import safe_std
 from trainer.models.temporal import join_signals, read_over_time
 
-FROZEN_FEATURES = "frozen_features"  # the layer whose output no training changes
-HEAD = "head"  # the model that takes its output
+FROZEN_FEATURES = "frozen_features"  # the layer whose output training does not change
+HEAD = "head"  # the model after it
 FRAME_FEATURES = "frame_features"  # the trained part of the backbone
 
 _NAME = "cnn_lstm"
@@ -31,15 +31,15 @@ _NAME = "cnn_lstm"
 
 @own_settings()
 def build_model(info: DatasetInfo, config: ModelConfig) -> keras.Model:
-    """The untrained network for a dataset, initialised from Keras's global seed.
+    """Builds the untrained network for a dataset, initialised from Keras's global seed.
 
-    Inputs are the features of `trainer.data.reader.read_sequences`, by the same names. For B sequences of T
-    frames the output is, in float32: classification ``[B, num_classes]`` probabilities; multilabel the
-    same, each by itself; regression ``[B, targets]`` in the targets' units; and ``[B, T, ...]`` with labels
-    by frame.
+    Inputs are the features of `trainer.data.reader.read_sequences`, by the same names. For B sequences of
+    T frames the output is, in float32: classification ``[B, num_classes]`` probabilities; multilabel the
+    same, independent of each other; regression ``[B, targets]`` in the targets' units; and ``[B, T, ...]``
+    with labels by frame.
 
     Raises:
-        TrainerError: when the backbone cannot take the frames, or its weights cannot be had.
+        TrainerError: if the backbone cannot take the frames, or its weights are not available.
     """
     spec = info.spec
     inputs = _inputs(spec)
@@ -55,7 +55,7 @@ def build_model(info: DatasetInfo, config: ModelConfig) -> keras.Model:
     if network.frozen is None:
         outputs = _after_frames(x, inputs, info, config, network.trained)
         return keras.Model(inputs, outputs, name=_NAME)
-    # What follows the frozen features is a model of its own, which can be trained without the frames.
+    # The layers after the frozen features are a model of their own, which can be trained without frames.
     x = FrozenTimeDistributed(network.frozen, name=FROZEN_FEATURES)(x)
     own = _inputs(spec)
     own[FROZEN_FEATURES] = keras.Input(x.shape[1:], dtype=x.dtype, name=FROZEN_FEATURES)
@@ -66,7 +66,7 @@ def build_model(info: DatasetInfo, config: ModelConfig) -> keras.Model:
 
 
 def _inputs(spec: SequenceSpec) -> dict[str, Any]:
-    """All inputs but the frames."""
+    """Returns all inputs but the frames."""
     inputs = {VALID_FRAMES: keras.Input((), dtype="int64", name=VALID_FRAMES)}
     for signal in spec.signals:
         inputs[signal.name] = keras.Input(
@@ -82,9 +82,10 @@ def _after_frames(
     config: ModelConfig,
     trained: keras.Model | None,
 ) -> Any:
-    """The outputs, from ``x`` of each frame (None without images) and the other inputs.
+    """Returns the outputs, given ``x`` ``[B, T, ...]`` (None without images) and the other inputs.
 
-    ``trained`` is what sees each frame of ``x`` first, if anything does.
+    ``trained`` is the trained part of the backbone, applied to each frame of ``x`` first; None if there is
+    none.
     """
     spec, train = info.spec, info.splits["train"]
     if trained is not None:
@@ -107,7 +108,7 @@ def _after_frames(
 
 
 def output_name(spec: SequenceSpec) -> str:
-    """What the model's output is called: ``probabilities`` or ``targets``."""
+    """Returns the name of the model's output: ``probabilities`` or ``targets``."""
     return "targets" if spec.label.task == "regression" else "probabilities"
 
 
@@ -115,7 +116,7 @@ def _head(x: Any, spec: SequenceSpec, targets: Sequence[TargetStatistics]) -> An
     label, name = spec.label, output_name(spec)
 
     def dense(units: int, **kwargs: Any) -> Any:
-        # What is returned is float32, whatever precision the layers before it compute in.
+        # Outputs are float32 even if the other layers compute in half precision.
         return _over_time(layers.Dense(units, dtype="float32", **kwargs), spec)(x)
 
     if label.task == "classification":
@@ -137,13 +138,13 @@ def _over_time(layer: Any, spec: SequenceSpec) -> Any:
 def _normalization(
     name: str, mean: Sequence[float], std: Sequence[float], *, invert: bool = False
 ) -> Any:
-    """Subtracts the mean and divides by the standard deviation along the last axis; or undoes it."""
+    """Returns the layer that subtracts the mean and divides by the standard deviation; or inverts that."""
     return layers.Normalization(
         axis=-1,
         mean=list(mean),
         variance=[safe_std(s) ** 2 for s in std],
         invert=invert,
         name=name,
-        # Neither the levels of a pixel nor the targets' units may be rounded to half precision.
+        # Half precision would round the levels of pixels and the values of targets.
         dtype="float32",
     )

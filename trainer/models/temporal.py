@@ -1,4 +1,4 @@
-"""Networks over time: what reads the features of the frames in order."""
+"""Builds the layers that read the features of frames over time."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from trainer.models.layers import TimeDistributed
 
 
 def read_over_time(x: Any, mask: Any, config: ModelConfig, *, by_frame: bool) -> Any:
-    """Recurrent layers, or what stands in for them.
+    """Applies the recurrent layers, or an average in place of them.
 
     Args:
         x: ``[B, T, features]``; ``[B, T, height, width, channels]`` for ``convlstm``.
-        mask: ``[B, T]`` bool: which frames are not padding.
-        config: which layers.
-        by_frame: whether each frame has a label.
+        mask: ``[B, T]`` bool: False for padding.
+        config: kind and sizes of the layers.
+        by_frame: True if each frame has a label.
 
     Returns:
-        ``[B, units]``; ``[B, T, units]`` when ``by_frame``.
+        ``[B, units]``; ``[B, T, units]`` if ``by_frame``.
     """
     if config.rnn == "none":
         if by_frame:
@@ -44,9 +44,9 @@ def read_over_time(x: Any, mask: Any, config: ModelConfig, *, by_frame: bool) ->
 
 
 def join_signals(features: Any, signals: list[Any]) -> Any:
-    """Signals, ``[B, T, size]`` each, beside the features of the frames; in every place of a feature map.
+    """Joins signals, ``[B, T, size]`` each, to the features of the frames, at each position of a feature map.
 
-    Either may be absent: ``features`` None, ``signals`` empty.
+    Without images ``features`` is None; ``signals`` may be empty.
     """
     if features is not None and len(features.shape) == 5:
         _, steps, height, width, _ = features.shape

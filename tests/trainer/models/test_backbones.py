@@ -196,7 +196,7 @@ def test_imagenet_without_a_network_says_how_to_give_a_file(monkeypatch):
     with pytest.raises(TrainerError) as caught:
         build_frame_network(IMAGE, ModelConfig(backbone="MobileNet"))
     message = str(caught.value)
-    assert "the imagenet weights of MobileNet cannot be had: URL fetch failure" in message
+    assert "the imagenet weights of MobileNet could not be downloaded: URL fetch failure" in message
     assert "give a file with --weights" in message
     assert "MobileNet(include_top=False).save_weights('MobileNet.weights.h5')" in message
 
