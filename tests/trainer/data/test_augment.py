@@ -1,4 +1,4 @@
-"""Temporal sampling and augmentation: what is drawn, and what it does to pixels, labels and signals."""
+"""Tests of clips and augmentation: random draws, and their effect on pixels, labels and signals."""
 
 from dataclasses import replace
 
@@ -35,7 +35,7 @@ class TestClips:
         at=st.sampled_from(["first", "center", "last", "random", 1, 2, 3, 5]),
         data=st.data(),
     )
-    def test_frames_are_evenly_spaced_and_lie_before_the_padding_where_they_fit(
+    def test_choose_frames_is_evenly_spaced_and_avoids_padding(
         self, num_frames, step, valid, at, data
     ):
         clips = Clips(num_frames=num_frames, frame_step=step, at=at)
@@ -53,7 +53,7 @@ class TestClips:
         if wanted is not None:
             assert indices[0] == wanted
 
-    def test_random_clips_lie_everywhere_alike(self):
+    def test_choose_frames_places_random_clips_uniformly(self):
         clips = Clips(num_frames=3, frame_step=2)
         grid = np.linspace(0, 1, 600, endpoint=False)
         starts = [
@@ -71,7 +71,7 @@ class TestClips:
         ),
         st.integers(0, 4),
     )
-    def test_jitter_keeps_order_and_padding(self, drawn, most):
+    def test_jitter_frames_keeps_order_and_padding(self, drawn, most):
         valid, numbers = drawn
         before = np.arange(len(numbers))
         after = jitter_frames(
@@ -82,11 +82,11 @@ class TestClips:
         assert (after[:valid] < valid).all()
         assert (after[valid:] == before[valid:]).all()
 
-    def test_a_reversal_leaves_the_padding_where_it_is(self):
+    def test_reverse_frames_keeps_padding_at_the_end(self):
         backwards = reverse_frames(tf.constant([2, 4, 6, 8], tf.int64), tf.constant(3, tf.int64))
         assert backwards.numpy().tolist() == [6, 4, 2, 8]
 
-    def test_every_feature_by_frame_is_of_the_chosen_frames(self, tmp_path):
+    def test_clips_apply_to_every_feature_by_frame(self, tmp_path):
         spec = SPECS["regression by frame"]
         records = [replace(fake_record(spec, i), valid_frames=3 - i) for i in range(2)]
         write_fake_dataset(tmp_path, spec, {"train": 2}, records={"train": records}, shards=1)
@@ -115,7 +115,7 @@ class TestClips:
             difference = features["image"][i].numpy().astype(int) - decoded(record, spec.image)[::2]
             assert np.abs(difference).max() <= 3
 
-    def test_several_clips_follow_each_other(self, tmp_path):
+    def test_clips_of_a_sequence_follow_each_other(self, tmp_path):
         write_fake_dataset(tmp_path, SPECS["signals only"], {"train": 5}, shards=2)
         clips = Clips(num_frames=2, at=3)
         dataset = read_sequences(
@@ -125,14 +125,14 @@ class TestClips:
         step = 100_000
         assert times.tolist() == [[s * step, (s + 1) * step] for _ in range(5) for s in (0, 1, 2)]
 
-    def test_records_that_are_too_short(self, tmp_path):
+    def test_clips_refuse_records_that_are_too_short(self, tmp_path):
         write_fake_dataset(tmp_path, SPECS["signals only"], {"train": 1})
         with pytest.raises(ConfigError, match="hold 4 frames, and num_frames 3 with frame_step 2"):
             read_sequences(tmp_path, "train", batch_size=1, clips=Clips(num_frames=3, frame_step=2))
 
 
 class TestPixels:
-    def test_colours_change_as_they_are_named(self):
+    def test_colour_matrix_by_hand(self):
         def change(augment, rgb, **drawn):
             matrix = colour_matrix(augment, numbers(**drawn)).numpy()
             return matrix[:, :3] @ np.float32(rgb) + matrix[:, 3]
@@ -148,7 +148,7 @@ class TestPixels:
         np.testing.assert_allclose(turned, 2 * luma - np.float32([200, 50, 100]), atol=0.5)
 
     @given(st.floats(0, 1, exclude_max=True, width=32), st.floats(0, 1, exclude_max=True, width=32))
-    def test_a_window_lies_in_the_frame_and_is_large_enough(self, size, place):
+    def test_crop_window_lies_in_frame_and_is_large_enough(self, size, place):
         drawn = numbers(size=size, top=place, left=1 - place if place else 0.0)
         top, left, height, width = crop_window(0.4, IMAGE, drawn).numpy()
         assert 0 <= top <= IMAGE.height - height
@@ -156,7 +156,7 @@ class TestPixels:
         assert 0.4 * IMAGE.height * IMAGE.width - 1e-3 <= height * width
 
     @pytest.mark.parametrize("name", ["classification", "png, gray"])
-    def test_a_part_of_a_frame_is_the_part_of_the_whole(self, name, tmp_path):
+    def test_crop_shows_the_same_part_of_all_frames(self, name, tmp_path):
         spec = SPECS[name]
         write_fake_dataset(tmp_path, spec, {"train": 4}, shards=1)
         read = {"batch_size": 4, "seed": 3, "augment": Augmentation(crop=0.3)}
@@ -171,7 +171,7 @@ class TestPixels:
             ]
             assert set.intersection(*found)
 
-    def test_float_images_go_from_0_to_1(self, tmp_path):
+    def test_float32_images_range_from_0_to_1(self, tmp_path):
         write_fake_dataset(tmp_path, SPECS["classification"], {"train": 2}, shards=1)
         (whole, _), *_ = read_sequences(tmp_path, "train", batch_size=2)
         outputs = Outputs(image_dtype="float32")
@@ -179,7 +179,7 @@ class TestPixels:
         assert floats["image"].dtype == tf.float32
         np.testing.assert_allclose(floats["image"] * 255, whole["image"], atol=1e-3)
 
-    def test_another_size(self, tmp_path):
+    def test_image_size_resizes_frames(self, tmp_path):
         write_fake_dataset(tmp_path, SPECS["classification"], {"train": 1}, shards=1)
         outputs = Outputs(image_size=(6, 8))
         (features, _), *_ = read_sequences(tmp_path, "train", batch_size=1, outputs=outputs)
@@ -211,7 +211,7 @@ MIRRORING = {
 
 class TestFlips:
     @pytest.mark.parametrize("spec", MIRRORING.values(), ids=MIRRORING)
-    def test_what_mirrors_changes_its_sign_and_nothing_else_does(self, spec, tmp_path):
+    def test_flip_negates_mirrored_values_only(self, spec, tmp_path):
         info = write_fake_dataset(tmp_path, spec, {"train": 3}, shards=1)
         replace(info, mirrored=("turn", "ACCELERATION")).save(tmp_path)
         assert DatasetInfo.load(tmp_path).mirrored == ("turn", "ACCELERATION")
@@ -225,7 +225,7 @@ class TestFlips:
         np.testing.assert_array_equal(flipped["ACCELERATION"], -plain["ACCELERATION"])
 
     @pytest.mark.parametrize("name", ["classification", "classification by frame", "multilabel"])
-    def test_classes_that_mirror_are_swapped(self, name, tmp_path):
+    def test_flip_swaps_mirrored_classes(self, name, tmp_path):
         write_fake_dataset(tmp_path, SPECS[name], {"train": 3}, shards=1)
         augment = Augmentation(flip=1.0, mirrored_classes=(("a", "c"),))
         (_, labels), *_ = read_sequences(tmp_path, "train", batch_size=3)
@@ -234,7 +234,7 @@ class TestFlips:
         expected = labels[:, ::-1] if name == "multilabel" else 2 - labels
         np.testing.assert_array_equal(swapped, expected)
 
-    def test_half_of_the_sequences(self, tmp_path):
+    def test_flip_applies_to_half_of_the_sequences(self, tmp_path):
         info = write_fake_dataset(tmp_path, SPECS["regression"], {"train": 200}, shards=1)
         replace(info, mirrored=("speed", "turn")).save(tmp_path)
         read = {"batch_size": 200, "seed": 0}
@@ -244,20 +244,20 @@ class TestFlips:
         np.testing.assert_array_equal(half, labels * np.where(flipped, -1, 1)[:, None])
         assert 60 < flipped.sum() < 140
 
-    def test_a_dataset_that_does_not_say_what_mirrors_is_refused(self, tmp_path):
+    def test_flip_refuses_dataset_without_mirrored_columns(self, tmp_path):
         write_fake_dataset(tmp_path, SPECS["regression"], {"train": 1})
         with pytest.raises(
             DatasetError, match=r"expected it to say so for speed, turn.*--mirrored_col"
         ):
             read_sequences(tmp_path, "train", batch_size=1, augment=Augmentation(flip=0.5))
 
-    def test_what_is_measured_does_not_run_backwards(self, tmp_path):
+    def test_reverse_refuses_targets_and_signals(self, tmp_path):
         write_fake_dataset(tmp_path, SPECS["regression"], {"train": 1})
         with pytest.raises(DatasetError, match="reversed sequence has other values of speed, turn"):
             read_sequences(tmp_path, "train", batch_size=1, augment=Augmentation(reverse=0.5))
 
 
-def test_equal_seeds_draw_equal_changes_and_epochs_draw_others(tmp_path):
+def test_augmentation_depends_on_seed_and_epoch(tmp_path):
     write_fake_dataset(tmp_path, SPECS["classification"], {"train": 12}, shards=3)
     augment = Augmentation(crop=0.5, flip=0.5, hue=0.2, jitter=1, reverse=0.5)
     read = {"batch_size": 4, "augment": augment, "clips": Clips(num_frames=3)}
@@ -290,12 +290,12 @@ def test_equal_seeds_draw_equal_changes_and_epochs_draw_others(tmp_path):
         ("flip=0.5,flip=1", "augment must name each once"),
     ],
 )
-def test_augmentation_that_cannot_be_understood(text, message):
+def test_parse_augmentation_refuses_invalid_text(text, message):
     with pytest.raises(ConfigError, match=message):
         parse_augmentation(text)
 
 
-def test_augmentation_as_it_is_typed():
+def test_parse_augmentation():
     assert parse_augmentation("crop=0.7, flip=0.5,jitter=2", "a=b,c=d") == Augmentation(
         crop=0.7, flip=0.5, jitter=2, mirrored_classes=(("a", "b"), ("c", "d"))
     )
@@ -313,7 +313,7 @@ def test_augmentation_as_it_is_typed():
         ),
     ],
 )
-def test_augmentation_that_a_dataset_has_nothing_for(name, augment, message, tmp_path):
+def test_augmentation_refuses_dataset_without_its_subject(name, augment, message, tmp_path):
     write_fake_dataset(tmp_path, SPECS[name], {"train": 1})
     with pytest.raises(ConfigError, match=message):
         read_sequences(tmp_path, "train", batch_size=1, augment=Augmentation(**augment))

@@ -1,4 +1,4 @@
-"""An endless reading that begins within an epoch, as that of a run which is resumed."""
+"""Tests of endless epochs that start within an epoch, as in a resumed run."""
 
 import pytest
 
@@ -13,7 +13,7 @@ from trainer.data.reader import Clips, Shuffle, read_sequences
     [{}, {"clips": Clips(num_frames=2)}, {"balance_classes": True}],
     ids=["", "clips", "balanced"],
 )
-def test_an_endless_reading_begins_at_any_step(options, tmp_path):
+def test_first_step_skips_the_steps_before_it(options, tmp_path):
     write_fake_dataset(tmp_path, SPECS["classification"], {"train": 11}, shards=3)
     balance = options.pop("balance_classes", False)
 

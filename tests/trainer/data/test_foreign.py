@@ -1,4 +1,4 @@
-"""Records that others wrote with plain TensorFlow, and every wrong turn on the way to a training on them."""
+"""Tests of training on records written with plain TensorFlow, and of every error on the way."""
 
 import json
 
@@ -75,13 +75,13 @@ def refusal(foreign, capsys, *words):
         ),
     ],
 )
-def test_a_wrong_spec_is_told_in_a_line(spec, said, foreign, tmp_path, capsys):
+def test_train_reports_wrong_spec_in_one_line(spec, said, foreign, tmp_path, capsys):
     file = tmp_path / "spec.json"
     file.write_text(spec if isinstance(spec, str) else json.dumps(spec))
     assert said in refusal(foreign, capsys, "--spec", str(file))
 
 
-def test_no_spec_and_no_such_spec(foreign, tmp_path, capsys):
+def test_train_reports_missing_spec(foreign, tmp_path, capsys):
     line = refusal(foreign, capsys)
     assert f"`pipelines adopt --tfrecords {foreign}` describes them, or give --spec" in line
     line = refusal(foreign, capsys, "--spec", str(tmp_path / "none.json"))
@@ -89,7 +89,7 @@ def test_no_spec_and_no_such_spec(foreign, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_a_training_on_clips_of_them(foreign, tmp_path, capsys):
+def test_train_on_clips_of_adopted_records(foreign, tmp_path, capsys):
     (tmp_path / "spec.json").write_text(json.dumps(SPEC))
     words = ["--tfrecords", str(foreign), "--spec", str(tmp_path / "spec.json"), "--epochs", "1"]
     words += ["--num_frames", "4", "--filters", "4", "--output", str(tmp_path / "run")]

@@ -1,4 +1,4 @@
-"""Our records, read by TensorFlow Model Garden's: the decoder and the processing of its video models."""
+"""Tests that TensorFlow Model Garden reads our records: its decoder and processing of video models."""
 
 import importlib.util
 
@@ -55,7 +55,7 @@ np.savez(output, images=np.stack(images), labels=np.stack(labels))
 
 
 @pytest.mark.slow
-def test_model_garden_reads_what_we_read(tmp_path):
+def test_model_garden_reads_equal_pixels_and_labels(tmp_path):
     if importlib.util.find_spec("official") is None:
         pytest.skip("tf-models-official is not installed: `make model-garden` installs it")
     spec = SPECS["classification"]

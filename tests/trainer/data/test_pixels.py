@@ -1,4 +1,4 @@
-"""Frames to pixels: beside TensorFlow's decoder, and beside a plain program that changes them in floats."""
+"""Tests of decoding and transforms, against TensorFlow and a plain program in floats."""
 
 import struct
 import zlib
@@ -60,7 +60,7 @@ def cached_reader(pixels, **wanted):
     st.integers(10, 100),
     st.sampled_from(list(SAMPLINGS)),
 )
-def test_a_jpeg_has_the_pixels_that_tensorflow_decodes(height, width, channels, quality, sampling):
+def test_read_decodes_jpeg_as_tensorflow_does(height, width, channels, quality, sampling):
     image = replace(IMAGE, height=height, width=width, channels=channels)
     options = (
         *(cv2.IMWRITE_JPEG_QUALITY, quality),
@@ -84,7 +84,7 @@ def as_seen(pixels, window, size, flipped, matrix):
 
 
 @pytest.mark.parametrize("as_float", [False, True], ids=["uint8", "float32"])
-def test_each_sequence_is_changed_as_a_plain_program_changes_it(as_float):
+def test_read_transforms_match_plain_numpy(as_float):
     pixels = noise(6, 9, 14, 3)
     augment = Augmentation(brightness=0.2, contrast=0.3, saturation=0.5, hue=0.1)
     windows, flips = [(1, 2, 7, 10), (0, 4, 9, 10)], [False, True]
@@ -110,7 +110,7 @@ def drawn(number):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_floats_are_those_of_tensorflow_whatever_the_brightest(channels):
+def test_read_as_float_matches_tensorflow_for_any_maximum(channels):
     levels = np.arange(256, dtype=np.uint8)
     # Frame n holds the levels to n, each of them somewhere.
     pixels = np.minimum(levels, levels[:, np.newaxis]).reshape(256, 16, 16, 1).repeat(channels, 3)
@@ -120,7 +120,7 @@ def test_floats_are_those_of_tensorflow_whatever_the_brightest(channels):
 
 
 @pytest.mark.parametrize("flipped", [False, True])
-def test_gray_frames_keep_their_channel(flipped):
+def test_read_keeps_the_channel_of_gray_frames(flipped):
     pixels = noise(2, 4, 6, 1)
     brighter = np.float32([[[1, 0, 0, 63.75], [0, 1, 0, 63.75], [0, 0, 1, 63.75]]])
     seen = cached_reader(pixels).read(
@@ -131,7 +131,7 @@ def test_gray_frames_keep_their_channel(flipped):
     assert np.abs(seen - np.clip(mirrored + 63.75, 0, 255)).max() <= 1
 
 
-def test_encoded_frames_change_as_decoded_ones_do():
+def test_read_transforms_encoded_and_cached_frames_alike():
     frames = noise(4, 20, 30, 3)
     encoded = np.array([[encode(frame) for frame in frames]], object)
     image = replace(IMAGE, height=20, width=30)
@@ -152,7 +152,7 @@ class TestAdopted:
         return reader.read(files(*encoded), **change)[0]
 
     @pytest.mark.parametrize("channels", [1, 3])
-    def test_any_size_and_format_is_resized(self, channels):
+    def test_read_resizes_any_size_and_format(self, channels):
         frame = noise(30, 45, channels)
         resized = cv2.resize(frame, (30, 20), interpolation=cv2.INTER_AREA).reshape(20, 30, -1)
         jpeg, png = encode(frame, ".jpg", cv2.IMWRITE_JPEG_QUALITY, 100), encode(frame, ".png")
@@ -162,7 +162,7 @@ class TestAdopted:
         np.testing.assert_array_equal(decoded[2], resized)
         assert np.abs(decoded[0].astype(int) - resized).mean() < 4
 
-    def test_a_part_is_cut_out_before_it_is_resized(self):
+    def test_read_crops_before_it_resizes(self):
         frame = noise(60, 60, 3)
         window = np.array([[5, 6, 10, 15]], np.int32)
         cut = self.read(encode(frame, ".png"), window=window)[0]
@@ -175,37 +175,37 @@ class TestDamage:
         image = replace(IMAGE, height=20, width=30, **image)
         return FrameReader(stored=image, wanted=image).read(files(data))
 
-    def test_a_file_that_ends_early(self):
+    def test_read_refuses_truncated_jpeg(self):
         data = encode(noise(20, 30, 3))
         with pytest.raises(FrameError, match="JPEG does not decode: Premature end"):
             self.read(data[:-100])
 
     @pytest.mark.parametrize("data", [b"", b"neither", b"\xff\xd8\xff"])
     @pytest.mark.parametrize("form", ["JPEG", "PNG"])
-    def test_what_is_no_image(self, data, form):
+    def test_read_refuses_bytes_that_are_no_image(self, data, form):
         with pytest.raises(FrameError, match=f"a frame .* {form}"):
             self.read(data, format=form)
 
     @pytest.mark.parametrize("form", ["JPEG", "PNG"])
-    def test_another_size(self, form):
+    def test_read_refuses_frame_of_another_size(self, form):
         extension = {"JPEG": ".jpg", "PNG": ".png"}[form]
         with pytest.raises(FrameError, match="a frame is not 20x30, but 20x31"):
             self.read(encode(noise(20, 31, 3), extension), format=form)
 
-    def test_a_header_that_promises_too_many_pixels(self):
+    def test_read_refuses_header_with_too_many_pixels(self):
         data = bytearray(encode(noise(20, 30, 3), ".png"))
         data[16:24] = struct.pack(">II", 40000, 40000)
         data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
         with pytest.raises(FrameError, match="a frame does not decode as PNG or JPEG"):
             self.read(bytes(data), format="PNG")
 
-    def test_bytes_too_many_between_two_parts_do_no_harm(self):
+    def test_read_accepts_extraneous_bytes_between_segments(self):
         data = encode(noise(20, 30, 3))
         longer = data[:-2] + b"abc" + data[-2:]
         np.testing.assert_array_equal(self.read(longer), self.read(data))
 
 
-def test_a_batch_that_cannot_be_made_is_none(monkeypatch):
+def test_read_raises_if_no_thread_can_start(monkeypatch):
     class Full:
         def submit(self, *_):
             raise RuntimeError("can't start new thread")
@@ -225,7 +225,7 @@ next(batches)
 
 
 @pytest.mark.slow
-def test_a_program_ends_while_batches_are_made(tmp_path):
+def test_program_exits_while_batches_are_made(tmp_path):
     """Python's end must not meet a call of TensorFlow's threads, which would wait for ever."""
     large = replace(IMAGE, height=400, width=600)
     write_fake_dataset(tmp_path, make_spec(image=large, num_frames=8), {"train": 8}, shards=1)
@@ -233,7 +233,7 @@ def test_a_program_ends_while_batches_are_made(tmp_path):
     assert run.returncode == 0, run.stderr[-2000:]
 
 
-def test_threads_do_not_mix_up_their_frames():
+def test_read_keeps_frames_of_threads_apart():
     pixels = noise(64, 12, 16, 3)
     reader = cached_reader(pixels, height=10, width=10)
     flips = np.arange(32) % 2 == 0
@@ -246,14 +246,14 @@ def test_threads_do_not_mix_up_their_frames():
 
 
 @pytest.mark.parametrize("name", ["classification", "png, gray"])
-def test_a_batch_begins_where_tensorflow_takes_it_without_a_copy(name):
+def test_read_aligns_batches_for_tensorflow(name):
     image = SPECS[name].image
     pixels = np.zeros((2, *image.shape), np.uint8)
     reader = FrameReader(stored=image, wanted=image, cached=pixels)
     assert reader.read(np.array([[0, 1]])).ctypes.data % 64 == 0
 
 
-def test_memory_is_used_again_and_never_twice_at_a_time():
+def test_batch_memory_reuses_only_freed_batches():
     pixels = noise(4, 6, 5, 3)
     reader = cached_reader(pixels)
     first, second = reader.read(np.array([[0, 1]])), reader.read(np.array([[2, 3]]))

@@ -1,4 +1,4 @@
-"""Batches are in the device's memory when a step asks for them; a second CPU device stands in for a GPU."""
+"""Tests of prefetching to a device; a second CPU device stands in for a GPU."""
 
 from tests.processes import run_python
 from tests.trainer.conftest import SPECS
@@ -25,7 +25,7 @@ print("without", tf.DeviceSpec.from_string(next(iter(host))[1].backing_device).d
 """
 
 
-def test_batches_are_on_the_device_when_a_step_begins(tmp_path):
+def test_batches_are_prefetched_to_the_device(tmp_path):
     write_fake_dataset(tmp_path, SPECS["classification"], {"train": 8})
     process = run_python("-c", SCRIPT, tmp_path)
     assert process.returncode == 0, process.stderr[-3000:]

@@ -62,7 +62,7 @@ def elements(dataset, spec):
     return [e if spec.label.task != "none" else (e, None) for e in dataset.as_numpy_iterator()]
 
 
-def test_contents_are_what_opencv_and_protobuf_read_in_stored_order(spec, tmp_path):
+def test_read_sequences_matches_opencv_and_protobuf_in_stored_order(spec, tmp_path):
     write_fake_dataset(tmp_path, spec, {"train": RECORDS})
     batches = elements(read_sequences(tmp_path, "train", batch_size=3), spec)
     records = stored(tmp_path)
@@ -83,7 +83,7 @@ def test_contents_are_what_opencv_and_protobuf_read_in_stored_order(spec, tmp_pa
             assert labels.dtype == expected.dtype
 
 
-def test_shapes_are_static_and_the_cardinality_is_known(spec, tmp_path):
+def test_read_sequences_has_static_shapes_and_cardinality(spec, tmp_path):
     write_fake_dataset(tmp_path, spec, {"train": RECORDS})
     dataset = read_sequences(
         tmp_path, "train", batch_size=3, shuffle=True, loading=Loading(drop_remainder=True)
@@ -109,7 +109,7 @@ def test_shapes_are_static_and_the_cardinality_is_known(spec, tmp_path):
         assert tuple(labels.shape) == (3, *time, *tail)
 
 
-def test_a_record_without_any_class_is_all_zeros(tmp_path):
+def test_multilabel_record_without_classes_is_all_zeros(tmp_path):
     spec = make_spec("multilabel")
     record = replace(fake_record(spec, 0), label_indices=(), label_strings=())
     write_fake_dataset(tmp_path, spec, {"train": 1}, records={"train": [record]}, shards=1)
@@ -121,7 +121,7 @@ def order(dataset):
     return [features["SPEED"][:, 0, 0].tolist() for features, _ in dataset.as_numpy_iterator()]
 
 
-def test_shuffling_is_repeatable_with_a_seed_and_differs_by_epoch(tmp_path):
+def test_shuffle_depends_on_seed_and_epoch(tmp_path):
     write_fake_dataset(tmp_path, SPECS["signals only"], {"train": 24}, shards=3)
     read = {"batch_size": 4, "shuffle": True}
     dataset = read_sequences(tmp_path, "train", seed=1, **read)
@@ -137,7 +137,7 @@ def test_shuffling_is_repeatable_with_a_seed_and_differs_by_epoch(tmp_path):
     assert sorted(flat(first)) == sorted(flat(other)) == sorted(flat(plain))
 
 
-def test_endless_epochs_begin_anywhere(tmp_path):
+def test_first_epoch_starts_at_any_epoch(tmp_path):
     write_fake_dataset(tmp_path, SPECS["signals only"], {"train": 22}, shards=3)
 
     def epochs(first, count, seed=1):
@@ -160,7 +160,7 @@ def test_endless_epochs_begin_anywhere(tmp_path):
         read_sequences(tmp_path, "train", batch_size=4, shuffle=Shuffle(first_epoch=1))
 
 
-def test_shuffling_with_a_buffer_of_one_still_mixes_the_shards(tmp_path):
+def test_shuffle_with_buffer_of_one_mixes_shards(tmp_path):
     write_fake_dataset(tmp_path, SPECS["signals only"], {"train": 12}, shards=3)
     shard_of = {r.signals["SPEED"][0][0]: i // 4 for i, r in enumerate(stored(tmp_path))}
     mixed = order(
@@ -169,7 +169,7 @@ def test_shuffling_with_a_buffer_of_one_still_mixes_the_shards(tmp_path):
     assert {shard_of[value] for value in mixed[0]} == {0, 1, 2}
 
 
-def test_weights_leave_out_padding_and_balance_classes(tmp_path):
+def test_weights_by_frame_exclude_padding(tmp_path):
     spec = SPECS["classification by frame"]
     records = [replace(fake_record(spec, i), valid_frames=i + 1) for i in range(3)]
     write_fake_dataset(tmp_path, spec, {"train": 3}, records={"train": records}, shards=1)
@@ -186,7 +186,7 @@ def test_weights_leave_out_padding_and_balance_classes(tmp_path):
     assert labels.values.tolist() == [[i] * 4 for i in range(3)]
 
 
-def test_weights_of_sequences(tmp_path):
+def test_class_weights_by_sequence(tmp_path):
     write_fake_dataset(tmp_path, SPECS["classification"], {"train": 3}, shards=1)
     *_, weights = next(
         iter(
@@ -208,7 +208,7 @@ def test_weights_of_sequences(tmp_path):
         ),
     ],
 )
-def test_options_that_contradict_the_dataset(options, message, tmp_path):
+def test_read_sequences_refuses_options_that_contradict_the_dataset(options, message, tmp_path):
     write_fake_dataset(tmp_path, SPECS["classification"], {"train": 3})
     with pytest.raises(ValueError, match=message):
         read_sequences(tmp_path, "train", **{"batch_size": 1, **options})
@@ -244,7 +244,7 @@ def test_read_sequences_refuses_to_balance_without_every_record(tmp_path):
         )
 
 
-def test_an_absent_or_empty_split(tmp_path):
+def test_read_sequences_refuses_absent_or_empty_split(tmp_path):
     write_fake_dataset(tmp_path, SPECS["signals only"], {"train": 3, "test": 0})
     for split in ("validation", "test"):
         message = rf"no records in a split '{split}', but in train \(3 records\)"
@@ -252,7 +252,7 @@ def test_an_absent_or_empty_split(tmp_path):
             read_sequences(tmp_path, split, batch_size=1)
 
 
-def test_a_missing_shard(tmp_path):
+def test_read_sequences_refuses_missing_shard(tmp_path):
     info = write_fake_dataset(tmp_path, SPECS["signals only"], {"train": 3})
     missing = tmp_path / info.splits["train"].shards[1].file
     missing.unlink()
@@ -260,7 +260,7 @@ def test_a_missing_shard(tmp_path):
         read_sequences(tmp_path, "train", batch_size=1)
 
 
-def test_a_truncated_shard(tmp_path):
+def test_read_sequences_refuses_truncated_shard(tmp_path):
     info = write_fake_dataset(tmp_path, SPECS["signals only"], {"train": 3})
     path = tmp_path / info.splits["train"].shards[0].file
     path.write_bytes(path.read_bytes()[:-1])
@@ -274,7 +274,7 @@ def read_all(directory):
             pass
 
 
-def test_a_flipped_bit_is_located(tmp_path):
+def test_located_errors_names_flipped_bit(tmp_path):
     info = write_fake_dataset(tmp_path, SPECS["classification"], {"train": 6})
     path = tmp_path / info.splits["train"].shards[1].file
     offset = list(read_file(path))[1].offset
@@ -286,7 +286,7 @@ def test_a_flipped_bit_is_located(tmp_path):
     assert (caught.value.file, caught.value.offset) == (str(path), offset)
 
 
-def test_a_frame_that_does_not_decode_is_located(tmp_path):
+def test_located_errors_names_frame_that_does_not_decode(tmp_path):
     # The same bytes in number, so that only decoding can tell; the checksums are right.
     info = write_fake_dataset(tmp_path, SPECS["classification"], {"train": 2}, shards=1)
     path = tmp_path / info.splits["train"].shards[0].file
@@ -298,7 +298,7 @@ def test_a_frame_that_does_not_decode_is_located(tmp_path):
     assert (caught.value.file, caught.value.offset) == (str(path), records[1].offset)
 
 
-def test_fewer_records_than_promised_are_an_error(tmp_path):
+def test_located_errors_names_missing_records(tmp_path):
     info = write_fake_dataset(tmp_path, SPECS["signals only"], {"train": 4}, shards=1)
     train = info.splits["train"]
     shard = replace(train.shards[0], records=5)
@@ -307,7 +307,7 @@ def test_fewer_records_than_promised_are_an_error(tmp_path):
         read_all(tmp_path)
 
 
-def test_errors_that_are_not_the_records_are_left_alone(tmp_path):
+def test_located_errors_passes_other_errors(tmp_path):
     write_fake_dataset(tmp_path, SPECS["signals only"], {"train": 2})
     with (
         pytest.raises(tf.errors.InvalidArgumentError, match="the model's"),

@@ -1,4 +1,4 @@
-"""Balancing, caching, hosts, resuming in mid-epoch, mixing, memory, and reading on past damage."""
+"""Tests of balancing, caching, hosts, resuming, mixing, memory and skipping corrupt records."""
 
 import logging
 from collections import Counter
@@ -35,7 +35,7 @@ class TestBalance:
         st.one_of(st.none(), st.integers(0, 2**40)),
         st.randoms(use_true_random=False),
     )
-    def test_all_classes_come_alike(self, counts, seed, random):
+    def test_subsample_classes_gives_equal_numbers(self, counts, seed, random):
         labels = [label for label, count in enumerate(counts) for _ in range(count)]
         random.shuffle(labels)
         records = list(enumerate(labels))
@@ -50,7 +50,7 @@ class TestBalance:
             fair = size / counts[record[1]]
             assert int(fair) <= times <= int(fair) + 1
 
-    def test_a_rare_class_is_as_frequent_as_a_common_one(self, tmp_path):
+    def test_balance_classes_repeats_rare_classes(self, tmp_path):
         spec = SPECS["classification"]
         # Classes go round: 10 of class 0, 2 of class 1, none of class 2.
         records = [fake_record(spec, 3 * i) for i in range(10)]
@@ -68,7 +68,7 @@ class TestBalance:
         assert np.bincount(labels).tolist() == [12, 12]
 
     @pytest.mark.parametrize("name", ["regression", "multilabel", "classification by frame"])
-    def test_other_tasks_have_nothing_to_balance(self, name, tmp_path):
+    def test_balance_classes_refuses_other_tasks(self, name, tmp_path):
         write_fake_dataset(tmp_path, SPECS[name], {"train": 3})
         balanced = Shuffle(balance_classes=True)
         with pytest.raises(ValueError, match="balance_classes needs one class per sequence"):
@@ -87,7 +87,7 @@ def assert_same(batches, expected):
 class TestCache:
     @pytest.mark.parametrize("name", ["multilabel", "png, gray", "regression by frame"])
     @pytest.mark.parametrize("on_disk", [False, True], ids=["in memory", "on disk"])
-    def test_batches_are_those_of_the_records(self, name, on_disk, tmp_path, caplog):
+    def test_cache_gives_the_batches_of_the_records(self, name, on_disk, tmp_path, caplog):
         info = write_fake_dataset(tmp_path / "data", SPECS[name], {"train": 7}, shards=3)
         replace(info, mirrored=()).save(tmp_path / "data")
         folder = tmp_path / "cache" if on_disk else None
@@ -106,7 +106,7 @@ class TestCache:
                 as_numpy(mine), as_numpy(read_sequences(tmp_path / "data", "train", **read))
             )
 
-    def test_a_file_is_found_again_by_the_same_records_only(self, tmp_path, caplog):
+    def test_cached_frames_reuses_the_file_for_the_same_records_only(self, tmp_path, caplog):
         spec = SPECS["classification"]
         info = write_fake_dataset(tmp_path / "data", spec, {"train": 3})
         folder = tmp_path / "cache"
@@ -122,7 +122,7 @@ class TestCache:
         cached_frames(tmp_path / "data", "train", folder=folder)
         assert len(list(folder.iterdir())) == 2
 
-    def test_a_file_is_not_that_of_records_described_in_another_way(self, tmp_path):
+    def test_cached_frames_does_not_reuse_the_file_for_another_spec(self, tmp_path):
         spec = SPECS["classification"]
         info = write_fake_dataset(tmp_path / "data", spec, {"train": 3})
         folder = tmp_path / "cache"
@@ -135,7 +135,7 @@ class TestCache:
         assert len(list(folder.iterdir())) == 2
 
     @pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda _: b"", lambda _: b"frames"])
-    def test_a_damaged_file_is_said_to_be_one(self, damage, tmp_path):
+    def test_cached_frames_refuses_corrupt_file(self, damage, tmp_path):
         write_fake_dataset(tmp_path / "data", SPECS["classification"], {"train": 3})
         cached_frames(tmp_path / "data", "train", folder=tmp_path / "cache")
         (file,) = (tmp_path / "cache").iterdir()
@@ -143,20 +143,20 @@ class TestCache:
         with pytest.raises(DatasetError, match=r"must hold uint8 of \(3, 4, 12, 16, 3\), found .*"):
             cached_frames(tmp_path / "data", "train", folder=tmp_path / "cache")
 
-    def test_frames_that_do_not_fit_are_refused_beforehand(self, tmp_path, monkeypatch):
+    def test_cached_frames_refuses_frames_that_do_not_fit(self, tmp_path, monkeypatch):
         write_fake_dataset(tmp_path, SPECS["classification"], {"train": 3})
         monkeypatch.setattr("trainer.data.cached_frames.cached_bytes", lambda *_: 2**62)
         for folder in (None, tmp_path / "cache"):
             with pytest.raises(DatasetError, match=r"take 4398046511104 MiB, and .* MiB are free"):
                 cached_frames(tmp_path, "train", folder=folder)
 
-    def test_frames_must_fit_in_the_memory_that_control_groups_grant(self, tmp_path, monkeypatch):
+    def test_cached_frames_respects_control_groups(self, tmp_path, monkeypatch):
         write_fake_dataset(tmp_path, SPECS["classification"], {"train": 3})
         monkeypatch.setattr("trainer.data.cached_frames.usable_memory", lambda: 0)
         with pytest.raises(DatasetError, match="and 0 MiB are free in memory"):
             cached_frames(tmp_path, "train")
 
-    def test_a_damaged_frame_is_located(self, tmp_path):
+    def test_cached_frames_locates_corrupt_frame(self, tmp_path):
         spec = SPECS["classification"]
         damaged = replace(fake_record(spec, 0), frames=[b"no JPEG"] * spec.num_frames)
         records = {"train": [damaged]}
@@ -164,7 +164,7 @@ class TestCache:
         with pytest.raises(CorruptRecordError, match="corrupt record at byte 0: a frame is no JP"):
             cached_frames(tmp_path, "train")
 
-    def test_signals_have_no_frames(self, tmp_path):
+    def test_cached_frames_refuses_dataset_without_images(self, tmp_path):
         write_fake_dataset(tmp_path, SPECS["signals only"], {"train": 1})
         with pytest.raises(DatasetError, match="no images: there is nothing to cache"):
             cached_frames(tmp_path, "train")
@@ -172,7 +172,7 @@ class TestCache:
 
 class TestSeveralHosts:
     @given(st.integers(0, 40), st.integers(1, 7))
-    def test_shares_are_fair_and_grow(self, count, parts):
+    def test_share_is_fair_and_monotonic(self, count, parts):
         bounds = [tuple(map(int, share(count, parts, part))) for part in range(parts)]
         assert [first for first, _ in bounds] == [0, *(end for _, end in bounds[:-1])]
         sizes = [end - first for first, end in bounds]
@@ -183,7 +183,7 @@ class TestSeveralHosts:
 
     @pytest.mark.parametrize("drop", [False, True], ids=["", "full batches only"])
     @pytest.mark.parametrize(("hosts", "replicas"), [(1, 2), (2, 2), (2, 4), (3, 3), (5, 5)])
-    def test_hosts_share_each_batch_of_one(self, hosts, replicas, drop, tmp_path):
+    def test_input_context_divides_each_batch_among_hosts(self, hosts, replicas, drop, tmp_path):
         write_fake_dataset(tmp_path, SPECS["signals only"], {"train": 31}, shards=3)
         read = {"batch_size": 12, "shuffle": True, "seed": 1}
         loading = Loading(drop_remainder=drop)
@@ -203,7 +203,7 @@ class TestSeveralHosts:
                 assert all(b for part in parts for b in part[step * each : (step + 1) * each])
         assert all(len(part) == each * len(whole) for part in parts)
 
-    def test_what_cannot_be_shared(self, tmp_path):
+    def test_input_context_refuses_small_batches_and_several_clips(self, tmp_path):
         write_fake_dataset(tmp_path, SPECS["signals only"], {"train": 4})
         loading = Loading(input_context=tf.distribute.InputContext(1, 0, 3))
         with pytest.raises(ValueError, match="must be at least the 3 replicas, got 2"):
@@ -222,7 +222,7 @@ class TestSeveralHosts:
     ],
     ids=["endless", "augmented", "balanced"],
 )
-def test_reading_goes_on_in_mid_epoch_from_a_checkpoint(options, tmp_path):
+def test_iterator_checkpoint_resumes_within_an_epoch(options, tmp_path):
     write_fake_dataset(tmp_path / "data", SPECS["classification"], {"train": 23}, shards=4)
     read = {"batch_size": 2, "shuffle": Shuffle(buffer=5), "seed": 1, **options}
 
@@ -242,7 +242,7 @@ def test_reading_goes_on_in_mid_epoch_from_a_checkpoint(options, tmp_path):
 @pytest.mark.parametrize(
     "options", [{}, {"shuffle": True}, {"shuffle": Shuffle(first_epoch=0), "seed": 1}]
 )
-def test_the_end_of_an_epoch_waits_for_no_tuning(options, tmp_path):
+def test_read_sequences_disables_autotune(options, tmp_path):
     """TensorFlow's tuner is a thread that an iterator joins when it ends, and that may sleep for a minute."""
     write_fake_dataset(tmp_path, SPECS["classification"], {"train": 8})
     dataset = read_sequences(tmp_path, "train", batch_size=2, **options)
@@ -275,7 +275,7 @@ class TestMixing:
         return read
 
     @pytest.mark.parametrize("what", ["source", "class"])
-    def test_batches_mix_nearly_as_a_perfect_shuffle_does(self, what, read):
+    def test_shuffle_mixes_nearly_as_a_perfect_shuffle(self, what, read):
         mixed, in_order = read(what, shuffle=Shuffle(buffer=60), seed=0), read(what)
         random = np.random.default_rng(0)
         perfect = [spread(random.permutation(mixed), 12) for _ in range(200)]
@@ -302,7 +302,7 @@ def split_of(records, record_bytes, shards=100):
 
 class TestMemory:
     @pytest.mark.parametrize("record_bytes", [10_000, 400_000, 50_000_000])
-    def test_buffers_hold_bytes_and_not_records(self, record_bytes):
+    def test_reading_bytes_does_not_depend_on_the_number_of_records(self, record_bytes):
         spec, gib = SPECS["classification"], 2**30
         held = {
             records: reading_bytes(spec, contents, plan_shuffle(contents), batch_size=8)
@@ -315,7 +315,7 @@ class TestMemory:
         plan = plan_shuffle(split_of(100_000, record_bytes))
         assert plan.buffer == max(1, SHUFFLE_BYTES // record_bytes)
 
-    def test_as_many_batches_wait_as_fit(self):
+    def test_reading_bytes_bounds_prefetched_batches(self):
         large = replace(
             make_spec(num_frames=64),
             image=replace(SPECS["classification"].image, height=1080, width=1920),
@@ -339,16 +339,14 @@ class TestTraining:
         fit_run(data, RunFolder(folder), config)
         return history(folder)
 
-    def test_cached_frames_change_nothing(self, bright_dataset, tmp_path):
+    def test_fit_with_cached_frames_has_equal_losses(self, bright_dataset, tmp_path):
         plain = self.fit(bright_dataset, tmp_path / "plain")
         cache = str(tmp_path / "cache")
         assert self.fit(bright_dataset, tmp_path / "cached", cache_frames=cache) == plain
         assert len(list((tmp_path / "cache").iterdir())) == 2  # of train and validation
         assert self.fit(bright_dataset, tmp_path / "memory", cache_frames="memory") == plain
 
-    def test_augmentation_changes_what_is_trained_on_and_not_what_is_validated(
-        self, bright_dataset, tmp_path, monkeypatch
-    ):
+    def test_fit_augments_training_but_not_validation(self, bright_dataset, tmp_path, monkeypatch):
         reads = []
 
         def note(directory, split, **options):
@@ -375,7 +373,7 @@ class TestDamage:
         st.lists(st.binary(max_size=60), max_size=6),
         st.lists(st.tuples(st.integers(0, 1000), st.integers(0, 7)), max_size=3),
     )
-    def test_sound_records_are_those_no_bit_of_which_has_flipped(
+    def test_read_sound_records_skips_records_with_flipped_bits(
         self, tmp_path_factory, contents, flips
     ):
         records = [frame_record(data) for data in contents]
@@ -396,7 +394,7 @@ class TestDamage:
         assert (touched > 0) == (skipped.count > 0)
         assert skipped.count <= touched
 
-    def test_what_is_damaged_is_skipped_counted_and_named_once(self, tmp_path, caplog):
+    def test_ignore_errors_skips_counts_and_logs_corrupt_records(self, tmp_path, caplog):
         spec = SPECS["classification"]
         first, second = self.write(tmp_path, spec)
         offsets = [record.offset for record in read_file(first)]
@@ -430,7 +428,7 @@ class TestDamage:
             for line in caplog.messages
         )
 
-    def test_what_is_whole_is_read_as_ever(self, tmp_path):
+    def test_ignore_errors_changes_nothing_without_corruption(self, tmp_path):
         self.write(tmp_path, SPECS["regression by frame"])
         read = {"batch_size": 3, "shuffle": True, "seed": 1}
         skipped = SkippedRecords()
@@ -439,7 +437,7 @@ class TestDamage:
         assert_same(as_numpy(mine), as_numpy(read_sequences(tmp_path, "train", **read)))
         assert skipped.count == 0
 
-    def test_a_frame_of_another_size_is_damage_where_only_a_part_is_decoded(self, tmp_path):
+    def test_crop_refuses_frame_of_another_size(self, tmp_path):
         spec = SPECS["classification"]
         larger = fake_record(replace(spec, image=replace(spec.image, height=24)), 0)
         odd = replace(fake_record(spec, 0), frames=larger.frames)

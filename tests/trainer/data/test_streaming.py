@@ -1,4 +1,4 @@
-"""Datasets on an object store are read as those on a disk are."""
+"""Tests that datasets on an object store are read like local ones."""
 
 import itertools
 
@@ -42,7 +42,7 @@ def batches(place, **options):
 
 
 @pytest.mark.parametrize("options", [{}, {"shuffle": True, "seed": 3}], ids=["stored", "shuffled"])
-def test_the_records_are_the_same_in_the_same_order(local, url, options):
+def test_streamed_records_equal_local_ones(local, url, options):
     near, count = batches(local, **options)
     far, far_count = batches(url, **options)
     assert len(near) == len(far) == 4
@@ -52,13 +52,13 @@ def test_the_records_are_the_same_in_the_same_order(local, url, options):
         np.testing.assert_array_equal(label, far_label)
 
 
-def test_labels(local, url):
+def test_read_labels_from_object_store(local, url):
     np.testing.assert_array_equal(
         read_labels(local, "train").values, read_labels(url, "train").values
     )
 
 
-def test_a_shard_that_is_missing_or_cut_short_is_known_before_anything_is_read(bucket, url):
+def test_read_sequences_refuses_missing_or_truncated_remote_shard(bucket, url):
     shard = DatasetInfo.load(url).splits["train"].shards[1].file
     data = bucket.read(f"deep/ds/{shard}")
     bucket.put(f"deep/ds/{shard}", data[:-1])
@@ -69,7 +69,7 @@ def test_a_shard_that_is_missing_or_cut_short_is_known_before_anything_is_read(b
         batches(url)
 
 
-def test_a_damaged_record_is_located(bucket, url):
+def test_located_errors_names_corrupt_remote_record(bucket, url):
     shard = DatasetInfo.load(url).splits["train"].shards[1].file
     data = bytearray(bucket.read(f"deep/ds/{shard}"))
     data[-30] ^= 1
@@ -81,7 +81,7 @@ def test_a_damaged_record_is_located(bucket, url):
         batches(url)
 
 
-def test_a_store_that_fails_in_the_middle_is_said_in_a_line(url, monkeypatch):
+def test_located_errors_reports_failing_store_in_one_line(url, monkeypatch):
     def fail(path):
         yield from itertools.islice(read_file(path), 1)
         raise StorageError(5, "cable pulled", path)
@@ -92,7 +92,7 @@ def test_a_store_that_fails_in_the_middle_is_said_in_a_line(url, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_training(url, tmp_path, capsys):
+def test_train_and_evaluate_from_object_store(url, tmp_path, capsys):
     flags = ["--epochs", "1", "--batch_size", "4"]
     assert main(["--tfrecords", url, "--output", str(tmp_path / "run"), *flags]) == 0
     assert main(["evaluate", "--tfrecords", url, "--model", str(tmp_path / "run")]) == 0

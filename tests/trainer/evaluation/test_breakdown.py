@@ -26,7 +26,7 @@ numbers = st.floats(-1e6, 1e6)
 
 
 @given(seeds, counts)
-def test_the_confusion_matrix_counts_pairs(seed, count):
+def test_confusion_matrix_counts_pairs(seed, count):
     _, truth, answers = made("classification", seed, count, nan=0.2)
     pairs = Counter(
         (int(t), int(np.argmax(a)) if np.isfinite(a).all() else 3)
@@ -38,7 +38,7 @@ def test_the_confusion_matrix_counts_pairs(seed, count):
 
 
 @given(seeds, counts, st.sampled_from(["classification", "multilabel"]))
-def test_precision_and_recall_by_their_definitions(seed, count, task):
+def test_class_rows_match_definitions(seed, count, task):
     label, truth, answers = made(task, seed, count, nan=0.1)
     rows = class_rows(label, truth, answers)
     assert [row.name for row in rows] == ["a", "b", "c"]
@@ -57,7 +57,7 @@ def test_precision_and_recall_by_their_definitions(seed, count, task):
         assert (row.average_precision is None) == (task == "classification")
 
 
-def test_f1():
+def test_class_row_f1():
     label = SPECS["classification"].label
     answers = np.eye(3)[[0, 0, 1, 1]]
     first, second, third = class_rows(label, np.array([0, 1, 1, 0]), answers)
@@ -68,7 +68,7 @@ def test_f1():
 
 
 @given(seeds, counts, st.sampled_from(["classification", "multilabel", "regression"]))
-def test_sources_are_measured_one_by_one_the_worst_first(seed, count, task):
+def test_source_rows_are_sorted_worst_first(seed, count, task):
     label, truth, answers = made(task, seed, count, nan=0.1)
     places = np.arange(count) % 4
     names = [f"drive{place}" for place in places]
@@ -96,7 +96,7 @@ def test_sources_are_measured_one_by_one_the_worst_first(seed, count, task):
 
 
 @given(st.lists(numbers, min_size=1, max_size=60))
-def test_ranges_hold_every_label_once(values):
+def test_range_rows_hold_every_label_once(values):
     truth = np.array(values)
     edges = range_edges(truth)
     assert len(edges) >= 2
@@ -112,20 +112,20 @@ def test_ranges_hold_every_label_once(values):
         assert row.baseline_mae == pytest.approx(sum(map(abs, own)) / len(own))
 
 
-def test_ranges_end_at_round_numbers_and_far_values_do_not_widen_them():
+def test_range_edges_are_round_despite_outliers():
     speeds = np.append(np.linspace(0.3, 31.7, 1000), 900.0)
     edges = range_edges(speeds).tolist()
     assert edges == [0.3, 5.0, 10.0, 15.0, 20.0, 25.0, 30.0, 900.0]
     assert [round_step(s) for s in (0.011, 0.2, 2.1, 26)] == pytest.approx([0.02, 0.2, 2.5, 50])
 
 
-def test_labels_that_are_not_numbers_are_in_no_range():
+def test_range_rows_exclude_labels_that_are_not_finite():
     rows = range_rows(np.array([1.0, np.nan]), np.array([2.0, 2.0]), 0.0)
     assert [row.labels for row in rows] == [1]
     assert range_rows(np.array([np.nan]), np.array([2.0]), 0.0) == []
 
 
-def test_losses_of_sequences():
+def test_sequence_losses():
     label = SPECS["regression by frame"].label
     truth = np.zeros((3, 2, 2))
     answers = np.array([[[2, 5], [4, 5]], [[1, 0], [np.nan, 9]], [[0, 0], [0, 0]]], float)
@@ -143,7 +143,7 @@ def test_losses_of_sequences():
     assert losses[0] == pytest.approx(2 * math.log(2) / 3)
 
 
-def test_the_worst_sequences_are_of_several_sources_where_there_are_several():
+def test_worst_sequences_come_from_several_sources():
     losses = np.array([9.0, 8, 7, 1, np.nan, np.inf])
     sources = ["a", "a", "a", "b", "b", "a"]
     assert worst_sequences(losses, sources, count=3, by_source=2) == [5, 0, 3]

@@ -26,7 +26,7 @@ def metrics(result):
     return {m.name: (m.model, m.baseline) for m in result.metrics}
 
 
-def test_classification_by_hand(tmp_path):
+def test_score_classification_by_hand(tmp_path):
     info = described(tmp_path, SPECS["classification"], label_counts=(6, 3, 1))
     labels = Labels(values=np.array([0, 0, 1, 2]), valid=np.ones(4, bool))
     predictions = np.array([[0.8, 0.1, 0.1], [0.2, 0.5, 0.3], [0.1, 0.8, 0.1], [0.1, 0.1, 0.8]])
@@ -41,7 +41,7 @@ def test_classification_by_hand(tmp_path):
     assert compare(result) == "test accuracy 0.75, the baseline's 0.5: better"
 
 
-def test_regression_by_hand_in_units(tmp_path):
+def test_score_regression_by_hand_in_units(tmp_path):
     info = described(tmp_path, SPECS["regression"])
     targets = info.splits["train"].targets
     targets = (replace(targets[0], mean=10.0), replace(targets[1], mean=0.0))
@@ -61,7 +61,7 @@ def test_regression_by_hand_in_units(tmp_path):
     assert json.loads(json.dumps(result.to_json()))["metrics"]["turn_mae"]["unit"] == "rad/s"
 
 
-def test_multilabel_by_hand(tmp_path):
+def test_score_multilabel_by_hand(tmp_path):
     info = described(tmp_path, SPECS["multilabel"], label_counts=(2, 5, 9))
     assert baseline_prediction(info).tolist() == [0.2, 0.5, 0.9]
     labels = Labels(values=np.array([[1, 0, 0], [0, 0, 1.0]]), valid=np.ones(2, bool))
@@ -71,7 +71,7 @@ def test_multilabel_by_hand(tmp_path):
     assert found["binary_accuracy"] == pytest.approx((5 / 6, 2 / 6))
 
 
-def test_padded_frames_do_not_count(tmp_path):
+def test_score_excludes_padding(tmp_path):
     info = described(tmp_path, SPECS["classification by frame"])
     labels = Labels(
         values=np.array([[0, 0, 0, 0], [1, 1, 1, 1]]),
@@ -85,7 +85,7 @@ def test_padded_frames_do_not_count(tmp_path):
     assert metrics(result)["accuracy"][0] == 1.0
 
 
-def test_a_model_that_only_equals_the_baseline_does_not_beat_it():
+def test_beats_baseline_needs_a_gain():
     assert not Metric(name="a", model=0.5, baseline=0.5, higher_is_better=True).beats_baseline
     assert not Metric(name="a", model=0.5, baseline=0.5).beats_baseline
     assert Metric(name="a", model=0.4, baseline=0.5).beats_baseline

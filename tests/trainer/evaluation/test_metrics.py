@@ -1,4 +1,4 @@
-"""Metrics, resamples and intervals against slow, obvious oracles."""
+"""Tests of metrics, resamples and intervals against slow oracles."""
 
 import math
 
@@ -89,7 +89,7 @@ def slow_average_precision(truth, scores):
 
 
 @given(st.sampled_from(TASKS), st.integers(0, 10**6), st.integers(1, 30), st.sampled_from([0, 0.2]))
-def test_metrics_are_what_their_definitions_say(task, seed, count, nan):
+def test_measure_matches_definitions(task, seed, count, nan):
     label, truth, answers = made(task, seed, count, nan=nan)
     assert measure(label, truth, answers) == pytest.approx(
         slow_metrics(task, truth, answers), nan_ok=True
@@ -98,7 +98,7 @@ def test_metrics_are_what_their_definitions_say(task, seed, count, nan):
 
 @settings(deadline=None)
 @given(st.sampled_from(TASKS), st.integers(0, 10**6), st.integers(5, 40), st.integers(1, 8))
-def test_a_resample_is_measured_as_if_it_had_been_made(task, seed, count, groups):
+def test_measure_resamples_matches_explicit_resamples(task, seed, count, groups):
     label, truth, answers = made(task, seed, count)
     group_of = np.random.default_rng(seed).integers(0, groups, count)
     _, group_of = np.unique(group_of, return_inverse=True)
@@ -112,7 +112,7 @@ def test_a_resample_is_measured_as_if_it_had_been_made(task, seed, count, groups
         )
 
 
-def test_resamples_do_not_depend_on_how_many_are_weighed_at_a_time(monkeypatch):
+def test_resamples_do_not_depend_on_chunk_size(monkeypatch):
     label, truth, answers = made("multilabel", 0, 40)
     group_of = np.arange(40) % 9
 
@@ -128,7 +128,7 @@ def test_resamples_do_not_depend_on_how_many_are_weighed_at_a_time(monkeypatch):
     assert intervals() == at_once
 
 
-def test_a_resample_draws_as_many_groups_as_there_are_and_a_seed_repeats_them():
+def test_resample_weights_draw_all_groups_and_repeat_with_seed():
     weights = np.concatenate(list(resample_weights(30, resamples=400, seed=1)))
     assert weights.shape == (400, 30)
     assert (weights.sum(axis=1) == 30).all()
@@ -138,14 +138,14 @@ def test_a_resample_draws_as_many_groups_as_there_are_and_a_seed_repeats_them():
     assert (weights != np.concatenate(list(resample_weights(30, resamples=400, seed=2)))).any()
 
 
-def test_the_interval_of_a_mean_is_the_normal_one():
+def test_bootstrap_interval_of_a_mean_is_normal():
     numbers = np.random.default_rng(0).normal(10, 2, 400)
     interval = bootstrap_intervals(lambda w: {"mean": w @ numbers / 400}, groups=400)["mean"]
     spread = 1.96 * numbers.std() / math.sqrt(400)
     assert interval == pytest.approx((numbers.mean() - spread, numbers.mean() + spread), abs=0.04)
 
 
-def test_intervals_hold_the_truth_about_as_often_as_they_say():
+def test_bootstrap_intervals_have_their_coverage():
     random = np.random.default_rng(0)
     held = 0
     for seed in range(200):
@@ -158,7 +158,7 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say():
     assert 0.89 <= held / 200 <= 0.99
 
 
-def test_sequences_of_a_group_are_not_taken_for_independent():
+def test_bootstrap_intervals_resample_whole_groups():
     label, truth, answers = made("regression", 0, 20)
     truth, answers = truth.repeat(50, axis=0), answers.repeat(50, axis=0)  # 20 drives of 50 each
     widths = []
@@ -171,19 +171,19 @@ def test_sequences_of_a_group_are_not_taken_for_independent():
     assert widths[0] > 5 * widths[1]
 
 
-def test_too_few_groups_have_no_interval():
+def test_bootstrap_intervals_need_enough_groups():
     for groups in (MIN_GROUPS - 1, MIN_GROUPS):
         interval = bootstrap_intervals(lambda w: {"sum": w.sum(axis=1)}, groups=groups)["sum"]
         assert (interval is None) == (groups < MIN_GROUPS)
 
 
-def test_what_is_not_a_number_has_no_interval_and_resamples_without_one_do_not_count():
+def test_bootstrap_intervals_exclude_values_that_are_not_finite():
     assert bootstrap_intervals(lambda w: {"a": np.full(len(w), np.nan)}, groups=9)["a"] is None
     sometimes = bootstrap_intervals(lambda w: {"a": np.where(w[:, 0] > 0, 1.0, np.nan)}, groups=9)
     assert sometimes["a"] == (1.0, 1.0)
 
 
-def test_a_prediction_that_is_not_a_number_is_never_right():
+def test_prediction_that_is_not_finite_is_never_right():
     answers = np.array([[0.9, 0.1, np.nan], [0.9, 0.1, 0.0], [np.inf, 0.0, 0.0]])
     assert chosen_classes(answers).tolist() == [NO_CLASS, 0, NO_CLASS]
     assert present_classes(answers).tolist() == [[1, 0, -1], [1, 0, 0], [-1, 0, 0]]

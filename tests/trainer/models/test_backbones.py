@@ -50,7 +50,7 @@ def info_of(tmp_path, image=IMAGE):
     return write_fake_dataset(tmp_path, spec, {"train": 4})
 
 
-def test_the_names_are_those_of_keras():
+def test_backbone_names_are_keras_names():
     builders = {
         name for name, value in vars(keras.applications).items() if inspect.isfunction(value)
     }
@@ -60,7 +60,7 @@ def test_the_names_are_those_of_keras():
 @pytest.mark.parametrize(
     "module", sorted({"vgg16", "mobilenet", "resnet_v2", "densenet", "efficientnet", "convnext"})
 )
-def test_preprocessing_is_that_of_the_network(module):
+def test_preprocess_matches_the_network(module):
     pixels = frames()
     expected = getattr(keras.applications, module).preprocess_input(pixels.astype(np.float32))
     layer = Preprocess(module)
@@ -70,7 +70,7 @@ def test_preprocessing_is_that_of_the_network(module):
     assert Preprocess.from_config(layer.get_config()).module == module
 
 
-def test_weights_from_a_file_on_uint8_frames(mobilenet_file):
+def test_build_frame_network_with_weights_from_file(mobilenet_file):
     file, network = mobilenet_file
     ours = build_frame_network(IMAGE, ModelConfig(backbone="mobilenet", weights=str(file)))
     assert ours.trained is None
@@ -83,7 +83,7 @@ def test_weights_from_a_file_on_uint8_frames(mobilenet_file):
 
 @pytest.mark.parametrize("count", [1, 4, 5, 11])
 @pytest.mark.parametrize("backbone", [FLAT, RESIDUAL], ids=["flat", "residual"])
-def test_the_last_layers_are_trained_and_the_rest_is_as_it_was(backbone, count):
+def test_trainable_layers_leave_other_layers_unchanged(backbone, count):
     config = ModelConfig(**backbone, pooling="flatten")
     whole = build_frame_network(IMAGE, config)
     assert whole.frozen is None
@@ -103,14 +103,14 @@ def test_the_last_layers_are_trained_and_the_rest_is_as_it_was(backbone, count):
     ]
 
 
-def test_more_layers_than_there_are_trains_them_all():
+def test_trainable_layers_beyond_all_trains_all():
     network = build_frame_network(IMAGE, ModelConfig(**FLAT, trainable_layers=1000))
     assert network.frozen is None
     assert len(network.trained.trainable_weights) > 80
 
 
 @pytest.mark.parametrize("count", [0, pytest.param(5, marks=pytest.mark.slow)])
-def test_batch_normalisation_of_frozen_layers_stays_as_it_was(count, tmp_path):
+def test_frozen_batch_normalisation_is_unchanged(count, tmp_path):
     config = ModelConfig(**FLAT, trainable_layers=count, rnn_units=(4,), dense_units=())
     model = build_model(info_of(tmp_path), config)
     frozen = model.get_layer("frozen_features")
@@ -140,7 +140,7 @@ def test_batch_normalisation_of_frozen_layers_stays_as_it_was(count, tmp_path):
     )
 
 
-def test_gray_frames(tmp_path):
+def test_build_frame_network_accepts_gray_frames(tmp_path):
     image = ImageSpec(height=32, width=32, channels=1)
     model = build_model(
         info_of(tmp_path, image), ModelConfig(**FLAT, rnn="convlstm", rnn_units=(4,))
@@ -149,7 +149,7 @@ def test_gray_frames(tmp_path):
     assert model.predict(features, verbose=0).shape == (1, 2)
 
 
-def test_frames_too_small_are_refused():
+def test_build_frame_network_refuses_small_frames():
     with pytest.raises(
         TrainerError,
         match=r"backbone InceptionV3 cannot take frames of 32x40: .*75x75.*larger --size",
@@ -157,7 +157,7 @@ def test_frames_too_small_are_refused():
         build_frame_network(IMAGE, ModelConfig(backbone="inceptionv3", weights="none"))
 
 
-def test_a_run_that_cannot_begin_leaves_nothing(tmp_path, capsys):
+def test_train_leaves_nothing_if_it_cannot_start(tmp_path, capsys):
     info_of(tmp_path / "data")
     run = tmp_path / "run"
     words = ["--tfrecords", str(tmp_path / "data"), "--output", str(run)]
@@ -168,7 +168,7 @@ def test_a_run_that_cannot_begin_leaves_nothing(tmp_path, capsys):
     assert not run.exists()
 
 
-def test_weights_of_another_network_are_refused(mobilenet_file, tmp_path):
+def test_build_frame_network_refuses_weights_of_another_network(mobilenet_file, tmp_path):
     file, _ = mobilenet_file
     with pytest.raises(TrainerError, match=r"not those of backbone MobileNetV2 .*expected 260 arr"):
         build_frame_network(IMAGE, ModelConfig(backbone="MobileNetV2", weights=str(file)))
@@ -187,7 +187,7 @@ def test_weights_of_another_network_are_refused(mobilenet_file, tmp_path):
         )
 
 
-def test_imagenet_without_a_network_says_how_to_give_a_file(monkeypatch):
+def test_imagenet_weights_without_network_access(monkeypatch):
     def fail(*args, **kwargs):
         raise Exception("URL fetch failure on https://storage/mobilenet.h5: None -- no network")
 
@@ -202,7 +202,7 @@ def test_imagenet_without_a_network_says_how_to_give_a_file(monkeypatch):
 
 
 @pytest.mark.slow
-def test_efficientnet_from_a_file_sees_the_scale_it_was_trained_on(tmp_path, monkeypatch):
+def test_efficientnet_from_file_has_its_rescaling(tmp_path, monkeypatch):
     # What Keras builds when it downloads the weights, with a file of ours for the download.
     module = inspect.getmodule(inspect.unwrap(keras.applications.EfficientNetB0))
     shape = (*IMAGE.shape[:2], 3)
@@ -226,7 +226,7 @@ def test_efficientnet_from_a_file_sees_the_scale_it_was_trained_on(tmp_path, mon
     assert not np.allclose(plain, expected, atol=1e-1 * largest)
 
 
-def test_the_small_backbone_starts_from_a_file_too(tmp_path):
+def test_small_backbone_with_weights_from_file(tmp_path):
     config = ModelConfig(filters=(4, 8))
     first = build_frame_network(IMAGE, config)
     file = tmp_path / "small.weights.h5"
@@ -239,7 +239,7 @@ def test_the_small_backbone_starts_from_a_file_too(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_pretrained_backbone_from_the_command_line(mobilenet_file, tmp_path):
+def test_train_with_pretrained_backbone(mobilenet_file, tmp_path):
     info_of(tmp_path / "data")
     process = run_trainer(
         *("--tfrecords", "data", "--output", "run", "--backbone", "mobilenet", "--epochs", 1),
@@ -260,7 +260,7 @@ def test_a_pretrained_backbone_from_the_command_line(mobilenet_file, tmp_path):
         *("ResNet50", "ResNet50V2", "VGG16", "Xception"),
     ],
 )
-def test_every_family_is_cut_where_nothing_changes(name):
+def test_split_keeps_outputs_of_every_family(name):
     image = ImageSpec(height=80, width=75)
     config = ModelConfig(backbone=name, weights="none")
     whole = build_frame_network(image, config)

@@ -1,4 +1,4 @@
-"""A user's Keras settings change neither a model nor a training."""
+"""Tests that a user's Keras settings change neither models nor trainings."""
 
 import json
 

@@ -47,7 +47,7 @@ def both(make, shape):
 
 
 @pytest.mark.parametrize(("make", "shape"), WRAPPED.values(), ids=WRAPPED)
-def test_outputs_weights_and_gradients_are_those_of_keras(make, shape):
+def test_time_distributed_matches_keras(make, shape):
     import tensorflow as tf
 
     ours, stock = both(make, shape)
@@ -64,7 +64,7 @@ def test_outputs_weights_and_gradients_are_those_of_keras(make, shape):
         np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-5)
 
 
-def test_a_wrapped_layer_gets_the_mask_of_its_own_step():
+def test_time_distributed_passes_the_mask_of_each_step():
     inputs, mask = keras.Input((3, 6, 2)), keras.Input((3, 6), dtype="bool")
     ours = TimeDistributed(keras.layers.LSTM(4))
     stock = keras.layers.TimeDistributed(keras.layers.LSTM(4))
@@ -79,13 +79,13 @@ def test_a_wrapped_layer_gets_the_mask_of_its_own_step():
 
 
 @pytest.mark.parametrize("shape", [(2, 5), (4, 3)], ids=["length", "batch"])
-def test_a_mask_of_another_shape_is_refused_by_every_keras(shape):
+def test_time_distributed_refuses_mask_of_another_shape(shape):
     layer = TimeDistributed(keras.layers.Dense(2))
     with pytest.raises(ValueError, match=r"a mask of shape .* incompatible with the input"):
         layer(np.zeros((2, 3, 4), np.float32), mask=np.ones(shape, bool))
 
 
-def test_the_mask_of_time_goes_on_to_the_layers_after_it():
+def test_time_distributed_propagates_the_mask():
     def network(wrapper):
         inputs = keras.Input((4, 6))
         masked = keras.layers.Masking()(inputs)
@@ -101,7 +101,7 @@ def test_the_mask_of_time_goes_on_to_the_layers_after_it():
     assert not np.allclose(models[0].predict(x, verbose=0)[1], shorter[1])
 
 
-def test_an_rnn_over_nested_time_is_that_of_keras():
+def test_time_distributed_rnn_matches_keras():
     """Clips of clips: frames to features, frames over clips to states, clips to an answer."""
 
     def network(wrapper):
@@ -118,7 +118,7 @@ def test_an_rnn_over_nested_time_is_that_of_keras():
     np.testing.assert_allclose(models[0](x), models[1](x), rtol=1e-5, atol=1e-6)
 
 
-def test_half_precision_and_frames_of_any_size():
+def test_time_distributed_in_half_precision_and_any_size():
     inputs = keras.Input((3, None, None, 3))
     layers = [
         w(cnn(), dtype="mixed_bfloat16") for w in (TimeDistributed, keras.layers.TimeDistributed)
@@ -131,7 +131,7 @@ def test_half_precision_and_frames_of_any_size():
     np.testing.assert_allclose(*(np.asarray(r, np.float32) for r in results), rtol=2e-2, atol=1e-2)
 
 
-def test_training_is_that_of_keras():
+def test_time_distributed_trains_as_keras():
     """The same losses, step by step, where nothing depends on seeing all frames at once."""
     models = both(cnn, (2, 3, 6, 8, 3))
     random = np.random.default_rng(0)
@@ -144,7 +144,7 @@ def test_training_is_that_of_keras():
     np.testing.assert_allclose(*losses, rtol=1e-4)
 
 
-def test_a_dynamic_length_is_left_to_keras():
+def test_time_distributed_with_dynamic_length():
     inputs = keras.Input((None, 7))
     ours, stock = (
         TimeDistributed(keras.layers.Dense(5)),
@@ -156,7 +156,7 @@ def test_a_dynamic_length_is_left_to_keras():
     np.testing.assert_allclose(models[0].predict(x, verbose=0), models[1](x), rtol=1e-5, atol=1e-6)
 
 
-def test_the_wrapped_layer_is_called_once():
+def test_time_distributed_calls_the_layer_once():
     class Counting(keras.layers.Layer):
         calls = 0
 
@@ -168,14 +168,14 @@ def test_the_wrapped_layer_is_called_once():
     assert Counting.calls == 1
 
 
-def test_batch_normalisation_in_training_sees_all_frames_at_once():
+def test_time_distributed_normalises_over_batch_and_time():
     x = np.random.default_rng(0).normal(5, 3, (2, 4, 3)).astype(np.float32)
     y = np.asarray(TimeDistributed(keras.layers.BatchNormalization())(x, training=True))
     np.testing.assert_allclose(y.mean(axis=(0, 1)), 0, atol=1e-5)
     np.testing.assert_allclose(y.std(axis=(0, 1)), 1, atol=1e-2)
 
 
-def test_config_and_weights_are_keras_s_and_survive_saving(tmp_path):
+def test_time_distributed_saves_and_loads(tmp_path):
     ours, stock = both(cnn, (2, 3, 6, 8, 3))
     config = ours.layers[1].get_config()
     assert config.keys() == stock.layers[1].get_config().keys()
@@ -188,7 +188,7 @@ def test_config_and_weights_are_keras_s_and_survive_saving(tmp_path):
     np.testing.assert_allclose(loaded(x), stock(x), rtol=1e-5, atol=1e-6)
 
 
-def test_stack_frames_puts_each_frame_behind_those_before_it():
+def test_stack_frames():
     frames = np.arange(4, dtype=np.float32).reshape(1, 4, 1, 1, 1)
     layer = StackFrames(3)
     stacked = np.asarray(layer(frames))

@@ -35,7 +35,7 @@ def fake_info(spec):
 
 
 @pytest.mark.parametrize("spec", LABELLED.values(), ids=LABELLED)
-def test_the_model_takes_what_the_reader_gives_and_answers_in_shape(spec, tmp_path):
+def test_build_model_output_shapes(spec, tmp_path):
     info = write_fake_dataset(tmp_path, spec, {"train": 6})
     features, labels = next(iter(read_sequences(tmp_path, "train", batch_size=6)))
     model = build_model(info, SMALL)
@@ -50,7 +50,7 @@ def test_the_model_takes_what_the_reader_gives_and_answers_in_shape(spec, tmp_pa
     assert np.isfinite(float(loss(labels, outputs)))
 
 
-def test_inputs_are_the_stored_types():
+def test_build_model_input_types():
     model = build_model(fake_info(SPECS["regression by frame"]), SMALL)
     assert {i.name: i.dtype for i in model.inputs} == {
         "image": "uint8",
@@ -60,7 +60,7 @@ def test_inputs_are_the_stored_types():
     }
 
 
-def test_outputs_are_in_the_targets_units():
+def test_build_model_outputs_are_in_target_units():
     # What comes before the units is 0 with no weights: the mean; and 1 with a bias of 1: a deviation more.
     info = fake_info(SPECS["regression"])
     model = build_model(info, SMALL)
@@ -73,7 +73,7 @@ def test_outputs_are_in_the_targets_units():
     np.testing.assert_allclose(model(features)[0], [t.mean + t.std for t in targets], rtol=1e-5)
 
 
-def test_pixels_are_normalized_with_the_train_split_s_statistics():
+def test_build_model_normalizes_pixels_by_train_statistics():
     info = fake_info(SPECS["classification"])
     train = info.splits["train"]
     layer = build_model(info, SMALL).get_layer("normalize_pixels")
@@ -83,7 +83,7 @@ def test_pixels_are_normalized_with_the_train_split_s_statistics():
 
 
 @pytest.mark.parametrize("by_frame", [False, True])
-def test_padding_changes_nothing_that_counts(by_frame):
+def test_build_model_ignores_padding(by_frame):
     model = build_model(fake_info(make_spec(per_frame=by_frame)), SMALL)
     random = np.random.default_rng(0)
     image = random.integers(0, 256, (1, 4, *IMAGE.shape)).astype(np.uint8)
@@ -100,12 +100,12 @@ def test_padding_changes_nothing_that_counts(by_frame):
 @pytest.mark.parametrize(
     ("options", "width"), [({"pooling": "avg"}, 8), ({"pooling": "flatten"}, 3 * 4 * 8)]
 )
-def test_pooling(options, width):
+def test_build_model_pooling(options, width):
     model = build_model(fake_info(SPECS["classification"]), ModelConfig(filters=(4, 8), **options))
     assert model.get_layer("frame_features").output.shape == (None, 4, width)
 
 
-def test_options_shape_the_network():
+def test_build_model_options():
     info = fake_info(SPECS["classification"])
     plain = build_model(
         info, ModelConfig(filters=(4,), dense_units=(), dropout=0.0, stack_frames=1)
@@ -119,12 +119,12 @@ def test_options_shape_the_network():
     assert any(isinstance(layer, keras.layers.BatchNormalization) for layer in layers)
 
 
-def test_too_many_blocks_for_the_frames():
+def test_build_model_refuses_too_many_blocks():
     with pytest.raises(TrainerError, match=r"4 convolution blocks .* 12x16 .* at most 3 --filters"):
         build_model(fake_info(SPECS["classification"]), ModelConfig(filters=(4, 4, 4, 4)))
 
 
-def test_standardized_error_of_predicting_the_mean_is_one():
+def test_standardized_error_of_the_mean_is_one():
     random = np.random.default_rng(0)
     truth = random.normal([5, 100], [2, 30], (4000, 2)).astype(np.float32)
     loss = StandardizedMeanSquaredError(truth.std(axis=0))
@@ -135,7 +135,7 @@ def test_standardized_error_of_predicting_the_mean_is_one():
     )
 
 
-def test_padding_does_not_thin_out_a_loss():
+def test_losses_exclude_padding_from_the_mean():
     loss = StandardizedMeanSquaredError([1.0])
     truth, guess = np.zeros((1, 4, 1), np.float32), np.full((1, 4, 1), 3, np.float32)
     assert float(loss(truth, guess, sample_weight=np.float32([[1, 0, 0, 0]]))) == 9.0
@@ -167,7 +167,7 @@ PERFORMED = {
 
 @pytest.mark.parametrize("by_frame", [False, True], ids=["by sequence", "by frame"])
 @pytest.mark.parametrize("options", PERFORMED.values(), ids=PERFORMED)
-def test_over_time_shapes_and_padding(options, by_frame):
+def test_read_over_time_shapes_and_padding(options, by_frame):
     signals = (SignalSpec(name="SPEED"),)
     info = fake_info(make_spec("regression", per_frame=by_frame, signals=signals))
     config = ModelConfig(**{"filters": (4, 8), "rnn_units": (6,), "dense_units": (5,), **options})
@@ -191,7 +191,7 @@ def test_over_time_shapes_and_padding(options, by_frame):
         assert not np.allclose(model(changed)[0], one[0], rtol=1e-6, atol=0)
 
 
-def test_the_parameter_counts_of_the_tutorials():
+def test_build_model_has_known_parameter_counts():
     spec = make_spec(image=None, signals=(SignalSpec(name="x"),))
     label = LabelSpec(task="regression", target_names=("y",), per_frame=True)
     info = fake_info(replace(spec, label=label))
@@ -207,7 +207,7 @@ def test_the_parameter_counts_of_the_tutorials():
     assert isinstance(model.get_layer("standardized"), keras.layers.Dense)
 
 
-def test_vgg_like_blocks():
+def test_build_model_with_vgg_like_blocks():
     info = fake_info(SPECS["classification"])
     config = ModelConfig(filters=(4, 8), convolutions=2, batch_norm=True, stack_frames=1)
     network = build_model(info, config).get_layer("frame_features").layer

@@ -1,4 +1,4 @@
-"""Models of fewer and smaller frames than records hold: trained, exported, evaluated over several clips."""
+"""Tests of models of fewer and smaller frames than records hold: trained, exported, evaluated over clips."""
 
 import json
 from dataclasses import replace
@@ -27,7 +27,7 @@ class Echo:
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_answers_to_the_clips_of_a_sequence_are_averaged(count, tmp_path):
+def test_predict_split_averages_clips(count, tmp_path):
     spec = make_spec("regression", num_frames=9)
     write_fake_dataset(tmp_path, spec, {"test": 7}, shards=2)
     clips = Clips(num_frames=3, frame_step=2, at=count if count > 1 else "center")
@@ -51,7 +51,7 @@ def test_answers_to_the_clips_of_a_sequence_are_averaged(count, tmp_path):
     assert found.origins.timestamps.shape == (7, 3)
 
 
-def test_a_sequence_with_a_damaged_frame_is_left_out_with_all_its_clips(tmp_path):
+def test_predict_split_skips_all_clips_of_a_corrupt_sequence(tmp_path):
     spec = make_spec("regression", num_frames=9)
     records = [fake_record(spec, seed) for seed in range(6)]
     reading = Reading(clips=Clips(num_frames=3, at=3))
@@ -77,7 +77,7 @@ def test_a_sequence_with_a_damaged_frame_is_left_out_with_all_its_clips(tmp_path
     np.testing.assert_array_equal(found.values, sound.values)
 
 
-def test_labels_by_frame_are_those_of_the_clip(tmp_path):
+def test_read_labels_takes_labels_by_frame_from_the_clip(tmp_path):
     spec = make_spec("regression", num_frames=6, per_frame=True)
     info = write_fake_dataset(tmp_path, spec, {"test": 5})
     reading = ReadingConfig(num_frames=2, clip_at="last").evaluation(info)
@@ -90,7 +90,7 @@ def test_labels_by_frame_are_those_of_the_clip(tmp_path):
         assert found.labels.valid[i].tolist() == [start < valid, start + 1 < valid]
 
 
-def test_a_clip_lies_where_its_label_was_measured(tmp_path):
+def test_clip_includes_the_labelled_frame(tmp_path):
     info = write_fake_dataset(tmp_path, SPECS["regression"], {"train": 2})
     clips = ReadingConfig(num_frames=2)
 
@@ -139,7 +139,7 @@ def damaged(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_a_run_on_fewer_and_smaller_frames_and_past_damage(damaged, tmp_path, capsys):
+def test_train_on_small_clips_and_skip_corrupt_records(damaged, tmp_path, capsys):
     run = tmp_path / "run"
     words = ["--tfrecords", str(damaged), "--output", str(run)]
     flags = ["--epochs", "2", "--batch_size", "4", "--filters", "4", "--num_frames", "2"]
@@ -181,7 +181,7 @@ def test_a_run_on_fewer_and_smaller_frames_and_past_damage(damaged, tmp_path, ca
     assert "eval_clips must be a whole number" in capsys.readouterr().err
 
 
-def test_a_split_of_which_nothing_can_be_read(tmp_path):
+def test_predict_split_refuses_unreadable_split(tmp_path):
     info = write_fake_dataset(tmp_path, SPECS["classification"], {"test": 1}, shards=1)
     path = tmp_path / info.splits["test"].shards[0].file
     path.write_bytes(bytes(path.stat().st_size))

@@ -93,7 +93,7 @@ def single(data, tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_two_devices_come_to_the_same(data, single, tmp_path):
+def test_two_devices_have_equal_losses(data, single, tmp_path):
     out = finish(start(data, tmp_path / "run", "--distribute", "mirrored", devices=2))
     assert "distributed: 2 replicas, by mirrored" in out
     for mine, theirs in zip(losses(tmp_path / "run"), losses(single), strict=True):
@@ -101,7 +101,7 @@ def test_two_devices_come_to_the_same(data, single, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_devices_go_on_within_an_epoch(data, single, tmp_path):
+def test_two_devices_resume_within_an_epoch(data, single, tmp_path):
     run, flags = tmp_path / "run", ("--distribute", "mirrored", "--resume")
     every_step = ("--checkpoint_minutes", "1e-9")
     killed = start(data, run, *flags, *every_step, devices=2, script=KILLED + SCRIPT)
@@ -117,13 +117,13 @@ def test_two_devices_go_on_within_an_epoch(data, single, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_last_batch_too_small_to_share_is_left_out(data, tmp_path):
+def test_train_drops_batch_smaller_than_replicas(data, tmp_path):
     flags = ("--distribute", "mirrored", "--batch_size", 12, "--batch_norm", "on")
     out = finish(start(data, tmp_path / "run", *flags, devices=2))
     assert out.count("3/3 - ") == 2  # of 37 sequences, 36
 
 
-def test_which_last_batches_are_left_out(monkeypatch):
+def test_drops_remainder(monkeypatch):
     def leaves(records, batch_size, replicas):
         shard = ShardInfo(file="a", records=records, bytes=1, sha256="")
         spec = SequenceSpec(num_frames=1, signals=(SignalSpec(name="X"),))
@@ -144,7 +144,7 @@ def test_which_last_batches_are_left_out(monkeypatch):
 
 
 @pytest.mark.slow
-def test_two_hosts_come_to_the_same(data, single, tmp_path):
+def test_two_hosts_have_equal_losses(data, single, tmp_path):
     sockets = [socket.create_server(("localhost", 0)) for _ in range(2)]
     cluster = [f"localhost:{s.getsockname()[1]}" for s in sockets]
     for s in sockets:
@@ -164,7 +164,7 @@ def test_two_hosts_come_to_the_same(data, single, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
-def test_nothing_to_distribute_to(monkeypatch):
+def test_make_strategy_without_devices_or_hosts(monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
     assert make_strategy("auto") is None
     assert make_strategy("off") is None

@@ -37,7 +37,7 @@ def pretrained(data, tmp_path_factory):
 
 
 @pytest.mark.parametrize("layers", [0, 2], ids=["all frozen", "last two trained"])
-def test_cached_features_change_nothing(layers, data, pretrained, tmp_path, caplog):
+def test_fit_with_cached_features_has_equal_losses(layers, data, pretrained, tmp_path, caplog):
     runs = {}
     for caching in ("auto", "off"):
         config = TrainingConfig(
@@ -63,7 +63,7 @@ def test_cached_features_change_nothing(layers, data, pretrained, tmp_path, capl
     assert mine == pytest.approx(theirs, rel=1e-4)
 
 
-def test_batches_are_those_of_the_reader_in_its_orders(data, pretrained, tmp_path):
+def test_cached_split_gives_the_batches_of_the_reader(data, pretrained, tmp_path):
     keras.utils.set_random_seed(0)
     model = build_model(DatasetInfo.load(data), ModelConfig(**pretrained))
     encoder, head = split_at_features(model)
@@ -91,7 +91,7 @@ def test_batches_are_those_of_the_reader_in_its_orders(data, pretrained, tmp_pat
     assert not folder.exists()
 
 
-def test_features_are_gone_when_the_training_fails(data, pretrained, tmp_path, monkeypatch):
+def test_computed_features_are_removed_after_failure(data, pretrained, tmp_path, monkeypatch):
     def fail(*args, **kwargs):
         raise KeyboardInterrupt
 
@@ -102,7 +102,7 @@ def test_features_are_gone_when_the_training_fails(data, pretrained, tmp_path, m
     assert not (tmp_path / "run" / ".features").exists()
 
 
-def test_a_full_disk_is_left_alone(data, pretrained, tmp_path, monkeypatch, caplog):
+def test_features_are_not_cached_on_a_full_disk(data, pretrained, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(features, "_MAX_DISK_SHARE", 0.0)
     config = TrainingConfig(epochs=2, batch_size=32, model=ModelConfig(**pretrained))
     with caplog.at_level("INFO", logger="trainer"):

@@ -37,7 +37,7 @@ def rates(config, phase, steps, at):
     return [float(rate(step) if callable(rate) else rate) for step in at]
 
 
-def test_learning_rates():
+def test_make_optimizer_learning_rates():
     phase = Phase(0, 10, 0.5, backbone=True)
     assert rates(TrainingConfig(), phase, 4, [0, 39]) == [0.5, 0.5]
     warm = TrainingConfig(warmup_epochs=2)
@@ -51,7 +51,7 @@ def test_learning_rates():
     assert make_optimizer(TrainingConfig(clip_norm=2.0), phase, 4).global_clipnorm == 2.0
 
 
-def test_phases():
+def test_plan_phases():
     assert plan_phases(TrainingConfig()) == [Phase(0, 40, 1e-3, backbone=True)]
     model = ModelConfig(backbone="VGG16", trainable_layers=4)
     config = TrainingConfig(head_epochs=5, epochs=20, model=model)
@@ -61,9 +61,7 @@ def test_phases():
 
 
 @pytest.mark.slow
-def test_the_head_first_then_the_last_layers_and_resumed_in_between(
-    data, pretrained, tmp_path, monkeypatch
-):
+def test_fit_trains_head_first_and_resumes_between_phases(data, pretrained, tmp_path, monkeypatch):
     config = TrainingConfig(
         epochs=4,
         head_epochs=2,
@@ -109,7 +107,7 @@ def test_the_head_first_then_the_last_layers_and_resumed_in_between(
 
 
 @pytest.mark.slow
-def test_other_ways_to_compute_come_to_about_the_same(data, tmp_path):
+def test_precision_and_xla_have_similar_losses(data, tmp_path):
     model = ModelConfig(filters=(4, 8), rnn_units=(6,), dense_units=(4,), dropout=0.0)
     runs = {}
     for precision, xla in (("float32", "off"), ("mixed_bfloat16", "off"), ("float32", "on")):
@@ -128,13 +126,13 @@ def test_other_ways_to_compute_come_to_about_the_same(data, tmp_path):
 
 
 @pytest.mark.skipif(find_spec("tensorboard") is None, reason="TensorBoard is not installed")
-def test_logs_for_tensorboard(data, tmp_path):
+def test_fit_writes_tensorboard_logs(data, tmp_path):
     config = TrainingConfig(epochs=1, tensorboard=True, model=ModelConfig(**SMALL))
     fit_run(data, RunFolder(tmp_path / "run"), config)
     assert list((tmp_path / "run" / "tensorboard").rglob("events.out.*"))
 
 
-def test_tensorboard_that_is_not_installed(data, tmp_path, monkeypatch):
+def test_fit_refuses_missing_tensorboard(data, tmp_path, monkeypatch):
     monkeypatch.setattr(fitting, "find_spec", lambda name: None)
     config = TrainingConfig(tensorboard=True, model=ModelConfig(**SMALL))
     with pytest.raises(TrainingError, match="is not installed: pip install tensorboard"):

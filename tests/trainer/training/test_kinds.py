@@ -1,4 +1,4 @@
-"""Every kind of dataset is trained on from the command line, and its made target is learned."""
+"""Tests that the command line trains on every kind of dataset and learns its target."""
 
 import csv
 import json
@@ -99,7 +99,7 @@ def write_kind(directory, kind):
     "kind",
     [pytest.param(kind, marks=pytest.mark.slow if kind in SELDOM else ()) for kind in KINDS],
 )
-def test_a_made_target_is_learned_and_everything_is_left(kind, tmp_path, capsys):
+def test_train_learns_every_kind_of_dataset(kind, tmp_path, capsys):
     data, run = tmp_path / "data", tmp_path / "run"
     info = write_kind(data, kind)
     small = ["--filters", "8,16"] if info.spec.image else []
@@ -137,7 +137,7 @@ def test_a_made_target_is_learned_and_everything_is_left(kind, tmp_path, capsys)
         (["--batch_norm", "on", "--pooling", "flatten"], "--batch_norm on, --pooling flatten"),
     ],
 )
-def test_flags_of_images_are_refused_without_images(words, named, tmp_path, capsys):
+def test_train_refuses_image_flags_without_images(words, named, tmp_path, capsys):
     write_fake_dataset(tmp_path / "data", replace(SPECS["signals only"]), {"train": 4})
     output = ["--output", str(tmp_path / "run")]
     assert main(["--tfrecords", str(tmp_path / "data"), *output, *words]) == 2

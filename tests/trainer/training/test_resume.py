@@ -72,7 +72,7 @@ def kill_when(ready, words, run):
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_with_the_same_curve(data, whole_run, tmp_path):
+def test_resume_after_kill_gives_equal_history(data, whole_run, tmp_path):
     run = tmp_path / "run"
     words = ["--tfrecords", data, "--output", run, *FLAGS, "--resume"]  # nothing to resume at first
     kill_after(2, words, run)
@@ -89,7 +89,7 @@ def test_a_killed_run_goes_on_with_the_same_curve(data, whole_run, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_that_is_killed_within_an_epoch_goes_on_within_it(data, whole_run, tmp_path):
+def test_resume_within_an_epoch_gives_equal_history(data, whole_run, tmp_path):
     run = tmp_path / "run"
     words = ["--tfrecords", data, "--output", run, *FLAGS, "--checkpoint_minutes", "1e-9"]
 
@@ -107,7 +107,7 @@ def test_a_run_that_is_killed_within_an_epoch_goes_on_within_it(data, whole_run,
 
 
 @pytest.mark.slow
-def test_a_finished_run_may_be_given_more_epochs(data, tmp_path, capsys):
+def test_resume_finished_run_with_more_epochs(data, tmp_path, capsys):
     run = tmp_path / "run"
     words = ["--tfrecords", str(data), "--output", str(run), "--filters", "4", "--resume"]
     assert main([*words, "--epochs", "1"]) == 0
@@ -122,7 +122,7 @@ def test_a_finished_run_may_be_given_more_epochs(data, tmp_path, capsys):
     assert json.loads((run / "metrics.json").read_text())["best_epoch"] in (1, 2)
 
 
-def test_another_run_is_not_resumed(data, whole_run, tmp_path, capsys):
+def test_resume_refuses_another_run(data, whole_run, tmp_path, capsys):
     words = ["--tfrecords", str(data), "--output", str(whole_run), *FLAGS, "--resume"]
     assert main([*words, "--batch_size", "5", "--filters", "4,9"]) == 1
     error = capsys.readouterr().err
@@ -140,7 +140,7 @@ def test_another_run_is_not_resumed(data, whole_run, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b'"\xff"', b""])
-def test_a_damaged_config_is_said_in_a_line(content, data, tmp_path, capsys):
+def test_resume_reports_corrupt_config_in_one_line(content, data, tmp_path, capsys):
     (tmp_path / "config.json").write_bytes(content)
     assert main(["--tfrecords", str(data), "--output", str(tmp_path), "--resume"]) == 1
     error = capsys.readouterr().err
@@ -148,13 +148,13 @@ def test_a_damaged_config_is_said_in_a_line(content, data, tmp_path, capsys):
     assert error.count("\n") == 1
 
 
-def test_a_config_of_other_things_is_another_run(data, tmp_path, capsys):
+def test_resume_refuses_config_of_other_type(data, tmp_path, capsys):
     (tmp_path / "config.json").write_text('{"model": 3}')
     assert main(["--tfrecords", str(data), "--output", str(tmp_path), "--resume"]) == 1
     assert "; model: 3 there, {" in capsys.readouterr().err
 
 
-def test_a_checkpoint_of_another_network_is_refused(data, tmp_path, capsys):
+def test_resume_refuses_checkpoint_of_another_network(data, tmp_path, capsys):
     run = tmp_path / "run"
     words = ["--tfrecords", str(data), "--output", str(run), "--epochs", "1", "--resume"]
     assert main([*words, "--filters", "4"]) == 0
@@ -169,7 +169,7 @@ def test_a_checkpoint_of_another_network_is_refused(data, tmp_path, capsys):
     assert "--resume finds a run with other options" in capsys.readouterr().err
 
 
-def test_a_checkpoint_names_missing_and_unexpected_variables(data, tmp_path):
+def test_restore_model_names_missing_and_unexpected_variables(data, tmp_path):
     info = DatasetInfo.load(data)
     lstm, gru = (ModelConfig(filters=(4,), rnn=rnn) for rnn in ("lstm", "gru"))
     model = build_model(info, lstm)
@@ -181,7 +181,7 @@ def test_a_checkpoint_names_missing_and_unexpected_variables(data, tmp_path):
         restore_model(tmp_path / "checkpoint.npz", build_model(info, gru))
 
 
-def test_a_checkpoint_restores_a_network_that_keras_numbers_otherwise(data, tmp_path):
+def test_restore_model_with_other_layer_numbers(data, tmp_path):
     info, config = DatasetInfo.load(data), ModelConfig(filters=(4, 8), batch_norm=True)
     saved, restored = build_model(info, config), build_model(info, config)
     for model in (saved, restored):

@@ -25,7 +25,7 @@ from trainer.training.train import train
 TINY = ModelConfig(filters=(4, 8), rnn_units=(8,), dense_units=(8,), dropout=0.0)
 
 
-def test_the_trained_classes_are_learned(bright_run):
+def test_train_learns_classes(bright_run):
     folder, _ = bright_run
     metrics = json.loads((folder / "metrics.json").read_text())
     for split in ("validation", "test"):
@@ -38,7 +38,7 @@ def test_the_trained_classes_are_learned(bright_run):
     assert metrics["baseline"].startswith("always answering")
 
 
-def test_the_run_folder_holds_everything(bright_run, bright_dataset):
+def test_train_writes_the_run_folder(bright_run, bright_dataset):
     folder, process = bright_run
     held = {path.name for path in folder.iterdir()}
     assert held == {
@@ -77,15 +77,13 @@ def test_the_run_folder_holds_everything(bright_run, bright_dataset):
 
 
 @pytest.mark.slow
-def test_the_model_loads_as_the_readme_says(bright_run, tmp_path):
+def test_load_model_as_documented(bright_run, tmp_path):
     script = "import sys, keras, trainer.models.layers; print(keras.models.load_model(sys.argv[1]).compiled)"
     process = run_python("-c", script, bright_run[0] / "model.keras", cwd=tmp_path)
     assert process.stdout.strip() == "True", process.stderr
 
 
-def test_the_saved_model_loads_without_this_package_and_agrees(
-    bright_run, bright_dataset, tmp_path
-):
+def test_saved_model_loads_without_this_package(bright_run, bright_dataset, tmp_path):
     folder, _ = bright_run
     features, _ = next(iter(read_sequences(bright_dataset, "test", batch_size=15)))
     expected = load_model(folder / "model.keras").predict(features, verbose=0)
@@ -112,7 +110,7 @@ np.save(target, served(**features)["probabilities"].numpy())
     np.testing.assert_allclose(np.load(served), expected, rtol=1e-4, atol=1e-6)
 
 
-def test_a_regression_without_other_splits_is_learned_in_its_units(tmp_path, caplog):
+def test_train_regression_without_other_splits(tmp_path, caplog):
     write_brightness_dataset(tmp_path / "data", "regression", {"train": 80, "test": 30})
     config = TrainingConfig(epochs=12, batch_size=8, learning_rate=1e-2, model=TINY)
     with caplog.at_level("INFO", logger="trainer"):
@@ -127,7 +125,7 @@ def test_a_regression_without_other_splits_is_learned_in_its_units(tmp_path, cap
     assert scores.keys() == {"test"}
 
 
-def test_a_seed_repeats_a_run(tmp_path):
+def test_train_repeats_with_a_seed(tmp_path):
     write_fake_dataset(tmp_path / "data", SPECS["signals only"], {"train": 16, "validation": 4})
     histories = []
     for run, seed in enumerate((3, 3, 4)):
@@ -148,7 +146,7 @@ def write_dataset_with_nan(directory, spec, **changes):
     replace(sound, splits={"train": replace(sound.splits["train"], shards=shards)}).save(directory)
 
 
-def test_a_loss_that_is_no_number_stops_with_an_explanation(tmp_path):
+def test_train_stops_on_nan(tmp_path):
     signals = (SignalSpec(name="SPEED"),)
     spec = make_spec("regression", image=None, signals=signals)
     write_dataset_with_nan(tmp_path / "data", spec, label_values=[float("nan"), 0.0])
@@ -173,14 +171,14 @@ def test_a_loss_that_is_no_number_stops_with_an_explanation(tmp_path):
         ("signals only", {"signals": {}}, r"must hold 1 values in signals\.SPEED"),
     ],
 )
-def test_what_cannot_be_trained_on_is_refused(spec, statistics, message, tmp_path):
+def test_train_refuses_unsuitable_dataset(spec, statistics, message, tmp_path):
     info = write_fake_dataset(tmp_path, SPECS[spec], {"train": 6})
     changed = replace(info, splits={"train": replace(info.splits["train"], **statistics)})
     with pytest.raises(DatasetError, match=message):
         check_trainable(tmp_path, changed)
 
 
-def test_a_dataset_without_a_train_split_is_refused(tmp_path):
+def test_train_refuses_dataset_without_train_split(tmp_path):
     info = write_fake_dataset(tmp_path, SPECS["regression"], {"test": 2})
     with pytest.raises(DatasetError, match=r"no records in a split 'train', but in test"):
         check_trainable(tmp_path, info)

@@ -1,4 +1,4 @@
-"""What training logs as loss and accuracy, against the same in NumPy: weights of classes and of padding."""
+"""Tests of the logged loss and accuracy against NumPy: weights of classes and of padding."""
 
 from dataclasses import replace
 
@@ -94,7 +94,7 @@ def fit_once(folder, spec, **fields):
         pytest.param("regression by frame", True, marks=pytest.mark.slow),
     ],
 )
-def test_losses_and_accuracies_weigh_what_they_say(name, balanced, tmp_path):
+def test_fit_applies_sample_weights_to_loss_and_accuracy(name, balanced, tmp_path):
     spec = replace(SPECS[name], image=None, signals=SPECS["signals only"].signals)
     data, model, config, row = fit_once(tmp_path, spec, batch_size=4, class_weights=balanced)
     info = DatasetInfo.load(data)
@@ -123,7 +123,7 @@ def test_losses_and_accuracies_weigh_what_they_say(name, balanced, tmp_path):
 
 
 @pytest.mark.slow
-def test_balanced_classes_take_the_place_of_class_weights(tmp_path):
+def test_fit_balances_classes_instead_of_weighting(tmp_path):
     spec = replace(SPECS["classification"], image=None, signals=SPECS["signals only"].signals)
     balanced = ReadingConfig(balance_classes=True)
     data, model, config, row = fit_once(tmp_path, spec, batch_size=7, reading=balanced)
