@@ -234,7 +234,7 @@ class TestRealChild:
             "decoder = DecoderProcess(timeout=60, program=(sys.executable, '-c', sys.argv[1]))\n"
             "threading.Thread(target=decoder.probe, args=('x',), daemon=True).start()\n"
             "while not decoder._child: pass\n"
-            "while not decoder._last_words(): pass\n"
+            "while not decoder._last_error(): pass\n"
             "print(decoder._child.pid, flush=True)\n"
             "threading.Event().wait()\n"
         )
@@ -390,7 +390,7 @@ class TestMisbehaviour:
         time.sleep(0.6)
         assert build_there(decoder, make_request(clip)) == build_here(make_request(clip))
 
-    def test_each_death_has_its_own_last_words(self, start, clip):
+    def test_each_death_has_its_own_last_error(self, start, clip):
         lines = "receive(); sys.exit(f'process {os.getpid()} is done')"
         decoder = start(lines, every_time=True)
         for count in range(1, 4):
