@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import inspect
 import io
 import itertools
 import pkgutil
 import re
 import shlex
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,8 @@ import pytest
 
 import pipelines.cli
 import trainer.cli
+from tfrecords_schema.fake import write_fake_dataset
+from tfrecords_schema.spec import ImageSpec, LabelSpec, SequenceSpec
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -37,6 +41,10 @@ NOT_CHECKED = {
     "go install": "needs Go and a network",
     "pip install": "changes the environment; tests/versions.py installs the package",
     "python -m apache_beam.runners.worker.worker_pool_main": "Beam's; tests/flink starts such a pool",
+}
+# Pages whose Python blocks are only compared with the signatures that they call.
+NOT_RUN = {
+    "docs/reader.md": "its blocks need a model, a large disk and hosts; tests/trainer/data has such calls",
 }
 # Flags that pages name and that belong to other programs.
 FLAGS_OF_OTHERS = {
@@ -206,8 +214,7 @@ class TestPython:
 
     @pytest.mark.parametrize("block", PYTHON, ids=str)
     def test_block_compiles_and_its_imports_resolve(self, block):
-        tree = ast.parse(block.text, str(block))
-        for node in ast.walk(tree):
+        for node in ast.walk(ast.parse(block.text, str(block))):
             if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] in PACKAGES:
                 for alias in node.names:
                     assert resolves(f"{node.module}.{alias.name}"), f"{block}: {alias.name}"
@@ -215,6 +222,46 @@ class TestPython:
                 for alias in node.names:
                     if alias.name.split(".")[0] in PACKAGES:
                         assert resolves(alias.name), f"{block}: {alias.name}"
+
+    @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+    def test_arguments_of_calls_exist(self, page):
+        imported = {}
+        for block in (block for block in PYTHON if block.page == page.relative_to(ROOT).as_posix()):
+            for node in ast.walk(ast.parse(block.text)):
+                if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] in PACKAGES:
+                    for alias in node.names:
+                        imported[alias.name] = pkgutil.resolve_name(f"{node.module}:{alias.name}")
+            for node in ast.walk(ast.parse(block.text)):
+                if isinstance(node, ast.Call) and getattr(node.func, "id", "") in imported:
+                    keywords = {keyword.arg: None for keyword in node.keywords}
+                    try:
+                        inspect.signature(imported[node.func.id]).bind(*node.args, **keywords)
+                    except TypeError as error:
+                        pytest.fail(f"{block}: {node.func.id}: {error}")
+
+    @pytest.mark.parametrize("page", sorted({block.page for block in PYTHON} - set(NOT_RUN)))
+    def test_blocks_run(self, page, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        blocks = [block for block in PYTHON if block.page == page]
+        if page == "README.md":  # builds its own dataset
+            for name, label in itertools.product("abcdefgh", ("wave", "juggling")):
+                clip = Path("clips", label, f"{name}.gif")
+                clip.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(ROOT / "tests/data/demo.gif", clip)
+        else:
+            spec = SequenceSpec(
+                num_frames=2,
+                image=ImageSpec(height=16, width=16),
+                label=LabelSpec(task="classification", class_names=("a", "b")),
+            )
+            write_fake_dataset("dataset", spec, {"train": 4})
+        names: dict[str, object] = {}
+        for block in blocks:
+            exec(compile(block.text, str(block), "exec"), names)
+        if page == "README.md":
+            assert names["info"].spec.image.shape == (128, 171, 3)
+            assert names["features"]["image"].shape[1:] == (16, 128, 171, 3)
+            assert Path("report.html").stat().st_size > 0
 
     def test_image_for_dataflow_imports_what_exists(self):
         text = (ROOT / "examples/dataflow/Dockerfile").read_text(encoding="utf-8")
