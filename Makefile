@@ -1,4 +1,4 @@
-# Each target sets up what it needs: a virtual environment in .venv with everything installed.
+# Each target first creates the environment that it needs; .venv has everything installed.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,10 +8,20 @@ INSTALLED := $(VENV)/.installed
 .PHONY: help demo test test-slow test-dataflow test-flink test-versions model-garden fuzz bench lint types format proto clean
 
 help:
-	@echo "make demo    render drives, build a dataset, validate it, train on it"
-	@echo "make test    run the tests"
-	@echo "make bench   measure how fast datasets are built and read, beside peers and limits"
-	@echo "make lint types format    check style, check types, rewrite to style"
+	@echo "make demo           render drives, build a dataset, validate it, train on it, predict"
+	@echo "make test           run the tests, except slow ones"
+	@echo "make test-slow      run the slow tests"
+	@echo "make test-flink     test builds on Flink and Prism (needs Java and Maven)"
+	@echo "make test-dataflow  test a job for Dataflow against a local stand-in"
+	@echo "make test-versions  test each Python, with the newest and the lowest packages"
+	@echo "make model-garden   install TensorFlow Model Garden, for the tests that compare with it"
+	@echo "make fuzz           fuzz each parser for FUZZ_SECONDS seconds"
+	@echo "make bench          measure the speed of building, reading and validating"
+	@echo "make lint           check style and layers"
+	@echo "make types          check types"
+	@echo "make format         rewrite the code to the project's style"
+	@echo "make proto          generate the protobuf module"
+	@echo "make clean          remove environments, caches and results"
 
 $(INSTALLED): setup.py
 	$(PYTHON) -m venv $(VENV)
@@ -28,11 +38,11 @@ test: $(INSTALLED)
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow -n 2
 
-# Wants Java and Maven, which fetches Flink once, into its own repository outside this one.
+# Needs Java and Maven. Maven fetches Flink once, into its own repository outside this one.
 test-flink: $(INSTALLED)
 	$(BIN)/python -m pytest tests/flink --obtain_engines
 
-# Submits with reelbeam[gcp], which nothing else needs; the worker is installed from wheels, without a network.
+# Submits with reelbeam[gcp], in its own environment. The worker is installed from wheels, without a network.
 $(DATAFLOW)/.installed: setup.py
 	$(PYTHON) -m venv $(DATAFLOW)
 	$(DATAFLOW)/bin/python -m pip install --quiet --upgrade pip
@@ -43,13 +53,13 @@ $(DATAFLOW)/.installed: setup.py
 test-dataflow: $(INSTALLED) $(DATAFLOW)/.installed
 	REELBEAM_DATAFLOW=$(CURDIR)/$(DATAFLOW) $(BIN)/python -m pytest tests/pipelines/runners/test_dataflow.py
 
-# Each Python that setup.py allows and this machine has, with the newest packages and with the lowest; or
-# some: make test-versions VERSIONS='--python 3.12 --resolution lowest'.
+# Tests each Python that setup.py allows and this machine has, with the newest and the lowest packages. To
+# test one combination: make test-versions VERSIONS='--python 3.12 --resolution lowest'.
 VERSIONS ?=
 test-versions: $(INSTALLED)
 	$(BIN)/python tests/versions.py $(VERSIONS)
 
-# Each parser for so long, guided by coverage; what is found lies in .fuzz.
+# Fuzzes each parser for FUZZ_SECONDS, guided by coverage. Findings are written to .fuzz.
 FUZZ_SECONDS ?= 600
 fuzz: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --editable '.[fuzz]'
@@ -60,14 +70,14 @@ fuzz: $(INSTALLED)
 	    -print_final_stats=0 -verbosity=0 || exit 1; \
 	done
 
-# How much of the usual footage: a tenth takes about ten minutes on two CPUs, all of it about an hour.
+# Fraction of the usual footage: 0.1 takes about ten minutes on two CPUs, 1 about an hour.
 BENCH_PART ?= 0.1
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/build.py --part $(BENCH_PART)
 	$(BIN)/python benchmarks/reader.py
 	$(BIN)/python benchmarks/validation.py --records 1000
 
-# Another reader of our records. Without what it depends on: it needs little of that for reading.
+# Another reader of our records. Installed without its dependencies, because reading needs few of them.
 model-garden: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --no-deps tf-models-official tf-keras tf-slim gin-config immutabledict
 
@@ -83,8 +93,8 @@ format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# The generated module must run on every protobuf that setup.py allows, so it is made by a compiler that is older
-# than all of them, which wants an environment of its own.
+# The generated module must run on every protobuf that setup.py allows, so an older compiler generates it, in its
+# own environment.
 proto:
 	$(PYTHON) -m venv .venv-proto
 	.venv-proto/bin/python -m pip install --quiet grpcio-tools==1.62.3 setuptools
