@@ -52,7 +52,7 @@ def _parse_splits(text: str) -> tuple[tuple[str, float], ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingOptions(PipelineOptions):
-    """Which frames make a sequence."""
+    """Selection of the frames of a sequence."""
 
     num_frames: int = option(16, "Frames per sequence", min=1)
     frame_rate: Fraction | None = option(
@@ -96,7 +96,7 @@ class SamplingOptions(PipelineOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class ImageOptions(PipelineOptions):
-    """How frames are scaled and stored."""
+    """Scaling and encoding of stored frames."""
 
     height: int = option(
         180,
@@ -131,7 +131,7 @@ class ImageOptions(PipelineOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class SplitOptions(PipelineOptions):
-    """Which split a group of sources goes to."""
+    """Assignment of groups of sources to splits."""
 
     splits: tuple[tuple[str, float], ...] = option(
         (("train", 0.8), ("validation", 0.1), ("test", 0.1)),
@@ -192,7 +192,7 @@ class SplitOptions(PipelineOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class ShardOptions(PipelineOptions):
-    """How footage and records are divided into segments and shards."""
+    """Division of footage into segments and of records into shards."""
 
     shards: int | None = option(
         None,
@@ -214,7 +214,7 @@ class ShardOptions(PipelineOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class LabelOptions(PipelineOptions):
-    """What sequences are labelled with."""
+    """Labels of sequences."""
 
     label_columns: tuple[str, ...] = option(
         (),
@@ -314,7 +314,7 @@ class DatasetOptions(PipelineOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions(PipelineOptions):
-    """How work is done; none of it changes a byte of a dataset."""
+    """Execution of the work; none of it changes a byte of a dataset."""
 
     workers: int | None = option(
         None,

@@ -1,4 +1,4 @@
-"""Options of dash-cam footage: where labels and signals are found, and how they are assigned to frames."""
+"""Options of dash-cam footage: places of labels and signals, and their assignment to frames."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TIME_OPTIONS = ("time_unit", "time_offset", "time_origin", "interpolate", "max_
 
 @dataclass(frozen=True, kw_only=True)
 class AnnotationOptions(PipelineOptions):
-    """Where the label of a folder of frames is found."""
+    """Place of the label of a folder of frames."""
 
     annotation: str = option(
         REQUIRED, "Name of the JSON file in each folder of frames", metavar="FILE.json"
@@ -54,7 +54,7 @@ class AnnotationOptions(PipelineOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class TelemetryOptions(PipelineOptions):
-    """Which measurements of a drive are used, and how their rows are assigned to frames."""
+    """Measurements of a drive, and the assignment of their rows to frames."""
 
     telemetry: str | None = option(
         None,

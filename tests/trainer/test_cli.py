@@ -24,7 +24,7 @@ def dataset(tmp_path_factory):
 
 
 def refused(process, *fragments, code=1):
-    """Checks the one line of an error, and returns nothing else was said."""
+    """Checks that a process failed with one line that holds ``fragments``."""
     assert process.returncode == code
     assert "Traceback" not in process.stderr + process.stdout
     assert process.stderr.startswith("trainer: error: ")
@@ -82,7 +82,7 @@ def test_help_imports_no_tensorflow():
         ),
     ],
 )
-def test_wrong_words_are_refused_before_tensorflow(words, fragments, dataset, capsys):
+def test_main_refuses_wrong_flags(words, fragments, dataset, capsys):
     code = main([str(dataset) if word == "DATA" else word for word in words])
     error = capsys.readouterr().err
     assert code == 2
@@ -92,7 +92,7 @@ def test_wrong_words_are_refused_before_tensorflow(words, fragments, dataset, ca
         assert fragment in error
 
 
-def test_wrong_folders_and_flags_as_a_process(dataset, tmp_path):
+def test_process_refuses_wrong_folders_and_flags(dataset, tmp_path):
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "a.txt").write_text("a")
     (tmp_path / "broken").mkdir()
@@ -118,14 +118,14 @@ def test_wrong_folders_and_flags_as_a_process(dataset, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["broken", "notes"]
 
 
-def test_a_missing_shard_is_refused_before_training(tmp_path):
+def test_train_refuses_a_missing_shard(tmp_path):
     info = write_fake_dataset(tmp_path / "data", SPECS["regression"], {"train": 4, "test": 2})
     missing = tmp_path / "data" / info.splits["test"].shards[0].file
     missing.unlink()
     refused(run_trainer("--tfrecords", "data", cwd=tmp_path), f"{missing.name} is missing")
 
 
-def test_a_corrupt_record_ends_training_with_its_file_and_byte(dataset, tmp_path):
+def test_train_fails_with_file_and_byte_of_a_corrupt_record(dataset, tmp_path):
     for path in dataset.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     shard = tmp_path / "train-00001-of-00002.tfrecord"
@@ -138,13 +138,13 @@ def test_a_corrupt_record_ends_training_with_its_file_and_byte(dataset, tmp_path
     assert f"trainer: error: {shard}: corrupt record at byte " in process.stderr
 
 
-def test_another_run_is_not_overwritten(bright_run, bright_dataset, capsys):
+def test_train_keeps_another_run(bright_run, bright_dataset, capsys):
     folder, _ = bright_run
     assert main(["--tfrecords", str(bright_dataset), "--output", str(folder)]) == 1
     assert "already holds another run" in capsys.readouterr().err
 
 
-def test_evaluate(bright_run, bright_dataset, tmp_path):
+def test_evaluate_writes_the_metrics_of_training(bright_run, bright_dataset, tmp_path):
     folder, _ = bright_run
     process = run_trainer(
         *("evaluate", "--model", folder, "--tfrecords", bright_dataset),
@@ -162,7 +162,7 @@ def test_evaluate(bright_run, bright_dataset, tmp_path):
         )
 
 
-def test_evaluate_asks_nothing_of_what_only_training_does(bright_run, bright_dataset, tmp_path):
+def test_evaluate_ignores_options_of_training_only(bright_run, bright_dataset, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(bright_run[0], run)
     config = json.loads((run / "config.json").read_text())
@@ -176,7 +176,7 @@ def test_evaluate_asks_nothing_of_what_only_training_does(bright_run, bright_dat
     assert main([*words, "--ignore_errors", "on"]) == 0
 
 
-def test_evaluate_refuses_another_spec_and_names_what_differs(bright_run, tmp_path, capsys):
+def test_evaluate_refuses_another_spec_and_names_differences(bright_run, tmp_path, capsys):
     folder, _ = bright_run
     label = LabelSpec(task="classification", class_names=(*CLASSES[:2], "other"))
     spec = SequenceSpec(num_frames=5, frame_rate=10.0, image=IMAGE, label=label)
@@ -189,7 +189,7 @@ def test_evaluate_refuses_another_spec_and_names_what_differs(bright_run, tmp_pa
     assert "train another model" in error
 
 
-def test_evaluate_refuses_a_split_that_is_not_there(bright_run, bright_dataset, capsys):
+def test_evaluate_refuses_a_missing_split(bright_run, bright_dataset, capsys):
     folder, _ = bright_run
     words = ["evaluate", "--model", str(folder), "--tfrecords", str(bright_dataset)]
     assert main([*words, "--split", "holdout"]) == 1

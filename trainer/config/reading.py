@@ -1,4 +1,4 @@
-"""`ReadingConfig`: which parts of records are trained on; `Reading`: how they are read afterwards."""
+"""`ReadingConfig`: the parts of records for training; `Reading`: those for evaluation and prediction."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ WHOLE = Reading()
 
 @dataclass(frozen=True, kw_only=True)
 class ReadingConfig(TrainerOptions):
-    """Which parts of the records are trained on, and in which order.
+    """The parts of the records that are trained on, and their order.
 
     Example: ``ReadingConfig(num_frames=8, frame_step=2)`` trains on 8 frames that span 15 of each sequence.
 

@@ -27,7 +27,7 @@ Distribute = Literal["auto", "off", "mirrored", "multi_worker"]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig(TrainerOptions):
-    """How a run trains, the sequences it reads, and the network.
+    """Options of a training: its steps, the sequences that it reads, and the network.
 
     Example: ``TrainingConfig(epochs=20, model=ModelConfig(pooling="flatten"))``.
 

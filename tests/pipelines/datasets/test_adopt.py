@@ -1,4 +1,4 @@
-"""Records that others wrote, with TensorFlow's own encoder and few keys, described by scanning and read."""
+"""Records of other programs, written by TensorFlow's encoder with few keys, are described and read."""
 
 import json
 from dataclasses import replace
@@ -17,7 +17,7 @@ from tfrecords_schema.records import frame_record
 from tfrecords_schema.scan import AdoptError, adopt, split_of
 from tfrecords_schema.spec import ImageSpec, LabelSpec, SequenceSpec, SignalSpec
 from trainer.cli import main as trainer_main
-from trainer.data.elements import parse_record
+from trainer.data.parsed_records import parse_record
 from trainer.data.reader import Augmentation, read_labels, read_sequences
 
 
@@ -26,7 +26,7 @@ def jpeg(height, width, level):
 
 
 def foreign_record(images, context=None, lists=None):
-    """Of encoded images, and of these steps: an int, a float or bytes each, or a list of one of them."""
+    """Returns a record of encoded images, and of steps that are numbers, bytes or lists of them."""
 
     def feature(values):
         values = values if isinstance(values, list) else [values]
@@ -49,7 +49,7 @@ def foreign_record(images, context=None, lists=None):
 
 
 def kinetics_record(frames, label, *, size=(12, 16), level=100, name="run"):
-    """A clip as MediaSequence's own tools write it: no ids, no groups, no times."""
+    """Returns a clip as the tools of MediaSequence write it: without ids, groups and times."""
     images = [jpeg(*size, level + i) for i in range(frames)]
     return foreign_record(images, {"clip/label/index": label, "clip/label/string": name.encode()})
 
@@ -73,7 +73,7 @@ def foreign(tmp_path):
     return folder
 
 
-def test_what_is_found(foreign):
+def test_adopt_describes_records(foreign):
     info = adopt(foreign)
     assert info.adopted
     assert info.spec == SequenceSpec(
@@ -92,7 +92,7 @@ def test_what_is_found(foreign):
     assert DatasetInfo.load(foreign) == info
 
 
-def test_what_is_read(foreign):
+def test_reader_reads_adopted_records(foreign):
     adopt(foreign, num_frames=5).save(foreign)
     (features, labels), *_ = read_sequences(foreign, "train", batch_size=3)
     assert features["image"].shape == (3, 5, 12, 16, 3)
@@ -139,7 +139,7 @@ def test_what_is_read(foreign):
     ],
     ids=["multilabel", "by frame", "regression", "regression by frame"],
 )
-def test_ours_are_found_to_be_what_they_are(spec, tmp_path):
+def test_adopt_describes_own_records_as_their_info(spec, tmp_path):
     info = write_fake_dataset(tmp_path, spec, {"train": 9, "test": 4})
     (tmp_path / "dataset_info.json").unlink()
     found = adopt(tmp_path)
@@ -162,7 +162,7 @@ def test_ours_are_found_to_be_what_they_are(spec, tmp_path):
 
 
 def assert_same_statistics(found, expected):
-    """Of targets and signals."""
+    """Compares the statistics of targets and signals."""
     mine, theirs = ({"targets": split.targets, **split.signals} for split in (found, expected))
     assert mine.keys() == theirs.keys()
     for column, moments in theirs.items():
@@ -178,7 +178,7 @@ def assert_same_statistics(found, expected):
     ],
     ids=["classification", "regression"],
 )
-def test_padding_counts_nowhere(label, tmp_path):
+def test_adopt_statistics_leave_out_padding(label, tmp_path):
     spec = SequenceSpec(num_frames=4, signals=(SignalSpec(name="SPEED"),), label=label)
     records = [replace(fake_record(spec, seed), valid_frames=1 + seed % 4) for seed in range(6)]
     info = write_fake_dataset(tmp_path, spec, {"train": 6}, records={"train": records})
@@ -198,13 +198,13 @@ TARGETS, INDEX = "LABEL/feature/floats", "image/label/index"
 
 
 class TestStrange:
-    """Records by other people's programs."""
+    """Records of other programs that lack keys or hold odd values."""
 
     def adopt(self, folder, *records, spec=None):
         write(folder / "train-00000-of-00001.tfrecord", records)
         return adopt(folder, spec)
 
-    def test_classes_of_padding_are_classes(self, tmp_path):
+    def test_adopt_counts_classes_of_padding_in_num_classes(self, tmp_path):
         record = foreign_record(gray(3), {"image/valid_frames": 2}, {INDEX: [0, 1, 5]})
         info = self.adopt(tmp_path, record)
         assert info.spec.label.num_classes == 6
@@ -216,18 +216,18 @@ class TestStrange:
     @pytest.mark.parametrize(
         ("valid", "rows"), [([], 3), (1, 1), (99, 3), (2.0, 3)], ids=["empty", "1", "99", "float"]
     )
-    def test_how_many_frames_are_valid(self, valid, rows, tmp_path):
+    def test_adopt_reads_valid_frames(self, valid, rows, tmp_path):
         targets = {TARGETS: [[1.0, 5.0], [2.0, 5.0], [3.0, 5.0]]}
         info = self.adopt(tmp_path, foreign_record(gray(3), {"image/valid_frames": valid}, targets))
         assert info.spec.label.target_names == ("target 0", "target 1")
         assert info.splits["train"].targets[0].max == rows
 
     @pytest.mark.parametrize("valid", [0, -1])
-    def test_no_frame_is_valid(self, valid, tmp_path):
+    def test_adopt_refuses_records_without_valid_frames(self, valid, tmp_path):
         with pytest.raises(AdoptError, match=f"byte 0: .* at least 1, found {valid}"):
             self.adopt(tmp_path, foreign_record(gray(3), {"image/valid_frames": valid}))
 
-    def test_a_split_without_records(self, tmp_path):
+    def test_adopt_accepts_an_empty_split(self, tmp_path):
         (tmp_path / "test-00000-of-00001.tfrecord").touch()
         steps = {TARGETS: [1.0, 2.0], "SPEED/feature/floats": [1.0, 2.0]}
         info = self.adopt(tmp_path, foreign_record(gray(2), lists=steps))
@@ -247,17 +247,17 @@ class TestStrange:
         ],
         ids=["no values", "too few", "ragged", "no signal", "no targets"],
     )
-    def test_what_fits_no_frame_is_nothing(self, context, lists, tmp_path):
+    def test_adopt_ignores_values_that_fit_no_frame(self, context, lists, tmp_path):
         spec = self.adopt(tmp_path, foreign_record(gray(3), context, lists)).spec
         assert (spec.label.task, spec.signals) == ("none", ())
 
-    def test_fewer_names_than_classes(self, tmp_path):
+    def test_adopt_names_classes_without_names(self, tmp_path):
         lists = {INDEX: [0, 1, 0], "image/label/string": [[]]}
         spec = self.adopt(tmp_path, foreign_record(gray(3), lists=lists)).spec
         assert spec.label.class_names == ("class 0", "class 1")
 
 
-def test_splits_by_the_names_of_files():
+def test_split_of_file_names():
     assert split_of("train-00000-of-00008.tfrecord") == "train"
     assert split_of("kinetics_val.tfrecord-00001-of-00002") == "validation"
     assert split_of("ucf101-test@4.tfrecords") == "test"
@@ -265,7 +265,7 @@ def test_splits_by_the_names_of_files():
     assert split_of("latest-00000.tfrecord") == "train"
 
 
-def test_records_that_cannot_be_described(tmp_path):
+def test_adopt_refuses_records_without_description(tmp_path):
     with pytest.raises(AdoptError, match="folder of TFRecord files, found none"):
         adopt(tmp_path)
     (tmp_path / "a.tfrecord").write_bytes(b"")
@@ -286,7 +286,7 @@ def test_records_that_cannot_be_described(tmp_path):
         adopt(tmp_path, spec)
 
 
-def test_targets_by_frame_that_not_every_record_holds(tmp_path):
+def test_adopt_refuses_missing_targets_by_frame(tmp_path):
     spec = SequenceSpec(
         num_frames=2,
         image=ImageSpec(height=8, width=8),
@@ -298,7 +298,7 @@ def test_targets_by_frame_that_not_every_record_holds(tmp_path):
     assert adopt(tmp_path).spec.label.task == "none"
 
 
-def test_the_verb(foreign, capsys):
+def test_command_describes_a_folder_once(foreign, capsys):
     assert pipelines_main(["adopt", "--tfrecords", str(foreign), "--size", "6x8"]) == 0
     out = capsys.readouterr().out
     assert "sequences of 4 frames of 6x8x3, JPEG" in out
@@ -313,7 +313,7 @@ def test_the_verb(foreign, capsys):
 
 
 @pytest.mark.slow
-def test_training_on_what_others_wrote(foreign, tmp_path, capsys):
+def test_trainer_trains_with_spec(foreign, tmp_path, capsys):
     spec = replace(adopt(foreign).spec, num_frames=3)
     file = tmp_path / "spec.json"
     file.write_text(json.dumps(spec.to_json()))

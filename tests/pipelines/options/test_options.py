@@ -1,4 +1,4 @@
-"""Options check themselves; flags become options."""
+"""Options of builds: their checks, and the flags that set them."""
 
 from __future__ import annotations
 
@@ -363,9 +363,7 @@ class TestOptions:
             ),
         ],
     )
-    def test_what_is_wrong_is_refused_with_what_was_expected_and_what_came(
-        self, group, fields, expected, received
-    ) -> None:
+    def test_post_init_refuses_wrong_values(self, group, fields, expected, received) -> None:
         with pytest.raises(UserError) as error:
             group(**fields)
         before, got, after = str(error.value).rpartition(", got ")
@@ -374,7 +372,7 @@ class TestOptions:
         assert received in after
         assert "\n" not in str(error.value)
 
-    def test_the_defaults_are_those_of_the_design(self) -> None:
+    def test_to_json_of_defaults(self) -> None:
         assert DatasetOptions(name="a").to_json() == {
             "name": "a",
             "num_frames": 16,
@@ -429,22 +427,22 @@ class TestOptions:
             beam_args=(),
         )
 
-    def test_they_are_frozen(self) -> None:
+    def test_options_are_frozen(self) -> None:
         for group in (*GROUPS, RunOptions, annotated, measured):
             options = group()
             with pytest.raises(dataclasses.FrozenInstanceError):
                 setattr(options, dataclasses.fields(options)[0].name, None)
 
-    def test_windows_do_not_overlap_unless_told_to(self) -> None:
+    def test_window_stride_default_is_num_frames(self) -> None:
         assert SamplingOptions(num_frames=7).window_stride == 7
         assert SamplingOptions(num_frames=7, stride=2).window_stride == 2
 
-    def test_the_image_options_say_what_is_stored(self) -> None:
+    def test_image_options_spec(self) -> None:
         assert ImageOptions(height=9, width=16).spec == ImageSpec(height=9, width=16)
         gray = ImageOptions(height=9, width=16, grayscale=True, image_format="png").spec
         assert gray == ImageSpec(height=9, width=16, channels=1, format="PNG")
 
-    def test_json_is_plain_and_holds_every_field(self) -> None:
+    def test_to_json_is_plain_and_holds_every_field(self) -> None:
         options = DatasetOptions(
             name="caf\udce9",
             sampling=SamplingOptions(frame_rate=Fraction(30000, 1001)),
@@ -474,7 +472,7 @@ class TestOptions:
             ),
         ],
     )
-    def test_json_tells_where_labels_stand(self, kind, own) -> None:
+    def test_to_json_adds_sources_of_labels(self, kind, own) -> None:
         plain = DatasetOptions(name="a").to_json()
         stored = dataclasses.replace(DatasetOptions(name="a"), **{kind: own}).to_json()
         assert json.loads(json.dumps(stored, allow_nan=False)) == stored
@@ -483,7 +481,7 @@ class TestOptions:
         added = {name: list(v) if isinstance(v, tuple) else v for name, v in fields.items()}
         assert stored == {**plain, **added}
 
-    def test_signal_columns_become_signals(self) -> None:
+    def test_signals_of_signal_columns(self) -> None:
         assert measured(signal_columns=("yaw", "ax"), signal_units=("rad/s", "m/s2")).signals == (
             SignalSpec(name="yaw", unit="rad/s"),
             SignalSpec(name="ax", unit="m/s2"),
@@ -492,7 +490,7 @@ class TestOptions:
         assert measured().signals == ()
 
     @pytest.mark.parametrize("name", ["a/b", "image", "\0"])
-    def test_columns_that_cannot_be_keys_of_a_record_are_refused(self, name) -> None:
+    def test_signal_columns_refuse_invalid_record_keys(self, name) -> None:
         with pytest.raises(UserError, match=r"^--signal_columns: .*\. Rename the column$"):
             measured(signal_columns=(name,))
 
@@ -500,13 +498,13 @@ class TestOptions:
         "join",
         [r"(\w+)_(\d+)\.mp4", r"(\w+)", r"(?P<order>a)(?P<drive>b)", r"(?P<drive>a)\d"],
     )
-    def test_joins_that_name_a_drive(self, join) -> None:
+    def test_join_accepts_drive_and_order(self, join) -> None:
         assert measured(join=join).join == join
 
     @pytest.mark.parametrize(
         "template", ["{stem}.csv", "{parent}/gps.gpx", "{{}}{name}", "gps.csv"]
     )
-    def test_templates(self, template) -> None:
+    def test_telemetry_accepts_templates(self, template) -> None:
         assert measured(telemetry=template).telemetry == template
 
     @pytest.mark.parametrize(
@@ -519,7 +517,7 @@ class TestOptions:
             {"max_gap": 9.0},
         ],
     )
-    def test_times_are_those_of_a_column_or_a_track(self, fields) -> None:
+    def test_time_options_accept_time_column_or_track(self, fields) -> None:
         ((name, value),) = fields.items()
         for where in (
             {"time_column": "t"},
@@ -528,11 +526,11 @@ class TestOptions:
         ):
             assert getattr(measured(**where, **fields), name) == value
 
-    def test_without_pictures_telemetry_needs_no_template(self) -> None:
+    def test_no_images_needs_no_template(self) -> None:
         options = TelemetryOptions(no_images=True, signal_columns=("a",))
         assert options.telemetry is None
 
-    def test_workers_follow_the_cpus_this_process_may_use(self) -> None:
+    def test_local_workers_default_is_usable_cpus(self) -> None:
         assert RunOptions().local_workers == usable_cpus() >= 1
         assert RunOptions(workers=5).local_workers == 5
 
@@ -642,7 +640,7 @@ def flat(options: tuple[DatasetOptions, RunOptions]) -> dict[str, Any]:
 
 class TestFlags:
     @pytest.mark.parametrize(("verb", "turned"), [("videos", TURNED), ("dashcam", DASHCAM_TURNED)])
-    def test_every_flag_is_turned_below(self, verb, turned) -> None:
+    def test_parser_flags_are_all_tested(self, verb, turned) -> None:
         flags = {
             option
             for action in make_parser(verb)._actions
@@ -652,7 +650,7 @@ class TestFlags:
         assert flags == {*turned, "--input", "--output"}
 
     @pytest.mark.parametrize(("verb", "flag"), EVERY_TURN)
-    def test_turning_a_flag_changes_its_field_and_no_other(self, verb, flag) -> None:
+    def test_flag_changes_its_field_only(self, verb, flag) -> None:
         values, expected = (TURNED if verb == "videos" else DASHCAM_TURNED)[flag]
         needed = (WITH if verb == "videos" else DASHCAM_WITH).get(flag, [])
         before = flat(parse(*needed, verb=verb))
@@ -666,23 +664,23 @@ class TestFlags:
         if len(values) == 1:
             assert flat(parse(*needed, f"{dashed}={values[0]}", verb=verb)) == after
 
-    def test_every_field_has_a_flag_that_turns_it(self) -> None:
+    def test_every_field_has_a_flag(self) -> None:
         turned = {field for _, expected in DASHCAM_TURNED.values() for field in expected}
         every = flat(parse(*DRIVES, verb="dashcam")) | flat(parse(*FOLDERS, verb="dashcam"))
         assert turned == set(every) - {"beam_args"}
 
-    def test_a_video_has_labels_of_its_own(self) -> None:
-        """What only dash-cam footage has keeps its default; no field can be turned by accident."""
+    def test_videos_lack_flags_of_dashcam_labels(self) -> None:
+        """Options of dash-cam labels keep their defaults for videos."""
         turned = {field for _, expected in TURNED.values() for field in expected}
         only_dashcam = {"label_names", "label_at", "class_column"}
         assert turned == set(flat(parse())) - {"beam_args"} - only_dashcam
 
-    def test_that_nothing_mirrors_can_be_said(self) -> None:
+    def test_mirrored_columns_none_is_empty(self) -> None:
         assert parse()[0].label.mirrored_columns is None
         options, _ = parse("--mirrored_columns", "none", verb="dashcam")
         assert options.label.mirrored_columns == ()
 
-    def test_without_flags_the_options_are_their_defaults(self) -> None:
+    def test_no_flags_give_defaults(self) -> None:
         assert parse() == (DatasetOptions(), RunOptions())
         assert parse(verb="dashcam") == (DatasetOptions(), RunOptions())
         drives, _ = parse("--telemetry", "x.csv", verb="dashcam")
@@ -690,18 +688,18 @@ class TestFlags:
         assert drives.annotation is None
 
     @pytest.mark.parametrize("alone", [["--annotation", "a.json"], ["--label", "velocity"]])
-    def test_an_annotation_and_its_label_go_together(self, alone) -> None:
+    def test_annotation_and_label_need_each_other(self, alone) -> None:
         with pytest.raises(UserError) as error:
             parse(*alone, verb="dashcam")
         assert str(error.value).startswith(f"{alone[0]} also needs --")
         assert {"--annotation", "--label"} <= set(re.findall(r"--\w+", str(error.value)))
 
-    def test_telemetry_alone_needs_no_template(self) -> None:
+    def test_no_images_flag_needs_no_template(self) -> None:
         dataset, _ = parse("--no_images", "--signal_columns", "a", verb="dashcam")
         assert dataset.telemetry == TelemetryOptions(no_images=True, signal_columns=("a",))
 
     @pytest.mark.parametrize("verb", ["videos", "dashcam"])
-    def test_help_is_printed(self, verb, capsys) -> None:
+    def test_help_lists_flags_of_the_verb(self, verb, capsys) -> None:
         with pytest.raises(SystemExit) as end:
             make_parser(verb).parse(["--help"])
         assert end.value.code == 0
@@ -742,19 +740,19 @@ class TestFlags:
             (["--splits", "train"], "--splits must be NAME=FRACTION,..."),
         ],
     )
-    def test_wrong_values_are_refused_in_one_line(self, argv, message) -> None:
+    def test_wrong_flag_values_are_refused_in_one_line(self, argv, message) -> None:
         with pytest.raises(UsageError) as error:
             parse(*argv)
         assert message in str(error.value)
         assert "\n" not in str(error.value)
 
-    def test_a_negative_seed_is_a_seed(self) -> None:
+    def test_seed_may_be_negative(self) -> None:
         assert parse("--seed", "-3")[0].split.seed == -3
 
-    def test_flags_are_not_guessed_from_their_beginnings(self) -> None:
+    def test_flags_are_not_abbreviated(self) -> None:
         assert parse("--num", "3")[1].beam_args == ("--num", "3")
 
-    def test_what_is_unknown_is_left_for_beam(self) -> None:
+    def test_unknown_flags_are_passed_to_beam(self) -> None:
         dataset, run = parse(
             "--runner=FlinkRunner", "--num-frames=2", "--flink-master", "host:1", "--region", "-x"
         )
@@ -767,14 +765,14 @@ class TestFlags:
             "-x",
         )
 
-    def test_a_dash_in_a_value_stays(self) -> None:
+    def test_normalize_keeps_dashes_in_values(self) -> None:
         assert parse("--name=a-b")[0].name == "a-b"
         assert parse("--name", "a-b")[0].name == "a-b"
         assert parse("--group-by=-(a-b)-")[0].split.group_by == "-(a-b)-"
         assert parse("--job-name=a-b=c-d")[1].beam_args == ("--job_name=a-b=c-d",)
         assert normalize(["--", "-1", "x"]) == ["--", "-1", "x"]
 
-    def test_lists_of_columns_may_be_written_with_commas(self) -> None:
+    def test_columns_are_split_at_commas_and_spaces(self) -> None:
         dataset, _ = parse("--label_columns", "a,b", "c", "--label_units", "m,s", "kg")
         assert dataset.label == LabelOptions(
             label_columns=("a", "b", "c"), label_units=("m", "s", "kg")
@@ -783,7 +781,7 @@ class TestFlags:
     @pytest.mark.parametrize(
         "written", [["a, b c", "d"], [" a", "b c ", "d "], ["a,", "b c,", "d"], ["a ,b c , d"]]
     )
-    def test_spaces_around_names_are_not_of_them(self, written) -> None:
+    def test_columns_are_stripped_of_spaces(self, written) -> None:
         dataset, _ = parse("--label_columns", *written)
         assert dataset.label.label_columns == ("a", "b c", "d")
 
@@ -826,7 +824,7 @@ class TestFlags:
             parse(*flags, verb="dashcam")
         assert str(error.value) == said
 
-    def test_split_lists_may_be_given_one_by_one(self) -> None:
+    def test_split_list_may_be_repeated(self) -> None:
         dataset, _ = parse("--split_list", "train=a", "--split_list", "test=b", "c")
         assert dataset.split.split_lists == ("train=a", "test=b", "c")
         assert parse()[0].split.split_lists == ()  # the default was not added to
@@ -836,7 +834,7 @@ class TestParsing:
     @pytest.mark.parametrize(
         ("text", "size"), [("180x320", (180, 320)), (" 1X2 ", (1, 2)), ("0x0", (0, 0))]
     )
-    def test_sizes(self, text, size) -> None:
+    def test_parse_size(self, text, size) -> None:
         assert parse_size(text) == size
 
     @pytest.mark.parametrize(
@@ -853,7 +851,7 @@ class TestParsing:
             ("0.1KB", 100),
         ],
     )
-    def test_bytes(self, text, count) -> None:
+    def test_parse_bytes(self, text, count) -> None:
         assert parse_bytes(text) == count
 
     @pytest.mark.parametrize(
@@ -867,10 +865,10 @@ class TestParsing:
             ("10/010", Fraction(1)),
         ],
     )
-    def test_frame_rates_are_exact(self, text, rate) -> None:
+    def test_parse_fraction_is_exact(self, text, rate) -> None:
         assert parse_fraction(text) == rate
 
-    def test_splits(self) -> None:
+    def test_splits_are_parsed(self) -> None:
         options = make_options(SplitOptions, {"splits": "train=0.9, test=0.1"})
         assert options.splits == (("train", 0.9), ("test", 0.1))
 
@@ -896,7 +894,7 @@ class TestParsing:
             (SplitOptions, "splits", "train=1,"),
         ],
     )
-    def test_garbage_is_refused_and_quoted(self, options, flag, text) -> None:
+    def test_invalid_text_is_refused_and_quoted(self, options, flag, text) -> None:
         with pytest.raises(UserError) as error:
             make_options(options, {flag: text})
         assert str(error.value).startswith(f"--{flag} must be ")
@@ -914,24 +912,24 @@ class TestParsing:
         st.text() | st.text(alphabet="0123456789./-+eExXkKmMgGiIbB=,_ \u0663", max_size=12),
     )
     @example((SplitOptions, "splits"), "a=1_0")
-    def test_nothing_but_a_user_error_comes_out(self, option, text) -> None:
+    def test_any_text_is_accepted_or_refused(self, option, text) -> None:
         options, flag = option
         with contextlib.suppress(UserError):
             make_options(options, {flag: text})
 
     @given(st.text() | st.text(alphabet="(){}[]?*+\\0123456789,|abgd:P<>=!", max_size=12))
-    def test_any_regular_expression_is_taken_or_refused(self, text) -> None:
+    def test_any_group_by_is_accepted_or_refused(self, text) -> None:
         with contextlib.suppress(UserError):
             assert SplitOptions(group_by=text).group_by == text
 
     @given(st.text() | st.text(alphabet="(){}[]?*+\\0123456789,|abgd:P<>=!", max_size=12))
-    def test_any_join_is_taken_or_refused(self, text) -> None:
+    def test_any_join_is_accepted_or_refused(self, text) -> None:
         with contextlib.suppress(UserError):
             assert measured(join=text).join == text
 
     @given(st.text() | st.text(alphabet="{}[].stemnamparentdriv0", max_size=12))
     @example("{stem}{{{drive}}}{{name}}")
-    def test_a_template_that_is_taken_can_be_filled(self, text) -> None:
+    def test_accepted_template_can_be_filled(self, text) -> None:
         with contextlib.suppress(UserError):
             template = measured(telemetry=text).telemetry
             filled = template.format(stem="\0", name="\0", parent="\0", drive="\0")
@@ -939,7 +937,7 @@ class TestParsing:
             assert filled.count("\0") - text.count("\0") == len(fields)
 
     @given(st.text() | st.text(alphabet="[]{}().*&|@!<>=?:,'`\"0123456789ab-", max_size=12))
-    def test_any_label_is_taken_or_refused(self, text) -> None:
+    def test_any_label_is_accepted_or_refused(self, text) -> None:
         with contextlib.suppress(UserError):
             assert annotated(label=text).label == text
 
@@ -947,12 +945,12 @@ class TestParsing:
         st.sampled_from(["videos", "dashcam"]),
         st.lists(st.sampled_from(sorted(DASHCAM_TURNED)) | st.text(max_size=8), max_size=6),
     )
-    def test_any_command_line_is_taken_or_refused(self, verb: str, argv: list[str]) -> None:
+    def test_any_command_line_is_accepted_or_refused(self, verb: str, argv: list[str]) -> None:
         with contextlib.suppress(UserError, SystemExit):
             parse(*argv, verb=verb)
 
 
-def test_rows_have_times_by_their_column_or_their_format() -> None:
+def test_has_times_by_column_or_format() -> None:
     by_row = TelemetryOptions(telemetry="{stem}.csv")
     by_time = dataclasses.replace(by_row, time_column="t")
     assert [by_row.has_times(path) for path in ("a.csv", "in/A.GPX")] == [False, True]

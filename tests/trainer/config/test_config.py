@@ -61,11 +61,11 @@ def flat(config):
     return fields
 
 
-def test_no_flags_give_the_defaults():
+def test_no_flags_give_defaults():
     assert parse() == TrainingConfig()
 
 
-def test_every_option_is_a_flag_that_changes_it():
+def test_flag_changes_its_option_only():
     defaults = flat(TrainingConfig())
     together = PHASES.keys() | {"mirrored_classes", "clip_at", "eval_clips"}
     assert OTHER_VALUES.keys() | together == defaults.keys()
@@ -75,23 +75,23 @@ def test_every_option_is_a_flag_that_changes_it():
         assert changed != defaults
 
 
-def test_the_options_of_two_phases():
+def test_flags_of_two_phases():
     words = ["--head_epochs", "3", "--fine_tune_learning_rate=1e-5"]
     config = parse(*words, "--backbone", "VGG16", "--trainable_layers", "4")
     assert {name: getattr(config, name) for name in PHASES} == PHASES
 
 
-def test_classes_that_a_flip_turns_into_each_other():
+def test_mirrored_classes_are_pairs():
     config = parse("--augment", "flip=0.5", "--mirrored_classes", "left=right,l=r")
     assert config.reading.augmentation.mirrored_classes == (("left", "right"), ("l", "r"))
 
 
-def test_the_options_of_clips():
+def test_flags_of_clips():
     config = parse("--num_frames", "4", "--clip_at", "random", "--eval_clips", "3")
     assert config.reading == ReadingConfig(num_frames=4, clip_at="random", eval_clips=3)
 
 
-def test_the_older_name_of_a_flag():
+def test_lstm_units_is_rnn_units():
     assert parse("--lstm_units", "11") == parse("--rnn_units=11") != parse()
 
 
@@ -128,7 +128,7 @@ def test_the_older_name_of_a_flag():
         ({"batch_size": 2**31}, r"batch_size must be below 2\*\*31, got 2147483648"),
     ],
 )
-def test_training_options_out_of_range(options, message):
+def test_training_config_refuses(options, message):
     with pytest.raises(ConfigError, match=message):
         TrainingConfig(**options)
 
@@ -165,12 +165,12 @@ def test_training_options_out_of_range(options, message):
         ),
     ],
 )
-def test_reading_options_out_of_range(options, message):
+def test_reading_config_refuses(options, message):
     with pytest.raises(ConfigError, match=message):
         ReadingConfig(**options)
 
 
-def test_what_a_backbone_starts_from_and_sees():
+def test_model_config_pretrained_and_frames_at_once():
     assert not ModelConfig().pretrained
     assert ModelConfig(backbone="VGG16").pretrained
     assert not ModelConfig(backbone="VGG16", weights="none").pretrained
@@ -216,6 +216,6 @@ def test_what_a_backbone_starts_from_and_sees():
         ({"dropout": 1.0}, "dropout must be a number of at least 0 and below 1, got 1"),
     ],
 )
-def test_model_options_out_of_range(options, message):
+def test_model_config_refuses(options, message):
     with pytest.raises(ConfigError, match=message):
         ModelConfig(**options)

@@ -25,7 +25,7 @@ def config_of(*words):
     return parse_train(["--tfrecords", "d", *words]).config
 
 
-def test_flags_win_over_a_preset():
+def test_flags_override_a_preset():
     config = config_of("--preset", "dashcam-speed", "--weights", "none", "--epochs", "3")
     assert config == TrainingConfig(
         batch_size=38,
@@ -42,13 +42,13 @@ def test_flags_win_over_a_preset():
     )
 
 
-def test_all_presets_are_sound_and_unlike():
+def test_presets_are_valid_and_differ():
     configs = [config_of("--preset", name) for name in PRESETS]
     assert all(config != TrainingConfig() for config in configs)
     assert len({str(config) for config in configs}) == len(PRESETS) == len(TRIED)
 
 
-def test_an_unknown_preset(capsys):
+def test_unknown_preset_is_refused(capsys):
     with pytest.raises(ConfigError, match=r"preset must be vgg-lstm, .* or lrcn, got 'vgg'"):
         config_of("--preset", "vgg")
     assert main(["--tfrecords", "d", "--preset", "vgg"]) == 2
@@ -64,7 +64,7 @@ def test_an_unknown_preset(capsys):
         pytest.param("dashcam-speed", marks=pytest.mark.slow),
     ],
 )
-def test_a_preset_trains_a_step_and_saves(name, tmp_path, capsys):
+def test_preset_trains_a_step_and_saves(name, tmp_path, capsys):
     label, steps, (height, width), words = TRIED[name]
     image = ImageSpec(height=height, width=width)
     spec = SequenceSpec(num_frames=steps, image=image, label=label)
