@@ -6,7 +6,6 @@ in `RunOptions` only decide how the work is done.
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,6 +13,7 @@ from typing import Any, Literal
 
 from pipelines.options.base import PipelineOptions
 from pipelines.options.telemetry import AnnotationOptions, TelemetryOptions
+from tfrecords_schema.codec import to_json
 from tfrecords_schema.machine import usable_cpus
 from tfrecords_schema.options import group, option, parse_bytes, show
 from tfrecords_schema.spec import ImageSpec
@@ -302,12 +302,9 @@ class DatasetOptions(PipelineOptions):
     def to_json(self) -> dict[str, Any]:
         """Returns plain JSON values by field name, as stored in ``dataset_info.json``."""
         fields: dict[str, Any] = {"name": self.name}
-        for options in (self.sampling, self.image, self.split, self.shard, self.label):
-            fields |= dataclasses.asdict(options)
-        for source in (self.annotation, self.telemetry):
-            fields |= dataclasses.asdict(source) if source else {}
-        if self.sampling.frame_rate is not None:
-            fields["frame_rate"] = str(self.sampling.frame_rate)
+        groups = (self.sampling, self.image, self.split, self.shard, self.label)
+        for options in (*groups, self.annotation, self.telemetry):
+            fields |= to_json(options) if options else {}
         fields["splits"] = dict(self.split.splits)
         return {key: list(v) if isinstance(v, tuple) else v for key, v in fields.items()}
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from tfrecords_schema.info import DatasetInfo, SplitInfo
 from tfrecords_schema.storage import join, list_folder
-from tfrecords_schema.store_clients import is_url
 from trainer.errors import TrainerError
 
 # Names that `trainer.data.parsed_records` gives to the origins of a sequence.
@@ -54,28 +52,20 @@ def shard_paths(directory: str | os.PathLike[str], info: DatasetInfo, split: str
     Raises:
         DatasetError: if the split is absent or empty, or a shard is missing or has another size.
     """
-    paths = []
-    listed = list_folder(str(directory)) if is_url(directory) else None
-    for shard in split_contents(info, directory, split).shards:
-        path: str | Path
-        try:
-            if listed is None:
-                path = Path(directory) / shard.file
-                size = path.stat().st_size
-            else:
-                path = join(str(directory), shard.file)
-                size = listed[shard.file].bytes
-        except (FileNotFoundError, KeyError):
+    shards = split_contents(info, directory, split).shards
+    files = list_folder(directory)
+    paths = [join(directory, shard.file) for shard in shards]
+    for shard, path in zip(shards, paths, strict=True):
+        if shard.file not in files:
             raise DatasetError(
                 f"{path} is missing, and dataset_info.json lists it with {shard.records} records. "
                 "Copy the whole folder again, or build the dataset again"
-            ) from None
-        if size != shard.bytes:
+            )
+        if files[shard.file].bytes != shard.bytes:
             raise DatasetError(
-                f"{path} has {size} bytes, and dataset_info.json says {shard.bytes}. "
+                f"{path} has {files[shard.file].bytes} bytes, and dataset_info.json says {shard.bytes}. "
                 "Copy the file again, or build the dataset again"
             )
-        paths.append(str(path))
     return paths
 
 
