@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import logging
 import os
 import sys
@@ -111,8 +112,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     for stream in (sys.stdout, sys.stderr):
         # Names of files and classes may hold bytes that no encoding can represent.
-        if stream is not None:
-            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     # Beam's warnings concern Beam; messages for users are our own.
     logging.basicConfig(level=logging.ERROR, format="%(levelname)s: %(message)s")
     if words[:1] in (["--help"], ["-h"]):

@@ -177,11 +177,11 @@ class ValidationOptions(PipelineOptions):
 
     def check_together(self) -> None:
         """Checks that the sources are there, and that the files can be written."""
-        self.require(
-            self.sources is None or Path(self.sources).is_dir(),
-            f"--sources must be the folder that the dataset was built from, but {self.sources} is not a "
-            "folder",
-        )
+        if self.sources is not None and not Path(self.sources).is_dir():
+            raise UserError(
+                f"--sources must be the folder that the dataset was built from, but {self.sources} is not a "
+                "folder"
+            )
         for flag, path in (("--report", self.report), ("--json", self.json)):
             if path is not None:
                 _check_writable(flag, Path(path))
