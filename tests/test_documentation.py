@@ -23,6 +23,8 @@ import pytest
 
 import pipelines.cli
 import trainer.cli
+from pipelines.build.summary import describe_failures
+from pipelines.plan.descriptors import SourceFailure
 from tfrecords_schema.fake import write_fake_dataset
 from tfrecords_schema.spec import ImageSpec, LabelSpec, SequenceSpec
 
@@ -323,6 +325,21 @@ class TestNames:
         assert rows
         for name in rows:
             assert resolves(name), name
+
+
+def test_errors_page_shows_messages_of_a_build():
+    text = (ROOT / "docs/errors.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"```text\n(.+?)```", text, re.S)
+    failures = [
+        SourceFailure(
+            source=name, stage=stage, reason=reason.replace("N", "7"), truncated="used" in heading
+        )
+        for heading, lines in re.findall(r"^(\d.+)\n((?:  .+\n)+)", shown, re.M)
+        for stage, reason, names in re.findall(r"^  \d+ at (\w+): (.+) \((.+)\)$", lines, re.M)
+        for name in re.findall(r"'(.+?)'", names)
+    ]
+    assert len(failures) == 4
+    assert "\n".join(describe_failures(failures)) + "\n" == shown
 
 
 def resolves(name: str) -> bool:
