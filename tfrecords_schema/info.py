@@ -1,4 +1,4 @@
-"""`DatasetInfo`: what a dataset folder says of itself in ``dataset_info.json``.
+"""Reads and writes ``dataset_info.json``, the description of a dataset folder.
 
 The file is written last, so a folder that has one is a complete dataset. Readers take from it
 everything they need: the spec of the records, the names of the classes or targets, the shards of
@@ -11,11 +11,12 @@ import dataclasses
 import json
 import os
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from tfrecords_schema.checks import check_types
-from tfrecords_schema.spec import SequenceSpec, SpecError
+from tfrecords_schema.codec import check_fields, from_json, to_json
+from tfrecords_schema.spec import SequenceSpec
 from tfrecords_schema.storage import join, read_bytes
 from tfrecords_schema.store_clients import UrlError, is_url
 
@@ -24,12 +25,12 @@ FILE_NAME = "dataset_info.json"
 
 
 class DatasetInfoError(ValueError):
-    """A folder that is not a complete dataset, or a description that cannot be understood."""
+    """A folder that is not a complete dataset, or a description that cannot be read."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShardInfo:
-    """One TFRecord file: its name in the dataset folder, contents and SHA-256 (hexadecimal)."""
+    """One TFRecord file: its name in the dataset folder, its contents and its SHA-256 (hexadecimal)."""
 
     file: str
     records: int
@@ -37,8 +38,8 @@ class ShardInfo:
     sha256: str
 
     def __post_init__(self) -> None:
-        check_types(self, DatasetInfoError)
-        # Readers join it to the folder: a path could lead them out of it.
+        check_fields(self, DatasetInfoError)
+        # Readers join the name to the folder, so a path could point outside of it.
         if self.file in ("", ".", "..") or "/" in self.file or "\\" in self.file:
             raise DatasetInfoError(f"a shard's file must be a plain file name, got {self.file!r}")
         if self.records < 0 or self.bytes < 0:
@@ -49,7 +50,7 @@ class ShardInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class TargetStatistics:
-    """Moments of one regression target, or of one component of an input signal."""
+    """Statistics of one regression target, or of one component of an input signal."""
 
     mean: float
     std: float
@@ -57,22 +58,22 @@ class TargetStatistics:
     max: float
 
     def __post_init__(self) -> None:
-        check_types(self, DatasetInfoError)
+        check_fields(self, DatasetInfoError)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SplitInfo:
-    """One split: its shards in order, and the statistics of the records in them.
+    """One split: its shards in order, and statistics of their records.
 
-    Padding counts nowhere: statistics by frame (``label_counts`` and ``targets`` of labels by frame,
-    ``signals``, pixels) are over the frames before each record's ``valid_frames``.
+    Padding frames are left out of all statistics by frame: labels by frame, signals and pixels.
 
     Attributes:
-        label_counts: records (frames, for labels by frame) of each class, in label order.
-        targets: moments of each regression target, in the order of ``target_names``.
-        signals: moments of each component of each input signal.
-        pixel_mean, pixel_std: by channel, over rows of stored frames that are not padding, 0 to 255.
-        pixel_frames: frames that were looked at for them, a sample or all; 0 where that is not known.
+        shards: its files, in order.
+        label_counts: records (or frames, for labels by frame) of each class, in label order.
+        targets: statistics of each regression target, in the order of ``target_names``.
+        signals: statistics of each component of each input signal.
+        pixel_mean, pixel_std: by channel, 0 to 255, over the stored frames.
+        pixel_frames: number of frames that these were computed from, a sample or all; 0 when unknown.
         groups: number of distinct groups.
         sources: number of distinct sources.
     """
@@ -88,11 +89,11 @@ class SplitInfo:
     sources: int = 0
 
     def __post_init__(self) -> None:
-        check_types(self, DatasetInfoError)
+        check_fields(self, DatasetInfoError)
 
     @property
     def num_records(self) -> int:
-        """Sequences in all shards."""
+        """Records in all shards."""
         return sum(shard.records for shard in self.shards)
 
     @property
@@ -102,23 +103,79 @@ class SplitInfo:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BuildOptions:
+    """The options of a build that readers depend on; defaults when the dataset does not say.
+
+    Attributes:
+        sampling: how sequences were taken from a clip: ``windows``, ``uniform`` or ``last``.
+        short_clips: what was done with clips shorter than a sequence: ``drop``, ``pad`` or ``loop``.
+        label_at: the frame whose measured value a sequence has as its label: ``last``, ``center``, ``mean``
+            or ``each``; None when labels were not measured but belong to whole sources.
+        class_column, annotation, telemetry: where measured labels came from; None for nowhere.
+        angle_columns: columns in degrees, where 359 and 1 are 2 apart.
+        frame_rate: frames/s after sampling, exactly.
+        resize, interpolation, jpeg_quality: how frames were stored.
+    """
+
+    sampling: str = "windows"
+    short_clips: str = ""
+    label_at: str | None = None
+    class_column: str | None = None
+    annotation: str | None = None
+    telemetry: str | None = None
+    angle_columns: tuple[str, ...] = ()
+    frame_rate: Fraction | None = None
+    resize: str | None = None
+    interpolation: str | None = None
+    jpeg_quality: int | None = None
+
+    @classmethod
+    def read(cls, options: dict[str, Any]) -> BuildOptions:
+        """Reads `DatasetInfo.options`; options that are missing or of another type keep their defaults."""
+        if not {"telemetry", "annotation"} & options.keys():
+            options = {**options, "label_at": None}
+        elif "label_at" not in options:
+            options = {**options, "label_at": "last"}
+        read = cls()
+        for name in [own.name for own in dataclasses.fields(cls) if own.name in options]:
+            try:
+                found = from_json(cls, {name: options[name]})
+            except ValueError:
+                continue
+            read = dataclasses.replace(read, **{name: getattr(found, name)})
+        return read
+
+    @property
+    def labels_whole_sources(self) -> bool:
+        """All sequences of a source have one label, which was not measured over time."""
+        return not (self.class_column or self.annotation or self.telemetry)
+
+
+@dataclass(frozen=True, kw_only=True)
 class DatasetInfo:
-    """A dataset folder's description.
+    """The description of a dataset folder.
+
+    Example::
+
+        info = DatasetInfo.load("dataset")
+        info.spec.image_shape  # (16, 180, 320, 3)
+        info.spec.label.class_names  # ("run", "walk")
+        info.splits["train"].num_records  # 1234
 
     Attributes:
         name: the dataset's name.
-        spec: what each record holds.
+        spec: the keys, types and shapes of its records.
         splits: by name (``train``, ``validation``, ``test``).
-        counts: what became of the sources and clips while building (``sources``, ``failed``,
-            ``truncated``, ``short_clips_dropped``, ...).
-        options: the options the dataset was built with.
-        versions: the versions of the libraries that decide its bytes.
-        fingerprint: of the sources, options and versions; equal fingerprints mean equal datasets.
-        mirrored: the targets and signals that change their sign when frames are mirrored left to right
-            (lateral velocity, yaw rate, steering); empty when none does, None when nobody said.
-        adopted: whether others wrote the records, which may then lack keys, hold other numbers of frames, and
-            frames of other sizes (`tfrecords_schema.scan`).
-        format_version: of this file.
+        counts: of sources and frames during the build (``sources``, ``failed``, ``truncated``,
+            ``short_clips_dropped``, ...).
+        options: all options of the build, as JSON; see `build_options`.
+        versions: versions of the libraries that decided the records' bytes.
+        fingerprint: digest of the sources, options and versions; equal fingerprints mean equal datasets.
+        mirrored: targets and signals whose sign changes when frames are mirrored left to right (lateral
+            velocity, yaw rate, steering); empty for none, None when unknown.
+        adopted: another program wrote the records, which may lack keys, and hold other numbers and sizes of
+            frames than ``spec`` says (`tfrecords_schema.scan`).
+        format_version: of the file.
     """
 
     name: str
@@ -133,59 +190,47 @@ class DatasetInfo:
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
-        check_types(self, DatasetInfoError)
+        check_fields(self, DatasetInfoError)
         if unknown := set(self.mirrored or ()) - set(self.spec.value_names):
             raise DatasetInfoError(
                 f"mirrored must name targets or signals ({', '.join(self.spec.value_names) or 'none'}), "
                 f"got {', '.join(sorted(unknown))}"
             )
 
+    @property
+    def build_options(self) -> BuildOptions:
+        """The options that readers depend on, typed."""
+        return BuildOptions.read(self.options)
+
     def to_json(self) -> dict[str, Any]:
-        """A dict of plain JSON types, in the order in which people want to read it."""
-        fields = dataclasses.asdict(self)
-        fields["spec"] = self.spec.to_json()
+        """Returns plain JSON types, in the order of the file: version first, totals at each split's start."""
+        fields = {**to_json(self), "options": self.options}
         for name, split in self.splits.items():
-            fields["splits"][name] = {
-                "records": split.num_records,
-                "bytes": split.num_bytes,
-                **fields["splits"][name],
-            }
+            totals = {"records": split.num_records, "bytes": split.num_bytes}
+            fields["splits"][name] = {**totals, **fields["splits"][name]}
         return {"format_version": fields.pop("format_version"), **fields}
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> DatasetInfo:
-        """The description that `to_json` gave.
+        """Returns the description that `to_json` gave ``fields`` for.
 
         Raises:
-            DatasetInfoError: for another format version, or missing or ill-typed fields.
+            DatasetInfoError: for another format version, or a field that is missing or has another type.
         """
-        try:
-            version = fields["format_version"]
-            if version != FORMAT_VERSION:
-                raise DatasetInfoError(
-                    f"it has format version {version!r}, and this version of Reelbeam reads "
-                    f"{FORMAT_VERSION}: build the dataset again, or use the version that built it"
-                )
-            return cls(
-                name=fields["name"],
-                spec=SequenceSpec.from_json(fields["spec"]),
-                splits={name: _split_from_json(split) for name, split in fields["splits"].items()},
-                counts=fields["counts"],
-                options=fields["options"],
-                versions=fields["versions"],
-                fingerprint=fields["fingerprint"],
-                mirrored=_mirrored(fields.get("mirrored")),
-                adopted=fields.get("adopted", False),
+        version = fields.get("format_version")
+        if version is None:
+            raise DatasetInfoError("it lacks the field 'format_version'")
+        if version != FORMAT_VERSION:
+            raise DatasetInfoError(
+                f"it has format version {version!r}, and this version of Reelbeam reads "
+                f"{FORMAT_VERSION}: build the dataset again, or use the version that built it"
             )
-        except KeyError as error:
-            raise DatasetInfoError(f"it lacks the field {error}") from error
-        except (TypeError, AttributeError, SpecError) as error:
-            raise DatasetInfoError(f"it garbles a field: {error}") from error
+        return from_json(cls, fields, error=DatasetInfoError)
 
     def save(self, directory: str | os.PathLike[str]) -> None:
         """Writes ``dataset_info.json`` into a local folder atomically.
 
-        When that fails, an earlier file is as it was, and nothing else is left behind.
+        If writing fails, an earlier file stays as it was, and no other file is left behind.
         """
         data = self.to_bytes()
         target = Path(directory) / FILE_NAME
@@ -197,7 +242,7 @@ class DatasetInfo:
             temporary.unlink(missing_ok=True)
 
     def to_bytes(self) -> bytes:
-        """The contents of ``dataset_info.json``."""
+        """Returns the contents of ``dataset_info.json``."""
         return (json.dumps(self.to_json(), indent=2, ensure_ascii=True) + "\n").encode()
 
     @classmethod
@@ -205,8 +250,8 @@ class DatasetInfo:
         """Reads the ``dataset_info.json`` of a folder, which may be on an object store (``s3://...``).
 
         Raises:
-            DatasetInfoError: when the folder does not exist, is no complete dataset, or its description
-                cannot be understood.
+            DatasetInfoError: if the folder does not exist or is not a complete dataset, or if its description
+                cannot be read.
         """
         path: str | Path
         try:
@@ -233,7 +278,7 @@ class DatasetInfo:
 
     @classmethod
     def from_bytes(cls, data: bytes, name: str) -> DatasetInfo:
-        """The description in ``data``, the contents of the file that errors call ``name``."""
+        """Returns the description in ``data``, the contents of a file that errors call ``name``."""
         try:
             fields = json.loads(data)
         except (ValueError, RecursionError) as error:
@@ -244,45 +289,3 @@ class DatasetInfo:
             return cls.from_json(fields)
         except DatasetInfoError as error:
             raise DatasetInfoError(f"{name} cannot be read: {error}") from error
-
-    def check_compatible(self, other: DatasetInfo) -> None:
-        """Checks that a model made for this dataset can be used on ``other``.
-
-        Raises:
-            DatasetInfoError: naming each difference of spec: shapes, rates, classes and their order,
-                targets and their units.
-        """
-        differences = self.spec.differences(other.spec)
-        if differences:
-            raise DatasetInfoError(
-                f"datasets {self.name!r} and {other.name!r} differ: {'; '.join(differences)}"
-            )
-
-
-def _split_from_json(fields: dict[str, Any]) -> SplitInfo:
-    return SplitInfo(
-        shards=tuple(ShardInfo(**shard) for shard in _list(fields, "shards")),
-        label_counts=tuple(_list(fields, "label_counts")),
-        targets=tuple(TargetStatistics(**target) for target in _list(fields, "targets")),
-        signals={
-            name: tuple(TargetStatistics(**c) for c in _list(fields["signals"], name))
-            for name, _ in fields["signals"].items()  # a list here is an error, not no signals
-        },
-        pixel_mean=tuple(_list(fields, "pixel_mean")),
-        pixel_std=tuple(_list(fields, "pixel_std")),
-        pixel_frames=fields.get("pixel_frames", 0),
-        groups=fields["groups"],
-        sources=fields["sources"],
-    )
-
-
-def _mirrored(names: Any) -> Any:
-    # Older descriptions say nothing of it.
-    return tuple(names) if isinstance(names, list) else names
-
-
-def _list(fields: dict[str, Any], key: str) -> list[Any]:
-    # Strings and objects can be iterated too, and must not be taken for lists.
-    if not isinstance(fields[key], list):
-        raise DatasetInfoError(f"{key} must be a list, got {fields[key]!r:.200}")
-    return fields[key]

@@ -1,21 +1,20 @@
-"""What the records of one dataset look like: their keys, types and shapes.
+"""Describes the records of a dataset: their keys, types and shapes.
 
-`SequenceSpec` is the single description that writing, parsing, validating and faking records all
-derive from. The keys are MediaSequence's
+Writing, parsing, validating and faking records all derive from one `SequenceSpec`. The keys are
+MediaSequence's
 (https://github.com/google-ai-edge/mediapipe/blob/master/mediapipe/util/sequence/media_sequence.py),
-so that DMVR, TensorFlow's Model Garden and MediaPipe read the records unchanged. Keys that
+so DMVR, TensorFlow's Model Garden and MediaPipe read the records unchanged. Keys that
 MediaSequence lacks are marked "ours" below. All times are integer microseconds.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tfrecords_schema.checks import check_types
+from tfrecords_schema.codec import check_fields, to_json
 
 Kind = Literal["bytes", "int", "float"]
 Task = Literal["none", "classification", "multilabel", "regression"]
@@ -41,28 +40,28 @@ IMAGE_CHANNELS = "image/channels"
 FRAME_RATE = "image/frame_rate"
 VALID_FRAMES = "image/valid_frames"  # ours
 
-# Feature lists of a record: one step a frame.
+# Feature lists of a record: one step per frame.
 IMAGE_ENCODED = "image/encoded"
 IMAGE_TIMESTAMP = "image/timestamp"
 FRAME_LABEL_INDEX = "image/label/index"
 FRAME_LABEL_STRING = "image/label/string"
 FRAME_LABEL_VALUE = "LABEL/feature/floats"
 
-_TAKEN_NAMES = ("LABEL", "image", "clip", "example", "valid_frames")
+_RESERVED_NAMES = ("LABEL", "image", "clip", "example", "valid_frames")
 
 
 def signal_floats_key(name: str) -> str:
-    """MediaSequence's key for the values of the input signal ``name`` (``SPEED/feature/floats``)."""
+    """Returns MediaSequence's key for the values of an input signal: ``SPEED/feature/floats``."""
     return f"{name}/feature/floats"
 
 
 def signal_timestamp_key(name: str) -> str:
-    """MediaSequence's key for the times of the input signal ``name``, in microseconds."""
+    """Returns MediaSequence's key for the times of an input signal, in microseconds."""
     return f"{name}/feature/timestamp"
 
 
 class SpecError(ValueError):
-    """A spec that contradicts itself, or a record that contradicts its spec."""
+    """A spec that contradicts itself, or a record that does not match its spec."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ class Feature:
     shape: tuple[int | None, ...] = ()
 
     def accepts(self, count: int) -> bool:
-        """Whether ``count`` values fit the shape."""
+        """Returns True if ``count`` values fit the shape."""
         if not self.shape:
             return count == 1
         return self.shape[0] is None or count == self.shape[0]
@@ -86,7 +85,10 @@ class Feature:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSpec:
-    """Frames as they are stored: ``[height, width, channels]`` uint8 once decoded, RGB or gray."""
+    """The stored frames: ``[height, width, channels]`` uint8 when decoded, RGB or gray.
+
+    ``ImageSpec(height=180, width=320)`` describes JPEG frames of shape ``(180, 320, 3)``.
+    """
 
     height: int
     width: int
@@ -94,14 +96,12 @@ class ImageSpec:
     format: ImageFormat = "JPEG"
 
     def __post_init__(self) -> None:
-        check_types(self, SpecError)
+        check_fields(self, SpecError)
         for name in ("height", "width"):
             if getattr(self, name) < 1:
                 raise SpecError(f"image {name} must be at least 1, got {getattr(self, name)}")
         if self.channels not in (1, 3):
             raise SpecError(f"image channels must be 1 (gray) or 3 (RGB), got {self.channels}")
-        if self.format not in ("JPEG", "PNG"):
-            raise SpecError(f"image format must be 'JPEG' or 'PNG', got {self.format!r}")
 
     @property
     def colorspace(self) -> str:
@@ -116,11 +116,19 @@ class ImageSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelSpec:
-    """What a record is labelled with.
+    """The labels of a record.
 
-    ``classification`` has one class a sequence (a frame, when ``per_frame``), ``multilabel`` any number
-    of classes, ``regression`` one float32 for each of ``target_names``, ``none`` nothing.
-    ``class_names`` are in label order: ``class_names[i]`` is the class of index ``i``.
+    Two classes, with label 0 for ``run``: ``LabelSpec(task="classification", class_names=("run", "walk"))``.
+    Two regression targets, a float32 ``[2]`` per record:
+    ``LabelSpec(task="regression", target_names=("vx", "vy"), target_units=("m/s", "m/s"))``.
+
+    Attributes:
+        task: ``classification`` (one class), ``multilabel`` (any number of classes), ``regression`` (one
+            float32 per target) or ``none``.
+        class_names: in label order: ``class_names[i]`` is the class with index ``i``.
+        target_names: the regression targets, in order.
+        target_units: their units; empty when unknown.
+        per_frame: every frame has a label of its own, not the sequence.
     """
 
     task: Task = "none"
@@ -130,29 +138,26 @@ class LabelSpec:
     per_frame: bool = False
 
     def __post_init__(self) -> None:
-        check_types(self, SpecError)
-        if self.task not in ("none", "classification", "multilabel", "regression"):
-            raise SpecError(
-                "task must be 'none', 'classification', 'multilabel' or 'regression', "
-                f"got {self.task!r}"
-            )
-        for what, names, tasks in (
+        check_fields(self, SpecError)
+        for kind, names, tasks in (
             ("class", self.class_names, ("classification", "multilabel")),
             ("target", self.target_names, ("regression",)),
         ):
             if self.task in tasks and not names:
-                raise SpecError(f"task {self.task!r} needs at least one {what} name, got none")
+                raise SpecError(f"task {self.task!r} needs at least one {kind} name, got none")
             if self.task not in tasks and names:
-                raise SpecError(f"task {self.task!r} takes no {what} names, got {list(names)}")
-        for what, names in (("class", self.class_names), ("target", self.target_names)):
+                raise SpecError(f"task {self.task!r} takes no {kind} names, got {list(names)}")
             if len(set(names)) != len(names):
-                raise SpecError(f"{what} names must be distinct, got {list(names)}")
+                raise SpecError(f"{kind} names must be distinct, got {list(names)}")
         if self.target_units and len(self.target_units) != len(self.target_names):
             raise SpecError(
-                f"{len(self.target_names)} targets need as many units, got {len(self.target_units)}"
+                f"target_units must name a unit for each of {len(self.target_names)} targets, "
+                f"got {len(self.target_units)}"
             )
         if self.per_frame and self.task not in ("classification", "regression"):
-            raise SpecError(f"labels by frame are not defined for task {self.task!r}")
+            raise SpecError(
+                f"per_frame labels need task 'classification' or 'regression', got {self.task!r}"
+            )
 
     @property
     def num_classes(self) -> int:
@@ -162,19 +167,19 @@ class LabelSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class SignalSpec:
-    """An input signal with ``size`` float32 values a frame, stored as ``NAME/feature/floats``."""
+    """An input signal with ``size`` float32 values per frame, stored as ``NAME/feature/floats``."""
 
     name: str
     size: int = 1
     unit: str = ""
 
     def __post_init__(self) -> None:
-        check_types(self, SpecError)
-        # A slash would make another key; the others are taken by the record or by what readers make of it.
-        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_.-]*", self.name) or self.name in _TAKEN_NAMES:
+        check_fields(self, SpecError)
+        # A slash would change the key; the reserved names are keys of records or of what readers return.
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_.-]*", self.name) or self.name in _RESERVED_NAMES:
             raise SpecError(
-                "a signal is named with letters, digits, '_', '.' or '-', and none of "
-                f"{', '.join(_TAKEN_NAMES)}; got {self.name!r}"
+                "a signal's name must begin with a letter, consist of letters, digits, '_', '.' and '-', and "
+                f"be none of {', '.join(_RESERVED_NAMES)}; got {self.name!r}"
             )
         if self.size < 1:
             raise SpecError(f"signal {self.name} must have at least one value, got {self.size}")
@@ -182,7 +187,7 @@ class SignalSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class SequenceSpec:
-    """The shape of every record of a dataset.
+    """The shape of each record of a dataset.
 
     Example: 16 RGB frames of 180x320 at 10 frames/s in two classes::
 
@@ -195,11 +200,11 @@ class SequenceSpec:
         spec.image_shape  # (16, 180, 320, 3)
 
     Args:
-        num_frames: steps in every feature list, padding included.
-        frame_rate: frames/s after sampling; None when sequences keep their source's own rate.
+        num_frames: frames per record, padding included.
+        frame_rate: frames/s after sampling; None when sequences keep the rates of their sources.
         image: the stored frames; None for records of signals only.
         label: the task and its names.
-        signals: input signals by frame.
+        signals: input signals, one value or vector per frame.
 
     Raises:
         SpecError: when the parts contradict each other.
@@ -212,7 +217,7 @@ class SequenceSpec:
     signals: tuple[SignalSpec, ...] = ()
 
     def __post_init__(self) -> None:
-        check_types(self, SpecError)
+        check_fields(self, SpecError)
         if self.num_frames < 1:
             raise SpecError(f"num_frames must be at least 1, got {self.num_frames}")
         if self.frame_rate is not None and not 0 < self.frame_rate < math.inf:
@@ -225,7 +230,7 @@ class SequenceSpec:
 
     @property
     def image_shape(self) -> tuple[int, int, int, int]:
-        """``(num_frames, height, width, channels)`` of a decoded sequence.
+        """The shape of a decoded sequence: ``(num_frames, height, width, channels)``.
 
         Raises:
             SpecError: when records hold no images.
@@ -236,11 +241,11 @@ class SequenceSpec:
 
     @property
     def value_names(self) -> tuple[str, ...]:
-        """The names of what is measured: regression targets, then signals."""
+        """The names of all numeric columns: regression targets, then signals."""
         return (*self.label.target_names, *(signal.name for signal in self.signals))
 
     def context_features(self) -> tuple[Feature, ...]:
-        """The keys in a record's context."""
+        """Returns the keys in a record's context."""
         features = [
             Feature(EXAMPLE_ID, "bytes"),
             Feature(DATASET_NAME, "bytes"),
@@ -272,7 +277,7 @@ class SequenceSpec:
         return tuple(features)
 
     def feature_lists(self) -> tuple[Feature, ...]:
-        """The keys with one step a frame; each shape is that of a single step."""
+        """Returns the keys with one step per frame; each shape is that of a single step."""
         features = [Feature(IMAGE_TIMESTAMP, "int")]
         if self.image is not None:
             features.append(Feature(IMAGE_ENCODED, "bytes"))
@@ -286,52 +291,13 @@ class SequenceSpec:
         return tuple(features)
 
     def differences(self, other: SequenceSpec) -> list[str]:
-        """What differs from ``other``, a line each: ``"num_frames: 16 here, 8 there"``."""
-        mine, theirs = _flatten(self.to_json()), _flatten(other.to_json())
+        """Returns the differences from ``other``, such as ``"num_frames: 16 here, 8 there"``."""
+        mine, theirs = _flatten(to_json(self)), _flatten(to_json(other))
         return [
             f"{key}: {mine.get(key)!r} here, {theirs.get(key)!r} there"
             for key in sorted(mine.keys() | theirs.keys())
             if mine.get(key) != theirs.get(key)
         ]
-
-    def to_json(self) -> dict[str, Any]:
-        """A dict of plain JSON types; `from_json` gives the equal spec back."""
-        return _tuples_to_lists(dataclasses.asdict(self))
-
-    @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> SequenceSpec:
-        """The spec that `to_json` described.
-
-        Raises:
-            SpecError: for a missing, unknown or ill-typed field.
-        """
-        try:
-            image, label = fields.get("image"), fields.get("label", {})
-            signals = fields.get("signals", [])
-            if not isinstance(signals, list):
-                raise SpecError(f"signals must be a list, got {signals!r:.200}")
-            return cls(
-                **{
-                    **fields,
-                    "image": None if image is None else ImageSpec(**image),
-                    "label": LabelSpec(**_lists_to_tuples(label)),
-                    "signals": tuple(SignalSpec(**signal) for signal in signals),
-                }
-            )
-        except (TypeError, AttributeError) as error:
-            raise SpecError(f"not the description of a sequence spec: {error}") from error
-
-
-def _lists_to_tuples(fields: dict[str, Any]) -> dict[str, Any]:
-    return {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}
-
-
-def _tuples_to_lists(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _tuples_to_lists(item) for key, item in value.items()}
-    if isinstance(value, tuple | list):
-        return [_tuples_to_lists(item) for item in value]
-    return value
 
 
 def _flatten(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -340,5 +306,5 @@ def _flatten(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         if isinstance(value, dict):
             flat.update(_flatten(value, f"{prefix}{key}."))
         else:
-            flat[prefix + key] = value
+            flat[prefix + key] = list(value) if isinstance(value, tuple) else value
     return flat

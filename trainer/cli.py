@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tfrecords_schema.codec import from_json
 from tfrecords_schema.info import FILE_NAME, DatasetInfo, DatasetInfoError
 from tfrecords_schema.records import CorruptRecordError
-from tfrecords_schema.spec import SequenceSpec
+from tfrecords_schema.spec import SequenceSpec, SpecError
 from tfrecords_schema.surroundings import use_utf8
 from trainer.config.dataset import check_compatible, check_trainable, default_split, shard_paths
 from trainer.config.flags import EvaluateOptions, TrainOptions, parse_evaluate, parse_train
@@ -98,7 +99,9 @@ def _adopt(directory: str, spec_file: str) -> None:
         TrainerError: if they have another description, or no common one.
     """
     try:
-        spec = SequenceSpec.from_json(json.loads(Path(spec_file).read_bytes()))
+        spec = from_json(
+            SequenceSpec, json.loads(Path(spec_file).read_bytes()), error=SpecError, strict=True
+        )
     except OSError as error:
         raise ConfigError(
             f"--spec must be a file with the JSON of a sequence spec, and {spec_file} cannot be read: "

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pipelines.errors import UserError
 from pipelines.options.verbs import AdoptOptions
+from tfrecords_schema.codec import from_json
 from tfrecords_schema.info import FILE_NAME, DatasetInfo
 from tfrecords_schema.records import CorruptRecordError
 from tfrecords_schema.spec import SequenceSpec, SpecError
@@ -57,6 +58,8 @@ def describe_adopted(info: DatasetInfo, directory: str) -> str:
 
 def _load_spec(path: str) -> SequenceSpec:
     try:
-        return SequenceSpec.from_json(json.loads(Path(path).read_bytes()))
+        return from_json(
+            SequenceSpec, json.loads(Path(path).read_bytes()), error=SpecError, strict=True
+        )
     except (ValueError, AttributeError) as error:
         raise UserError(f"--spec {path} must hold the JSON of a sequence spec: {error}") from error

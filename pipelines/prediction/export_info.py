@@ -14,7 +14,6 @@ from pipelines.errors import UserError
 from pipelines.options.dataset import (
     DatasetOptions,
     ImageOptions,
-    LabelOptions,
     SamplingOptions,
     ShardOptions,
 )
@@ -55,9 +54,8 @@ class Export:
     @property
     def predicts_last_frame(self) -> bool:
         """True if the model was trained on the values of a sequence's last frame; see `LabelOptions`."""
-        label = self.info.options.get("label_at", LabelOptions().label_at)
-        measured = "telemetry" in self.info.options or "annotation" in self.info.options
-        return measured and label == "last" and not self.info.spec.label.per_frame
+        label_at = self.info.build_options.label_at
+        return label_at == "last" and not self.info.spec.label.per_frame
 
     def differing_libraries(self) -> list[str]:
         """Returns the libraries whose versions differ from those that built the training set."""

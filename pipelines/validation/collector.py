@@ -54,8 +54,7 @@ def take_census(info: DatasetInfo, *others: DatasetInfo, seed: int, compared: in
             ]
             if bounds:
                 ranges[target_column(name)] = (min(bounds), max(bounds))
-    label, options = info.spec.label, info.options
-    by_time = any(options.get(name) for name in ("class_column", "annotation", "telemetry"))
+    label, by_time = info.spec.label, not info.build_options.labels_whole_sources
     return Census(
         ranges=ranges,
         records=sum(split.num_records for split in info.splits.values()),

@@ -44,8 +44,8 @@ def expectation(info: DatasetInfo, thresholds: Thresholds) -> Expectation:
     return Expectation(
         dataset_name=info.name,
         spec=info.spec,
-        sampling=str(info.options.get("sampling", "windows")),
-        short_clips=str(info.options.get("short_clips", "")),
+        sampling=info.build_options.sampling,
+        short_clips=info.build_options.short_clips,
         angles=_angle_columns(info),
         thresholds=thresholds,
     )
@@ -53,8 +53,7 @@ def expectation(info: DatasetInfo, thresholds: Thresholds) -> Expectation:
 
 def _angle_columns(info: DatasetInfo) -> frozenset[str]:
     """Columns that were built as angles, and targets and signals in degrees."""
-    label, said = info.spec.label, info.options.get("angle_columns") or []
-    angles = {name for name in said if isinstance(name, str)}
+    label, angles = info.spec.label, set(info.build_options.angle_columns)
     units = dict(zip(label.target_names, label.target_units, strict=False))
     units |= {signal.name: signal.unit for signal in info.spec.signals}
     angles |= {name for name, unit in units.items() if unit in ("deg", "degrees", "\u00b0")}

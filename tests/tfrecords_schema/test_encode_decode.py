@@ -238,13 +238,13 @@ def described(message: Any) -> dict[str, Any]:
         "SequenceExample",
     ],
 )
-def test_each_message_has_the_fields_of_tensorflows(name):
+def test_messages_have_tensorflows_fields(name):
     ours, theirs = getattr(example_pb2, name), getattr(tf.train, name)
     assert described(ours.DESCRIPTOR) == described(theirs.DESCRIPTOR)
     assert described(ours.DESCRIPTOR)["fields"] != {}
 
 
-def test_the_messages_live_in_a_proto_package_of_their_own():
+def test_messages_have_their_own_proto_package():
     assert example_pb2.SequenceExample.DESCRIPTOR.full_name == "reelbeam.SequenceExample"
 
 
@@ -252,7 +252,7 @@ def test_the_messages_live_in_a_proto_package_of_their_own():
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=list(CASES))
-def test_a_record_has_exactly_the_documented_keys_types_and_values(case):
+def test_encode_writes_documented_keys_types_and_values(case):
     spec, record, context, steps = case
     assert read_with_tensorflow(encode_record(record, spec)) == (
         CONTEXT | context,
@@ -261,14 +261,14 @@ def test_a_record_has_exactly_the_documented_keys_types_and_values(case):
 
 
 @EACH_CASE
-def test_tensorflow_serializes_the_same_bytes(spec, record):
+def test_encode_equals_tensorflows_serialization(spec, record):
     data = encode_record(record, spec)
     theirs = tf.train.SequenceExample.FromString(data)
     assert theirs.SerializeToString(deterministic=True) == data
 
 
 @pytest.mark.parametrize("around", [0, 2**7, 2**14, 2**21])
-def test_images_of_any_length_are_tensorflows_to_the_byte(around):
+def test_encode_equals_tensorflow_for_images_of_any_length(around):
     """Lengths stand before what they are of, of images three times over, in 7 bits a byte."""
     for length in range(max(0, around - 16), around + 2):
         record = make_record(frames=[b"a" * length, b"", b"c" * 3])
@@ -279,7 +279,7 @@ def test_images_of_any_length_are_tensorflows_to_the_byte(around):
 
 
 @EACH_CASE
-def test_decoding_inverts_encoding(spec, record):
+def test_decode_inverts_encode(spec, record):
     times = {signal.name: record.timestamps for signal in spec.signals}
     explicit = dataclasses.replace(record, signal_timestamps={**times, **record.signal_timestamps})
     data = encode_record(record, spec)
@@ -287,7 +287,7 @@ def test_decoding_inverts_encoding(spec, record):
     assert encode_record(decode_record(data, spec), spec) == data
 
 
-def test_the_same_record_gives_the_same_bytes_whatever_the_order_of_its_signals():
+def test_encode_is_independent_of_signal_order():
     spec = make_spec(image=None, signals=(GPS, SignalSpec(name="A")))
     gps, a = [[1.0, 2.0]] * 3, [[3.0]] * 3
     one = make_record(frames=(), signals={"GPS": gps, "A": a})
@@ -295,19 +295,19 @@ def test_the_same_record_gives_the_same_bytes_whatever_the_order_of_its_signals(
     assert encode_record(one, spec) == encode_record(other, spec)
 
 
-def test_a_file_name_that_is_not_utf8_is_stored_as_its_bytes():
+def test_encode_stores_bytes_of_names_that_are_not_utf8():
     name = os.fsdecode(b"caf\xe9/\xff.mp4")
     data = encode_record(make_record(data_path=name), make_spec())
     assert read_with_tensorflow(data)[0]["clip/data_path"] == ("bytes_list", [b"caf\xe9/\xff.mp4"])
     assert decode_record(data, make_spec()).data_path == name
 
 
-def test_floats_are_stored_as_float32():
+def test_encode_stores_float32():
     data = encode_record(make_record(label_values=[0.1]), make_spec(SPEED))
     assert decode_record(data, make_spec(SPEED)).label_values == [0.10000000149011612]
 
 
-def test_numpy_values_are_taken_like_pythons():
+def test_encode_takes_numpy_values():
     ours = make_record(label_values=[0.5, 2.0])
     theirs = make_record(
         label_values=np.array([0.5, 2.0], np.float32),
@@ -318,7 +318,7 @@ def test_numpy_values_are_taken_like_pythons():
     assert encode_record(theirs, make_spec(POSE)) == encode_record(ours, make_spec(POSE))
 
 
-def test_signals_may_be_infinite_or_not_a_number():
+def test_encode_takes_infinite_and_nan_signals():
     spec = make_spec(image=None, signals=(GPS,))
     gps = [[float("inf"), float("-inf")], [float("nan"), -0.0], [0.0, 1.0]]
     data = encode_record(make_record(frames=(), signals={"GPS": gps}), spec)
@@ -408,7 +408,7 @@ def specs_and_records(draw: st.DrawFn) -> tuple[SequenceSpec, SequenceRecord]:
 
 @given(specs_and_records())
 @settings(deadline=None, max_examples=150)
-def test_any_record_survives_the_round_trip_and_is_tensorflows_to_the_byte(spec_and_record):
+def test_decode_inverts_encode_for_any_record(spec_and_record):
     spec, record = spec_and_record
     data = encode_record(record, spec)
     assert plain(decode_record(data, spec)) == plain(record)
@@ -418,14 +418,14 @@ def test_any_record_survives_the_round_trip_and_is_tensorflows_to_the_byte(spec_
 
 @given(specs(), st.binary(max_size=200))
 @settings(deadline=None)
-def test_garbage_raises_a_spec_error_and_nothing_else(spec, data):
+def test_decode_of_garbage_raises_spec_error(spec, data):
     with pytest.raises(SpecError):
         decode_record(data, spec)
 
 
 @given(specs_and_records(), st.data())
 @settings(deadline=None, max_examples=150)
-def test_a_damaged_record_is_refused_or_still_a_valid_one(spec_and_record, data):
+def test_decode_of_damaged_record_is_refused_or_valid(spec_and_record, data):
     spec, record = spec_and_record
     stored = bytearray(encode_record(record, spec))
     for _ in range(data.draw(st.integers(1, 3))):
@@ -520,7 +520,7 @@ def test_a_damaged_record_is_refused_or_still_a_valid_one(spec_and_record, data)
         ),
     ],
 )
-def test_a_record_that_contradicts_its_spec_is_not_written(spec, values, message):
+def test_encode_refuses_record_that_contradicts_spec(spec, values, message):
     with pytest.raises(SpecError, match=rf"^record walk/a\.mp4@100000: .*{message}"):
         encode_record(make_record(**values), spec)
 
@@ -536,7 +536,7 @@ def test_a_record_that_contradicts_its_spec_is_not_written(spec, values, message
         (make_spec(), {"signal_timestamps": {"GPS": [1, 2, 3]}}, "GPS/feature/timestamp"),
     ],
 )
-def test_values_that_the_spec_has_no_key_for_are_refused_rather_than_dropped(spec, values, key):
+def test_encode_refuses_values_without_a_key(spec, values, key):
     with pytest.raises(SpecError, match=rf"^record walk/a\.mp4@100000: {key} is not in the spec"):
         encode_record(make_record(**values), spec)
 
@@ -552,7 +552,7 @@ def encoded_without(spec: SequenceSpec, record: SequenceRecord, key: str) -> byt
 
 
 @EACH_CASE
-def test_each_missing_key_is_named(spec, record):
+def test_decode_names_missing_key(spec, record):
     for feature in spec.context_features():
         with pytest.raises(SpecError, match=f"^missing context key {feature.key}$"):
             decode_record(encoded_without(spec, record, feature.key), spec)
@@ -569,7 +569,7 @@ OTHER_TYPE = {
 
 
 @EACH_CASE
-def test_each_key_of_another_type_is_named(spec, record):
+def test_decode_names_key_of_another_type(spec, record):
     data = encode_record(record, spec)
     for feature in spec.context_features():
         example = tf.train.SequenceExample.FromString(data)
@@ -585,7 +585,7 @@ def test_each_key_of_another_type_is_named(spec, record):
 
 
 @EACH_CASE
-def test_each_key_of_no_type_is_named(spec, record):
+def test_decode_names_key_without_type(spec, record):
     data = encode_record(record, spec)
     for feature in spec.context_features():
         example = tf.train.SequenceExample.FromString(data)
@@ -595,7 +595,7 @@ def test_each_key_of_no_type_is_named(spec, record):
 
 
 @EACH_CASE
-def test_each_key_with_another_number_of_values_is_named(spec, record):
+def test_decode_names_key_with_another_number_of_values(spec, record):
     data = encode_record(record, spec)
     lists = {"bytes": "bytes_list", "int": "int64_list", "float": "float_list"}
     for feature in spec.context_features():
@@ -616,7 +616,7 @@ def test_each_key_with_another_number_of_values_is_named(spec, record):
 
 @EACH_CASE
 @pytest.mark.parametrize("change", [-1, 1])
-def test_each_feature_list_of_another_length_is_named(spec, record, change):
+def test_decode_names_feature_list_of_another_length(spec, record, change):
     data = encode_record(record, spec)
     for feature in spec.feature_lists():
         example = tf.train.SequenceExample.FromString(data)
@@ -648,7 +648,7 @@ def test_each_feature_list_of_another_length_is_named(spec, record, change):
         ("image/channels", 1, "must be 3, got 1"),
     ],
 )
-def test_values_that_contradict_the_spec_or_each_other_are_not_read(key, feature, message):
+def test_decode_refuses_contradicting_values(key, feature, message):
     spec, record = CASES["classification"][:2]
     example = tf.train.SequenceExample.FromString(encode_record(record, spec))
     stored = example.context.feature[key]
@@ -658,7 +658,7 @@ def test_values_that_contradict_the_spec_or_each_other_are_not_read(key, feature
         decode_record(example.SerializeToString(), spec)
 
 
-def test_keys_that_the_spec_does_not_know_are_ignored_when_read():
+def test_decode_ignores_unknown_keys():
     spec, record = CASES["classification"][:2]
     example = tf.train.SequenceExample.FromString(encode_record(record, spec))
     example.context.feature["region/theirs"].int64_list.value.append(1)
@@ -666,7 +666,7 @@ def test_keys_that_the_spec_does_not_know_are_ignored_when_read():
     assert plain(decoded) == plain(record)
 
 
-def test_what_is_not_a_message_is_called_so():
+def test_decode_names_bytes_that_are_no_message():
     with pytest.raises(SpecError, match=r"^not a SequenceExample"):
         decode_record(b"\xff" * 20, make_spec())
     with pytest.raises(SpecError, match=r"^missing context key example/id$"):

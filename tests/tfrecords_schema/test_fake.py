@@ -50,7 +50,7 @@ def read_split(folder, info, split):
 
 
 @EACH_SPEC
-def test_a_dataset_is_complete_and_holds_what_it_says(tmp_path, spec):
+def test_write_fake_dataset_is_complete_and_matches_its_info(tmp_path, spec):
     info = write_fake_dataset(tmp_path / "new" / "folder", spec, {"train": 5, "test": 2}, shards=2)
     folder = tmp_path / "new" / "folder"
     assert DatasetInfo.load(folder) == info
@@ -75,12 +75,12 @@ def test_a_dataset_is_complete_and_holds_what_it_says(tmp_path, spec):
 
 
 @EACH_SPEC
-def test_the_same_seed_gives_the_same_record_and_another_seed_another(spec):
+def test_fake_record_is_determined_by_seed(spec):
     same = [encode_record(fake_record(spec, 3), spec) for _ in range(2)]
     assert same[0] == same[1] != encode_record(fake_record(spec, 4), spec)
 
 
-def test_the_same_dataset_has_the_same_bytes(tmp_path):
+def test_write_fake_dataset_is_reproducible(tmp_path):
     infos = [
         write_fake_dataset(tmp_path / name, SPECS["multilabel"], {"train": 5}) for name in "ab"
     ]
@@ -90,7 +90,7 @@ def test_the_same_dataset_has_the_same_bytes(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["classification", "classes by frame", "multilabel"])
-def test_label_counts_are_those_of_the_records(tmp_path, name):
+def test_label_counts_match_records(tmp_path, name):
     info = write_fake_dataset(tmp_path, SPECS[name], {"train": 7})
     found = [0] * info.spec.label.num_classes
     for record in read_split(tmp_path, info, "train"):
@@ -99,7 +99,7 @@ def test_label_counts_are_those_of_the_records(tmp_path, name):
     assert info.splits["train"].label_counts == tuple(found)
 
 
-def test_classes_go_round(tmp_path):
+def test_fake_record_cycles_through_classes(tmp_path):
     # Seven records of three classes: 0 1 2 0 1 2 0, each of three frames in the other dataset.
     one = write_fake_dataset(tmp_path / "1", SPECS["classification"], {"train": 7})
     assert one.splits["train"].label_counts == (3, 2, 2)
@@ -107,7 +107,7 @@ def test_classes_go_round(tmp_path):
     assert by_frame.splits["train"].label_counts == (9, 6, 6)
 
 
-def test_moments_are_those_of_the_records(tmp_path):
+def test_statistics_match_records(tmp_path):
     info = write_fake_dataset(tmp_path, SPECS["signals only"], {"train": 6})
     records = read_split(tmp_path, info, "train")
     split = info.splits["train"]
@@ -121,7 +121,7 @@ def test_moments_are_those_of_the_records(tmp_path):
             assert dataclasses.astuple(moment) == pytest.approx(expected)
 
 
-def test_given_records_are_written_in_place_of_fake_ones(tmp_path):
+def test_write_fake_dataset_writes_given_records(tmp_path):
     spec = SPECS["classification"]
     mine = [fake_record(spec, seed) for seed in (100, 103)]
     info = write_fake_dataset(
@@ -135,7 +135,7 @@ def test_given_records_are_written_in_place_of_fake_ones(tmp_path):
     assert info.splits["test"].num_records == 0
 
 
-def test_times_follow_the_frame_rate():
+def test_timestamps_follow_frame_rate():
     record = fake_record(SPECS["signals only"], 0)
     assert record.timestamps == [0, 20_000, 40_000]
     assert (record.start_timestamp, record.end_timestamp) == (0, 40_000)
@@ -144,9 +144,7 @@ def test_times_follow_the_frame_rate():
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG"])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (7, 5), (90, 160)])
-def test_images_have_the_size_and_channels_and_format_of_the_spec(
-    image_format, channels, height, width
-):
+def test_fake_image_matches_spec(image_format, channels, height, width):
     spec = ImageSpec(height=height, width=width, channels=channels, format=image_format)
     data = fake_image(spec, 1)
     assert data.startswith(b"\xff\xd8\xff" if image_format == "JPEG" else b"\x89PNG")
@@ -155,12 +153,12 @@ def test_images_have_the_size_and_channels_and_format_of_the_spec(
     assert pixels.shape == ((height, width) if channels == 1 else (height, width, 3))
 
 
-def test_each_frame_is_another_image():
+def test_fake_record_frames_differ():
     frames = [f for seed in (0, 1, 2) for f in fake_record(SPECS["classification"], seed).frames]
     assert len(set(frames)) == 9
 
 
-def test_padding_does_not_count_in_the_statistics(tmp_path):
+def test_statistics_leave_out_padding(tmp_path):
     replace = dataclasses.replace
     spec = replace(SPECS["signals only"], label=replace(POSE, per_frame=True))
     sound = fake_record(spec, 0)

@@ -1,4 +1,4 @@
-"""`DatasetInfo`: saved and loaded, damaged, and compared."""
+"""Tests of `DatasetInfo`: saving, loading, damaged files and build options."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import json
 import os
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from tfrecords_schema.info import (
     FILE_NAME,
+    BuildOptions,
     DatasetInfo,
     DatasetInfoError,
     ShardInfo,
@@ -56,20 +58,20 @@ INFO = DatasetInfo(
 )
 
 
-def test_what_was_saved_is_loaded(tmp_path):
+def test_load_returns_what_save_wrote(tmp_path):
     INFO.save(tmp_path)
     assert DatasetInfo.load(tmp_path) == INFO
     assert DatasetInfo.load(str(tmp_path)) == INFO
     assert DatasetInfo.from_bytes(INFO.to_bytes(), "there") == INFO
 
 
-def test_older_descriptions_do_not_say_how_many_frames_statistics_are_of():
+def test_from_json_defaults_pixel_frames_of_older_files():
     fields = json.loads(INFO.to_bytes())
     del fields["splits"]["train"]["pixel_frames"]
     assert DatasetInfo.from_json(fields).splits["train"].pixel_frames == 0
 
 
-def test_the_file_is_ascii_json_that_begins_with_its_version_and_totals_each_split(tmp_path):
+def test_file_is_ascii_json_with_version_first_and_split_totals(tmp_path):
     INFO.save(tmp_path)
     text = (tmp_path / "dataset_info.json").read_text(encoding="ascii")
     fields = json.loads(text)
@@ -82,12 +84,12 @@ def test_the_file_is_ascii_json_that_begins_with_its_version_and_totals_each_spl
     assert fields["spec"]["label"]["class_names"] == ["run", "w\xe4lk"]
 
 
-def test_a_split_totals_its_shards():
+def test_split_sums_records_and_bytes_of_shards():
     assert INFO.splits["train"].num_records == 5
     assert INFO.splits["train"].num_bytes == 500
 
 
-def test_names_that_are_not_utf8_survive(tmp_path):
+def test_save_keeps_names_that_are_not_utf8(tmp_path):
     name = os.fsdecode(b"caf\xe9")
     info = dataclasses.replace(INFO, name=name, options={"input": name})
     info.save(tmp_path)
@@ -97,7 +99,7 @@ def test_names_that_are_not_utf8_survive(tmp_path):
 # Atomic.
 
 
-def test_saving_replaces_an_earlier_file_and_leaves_nothing_else(tmp_path):
+def test_save_replaces_earlier_file_and_leaves_no_other(tmp_path):
     dataclasses.replace(INFO, name="old").save(tmp_path)
     INFO.save(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["dataset_info.json"]
@@ -118,9 +120,7 @@ def refuse_to_replace(path: Path, target: Path) -> Path:
     ("method", "failure"),
     [("write_bytes", break_off_writing), ("replace", refuse_to_replace)],
 )
-def test_a_failure_while_saving_leaves_the_old_file_and_nothing_else(
-    tmp_path, monkeypatch, method, failure
-):
+def test_failed_save_leaves_earlier_file_and_no_other(tmp_path, monkeypatch, method, failure):
     dataclasses.replace(INFO, name="old").save(tmp_path)
     monkeypatch.setattr(Path, method, failure)
     with pytest.raises(OSError, match=r"No space left|Permission denied"):
@@ -130,7 +130,7 @@ def test_a_failure_while_saving_leaves_the_old_file_and_nothing_else(
     assert DatasetInfo.load(tmp_path).name == "old"
 
 
-def test_a_process_killed_while_saving_leaves_the_old_file(tmp_path, monkeypatch):
+def test_killed_save_leaves_earlier_file(tmp_path, monkeypatch):
     # What SIGKILL leaves: a half-written temporary file, and no clean-up.
     dataclasses.replace(INFO, name="old").save(tmp_path)
     monkeypatch.setattr(Path, "write_bytes", break_off_writing)
@@ -144,7 +144,7 @@ def test_a_process_killed_while_saving_leaves_the_old_file(tmp_path, monkeypatch
     assert DatasetInfo.load(tmp_path) == INFO
 
 
-def test_options_that_are_no_json_are_refused_before_anything_is_written(tmp_path):
+def test_save_refuses_options_that_json_cannot_hold(tmp_path):
     with pytest.raises(TypeError, match="set"):
         dataclasses.replace(INFO, options={"splits": {1, 2}}).save(tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -153,24 +153,24 @@ def test_options_that_are_no_json_are_refused_before_anything_is_written(tmp_pat
 # What cannot be loaded.
 
 
-def test_a_missing_folder_is_named(tmp_path):
+def test_load_names_missing_folder(tmp_path):
     with pytest.raises(DatasetInfoError, match=r"/none: expected the folder of a dataset"):
         DatasetInfo.load(tmp_path / "none")
 
 
-def test_a_file_in_place_of_the_folder_is_named(tmp_path):
+def test_load_names_file_in_place_of_folder(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(DatasetInfoError, match=r"/file: expected the folder of a dataset"):
         DatasetInfo.load(tmp_path / "file")
 
 
-def test_a_folder_without_the_file_is_called_incomplete_with_the_remedy(tmp_path):
+def test_load_of_incomplete_folder_names_remedy(tmp_path):
     message = r"has no dataset_info\.json, so it is not a complete dataset: finish building"
     with pytest.raises(DatasetInfoError, match=message):
         DatasetInfo.load(tmp_path)
 
 
-def test_a_folder_in_place_of_the_file_cannot_be_read(tmp_path):
+def test_load_refuses_folder_in_place_of_file(tmp_path):
     (tmp_path / FILE_NAME).mkdir()
     with pytest.raises(DatasetInfoError, match=r"dataset_info\.json cannot be read: Is a dir"):
         DatasetInfo.load(tmp_path)
@@ -190,11 +190,11 @@ def test_a_folder_in_place_of_the_file_cannot_be_read(tmp_path):
             b'{"format_version": 2}',
             r"format version 2, and this version of Reelbeam reads 1: build the dataset again",
         ),
-        (b'{"format_version": 1, "name": "x"}', "it lacks the field 'spec'"),
+        (b'{"format_version": 1, "name": "x"}', "missing required field spec"),
     ],
     ids=["empty", "cut", "binary", "deep", "list", "null", "no version", "version", "no spec"],
 )
-def test_a_file_that_is_no_description_is_named(tmp_path, data, message):
+def test_load_names_invalid_file(tmp_path, data, message):
     (tmp_path / FILE_NAME).write_bytes(data)
     with pytest.raises(DatasetInfoError, match=message):
         DatasetInfo.load(tmp_path)
@@ -239,7 +239,7 @@ ILL_TYPED = [
 
 
 @pytest.mark.parametrize(("path", "value"), ILL_TYPED)
-def test_a_value_of_another_type_is_refused_at_every_level(path, value):
+def test_from_bytes_refuses_values_of_another_type(path, value):
     with pytest.raises(DatasetInfoError, match=r"^there cannot be read: "):
         DatasetInfo.from_bytes(json.dumps(changed(path, value)).encode(), "there")
 
@@ -255,7 +255,7 @@ ANY_JSON = st.recursive(
 
 @given(st.sampled_from(PATHS[1:]), ANY_JSON, st.booleans())
 @settings(deadline=None, max_examples=200)
-def test_a_mutated_file_is_refused_or_loads_to_something_that_works(path, value, remove):
+def test_mutated_file_is_refused_or_valid(path, value, remove):
     fields = changed(path, value)
     if remove:
         parent = fields
@@ -272,7 +272,7 @@ def test_a_mutated_file_is_refused_or_loads_to_something_that_works(path, value,
 
 
 @given(st.binary(max_size=30) | st.text(max_size=30).map(str.encode) | ANY_JSON.map(json.dumps))
-def test_any_other_content_is_refused(data):
+def test_from_bytes_refuses_other_content(data):
     with pytest.raises(DatasetInfoError, match=r"^there "):
         DatasetInfo.from_bytes(data if isinstance(data, bytes) else data.encode(), "there")
 
@@ -280,38 +280,61 @@ def test_any_other_content_is_refused(data):
 @pytest.mark.parametrize(
     "file", ["", ".", "..", "../train.tfrecord", "/etc/passwd", "a/b", "..\\b"]
 )
-def test_a_shard_outside_its_folder_is_refused(file):
+def test_shard_outside_its_folder_is_refused(file):
     with pytest.raises(DatasetInfoError, match="must be a plain file name"):
         ShardInfo(file=file, records=1, bytes=1, sha256="")
 
 
 @pytest.mark.parametrize(("records", "size"), [(-1, 10), (1, -10)])
-def test_a_shard_of_negative_contents_is_refused(records, size):
+def test_shard_with_negative_counts_is_refused(records, size):
     with pytest.raises(DatasetInfoError, match=f"cannot hold {records} records in {size} bytes"):
         ShardInfo(file="a", records=records, bytes=size, sha256="")
 
 
-# Compatible.
+# Build options.
 
 
-def test_datasets_of_the_same_spec_are_compatible():
-    INFO.check_compatible(dataclasses.replace(INFO, name="other", splits={}, counts={}))
-    with pytest.raises(DatasetInfoError):
-        INFO.check_compatible(
-            dataclasses.replace(INFO, spec=dataclasses.replace(INFO.spec, num_frames=5))
-        )
+def build_options(**options: Any) -> BuildOptions:
+    return dataclasses.replace(INFO, options=options).build_options
 
 
-def test_incompatible_datasets_and_each_difference_are_named():
-    spec = dataclasses.replace(
-        INFO.spec,
-        num_frames=8,
-        label=LabelSpec(task="classification", class_names=("w\xe4lk", "run")),
+def test_build_options_of_adopted_dataset_are_defaults():
+    assert build_options() == BuildOptions()
+    assert BuildOptions().labels_whole_sources
+
+
+def test_build_options_are_typed():
+    found = build_options(
+        sampling="uniform",
+        short_clips="pad",
+        angle_columns=["heading"],
+        frame_rate="30000/1001",
+        jpeg_quality=90,
+        unknown=1,
     )
-    with pytest.raises(DatasetInfoError) as caught:
-        INFO.check_compatible(dataclasses.replace(INFO, name="other", spec=spec))
-    assert str(caught.value) == (
-        "datasets 'actions' and 'other' differ: "
-        "label.class_names: ['run', 'w\xe4lk'] here, ['w\xe4lk', 'run'] there; "
-        "num_frames: 4 here, 8 there"
-    )
+    assert (found.sampling, found.short_clips) == ("uniform", "pad")
+    assert (found.angle_columns, found.jpeg_quality) == (("heading",), 90)
+    assert found.frame_rate == Fraction(30000, 1001)
+
+
+def test_build_options_of_another_type_are_ignored():
+    found = build_options(sampling=5, angle_columns="heading", frame_rate="1/0", short_clips="loop")
+    assert found == BuildOptions(short_clips="loop")
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"label_at": "last"}, None),
+        ({"label_at": "center", "telemetry": "{stem}.csv"}, "center"),
+        ({"label_at": "each", "annotation": "a.json"}, "each"),
+        ({"telemetry": None}, "last"),
+    ],
+)
+def test_build_options_have_label_at_for_measured_labels_only(options, expected):
+    assert build_options(**options).label_at == expected
+
+
+@pytest.mark.parametrize("name", ["telemetry", "annotation", "class_column"])
+def test_labels_whole_sources_is_false_for_measured_labels(name):
+    assert not build_options(**{name: "a"}).labels_whole_sources

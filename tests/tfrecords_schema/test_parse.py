@@ -100,7 +100,7 @@ def shapes_and_types(element_spec):
 
 
 @EACH_VARIANT
-def test_shapes_are_static_in_a_dataset(tmp_path, spec, own):
+def test_parse_sequence_shapes_are_static(tmp_path, spec, own):
     info = write_fake_dataset(tmp_path, spec, {"train": 3}, shards=1)
     files = tf.data.TFRecordDataset(str(tmp_path / info.splits["train"].shards[0].file))
     images = WITH_IMAGES if spec.image else {}
@@ -150,7 +150,7 @@ def values_of(record: SequenceRecord, spec: SequenceSpec) -> dict[str, object]:
 
 
 @EACH_VARIANT
-def test_values_are_those_that_decoding_without_tensorflow_gives(spec, own):
+def test_parse_sequence_equals_decode_record(spec, own):
     data = encode_record(fake_record(spec, 5), spec)
     parsed = {key: value.numpy() for key, value in parse_sequence(tf.constant(data), spec).items()}
     expected = values_of(decode_record(data, spec), spec)
@@ -159,7 +159,7 @@ def test_values_are_those_that_decoding_without_tensorflow_gives(spec, own):
         np.testing.assert_array_equal(parsed[key], value, err_msg=key)
 
 
-def test_an_empty_label_set_is_an_empty_tensor():
+def test_parse_sequence_of_no_labels_is_empty():
     record = dataclasses.replace(fake_record(MULTILABEL, 0), label_indices=(), label_strings=())
     parsed = parse_sequence(tf.constant(encode_record(record, MULTILABEL)), MULTILABEL)
     for key in ("clip/label/index", "clip/label/string", "clip/label/text"):
@@ -193,7 +193,7 @@ def decode_with_opencv(data: bytes, spec: ImageSpec) -> np.ndarray:
 )
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (7, 9), (90, 160)])
-def test_pixels_are_exactly_opencvs(image_format, parameters, channels, height, width):
+def test_decode_frames_equals_opencv(image_format, parameters, channels, height, width):
     spec = ImageSpec(height=height, width=width, channels=channels, format=image_format)
     random = np.random.default_rng(0)
     noise = random.integers(0, 256, spec.shape, np.uint8)
@@ -209,7 +209,7 @@ def test_pixels_are_exactly_opencvs(image_format, parameters, channels, height, 
 
 
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG"])
-def test_red_is_the_first_channel(image_format):
+def test_decode_frames_puts_red_first(image_format):
     spec = ImageSpec(height=16, width=16, format=image_format)
     red_in_bgr = np.full((16, 16, 3), (0, 0, 255), np.uint8)
     data = cv2.imencode(".png" if image_format == "PNG" else ".jpg", red_in_bgr)[1].tobytes()
@@ -228,14 +228,14 @@ def parse_in_a_dataset(data: bytes, spec: SequenceSpec) -> dict[str, np.ndarray]
 
 
 @pytest.mark.parametrize("num_frames", [3, 5])
-def test_a_record_of_another_length_is_an_invalid_argument(num_frames):
+def test_parse_sequence_refuses_record_of_another_length(num_frames):
     data = encode_record(fake_record(CLASSIFICATION, 0), CLASSIFICATION)
     other = dataclasses.replace(CLASSIFICATION, num_frames=num_frames)
     with pytest.raises(tf.errors.InvalidArgumentError):
         parse_in_a_dataset(data, other)
 
 
-def test_one_feature_list_of_another_length_is_an_invalid_argument():
+def test_parse_sequence_refuses_feature_list_of_another_length():
     spec = VARIANTS["signals beside images"][0]
     example = tf.train.SequenceExample.FromString(encode_record(fake_record(spec, 0), spec))
     example.feature_lists.feature_list["SPEED/feature/floats"].feature.pop()
@@ -244,7 +244,7 @@ def test_one_feature_list_of_another_length_is_an_invalid_argument():
 
 
 @pytest.mark.parametrize("image", [ImageSpec(height=18, width=31), ImageSpec(height=9, width=32)])
-def test_a_frame_of_another_size_is_an_invalid_argument(image):
+def test_decode_frames_refuses_another_size(image):
     data = encode_record(fake_record(CLASSIFICATION, 0), CLASSIFICATION)
     with pytest.raises(tf.errors.InvalidArgumentError):
         parse_in_a_dataset(data, dataclasses.replace(CLASSIFICATION, image=image))
@@ -252,7 +252,7 @@ def test_a_frame_of_another_size_is_an_invalid_argument(image):
 
 @pytest.mark.parametrize("spec", [CLASSIFICATION, MULTILABEL], ids=["JPEG", "PNG"])
 @pytest.mark.parametrize("broken", [b"", b"no image", b"\xff\xd8\xff"])
-def test_a_frame_that_does_not_decode_is_an_invalid_argument(spec, broken):
+def test_decode_frames_refuses_broken_frame(spec, broken):
     record = fake_record(spec, 0)
     frames = [*record.frames[:-1], broken]
     data = encode_record(dataclasses.replace(record, frames=frames), spec)
@@ -261,7 +261,7 @@ def test_a_frame_that_does_not_decode_is_an_invalid_argument(spec, broken):
 
 
 @pytest.mark.parametrize("key", ["clip/label/index", "clip/group_id", "image/encoded"])
-def test_a_missing_key_is_an_invalid_argument_that_names_it(key):
+def test_parse_sequence_names_missing_key(key):
     data = encode_record(fake_record(CLASSIFICATION, 0), CLASSIFICATION)
     example = tf.train.SequenceExample.FromString(data)
     example.context.feature.pop(key, None)
@@ -270,7 +270,7 @@ def test_a_missing_key_is_an_invalid_argument_that_names_it(key):
         parse_in_a_dataset(example.SerializeToString(), CLASSIFICATION)
 
 
-def test_a_key_of_another_type_is_an_invalid_argument_that_names_it():
+def test_parse_sequence_names_key_of_another_type():
     data = encode_record(fake_record(CLASSIFICATION, 0), CLASSIFICATION)
     example = tf.train.SequenceExample.FromString(data)
     example.context.feature["clip/label/index"].float_list.value.append(1.0)
@@ -278,6 +278,6 @@ def test_a_key_of_another_type_is_an_invalid_argument_that_names_it():
         parse_in_a_dataset(example.SerializeToString(), CLASSIFICATION)
 
 
-def test_garbage_is_an_invalid_argument():
+def test_parse_sequence_refuses_garbage():
     with pytest.raises(tf.errors.InvalidArgumentError):
         parse_in_a_dataset(b"\xff" * 20, CLASSIFICATION)

@@ -50,7 +50,7 @@ def part_of_noise(height, width, channels, seed=0):
 
 @given(SIDES, SIDES, SIDES, SIDES, st.sampled_from([1, 3]), st.booleans())
 @settings(deadline=None, max_examples=200)
-def test_it_interpolates(height, width, new_height, new_width, channels, given_target):
+def test_resize_frame_interpolates(height, width, new_height, new_width, channels, given_target):
     if height * width > 2 * new_height * new_width:  # it averages
         height, width, new_height, new_width = new_height, new_width, height, width
     frame = part_of_noise(height, width, channels)
@@ -66,14 +66,14 @@ def test_it_interpolates(height, width, new_height, new_width, channels, given_t
 
 @given(SIDES, SIDES, st.floats(1.5, 6), st.floats(1.5, 6), st.sampled_from([1, 3]))
 @settings(deadline=None, max_examples=200)
-def test_it_averages_where_much_shrinks(height, width, vertical, horizontal, channels):
+def test_resize_frame_averages_when_shrinking(height, width, vertical, horizontal, channels):
     frame = part_of_noise(int(height * vertical) + 1, int(width * horizontal) + 1, channels)
     seen = resize_frame(frame, (height, width))
     assert np.abs(seen - resized(frame, averages, height, width)).max() <= 0.51
 
 
 @pytest.mark.parametrize("size", [(190, 200), (224, 224), (120, 100)])
-def test_nothing_becomes_darker(size):
+def test_resize_frame_keeps_brightness(size):
     """Levels cut off in place of rounded would be half a level darker, on the average."""
     frame = part_of_noise(206, 206, 3)
     weights = averages if size == (120, 100) else interpolation

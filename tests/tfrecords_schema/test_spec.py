@@ -1,4 +1,4 @@
-"""`SequenceSpec`: what it refuses, its JSON, and what it says of another."""
+"""Tests of `SequenceSpec`: validation, JSON and differences."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tfrecords_schema.codec import from_json, to_json
 from tfrecords_schema.spec import (
     Feature,
     ImageSpec,
@@ -41,23 +42,27 @@ FULL_JSON = {
 }
 
 
-def test_shapes_of_an_image_and_of_a_sequence():
+def read_spec(fields: Any) -> SequenceSpec:
+    return from_json(SequenceSpec, fields, error=SpecError, strict=True)
+
+
+def test_shape_of_image_and_sequence():
     assert ImageSpec(height=180, width=320).shape == (180, 320, 3)
     assert FULL.image_shape == (16, 180, 320, 3)
 
 
-def test_a_sequence_without_images_has_no_image_shape():
+def test_image_shape_without_images_is_refused():
     spec = SequenceSpec(num_frames=2, signals=(SignalSpec(name="GPS"),))
     with pytest.raises(SpecError, match="no images"):
         _ = spec.image_shape
 
 
 @pytest.mark.parametrize(("channels", "colorspace"), [(3, "RGB"), (1, "GRAY")])
-def test_channels_decide_the_colorspace(channels, colorspace):
+def test_colorspace_follows_channels(channels, colorspace):
     assert ImageSpec(height=1, width=1, channels=channels).colorspace == colorspace
 
 
-def test_the_number_of_classes_is_that_of_their_names():
+def test_num_classes_counts_class_names():
     assert LabelSpec(task="multilabel", class_names=("a", "b", "c")).num_classes == 3
     assert LabelSpec().num_classes == 0
 
@@ -66,7 +71,7 @@ def test_the_number_of_classes_is_that_of_their_names():
     ("shape", "accepted"),
     [((), [1]), ((3,), [3]), ((1,), [1]), ((None,), [0, 1, 2, 3])],
 )
-def test_a_feature_accepts_as_many_values_as_its_shape_says(shape, accepted):
+def test_feature_accepts_counts_that_fit_its_shape(shape, accepted):
     feature = Feature("key", "int", shape)
     assert [count for count in range(4) if feature.accepts(count)] == accepted
 
@@ -98,9 +103,13 @@ def sequence(**fields: Any) -> SequenceSpec:
         (image, {"height": 1.5}, "ImageSpec's height must be int, got 1.5"),
         (image, {"height": True}, "ImageSpec's height must be int, got True"),
         (image, {"channels": 4}, r"image channels must be 1 \(gray\) or 3 \(RGB\), got 4"),
-        (image, {"format": "GIF"}, "image format must be 'JPEG' or 'PNG', got 'GIF'"),
-        (image, {"format": None}, "image format must be 'JPEG' or 'PNG', got None"),
-        (LabelSpec, {"task": "detection"}, "task must be .*'regression', got 'detection'"),
+        (image, {"format": "GIF"}, "ImageSpec's format must be 'JPEG' or 'PNG', got 'GIF'"),
+        (image, {"format": None}, "ImageSpec's format must be 'JPEG' or 'PNG', got None"),
+        (
+            LabelSpec,
+            {"task": "detection"},
+            "LabelSpec's task must be 'none', .* or 'regression', got 'detection'",
+        ),
         (LabelSpec, {"task": "classification"}, "'classification' needs at least one class name"),
         (LabelSpec, {"task": "multilabel"}, "task 'multilabel' needs at least one class name"),
         (LabelSpec, {"task": "regression"}, "task 'regression' needs at least one target name"),
@@ -129,19 +138,19 @@ def sequence(**fields: Any) -> SequenceSpec:
         (
             LabelSpec,
             {"task": "regression", "target_names": ("x", "y"), "target_units": ("m",)},
-            "2 targets need as many units, got 1",
+            "target_units must name a unit for each of 2 targets, got 1",
         ),
         (
             LabelSpec,
             {"task": "classification", "class_names": ("a",), "target_units": ("m",)},
-            "0 targets need as many units, got 1",
+            "target_units must name a unit for each of 0 targets, got 1",
         ),
         (
             LabelSpec,
             {"task": "multilabel", "class_names": ("a",), "per_frame": True},
-            "labels by frame are not defined for task 'multilabel'",
+            "per_frame labels need task .* got 'multilabel'",
         ),
-        (LabelSpec, {"per_frame": True}, "labels by frame are not defined for task 'none'"),
+        (LabelSpec, {"per_frame": True}, "per_frame labels need task .* got 'none'"),
         (
             LabelSpec,
             {"task": "classification", "class_names": ["a"]},
@@ -151,30 +160,30 @@ def sequence(**fields: Any) -> SequenceSpec:
         (LabelSpec, {"task": "classification", "class_names": (1, 2)}, r"got \(1, 2\)"),
         (LabelSpec, {"per_frame": 1}, "LabelSpec's per_frame must be bool, got 1"),
         (SignalSpec, {"name": "GPS", "size": 0}, "signal GPS must have at least one value, got 0"),
-        (SignalSpec, {"name": ""}, "a signal is named with letters, .* got ''"),
-        (SignalSpec, {"name": "a/b"}, "a signal is named with letters, .* got 'a/b'"),
-        (SignalSpec, {"name": "9a"}, "a signal is named with letters, .* got '9a'"),
-        (SignalSpec, {"name": "GPS\n"}, "a signal is named with letters, .* got 'GPS"),
+        (SignalSpec, {"name": ""}, "a signal's name must begin with a letter, .* got ''"),
+        (SignalSpec, {"name": "a/b"}, "a signal's name must begin with a letter, .* got 'a/b'"),
+        (SignalSpec, {"name": "9a"}, "a signal's name must begin with a letter, .* got '9a'"),
+        (SignalSpec, {"name": "GPS\n"}, "a signal's name must begin with a letter, .* got 'GPS"),
         (SignalSpec, {"name": "valid_frames"}, "valid_frames; got 'valid_frames'"),
         (
             SignalSpec,
             {"name": "LABEL"},
-            "none of LABEL, image, clip, example, valid_frames; got 'LABEL'",
+            "be none of LABEL, image, clip, example, valid_frames; got 'LABEL'",
         ),
         (
             SignalSpec,
             {"name": "image"},
-            "none of LABEL, image, clip, example, valid_frames; got 'image'",
+            "be none of LABEL, image, clip, example, valid_frames; got 'image'",
         ),
         (
             SignalSpec,
             {"name": "clip"},
-            "none of LABEL, image, clip, example, valid_frames; got 'clip'",
+            "be none of LABEL, image, clip, example, valid_frames; got 'clip'",
         ),
         (
             SignalSpec,
             {"name": "example"},
-            "none of LABEL, image, clip, example, valid_frames; got 'example'",
+            "be none of LABEL, image, clip, example, valid_frames; got 'example'",
         ),
         (SignalSpec, {"name": None}, "SignalSpec's name must be str, got None"),
         (sequence, {"num_frames": 0}, "num_frames must be at least 1, got 0"),
@@ -197,7 +206,7 @@ def sequence(**fields: Any) -> SequenceSpec:
         ),
     ],
 )
-def test_a_spec_that_contradicts_itself_says_what_it_wants_and_got(make, fields, message):
+def test_invalid_spec_names_expected_and_received_value(make, fields, message):
     with pytest.raises(SpecError, match=message):
         make(**fields)
 
@@ -205,16 +214,14 @@ def test_a_spec_that_contradicts_itself_says_what_it_wants_and_got(make, fields,
 # JSON.
 
 
-def test_json_of_a_full_spec_by_hand():
-    assert FULL.to_json() == FULL_JSON
-    assert SequenceSpec.from_json(FULL_JSON) == FULL
+def test_to_json_of_full_spec():
+    assert json.loads(json.dumps(to_json(FULL))) == FULL_JSON
+    assert read_spec(FULL_JSON) == FULL
 
 
-def test_optional_fields_may_be_missing():
+def test_from_json_fills_optional_fields():
     minimal = {"num_frames": 2, "image": {"height": 3, "width": 4}}
-    assert SequenceSpec.from_json(minimal) == SequenceSpec(
-        num_frames=2, image=ImageSpec(height=3, width=4)
-    )
+    assert read_spec(minimal) == SequenceSpec(num_frames=2, image=ImageSpec(height=3, width=4))
 
 
 NAMES = st.lists(st.text(max_size=6), min_size=1, max_size=3, unique=True).map(tuple)
@@ -270,8 +277,8 @@ SPECS = SIGNALS.flatmap(
 
 @given(SPECS)
 @settings(deadline=None)
-def test_any_spec_survives_a_json_file(spec):
-    read = SequenceSpec.from_json(json.loads(json.dumps(spec.to_json(), allow_nan=False)))
+def test_from_json_inverts_to_json_for_any_spec(spec):
+    read = read_spec(json.loads(json.dumps(to_json(spec), allow_nan=False)))
     assert read == spec
     assert hash(read) == hash(spec)
     assert read.differences(spec) == []
@@ -302,15 +309,15 @@ def test_any_spec_survives_a_json_file(spec):
     ],
     ids=json.dumps,
 )
-def test_json_that_is_no_spec_is_a_spec_error(change):
+def test_from_json_refuses_invalid_fields(change):
     with pytest.raises(SpecError):
-        SequenceSpec.from_json({**FULL_JSON, **change})
+        read_spec({**FULL_JSON, **change})
 
 
 @pytest.mark.parametrize("fields", [{}, [], None, 5, "spec", {"num_frames": 16}])
-def test_json_that_is_nothing_like_a_spec_is_a_spec_error(fields):
+def test_from_json_refuses_other_json(fields):
     with pytest.raises(SpecError):
-        SequenceSpec.from_json(fields)
+        read_spec(fields)
 
 
 # Differences.
@@ -373,7 +380,7 @@ def test_differences_name_each_field_that_differs(change, differences):
     assert FULL.differences(dataclasses.replace(FULL, **change)) == differences
 
 
-def test_classes_in_another_order_differ():
+def test_differences_include_class_order():
     def spec(*names: str) -> SequenceSpec:
         return sequence(label=LabelSpec(task="classification", class_names=names))
 
@@ -384,6 +391,6 @@ def test_classes_in_another_order_differ():
 
 @given(SPECS, SPECS)
 @settings(deadline=None)
-def test_two_specs_differ_exactly_when_they_are_not_equal(one, other):
+def test_differences_are_empty_only_for_equal_specs(one, other):
     assert (one.differences(other) == []) == (one == other)
     assert len(one.differences(other)) == len(other.differences(one))

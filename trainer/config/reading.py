@@ -191,8 +191,7 @@ class ReadingConfig(TrainerOptions):
     def _place(self, info: DatasetInfo) -> Place:
         if self.clip_at != "auto":
             return self.clip_at
-        measured = "telemetry" in info.options or "annotation" in info.options
-        label_at = info.options.get("label_at", "last") if measured else None
+        label_at = info.build_options.label_at
         if label_at in ("last", "center") and not info.spec.label.per_frame:
             # The value of one frame does not describe a clip without that frame.
             return "last" if label_at == "last" else "center"

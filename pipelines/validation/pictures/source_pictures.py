@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any
 
 import cv2
 import numpy as np
@@ -22,7 +21,7 @@ from pipelines.validation.times import MICROSECONDS, format_seconds
 from pipelines.validation.views import RecordView
 from tfrecords_schema import spec as keys
 from tfrecords_schema.decode import decode_record
-from tfrecords_schema.info import DatasetInfo
+from tfrecords_schema.info import BuildOptions, DatasetInfo
 from tfrecords_schema.spec import ImageSpec, LabelSpec, SequenceSpec
 
 _GRID = (16, 16)
@@ -110,7 +109,7 @@ class SourceReader:
         self, path: str, start: float | None, count: int, *, by_rate: bool
     ) -> list[tuple[int, NDArray[np.uint8]]]:
         """Returns timestamps and frames of a source from ``start`` on, in seconds after its first frame."""
-        options, spec = self.info.options, self.info.spec
+        options, spec = self.info.build_options, self.info.spec
         image = _image_options(options, spec.image)
         rate = spec.frame_rate if by_rate else None
         source = Source(
@@ -194,7 +193,7 @@ def _to_grid(pixels: NDArray[np.uint8]) -> Grid:
     return small.reshape(*_GRID, -1).astype(np.int16)
 
 
-def _image_options(options: dict[str, Any], spec: ImageSpec | None) -> ImageOptions:
+def _image_options(options: BuildOptions, spec: ImageSpec | None) -> ImageOptions:
     """Returns how the pictures were made; defaults for what a dataset of another writer does not say."""
     assert spec is not None
     names = ("resize", "interpolation", "jpeg_quality")
@@ -203,12 +202,9 @@ def _image_options(options: dict[str, Any], spec: ImageSpec | None) -> ImageOpti
         width=spec.width,
         image_format="jpeg" if spec.format == "JPEG" else "png",
         grayscale=spec.channels == 1,
-        **{name: options[name] for name in names if name in options},
+        **{name: own for name in names if (own := getattr(options, name)) is not None},
     )
 
 
-def _exact_rate(options: dict[str, Any], rate: float) -> Fraction:
-    declared = options.get("frame_rate")
-    if isinstance(declared, str):
-        return Fraction(declared)
-    return Fraction(rate).limit_denominator(10_000)
+def _exact_rate(options: BuildOptions, rate: float) -> Fraction:
+    return options.frame_rate or Fraction(rate).limit_denominator(10_000)

@@ -17,6 +17,7 @@ from pipelines.validation.folder import DatasetFolder
 from pipelines.validation.outcome import Validation
 from pipelines.validation.report import contents
 from pipelines.validation.report.filmstrips import find_leak_pairs, make_strip_groups
+from tfrecords_schema.codec import to_json
 from tfrecords_schema.report.pages import render_page
 
 _MAX_FAILURES = 50
@@ -70,7 +71,7 @@ def _provenance(validation: Validation) -> dict[str, list[tuple[str, str]]]:
         ],
         "Options of the build": _format_values(info.options),
         "Counts of the build": [(name, f"{count:,}") for name, count in info.counts.items()],
-        "Spec of the records": _format_values(info.spec.to_json()),
+        "Spec of the records": _format_values(to_json(info.spec)),
     }
 
 

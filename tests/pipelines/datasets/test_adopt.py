@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from pipelines.cli import main as pipelines_main
+from tfrecords_schema.codec import to_json
 from tfrecords_schema.encode import encode_record
 from tfrecords_schema.fake import fake_record, write_fake_dataset
 from tfrecords_schema.info import DatasetInfo
@@ -316,12 +317,12 @@ def test_command_describes_a_folder_once(foreign, capsys):
 def test_trainer_trains_with_spec(foreign, tmp_path, capsys):
     spec = replace(adopt(foreign).spec, num_frames=3)
     file = tmp_path / "spec.json"
-    file.write_text(json.dumps(spec.to_json()))
+    file.write_text(json.dumps(to_json(spec)))
     words = ["--tfrecords", str(foreign), "--spec", str(file), "--epochs", "1", "--filters", "4"]
     assert trainer_main([*words, "--output", str(tmp_path / "run")]) == 0, capsys.readouterr().err
     assert DatasetInfo.load(foreign).spec == spec
     assert (tmp_path / "run" / "report.html").is_file()
-    file.write_text(json.dumps(replace(spec, num_frames=2).to_json()))
+    file.write_text(json.dumps(to_json(replace(spec, num_frames=2))))
     assert trainer_main([*words, "--output", str(tmp_path / "other")]) == 1
     assert "num_frames: 2 here, 3 there. Leave --spec out" in capsys.readouterr().err
     file.write_text("[]")
