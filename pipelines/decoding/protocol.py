@@ -1,8 +1,8 @@
-"""What a decoder process and its client say to each other over two pipes.
+"""Defines the messages between a decoder process and its client, which use two pipes.
 
 A request is a JSON object. The answer is a stream of messages: any number of RECORD (a serialized
-SequenceExample) and PROGRESS (empty: frames are being decoded), then one RESULT or one FAILURE (JSON
-objects). Each is preceded by its kind and length.
+SequenceExample) and PROGRESS (empty, sent while frames are decoded), then one RESULT or one FAILURE (JSON
+objects). Each message begins with its kind and length.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FAILURE = b"F"
 ANSWERS = (RECORD, PROGRESS, RESULT, FAILURE)
 
 MAX_MESSAGE_BYTES = 2**30
-"""A longer message can only be garbage on the pipe."""
+"""A header that announces a longer message is garbage."""
 
 Stage = Literal["open", "decode", "limits", "process", "telemetry", "staging"]
 
@@ -38,32 +38,32 @@ DISTANCES = (0.0, 0.1, 0.5, 1.0)
 
 
 def pack(kind: bytes, payload: bytes = b"") -> bytes:
-    """A message as bytes."""
+    """Returns a message as bytes."""
     return HEADER.pack(kind, len(payload)) + payload
 
 
 def pack_json(kind: bytes, fields: dict[str, Any]) -> bytes:
-    """A message with a JSON object as bytes."""
+    """Returns a message with a JSON object as bytes."""
     return pack(kind, json.dumps(fields).encode())
 
 
 @dataclass(frozen=True)
 class ProbeRequest:
-    """Asks for the `Probe` of a file."""
+    """A request for the `Probe` of a file."""
 
     path: LocalPath
 
 
 @dataclass(frozen=True)
 class ExtentRequest:
-    """Asks for the `Extent` of a file: it is read, not decoded."""
+    """A request for the `Extent` of a file, which is read but not decoded."""
 
     path: LocalPath
 
 
 @dataclass(frozen=True, kw_only=True)
 class IndexRequest:
-    """Asks where a clip whose every frame is used may be cut: the file is read, not decoded."""
+    """A request for the `Index` of a clip; the file is read but not decoded."""
 
     source: Source
     segment_length: float
@@ -71,16 +71,16 @@ class IndexRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class BuildRequest:
-    """Asks for the records of a segment.
+    """A request for the records of a segment.
 
     Attributes:
-        segment: which part of which source.
+        segment: the part of a source to build.
         spec: of the records.
         dataset_name: stored in each record.
-        sampling, image: how frames are chosen and stored.
-        label_indices: classes of the source, by ``spec.label.class_names``.
-        label, annotation, telemetry: where labels and signals come from, when not from the source itself.
-        threads: to decode with; with more than one, whatever is the matter with the footage is a failure.
+        sampling, image: options for choosing and storing frames.
+        label_indices: classes of the source, as indices into ``spec.label.class_names``.
+        label, annotation, telemetry: options for labels and signals that do not come from the source itself.
+        threads: number of decoding threads; with more than one, any damage of the footage is a failure.
     """
 
     segment: Segment
@@ -97,7 +97,7 @@ class BuildRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Caption:
-    """Lines of text that are shown from ``start`` on, seconds after the file's first frame."""
+    """Lines of text to show from ``start`` on, in seconds after the file's first frame."""
 
     start: float
     lines: tuple[str, ...]
@@ -105,11 +105,11 @@ class Caption:
 
 @dataclass(frozen=True, kw_only=True)
 class OverlayRequest:
-    """Asks for the footage of a source with captions on it.
+    """A request to write the footage of a source with captions drawn on it.
 
     Attributes:
-        build: whose segment is the source; what it says of records does not matter.
-        captions: in order; each holds until the next.
+        build: its segment names the source; its options for records are ignored.
+        captions: in order; each is shown until the next.
         output: path of the video to write.
     """
 
@@ -120,30 +120,30 @@ class OverlayRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentResult:
-    """What became of a segment that was built, besides its records.
+    """Counts and statistics of a segment that was built.
 
     Attributes:
-        sequences: records sent.
-        frames: frames decoded.
-        repeated_frames: frames in records that repeat the one before, since no newer one was on screen.
-        padded_frames: frames in records that are padding.
-        short_clips: 1 when the clip had fewer frames than a sequence.
-        breaks: places where footage could not be decoded and sequences stop and begin anew.
-        unordered_frames: frames left out because they were not later than the one before.
-        pixel_count: pixels in the records' frames that were added up, padding excluded.
-        pixel_sum, pixel_square_sum: by channel, of those pixels' values, 0 to 255; of files that were passed
-            on, as a sample of them has it.
-        pixel_frames: frames whose pixels were looked at.
-        label_counts: records (frames that are not padding, for labels by frame) of each class.
-        targets, signals: moments of each target, and of each signal's components one after the other, over
-            records (frames that are not padding, for labels by frame and for signals).
-        telemetry_frames: frames in records, by the distance in time of the rows between which their values
-            were found: up to each of `DISTANCES`, and beyond.
-        frames_without_telemetry: frames that no sequence could use, as nothing was measured then.
-        truncated: why the footage ends early or has gaps, or None.
-        damaged_seconds: where the first frames are that did not decode, after the file's first; None when
-            all did.
-        last_seconds: presentation time of the last frame decoded, after the file's first.
+        sequences: number of records sent.
+        frames: number of frames decoded.
+        repeated_frames: frames in records that repeat the frame before, because no newer one was on screen.
+        padded_frames: padding frames in records.
+        short_clips: 1 if the clip had fewer frames than a sequence, else 0.
+        breaks: places where footage could not be decoded; no sequence spans one.
+        unordered_frames: frames dropped because they were not later than the frame before.
+        pixel_count: pixels of the records' frames that were summed, padding excluded.
+        pixel_sum, pixel_square_sum: by channel, sums over those pixels' values, 0 to 255; of a sample, if
+            encoded files were stored as they are.
+        pixel_frames: number of frames whose pixels were summed.
+        label_counts: records of each class (for labels by frame: frames, padding excluded).
+        targets, signals: moments of each target, and of each component of each signal in order, over records
+            (for labels by frame and signals: over frames, padding excluded).
+        telemetry_frames: frames in records, counted by the distance in time of the two rows that their values
+            were interpolated between: up to each of `DISTANCES`, and above.
+        frames_without_telemetry: frames that no sequence could use, because telemetry has no values there.
+        truncated: the reason why the footage ends early or has gaps; None if it does not.
+        damaged_seconds: position of the first frames that could not be decoded, after the file's first frame;
+            None if all could.
+        last_seconds: presentation time of the last decoded frame, after the file's first.
         first_timestamp: presentation time of the file's first frame, microseconds.
     """
 
@@ -169,15 +169,15 @@ class SegmentResult:
     first_timestamp: int = 0
 
 
-class DecodingFailure(Exception):  # noqa: N818 - what happened to a source, no fault of the program
-    """Why a file could not be used.
+class DecodingFailure(Exception):  # noqa: N818 - an event of a source, not an error of the program
+    """A file that could not be used.
 
     Attributes:
         stage: ``open``, ``decode``, ``limits`` (too many pixels, too much memory), ``process`` (the decoder
-            died, hung or spoke garbage), ``telemetry`` (what was measured cannot be used) or ``staging`` (it
+            died, hung or sent an invalid message), ``telemetry`` (invalid telemetry) or ``staging`` (the file
             cannot be copied from an object store).
         reason: in words.
-        seconds: how far decoding had come, after the file's first frame; None when it had not begun.
+        seconds: position that decoding had reached, after the file's first frame; None before it started.
     """
 
     def __init__(self, stage: Stage, reason: str, seconds: float | None = None):
@@ -193,9 +193,9 @@ class DecodingFailure(Exception):  # noqa: N818 - what happened to a source, no 
 
 @dataclass(frozen=True, kw_only=True)
 class Index:
-    """The answer to an `IndexRequest`."""
+    """The answer to an `IndexRequest`: the positions at which a clip may be cut."""
 
-    boundaries: tuple[Boundary, ...] = field(default=())
+    boundaries: tuple[Boundary, ...] = ()
 
 
 Request = ProbeRequest | ExtentRequest | IndexRequest | BuildRequest | OverlayRequest

@@ -1,1 +1,1 @@
-"""What is measured along a drive, and which of it belongs to a frame."""
+"""Reads telemetry and annotations, and finds the values of each frame."""

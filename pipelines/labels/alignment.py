@@ -1,8 +1,8 @@
-"""Telemetry brought to frames: pure arithmetic on rows, no files.
+"""Matches telemetry to frames by time or by row: pure arithmetic on rows, no files.
 
-Each column stands by itself, on the rows where it has a value. At a row it has that row's value; between two
-rows what ``interpolate`` says, unless they are too far apart for anybody to know. Rows stand for their
-neighbourhood, and written times are rounded, so the first and last value hold for half a row interval beyond.
+Each column is interpolated separately, over the rows in which it has a value. Between two rows that are more
+than ``max_gap`` apart it has none. The first and last value also hold for half a row interval beyond, because
+rows represent their neighbourhood and written times are rounded.
 """
 
 from __future__ import annotations
@@ -21,20 +21,18 @@ from pipelines.labels.cells import TelemetryError
 from pipelines.labels.telemetry import Telemetry
 from pipelines.options.telemetry import Interpolate
 
-_MICROSECOND = (
-    1e-6  # times closer than this are the same: seconds since 1970 have no more digits in a float
-)
+# Times closer than this are equal: a float of seconds since 1970 has no more digits.
+_MICROSECOND = 1e-6
 
 
 @dataclass(frozen=True)
 class Aligned:
-    """What telemetry says of one frame.
+    """The telemetry of one frame.
 
     Attributes:
-        values: of the columns that are asked for, in order.
-        class_name: None when no class was asked for.
-        distance: seconds between the two rows that it was found between, the largest of all columns; 0 at a
-        row.
+        values: of the requested columns, in order.
+        class_name: the class; None if none was requested.
+        distance: seconds between the two rows used, the largest of all columns; 0 at a row.
     """
 
     values: tuple[float, ...]
@@ -43,18 +41,18 @@ class Aligned:
 
 
 class Alignment:
-    """Finds what telemetry says at any time, or in any row.
+    """Looks up telemetry at any time, or in any row.
 
-    Example: rows at 0, 1 and 2 s with speeds 10, 20 and 40, ``interpolate="linear"``: `at_time` of 1.5 has
-    the value 30 and distance 1.0; of 2.5 the value 40 and distance 0; of 2.6 it is None.
+    Example: rows at 0, 1 and 2 s with speeds 10, 20 and 40, and ``interpolate="linear"``. At 1.5 s the value
+    is 30 and the distance 1.0; at 2.5 s the value is 40 and the distance 0; at 2.6 s there is none.
 
     Args:
-        telemetry: of a drive. Classes are looked for when it has any.
-        columns: that are asked for.
-        interpolate: between two rows: ``linear``; ``nearest`` (the earlier of two equally near); ``hold``,
-            the one before. Classes are never mixed: ``linear`` takes the nearest.
-        max_gap: seconds between two rows beyond which nothing is found between them.
-        angle_columns: degrees, which turn the shorter way round and come out as 0 <= angle < 360.
+        telemetry: of a drive. Classes are looked up if it has any.
+        columns: to look up.
+        interpolate: ``linear`` between two rows; ``nearest``, the earlier of two equally near; or ``hold``,
+            the row before. Classes are not interpolated: ``linear`` takes the nearest.
+        max_gap: maximum seconds between two rows to interpolate between.
+        angle_columns: columns in degrees, which turn the shorter way; their values are in [0, 360).
     """
 
     def __init__(
@@ -71,17 +69,17 @@ class Alignment:
         self._angles = tuple(column in angle_columns for column in columns)
         self._rows = [array("d", telemetry.columns[column].tobytes()) for column in columns]
         self._classes = telemetry.classes
-        self._axes: list[_Axis] = []  # of the columns and, behind them, of the classes
+        self._axes: list[_Axis] = []  # of the columns, then of the classes
         if self._times is not None:
             known = [~np.isnan(telemetry.columns[column]) for column in columns]
             if self._classes:
                 known.append(np.array([name is not None for name in self._classes]))
-            # Mostly every row has all values: then there is one axis for all columns.
+            # Usually each row has all values, so that all columns share one axis.
             axes = {rows.tobytes(): _Axis(self._times, rows, max_gap) for rows in known}
             self._axes = [axes[rows.tobytes()] for rows in known]
 
     def at_time(self, seconds: float) -> Aligned | None:
-        """What is known at ``seconds``; None outside of the rows, and inside a gap of any column."""
+        """Returns the telemetry at ``seconds``; None outside of the rows, and in a gap of any column."""
         if self._times is None:
             raise ValueError(
                 "expected telemetry with times, got rows that belong to frames: use at_row"
@@ -94,7 +92,7 @@ class Alignment:
             value = column[found.nearest if self._interpolate == "nearest" else found.before]
             if self._interpolate == "linear" and found.gap:
                 change = column[found.after] - value
-                value += found.part * (_shorter_arc(change) if is_angle else change)
+                value += found.fraction * (_shorter_arc(change) if is_angle else change)
             values.append(_turn(value) if is_angle else value)
             distance = max(distance, found.gap)
         if self._classes:
@@ -107,7 +105,7 @@ class Alignment:
         return Aligned(tuple(values), class_name, distance)
 
     def at_row(self, row: int) -> Aligned | None:
-        """What the row says; None when there is no such row, or a value is missing in it."""
+        """Returns the telemetry in ``row``; None if it does not exist or lacks a value."""
         rows = len(self._rows[0]) if self._rows else len(self._classes)
         if not 0 <= row < rows:
             return None
@@ -121,17 +119,17 @@ class Alignment:
 
 
 class _Found(NamedTuple):
-    """The rows around a time, which part of the way between them it is, and the seconds between them."""
+    """The rows around a time, its fraction of the way between them, and the seconds between them."""
 
     before: int
     after: int
     nearest: int
-    part: float
+    fraction: float
     gap: float
 
 
 class _Axis:
-    """The times of the rows where one column has a value."""
+    """The times of the rows in which one column has a value."""
 
     def __init__(self, times: NDArray[np.float64], known: NDArray[np.bool_], max_gap: float):
         own = times[known]
@@ -142,7 +140,7 @@ class _Axis:
         self._edge = min(interval, max_gap) / 2 + _MICROSECOND
 
     def around(self, seconds: float) -> _Found | None:
-        """The rows around ``seconds``; None in a gap and outside."""
+        """Returns the rows around ``seconds``; None in a gap, and outside of the rows."""
         times = self._times
         after = bisect_right(times, seconds)
         before = after - 1
@@ -169,16 +167,21 @@ def combine(
     label_at: Literal["last", "mean", "center"],
     angles: Sequence[bool],
 ) -> tuple[float, ...]:
-    """One value a column for a sequence, from one row a frame: ``[frames][columns]`` to ``[columns]``.
+    """Combines the rows of a sequence, one per frame, into one value per column.
+
+    Example: rows ``[(1.0, 350.0), (3.0, 30.0)]`` with ``angles=[False, True]`` have the mean ``(2.0, 10.0)``.
 
     The mean of angles is the direction of the sum of their unit vectors
-    (https://en.wikipedia.org/wiki/Circular_mean), 0 <= mean < 360. Where they cancel out there is none; then
-    it is the center frame's.
+    (https://en.wikipedia.org/wiki/Circular_mean), in [0, 360). If the vectors cancel out, the angle of the
+    center frame is used.
 
     Args:
-        rows: of the frames that are not padding; at least one.
-        label_at: ``last``, ``mean``, or ``center``, frame ``len(rows) // 2``.
-        angles: whether each column is in degrees.
+        rows: ``[frames][columns]``, without padding; at least one.
+        label_at: ``last``, ``mean``, or ``center``, which is frame ``len(rows) // 2``.
+        angles: True for each column in degrees.
+
+    Returns:
+        ``[columns]``.
     """
     if label_at == "last":
         return tuple(rows[-1])
@@ -194,22 +197,22 @@ def combine(
 
 
 def concatenate(pieces: Sequence[tuple[Telemetry, float]]) -> Telemetry:
-    """Telemetry of several files of one drive, put behind each other in time.
+    """Joins the telemetry of several files of one drive by time.
 
-    Where they overlap, the later piece is right, and the rows of those before it are dropped and counted as
-    merged: a recorder may go on for a while after its file has ended.
+    If pieces overlap, the later one wins. The overlapping rows of the earlier ones are dropped and counted as
+    merged: a recorder may keep writing for a while after its video file has ended.
 
     Args:
-        pieces: each with the seconds that are added to its times; at least one. They have the same columns.
+        pieces: each with the seconds to add to its times; at least one, all with the same columns.
 
     Raises:
-        TelemetryError: when some of the pieces have dates and others have not.
+        TelemetryError: if some of the pieces have dates and others do not.
     """
     dates = {piece.dates for piece, _ in pieces}
     if len(dates) > 1:
         raise TelemetryError(
             "expected times of one kind in all files of a drive, got dates in some and numbers in others: "
-            "write all of them as dates, or none"
+            "write all times as dates, or all as numbers"
         )
     shifted = [piece.times + seconds for piece, seconds in pieces if piece.times is not None]
     if len(shifted) != len(pieces):
@@ -235,11 +238,11 @@ def concatenate(pieces: Sequence[tuple[Telemetry, float]]) -> Telemetry:
 
 
 def concatenate_rows(pieces: Sequence[tuple[Telemetry, int]]) -> Telemetry:
-    """Telemetry by row of several files of one drive, so that row i belongs to frame i of all of them.
+    """Joins the telemetry of the files of one drive by row, so that row i belongs to frame i of the drive.
 
     Args:
-        pieces: each with the number of its frames; at least one. Rows that are missing have no values,
-            surplus rows are cut.
+        pieces: each with the number of its frames; at least one. Missing rows have no values, surplus rows
+            are dropped.
     """
     if any(piece.times is not None for piece, _ in pieces):
         raise ValueError("expected rows that belong to frames, got pieces with times")
@@ -265,14 +268,14 @@ def concatenate_rows(pieces: Sequence[tuple[Telemetry, int]]) -> Telemetry:
 
 
 def _shorter_arc(change: float) -> float:
-    """``change`` of an angle as -180 <= degrees < 180."""
+    """Returns the ``change`` of an angle in [-180, 180) degrees."""
     return (change + 180.0) % 360.0 - 180.0
 
 
 def _turn(angle: float) -> float:
-    """``angle`` as 0 <= degrees < 360."""
+    """Returns ``angle`` in [0, 360) degrees."""
     turned = angle % 360.0
-    return turned if turned < 360.0 else 0.0  # the remainder of a tiny negative angle is 360 itself
+    return turned if turned < 360.0 else 0.0  # the remainder of a tiny negative angle is 360
 
 
 def _mean_angle(degrees: Sequence[float], otherwise: float) -> float:

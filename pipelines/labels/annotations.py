@@ -1,6 +1,6 @@
-"""The label of a folder of frames: found in a JSON file by a JMESPath expression (https://jmespath.org).
+"""Finds the label of a folder of frames in a JSON file by a JMESPath expression (https://jmespath.org).
 
-What is found may be the label of the whole recording, or one of each frame; `FoundLabel` is read as either.
+The result may be the label of the whole recording or a label per frame; `FoundLabel` can be read as either.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ _EXPECTED = "a number, a text, true or false, a list of these, or a list of list
 
 
 class AnnotationError(ValueError):
-    """An annotation file without a label that can be used: one line that names the file."""
+    """An annotation file without a usable label; the message is one line that names the file."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FoundLabel:
-    """What the expression found in one file.
+    """The result of the expression in one file.
 
     Attributes:
         name: of the file, for messages.
-        kind: which of the following are set: ``numbers``; ``number_rows`` (``rows``, all of one length);
-            ``class`` (one of ``classes``); ``classes``.
-        numbers, rows, classes: what was found. True and false are the classes ``true`` and ``false``.
-        is_list: whether it was a list, which may have an entry for each frame.
+        kind: the field that is set: ``numbers``; ``number_rows`` (``rows``, all of one length); ``class``
+            (``classes``, one); ``classes``.
+        numbers, rows, classes: the values. True and false become the classes ``true`` and ``false``.
+        is_list: the result was a list, which may have an entry per frame.
     """
 
     name: str
@@ -43,10 +43,10 @@ class FoundLabel:
     is_list: bool = False
 
     def of_sequence(self) -> tuple[float, ...] | tuple[str, ...]:
-        """The label of the whole recording: regression targets, or its class or classes, sorted.
+        """Returns the label of the whole recording: regression targets, or its classes, sorted.
 
         Raises:
-            AnnotationError: for classes that repeat, and for rows, of which there is one a frame.
+            AnnotationError: for classes that repeat, and for rows, which are labels by frame.
         """
         if self.kind == "number_rows":
             raise AnnotationError(f"{self.name}: expected one label, got {len(self.rows)} rows")
@@ -57,15 +57,15 @@ class FoundLabel:
         return self.numbers or tuple(sorted(self.classes))
 
     def by_frame(self, num_frames: int) -> tuple[tuple[float, ...], ...] | tuple[str, ...]:
-        """The label of each frame: a row of regression targets, or a class.
+        """Returns the label of each frame: a row of regression targets, or a class.
 
-        A flat list of numbers is one target a frame; a list of texts is one class a frame.
+        A flat list of numbers has one target per frame; a list of texts has one class per frame.
 
         Args:
             num_frames: in the folder.
 
         Raises:
-            AnnotationError: when there is not one entry a frame.
+            AnnotationError: if there is not exactly one entry per frame.
         """
         if not self.is_list:
             found = self.numbers[0] if self.kind == "numbers" else self.classes[0]
@@ -84,23 +84,23 @@ class FoundLabel:
 def read_label(path: str, name: str, expression: str) -> FoundLabel:
     """Finds the label in an annotation file.
 
-    ``[{"velocity": [9.5, -0.1]}]`` and ``[0].velocity`` give the numbers 9.5 and -0.1.
+    In ``[{"velocity": [9.5, -0.1]}]``, the expression ``[0].velocity`` finds the numbers 9.5 and -0.1.
 
     Args:
         path: of the JSON file.
-        name: of it, for messages.
-        expression: JMESPath, known to be one.
+        name: of the file, for messages.
+        expression: a valid JMESPath expression.
 
     Raises:
-        AnnotationError: when the file is no JSON, or holds no label there.
-        OSError: when it cannot be read.
+        AnnotationError: if the file is not JSON, or the expression finds no label.
+        OSError: if the file cannot be read.
     """
     document = _load(path, name)
     try:
         found = _compile(expression).search(document)
     except RecursionError:
         raise AnnotationError(f"{name}: JSON is nested too deep for {expression!r}") from None
-    # JMESPath's functions raise its own errors, and Python's for what those forgot.
+    # JMESPath's functions raise Python's errors for arguments that they do not check.
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise AnnotationError(f"{name}: {expression!r} cannot be evaluated: {reason}") from error
@@ -112,7 +112,7 @@ def read_label(path: str, name: str, expression: str) -> FoundLabel:
 
 
 def name_targets(expression: str, count: int) -> tuple[str, ...]:
-    """Names for ``count`` numbers that the expression finds, from the names in it.
+    """Returns names for ``count`` numbers that the expression finds, from the names in it.
 
     ``[0].velocity`` gives ``velocity``, or ``velocity_0`` and ``velocity_1`` for two numbers;
     ``[0].[vx, vy]`` gives ``vx`` and ``vy``.
@@ -124,14 +124,14 @@ def name_targets(expression: str, count: int) -> tuple[str, ...]:
 
 
 def _last_names(node: Any) -> list[str]:
-    """The last identifier under a node of JMESPath's syntax tree; of a list of them, each one's."""
-    if not isinstance(node, dict):  # a number of a slice
+    """Returns the last identifier below a node of JMESPath's syntax tree; of a multi-select, all of them."""
+    if not isinstance(node, dict):  # an index of a slice
         return []
     if node["type"] == "field":
         return [node["value"]]
     children = [_last_names(child) for child in node["children"]]
     if node["type"] == "filter_projection":
-        children.pop()  # the condition
+        children.pop()  # the condition of the filter
     if node["type"] == "multi_select_list":
         return [names[-1] for names in children if names]
     return next((names for names in reversed(children) if names), [])
@@ -160,7 +160,7 @@ def _load(path: str, name: str) -> Any:
             ) from error
         except AnnotationError:
             raise
-        except ValueError as error:  # a whole number of thousands of digits
+        except ValueError as error:  # an integer of thousands of digits
             raise AnnotationError(f"{name}: expected JSON: {error}") from error
         except RecursionError:
             raise AnnotationError(f"{name}: JSON is nested too deep") from None

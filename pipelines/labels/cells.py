@@ -1,7 +1,7 @@
-"""One cell of telemetry: the number, the time or the class that it holds.
+"""Parses a cell of telemetry as a number, a time or a class.
 
-A cell is text from a CSV, GPX or text file, or a value from JSON or NumPy. Whoever knows where the cell
-stands turns a `CellError` into a `TelemetryError`.
+A cell is text from a CSV, GPX or text file, or a value from JSON or NumPy. The caller, which knows the row
+and column, turns a `CellError` into a `TelemetryError`.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from pipelines.options.telemetry import TimeUnit
 Cell = object
 
 _NO_VALUE = frozenset({"", "nan", "null", "none", "na", "n/a", "-"})
-_NO_CLASS = _NO_VALUE - {"none"}  # 'none' may well be a class: no event, no lead vehicle
+_NO_CLASS = _NO_VALUE - {"none"}  # 'none' may be a class, such as no lead vehicle
 _MAX_FLOAT32: Final = (2 - 2**-23) * 2.0**127  # records hold float32
 _UNITS_PER_SECOND: Final[dict[TimeUnit, float]] = {"s": 1.0, "ms": 1e3, "us": 1e6}
-_LONGEST_SHOWN = 60
+_MAX_SHOWN = 60
 
-# Python 3.10's own `datetime.fromisoformat` knows neither Z nor fractions of other than 3 or 6 digits.
+# `datetime.fromisoformat` of Python 3.10 parses neither Z nor fractions of other than 3 or 6 digits.
 _DATE_TIME = re.compile(
     r"(?P<minute>\d{4}-\d\d-\d\d[T ]\d\d:\d\d)"
     r"(?: : (?P<second>[0-5]\d|60) (?: [.,] (?P<fraction>\d+) )? )?"
@@ -35,25 +35,25 @@ _DATE_TIME = re.compile(
 class TelemetryError(Exception):
     """Telemetry that cannot be read.
 
-    The message is one line: file and row, what was expected, what came, what to do.
+    The message is one line: file and row, what was expected, what was found, what to do.
     """
 
 
 class CellError(ValueError):
-    """The end of such a line: what was expected of a cell, what it holds, what to do."""
+    """An invalid cell; the message ends that of a `TelemetryError`: expected, found, what to do."""
 
 
 def show(received: object) -> str:
-    """``received`` as messages quote it: on one line, and not without end."""
+    """Returns ``received`` as messages quote it: on one line, of limited length."""
     text = repr(received)
-    return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "..."
+    return text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "..."
 
 
 def parse_number(cell: Cell) -> float:
-    """The number in ``cell``, NaN where there is no value.
+    """Returns the number in ``cell``; NaN if it has no value.
 
     Raises:
-        CellError: for other text, for infinities, and for what does not fit into a float32.
+        CellError: for other text, for infinities, and for numbers outside of float32.
     """
     number = _as_float(cell)
     if number is None:
@@ -70,7 +70,7 @@ def parse_number(cell: Cell) -> float:
 
 
 def parse_class(cell: Cell) -> str | None:
-    """The name of the class in ``cell``, None where there is none. Whole numbers are names too.
+    """Returns the class name in ``cell``; None if it has none. Whole numbers are names too.
 
     Raises:
         CellError: for anything else, and for text that cannot be stored.
@@ -91,11 +91,11 @@ def parse_class(cell: Cell) -> str | None:
 
 
 class TimeParser:
-    """Reads the times of one file, which must be all numbers or all dates.
+    """Parses the times of one file, which must be all numbers or all dates.
 
     Args:
         unit: of numbers.
-        dates: whether times are dates; None lets the file's first time decide.
+        dates: True for dates, False for numbers; None lets the file's first time decide.
     """
 
     def __init__(self, unit: TimeUnit, *, dates: bool | None = None):
@@ -103,10 +103,10 @@ class TimeParser:
         self.dates = dates
 
     def parse(self, cell: Cell) -> float:
-        """The seconds in ``cell``: since 1970 (UTC) when it holds a date.
+        """Returns the seconds in ``cell``; since 1970 (UTC) if it holds a date.
 
         Raises:
-            CellError: for anything else, also when there is no time.
+            CellError: for anything else, and for an empty cell.
         """
         number = _as_float(cell)
         seconds = None if number is None else number / self._per_second
@@ -130,7 +130,7 @@ class TimeParser:
 
 
 def is_data(cells: Sequence[str]) -> bool:
-    """Whether a line of text holds numbers and dates alone, so that it names no columns."""
+    """Returns True if a line of text holds only numbers and dates, so it is not a header."""
     numbers = [_as_float(cell) for cell in cells]
     dates = [_parse_date_time(cell.strip()) for cell in cells]
     found = [
@@ -141,7 +141,7 @@ def is_data(cells: Sequence[str]) -> bool:
 
 
 def _as_float(cell: Cell) -> float | None:
-    """``cell`` as a float, NaN where there is no value; None when it is no number."""
+    """Returns ``cell`` as a float; NaN if it has no value, None if it is not a number."""
     if cell is None:
         return math.nan
     if isinstance(cell, str):
@@ -149,7 +149,7 @@ def _as_float(cell: Cell) -> float | None:
             number = float(cell)
         except ValueError:
             return math.nan if cell.strip().lower() in _NO_VALUE else None
-        return None if "_" in cell else number  # Python's digit separators are nobody else's
+        return None if "_" in cell else number  # only Python has such digit separators
     if isinstance(cell, (int, float)) and not isinstance(cell, bool):
         try:
             return float(cell)
@@ -159,19 +159,19 @@ def _as_float(cell: Cell) -> float | None:
 
 
 def _parse_date_time(text: str) -> float | None:
-    """Seconds since 1970 of an ISO 8601 date and time; UTC when it has no offset. None when it is none."""
+    """Returns the seconds since 1970 of an ISO 8601 date, by default UTC; None for other text."""
     match = _DATE_TIME.fullmatch(text)
     if match is None:
         return None
     try:
         minute = datetime.fromisoformat(match["minute"])
-    except ValueError:  # there is no such day, or no such hour
+    except ValueError:  # the day or hour does not exist
         return None
     seconds = calendar.timegm(minute.timetuple()) + int(match["second"] or 0)
     if match["sign"]:
         offset = 60 * (60 * int(match["hours"]) + int(match["minutes"] or 0))
         seconds += offset if match["sign"] == "-" else -offset
-    # One sum, so that all digits that a float can hold are kept.
+    # A single addition keeps all digits that fit into a float.
     return seconds + float(f"0.{match['fraction'] or 0}")
 
 

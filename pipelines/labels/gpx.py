@@ -1,8 +1,8 @@
-"""Track points of GPX 1.0 and 1.1 files, and the speed and heading that follow from positions.
+"""Reads track points of GPX 1.0 and 1.1 files, and derives speed and heading from positions.
 
 GPX 1.0 has ``speed`` (m/s) and ``course`` (degrees) in a point (https://www.topografix.com/GPX/1/0/gpx.xsd).
-1.1 dropped them, and devices write them into ``extensions``, in namespaces of their own
-(https://www8.garmin.com/xmlschemas/TrackPointExtensionv2.xsd). So elements are known by their local names.
+GPX 1.1 dropped them, and devices write them into ``extensions``, in namespaces of their own
+(https://www8.garmin.com/xmlschemas/TrackPointExtensionv2.xsd). So elements are identified by local name.
 """
 
 from __future__ import annotations
@@ -22,14 +22,11 @@ EARTH_RADIUS = 6_371_008.8
 """Metres: the mean radius R1 of GRS 80 (Moritz 2000, https://doi.org/10.1007/s001900050278)."""
 
 _CHUNK = 2**16  # bytes
-_LONGEST_TOKEN = 2**20  # bytes: expat keeps a tag or a comment in memory until it ends
-_LONGEST_TEXT = 100  # characters of a number or a time
-_DEEPEST = 50  # elements within each other
-_HEADINGS = (
-    "course",
-    "cog",
-    "heading",
-)  # the best first: the nose may point elsewhere than the way goes
+_MAX_TOKEN = 2**20  # bytes: expat keeps a tag or a comment in memory until it ends
+_MAX_TEXT = 100  # characters of a number or a time
+_MAX_DEPTH = 50  # nested elements
+# The best first: a vehicle's nose may point elsewhere than it moves.
+_HEADINGS = ("course", "cog", "heading")
 _FIELDS = frozenset({"ele", "time", "speed", *_HEADINGS})
 
 Floats = NDArray[np.float64]
@@ -37,7 +34,7 @@ Floats = NDArray[np.float64]
 
 @dataclass
 class Point:
-    """A track point as it is written: ``fields`` are texts by the local name of their element."""
+    """A track point of a file; ``fields`` holds texts by the local name of their element."""
 
     line: int
     segment: int
@@ -46,21 +43,21 @@ class Point:
     fields: dict[str, str] = field(default_factory=dict)
 
     def cells(self) -> list[Cell]:
-        """Time and `COLUMNS`; speed and heading only where they are written."""
+        """Returns the time and `COLUMNS`; speed and heading are None unless the file has them."""
         speed, heading = self._motion(("speed",)), self._motion(_HEADINGS)
         return [self.fields.get("time"), self.lat, self.lon, self.fields.get("ele"), speed, heading]
 
     def _motion(self, names: tuple[str, ...]) -> str | None:
-        """The first of ``names`` that is written and not negative, as phones write what they do not know."""
+        """Returns the first of ``names`` that is known; phones write negative numbers for unknown values."""
         written = (self.fields.get(name) for name in names)
         return next((text for text in written if text and not text.startswith("-")), None)
 
 
 def read_points(path: str, name: str) -> list[Point]:
-    """The track points of the file at ``path``, in order.
+    """Returns the track points of the file at ``path``, in order.
 
     Raises:
-        TelemetryError: for what is no GPX, has no track points, or points without a position.
+        TelemetryError: for a file that is not GPX, has no track points, or has points without a position.
     """
     with open(path, "rb") as file:
         points = _Parser(name).read(file)
@@ -72,9 +69,9 @@ def read_points(path: str, name: str) -> list[Point]:
 
 
 class _Parser:
-    """Collects points from expat's events. A document type is refused: entities are declared in it.
+    """Collects points from expat's events. Refuses a document type, which could declare entities.
 
-    Memory grows with the points alone: texts, tags and depth are bounded.
+    Memory grows only with the points: texts, tags and depth are limited.
     """
 
     def __init__(self, name: str):
@@ -84,8 +81,8 @@ class _Parser:
         self._depth = 0
         self._point: Point | None = None
         self._point_depth = 0
-        self._text: list[str] | None = None  # of the field that is open
-        # Without namespaces: a prefix that nobody declared is no reason to refuse a drive.
+        self._text: list[str] | None = None  # of the current field
+        # Without namespaces, so that an undeclared prefix is not an error.
         self._expat = expat.ParserCreate()
         self._expat.buffer_text = True
         self._expat.StartDoctypeDeclHandler = self._refuse_doctype
@@ -99,17 +96,17 @@ class _Parser:
             while chunk := file.read(_CHUNK):
                 self._expat.Parse(chunk, False)
                 size += len(chunk)
-                if size - self._expat.CurrentByteIndex > _LONGEST_TOKEN:
-                    raise self._error(f"a tag of more than {_LONGEST_TOKEN} bytes")
+                if size - self._expat.CurrentByteIndex > _MAX_TOKEN:
+                    raise self._error(f"a tag of more than {_MAX_TOKEN} bytes")
             self._expat.Parse(b"", True)
         except (expat.ExpatError, LookupError, ValueError) as error:
-            raise self._error(f"what is not XML ({' '.join(str(error).split())})") from error
+            raise self._error(f"invalid XML ({' '.join(str(error).split())})") from error
         return self._points
 
     def _error(self, received: str) -> TelemetryError:
         line = self._expat.CurrentLineNumber
         return TelemetryError(
-            f"{self._name} line {line}: expected a GPX file, got {received}: export the track anew"
+            f"{self._name} line {line}: expected a GPX file, got {received}: export the track again"
         )
 
     def _refuse_doctype(self, *_: object) -> None:
@@ -118,8 +115,8 @@ class _Parser:
     def _start(self, tag: str, attributes: dict[str, str]) -> None:
         self._depth += 1
         local = tag.rpartition(":")[2]
-        if self._depth > _DEEPEST:
-            raise self._error(f"more than {_DEEPEST} elements within each other")
+        if self._depth > _MAX_DEPTH:
+            raise self._error(f"more than {_MAX_DEPTH} nested elements")
         if self._depth == 1 and local != "gpx":
             raise self._error(f"<{tag[:50]}>")
         if self._point is not None:
@@ -150,8 +147,8 @@ class _Parser:
     def _characters(self, text: str) -> None:
         if self._text is not None:
             self._text.append(text)
-            if sum(map(len, self._text)) > _LONGEST_TEXT:
-                raise self._error(f"a value of more than {_LONGEST_TEXT} characters")
+            if sum(map(len, self._text)) > _MAX_TEXT:
+                raise self._error(f"a value of more than {_MAX_TEXT} characters")
 
     def _end(self, tag: str) -> None:
         local = tag.rpartition(":")[2]
@@ -176,27 +173,27 @@ def fill_motion(
     segments: NDArray[np.int64],
     written: dict[str, Floats],
 ) -> tuple[Floats, Floats]:
-    """Speed (m/s) and heading (degrees clockwise from north) of each point, derived where none is written.
+    """Returns speed (m/s) and heading (degrees clockwise from north) of each point, derived if missing.
 
-    Both are central differences, one-sided at the ends of a segment: the way from the point before to the
-    point after by the time it took, and the initial bearing from the one to the other. Where those are the
-    same place, the heading is the last one known in the segment, or the next. A segment of one point has
-    neither.
+    Both are central differences, one-sided at the ends of a segment: the distance along the track from the
+    point before to the point after divided by the time, and the initial bearing between the two points. If
+    both are at one place, the heading is the last known one of the segment, or the next. A segment of one
+    point has neither.
 
     Args:
         times: seconds, rising.
         lat: degrees.
         lon: degrees.
         segments: number of each point's segment, rising.
-        written: ``speed`` and ``heading`` as the file has them, NaN where it does not.
+        written: ``speed`` and ``heading`` of the file, NaN where missing.
     """
     index = np.arange(len(times))
     first = np.searchsorted(segments, segments, side="left")
     last = np.searchsorted(segments, segments, side="right") - 1
     before, after = np.maximum(index - 1, first), np.minimum(index + 1, last)
-    way = np.concatenate([[0.0], np.cumsum(_distance(lat[:-1], lon[:-1], lat[1:], lon[1:]))])
+    distance = np.concatenate([[0.0], np.cumsum(_distance(lat[:-1], lon[:-1], lat[1:], lon[1:]))])
     with np.errstate(invalid="ignore"):  # 0 / 0 in a segment of one point
-        speed = (way[after] - way[before]) / (times[after] - times[before])
+        speed = (distance[after] - distance[before]) / (times[after] - times[before])
     ends = lat[before], lon[before], lat[after], lon[after]
     heading = np.where(_distance(*ends) > 0, _bearing(*ends), np.nan)
     heading = np.where(np.isnan(written["heading"]), heading, np.mod(written["heading"], 360.0))
@@ -207,7 +204,7 @@ def fill_motion(
 
 
 def _hold(values: Floats, first: NDArray[np.int64], last: NDArray[np.int64]) -> Floats:
-    """``values``; NaN gives way to the last one known from ``first`` on, else the next up to ``last``."""
+    """Replaces NaN by the last known value since ``first``, else by the next up to ``last``."""
     index, known = np.arange(len(values)), ~np.isnan(values)
     previous = np.maximum.accumulate(np.where(known, index, -1))
     following = np.minimum.accumulate(np.where(known, index, len(values))[::-1])[::-1]
@@ -216,7 +213,7 @@ def _hold(values: Floats, first: NDArray[np.int64], last: NDArray[np.int64]) -> 
 
 
 def _distance(lat1: Floats, lon1: Floats, lat2: Floats, lon2: Floats) -> Floats:
-    """Metres on the great circle, by the haversine formula (Sinnott 1984, Virtues of the Haversine).
+    """Returns metres on the great circle, by the haversine formula (Sinnott 1984, Virtues of the Haversine).
 
     See https://www.movable-type.co.uk/scripts/latlong.html for this and for the bearing.
     """
@@ -227,11 +224,10 @@ def _distance(lat1: Floats, lon1: Floats, lat2: Floats, lon2: Floats) -> Floats:
 
 
 def _bearing(lat1: Floats, lon1: Floats, lat2: Floats, lon2: Floats) -> Floats:
-    """Degrees clockwise from north, 0 to 360, at which the great circle sets out."""
+    """Returns the initial bearing on the great circle, in [0, 360) degrees clockwise from north."""
     phi1, phi2, delta = np.radians(lat1), np.radians(lat2), np.radians(lon2 - lon1)
     east = np.sin(delta) * np.cos(phi2)
     north = np.cos(phi1) * np.sin(phi2) - np.sin(phi1) * np.cos(phi2) * np.cos(delta)
     degrees = np.mod(np.degrees(np.arctan2(east, north)), 360.0)
-    return np.where(
-        degrees < 360.0, degrees, 0.0
-    )  # the remainder of a tiny negative angle is 360 itself
+    # The remainder of a tiny negative angle is 360.
+    return np.where(degrees < 360.0, degrees, 0.0)

@@ -1,4 +1,4 @@
-"""Telemetry as JSON: one object a line, or a list of objects. A key that is missing is no value."""
+"""Reads telemetry from JSON: one object per line, or a list of objects. A missing key means no value."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 from pipelines.labels.cells import Cell, TelemetryError, show
 from pipelines.labels.table import Table, Wanted, read_lines, skip_blank_rows
 
-_LARGEST_LIST = 2**28  # bytes: a list can only be read whole
+_MAX_LIST = 2**28  # bytes: a list can only be read whole
 
 
 def read_json(path: str, name: str, wanted: Wanted) -> Table:
-    """Rows from JSON lines or, when the file begins with a bracket, from a list."""
+    """Reads rows from JSON lines or, if the file begins with a bracket, from a list."""
     known: dict[str, None] = {}
     is_list = path.lower().endswith(".json") and _begins_with_bracket(path)
 
@@ -43,10 +43,10 @@ def _line_records(path: str, name: str) -> Iterator[tuple[int, dict[str, Any] | 
 
 def _list_records(path: str, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
     size = os.path.getsize(path)
-    if size > _LARGEST_LIST:
+    if size > _MAX_LIST:
         raise TelemetryError(
-            f"{name}: expected a JSON list of at most {_LARGEST_LIST} bytes, got {size}: "
-            "write one object a line, in a .jsonl file"
+            f"{name}: expected a JSON list of at most {_MAX_LIST} bytes, got {size}: "
+            "write one object per line, in a .jsonl file"
         )
     with open(path, "rb") as file:
         rows = _load(file.read(), name)

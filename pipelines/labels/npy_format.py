@@ -1,4 +1,4 @@
-"""Telemetry as a NumPy array: numbers ``[rows]`` or ``[rows, columns]``, or a structured array ``[rows]``."""
+"""Reads telemetry from a NumPy array: ``[rows]``, ``[rows, columns]``, or a structured array ``[rows]``."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pipelines.labels.table import Table, Wanted, find_columns, name_columns
 
 _MAGIC = b"\x93NUMPY"
 _EXPECTED = "expected a NumPy array of numbers, [rows] or [rows, columns]"
-_REMEDY = "save it anew with numpy.save"
+_REMEDY = "save it again with numpy.save"
 
 
 def read_npy(path: str, name: str, wanted: Wanted) -> Table:
-    """Rows of an array. The columns of a structured array are its fields."""
+    """Reads the rows of an array. The columns of a structured array are its fields."""
     array = _load(path, name)
     if array.dtype.names:
         columns = list(array.dtype.names)
@@ -43,10 +43,12 @@ def _load(path: str, name: str) -> NDArray[Any]:
             array = np.load(file, allow_pickle=False)
         except OSError:
             raise
-        except Exception as error:  # a header is Python, and fails in as many ways
+        except (
+            Exception
+        ) as error:  # the header is parsed as Python, which raises many kinds of errors
             reason = " ".join(str(error).split())
             raise TelemetryError(
-                f"{name}: {_EXPECTED}, got a broken file: {reason}: {_REMEDY}"
+                f"{name}: {_EXPECTED}, got an invalid file: {reason}: {_REMEDY}"
             ) from error
     named = bool(array.dtype.names)
     if array.ndim not in ((1,) if named else (1, 2)) or not (named or array.dtype.kind in "biuf"):
@@ -60,7 +62,7 @@ def _cells(column: NDArray[Any], place: str) -> list[Cell]:
     kind = column.dtype.kind
     if column.ndim != 1 or kind not in "biufUSM":
         raise TelemetryError(
-            f"{place}: expected one number or text a row, got {column.dtype} of shape "
+            f"{place}: expected one number or text per row, got {column.dtype} of shape "
             f"{column.shape}: {_REMEDY}"
         )
     if kind == "S":

@@ -1,6 +1,6 @@
-"""Rows of cells, as every format of telemetry gives them; what the cells mean is not looked at here.
+"""Defines tables, the common result of all telemetry readers: rows of cells that are not parsed yet.
 
-A reader gives the cells of the columns that are asked for, row by row, and nothing of the others.
+A reader returns only the cells of the requested columns, row by row.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from typing import TypeVar
 
 from pipelines.labels.cells import Cell, TelemetryError, show
 
-R = TypeVar("R")  # a row as the format gives it
+R = TypeVar("R")  # a row in the format of a reader
 
-_LONGEST_LINE = 2**20  # bytes: what is longer is no text of rows
-_MOST_SHOWN = 30  # names of columns that a message lists
+_MAX_LINE = 2**20  # bytes: a longer line is not text
+_MAX_SHOWN = 30  # column names that a message lists
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """The columns that are asked of a file.
+    """The columns to read from a file.
 
     Attributes:
-        columns: in the order in which cells are given; the same one may be asked for twice.
-        given: names for the columns of a file without a header, ``--telemetry_columns``.
-        by_row: rows have no times, but belong to frames in order.
+        columns: in the order of the returned cells; a column may occur twice.
+        given: names for the columns of a file without a header, from ``--telemetry_columns``.
+        by_row: rows have no times but belong to frames in order.
     """
 
     columns: tuple[str, ...]
@@ -34,13 +34,13 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows as they come: their number in the file, and the cells that are wanted.
+    """The rows of a file: their number in the file, and the requested cells.
 
     Attributes:
-        rows: to be read once.
-        place: from a row's number to what messages call it, such as ``a.csv line 3``.
-        first_hint: what may be wrong when it is the first row that cannot be read.
-        known: columns that were seen; complete when the rows have been read.
+        rows: an iterator, read once.
+        place: returns the name of a row in messages, such as ``a.csv line 3``, for its number.
+        first_hint: added to the message if the first row cannot be parsed.
+        known: columns found so far; complete after all rows have been read.
     """
 
     rows: Iterator[tuple[int, Sequence[Cell]]]
@@ -60,16 +60,17 @@ def check_known(place: str, known: Iterable[str], columns: Iterable[str]) -> Non
 
 
 def list_names(names: Iterable[str]) -> str:
-    """``names`` as messages list them, not without end."""
+    """Returns ``names`` as messages list them, at most `_MAX_SHOWN`."""
     shown = [show(name) for name in names]
-    more = f" and {len(shown) - _MOST_SHOWN} more" if len(shown) > _MOST_SHOWN else ""
-    return ", ".join(shown[:_MOST_SHOWN]) + more if shown else "none"
+    more = f" and {len(shown) - _MAX_SHOWN} more" if len(shown) > _MAX_SHOWN else ""
+    return ", ".join(shown[:_MAX_SHOWN]) + more if shown else "none"
 
 
 def name_columns(place: str, count: int, wanted: Wanted) -> list[str]:
-    """Names for the ``count`` columns of a file without a header.
+    """Returns names for the ``count`` columns of a file without a header.
 
-    They are those that were given. A single column is the one that is wanted; several are "0", "1", ....
+    These are the given names. Without any, a single column has the requested name, and several are named
+    "0", "1", ....
     """
     if wanted.given:
         if len(wanted.given) != count:
@@ -84,7 +85,7 @@ def name_columns(place: str, count: int, wanted: Wanted) -> list[str]:
 
 
 def find_columns(place: str, columns: Sequence[str], wanted: Wanted) -> list[int]:
-    """Where each wanted column stands."""
+    """Returns the index of each requested column."""
     check_known(place, columns, wanted.columns)
     for column in wanted.columns:
         if columns.count(column) > 1:
@@ -97,7 +98,7 @@ def find_columns(place: str, columns: Sequence[str], wanted: Wanted) -> list[int
 def skip_blank_rows(
     rows: Iterable[tuple[int, R | None]], place: Callable[[int], str], wanted: Wanted
 ) -> Iterator[tuple[int, R]]:
-    """Leaves out rows that are None. By row, only those at the end: all that follow one would be shifted."""
+    """Skips rows that are None. By row, only at the end: a skipped row would shift all rows after it."""
     blank: int | None = None
     for number, row in rows:
         if row is None:
@@ -112,19 +113,19 @@ def skip_blank_rows(
 
 
 def read_lines(path: str, name: str) -> Iterator[str]:
-    """The lines of UTF-8 text, with their ends, without a byte order mark.
+    """Yields the lines of UTF-8 text with their line ends, without a byte order mark.
 
-    They are read as bytes, so that no line is endless and what is not UTF-8 is found in its line.
+    Lines are read as bytes, which limits their length and tells which line is not UTF-8.
     """
     with open(path, "rb") as file:
         number = 0
-        while line := file.readline(_LONGEST_LINE + 1):
+        while line := file.readline(_MAX_LINE + 1):
             number += 1
-            if len(line) > _LONGEST_LINE or b"\0" in line:
-                received = "a zero byte" if b"\0" in line else f"more than {_LONGEST_LINE} bytes"
+            if len(line) > _MAX_LINE or b"\0" in line:
+                received = "a zero byte" if b"\0" in line else f"more than {_MAX_LINE} bytes"
                 raise TelemetryError(
                     f"{name} line {number}: expected a line of text, got {received}: "
-                    "name a file of telemetry, in UTF-8"
+                    "name a telemetry file in UTF-8"
                 )
             try:
                 yield line.decode("utf-8-sig" if number == 1 else "utf-8")

@@ -1,6 +1,6 @@
-"""Telemetry of a drive, read and checked: times that rise, and columns of numbers.
+"""Reads and checks the telemetry of a drive: rising times, and columns of numbers.
 
-Formats are known by their extension: CSV (``.csv``, ``.tsv``), JSON (``.jsonl``, ``.ndjson``, ``.json``),
+The file extension tells the format: CSV (``.csv``, ``.tsv``), JSON (``.jsonl``, ``.ndjson``, ``.json``),
 NumPy (``.npy``), numbers without a header (``.txt``) and GPX.
 """
 
@@ -50,12 +50,11 @@ class Telemetry:
     """Rows of numbers along a drive.
 
     Attributes:
-        times: ``[rows]`` seconds, strictly rising; None: row i belongs to frame i.
-        dates: times are seconds since 1970 (UTC), as they were written as dates; otherwise they count from
-            something local.
-        columns: by name, ``[rows]``; NaN where there is no value.
-        classes: of each row, None where there is none; empty when none was asked for.
-        merged_rows: rows that were dropped, because others have their times and all that they say.
+        times: ``[rows]`` seconds, strictly rising; None if row i belongs to frame i.
+        dates: the file has dates, so times are seconds since 1970 (UTC); otherwise their origin is unknown.
+        columns: by name, ``[rows]``; NaN for no value.
+        classes: of each row, None for no class; empty if none was requested.
+        merged_rows: number of rows that were merged into the row before, which has the same time.
     """
 
     times: NDArray[np.float64] | None
@@ -66,7 +65,7 @@ class Telemetry:
 
     @property
     def rows(self) -> int:
-        """How many there are."""
+        """Number of rows."""
         return len(self.classes) or len(next(iter(self.columns.values())))
 
 
@@ -80,21 +79,21 @@ def read_telemetry(
 ) -> Telemetry:
     """Reads some ``columns`` of the file at ``path``, its times and its classes.
 
-    Other columns may hold anything. Example: rows ``t,speed`` of ``0,13.5`` and ``500,13.75``, read with
-    ``time_column="t"``, ``time_unit="ms"`` and ``columns=["speed"]``, give times ``[0.0, 0.5]`` and columns
-    ``{"speed": [13.5, 13.75]}``.
+    Other columns may hold anything. Example: a file with the header ``t,speed`` and the rows ``0,13.5`` and
+    ``500,13.75``, read with ``time_column="t"``, ``time_unit="ms"`` and ``columns=["speed"]``, has times
+    ``[0.0, 0.5]`` and columns ``{"speed": [13.5, 13.75]}``.
 
     Args:
         path: of the file.
-        name: what messages call it.
-        options: ``time_column``, ``time_unit`` and ``telemetry_columns`` are used here; ``time_offset`` and
-            ``time_origin`` are not. GPX has times of its own.
-        columns: names of numeric columns; each must have a value somewhere.
+        name: of the file in messages.
+        options: of which ``time_column``, ``time_unit`` and ``telemetry_columns`` are used here, not
+            ``time_offset`` and ``time_origin``. GPX has its own times.
+        columns: names of numeric columns; each must have at least one value.
         class_column: name of the column of classes.
 
     Raises:
-        TelemetryError: naming file and row, for whatever cannot be read.
-        OSError: when there is no such file.
+        TelemetryError: naming file and row, if the file cannot be parsed.
+        OSError: if the file cannot be read.
     """
     if not columns and class_column is None:
         raise ValueError("expected columns or a class column to read, got none")
@@ -114,7 +113,7 @@ def read_telemetry(
     table = reader(path, name, wanted)
     clock = TimeParser(options.time_unit) if times else None
     telemetry = _Rows(wanted.columns, clock, has_classes=bool(classes)).collect(name, table)
-    # JSON names its columns row by row: one that was never seen is found out now.
+    # JSON names its columns row by row, so a missing column is known only after the last row.
     check_known(name, table.known, wanted.columns)
     _check_values(name, telemetry)
     if class_column is not None and not any(telemetry.classes):
@@ -133,7 +132,7 @@ def _read_gpx(path: str, name: str, columns: Sequence[str], class_column: str | 
             "convert it to CSV and add one"
         )
     points = gpx.read_points(path, name)
-    # What is derived depends on where the points lie; what nobody asks for is not looked at.
+    # Speed and heading are derived from positions; positions are parsed only if they are needed.
     moving = ("lat", "lon") if {"speed", "heading"} & set(columns) else ()
     numbers = tuple(dict.fromkeys((*columns, *moving)))
     indices = [0, *(1 + gpx.COLUMNS.index(column) for column in numbers)]
@@ -165,11 +164,11 @@ def _read_gpx(path: str, name: str, columns: Sequence[str], class_column: str | 
 
 
 class _Rows:
-    """The rows of a table as they are parsed: times rise, and of two at the same time one is kept.
+    """Parses the rows of a table: checks that times rise, and merges rows with the same time.
 
     Args:
         columns: names of the cells of a row: time (with a ``clock``), numbers, class (with ``has_classes``).
-        clock: parses times; None: rows have none.
+        clock: parses times; None if rows have none.
         has_classes: the last cell is a class.
     """
 
@@ -185,7 +184,7 @@ class _Rows:
         self._classes: list[str | None] = []
         self._merged = 0
         self.kept: list[int] = []
-        """Their numbers in the table."""
+        """Numbers of the rows that were kept."""
 
     def collect(self, name: str, table: Table) -> Telemetry:
         for number, cells in table.rows:
@@ -216,7 +215,7 @@ class _Rows:
         self, table: Table, number: int, cells: Sequence[Cell]
     ) -> tuple[float, list[float], str | None]:
         values: list[float] = []
-        index = 0  # of the cell that is parsed
+        index = 0  # of the current cell
         try:
             time = self._clock.parse(cells[0]) if self._clock else math.nan
             for index in range(self._numbers.start, self._numbers.stop):
@@ -224,9 +223,7 @@ class _Rows:
             index = -1
             return time, values, parse_class(cells[-1]) if self._has_classes else None
         except CellError as error:
-            if (
-                table.known
-            ):  # the first object of JSON may lack the time because it is called otherwise
+            if table.known:  # a JSON object without the time column may have a misspelt one
                 check_known(table.place(number), table.known, [self._names[index]])
             hint = "" if self.kept else table.first_hint
             raise TelemetryError(
@@ -236,7 +233,7 @@ class _Rows:
     def _merge(
         self, table: Table, number: int, time: float, values: list[float], label: str | None
     ) -> None:
-        """Adds what a row says to the one before, which has its time."""
+        """Merges a row into the one before, which has the same time."""
         before = table.place(self.kept[-1])
         if time < self._times[-1]:
             raise TelemetryError(

@@ -1,4 +1,4 @@
-"""Telemetry as text: CSV with a header line, and numbers without one."""
+"""Reads telemetry from text: CSV with a header line, and numbers without one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SEPARATOR = re.compile(r"\s*,\s*|\s+")
 
 
 def read_csv(path: str, name: str, wanted: Wanted) -> Table:
-    """Rows separated by commas, semicolons or tabs, below a line that names the columns."""
+    """Reads rows separated by commas, semicolons or tabs, below a line that names the columns."""
 
     def place(line: int) -> str:
         return f"{name} line {line}"
@@ -54,9 +54,9 @@ def read_csv(path: str, name: str, wanted: Wanted) -> Table:
 
 
 def read_text(path: str, name: str, wanted: Wanted) -> Table:
-    """Numbers separated by blanks or commas, without a header.
+    """Reads numbers separated by blanks or commas, without a header.
 
-    So are the speeds of comma.ai's speed challenge, one a line (https://github.com/commaai/speedchallenge).
+    The speeds of comma.ai's speed challenge are such a file (https://github.com/commaai/speedchallenge).
     """
 
     def place(line: int) -> str:
@@ -78,7 +78,7 @@ def read_text(path: str, name: str, wanted: Wanted) -> Table:
 
 
 def _csv_records(path: str, name: str, wanted: Wanted) -> Iterator[tuple[int, list[str] | None]]:
-    """The cells of each row with its last line's number, None where it is blank."""
+    """Yields the cells of each row, or None for a blank one, with the number of its last line."""
     lines = read_lines(path, name)
     leading = []
     for line in lines:
@@ -93,7 +93,7 @@ def _csv_records(path: str, name: str, wanted: Wanted) -> Iterator[tuple[int, li
     )
     try:
         for cells in reader:
-            # Spreadsheets end in rows of separators alone. By row, such a row is a frame without values.
+            # Spreadsheets end in rows of separators. By row, such a row is a frame without values.
             blank = not cells or not (wanted.by_row or "".join(cells).strip())
             yield reader.line_num, None if blank else cells
     except csv.Error as error:
@@ -113,7 +113,7 @@ def _select(
     indices: Sequence[int],
     place: Callable[[int], str],
 ) -> Iterator[tuple[int, list[str]]]:
-    """The wanted cells of each row. Rows are as long as the first, but for empty cells at their end."""
+    """Yields the requested cells of each row. Rows must be as long as the first, not counting empty cells."""
     for number, cells in records:
         if len(cells) < count or any(cell.strip() for cell in cells[count:]):
             raise TelemetryError(

@@ -1,1 +1,1 @@
-"""Pure planning: descriptors, sampling, splits and shards. Nothing here opens a file."""
+"""Plans a build: descriptors, sampling, splits and shards. Pure: no module here opens a file."""

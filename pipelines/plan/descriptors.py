@@ -1,12 +1,12 @@
-"""What is passed between the stages of a build: sources, segments and shards, never frames.
+"""Descriptors that pass between the stages of a build: sources, segments and shards, never frames.
 
-All of them go to JSON and back, to be stored in the plan and sent to decoder processes. Paths may hold
+They are stored in the plan and sent to decoder processes as JSON (`tfrecords_schema.codec`). Paths may hold
 bytes that are not UTF-8, as surrogate escapes (`os.fsdecode`); JSON keeps those.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
@@ -18,12 +18,12 @@ SourceKind = Literal["video", "frames", "telemetry"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SideFile:
-    """A file beside footage: telemetry, or an annotation.
+    """A file that belongs to footage: telemetry, or an annotation.
 
     Attributes:
-        path: where it lies.
+        path: of the file.
         data_path: ``path`` relative to the input root, for messages.
-        bytes, mtime_ns: of the file, to notice that it has changed.
+        bytes, mtime_ns: size and modification time of the file, which show that it has changed.
     """
 
     path: LocalPath
@@ -34,15 +34,15 @@ class SideFile:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Extent:
-    """Where a video's footage lies in its own time, by its packets. Fractions are numerator and denominator.
+    """The time span of a video's footage, measured from its packets. Fractions are numerator and denominator.
 
     Attributes:
-        time_base: seconds a tick.
+        time_base: seconds per tick.
         first_pts: presentation time of the first frame, in ticks.
         seconds: from the first frame to the end of the last.
-        frames: packets to be shown.
+        frames: number of packets that are shown.
         cuttable, created: see `Probe`.
-        tolerance: how much later than its true time a frame's presentation time may be, seconds.
+        tolerance: seconds by which a frame's presentation time may be later than its true time.
         truncated: the file ends before its footage does.
     """
 
@@ -58,14 +58,14 @@ class Extent:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Part:
-    """One file of a drive that was recorded in several.
+    """One file of a drive that was recorded in several files.
 
     Attributes:
-        path, data_path, bytes, mtime_ns: of the file, as a `Source` has them.
-        order: place in the drive, as the file's name says.
-        telemetry: its own; None when the drive has one file for all parts, or none.
-        extent: in its own time; None while it is not known.
-        shift: what brings its presentation times onto the scale of the first part's, seconds as a fraction.
+        path, data_path, bytes, mtime_ns: of the file, as in `Source`.
+        order: position in the drive, from the file's name.
+        telemetry: of this file; None when one file serves all parts, or there is none.
+        extent: its time span; None until it is measured.
+        shift: seconds, as a fraction, that convert its presentation times to the scale of the first part.
     """
 
     path: LocalPath
@@ -79,20 +79,20 @@ class Part:
 
     @property
     def start(self) -> Fraction:
-        """Presentation time of its first frame on the scale of the first part's, seconds.
+        """Presentation time of the first frame on the scale of the first part, in seconds.
 
         Raises:
-            ValueError: while its extent is not known.
+            ValueError: if the extent is not measured yet.
         """
         if self.extent is None:
-            raise ValueError(f"{self.data_path} has no extent")
+            raise ValueError(f"expected a measured extent of {self.data_path}, got none")
         return self.extent.first_pts * Fraction(*self.extent.time_base) + Fraction(*self.shift)
 
     @property
     def end(self) -> Fraction:
-        """When its last frame ends, on the same scale."""
+        """End of the last frame on the same scale, in seconds."""
         if self.extent is None:
-            raise ValueError(f"{self.data_path} has no extent")
+            raise ValueError(f"expected a measured extent of {self.data_path}, got none")
         return self.start + Fraction(*self.extent.seconds)
 
 
@@ -100,29 +100,35 @@ class Part:
 class Source:
     """One clip to build sequences from.
 
-    That is a video file or a span of one; several files that one drive was recorded in; a folder of frames;
-    or telemetry alone.
+    A source is a video file or a span of one, a drive that was recorded in several files, a folder of
+    frames, or telemetry alone.
+
+    Example: seconds 5 to 10 of a video, with the class ``run``::
+
+        Source(id="a.mp4#t=5,10", path="/data/a.mp4", data_path="a.mp4", group="a.mp4",
+               labels=("run",), start=5.0, end=10.0)
 
     Attributes:
-        id: unique in the dataset: ``data_path``, and the span as a media fragment (``a.mp4#t=5,10``,
-            https://www.w3.org/TR/media-frags/) when it is not the whole file.
-        path: where the file lies.
+        id: unique in the dataset: ``data_path``, followed by the span as a media fragment (``a.mp4#t=5,10``,
+            https://www.w3.org/TR/media-frags/) unless it is the whole file.
+        path: of the file or folder.
         data_path: ``path`` relative to the input root, as stored in records.
-        group: what must not straddle splits.
-        split: the split that the manifest or a split list names; None leaves it to the hash.
+        group: sources of one group go to one split.
+        split: the split that the manifest or a split list names; None chooses it by hash.
         labels: class names.
         values: regression targets.
-        start, end: span in seconds after the file's first frame; None is its beginning or end.
-        bytes, mtime_ns: of the file (of all files: their sum, and the latest), to notice that it has changed.
+        start, end: span in seconds after the file's first frame; None for its beginning or end.
+        bytes, mtime_ns: size and modification time of the file, which show that it has changed; for several
+            files their sum and the latest.
         kind: ``video``, ``frames`` (``path`` is a folder of images) or ``telemetry`` (``path`` is a file of
             rows).
-        seconds, frames: duration and frames, where listing found them out; None leaves it to the header.
+        seconds, frames: duration and number of frames, if listing found them; None uses the header.
         parts: files of a drive, in order; empty for a single one.
-        telemetry: what is measured along the clip, or its annotation by frame.
-        telemetry_shared: ``telemetry`` is that of several sources, which a gap in the drive separates.
-        telemetry_start, telemetry_row: the first frame's time (seconds) and place (frames) on the scale of
-            ``telemetry``: not 0 where that began with an earlier file of the drive.
-        clock_start: the first frame's time by the clock, seconds since 1970 (UTC); None when not known.
+        telemetry: values measured along the clip, or its annotation by frame.
+        telemetry_shared: several sources, separated by gaps in a drive, share ``telemetry``.
+        telemetry_start, telemetry_row: position of the first frame in ``telemetry``, in seconds and in
+            frames; above 0 if the telemetry began with an earlier file of the drive.
+        clock_start: time of the first frame, seconds since 1970 (UTC); None if unknown.
     """
 
     id: str
@@ -149,14 +155,14 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Probe:
-    """What a video's header says: hints for planning, never trusted for counts.
+    """Facts from a video's header: hints for planning, never trusted for counts.
 
     Attributes:
-        duration: seconds of the whole file.
+        duration: of the whole file, in seconds.
         frame_rate: frames/s.
-        cuttable: the container has exact presentation times and can be entered at any keyframe, so that the
-            file may be built in segments.
-        created: when recording began, as the file says, seconds since 1970 (UTC); None when it does not.
+        cuttable: the file may be built in segments, because its container has exact presentation times and
+            decoding can start at any keyframe.
+        created: start of the recording, seconds since 1970 (UTC); None if the file does not say.
     """
 
     duration: float
@@ -169,15 +175,15 @@ class Probe:
 class Segment:
     """The sequences of a source that start in a range of slots.
 
-    A slot is one place of the sampling grid: the k-th sampling time, or the k-th frame where every
+    A slot is one position of the sampling grid: the k-th sampling time, or the k-th frame if every
     frame is used (see `pipelines.plan.sampling`).
 
     Attributes:
         source: the clip.
-        first_slot, end_slot: sequences that start in ``[first_slot, end_slot)`` belong to this segment;
+        first_slot, end_slot: range ``[first_slot, end_slot)`` of the slots at which sequences start;
             ``end_slot`` None runs to the end of the clip.
-        anchor_pts, anchor_slot: a keyframe from which decoding may begin (in the stream's time base) and
-            its slot; None when slots follow from time alone.
+        anchor_pts, anchor_slot: a keyframe at which decoding may start (in the stream's time base) and
+            its slot; None if slots follow from time alone.
         seconds: estimated duration.
     """
 
@@ -191,7 +197,7 @@ class Segment:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shard:
-    """One file to write, with the segments that go into it in order."""
+    """One TFRecord file of a split, with its segments in order; ``index`` counts from 0 to ``count - 1``."""
 
     split: str
     index: int
@@ -206,15 +212,15 @@ class Shard:
 
 @dataclass(frozen=True, kw_only=True)
 class SourceFailure:
-    """A source that gave nothing, or not all it should have: a line of ``failures.jsonl``.
+    """A source that failed or was truncated: a line of ``failures.jsonl``.
 
     Attributes:
-        source: its id.
-        stage: where it failed: ``list``, ``staging``, ``open``, ``decode``, ``limits``, ``process`` or
+        source: id of the source.
+        stage: that failed: ``list``, ``staging``, ``open``, ``decode``, ``limits``, ``process`` or
             ``telemetry``.
         reason: in words.
-        seconds: how far into the file it was usable; None when that is not known.
-        truncated: its sequences up to there were kept, and it does not count as failed.
+        seconds: position in the file up to which it was usable; None if unknown.
+        truncated: the sequences before that position were kept, so the source does not count as failed.
     """
 
     source: str
@@ -229,23 +235,23 @@ class Listing:
     """The sources of a dataset.
 
     Attributes:
-        name: of the dataset, from the input's own name.
-        sources: sorted by id, which is unique.
-        label: task, and names in label order.
-        failures: sources that are named but not there.
-        notes: what a user should know of how the input was understood, a line each.
+        name: of the dataset, taken from the input's name.
+        sources: sorted by id; ids are unique.
+        label: the task, and names in label order.
+        failures: sources that are listed but missing.
+        notes: lines for the user about how the input was interpreted.
     """
 
     name: str
     sources: tuple[Source, ...]
     label: LabelSpec
     failures: tuple[SourceFailure, ...] = ()
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Boundary:
-    """A place where a source may be cut, known from its index (see `Segment` for the fields)."""
+    """A position at which a source may be cut; see `Segment` for the fields."""
 
     slot: int
     anchor_pts: int | None = None

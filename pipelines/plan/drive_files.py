@@ -1,8 +1,8 @@
-"""Drives: the files of one put together, and one cut into splits. Pure.
+"""Joins the files of a drive, and cuts a drive into splits. Pure.
 
-Dash-cams cut a drive into files of a few minutes. Whether a file goes on where the one before ended shows in
-their presentation times, where those run on; else in the times at which they say they were begun; else in a
-number that is missing among their names.
+Dash-cams cut a drive into files of a few minutes. A gap between two files shows in their presentation times
+if those continue from file to file, else in their creation times, else in a number that is missing among
+their names.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from itertools import pairwise
 from pipelines.plan.descriptors import Extent, Part, SideFile, Source, SourceFailure
 
 CLOCK_TOLERANCE = Fraction(2)
-"""Seconds by which creation times, which are whole seconds, may be late without showing a gap."""
+"""Seconds by which a creation time, a whole second, may be late without showing a gap."""
 
-LONGEST_OVERLAP = Fraction(5)
-"""Seconds that a file may repeat of the one before."""
+MAX_OVERLAP = Fraction(5)
+"""Seconds of the file before that a file may repeat."""
 
-_SHORTEST_PIECE = 0.1  # seconds: in less there may not be a frame
+_MIN_PIECE = 0.1  # seconds: a shorter piece may hold no frame
 
-_LONGEST_COUNT = 4  # digits: more are dates and times of day
+_MAX_COUNT_DIGITS = 4  # longer numbers are dates and times of day
 
 
 @dataclass(frozen=True)
 class Gap:
-    """Footage is missing before a file.
+    """Missing footage before a file.
 
     Attributes:
-        seconds: of it; None when nobody can tell how much.
-        footage_lost: it was recorded, and is not here; otherwise nothing was recorded.
+        seconds: length of the gap; None if unknown.
+        footage_lost: footage was recorded and is missing; otherwise nothing was recorded.
     """
 
     seconds: Fraction | None
@@ -41,11 +41,11 @@ class Gap:
 
 @dataclass
 class _Run:
-    """Files that go on where the one before ended.
+    """Consecutive files without a gap between them.
 
     Attributes:
-        parts: with their shifts.
-        seconds, frames: where it begins in the drive, by time and by frame; None when nobody can tell.
+        parts: the files, with their shifts.
+        seconds, frames: position of the run in the drive, by time and by frame; None if unknown.
     """
 
     parts: list[Part]
@@ -53,7 +53,7 @@ class _Run:
     frames: int | None = 0
 
     def followed_by(self, part: Part, gap: Gap | None) -> _Run:
-        """The run that begins with ``part`` after a gap; None is a file that could not be read."""
+        """Returns the run that starts with ``part``, after a gap or after an unreadable file (None)."""
         seconds, frames = None, None
         if self.seconds is not None and gap is not None and gap.seconds is not None:
             seconds = self.seconds + self.parts[-1].end - self.parts[0].start + gap.seconds
@@ -65,15 +65,15 @@ class _Run:
 def place_parts(
     source: Source, *, by_time: bool, by_clock: bool
 ) -> tuple[list[Source], list[SourceFailure]]:
-    """Puts the files of a drive on one scale of time; files that a gap separates become sources of their own.
+    """Puts the files of a drive on one time scale; files that a gap separates become separate sources.
 
     Args:
-        source: a drive; each of its parts has an extent, or could not be read.
-        by_time: telemetry of the whole drive meets the frames by time, not by row.
-        by_clock: and by the time of the clock.
+        source: a drive; parts without an extent could not be read.
+        by_time: telemetry of the whole drive is matched to frames by time, not by row.
+        by_clock: these times are clock times.
 
     Returns:
-        The sources, and why files could not be used.
+        The sources, and the failures of files that could not be used.
     """
     runs = _find_runs(source.parts, may_overlap=by_time)
     shared = source.telemetry is not None
@@ -97,7 +97,7 @@ def _find_runs(parts: Sequence[Part], *, may_overlap: bool) -> list[_Run]:
     missing = missing_before([part.order for part in parts])
     runs: list[_Run] = []
     previous: Part | None = None
-    is_lost = False  # a file that could not be read
+    is_lost = False  # an unreadable file came before
     for part, number_missing in zip(parts, missing, strict=True):
         if part.extent is None:
             previous, is_lost = None, True
@@ -106,7 +106,7 @@ def _find_runs(parts: Sequence[Part], *, may_overlap: bool) -> list[_Run]:
         if previous is not None and previous.extent is not None:
             gap = gap_between(previous.extent, part.extent, number_missing=number_missing)
             if gap is None and not may_overlap:
-                # Which rows are those of frames that are shown once, nobody can tell.
+                # The rows of frames that occur twice cannot be told apart.
                 gap = _overlap(previous.extent, part.extent)
         if previous is not None and gap is None:
             previous = replace(part, shift=_shift(previous, part.extent).as_integer_ratio())
@@ -125,18 +125,18 @@ def _unplaced(source: Source, telemetry: SideFile | None) -> SourceFailure:
     return SourceFailure(
         source=source.id,
         stage="telemetry",
-        reason=f"a file is missing before {source.data_path}, so that nobody can tell where in {name} it "
-        "begins: give each file its own telemetry, or use --time_origin clock",
+        reason=f"a file is missing before {source.data_path}, so its position in {name} is unknown: "
+        "give each file its own telemetry, or use --time_origin clock",
     )
 
 
 def gap_between(previous: Extent, following: Extent, *, number_missing: bool) -> Gap | None:
-    """The gap between two files of a drive; None when nothing shows one."""
+    """Returns the gap between two files of a drive, or None if there is no sign of one."""
     seconds, frame = Fraction(*previous.seconds), _frame_seconds(previous)
     lost = number_missing or previous.truncated
     if _runs_on(previous, following):
         apart = _first(following) - (_first(previous) + seconds)
-        # A single frame may be lost, as it may within a file.
+        # One missing frame is no gap, as within a file.
         return Gap(apart, lost) if apart > frame else None
     if previous.created is not None and following.created is not None:
         late = Fraction(following.created) - Fraction(previous.created) - seconds
@@ -146,29 +146,29 @@ def gap_between(previous: Extent, following: Extent, *, number_missing: bool) ->
 
 
 def _overlap(previous: Extent, following: Extent) -> Gap | None:
-    """Less than no gap, where a file repeats more than a frame of the one before; else None."""
+    """Returns a negative gap if a file repeats more than a frame of the one before, else None."""
     apart = _first(following) - (_first(previous) + Fraction(*previous.seconds))
     repeats = _runs_on(previous, following) and apart < -_frame_seconds(previous)
     return Gap(apart) if repeats else None
 
 
 def _runs_on(previous: Extent, following: Extent) -> bool:
-    """Whether presentation times go on from file to file, and do not begin anew.
+    """Returns True if presentation times continue from file to file instead of restarting.
 
-    Some cameras begin a file with the last moments of the one before. Times that begin anew go back by the
-    whole of it.
+    Some cameras start a file with the last moments of the file before. Times that restart go back by the
+    length of a whole file.
     """
     seconds = Fraction(*previous.seconds)
-    return _first(following) - (_first(previous) + seconds) > -min(seconds / 2, LONGEST_OVERLAP)
+    return _first(following) - (_first(previous) + seconds) > -min(seconds / 2, MAX_OVERLAP)
 
 
 def missing_before(orders: Sequence[str]) -> list[bool]:
-    """Which files follow a number that is missing, by the ``orders`` in their names.
+    """Returns True for each file before which a number is missing, by the ``orders`` in their names.
 
-    Only small numbers that count (some two neighbours are one apart, or they begin with 0 or 1) can show that
-    one is missing; times of day and dates cannot.
+    ``missing_before(["1", "2", "5"]) == [False, False, True]``. Only small numbers that count (two neighbours
+    differ by one, or the first is 0 or 1) can show that a file is missing; times of day and dates cannot.
     """
-    if not all(order.isdecimal() and len(order) <= _LONGEST_COUNT for order in orders):
+    if not all(order.isdecimal() and len(order) <= _MAX_COUNT_DIGITS for order in orders):
         return [False] * len(orders)
     numbers = [int(order) for order in orders]
     steps = [0, *(b - a for a, b in pairwise(numbers))]
@@ -179,30 +179,30 @@ def missing_before(orders: Sequence[str]) -> list[bool]:
 def cut_by_time(
     runs: Sequence[tuple[Source, float]], splits: Sequence[tuple[str, float]], guard: float
 ) -> list[Source]:
-    """Cuts a drive into a block a split, in the order of ``splits``.
+    """Cuts a drive into one block per split, in the order of ``splits``.
 
-    Example: 100 s, splits of 0.8 and 0.2, a guard of 1 s: ``train`` is 0 to 79.2 s, ``test`` from 80.2 s on.
+    Example: 100 s, splits of 0.8 and 0.2 and a guard of 1 s give ``train`` 0 to 79.2 s, and ``test`` from
+    80.2 s on.
 
     Args:
-        runs: the sources that the drive consists of, in order, and the seconds of each.
-        splits: names and fractions; those of 0 get no block.
-        guard: seconds of footage left out between blocks, so that what is hard to tell apart is not in two
-            splits.
+        runs: the sources of the drive, in order, and the seconds of each.
+        splits: names and fractions; a fraction of 0 gets no block.
+        guard: seconds of footage to drop between blocks, so that similar frames are not in two splits.
 
     Returns:
-        A source for each part of a run that lies in one block; all of a block are one group. None when the
-        drive is too short for the guards.
+        A source for each part of a run that lies in one block; each block is one group. Empty if the drive is
+        too short for the guards.
     """
     wanted = [(name, fraction) for name, fraction in splits if fraction > 0]
     usable = sum(seconds for _, seconds in runs) - guard * (len(wanted) - 1)
     if usable <= 0:
         return []
-    shortest = _SHORTEST_PIECE if len(runs) > 1 else 0.0
+    shortest = _MIN_PIECE if len(runs) > 1 else 0.0
     pieces: list[Source] = []
-    start = 0.0  # of the block, in seconds of footage
+    start = 0.0  # of the block, in seconds
     for place, (name, fraction) in enumerate(wanted):
         end = math.inf if place == len(wanted) - 1 else start + fraction * usable
-        begin = 0.0  # of the run
+        begin = 0.0  # of the run, in seconds
         for source, seconds in runs:
             if min(end, begin + seconds) - max(start, begin) > shortest:
                 first = start - begin if start > begin else None
@@ -214,9 +214,9 @@ def cut_by_time(
 
 
 def _cut_out(source: Source, split: str, first: float | None, last: float | None) -> Source:
-    """A part of ``source``, from ``first`` to ``last`` seconds after its start."""
+    """Returns the part of ``source`` from ``first`` to ``last`` seconds after its start."""
     offset = source.start or 0.0
-    # Decimals that are written as they are: the span is part of the name.
+    # Rounded, because the span becomes part of the id.
     start = source.start if first is None else round(offset + first, 6)
     end = source.end if last is None else round(offset + last, 6)
     whole = source.start is None and source.end is None
@@ -248,7 +248,7 @@ def _frame_seconds(extent: Extent) -> Fraction:
 
 
 def _shift(previous: Part, following: Extent) -> Fraction:
-    """What brings the times of a file onto the scale of the drive."""
+    """Returns the seconds that convert the times of a file to the scale of the drive."""
     if previous.extent is not None and _runs_on(previous.extent, following):
         return Fraction(*previous.shift)
     return previous.end - _first(following)

@@ -1,14 +1,13 @@
-"""Frame times to fixed-length sequences: pure index arithmetic, no decoding, no Beam.
+"""Samples frames into fixed-length sequences: pure index arithmetic, no decoding, no Beam.
 
-Both ways of sampling share one notion. A clip has *slots* 0, 1, 2, ...: with a frame rate, slot k is the
-time k / frame_rate after the clip's start; without one, slot k is the clip's k-th frame. The frame on
-screen at a slot is the last one presented at or before it, so that every frame *covers* the slots from its
-own to the next frame's. Variable-rate footage, dropped frames and sampling above or below the source's rate
-are all the same case.
+A clip has *slots* 0, 1, 2, ...: with a frame rate, slot k is the time k / frame_rate after the clip's start;
+without one, slot k is the clip's k-th frame. The frame on screen at a slot is the last one presented at or
+before it, so each frame *covers* the slots from its own up to the next frame's. This one rule handles
+variable frame rates, dropped frames, and sampling above or below the source's rate.
 
-Sequences are windows of consecutive slots that start at multiples of the stride. Because slots are counted
-from the clip's start, whoever decodes a part of the clip finds the same windows there, and a clip can be
-cut anywhere without losing or doubling one.
+Sequences are windows of consecutive slots that start at multiples of the stride. Slots are counted from the
+clip's start, so a part of the clip has the same windows as the whole, and cutting a clip anywhere neither
+loses nor repeats one.
 """
 
 from __future__ import annotations
@@ -22,12 +21,12 @@ from typing import Generic, NamedTuple, TypeVar
 
 from pipelines.options.dataset import ShortClips
 
-F = TypeVar("F")  # a frame as it comes
-T = TypeVar("T")  # a frame made ready for a record
+F = TypeVar("F")  # a decoded frame
+T = TypeVar("T")  # a frame prepared for a record
 
 
 class Position(NamedTuple):
-    """Where a frame lies on the grid: the first slot at or after it, and whether it is exactly there."""
+    """A frame's position on the grid: the first slot at or after it, and True if it lies exactly there."""
 
     slot: int
     exact: bool
@@ -37,9 +36,12 @@ class Position(NamedTuple):
 class TimeGrid:
     """Slots at ``start + k / frame_rate`` seconds.
 
-    Containers round presentation times to their tick (1 ms in WebM), so a frame counts as presented at a slot
-    when it comes no more than ``tolerance`` seconds after it; and as there until ``tolerance`` after its
-    own time, which matters where no frame follows.
+    Example: start 0, 10 frames/s: a frame at 0.25 s has ``Position(slot=3, exact=False)``, one at 0.3 s
+    ``Position(slot=3, exact=True)``.
+
+    Containers round presentation times to their tick (1 ms in WebM). So a frame counts as presented at a slot
+    if it comes at most ``tolerance`` seconds after it, and a frame that no other follows stays until
+    ``tolerance`` seconds after its own time.
     """
 
     start: Fraction
@@ -47,8 +49,8 @@ class TimeGrid:
     tolerance: Fraction = Fraction(0)
 
     def position(self, seconds: Fraction) -> Position:
-        """The position of a frame presented at ``seconds``."""
-        # In integers, for every frame comes here: a Fraction is reduced at each step.
+        """Returns the position of a frame presented at ``seconds``."""
+        # Integers are faster than Fractions, which are reduced at each step.
         start, rate, tolerance = self.start, self.frame_rate, self._tolerance_in_slots
         elapsed = seconds.numerator * start.denominator - start.numerator * seconds.denominator
         divisor = seconds.denominator * start.denominator * rate.denominator
@@ -63,13 +65,13 @@ class TimeGrid:
         return self.tolerance * self.frame_rate
 
     def seconds(self, slot: int) -> Fraction:
-        """The time of ``slot``."""
+        """Returns the time of ``slot``."""
         return self.start + slot / self.frame_rate
 
 
 @dataclass(frozen=True)
 class PlacedFrame(Generic[F]):
-    """A frame and its position; ``after_break`` when footage is missing before it."""
+    """A frame and its position; ``after_break`` is True if footage is missing before it."""
 
     position: Position
     frame: F
@@ -78,7 +80,7 @@ class PlacedFrame(Generic[F]):
 
 @dataclass(frozen=True)
 class CoveringFrame(Generic[F]):
-    """A frame and the slots it is on screen for; the ranges of consecutive frames never overlap."""
+    """A frame and the slots at which it is on screen; ranges of consecutive frames never overlap."""
 
     slots: range
     frame: F
@@ -86,7 +88,7 @@ class CoveringFrame(Generic[F]):
 
 @dataclass(frozen=True)
 class Window(Generic[T]):
-    """One sequence: frames for consecutive slots from ``first_slot``; the first ``valid`` are real."""
+    """One sequence: frames of consecutive slots from ``first_slot``; those from ``valid`` on are padding."""
 
     first_slot: int
     frames: tuple[T, ...]
@@ -96,17 +98,19 @@ class Window(Generic[T]):
 def cover_slots(
     placed: Iterable[PlacedFrame[F]], *, end_slot: int | None = None
 ) -> Iterator[CoveringFrame[F]]:
-    """Gives each frame the slots from its own to the next frame's.
+    """Gives each frame the slots from its own up to the next frame's.
 
-    The last frame, and the one before a break, cover no slot after their own presentation: how long they
-    were to stay is only the header's word.
+    Example: frames at slots 0, 1 and 4 cover ``range(0, 1)``, ``range(1, 4)`` and ``range(4, 5)``.
+
+    The last frame, and the frame before a break, cover no slot after their own presentation, because their
+    duration is known only from the container's header, which may be wrong.
 
     Args:
         placed: frames in order of presentation; positions never decrease.
         end_slot: the clip ends before this slot; reading stops at the first frame beyond it.
 
     Yields:
-        Every frame, in order; ``slots`` is empty for a frame that is on screen at none.
+        Every frame, in order; ``slots`` is empty for a frame that is on screen at no slot.
     """
 
     def covered(first: int, end: int) -> range:
@@ -142,18 +146,18 @@ def cut_windows(
     """Cuts covered slots into windows that start at multiples of ``stride``.
 
     Example: frames covering slots 0 to 9, ``num_frames=4`` and ``stride=3`` give the windows at slots
-    0, 3 and 6. Slots that no frame covers break the run: no window contains one.
+    0, 3 and 6. No window contains a slot that no frame covers.
 
     Args:
         covering: frames with the slots they cover, in order.
-        prepare: makes a frame ready (scales, encodes). Called at most once a frame, and only for frames
-            that a window may use.
-        num_frames: slots a window.
-        stride: slots from one window's start to the next one's.
-        first_slot: only windows that start at or after it.
-        end_slot: only windows that start before it; reading stops once they are complete. None is unlimited.
-        short_clips: what becomes of a clip that begins at slot 0 and ends before ``num_frames`` slots.
-            Asked only when the range includes window 0.
+        prepare: scales and encodes a frame. Called at most once per frame, and only for frames that a window
+            may use.
+        num_frames: slots per window.
+        stride: slots from the start of one window to the next.
+        first_slot: windows start at or after it.
+        end_slot: windows start before it, and reading stops once they are complete; None is unlimited.
+        short_clips: policy for a clip that starts at slot 0 and ends before ``num_frames`` slots; applies
+            only if the range includes window 0.
 
     Yields:
         Windows in order of their start.
@@ -167,7 +171,7 @@ def cut_windows(
         if not item.slots:
             continue
         if item.slots.start > next_slot:
-            # Slots are missing. What is held cannot become whole; begin anew behind the hole.
+            # Slots are missing: the frames held cannot complete a window. Restart after the hole.
             ready.clear()
             start = _next_multiple(max(start, item.slots.start), stride)
             if end_slot is not None and start >= end_slot:
@@ -176,7 +180,7 @@ def cut_windows(
         prepared: T | None = None
         for slot in range(max(item.slots.start, start), item.slots.stop):
             if slot < start:
-                continue  # `start` has moved on within this frame
+                continue  # a window was completed within this frame
             if prepared is None:
                 prepared = prepare(item.frame)
             ready.append((slot, prepared))
@@ -187,7 +191,7 @@ def cut_windows(
                     ready.popleft()
                 if end_slot is not None and start >= end_slot:
                     return
-    # Window 0 can only still be open when every slot so far is held, from 0 on.
+    # Window 0 is still open only if `ready` holds every slot from 0 on.
     if start == 0 and ready and short_clips != "drop":
         yield _fill_short([frame for _, frame in ready], num_frames, short_clips)
 
@@ -202,19 +206,19 @@ def pick_uniform(
 ) -> Iterator[Window[T]]:
     """Picks ``num_frames`` slots spread evenly over a clip of ``total_slots``, as one sequence.
 
-    The clip is divided into ``num_frames`` equal parts and the middle of each is taken (the test-time
-    sampling of temporal segment networks, https://arxiv.org/abs/1608.00859). A clip with fewer slots than
-    ``num_frames`` is short, and treated as `cut_windows` does.
+    The sequence has the middle of each of ``num_frames`` equal parts of the clip, as temporal segment
+    networks do at test time (https://arxiv.org/abs/1608.00859). A clip with fewer slots than
+    ``num_frames`` is short, and treated as in `cut_windows`.
 
     Args:
         covering: frames with the slots they cover, in order.
-        prepare: makes a frame ready; called once for each frame that is picked.
+        prepare: scales and encodes a frame; called once for each frame that is picked.
         num_frames: slots to pick.
-        total_slots: slots of the clip, known from a first pass.
-        short_clips: what becomes of a clip with fewer than ``num_frames`` slots.
+        total_slots: slots of the clip, counted by a first pass.
+        short_clips: policy for a clip with fewer than ``num_frames`` slots.
 
     Yields:
-        One window, or none for an empty clip or a short one that is dropped.
+        One window; none for an empty clip, or a short one that is dropped.
     """
     if total_slots < num_frames and short_clips == "drop":
         return
@@ -225,7 +229,7 @@ def pick_uniform(
     for item in covering:
         if not item.slots:
             continue
-        # A slot that a break left uncovered is filled by the frame that follows it.
+        # A slot in a break gets the frame after the break.
         count = sum(1 for slot in wanted if slot < item.slots.stop)
         if count:
             picked += [prepare(item.frame)] * count
@@ -235,7 +239,7 @@ def pick_uniform(
             break
     if not picked:
         return
-    # Slots that the first pass counted and the second did not find: the last frame stays on screen.
+    # The first pass counted slots that the second did not find: repeat the last frame.
     picked += [picked[-1]] * len(wanted)
     if total_slots < num_frames:
         yield _fill_short(picked, num_frames, short_clips)
@@ -253,16 +257,17 @@ def pick_last(
 ) -> Iterator[Window[T]]:
     """Picks the last ``num_frames`` consecutive slots of a clip of ``total_slots``, as one sequence.
 
-    A clip with fewer slots is short, and treated as `cut_windows` does. Where the last slots turn out not to
-    be covered, and are no more than ``num_frames``, those before them are taken; where slots are missing
-    among those there is no sequence.
+    A clip with fewer slots is short, and treated as in `cut_windows`. If the last slots, at most
+    ``num_frames`` of them, turn out to be uncovered, the sequence ends before them. If slots are missing
+    inside the sequence, there is none.
 
     Args:
         covering: frames with the slots they cover, in order.
-        prepare: makes a frame ready; called at most once a frame, and only for frames that may be picked.
+        prepare: scales and encodes a frame; called at most once per frame, and only for frames that may be
+            picked.
         num_frames: slots to pick.
-        total_slots: slots of the clip, known from a first pass.
-        short_clips: what becomes of a clip with fewer than ``num_frames`` slots.
+        total_slots: slots of the clip, counted by a first pass.
+        short_clips: policy for a clip with fewer than ``num_frames`` slots.
 
     Yields:
         One window, or none.
@@ -288,7 +293,7 @@ def pick_last(
 
 
 def uniform_slots(total_slots: int, num_frames: int) -> list[int]:
-    """The middle slot of each of ``num_frames`` equal parts of ``total_slots``.
+    """Returns the middle slot of each of ``num_frames`` equal parts of ``total_slots``.
 
     ``uniform_slots(10, 2) == [2, 7]``.
     """
@@ -296,7 +301,7 @@ def uniform_slots(total_slots: int, num_frames: int) -> list[int]:
 
 
 def count_windows(total_slots: int, *, num_frames: int, stride: int) -> int:
-    """Windows in an unbroken clip of ``total_slots``; 0 when it is too short."""
+    """Returns the number of windows in an unbroken clip of ``total_slots``; 0 if it is too short."""
     return 0 if total_slots < num_frames else (total_slots - num_frames) // stride + 1
 
 

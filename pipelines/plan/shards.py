@@ -1,7 +1,7 @@
-"""Sources to segments to shards: pure and deterministic.
+"""Plans sources into segments and shards: pure and deterministic.
 
-The plan depends on the sources, their probes and the options alone: not on the order in which sources were
-listed, not on how many workers there are. It holds one descriptor a segment and never a frame.
+The plan depends only on the sources, their probes and the options, not on the order of listing or the number
+of workers. It holds one descriptor per segment and never a frame.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from pipelines.plan.descriptors import Boundary, Probe, Segment, Shard, Source
 from pipelines.plan.sampling import count_windows
 from pipelines.plan.splits import assign_splits, hash_fraction
 
-# However small a dataset is, a split gets this many shards if it has the segments: workers share a
-# build by the shard, and readers mix records by reading shards side by side.
+# Shards per split even of a small dataset, if it has as many segments: workers build whole shards, and
+# readers mix records by reading several shards at a time.
 MIN_SHARDS = 8
 
-# Encoded bytes a pixel, measured on dash-cam and action footage scaled to 180x320: JPEG by quality
-# (interpolated), PNG. Only estimates depend on it.
+# Encoded bytes per pixel, measured on dash-cam and action footage scaled to 180x320: JPEG by quality
+# (interpolated), PNG. Used for estimates only.
 _JPEG_BYTES_PER_PIXEL = ((1, 0.03), (50, 0.09), (75, 0.13), (90, 0.23), (95, 0.33), (100, 0.85))
 _PNG_BYTES_PER_PIXEL = 1.6
-_SIGNAL_BYTES = 24  # of a signal's value and time in a frame, measured
-_CONTEXT_BYTES = 550  # of what a record holds once, measured
+_SIGNAL_BYTES = 24  # a signal's value and time in one frame, measured
+_CONTEXT_BYTES = 550  # the context of a record, measured
 
-# With more threads, a decoder is no faster than what is done with its frames.
-_MOST_THREADS = 8
+# With more threads, scaling and encoding its frames takes longer than decoding them.
+_MAX_THREADS = 8
 
-# A still picture at one frame a second takes more: the container alone needs 10 bytes a frame.
-_FEWEST_BYTES_PER_SECOND = 10
+# Even a still picture at one frame/s takes more: containers alone need 10 bytes per frame.
+_MIN_BYTES_PER_SECOND = 10
 
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """What a split is expected to hold. Headers are only hints, so this is one too."""
+    """The estimated contents of a split, derived from headers, which may be wrong."""
 
     sources: int
     groups: int
@@ -48,34 +48,35 @@ class Estimate:
 
 
 def clip_seconds(source: Source, declared: float) -> float:
-    """Estimated duration of a clip in footage of ``declared`` seconds: never more than its size allows.
+    """Returns the estimated duration of a clip in footage of ``declared`` seconds.
 
-    A header may declare any duration, and a manifest any end; neither may make a plan of a million segments.
+    The size of the file limits it, so that a wrong header or manifest cannot make a plan of a million
+    segments.
     """
     end = source.end if source.end is not None else declared
     if source.end is not None and declared:
         end = min(end, declared)
     if source.bytes and source.kind == "video":
-        end = min(end, source.bytes / _FEWEST_BYTES_PER_SECOND)
+        end = min(end, source.bytes / _MIN_BYTES_PER_SECOND)
     return max(0.0, end - (source.start or 0.0))
 
 
 def time_boundaries(
     seconds: float, sampling: SamplingOptions, segment_length: float
 ) -> list[Boundary]:
-    """Where to cut a clip of ``seconds`` that is sampled by time: every ``segment_length``."""
+    """Returns the boundaries of a clip that is sampled by time: one every ``segment_length`` seconds."""
     if sampling.frame_rate is None:
-        raise ValueError("without a frame rate, slots do not follow from time")
-    slots_a_segment = max(1, math.ceil(Fraction(segment_length) * sampling.frame_rate))
+        raise ValueError("expected a frame rate, from which slots follow, got None")
+    slots_per_segment = max(1, math.ceil(Fraction(segment_length) * sampling.frame_rate))
     total = math.ceil(Fraction(seconds) * sampling.frame_rate)
     return [
         Boundary(slot=slot, seconds=float(slot / sampling.frame_rate))
-        for slot in range(slots_a_segment, total, slots_a_segment)
+        for slot in range(slots_per_segment, total, slots_per_segment)
     ]
 
 
 def cut_segments(source: Source, seconds: float, boundaries: Sequence[Boundary]) -> list[Segment]:
-    """Cuts a clip of about ``seconds`` at ``boundaries``; the last segment runs to the clip's end."""
+    """Cuts a clip of about ``seconds`` at ``boundaries``; the last segment runs to the end of the clip."""
     starts = [Boundary(slot=0), *boundaries]
     segments = []
     for start, end in zip(starts, [*boundaries, None], strict=True):
@@ -94,7 +95,7 @@ def cut_segments(source: Source, seconds: float, boundaries: Sequence[Boundary])
 
 
 def estimate_sequences(seconds: float, probe_rate: float, sampling: SamplingOptions) -> float:
-    """Sequences expected in ``seconds`` of one clip."""
+    """Returns the number of sequences expected in ``seconds`` of one clip."""
     if sampling.sampling != "windows":
         return 1
     slots = math.floor(seconds * float(sampling.frame_rate or probe_rate))
@@ -104,7 +105,7 @@ def estimate_sequences(seconds: float, probe_rate: float, sampling: SamplingOpti
 
 
 def estimate_segment(segment: Segment, probe_rate: float, sampling: SamplingOptions) -> float:
-    """Sequences expected of a segment, of footage with ``probe_rate`` frames/s."""
+    """Returns the number of sequences expected in a segment of footage with ``probe_rate`` frames/s."""
     if segment.end_slot is None:
         return estimate_sequences(segment.seconds, probe_rate, sampling)
     stride = sampling.window_stride
@@ -120,7 +121,7 @@ def _estimate_record_bytes(options: DatasetOptions) -> float:
 
 
 def estimate_frame_bytes(image: ImageOptions) -> float:
-    """Encoded bytes expected of one frame."""
+    """Returns the bytes expected of one encoded frame."""
     pixels = image.height * image.width
     if image.image_format == "png":
         return pixels * _PNG_BYTES_PER_PIXEL * (1 / 3 if image.grayscale else 1)
@@ -141,11 +142,10 @@ def plan_shards(
     probes: Mapping[str, Probe],
     options: DatasetOptions,
 ) -> tuple[list[Shard], dict[str, Estimate]]:
-    """Deals segments to the shards of their splits.
+    """Assigns segments to the shards of their splits.
 
-    Groups decide splits; the segments of a split are put in the order of a seeded hash and dealt one by one
-    to the shard with the least estimated footage, so that shards are of like size and every shard holds a
-    random mix.
+    Groups decide splits. The segments of a split, in the order of a seeded hash, go one by one to the shard
+    with the least estimated footage, so shards are of similar size and each holds a random mix.
 
     Args:
         segments: of all sources.
@@ -153,7 +153,7 @@ def plan_shards(
         options: of the dataset.
 
     Returns:
-        The shards in order of split and index, and what each split is expected to hold.
+        The shards in order of split and index, and the estimated contents of each split.
     """
     segments = list(segments)
     split_options, sampling = options.split, options.sampling
@@ -197,25 +197,25 @@ def plan_shards(
 
 
 def order_work(shards: Sequence[Shard], workers: int) -> list[tuple[int, int]]:
-    """In which order ``workers`` should take ``shards``, and with how many threads to decode each.
+    """Returns the order in which ``workers`` should build ``shards``, and the decoding threads for each.
 
-    Those with the most footage come first, so that workers end together. Those that may go on when no other
-    is left to begin are decoded by several threads, so that no CPU is idle then; no others are, as threads
-    cost a sixth more CPU time.
+    Shards with the most footage come first, so that workers finish at about the same time. Shards that may
+    still be building when no other is left to start are decoded by several threads, which keeps all CPUs
+    busy; the others by one, because threads cost a sixth more CPU time.
 
     Returns:
-        Index and threads of each shard.
+        Index and number of threads of each shard.
     """
     costs = [sum(segment.seconds or 1.0 for segment in shard.segments) for shard in shards]
     order = sorted(range(len(shards)), key=lambda index: -costs[index])
-    # One more than CPUs, as FFmpeg has it: one waits while its frame is scaled and encoded.
-    most = min(workers + 1, _MOST_THREADS) if workers > 1 else 1
+    # One more than CPUs, as in FFmpeg: one thread waits while its frame is scaled and encoded.
+    most = min(workers + 1, _MAX_THREADS) if workers > 1 else 1
     work, left = [], sum(costs)
     for index in order:
         left -= costs[index]
-        # When the first worker finds nothing left to begin, each other may have as long to go as this shard.
-        goes_on = left < costs[index] * (2 * workers - 3)
-        work.append((index, most if goes_on else 1))
+        # When one worker runs out of shards, each of the others may need as long as this shard takes.
+        runs_last = left < costs[index] * (2 * workers - 3)
+        work.append((index, most if runs_last else 1))
     return work
 
 
@@ -227,12 +227,12 @@ def _shard_count(segments: int, num_bytes: int, options: DatasetOptions) -> int:
 
 
 def _deal(segments: Sequence[Segment], count: int) -> list[list[Segment]]:
-    """Deals ``segments`` in order, each to the least loaded of ``count`` shards (the first of equals)."""
+    """Assigns each of ``segments`` in order to the least loaded of ``count`` shards, the first of equals."""
     shards: list[list[Segment]] = [[] for _ in range(count)]
     loads = [(0.0, 0, index) for index in range(count)]
     for segment in segments:
         seconds, held, index = heapq.heappop(loads)
         shards[index].append(segment)
-        # The number held breaks ties of unknown durations, and leaves no shard empty.
+        # The number of segments breaks ties of unknown durations, so that no shard stays empty.
         heapq.heappush(loads, (seconds + segment.seconds, held + 1, index))
     return shards

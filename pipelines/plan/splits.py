@@ -1,7 +1,7 @@
-"""Which split a group goes to: pure, and the same in every run and on every machine.
+"""Assigns groups to splits: pure, and the same in every run and on every machine.
 
-A group's split depends on nothing but its own name and the seed, so adding footage never moves what was
-there, and nothing that is decided later (windows, segments, shards) can separate a group.
+The split of a group depends only on its name and the seed, so adding footage never moves existing groups, and
+later steps (windows, segments, shards) never separate a group.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from pipelines.plan.descriptors import Source
 
 
 def hash_fraction(*parts: object) -> float:
-    """A number in [0, 1) that depends only on ``parts``, uniform over different parts."""
+    """Returns a number in [0, 1) that depends only on ``parts``, and is uniform over different parts."""
     text = "\0".join(str(part) for part in parts)
     digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
-    # 53 bits fill a float's mantissa exactly, so the result never rounds up to 1.
+    # 53 bits fit a float's mantissa, so the result never rounds up to 1.
     return (int.from_bytes(digest[:8], "big") >> 11) / 2**53
 
 
 def hashed_split(group: str, splits: Sequence[tuple[str, float]], seed: int) -> str:
-    """The split that ``group`` falls into when [0, 1) is divided among ``splits`` in order.
+    """Returns the split of ``group`` when [0, 1) is divided among ``splits`` in order.
 
     ``hashed_split("drive-7", (("train", 0.8), ("test", 0.2)), 0)`` is ``"train"`` for about four groups
     in five.
@@ -32,22 +32,19 @@ def hashed_split(group: str, splits: Sequence[tuple[str, float]], seed: int) -> 
         edge += fraction
         if position < edge:
             return name
-    # Fractions that sum to just under 1 leave a sliver; it belongs to the last split that has any.
+    # Fractions may sum to just under 1: the rest belongs to the last split above 0.
     return [name for name, fraction in splits if fraction > 0][-1]
 
 
 def assign_splits(
     sources: Iterable[Source], splits: Sequence[tuple[str, float]], seed: int
 ) -> dict[str, str]:
-    """The split of every group: the one its sources name, else the hashed one.
+    """Returns the split of each group: the one that its sources name, else the hashed one.
 
     A source that names no split follows the others of its group.
 
-    Returns:
-        Split name by group.
-
     Raises:
-        UserError: when sources of one group name different splits.
+        UserError: if sources of one group name different splits.
     """
     named: dict[str, tuple[str, str]] = {}
     groups: dict[str, None] = {}

@@ -242,7 +242,7 @@ class TestJoined:
             lost = found.failures[1]
             assert (lost.source, lost.stage) == ("d#from=1", "telemetry")
             assert lost.reason.startswith(
-                f"a file is missing before d_1.mp4, so that nobody can tell where in {template}"
+                f"a file is missing before d_1.mp4, so its position in {template} is unknown"
             )
 
 

@@ -494,12 +494,12 @@ class TestNumpy:
         for data in broken:
             message = error(data, name="a.npy", given=BY_ROW)
             assert message.startswith("a.npy: expected a NumPy array of numbers")
-            assert "save it anew" in message
+            assert "save it again" in message
 
     def test_objects_are_not_unpickled(self, error, tmp_path) -> None:
         np.save(tmp_path / "o.npy", np.array([{}, []], object), allow_pickle=True)
         message = error((tmp_path / "o.npy").read_bytes(), name="a.npy", given=BY_ROW)
-        assert "broken file" in message
+        assert "invalid file" in message
 
 
 class TestFiles:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pipelines.plan.descriptors import Extent, Part, SideFile, Source
 from pipelines.plan.drive_files import (
     CLOCK_TOLERANCE,
-    LONGEST_OVERLAP,
+    MAX_OVERLAP,
     Gap,
     cut_by_time,
     gap_between,
@@ -131,7 +131,7 @@ class TestGapBetween:
         [(50, 1000), (100, 2000), (250, 5000), (1000, 5000)],  # half the file, or 5 s
     )
     def test_a_file_may_begin_with_the_end_of_the_one_before(self, frames, overlap) -> None:
-        assert LONGEST_OVERLAP == 5
+        assert MAX_OVERLAP == 5
         previous, begins = extent(frames, created=1e9), 40 * frames - overlap
         repeats = extent(first=begins + 1, base=1000, created=1e9 + 100)
         anew = extent(first=begins, base=1000, created=1e9 + 100)
@@ -243,7 +243,7 @@ class TestPlaceParts:
             False,
         )
         assert failure.reason == (
-            "a file is missing before d_4.mp4, so that nobody can tell where in track.csv it begins: "
+            "a file is missing before d_4.mp4, so its position in track.csv is unknown: "
             "give each file its own telemetry, or use --time_origin clock"
         )
         # By row the clock is no help; telemetry of each file's own and the clock are.
