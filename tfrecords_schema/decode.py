@@ -1,4 +1,4 @@
-"""Bytes to record, without TensorFlow."""
+"""Parses a serialized record, without TensorFlow."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _LISTS = {"bytes": "bytes_list", "int": "int64_list", "float": "float_list"}
 
 
 def parse_example(serialized: bytes) -> example_pb2.SequenceExample:
-    """The ``SequenceExample`` message in ``serialized``.
+    """Returns the ``SequenceExample`` message in ``serialized``.
 
     Raises:
-        SpecError: when the bytes are not a SequenceExample.
+        SpecError: if the bytes are not a SequenceExample.
     """
     try:
         return example_pb2.SequenceExample.FromString(serialized)
@@ -27,11 +27,11 @@ def parse_example(serialized: bytes) -> example_pb2.SequenceExample:
 
 
 def decode_record(serialized: bytes, spec: SequenceSpec) -> SequenceRecord:
-    """The record in ``serialized``; the inverse of `tfrecords_schema.encode.encode_record`.
+    """Returns the record in ``serialized``; the inverse of `tfrecords_schema.encode.encode_record`.
 
     Raises:
-        SpecError: when the bytes are not a SequenceExample, or lack a key of ``spec``, or have it with
-            another type or number of values, or with values that contradict ``spec`` or each other.
+        SpecError: if the bytes are not a SequenceExample, lack a key of ``spec``, or hold a key with another
+            type or number of values, or with values that contradict ``spec`` or each other.
     """
     example = parse_example(serialized)
     context = {feature.key: context_values(example, feature) for feature in spec.context_features()}
@@ -41,7 +41,7 @@ def decode_record(serialized: bytes, spec: SequenceSpec) -> SequenceRecord:
     }
     label_strings = context.get(keys.LABEL_STRING, [])
     if context.get(keys.LABEL_TEXT, []) != label_strings:
-        raise SpecError(f"{keys.LABEL_TEXT} and {keys.LABEL_STRING} must be equal, and are not")
+        raise SpecError(f"{keys.LABEL_TEXT} and {keys.LABEL_STRING} must be equal, but differ")
     record = SequenceRecord(
         id=_to_text(context[keys.EXAMPLE_ID][0]),
         dataset_name=_to_text(context[keys.DATASET_NAME][0]),
@@ -84,10 +84,10 @@ def decode_record(serialized: bytes, spec: SequenceSpec) -> SequenceRecord:
 
 
 def context_values(example: example_pb2.SequenceExample, feature: Feature) -> list[Any]:
-    """The values of one context key, checked against its type and shape.
+    """Returns the values of one context key, checked against its type and shape.
 
     Raises:
-        SpecError: when the key is missing, or has another type or number of values.
+        SpecError: if the key is missing, or has another type or number of values.
     """
     if feature.key not in example.context.feature:
         raise SpecError(f"missing context key {feature.key}")
@@ -97,10 +97,10 @@ def context_values(example: example_pb2.SequenceExample, feature: Feature) -> li
 def step_values(
     example: example_pb2.SequenceExample, feature: Feature, num_frames: int
 ) -> list[list[Any]]:
-    """The values of each step of one feature list, checked against its type, shape and length.
+    """Returns the values of each step of one feature list, checked against its type, shape and length.
 
     Raises:
-        SpecError: when the key is missing, or has another type, length or number of values a step.
+        SpecError: if the key is missing, or has another type, length or number of values per step.
     """
     if feature.key not in example.feature_lists.feature_list:
         raise SpecError(f"missing feature list {feature.key}")

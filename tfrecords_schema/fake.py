@@ -1,6 +1,6 @@
-"""Sample records and datasets made from a spec, for tests of ours and of our users.
+"""Makes sample records and datasets from a spec, for tests.
 
-Example: a dataset that any reader of the spec must be able to read::
+Example: a dataset of 10 training and 4 validation records::
 
     spec = SequenceSpec(num_frames=4, image=ImageSpec(height=32, width=48))
     info = write_fake_dataset("fake", spec, {"train": 10, "validation": 4})
@@ -16,14 +16,14 @@ import cv2
 import numpy as np
 
 from tfrecords_schema.encode import encode_record
-from tfrecords_schema.info import DatasetInfo, ShardInfo, SplitInfo, TargetStatistics
+from tfrecords_schema.info import DatasetInfo, ShardInfo, SplitInfo, column_statistics
 from tfrecords_schema.record import SequenceRecord
 from tfrecords_schema.records import file_checksum, frame_record
 from tfrecords_schema.spec import ImageSpec, SequenceSpec
 
 
 def fake_image(spec: ImageSpec, seed: int) -> bytes:
-    """An encoded image of smooth random colours, so that JPEG keeps it nearly unchanged."""
+    """Returns an encoded image of smooth random colors, which JPEG keeps nearly unchanged."""
     coarse = np.random.default_rng(seed).integers(0, 256, (2, 2, spec.channels), np.uint8)
     pixels = cv2.resize(coarse, (spec.width, spec.height), interpolation=cv2.INTER_CUBIC)
     extension = ".jpg" if spec.format == "JPEG" else ".png"
@@ -34,9 +34,9 @@ def fake_image(spec: ImageSpec, seed: int) -> bytes:
 
 
 def fake_record(spec: SequenceSpec, seed: int) -> SequenceRecord:
-    """A valid record of ``spec``; the same ``seed`` gives the same record.
+    """Returns a valid record of ``spec``; the same ``seed`` gives the same record.
 
-    Classes go round in label order, so that every class occurs in ``num_classes`` consecutive seeds.
+    ``num_classes`` consecutive seeds have each class once, in label order.
     """
     random = np.random.default_rng(seed)
     label, frames = spec.label, spec.num_frames
@@ -85,10 +85,10 @@ def write_fake_dataset(
     """Writes a complete dataset folder of `fake_record`s and returns its description.
 
     Args:
-        directory: made when it does not exist.
-        spec: what the records hold.
-        split_records: by split name, how many records.
-        shards: TFRecord files a split.
+        directory: created if it does not exist.
+        spec: of the records.
+        split_records: number of records by split name.
+        shards: TFRecord files per split.
         records: by split name, records to write instead of fake ones.
     """
     folder = Path(directory)
@@ -122,14 +122,14 @@ def _write_split(
                 sha256=file_checksum(path),
             )
         )
-    labels, values = _labels_that_count(records)
+    labels, values = _unpadded_labels(records)
     channels = spec.image.channels if spec.image else 0
     return SplitInfo(
         shards=tuple(infos),
         label_counts=tuple(labels.count(i) for i in range(spec.label.num_classes)),
-        targets=_moments(values),
+        targets=column_statistics(values),
         signals={
-            signal.name: _moments(
+            signal.name: column_statistics(
                 [
                     list(step)
                     for record in records
@@ -138,7 +138,7 @@ def _write_split(
             )
             for signal in spec.signals
         },
-        # Of uniformly random colours; what the pixels really average to does not matter here.
+        # The moments of uniformly random colors, not those of the actual pixels.
         pixel_mean=(127.5,) * channels,
         pixel_std=(73.9,) * channels,
         groups=len({record.group_id for record in records}),
@@ -146,8 +146,8 @@ def _write_split(
     )
 
 
-def _labels_that_count(records: list[SequenceRecord]) -> tuple[list[int], list[list[float]]]:
-    """All classes and all targets, by sequence or by frame, without those of padding."""
+def _unpadded_labels(records: list[SequenceRecord]) -> tuple[list[int], list[list[float]]]:
+    """Returns all classes and all targets, by sequence or by frame, without padding."""
     classes: list[int] = []
     targets: list[list[float]] = []
     for record in records:
@@ -155,18 +155,3 @@ def _labels_that_count(records: list[SequenceRecord]) -> tuple[list[int], list[l
         targets += [list(record.label_values)] if record.label_values else []
         targets += [list(step) for step in record.frame_label_values[: record.valid_frames]]
     return classes, targets
-
-
-def _moments(values: list[list[float]]) -> tuple[TargetStatistics, ...]:
-    if not values:
-        return ()
-    table = np.asarray(values, np.float64)
-    return tuple(
-        TargetStatistics(
-            mean=float(column.mean()),
-            std=float(column.std()),
-            min=float(column.min()),
-            max=float(column.max()),
-        )
-        for column in table.T
-    )

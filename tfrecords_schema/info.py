@@ -10,10 +10,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from tfrecords_schema.codec import check_fields, from_json, to_json
 from tfrecords_schema.spec import SequenceSpec
@@ -59,6 +62,21 @@ class TargetStatistics:
 
     def __post_init__(self) -> None:
         check_fields(self, DatasetInfoError)
+
+
+def column_statistics(rows: Sequence[Any]) -> tuple[TargetStatistics, ...]:
+    """Returns the statistics of each column of rows, or of tables that are joined; empty without rows."""
+    table = np.vstack(rows).astype(np.float64) if len(rows) else np.zeros((0, 0))
+    return tuple(
+        TargetStatistics(
+            mean=float(column.mean()),
+            std=float(column.std()),
+            min=float(column.min()),
+            max=float(column.max()),
+        )
+        for column in table.T
+        if len(column)
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

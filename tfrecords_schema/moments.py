@@ -1,4 +1,4 @@
-"""`Moments`: mean, spread and range of numbers, which can be added up piece by piece."""
+"""Computes mean, spread and range of numbers in parts that can be added."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Moments:
-    """Of ``count`` numbers: their mean, the sum of squared differences from it, the least and the greatest.
+    """Mean, sum of squared differences from the mean, minimum and maximum of ``count`` numbers.
 
-    Not sums of squares: those of large values (clock times, say) would leave no digits for the spread.
+    ``Moments.of([1, 3]) + Moments.of([5])`` equals ``Moments.of([1, 3, 5])``: count 3, mean 3, deviations 8.
+    Sums of squares would lose the spread of large values, such as clock times, to rounding.
     """
 
     count: int = 0
@@ -22,7 +23,7 @@ class Moments:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Moments:
-        """The moments of ``values``."""
+        """Returns the moments of ``values``."""
         if not values:
             return cls()
         mean = math.fsum(values) / len(values)
@@ -35,34 +36,34 @@ class Moments:
         )
 
     def __add__(self, other: Moments) -> Moments:
-        """The moments of both together (Chan, Golub and LeVeque 1979, "Updating formulae")."""
+        """Returns the moments of both together (Chan, Golub and LeVeque 1979, "Updating formulae")."""
         if not self.count or not other.count:
             return self if self.count else other
         count = self.count + other.count
-        apart = other.mean - self.mean
+        distance = other.mean - self.mean
         return Moments(
             count=count,
-            mean=self.mean + apart * other.count / count,
+            mean=self.mean + distance * other.count / count,
             deviations=self.deviations
             + other.deviations
-            + apart**2 * self.count * other.count / count,
+            + distance**2 * self.count * other.count / count,
             min=min(self.min, other.min),
             max=max(self.max, other.max),
         )
 
     @property
     def std(self) -> float:
-        """Population standard deviation; 0 of nothing."""
+        """Population standard deviation; 0 for no numbers."""
         return math.sqrt(self.deviations / self.count) if self.count else 0.0
 
 
 def add_each(mine: Sequence[Moments], others: Sequence[Moments]) -> tuple[Moments, ...]:
-    """Adds moments place by place; an empty sequence stands for none so far."""
+    """Adds moments position by position; an empty sequence counts as no moments yet."""
     if not mine or not others:
         return tuple(mine or others)
     return tuple(a + b for a, b in zip(mine, others, strict=True))
 
 
 def moments_by_column(rows: Iterable[Sequence[float]]) -> tuple[Moments, ...]:
-    """The moments of each column of ``rows``; empty for no rows."""
+    """Returns the moments of each column of ``rows``; empty for no rows."""
     return tuple(Moments.of(column) for column in zip(*rows, strict=True))

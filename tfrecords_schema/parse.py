@@ -1,4 +1,4 @@
-"""Serialized records to tensors with static shapes: the only module here that needs TensorFlow."""
+"""Parses serialized records to tensors with static shapes. The only module here that imports TensorFlow."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from tfrecords_schema.spec import (
     signal_floats_key,
 )
 
-# Frames up to this many are decoded by an operation each, which takes a tenth less time than a loop; more
-# would make the graph slow to build.
-_UNROLLED = 32
+# Up to this many frames are decoded by one operation each, a tenth faster than a loop. More operations would
+# make the graph slow to build.
+_MAX_UNROLLED = 32
 _DTYPES = {"bytes": tf.string, "int": tf.int64, "float": tf.float32}
 
 
@@ -40,8 +40,8 @@ def parse_sequence(
 
     Args:
         serialized: scalar string tensor, one ``SequenceExample``.
-        spec: what the record holds.
-        frames: whether its encoded frames are wanted.
+        spec: of the record.
+        frames: include the encoded frames.
 
     Returns:
         A dict from each key of ``spec`` to its tensor. Shapes are static: ``()`` or ``[n]`` for context
@@ -49,23 +49,23 @@ def parse_sequence(
         (a multi-label's) are dense ``[None]``.
 
     Raises:
-        tf.errors.InvalidArgumentError: at run time, when the record lacks a key or has another number of
+        tf.errors.InvalidArgumentError: at run time, if the record lacks a key or has another number of
             values.
     """
-    steps_wanted = [f for f in spec.feature_lists() if frames or f.key != IMAGE_ENCODED]
+    requested = [f for f in spec.feature_lists() if frames or f.key != IMAGE_ENCODED]
     context, steps = tf.io.parse_single_sequence_example(
         serialized,
         context_features={f.key: _context_config(f) for f in spec.context_features()},
         sequence_features={
-            f.key: tf.io.FixedLenSequenceFeature(f.shape, _DTYPES[f.kind]) for f in steps_wanted
+            f.key: tf.io.FixedLenSequenceFeature(f.shape, _DTYPES[f.kind]) for f in requested
         },
     )
     parsed = {
         key: tf.sparse.to_dense(value) if isinstance(value, tf.SparseTensor) else value
         for key, value in context.items()
     }
-    # ensure_shape, not set_shape: a record of another length is an error, not a wrong static shape.
-    for feature in steps_wanted:
+    # ensure_shape raises an error for a record of another length; set_shape would only claim the shape.
+    for feature in requested:
         parsed[feature.key] = tf.ensure_shape(steps[feature.key], (spec.num_frames, *feature.shape))
     return parsed
 
@@ -73,10 +73,10 @@ def parse_sequence(
 def parse_adopted(
     serialized: tf.Tensor, spec: SequenceSpec, *, frames: bool = True
 ) -> dict[str, Any]:
-    """`parse_sequence` for records that others wrote, made to fit ``spec``.
+    """Parses a record of an adopted dataset as `parse_sequence` does, adjusted to ``spec``.
 
-    Missing names are empty, missing times 0. Of more frames than ``spec.num_frames`` the first are taken;
-    fewer are padded with the last one. A record without a group is its own.
+    Missing names become empty, missing times 0. Longer sequences are cut after ``spec.num_frames`` frames;
+    shorter ones are padded with their last frame. A record without a group is its own group.
     """
     names = (EXAMPLE_ID, DATASET_NAME, DATA_PATH, MEDIA_ID, GROUP_ID)
     label = {LABEL_INDEX: tf.int64, LABEL_VALUE: tf.float32}
@@ -108,7 +108,7 @@ def parse_adopted(
         if feature.key not in steps or (feature.key == IMAGE_ENCODED and not frames):
             continue
         value = steps[feature.key]
-        if feature.kind == "int":  # times, which may be missing; and labels
+        if feature.kind == "int":  # labels, or times, which may be missing
             missing = tf.zeros([tf.maximum(length - tf.shape(value, tf.int64)[0], 0)], tf.int64)
             value = tf.concat([value, missing], axis=0)
         value = tf.gather(value, tf.minimum(places, length - 1))
@@ -117,7 +117,7 @@ def parse_adopted(
 
 
 def _first_of(context: dict[str, Any], names: tuple[str, ...]) -> tf.Tensor:
-    """The first of these that is not empty."""
+    """Returns the first of the features ``names`` that is not empty."""
     found = tf.constant("")
     for name in reversed(names):
         found = tf.where(tf.equal(context[name], ""), found, context[name])
@@ -128,12 +128,12 @@ def decode_frame(encoded: tf.Tensor, image: ImageSpec) -> tf.Tensor:
     """Decodes a JPEG or PNG file, ``[]`` string, to ``[height, width, channels]`` uint8.
 
     Raises:
-        tf.errors.InvalidArgumentError: at run time, when it does not decode or has another size.
+        tf.errors.InvalidArgumentError: at run time, if it cannot be decoded or has another size.
     """
     if image.format == "PNG":
         pixels = tf.io.decode_png(encoded, image.channels)
     else:
-        # The accurate transform is OpenCV's and libjpeg-turbo's too: all agree to the last bit.
+        # OpenCV and libjpeg-turbo use the accurate transform too, so that all pixels are equal.
         pixels = tf.io.decode_jpeg(encoded, image.channels, dct_method="INTEGER_ACCURATE")
     return tf.ensure_shape(pixels, image.shape)
 
@@ -142,10 +142,10 @@ def decode_frames(encoded: tf.Tensor, image: ImageSpec) -> tf.Tensor:
     """Decodes ``encoded``, ``[num_frames]`` string, to ``[num_frames, height, width, channels]`` uint8.
 
     Raises:
-        tf.errors.InvalidArgumentError: at run time, when a frame does not decode or has another size.
+        tf.errors.InvalidArgumentError: at run time, if a frame cannot be decoded or has another size.
     """
     count = encoded.shape[0]
-    if count is not None and count <= _UNROLLED:
+    if count is not None and count <= _MAX_UNROLLED:
         return tf.stack([decode_frame(encoded[i], image) for i in range(count)])
     return tf.map_fn(
         lambda data: decode_frame(data, image),
@@ -155,7 +155,7 @@ def decode_frames(encoded: tf.Tensor, image: ImageSpec) -> tf.Tensor:
 
 
 def parse_and_decode(serialized: tf.Tensor, spec: SequenceSpec) -> dict[str, Any]:
-    """`parse_sequence`, with ``image/encoded`` decoded to uint8 pixels under ``"image"``."""
+    """Parses a record as `parse_sequence` does, and decodes its frames to uint8 under ``"image"``."""
     parsed = parse_sequence(serialized, spec)
     if spec.image is not None:
         parsed["image"] = decode_frames(parsed.pop(IMAGE_ENCODED), spec.image)

@@ -1,4 +1,4 @@
-"""`SequenceRecord`: one record as Python values, between footage and bytes."""
+"""Holds and checks one record as Python values."""
 
 from __future__ import annotations
 
@@ -15,19 +15,29 @@ from tfrecords_schema.spec import SequenceSpec, SpecError
 class SequenceRecord:
     """One labelled sequence of ``num_frames`` frames.
 
-    Strings that come from file names may hold surrogate escapes (`os.fsdecode`); they are written as the
-    bytes they stand for.
+    Example: 16 frames at 10 frames/s from second 2 on, the last 4 of them padding, with class 0 of
+    ``("run", "walk")``::
+
+        SequenceRecord(
+            id="run/a.mp4@2000000", dataset_name="actions", data_path="run/a.mp4",
+            media_id="run/a.mp4", group_id="run/a.mp4",
+            timestamps=[2_000_000 + min(i, 11) * 100_000 for i in range(16)],
+            frame_rate=10.0, valid_frames=12, frames=[jpeg, ...],
+            label_indices=[0], label_strings=["run"],
+        )
+
+    Text from file names may hold surrogate escapes (`os.fsdecode`), which are written as the original bytes.
 
     Attributes:
         id: unique in the dataset: media id and start time.
         dataset_name: the dataset's name.
         data_path: the source's path relative to the input root.
         media_id: the source's id.
-        group_id: what must not straddle splits: person, drive, original video.
-        timestamps: presentation time of each frame in its source, microseconds; ``num_frames`` of them.
+        group_id: person, drive or original video; records of one group are in one split.
+        timestamps: presentation time of each of ``num_frames`` frames in its source, microseconds.
         frame_rate: frames/s after sampling.
         valid_frames: frames from this index on are padding.
-        frames: encoded images, ``num_frames`` of them; empty in a dataset of signals only.
+        frames: ``num_frames`` encoded images; empty in a dataset of signals only.
         label_indices, label_strings: the class of the sequence, or its classes (multi-label).
         label_values: regression targets of the sequence.
         frame_label_indices, frame_label_strings: the class of each frame.
@@ -66,11 +76,11 @@ class SequenceRecord:
 
 
 def check_record(record: SequenceRecord, spec: SequenceSpec) -> None:
-    """Checks what the type and shape of each key cannot say: that the values agree with each other.
+    """Checks that the values of a record agree with each other and with ``spec``, beyond types and shapes.
 
     Raises:
-        SpecError: naming the record and the key, when padding begins outside the sequence, a class is
-            not the spec's, or the record has values that ``spec`` has no key for.
+        SpecError: naming the record and the key, if padding starts outside of the sequence, a class is not in
+            the spec, or ``spec`` has no key for some of the values.
     """
 
     def refuse(key: str, problem: str) -> SpecError:
@@ -111,7 +121,7 @@ def check_record(record: SequenceRecord, spec: SequenceSpec) -> None:
             raise refuse(string_key, f"must be {names} as the indices say, got {held[string_key]}")
 
 
-# Many records have one spec.
+# Usually, consecutive records have the same spec.
 @functools.lru_cache(maxsize=4)
 def _known_keys(spec: SequenceSpec) -> frozenset[str]:
     return frozenset(feature.key for feature in (*spec.context_features(), *spec.feature_lists()))

@@ -1,4 +1,4 @@
-"""How readers resize frames: training and prediction must come to the same pixels."""
+"""Resizes frames for readers, so that training and prediction get the same pixels."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ import numpy.typing as npt
 
 
 def resize_frame(frame: npt.NDArray[Any], size: tuple[int, int], target: Any = None) -> Any:
-    """A decoded frame at another size.
+    """Resizes a decoded frame: by area if it shrinks to less than half of its pixels, else linearly.
 
     Args:
         frame: ``[height, width, channels]`` uint8.
-        size: the height and width it gets.
-        target: an array ``[*size, channels]`` to write it to, instead of a new one.
+        size: the new height and width.
+        target: array ``[*size, channels]`` for the result, instead of a new one.
 
     Returns:
         ``[*size, channels]`` uint8.
     """
     height, width, channels = frame.shape
-    # Linear aliases when it shrinks by much.
+    # Linear interpolation would cause aliasing.
     shrinks = height * width > 2 * size[0] * size[1]
-    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    # Lets Intel's library do it, where OpenCV is built with it: in half the time, and nearer to what
-    # floating point gives. Machines without it differ by a level. It is a setting of the calling thread.
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    # If OpenCV is built with Intel's IPP, allow it: half the time, and closer to the exact result. Machines
+    # without it differ by one level. The setting belongs to the calling thread.
     was_allowed = cv2.ipp.useIPP_NotExact()
     cv2.ipp.setUseIPP_NotExact(True)
-    resized = cv2.resize(frame, size[::-1], dst=target, interpolation=how)
+    resized = cv2.resize(frame, size[::-1], dst=target, interpolation=interpolation)
     cv2.ipp.setUseIPP_NotExact(was_allowed)
-    return resized.reshape(*size, channels)  # OpenCV drops the axis of a single channel
+    return resized.reshape(*size, channels)  # OpenCV drops a single channel's axis

@@ -1,7 +1,7 @@
-"""Datasets that others wrote: any TFRecords with MediaSequence's keys, described by scanning them.
+"""Describes TFRecords of other programs by scanning them, if they have MediaSequence's keys.
 
-What `adopt` finds is a `DatasetInfo` that says it is `adopted`: records may lack keys that ours have, hold
-more or fewer frames than the spec, and frames of other sizes, and readers make them fit. No TensorFlow here.
+`adopt` returns a `DatasetInfo` with ``adopted`` set: its records may lack keys, and hold other numbers of
+frames than the spec and frames of other sizes. Readers adjust them. Needs no TensorFlow.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy.typing as npt
 from tfrecords_schema import spec as keys
 from tfrecords_schema.decode import parse_example
 from tfrecords_schema.example_pb2 import Feature, SequenceExample
-from tfrecords_schema.info import DatasetInfo, ShardInfo, SplitInfo, TargetStatistics
+from tfrecords_schema.info import DatasetInfo, ShardInfo, SplitInfo, column_statistics
 from tfrecords_schema.records import file_checksum, read_file
 from tfrecords_schema.spec import (
     ImageSpec,
@@ -36,18 +36,18 @@ _SHARD = re.compile(r"tfrecord|-\d+-of-\d+$", re.IGNORECASE)
 _SPLITS = {"train": "train", "training": "train", "test": "test"}
 _SPLITS |= dict.fromkeys(("validation", "valid", "val", "validate", "dev", "eval"), "validation")
 _SIGNAL = re.compile(r"([^/]+)/feature/floats")
-# What stands in the place of a signal's name where the values are targets.
+# The name of the "signal" that holds the regression targets by frame.
 _TARGETS = keys.FRAME_LABEL_VALUE.partition("/")[0]
 _FORMATS = {b"\xff\xd8\xff": "JPEG", b"\x89PN": "PNG"}
 
 
 class AdoptError(ValueError):
-    """Records that cannot be described: which, and what was expected of them."""
+    """Records that cannot be described; the message names them and what was expected."""
 
 
 @dataclass
 class _Scan:
-    """What the records of a split hold."""
+    """Counts and values of the records of a split."""
 
     lengths: Counter[int] = field(default_factory=Counter)
     images: Counter[tuple[str, int, int, int]] = field(default_factory=Counter)
@@ -73,19 +73,19 @@ def adopt(
     num_frames: int | None = None,
     size: tuple[int, int] | None = None,
 ) -> DatasetInfo:
-    """Describes the TFRecords in a local folder; nothing is written.
+    """Describes the TFRecords in a local folder. Writes nothing.
 
     Args:
-        directory: of TFRecord files, their splits in their names (``train-00000-of-00008``,
-            ``val.tfrecord``); what names none is ``train``.
-        spec: what their records hold; by default what most of them do: the median number of frames, the most
+        directory: folder of TFRecord files with their splits in their names (``train-00000-of-00008``,
+            ``val.tfrecord``); files whose names have no split belong to ``train``.
+        spec: of the records; by default derived from them, with the median number of frames and the most
             frequent size.
-        num_frames: of the spec, instead.
-        size: height and width of its frames, instead.
+        num_frames: replaces the number of frames in the spec.
+        size: replaces the height and width of frames in the spec.
 
     Raises:
-        AdoptError: when there are no records, or they have no common description.
-        CorruptRecordError: where a file is damaged.
+        AdoptError: if there are no records, or they have no common description.
+        CorruptRecordError: if a file is damaged.
     """
     folder = Path(directory)
     files = sorted(p for p in folder.glob("*") if p.is_file() and _SHARD.search(p.name))
@@ -117,7 +117,7 @@ def adopt(
 
 
 def split_of(file: str) -> str:
-    """The split that the name of a file says: ``validation`` for ``val-00000-of-00002``."""
+    """Returns the split in the name of a file: ``validation`` for ``val-00000-of-00002``."""
     words = re.findall(r"[a-z]+", file.lower())
     return next((_SPLITS[word] for word in words if word in _SPLITS), "train")
 
@@ -169,7 +169,7 @@ def _scan_record(example: SequenceExample, scan: _Scan) -> None:
 
 
 def _scan_labels(context: Mapping[str, Feature], scan: _Scan) -> None:
-    """What is said of a record as a whole."""
+    """Adds the labels of a whole record."""
     indices = context[keys.LABEL_INDEX].int64_list.value if keys.LABEL_INDEX in context else ()
     scan.labels_each[len(indices)] += 1
     scan.label_counts.update(indices)
@@ -184,14 +184,14 @@ def _scan_frame_classes(
 ) -> None:
     for i, step in enumerate(steps):
         indices = step.int64_list.value
-        # A class that stands in padding alone is one that readers meet: it is there, 0 times.
+        # Readers may meet a class that occurs only in padding, so it needs a name and the count 0.
         scan.frame_counts.update(indices if i < valid else dict.fromkeys(indices, 0))
     for step, name in zip(steps, names, strict=False):
         scan.names.update(zip(step.int64_list.value, _decoded(name), strict=False))
 
 
 def _valid_frames(context: Mapping[str, Feature], steps: int) -> int:
-    """Frames that are no padding, which ours may have, and which counts nowhere; by default all."""
+    """Returns the number of frames before the padding; all if the record does not say."""
     held = context[keys.VALID_FRAMES].int64_list.value if keys.VALID_FRAMES in context else ()
     if held and held[0] < 1:
         raise SpecError(f"expected {keys.VALID_FRAMES} to be at least 1, found {held[0]}")
@@ -229,7 +229,7 @@ def _first(context: Mapping[str, Feature], key: str) -> bytes:
 
 
 def _common_spec(scans: Iterable[_Scan]) -> SequenceSpec:
-    """What most records of all splits hold."""
+    """Returns the spec of most records of all splits."""
     scans = list(scans)
     lengths = sum((scan.lengths for scan in scans), Counter[int]())
     images = sum((scan.images for scan in scans), Counter[tuple[str, int, int, int]]())
@@ -286,18 +286,18 @@ def _describe(scan: _Scan, spec: SequenceSpec, shards: tuple[ShardInfo, ...]) ->
         )
     moments = np.mean(scan.pixels, axis=0) if scan.pixels and spec.image else np.zeros((2, 0))
     mean = moments[0]
-    for what, held in _held(scan, spec).items():
-        if held != scan.records:
+    for key, count in _count_required(scan, spec).items():
+        if count != scan.records:
             raise AdoptError(
-                f"every record must hold {what}, and {held} of {scan.records} hold it: correct the spec, or "
+                f"expected {key} in each of {scan.records} records, found it in {count}: correct the spec or "
                 "the records"
             )
     values: Sequence[Any] = scan.frame_values if label.per_frame else scan.values
     return SplitInfo(
         shards=shards,
         label_counts=tuple(counts[i] for i in range(label.num_classes)),
-        targets=_statistics(values) if label.task == "regression" else (),
-        signals={s.name: _statistics(scan.signals[s.name]) for s in spec.signals},
+        targets=column_statistics(values) if label.task == "regression" else (),
+        signals={s.name: column_statistics(scan.signals[s.name]) for s in spec.signals},
         pixel_mean=tuple(mean.tolist()),
         pixel_std=tuple(np.sqrt(np.maximum(moments[1] - mean**2, 0)).tolist()),
         groups=len(scan.groups),
@@ -305,8 +305,8 @@ def _describe(scan: _Scan, spec: SequenceSpec, shards: tuple[ShardInfo, ...]) ->
     )
 
 
-def _held(scan: _Scan, spec: SequenceSpec) -> dict[str, int]:
-    """What every record must hold, and how many do."""
+def _count_required(scan: _Scan, spec: SequenceSpec) -> dict[str, int]:
+    """Returns the number of records that have each key, of those that every record must have."""
     label, held = spec.label, {}
     if spec.image is not None:
         held[keys.IMAGE_ENCODED] = scan.images.total()
@@ -315,27 +315,12 @@ def _held(scan: _Scan, spec: SequenceSpec) -> dict[str, int]:
     width = len(label.target_names)
     if label.task == "regression" and label.per_frame:
         fits = sum(rows.shape[1] == width for rows in scan.frame_values)
-        held[f"{keys.FRAME_LABEL_VALUE} with {width} values a step"] = fits
+        held[f"{keys.FRAME_LABEL_VALUE} with {width} values per step"] = fits
     elif label.task == "regression":
         fits = sum(len(row) == width for row in scan.values)
         held[f"{keys.LABEL_VALUE} with {width} values"] = fits
     for signal in spec.signals:
         rows = scan.signals.get(signal.name, [])
         fits = sum(row.shape[1] == signal.size for row in rows)
-        held[f"{signal_floats_key(signal.name)} with {signal.size} values a step"] = fits
+        held[f"{signal_floats_key(signal.name)} with {signal.size} values per step"] = fits
     return held
-
-
-def _statistics(tables: Sequence[Any]) -> tuple[TargetStatistics, ...]:
-    """Of each column of all rows of the tables, or rows; none of columns without a row."""
-    rows = np.vstack(tables) if len(tables) else np.zeros((0, 0))
-    return tuple(
-        TargetStatistics(
-            mean=float(column.mean()),
-            std=float(column.std()),
-            min=float(column.min()),
-            max=float(column.max()),
-        )
-        for column in rows.T
-        if len(column)
-    )

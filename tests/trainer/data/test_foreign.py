@@ -63,15 +63,15 @@ def refusal(foreign, capsys, *words):
         ),
         (
             {**SPEC, "label": {"task": "regression", "target_names": ["speed"]}},
-            "every record must hold clip/label/value with 1 values, and 0 of 8 hold it",
+            "expected clip/label/value with 1 values in each of 8 records, found it in 0",
         ),
         (
             {**SPEC, "label": {"task": "regression", "target_names": ["v"], "per_frame": True}},
-            "every record must hold LABEL/feature/floats with 1 values a step, and 0 of 8 hold it",
+            "expected LABEL/feature/floats with 1 values per step in each of 8 records, found it in 0",
         ),
         (
             {**SPEC, "signals": [{"name": "SPEED"}]},
-            "every record must hold SPEED/feature/floats with 1 values a step, and 0 of 8 hold it",
+            "expected SPEED/feature/floats with 1 values per step in each of 8 records, found it in 0",
         ),
     ],
 )
