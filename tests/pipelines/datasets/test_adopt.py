@@ -294,7 +294,7 @@ def test_adopt_refuses_missing_targets_by_frame(tmp_path):
         label=LabelSpec(task="regression", target_names=("speed",), per_frame=True),
     )
     write_fake_dataset(tmp_path, replace(spec, label=LabelSpec()), {"train": 4})
-    with pytest.raises(AdoptError, match="must hold LABEL/feature/floats with 1 values a step"):
+    with pytest.raises(AdoptError, match="expected LABEL/feature/floats with 1 values per step"):
         adopt(tmp_path, spec)
     assert adopt(tmp_path).spec.label.task == "none"
 

@@ -101,7 +101,7 @@ class TestCuttingClips:
         ]
 
     def test_without_a_frame_rate_slots_do_not_follow_from_time(self) -> None:
-        with pytest.raises(ValueError, match="without a frame rate"):
+        with pytest.raises(ValueError, match="expected a frame rate"):
             time_boundaries(25.0, SamplingOptions(), 10.0)
 
     @given(
