@@ -1,8 +1,71 @@
-"""What a record is: the contract between data engineering and modelling.
+"""Defines the records and the folder of a dataset: the contract between `pipelines` and `trainer`.
 
-A dataset is a folder of TFRecord shards, each record one ``SequenceExample`` holding a fixed-length
-sequence of encoded frames with its labels under the keys of MediaSequence, and one
-``dataset_info.json``. This package says what is in a record (`spec`), turns records into bytes and
-back (`encode`, `decode`), frames them in files (`records`), describes the folder (`info`) and makes
-sample data (`fake`). None of that needs TensorFlow; only `parse`, which the trainer uses, does.
+A dataset is a folder of TFRecord shards and one ``dataset_info.json``. Each record is a ``SequenceExample``
+with a fixed-length sequence of encoded frames and its labels, under the keys of MediaSequence::
+
+    from tfrecords_schema import DatasetInfo, read_records
+
+    info = DatasetInfo.load("dataset")
+    info.spec.image_shape  # (16, 180, 320, 3)
+    for record in read_records("dataset", "train"):
+        record.label_strings, len(record.frames)  # ["run"], 16
+
+Importing this package loads neither OpenCV nor TensorFlow. The first use of `adopt` or of the fake data loads
+OpenCV, the first use of the parsers TensorFlow.
 """
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tfrecords_schema.codec import from_json as from_json
+    from tfrecords_schema.codec import to_json as to_json
+    from tfrecords_schema.decode import decode_record as decode_record
+    from tfrecords_schema.decode import read_records as read_records
+    from tfrecords_schema.encode import encode_record as encode_record
+    from tfrecords_schema.fake import fake_record as fake_record
+    from tfrecords_schema.fake import write_fake_dataset as write_fake_dataset
+    from tfrecords_schema.info import BuildOptions as BuildOptions
+    from tfrecords_schema.info import DatasetInfo as DatasetInfo
+    from tfrecords_schema.info import DatasetInfoError as DatasetInfoError
+    from tfrecords_schema.info import ShardInfo as ShardInfo
+    from tfrecords_schema.info import SplitInfo as SplitInfo
+    from tfrecords_schema.parse import parse_and_decode as parse_and_decode
+    from tfrecords_schema.parse import parse_sequence as parse_sequence
+    from tfrecords_schema.record import SequenceRecord as SequenceRecord
+    from tfrecords_schema.records import CorruptRecordError as CorruptRecordError
+    from tfrecords_schema.records import frame_record as frame_record
+    from tfrecords_schema.records import read_file as read_file
+    from tfrecords_schema.scan import adopt as adopt
+    from tfrecords_schema.spec import ImageSpec as ImageSpec
+    from tfrecords_schema.spec import LabelSpec as LabelSpec
+    from tfrecords_schema.spec import SequenceSpec as SequenceSpec
+    from tfrecords_schema.spec import SignalSpec as SignalSpec
+    from tfrecords_schema.spec import SpecError as SpecError
+
+_NAMES = {
+    "codec": ("from_json", "to_json"),
+    "decode": ("decode_record", "read_records"),
+    "encode": ("encode_record",),
+    "fake": ("fake_record", "write_fake_dataset"),
+    "info": ("BuildOptions", "DatasetInfo", "DatasetInfoError", "ShardInfo", "SplitInfo"),
+    "parse": ("parse_and_decode", "parse_sequence"),
+    "record": ("SequenceRecord",),
+    "records": ("CorruptRecordError", "frame_record", "read_file"),
+    "scan": ("adopt",),
+    "spec": ("ImageSpec", "LabelSpec", "SequenceSpec", "SignalSpec", "SpecError"),
+}
+_MODULES = {name: module for module, names in _NAMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports the module of a public name when the name is first used."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_MODULES]

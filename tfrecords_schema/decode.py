@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from typing import Any
 
 from google.protobuf.message import DecodeError
 
 from tfrecords_schema import example_pb2
 from tfrecords_schema import spec as keys
+from tfrecords_schema.info import DatasetInfo, DatasetInfoError
 from tfrecords_schema.record import SequenceRecord, check_record
+from tfrecords_schema.records import read_file
 from tfrecords_schema.spec import Feature, SequenceSpec, SpecError
+from tfrecords_schema.storage import join
 
 _LISTS = {"bytes": "bytes_list", "int": "int64_list", "float": "float_list"}
 
@@ -81,6 +86,32 @@ def decode_record(serialized: bytes, spec: SequenceSpec) -> SequenceRecord:
         if context[key] != [value]:
             raise SpecError(f"record {record.id}: {key} must be {value!r}, got {context[key][0]!r}")
     return record
+
+
+def read_records(
+    directory: str | os.PathLike[str], split: str | None = None
+) -> Iterator[SequenceRecord]:
+    """Yields the records of a dataset, shard by shard; of one split, or of all.
+
+    Args:
+        directory: folder with a ``dataset_info.json``, local or on an object store. Adopted datasets may
+            lack keys that a `SequenceRecord` needs; read those with `parse_adopted`.
+        split: such as ``train``.
+
+    Raises:
+        DatasetInfoError: if the folder is not a complete dataset, or has no such split.
+        CorruptRecordError: if a shard is damaged.
+        SpecError: if a record does not match the spec.
+    """
+    info = DatasetInfo.load(directory)
+    if split is not None and split not in info.splits:
+        raise DatasetInfoError(
+            f"{directory}: expected one of the splits {', '.join(info.splits)}, got {split!r}"
+        )
+    for name in info.splits if split is None else (split,):
+        for shard in info.splits[name].shards:
+            for stored in read_file(join(directory, shard.file)):
+                yield decode_record(stored.data, info.spec)
 
 
 def context_values(example: example_pb2.SequenceExample, feature: Feature) -> list[Any]:
