@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tfrecords_schema.clip_positions import clip_span, clip_start
 from tfrecords_schema.record import SequenceRecord
 from tfrecords_schema.spec import SequenceSpec
 
@@ -88,18 +89,11 @@ class Reading:
     def starts(self, valid_frames: int) -> list[int]:
         """The first frame of each clip of a sequence with so many frames before its padding."""
         room = max(valid_frames - self._span, 0)
-        if self.at == "first":
-            return [0]
-        if self.at == "last":
-            return [room]
-        gaps = self.count - 1
-        if not gaps:
-            return [room // 2]
-        return [(2 * number * room + gaps) // (2 * gaps) for number in range(self.count)]
+        return [clip_start(room, self.at, clip) for clip in range(self.count)]
 
     @property
     def _span(self) -> int:
-        return ((self.num_frames or 1) - 1) * self.frame_step + 1
+        return clip_span(self.num_frames or 1, self.frame_step)
 
 
 def _take(whole: SequenceRecord, indices: Sequence[int]) -> SequenceRecord:

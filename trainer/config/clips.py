@@ -9,6 +9,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from tfrecords_schema.clip_positions import clip_span
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.options import REQUIRED, make_options, option, options_of
 from tfrecords_schema.spec import SequenceSpec
@@ -56,7 +57,7 @@ class Clips(TrainerOptions):
     @property
     def span(self) -> int:
         """Frames of the sequence from the clip's first to its last."""
-        return (self.num_frames - 1) * self.frame_step + 1
+        return clip_span(self.num_frames, self.frame_step)
 
     @property
     def count(self) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfrecords_schema import spec as keys
+from tfrecords_schema.clip_positions import clip_start
 from tfrecords_schema.spec import SequenceSpec
 from trainer.config.clips import Clips
 
@@ -23,18 +24,10 @@ def choose_frames(valid: tf.Tensor, clips: Clips, clip: Any, number: Any) -> Any
     room = tf.maximum(valid - clips.span, 0)
     if clips.at == "random":
         start = tf.cast(number * tf.cast(room + 1, tf.float32), tf.int64)
-    elif clips.at == "first":
-        start = tf.zeros_like(room)
-    elif clips.at == "center":
-        start = room // 2
-    elif clips.at == "last":
-        start = room
+        # A float of 24 bits rounds up to the end of a long range.
+        start = tf.minimum(start, room)
     else:
-        # Rounds halves up, in integers: the same on every machine.
-        gaps = max(clips.at - 1, 1)
-        start = (2 * clip * room + gaps) // (2 * gaps) if clips.at > 1 else room // 2
-    # A float of 24 bits rounds up to the end of a long range.
-    start = tf.minimum(start, room)
+        start = clip_start(room, clips.at, clip)
     indices = start + tf.range(clips.num_frames, dtype=tf.int64) * clips.frame_step
     return indices, tf.reduce_sum(tf.cast(indices < valid, tf.int64))
 
