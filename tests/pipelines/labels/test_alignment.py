@@ -107,7 +107,7 @@ def drives(draw: st.DrawFn) -> tuple[Telemetry, list[float]]:
     return found, draw(st.lists(asked | st.sampled_from([t / 1e3 for t in ticks]), min_size=1))
 
 
-class TestAgainstTheOracle:
+class TestAlignmentAgainstOracle:
     @given(
         drive=drives(), way=st.sampled_from(WAYS), max_gap=st.sampled_from([0.05, 0.5, 2.0, 60.0])
     )
@@ -142,7 +142,7 @@ class TestAgainstTheOracle:
         times=st.lists(st.floats(-1e4, 1e4), min_size=2, max_size=30, unique=True).map(sorted),
         data=st.data(),
     )
-    def test_linear_is_numpys_interpolation(self, times, data) -> None:
+    def test_at_time_linear_equals_numpy(self, times, data) -> None:
         number = st.floats(-1e6, 1e6)
         values = data.draw(st.lists(number, min_size=len(times), max_size=len(times)))
         seconds = data.draw(st.floats(times[0], times[-1]))
@@ -163,7 +163,7 @@ class TestAtTime:
         assert [value_at(found, t, "hold") for t in (1.5, 1.99, 2.0)] == [20.0, 20.0, 40.0]
 
     @pytest.mark.parametrize("way", WAYS)
-    def test_within_a_microsecond_it_is_the_row(self, way) -> None:
+    def test_at_time_within_a_microsecond_of_a_row_returns_the_row(self, way) -> None:
         found = telemetry([0, 100], v=[1, 2])  # and no gap matters
         for seconds in (0.0, 9e-7, 100 - 9e-7, 100.0):
             aligned = align(found, way).at_time(seconds)
@@ -171,27 +171,27 @@ class TestAtTime:
         assert align(found, way).at_time(2e-6) is None
 
     @pytest.mark.parametrize("way", WAYS)
-    def test_a_gap(self, way) -> None:
+    def test_at_time_in_a_gap_is_none(self, way) -> None:
         found = telemetry([0, 2, 4.001], v=[1, 2, 3])
         expected = {"linear": (1.95, 2 + 0.1 / 2.001), "nearest": (2, 2), "hold": (1, 2)}[way]
         assert value_at(found, 1.9, way) == pytest.approx(expected[0])
         assert value_at(found, 2.1, way) is None
         assert value_at(found, 2.1, way, max_gap=2.5) == pytest.approx(expected[1])
 
-    def test_the_gap_of_a_column_is_between_its_own_values(self) -> None:
+    def test_at_time_measures_gap_between_values_of_the_column(self) -> None:
         found = telemetry([0, 1, 2, 3], v=[0, NAN, NAN, 3], w=[0, 1, 2, 3])
         assert align(found, max_gap=3.0).at_time(1.5) == Aligned((1.5, 1.5), None, 3.0)
         assert align(found, max_gap=2.0).at_time(1.5) is None
         assert align(found, max_gap=2.0, columns=["w"]).at_time(1.5) == Aligned((1.5,), None, 1.0)
 
-    def test_edges_are_half_the_median_interval_but_not_more_than_half_the_gap(self) -> None:
+    def test_at_time_holds_edges_for_half_an_interval_or_half_max_gap(self) -> None:
         found = telemetry([0, 1, 2, 12], v=[1, 2, 3, 4])
         assert value_at(found, 12.5) == 4.0
         assert value_at(found, 12.51) is None
         assert value_at(found, 12.05, max_gap=0.1) == 4.0
         assert value_at(found, 12.06, max_gap=0.1) is None
 
-    def test_a_single_row_stands_for_its_time_alone(self) -> None:
+    def test_at_time_of_a_single_row(self) -> None:
         found = telemetry([5, 6], v=[1, NAN])
         assert value_at(found, 5.0) == 1.0
         assert value_at(found, 5.00001) is None
@@ -204,18 +204,18 @@ class TestAtTime:
             (180, 540, 180),
         ],
     )  # fmt: skip
-    def test_angles(self, first, second, middle) -> None:
+    def test_at_time_turns_angles_the_shorter_way(self, first, second, middle) -> None:
         found = telemetry([0, 1], v=[first, second])
         assert value_at(found, 0.5, angle_columns=["v"]) == pytest.approx(middle, abs=1e-9)
         assert value_at(found, 0.0, "hold", angle_columns=["v"]) == first % 360
         assert value_at(found, 0.5) == (first + second) / 2
 
-    def test_an_angle_is_never_360(self) -> None:
+    def test_at_time_angle_is_below_360(self) -> None:
         found = telemetry([0, 1], v=[-1e-17, -1e-17])
         for way in WAYS:
             assert value_at(found, 0.5, way, angle_columns=["v"]) == 0.0
 
-    def test_classes(self) -> None:
+    def test_at_time_returns_nearest_or_held_class(self) -> None:
         found = telemetry([0, 1, 2], ("a", None, "b"), v=[0, 1, 2])
         assert align(found).at_time(0.5) == Aligned((0.5,), "a", 2.0)
         assert align(found).at_time(1.0) == Aligned((1.0,), "a", 2.0)
@@ -224,11 +224,11 @@ class TestAtTime:
         assert align(found, max_gap=1.0).at_time(0.5) is None
         assert align(found).at_time(NAN) is None
 
-    def test_rows_without_times_are_asked_by_row(self) -> None:
+    def test_at_time_without_times_is_refused(self) -> None:
         with pytest.raises(ValueError, match="use at_row"):
             align(telemetry(None, v=[1])).at_time(0.0)
 
-    def test_it_takes_microseconds(self) -> None:
+    def test_at_time_takes_microseconds_to_run(self) -> None:
         times = np.arange(100_000) / 100
         drive = telemetry(times.tolist(), v=times.tolist(), a=times.tolist())
         alignment = align(drive, angle_columns=["a"])
@@ -240,7 +240,7 @@ class TestAtTime:
 
 
 class TestAtRow:
-    def test_rows(self) -> None:
+    def test_at_row_returns_complete_rows(self) -> None:
         found = telemetry(None, ("x", "y", None), v=[1, NAN, 3], a=[-90, 0, 0])
         rows = align(found, angle_columns=["a"])
         assert rows.at_row(0) == Aligned((1.0, 270.0), "x", 0.0)
@@ -260,7 +260,7 @@ class TestCombine:
         assert combine(self.ROWS, "mean", [False, False]) == pytest.approx((185.0, 3.0))
         assert combine([[]], "mean", []) == ()
 
-    def test_angles_that_cancel_out(self) -> None:
+    def test_combine_angles_that_cancel_out(self) -> None:
         assert combine([[0], [120], [240]], "mean", [True]) == (120.0,)
         assert combine([[90], [-90]], "mean", [True]) == (270.0,)
 
@@ -268,20 +268,20 @@ class TestCombine:
         center=st.floats(-1000, 1000),
         offsets=st.lists(st.floats(0.0, 60.0), min_size=1, max_size=9),
     )
-    def test_a_circular_mean_lies_where_the_angles_do(self, center, offsets) -> None:
+    def test_combine_mean_angle_lies_between_angles(self, center, offsets) -> None:
         rows = [[center + sign * offset] for offset in offsets for sign in (1, -1)]
         (mean,) = combine(rows, "mean", [True])
         assert 0 <= mean < 360
         assert degrees_apart(mean, center) < 1e-6
 
     @given(values=st.lists(st.floats(-1e30, 1e30), min_size=1, max_size=9))
-    def test_a_mean_is_numpys(self, values) -> None:
+    def test_combine_mean_equals_numpy(self, values) -> None:
         (mean,) = combine([[value] for value in values], "mean", [False])
         assert mean == pytest.approx(np.mean(values), rel=1e-9, abs=1e-9 * max(map(abs, values)))
 
 
-class TestSeveralFiles:
-    def test_times_are_shifted_and_the_seam_is_not_doubled(self) -> None:
+class TestConcatenate:
+    def test_concatenate_shifts_times_and_drops_overlap(self) -> None:
         first = telemetry([0, 1, 2], ("a", "b", "c"), v=[0, 1, 2])
         second = telemetry([0, 1, 2], ("x", "y", None), v=[10, 11, NAN])
         joined = concatenate([(first, 5.0), (second, 6.0)])
@@ -291,14 +291,14 @@ class TestSeveralFiles:
         assert joined.classes == ("a", "x", "y", None)
         assert (joined.merged_rows, joined.dates) == (2, False)
 
-    def test_a_log_that_outlasts_the_next_file_ends_where_that_begins(self) -> None:
+    def test_concatenate_cuts_piece_where_next_begins(self) -> None:
         pieces = [(telemetry([0, 1, 2, 3, 9], v=[piece] * 5), 2.0 * piece) for piece in range(3)]
         joined = concatenate(pieces)
         assert joined.times.tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 13]
         assert joined.columns["v"].tolist() == [0, 0, 1, 1, 2, 2, 2, 2, 2]
         assert joined.merged_rows == 6
 
-    def test_one_piece_is_shifted(self) -> None:
+    def test_concatenate_shifts_one_piece(self) -> None:
         joined = concatenate([(telemetry([0, 1], v=[1, 2]), -0.25)])
         assert joined.times.tolist() == [-0.25, 0.75]
         assert joined.classes == ()
@@ -308,7 +308,7 @@ class TestSeveralFiles:
             st.tuples(st.sets(st.integers(0, 9), min_size=1), st.integers(-5, 15)), min_size=1
         )
     )
-    def test_times_always_rise(self, pieces) -> None:
+    def test_concatenate_times_rise(self, pieces) -> None:
         kept, dropped = [], 0
         for number, (ticks, shift) in enumerate(pieces):
             for tick in sorted(ticks):
@@ -327,14 +327,14 @@ class TestSeveralFiles:
         assert joined.times.tolist() == sorted(set(joined.times.tolist()))
         assert joined.merged_rows == dropped
 
-    def test_rows_that_were_merged_before_stay_counted(self) -> None:
+    def test_concatenate_keeps_merged_counts(self) -> None:
         merged = dataclasses.replace(telemetry([0, 1], v=[1, 2]), merged_rows=3)
         # 3 each, and the second file's row at 1 s.
         assert concatenate([(merged, 0.0), (merged, 1.0)]).merged_rows == 7
         by_row = dataclasses.replace(telemetry(None, v=[1, 2]), merged_rows=3)
         assert concatenate_rows([(by_row, 2), (by_row, 1)]).merged_rows == 6
 
-    def test_dates_and_numbers_do_not_mix(self) -> None:
+    def test_concatenate_refuses_dates_with_numbers(self) -> None:
         numbers = telemetry([0], v=[1])
         dates = Telemetry(numbers.times, True, numbers.columns)
         assert concatenate([(dates, 0.0)]).dates
@@ -343,7 +343,7 @@ class TestSeveralFiles:
         with pytest.raises(ValueError, match="rows that belong to frames"):
             concatenate([(telemetry(None, v=[1]), 0.0)])
 
-    def test_rows_fit_the_frames_of_their_file(self) -> None:
+    def test_concatenate_rows_fits_frames(self) -> None:
         short = telemetry(None, ("a", "b"), v=[1, 2])
         long = telemetry(None, ("x", "y", "z"), v=[7, 8, 9])
         joined = concatenate_rows([(short, 4), (long, 2), (short, 0), (short, 2)])

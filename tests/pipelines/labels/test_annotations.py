@@ -35,8 +35,8 @@ def message(read, *arguments) -> str:
     return text.removeprefix(f"{NAME}: ")
 
 
-class TestReading:
-    def test_the_velocity_of_a_folder(self, read) -> None:
+class TestReadLabel:
+    def test_read_label_finds_velocity(self, read) -> None:
         found = read([{"velocity": [9.5, -0.1]}, {"velocity": [0, 0]}], "[0].velocity")
         assert found == FoundLabel(name=NAME, kind="numbers", numbers=(9.5, -0.1), is_list=True)
         assert found.of_sequence() == (9.5, -0.1)
@@ -55,21 +55,21 @@ class TestReading:
             (3.4e38, "numbers", (3.4e38,)),
         ],
     )
-    def test_labels_of_a_sequence(self, read, value, kind, label) -> None:
+    def test_of_sequence_returns_label(self, read, value, kind, label) -> None:
         found = read({"label": value}, "label")
         assert found.kind == kind
         assert found.of_sequence() == label
 
-    def test_labels_by_frame(self, read) -> None:
+    def test_by_frame_returns_label_of_each_frame(self, read) -> None:
         assert read([1, 2, 3]).by_frame(3) == ((1.0,), (2.0,), (3.0,))
         assert read([[1, 2], [3, 4]]).by_frame(2) == ((1.0, 2.0), (3.0, 4.0))
         assert read(["b", "a", "b"]).by_frame(3) == ("b", "a", "b")
         assert read([True, False, True]).by_frame(3) == ("true", "false", "true")
 
-    def test_a_byte_order_mark_is_no_harm(self, read) -> None:
+    def test_read_label_skips_byte_order_mark(self, read) -> None:
         assert read(b"\xef\xbb\xbf[1]").numbers == (1.0,)
 
-    def test_a_file_that_is_not_there_is_an_os_error(self, tmp_path) -> None:
+    def test_read_label_of_missing_file_is_os_error(self, tmp_path) -> None:
         with pytest.raises(FileNotFoundError):
             read_label(str(tmp_path / "none.json"), NAME, "a")
 
@@ -83,7 +83,7 @@ class TestReading:
             max_leaves=12,
         )
     )
-    def test_every_document_gives_a_sound_label_or_a_reason(self, tmp_path_factory, value) -> None:
+    def test_read_label_of_any_document_is_valid_or_refused(self, tmp_path_factory, value) -> None:
         path = tmp_path_factory.getbasetemp() / "annotation.json"
         path.write_text(json.dumps(value))
         try:
@@ -98,8 +98,8 @@ class TestReading:
             assert len(found.by_frame(len(value))) == len(value)
 
 
-class TestReasons:
-    def test_nothing_was_found(self, read) -> None:
+class TestReadLabelErrors:
+    def test_read_label_refuses_empty_result(self, read) -> None:
         assert message(read, [{"speed": 3}], "[0].velocity") == (
             """'[0].velocity' found nothing in [{"speed": 3}]: see --label"""
         )
@@ -111,38 +111,38 @@ class TestReasons:
     @pytest.mark.parametrize(
         "value", [{}, {"a": 1}, [1, "a"], [1, None], [1, True], [[1], 2], [["a"]], [[[1]]], [{}]]
     )
-    def test_it_is_no_label(self, read, value) -> None:
+    def test_read_label_refuses_other_values(self, read, value) -> None:
         assert message(read, value, "@") == (
             "expected a number, a text, true or false, a list of these, or a list of lists of numbers "
             f"at '@', got {json.dumps(value)}"
         )
 
-    def test_lists_that_are_empty_or_uneven(self, read) -> None:
+    def test_read_label_refuses_empty_or_uneven_lists(self, read) -> None:
         assert message(read, []) == "expected at least one entry at '@', got []"
         uneven = "expected lists of numbers of one length at '@', got "
         assert message(read, [[1, 2], [3]]) == f"{uneven}[[1, 2], [3]]"
         assert message(read, [[]]) == f"{uneven}[[]]"
 
     @pytest.mark.parametrize("number", ["1e39", "-1e39", "1e999", "1" + "0" * 400])
-    def test_numbers_that_no_record_can_hold(self, read, number) -> None:
+    def test_read_label_refuses_numbers_outside_float32(self, read, number) -> None:
         for document in (number, f"[0, {number}]", f"[[0, {number}]]"):
             text = message(read, document.encode())
             assert text.startswith("expected finite numbers that fit into float32 at '@', got ")
 
-    def test_numbers_with_more_digits_than_python_reads(self, read) -> None:
+    def test_read_label_refuses_numbers_of_too_many_digits(self, read) -> None:
         assert "expected" in message(read, b"1" * 5000)
 
-    def test_numbers_that_a_function_makes(self, read) -> None:
+    def test_read_label_refuses_infinite_results_of_functions(self, read) -> None:
         text = message(read, {"x": "nan"}, "to_number(x)")
         assert text == "expected finite numbers that fit into float32 at 'to_number(x)', got NaN"
 
     @pytest.mark.parametrize("name", ["", "a\0b", "\ud800"])
-    def test_names_that_are_no_classes(self, read, name) -> None:
+    def test_read_label_refuses_invalid_class_names(self, read, name) -> None:
         for value in (name, ["a", name]):
             text = message(read, value)
             assert text.startswith("expected names of classes, neither empty nor with a zero byte")
 
-    def test_json_that_is_broken(self, read) -> None:
+    def test_read_label_refuses_invalid_json(self, read) -> None:
         text = message(read, b'[\n{"a": 1,}]')
         assert text.startswith("expected JSON, got line 2 column ")
         assert message(read, b"") == "expected JSON, got line 1 column 1: Expecting value"
@@ -150,10 +150,10 @@ class TestReasons:
         assert text == "expected UTF-8 text, got the byte 0xe9 after 4 others"
 
     @pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
-    def test_numbers_that_json_has_not(self, read, constant) -> None:
+    def test_read_label_refuses_nan_and_infinity(self, read, constant) -> None:
         assert message(read, f"[{constant}]".encode()) == f"expected JSON, which has no {constant}"
 
-    def test_json_that_is_nested_too_deep(self, read) -> None:
+    def test_read_label_refuses_deep_json(self, read) -> None:
         deep = b"[" * 100_000 + b"]" * 100_000
         assert message(read, deep) == "JSON is nested too deep"
         for depth in range(100, 1000, 50):  # somewhere there reading works, and showing does not
@@ -169,24 +169,24 @@ class TestReasons:
             ("ceil(to_number('1e999'))", "cannot convert float infinity to integer"),
         ],
     )
-    def test_expressions_that_fail_on_this_file(self, read, expression, reason) -> None:
+    def test_read_label_names_failing_expression(self, read, expression, reason) -> None:
         text = message(read, {"a": "text", "b": []}, expression)
         assert text.startswith(f"{expression!r} ")
         assert reason in text
 
-    def test_entries_that_do_not_match_the_frames(self, read) -> None:
+    def test_by_frame_refuses_another_number_of_entries(self, read) -> None:
         for value in ([1] * 7, ["a"] * 7, [[1, 2]] * 7):
             assert message(lambda v: read(v).by_frame(8), value) == "7 entries for 8 frames"
         assert message(lambda: read([1]).by_frame(2)) == "1 entry for 2 frames"
         assert message(lambda: read(["a", "b"]).by_frame(1)) == "2 entries for 1 frame"
 
     @pytest.mark.parametrize(("value", "shown"), [(3, "3.0"), ("run", '"run"'), (True, '"true"')])
-    def test_one_value_is_not_one_a_frame(self, read, value, shown) -> None:
+    def test_by_frame_refuses_a_single_value(self, read, value, shown) -> None:
         assert message(lambda: read(value).by_frame(1)) == (
             f"expected a list with an entry for each frame, got {shown}"
         )
 
-    def test_entries_that_are_no_label_of_a_sequence(self, read) -> None:
+    def test_of_sequence_refuses_rows_and_repeated_classes(self, read) -> None:
         assert message(lambda: read(["a", "b", "a"]).of_sequence()) == (
             'expected distinct classes, got ["a", "b", "a"]'
         )
@@ -210,7 +210,7 @@ class TestReasons:
         ("length(frames)", "frames", "frames_0 frames_1"),
     ],
 )
-def test_targets_are_named_by_the_expression(expression, one, two) -> None:
+def test_name_targets_takes_names_of_expression(expression, one, two) -> None:
     assert name_targets(expression, 1) == (one,)
     expected = two.replace(" in m", "*").split()
     assert name_targets(expression, 2) == tuple(name.replace("*", " in m") for name in expected)

@@ -59,8 +59,8 @@ def close(found: Telemetry, column: str, expected: list[float], **tolerance: flo
     np.testing.assert_allclose(found.columns[column], expected, **(tolerance or {"rtol": 1e-9}))
 
 
-class TestWhatIsWritten:
-    def test_positions_and_times(self, read) -> None:
+class TestReadPoints:
+    def test_read_points_has_positions_and_times(self, read) -> None:
         text = track(
             point(47.5, 8.25, "2024-05-31T09:30:00.25Z", "<ele>431.5</ele>")
             + point(-47.5, -8.25, "2024-05-31T11:30:01+02:00")
@@ -91,24 +91,24 @@ class TestWhatIsWritten:
         ids=["1.0", "extensions", "Garmin's", "heading", "the point's own first", "unknown course"],
     )
     @pytest.mark.parametrize("version", ["1.0", "1.1"])
-    def test_speed_and_heading(self, read, inner, version) -> None:
+    def test_read_points_has_speed_and_heading(self, read, inner, version) -> None:
         text = track(point(0, 0, 0, inner) + point(0, 1, 1, inner), version=version)
         found = read(text, "speed", "heading")
         close(found, "speed", [2.5, 2.5])
         close(found, "heading", [319.5, 319.5])
 
-    def test_waypoints_and_routes_are_left_out(self, read) -> None:
+    def test_read_points_skips_waypoints_and_routes(self, read) -> None:
         extra = '<wpt lat="1" lon="2"><time>x</time></wpt><rte><rtept lat="9" lon="9"/></rte>'
         found = read(track(point(3, 4, 0)).replace("<trk>", f"{extra}<trk>"), "lat")
         close(found, "lat", [3.0])
 
-    def test_a_prefix_for_everything_and_utf16(self, read) -> None:
+    def test_read_points_takes_prefixes_and_utf16(self, read) -> None:
         text = track(point(3, 4, 0)).replace("xmlns=", "xmlns:g=").replace("<t", "<g:t")
         text = text.replace("</t", "</g:t").replace("<gpx", "<g:gpx").replace("</gpx", "</g:gpx")
         close(read(text, "lat"), "lat", [3.0])
         close(read(text.encode("utf-16"), "lat"), "lat", [3.0])
 
-    def test_points_at_the_same_time(self, read, error) -> None:
+    def test_points_at_the_same_time_are_merged_or_refused(self, read, error) -> None:
         # The one that is kept is alone in its segment: no speed follows from it.
         text = track(point(1, 2, 0), point(1, 2, 0) + point(1, 3, 1) + point(1, 4, 2))
         found = read(text, "speed", "lon")
@@ -121,15 +121,15 @@ class TestWhatIsWritten:
         )
 
 
-class TestWhatIsDerived:
-    def test_constant_speed_to_the_east(self, read) -> None:
+class TestFillMotion:
+    def test_fill_motion_constant_speed_east(self, read) -> None:
         text = track("".join(point(0, 179.9998 + i / 1e4 - 360 * (i > 2), 2 * i) for i in range(5)))
         found = read(text, "speed", "heading")
         # 0.0001 degrees of the equator in 2 s, over the date line.
         close(found, "speed", [METRES_A_DEGREE / 2e4] * 5, rtol=1e-6)
         close(found, "heading", [90.0] * 5, atol=1e-6)
 
-    def test_central_differences(self, read) -> None:
+    def test_fill_motion_takes_central_differences(self, read) -> None:
         # 0, 1, 3 and 7 thousandths of a degree to the north, after 0, 1, 2 and 4 s.
         text = track(point(0, 5, 0) + point(0.001, 5, 1) + point(0.003, 5, 2) + point(0.007, 5, 4))
         found = read(text, "speed", "heading")
@@ -137,7 +137,7 @@ class TestWhatIsDerived:
         close(found, "speed", [1 * metres, 3 / 2 * metres, 6 / 3 * metres, 4 / 2 * metres])
         close(found, "heading", [0.0] * 4, atol=1e-9)
 
-    def test_a_known_distance_and_bearing(self, read) -> None:
+    def test_fill_motion_known_distance_and_bearing(self, read) -> None:
         # The example of https://www.movable-type.co.uk/scripts/latlong.html: 968.9 km, 009 07 11.
         start = point(50 + 3 / 60 + 59 / 3600, -(5 + 42 / 60 + 53 / 3600), 0)
         end = point(58 + 38 / 60 + 38 / 3600, -(3 + 4 / 60 + 12 / 3600), 1)
@@ -148,11 +148,11 @@ class TestWhatIsDerived:
     @pytest.mark.parametrize(
         ("lat", "lon", "heading"), [(1, 0, 0), (0, 1, 90), (-1, 0, 180), (0, -1, 270)]
     )
-    def test_points_of_the_compass(self, read, lat, lon, heading) -> None:
+    def test_fill_motion_compass_headings(self, read, lat, lon, heading) -> None:
         found = read(track(point(0, 0, 0) + point(lat / 1e4, lon / 1e4, 1)), "heading")
         close(found, "heading", [heading] * 2, atol=1e-9)
 
-    def test_a_heading_is_kept_while_nothing_moves(self, read) -> None:
+    def test_fill_motion_keeps_heading_at_standstill(self, read) -> None:
         places = [(0, 0), (0, 0), (0, 0), (0, 1), (0, 1), (0, 1), (1, 1), (1, 1), (1, 1)]
         points = [point(lat / 1e4, lon / 1e4, i) for i, (lat, lon) in enumerate(places)]
         found = read(track("".join(points)), "speed", "heading")
@@ -160,7 +160,7 @@ class TestWhatIsDerived:
         step = METRES_A_DEGREE / 1e4
         close(found, "speed", [0, 0, step / 2, step / 2, 0, step / 2, step / 2, 0, 0], atol=1e-6)
 
-    def test_each_segment_by_itself(self, read) -> None:
+    def test_fill_motion_separates_segments(self, read) -> None:
         east = point(0, 0, 0) + point(0, 0.0001, 1)
         parked = point(5, 5, 2) + point(5, 5, 3)
         north = point(6, 6, 5) + point(6.0002, 6, 6)
@@ -169,7 +169,7 @@ class TestWhatIsDerived:
         close(found, "speed", [step, step, 0, 0, NAN, 2 * step, 2 * step], atol=1e-6)
         close(found, "heading", [90, 90, NAN, NAN, NAN, 0, 0], atol=1e-6)
 
-    def test_only_where_nothing_is_written(self, read) -> None:
+    def test_fill_motion_keeps_values_of_the_file(self, read) -> None:
         step = METRES_A_DEGREE / 1e4
         text = track(
             point(0, 0, 0, "<speed>7</speed>")
@@ -180,11 +180,11 @@ class TestWhatIsDerived:
         close(found, "speed", [7, step, step])
         close(found, "heading", [90, 0, 90], atol=1e-6)
 
-    def test_positions_are_not_columns_unless_asked_for(self, read) -> None:
+    def test_positions_are_returned_only_if_requested(self, read) -> None:
         assert list(read(track(point(0, 0, 0) + point(0, 1, 1))).columns) == ["speed"]
 
 
-class TestWhatIsRefused:
+class TestReadPointsErrors:
     @pytest.mark.parametrize(
         ("text", "parts"),
         [
@@ -211,19 +211,19 @@ class TestWhatIsRefused:
             (track(point(0, 0, 0)), ["column 'speed'", "none in any row"]),
         ],
     )  # fmt: skip
-    def test_errors(self, error, text, parts) -> None:
+    def test_read_points_names_line_and_reason(self, error, text, parts) -> None:
         message = error(text)
         for part in ["a.gpx", *parts]:
             assert part in message
 
-    def test_columns_that_gpx_does_not_have(self, error) -> None:
+    def test_unknown_columns_are_refused(self, error) -> None:
         text = track(point(0, 0, 0))
         assert "expected a column 'velo', got 'lat', 'lon', 'ele'" in error(text, "velo")
         assert "expected a column 'turn' of classes" in error(text, "lat", class_column="turn")
         message = error(text, "ele")
         assert "expected numbers in the column 'ele', got none in any row" in message
 
-    def test_entities_are_never_expanded(self, error) -> None:
+    def test_read_points_refuses_entities(self, error) -> None:
         levels = "".join(f'<!ENTITY a{i} "{f"&a{i - 1};" * 10}">' for i in range(1, 30))
         bomb = f'<!DOCTYPE gpx [<!ENTITY a0 "ha">{levels}]><gpx>&a29;</gpx>'
         quadratic = f'<!DOCTYPE gpx [<!ENTITY a "{"a" * 10**5}">]><gpx>{"&a;" * 10**5}</gpx>'
@@ -237,13 +237,13 @@ class TestWhatIsRefused:
         assert "undefined entity" in error("<gpx>&a;</gpx>")
 
     @pytest.mark.parametrize("endless", ['<trkpt lat="', "<!--", "<a", "<?a "])
-    def test_what_does_not_end_is_not_kept_in_memory(self, error, endless) -> None:
+    def test_read_points_limits_memory_of_endless_tokens(self, error, endless) -> None:
         text = "<gpx>" + endless + "1" * 2**23 + '"/></gpx>'
         began = time.monotonic()
         assert "got a tag of more than 1048576 bytes" in error(text)
         assert time.monotonic() - began < 10
 
-    def test_a_long_drive_is_not_mistaken_for_that(self, read) -> None:
+    def test_read_points_takes_long_drives(self, read) -> None:
         padding = "<name>" + "x" * 2**22 + "</name>"
         points = "".join(point(0, i / 1e5, i / 100) for i in range(5000))
         found = read(track(points).replace("<trk>", f"<trk>{padding}"), "speed")

@@ -80,7 +80,7 @@ def same(found: Telemetry, times: list[float] | None, **columns: list[float]) ->
 
 
 class TestCsv:
-    def test_the_columns_that_are_asked_for(self, read) -> None:
+    def test_returns_requested_columns(self, read) -> None:
         found = read("t, note ,speed\n0,fast!,1.5\n0.5,,2\n", columns=("speed",))
         same(found, [0.0, 0.5], speed=[1.5, 2.0])
         assert (found.dates, found.classes, found.merged_rows) == (False, (), 0)
@@ -107,26 +107,26 @@ class TestCsv:
         same(read("t\tspeed\n0\t1\n", name=name), [0.0], speed=[1.0])
 
     @pytest.mark.parametrize("text", ["", "nan", "NaN", "null", "None", "NA", "n/a", "-", "  "])
-    def test_no_value(self, read, text) -> None:
+    def test_empty_cells_have_no_value(self, read, text) -> None:
         same(read(f"t,speed\n0,{text}\n1,2\n"), [0.0, 1.0], speed=[NAN, 2.0])
 
     def test_without_a_header(self, read) -> None:
         named = options(time_column="t", telemetry_columns=("t", "x", "speed"))
         same(read("0,a,1\n1,b,2\n", given=named), [0.0, 1.0], speed=[1.0, 2.0])
 
-    def test_names_that_are_given_and_written(self, read) -> None:
+    def test_given_names_match_header(self, read) -> None:
         named = options(time_column="t", telemetry_columns=("t", "speed"))
         same(read("speed,t\n1,0\n2,1\n", given=named), [0.0, 1.0], speed=[1.0, 2.0])
 
-    def test_one_column_without_a_header_is_the_one_that_is_wanted(self, read) -> None:
+    def test_single_column_without_header_is_the_requested_one(self, read) -> None:
         same(read("1\n2\n", given=BY_ROW), None, speed=[1.0, 2.0])
 
-    def test_by_row(self, read) -> None:
+    def test_rows_without_times(self, read) -> None:
         found = read('speed\n1\n""\n3\n\n\n', given=BY_ROW)
         same(found, None, speed=[1.0, NAN, 3.0])
         same(read("a,speed\n,1\n,\n,3\n", given=BY_ROW), None, speed=[1.0, NAN, 3.0])
 
-    def test_units(self, read) -> None:
+    def test_time_units(self, read) -> None:
         text = "t,speed\n1001,1\n2003,2\n"
         same(
             read(text, given=options(time_column="t", time_unit="ms")), [1.001, 2.003], speed=[1, 2]
@@ -134,7 +134,7 @@ class TestCsv:
         microseconds = options(time_column="t", time_unit="us")
         same(read(text, given=microseconds), [0.001001, 0.002003], speed=[1, 2])
 
-    def test_a_column_of_times_may_be_a_signal_too(self, read) -> None:
+    def test_time_column_may_be_a_signal(self, read) -> None:
         found = read("t,speed\n0,1\n500,2\n", columns=("speed", "t", "speed"))
         same(found, [0.0, 500.0], speed=[1.0, 2.0], t=[0.0, 500.0])
 
@@ -154,7 +154,7 @@ class TestCsv:
             unique_by=lambda row: row[0],
         ).filter(lambda rows: any(value is not None for _, value in rows))
     )
-    def test_what_was_written_is_read(self, tmp_path_factory, rows) -> None:
+    def test_read_telemetry_inverts_writing(self, tmp_path_factory, rows) -> None:
         rows = sorted(rows, key=lambda row: row[0])
         folder = tmp_path_factory.mktemp("written")
         text = "".join(f"{t!r},{'' if v is None else repr(v)}\n" for t, v in rows)
@@ -174,7 +174,7 @@ class TestCsv:
             same(found, [t for t, _ in rows], speed=values)
 
 
-class TestWhatIsSaidOfACsv:
+class TestCsvErrors:
     @pytest.mark.parametrize(
         ("text", "parts"),
         [
@@ -222,52 +222,52 @@ class TestWhatIsSaidOfACsv:
         for part in parts:
             assert part in message
 
-    def test_a_header_of_other_names_than_were_given(self, error) -> None:
+    def test_given_names_contradict_header(self, error) -> None:
         named = options(time_column="t", telemetry_columns=("t", "speed"))
         message = error("time,v\n0,1\n", given=named)
         assert "line 1, column 't'" in message
         assert "leave out --telemetry_columns" in message
 
-    def test_names_that_are_more_or_fewer_than_the_columns(self, error) -> None:
+    def test_given_names_do_not_match_number_of_columns(self, error) -> None:
         named = options(time_column="t", telemetry_columns=("t", "x", "speed"))
         message = error("0,1\n", given=named)
         assert "line 1: expected the 3 columns that --telemetry_columns names, got 2" in message
 
     @pytest.mark.parametrize("text", ["speed\n1\n\n3\n", "\n1\n3\n", "1\n\n\n3\n\n"])
-    def test_by_row_a_blank_line_would_shift_what_follows(self, error, text) -> None:
+    def test_blank_line_by_row_is_refused(self, error, text) -> None:
         message = error(text, given=BY_ROW)
         assert "got a blank one" in message
         assert "write nan" in message
 
-    def test_many_columns_are_not_all_listed(self, error) -> None:
+    def test_message_lists_a_limited_number_of_columns(self, error) -> None:
         message = error(",".join(f"c{i}" for i in range(99)) + "\n")
         assert "'c29' and 69 more" in message
 
-    def test_no_class_in_any_row(self, error) -> None:
+    def test_column_without_classes_is_refused(self, error) -> None:
         message = error("t,turn\n0,\n", columns=(), class_column="turn")
         assert "a.csv: expected classes in the column 'turn', got none in any row" in message
 
-    def test_a_class_that_cannot_be_stored(self, error) -> None:
+    def test_class_that_cannot_be_stored_is_refused(self, error) -> None:
         message = error(
             '{"t": 0, "turn": "\\ud800"}', name="a.jsonl", columns=(), class_column="turn"
         )
         assert "a.jsonl line 1, column 'turn': expected the name of a class" in message
 
 
-class TestRowsAtTheSameTime:
-    def test_rows_that_agree_are_merged(self, read) -> None:
+class TestMergedRows:
+    def test_equal_rows_are_merged(self, read) -> None:
         text = "t,speed,turn,x\n0,1,,a\n0,,left,b\n0.0,1,left,c\n1,2,,d\n"
         found = read(text, class_column="turn")
         same(found, [0.0, 1.0], speed=[1.0, 2.0])
         assert found.classes == ("left", None)
         assert found.merged_rows == 2
 
-    def test_no_value_gives_way(self, read) -> None:
+    def test_missing_value_is_filled_from_merged_row(self, read) -> None:
         found = read("t,speed\n0,\n0,2\n")
         same(found, [0.0], speed=[2.0])
         assert found.merged_rows == 1
 
-    def test_classes_that_differ(self, error) -> None:
+    def test_different_classes_are_refused(self, error) -> None:
         message = error("t,turn\n0,left\n0,right\n", columns=(), class_column="turn")
         assert "line 3, column 'turn': expected 'left', as in a.csv line 2" in message
         assert "got 'right'" in message
@@ -291,7 +291,7 @@ class TestDates:
         assert clock.parse(text) == 1717147800.25
         assert clock.dates is True
 
-    def test_minutes_alone_and_leap_seconds(self) -> None:
+    def test_minutes_and_leap_seconds(self) -> None:
         clock = TimeParser("s")
         assert clock.parse("1970-01-01T00:01") == 60.0
         assert clock.parse("2016-12-31T23:59:60Z") == clock.parse("2017-01-01T00:00:00Z")
@@ -306,7 +306,7 @@ class TestDates:
             "٢٠٢٤-01-01T00:00:00",
         ],
     )  # fmt: skip
-    def test_what_is_no_date(self, text) -> None:
+    def test_other_text_is_refused(self, text) -> None:
         with pytest.raises(CellError, match="expected a time"):
             TimeParser("s").parse(text)
 
@@ -343,7 +343,7 @@ class TestJson:
         text = '\ufeff [{"t": 0, "speed": 1},\n {"t": 1, "speed": NaN}]'
         same(read(text, name="a.json"), [0, 1], speed=[1, NAN])
 
-    def test_a_column_that_comes_late(self, read) -> None:
+    def test_column_missing_in_first_rows(self, read) -> None:
         rows = [{"t": 0, **{f"c{i}": i for i in range(50)}}, {"t": 1, "speed": 5}]
         text = "\n".join(map(json.dumps, rows))
         same(read(text, name="a.jsonl"), [0, 1], speed=[NAN, 5])
@@ -396,7 +396,7 @@ class TestJson:
 
 
 class TestText:
-    def test_one_speed_a_line(self, read) -> None:
+    def test_one_number_per_line(self, read) -> None:
         same(
             read("28.1\n 28.2 \r\nnan\n\n\n", name="train.txt", given=BY_ROW),
             None,
@@ -483,7 +483,7 @@ class TestNumpy:
         for part in ["a.npy", *parts]:
             assert part in message
 
-    def test_broken_files(self, error, tmp_path) -> None:
+    def test_invalid_files_are_refused(self, error, tmp_path) -> None:
         whole = save(tmp_path, np.zeros(100))
         # A shape of 80 TB, in as many bytes as the true one and blanks behind it.
         huge = whole.replace(b"(100,), }" + b" " * 11, b"(10000000000000,), }")
@@ -503,14 +503,14 @@ class TestNumpy:
 
 
 class TestFiles:
-    def test_an_extension_that_nobody_knows(self, error) -> None:
+    def test_unknown_extension_is_refused(self, error) -> None:
         message = error("", name="a.mat")
         assert message.startswith("a.mat: expected telemetry in a file of .csv, .tsv, ")
         assert "got .mat: convert" in message
         assert "got no extension" in error("", name="mat")
 
     @pytest.mark.parametrize("extension", EXTENSIONS)
-    def test_what_cannot_be_opened_is_left_to_the_caller(self, tmp_path, extension) -> None:
+    def test_unreadable_file_is_os_error(self, tmp_path, extension) -> None:
         path = tmp_path / f"a{extension}"
         columns = ["lat"] if extension == ".gpx" else ["speed"]
         with pytest.raises(FileNotFoundError):
@@ -520,9 +520,7 @@ class TestFiles:
             read_telemetry(str(path), "a", TIMED, columns=columns)
 
     @given(data=st.binary(max_size=200), extension=st.sampled_from(EXTENSIONS))
-    def test_garbage_is_never_more_than_an_error_of_one_line(
-        self, tmp_path_factory, data, extension
-    ) -> None:
+    def test_garbage_is_an_error_of_one_line(self, tmp_path_factory, data, extension) -> None:
         path = tmp_path_factory.mktemp("garbage") / f"a{extension}"
         for prefix in (b"", b"t,lat\n", b"[", b"\x93NUMPY\x01\x00", b"<gpx>"):
             path.write_bytes(prefix + data)
@@ -533,18 +531,18 @@ class TestFiles:
                 message = str(error)
             assert "\n" not in message
 
-    def test_something_must_be_wanted(self, read) -> None:
+    def test_no_columns_are_refused(self, read) -> None:
         with pytest.raises(ValueError, match="expected columns or a class column"):
             read("t\n0\n", columns=())
 
 
 class TestCells:
     @given(number=st.floats(width=32, allow_nan=False, allow_infinity=False))
-    def test_every_float32_is_a_number(self, number) -> None:
+    def test_parse_number_takes_any_float32(self, number) -> None:
         assert parse_number(repr(number)) == number == parse_number(number)
 
     @given(cell=st.text() | st.integers() | st.floats() | st.binary() | st.booleans())
-    def test_whatever_comes_is_a_number_or_an_error(self, cell) -> None:
+    def test_parse_number_returns_number_or_error(self, cell) -> None:
         for parse in (parse_number, parse_class, TimeParser("us").parse):
             message = ""
             try:

@@ -1,4 +1,4 @@
-"""The files of a drive put together, against frames that lie on a line; drives cut into splits, by hand."""
+"""Tests of joining the files of a drive, against frames on a time line, and of cutting drives into splits."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class TestMissingBefore:
         assert "".join(".x"[missing] for missing in found) == expected
 
     @given(st.sets(st.integers(0, 30), min_size=1))
-    def test_numbers_that_count_show_each_hole(self, numbers) -> None:
+    def test_missing_before_finds_each_hole(self, numbers) -> None:
         found = missing_before([f"{number:04}" for number in sorted(numbers)])
         counts = min(numbers) in (0, 1) or any(number + 1 in numbers for number in numbers)
         assert found == [
@@ -120,7 +120,7 @@ class TestGapBetween:
         ],
     )
     @pytest.mark.parametrize("number_missing", [False, True])
-    def test_times_that_run_on_tell(self, first, gap, number_missing) -> None:
+    def test_gap_between_continuing_times(self, first, gap, number_missing) -> None:
         # Whatever clocks and names say.
         previous, following = extent(created=1e9), extent(first=first, created=2e9)
         found = gap_between(previous, following, number_missing=number_missing)
@@ -130,7 +130,7 @@ class TestGapBetween:
         ("frames", "overlap"),
         [(50, 1000), (100, 2000), (250, 5000), (1000, 5000)],  # half the file, or 5 s
     )
-    def test_a_file_may_begin_with_the_end_of_the_one_before(self, frames, overlap) -> None:
+    def test_gap_between_overlapping_files_is_none(self, frames, overlap) -> None:
         assert MAX_OVERLAP == 5
         previous, begins = extent(frames, created=1e9), 40 * frames - overlap
         repeats = extent(first=begins + 1, base=1000, created=1e9 + 100)
@@ -142,24 +142,24 @@ class TestGapBetween:
     @pytest.mark.parametrize(
         ("created", "gap"), [(1000, None), (1002, None), (1004, None), (1005, 3), (1060, 58)]
     )
-    def test_times_that_begin_anew_leave_it_to_the_clock(self, created, gap) -> None:
+    def test_gap_between_restarted_times_uses_creation_times(self, created, gap) -> None:
         assert CLOCK_TOLERANCE == 2
         found = gap_between(extent(created=1000), extent(created=created), number_missing=False)
         assert found == (None if gap is None else Gap(Fraction(gap)))
 
     @pytest.mark.parametrize("created", [(None, None), (1000, None), (None, 1000), (1000, 1002)])
-    def test_else_names_tell(self, created) -> None:
+    def test_gap_between_without_times_uses_missing_number(self, created) -> None:
         files = [extent(created=seconds) for seconds in created]
         assert gap_between(*files, number_missing=False) is None
         assert gap_between(*files, number_missing=True) == Gap(None, footage_lost=True)
 
-    def test_a_clock_that_shows_the_gap_says_how_long_it_is(self) -> None:
+    def test_gap_between_creation_times_has_length(self) -> None:
         found = gap_between(extent(created=1000), extent(created=1062), number_missing=True)
         assert found == Gap(Fraction(60), footage_lost=True)
 
 
 class TestPlaceParts:
-    def test_files_that_begin_anew_are_put_behind_each_other(self) -> None:
+    def test_place_parts_concatenates_restarted_files(self) -> None:
         source = drive(extent(50), extent(25, first=7), extent(10))
         (placed,), failures = place(source, by_time=True, by_clock=False)
         assert failures == []
@@ -172,24 +172,24 @@ class TestPlaceParts:
             source.parts
         )
 
-    def test_files_whose_times_run_on_stay_where_they_are(self) -> None:
+    def test_place_parts_keeps_continuing_times(self) -> None:
         source = drive(extent(50, first=10), extent(50, first=60), extent(50, first=111))
         (placed,), _ = place(source, by_time=True, by_clock=False)
         assert shifts(placed) == [0, 0, 0]
 
-    def test_times_that_run_on_after_others_that_begin_anew(self) -> None:
+    def test_place_parts_mixes_restarted_and_continuing_files(self) -> None:
         source = drive(extent(50), extent(50), extent(50, first=50))
         (placed,), _ = place(source, by_time=True, by_clock=False)
         assert shifts(placed) == [0, 2, 2]
 
-    def test_a_drive_of_one_file(self) -> None:
+    def test_place_parts_of_one_file(self) -> None:
         source = drive(extent(50, first=3, created=1000.0), telemetry=TRACK)
         ((placed,), failures) = place(source, by_time=True, by_clock=False)
         assert (placed.id, placed.group, failures) == ("d", "d", [])
         assert (placed.clock_start, placed.telemetry_start, placed.telemetry_row) == (1000.0, 0, 0)
         assert placed.parts == source.parts
 
-    def test_what_a_gap_separates_are_two_sources_of_one_group(self) -> None:
+    def test_place_parts_splits_at_gap_and_keeps_group(self) -> None:
         source = drive(
             extent(50, created=1000.0),
             extent(50, created=1002.0),
@@ -209,19 +209,19 @@ class TestPlaceParts:
         # Each on a scale of its own: the second run's 100 ticks are 4 s, and 1 s is over.
         assert [shifts(own) for own in sources] == [[0, 2], [0, 5]]
 
-    def test_a_group_that_was_named_stays(self) -> None:
+    def test_place_parts_keeps_named_group(self) -> None:
         source = dataclasses.replace(drive(extent(), extent()), group="car 7")
         (placed,), _ = place(source, by_time=True, by_clock=False)
         assert placed.group == "car 7"
 
-    def test_shared_telemetry_is_entered_behind_the_gap(self) -> None:
+    def test_place_parts_offsets_shared_telemetry(self) -> None:
         source = drive(extent(50), extent(50, first=50), extent(25, first=200), telemetry=TRACK)
         sources, failures = place(source, by_time=True, by_clock=False)
         assert failures == []
         # 100 frames are over, and 8 s since the first: rows go on with the frames, times with the clock.
         assert [(own.telemetry_start, own.telemetry_row) for own in sources] == [(0, 0), (8.0, 100)]
 
-    def test_where_it_is_entered_by_the_clock_needs_no_place(self) -> None:
+    def test_place_parts_by_clock_needs_no_offset(self) -> None:
         source = drive(extent(created=1000.0), extent(created=1040.0), telemetry=TRACK)
         sources, _ = place(source, by_time=True, by_clock=True)
         assert [(own.telemetry_start, own.clock_start) for own in sources] == [
@@ -233,7 +233,7 @@ class TestPlaceParts:
         assert [own.telemetry_start for own in sources] == [0.0, 0.0]
         assert failures == []
 
-    def test_nobody_can_tell_where_shared_telemetry_is_entered_behind_an_unknown_gap(self) -> None:
+    def test_place_parts_refuses_unknown_offset_of_shared_telemetry(self) -> None:
         source = drive(extent(), extent(), extent(), orders="124", telemetry=TRACK)
         sources, (failure,) = place(source, by_time=True, by_clock=False)
         assert [orders(own) for own in sources] == ["12"]
@@ -252,7 +252,7 @@ class TestPlaceParts:
         own_files = dataclasses.replace(source, telemetry=None)
         assert place(own_files, by_time=True, by_clock=False)[1] == []
 
-    def test_where_times_run_on_frames_that_are_lost_at_seams_take_their_time(self) -> None:
+    def test_place_parts_keeps_time_of_frames_lost_between_files(self) -> None:
         """Ten seams with 0.08 s each that no file holds, and a gap: files lie where their times say."""
         firsts = [52 * number for number in range(10)]
         source = drive(
@@ -267,14 +267,14 @@ class TestPlaceParts:
         assert run.parts[-1].end == Fraction(9 * 52 + 51, 25)
         assert (late.telemetry_start, late.telemetry_row) == (40.0, 510)
 
-    def test_a_file_that_repeats_the_end_of_the_one_before_stays_where_its_times_are(self) -> None:
+    def test_place_parts_keeps_times_of_overlapping_file(self) -> None:
         source = drive(extent(50, first=10), extent(50, first=50))
         (placed,), _ = place(source, by_time=True, by_clock=False)
         assert shifts(placed) == [0, 0]
         assert [part.start for part in placed.parts] == [Fraction(10, 25), 2]
 
-    def test_by_row_files_that_repeat_frames_are_not_joined(self) -> None:
-        """Whose rows those of a frame are that two files hold, nobody can tell."""
+    def test_place_parts_by_row_separates_overlapping_files(self) -> None:
+        """The rows of frames in both files cannot be told apart."""
         source = drive(extent(50), extent(50, first=40), extent(50, first=90), telemetry=TRACK)
         sources, failures = place(source, by_time=False, by_clock=False)
         assert [orders(own) for own in sources] == ["1", "23"]
@@ -282,7 +282,7 @@ class TestPlaceParts:
         (joined,), _ = place(source, by_time=True, by_clock=False)
         assert orders(joined) == "123"
 
-    def test_a_file_that_ends_before_its_footage_does_is_followed_by_a_gap(self) -> None:
+    def test_place_parts_has_gap_after_truncated_file(self) -> None:
         files = [extent(), dataclasses.replace(extent(), truncated=True), extent()]
         sources, failures = place(drive(*files), by_time=True, by_clock=False)
         assert ([orders(own) for own in sources], failures) == (["12", "3"], [])
@@ -291,7 +291,7 @@ class TestPlaceParts:
         assert orders(joined) == "123"  # nothing is missing between them
 
     @pytest.mark.parametrize(("orders", "unplaced"), [("124", ["d#from=4"]), ("123", [])])
-    def test_rows_of_a_file_that_is_missing_are_not_counted(self, orders, unplaced) -> None:
+    def test_place_parts_by_row_refuses_missing_file(self, orders, unplaced) -> None:
         """Times that run on say when the next file was begun, and not how many rows lie between."""
         files = [extent(), extent(first=50), extent(first=150)]
         source = drive(*files, orders=orders, telemetry=TRACK)
@@ -302,7 +302,7 @@ class TestPlaceParts:
         assert failures == []
         assert [own.telemetry_start for own in sources] == [0.0, 6.0]
 
-    def test_telemetry_is_shared_by_runs_and_belongs_to_a_whole_drive(self) -> None:
+    def test_place_parts_marks_shared_telemetry(self) -> None:
         apart = drive(extent(), extent(first=200), telemetry=TRACK)
         sources, _ = place(apart, by_time=True, by_clock=False)
         assert [own.telemetry_shared for own in sources] == [True, True]
@@ -313,7 +313,7 @@ class TestPlaceParts:
         (own,), _ = place(drive(extent(), None, telemetry=TRACK), by_time=True, by_clock=False)
         assert own.telemetry_shared
 
-    def test_after_an_unknown_gap_no_later_run_has_a_place(self) -> None:
+    def test_place_parts_refuses_all_runs_after_unknown_gap(self) -> None:
         source = drive(extent(), extent(), extent(first=500), orders="134", telemetry=TRACK)
         sources, failures = place(source, by_time=True, by_clock=False)
         assert [orders(own) for own in sources] == ["1"]
@@ -323,7 +323,7 @@ class TestPlaceParts:
         ("readable", "runs"),
         [("x23", ["23"]), ("1x3", ["1", "3"]), ("12x", ["12"]), ("x2x", ["2"]), ("xxx", [])],
     )
-    def test_a_file_that_cannot_be_read_is_a_gap(self, readable, runs) -> None:
+    def test_place_parts_has_gap_at_unreadable_file(self, readable, runs) -> None:
         files = [None if name == "x" else extent() for name in readable]
         sources, failures = place(drive(*files), by_time=True, by_clock=False)
         assert failures == []
@@ -343,7 +343,7 @@ class TestPlaceParts:
         ),
         st.sampled_from([1, 2, 40]),
     )
-    def test_frames_lie_where_they_were_recorded(self, files, ticks) -> None:
+    def test_place_parts_puts_frames_at_recorded_times(self, files, ticks) -> None:
         """Against frames on a line; some between two files are lost, some files begin their times anew."""
         extents, recorded, gaps = [], [], []
         now, scale = 0, 0  # where the camera is; where the scale of the current file's times begins
@@ -408,7 +408,7 @@ class TestCutByTime:
         ]
         assert {(block.path, block.data_path) for block in blocks} == {("/in/a.mp4", "a.mp4")}
 
-    def test_splits_of_nothing_get_no_block_and_no_guard(self) -> None:
+    def test_cut_by_time_skips_empty_splits(self) -> None:
         splits = (("train", 0.0), ("validation", 0.6), ("test", 0.4), ("spare", 0.0))
         blocks = self.cut(11.0, 1.0, splits)
         assert [(b.split, b.start, b.end) for b in blocks] == [
@@ -416,11 +416,11 @@ class TestCutByTime:
             ("test", 7.0, None),
         ]
 
-    def test_a_single_split_has_it_all(self) -> None:
+    def test_cut_by_time_into_one_split(self) -> None:
         (block,) = self.cut(3.0, 100.0, (("train", 1.0),))
         assert (block.start, block.end, block.id) == (None, None, "a.mp4#t=0")
 
-    def test_a_span_is_cut_into_parts_of_itself(self) -> None:
+    def test_cut_by_time_of_a_span(self) -> None:
         fields = {"id": "a.mp4#t=5,15", "start": 5.0, "end": 15.0}
         blocks = self.cut(10.0, 1.0, (("train", 2 / 3), ("test", 1 / 3)), **fields)
         assert [(block.split, block.start, block.end, block.id) for block in blocks] == [
@@ -430,7 +430,7 @@ class TestCutByTime:
         (whole,) = self.cut(10.0, 1.0, (("train", 1.0),), **fields)
         assert (whole.start, whole.end, whole.id) == (5.0, 15.0, "a.mp4#t=5,15")
 
-    def test_the_runs_of_a_drive_are_cut_as_one(self) -> None:
+    def test_cut_by_time_treats_runs_as_one_drive(self) -> None:
         """In seconds of footage: what lies between runs was not recorded."""
         runs = [
             (Source(id=name, path=f"/in/{name}", data_path=name, group="d"), seconds)
@@ -459,7 +459,7 @@ class TestCutByTime:
         st.integers(0, 10),
         st.lists(st.integers(0, 4), min_size=1, max_size=4).filter(any),
     )
-    def test_of_all_footage_only_guards_are_left_out(self, runs, guard, weights) -> None:
+    def test_cut_by_time_drops_only_guards(self, runs, guard, weights) -> None:
         """Against a line of footage, of which each second is in one block or in a guard."""
         sources = [
             (Source(id=f"{k}", path=f"/in/{k}", data_path=f"{k}", group="d"), float(seconds))
@@ -491,13 +491,13 @@ class TestCutByTime:
             assert guard - 2e-6 <= after[0][0] - before[-1][1] <= guard + 0.2
         assert len({block.id for block in blocks}) == len(blocks)
 
-    def test_names_are_decimals(self) -> None:
+    def test_cut_by_time_ids_have_decimals(self) -> None:
         blocks = self.cut(10.0, 0.0, (("a", 1 / 3), ("b", 2 / 3)))
         assert [block.id for block in blocks] == ["a.mp4#t=0,3.333333", "a.mp4#t=3.333333"]
         assert (blocks[0].end, blocks[1].start) == (3.333333, 3.333333)
 
     @pytest.mark.parametrize("seconds", [0.0, 3.99, 4.0])
-    def test_a_drive_that_is_all_guards_gives_none(self, seconds) -> None:
+    def test_cut_by_time_drops_drive_shorter_than_guards(self, seconds) -> None:
         assert self.cut(seconds, 2.0) == []
         assert len(self.cut(4.001, 2.0)) == 3
 
@@ -506,9 +506,7 @@ class TestCutByTime:
         st.floats(0.0, 10.0),
         st.lists(st.integers(0, 5), min_size=1, max_size=4).filter(any),
     )
-    def test_blocks_are_as_long_as_their_fractions_and_a_guard_apart(
-        self, seconds, guard, weights
-    ) -> None:
+    def test_cut_by_time_blocks_match_fractions_and_guard(self, seconds, guard, weights) -> None:
         splits = [(f"s{i}", weight / sum(weights)) for i, weight in enumerate(weights)]
         blocks = self.cut(seconds, guard, splits)
         wanted = [(name, fraction) for name, fraction in splits if fraction]

@@ -1,4 +1,4 @@
-"""Sampling against a slow, obvious oracle: a table from each slot to the frame that is on screen there."""
+"""Tests of sampling against a slow, obvious oracle: a table from each slot to the frame on screen there."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ class TestTimeGrid:
         st.fractions("1/10", 240, max_denominator=1001),
         st.fractions(0, "1/480", max_denominator=10**6),
     )
-    def test_positions_are_those_of_fractions(self, seconds, start, rate, tolerance) -> None:
+    def test_position_equals_fraction_arithmetic(self, seconds, start, rate, tolerance) -> None:
         exact, margin = (seconds - start) * rate, tolerance * rate
         expected = Position(math.ceil(exact - margin), math.ceil(exact - margin) - exact <= margin)
         assert TimeGrid(start, rate, tolerance).position(seconds) == expected
@@ -136,23 +136,23 @@ class TestTimeGrid:
         on_edge = start + (slot + margin) / rate
         assert TimeGrid(start, rate, tolerance).position(on_edge) == Position(slot, True)
 
-    def test_a_frame_on_a_slot_is_exactly_there(self) -> None:
+    def test_position_on_a_slot_is_exact(self) -> None:
         grid = TimeGrid(Fraction(2), Fraction(10))
         assert grid.position(Fraction(2)) == Position(0, True)
         assert grid.position(Fraction("2.5")) == Position(5, True)
         assert grid.seconds(5) == Fraction("2.5")
 
-    def test_a_frame_between_slots_comes_before_the_next_one(self) -> None:
+    def test_position_between_slots_is_the_next_slot(self) -> None:
         grid = TimeGrid(Fraction(0), Fraction(10))
         assert grid.position(Fraction("0.41")) == Position(5, False)
         assert grid.position(Fraction("-0.01")) == Position(0, False)
 
-    def test_a_frame_within_the_tolerance_after_a_slot_counts_as_there(self) -> None:
+    def test_position_within_tolerance_is_exact(self) -> None:
         grid = TimeGrid(Fraction(0), Fraction(10), Fraction(1, 100))
         assert grid.position(Fraction("0.41")) == Position(4, True)
         assert grid.position(Fraction("0.411")) == Position(5, False)
 
-    def test_ten_hours_at_30000_1001_frames_a_second_do_not_drift(self) -> None:
+    def test_position_does_not_drift_in_ten_hours(self) -> None:
         frames = 10 * 3600 * 30  # 1,080,000 of them; slots are checked all along and at the end
         grid = TimeGrid(Fraction(0), NTSC)
         for index in [*range(0, frames, 997), frames - 1]:
@@ -161,16 +161,14 @@ class TestTimeGrid:
     @pytest.mark.parametrize("rate", [Fraction(24), Fraction(25), NTSC, Fraction(30), Fraction(60)])
     @pytest.mark.parametrize("rounding", [round, math.floor, math.ceil], ids=lambda f: f.__name__)
     @pytest.mark.parametrize("first", [0, 1, 7])
-    def test_times_rounded_to_milliseconds_give_each_frame_once(
-        self, rate, rounding, first
-    ) -> None:
+    def test_position_of_rounded_times_is_unique(self, rate, rounding, first) -> None:
         """WebM's ticks. The clip's start is its first frame's time, rounded as all others are."""
         times = tuple(rounding((first + k) / rate / MS) * MS for k in range(2000))
         clip = Clip(times, frozenset(), TimeGrid(times[0], rate, MS))
         covering = list(cover_slots(clip.placed()))
         assert [tuple(item.slots) for item in covering] == [(k,) for k in range(2000)]
 
-    def test_windows_in_the_tenth_hour_hold_each_frame_once(self) -> None:
+    def test_windows_in_the_tenth_hour_have_each_frame_once(self) -> None:
         last, frames = 10 * 3600 * 30, 3000
         times = tuple(Fraction(k * 1001, 30000) for k in range(last - frames, last))
         clip = Clip(times, frozenset(), TimeGrid(Fraction(0), NTSC))
@@ -180,7 +178,7 @@ class TestTimeGrid:
 
 
 class TestCoverSlots:
-    def test_a_frame_stays_until_the_next_one(self) -> None:
+    def test_cover_slots_until_next_frame(self) -> None:
         clip = Clip(
             tuple(Fraction(t) for t in (0, Fraction("0.25"), Fraction("0.31"), 1)),
             frozenset(),
@@ -193,7 +191,7 @@ class TestCoverSlots:
             CoveringFrame(range(10, 11), 3),
         ]
 
-    def test_a_break_leaves_the_slots_after_the_frame_before_it_uncovered(self) -> None:
+    def test_cover_slots_leaves_break_uncovered(self) -> None:
         placed = [
             PlacedFrame(Position(0, True), "a"),
             PlacedFrame(Position(3, False), "b"),
@@ -201,7 +199,7 @@ class TestCoverSlots:
         ]
         assert [tuple(item.slots) for item in cover_slots(placed)] == [(0, 1, 2), (), (7,)]
 
-    def test_of_two_frames_at_one_slot_the_later_one_is_shown_though_a_break_lies_between(
+    def test_cover_slots_prefers_later_frame_across_break(
         self,
     ) -> None:
         placed = [
@@ -210,23 +208,23 @@ class TestCoverSlots:
         ]
         assert [tuple(item.slots) for item in cover_slots(placed)] == [(), (4,)]
 
-    def test_frames_before_the_clip_cover_its_first_slots_only(self) -> None:
+    def test_cover_slots_starts_at_slot_0(self) -> None:
         placed = [PlacedFrame(Position(slot, True), slot) for slot in (-7, -3, 2)]
         assert [tuple(item.slots) for item in cover_slots(placed)] == [(), (0, 1), (2,)]
 
-    def test_reading_stops_at_the_first_frame_beyond_the_end(self) -> None:
+    def test_cover_slots_stops_reading_beyond_end(self) -> None:
         consumed: Counter[str] = Counter()
         placed = [PlacedFrame(Position(slot, True), slot) for slot in range(100)]
         covering = list(cover_slots(counted(placed, consumed), end_slot=5))
         assert [slot for item in covering for slot in item.slots] == [0, 1, 2, 3, 4]
         assert consumed["items"] == 6
 
-    def test_no_frames_cover_nothing(self) -> None:
+    def test_cover_slots_of_no_frames(self) -> None:
         assert list(cover_slots([])) == []
 
     @given(clips())
     @settings(max_examples=150, deadline=None)
-    def test_every_slot_shows_the_frame_that_is_on_screen_there(self, clip: Clip) -> None:
+    def test_cover_slots_matches_oracle(self, clip: Clip) -> None:
         covering = list(cover_slots(clip.placed(), end_slot=clip.end_slot))
         pairs = [(slot, item.frame) for item in covering for slot in item.slots]
         assert dict(pairs) == clip.table()
@@ -236,7 +234,7 @@ class TestCoverSlots:
 
 
 class TestCutWindows:
-    def test_the_example_of_the_docstring(self) -> None:
+    def test_cut_windows_docstring_example(self) -> None:
         covering = [CoveringFrame(range(slot, slot + 1), slot) for slot in range(10)]
         windows = list(cut_windows(covering, str, num_frames=4, stride=3))
         assert windows == [
@@ -245,7 +243,7 @@ class TestCutWindows:
             Window(6, ("6", "7", "8", "9"), 4),
         ]
 
-    def test_one_frame_may_fill_many_windows_and_is_prepared_once(self) -> None:
+    def test_cut_windows_prepares_frame_of_many_windows_once(self) -> None:
         prepared: Counter[int] = Counter()
         placed = [PlacedFrame(Position(0, True), 0), PlacedFrame(Position(6, True), 1)]
         windows = cut(placed, prepared=prepared, num_frames=2, stride=2)
@@ -254,16 +252,14 @@ class TestCutWindows:
 
     @given(clips(), st.integers(1, 9), st.integers(1, 14))
     @settings(max_examples=150, deadline=None)
-    def test_windows_are_all_multiples_of_the_stride_whose_slots_are_covered(
-        self, clip: Clip, num_frames: int, stride: int
-    ) -> None:
+    def test_cut_windows_matches_oracle(self, clip: Clip, num_frames: int, stride: int) -> None:
         windows = cut(clip.placed(), clip.end_slot, num_frames=num_frames, stride=stride)
         assert plain(windows) == expected_windows(clip.table(), num_frames, stride)
         assert {window.valid for window in windows} <= {num_frames}
 
     @given(clips(), st.integers(1, 9), st.integers(1, 14), st.lists(st.integers(0, 60)), st.data())
     @settings(max_examples=300, deadline=None)
-    def test_cutting_a_clip_anywhere_neither_loses_nor_doubles_a_window(
+    def test_cut_windows_of_segments_equal_windows_of_clip(
         self, clip: Clip, num_frames: int, stride: int, cuts: list[int], data: st.DataObject
     ) -> None:
         short_clips = data.draw(st.sampled_from(["drop", "pad", "loop"]))
@@ -290,7 +286,7 @@ class TestCutWindows:
 
     @given(clips(), st.integers(1, 9), st.integers(1, 14), st.integers(0, 60), st.integers(0, 60))
     @settings(max_examples=150, deadline=None)
-    def test_a_frame_is_prepared_at_most_once_and_only_for_a_window_that_may_use_it(
+    def test_cut_windows_prepares_only_needed_frames_once(
         self, clip: Clip, num_frames: int, stride: int, first_slot: int, length: int
     ) -> None:
         end_slot = first_slot + length
@@ -322,7 +318,7 @@ class TestCutWindows:
         st.integers(0, 60),
     )
     @settings(max_examples=150, deadline=None)
-    def test_reading_stops_when_the_last_window_is_complete(
+    def test_cut_windows_stops_reading_after_last_window(
         self, clip: Clip, num_frames: int, stride: int, first_slot: int, length: int
     ) -> None:
         end_slot = first_slot + length
@@ -342,7 +338,7 @@ class TestCutWindows:
             last = windows[-1].frames[-1]
             assert consumed["items"] <= last + 2
 
-    def test_segments_whose_stride_skips_them_read_nothing(self) -> None:
+    def test_cut_windows_reads_nothing_for_segment_without_windows(self) -> None:
         def unread() -> Iterator[CoveringFrame[int]]:
             raise AssertionError("was read")
             yield
@@ -355,14 +351,14 @@ class TestCutWindows:
         ("short_clips", "frames", "valid"),
         [("pad", (0, 1, 2, 2, 2, 2, 2), 3), ("loop", (0, 1, 2, 0, 1, 2, 0), 7)],
     )
-    def test_a_short_clip_is_padded_or_looped(self, short_clips, frames, valid) -> None:
+    def test_cut_windows_pads_or_loops_short_clip(self, short_clips, frames, valid) -> None:
         placed = [PlacedFrame(Position(slot, True), slot) for slot in range(3)]
         windows = cut(placed, num_frames=7, stride=2, short_clips=short_clips)
         assert windows == [Window(0, frames, valid)]
 
     @given(clips(), st.integers(1, 9), st.integers(1, 14), st.sampled_from(["pad", "loop"]))
     @settings(max_examples=150, deadline=None)
-    def test_only_a_clip_that_is_short_as_a_whole_is_filled_up(
+    def test_cut_windows_fills_only_whole_short_clips(
         self, clip: Clip, num_frames: int, stride: int, short_clips: Any
     ) -> None:
         windows = cut(
@@ -385,20 +381,22 @@ class TestCutWindows:
         valid = num_frames if short_clips == "loop" else len(shown)
         assert windows == [Window(0, tuple(filled), valid)]
 
-    def test_short_clips_are_dropped_unless_told_otherwise(self) -> None:
+    def test_cut_windows_drops_short_clips_by_default(self) -> None:
         placed = [PlacedFrame(Position(slot, True), slot) for slot in range(3)]
         assert cut(placed, num_frames=4, stride=4) == []
 
     @given(clips(breaks=False), st.integers(1, 9), st.integers(1, 14))
     @settings(max_examples=150, deadline=None)
-    def test_count_windows_counts_them(self, clip: Clip, num_frames: int, stride: int) -> None:
+    def test_count_windows_equals_number_of_windows(
+        self, clip: Clip, num_frames: int, stride: int
+    ) -> None:
         table = clip.table()
         if list(table) == list(range(len(table))):
             counted_windows = count_windows(len(table), num_frames=num_frames, stride=stride)
             assert counted_windows == len(expected_windows(table, num_frames, stride))
 
 
-class TestUniform:
+class TestPickUniform:
     @pytest.mark.parametrize(
         ("total_slots", "num_frames", "slots"),
         [
@@ -411,11 +409,11 @@ class TestUniform:
             (0, 0, []),
         ],
     )
-    def test_slots_by_hand(self, total_slots, num_frames, slots) -> None:
+    def test_uniform_slots_by_hand(self, total_slots, num_frames, slots) -> None:
         assert uniform_slots(total_slots, num_frames) == slots
 
     @given(st.integers(1, 10**6), st.integers(1, 200))
-    def test_slots_are_distinct_and_in_the_middle_of_equal_parts(
+    def test_uniform_slots_are_distinct_middles_of_equal_parts(
         self, total_slots: int, num_frames: int
     ) -> None:
         num_frames = min(num_frames, total_slots)
@@ -427,7 +425,7 @@ class TestUniform:
 
     @given(clips(), st.integers(1, 12), st.sampled_from(["drop", "pad", "loop"]))
     @settings(max_examples=150, deadline=None)
-    def test_the_frames_on_screen_at_those_slots_are_picked(
+    def test_pick_uniform_matches_oracle(
         self, clip: Clip, num_frames: int, short_clips: Any
     ) -> None:
         table = clip.table()
@@ -463,19 +461,19 @@ class TestUniform:
         assert prepared == Counter(set(shown))
         assert consumed["items"] <= max(shown) + 2
 
-    def test_slots_that_the_first_pass_counted_and_the_second_lacks_repeat_the_last_frame(
+    def test_pick_uniform_repeats_last_frame_for_missing_slots(
         self,
     ) -> None:
         covering = [CoveringFrame(range(slot, slot + 1), slot) for slot in range(5)]
         (window,) = pick_uniform(covering, int, num_frames=4, total_slots=8)
         assert window == Window(0, (1, 3, 3, 3), 4)  # the slots 1, 3, 5 and 7 were wanted
 
-    def test_a_clip_without_a_frame_gives_nothing(self) -> None:
+    def test_pick_uniform_of_no_frames(self) -> None:
         assert not list(pick_uniform([], int, num_frames=4, total_slots=8, short_clips="pad"))
         assert not list(pick_uniform([], int, num_frames=4, total_slots=0, short_clips="loop"))
 
 
-class TestLast:
+class TestPickLast:
     @staticmethod
     def one_frame_a_slot(slots: Iterable[int]) -> list[CoveringFrame[int]]:
         return [CoveringFrame(range(slot, slot + 1), slot) for slot in slots]
@@ -527,9 +525,7 @@ class TestLast:
 
     @given(clips(), st.integers(1, 12), st.sampled_from(["drop", "pad", "loop"]))
     @settings(max_examples=150, deadline=None)
-    def test_the_frames_on_screen_at_the_last_slots_are_picked(
-        self, clip: Clip, num_frames: int, short_clips: Any
-    ) -> None:
+    def test_pick_last_matches_oracle(self, clip: Clip, num_frames: int, short_clips: Any) -> None:
         table = clip.table()
         total = max(table, default=-1) + 1
         prepared: Counter[int] = Counter()

@@ -1,4 +1,4 @@
-"""Sources to segments to shards, and the plan as a file."""
+"""Tests of segments, shards, and the plan's file."""
 
 from __future__ import annotations
 
@@ -80,13 +80,13 @@ class TestCuttingClips:
         ("start", "end", "seconds"),
         [(None, None, 100.0), (30.0, None, 70.0), (None, 8.0, 8.0), (2.5, 8.0, 5.5)],
     )
-    def test_the_span_decides_a_clip_s_duration(self, start, end, seconds) -> None:
+    def test_clip_seconds_follows_span(self, start, end, seconds) -> None:
         assert clip_seconds(source("a.mp4", start=start, end=end), PROBE.duration) == seconds
 
-    def test_a_clip_beyond_the_declared_end_is_not_of_negative_duration(self) -> None:
+    def test_clip_seconds_beyond_end_is_zero(self) -> None:
         assert clip_seconds(source("a.mp4", start=120.0), PROBE.duration) == 0.0
 
-    def test_boundaries_by_hand(self) -> None:
+    def test_time_boundaries_by_hand(self) -> None:
         sampling = SamplingOptions(frame_rate=Fraction(10))
         assert time_boundaries(25.0, sampling, 10.0) == [
             Boundary(slot=100, seconds=10.0),
@@ -100,7 +100,7 @@ class TestCuttingClips:
             Boundary(slot=2, seconds=0.2),
         ]
 
-    def test_without_a_frame_rate_slots_do_not_follow_from_time(self) -> None:
+    def test_time_boundaries_need_a_frame_rate(self) -> None:
         with pytest.raises(ValueError, match="expected a frame rate"):
             time_boundaries(25.0, SamplingOptions(), 10.0)
 
@@ -109,7 +109,7 @@ class TestCuttingClips:
         st.fractions(Fraction(1, 100), 240),
         st.floats(0.5, 1e4),
     )
-    def test_segments_cover_every_slot_exactly_once(self, seconds, rate, length) -> None:
+    def test_cut_segments_covers_each_slot_once(self, seconds, rate, length) -> None:
         length = max(length, seconds / 200)
         boundaries = time_boundaries(seconds, SamplingOptions(frame_rate=rate), length)
         segments = cut_segments(source("a.mp4"), seconds, boundaries)
@@ -124,7 +124,7 @@ class TestCuttingClips:
             for segment in segments
         )
 
-    def test_a_segment_begins_reading_at_its_boundary_s_anchor(self) -> None:
+    def test_cut_segments_keeps_anchors(self) -> None:
         clip = source("a.mp4")
         cut = Boundary(slot=250, anchor_pts=9000, anchor_slot=240, seconds=10.0)
         assert cut_segments(clip, 15.0, [cut]) == [
@@ -146,7 +146,7 @@ class TestEstimates:
             (9999.0, {"num_frames": 8, "sampling": "uniform"}, 1),
         ],
     )
-    def test_sequences_by_hand(self, seconds, sampling, sequences) -> None:
+    def test_estimate_sequences_by_hand(self, seconds, sampling, sequences) -> None:
         assert estimate_sequences(seconds, 30.0, SamplingOptions(**sampling)) == sequences
 
     @pytest.mark.parametrize(
@@ -160,11 +160,11 @@ class TestEstimates:
             ({"image_format": "png", "grayscale": True}, 53_333),
         ],
     )
-    def test_bytes_of_a_frame_by_hand(self, image, num_bytes) -> None:
+    def test_estimate_frame_bytes_by_hand(self, image, num_bytes) -> None:
         estimate = estimate_frame_bytes(ImageOptions(height=200, width=500, **image))
         assert estimate == pytest.approx(num_bytes, abs=1)
 
-    def test_a_split_by_hand(self) -> None:
+    def test_plan_shards_estimates_split_by_hand(self) -> None:
         segments = [
             Segment(source=source("a.mp4", group="p"), end_slot=50, seconds=5.0),
             Segment(source=source("a.mp4", group="p"), first_slot=50, seconds=5.0),
@@ -188,13 +188,13 @@ class TestEstimates:
 
 
 class TestShards:
-    def test_files_are_named_as_tensorflow_datasets_names_them(self) -> None:
+    def test_file_names_follow_tensorflow_datasets(self) -> None:
         shard = Shard(split="train", index=3, count=12, segments=())
         assert shard.file == "train-00003-of-00012.tfrecord"
 
     @given(segment_lists(), st.none() | st.integers(1, 40), st.integers(0, 3))
     @settings(max_examples=150, deadline=None)
-    def test_every_segment_goes_to_one_shard_of_its_group_s_split(
+    def test_plan_shards_puts_segment_in_one_shard_of_its_split(
         self, segments, count, seed
     ) -> None:
         shards, estimates = plan_shards(
@@ -224,7 +224,7 @@ class TestShards:
 
     @given(segment_lists(), st.integers(1, 12))
     @settings(max_examples=150, deadline=None)
-    def test_shards_differ_by_no_more_than_one_segment(self, segments, count) -> None:
+    def test_plan_shards_balances_equal_segments(self, segments, count) -> None:
         shards, estimates = plan_shards(
             segments, probes_of(segments), options(shard=ShardOptions(shards=count))
         )
@@ -238,7 +238,7 @@ class TestShards:
                 longest = max(max(load) for load in loads)
                 assert max(map(sum, loads)) <= min(map(sum, loads)) + longest + 1e-6
 
-    def test_segments_of_unknown_duration_are_dealt_by_number(self) -> None:
+    def test_plan_shards_balances_unknown_durations_by_number(self) -> None:
         segments = [Segment(source=source(f"{i}.mp4")) for i in range(20)]
         shards, _ = plan_shards(
             segments,
@@ -249,7 +249,7 @@ class TestShards:
 
     @given(segment_lists(), st.randoms(use_true_random=False))
     @settings(max_examples=100, deadline=None)
-    def test_the_plan_does_not_depend_on_the_listing_s_order(
+    def test_plan_shards_is_independent_of_order(
         self, segments: list[Segment], shuffler: random.Random
     ) -> None:
         shuffled = list(segments)
@@ -260,7 +260,7 @@ class TestShards:
         assert one == other
         assert list(one[1]) == list(other[1])
 
-    def test_a_segment_keeps_its_place_in_the_order_when_others_are_added(self) -> None:
+    def test_plan_shards_keeps_order_when_sources_are_added(self) -> None:
         split = SplitOptions(splits=(("train", 1.0),))
         many = [Segment(source=source(f"{i:02d}.mp4"), seconds=1.0) for i in range(40)]
         one_shard = options(shard=ShardOptions(shards=1), split=split)
@@ -271,7 +271,7 @@ class TestShards:
         )
         assert list(all_shard.segments) != many  # mixed
 
-    def test_the_size_decides_the_number_of_shards(self) -> None:
+    def test_plan_shards_derives_number_from_size(self) -> None:
         segments = [Segment(source=source(f"{i}.mp4"), seconds=100.0) for i in range(100)]
         planned = options(
             sampling=SamplingOptions(num_frames=10, frame_rate=Fraction(10)),
@@ -285,7 +285,7 @@ class TestShards:
         fewer = dataclasses.replace(planned, shard=ShardOptions(shard_size=2**40))
         assert len(plan_shards(segments, probes_of(segments), fewer)[0]) == MIN_SHARDS
 
-    def test_a_plan_of_200_000_segments_is_made_and_its_shards_have_five_digits(self) -> None:
+    def test_plan_shards_of_200_000_segments(self) -> None:
         clips = [source(f"{i:06d}.mp4", group=f"g{i // 10}") for i in range(50_000)]
         segments = [
             Segment(source=clip, first_slot=slot, end_slot=slot + 100, seconds=10.0)
@@ -317,9 +317,9 @@ def shards_of(costs: list[float]) -> list[Shard]:
     ]
 
 
-class TestOrderOfWork:
+class TestOrderWork:
     @given(st.lists(st.integers(2, 1000), min_size=1, max_size=12), st.integers(2, 6))
-    def test_whatever_goes_on_while_a_worker_has_nothing_to_do_has_threads(self, costs, workers):
+    def test_order_work_gives_threads_to_last_shards(self, costs, workers):
         free = [0.0] * workers  # when each will be
         ends = []
         for index, threads in order_work(shards_of(costs), workers):
@@ -329,20 +329,20 @@ class TestOrderOfWork:
         assert len(ends) == len(costs)
         assert all(threads > 1 for end, threads in ends if end > free[0])
 
-    def test_one_of_many_equal_shards_has_a_thread_for_itself_until_the_end(self):
+    def test_order_work_gives_one_thread_to_most_equal_shards(self):
         work = order_work(shards_of([60.0] * 20), 4)
         assert [threads for _, threads in work] == [1] * 15 + [5] * 5
 
-    def test_a_single_worker_has_one_cpu(self):
+    def test_order_work_of_single_worker_has_one_thread(self):
         assert {threads for _, threads in order_work(shards_of([60.0, 5.0]), 1)} == {1}
 
     @given(st.permutations([1.0, 2.0, 2.0, 3.0]))
-    def test_the_longest_come_first(self, costs):
+    def test_order_work_starts_with_longest(self, costs):
         order = [index for index, _ in order_work(shards_of(costs), 2)]
         assert [costs[index] for index in order] == [3.0, 2.0, 2.0, 1.0]
         assert sorted(order) == [0, 1, 2, 3]
 
-    def test_shards_of_unknown_length_count_by_their_segments(self):
+    def test_order_work_counts_segments_of_unknown_length(self):
         work = order_work(shards_of([0.0] * 10), 2)
         assert [threads for _, threads in work] == [1] * 9 + [3]
 
@@ -364,7 +364,7 @@ class TestPlanFile:
         lines = "".join(line + "\n" for line in plan_lines(shards, totals))
         output.plan_path.write_text(lines, encoding="ascii")
 
-    def test_shards_and_totals_are_read_back_from_their_places(self, tmp_path) -> None:
+    def test_read_shard_and_totals_invert_plan_lines(self, tmp_path) -> None:
         output = OutputFolder(str(tmp_path))
         segments = tuple(
             Segment(
@@ -386,7 +386,7 @@ class TestPlanFile:
         assert [read_shard(output, place) for place in reversed(places)] == shards[::-1]
         assert read_totals(output) == self.TOTALS
 
-    def test_a_plan_without_shards_has_totals(self, tmp_path) -> None:
+    def test_plan_without_shards_has_totals(self, tmp_path) -> None:
         output = OutputFolder(str(tmp_path))
         totals = dataclasses.replace(self.TOTALS, shards=0)
         self.write(output, [], totals)
@@ -428,10 +428,10 @@ class TestDescriptors:
             ).map(tuple),
         )
     )
-    def test_a_shard_goes_through_json_unchanged(self, shard: Shard) -> None:
+    def test_from_json_inverts_to_json_of_shard(self, shard: Shard) -> None:
         assert from_json(Shard, json.loads(json.dumps(to_json(shard)))) == shard
 
-    def test_they_are_frozen(self) -> None:
+    def test_descriptors_are_frozen(self) -> None:
         for descriptor in (source("a"), Segment(source=source("a")), PROBE):
             with pytest.raises(dataclasses.FrozenInstanceError):
                 setattr(descriptor, dataclasses.fields(descriptor)[0].name, None)

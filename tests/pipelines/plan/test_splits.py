@@ -1,4 +1,4 @@
-"""Groups to splits: the same in every run, for any order, and when footage is added."""
+"""Tests of splits: the same in every run, for any order, and when footage is added."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def source(group: str, split: str | None = None, name: str = "") -> Source:
     return Source(id=name, path=f"/in/{name}", data_path=name, group=group, split=split)
 
 
-def test_the_hash_is_what_it_was_in_every_dataset_so_far() -> None:
-    """These may never change: a rebuilt dataset would deal its groups anew."""
+def test_hash_fraction_never_changes() -> None:
+    """A change would move the groups of a rebuilt dataset to other splits."""
     assert hash_fraction("split", 0, "drive-7") == pytest.approx(0.2543527685845973, abs=1e-15)
     assert [hashed_split(f"g{i:02d}", SPLITS, 0) for i in range(1, 13)] == [
         "train",
@@ -40,28 +40,28 @@ def test_the_hash_is_what_it_was_in_every_dataset_so_far() -> None:
     ]
 
 
-def test_the_hash_does_not_depend_on_the_process() -> None:
+def test_hash_fraction_is_independent_of_process() -> None:
     code = "from pipelines.plan.splits import hash_fraction; print(repr(hash_fraction('split', 3, 'a')))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert float(run.stdout) == hash_fraction("split", 3, "a")
 
 
 @given(st.lists(st.text(), max_size=4))
-def test_a_hash_lies_in_0_to_1(parts: list[str]) -> None:
+def test_hash_fraction_is_in_0_to_1(parts: list[str]) -> None:
     parts = [part.encode("utf-8", "replace").decode() for part in parts]
     assert 0 <= hash_fraction(*parts) < 1
 
 
-def test_parts_are_kept_apart() -> None:
+def test_hash_fraction_separates_parts() -> None:
     assert hash_fraction("ab", "c") != hash_fraction("a", "bc")
 
 
-def test_names_that_are_not_utf8_have_a_split() -> None:
+def test_hashed_split_takes_names_that_are_not_utf8() -> None:
     assert hashed_split("caf\udce9", SPLITS, 0) in dict(SPLITS)
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_splits_get_their_fractions_of_the_groups(seed: int) -> None:
+def test_hashed_split_follows_fractions(seed: int) -> None:
     groups = 20_000
     found = [hashed_split(f"video {i}.mp4", SPLITS, seed) for i in range(groups)]
     for name, fraction in SPLITS:
@@ -69,25 +69,25 @@ def test_splits_get_their_fractions_of_the_groups(seed: int) -> None:
         assert abs(found.count(name) - groups * fraction) < 5 * deviation
 
 
-def test_another_seed_deals_anew() -> None:
+def test_hashed_split_depends_on_seed() -> None:
     groups = [f"g{i}" for i in range(200)]
     deals = [[hashed_split(group, SPLITS, seed) for group in groups] for seed in (0, 1)]
     assert deals[0] != deals[1]
 
 
 @given(st.text(alphabet="abc019", max_size=6), st.integers())
-def test_a_split_with_fraction_0_is_never_used(group: str, seed: int) -> None:
+def test_hashed_split_never_returns_empty_split(group: str, seed: int) -> None:
     assert hashed_split(group, (("a", 0.0), ("b", 1.0), ("c", 0.0)), seed) == "b"
     assert hashed_split(group, (("a", 0.0), ("b", 0.5), ("c", 0.0), ("d", 0.5)), seed) in "bd"
 
 
 @given(st.text(alphabet="abc019", max_size=6))
-def test_fractions_that_sum_to_just_under_1_leave_no_group_out(group: str) -> None:
+def test_hashed_split_takes_fractions_just_under_1(group: str) -> None:
     assert hashed_split(group, (("a", 0.0), ("b", 1e-9), ("c", 0.0)), 0) == "b"
 
 
 @given(st.sets(st.text(max_size=5), max_size=30), st.sets(st.text(max_size=5), max_size=30))
-def test_adding_groups_moves_none_that_was_there(old: set[str], new: set[str]) -> None:
+def test_assign_splits_keeps_groups_when_others_are_added(old: set[str], new: set[str]) -> None:
     clean = {group for group in old | new if group.isprintable()}
     before = assign_splits([source(group) for group in sorted(old & clean)], SPLITS, 0)
     after = assign_splits([source(group) for group in sorted(clean)], SPLITS, 0)
@@ -95,13 +95,13 @@ def test_adding_groups_moves_none_that_was_there(old: set[str], new: set[str]) -
 
 
 @given(st.permutations([(f"g{i % 7}", "val" if i in (3, 5) else None) for i in range(20)]))
-def test_the_order_of_sources_does_not_matter(members: list[tuple[str, str | None]]) -> None:
+def test_assign_splits_is_independent_of_order(members: list[tuple[str, str | None]]) -> None:
     found = assign_splits([source(group, split) for group, split in members], SPLITS, 0)
     expected = {f"g{i}": hashed_split(f"g{i}", SPLITS, 0) for i in range(7)}
     assert found == expected | {"g3": "val", "g5": "val"}
 
 
-def test_a_source_that_names_no_split_follows_its_group() -> None:
+def test_assign_splits_follows_named_split_of_group() -> None:
     other = next(
         name for name, _ in SPLITS if name != hashed_split("drive", SPLITS, 0)
     )  # not what the hash would say
@@ -109,7 +109,7 @@ def test_a_source_that_names_no_split_follows_its_group() -> None:
     assert assign_splits(members, SPLITS, 0) == {"drive": other}
 
 
-def test_a_group_in_two_splits_is_refused_and_both_sources_are_named() -> None:
+def test_assign_splits_refuses_group_in_two_splits() -> None:
     members = [
         source("p1", "train", "run/a.mp4"),
         source("p1", None, "run/b.mp4"),
@@ -121,5 +121,5 @@ def test_a_group_in_two_splits_is_refused_and_both_sources_are_named() -> None:
         assign_splits(members, SPLITS, 0)
 
 
-def test_no_sources_have_no_groups() -> None:
+def test_assign_splits_of_no_sources() -> None:
     assert assign_splits([], SPLITS, 0) == {}
