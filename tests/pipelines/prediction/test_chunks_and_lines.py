@@ -7,12 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.decoding.protocol import Caption
+from pipelines.build.shard import segment_truncation
+from pipelines.decoding.protocol import Caption, SegmentResult
 from pipelines.plan.descriptors import Segment, Source
 from pipelines.prediction.captions import make_captions
-from pipelines.prediction.chunks import CHUNK_SECONDS, MIN_CHUNKS, plan_chunks
+from pipelines.prediction.chunks import CHUNK_SECONDS, MIN_CHUNKS, Chunk, plan_chunks
 from pipelines.prediction.lines import prediction_line
-from pipelines.prediction.sequences import Answer
+from pipelines.prediction.publish import write_chunk
+from pipelines.prediction.sequences import Answer, Place, Prediction, SegmentEnd
+from pipelines.prediction.work import WorkFolder
 from tfrecords_schema.codec import from_json, to_json
 from tfrecords_schema.spec import LabelSpec
 
@@ -196,3 +199,31 @@ class TestCaptions:
                 assert not inside
             else:
                 assert index in there
+
+
+class TestWriteChunk:
+    @pytest.mark.parametrize(
+        ("damaged_seconds", "expected"),
+        [(None, 9.5), (2.25, 2.25)],
+        ids=["ends early", "damaged in the middle"],
+    )
+    def test_a_truncated_source_is_reported_where_a_build_reports_it(
+        self, tmp_path, damaged_seconds, expected
+    ):
+        segment = make_segment("a.mp4")
+        result = SegmentResult(
+            sequences=1,
+            truncated="a frame does not decode",
+            damaged_seconds=damaged_seconds,
+            last_seconds=9.5,
+        )
+        place = Place(chunk=0, segment=0, number=0)
+        items = [
+            Prediction(place=place, answer=Answer(start=0, end=1, values=(0.5,))),
+            SegmentEnd(place=Place(chunk=0, segment=0, number=1), result=to_json(result)),
+        ]
+        work = WorkFolder.make(str(tmp_path / "p.jsonl"))
+        label = LabelSpec(task="regression", target_names=("speed",), target_units=("m/s",))
+        report = write_chunk(Chunk(index=0, segments=(segment,)), items, label, work)
+        assert report.failures == (segment_truncation(segment, result),)
+        assert report.failures[0].seconds == expected
