@@ -31,6 +31,7 @@ from pipelines.decoding.protocol import (
     SegmentResult,
 )
 from pipelines.decoding.segments import build_segment, find_extent, index_clip, probe_file
+from pipelines.runners.child_process import HEADER, pack
 from tfrecords_schema.codec import to_json
 
 _MAX_CHARACTERS = 300
@@ -60,8 +61,8 @@ def _read_requests(pipe: int, requests: queue.SimpleQueue[dict[str, Any]]) -> No
     """Queues requests; ends the process when its client is gone, even in the middle of one."""
     # Not through `sys.stdin`: Python aborts where it ends while a thread waits for that one's lock.
     with open(pipe, "rb", buffering=0, closefd=False) as stream:
-        while len(header := _read(stream, protocol.HEADER.size)) == protocol.HEADER.size:
-            _, length = protocol.HEADER.unpack(header)
+        while len(header := _read(stream, HEADER.size)) == HEADER.size:
+            _, length = HEADER.unpack(header)
             message = _read(stream, length)
             if len(message) < length:
                 break
@@ -84,27 +85,31 @@ def _answer(fields: dict[str, Any], answers: BinaryIO) -> bytes:
         request = protocol.request_from_json(fields)
         if isinstance(request, OverlayRequest):
             frames = draw_overlay(request, _Heartbeat(answers))
-            return protocol.pack_json(protocol.RESULT, {"frames": frames})
+            return _pack_json(protocol.RESULT, {"frames": frames})
         if isinstance(request, BuildRequest):
             result = _build(request, answers)
-            return protocol.pack_json(protocol.RESULT, to_json(result))
+            return _pack_json(protocol.RESULT, to_json(result))
         if isinstance(request, ExtentRequest):
             extent = find_extent(request.path, _Heartbeat(answers))
-            return protocol.pack_json(protocol.RESULT, to_json(extent))
+            return _pack_json(protocol.RESULT, to_json(extent))
         if isinstance(request, IndexRequest):
             index = index_clip(request, _Heartbeat(answers))
-            return protocol.pack_json(protocol.RESULT, to_json(index))
-        return protocol.pack_json(protocol.RESULT, to_json(probe_file(request.path)))
+            return _pack_json(protocol.RESULT, to_json(index))
+        return _pack_json(protocol.RESULT, to_json(probe_file(request.path)))
     except DecodingFailure as failure:
-        return protocol.pack_json(protocol.FAILURE, failure.to_json())
+        return _pack_json(protocol.FAILURE, failure.to_json())
     except (MemoryError, cv2.error) as error:
         failure = DecodingFailure("limits", f"{type(error).__name__}: {error}")
-        return protocol.pack_json(protocol.FAILURE, failure.to_json())
+        return _pack_json(protocol.FAILURE, failure.to_json())
     except BrokenPipeError:
         raise  # the client is gone
     except Exception as error:
         failure = DecodingFailure("process", _describe_exception(error))
-        return protocol.pack_json(protocol.FAILURE, failure.to_json())
+        return _pack_json(protocol.FAILURE, failure.to_json())
+
+
+def _pack_json(kind: bytes, fields: dict[str, Any]) -> bytes:
+    return pack(kind, protocol.encode(fields))
 
 
 def _describe_exception(error: Exception) -> str:
@@ -128,7 +133,7 @@ def _build(request: BuildRequest, answers: BinaryIO) -> SegmentResult:
 
 
 def _send_record(answers: BinaryIO, record: bytes) -> None:
-    answers.write(protocol.HEADER.pack(protocol.RECORD, len(record)))
+    answers.write(HEADER.pack(protocol.RECORD, len(record)))
     answers.write(record)
 
 
@@ -143,5 +148,5 @@ class _Heartbeat:
         now = time.monotonic()
         if now - self._last >= _PROGRESS_SECONDS:
             self._last = now
-            self._answers.write(protocol.pack(protocol.PROGRESS))
+            self._answers.write(pack(protocol.PROGRESS))
             self._answers.flush()

@@ -7,16 +7,9 @@ reading and nothing else.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import functools
-import itertools
 import json
-import os
 import queue
-import select
-import signal
-import subprocess
-import tempfile
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -33,6 +26,7 @@ from pipelines.decoding.protocol import (
 )
 from pipelines.options.dataset import RunOptions
 from pipelines.plan.descriptors import Extent, Probe
+from pipelines.runners.child_process import ChildError, ChildProcess, pack
 from pipelines.runners.python_child import child_environment, python_command
 from pipelines.storage.staging import Staging, StagingError
 from tfrecords_schema.codec import from_json, to_json
@@ -40,10 +34,6 @@ from tfrecords_schema.machine import usable_cpus
 
 MEMORY_LIMIT = 4 * 2**30
 """Max bytes of a decoder's address space: the reference frames of 8K video fit, a leak does not."""
-
-_PIPE_BYTES = 1 << 20
-_LAST_ERROR_BYTES = 1 << 16
-_LAST_WORDS_CHARACTERS = 300
 
 T = TypeVar("T")
 
@@ -70,8 +60,7 @@ class DecoderProcess:
         self._memory_limit = memory_limit
         self._staging = staging or Staging()
         self._program = program or python_command("pipelines.decoding.child")
-        self._child: subprocess.Popen[bytes] | None = None
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
+        self._child: ChildProcess | None = None
 
     def probe(self, path: str) -> Probe:
         """Returns the header's hints about the file at ``path``.
@@ -138,7 +127,6 @@ class DecoderProcess:
     def close(self) -> None:
         """Ends the child."""
         self._kill()
-        self._stderr.close()
 
     def _ask(self, request: protocol.Request, answer: type[T]) -> Generator[bytes, None, T]:
         """Sends a request; yields the records of the answer, and returns its result."""
@@ -151,15 +139,18 @@ class DecoderProcess:
     def _ask_child(self, request: protocol.Request, answer: type[T]) -> Generator[bytes, None, T]:
         child = self._running_child()
         try:
-            fields = protocol.request_to_json(request)
-            self._send(child, protocol.pack_json(protocol.REQUEST, fields))
-            for kind, payload in self._messages(child):
+            child.send(pack(protocol.REQUEST, protocol.encode(protocol.request_to_json(request))))
+            for kind, payload in child.messages():
                 if kind == protocol.RECORD:
                     yield payload
                 elif kind == protocol.RESULT:
                     return _parse(payload, lambda fields: _read_answer(answer, fields))
                 elif kind == protocol.FAILURE:
                     raise _parse(payload, lambda fields: DecodingFailure(**fields))
+            raise ChildError(child.describe_exit())
+        except ChildError as error:
+            self._kill()
+            raise DecodingFailure("process", f"the decoder {error}") from error
         except DecodingFailure as failure:
             if failure.stage in ("process", "limits"):
                 self._kill()  # its state is not to be trusted
@@ -167,110 +158,22 @@ class DecoderProcess:
         except BaseException:
             self._kill()  # the unread answer must not be taken for the next one
             raise
-        raise self._death()
 
-    def _send(self, child: subprocess.Popen[bytes], message: bytes) -> None:
-        """Writes a request without blocking on a child that does not read it."""
-        pipe = child.stdin.fileno()  # type: ignore[union-attr]
-        poll = select.poll()
-        poll.register(pipe, select.POLLOUT)
-        rest = memoryview(message)
-        while rest:
-            if not poll.poll(self._timeout * 1000):
-                raise self._no_progress()
-            try:
-                rest = rest[os.write(pipe, rest) :]
-            except BlockingIOError:
-                continue
-            except BrokenPipeError:
-                return  # it has ended; the end of its output tells how
-
-    def _no_progress(self) -> DecodingFailure:
-        return DecodingFailure("process", f"the decoder made no progress for {self._timeout:g} s")
-
-    def _messages(self, child: subprocess.Popen[bytes]) -> Iterator[tuple[bytes, bytes]]:
-        """Yields messages until the child closes its output."""
-        output = child.stdout.fileno()  # type: ignore[union-attr]
-        poll = select.poll()
-        poll.register(output, select.POLLIN | select.POLLHUP)
-
-        def read(count: int) -> bytes | None:
-            """Returns ``count`` bytes; None if the output ends before."""
-            parts = []
-            while count:
-                if not poll.poll(self._timeout * 1000):
-                    raise self._no_progress()
-                part = os.read(output, min(count, _PIPE_BYTES))
-                if not part:
-                    return None
-                parts.append(part)
-                count -= len(part)
-            return b"".join(parts)
-
-        while (header := read(protocol.HEADER.size)) is not None:
-            kind, length = protocol.HEADER.unpack(header)
-            if kind not in protocol.ANSWERS or length > protocol.MAX_MESSAGE_BYTES:
-                raise DecodingFailure("process", "the decoder sent an invalid message")
-            if (payload := read(length)) is None:
-                return
-            yield kind, payload
-
-    def _running_child(self) -> subprocess.Popen[bytes]:
-        if self._child is None or self._child.poll() is not None or self._has_unread_output():
+    def _running_child(self) -> ChildProcess:
+        if self._child is None or not self._child.is_ready():
             self._kill()
-            # The child shares the position in the file, too.
-            self._stderr.seek(0)
-            self._stderr.truncate()
-            self._child = subprocess.Popen(
+            self._child = ChildProcess(
                 [*self._program, str(self._memory_limit)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._stderr,
-                env=_child_environment(),
-                # Ctrl-C goes to the parent, which ends its children.
-                start_new_session=True,
+                _child_environment(),
+                kinds=protocol.ANSWERS,
+                timeout=self._timeout,
             )
-            _widen(self._child.stdout.fileno())  # type: ignore[union-attr]
-            os.set_blocking(self._child.stdin.fileno(), False)  # type: ignore[union-attr]
         return self._child
-
-    def _has_unread_output(self) -> bool:
-        """Returns True if output followed the last answer, which must not be taken for the next one."""
-        poll = select.poll()
-        poll.register(self._child.stdout.fileno(), select.POLLIN)  # type: ignore[union-attr]
-        return bool(poll.poll(0))
-
-    def _death(self) -> DecodingFailure:
-        """Returns the failure that describes how the child ended."""
-        child = self._child
-        if child is None:
-            return DecodingFailure("process", "the decoder has ended")
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            child.wait(5)  # its output has ended; its exit follows
-        code = child.poll()
-        self._kill()
-        if code is not None and code < 0:
-            how = f"was killed by {_signal_name(-code)}"
-        else:
-            how = f"ended with exit code {code}"
-        said = self._last_error()
-        return DecodingFailure("process", f"the decoder {how}" + (f": {said}" if said else ""))
-
-    def _last_error(self) -> str:
-        end = self._stderr.seek(0, os.SEEK_END)
-        self._stderr.seek(max(0, end - _LAST_ERROR_BYTES))
-        lines = self._stderr.read(_LAST_ERROR_BYTES).decode(errors="replace").strip().splitlines()
-        return (_exception_text(lines) or (lines[-1] if lines else ""))[:_LAST_WORDS_CHARACTERS]
 
     def _kill(self) -> None:
         child, self._child = self._child, None
-        if child is None:
-            return
-        child.kill()
-        child.wait()
-        for pipe in (child.stdin, child.stdout):
-            with contextlib.suppress(BrokenPipeError):
-                pipe.close()  # type: ignore[union-attr]
+        if child is not None:
+            child.kill()
 
 
 class DecoderPool:
@@ -323,14 +226,6 @@ def _child_environment() -> dict[str, str]:
     return {name: value for name, value in environment.items() if not name.startswith("AWS_")}
 
 
-def _widen(pipe: int) -> None:
-    """Enlarges a pipe to hold most records, so that its two ends wait less for each other."""
-    # Not every system allows it, and a user may have too many of them.
-    if hasattr(fcntl, "F_SETPIPE_SZ"):
-        with contextlib.suppress(OSError):
-            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-
-
 def _result(answer: Generator[bytes, None, T], on_record: Callable[[bytes], None]) -> T:
     """Returns the result of an answer after passing its records to ``on_record``."""
     with contextlib.closing(answer):
@@ -356,25 +251,6 @@ def _parse(payload: bytes, read: Callable[[dict[str, Any]], T]) -> T:
         return read(json.loads(payload))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise DecodingFailure("process", "the decoder sent an invalid answer") from error
-
-
-def _exception_text(lines: Sequence[str]) -> str:
-    """Returns the exception that the last traceback among ``lines`` ends with; "" where there is none."""
-    begins = [number for number, line in enumerate(lines) if line.startswith("Traceback (most ")]
-    if not begins:
-        return ""
-    said = lines[begins[-1] + 1 :]
-    # Its calls are indented; its text may have several lines, and Python or a library may go on after it.
-    first = next((number for number, line in enumerate(said) if line[:1].strip()), len(said))
-    text = itertools.takewhile(lambda line: not line.startswith("Fatal Python error"), said[first:])
-    return " ".join(" ".join(text).split())
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"  # a real-time signal has no name
 
 
 def _refuse_record(_: bytes) -> None:

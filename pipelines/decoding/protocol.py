@@ -8,7 +8,6 @@ objects). Each message begins with its kind and length.
 from __future__ import annotations
 
 import json
-import struct
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -19,7 +18,6 @@ from tfrecords_schema.codec import LocalPath, from_json, to_json
 from tfrecords_schema.moments import Moments
 from tfrecords_schema.spec import SequenceSpec
 
-HEADER = struct.Struct("<cI")
 REQUEST = b"Q"
 RECORD = b"R"
 PROGRESS = b"P"
@@ -28,23 +26,15 @@ FAILURE = b"F"
 
 ANSWERS = (RECORD, PROGRESS, RESULT, FAILURE)
 
-MAX_MESSAGE_BYTES = 2**30
-"""A header that announces a longer message is garbage."""
-
 Stage = Literal["open", "decode", "limits", "process", "telemetry", "staging"]
 
 DISTANCES = (0.0, 0.1, 0.5, 1.0)
 """Bounds of `SegmentResult.telemetry_frames`, seconds."""
 
 
-def pack(kind: bytes, payload: bytes = b"") -> bytes:
-    """Returns a message as bytes."""
-    return HEADER.pack(kind, len(payload)) + payload
-
-
-def pack_json(kind: bytes, fields: dict[str, Any]) -> bytes:
-    """Returns a message with a JSON object as bytes."""
-    return pack(kind, json.dumps(fields).encode())
+def encode(fields: dict[str, Any]) -> bytes:
+    """Returns the payload of a message that is a JSON object."""
+    return json.dumps(fields).encode()
 
 
 @dataclass(frozen=True)

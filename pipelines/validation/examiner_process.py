@@ -1,21 +1,21 @@
-"""Examines shards in a process of its own, and the client that asks it to.
+"""Examines shards in a child process, for local workers.
 
-Threads of one process wait for each other's Python between two pictures, which costs a third of the speed of
-two of them; and a picture that crashes the decoder ends the process that decodes it. Requests and answers are
-pickles on the child's standard input and output, between two ends of one program.
+Threads of one process wait for each other's Python code between two pictures, which costs a third of the
+speed of two threads. A picture that crashes the image decoder ends only the child. Payloads are pickles,
+between two ends of one program.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pickle
-import subprocess
+import struct
 import sys
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
+from pipelines.runners.child_process import HEADER, ChildError, ChildProcess, pack
 from pipelines.runners.python_child import child_environment, python_command
 from pipelines.validation.checks.shards import ShardFacts, framing
 from pipelines.validation.examine import ShardExaminer, ShardJob, ShardSummary
@@ -23,69 +23,62 @@ from pipelines.validation.findings import FindingLog, Where
 from pipelines.validation.shard_index import ShardIndex
 from pipelines.validation.tallies import Tally
 
-_NEWS_BYTES = 1 << 20
+_REQUEST, _PROGRESS, _SUMMARY, _ERROR = b"Q", b"P", b"S", b"E"
+_COUNT = struct.Struct("<Q")
+_REPORT_BYTES = 1 << 20
 
 
 class ChildExaminer:
-    """Examines shards as ``examiner`` does, in a process of its own that is started at the first one."""
+    """Examines shards as ``examiner`` does, in a child process that is started at the first shard."""
 
     def __init__(self, examiner: ShardExaminer):
         self._examiner = examiner
-        self._child: subprocess.Popen[bytes] | None = None
+        self._child: ChildProcess | None = None
 
     def close(self) -> None:
         """Ends the child."""
-        if self._child is not None:
-            self._end(self._child)
+        child, self._child = self._child, None
+        if child is not None:
+            child.kill()
 
     def examine(self, job: ShardJob, on_bytes: Callable[[int], None]) -> ShardSummary:
-        """What `ShardExaminer.examine` gives; when the child dies of the shard, a finding says so."""
-        child = self._child = self._child or self._start()
-        requests, answers = cast(BinaryIO, child.stdin), cast(BinaryIO, child.stdout)
-        try:
-            pickle.dump(job, requests)
-            requests.flush()
-            while True:
-                answer: Any = pickle.load(answers)  # noqa: S301 - what our own child says
-                if isinstance(answer, ShardSummary):
-                    return answer
-                if isinstance(answer, BaseException):
-                    raise answer
-                on_bytes(answer)
-        except (EOFError, BrokenPipeError, pickle.UnpicklingError):
-            self._child = None
-            return _dead(job, self._end(child))
+        """Returns what `ShardExaminer.examine` returns, or a finding if the child died while it examined.
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        child = subprocess.Popen(
+        Raises:
+            RuntimeError: if the examiner raised an error in the child.
+        """
+        child = self._child = self._child or self._start()
+        try:
+            child.send(pack(_REQUEST, pickle.dumps(job)))
+            for kind, payload in child.messages():
+                if kind == _PROGRESS:
+                    on_bytes(*_COUNT.unpack(payload))
+                elif kind == _SUMMARY:
+                    return pickle.loads(payload)  # noqa: S301 - sent by our own child
+                else:
+                    raise RuntimeError(payload.decode())
+            raise ChildError(child.describe_exit())
+        except ChildError as error:
+            self.close()
+            return _summarize_crash(job, str(error))
+
+    def _start(self) -> ChildProcess:
+        child = ChildProcess(
             python_command("pipelines.validation.examiner_process"),
-            env=child_environment(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            child_environment(),
+            kinds=(_PROGRESS, _SUMMARY, _ERROR),
         )
-        with contextlib.suppress(BrokenPipeError):  # its end is noticed when it should answer
-            pickle.dump(self._examiner, cast(BinaryIO, child.stdin))
+        child.send(pack(_REQUEST, pickle.dumps(self._examiner)))
         return child
 
-    def _end(self, child: subprocess.Popen[bytes]) -> int:
-        with contextlib.suppress(BrokenPipeError):
-            cast(BinaryIO, child.stdin).close()
-        cast(BinaryIO, child.stdout).close()
-        try:
-            return child.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            return child.wait()
 
-
-def _dead(job: ShardJob, status: int) -> ShardSummary:
-    how = f"by signal {-status}" if status < 0 else f"with status {status}"
+def _summarize_crash(job: ShardJob, reason: str) -> ShardSummary:
     facts = ShardFacts(
         declared=job.shard,
         records=0,
         bytes=0,
         sha256="",
-        unreadable=f"the process that examined it ended {how}",
+        unreadable=f"the process that examined it {reason}",
     )
     log = FindingLog(1)
     log.add(framing(facts, Where(shard=job.shard.file)))
@@ -100,36 +93,39 @@ def _dead(job: ShardJob, status: int) -> ShardSummary:
 
 
 def main() -> None:
-    """Examines the shards that the parent names, until it closes the pipe."""
+    """Examines the shards that the parent names, until the parent closes the pipe."""
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what anything prints is no answer
+    os.dup2(2, 1)  # prints must not be taken for answers
     requests = sys.stdin.buffer
-    with contextlib.suppress(EOFError, BrokenPipeError, KeyboardInterrupt):
-        examiner: ShardExaminer = pickle.load(requests)  # noqa: S301 - what our parent says
-        while True:
-            job: ShardJob = pickle.load(requests)  # noqa: S301
-            try:
-                _answer(answers, examiner.examine(job, _News(answers)))
-            except BrokenPipeError:
-                raise
-            except Exception as error:
-                _answer(answers, RuntimeError(f"{type(error).__name__}: {error}"))
+    examiner: ShardExaminer | None = _read_request(requests)
+    while (job := _read_request(requests)) is not None and examiner is not None:
+        try:
+            summary = examiner.examine(job, _ProgressSender(answers))
+            answer = pack(_SUMMARY, pickle.dumps(summary))
+        except Exception as error:
+            answer = pack(_ERROR, f"{type(error).__name__}: {error}".encode())
+        answers.write(answer)
+        answers.flush()
 
 
-def _answer(answers: BinaryIO, what: object) -> None:
-    pickle.dump(what, answers)
-    answers.flush()
+def _read_request(requests: BinaryIO) -> Any:
+    """Returns the next request; None when the parent has closed the pipe."""
+    if len(header := requests.read(HEADER.size)) < HEADER.size:
+        return None
+    _, length = HEADER.unpack(header)
+    return pickle.loads(requests.read(length))  # noqa: S301 - sent by our own parent
 
 
-class _News:
-    """Tells the parent of bytes that were read, a MiB at a time."""
+class _ProgressSender:
+    """Sends the number of bytes read to the parent, a MiB at a time."""
 
     def __init__(self, answers: BinaryIO):
         self._answers = answers
-        self._untold = 0
+        self._unsent = 0
 
     def __call__(self, count: int) -> None:
-        self._untold += count
-        if self._untold >= _NEWS_BYTES:
-            _answer(self._answers, self._untold)
-            self._untold = 0
+        self._unsent += count
+        if self._unsent >= _REPORT_BYTES:
+            self._answers.write(pack(_PROGRESS, _COUNT.pack(self._unsent)))
+            self._answers.flush()
+            self._unsent = 0

@@ -186,7 +186,7 @@ class TestRealChild:
         decoder.probe(str(clip))
         child = decoder._child
         decoder.close()
-        assert child.returncode is not None
+        assert child.poll() is not None
         assert not alive(child.pid)
         decoder.close()
 
@@ -234,7 +234,7 @@ class TestRealChild:
             "decoder = DecoderProcess(timeout=60, program=(sys.executable, '-c', sys.argv[1]))\n"
             "threading.Thread(target=decoder.probe, args=('x',), daemon=True).start()\n"
             "while not decoder._child: pass\n"
-            "while not decoder._last_error(): pass\n"
+            "while not decoder._child.last_error(): pass\n"
             "print(decoder._child.pid, flush=True)\n"
             "threading.Event().wait()\n"
         )
