@@ -293,6 +293,11 @@ def known_flags():
 
 class TestNames:
     @pytest.mark.parametrize("page", [*PAGES, CHANGELOG], ids=lambda page: page.name)
+    def test_lines_are_at_most_110_columns_wide(self, page):
+        for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
+            assert len(line) <= 110 or line.startswith("|"), f"{page.name}:{number}"
+
+    @pytest.mark.parametrize("page", [*PAGES, CHANGELOG], ids=lambda page: page.name)
     def test_links_lead_to_files_and_headings(self, page):
         for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
             if "://" in target:
