@@ -25,8 +25,7 @@ import pipelines.cli
 import trainer.cli
 from pipelines.build.summary import describe_failures
 from pipelines.plan.descriptors import SourceFailure
-from tfrecords_schema.fake import write_fake_dataset
-from tfrecords_schema.spec import ImageSpec, LabelSpec, SequenceSpec
+from tfrecords_schema import ImageSpec, LabelSpec, SequenceSpec, write_fake_dataset
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
