@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import inspect
 import re
 import textwrap
@@ -119,20 +120,21 @@ def document_call(function: Callable[..., Any], options: type[Options]) -> None:
     own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
     names = [parameter.name for parameter in own]
     items = [item for _, item in all_options(options) if item.flag not in names]
-    keywords = [
-        inspect.Parameter(
-            item.flag,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=item.default
-            if item.setting.part is None
-            else parse_size(item.setting.default_text),
-            annotation=tuple[int, int] if item.is_size else item.hint,
-        )
-        for item in items
-    ]
+    keywords = [_keyword(item) for item in items]
     function.__signature__ = signature.replace(parameters=[*own, *keywords])  # type: ignore[attr-defined]
     lines = [f"    {item.flag}: {item.help}" for item in items]
     function.__doc__ = "\n".join([inspect.getdoc(function) or "", "", "Options:", *lines])
+
+
+def _keyword(item: Option) -> inspect.Parameter:
+    default, hint = item.default, tuple[int, int] if item.is_size else item.hint
+    if item.setting.part is not None:
+        default = parse_size(item.setting.default_text)
+    elif dataclasses.is_dataclass(default):  # read from a file if it is not given
+        default, hint = None, str
+    annotation = hint if default is not None else hint | None
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(item.flag, kind, default=default, annotation=annotation)
 
 
 class _Words(argparse.Action):

@@ -177,7 +177,8 @@ def test_document_call_names_every_option():
     parameters = inspect.signature(call).parameters
     assert list(parameters)[:3] == ["input", "count", "mode"]
     assert (parameters["count"].default, parameters["count"].kind.name) == (3, "KEYWORD_ONLY")
-    assert parameters["file"].default is None
+    assert (parameters["file"].default, parameters["file"].annotation) == (None, str | None)
+    assert parameters["rate"].annotation == Fraction | None
     assert call.__doc__.startswith(
         "Does it.\n\nOptions:\n    count: Number of things (default: 3)."
     )
