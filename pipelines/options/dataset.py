@@ -61,7 +61,7 @@ class SamplingOptions(PipelineOptions):
         default_text="every frame as it comes",
         above=0,
         max=1000,
-        unit="frames/s",
+        unit="frames/s, such as 10 or 30000/1001",
     )
     stride: int | None = option(
         None,

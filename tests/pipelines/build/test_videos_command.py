@@ -371,7 +371,7 @@ class TestErrors:
             (("--size", "-180x320"), "--size must be HEIGHTxWIDTH"),
             (("--size", "0x320"), "--size must be HEIGHTxWIDTH"),
             (("--num-frames", "-3"), "--num_frames must be a whole number of at least 1"),
-            (("--frame_rate", "fast"), "--frame_rate must be frames/s"),
+            (("--frame_rate", "fast"), "1000 frames/s, such as 10 or 30000/1001, got 'fast'"),
             (("--splits", "train=0.5"), "sum to 1"),
             (("--group_by", "("), "--group_by must be a regular expression"),
             (("--no_such_flag", "1"), "--no_such_flag"),
