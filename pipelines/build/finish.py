@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from pipelines.build.shard import ShardBuilder, ShardReport, sum_results
-from pipelines.decoding.protocol import DISTANCES, SegmentResult
+from pipelines.build.shard import ShardBuilder, ShardReport, sum_counts
+from pipelines.decoding.protocol import DISTANCES, SegmentCounts
 from pipelines.options.dataset import DatasetOptions
 from pipelines.plan.descriptors import SourceFailure
 from tfrecords_schema.codec import to_json
@@ -85,7 +85,7 @@ def conclude(
         error = _describe_missing_sequences(reports)
     if error:
         return Outcome(failures=failures, info=None, error=error)
-    segments = sum_results(report.segments for report in reports)
+    segments = sum_counts(report.segments for report in reports)
     built = {report.split for report in reports}
     split_names = [split for split in totals.split_sources if split in built]
     info = DatasetInfo(
@@ -191,7 +191,7 @@ def _name_sources(failed: Sequence[SourceFailure], most: int = 5) -> str:
 def _describe_split(
     reports: Sequence[ShardReport], spec: SequenceSpec, *, sources: int, groups: int
 ) -> SplitInfo:
-    segments = sum_results(report.segments for report in reports)
+    segments = sum_counts(report.segments for report in reports)
     mean, std = _pixel_moments(segments.pixel_count, segments.pixel_sum, segments.pixel_square_sum)
     return SplitInfo(
         shards=tuple(
@@ -237,7 +237,7 @@ def _signal_statistics(
     return statistics
 
 
-def _telemetry_counts(segments: SegmentResult) -> dict[str, int]:
+def _telemetry_counts(segments: SegmentCounts) -> dict[str, int]:
     """Returns the counts of frames by their distance in time to the nearest telemetry rows."""
     without = {"telemetry_frames_without": segments.frames_without_telemetry}
     if not segments.telemetry_frames:

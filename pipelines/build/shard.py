@@ -7,6 +7,7 @@ So its fingerprint tells whether an existing shard is the one that would be buil
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import hashlib
 import importlib.metadata
@@ -18,12 +19,12 @@ from typing import Any, BinaryIO, Protocol
 
 from pipelines.build.output import OutputFolder
 from pipelines.decoding.client import DecoderProcess
-from pipelines.decoding.protocol import BuildRequest, DecodingFailure, SegmentResult
+from pipelines.decoding.protocol import BuildRequest, DecodingFailure, SegmentCounts, SegmentResult
 from pipelines.errors import UserError
 from pipelines.options.dataset import DatasetOptions
 from pipelines.plan.descriptors import Segment, Shard, SourceFailure
 from tfrecords_schema.codec import drop_paths, from_json, to_json
-from tfrecords_schema.moments import add_each
+from tfrecords_schema.moments import Moments, add_each
 from tfrecords_schema.records import frame_parts
 from tfrecords_schema.spec import SequenceSpec
 
@@ -89,20 +90,6 @@ class ShardWriter:
         self.checkpoint()
 
 
-_ADDED_FIELDS = (
-    "sequences",
-    "frames",
-    "repeated_frames",
-    "padded_frames",
-    "short_clips",
-    "breaks",
-    "unordered_frames",
-    "pixel_count",
-    "pixel_frames",
-    "frames_without_telemetry",
-)
-_ADDED_SUMS = ("pixel_sum", "pixel_square_sum", "label_counts", "telemetry_frames")
-_ADDED_MOMENTS = ("targets", "signals")
 _MIN_SECONDS_FOR_THREADS = 5.0
 """Starting a decoder's threads takes as long as decoding some tens of small frames."""
 _DECIDING_PACKAGES = ("reelbeam", "av", "opencv-python-headless", "simplejpeg", "protobuf")
@@ -116,7 +103,7 @@ class ShardReport:
         file, split: the shard's file name and split.
         fingerprint: digest of everything that decides the shard's bytes.
         records, bytes, sha256: contents, size and checksum of the file.
-        segments: sum of the segments' results.
+        segments: sums of the segments' counts.
         failures: sources in this shard that failed or were truncated.
     """
 
@@ -126,7 +113,7 @@ class ShardReport:
     records: int
     bytes: int
     sha256: str
-    segments: SegmentResult
+    segments: SegmentCounts
     failures: tuple[SourceFailure, ...]
 
 
@@ -214,7 +201,7 @@ class ShardBuilder:
             bytes=writer.size,
             sha256=writer.sha256,
             records=sum(result.sequences for result in results),
-            segments=sum_results(results),
+            segments=sum_counts(results),
             failures=tuple(failures),
         )
 
@@ -261,21 +248,25 @@ def library_versions() -> dict[str, str]:
         ) from error
 
 
-def sum_results(results: Iterable[SegmentResult]) -> SegmentResult:
-    """Sums the counts of several segments.
+def sum_counts(segments: Iterable[SegmentCounts]) -> SegmentCounts:
+    """Returns the sums of the counts of several segments."""
+    total = SegmentCounts()
+    for counts in segments:
+        sums = {
+            field.name: _add(getattr(total, field.name), getattr(counts, field.name))
+            for field in dataclasses.fields(SegmentCounts)
+        }
+        total = SegmentCounts(**sums)
+    return total
 
-    Fields of a single segment, such as where it broke, are left at their defaults.
-    """
-    total: dict[str, Any] = {}
-    for result in results:
-        for name in _ADDED_FIELDS:
-            total[name] = total.get(name, 0) + getattr(result, name)
-        for name in _ADDED_SUMS:
-            own, so_far = getattr(result, name), total.get(name, ())
-            total[name] = tuple(map(sum, zip_longest(so_far, own, fillvalue=0)))
-        for name in _ADDED_MOMENTS:
-            total[name] = add_each(total.get(name, ()), getattr(result, name))
-    return SegmentResult(**total)
+
+def _add(first: Any, second: Any) -> Any:
+    """Adds two numbers, or two tuples of numbers or moments element by element; a tuple may be shorter."""
+    if isinstance(first, int):
+        return first + second
+    if any(isinstance(value, Moments) for value in (*first, *second)):
+        return add_each(first, second)
+    return tuple(map(sum, zip_longest(first, second, fillvalue=0)))
 
 
 def _has_transient_failure(report: ShardReport) -> bool:

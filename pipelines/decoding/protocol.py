@@ -109,8 +109,8 @@ class OverlayRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SegmentResult:
-    """Counts and statistics of a segment that was built.
+class SegmentCounts:
+    """Counts and statistics of built segments, which can be summed.
 
     Attributes:
         sequences: number of records sent.
@@ -130,11 +130,6 @@ class SegmentResult:
         telemetry_frames: frames in records, counted by the distance in time of the two rows that their values
             were interpolated between: up to each of `DISTANCES`, and above.
         frames_without_telemetry: frames that no sequence could use, because telemetry has no values there.
-        truncated: the reason why the footage ends early or has gaps; None if it does not.
-        damaged_seconds: position of the first frames that could not be decoded, after the file's first frame;
-            None if all could.
-        last_seconds: presentation time of the last decoded frame, after the file's first.
-        first_timestamp: presentation time of the file's first frame, microseconds.
     """
 
     sequences: int = 0
@@ -153,6 +148,20 @@ class SegmentResult:
     signals: tuple[Moments, ...] = ()
     telemetry_frames: tuple[int, ...] = ()
     frames_without_telemetry: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentResult(SegmentCounts):
+    """The counts of one segment, and where its footage begins and ends.
+
+    Attributes:
+        truncated: the reason why the footage ends early or has gaps; None if it does not.
+        damaged_seconds: position of the first frames that could not be decoded, after the file's first frame;
+            None if all could.
+        last_seconds: presentation time of the last decoded frame, after the file's first.
+        first_timestamp: presentation time of the file's first frame, microseconds.
+    """
+
     truncated: str | None = None
     damaged_seconds: float | None = None
     last_seconds: float = 0.0

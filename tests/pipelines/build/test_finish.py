@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from pipelines.build.finish import Outcome, Totals, conclude, failure_line
 from pipelines.build.shard import ShardReport
-from pipelines.decoding.protocol import SegmentResult
+from pipelines.decoding.protocol import SegmentCounts
 from pipelines.images.frames import pixel_sums
 from pipelines.options.dataset import DatasetOptions, SamplingOptions
 from pipelines.plan.descriptors import SourceFailure
@@ -42,7 +42,7 @@ def totals(**fields: Any) -> Totals:
 
 
 def report(
-    index: int = 0, split: str = "train", results: SegmentResult | None = None, **fields: Any
+    index: int = 0, split: str = "train", results: SegmentCounts | None = None, **fields: Any
 ) -> ShardReport:
     defaults: dict[str, Any] = {
         "file": f"{split}-{index:05d}-of-00009.tfrecord",
@@ -51,7 +51,7 @@ def report(
         "records": 3,
         "bytes": 300,
         "sha256": "ab",
-        "segments": results or SegmentResult(label_counts=(1, 2)),
+        "segments": results or SegmentCounts(label_counts=(1, 2)),
         "failures": (),
     }
     return ShardReport(**{**defaults, **fields})
@@ -148,10 +148,10 @@ class TestIncompleteness:
 
     def test_frames_without_telemetry_are_the_likelier_reason(self) -> None:
         """Two shards; a clip that is short says nothing of why the others are empty."""
-        unmeasured = SegmentResult(frames_without_telemetry=120, short_clips=1)
+        unmeasured = SegmentCounts(frames_without_telemetry=120, short_clips=1)
         reports = [
             report(0, records=0, results=unmeasured),
-            report(1, records=0, results=SegmentResult(frames_without_telemetry=3)),
+            report(1, records=0, results=SegmentCounts(frames_without_telemetry=3)),
         ]
         assert finish(reports, totals(shards=2)).error == (
             "no source gave a sequence: 123 frames lie where telemetry has no values "
@@ -161,7 +161,7 @@ class TestIncompleteness:
 
 class TestInfo:
     def test_shards_and_counts_are_added_up(self) -> None:
-        results = SegmentResult(
+        results = SegmentCounts(
             frames=50,
             repeated_frames=4,
             padded_frames=3,
@@ -225,7 +225,7 @@ class TestInfo:
         reports = []
         for index, frame in enumerate(frames):
             sums, squares = pixel_sums(frame)
-            results = SegmentResult(pixel_count=42, pixel_sum=sums, pixel_square_sum=squares)
+            results = SegmentCounts(pixel_count=42, pixel_sum=sums, pixel_square_sum=squares)
             reports.append(report(index, results=results))
         # A shard all of whose sources failed has no pixels.
         reports.append(report(len(frames), records=0))
@@ -238,7 +238,7 @@ class TestInfo:
         """All pixels 200 but one in 10**12, which is 201."""
         count = 10**15
         sums, squares = 200 * count + 1000, 200**2 * count + 401 * 1000
-        results = SegmentResult(pixel_count=count, pixel_sum=(sums,), pixel_square_sum=(squares,))
+        results = SegmentCounts(pixel_count=count, pixel_sum=(sums,), pixel_square_sum=(squares,))
         split = finish([report(results=results)], totals()).info.splits["train"]
         assert split.pixel_std[0] == pytest.approx(1e-6, rel=1e-6)
 
@@ -260,7 +260,7 @@ class TestInfo:
                 [clip[2] for clip in clips],
                 axis=0,
             )
-            results = SegmentResult(targets=moments_by_column(values.tolist()))
+            results = SegmentCounts(targets=moments_by_column(values.tolist()))
             reports.append(report(index, results=results, records=len(values)))
         plan = totals(shards=len(reports))
         rows = [clip for clips in shards for clip in clips]
@@ -278,11 +278,11 @@ class TestInfo:
 class TestTelemetry:
     def test_frames_are_counted_by_the_distance_of_their_rows(self) -> None:
         reports = [
-            report(0, results=SegmentResult(telemetry_frames=(1, 20, 300, 4000, 50000))),
-            report(1, results=SegmentResult(frames_without_telemetry=7)),
+            report(0, results=SegmentCounts(telemetry_frames=(1, 20, 300, 4000, 50000))),
+            report(1, results=SegmentCounts(frames_without_telemetry=7)),
             report(
                 2,
-                results=SegmentResult(telemetry_frames=(5, 0, 0, 0, 2), frames_without_telemetry=1),
+                results=SegmentCounts(telemetry_frames=(5, 0, 0, 0, 2), frames_without_telemetry=1),
             ),
         ]
         counts = finish(reports, totals(shards=3)).info.counts
@@ -297,7 +297,7 @@ class TestTelemetry:
 
     def test_rows_that_belong_to_frames_have_no_distance(self) -> None:
         """Only frames without a row are worth a line."""
-        unmeasured = SegmentResult(frames_without_telemetry=2)
+        unmeasured = SegmentCounts(frames_without_telemetry=2)
         counts = finish([report(results=unmeasured)], totals()).info.counts
         assert counts["telemetry_frames_without"] == 2
         assert len([name for name in counts if name.startswith("telemetry")]) == 1
@@ -313,7 +313,7 @@ class TestSignals:
     def test_their_statistics_are_by_name_and_component(self) -> None:
         shards = [[(1.0, 10.0, -1.0), (3.0, 10.0, -2.0)], [(8.0, 40.0, -3.0)]]
         reports = [
-            report(index, results=SegmentResult(signals=moments_by_column(rows)))
+            report(index, results=SegmentCounts(signals=moments_by_column(rows)))
             for index, rows in enumerate(shards)
         ]
         # A shard all of whose sources failed has no signals.
@@ -331,8 +331,8 @@ class TestSignals:
     def test_a_split_without_a_record_has_none(self) -> None:
         rows = moments_by_column([(1.0, 2.0, 3.0)])
         reports = [
-            report(0, results=SegmentResult(signals=rows)),
-            report(0, "test", results=SegmentResult(), records=0),
+            report(0, results=SegmentCounts(signals=rows)),
+            report(0, "test", results=SegmentCounts(), records=0),
         ]
         info = finish(reports, totals(shards=2), signals=self.SPECS).info
         assert info.splits["test"].signals == {}
@@ -342,7 +342,7 @@ class TestSignals:
 def test_totals_and_reports_go_through_json_unchanged() -> None:
     plan = totals(failures=(failure("caf\udce9"),))
     assert from_json(Totals, json.loads(json.dumps(to_json(plan)))) == plan
-    results = SegmentResult(
+    results = SegmentCounts(
         frames=3,
         pixel_sum=(1, 2),
         pixel_square_sum=(3, 4),

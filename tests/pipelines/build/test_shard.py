@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from pipelines.build.output import OutputFolder
-from pipelines.build.shard import ShardBuilder, ShardReport, library_versions, sum_results
+from pipelines.build.shard import ShardBuilder, ShardReport, library_versions, sum_counts
 from pipelines.decoding.client import DecoderProcess
-from pipelines.decoding.protocol import SegmentResult
+from pipelines.decoding.protocol import SegmentCounts, SegmentResult
 from pipelines.options.dataset import DatasetOptions, ImageOptions, LabelOptions, SamplingOptions
 from pipelines.options.telemetry import TelemetryOptions
 from pipelines.plan.descriptors import Segment, Shard, SideFile, Source
@@ -501,12 +501,12 @@ class TestAddResults:
             truncated="cut",
             last_seconds=9.0,
         )
-        total = sum_results([first, SegmentResult(), first])
+        total = sum_counts([first, SegmentResult(), first])
         assert total == dataclasses.replace(
-            SegmentResult(
+            SegmentCounts(
                 **{
                     field.name: getattr(first, field.name) * 2
-                    for field in dataclasses.fields(first)
+                    for field in dataclasses.fields(SegmentCounts)
                     if isinstance(getattr(first, field.name), int)
                 }
             ),
@@ -520,13 +520,13 @@ class TestAddResults:
 
     def test_what_a_segment_has_none_of_adds_nothing(self):
         """Neither telemetry nor signals, where no sequence came about."""
-        measured = SegmentResult(signals=(Moments.of([2.0]),), telemetry_frames=(1, 0, 2))
-        assert sum_results([SegmentResult(), measured, SegmentResult()]) == measured
-        more = SegmentResult(signals=(Moments.of([4.0]),), telemetry_frames=(0, 5, 0))
-        assert sum_results(iter([measured, more])) == SegmentResult(
+        measured = SegmentCounts(signals=(Moments.of([2.0]),), telemetry_frames=(1, 0, 2))
+        assert sum_counts([SegmentCounts(), measured, SegmentCounts()]) == measured
+        more = SegmentCounts(signals=(Moments.of([4.0]),), telemetry_frames=(0, 5, 0))
+        assert sum_counts(iter([measured, more])) == SegmentCounts(
             signals=(Moments(count=2, mean=3.0, deviations=2.0, min=2.0, max=4.0),),
             telemetry_frames=(1, 5, 2),
         )
 
     def test_of_nothing_is_nothing(self):
-        assert sum_results([]) == SegmentResult()
+        assert sum_counts([]) == SegmentCounts()
