@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from pathlib import Path
-from typing import Any, TypeVar
 
 from pipelines.build.shard import library_versions
 from pipelines.errors import UserError
@@ -21,13 +18,12 @@ from pipelines.options.telemetry import TelemetryOptions
 from pipelines.prediction.model_input import READING_FILE, Reading
 from pipelines.sources.files import Files
 from tfrecords_schema import storage
+from tfrecords_schema.codec import from_json
 from tfrecords_schema.info import FILE_NAME, DatasetInfo, DatasetInfoError
 from tfrecords_schema.spec import LabelSpec, SequenceSpec
 from tfrecords_schema.store_clients import is_url
 
 _SAVED_MODEL = "saved_model.pb"
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,14 +109,12 @@ def _options(info: DatasetInfo, folder: str) -> DatasetOptions:
     place = f"{folder}/assets.extra/{FILE_NAME}"
     try:
         rate = fields["frame_rate"]
-        sampling = _pick(
-            SamplingOptions,
-            {**fields, "frame_rate": None if rate is None else Fraction(str(rate))},
-        )
         options = DatasetOptions(
             name=info.name,
-            sampling=sampling,
-            image=_pick(ImageOptions, fields),
+            sampling=from_json(
+                SamplingOptions, {**fields, "frame_rate": None if rate is None else str(rate)}
+            ),
+            image=from_json(ImageOptions, fields),
             shard=ShardOptions(),
             telemetry=_telemetry(info),
         )
@@ -157,15 +151,7 @@ def _telemetry(info: DatasetInfo) -> TelemetryOptions | None:
     """Returns the telemetry of the signals; None for a model without signals."""
     if not info.spec.signals:
         return None
-    telemetry = _pick(TelemetryOptions, info.options)
+    telemetry = from_json(TelemetryOptions, info.options)
     signals = telemetry.signal_columns
     angles = tuple(name for name in telemetry.angle_columns if name in signals)
     return replace(telemetry, angle_columns=angles)
-
-
-def _pick(options: type[T], fields: dict[str, Any]) -> T:
-    """Options of one kind, from all that ``DatasetOptions.to_json`` wrote."""
-    names = [field.name for field in dataclasses.fields(options) if field.name in fields]  # type: ignore[arg-type]
-    return options(
-        **{n: tuple(fields[n]) if isinstance(fields[n], list) else fields[n] for n in names}
-    )

@@ -122,7 +122,7 @@ def test_parse_sequence_shapes_are_static(tmp_path, spec, own):
 
 
 def values_of(record: SequenceRecord, spec: SequenceSpec) -> dict[str, object]:
-    """What the parser has to give for ``record``, under the keys whose values differ by record."""
+    """Returns the expected values of ``record``, under the keys whose values differ by record."""
     values = {
         "example/id": record.id.encode(),
         "image/timestamp": record.timestamps,
