@@ -55,7 +55,7 @@ def refusal(foreign, capsys, *words):
     [
         ("{", "must hold the JSON of a sequence spec"),
         ("[1]", "must hold the JSON of a sequence spec"),
-        ({**SPEC, "img": 3}, "'img'"),
+        ({**SPEC, "img": 3}, "img: unknown field"),
         ({"num_frames": 6}, "a sequence needs images or at least one signal, got neither"),
         (
             {**SPEC, "label": {**LABEL, "class_names": ["a", "b"]}},
