@@ -349,7 +349,6 @@ def test_totals_and_reports_go_through_json_unchanged() -> None:
         targets=(Moments.of([0.5, 2.5]),),
         signals=(Moments.of([1e9]),),
         telemetry_frames=(1, 2),
-        truncated="cut",
     )
     full = report(results=results, failures=(failure("a"),))
     assert from_json(ShardReport, json.loads(json.dumps(to_json(full)))) == full
