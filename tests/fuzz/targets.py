@@ -29,6 +29,7 @@ from pipelines.options.telemetry import TelemetryOptions
 from pipelines.plan.descriptors import Source
 from pipelines.sources.manifest import list_manifest
 from pipelines.sources.split_lists import apply_split_lists
+from tfrecords_schema.codec import to_json
 from tfrecords_schema.decode import decode_record
 from tfrecords_schema.info import DatasetInfo, DatasetInfoError
 from tfrecords_schema.records import CorruptRecordError, frame_record, read_records
@@ -124,7 +125,7 @@ def _npy(array: np.ndarray) -> bytes:
 _INFO = {
     "format_version": 1,
     "name": "x",
-    "spec": _SPEC.to_json(),
+    "spec": to_json(_SPEC),
     "splits": {
         "train": {
             "shards": [{"file": "train-00000-of-00001.tfrecord", "records": 1, "bytes": 9, "sha256": "0"}],
