@@ -37,29 +37,23 @@ if TYPE_CHECKING:
     from trainer.models.network import build_model as build_model
     from trainer.training.train import train as train
 
-_MODULES = {
-    "Augmentation": "trainer.config.clips",
-    "Clips": "trainer.config.clips",
-    "FrameMask": "trainer.models.layers",
-    "Loading": "trainer.data.read_options",
-    "ModelConfig": "trainer.config.model",
-    "Outputs": "trainer.data.read_options",
-    "RunFolder": "trainer.config.run_folder",
-    "Shuffle": "trainer.data.read_options",
-    "SkippedRecords": "trainer.data.corrupt",
-    "StackFrames": "trainer.models.layers",
-    "TimeDistributed": "trainer.models.layers",
-    "TrainingConfig": "trainer.config.training",
-    "build_model": "trainer.models.network",
-    "cached_bytes": "trainer.data.cached_frames",
-    "cached_frames": "trainer.data.cached_frames",
-    "evaluate_run": "trainer.evaluation.evaluate",
-    "load_model": "trainer.models.export",
-    "located_errors": "trainer.data.corrupt",
-    "read_labels": "trainer.data.labels",
-    "read_sequences": "trainer.data.reader",
-    "train": "trainer.training.train",
+_NAMES = {
+    "trainer.config.clips": "Augmentation Clips",
+    "trainer.config.model": "ModelConfig",
+    "trainer.config.run_folder": "RunFolder",
+    "trainer.config.training": "TrainingConfig",
+    "trainer.data.cached_frames": "cached_bytes cached_frames",
+    "trainer.data.corrupt": "SkippedRecords located_errors",
+    "trainer.data.labels": "read_labels",
+    "trainer.data.read_options": "Loading Outputs Shuffle",
+    "trainer.data.reader": "read_sequences",
+    "trainer.evaluation.evaluate": "evaluate_run",
+    "trainer.models.export": "load_model",
+    "trainer.models.layers": "FrameMask StackFrames TimeDistributed",
+    "trainer.models.network": "build_model",
+    "trainer.training.train": "train",
 }
+_MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}
 
 __all__ = list(_MODULES)
 
