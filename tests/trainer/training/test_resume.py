@@ -127,7 +127,10 @@ def test_resume_refuses_another_run(data, whole_run, tmp_path, capsys):
     assert main([*words, "--batch_size", "5", "--filters", "4,9"]) == 1
     error = capsys.readouterr().err
     assert "--resume found a run with other options in " in error
-    assert "batch_size: 4 there, 5 now; filters: [4, 8] there, [4, 9] now; give the same" in error
+    assert (
+        "batch_size: 4 there, 5 now; filters: [4, 8] there, [4, 9] now. Give the same options"
+        in error
+    )
     write_brightness_dataset(tmp_path / "other", "regression", {"train": 6})
     assert main([*words, "--tfrecords", str(tmp_path / "other")]) == 1
     assert "another dataset, or another build of it" in capsys.readouterr().err
@@ -166,7 +169,7 @@ def test_resume_refuses_checkpoint_of_another_network(data, tmp_path, capsys):
     assert "checkpoint.npz is the checkpoint of another network (other shapes: " in error
     assert re.search(r"conv2d/kernel \(3, 3, \d, 4\), expected \(3, 3, \d, 5\)", error)
     assert main([*words, "--filters", "5", "--rnn", "gru"]) == 1  # as config.json says otherwise
-    assert "--resume finds a run with other options" in capsys.readouterr().err
+    assert "--resume found a run with other options" in capsys.readouterr().err
 
 
 def test_restore_model_names_missing_and_unexpected_variables(data, tmp_path):
