@@ -15,7 +15,7 @@ import pkgutil
 import re
 import shlex
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -132,11 +132,9 @@ def name_command(value: object) -> str:
 
 def run_program(words: list[str]) -> int:
     """Runs ``pipelines`` or ``trainer`` in this process and returns its exit status."""
-    main: Callable[[list[str]], int] = {"pipelines": pipelines.cli, "trainer": trainer.cli}[
-        words[0]
-    ].main
+    programs = {"pipelines": pipelines.cli.main, "trainer": trainer.cli.main}
     try:
-        return main(words[1:])
+        return programs[words[0]](words[1:])
     except SystemExit as stopped:
         return int(stopped.code or 0)
 
@@ -180,11 +178,10 @@ class TestCommands:
         ],
         ids=name_command,
     )
-    def test_wrong_flags_would_be_found(self, words, tmp_path, monkeypatch, capsys):
+    def test_programs_refuse_wrong_flags(self, words, tmp_path, monkeypatch, capsys):
         monkeypatch.chdir(tmp_path)
         assert run_program(words) == 2
-        said = capsys.readouterr().err
-        assert "--help" in said or words[-2][2:] in said
+        assert "--help" in capsys.readouterr().err
 
     @pytest.mark.parametrize(("block", "words"), OTHERS, ids=name_command)
     def test_other_commands_name_what_exists(self, block, words):
