@@ -1,10 +1,8 @@
-"""Validation: a dataset folder in, findings out. It reads every record and changes nothing.
+"""Validates a dataset: reads every record, reports findings, and changes nothing.
 
-A check is a module-level function with a name, a reason and a remedy (`findings.check`). What it looks at
-decides where it lives: one record (`record_checks`, `frame_checks`, `label_checks`, `picture_checks`), two
-records that follow each other (`neighbour_checks`), one file (`shard_checks`) or the whole dataset
-(`dataset_checks`, `statistics_checks`, `value_checks`, `leak_checks`, `balance_checks`, `drift_checks`);
-`checks` is the catalogue of them all. `examine` turns one shard into a small summary, `conclude` turns the
-summaries into a `Result`, `transforms` wires the two in a Beam pipeline and `pipeline` runs it; `report`
-shows the result as one HTML file.
+A shard's records stream through `examine`, which returns a small summary; `conclude` combines the summaries
+of all shards into a `result`. `pipeline` runs the two with Beam, `outcome` and `report/` show the result. A
+check is a function with a name, a reason and a remedy (`findings.check`), in the module of ``checks/`` for
+its
+subject: a record, two consecutive records, a file, or the whole dataset.
 """

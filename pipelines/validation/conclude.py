@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipelines.validation.checks.catalogue import DATASET_CHECKS
-from pipelines.validation.dataset_view import DatasetView
+from pipelines.validation.dataset_view import DatasetView, target_units
 from pipelines.validation.examine import MAX_FINDINGS, ShardSummary
 from pipelines.validation.findings import FindingLog, Level
 from pipelines.validation.folder import DatasetFolder
@@ -107,7 +107,7 @@ class Conclusion:
 def _find_extremes(view: DatasetView) -> Iterator[Sample]:
     """Yields the records with the smallest and the largest value of the first targets."""
     split_of = {shard.file: shard.split for shard in view.shards}
-    for name, unit in view.target_units[:_MAX_EXTREME_TARGETS]:
+    for name, unit in target_units(view.info)[:_MAX_EXTREME_TARGETS]:
         sketch = view.total.sketches.get(target_column(name), Sketch())
         for what, extremes in (("lowest", sketch.lowest), ("highest", sketch.highest)):
             for extreme in extremes[:1]:

@@ -86,11 +86,6 @@ class DatasetView:
             total.merge(shard.name_conflicts)
         return total
 
-    @property
-    def target_units(self) -> list[tuple[str, str]]:
-        """Name and unit of each target."""
-        return target_units(self.info)
-
     @cached_property
     def comparisons(self) -> list[tuple[Where, Comparison]]:
         """Random records and their comparison with their sources; empty without ``sources``."""

@@ -1,4 +1,4 @@
-"""Runs validation: options in, result, JSON and report out."""
+"""Runs a validation with Beam, and writes its result and its report."""
 
 from __future__ import annotations
 
@@ -28,17 +28,16 @@ _MIN_BYTES_FOR_CHILDREN = 32 << 20
 
 
 def validate(options: ValidationOptions) -> Validation:
-    """Examines a dataset with all checks, and writes the result and the report that are asked for.
+    """Examines a dataset with all checks, and writes the result and the report that the options ask for.
 
     Raises:
-        UserError: when the folder holds no complete dataset, or a flag is wrong.
+        UserError: if the folder is not a complete dataset, or an option is wrong.
     """
     folder = DatasetFolder(options.tfrecords)
     info = folder.load_info()
     started = time.monotonic()
     result = _run_pipeline(folder, info, options)
     validation = Validation(options, info, result, time.monotonic() - started)
-
     if options.json is not None:
         text = json.dumps(validation.to_json(), indent=2)
         write_bytes(options.json, text.encode() + b"\n")
@@ -50,38 +49,34 @@ def validate(options: ValidationOptions) -> Validation:
 def prepare(
     folder: DatasetFolder, info: DatasetInfo, options: ValidationOptions
 ) -> tuple[ShardExaminer, Conclusion, list[ShardJob]]:
-    """What the pipeline is made of: its two stages, and the shards that are there to examine.
+    """Returns the two stages of a validation, and the existing shards to examine, largest first.
 
-    Run one after the other, without Beam, they give the same result.
+    Without Beam, they give the same result:
+
+        conclusion.conclude([examiner.examine(job, lambda count: None) for job in jobs])
     """
-    old = None
+    thresholds, old, infos = options.thresholds, None, [info]
     if options.against is not None:
         old_folder = DatasetFolder(options.against, flag="--against")
         old = (old_folder, old_folder.load_info())
-    thresholds, infos = options.thresholds, [info] if old is None else [info, old[1]]
+        infos.append(old[1])
     compared = int(thresholds.source_records) if options.sources is not None else 0
-    census = take_census(*infos, seed=options.seed, compared=compared)
     examiner = ShardExaminer(
         folder=folder,
         expected=expectation(info, thresholds),
-        census=census,
-        old=None
-        if old is None
-        else ShardExaminer(
+        census=take_census(*infos, seed=options.seed, compared=compared),
+        old=old
+        and ShardExaminer(
             folder=old[0],
             expected=expectation(old[1], thresholds),
             census=take_census(*reversed(infos), seed=options.seed),
         ),
     )
     conclusion = Conclusion(
-        folder=folder,
-        info=info,
-        thresholds=thresholds,
-        old=old,
-        sources=options.sources,
+        folder=folder, info=info, thresholds=thresholds, old=old, sources=options.sources
     )
     jobs = [*_jobs(folder, info), *(_jobs(*old, old=True) if old else ())]
-    # The longest first, so that no worker begins it when the others end.
+    # Otherwise a worker might begin the largest shard when the others are done.
     return examiner, conclusion, sorted(jobs, key=lambda job: -job.shard.bytes)
 
 
@@ -94,7 +89,7 @@ def _run_pipeline(folder: DatasetFolder, info: DatasetInfo, options: ValidationO
 
     execution = parse_beam_args(options.run.beam_args, workers=options.run.local_workers)
     if not execution.local:
-        # Workers elsewhere have another current folder.
+        # Workers on other machines have another current folder.
         folder = replace(folder, path=absolute(folder.path))
         old = options.against
         options = replace(options, against=None if old is None else absolute(old))
@@ -121,7 +116,7 @@ def _run_pipeline(folder: DatasetFolder, info: DatasetInfo, options: ValidationO
 
 
 def _jobs(folder: DatasetFolder, info: DatasetInfo, *, old: bool = False) -> list[ShardJob]:
-    """The shards that are there."""
+    """Returns the shards that exist."""
     missing = set(folder.list_files(info).missing)
     return [
         ShardJob(split=name, shard=shard, old=old)
@@ -132,12 +127,12 @@ def _jobs(folder: DatasetFolder, info: DatasetInfo, *, old: bool = False) -> lis
 
 
 def _result_path(options: ValidationOptions, scratch: str, *, local: bool) -> Path:
-    """Where the pipeline leaves its result for the driver."""
+    """Returns the file in which the pipeline passes its result to the driver."""
     if local:
         return Path(scratch) / "result.json"
     if options.json is None:
         raise UserError(
-            "with a --runner whose workers are elsewhere, give --json a path that they and this "
+            "with a --runner whose workers are on other machines, --json must be a path that they and this "
             "machine share"
         )
     target = Path(options.json).resolve()

@@ -20,7 +20,7 @@ _TARGET = "target "
 
 @dataclass(frozen=True, kw_only=True)
 class Expectation:
-    """What a dataset states about all its records.
+    """The statements of a dataset about all its records.
 
     Attributes:
         dataset_name: by ``dataset_info.json``.

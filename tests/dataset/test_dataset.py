@@ -15,7 +15,7 @@ from pipelines.validation.outcome import printable
 
 
 class DatasetWarning(UserWarning):
-    """Something about the dataset that somebody should look at before training."""
+    """A problem of the dataset that a person should look at before training."""
 
 
 def describe(check, level, result):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from tfrecords_schema.report.pages import (
@@ -17,6 +16,7 @@ from tfrecords_schema.report.pages import (
     plural,
     render_page,
 )
+from tfrecords_schema.storage import write_bytes
 from trainer.evaluation.baseline import describe_baseline
 from trainer.evaluation.bootstrap import LEVEL, MIN_GROUPS, RESAMPLES, SEED
 from trainer.evaluation.evaluate import Evaluation
@@ -45,14 +45,8 @@ def write_report(
     directory: str | os.PathLike[str],
 ) -> None:
     """Writes the page of `render_report` atomically."""
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
     page = render_report(evaluations, model=str(model), directory=str(directory))
-    try:
-        temporary.write_text(page, encoding="utf-8")
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_bytes(path, page.encode())
 
 
 def render_report(evaluations: Sequence[Evaluation], *, model: str, directory: str) -> str:
@@ -125,6 +119,7 @@ def _style(metric: Metric) -> str:
 def _split(evaluation: Evaluation, name: str) -> dict[str, Any]:
     """Everything that the page shows of one split; ``name`` begins the ids of its headings."""
     analysis, label = evaluation.analysis, evaluation.trained_on.spec.label
+    targets = sections.targets(evaluation)
     counts = [plural(analysis.sequences, "sequence")]
     if label.per_frame:
         counts.append(f"{plural(evaluation.labels, 'frame')} with a label")
@@ -137,8 +132,8 @@ def _split(evaluation: Evaluation, name: str) -> dict[str, Any]:
         "metrics": _metrics(evaluation),
         "classes": sections.classes(evaluation),
         "confusion": sections.confusion(evaluation),
-        "targets": sections.targets(evaluation),
-        "targets_left": sections.count_further_targets(evaluation),
+        "targets": targets,
+        "targets_left": len(label.target_names) - len(targets),
         "sources": sections.sources(evaluation),
         "worst": worst_sequences(evaluation),
     }

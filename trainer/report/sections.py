@@ -185,11 +185,6 @@ def targets(evaluation: Evaluation) -> list[Target]:
     return found
 
 
-def count_further_targets(evaluation: Evaluation) -> int:
-    """Returns the number of targets that `targets` leaves out."""
-    return max(0, len(evaluation.trained_on.spec.label.target_names) - _MAX_TARGETS)
-
-
 def _ranges(ranges: tuple[RangeRow, ...], quantity: str) -> Table:
     largest = max([row.mae for row in ranges if math.isfinite(row.mae)], default=0.0)
     rows: list[Row] = [

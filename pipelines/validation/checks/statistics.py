@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from pipelines.validation.dataset_view import DatasetView, list_names
+from pipelines.validation.dataset_view import DatasetView, list_names, target_units
 from pipelines.validation.findings import Problem, check, error, note, warning
 from pipelines.validation.tallies import Tally
 from pipelines.validation.views import is_target_column, signal_column, target_column
@@ -147,7 +147,7 @@ def label_names(dataset: DatasetView) -> Iterator[Problem]:
             same = known.setdefault(name.strip().casefold(), name)
             if same != name:
                 yield warning(f"{what} names {same!r} and {name!r} differ only by case or spaces")
-    bare = [name for name, unit in dataset.target_units if not unit.strip()]
+    bare = [name for name, unit in target_units(dataset.info) if not unit.strip()]
     if bare:
         yield note(f"no unit is given for {list_names(bare)}")
 

@@ -57,14 +57,6 @@ class RecordPair:
     is_same_footage: bool
 
 
-class _Match(NamedTuple):
-    """Frames of two records that show the same picture."""
-
-    frame: int
-    other_frame: int
-    is_same_footage: bool
-
-
 def find_pairs(dataset: DatasetView) -> tuple[list[RecordPair], int]:
     """Returns pairs of records that show the same, and an estimate of the number of further pairs."""
     spec = dataset.info.spec
@@ -100,9 +92,10 @@ def find_pairs(dataset: DatasetView) -> tuple[list[RecordPair], int]:
             dataset.thresholds.duplicate_correlation,
         )
         if match is not None:
-            one = Place(first.split, first.file, offset, match.frame)
-            other = Place(second.split, second.file, other_offset, match.other_frame)
-            found.append(RecordPair(one, other, match.is_same_footage))
+            frame, other_frame, is_same_footage = match
+            one = Place(first.split, first.file, offset, frame)
+            other = Place(second.split, second.file, other_offset, other_frame)
+            found.append(RecordPair(one, other, is_same_footage))
     found.sort(key=lambda pair: not pair.is_same_footage)
     # Of the pairs that were not read, as large a part shows the same as of those that were.
     unread = max(0, len(ranked) - _MAX_READ)
@@ -127,8 +120,13 @@ def _read_frames(dataset: DatasetView, shard: str, offset: int) -> list[Gray]:
 
 def _compare(
     one: list[Gray], other: list[Gray], alike: list[tuple[int, int]], correlation: float
-) -> _Match | None:
-    """Aligns the frames of two records whose hashes are ``alike``; None if none show the same."""
+) -> tuple[int, int, bool] | None:
+    """Aligns the frames of two records whose hashes are ``alike``.
+
+    Returns:
+        A frame of each that show the same picture, and if the records are the same footage; None if no frames
+        show the same.
+    """
     if not one or not other:
         return None
     alike = [(i, j) for i, j in alike if has_texture(one[i]) and has_texture(other[j])]
@@ -140,7 +138,7 @@ def _compare(
     motion = min(_motion(one), _motion(other))
     shifts = {j - i for i, j in alike}
     is_same = any(_is_same_footage(one, other, shift, alignment, motion) for shift in shifts)
-    return _Match(-first, -second, is_same)
+    return -first, -second, is_same
 
 
 def _motion(frames: list[Gray]) -> float:

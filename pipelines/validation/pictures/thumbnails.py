@@ -118,7 +118,7 @@ class Pictures:
 
     @cached_property
     def tones(self) -> NDArray[np.uint8]:
-        """What the hash leaves out, ``[pictures, 8]``: brightness of quarters, twice the spread, colours."""
+        """Brightness of quarters, twice the spread, and colours, ``[pictures, 8]``: the hash omits them."""
         tones = np.empty((len(self), 8), np.uint8)
         tones[:, :4] = np.einsum("ij,jk->ik", self.gray, _QUARTERS)
         tones[:, 4] = np.minimum(self.spread * 2, 255)

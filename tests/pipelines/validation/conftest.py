@@ -1,4 +1,4 @@
-"""Datasets to spoil, and the two stages of validation run without Beam."""
+"""Datasets to spoil, and a validation without Beam."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ RECORDS = {"train": 9, "validation": 6, "test": 6}
 
 
 class Dataset:
-    """A dataset folder with means to spoil it, and to make its description fit the spoilt files."""
+    """A dataset folder that tests can spoil; the description is updated to match the spoilt files."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -43,7 +43,7 @@ class Dataset:
     def edit(
         self, change: Callable[[Example], None], *, split: str = "train", record: int = 1
     ) -> None:
-        """Changes one record of the split's first shard; framing and description stay right."""
+        """Changes one record of the split's first shard; framing and description stay correct."""
         path = self.shard(split)
         messages = [Example.FromString(stored.data) for stored in read_file(path)]
         change(messages[record])
@@ -71,7 +71,7 @@ class Dataset:
         path.write_text(json.dumps(fields))
 
     def examine(self, **changes: Any) -> Result:
-        """What validation finds, without Beam."""
+        """Validates the dataset without Beam."""
         folder = DatasetFolder(str(self.path))
         options = ValidationOptions(tfrecords=str(self.path), **changes)
         examiner, conclusion, jobs = prepare(folder, folder.load_info(), options)
@@ -121,7 +121,7 @@ def specs() -> dict[str, SequenceSpec]:
 
 @pytest.fixture(scope="session")
 def clean(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """By name of the spec, a dataset that nobody may change."""
+    """Read-only datasets by name of the spec."""
     paths = {}
     for name, spec in SPECS.items():
         paths[name] = tmp_path_factory.mktemp("clean")
@@ -131,7 +131,7 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture
 def make(clean: dict[str, Path], tmp_path: Path) -> Callable[[str], Dataset]:
-    """A dataset of one's own, by name of the spec."""
+    """Copies a dataset, by name of the spec, so that a test may change it."""
 
     def copy(name: str) -> Dataset:
         return Dataset(Path(shutil.copytree(clean[name], tmp_path / "dataset")))

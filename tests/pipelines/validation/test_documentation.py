@@ -1,4 +1,4 @@
-"""What docs/validation.md says of checks and thresholds is so."""
+"""The checks and thresholds in docs/validation.md are those of the code."""
 
 from __future__ import annotations
 

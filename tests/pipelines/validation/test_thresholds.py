@@ -1,4 +1,4 @@
-"""What checks compare with: numbers that are refused, and the file a dataset may carry them in."""
+"""Thresholds: values that are refused, and the file in which a dataset may state them."""
 
 from __future__ import annotations
 

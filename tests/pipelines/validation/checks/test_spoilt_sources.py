@@ -87,7 +87,7 @@ def dataset(built, tmp_path, open_dataset):
 
 
 def found(dataset, footage):
-    """What the comparison with the sources says of one record, and nothing else says."""
+    """Returns the findings of the comparison with the sources."""
     result = dataset.examine(sources=str(footage))
     checks = ("pictures.unlike_source", "pictures.swapped_red_blue")
     return [

@@ -79,7 +79,7 @@ def test_contrast_of_flat_pictures_is_zero(level, mean):
 
 
 def textured_image(seed):
-    """As hard to encode as footage: what is coded has no long runs of nothing."""
+    """Returns a JPEG of an image with the noise of footage, so that its coded data have no long zero runs."""
     random = np.random.default_rng(seed)
     smooth = cv2.resize(random.integers(0, 256, (5, 8, 3), np.uint8), (160, 90)).astype(float)
     noise = cv2.resize(random.normal(0, 18, (45, 80, 3)), (160, 90))

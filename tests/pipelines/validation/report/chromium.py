@@ -56,7 +56,7 @@ class Page:
         self._answers.close()
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """What the browser answers; events that come before it are kept."""
+        """Returns the browser's answer; events that arrive before it are kept."""
         self._number += 1
         message = {"id": self._number, "method": method, "params": parameters}
         if self._session:
