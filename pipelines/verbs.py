@@ -30,7 +30,7 @@ from pipelines.options.verbs import (
 from pipelines.validation.thresholds import Thresholds, ValidationOptions, load_thresholds
 from tfrecords_schema.command_line import document_call
 from tfrecords_schema.options import make_options
-from tfrecords_schema.store_clients import is_url
+from tfrecords_schema.paths import is_inside
 
 if TYPE_CHECKING:
     from pipelines.plan.descriptors import Listing
@@ -84,9 +84,9 @@ def build_dashcam(input: str, output: str, **options: Any) -> DatasetInfo | None
 def _build(
     options: BuildOptions, list_sources: Callable[[DatasetOptions], Listing]
 ) -> DatasetInfo | None:
-    from pipelines.build.stored_output import open_output
+    from pipelines.build.output import OutputFolder
 
-    run, output = options.run, open_output(options.output)
+    run, output = options.run, OutputFolder(options.output)
     _check_beam_args(run)
     _check_outside(options.input, "--output", options.output)
 
@@ -193,12 +193,7 @@ def say(text: str) -> None:
 
 def _check_outside(source: str, flag: str, output: str) -> None:
     """Checks that the output is not inside the input, where the next build would read it."""
-    if is_url(source) or is_url(output):
-        is_inside = f"{output.rstrip('/')}/".startswith(f"{source.rstrip('/')}/")
-    else:
-        outer, inner = os.path.realpath(source), os.path.realpath(output)
-        is_inside = os.path.isdir(outer) and os.path.commonpath([outer, inner]) == outer
-    if is_inside:
+    if is_inside(output, source):
         raise UsageError(f"{flag} must be outside --input, got {output} inside {source}")
 
 

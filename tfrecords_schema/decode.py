@@ -11,10 +11,10 @@ from google.protobuf.message import DecodeError
 from tfrecords_schema import example_pb2
 from tfrecords_schema import spec as keys
 from tfrecords_schema.info import DatasetInfo, DatasetInfoError
+from tfrecords_schema.paths import join
 from tfrecords_schema.record import SequenceRecord, check_record
 from tfrecords_schema.records import read_file
 from tfrecords_schema.spec import Feature, SequenceSpec, SpecError
-from tfrecords_schema.storage import join
 
 _LISTS = {"bytes": "bytes_list", "int": "int64_list", "float": "float_list"}
 

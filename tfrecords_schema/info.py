@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tfrecords_schema.codec import check_fields, from_json, to_json
+from tfrecords_schema.paths import StrPath, UrlError, join
 from tfrecords_schema.spec import SequenceSpec
-from tfrecords_schema.storage import join, read_bytes
-from tfrecords_schema.store_clients import UrlError, is_url
+from tfrecords_schema.storage import is_folder, read_bytes, write_bytes
 
 FORMAT_VERSION = 1
 FILE_NAME = "dataset_info.json"
@@ -245,54 +243,42 @@ class DatasetInfo:
             )
         return from_json(cls, fields, error=DatasetInfoError)
 
-    def save(self, directory: str | os.PathLike[str]) -> None:
+    def save(self, directory: StrPath) -> None:
         """Writes ``dataset_info.json`` into a local folder atomically.
 
         If writing fails, an earlier file stays as it was, and no other file is left behind.
         """
-        data = self.to_bytes()
-        target = Path(directory) / FILE_NAME
-        temporary = target.with_name(f".{FILE_NAME}.{os.getpid()}")
-        try:
-            temporary.write_bytes(data)
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_bytes(join(directory, FILE_NAME), self.to_bytes())
 
     def to_bytes(self) -> bytes:
         """Returns the contents of ``dataset_info.json``."""
         return (json.dumps(self.to_json(), indent=2, ensure_ascii=True) + "\n").encode()
 
     @classmethod
-    def load(cls, directory: str | os.PathLike[str]) -> DatasetInfo:
+    def load(cls, directory: StrPath) -> DatasetInfo:
         """Reads the ``dataset_info.json`` of a folder, which may be on an object store (``s3://...``).
 
         Raises:
             DatasetInfoError: if the folder does not exist or is not a complete dataset, or if its description
                 cannot be read.
         """
-        path: str | Path
+        path = join(directory, FILE_NAME)
         try:
-            if is_url(directory):
-                path = join(str(directory), FILE_NAME)
-                data = read_bytes(path)
-            else:
-                path = Path(directory) / FILE_NAME
-                if not path.parent.is_dir():
-                    raise DatasetInfoError(
-                        f"{directory}: expected the folder of a dataset, found none"
-                    )
-                data = path.read_bytes()
+            data = read_bytes(path)
         except UrlError as error:
             raise DatasetInfoError(str(error)) from error
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
+            if not _is_existing_folder(directory):
+                raise DatasetInfoError(
+                    f"{directory}: expected the folder of a dataset, found none"
+                ) from None
             raise DatasetInfoError(
                 f"{directory} has no {FILE_NAME}, so it is not a complete dataset: "
                 "finish building it with `pipelines`"
             ) from None
         except OSError as error:
             raise DatasetInfoError(f"{path} cannot be read: {error.strerror}") from error
-        return cls.from_bytes(data, str(path))
+        return cls.from_bytes(data, path)
 
     @classmethod
     def from_bytes(cls, data: bytes, name: str) -> DatasetInfo:
@@ -307,3 +293,10 @@ class DatasetInfo:
             return cls.from_json(fields)
         except DatasetInfoError as error:
             raise DatasetInfoError(f"{name} cannot be read: {error}") from error
+
+
+def _is_existing_folder(path: StrPath) -> bool:
+    try:
+        return is_folder(path)
+    except FileNotFoundError:  # there is no such bucket
+        return False

@@ -1,14 +1,20 @@
-"""Files and folders that are local paths or URLs (``s3://``, ``gs://``, ``hdfs://``), by one set of calls.
+"""Files and folders at local paths or URLs (``s3://``, ``gs://``, ``hdfs://``), with one set of calls.
 
-Both programs use it, so that no caller asks where a file lies. Local paths go straight to the operating
-system. URLs go through fsspec, whose `s3fs` and `gcsfs` take credentials from where the stores' own tools
-take them (environment, profiles, instance roles), create an object only if there is none, and abandon an
-upload that fails. Beam's `FileSystems` offers neither of the last two, publishes half-written files when
-its writer raises, and cannot be imported by a trainer.
+Both programs use it, so that callers need not distinguish the two. Local paths go to the operating system.
+URLs go through fsspec: its `s3fs` and `gcsfs` take credentials from the same places as the stores' own tools
+(environment, profiles, instance roles), can create an object only if there is none, and abandon an upload
+that fails. Beam's `FileSystems` offers neither of the last two, publishes half-written files if its writer
+raises, and cannot be imported by a trainer.
 
-Errors are `OSError` with the path or URL as ``filename`` and one line as ``strerror``: `FileNotFoundError`
-and `PermissionError` where that is what happened. A store's other answers are `StorageError`, and a URL
-that cannot be used is `tfrecords_schema.store_clients.UrlError`.
+Example::
+
+    with replacing("s3://bucket/run/model.keras", suffix=".keras") as partial:
+        model.save(partial)
+    status("s3://bucket/run/model.keras").bytes  # 1048576
+
+Errors are `OSError` with the path or URL as ``filename`` and one line as ``strerror``: `FileNotFoundError`,
+`PermissionError`, or `StorageError` for another failure of a store. An unusable URL is a
+`tfrecords_schema.paths.UrlError`.
 """
 
 from __future__ import annotations
@@ -25,33 +31,22 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from tfrecords_schema.store_clients import (
-    Stored,
-    check_bucket,
-    describe,
-    described,
-    is_url,
-    store_client,
+from tfrecords_schema.paths import StrPath, is_url
+from tfrecords_schema.store_clients import Stored, check_bucket, describe, described, store_client
+
+_BLOCK_BYTES = 2 << 20  # per request of a stream
+_MAX_BLOCKS = (
+    2  # in memory per stream: the current block and the previous one, beside the one being fetched
 )
-
-StrPath = str | os.PathLike[str]
-
-_READ_AHEAD = 2 << 20  # bytes per request of a stream
-_BLOCKS_HELD = 2  # per stream: the current block and the one before; the next is being fetched
 _LINE_BYTES = 1 << 18  # size of the first request for a line
-
-
-def join(folder: StrPath, name: str) -> str:
-    """Returns the path or URL of ``name`` in ``folder``."""
-    return f"{os.fspath(folder).rstrip('/')}/{name}"
 
 
 def status(path: StrPath) -> Stored:
     """Returns the size and modification time of a file.
 
     Raises:
-        FileNotFoundError: if there is none.
-        OSError: if it is a folder or a device, which might never end.
+        FileNotFoundError: if there is no such file.
+        OSError: if it is a folder or a device, whose contents may be endless.
     """
     if not is_url(path):
         found = os.stat(path)
@@ -89,18 +84,21 @@ def is_folder(path: StrPath) -> bool:
 
 
 def exists(path: StrPath) -> bool:
-    """Returns True if there is anything at ``path``."""
+    """Returns True if there is a file, a folder or anything else at ``path``."""
     return is_file(path) or is_folder(path) if is_url(path) else os.path.exists(path)
 
 
 def list_folder(folder: StrPath) -> dict[str, Stored]:
-    """Returns the files directly in ``folder``, by name, sorted.
+    """Returns the files directly in ``folder``, by name, sorted; none if there is no such folder.
 
-    A folder of a store that has no objects does not exist there, and gives none.
+    On a store, a folder without objects does not exist.
     """
     if not is_url(folder):
-        with os.scandir(folder) as entries:
-            files = {entry.name: entry.stat() for entry in entries if entry.is_file()}
+        try:
+            with os.scandir(folder) as entries:
+                files = {entry.name: entry.stat() for entry in entries if entry.is_file()}
+        except FileNotFoundError:
+            return {}
         return {
             name: Stored(files[name].st_size, files[name].st_mtime_ns) for name in sorted(files)
         }
@@ -114,7 +112,7 @@ def list_folder(folder: StrPath) -> dict[str, Stored]:
 
 
 def find_below(url: str) -> dict[str, Stored]:
-    """Returns the objects at any depth below ``url``, by their names relative to it, sorted."""
+    """Returns the objects at any depth below ``url``, by name relative to it, sorted."""
     with store_client(url) as (client, name):
         return described(client.find(name, detail=True).values(), name)
 
@@ -166,16 +164,39 @@ def read_line(path: StrPath, start: int) -> bytes:
 
 @contextlib.contextmanager
 def open_stream(path: StrPath) -> Iterator[BinaryIO]:
-    """Opens a file for reading from front to back; of an object, the next block is fetched meanwhile."""
+    """Opens a file for reading from front to back. Of an object, the next block is fetched in advance."""
     if not is_url(path):
         with open(path, "rb") as file:
             yield file
         return
     with store_client(path) as (client, name):
-        options = {"block_size": _READ_AHEAD, "cache_type": "background"}
-        raw = client.open(name, "rb", cache_options={"maxblocks": _BLOCKS_HELD}, **options)
+        options = {"block_size": _BLOCK_BYTES, "cache_type": "background"}
+        raw = client.open(name, "rb", cache_options={"maxblocks": _MAX_BLOCKS}, **options)
         with raw, io.BufferedReader(raw, 1 << 20) as stream:
             yield cast(BinaryIO, stream)
+
+
+@contextlib.contextmanager
+def local_copy(path: StrPath, *, scratch: Path | None = None) -> Iterator[str]:
+    """Yields a local path of the file or folder at ``path``: itself, or a temporary copy of what a URL names.
+
+    Args:
+        path: a local path or a URL.
+        scratch: local folder for the copy; by default the system's.
+    """
+    if not is_url(path):
+        yield os.fspath(path)
+        return
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        copy = Path(folder) / os.path.basename(path)
+        if is_file(path):
+            download(os.fspath(path), copy)
+        else:
+            copy.mkdir()
+            for name in find_below(os.fspath(path)):
+                (copy / name).parent.mkdir(parents=True, exist_ok=True)
+                download(f"{os.fspath(path)}/{name}", copy / name)
+        yield str(copy)
 
 
 def download(url: str, path: StrPath) -> None:
@@ -195,19 +216,16 @@ def upload(path: StrPath, url: str) -> None:
 
 @contextlib.contextmanager
 def replacing(path: StrPath, *, suffix: str = "", scratch: Path | None = None) -> Iterator[Path]:
-    """Yields the path of a local file to write; it replaces the file at ``path`` when the block succeeds.
+    """Yields the path of a temporary file to write. It replaces the file at ``path`` if the block succeeds.
 
-    Readers of ``path`` see the old file or the whole new one. If the block raises, the old file stays.
-
-    Example::
-
-        with replacing("run/model.keras", suffix=".keras") as partial:
-            model.save(partial)
+    Readers of ``path`` see the old file or the whole new one, even after a power cut. If the block raises,
+    the old file stays and the temporary one is removed.
 
     Args:
         path: a local path or a URL.
         suffix: end of the temporary file's name, for writers that derive the format from it.
-        scratch: local folder for the temporary file if ``path`` is a URL; by default the system's.
+        scratch: local folder for the temporary file, on the same disk as a local ``path``. Defaults to the
+            folder of a local ``path``, and to the system's temporary folder for a URL.
     """
     partial_name = f".{os.path.basename(path)}.{uuid.uuid4().hex}.partial{suffix}"
     if is_url(path):
@@ -216,9 +234,11 @@ def replacing(path: StrPath, *, suffix: str = "", scratch: Path | None = None) -
             yield partial
             upload(partial, os.fspath(path))
         return
-    partial = Path(path).with_name(partial_name)
+    partial = (scratch or Path(path).parent) / partial_name
     try:
         yield partial
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())  # else a power cut may leave the new name on an empty file
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
@@ -237,10 +257,9 @@ def write_bytes(path: StrPath, data: bytes) -> None:
 
 
 def create(url: str, data: bytes) -> bool:
-    """Writes an object unless there is one; returns True if it was written.
+    """Writes an object if there is none; returns True if it was written.
 
-    Stores without conditional writing are asked first, so that two callers at the same moment may both be
-    told that they were the first.
+    Stores without conditional writes are asked first, so two callers at the same moment may both get True.
     """
     with _writing_to(url) as (client, name):
         if client.exists(name):
@@ -256,8 +275,14 @@ def create(url: str, data: bytes) -> bool:
     return True
 
 
+def make_folder(path: StrPath) -> None:
+    """Makes a folder and its parents. Stores need none: their folders appear with the first object."""
+    if not is_url(path):
+        os.makedirs(path, exist_ok=True)
+
+
 def remove(paths: Iterable[StrPath]) -> None:
-    """Removes files, all local or all on one store; those that are absent are skipped."""
+    """Removes files, all local or all on one store; missing ones are skipped."""
     paths = list(paths)
     if not paths:
         return
@@ -274,7 +299,7 @@ def remove(paths: Iterable[StrPath]) -> None:
 
 
 def remove_folder(folder: StrPath) -> None:
-    """Removes ``folder`` and everything below it, if there is anything."""
+    """Removes ``folder`` and everything below it, if it exists."""
     if not is_url(folder):
         shutil.rmtree(folder, ignore_errors=True)
         return

@@ -14,15 +14,14 @@ from pipelines.build.plan_file import plan_lines, shard_offsets
 from pipelines.build.probe import cut_sources, survey_sources
 from pipelines.build.progress import ShardWatcher
 from pipelines.build.shard import ShardBuilder, library_versions
-from pipelines.build.stored_output import open_output
 from pipelines.decoding.client import shared_pool
 from pipelines.errors import UsageError, UserError
 from pipelines.options.dataset import DatasetOptions, RunOptions
 from pipelines.plan.descriptors import Listing, Shard
 from pipelines.plan.shards import Estimate, order_work, plan_shards
-from pipelines.sources.files import absolute
 from pipelines.storage.scratch import scratch_folder
 from tfrecords_schema.info import DatasetInfo
+from tfrecords_schema.paths import absolute
 from tfrecords_schema.spec import SequenceSpec
 
 
@@ -179,7 +178,7 @@ def _run_pipeline(builder: ShardBuilder, plan: Plan, run: RunOptions) -> list[st
         view = ProgressBar("Building", "seq", sequences, tasks=len(tasks))
     else:
         # Workers elsewhere have another current folder.
-        builder = replace(builder, output=open_output(absolute(builder.output.path)))
+        builder = replace(builder, output=OutputFolder(absolute(builder.output.path)))
         tasks = [(offset, 1) for offset in offsets]
         view = ShardWatcher(builder.output, planned=len(tasks))
 

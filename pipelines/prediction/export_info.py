@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from pipelines.build.shard import library_versions
 from pipelines.errors import UserError
@@ -16,12 +15,10 @@ from pipelines.options.dataset import (
 )
 from pipelines.options.telemetry import TelemetryOptions
 from pipelines.prediction.model_input import READING_FILE, Reading
-from pipelines.sources.files import Files
 from tfrecords_schema import storage
 from tfrecords_schema.codec import from_json
 from tfrecords_schema.info import FILE_NAME, DatasetInfo, DatasetInfoError
 from tfrecords_schema.spec import LabelSpec, SequenceSpec
-from tfrecords_schema.store_clients import is_url
 
 _SAVED_MODEL = "saved_model.pb"
 
@@ -76,11 +73,11 @@ def open_export(
     Raises:
         UserError: if there is no such model, or the options of its training set are not understood.
     """
-    files, model = Files(), model.rstrip("/") or model
+    model = model.rstrip("/") or model
     tried = [model, f"{model}/export"]
-    folder = next((path for path in tried if files.is_file(f"{path}/{_SAVED_MODEL}")), None)
+    folder = next((path for path in tried if storage.is_file(f"{path}/{_SAVED_MODEL}")), None)
     if folder is None:
-        found = "a folder without it" if files.is_folder(model) else "no such folder"
+        found = "a folder without it" if storage.is_folder(model) else "no such folder"
         raise UserError(
             f"--model must be a run folder of `trainer` or the export in it (with {_SAVED_MODEL}), "
             f"got {found}: {model}"
@@ -101,7 +98,7 @@ def open_export(
             )
         telemetry = replace(options.telemetry, telemetry=telemetry_template)
         options = replace(options, telemetry=telemetry)
-    return Export(path=folder, info=info, options=options, reading=_reading(info, folder, files))
+    return Export(path=folder, info=info, options=options, reading=_reading(info, folder))
 
 
 def _options(info: DatasetInfo, folder: str) -> DatasetOptions:
@@ -132,13 +129,12 @@ def _options(info: DatasetInfo, folder: str) -> DatasetOptions:
     return options
 
 
-def _reading(info: DatasetInfo, folder: str, files: Files) -> Reading:
+def _reading(info: DatasetInfo, folder: str) -> Reading:
     place = f"{folder}/assets.extra/{READING_FILE}"
-    if not files.is_file(place):
+    if not storage.is_file(place):
         return Reading()  # older exports take whole records
     try:
-        data = storage.read_bytes(place) if is_url(place) else Path(place).read_bytes()
-        reading = Reading.from_json(json.loads(data))
+        reading = Reading.from_json(json.loads(storage.read_bytes(place)))
         reading.seen(info.spec)
     except (TypeError, ValueError, AttributeError) as error:
         raise UserError(

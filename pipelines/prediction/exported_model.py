@@ -31,7 +31,6 @@ from tfrecords_schema.parse import parse_and_decode
 from tfrecords_schema.record import SequenceRecord
 from tfrecords_schema.resizing import resize_frame
 from tfrecords_schema.spec import LabelSpec, SequenceSpec
-from tfrecords_schema.store_clients import is_url
 
 _IMAGE, _VALID_FRAMES = "image", "valid_frames"  # inputs, beside the signals
 _OUTPUTS = ("probabilities", "targets")
@@ -55,7 +54,8 @@ class ServedModel:
         self._seen = reading.seen(spec)
         try:
             # Kept, because a signature does not keep its model alive.
-            self._loaded = tf.saved_model.load(_local(path))
+            with storage.local_copy(path, scratch=scratch_folder("model")) as folder:
+                self._loaded = tf.saved_model.load(folder)
             self._signature = self._loaded.signatures["serving_default"]
         except (OSError, ValueError, KeyError, tf.errors.OpError) as error:
             reason = str(error).strip().splitlines()[:1]
@@ -157,17 +157,6 @@ def _resized(frames: tf.Tensor, spec: SequenceSpec) -> tf.Tensor:
 
     resized = tf.numpy_function(resize, [frames], tf.uint8, stateful=False)
     return tf.ensure_shape(resized, spec.image_shape)
-
-
-def _local(path: str) -> str:
-    """Returns ``path``, or a local copy of the folder if it is on an object store."""
-    if not is_url(path):
-        return path
-    copy = scratch_folder("model")
-    for name in storage.find_below(path):
-        (copy / name).parent.mkdir(parents=True, exist_ok=True)
-        storage.download(storage.join(path, name), copy / name)
-    return str(copy)
 
 
 def _fits(given: tf.TensorSpec, expected: tf.TensorSpec) -> bool:

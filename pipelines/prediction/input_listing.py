@@ -10,11 +10,19 @@ from pipelines.images.frame_names import is_image
 from pipelines.options.dataset import DatasetOptions, LabelOptions
 from pipelines.plan.descriptors import Listing, Source, SourceFailure
 from pipelines.sources import manifest
-from pipelines.sources.class_folders import is_glob, list_matching
 from pipelines.sources.drives import list_drives
-from pipelines.sources.files import Files, check_location, folder_name, relative
+from pipelines.sources.files import Files, check_location
 from pipelines.sources.frame_folders import UnusableFolderError, describe_frame_folder
-from pipelines.sources.listing import describe_file, is_video, list_failure, walk_files
+from pipelines.sources.listing import (
+    describe_file,
+    is_glob,
+    is_video,
+    list_failure,
+    list_matching,
+    walk_files,
+)
+from tfrecords_schema import storage
+from tfrecords_schema.paths import folder_name, relative
 from tfrecords_schema.spec import LabelSpec
 
 
@@ -35,7 +43,7 @@ def list_footage(location: str, options: DatasetOptions) -> Listing:
             sampling=options.sampling,
         )
     location, files = check_location(location), Files()
-    if location.lower().endswith(manifest.EXTENSIONS) and files.is_file(location):
+    if location.lower().endswith(manifest.EXTENSIONS) and storage.is_file(location):
         return manifest.list_manifest(location, LabelOptions(), labelled=False, files=files)
     root, paths = _find(location, files)
     videos = [path for path in paths if is_video(path)]
@@ -63,11 +71,11 @@ def list_footage(location: str, options: DatasetOptions) -> Listing:
 
 def _find(location: str, files: Files) -> tuple[str, list[str]]:
     """Returns the root of the input, and the files in it."""
-    if files.is_folder(location):
+    if storage.is_folder(location):
         return location, list(walk_files(location, files=files))
-    if is_glob(location, files):
+    if is_glob(location):
         return list_matching(location, files)
-    if not files.exists(location):
+    if not storage.exists(location):
         raise UserError(
             f"--input must be a video, a folder, a glob or a manifest; there is nothing at {location}"
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import uuid
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,6 +18,7 @@ from pipelines.prediction.captions import make_captions
 from pipelines.prediction.export_info import Export
 from pipelines.prediction.predict_chunks import SequenceBuilder
 from tfrecords_schema import storage
+from tfrecords_schema.storage import replacing
 
 Range = tuple[int, int]
 
@@ -71,19 +71,15 @@ def _draw(
     build: BuildRequest, captions: tuple[Caption, ...], target: Path, pool: DecoderPool
 ) -> str | None:
     """Draws one source; returns the reason if that failed, else None."""
-    partial = target.with_name(f".{uuid.uuid4().hex}.partial.mp4")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with pool.borrow() as decoder:
+        with replacing(target, suffix=".mp4") as partial, pool.borrow() as decoder:
             output = str(partial.absolute())
             decoder.draw(OverlayRequest(build=build, captions=captions, output=output))
-        partial.replace(target)
     except DecodingFailure as failure:
         return f"{failure.stage}: {failure.reason}"
     except OSError as error:
         return f"{target}: {error.strerror or error}"
-    finally:
-        partial.unlink(missing_ok=True)
     return None
 
 

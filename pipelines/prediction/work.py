@@ -23,7 +23,7 @@ from pipelines.prediction.chunks import Chunk
 from pipelines.storage.scratch import scratch_folder
 from tfrecords_schema import storage
 from tfrecords_schema.codec import from_json, to_json
-from tfrecords_schema.store_clients import UrlError, check_url, is_url
+from tfrecords_schema.paths import UrlError, check_path
 
 _COPY_BYTES = 1 << 20
 
@@ -44,12 +44,10 @@ class WorkFolder:
         """
         path = f"{output}.work-{uuid.uuid4().hex[:12]}"
         try:
-            if is_url(output):
-                check_url(output)
-                return cls(output, path)
+            check_path(output)
             if os.path.isdir(output):
                 raise UserError(f"--output must be a file, but {output} is a folder")
-            os.makedirs(path)
+            storage.make_folder(path)
         except UrlError as error:
             raise UserError(f"--output: {error}") from error
         except OSError as error:

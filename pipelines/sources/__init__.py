@@ -1,1 +1,1 @@
-"""What to build from: each module turns one kind of input into a `Listing`. Nothing is opened or decoded."""
+"""Inputs to build from: each kind becomes a `Listing` of sources. No footage is opened or decoded."""

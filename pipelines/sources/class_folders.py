@@ -2,129 +2,96 @@
 
 from __future__ import annotations
 
-import functools
 import os
-from collections.abc import Callable
-from pathlib import Path
 
 from pipelines.errors import UserError
 from pipelines.plan.descriptors import Listing, Source, SourceFailure
-from pipelines.sources.files import (
-    LOCAL_FILES,
-    Files,
-    fixed_prefix,
-    folder_name,
-    has_glob,
-    relative,
+from pipelines.sources.files import LOCAL_FILES, Files
+from pipelines.sources.listing import (
+    class_label,
+    describe_file,
+    is_video,
+    list_failure,
+    list_matching,
+    walk_files,
 )
-from pipelines.sources.listing import class_label, describe_file, is_video, list_failure, walk_files
-from tfrecords_schema.store_clients import is_url
-
-
-def is_glob(text: str, files: Files = LOCAL_FILES) -> bool:
-    """Whether ``text`` holds a glob character and is not itself the name of something that exists."""
-    return has_glob(text) and not files.exists(text)
+from tfrecords_schema.paths import folder_name, relative
 
 
 def list_class_folders(root: str, files: Files = LOCAL_FILES) -> Listing:
-    """Lists the videos under each folder in ``root``; the folder's name is their class.
+    """Lists the videos below each folder in ``root``; the folder's name is their class.
 
     Raises:
-        UserError: when there is no class folder, one holds no video, or a video lies outside of them.
+        UserError: if there is no class folder, one holds no video, or a video lies outside the class folders.
     """
-    folders, stray = files.children(root)
-    stray = [name for name in stray if is_video(name)]
+    _, folders, names = next(files.walk(root))
+    stray = [name for name in names if is_video(name) and not name.startswith(".")]
     if stray:
         raise UserError(
-            f"expected the videos in {root} in one folder a class, but {len(stray)} directly in it "
-            f"(such as {stray[0]!r}): move them into folders, or list them in a manifest"
+            f"{root}: expected one folder per class, but found {_count_videos(len(stray))} outside any class "
+            f"folder, for example {stray[0]}. Move them into class folders, or list them in a manifest"
         )
     if not folders:
         raise UserError(
-            f"expected folders of videos in {root}, one a class, but it holds none: "
-            "give the folder that contains the class folders"
+            f"{root}: expected one folder of videos per class, but found no folder. "
+            "Give the folder that contains the class folders"
         )
-    videos: list[tuple[str, str]] = []  # path, class
+    class_of: dict[str, str] = {}  # by path
     skipped = 0
     for name in folders:
-        paths = list(walk_files(os.path.join(root, name), without=root, files=files))
-        own = [(path, name) for path in paths if is_video(path)]
-        if not own:
+        folder = os.path.join(root, name)
+        paths = list(walk_files(folder, without=root, files=files))
+        videos = [path for path in paths if is_video(path)]
+        if not videos:
             raise UserError(
-                f"expected videos in the class folder {os.path.join(root, name)}, "
-                "but it holds none (by file name): fill it or remove it"
+                f"{folder}: expected videos in this class folder, but no file name has the extension of a "
+                "video. Fill the folder or remove it"
             )
-        videos += own
-        skipped += len(paths) - len(own)
-    return _listing(root, videos, skipped, files)
+        class_of |= dict.fromkeys(videos, name)
+        skipped += len(paths) - len(videos)
+    return _listing(root, class_of, skipped, files)
 
 
 def list_glob(pattern: str, files: Files = LOCAL_FILES) -> Listing:
     """Lists the videos that match ``pattern`` (``**`` matches any depth).
 
-    The folders before the first glob character are the root. A video's class is the first folder below the
-    root, or the root's own name when it lies directly there.
+    The folders before the first glob character are the root. The class of a video is the first folder below
+    the root, or the root's own name if the video lies directly in it.
 
     Raises:
-        UserError: when nothing matches.
+        UserError: if no video matches.
     """
     root, paths = list_matching(pattern, files)
-    videos = [path for path in paths if is_video(path)]
-    if not videos:
+    class_of: dict[str, str] = {}
+    for path in filter(is_video, paths):
+        first, slash, _ = relative(path, root).partition("/")
+        class_of[path] = first if slash else folder_name(root)
+    if not class_of:
         raise UserError(
-            f"expected videos to match {pattern!r}, but none of {len(paths)} matching files is named as one"
+            f"expected videos to match {pattern!r}, but none of the {len(paths)} matching files has the "
+            "extension of a video. Check the pattern"
         )
-    labelled = []
-    for path in videos:
-        first, *rest = Path(_below(path, root)).parts
-        labelled.append((path, first if rest else folder_name(root)))
-    return _listing(root, labelled, len(paths) - len(videos), files)
+    return _listing(root, class_of, len(paths) - len(class_of), files)
 
 
-def list_matching(pattern: str, files: Files = LOCAL_FILES) -> tuple[str, list[str]]:
-    """The folders before the first glob character of ``pattern``, and the files that match it, sorted.
-
-    Raises:
-        UserError: when nothing matches.
-    """
-    paths = found = files.matching(pattern)
-    if not is_url(pattern):
-        paths = [path for path in found if not Path(path).is_dir()]
-        resolve = functools.cache(os.path.realpath)
-        paths = sorted(path for path in paths if not _goes_in_a_circle(path, resolve))
-    if not paths:
-        raise UserError(
-            f"expected files to match {pattern!r}, but no file does"
-            + (": a folder's files match with '/**' behind it" if found else ": check the pattern")
-        )
-    return fixed_prefix(pattern), paths
+def _count_videos(count: int) -> str:
+    return "1 video" if count == 1 else f"{count} videos"
 
 
-def _goes_in_a_circle(path: str, resolve: Callable[[str], str]) -> bool:
-    """Whether links lead ``path`` through one folder twice."""
-    folders = [resolve(str(folder)) for folder in Path(path).absolute().parents]
-    return len(set(folders)) != len(folders)
-
-
-def _below(path: str, root: str) -> str:
-    """``path`` from ``root`` on, by way of its parents if need be."""
-    return relative(path, root) if is_url(path) else os.path.relpath(path, root)
-
-
-def _listing(root: str, videos: list[tuple[str, str]], skipped: int, files: Files) -> Listing:
+def _listing(root: str, class_of: dict[str, str], skipped: int, files: Files) -> Listing:
     sources: list[Source] = []
     failures: list[SourceFailure] = []
-    for path, label in videos:
-        data_path = _below(path, root)
+    for path, name in class_of.items():
+        data_path = relative(path, root)
         try:
-            sources.append(describe_file(path, data_path, files, labels=(label,)))
-        except OSError as error:  # a link that leads nowhere
+            sources.append(describe_file(path, data_path, files, labels=(name,)))
+        except OSError as error:  # for example a dangling link
             failures.append(list_failure(data_path, error))
-    notes = [f"{skipped} files that are not named as videos were left out"] if skipped else []
+    notes = (f"{skipped} files that are not named as videos were left out",) if skipped else ()
     return Listing(
         name=folder_name(root) or "dataset",
         sources=tuple(sorted(sources, key=lambda source: source.id)),
-        label=class_label(label for _, label in videos),
+        label=class_label(class_of.values()),
         failures=tuple(failures),
-        notes=tuple(notes),
+        notes=notes,
     )

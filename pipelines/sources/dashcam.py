@@ -7,46 +7,47 @@ from dataclasses import replace
 from pipelines.errors import UsageError
 from pipelines.options.dataset import DatasetOptions, ImageOptions
 from pipelines.plan.descriptors import Listing
+from pipelines.sources.annotated_frames import list_annotated_frames
 from pipelines.sources.drives import list_drives
-from pipelines.sources.frame_folders import list_frame_folders
 from pipelines.sources.listing import group_sources
 from pipelines.sources.split_lists import apply_split_lists
 
 
 def check_dashcam_options(options: DatasetOptions) -> None:
-    """Checks that the options say where labels and signals come from, and do not contradict each other.
+    """Checks that the options name one origin of labels and signals, and do not contradict each other.
 
     Raises:
-        UsageError: when they do not.
+        UsageError: if they do not.
     """
     annotation, telemetry, label = options.annotation, options.telemetry, options.label
     if (annotation is None) == (telemetry is None):
         raise UsageError(
-            "labels must stand either in an annotation file (--annotation and --label, for folders of "
-            "frames) or in telemetry (--telemetry, for drives), "
-            f"got {'both' if annotation else 'neither'}"
+            "labels must come either from annotation files (--annotation and --label, for folders of frames) "
+            f"or from telemetry (--telemetry, for drives), got {'both' if annotation else 'neither'}"
         )
     if annotation is not None:
         if label.label_columns or label.class_column:
             raise UsageError(
-                "--label_columns and --class_column are of telemetry; for folders of frames, "
-                "--label finds the label"
+                "--label_columns and --class_column name columns of telemetry. For folders of frames, "
+                "find the label with --label"
             )
         if options.sampling.frame_rate is None:
             raise UsageError(
-                "folders of frames have no times: --frame_rate must say how many frames they hold a second"
+                "folders of frames have no times. Give their frames per second with --frame_rate"
             )
         if options.split.split_by == "time":
-            raise UsageError("--split_by time is for drives; folders of frames are split whole")
+            raise UsageError("--split_by time is for drives. Folders of frames are never divided")
         return
     if label.label_names:
-        raise UsageError("--label_names goes with --annotation; columns have names of their own")
+        raise UsageError(
+            "--label_names needs --annotation. Columns of telemetry already have names"
+        )
     if telemetry and not (label.label_columns or label.class_column or telemetry.signal_columns):
         raise UsageError(
             "--label_columns, --class_column or --signal_columns must name columns of the telemetry, got none"
         )
     if telemetry and telemetry.no_images and options.image != ImageOptions():
-        raise UsageError("--no_images goes without the flags of images, such as --size")
+        raise UsageError("--no_images excludes the flags for images, such as --size")
     if telemetry:
         stray = [
             column
@@ -63,10 +64,10 @@ def list_dashcam(location: str, options: DatasetOptions) -> Listing:
     """Lists the dash-cam footage at ``location``, with its groups and published splits.
 
     Raises:
-        UserError: when there is nothing at ``location``, or what is there contradicts the options.
+        UserError: if there is nothing at ``location``, or its contents contradict the options.
     """
     if options.annotation is not None:
-        listing = list_frame_folders(
+        listing = list_annotated_frames(
             location,
             annotation=options.annotation,
             label=options.label,
@@ -80,7 +81,7 @@ def list_dashcam(location: str, options: DatasetOptions) -> Listing:
             sampling=options.sampling,
         )
     else:
-        raise ValueError("check_dashcam_options comes first")
+        raise ValueError("options must pass check_dashcam_options first")
     sources, notes = apply_split_lists(listing.sources, options.split.split_lists)
     return replace(
         listing,

@@ -1,193 +1,152 @@
-"""`Files`: what listing asks of files and folders, which are local paths or URLs on an object store."""
+"""Listings of local folders and of object stores, where each store is asked only once."""
 
 from __future__ import annotations
 
-import contextlib
-import errno
+import functools
 import glob
 import os
-import posixpath
-import stat
-import tempfile
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from pipelines.errors import UserError
-from pipelines.storage.scratch import scratch_folder
 from tfrecords_schema import storage
-from tfrecords_schema.store_clients import Stored, UrlError, check_url, is_url
+from tfrecords_schema.paths import UrlError, check_path, fixed_prefix, is_url, join, relative
+from tfrecords_schema.store_clients import Stored
 
-_REQUESTS_AT_ONCE = 16
+_MAX_REQUESTS = 16  # at a time
 
 
 class Files:
-    """Files and folders, local or on object stores.
+    """Files and folders, local or on object stores. Make one for each listing.
 
-    A store is asked once for all objects below a folder. What it said of them is remembered, so that to
-    describe them costs no requests. Make one for each listing.
+    A store lists all objects below a folder in one request. Their sizes and times are kept, so that
+    describing them takes no further requests. Hidden files and folders of a store are left out.
     """
 
     def __init__(self) -> None:
         self._stored: dict[str, Stored] = {}
-        self._listed: dict[str, list[str]] = {}  # URLs of objects, sorted, by folder
-
-    def is_folder(self, path: str) -> bool:
-        """Whether ``path`` is a folder."""
-        return storage.is_folder(path) if is_url(path) else os.path.isdir(path)
-
-    def is_file(self, path: str) -> bool:
-        """Whether ``path`` is a file."""
-        return storage.exists(path) if is_url(path) else os.path.isfile(path)
-
-    def exists(self, path: str) -> bool:
-        """Whether there is anything at ``path``."""
-        if is_url(path):
-            return storage.exists(path) or storage.is_folder(path)
-        return os.path.exists(path)
+        self._listed: dict[str, list[str]] = {}  # sorted URLs of objects, by folder
 
     def status(self, path: str) -> Stored:
-        """Size and time of the file at ``path``.
+        """Returns the size and time of the file at ``path``.
 
         Raises:
-            OSError: when there is no such file, or it is a device.
+            OSError: if there is no such file, or it is a folder or a device.
         """
-        if is_url(path):
-            known = self._stored.get(path)
-            return storage.status(path) if known is None else known
-        status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):
-            # Reading a pipe or a device might never end.
-            reason = "it is a folder or a device, and no regular file"
-            raise OSError(errno.EINVAL, reason, path)
-        return Stored(status.st_size, status.st_mtime_ns)
+        known = self._stored.get(path)
+        return storage.status(path) if known is None else known
 
     def look_up(self, paths: Iterable[str]) -> None:
-        """Asks stores for the URLs among ``paths``, several at a time, so that `status` knows them."""
+        """Fetches the `status` of the URLs among ``paths``, several at a time."""
 
-        def ask(url: str) -> tuple[str, Stored] | None:
+        def fetch(url: str) -> tuple[str, Stored] | None:
             try:
                 return url, storage.status(url)
             except (FileNotFoundError, PermissionError):
-                return None  # to be said of the source that it is
+                return None  # raised again by `status`, when the source is described
 
         urls = sorted({path for path in paths if is_url(path)} - self._stored.keys())
-        with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as threads:
-            self._stored |= dict(filter(None, threads.map(ask, urls)))
+        with ThreadPoolExecutor(_MAX_REQUESTS) as threads:
+            self._stored |= dict(filter(None, threads.map(fetch, urls)))
 
-    def children(self, folder: str) -> tuple[list[str], list[str]]:
-        """The names of the folders and of the files in ``folder``, sorted; hidden ones are left out."""
-        if not is_url(folder):
-            entries = [entry for entry in Path(folder).iterdir() if not entry.name.startswith(".")]
-            folders = sorted(entry.name for entry in entries if entry.is_dir())
-            return folders, sorted(entry.name for entry in entries if entry.is_file())
-        below = [url[len(folder) + 1 :].split("/", 1) for url in self.stored_below(folder)]
-        return sorted({n for n, *rest in below if rest}), [n for n, *rest in below if not rest]
+    def walk(
+        self, root: str, *, without: str | None = None
+    ) -> Iterator[tuple[str, list[str], list[str]]]:
+        """Yields each folder below ``root``, parents first: its path, and the names of its folders and files.
 
-    def stored_below(self, folder: str) -> list[str]:
-        """The URLs of the objects below ``folder``, sorted; hidden ones are left out."""
+        Names are sorted. Hidden folders are left out. Links to folders are followed, but each folder is
+        entered once, so that loops of links end.
+
+        Args:
+            root: the first folder.
+            without: a local folder that is not entered, even by a link.
+
+        Raises:
+            OSError: if a folder cannot be read.
+        """
+        if is_url(root):
+            yield from self._walk_stored(root)
+            return
+        seen = set() if without is None else {_identity(without)}
+        for folder, folders, names in os.walk(root, followlinks=True, onerror=_raise):
+            identity = _identity(folder)
+            if identity in seen:
+                folders.clear()
+                continue
+            seen.add(identity)
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            yield folder, folders, sorted(names)
+
+    def _walk_stored(self, root: str) -> Iterator[tuple[str, list[str], list[str]]]:
+        inside: dict[str, tuple[set[str], list[str]]] = {"": (set(), [])}
+        for url in self._stored_below(root):
+            folder, name = os.path.split(relative(url, root))
+            inside.setdefault(folder, (set(), []))[1].append(name)
+            while folder:  # parents may hold nothing but folders
+                folder, name = os.path.split(folder)
+                inside.setdefault(folder, (set(), []))[0].add(name)
+        for folder in sorted(inside):
+            folders, names = inside[folder]
+            yield join(root, folder).rstrip("/"), sorted(folders), names
+
+    def _stored_below(self, folder: str) -> list[str]:
+        """Returns the sorted URLs of the objects below ``folder``."""
         listed = next((own for own in self._listed if f"{folder}/".startswith(f"{own}/")), None)
         if listed is None:
             found = storage.find_below(folder)
             shown = [name for name in found if not _is_hidden(name)]
-            self._listed[folder] = sorted(storage.join(folder, name) for name in shown)
-            self._stored |= {storage.join(folder, name): found[name] for name in shown}
+            self._listed[folder] = sorted(join(folder, name) for name in shown)
+            self._stored |= {join(folder, name): found[name] for name in shown}
             listed = folder
         urls = self._listed[listed]
-        # "0" is what follows "/".
+        # The character after "/" is "0".
         return urls[bisect_left(urls, f"{folder}/") : bisect_left(urls, f"{folder}0")]
 
     def matching(self, pattern: str) -> list[str]:
-        """The files and folders that match ``pattern`` (``**`` matches any depth); of a store, files only."""
+        """Returns the sorted paths of the files that match ``pattern`` (``**`` matches any depth)."""
         if not is_url(pattern):
-            return glob.glob(pattern, recursive=True)
-        found = storage.find_matching(pattern)
-        fixed = len(fixed_prefix(pattern))
-        shown = [url for url in found if not _is_hidden(url[fixed:].lstrip("/"))]
-        self._stored |= {url: found[url] for url in shown}
+            resolve = functools.cache(os.path.realpath)
+            found = (path for path in glob.glob(pattern, recursive=True) if not os.path.isdir(path))
+            return sorted(path for path in found if not _is_in_loop(path, resolve))
+        stored = storage.find_matching(pattern)
+        prefix = len(fixed_prefix(pattern))
+        shown = [url for url in stored if not _is_hidden(url[prefix:].lstrip("/"))]
+        self._stored |= {url: stored[url] for url in shown}
         return shown
-
-    @contextlib.contextmanager
-    def local(self, path: str) -> Iterator[str]:
-        """A local path of the file at ``path``, for reading."""
-        if not is_url(path):
-            yield path
-            return
-        with tempfile.TemporaryDirectory(dir=scratch_folder("listing")) as folder:
-            copy = os.path.join(folder, file_name(path))
-            storage.download(path, copy)
-            yield copy
 
 
 LOCAL_FILES = Files()
-"""For local paths, of which nothing is remembered."""
+"""For local paths; nothing is kept about those."""
 
 
 def check_location(location: str) -> str:
-    """``location`` as it was given, or a URL that can be asked about, without slashes at its end.
+    """Returns the value of ``--input``, without the slashes at the end of a URL.
 
     Raises:
-        UserError: for a URL that cannot.
+        UserError: for a URL that cannot be used.
     """
-    if not is_url(location):
-        return location
     try:
-        return check_url(location)
+        return check_path(location)
     except UrlError as error:
         raise UserError(f"--input: {error}") from error
 
 
-def joined(folder: str, path: str) -> str:
-    """``path``, which counts from ``folder`` unless it is absolute, without detours."""
-    if not is_url(path) and not is_url(folder):
-        return os.path.normpath(os.path.join(folder, path))
-    url = path if is_url(path) else f"{folder}/{path}"
-    scheme, rest = url.split("://", 1)
-    bucket, _, key = rest.partition("/")
-    return f"{scheme}://{bucket}{posixpath.normpath('/' + key).replace('//', '/')}".rstrip("/")
+def _identity(folder: str) -> tuple[int, int]:
+    """Returns device and inode, which tell whether two paths lead to one folder."""
+    found = os.stat(folder)
+    return found.st_dev, found.st_ino
 
 
-def absolute(path: str) -> str:
-    """``path`` from the root of its file system; a URL is."""
-    return path if is_url(path) else os.path.abspath(path)
+def _raise(error: OSError) -> None:
+    raise error
 
 
-def file_name(path: str) -> str:
-    """The last part of ``path``."""
-    return PurePosixPath(path).name if is_url(path) else os.path.basename(path)
-
-
-def folder_name(path: str) -> str:
-    """What the folder at ``path`` is called; "" for the root of a file system."""
-    return file_name(path) if is_url(path) else Path(path).resolve().name
-
-
-def relative(path: str, root: str) -> str:
-    """``path`` from ``root`` on; outside of it, all of it: records never hold an absolute one."""
-    root, path = absolute(root), absolute(path)
-    if path == root:
-        return file_name(root)
-    if path.startswith(f"{root.rstrip('/')}/"):
-        return path[len(root.rstrip("/")) + 1 :]
-    return path.split("://", 1)[1] if is_url(path) else path.lstrip(os.sep)
-
-
-def fixed_prefix(pattern: str) -> str:
-    """The folders before the first glob character of ``pattern``."""
-    if not is_url(pattern):
-        parts = Path(pattern).parts
-        count = next((n for n, part in enumerate(parts) if has_glob(part)), len(parts))
-        return str(Path(*parts[:count]))
-    start, rest = pattern.split("://", 1)
-    parts = tuple(rest.split("/"))
-    count = next((n for n, part in enumerate(parts) if has_glob(part)), len(parts))
-    return f"{start}://{'/'.join(parts[:count])}"
-
-
-def has_glob(text: str) -> bool:
-    """Whether ``text`` holds a glob character."""
-    return any(character in text for character in "*?[")
+def _is_in_loop(path: str, resolve: Callable[[str], str]) -> bool:
+    """Returns True if links lead ``path`` through one folder twice."""
+    folders = [resolve(str(folder)) for folder in Path(path).absolute().parents]
+    return len(set(folders)) != len(folders)
 
 
 def _is_hidden(name: str) -> bool:

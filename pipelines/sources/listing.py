@@ -1,4 +1,4 @@
-"""`Listing`: what every kind of input comes down to, and what they share in making it."""
+"""Steps that every kind of input shares: walking folders, describing files, grouping sources."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from typing import TypedDict
 
 from pipelines.errors import UserError
-from pipelines.plan.descriptors import Source, SourceFailure
-from pipelines.sources.files import LOCAL_FILES, Files, absolute
+from pipelines.plan.descriptors import Source, SourceFailure, SourceKind
+from pipelines.sources.files import LOCAL_FILES, Files
+from tfrecords_schema import storage
+from tfrecords_schema.paths import absolute, fixed_prefix, has_glob
 from tfrecords_schema.spec import LabelSpec
-from tfrecords_schema.store_clients import is_url
 
 VIDEO_EXTENSIONS = (
     *(".mp4", ".m4v", ".mov", ".3gp", ".3g2", ".mkv", ".webm", ".avi", ".divx", ".gif"),
@@ -21,74 +23,90 @@ VIDEO_EXTENSIONS = (
 )
 
 
+class FileFields(TypedDict):
+    """The fields that `Source`, `Part` and `SideFile` have in common."""
+
+    path: str
+    data_path: str
+    bytes: int
+    mtime_ns: int
+
+
 def walk_files(
     root: str, *, without: str | None = None, files: Files = LOCAL_FILES
 ) -> Iterator[str]:
-    """Yields the paths of the files under ``root``, sorted; hidden ones are left out.
-
-    Links to folders are followed, each folder once, so that a loop of links ends; and never to ``without``.
-
-    Raises:
-        OSError: when a folder cannot be read.
-    """
-    if is_url(root):
-        yield from files.stored_below(root)
-        return
-    seen: set[tuple[int, int]] = set()
-    if without is not None:
-        status = os.stat(without)
-        seen.add((status.st_dev, status.st_ino))
-    for folder, folders, names in os.walk(root, followlinks=True, onerror=_raise):
-        status = os.stat(folder)
-        if (status.st_dev, status.st_ino) in seen:
-            folders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
+    """Yields the paths of the files below ``root`` in the order of `Files.walk`, without hidden ones."""
+    for folder, _, names in files.walk(root, without=without):
+        for name in names:
             if not name.startswith("."):
                 yield os.path.join(folder, name)
 
 
-def _raise(error: OSError) -> None:
-    raise error
+def is_glob(text: str) -> bool:
+    """Returns True if ``text`` contains a glob character and is not the name of something that exists."""
+    return has_glob(text) and not storage.exists(text)
 
 
-def list_failure(source_id: str, error: OSError) -> SourceFailure:
-    """What is reported of a source whose file is not there."""
-    return SourceFailure(source=source_id, stage="list", reason=error.strerror or str(error))
+def list_matching(pattern: str, files: Files = LOCAL_FILES) -> tuple[str, list[str]]:
+    """Returns the folders before the first glob character of ``pattern``, and the sorted files that match.
+
+    Raises:
+        UserError: if no file matches.
+    """
+    paths = files.matching(pattern)
+    if not paths:
+        raise UserError(
+            f"expected files to match {pattern!r}, but no file does. Check the pattern; to match the files "
+            "in a folder, end it with '/**'"
+        )
+    return fixed_prefix(pattern), paths
 
 
 def is_video(path: str) -> bool:
-    """Whether the file name ends as a video's does."""
+    """Returns True if the file name has the extension of a video."""
     return os.path.splitext(path)[1].lower() in VIDEO_EXTENSIONS
 
 
-def describe_file(
-    path: str, data_path: str, files: Files = LOCAL_FILES, **fields: object
-) -> Source:
-    """The `Source` that is the whole file at ``path``, in a group of its own.
+def file_fields(path: str, data_path: str, files: Files = LOCAL_FILES) -> FileFields:
+    """Returns location, size and time of the file at ``path``.
 
     Raises:
-        OSError: when there is no such file.
+        OSError: if there is no such file.
     """
     status = files.status(path)
-    source = Source(
-        id=data_path,
-        path=absolute(path),
-        data_path=data_path,
-        group=data_path,
-        bytes=status.bytes,
-        mtime_ns=status.mtime_ns,
+    return FileFields(
+        path=absolute(path), data_path=data_path, bytes=status.bytes, mtime_ns=status.mtime_ns
     )
-    return replace(source, **fields)  # type: ignore[arg-type]
+
+
+def describe_file(
+    path: str,
+    data_path: str,
+    files: Files = LOCAL_FILES,
+    *,
+    kind: SourceKind = "video",
+    labels: tuple[str, ...] = (),
+) -> Source:
+    """Returns the `Source` for the whole file at ``path``, in a group of its own.
+
+    Raises:
+        OSError: if there is no such file.
+    """
+    fields = file_fields(path, data_path, files)
+    return Source(id=data_path, group=data_path, kind=kind, labels=labels, **fields)
+
+
+def list_failure(source_id: str, error: Exception) -> SourceFailure:
+    """Returns the failure of a source that cannot be listed, for example because its file is missing."""
+    reason = (isinstance(error, OSError) and error.strerror) or str(error)
+    return SourceFailure(source=source_id, stage="list", reason=reason)
 
 
 def group_sources(sources: Iterable[Source], group_by: str | None) -> list[Source]:
-    """Sources with the group that ``group_by`` captures from each one's path.
+    """Returns the sources with the group that the expression ``group_by`` captures from each path.
 
     Raises:
-        UserError: when the expression does not match a source.
+        UserError: if the expression does not match a source, or the manifest names its group.
     """
     if group_by is None:
         return list(sources)
@@ -97,18 +115,18 @@ def group_sources(sources: Iterable[Source], group_by: str | None) -> list[Sourc
         match = pattern.search(source.data_path)
         if source.group != source.data_path:
             raise UserError(
-                f"--group_by and the manifest's group column both name the group of {source.id!r}: "
-                "use one of them"
+                f"--group_by and the manifest's group column both name the group of {source.id!r}. "
+                "Use one of them"
             )
         if not match or match[1] is None:
             raise UserError(
-                f"--group_by {group_by!r} must match the path of every source, "
-                f"but not {source.data_path!r}: adapt the expression, or leave the source out"
+                f"--group_by {group_by!r} must match the path of every source, but does not match "
+                f"{source.data_path!r}. Adapt the expression, or leave the source out"
             )
         grouped.append(replace(source, group=match[1]))
     return grouped
 
 
 def class_label(names: Iterable[str]) -> LabelSpec:
-    """The `LabelSpec` of one class a sequence, with names sorted."""
+    """Returns the `LabelSpec` for one class per sequence, with the names sorted."""
     return LabelSpec(task="classification", class_names=tuple(sorted(set(names))))

@@ -1,9 +1,9 @@
-"""Published splits: which video belongs to which split, as UCF101 and HMDB51 list them.
+"""Published splits, in the formats of UCF101 and HMDB51.
 
-UCF101 (https://www.crcv.ucf.edu/data/UCF101.php) has a file a split, ``--split_list train=trainlist01.txt``,
-with a video a line, ``Archery/v_Archery_g08_c01.avi 1``; what follows the path is not used. HMDB51
-(https://serre-lab.clps.brown.edu/resource/hmdb-a-large-human-motion-database/) has a file a class,
-``--split_list wave_test_split1.txt``, with ``name.avi CODE`` a line: 1 is train, 2 is test, 0 is neither.
+UCF101 (https://www.crcv.ucf.edu/data/UCF101.php) has one file per split, ``--split_list
+train=trainlist01.txt``, with one video per line, ``Archery/v_Archery_g08_c01.avi 1``. The number is ignored.
+HMDB51 (https://serre-lab.clps.brown.edu/resource/hmdb-a-large-human-motion-database/) has one file per class,
+``--split_list wave_test_split1.txt``, with lines ``name.avi CODE``: 1 is train, 2 is test, 0 is neither.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from pathlib import Path, PurePath
 from pipelines.errors import UserError
 from pipelines.options.dataset import SPLIT_NAME_RULE, is_split_name
 from pipelines.plan.descriptors import Source
-from tfrecords_schema.store_clients import is_url
 
 _HMDB51_SPLITS = {"0": None, "1": "train", "2": "test"}
 
@@ -24,17 +23,14 @@ _HMDB51_SPLITS = {"0": None, "1": "train", "2": "test"}
 def apply_split_lists(
     sources: Iterable[Source], split_lists: Iterable[str]
 ) -> tuple[list[Source], list[str]]:
-    """Gives the sources that lists name their split, and leaves out those that HMDB51 marks as in neither.
+    """Returns the sources with the split that the lists name, without those that HMDB51 excludes, and notes.
 
-    A source is found by its path relative to the input, or by its file name alone. One that no list names is
-    left to the hash.
+    A source is found by its path relative to the input, or by its file name alone. The split of a source that
+    is in no list is decided by its hash.
 
     Args:
-        sources: to look up.
+        sources: the sources to look up.
         split_lists: ``NAME=FILE`` or ``FILE``, which may be a glob.
-
-    Returns:
-        The sources, and notes on what the lists did.
 
     Raises:
         UserError: for a list that cannot be read, or that names a video in two splits.
@@ -44,7 +40,7 @@ def apply_split_lists(
     for item in split_lists:
         name, equals, pattern = item.partition("=")
         if Path(item).is_file():
-            equals = ""  # it is in the file's own name
+            equals = ""  # part of the file's name
         if equals and not is_split_name(name):
             raise UserError(f"--split_list NAME=FILE takes {SPLIT_NAME_RULE}, got {item!r}")
         for file in _files(pattern if equals else item):
@@ -58,7 +54,7 @@ def apply_split_lists(
         return list(sources), []
     if not split_of:
         raise UserError(
-            f"expected videos in the split lists {', '.join(split_lists)}, but they are empty"
+            f"{', '.join(split_lists)}: expected videos, but these split lists are empty"
         )
     kept, unlisted, left_out, listed = [], 0, 0, 0
     for source in sources:
@@ -66,8 +62,8 @@ def apply_split_lists(
         key = next((key for key in (path.as_posix(), path.name) if key in split_of), None)
         if source.split is not None:
             raise UserError(
-                f"--split_list and the manifest's split column both name the split of {source.id!r}: "
-                "use one of them"
+                f"--split_list and the manifest's split column both name the split of {source.id!r}. "
+                "Use one of them"
             )
         if key is None:
             unlisted += 1
@@ -79,13 +75,13 @@ def apply_split_lists(
             kept.append(replace(source, split=split_of[key]))
     if not kept:
         raise UserError(
-            f"expected the split lists to leave sources to build, but they exclude all {left_out}: "
-            "code 1 is train, 2 is test, 0 is neither"
+            f"expected the split lists to leave sources to build, but they exclude all {left_out}. "
+            "Code 1 is train, 2 is test, 0 is neither"
         )
     if not listed and not left_out:
         raise UserError(
-            f"expected the split lists to name videos of the input, but none of their {len(split_of)} does "
-            f"(such as {next(iter(split_of))!r}): paths count from the input folder"
+            f"expected the split lists to name videos of the input, but none of their {len(split_of)} videos "
+            f"is there, for example {next(iter(split_of))!r}. Their paths must be relative to --input"
         )
     notes = []
     if unlisted:
@@ -96,13 +92,9 @@ def apply_split_lists(
 
 
 def _files(pattern: str) -> list[str]:
-    if is_url(pattern):
-        raise UserError(
-            f"--split_list must name a local file, got {pattern}: copy it to this machine"
-        )
     files = [pattern] if Path(pattern).is_file() else sorted(glob.glob(pattern))
     if not files:
-        raise UserError(f"--split_list must name a file, but there is none at {pattern!r}")
+        raise UserError(f"--split_list must name a local file, but there is none at {pattern}")
     return files
 
 
@@ -114,7 +106,7 @@ def _read_list(file: str, split: str | None) -> Iterable[tuple[str, str | None]]
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        # The path may hold spaces; what follows the last one is a number, or part of the path.
+        # The path may contain spaces. The word after the last one is a number, or part of the path.
         path, _, code = line.strip().rpartition(" ")
         if split is not None:
             yield (path.strip() if path and code.isdigit() else line.strip()), split
@@ -122,6 +114,6 @@ def _read_list(file: str, split: str | None) -> Iterable[tuple[str, str | None]]
             yield path.strip(), _HMDB51_SPLITS[code]
         else:
             raise UserError(
-                f"{file} line {number}: expected a video and 0, 1 or 2 (HMDB51's format), got {line!r}; "
-                "a list of one split is given as --split_list NAME=FILE"
+                f"{file} line {number}: expected a video and 0, 1 or 2 (HMDB51's format), got {line!r}. "
+                "Give a list of one split as --split_list NAME=FILE"
             )

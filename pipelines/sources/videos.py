@@ -1,4 +1,4 @@
-"""``--input`` of ``pipelines videos``: class folders, a glob or a manifest, whichever it is."""
+"""``--input`` of ``pipelines videos``: class folders, a glob or a manifest."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from pipelines.errors import UserError
 from pipelines.options.dataset import LabelOptions, SplitOptions
 from pipelines.plan.descriptors import Listing
 from pipelines.sources import manifest
-from pipelines.sources.class_folders import is_glob, list_class_folders, list_glob
+from pipelines.sources.class_folders import list_class_folders, list_glob
 from pipelines.sources.files import Files, check_location
-from pipelines.sources.listing import group_sources
+from pipelines.sources.listing import group_sources, is_glob
 from pipelines.sources.split_lists import apply_split_lists
+from tfrecords_schema import storage
 
 
 def list_videos(location: str, *, split: SplitOptions, label: LabelOptions) -> Listing:
     """Lists the videos at ``location``, with their groups and published splits.
 
     Raises:
-        UserError: when there is nothing at ``location``, or what is there contradicts the options.
+        UserError: if there is nothing at ``location``, or its contents contradict the options.
     """
     listing = _list(check_location(location), label, Files())
     sources, notes = apply_split_lists(listing.sources, split.split_lists)
@@ -30,20 +31,19 @@ def list_videos(location: str, *, split: SplitOptions, label: LabelOptions) -> L
 
 
 def _list(location: str, label: LabelOptions, files: Files) -> Listing:
-    if location.lower().endswith(manifest.EXTENSIONS) and files.is_file(location):
+    extensions = ", ".join(manifest.EXTENSIONS)
+    if location.lower().endswith(manifest.EXTENSIONS) and storage.is_file(location):
         return manifest.list_manifest(location, label, files=files)
     if label.label_columns:
-        raise UserError(
-            f"--label_columns goes with a manifest ({', '.join(manifest.EXTENSIONS)}), "
-            f"got --input {location}"
-        )
-    if files.is_folder(location):
+        raise UserError(f"--label_columns needs a manifest ({extensions}), got --input {location}")
+    if storage.is_folder(location):
         return list_class_folders(location, files)
-    if is_glob(location, files):
+    if is_glob(location):
         return list_glob(location, files)
-    if files.exists(location):
-        raise UserError(
-            f"--input must be a folder with a folder of videos a class, a glob or a manifest "
-            f"({', '.join(manifest.EXTENSIONS)}), got the file {location}"
-        )
-    raise UserError(f"--input must be a folder, glob or manifest; there is nothing at {location}")
+    expected = (
+        "--input must be a folder with one folder of videos per class, a glob or a manifest "
+        f"({extensions})"
+    )
+    if storage.exists(location):
+        raise UserError(f"{expected}, got the file {location}")
+    raise UserError(f"{expected}, but there is nothing at {location}")

@@ -1,1 +1,1 @@
-"""Local copies of remote files, scratch folders, locks, and files written whole."""
+"""Local copies of objects on stores, scratch folders and locks."""

@@ -1,8 +1,7 @@
-"""A folder of this process for what is on its way to or from an object store.
+"""A temporary folder of this process, for files on their way to or from an object store.
 
-It goes when the process is done. One that was killed leaves its folder behind, and the next process that
-needs one on this machine removes it: a lock, which the system lets go when its holder ends, tells which are
-still in use.
+It is removed when the process ends. If a process is killed, its folder is removed by the next process on this
+machine that needs one. A file lock, which the system releases when its holder ends, marks folders in use.
 """
 
 from __future__ import annotations
@@ -20,48 +19,47 @@ from typing import BinaryIO
 
 _PREFIX = "reelbeam-scratch-"
 _LOCK = "in-use"
-_making = threading.Lock()
+_creation = threading.Lock()
 
 
 def scratch_folder(name: str) -> Path:
-    """The folder ``name`` within this process's own; ``TMPDIR`` says where that is."""
-    with _making:
+    """Returns the folder ``name`` in this process's temporary folder, which lies in ``TMPDIR``."""
+    with _creation:
         folder = _own_folder().path / name
         folder.mkdir(exist_ok=True)
     return folder
 
 
 def remove_scratch() -> None:
-    """Removes this process's folder, if it has one."""
+    """Removes this process's temporary folder, if it has one."""
     if _own_folder.cache_info().currsize:
         shutil.rmtree(_own_folder().path, ignore_errors=True)
         _own_folder.cache_clear()
 
 
 class _Folder:
-    """A folder whose lock this process holds as long as the object lives."""
+    """A temporary folder, locked as long as the object lives."""
 
     def __init__(self) -> None:
         while True:
             self.path = Path(tempfile.mkdtemp(prefix=_PREFIX))
             self._lock: BinaryIO = (self.path / _LOCK).open("wb")
             fcntl.flock(self._lock, fcntl.LOCK_EX)
-            if (
-                self.path / _LOCK
-            ).exists():  # else it was taken for a left one before it was locked
+            # Another process may have removed the folder before it was locked.
+            if (self.path / _LOCK).exists():
                 return
 
 
 @functools.cache
 def _own_folder() -> _Folder:
-    _remove_left_ones(Path(tempfile.gettempdir()))
+    _remove_abandoned(Path(tempfile.gettempdir()))
     atexit.register(remove_scratch)
     return _Folder()
 
 
-def _remove_left_ones(parent: Path) -> None:
+def _remove_abandoned(parent: Path) -> None:
     for folder in parent.glob(f"{_PREFIX}*"):
-        # Somebody else's, or gone meanwhile, or in use: all of them are passed over.
+        # OSError: the folder is another user's, in use, or already removed.
         with contextlib.suppress(OSError), (folder / _LOCK).open("rb") as lock:
             if os.fstat(lock.fileno()).st_uid == os.getuid():
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,8 +1,8 @@
-"""`Staging`: what lies on an object store, as local copies while it is needed, within a budget of disk.
+"""Local copies of sources on object stores, within a disk budget.
 
-Decoders seek, and read only local files, so each source is fetched whole before it is decoded. A copy stays
-until its room is needed, as the segments of a long video are built one after the other. Threads share the
-copies; each process has a staging of its own.
+Decoders seek, and read only local files, so each source is downloaded before it is decoded. A copy stays
+until its space is needed, because the segments of a long video are built one after the other. Threads share
+the copies; each process has its own.
 """
 
 from __future__ import annotations
@@ -22,34 +22,34 @@ from pipelines.options.dataset import RunOptions
 from pipelines.storage.scratch import scratch_folder
 from tfrecords_schema import storage
 from tfrecords_schema.codec import map_paths, paths_in
-from tfrecords_schema.store_clients import is_url
+from tfrecords_schema.paths import is_url, join
 
 T = TypeVar("T")
 
 END_BYTES = 4 << 20
-"""Of an object, at its beginning and at its end, in which its header is looked for."""
+"""Size of the two ends of an object in which its header is searched."""
 
 _WITH_HEADERS = (
     *(".mp4", ".m4v", ".mov", ".3gp", ".3g2", ".mkv", ".webm", ".avi"),
     *(".ts", ".mts", ".m2ts"),
 )
-_WORTH_AN_OUTLINE = 4  # times as large as one of its ends
+_MIN_ENDS = 4  # an object is downloaded whole unless it is this many ends long
 
 
 class StagingError(Exception):
-    """Why a source cannot be staged: it is not there, may not be read, or is too large."""
+    """A source that cannot be staged: it is missing, unreadable or too large. The message is the reason."""
 
 
 @dataclass
 class _Copy:
-    """A file or folder of files that is here, or is being fetched.
+    """The local copy of a file, or of a folder of files.
 
     Attributes:
         path: of the copy.
         bytes: its size.
-        users: how many need it now.
-        fetched: it is here, or could not be had.
-        error: why it could not.
+        users: number of `Staging.copies` blocks that use it.
+        fetched: set when the download has ended or failed.
+        error: why it failed.
     """
 
     path: Path
@@ -64,16 +64,16 @@ class Staging:
 
     def __init__(self, budget: int = RunOptions.staging_size):
         self._budget = budget
-        self._copies: dict[str, _Copy] = {}  # by URL, those used last at the end
+        self._copies: dict[str, _Copy] = {}  # by URL, the most recently used last
         self._changed = threading.Condition()
 
     @contextlib.contextmanager
     def localized(self, request: T) -> Iterator[T]:
-        """A dataclass with the `LocalPath` fields in it, at any depth, naming local files or folders.
+        """Yields ``request`` with local files and folders in place of the URLs in it, at any depth.
 
         Raises:
-            StagingError: when the store has no such thing, or it takes more than the budget.
-            OSError: when the store, or the disk, fails.
+            StagingError: if an object does not exist or may not be read, or all need more than the budget.
+            OSError: if the store or the disk fails.
         """
         urls = sorted(set(filter(is_url, paths_in(request))))
         if not urls:
@@ -84,7 +84,7 @@ class Staging:
 
     @contextlib.contextmanager
     def copies(self, urls: Iterable[str]) -> Iterator[dict[str, str]]:
-        """Local paths of the files or folders at ``urls``, by URL; raises what `localized` raises."""
+        """Yields local paths of the files or folders at ``urls``, by URL; raises as `localized` does."""
         urls = list(urls)
         own, missing = self._reserve(urls)
         try:
@@ -93,24 +93,24 @@ class Staging:
             for copy in own.values():
                 copy.fetched.wait()
                 if copy.error is not None:
-                    raise _refused(copy.error)
+                    raise _as_staging_error(copy.error)
             yield {url: str(copy.path) for url, copy in own.items()}
         finally:
             self._release(own, missing)
 
     @contextlib.contextmanager
     def outline(self, path: str) -> Iterator[str | None]:
-        """A local file with the first and the last bytes of a large object, and nothing between them.
+        """Yields a local sparse file with the first and last bytes of a large object, for its header.
 
-        Headers lie there, mostly, so footage need not be fetched to learn how long it is. None for what is
-        local, too small to be worth it, or of a kind that says its length nowhere.
+        Headers mostly lie there, so footage need not be downloaded to learn its duration. Yields None for
+        local files, for small objects and for containers that do not state their duration.
 
         Raises:
             StagingError, OSError: see `localized`.
         """
         has_header = is_url(path) and path.lower().endswith(_WITH_HEADERS)
         size = self._size(path) if has_header else 0
-        if size < _WORTH_AN_OUTLINE * END_BYTES:
+        if size < _MIN_ENDS * END_BYTES:
             yield None
             return
         with tempfile.TemporaryDirectory(dir=scratch_folder("outlines")) as folder:
@@ -122,16 +122,16 @@ class Staging:
             yield outline
 
     def _reserve(self, urls: list[str]) -> tuple[dict[str, _Copy], list[str]]:
-        """Takes room for all of ``urls`` at once, so that nobody holds some while waiting for others.
+        """Reserves space for all ``urls`` together, because callers that each hold some would deadlock.
 
         Returns:
-            The copies, and which of them the caller has to fetch.
+            The copies by URL, and the URLs that the caller must fetch.
         """
         sizes = {url: self._size(url) for url in urls}
         needed = sum(sizes.values())
         if needed > self._budget:
             raise StagingError(
-                f"it takes {needed} bytes of local disk, more than --staging_size {self._budget}"
+                f"it needs {needed} bytes of local disk, more than --staging_size {self._budget}"
             )
         with self._changed:
             while self._used_by_others(urls) + needed > self._budget:
@@ -152,13 +152,13 @@ class Staging:
         try:
             return _stored_bytes(url)
         except OSError as error:
-            raise _refused(error) from error
+            raise _as_staging_error(error) from error
 
     def _used_by_others(self, urls: list[str]) -> int:
         return sum(c.bytes for url, c in self._copies.items() if c.users and url not in urls)
 
     def _make_room(self, needed: int, keep: list[str]) -> None:
-        """Removes what nobody needs, what was used longest ago first, until ``needed`` bytes fit."""
+        """Removes unused copies, the least recently used first, until ``needed`` bytes fit."""
         for url, copy in list(self._copies.items()):
             if sum(c.bytes for c in self._copies.values()) + needed <= self._budget:
                 return
@@ -178,16 +178,18 @@ class Staging:
             for url, copy in own.items():
                 copy.users -= 1
                 if url in missing and not copy.fetched.is_set():
-                    copy.error = OSError("it was not fetched, as its like could not be")
+                    copy.error = OSError(
+                        "it was not fetched, because the download before it failed"
+                    )
                     copy.fetched.set()
                 if copy.error is not None and self._copies.get(url) is copy:
-                    del self._copies[url]  # the next who needs it tries again
+                    del self._copies[url]  # the next user tries again
                     _remove(copy.path)
             self._changed.notify_all()
 
 
 def _new_copy(url: str, size: int) -> _Copy:
-    """Where the copy will be: under its own name, which may tell what kind of file it is."""
+    """Returns a copy that is not there yet. It keeps the file name, which may tell the container format."""
     folder = scratch_folder("staging") / hashlib.sha256(url.encode()).hexdigest()[:32]
     return _Copy(folder / _file_name(url), size)
 
@@ -217,15 +219,15 @@ def _download(url: str, path: Path) -> None:
             raise
         path.mkdir()
         for name in files:
-            storage.download(storage.join(url, name), path / name)
+            storage.download(join(url, name), path / name)
 
 
 def _remove(path: Path) -> None:
     shutil.rmtree(path.parent, ignore_errors=True)
 
 
-def _refused(error: OSError) -> Exception:
-    """What is the source's own fault, as a `StagingError`; what may pass stays an `OSError`."""
+def _as_staging_error(error: OSError) -> Exception:
+    """Returns a `StagingError` for errors of the source itself; others may be temporary and stay."""
     if isinstance(error, FileNotFoundError | PermissionError):
         return StagingError(error.strerror or str(error))
     return error

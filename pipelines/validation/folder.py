@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 
 from pipelines.errors import UserError
 from tfrecords_schema import storage
 from tfrecords_schema.info import FILE_NAME, DatasetInfo, DatasetInfoError
+from tfrecords_schema.paths import UrlError, check_path, join
 from tfrecords_schema.records import read_records
-from tfrecords_schema.store_clients import UrlError, check_url, is_url
 
 _LEFTOVER = re.compile(rf"_build|\.{re.escape(FILE_NAME)}\..*|.*\.partial")
 _SHARD = re.compile(r".*\.tfrecords?")
@@ -47,11 +45,10 @@ class DatasetFolder:
     flag: str = "--tfrecords"
 
     def __post_init__(self) -> None:
-        if is_url(self.path):
-            try:
-                check_url(self.path)
-            except UrlError as error:
-                raise UserError(f"{self.flag}: {error}") from error
+        try:
+            check_path(self.path)
+        except UrlError as error:
+            raise UserError(f"{self.flag}: {error}") from error
 
     def load_info(self) -> DatasetInfo:
         """Returns the dataset's description.
@@ -59,7 +56,7 @@ class DatasetFolder:
         Raises:
             UserError: if the folder is not a complete dataset.
         """
-        if not is_url(self.path) and Path(self.path).is_file():
+        if storage.is_file(self.path):
             raise UserError(f"{self.flag} must be the folder of a dataset, {self.path} is a file")
         try:
             return DatasetInfo.load(self.path)
@@ -68,7 +65,7 @@ class DatasetFolder:
 
     def open(self, shard: str) -> AbstractContextManager[BinaryIO]:
         """Opens a file of the folder for reading."""
-        return storage.open_stream(storage.join(self.path, shard))
+        return storage.open_stream(join(self.path, shard))
 
     def list_files(self, info: DatasetInfo) -> Listing:
         """Compares the folder with the files that ``info`` names."""
@@ -82,9 +79,7 @@ class DatasetFolder:
         )
 
     def _names(self) -> set[str]:
-        if not is_url(self.path):
-            return set(os.listdir(self.path))
-        has_build = storage.is_folder(storage.join(self.path, "_build"))
+        has_build = storage.is_folder(join(self.path, "_build"))
         return {*storage.list_folder(self.path), *(["_build"] if has_build else [])}
 
     def read_record(self, shard: str, offset: int) -> bytes:

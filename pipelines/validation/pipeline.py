@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipelines.errors import UserError
-from pipelines.sources.files import absolute
 from pipelines.storage.scratch import scratch_folder
 from pipelines.validation.collector import take_census
 from pipelines.validation.conclude import Conclusion
@@ -21,6 +20,7 @@ from pipelines.validation.result import Result
 from pipelines.validation.thresholds import ValidationOptions
 from pipelines.validation.views import expectation
 from tfrecords_schema.info import DatasetInfo
+from tfrecords_schema.paths import absolute
 from tfrecords_schema.storage import write_bytes
 
 _MIN_BYTES_FOR_CHILDREN = 32 << 20

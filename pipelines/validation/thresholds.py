@@ -14,7 +14,7 @@ from pipelines.options.base import PipelineOptions
 from pipelines.options.dataset import RunOptions
 from tfrecords_schema import storage
 from tfrecords_schema.options import REQUIRED, group, option
-from tfrecords_schema.store_clients import UrlError
+from tfrecords_schema.paths import UrlError, join
 
 FILE_NAME = "validation.json"
 """Name of the file with thresholds in a dataset's folder."""
@@ -97,7 +97,7 @@ def load_thresholds(dataset: str, file: str | None = None) -> Thresholds:
     Raises:
         UserError: if ``file`` does not exist, is not such an object, or has an unknown name.
     """
-    path = storage.join(dataset, FILE_NAME) if file is None else file
+    path = join(dataset, FILE_NAME) if file is None else file
     try:
         text = storage.read_bytes(path).decode()
     except UrlError as error:

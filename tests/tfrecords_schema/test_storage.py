@@ -9,12 +9,13 @@ from fsspec.implementations.arrow import ArrowFSWrapper
 from pyarrow.fs import LocalFileSystem
 
 from tests.processes import run_python
-from tfrecords_schema import storage, store_clients
+from tfrecords_schema import paths, storage, store_clients
 from tfrecords_schema.fake import write_fake_dataset
 from tfrecords_schema.info import DatasetInfo, DatasetInfoError
+from tfrecords_schema.paths import UrlError, check_path, is_url
 from tfrecords_schema.records import read_file
 from tfrecords_schema.spec import ImageSpec, SequenceSpec
-from tfrecords_schema.store_clients import StorageError, UrlError, check_url, is_url
+from tfrecords_schema.store_clients import StorageError
 
 
 class TestUrls:
@@ -31,29 +32,29 @@ class TestUrls:
         assert not is_url(path)
 
     def test_slashes_at_the_end_mean_nothing(self):
-        assert check_url("s3://b/x//") == "s3://b/x"
+        assert check_path("s3://b/x//") == "s3://b/x"
 
     @pytest.mark.parametrize(
         ("url", "message"),
         [
             ("http://b/x", r"local path or a URL of s3://, gs://, hdfs://, got http://b"),
-            ("s3:///x", "name the bucket"),
-            ("s3://", "name the bucket"),
+            ("s3:///x", "Name the bucket"),
+            ("s3://", "Name the bucket"),
         ],
     )
     def test_others_are_refused(self, url, message):
         with pytest.raises(UrlError, match=message):
-            check_url(url)
+            check_path(url)
 
     @pytest.mark.parametrize("scheme", ["s3", "gs", "hdfs", "https"])
     def test_credentials_are_refused_and_not_repeated(self, scheme):
         with pytest.raises(UrlError, match="must not hold credentials") as caught:
-            check_url(f"{scheme}://name:hush@bucket/x@y")
+            check_path(f"{scheme}://name:hush@bucket/x@y")
         assert "hush" not in str(caught.value)
         assert "name" not in str(caught.value)
 
     def test_an_at_sign_in_a_key_is_a_key(self):
-        assert check_url("s3://b/x@y") == "s3://b/x@y"
+        assert check_path("s3://b/x@y") == "s3://b/x@y"
 
 
 class TestReading:
@@ -336,8 +337,8 @@ class TestDatasets:
     @pytest.mark.parametrize(
         ("place", "message"),
         [
-            ("{url}/none", "has no dataset_info.json"),
-            ("{url}-other/none", "has no dataset_info.json"),
+            ("{url}/none", "expected the folder of a dataset, found none"),
+            ("{url}-other/none", "expected the folder of a dataset, found none"),
             ("s3://name:hush@bucket/x", "must not hold credentials"),
         ],
     )
@@ -348,7 +349,7 @@ class TestDatasets:
 
 def test_local_files_import_no_client():
     program = (
-        "import sys, tfrecords_schema.info, tfrecords_schema.records, pipelines.build.stored_output\n"
+        "import sys, tfrecords_schema.info, tfrecords_schema.records, pipelines.build.output\n"
         "print(sorted({'fsspec', 's3fs', 'gcsfs', 'botocore'} & sys.modules.keys()))"
     )
     run = run_python("-c", program)
@@ -361,7 +362,7 @@ class TestLocalPaths:
     def test_files_are_written_listed_read_and_removed(self, tmp_path):
         (tmp_path / "folder").mkdir()
         storage.write_bytes(tmp_path / "b", b"one\ntwo\n")
-        storage.write_bytes(storage.join(tmp_path, "a"), b"")
+        storage.write_bytes(paths.join(tmp_path, "a"), b"")
         assert storage.is_file(tmp_path / "b")
         assert not storage.is_file(tmp_path / "folder")
         assert storage.is_folder(tmp_path / "folder")

@@ -6,7 +6,8 @@ import os
 from collections.abc import Sequence
 
 from tfrecords_schema.info import DatasetInfo, SplitInfo
-from tfrecords_schema.storage import join, list_folder
+from tfrecords_schema.paths import join
+from tfrecords_schema.storage import list_folder
 from trainer.errors import TrainerError
 
 # Names that `trainer.data.parsed_records` gives to the origins of a sequence.

@@ -19,7 +19,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfrecords_schema.info import DatasetInfo
-from tfrecords_schema.store_clients import is_url
+from tfrecords_schema.paths import is_url
 from trainer.config.clips import Augmentation, Clips
 from trainer.config.dataset import shard_paths, split_contents
 from trainer.data import buffers

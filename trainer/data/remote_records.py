@@ -8,8 +8,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfrecords_schema.paths import is_url
 from tfrecords_schema.records import read_file
-from tfrecords_schema.store_clients import is_url
 
 
 def record_reader(directory: str | os.PathLike[str]) -> Callable[[Any], tf.data.Dataset]:

@@ -15,6 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfrecords_schema.storage import replacing
 from trainer.errors import TrainerError
 from trainer.models.network import FROZEN_FEATURES
 
@@ -63,10 +64,8 @@ def save_checkpoint(
     }
     arrays = {name: keras.ops.convert_to_numpy(variable) for name, variable in variables.items()}
     arrays[_PROGRESS] = np.array(json.dumps(dataclasses.asdict(progress)))
-    temporary = path.with_name(f".{path.name}")
-    with temporary.open("wb") as file:
+    with replacing(path) as partial, partial.open("wb") as file:
         np.savez(file, **arrays)
-    temporary.replace(path)
 
 
 def load_progress(path: Path) -> Progress:

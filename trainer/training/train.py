@@ -17,7 +17,7 @@ import keras
 import tensorflow as tf
 
 from tfrecords_schema.info import DatasetInfo
-from tfrecords_schema.store_clients import is_url
+from tfrecords_schema.paths import is_url
 from trainer.config.clips import Clips
 from trainer.config.dataset import check_trainable, default_split, has_split
 from trainer.config.hosts import is_chief

@@ -149,7 +149,7 @@ def _find_source(root: str, data_path: str) -> str | None:
         return None
     if not os.path.isdir(path):
         return path
-    # A sample is an annotation and a folder of frames (see `pipelines.sources.image_folders`).
+    # A sample is an annotation and a folder of frames (see `pipelines.sources.sample_folders`).
     for folder in (path, *(entry.path for entry in os.scandir(path) if entry.is_dir())):
         if any(is_image(name) for name in os.listdir(folder)):
             return folder

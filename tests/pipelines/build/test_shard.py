@@ -125,7 +125,7 @@ def three(clips):
 
 
 def partials(output):
-    return list(output.root.rglob("*.partial"))
+    return list(Path(output.path).rglob("*.partial"))
 
 
 class TestBuild:
@@ -134,7 +134,7 @@ class TestBuild:
         reports = []
         for index in range(2):
             reports.append(builder.build(make_shard(*sources, index=index), decoder, Recorder()))
-        first, second = (output.root / report.file for report in reports)
+        first, second = (Path(output.path) / report.file for report in reports)
         assert first.name == "train-00000-of-00003.tfrecord"
         assert first.read_bytes() == second.read_bytes()
         assert reports[0].sha256 == reports[1].sha256
@@ -156,7 +156,7 @@ class TestBuild:
     def test_the_report_tells_what_is_in_the_file(self, clips, decoder, output):
         builder, recorder = make_builder(output), Recorder()
         report = builder.build(make_shard(*three(clips)), decoder, recorder)
-        path = output.root / report.file
+        path = Path(output.path) / report.file
         records = [decode_record(stored.data, builder.spec) for stored in read_file(path)]
         assert report.records == recorder.total == len(records) == 8 + 13 + 4
         assert report.bytes == path.stat().st_size
@@ -192,7 +192,7 @@ class TestBuild:
         report = builder.build(make_shard(*sources), decoder, Recorder())
         values = [
             decode_record(stored.data, builder.spec).label_values
-            for stored in read_file(output.root / report.file)
+            for stored in read_file(Path(output.path) / report.file)
         ]
         assert len(values) == 12
         for target in range(2):
@@ -235,7 +235,7 @@ class TestBuild:
         report = builder.build(make_shard(source), decoder, Recorder())
         records = [
             decode_record(stored.data, builder.spec)
-            for stored in read_file(output.root / report.file)
+            for stored in read_file(Path(output.path) / report.file)
         ]
         # The last row holds for half an interval, to 1.1 s: of the slots 0 to 19, 12 and later are without.
         slots = {0: range(5), 2: range(2, 7), 4: range(4, 9), 6: range(6, 11)}
@@ -267,7 +267,7 @@ class TestBuild:
         short = make_source(write_video(tmp_path / "short.mp4", frames=3), "run")
         report = make_builder(output).build(make_shard(short), decoder, Recorder())
         assert (report.records, report.bytes, report.failures) == (0, 0, ())
-        assert (output.root / report.file).read_bytes() == b""
+        assert (Path(output.path) / report.file).read_bytes() == b""
         assert report.segments.short_clips == 1
 
 
@@ -300,8 +300,8 @@ class TestFailingSources:
             report, file=without.file, fingerprint=without.fingerprint, failures=()
         )
         assert same == without
-        path = output.root / report.file
-        assert path.read_bytes() == (output.root / without.file).read_bytes()
+        path = Path(output.path) / report.file
+        assert path.read_bytes() == (Path(output.path) / without.file).read_bytes()
         assert report.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
         assert recorder.total == report.records == 25
         (failure,) = report.failures
@@ -352,7 +352,7 @@ class TestKeeping:
         shard = make_shard(*three(clips), make_source(tmp_path / "bad.mp4", "run"))
         builder = make_builder(output)
         report = builder.build(shard, decoder, Recorder())
-        path = output.root / report.file
+        path = Path(output.path) / report.file
         before = path.stat()
         recorder = Recorder()
         assert builder.build(shard, Untouchable(), recorder) == report
@@ -379,7 +379,7 @@ class TestKeeping:
         sources = three(clips)
         shard, builder = make_shard(*sources), make_builder(output)
         report = builder.build(shard, decoder, Recorder())
-        before = (output.root / report.file).stat()
+        before = (Path(output.path) / report.file).stat()
         first = sources[0]
         changes = {
             "mtime": {"mtime_ns": first.mtime_ns + 1},
@@ -401,16 +401,16 @@ class TestKeeping:
             shard = dataclasses.replace(shard, segments=segments)
         rebuilt = builder.build(shard, decoder, Recorder())
         assert rebuilt.fingerprint != report.fingerprint
-        assert (output.root / report.file).stat().st_ino != before.st_ino
+        assert (Path(output.path) / report.file).stat().st_ino != before.st_ino
         assert not partials(output)
 
     @pytest.mark.parametrize("damage", ["gone", "short", "report gone", "report garbage"])
     def test_a_shard_that_is_not_whole_is_rebuilt(self, damage, clips, decoder, output):
         shard, builder = make_shard(*three(clips)), make_builder(output)
         report = builder.build(shard, decoder, Recorder())
-        path = output.root / report.file
+        path = Path(output.path) / report.file
         whole = path.read_bytes()
-        (report_path,) = output.root.rglob("reports/*.json")
+        (report_path,) = Path(output.path).rglob("reports/*.json")
         if damage == "gone":
             path.unlink()
         elif damage == "short":
@@ -439,9 +439,9 @@ class TestWriteErrors:
         with pytest.raises(OSError, match="No space left") as error:
             builder.build(shard, decoder, Recorder())
         assert error.value.errno == errno.ENOSPC
-        assert not (output.root / shard.file).exists()
+        assert not (Path(output.path) / shard.file).exists()
         assert not partials(output)
-        assert not list(output.root.rglob("reports/*"))
+        assert not list(Path(output.path).rglob("reports/*"))
         # The same decoder and the same folder serve the next attempt.
         monkeypatch.undo()
         report = builder.build(shard, decoder, Recorder())
@@ -477,7 +477,7 @@ class TestWriteErrors:
         monkeypatch.setattr(Path, "open", to_full)
         with pytest.raises(OSError, match="No space left"):
             make_builder(output).build(make_shard(source), decoder, Recorder())
-        assert not (output.root / "train-00000-of-00003.tfrecord").exists()
+        assert not (Path(output.path) / "train-00000-of-00003.tfrecord").exists()
 
 
 class TestAddResults:

@@ -11,9 +11,8 @@ import pytest
 
 from pipelines.build.output import OutputFolder
 from pipelines.build.plan_file import read_shard, shard_offsets
-from pipelines.build.stored_output import StoredOutput, open_output
 from pipelines.errors import UsageError, UserError
-from pipelines.storage import scratch, store_lock
+from pipelines.storage import lock, scratch
 from tfrecords_schema import storage
 from tfrecords_schema.fake import write_fake_dataset
 from tfrecords_schema.spec import ImageSpec, SequenceSpec
@@ -25,7 +24,7 @@ REPORT = {"fingerprint": "f", "sha256": "not looked at"}
 
 @pytest.fixture
 def output(bucket):
-    yield open_output(f"{bucket.url}/out/ds/")
+    yield OutputFolder(f"{bucket.url}/out/ds/")
     scratch.remove_scratch()
 
 
@@ -40,18 +39,18 @@ def build(output, data=b"records"):
 
 
 class TestPlaces:
-    def test_a_path_is_local(self, tmp_path):
-        assert open_output(str(tmp_path)) == OutputFolder(str(tmp_path))
+    def test_slashes_at_the_end_of_a_url_are_ignored(self, bucket):
+        assert OutputFolder(f"{bucket.url}/out//") == OutputFolder(f"{bucket.url}/out")
 
     @pytest.mark.parametrize("url", ["s3://", "ftp://host/x", "s3://name:hush@bucket/x"])
     def test_a_url_that_cannot_be_is_refused(self, url):
         with pytest.raises(UsageError, match=r"--output: ") as caught:
-            open_output(url)
+            OutputFolder(url)
         assert "hush" not in str(caught.value)
 
     def test_an_object_is_no_folder(self, bucket):
         with pytest.raises(UserError, match="is a file"):
-            StoredOutput(bucket.put("x")).check_free_for(OPTIONS, overwrite=True)
+            OutputFolder(bucket.put("x")).check_free_for(OPTIONS, overwrite=True)
 
     def test_shards_of_another_dataset_are_kept(self, bucket, output):
         bucket.put("out/ds/test-00007-of-00009.tfrecord")
@@ -178,7 +177,7 @@ class TestLock:
 
     def test_one_run_at_a_time(self, bucket, output):
         with output.locked():
-            other = StoredOutput(output.path)
+            other = OutputFolder(output.path)
             with pytest.raises(UserError, match="another run is building in s3://"), other.locked():
                 pass
             assert self.LOCK in bucket.names()
@@ -194,15 +193,15 @@ class TestLock:
         child = subprocess.Popen([sys.executable, "-c", ""])
         child.wait()
         self.hold(bucket, pid=child.pid)
-        monkeypatch.setattr(store_lock, "_SETTLE_SECONDS", 0)
+        monkeypatch.setattr(lock, "_SETTLE_SECONDS", 0)
         with output.locked():
             assert json.loads(bucket.read(self.LOCK))["pid"] == os.getpid()
         assert bucket.names() == []
 
     def test_one_that_was_not_heard_of_for_long_is_not(self, bucket, output, monkeypatch):
         self.hold(bucket, host="elsewhere")
-        monkeypatch.setattr(store_lock, "_SETTLE_SECONDS", 0)
-        monkeypatch.setattr(store_lock, "FORGOTTEN_SECONDS", -3600)
+        monkeypatch.setattr(lock, "_SETTLE_SECONDS", 0)
+        monkeypatch.setattr(lock, "EXPIRY_SECONDS", -3600)
         with output.locked():
             pass
         assert bucket.names() == []
@@ -210,13 +209,13 @@ class TestLock:
     def test_of_two_that_find_it_left_one_gets_it(self, bucket, output, monkeypatch):
         bucket.put(self.LOCK, b"garbage")
         monkeypatch.setattr(
-            store_lock.time, "sleep", lambda _: self.hold(bucket, host="elsewhere", pid=7)
+            lock.time, "sleep", lambda _: self.hold(bucket, host="elsewhere", pid=7)
         )
         with pytest.raises(UserError, match=r"\(elsewhere, process 7\)"), output.locked():
             pass
 
     def test_it_is_kept_fresh(self, bucket, output, monkeypatch):
-        monkeypatch.setattr(store_lock, "BEAT_SECONDS", 0.01)
+        monkeypatch.setattr(lock, "BEAT_SECONDS", 0.01)
         beats, write_bytes = [], storage.write_bytes
 
         def count(url, data):

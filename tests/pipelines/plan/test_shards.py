@@ -9,6 +9,7 @@ import json
 import random
 from collections import Counter
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -360,9 +361,10 @@ class TestPlanFile:
 
     @staticmethod
     def write(output: OutputFolder, shards: list[Shard], totals: Totals) -> None:
-        output.plan_path.parent.mkdir(parents=True)
+        plan = Path(output.path) / "_build/plan.jsonl"
+        plan.parent.mkdir(parents=True)
         lines = "".join(line + "\n" for line in plan_lines(shards, totals))
-        output.plan_path.write_text(lines, encoding="ascii")
+        plan.write_text(lines, encoding="ascii")
 
     def test_read_shard_and_totals_invert_plan_lines(self, tmp_path) -> None:
         output = OutputFolder(str(tmp_path))

@@ -11,8 +11,8 @@ from pipelines.errors import UserError
 from pipelines.options.dataset import LabelOptions, SplitOptions
 from pipelines.plan.descriptors import Listing, SourceFailure
 from pipelines.sources import listing as listing_module
-from pipelines.sources.class_folders import is_glob, list_class_folders, list_glob
-from pipelines.sources.listing import is_video, walk_files
+from pipelines.sources.class_folders import list_class_folders, list_glob
+from pipelines.sources.listing import is_glob, is_video, walk_files
 from pipelines.sources.videos import list_videos
 from tfrecords_schema.spec import LabelSpec
 
@@ -125,7 +125,9 @@ class TestClassFolders:
 
     def test_a_video_outside_the_classes_is_refused(self, tmp_path) -> None:
         fill(tmp_path, "run/a.mp4", "stray.mp4", "readme.txt")
-        with pytest.raises(UserError, match=r"in one folder a class, but 1 .*'stray.mp4'.*move"):
+        with pytest.raises(
+            UserError, match=r"one folder per class, but found 1 video .*stray.mp4.* Move"
+        ):
             list_class_folders(str(tmp_path))
 
     def test_other_files_beside_the_classes_do_not_matter(self, tmp_path) -> None:
@@ -135,12 +137,15 @@ class TestClassFolders:
     def test_a_class_without_a_video_is_refused(self, tmp_path) -> None:
         fill(tmp_path, "run/a.mp4", "walk/notes.txt")
         with pytest.raises(
-            UserError, match=r"in the class folder .*/walk, .* fill it or remove it"
+            UserError,
+            match=r"/walk: expected videos in this class folder, .* Fill the folder or remove it",
         ):
             list_class_folders(str(tmp_path))
 
     def test_a_folder_without_a_class_is_refused(self, tmp_path) -> None:
-        with pytest.raises(UserError, match=r"one a class, but it holds none: give the folder"):
+        with pytest.raises(
+            UserError, match=r"videos per class, but found no folder. Give the folder"
+        ):
             list_class_folders(str(tmp_path))
 
     def test_files_are_walked_in_order(self, tmp_path) -> None:
@@ -192,10 +197,12 @@ class TestGlob:
         assert [failure.source for failure in found.failures] == ["gone.mp4"]
 
     def test_when_nothing_matches_the_pattern_is_named(self, tmp_path) -> None:
-        with pytest.raises(UserError, match=r"to match '.*\*.mp4', but no file does: check"):
+        with pytest.raises(UserError, match=r"to match '.*\*.mp4', but no file does. Check"):
             list_glob(f"{tmp_path}/*.mp4")
         fill(tmp_path, "a.txt", "folder.mp4/b.txt")
-        with pytest.raises(UserError, match="none of 1 matching files is named as one"):
+        with pytest.raises(
+            UserError, match="none of the 1 matching files has the extension of a video"
+        ):
             list_glob(f"{tmp_path}/*")
 
     def test_a_name_with_a_glob_character_that_exists_is_a_name(self, tmp_path) -> None:
@@ -227,7 +234,7 @@ class TestListVideos:
 
     def test_label_columns_need_a_manifest(self, tmp_path) -> None:
         fill(tmp_path, "run/a.mp4")
-        with pytest.raises(UserError, match="--label_columns goes with a manifest"):
+        with pytest.raises(UserError, match="--label_columns needs a manifest"):
             list_videos(
                 str(tmp_path), split=SplitOptions(), label=LabelOptions(label_columns=("x",))
             )

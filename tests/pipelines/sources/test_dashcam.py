@@ -64,36 +64,35 @@ class TestOptions:
         [
             (
                 {},
-                "labels must stand either in an annotation file (--annotation and --label, for folders of "
-                "frames) or in telemetry (--telemetry, for drives), got neither",
+                "labels must come either from annotation files (--annotation and --label, for folders of "
+                "frames) or from telemetry (--telemetry, for drives), got neither",
             ),
             (
                 {**FOLDERS, "telemetry": measured()},
-                "labels must stand either in an annotation file (--annotation and --label, for folders of "
-                "frames) or in telemetry (--telemetry, for drives), got both",
+                "labels must come either from annotation files (--annotation and --label, for folders of "
+                "frames) or from telemetry (--telemetry, for drives), got both",
             ),
             (
                 {**FOLDERS, "label": LabelOptions(label_columns=("speed",))},
-                "--label_columns and --class_column are of telemetry; for folders of frames, --label "
-                "finds the label",
+                "--label_columns and --class_column name columns of telemetry. For folders of frames, "
+                "find the label with --label",
             ),
             (
                 {**FOLDERS, "label": LabelOptions(class_column="state")},
-                "--label_columns and --class_column are of telemetry; for folders of frames, --label "
-                "finds the label",
+                "--label_columns and --class_column name columns of telemetry. For folders of frames, "
+                "find the label with --label",
             ),
             (
                 {**FOLDERS, "sampling": SamplingOptions(num_frames=2)},
-                "folders of frames have no times: --frame_rate must say how many frames they hold a "
-                "second",
+                "folders of frames have no times. Give their frames per second with --frame_rate",
             ),
             (
                 {**FOLDERS, "split": SplitOptions(split_by="time")},
-                "--split_by time is for drives; folders of frames are split whole",
+                "--split_by time is for drives. Folders of frames are never divided",
             ),
             (
                 {"telemetry": measured(), "label": LabelOptions(label_names=("vx",))},
-                "--label_names goes with --annotation; columns have names of their own",
+                "--label_names needs --annotation. Columns of telemetry already have names",
             ),
             (
                 {"telemetry": measured()},
@@ -105,7 +104,7 @@ class TestOptions:
                     "telemetry": TelemetryOptions(no_images=True, signal_columns=("yaw",)),
                     "image": ImageOptions(height=24, width=32),
                 },
-                "--no_images goes without the flags of images, such as --size",
+                "--no_images excludes the flags for images, such as --size",
             ),
             (
                 {
@@ -143,7 +142,7 @@ class TestListing:
         assert [source.group for source in found.sources] == ["car1", "car1", "car2"]
         split = SplitOptions(group_by=r"_(b)")
         with pytest.raises(
-            UserError, match=r"must match the path of every source, but not 'car1_a"
+            UserError, match=r"must match the path of every source, but does not match 'car1_a"
         ):
             list_dashcam(str(drives), options(**DRIVES, split=split))
 
@@ -170,5 +169,5 @@ class TestListing:
         ]
 
     def test_unchecked_options_are_our_own_mistake(self, tmp_path) -> None:
-        with pytest.raises(ValueError, match="check_dashcam_options comes first"):
+        with pytest.raises(ValueError, match="options must pass check_dashcam_options first"):
             list_dashcam(str(tmp_path), options())

@@ -160,7 +160,7 @@ class TestVideos:
         assert reported["d.mp4"][0] == "telemetry"
         assert reported["d.mp4"][1].startswith("d.csv: expected ")
         assert reported["e.mp4"][0] == "list"
-        assert "is a folder or a device, and no regular file" in reported["e.mp4"][1]
+        assert "is a folder or a device, not a regular file" in reported["e.mp4"][1]
         assert len(reported) == 4
 
     def test_where_none_can_be_used_it_is_an_error(self, tmp_path) -> None:
@@ -168,7 +168,7 @@ class TestVideos:
         with pytest.raises(UserError) as error:
             listed(root)
         assert str(error.value) == (
-            f"none of 2 drives at {root} can be used, such as 'a.mp4': "
+            f"none of 2 drives at {root} can be used, for example 'a.mp4': "
             "its telemetry is missing: there is no a.csv"
         )
 
@@ -176,14 +176,14 @@ class TestVideos:
         with pytest.raises(UserError) as error:
             listed(tmp_path / "nowhere")
         assert str(error.value) == (
-            "--input must be a folder of videos, a glob or a file; "
+            "--input must be a folder of videos, a glob or a file, but "
             f"there is nothing at {tmp_path}/nowhere"
         )
         fill(tmp_path, "notes.md", "a.csv")
         with pytest.raises(UserError) as error:
             listed(tmp_path)
         assert str(error.value) == (
-            f"expected videos in {tmp_path}, but none of 2 files there is one (by file name)"
+            f"{tmp_path}: expected videos, but none of 2 files is one (by file name)"
         )
 
 
@@ -291,19 +291,19 @@ class TestJoining:
             (
                 ("x_1.mp4", "other.mp4"),
                 JOIN,
-                f"--join {JOIN!r} must match the path of every video, but not 'other.mp4': "
-                "adapt the expression, or leave the video out",
+                f"--join {JOIN!r} must match the path of every video, but does not match 'other.mp4'. "
+                "Adapt the expression, or leave the video out",
             ),
             (
                 ("x_1.mp4", "x.mp4"),
                 r"([a-z]+)(?:_(\d+))?\.mp4",
-                "must match the path of every video, but not 'x.mp4'",
+                "must match the path of every video, but does not match 'x.mp4'",
             ),
             (
                 ("a/x_1.mp4", "b/x_1.mp4"),
                 JOIN,
-                "--join gives 'a/x_1.mp4' and 'b/x_1.mp4' the same place '1' in the drive 'x': "
-                "let it capture what tells them apart",
+                "--join gives 'a/x_1.mp4' and 'b/x_1.mp4' the same place '1' in the drive 'x'. "
+                "Capture the part of the path that distinguishes them",
             ),
         ],
     )
@@ -368,8 +368,7 @@ class TestTelemetryAlone:
         with pytest.raises(UserError) as error:
             listed(root, **ALONE, time_column=None)
         assert str(error.value) == (
-            "rows without times need --frame_rate, which says how many there are a second; "
-            "or name the --time_column"
+            "rows without times need --frame_rate, their number per second. Or name the --time_column"
         )
 
     def test_a_single_row(self, tmp_path) -> None:
@@ -392,8 +391,7 @@ class TestTelemetryAlone:
         with pytest.raises(UserError) as error:
             listed(tmp_path, **ALONE)
         assert str(error.value) == (
-            f"expected telemetry files in {tmp_path}, but none of 1 files there is one "
-            "(by file name)"
+            f"{tmp_path}: expected telemetry files, but none of 1 files is one (by file name)"
         )
 
 
@@ -418,17 +416,17 @@ class TestFoldersOfFrames:
         with pytest.raises(UsageError) as error:
             listed(root)
         assert str(error.value) == (
-            "folders of frames have no times: --frame_rate must say how many frames they hold a second"
+            "folders of frames have no times. Give their frames per second with --frame_rate"
         )
         with pytest.raises(UsageError) as error:
             listed(root, frame_rate=20, join=JOIN)
         assert str(error.value) == (
-            "--join is for videos, and --input holds folders of frames: leave it out"
+            "--join is for videos, but --input holds folders of frames. Leave it out"
         )
 
 
 def test_rows_that_are_merged_are_said(tmp_path: Path) -> None:
     rows = ROWS + "2.5,3,go,0\n"
     assert listed(fill(tmp_path, "a.mp4", "a.csv", "b.mp4", "b.csv", rows=rows)).notes == (
-        "2 rows of telemetry repeat the one before, and were merged with it",
+        "2 rows of telemetry repeat the row before them and were merged with it",
     )

@@ -100,7 +100,7 @@ class TestWhatIsRead:
             task="regression", target_names=("speed",), target_units=("m/s",)
         )
         assert [(s.values, s.labels) for s in found.sources] == [((3.5,), ()), ((-10.0,), ())]
-        assert found.notes == ("columns of the manifest that were not used: 'label'",)
+        assert found.notes == ("columns of the manifest that are not used: 'label'",)
 
     def test_the_label_column_may_hold_the_target(self, manifest) -> None:
         labels = LabelOptions(label_columns=("label",))
@@ -110,7 +110,7 @@ class TestWhatIsRead:
 
     def test_columns_that_are_not_used_are_noted(self, manifest) -> None:
         found = manifest("path,weather,label,camera\na.mp4,rain,run,1\nsub/b.mp4,,run,\n")
-        assert found.notes == ("columns of the manifest that were not used: 'camera', 'weather'",)
+        assert found.notes == ("columns of the manifest that are not used: 'camera', 'weather'",)
 
     def test_files_that_are_missing_are_failures(self, manifest) -> None:
         found = manifest("path,label\na.mp4,run\ngone.mp4,walk\nsub,walk\n")
@@ -172,7 +172,7 @@ class TestWhatIsRefused:
             ({"path": "a.mp4", "split": "../x"}, "split must be a name of small letters"),
             ({"path": "a.mp4", "split": "Train"}, "split must be .*, got 'Train'"),
             ({"path": "a.mp4", "group": 7}, "group must be text, got 7"),
-            ({"path": "./sub/b.mp4"}, r"listed once, but 'sub/b.mp4' is also at .* line 1: merge"),
+            ({"path": "./sub/b.mp4"}, r"listed once, but 'sub/b.mp4' is also at .* line 1\. Merge"),
             ([1], r"expected a JSON object, got \[1\]"),
         ],
     )
@@ -205,15 +205,15 @@ class TestWhatIsRefused:
     @pytest.mark.parametrize(
         ("text", "message"),
         [
-            ("", "line 1: must name the columns"),
+            ("", "line 1: must name each column"),
             ("file,label\na.mp4,x\n", r"one of them 'path', got \['file', 'label'\]"),
-            ("path,label,label\na.mp4,x,y\n", "each once"),
+            ("path,label,label\na.mp4,x,y\n", "name each column once"),
             ('path,"label\na.mp4,x\n', "not valid CSV"),
             ('path,label\na.mp4,"x"y\n', "line 2: not valid CSV"),
             ("path,label\na.mp4,x\nsub/b.mp4,y,z\n", "line 3: expected 2 columns, got more"),
             ("path,label\n", "but it lists none"),
-            ("path,label\na.mp4,\n", "expected a 'label' column with classes, or --label_columns"),
-            ("path\na.mp4\n", "expected a 'label' column with classes, or --label_columns"),
+            ("path,label\na.mp4,\n", "expected a column 'label' with classes, or --label_columns"),
+            ("path\na.mp4\n", "expected a column 'label' with classes, or --label_columns"),
             (b"path,label\ncaf\xe9.mp4,x\n", "must be UTF-8"),
         ],
     )

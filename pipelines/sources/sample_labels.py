@@ -1,4 +1,4 @@
-"""What kind of label the annotations of a dataset hold, and the `LabelSpec` that follows from it. Pure."""
+"""Labels of sample folders: their kind, and the `LabelSpec` of the dataset."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tfrecords_schema.spec import LabelSpec
 
 
 class LabelShape(NamedTuple):
-    """The kind of label that all sources of a dataset share.
+    """The kind of a label, which all sources of a dataset share.
 
     Attributes:
-        task: of the `LabelSpec`.
-        targets: numbers of a regression, 0 for classes.
-        by_frame: every frame has one, not the sequence.
+        task: see `LabelSpec`.
+        targets: number of regression targets; 0 for classes.
+        by_frame: True if every frame has a label, False if the sequence has one.
     """
 
     task: Literal["regression", "classification", "multilabel"]
@@ -32,7 +32,7 @@ class LabelShape(NamedTuple):
             return "a list of classes"
         numbers = "1 number" if self.targets == 1 else f"{self.targets} numbers"
         what = numbers if self.task == "regression" else "a class"
-        return f"{what} a frame" if self.by_frame else what
+        return f"{what} per frame" if self.by_frame else what
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class SampleLabel:
 
     Attributes:
         shape: its kind.
-        values: regression targets of the sequence; none where they are by frame.
-        classes: of the sequence, or all that occur in its frames; sorted.
+        values: regression targets of the sequence; empty if every frame has its own.
+        classes: sorted classes of the sequence, or of all its frames.
     """
 
     shape: LabelShape
@@ -50,13 +50,13 @@ class SampleLabel:
     classes: tuple[str, ...] = ()
 
 
-def understand_label(found: FoundLabel, options: LabelOptions, num_frames: int) -> SampleLabel:
-    """The label of a folder of ``num_frames`` frames: of the sequence, or by frame.
+def read_sample_label(found: FoundLabel, options: LabelOptions, num_frames: int) -> SampleLabel:
+    """Returns the label of a folder of ``num_frames`` frames, for the sequence or by frame.
 
-    It is by frame where ``--label_at`` asks for that of certain frames, or where there are lists in a list.
+    It is by frame if ``--label_at`` selects certain frames, or if the annotation holds a list of lists.
 
     Raises:
-        AnnotationError: when there is not one entry a frame, or a class repeats in a list of them.
+        AnnotationError: if the number of entries is not ``num_frames``, or a list repeats a class.
     """
     if options.label_at == "last" and found.kind != "number_rows":
         entries = found.of_sequence()
@@ -75,14 +75,14 @@ def understand_label(found: FoundLabel, options: LabelOptions, num_frames: int) 
 
 
 def choose_shape(labels: Mapping[str, SampleLabel], expression: str) -> LabelShape:
-    """The kind of label that most sources have.
+    """Returns the kind of label that most sources have.
 
     Args:
         labels: at least one, by source id.
-        expression: that found them, for the message.
+        expression: the value of ``--label``, for the message.
 
     Raises:
-        UserError: when two kinds are equally common.
+        UserError: if two kinds are equally common.
     """
     common = Counter(label.shape for label in labels.values()).most_common(2)
     if len(common) == 2 and common[0][1] == common[1][1]:
@@ -92,7 +92,7 @@ def choose_shape(labels: Mapping[str, SampleLabel], expression: str) -> LabelSha
         ]
         raise UserError(
             f"expected labels of one kind at {expression!r}, got {' and '.join(examples)}, "
-            f"in {common[0][1]} folders each: adapt --label, or remove the folders of one kind"
+            f"in {common[0][1]} folders each. Adapt --label, or remove the folders of one kind"
         )
     return common[0][0]
 
@@ -100,16 +100,16 @@ def choose_shape(labels: Mapping[str, SampleLabel], expression: str) -> LabelSha
 def label_spec(
     shape: LabelShape, classes: Iterable[str], options: LabelOptions, expression: str
 ) -> LabelSpec:
-    """What the records of a dataset are labelled with.
+    """Returns the label of a dataset's records.
 
     Args:
         shape: the kind of label.
-        classes: all that occur.
-        options: names and units of targets, where the user gives them.
-        expression: that finds the label, whose names are the targets' otherwise.
+        classes: all classes that occur.
+        options: names and units of targets, if the user gives them.
+        expression: the value of ``--label``, from which the names of targets come otherwise.
 
     Raises:
-        UserError: when the options do not fit the label.
+        UserError: if the options do not fit the label.
     """
     per_frame = options.label_at == "each"
     if shape.task == "regression":
@@ -119,7 +119,7 @@ def label_spec(
         ):
             if names and len(names) != shape.targets:
                 raise UserError(
-                    f"{flag} must name as many as the label {expression!r} has numbers "
+                    f"{flag} must have one entry per number of the label {expression!r} "
                     f"({shape.targets}), got {','.join(names)}"
                 )
         return LabelSpec(
@@ -130,13 +130,13 @@ def label_spec(
         )
     if options.label_names or options.label_units:
         raise UserError(
-            f"--label_names and --label_units go with numbers, got {shape} at {expression!r}: "
-            "leave them out"
+            f"--label_names and --label_units need labels that are numbers, got {shape} at {expression!r}. "
+            "Leave them out"
         )
     if options.label_at == "mean":
         raise UserError(
-            f"--label_at mean goes with numbers, got {shape} at {expression!r}: "
-            "take last, center or each"
+            f"--label_at mean needs labels that are numbers, got {shape} at {expression!r}. "
+            "Use last, center or each"
         )
     spec = class_label(classes)
     return LabelSpec(task=shape.task, class_names=spec.class_names, per_frame=per_frame)

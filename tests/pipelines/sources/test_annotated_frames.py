@@ -13,7 +13,7 @@ from pipelines.errors import UserError
 from pipelines.options.dataset import LabelOptions, SamplingOptions
 from pipelines.options.telemetry import AnnotationOptions
 from pipelines.plan.descriptors import Listing, SideFile
-from pipelines.sources.frame_folders import list_frame_folders
+from pipelines.sources.annotated_frames import list_annotated_frames
 from tfrecords_schema.spec import LabelSpec
 
 VELOCITY = [{"velocity": [9.5, -0.1]}]
@@ -32,7 +32,7 @@ def fill(folder: Path, frames=range(1, 9), annotation=VELOCITY, *, sub="imgs", n
 def listed(root, expression="[0].velocity", *, annotation="annotation.json", **options) -> Listing:
     sampling = {"num_frames": 8, "frame_rate": Fraction(20)}
     sampling |= {key: options.pop(key) for key in list(options) if not key.startswith("label_")}
-    return list_frame_folders(
+    return list_annotated_frames(
         str(root),
         annotation=AnnotationOptions(annotation=annotation, label=expression),
         label=LabelOptions(**options),
@@ -127,7 +127,7 @@ class TestLayout:
         fill(tmp_path / "a", name="{}.jpg", frames=[100, 149, 201, 250, 299, 352, 401, 449])
         (note,) = listed(tmp_path).notes
         assert note == (
-            "frames are not numbered in 1 folders (such as a): none can be known to be missing there"
+            "frames are not numbered in 1 folders (for example a), so missing ones cannot be noticed there"
         )
 
 
@@ -139,7 +139,10 @@ class TestNoDataset:
     def test_nothing(self, tmp_path) -> None:
         (tmp_path / "a").mkdir()
         (tmp_path / "notes.txt").touch()
-        with pytest.raises(UserError, match=r"expected folders of frames in .* holds no images"):
+        with pytest.raises(
+            UserError,
+            match=r"expected folders of frames, but no file name has the extension of an image",
+        ):
             listed(tmp_path)
 
     def test_no_annotation_at_all(self, tmp_path) -> None:
@@ -147,18 +150,21 @@ class TestNoDataset:
         fill(tmp_path / "b")
         with pytest.raises(
             UserError,
-            match=r"a file labels.json beside .*images in 2, such as .*/a/imgs\): check --annotation",
+            match=r"a file labels.json beside .* in 2 folders, for example .*/a/imgs\. Check --annotation",
         ):
             listed(tmp_path, annotation="labels.json")
 
     def test_no_folder_that_can_be_used(self, tmp_path) -> None:
         fill(tmp_path / "a", frames=range(7))
         with pytest.raises(
-            UserError, match=r"none of 1 folders of frames in .* such as 'a': 7 frames, where --num"
+            UserError,
+            match=r"none of 1 folders of frames can be used, for example 'a': 7 frames, but --num",
         ):
             listed(tmp_path)
         fill(tmp_path / "a")
-        with pytest.raises(UserError, match=r"such as 'a': a/annotation.json: 'x' found nothing"):
+        with pytest.raises(
+            UserError, match=r"for example 'a': a/annotation.json: 'x' found nothing"
+        ):
             listed(tmp_path, "x")
 
 
@@ -193,22 +199,25 @@ class TestFailures:
     def test_no_frames(self, root) -> None:
         fill(root / "a", frames=[])
         assert self.reason(root) == (
-            "no images (by file name), neither directly in it nor in a folder in it"
+            "no images (by file name), neither in this folder nor in its sub-folders"
         )
 
     def test_frames_in_several_folders(self, root) -> None:
         fill(root / "a", sub="left")
         fill(root / "a", sub="right")
-        assert self.reason(root) == "frames in several folders (left, right), where one is expected"
+        assert (
+            self.reason(root)
+            == "expected frames in one folder, but found them in several (left, right)"
+        )
 
     def test_a_short_folder(self, root) -> None:
         fill(root / "a", frames=range(7))
-        assert self.reason(root) == "7 frames, where --num_frames asks for 8: see --short_clips"
+        assert self.reason(root) == "7 frames, but --num_frames needs 8: see --short_clips"
         assert ids(listed(root, short_clips="pad")) == ["a", "well"]
         (root / "a/imgs").rename(root / "gone")
         fill(root / "a", frames=[5])
         fill(root / "gone", annotation=VELOCITY, sub="")
-        assert failures(listed(root))["a"].startswith("1 frame, where --num_frames asks for 8")
+        assert failures(listed(root))["a"].startswith("1 frame, but --num_frames needs 8")
 
     def test_a_hole(self, root) -> None:
         fill(root / "a", frames=[1, 2, 3, 5, 6, 7, 8])
@@ -243,7 +252,7 @@ class TestFailures:
     def test_one_frame_twice(self, root) -> None:
         fill(root / "a")
         (root / "a/imgs/001.png").touch()
-        assert self.reason(root) == "001.jpg and 001.png are one frame twice: keep one"
+        assert self.reason(root) == "001.jpg and 001.png are the same frame: keep one"
 
     def test_files_that_are_not_there_or_no_files(self, root) -> None:
         fill(root / "a")
@@ -252,7 +261,7 @@ class TestFailures:
         assert self.reason(root) == "008.jpg: No such file or directory"
         (root / "a/imgs/008.jpg").unlink()
         os.mkfifo(root / "a/imgs/008.jpg")
-        assert self.reason(root) == "008.jpg: it is a folder or a device, and no regular file"
+        assert self.reason(root) == "008.jpg: it is a folder or a device, not a regular file"
 
     def test_an_annotation_that_is_not_there_or_cannot_be_read(self, root, monkeypatch) -> None:
         fill(root / "a", annotation=None)
@@ -269,10 +278,10 @@ class TestFailures:
         fill(root / "c", annotation=[{"velocity": ["fast"]}])
         fill(root / "d", annotation=[{"velocity": [[1]] * 8}])
         assert failures(listed(root)) == {
-            "a": "the label is 1 number, where most others are 2 numbers",
-            "b": "the label is a class, where most others are 2 numbers",
-            "c": "the label is a list of classes, where most others are 2 numbers",
-            "d": "the label is 1 number a frame, where most others are 2 numbers",
+            "a": "the label is 1 number, but most other labels are 2 numbers",
+            "b": "the label is a class, but most other labels are 2 numbers",
+            "c": "the label is a list of classes, but most other labels are 2 numbers",
+            "d": "the label is 1 number per frame, but most other labels are 2 numbers",
         }
 
     def test_two_kinds_that_are_equally_common(self, root) -> None:
@@ -307,7 +316,8 @@ class TestLabels:
     @pytest.mark.parametrize("flag", ["label_names", "label_units"])
     def test_a_wrong_count_of_them_is_refused(self, tmp_path, flag) -> None:
         with pytest.raises(
-            UserError, match=rf"--{flag} must name as many .*'\[0\].velocity' .* \(2\), got x$"
+            UserError,
+            match=rf"--{flag} must have one entry per number .*'\[0\].velocity' \(2\), got x$",
         ):
             self.sources(tmp_path, VELOCITY, **{flag: ("x",)})
 
@@ -315,7 +325,9 @@ class TestLabels:
         found = self.sources(tmp_path, {"c": "run"}, {"c": "fall"}, {"c": "run"}, expression="c")
         assert found.label == LabelSpec(task="classification", class_names=("fall", "run"))
         assert [source.labels for source in found.sources] == [("run",), ("fall",), ("run",)]
-        with pytest.raises(UserError, match="--label_names and --label_units go with numbers, got"):
+        with pytest.raises(
+            UserError, match="--label_names and --label_units need labels that are numbers, got"
+        ):
             listed(tmp_path, "c", label_names=("x",))
 
     def test_several_classes(self, tmp_path) -> None:
@@ -358,7 +370,7 @@ class TestLabels:
         )
         assert [source.labels for source in found.sources] == [(), ()]
         with pytest.raises(
-            UserError, match="--label_at mean goes with numbers, got a class a fram"
+            UserError, match="--label_at mean needs labels that are numbers, got a class per frame"
         ):
             listed(tmp_path, "@", label_at="mean")
 

@@ -1,0 +1,119 @@
+"""Path arithmetic for local paths and URLs of object stores.
+
+Example::
+
+    join("s3://bucket/clips", "a.mp4")  # "s3://bucket/clips/a.mp4"
+    resolve("/data/lists", "../clips/a.mp4")  # "/data/clips/a.mp4"
+    relative("/data/clips/a.mp4", "/data")  # "clips/a.mp4"
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+from pathlib import Path
+
+StrPath = str | os.PathLike[str]
+
+SCHEMES = ("s3", "gs", "hdfs")
+
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
+
+
+class UrlError(ValueError):
+    """A URL that no store can be asked about. The message says what is expected."""
+
+
+def is_url(path: StrPath) -> bool:
+    """Returns True if ``path`` is a URL; everything else is a local path."""
+    return _URL.match(os.fspath(path)) is not None
+
+
+def check_path(path: str) -> str:
+    """Returns a local path as it is, and a usable URL without slashes at its end.
+
+    Raises:
+        UrlError: for a URL with an unknown scheme, without a bucket, or with credentials, which would end up
+            in logs.
+    """
+    match = _URL.match(path)
+    if match is None:
+        return path
+    scheme, rest = match.groups()
+    bucket = rest.split("/", 1)[0]
+    if "@" in bucket:
+        raise UrlError(
+            f"a URL must not hold credentials, got {scheme}://...@{bucket.rpartition('@')[2]}. "
+            "Give them in the environment or a profile (docs/storage.md)"
+        )
+    if scheme not in SCHEMES:
+        known = ", ".join(f"{name}://" for name in SCHEMES)
+        raise UrlError(f"expected a local path or a URL of {known}, got {scheme}://{bucket}")
+    if not bucket and scheme != "hdfs":
+        raise UrlError(f"expected {scheme}://BUCKET/PATH, got {path}. Name the bucket")
+    return path.rstrip("/")
+
+
+def join(folder: StrPath, name: str) -> str:
+    """Returns the path or URL of ``name`` in ``folder``."""
+    return f"{os.fspath(folder).rstrip('/')}/{name}"
+
+
+def resolve(folder: str, path: str) -> str:
+    """Returns ``path``, taken relative to ``folder`` unless it is absolute or a URL, without ``..`` parts."""
+    if not is_url(path) and not is_url(folder):
+        return os.path.normpath(os.path.join(folder, path))
+    url = path if is_url(path) else f"{folder}/{path}"
+    scheme, rest = url.split("://", 1)
+    bucket, _, key = rest.partition("/")
+    return f"{scheme}://{bucket}{posixpath.normpath('/' + key).replace('//', '/')}".rstrip("/")
+
+
+def absolute(path: str) -> str:
+    """Returns ``path`` from the root of its file system; URLs already are."""
+    return path if is_url(path) else os.path.abspath(path)
+
+
+def folder_name(path: str) -> str:
+    """Returns the name of the folder at ``path``; "" for the root of a file system."""
+    return os.path.basename(path) if is_url(path) else Path(path).resolve().name
+
+
+def relative(path: str, root: str) -> str:
+    """Returns ``path`` relative to ``root``.
+
+    A path outside ``root`` is returned whole, without its leading slash or scheme, so that no record holds
+    an absolute path. For ``root`` itself, its name is returned.
+    """
+    root, path = absolute(root), absolute(path)
+    if path == root:
+        return os.path.basename(root)
+    if path.startswith(f"{root.rstrip('/')}/"):
+        return path[len(root.rstrip("/")) + 1 :]
+    return path.split("://", 1)[1] if is_url(path) else path.lstrip(os.sep)
+
+
+def is_inside(path: str, folder: str) -> bool:
+    """Returns True if ``path`` is ``folder`` or lies below it, following links of local folders."""
+    if is_url(path) or is_url(folder):
+        return f"{path.rstrip('/')}/".startswith(f"{folder.rstrip('/')}/")
+    outer, inner = os.path.realpath(folder), os.path.realpath(path)
+    return os.path.isdir(outer) and os.path.commonpath([outer, inner]) == outer
+
+
+def has_glob(text: str) -> bool:
+    """Returns True if ``text`` contains a glob character."""
+    return any(character in text for character in "*?[")
+
+
+def fixed_prefix(pattern: str) -> str:
+    """Returns the folders of ``pattern`` before the first that contains a glob character."""
+    if is_url(pattern):
+        scheme, rest = pattern.split("://", 1)
+        return f"{scheme}://{'/'.join(_fixed_parts(tuple(rest.split('/'))))}"
+    return str(Path(*_fixed_parts(Path(pattern).parts)))
+
+
+def _fixed_parts(parts: tuple[str, ...]) -> tuple[str, ...]:
+    return parts[: next((n for n, part in enumerate(parts) if has_glob(part)), len(parts))]
