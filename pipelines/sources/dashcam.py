@@ -20,10 +20,10 @@ def check_dashcam_options(options: DatasetOptions) -> None:
         UsageError: if they do not.
     """
     annotation, telemetry, label = options.annotation, options.telemetry, options.label
-    if (annotation is None) == (telemetry is None):
+    if annotation is None and telemetry is None:
         raise UsageError(
             "labels must come either from annotation files (--annotation and --label, for folders of frames) "
-            f"or from telemetry (--telemetry, for drives), got {'both' if annotation else 'neither'}"
+            "or from telemetry (--telemetry, for drives), got neither"
         )
     if annotation is not None:
         if label.label_columns or label.class_column:

@@ -69,8 +69,7 @@ class TestOptions:
             ),
             (
                 {**FOLDERS, "telemetry": measured()},
-                "labels must come either from annotation files (--annotation and --label, for folders of "
-                "frames) or from telemetry (--telemetry, for drives), got both",
+                "--annotation is for folders of frames, --telemetry and --no_images are for drives, got both",
             ),
             (
                 {**FOLDERS, "label": LabelOptions(label_columns=("speed",))},
