@@ -151,7 +151,7 @@ def test_train_stops_on_nan(tmp_path):
     spec = make_spec("regression", image=None, signals=signals)
     write_dataset_with_nan(tmp_path / "data", spec, label_values=[float("nan"), 0.0])
     with pytest.raises(
-        TrainingError, match=r"^loss became nan in epoch 1, .*lower --learning_rate"
+        TrainingError, match=r"^loss became nan in epoch 1, .*Lower --learning_rate"
     ):
         train(tmp_path / "data", RunFolder(tmp_path / "run"), TrainingConfig(epochs=1))
     assert not (tmp_path / "run" / "metrics.json").exists()
