@@ -48,7 +48,7 @@ phone_vfr.mp4,validation,0.25
 TESTS = (
     "tests/pipelines/decoding/test_conversion.py::TestToScaled::test_colours_are_right",
     "tests/pipelines/decoding/test_segments.py::TestRecords",
-    "tests/pipelines/decoding/test_video.py::TestColours",
+    "tests/pipelines/decoding/test_video.py::TestColors",
     "tests/pipelines/decoding/test_video.py::TestRotation",
     "tests/pipelines/decoding/test_video.py::TestUntrustedFiles",
     "tests/pipelines/images/test_frames.py::TestEncode",

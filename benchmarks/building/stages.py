@@ -13,8 +13,8 @@ from building.measuring import timed
 from building.sides import OPTIONS, decode, scale
 from building.throughput import building, videos
 from pipelines.decoding.conversion import FrameConverter
-from pipelines.decoding.record_builder import PixelSums
 from pipelines.images import frames
+from pipelines.images.pixel_sums import PixelSums
 
 
 def stages(bench: Bench) -> None:

@@ -1,6 +1,6 @@
-"""Main program of a decoder process: answers requests from its standard input until that ends.
+"""The main program of a decoder process: answers requests from standard input until it ends.
 
-Standard output carries messages only (see `protocol`); what native libraries print goes to standard error.
+Standard output carries messages only (see `protocol`). Output of native libraries goes to standard error.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import av
 import cv2
 
 from pipelines.decoding import protocol
-from pipelines.decoding.damage import count_complaints
+from pipelines.decoding.damage import count_errors
 from pipelines.decoding.overlay import draw_overlay
 from pipelines.decoding.protocol import (
     BuildRequest,
@@ -28,6 +28,7 @@ from pipelines.decoding.protocol import (
     ExtentRequest,
     IndexRequest,
     OverlayRequest,
+    ProbeRequest,
     SegmentResult,
 )
 from pipelines.decoding.segments import build_segment, find_extent, index_clip, probe_file
@@ -36,16 +37,16 @@ from tfrecords_schema.codec import to_json
 
 _MAX_CHARACTERS = 300
 _PROGRESS_SECONDS = 0.5
-_BUFFER_BYTES = 1 << 16  # what is larger passes by the buffer, and is not copied
+_BUFFER_BYTES = 1 << 16  # larger messages bypass the buffer and are not copied
 
 
 def main() -> None:
-    """Serves requests; the only argument is the limit on this process's memory in bytes."""
+    """Answers requests; the only argument is the memory limit of this process in bytes."""
     memory_limit = int(sys.argv[1])
     resource.setrlimit(resource.RLIMIT_AS, (memory_limit, memory_limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     av.logging.set_level(None)
-    cv2.setNumThreads(1)  # the pool has a child for each CPU
+    cv2.setNumThreads(1)  # the pool has a child per CPU
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=_BUFFER_BYTES)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     requests: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
@@ -58,8 +59,8 @@ def main() -> None:
 
 
 def _read_requests(pipe: int, requests: queue.SimpleQueue[dict[str, Any]]) -> None:
-    """Queues requests; ends the process when its client is gone, even in the middle of one."""
-    # Not through `sys.stdin`: Python aborts where it ends while a thread waits for that one's lock.
+    """Queues requests; ends the process when the client has ended, even during a request."""
+    # Not `sys.stdin`: Python aborts if it exits while a thread waits for the lock of that.
     with open(pipe, "rb", buffering=0, closefd=False) as stream:
         while len(header := _read(stream, HEADER.size)) == HEADER.size:
             _, length = HEADER.unpack(header)
@@ -71,7 +72,7 @@ def _read_requests(pipe: int, requests: queue.SimpleQueue[dict[str, Any]]) -> No
 
 
 def _read(stream: io.FileIO, count: int) -> bytes:
-    """Returns ``count`` bytes, or fewer where the stream ends."""
+    """Returns ``count`` bytes, or fewer if the stream ends."""
     parts = []
     while count and (part := stream.read(min(count, _BUFFER_BYTES))):
         parts.append(part)
@@ -80,29 +81,17 @@ def _read(stream: io.FileIO, count: int) -> bytes:
 
 
 def _answer(fields: dict[str, Any], answers: BinaryIO) -> bytes:
-    """The last message of the answer to a request; those before it are written to ``answers``."""
+    """Returns the last message of the answer to a request; writes the messages before it to ``answers``."""
     try:
-        request = protocol.request_from_json(fields)
-        if isinstance(request, OverlayRequest):
-            frames = draw_overlay(request, _Heartbeat(answers))
-            return _pack_json(protocol.RESULT, {"frames": frames})
-        if isinstance(request, BuildRequest):
-            result = _build(request, answers)
-            return _pack_json(protocol.RESULT, to_json(result))
-        if isinstance(request, ExtentRequest):
-            extent = find_extent(request.path, _Heartbeat(answers))
-            return _pack_json(protocol.RESULT, to_json(extent))
-        if isinstance(request, IndexRequest):
-            index = index_clip(request, _Heartbeat(answers))
-            return _pack_json(protocol.RESULT, to_json(index))
-        return _pack_json(protocol.RESULT, to_json(probe_file(request.path)))
+        result = _handle(protocol.request_from_json(fields), answers)
+        return _pack_json(protocol.RESULT, result)
     except DecodingFailure as failure:
         return _pack_json(protocol.FAILURE, failure.to_json())
     except (MemoryError, cv2.error) as error:
         failure = DecodingFailure("limits", f"{type(error).__name__}: {error}")
         return _pack_json(protocol.FAILURE, failure.to_json())
     except BrokenPipeError:
-        raise  # the client is gone
+        raise  # the client has ended
     except Exception as error:
         failure = DecodingFailure("process", _describe_exception(error))
         return _pack_json(protocol.FAILURE, failure.to_json())
@@ -110,6 +99,21 @@ def _answer(fields: dict[str, Any], answers: BinaryIO) -> bytes:
 
 def _pack_json(kind: bytes, fields: dict[str, Any]) -> bytes:
     return pack(kind, protocol.encode(fields))
+
+
+def _handle(request: protocol.Request, answers: BinaryIO) -> dict[str, Any]:
+    """Returns the result of a request as a JSON object."""
+    match request:
+        case BuildRequest():
+            return to_json(_build(request, answers))
+        case OverlayRequest():
+            return {"frames": draw_overlay(request, _Heartbeat(answers))}
+        case ExtentRequest():
+            return to_json(find_extent(request.path, _Heartbeat(answers)))
+        case IndexRequest():
+            return to_json(index_clip(request, _Heartbeat(answers)))
+        case ProbeRequest():
+            return to_json(probe_file(request.path))
 
 
 def _describe_exception(error: Exception) -> str:
@@ -120,12 +124,14 @@ def _describe_exception(error: Exception) -> str:
 
 
 def _build(request: BuildRequest, answers: BinaryIO) -> SegmentResult:
-    heartbeat, complaints = _Heartbeat(answers), count_complaints()
+    heartbeat, errors = _Heartbeat(answers), count_errors()
 
     def on_progress() -> None:
         heartbeat()
-        if request.threads > 1 and count_complaints() != complaints:
-            raise DecodingFailure("decode", "the decoder complains: one thread knows of what")
+        if request.threads > 1 and count_errors() != errors:
+            raise DecodingFailure(
+                "decode", "the decoder reports errors; one thread finds the place"
+            )
 
     result = build_segment(request, lambda record: _send_record(answers, record), on_progress)
     on_progress()
@@ -138,7 +144,7 @@ def _send_record(answers: BinaryIO, record: bytes) -> None:
 
 
 class _Heartbeat:
-    """Tells the client, now and then, that a file is being read."""
+    """A progress callback that sends PROGRESS to the client, at most every `_PROGRESS_SECONDS`."""
 
     def __init__(self, answers: BinaryIO):
         self._answers = answers

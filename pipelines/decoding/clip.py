@@ -1,4 +1,4 @@
-"""The part of footage that a source is: where it begins and ends, and which slots its frames cover."""
+"""The part of footage that a source uses: its start and end, and the slots that its frames cover."""
 
 from __future__ import annotations
 
@@ -7,124 +7,115 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from fractions import Fraction
 from itertools import chain
-from typing import Any, Generic, TypeVar
 
-from pipelines.decoding.footage import Footage, FrameTime
+from pipelines.decoding.footage import Footage, Frame
 from pipelines.decoding.protocol import DecodingFailure
 from pipelines.options.dataset import SamplingOptions
 from pipelines.plan.descriptors import Segment
-from pipelines.plan.sampling import CoveringFrame, PlacedFrame, Position, TimeGrid, cover_slots
-
-T = TypeVar("T", bound=FrameTime)
-F = TypeVar("F")
+from pipelines.plan.sampling import PlacedFrame, Position, TimeGrid, cover_slots
 
 
 class Clip:
-    """The part of footage that a source is.
+    """The part of footage that a source uses.
 
     Args:
-        footage: that it is part of.
+        footage: the footage.
         first_pts: presentation time of the footage's first frame.
-        start, end: in seconds after that; None is the footage's own.
+        start, end: seconds after that; None is the start or end of the footage.
 
     Attributes:
-        start_pts, end_pts: presentation times in the footage's time base; frames of the clip lie in
+        start_pts, end_pts: presentation times in the footage's time base. Frames of the clip lie in
             ``[start_pts, end_pts)``.
     """
 
-    def __init__(
-        self, footage: Footage[Any], first_pts: int, start: float | None, end: float | None
-    ):
+    def __init__(self, footage: Footage, first_pts: int, start: float | None, end: float | None):
         self.time_base = footage.time_base
         self.tolerance = footage.tolerance
         self.first_pts = first_pts
-        self.start = _exactly(start or 0)
-        self.end = None if end is None else _exactly(end)
+        # The decimal that was written in the manifest, not the nearest binary fraction.
+        self.start = Fraction(str(start or 0))
+        self.end = None if end is None else Fraction(str(end))
         self.start_pts = first_pts if start is None else self._first_at(self.start)
         self.end_pts = None if self.end is None else self._first_at(self.end)
 
     def seconds_after_first(self, pts: int) -> Fraction:
-        """``pts`` in seconds after the file's first frame."""
+        """Returns ``pts`` in seconds after the file's first frame."""
         return (pts - self.first_pts) * self.time_base
 
     def time_grid(self, frame_rate: Fraction) -> TimeGrid:
-        """The slots of this clip at ``frame_rate``, in seconds after the file's first frame."""
-        # Beyond half a slot, it would no longer be clear which slot a frame is at.
+        """Returns the slots of this clip at ``frame_rate``, in seconds after the file's first frame."""
+        # With more than half a slot, the slot of a frame would be ambiguous.
         return TimeGrid(self.start, frame_rate, min(self.tolerance, 1 / (2 * frame_rate)))
 
     def slot_timestamp(self, slot: int, frame_rate: Fraction) -> int:
-        """The time of ``slot`` on the scale of presentation times, microseconds."""
+        """Returns the time of ``slot`` on the scale of presentation times, in microseconds."""
         seconds = self.first_pts * self.time_base + self.time_grid(frame_rate).seconds(slot)
         return round(seconds * 1_000_000)
 
     def end_slot(self, frame_rate: Fraction | None) -> int | None:
-        """The slot before which the clip is said to end; None when slots do not follow from time."""
+        """Returns the slot before which the clip ends; None if slots do not follow from time."""
         if self.end is None or frame_rate is None:
             return None
         return math.ceil((self.end - self.start) * frame_rate)
 
     def _first_at(self, seconds: Fraction) -> int:
-        """The earliest presentation time that counts as at or after ``seconds``."""
+        """Returns the earliest presentation time that counts as at or after ``seconds``."""
         return self.first_pts + math.ceil((seconds - self.tolerance) / self.time_base)
 
 
-class Watched(Generic[T]):
-    """Frames as they come, counted."""
+class CountedFrames:
+    """Passes frames on and counts them.
 
-    def __init__(self, decoded: Iterable[T]):
-        self._decoded = decoded
+    Attributes:
+        frames: number of frames so far.
+        last_pts: presentation time of the last one, 0 before the first.
+        end_slot: slot after the last one that a frame covers.
+        finished: all frames have passed.
+    """
+
+    def __init__(self, frames: Iterable[Frame]):
+        self._frames = frames
         self.frames = 0
         self.last_pts = 0
+        self.end_slot = 0
         self.finished = False
 
-    def __iter__(self) -> Iterator[T]:
-        for frame in self._decoded:
+    def __iter__(self) -> Iterator[Frame]:
+        for frame in self._frames:
             self.frames += 1
             self.last_pts = frame.pts
+            if frame.slots:
+                self.end_slot = frame.slots.stop
             yield frame
         self.finished = True
 
 
-class Covered(Generic[F]):
-    """Covering frames as they pass; ``slots`` is how many slots there were up to the last one."""
-
-    def __init__(self, covering: Iterable[CoveringFrame[F]]):
-        self._covering = covering
-        self.slots = 0
-
-    def __iter__(self) -> Iterator[CoveringFrame[F]]:
-        for frame in self._covering:
-            if frame.slots:
-                self.slots = frame.slots.stop
-            yield frame
-
-
 def start_reading(
-    footage: Footage[T],
-    reopen: Callable[[], AbstractContextManager[Footage[T]]],
+    footage: Footage,
+    reopen: Callable[[], AbstractContextManager[Footage]],
     segment: Segment,
     sampling: SamplingOptions,
-) -> tuple[Clip, Iterator[T]]:
-    """The clip, and frames from where the segment's first window needs them.
+) -> tuple[Clip, Iterator[Frame]]:
+    """Returns the clip, and frames from where the segment's first window needs them.
 
     Args:
-        footage: to read them from.
-        reopen: opens the same once more.
-        segment: of the clip.
+        footage: the footage to read.
+        reopen: opens the same footage once more.
+        segment: segment of the clip.
         sampling: by time, or every frame.
 
     Raises:
-        DecodingFailure: when no frame can be decoded.
+        DecodingFailure: if no frame can be decoded.
     """
     source = segment.source
     if not footage.cuttable or not (segment.first_slot or source.start):
-        decoded = footage.frames()
-        first = next(decoded, None)
+        frames = footage.frames()
+        first = next(frames, None)
         if first is None:
             raise DecodingFailure("decode", footage.truncated or "no frame could be decoded")
-        begin = first.pts if footage.begins_at is None else footage.begins_at
-        return Clip(footage, begin, source.start, source.end), chain([first], decoded)
-    # All times count from the file's first frame, so it is decoded even if the clip lies elsewhere.
+        first_pts = first.pts if footage.begins_at is None else footage.begins_at
+        return Clip(footage, first_pts, source.start, source.end), chain([first], frames)
+    # All times count from the file's first frame, so that it is decoded even if the clip starts later.
     with reopen() as beginning:
         clip = Clip(footage, beginning.first_pts(), source.start, source.end)
     if segment.anchor_pts is not None:
@@ -137,28 +128,33 @@ def start_reading(
 
 
 def cover_clip(
-    clip: Clip, decoded: Iterable[T], segment: Segment, sampling: SamplingOptions
-) -> Iterator[CoveringFrame[T]]:
-    """The frames of the clip with the slots they cover."""
+    clip: Clip, frames: Iterable[Frame], segment: Segment, sampling: SamplingOptions
+) -> Iterator[Frame]:
+    """Yields the frames of the clip with the slots that they cover."""
     rate = sampling.frame_rate
     if rate is None:
-        placed = _place_by_rank(clip, decoded, segment)
+        placed = _place_by_rank(clip, frames, segment)
     else:
-        placed = _place_by_time(clip, decoded, clip.time_grid(rate))
-    return cover_slots(placed, end_slot=clip.end_slot(rate))
+        placed = _place_by_time(clip, frames, clip.time_grid(rate))
+    for covering in cover_slots(placed, end_slot=clip.end_slot(rate)):
+        yield covering.frame._replace(slots=covering.slots)
 
 
-def _place_by_time(clip: Clip, decoded: Iterable[T], grid: TimeGrid) -> Iterator[PlacedFrame[T]]:
-    for frame in decoded:
+def _place_by_time(
+    clip: Clip, frames: Iterable[Frame], grid: TimeGrid
+) -> Iterator[PlacedFrame[Frame]]:
+    for frame in frames:
         position = grid.position(clip.seconds_after_first(frame.pts))
         yield PlacedFrame(position, frame, frame.after_break)
 
 
-def _place_by_rank(clip: Clip, decoded: Iterable[T], segment: Segment) -> Iterator[PlacedFrame[T]]:
-    # Ranks count from where reading began: from the anchor, whose slot is known, or from somewhere
-    # before the clip's first frame, whose slot is 0.
+def _place_by_rank(
+    clip: Clip, frames: Iterable[Frame], segment: Segment
+) -> Iterator[PlacedFrame[Frame]]:
+    # Ranks count from where reading started: from the anchor, whose slot is known, or from somewhere before
+    # the clip's first frame, whose slot is 0.
     slot_of_rank_0 = segment.anchor_slot
-    for frame in decoded:
+    for frame in frames:
         if clip.end_pts is not None and frame.pts >= clip.end_pts:
             return
         if slot_of_rank_0 is None:
@@ -166,8 +162,3 @@ def _place_by_rank(clip: Clip, decoded: Iterable[T], segment: Segment) -> Iterat
                 continue
             slot_of_rank_0 = -frame.rank
         yield PlacedFrame(Position(slot_of_rank_0 + frame.rank, True), frame, frame.after_break)
-
-
-def _exactly(seconds: float) -> Fraction:
-    """The decimal that was written in the manifest, not the binary fraction nearest to it."""
-    return Fraction(str(seconds))

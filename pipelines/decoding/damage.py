@@ -1,4 +1,4 @@
-"""What a decoder notices of damage: frames it cannot give, and complaints about those it gives."""
+"""Records the first damage of a video: frames that did not decode, and error messages of the decoder."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from dataclasses import dataclass
 
 import av
 
-# What FFmpeg complains of is counted here, and not for a log.
+# FFmpeg's messages are counted by this module and must not reach a log.
 logging.getLogger("libav").addHandler(logging.NullHandler())
 
-_MOST_CHARACTERS = 120
+_MAX_CHARACTERS = 120
 
 
 @dataclass(frozen=True)
 class Damage:
-    """The first place where footage is not what it was.
+    """The first damage in a video.
 
     Attributes:
-        pts: presentation time of the last good frame before it; None when there is none.
-        reason: in words.
+        pts: presentation time of the last good frame before the damage; None if there is none.
+        reason: description for the user.
     """
 
     pts: int | None
@@ -29,8 +29,8 @@ class Damage:
 
 
 @contextmanager
-def complaints_counted() -> Iterator[None]:
-    """FFmpeg's error messages are counted meanwhile."""
+def capture_errors() -> Iterator[None]:
+    """Lets `count_errors` count FFmpeg's error messages until the context ends."""
     level = av.logging.get_level()
     av.logging.set_level(av.logging.ERROR)
     try:
@@ -39,59 +39,61 @@ def complaints_counted() -> Iterator[None]:
         av.logging.set_level(level)
 
 
-def count_complaints() -> int:
-    """FFmpeg's error messages in this process so far."""
+def count_errors() -> int:
+    """Returns the number of FFmpeg error messages in this process so far."""
     return int(av.logging.get_last_error()[0])
 
 
-class DamageWatch:
-    """Notes the first damage of one reading.
+class DamageRecorder:
+    """The first damage noticed while a video is read once.
 
-    Decoders give frames that they know to be wrong: FFV1 whose checksum does not match, GIF and Motion JPEG
-    that end early. Nothing marks these frames; there is only a message. As some healthy files give rise to
-    messages too, such frames are used, and the file is reported.
+    Some decoders return frames that they know to be wrong: FFV1 if a checksum does not match, GIF and Motion
+    JPEG if a frame ends early. Such a frame is not marked; there is only an error message. Because some
+    healthy files cause messages too, these frames are used and the file is reported.
+
+    Attributes:
+        last_good: presentation time of the last frame that was accepted; None before the first.
     """
 
     def __init__(self) -> None:
+        self.last_good: int | None = None
         self._missing: Damage | None = None
         self._complaint: Damage | None = None
         self._message = ""
-        self._unheard = False
+        self._has_new_message = False
 
     @property
     def damage(self) -> Damage | None:
-        """What was noted first, if anything; missing frames outweigh complaints."""
+        """The first missing frame, else the first error message, else None."""
         return self._missing or self._complaint
 
     @contextmanager
     def decoding(self) -> Iterator[None]:
-        """What FFmpeg says meanwhile is about this footage."""
-        before = count_complaints()
+        """Attributes the error messages that FFmpeg writes within the context to this video."""
+        before = count_errors()
         try:
             yield
         finally:
             count, last = av.logging.get_last_error()
             if last is not None and count != before:
                 _, name, message = last
-                self._message = " ".join(f"{name}: {message}".split())[:_MOST_CHARACTERS]
-                self._unheard = True
+                self._message = " ".join(f"{name}: {message}".split())[:_MAX_CHARACTERS]
+                self._has_new_message = True
 
-    def miss(self, pts: int | None) -> None:
-        """Frames after ``pts`` did not decode, and are left out."""
+    def add_missing(self) -> None:
+        """Records that frames after `last_good` are missing."""
         if self._missing is None:
-            self._missing = Damage(pts, "frames are damaged and left out" + self._said())
+            self._missing = self._describe("frames are damaged and left out")
 
-    def listen(self, pts: int | None) -> None:
-        """Hears what the decoder complained of since the last time, the last good frame being at ``pts``."""
-        if self._unheard and self._complaint is None:
-            self._complaint = Damage(
-                pts, "the decoder complains, frames may be wrong" + self._said()
-            )
-        self._unheard = False
+    def check_messages(self) -> None:
+        """Records damage after `last_good` if the decoder wrote an error message since the last call."""
+        if self._has_new_message and self._complaint is None:
+            self._complaint = self._describe("the decoder reports errors, frames may be wrong")
+        self._has_new_message = False
 
-    def ignore(self) -> None:
-        """What was said so far is about what comes before the first frame."""
-        self._unheard = False
+    def discard_messages(self) -> None:
+        """Ignores the messages so far, which concern data before the first frame."""
+        self._has_new_message = False
 
-    def _said(self) -> str:
-        return f" ({self._message})" if self._message else ""
+    def _describe(self, reason: str) -> Damage:
+        return Damage(self.last_good, reason + (f" ({self._message})" if self._message else ""))

@@ -1,61 +1,92 @@
-"""`Footage`: what the building of records needs of a video, a drive in several files, a folder of frames.
+"""The interface of footage: a video, a drive in several files, a folder of frames, or telemetry alone.
 
-Whatever it is, footage has frames with presentation times in ticks of a time base, strictly increasing.
+All of them yield `Frame` objects with strictly increasing presentation times in ticks of a time base.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from fractions import Fraction
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol
 
-import av
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.decoding.conversion import read_orientation
 from pipelines.decoding.damage import Damage
-from pipelines.decoding.lookahead import Wanted
+from pipelines.decoding.lookahead import IsUsed
 from pipelines.images.frames import Pixels
+from pipelines.images.pixel_sums import PixelSums
 from pipelines.images.yuv import YuvPixels
+from pipelines.labels.alignment import Aligned
 from pipelines.options.dataset import ImageOptions
 
 
-@dataclass(frozen=True)
-class FrameTime:
-    """When a frame is presented, and its place among the others.
+class FramePicture(Protocol):
+    """The picture of a frame, which is decoded, converted and scaled when it is needed."""
+
+    @property
+    def pixel_aspect(self) -> Fraction:
+        """Width of a pixel of the upright picture divided by its height."""
+
+    def to_rgb(self) -> Pixels:
+        """Returns the upright picture as ``[height, width, 3]`` uint8 RGB, full range."""
+
+    def to_scaled(self, options: ImageOptions) -> Pixels | YuvPixels:
+        """Returns the upright picture with ``options.height`` by ``options.width`` pixels, for encoding.
+
+        Returns:
+            ``[height, width, 3]`` uint8 RGB, full range; or YUV as JPEG files store it, if that is closer.
+        """
+
+    def stored_file(self, options: ImageOptions) -> bytes | None:
+        """Returns the image file of the frame if it is already what ``options`` ask for, else None."""
+
+
+class Frame(NamedTuple):
+    """A frame on its way from a reading to a record. Each stage fills in what it finds out.
+
+    A reading sets the first four fields, `cover_clip` the slots, `Measurements` the measured values, and
+    `encode_frame` the rest; it drops the picture, so that only encoded frames wait in a window.
 
     Attributes:
         pts: presentation time in the footage's time base; strictly increasing.
-        rank: place among the frames read, counted from where reading began. Where packets carry exact times
-            a packet that gives no frame still counts, so that the rank does not depend on what was
-            decoded before.
-        after_break: footage is missing before this frame.
+        rank: place among the frames, counted from where reading started. If packets carry exact times, a
+            packet that yields no frame is counted too, so that ranks do not depend on what was decoded.
+        after_break: frames are missing before this one.
+        picture: the picture; None for telemetry alone, for packets, and once it is encoded.
+        slots: the slots that the frame is on screen for.
+        measured: values and class measured at its time; None if nothing is measured in this dataset.
+        timestamp: presentation time in microseconds.
+        encoded: the image file; empty in a dataset without images.
+        is_stored_file: ``encoded`` is the file that the footage consists of, not a new one.
+        pixel_sums: sums over its pixels; None if they were not decoded.
     """
 
     pts: int
     rank: int
     after_break: bool = False
+    picture: FramePicture | None = None
+    slots: range = range(0)
+    measured: Aligned | None = None
+    timestamp: int = 0
+    encoded: bytes = b""
+    is_stored_file: bool = False
+    pixel_sums: PixelSums | None = None
 
 
-F = TypeVar("F", bound=FrameTime)
-
-
-class Footage(Protocol[F]):
+class Footage(Protocol):
     """Footage that was opened for one reading.
 
     Attributes:
-        time_base: seconds a tick of ``FrameTime.pts``.
-        tolerance: how much later than its true time a frame's presentation time may be, seconds.
+        time_base: seconds per tick of ``Frame.pts``.
+        tolerance: seconds by which a presentation time may be later than the true one.
         cuttable: ``frames(near=...)`` and ``packet_times`` may be used, and give exact times.
-        begins_at: presentation time of the first frame, where that is known without decoding it.
-        declared_seconds: duration by the header's word, 0 when it has none.
+        begins_at: presentation time of the first frame if it is known without decoding it.
+        declared_seconds: duration by the header, 0 if it has none.
         breaks: places so far where frames are missing.
         unordered: frames so far that were left out because they were not later than the one before.
-        damage: the first place so far where frames did not decode, or may be wrong; None while there is none.
-        truncated: why the footage is not whole, as far as it was read; None while it is.
+        damage: the first damage so far; None without any.
+        truncated: reason why the footage is incomplete, as far as it was read; None if it is complete.
     """
 
     @property
@@ -78,84 +109,39 @@ class Footage(Protocol[F]):
     def truncated(self) -> str | None: ...  # noqa: D102
 
     def origin_pts(self) -> int:
-        """Presentation time of the first frame, by its packet where packets tell, whether it decodes or not.
+        """Returns the presentation time of the first frame, by its packet if possible, decodable or not.
 
         Raises:
-            DecodingFailure: when there is none.
+            DecodingFailure: if there is none.
         """
 
     def first_pts(self) -> int:
-        """Presentation time of the first frame that can be used.
+        """Returns the presentation time of the first frame that can be used.
 
         Raises:
-            DecodingFailure: when there is none.
+            DecodingFailure: if there is none.
         """
 
-    def frames(self, *, near: int | None = None, exactly: bool = False) -> Iterator[F]:
-        """Yields frames in order of presentation, from the start or from a frame that may be entered.
+    def frames(self, *, near: int | None = None, exactly: bool = False) -> Iterator[Frame]:
+        """Yields frames in order of presentation, from the start or from a keyframe.
 
         Args:
-            near: begin with the last frame that may be entered at or before this presentation time.
-            exactly: ``near`` is the time of such a frame: begin there, and count ranks from there.
+            near: start at the last keyframe at or before this presentation time.
+            exactly: ``near`` is the time of a keyframe: start there, and count ranks from there.
 
         Raises:
-            DecodingFailure: when a frame cannot be used, and the footage not without it.
+            DecodingFailure: if a frame cannot be used, and the footage cannot be used without it.
         """
 
-    def want(self, wanted: Wanted) -> None:
-        """From now on, pictures that are not wanted need not be decoded; the frames are given all the same.
+    def skip_unused(self, is_used: IsUsed) -> None:
+        """Allows to skip decoding of unused frames from now on; they are yielded all the same.
 
-        One that is used nevertheless is decoded then, on its own.
+        The picture of such a frame is decoded on its own if it is asked for.
         """
 
     def packet_times(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Presentation times of all frames, and which may be entered; nothing is decoded.
+        """Returns the presentation times of all frames, and which are keyframes; decodes nothing.
 
         Returns:
             ``[frames]`` int64 in ascending order, and ``[frames]`` bool.
         """
-
-    def to_rgb(self, frame: F) -> Pixels:
-        """``[height, width, 3]`` uint8 RGB, full range, upright."""
-
-    def to_scaled(self, frame: F, options: ImageOptions) -> Pixels | YuvPixels:
-        """What is stored of it, of ``options.height`` by ``options.width`` pixels, upright.
-
-        Returns:
-            ``[height, width, 3]`` uint8 RGB, full range; or what JPEG files hold, where that is nearer.
-        """
-
-    def pixel_aspect(self, frame: F) -> Fraction:
-        """Width of a pixel of the upright frame divided by its height."""
-
-    def as_stored(self, frame: F, options: ImageOptions) -> bytes | None:
-        """The frame's own file, where that is what ``options`` ask for; None where it is to be encoded."""
-
-
-@dataclass(frozen=True)
-class DecodedFrame(FrameTime):
-    """A frame of a video.
-
-    Attributes:
-        decoded: its picture; or, where it was expected that nobody wants it, what decodes it after all.
-        stored_aspect: width of a pixel of the picture as it is stored, divided by its height.
-    """
-
-    decoded: av.VideoFrame | Callable[[], av.VideoFrame] = field(kw_only=True, compare=False)
-    stored_aspect: Fraction = field(kw_only=True)
-
-    @functools.cached_property
-    def image(self) -> av.VideoFrame:
-        """The picture, as PyAV has it.
-
-        Raises:
-            DecodingFailure: when it does not decode after all.
-        """
-        return self.decoded if isinstance(self.decoded, av.VideoFrame) else self.decoded()
-
-    @property
-    def pixel_aspect(self) -> Fraction:
-        """Width of a pixel of the upright frame divided by its height."""
-        if self.stored_aspect == 1 or not read_orientation(self.image).quarter_turns % 2:
-            return self.stored_aspect
-        return 1 / self.stored_aspect

@@ -1,7 +1,7 @@
-"""Reading a folder of frames: every image file is one, at a constant rate, in the order of its number.
+"""Reads a folder of image files as footage: one frame per file, at a constant rate, in the order of numbers.
 
-Only one image is held at a time. Files are untrusted input: what a header says is checked before anything is
-decoded, and files that are damaged are gaps in the footage.
+One image is in memory at a time. Files are untrusted: headers are checked before anything is decoded, and
+damaged files are gaps in the footage.
 """
 
 from __future__ import annotations
@@ -10,37 +10,57 @@ import bisect
 import os
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.decoding.containers import MAX_PIXELS
-from pipelines.decoding.footage import FrameTime
-from pipelines.decoding.lookahead import Wanted
+from pipelines.decoding.footage import Frame
+from pipelines.decoding.lookahead import IsUsed
 from pipelines.decoding.protocol import DecodingFailure
-from pipelines.decoding.record_builder import is_sampled
 from pipelines.images.frame_names import FrameSequence, is_image, order_frames
 from pipelines.images.frames import Pixels, resize
 from pipelines.images.headers import Header, ImageError, decode_rgb, read_header
-from pipelines.images.jpeg_structure import WholeHeaders
+from pipelines.images.jpeg_structure import StructureReader
+from pipelines.images.pixel_sums import is_sampled
 from pipelines.options.dataset import ImageOptions
 
 
 @dataclass(frozen=True, eq=False)
-class ImageFrame(FrameTime):
-    """A frame with its file.
+class FilePicture:
+    """The picture in an image file, as `FramePicture`.
 
     Attributes:
-        data: the file as it is stored.
-        header: of that.
-        pixels: as they are shown; None where nobody needed them so far.
+        data: the file.
+        header: header of the file.
+        pixels: upright RGB pixels; None if they were not decoded yet.
     """
 
-    data: bytes = field(kw_only=True)
-    header: Header = field(kw_only=True)
-    pixels: Pixels | None = field(kw_only=True)
+    data: bytes
+    header: Header
+    pixels: Pixels | None
+
+    pixel_aspect = Fraction(1)  # aspect ratios in image headers are meant for printers
+
+    def to_rgb(self) -> Pixels:
+        """See `FramePicture`."""
+        return decode_rgb(self.data, self.header) if self.pixels is None else self.pixels
+
+    def to_scaled(self, options: ImageOptions) -> Pixels:
+        """See `FramePicture`."""
+        return resize(
+            self.to_rgb(),
+            options.height,
+            options.width,
+            mode=options.resize,
+            interpolation=options.interpolation,
+        )
+
+    def stored_file(self, options: ImageOptions) -> bytes | None:
+        """See `FramePicture`."""
+        return self.data if _matches(self.header, options) else None
 
 
 def open_frame_folder(
@@ -52,14 +72,14 @@ def open_frame_folder(
     """Opens a folder of images as footage.
 
     Args:
-        path: of the folder that holds the images.
-        frame_rate: frames/s at which they were taken.
-        on_progress: called for every image that is read, whatever becomes of it.
-        image: how frames are stored; files that are so already are decoded only where that tells more of them
-            than their structure.
+        path: path of the folder.
+        frame_rate: frames per second of the recording.
+        on_progress: called for each file that is read.
+        image: size and format of stored frames. A file that has them already is decoded only if its
+            structure does not show that it is undamaged.
 
     Raises:
-        DecodingFailure: when the folder cannot be read, or holds no image.
+        DecodingFailure: if the folder cannot be read, or contains no image.
     """
     try:
         with os.scandir(path) as entries:
@@ -67,16 +87,21 @@ def open_frame_folder(
     except OSError as error:
         raise DecodingFailure("open", error.strerror or str(error)) from error
     if not names:
-        raise DecodingFailure("open", "the folder holds no images (by file name)")
+        raise DecodingFailure("open", "the folder contains no file with the extension of an image")
     return FrameFolder(path, order_frames(names), frame_rate, on_progress, image)
 
 
 class FrameFolder:
     """A folder of images, opened for one reading; see `open_frame_folder` and `Footage`.
 
-    A frame's presentation time is its slot: the first one's is 0, and frames that are missing, by the numbers
-    in the names, leave theirs empty. Every frame may be entered.
+    A frame's presentation time is its slot, from 0. Missing frames, by the numbers in the names, leave their
+    slots empty. Every frame is a keyframe.
     """
+
+    tolerance = Fraction(0)
+    cuttable = True
+    unordered = 0
+    damage = None  # a damaged file makes a folder truncated
 
     def __init__(
         self,
@@ -91,19 +116,15 @@ class FrameFolder:
         self._on_progress = on_progress
         self._image = image
         self._first: tuple[str, Header] | None = None
-        self._whole_headers = WholeHeaders()
+        self._structure = StructureReader()
         self.time_base = 1 / frame_rate
-        self.tolerance = Fraction(0)
-        self.cuttable = True
         self.declared_seconds = float(sequence.total_slots / frame_rate)
         self.breaks = 0
-        self.unordered = 0
-        self.damage = None  # whatever is missing makes a folder truncated
         self.truncated: str | None = None
 
     @property
     def begins_at(self) -> int:
-        """Presentation time of the first image, whether it decodes or not."""
+        """Presentation time of the first file, decodable or not."""
         return self._sequence.slots[0]
 
     def origin_pts(self) -> int:
@@ -114,107 +135,70 @@ class FrameFolder:
         """See `begins_at`."""
         return self.begins_at
 
-    def frames(self, *, near: int | None = None, exactly: bool = False) -> Iterator[ImageFrame]:
-        """Yields the images that decode, from the first, or the last one at or before ``near``.
-
-        Args:
-            near: a presentation time.
-            exactly: ``near`` is an image's own; all can be entered, so that nothing changes.
+    def frames(self, *, near: int | None = None, exactly: bool = False) -> Iterator[Frame]:
+        """Yields the images that decode; see `Footage`.
 
         Raises:
-            DecodingFailure: when an image has another size than the first, or exceeds the limit on pixels.
+            DecodingFailure: if an image differs in size from the first, or exceeds the limit on pixels.
         """
         sequence = self._sequence
         start = 0 if near is None else max(0, bisect.bisect_right(sequence.slots, near) - 1)
-        begun = broken = False
+        has_frame = has_gap = False
         for index in range(start, len(sequence.names)):
             if index > start and sequence.is_hole_before(index):
-                self._miss(sequence.describe_hole(index), broken)
-                broken = True
+                self._add_gap(sequence.describe_hole(index), has_gap)
+                has_gap = True
             self._on_progress()
             try:
-                data, header, pixels = self._read(index)
+                picture = self._read(index)
             except ImageError as error:
-                self._miss(f"{sequence.names[index]} does not decode: it {error}", broken)
-                broken = True
+                self._add_gap(f"{sequence.names[index]} does not decode: it {error}", has_gap)
+                has_gap = True
                 continue
-            yield ImageFrame(
-                sequence.slots[index],
-                index - start,
-                begun and broken,
-                data=data,
-                header=header,
-                pixels=pixels,
-            )
-            begun, broken = True, False
+            yield Frame(sequence.slots[index], index - start, has_frame and has_gap, picture)
+            has_frame, has_gap = True, False
 
-    def want(self, wanted: Wanted) -> None:
-        """Every file is read anyway, as a broken one is a break."""
+    def skip_unused(self, is_used: IsUsed) -> None:
+        """Does nothing: all files are read, because a damaged one is a gap."""
 
     def packet_times(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Presentation times of all images, and that each may be entered; nothing is read.
-
-        Returns:
-            ``[frames]`` int64 in ascending order, and ``[frames]`` bool.
-        """
+        """See `Footage`; reads no file."""
         times = np.asarray(self._sequence.slots, np.int64)
         return times, np.ones(len(times), np.bool_)
 
-    def to_rgb(self, frame: ImageFrame) -> Pixels:
-        """``[height, width, 3]`` uint8 RGB, upright."""
-        return decode_rgb(frame.data, frame.header) if frame.pixels is None else frame.pixels
-
-    def to_scaled(self, frame: ImageFrame, options: ImageOptions) -> Pixels:
-        """See `Footage`."""
-        return resize(
-            self.to_rgb(frame),
-            options.height,
-            options.width,
-            mode=options.resize,
-            interpolation=options.interpolation,
-        )
-
-    def pixel_aspect(self, frame: ImageFrame) -> Fraction:
-        """Pixels of images are square: what their headers say of it is about printing."""
-        return Fraction(1)
-
-    def as_stored(self, frame: ImageFrame, options: ImageOptions) -> bytes | None:
-        """The frame's own file, where it is the JPEG that ``options`` ask for; None otherwise."""
-        return frame.data if _is_stored_so(frame.header, options) else None
-
-    def _miss(self, reason: str, broken: bool) -> None:
-        """Notes that frames are missing; ``broken``: just as those before them are."""
-        self.breaks += not broken
+    def _add_gap(self, reason: str, has_gap: bool) -> None:
+        """Records missing frames; ``has_gap``: the frames before them are missing too."""
+        self.breaks += not has_gap
         self.truncated = self.truncated or reason
 
-    def _read(self, index: int) -> tuple[bytes, Header, Pixels | None]:
-        """The image's file, its header, and its pixels, where they are needed or tell whether it is whole.
+    def _read(self, index: int) -> FilePicture:
+        """Reads a file; decodes it if its pixels are needed, or if only that can tell that it is undamaged.
 
         Raises:
-            ImageError: when it is damaged.
-            DecodingFailure: when it is whole and cannot be used.
+            ImageError: if it is damaged.
+            DecodingFailure: if it is undamaged and cannot be used.
         """
         name = self._sequence.names[index]
         data = self._read_file(name)
         first = self._first_header()
-        whole = None
-        if self._image is not None and first is not None and _is_stored_so(first[1], self._image):
-            whole = self._whole_headers.read(data)
-        header = whole or _read_header(data)
+        checked = None
+        if self._image is not None and first is not None and _matches(first[1], self._image):
+            checked = self._structure.read(data)
+        header = checked or _read_header(data)
         self._check_size(index, header, *(first or (name, header)))
-        if whole is None or not whole.upright or is_sampled(self._sequence.slots[index]):
-            return data, header, decode_rgb(data, header)
-        return data, header, None
+        if checked is None or not checked.upright or is_sampled(self._sequence.slots[index]):
+            return FilePicture(data, header, decode_rgb(data, header))
+        return FilePicture(data, header, None)
 
     def _check_size(self, index: int, header: Header, first_name: str, first: Header) -> None:
         name = self._sequence.names[index]
         if header.height * header.width > MAX_PIXELS:
-            reason = f"{name} has {_size(header)} pixels, which exceeds the limit of {MAX_PIXELS}"
+            reason = f"{name} has {_size(header)} pixels, more than the limit of {MAX_PIXELS}"
             raise DecodingFailure("limits", reason, self._seconds(index))
         if header.upright_size != first.upright_size:
             reason = (
-                f"{name} is {_size(header)} pixels, where {first_name} is {_size(first)}: "
-                "make them one size"
+                f"{name} has {_size(header)} pixels, but {first_name} has {_size(first)}. "
+                "Convert the images to one size."
             )
             raise DecodingFailure("decode", reason, self._seconds(index))
 
@@ -222,7 +206,7 @@ class FrameFolder:
         return float(self._sequence.slots[index] * self.time_base)
 
     def _first_header(self) -> tuple[str, Header] | None:
-        """Name and header of the first file that has one, wherever reading began."""
+        """Returns name and header of the first file of the folder that has a header."""
         if self._first is None:
             for name in self._sequence.names:
                 try:
@@ -240,12 +224,12 @@ class FrameFolder:
 
 
 def _read_regular(path: str) -> bytes:
-    # A pipe opened so does not wait for who might write to it; reading that, or a device, might never end.
+    # Opening a pipe this way does not wait for a writer. Reading a pipe or a device might never end.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise ImageError("is no regular file")
+            raise ImageError("is not a regular file")
         parts = []
         while part := os.read(descriptor, status.st_size + 1):
             parts.append(part)
@@ -257,15 +241,15 @@ def _read_regular(path: str) -> bytes:
 def _read_header(data: bytes) -> Header:
     header = read_header(data)
     if header is None:
-        raise ImageError(f"is no JPEG, PNG, BMP, WebP or TIFF file ({len(data)} bytes)")
+        raise ImageError(f"is not a JPEG, PNG, BMP, WebP or TIFF file ({len(data)} bytes)")
     return header
 
 
-def _is_stored_so(header: Header, options: ImageOptions) -> bool:
-    """Whether a file is the very JPEG that ``options`` ask for."""
+def _matches(header: Header, options: ImageOptions) -> bool:
+    """Returns True if a file is already a JPEG file with the size and channels of ``options``."""
     stored = (header.format, header.height, header.width, header.channels)
-    wanted = ("JPEG", options.height, options.width, 1 if options.grayscale else 3)
-    return options.image_format == "jpeg" and header.upright and stored == wanted
+    expected = ("JPEG", options.height, options.width, 1 if options.grayscale else 3)
+    return options.image_format == "jpeg" and header.upright and stored == expected
 
 
 def _size(header: Header) -> str:

@@ -1,35 +1,31 @@
-"""`JoinedVideos`: the files of one drive read one after the other, as if they were one."""
+"""Reads the files of one drive one after the other, as one footage."""
 
 from __future__ import annotations
 
 import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.decoding.conversion import FrameConverter
 from pipelines.decoding.damage import Damage
-from pipelines.decoding.footage import DecodedFrame
-from pipelines.decoding.lookahead import Wanted
+from pipelines.decoding.footage import Frame
+from pipelines.decoding.lookahead import IsUsed
 from pipelines.decoding.protocol import DecodingFailure
 from pipelines.decoding.video import open_video
-from pipelines.images.frames import Pixels
-from pipelines.images.yuv import YuvPixels
-from pipelines.options.dataset import ImageOptions
 from pipelines.plan.descriptors import Extent, Part
 
 
 @dataclass(frozen=True)
 class _PlacedPart:
-    """A part and its place in the drive, in the drive's ticks."""
+    """A file and its position in the drive. A time in the drive is ``pts * scale + shift``."""
 
     part: Part
     extent: Extent
-    scale: int  # of the drive's ticks a tick of the file's
+    scale: int  # ticks of the drive per tick of the file
     shift: int
 
     @property
@@ -41,10 +37,17 @@ class _PlacedPart:
 
 
 class JoinedVideos:
-    """`Footage` of several video files whose places in time are known. One file is open at a time.
+    """`Footage` of several video files whose positions in time are known; opens one file at a time.
 
-    The presentation times are those of the first file, carried on.
+    Presentation times continue those of the first file.
+
+    Args:
+        parts: the files, with their extents.
+        on_progress: called for each packet that is read.
+        threads: decoding threads; see `open_video`.
     """
+
+    begins_at = None
 
     def __init__(self, parts: Sequence[Part], on_progress: Callable[[], None], threads: int = 1):
         self._on_progress = on_progress
@@ -69,12 +72,7 @@ class JoinedVideos:
         self.unordered = 0
         self.truncated: str | None = None
         self.damage: Damage | None = None
-        self._wanted: Wanted | None = None
-        self._converter = FrameConverter()
-
-    @property
-    def begins_at(self) -> None:
-        """See `Video`."""
+        self._is_used: IsUsed | None = None
 
     def origin_pts(self) -> int:
         """See `Footage`."""
@@ -86,7 +84,7 @@ class JoinedVideos:
             return frame.pts
         raise DecodingFailure("decode", self.truncated or "no frame could be decoded")
 
-    def frames(self, *, near: int | None = None, exactly: bool = False) -> Iterator[DecodedFrame]:
+    def frames(self, *, near: int | None = None, exactly: bool = False) -> Iterator[Frame]:
         """See `Footage`."""
         first = 0
         if near is not None:
@@ -100,24 +98,23 @@ class JoinedVideos:
                 local = None
                 if near is not None and not place:
                     local = (near - placed.shift) // placed.scale
-                video.want(functools.partial(self._wants, placed))
+                video.skip_unused(functools.partial(self._is_used_in, placed))
                 read = repeated = 0
                 try:
                     for frame in video.frames(near=local, exactly=exactly and local is not None):
                         pts = placed.to_drive(frame.pts)
                         is_first, read = not read, frame.rank + 1
                         if last_pts is not None and pts <= last_pts:
-                            # Some cameras begin a file with the end of the one before.
+                            # Some cameras start a file with the end of the one before.
                             repeated = read
                             self.unordered += 1
                             continue
-                        # Where times are exact: what should have come first did not decode.
+                        # If times are exact: the first frames did not decode.
                         late = video.cuttable and pts > placed.first_pts
                         missing = missing or (place > 0 and is_first and late)
                         self.breaks += missing and not frame.after_break
                         last_pts = pts
-                        yield replace(
-                            frame,
+                        yield frame._replace(
                             pts=pts,
                             rank=passed + frame.rank - repeated,
                             after_break=frame.after_break or missing,
@@ -132,15 +129,15 @@ class JoinedVideos:
                 if video.truncated and not self.truncated:
                     self.truncated = f"{placed.part.data_path}: {video.truncated}"
 
-    def want(self, wanted: Wanted) -> None:
+    def skip_unused(self, is_used: IsUsed) -> None:
         """See `Footage`."""
-        self._wanted = wanted
+        self._is_used = is_used
 
-    def _wants(self, placed: _PlacedPart, pts: int, until: int | None) -> bool:
-        if self._wanted is None:
+    def _is_used_in(self, placed: _PlacedPart, pts: int, until: int | None) -> bool:
+        if self._is_used is None:
             return True
         end = None if until is None else placed.to_drive(until)
-        return self._wanted(placed.to_drive(pts), end)
+        return self._is_used(placed.to_drive(pts), end)
 
     def _note_damage(self, placed: _PlacedPart, damage: Damage | None) -> None:
         if damage is None or self.damage is not None:
@@ -161,18 +158,3 @@ class JoinedVideos:
             keys.append(own_keys[new])
             last = int(own_times[-1]) if len(own_times) else last
         return np.concatenate(times), np.concatenate(keys)
-
-    def to_rgb(self, frame: DecodedFrame) -> Pixels:
-        """See `Footage`."""
-        return self._converter.to_rgb(frame.image)
-
-    def to_scaled(self, frame: DecodedFrame, options: ImageOptions) -> Pixels | YuvPixels:
-        """See `Footage`."""
-        return self._converter.to_scaled(frame.image, options, frame.pixel_aspect)
-
-    def pixel_aspect(self, frame: DecodedFrame) -> Fraction:
-        """See `Footage`."""
-        return frame.pixel_aspect
-
-    def as_stored(self, frame: DecodedFrame, options: ImageOptions) -> None:
-        """Frames of a video have no files of their own."""

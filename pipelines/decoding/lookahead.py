@@ -1,6 +1,6 @@
-"""Which packets need decoding: those of frames that are wanted, and those that these are predicted from.
+"""Decides which packets must be decoded: those of used frames, and those that used frames are predicted from.
 
-Pure bookkeeping on packets: nothing is decoded here.
+Reads packets ahead; decodes nothing.
 """
 
 from __future__ import annotations
@@ -12,27 +12,28 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-Wanted = Callable[[int, "int | None"], bool]
-"""Whether the picture of a frame is wanted that is presented from one time until another, or None.
+IsUsed = Callable[[int, "int | None"], bool]
+"""Returns True if a sequence uses the frame that is on screen from one presentation time to another.
 
-It is asked once for a frame, in order of decoding. A wrong no costs time, and is no error.
+The second time is None if no frame follows. Called once per frame, in decoding order. A wrong False costs
+time and is no error: the frame is decoded when a sequence asks for it.
 """
 
-_MOST_REORDERED = 16
+_MAX_REORDERED = 16
 """Frames that a codec decodes before one that it shows earlier, at most (H.264 and HEVC: 16)."""
 
-MOST_REORDERED_PACKETS = 2 * _MOST_REORDERED
-"""Packets of so many frames, at most: one may hold a field, half of a frame."""
+MAX_REORDERED_PACKETS = 2 * _MAX_REORDERED
+"""The same in packets, each of which may hold one field, that is half a frame."""
 
-_MOST_BYTES = 32 << 20
-"""Packets of so many bytes are read ahead at most, to see whether a group of pictures is needed."""
+_MAX_BYTES = 32 << 20
+"""Bytes of packets that are read ahead, at most, to find out if a group of pictures is used."""
 
 
 class Need(enum.Enum):
-    """What is to become of a packet."""
+    """The reason to decode a packet."""
 
-    PICTURE = enum.auto()  # its frame is wanted
-    REFERENCE = enum.auto()  # its frame is not, but frames that are may be predicted from it
+    PICTURE = enum.auto()  # its frame is used
+    REFERENCE = enum.auto()  # used frames may be predicted from its frame
     NOTHING = enum.auto()
 
 
@@ -54,106 +55,102 @@ P = TypeVar("P", bound=_Packet)
 class _Ahead(Generic[P]):
     """A packet that was read ahead.
 
-    ``group`` counts the keyframes up to it, and twice those behind which nothing looks back; ``until`` is
-    when the next frame is presented.
+    ``group`` counts the keyframes up to it, IDR frames twice; ``until`` is when the next frame is shown.
     """
 
     packet: P
     group: int
-    wanted: bool = True
+    is_used: bool = True
     until: int | None = None
 
 
 class Lookahead(Generic[P]):
-    """Packets in order, each with what it is needed for, and until when its frame is presented, if known.
+    """Packets in decoding order, each with its `Need` and the presentation time of the frame shown next.
 
-    A packet is not needed when nothing is wanted from it on to the end of its group of pictures (until the
-    next keyframe), nor of the group after that: the first frames of an open group are predicted from the one
-    before. So what is needed again begins with a keyframe, and a group before the first frame that is wanted;
-    or with the group of that frame, where its keyframe says that nothing looks back beyond it.
+    A packet can be skipped if no frame is used from it to the end of its group of pictures (before the next
+    keyframe), nor in the group after that, because the first frames of an open group are predicted from the
+    group before. Decoding is therefore resumed at a keyframe, one group before the first used frame; or at
+    that frame's own group if its keyframe is an IDR frame.
 
     Args:
-        packets: in order of decoding.
-        wanted: gives what is wanted now; None while that is everything.
-        begins_anew: whether a keyframe says so.
+        packets: in decoding order.
+        is_used: returns the `IsUsed` that holds now; None while all frames are used.
+        is_idr: returns True for the packet of an IDR frame.
     """
 
     def __init__(
         self,
         packets: Iterable[P],
-        wanted: Callable[[], Wanted | None],
-        begins_anew: Callable[[P], bool] = lambda packet: False,
+        is_used: Callable[[], IsUsed | None],
+        is_idr: Callable[[P], bool] = lambda packet: False,
     ):
         self._packets = iter(packets)
-        self._begins_anew = begins_anew
-        self._wanted = wanted
+        self._is_idr = is_idr
+        self._is_used = is_used
         self._read: deque[_Ahead[P]] = deque()
-        self._judged: deque[_Ahead[P]] = deque()  # those before them
-        self._wanted_ahead: deque[_Ahead[P]] = deque()  # of the judged ones
-        self._times: list[int] = []  # presentation times, sorted, of packets hereabouts
+        self._judged: deque[_Ahead[P]] = deque()  # precede those in `_read`
+        self._used_ahead: deque[_Ahead[P]] = deque()  # the used ones among `_judged`
+        self._times: list[int] = []  # sorted presentation times of the packets around here
         self._bytes = 0
         self._group = 0
         self._ended = False
-        self._pausing = False
+        self._skipping = False
 
     def __iter__(self) -> Iterator[tuple[P, Need, int | None]]:
         while True:
-            wanted = self._wanted()
-            if wanted is None and not self._read and not self._judged:
+            is_used = self._is_used()
+            if is_used is None and not self._read and not self._judged:
                 packet = next(self._packets, None)
                 if packet is None:
                     return
                 yield packet, Need.PICTURE, None
                 continue
-            if not self._judged and not self._judge_next(wanted):
+            if not self._judged and not self._judge_next(is_used):
                 return
-            need = self._need(wanted)
+            need = self._need(is_used)
             first = self._judged.popleft()
-            if self._wanted_ahead and self._wanted_ahead[0] is first:
-                self._wanted_ahead.popleft()
+            if self._used_ahead and self._used_ahead[0] is first:
+                self._used_ahead.popleft()
             self._bytes -= first.packet.size
             yield first.packet, need, first.until
 
-    def _need(self, wanted: Wanted | None) -> Need:
+    def _need(self, is_used: IsUsed | None) -> Need:
         first = self._judged[0]
         if not first.packet.size:
             return Need.PICTURE
-        if first.wanted:
-            self._pausing = False
+        if first.is_used:
+            self._skipping = False
             return Need.PICTURE
-        if self._pausing and not first.packet.is_keyframe:
+        if self._skipping and not first.packet.is_keyframe:
             return Need.NOTHING
-        while not self._wanted_ahead and self._judged[-1].group <= first.group + 1:
-            if self._bytes > _MOST_BYTES or not self._judge_next(wanted):
+        while not self._used_ahead and self._judged[-1].group <= first.group + 1:
+            if self._bytes > _MAX_BYTES or not self._judge_next(is_used):
                 break
-        if self._wanted_ahead:
-            self._pausing = self._wanted_ahead[0].group > first.group + 1
+        if self._used_ahead:
+            self._skipping = self._used_ahead[0].group > first.group + 1
         else:
             all_judged = self._ended and not self._read
-            self._pausing = all_judged or self._judged[-1].group > first.group + 1
-        return Need.NOTHING if self._pausing else Need.REFERENCE
+            self._skipping = all_judged or self._judged[-1].group > first.group + 1
+        return Need.NOTHING if self._skipping else Need.REFERENCE
 
-    def _judge_next(self, wanted: Wanted | None) -> bool:
-        """Judges one packet more; False when there is none."""
-        while len(self._read) <= _MOST_REORDERED and self._read_one():
+    def _judge_next(self, is_used: IsUsed | None) -> bool:
+        """Finds out if one more packet is used; returns False if there is none."""
+        while len(self._read) <= _MAX_REORDERED and self._read_one():
             pass
         if not self._read:
             return False
         ahead = self._read.popleft()
-        self._judge(ahead, wanted)
-        self._judged.append(ahead)
-        if ahead.wanted:
-            self._wanted_ahead.append(ahead)
-        return True
-
-    def _judge(self, ahead: _Ahead[P], wanted: Wanted | None) -> None:
         packet = ahead.packet
         if packet.is_discard or not packet.size:
-            ahead.wanted = False
-        elif packet.pts is not None and wanted is not None:
+            ahead.is_used = False
+        elif packet.pts is not None and is_used is not None:
             after = bisect_right(self._times, packet.pts)
             ahead.until = self._times[after] if after < len(self._times) else None
-            ahead.wanted = wanted(packet.pts, ahead.until)
+            ahead.is_used = is_used(packet.pts, ahead.until)
+        self._judged.append(ahead)
+        if ahead.is_used:
+            self._used_ahead.append(ahead)
+        return True
 
     def _read_one(self) -> bool:
         packet = next(self._packets, None)
@@ -161,11 +158,11 @@ class Lookahead(Generic[P]):
             self._ended = True
             return False
         if packet.size and packet.is_keyframe:
-            self._group += 2 if self._begins_anew(packet) else 1
+            self._group += 2 if self._is_idr(packet) else 1
         self._read.append(_Ahead(packet, self._group))
         self._bytes += packet.size
         if packet.pts is not None and packet.size and not packet.is_discard:
             insort(self._times, packet.pts)
-            # Without those that are left out, a frame seems to be shown for longer, and is wanted rather.
-            del self._times[: -4 * _MOST_REORDERED]
+            # A time that was deleted makes a frame seem to last longer, and so rather used.
+            del self._times[: -4 * _MAX_REORDERED]
         return True

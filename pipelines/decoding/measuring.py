@@ -1,54 +1,40 @@
-"""What was measured when a frame was taken: its labels and signals, from telemetry or an annotation."""
+"""Adds to frames what was measured at their times: labels and signals, from telemetry or an annotation."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.decoding.footage import Footage, FrameTime
-from pipelines.decoding.protocol import DISTANCES, BuildRequest, DecodingFailure
+from pipelines.decoding.footage import Footage, Frame
+from pipelines.decoding.protocol import BuildRequest, DecodingFailure
 from pipelines.labels.alignment import Aligned, Alignment, concatenate, concatenate_rows
 from pipelines.labels.annotations import AnnotationError, read_label
 from pipelines.labels.telemetry import Telemetry, TelemetryError, read_telemetry
 from pipelines.options.telemetry import TelemetryOptions
 from pipelines.plan.descriptors import SideFile, Source
-from pipelines.plan.sampling import CoveringFrame
-
-F = TypeVar("F", bound=FrameTime)
-
-
-@dataclass(frozen=True)
-class MeasuredFrame(Generic[F]):
-    """A frame with what was measured then; None where nothing is measured in this dataset."""
-
-    frame: F
-    measured: Aligned | None
-
-    @property
-    def distance_class(self) -> int:
-        """Which of `SegmentResult.telemetry_frames` counts it."""
-        distance = self.measured.distance if self.measured else 0.0
-        return sum(distance > bound for bound in DISTANCES)
 
 
 class Measurements:
-    """Brings what was measured along a clip to its frames.
+    """The measurements of a clip, to be added to its frames.
 
     Args:
-        request: which clip, and what is wanted of it.
-        footage: of the clip, which is not read here.
-        packets: the same, opened once more, to find its first frame or count frames in.
+        request: the clip, and the columns that are used.
+        footage: the footage of the clip; it is not read here.
+        packets: the same footage, opened once more, to find its first frame or to count frames.
+
+    Attributes:
+        by_time: rows have times. If not, row i belongs to frame i.
+        frames_without: frames so far for which nothing was measured.
 
     Raises:
-        DecodingFailure: of stage ``telemetry``, when it cannot be read, or is of another time.
+        DecodingFailure: of stage ``telemetry``, if it cannot be read or does not overlap the footage.
     """
 
-    def __init__(self, request: BuildRequest, footage: Footage[Any], packets: Footage[Any]):
+    def __init__(self, request: BuildRequest, footage: Footage, packets: Footage):
         clip = clip_telemetry(request)
         telemetry = clip.telemetry
         options = request.telemetry or TelemetryOptions(telemetry="")
@@ -62,13 +48,13 @@ class Measurements:
         self._frame_times: NDArray[np.int64] | None = None
         self.frames_without = 0
         self._segment = request.segment
-        self._beyond: int | None = None  # the first slot that no sequence of the segment reaches
+        self._beyond: int | None = None  # first slot after all sequences of the segment
         if request.segment.end_slot is not None:
             self._beyond = request.segment.end_slot + request.sampling.num_frames
         if self.by_time and source.kind != "telemetry":
             self._origin_pts = packets.origin_pts()
         if not self.by_time and footage.cuttable:
-            # A frame's row is its place in the whole of the footage, wherever reading began.
+            # A frame's row is its place in the whole footage, wherever reading started.
             self._frame_times, _ = packets.packet_times()
         elif (
             source.kind != "telemetry" and telemetry.times is not None and footage.declared_seconds
@@ -82,23 +68,24 @@ class Measurements:
             angle_columns=options.angle_columns,
         )
 
-    def measure(
-        self, covering: Iterable[CoveringFrame[F]]
-    ) -> Iterator[CoveringFrame[MeasuredFrame[F]]]:
-        """Leaves out the frames for which nothing was measured, so that no sequence runs over them."""
-        for item in covering:
-            if not item.slots:
+    def measure(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+        """Yields frames with their measured values, without frames for which nothing was measured.
+
+        No sequence spans a frame that was left out.
+        """
+        for frame in frames:
+            if not frame.slots:
                 continue
-            if self._beyond is not None and item.slots.start >= self._beyond:
+            if self._beyond is not None and frame.slots.start >= self._beyond:
                 return
-            measured = self._at(item.frame)
+            measured = self._measure(frame)
             if measured is None:
-                self.frames_without += self._is_own(item.slots.start)
+                self.frames_without += self._is_own(frame.slots.start)
             else:
-                yield CoveringFrame(item.slots, MeasuredFrame(item.frame, measured))
+                yield frame._replace(measured=measured)
 
     def mismatch(self, frames: int) -> str | None:
-        """What is wrong with a telemetry of rows for ``frames`` frames in all; None when they go together."""
+        """Describes how the numbers of rows and ``frames`` differ; None if they match or rows have times."""
         if self.by_time or self._clip.mismatch:
             return self._clip.mismatch
         if self._frame_times is not None:
@@ -109,11 +96,11 @@ class Measurements:
         return _describe_mismatch("the telemetry", rows, frames)
 
     def _is_own(self, slot: int) -> bool:
-        """Whether the frame at ``slot`` is this segment's to count, and not the one's before or after."""
+        """Returns True if this segment counts the frame at ``slot``, not the one before or after."""
         segment = self._segment
         return segment.first_slot <= slot and (segment.end_slot is None or slot < segment.end_slot)
 
-    def _at(self, frame: FrameTime) -> Aligned | None:
+    def _measure(self, frame: Frame) -> Aligned | None:
         if self.by_time:
             return self._alignment.at_time(float((frame.pts - self._origin_pts) * self._time_base))
         row = frame.rank
@@ -123,13 +110,13 @@ class Measurements:
 
 
 def is_measured(request: BuildRequest) -> bool:
-    """Whether the source has something measured by frame."""
+    """Returns True if the source has telemetry or an annotation by frame."""
     source = request.segment.source
     return source.telemetry is not None or any(part.telemetry for part in source.parts)
 
 
 def measured_columns(request: BuildRequest) -> tuple[str, ...]:
-    """The columns of numbers wanted: targets, then signals."""
+    """Returns the columns of numbers that are used: targets, then signals."""
     telemetry = request.telemetry
     signals = telemetry.signal_columns if telemetry else ()
     # A column may be both.
@@ -138,11 +125,12 @@ def measured_columns(request: BuildRequest) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class ClipTelemetry:
-    """What was measured along a clip.
+    """The telemetry of a clip.
 
     Attributes:
-        telemetry: on the scale of seconds after the footage's first frame; of telemetry alone, its own.
-        mismatch: how the rows of a file and its frames do not go together; None where nothing shows it.
+        telemetry: rows with times in seconds after the footage's first frame; with a source that is telemetry
+            alone, with their own times.
+        mismatch: how the numbers of rows and frames of a file differ; None if they match.
     """
 
     telemetry: Telemetry
@@ -150,13 +138,13 @@ class ClipTelemetry:
 
 
 def clip_telemetry(request: BuildRequest) -> ClipTelemetry:
-    """What was measured along the request's clip.
+    """Reads the telemetry of the request's clip.
 
     Raises:
         DecodingFailure: of stage ``telemetry``.
     """
     try:
-        return _load(request.segment.source, _Wanted.of(request))
+        return _load(request.segment.source, _Selection.of(request))
     except (TelemetryError, AnnotationError) as error:
         raise DecodingFailure("telemetry", str(error)) from error
     except OSError as error:
@@ -165,8 +153,8 @@ def clip_telemetry(request: BuildRequest) -> ClipTelemetry:
 
 
 @dataclass(frozen=True)
-class _Wanted:
-    """What is read from telemetry, hashable."""
+class _Selection:
+    """The options that decide what is read from telemetry, hashable."""
 
     columns: tuple[str, ...]
     class_column: str | None
@@ -175,7 +163,7 @@ class _Wanted:
     options: TelemetryOptions | None
 
     @classmethod
-    def of(cls, request: BuildRequest) -> _Wanted:
+    def of(cls, request: BuildRequest) -> _Selection:
         return cls(
             columns=measured_columns(request),
             class_column=request.label.class_column,
@@ -186,20 +174,20 @@ class _Wanted:
 
 
 @functools.lru_cache(maxsize=1)
-def _load(source: Source, wanted: _Wanted) -> ClipTelemetry:
-    # The segments of one clip come one after the other as often as not.
-    options = wanted.options
+def _load(source: Source, selection: _Selection) -> ClipTelemetry:
+    # Successive requests are often for segments of one clip.
+    options = selection.options
     if options is None:
-        return ClipTelemetry(_annotation_rows(source, wanted))
+        return ClipTelemetry(_annotation_rows(source, selection))
     if source.telemetry is not None:
-        own = _read(source.telemetry, wanted, options)
+        own = _read(source.telemetry, selection, options)
         return ClipTelemetry(_placed(own, source, options, 0.0))
     pieces: list[tuple[Telemetry, int]] = []
     mismatch = None
     for part in source.parts:
         if part.telemetry is None or part.extent is None:
-            raise ValueError(f"{part.data_path} has no telemetry, or no extent")
-        own = _read(part.telemetry, wanted, options)
+            raise ValueError(f"{part.data_path} has no telemetry or no extent")
+        own = _read(part.telemetry, selection, options)
         frames = part.extent.frames
         if own.times is None and own.rows != frames:
             mismatch = mismatch or _describe_mismatch(part.telemetry.data_path, own.rows, frames)
@@ -211,25 +199,25 @@ def _load(source: Source, wanted: _Wanted) -> ClipTelemetry:
 
 
 def _describe_mismatch(name: str, rows: int, frames: int) -> str:
-    return f"{name} has {rows} rows for {frames} frames: row i was taken for frame i"
+    return f"{name} has {rows} rows for {frames} frames: row i was used for frame i"
 
 
-def _read(file: SideFile, wanted: _Wanted, options: TelemetryOptions) -> Telemetry:
+def _read(file: SideFile, selection: _Selection, options: TelemetryOptions) -> Telemetry:
     return read_telemetry(
         file.path,
         file.data_path,
         options,
-        columns=wanted.columns,
-        class_column=wanted.class_column,
+        columns=selection.columns,
+        class_column=selection.class_column,
     )
 
 
 def _placed(
     telemetry: Telemetry, source: Source, options: TelemetryOptions, part_start: float
 ) -> Telemetry:
-    """The telemetry with its times on the clip's scale: seconds after the first frame of ``source``.
+    """Returns telemetry with times in seconds after the first frame of ``source``.
 
-    Telemetry alone keeps its own times, which become those of its frames.
+    A source that is telemetry alone keeps its own times, which become those of its frames.
     """
     if telemetry.times is None:
         return telemetry
@@ -240,24 +228,24 @@ def _placed(
         origin += source.telemetry_start - part_start
     elif source.clock_start is None:
         raise TelemetryError(
-            f"{source.id}: --time_origin clock needs to know when the video was recorded, and its "
-            "header does not say (creation_time): use --time_origin file with --time_offset"
+            f"{source.id}: --time_origin clock needs the recording time, but the video's header has no "
+            "creation_time. Use --time_origin file with --time_offset."
         )
     else:
         origin = source.clock_start
     return concatenate([(telemetry, options.time_offset - origin)])
 
 
-def _annotation_rows(source: Source, wanted: _Wanted) -> Telemetry:
-    """The labels by frame of a folder, as rows."""
-    if source.telemetry is None or wanted.expression is None:
+def _annotation_rows(source: Source, selection: _Selection) -> Telemetry:
+    """Returns the labels by frame of a folder as rows."""
+    if source.telemetry is None or selection.expression is None:
         raise ValueError(f"{source.id} has no annotation")
-    found = read_label(source.telemetry.path, source.telemetry.data_path, wanted.expression)
+    found = read_label(source.telemetry.path, source.telemetry.data_path, selection.expression)
     entries = found.by_frame(len(found.rows or found.numbers or found.classes))
     if found.classes:
         return Telemetry(times=None, dates=False, columns={}, classes=found.classes)
     values = np.asarray(entries, np.float64)
-    columns = {name: values[:, place] for place, name in enumerate(wanted.columns)}
+    columns = {name: values[:, place] for place, name in enumerate(selection.columns)}
     return Telemetry(times=None, dates=False, columns=columns)
 
 
@@ -266,6 +254,6 @@ def _check_overlap(times: NDArray[np.float64], seconds: float) -> None:
     if last < 0 or first > seconds:
         raise DecodingFailure(
             "telemetry",
-            f"its rows lie from {first:.6g} to {last:.6g} s, and the footage from 0 to {seconds:.6g} s: "
-            "see --time_unit, --time_offset and --time_origin",
+            f"its rows span {first:.6g} to {last:.6g} s, but the footage spans 0 to {seconds:.6g} s. "
+            "Check --time_unit, --time_offset and --time_origin.",
         )

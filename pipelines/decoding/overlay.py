@@ -1,11 +1,11 @@
-"""Footage with captions drawn on it, as an H.264 video of the same size and timing."""
+"""Draws captions on footage and writes it as an H.264 video of the same size and timing."""
 
 from __future__ import annotations
 
+import functools
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from fractions import Fraction
-from typing import Any
 
 import av
 import cv2
@@ -15,53 +15,48 @@ from av.video.reformatter import ColorRange, Colorspace
 from av.video.stream import VideoStream
 
 from pipelines.decoding.clip import Clip, start_reading
-from pipelines.decoding.footage import Footage
-from pipelines.decoding.protocol import Caption, DecodingFailure, OverlayRequest
+from pipelines.decoding.footage import Footage, Frame
+from pipelines.decoding.protocol import DecodingFailure, OverlayRequest
 from pipelines.decoding.segments import open_footage
 from pipelines.images.frames import Pixels
 
 _NOMINAL_RATE = 25
 _OPTIONS = {"preset": "veryfast", "crf": "20"}
 
-# Of the text, by the frame's height.
-_TEXT_HEIGHT = 0.05
-_FONT, _FONT_HEIGHT = cv2.FONT_HERSHEY_SIMPLEX, 22  # pixels of a capital at scale 1
+_TEXT_HEIGHT = 0.05  # of the frame's height
+_FONT, _FONT_HEIGHT = cv2.FONT_HERSHEY_SIMPLEX, 22  # pixels of a capital letter at scale 1
 _WHITE = (255, 255, 255)
 
 
 def draw_overlay(request: OverlayRequest, on_progress: Callable[[], None]) -> int:
-    """Writes the footage of a source with captions, and returns how many frames it has.
+    """Writes the footage of a source with captions, and returns the number of frames.
 
-    The first frame is at 0; sound is left out. A frame with an odd side gets a row or column more, as H.264
-    wants.
+    The first frame is at 0 s. Sound is left out. A frame with an odd side gets one more row or column,
+    because H.264 with halved chroma needs even sides.
 
     Args:
-        request: which source, and what is shown from when on.
-        on_progress: called for every packet read.
+        request: the source, and the captions with their times.
+        on_progress: called for each packet that is read.
 
     Raises:
-        DecodingFailure: when the footage cannot be used, or the video not be written.
+        DecodingFailure: if the footage cannot be used, or the video cannot be written.
     """
-
-    def reopen() -> AbstractContextManager[Footage[Any]]:
-        return open_footage(request.build, on_progress)
-
+    build = request.build
+    reopen = functools.partial(open_footage, build, on_progress)
     with reopen() as footage:
-        clip, decoded = start_reading(
-            footage, reopen, request.build.segment, request.build.sampling
-        )
+        clip, decoded = start_reading(footage, reopen, build.segment, build.sampling)
         try:
             with av.open(request.output, "w", format="mp4") as container:
-                count = _write(container, footage, clip, _of_clip(clip, decoded), request)
+                count = _write(container, footage, clip, _inside(clip, decoded), request)
         except av.FFmpegError as error:
             raise DecodingFailure("process", f"the video cannot be written: {error}") from error
     if not count:
-        raise DecodingFailure("decode", "the clip holds no frame")
+        raise DecodingFailure("decode", "the clip contains no frame")
     return count
 
 
-def _of_clip(clip: Clip, decoded: Iterator[Any]) -> Iterator[Any]:
-    for frame in decoded:
+def _inside(clip: Clip, frames: Iterator[Frame]) -> Iterator[Frame]:
+    for frame in frames:
         if clip.end_pts is not None and frame.pts >= clip.end_pts:
             return
         if frame.pts >= clip.start_pts:
@@ -70,23 +65,26 @@ def _of_clip(clip: Clip, decoded: Iterator[Any]) -> Iterator[Any]:
 
 def _write(
     container: OutputContainer,
-    footage: Footage[Any],
+    footage: Footage,
     clip: Clip,
-    frames: Iterator[Any],
+    frames: Iterator[Frame],
     request: OverlayRequest,
 ) -> int:
-    shown = _Shown(request.captions)
+    starts = [caption.start for caption in request.captions]
     stream: VideoStream | None = None
     size = (0, 0)
     count = first = 0
     for frame in frames:
-        pixels = footage.to_rgb(frame)
+        if frame.picture is None:
+            raise DecodingFailure("open", "the source has no pictures")
+        pixels = frame.picture.to_rgb()
         if stream is None:
             first, size = frame.pts, pixels.shape[:2]
-            stream = _add_stream(container, size, footage, footage.pixel_aspect(frame))
-        elif pixels.shape[:2] != size:  # a video may change its size on the way
+            stream = _add_stream(container, size, footage, frame.picture.pixel_aspect)
+        elif pixels.shape[:2] != size:  # the size may change within a video
             pixels = np.asarray(cv2.resize(pixels, size[::-1]), np.uint8)
-        lines = shown.at(float(clip.seconds_after_first(frame.pts)))
+        index = bisect_right(starts, float(clip.seconds_after_first(frame.pts)))
+        lines = request.captions[index - 1].lines if index else ()
         image = _to_image(draw_lines(pixels, lines))
         image.pts, image.time_base = frame.pts - first, footage.time_base
         container.mux(stream.encode(image))
@@ -97,24 +95,24 @@ def _write(
 
 
 def _add_stream(
-    container: OutputContainer, size: tuple[int, int], footage: Footage[Any], aspect: Fraction
+    container: OutputContainer, size: tuple[int, int], footage: Footage, aspect: Fraction
 ) -> VideoStream:
-    # The rate is what the container wants to hear; frames carry times of their own.
+    # The container needs a rate, but frames have times of their own.
     stream = container.add_stream("libx264", rate=_NOMINAL_RATE, options=_OPTIONS)
     stream.height, stream.width = (side + side % 2 for side in size)
     stream.pix_fmt = "yuv420p"
     stream.time_base = footage.time_base
     context = stream.codec_context
     context.time_base = footage.time_base
-    context.max_b_frames = 0  # the first frame's decoding time is 0 then, too
-    context.thread_count = 1  # the pool has a child for each CPU
+    context.max_b_frames = 0  # otherwise decoding would start before 0 s
+    context.thread_count = 1  # the pool has a child per CPU
     context.sample_aspect_ratio = aspect
     context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
     return stream
 
 
 def _to_image(pixels: Pixels) -> av.VideoFrame:
-    """A frame in the colours that the stream is tagged with."""
+    """Returns a frame in the color space that the stream is tagged with."""
     height, width = pixels.shape[:2]
     if height % 2 or width % 2:
         border = cv2.BORDER_REPLICATE
@@ -125,23 +123,10 @@ def _to_image(pixels: Pixels) -> av.VideoFrame:
     )
 
 
-class _Shown:
-    """Which caption is shown, for times that only go forward."""
-
-    def __init__(self, captions: Sequence[Caption]):
-        self._captions = captions
-        self._next = 0
-
-    def at(self, seconds: float) -> tuple[str, ...]:
-        while self._next < len(self._captions) and self._captions[self._next].start <= seconds:
-            self._next += 1
-        return self._captions[self._next - 1].lines if self._next else ()
-
-
 def draw_lines(pixels: Pixels, lines: Sequence[str]) -> Pixels:
-    """``pixels``, ``[height, width, 3]`` RGB, with white lines on black in the upper left corner.
+    """Returns ``pixels``, ``[height, width, 3]`` RGB, with white text on black in the upper left corner.
 
-    The font has no letters beyond ASCII; others become question marks.
+    The font has ASCII letters only. Others become question marks.
     """
     if not lines:
         return pixels

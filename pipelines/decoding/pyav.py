@@ -1,4 +1,4 @@
-"""PyAV's differences between the major versions that setup.py allows (17 to 19), and nothing else.
+"""Hides the differences between the major versions of PyAV that setup.py allows (17 to 19).
 
 The rest of the package uses only what these versions have in common.
 """
@@ -12,15 +12,15 @@ import av
 from av.container import InputContainer
 from av.video.reformatter import Interpolation
 
-# swscale's flags, by number: PyAV 17 passes numbers through, but has no names for flags.
+# Flags of swscale by number, because PyAV 17 has no names for them.
 _ACCURATE_RND = 1 << 18
 _BITEXACT = 1 << 19
 
-# Rounded, not cut off, and the same on every processor: it costs a tenth of the scaling here, and three times
-# as much as the rest where the size stays.
+# Rounded, not truncated, and the same on every processor. It adds a tenth to the time of scaling, but would
+# make a mere conversion, which keeps the size, four times as slow.
 AVERAGING = int(Interpolation.AREA) | _ACCURATE_RND | _BITEXACT
 CONVERTING = int(Interpolation.BICUBIC)
-"""Interpolation of chroma alone, where the size stays."""
+"""Interpolation of chroma for frames that keep their size."""
 
 _UNSPECIFIED = 2  # H.273
 
@@ -33,10 +33,10 @@ _LENIENT: dict[str, Any] = (
 def open_input(
     url: str, *, options: dict[str, str], container_options: dict[str, str]
 ) -> InputContainer:
-    """Opens a file for reading; its metadata may be in any encoding.
+    """Opens a file for reading; its metadata may have any encoding.
 
     Raises:
-        av.FFmpegError, ValueError: when it cannot be opened.
+        av.FFmpegError, ValueError: if it cannot be opened.
     """
     return cast(
         InputContainer,
@@ -52,7 +52,7 @@ class _Rational(Protocol):
 
 
 def to_fraction(value: _Rational | None) -> Fraction | None:
-    """Returns a rational as a Fraction, None where it is not set (PyAV 19: ``AVRational``, 0 when unset)."""
+    """Returns a rational as a Fraction, None if it is not set (0 in PyAV 19)."""
     return Fraction(value.numerator, value.denominator) if value else None
 
 

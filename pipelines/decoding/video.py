@@ -1,6 +1,6 @@
-"""Reading video files with PyAV: frames with their presentation times, from the start or from a keyframe.
+"""Reads video files with PyAV: frames with presentation times, from the start or from a keyframe.
 
-Nothing in a header is trusted for counts or times, and no frame that the decoder knows to be damaged is used.
+Counts and times in headers are not trusted, and frames that the decoder reports as damaged are left out.
 """
 
 from __future__ import annotations
@@ -25,35 +25,28 @@ from pipelines.decoding.containers import (
     open_container,
     use_threads,
 )
-from pipelines.decoding.conversion import FrameConverter
-from pipelines.decoding.damage import Damage, complaints_counted
-from pipelines.decoding.footage import DecodedFrame
-from pipelines.decoding.lookahead import MOST_REORDERED_PACKETS, Wanted
+from pipelines.decoding.conversion import FrameConverter, VideoPicture
+from pipelines.decoding.damage import Damage, capture_errors
+from pipelines.decoding.decoder import Picture, Skipped
+from pipelines.decoding.footage import Frame
+from pipelines.decoding.lookahead import MAX_REORDERED_PACKETS, IsUsed
+from pipelines.decoding.packets import PacketReader
 from pipelines.decoding.protocol import DecodingFailure
 from pipelines.decoding.pyav import to_fraction
-from pipelines.decoding.stream import Picture, StreamReader, Unseen
-from pipelines.images.frames import Pixels
-from pipelines.images.yuv import YuvPixels
-from pipelines.options.dataset import ImageOptions
+from pipelines.decoding.stream import StreamReader
 from pipelines.plan.descriptors import Extent, Probe
 
 MAX_HOLD_SECONDS = 60
-"""A frame is not held on screen for longer: the footage is taken to stop and begin anew."""
+"""Longest time that a frame stays on screen. A longer gap is a break in the footage."""
 
-_COARSEST_ROUNDED_TICK = Fraction(2, 1000)
-"""Time bases up to this round the times of frames; coarser ones (AVI's) are the frame interval itself."""
-
-_BEGINNING = -(2**62)
-
-
-def _ignore() -> None:
-    pass
+_MAX_ROUNDING_TICK = Fraction(2, 1000)
+"""Time bases up to this round the times of frames. Coarser ones (AVI) are the frame interval itself."""
 
 
 @contextmanager
 def open_video(
     path: str,
-    on_progress: Callable[[], None] = _ignore,
+    on_progress: Callable[[], None] = lambda: None,
     threads: int = 1,
     *,
     header_only: bool = False,
@@ -61,15 +54,15 @@ def open_video(
     """Opens the first real video stream of a local file.
 
     Args:
-        path: of the file.
-        on_progress: called for every packet that is read, whatever becomes of it.
-        threads: to decode with, where that makes no difference; see `use_threads`.
+        path: path of the file.
+        on_progress: called for each packet that is read.
+        threads: decoding threads, used if they do not change the frames; see `use_threads`.
         header_only: nothing will be decoded.
 
     Raises:
-        DecodingFailure: when the file cannot be read, is of no known format, or holds no video.
+        DecodingFailure: if the file cannot be read, has no known format, or contains no video.
     """
-    with complaints_counted(), open_container(path, header_only=header_only) as container:
+    with capture_errors(), open_container(path, header_only=header_only) as container:
         stream = choose_stream(container)
         video = Video(container, stream, path, on_progress)
         if video.cuttable:
@@ -77,16 +70,18 @@ def open_video(
         try:
             yield video
         finally:
-            # Waits for the codec's threads: to complain they need the interpreter, which closing holds.
+            # Waits for the codec's threads: their messages need the interpreter lock, which closing holds.
             stream.codec_context.flush_buffers()
 
 
 class Video:
-    """One video file, opened for one reading; see `open_video`.
+    """A video file, opened for one reading; see `open_video` and `Footage`.
 
     Attributes:
         time_base, cuttable, breaks, unordered, damage, truncated: see `Footage`.
     """
+
+    begins_at = None  # the first packet's frame need not decode
 
     def __init__(
         self,
@@ -99,34 +94,31 @@ class Video:
         self._stream = stream
         self._path = path
         self._on_progress = on_progress
-        self._reader = StreamReader(container, stream, path, on_progress)
+        self._packets = PacketReader(container, stream, path, on_progress)
+        self._reader = StreamReader(self._packets, stream)
         self._converter = FrameConverter()
         self.time_base: Fraction = to_fraction(stream.time_base) or Fraction(1, 90_000)
-        self.cuttable: bool = self._reader.cuttable
+        self.cuttable = self._packets.cuttable
         self.breaks = 0
         self.unordered = 0
 
     @property
     def damage(self) -> Damage | None:
         """See `Footage`."""
-        return self._reader.damage
+        return self._reader.damage.damage
 
     @property
     def truncated(self) -> str | None:
         """See `Footage`."""
-        return self._reader.truncated
+        return self._packets.truncated
 
     @property
     def packets_read(self) -> int:
-        """Packets to be shown, since the last ``frames`` began; complete when that has ended."""
+        """Packets to be shown since the last call of `frames`; complete when that has ended."""
         return self._reader.packets_read
 
-    @property
-    def begins_at(self) -> None:
-        """What packets say is the first frame need not decode."""
-
     def probe(self) -> Probe:
-        """The header's hints."""
+        """Returns the hints of the header."""
         return Probe(
             duration=self.declared_seconds,
             frame_rate=float(self._rate()),
@@ -136,28 +128,28 @@ class Video:
 
     @property
     def declared_seconds(self) -> float:
-        """Duration by the header's word, 0 when it has none."""
+        """Duration by the header, 0 if it has none."""
         duration = 0.0
         if self._stream.duration is not None:
             duration = float(self._stream.duration * self.time_base)
         elif self._container.duration is not None:
             duration = self._container.duration / av.time_base
             if "matroska" in self._container.format.name:
-                # There, it is the time at which the file ends.
+                # In Matroska it is the time at which the file ends.
                 duration -= (self._container.start_time or 0) / av.time_base
         return max(0.0, duration)
 
     @property
     def tolerance(self) -> Fraction:
-        """How much later than its true time a frame's presentation time may be, seconds."""
-        return self.time_base if self.time_base <= _COARSEST_ROUNDED_TICK else Fraction(0)
+        """Seconds by which a presentation time may be later than the true one."""
+        return self.time_base if self.time_base <= _MAX_ROUNDING_TICK else Fraction(0)
 
     def origin_pts(self) -> int:
-        """See `Footage`. Reads on from where it stands: for a video that was just opened."""
+        """See `Footage`. For a video that was just opened: the packets are read from the current one on."""
         if self.cuttable:
             times = [
                 packet.pts
-                for packet in islice(self._reader.packets(), MOST_REORDERED_PACKETS)
+                for packet in islice(self._packets, MAX_REORDERED_PACKETS)
                 if packet.pts is not None and not packet.is_discard
             ]
             if times:
@@ -165,50 +157,49 @@ class Video:
         return self.first_pts()
 
     def first_pts(self) -> int:
-        """Presentation time of the file's first frame.
+        """Returns the presentation time of the file's first frame.
 
         Raises:
-            DecodingFailure: when no frame decodes.
+            DecodingFailure: if no frame decodes.
         """
         for frame in self.frames():
             return frame.pts
         raise DecodingFailure("decode", self.truncated or "no frame could be decoded")
 
-    def frames(self, *, near: int | None = None, exactly: bool = False) -> Iterator[DecodedFrame]:
-        """Yields frames in order of presentation, from the file's start or from a keyframe.
-
-        Args:
-            near: begin with the last keyframe at or before this presentation time. Only in a cuttable file.
-            exactly: ``near`` is the time of a keyframe: begin there, and count ranks from there.
+    def frames(self, *, near: int | None = None, exactly: bool = False) -> Iterator[Frame]:
+        """Yields frames in order of presentation, from the start or from a keyframe; see `Footage`.
 
         Raises:
-            DecodingFailure: when a frame exceeds the limit on pixels; or with several threads, when frames
-                and packets do not correspond: packets are read further ahead then, which ranks would show.
+            DecodingFailure: if a frame exceeds the limit on pixels; or with several threads, if frames and
+                packets do not correspond: packets are read further ahead then, which would change ranks.
         """
         frames = self._frames(near, exactly)
         if self._stream.codec_context.thread_count == 1:
             yield from frames
             return
-        for place, frame in enumerate(frames):
-            if frame.rank != place:
-                raise DecodingFailure("decode", "packets are not in order, or give no frame")
+        for index, frame in enumerate(frames):
+            if frame.rank != index:
+                raise DecodingFailure("decode", "packets are not in order, or yield no frame")
             yield frame
 
-    def _frames(self, near: int | None, exactly: bool) -> Iterator[DecodedFrame]:
-        first = None
+    def _frames(self, near: int | None, exactly: bool) -> Iterator[Frame]:
+        start = None
         if near is not None:
-            landed = self._seek(near)
-            first = near if exactly else landed
-        aspect = self._stored_aspect()
-        shown: list[int] = []  # presentation times of packets read whose frames have not come yet
+            keyframe = self._packets.seek(near)
+            start = near if exactly else keyframe
+        aspect = to_fraction(self._stream.sample_aspect_ratio) or Fraction(1)
+        aspect = aspect if aspect > 0 else Fraction(1)
+        shown: list[
+            int
+        ] = []  # heap: times of packets that were read and whose frames have not come yet
         self._reader.packets_read = 0
-        longest = MAX_HOLD_SECONDS // self.time_base
-        passed = 0  # packets shown before the current frame
+        max_hold = MAX_HOLD_SECONDS // self.time_base
+        rank = 0  # packets shown before the current frame
         previous: int | None = None
-        for image, missing in self._reader.whole_frames(first, shown):
-            pts = self._pts(image, previous, missing)
-            self._reader.last_good = pts
-            if first is not None and pts < first:
+        for picture, missing in self._reader.pictures(start, shown):
+            pts = self._pts(picture, previous, missing)
+            self._reader.damage.last_good = pts
+            if start is not None and pts < start:
                 continue
             if previous is not None and pts <= previous:
                 self.unordered += 1
@@ -216,33 +207,28 @@ class Video:
             if self.cuttable:
                 while shown and shown[0] < pts:
                     heapq.heappop(shown)
-                    passed += 1
+                    rank += 1
             elif previous is not None:
-                passed += 1
+                rank += 1
             decoded: av.VideoFrame | Callable[[], av.VideoFrame]
-            if isinstance(image, Unseen):
+            if isinstance(picture, Skipped):
                 decoded = functools.partial(self._decode_alone, pts)
             else:
-                check_pixels(image.width, image.height)
-                decoded = image
-            held = 0 if previous is None else pts - previous
-            after_break = previous is not None and (missing > 0 or held > longest)
+                check_pixels(picture.width, picture.height)
+                decoded = picture
+            after_break = previous is not None and (missing > 0 or pts - previous > max_hold)
             self.breaks += after_break
             previous = pts
-            yield DecodedFrame(pts, passed, after_break, decoded=decoded, stored_aspect=aspect)
+            yield Frame(pts, rank, after_break, VideoPicture(decoded, aspect, self._converter))
 
-    def want(self, wanted: Wanted) -> None:
+    def skip_unused(self, is_used: IsUsed) -> None:
         """See `Footage`."""
-        self._reader.want(wanted)
+        self._reader.skip_unused(is_used)
 
     def packet_times(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Presentation times of all packets to be shown, and which are keyframes; nothing is decoded.
-
-        Returns:
-            ``[packets]`` int64 in ascending order, and ``[packets]`` bool.
-        """
+        """See `Footage`: the times of all packets to be shown."""
         times, keys = [], []
-        for packet in self._reader.packets():
+        for packet in self._packets:
             if packet.pts is not None and not packet.is_discard:
                 times.append(packet.pts)
                 keys.append(packet.is_keyframe)
@@ -250,15 +236,15 @@ class Video:
         return np.asarray(times, np.int64)[order], np.asarray(keys, np.bool_)[order]
 
     def extent(self) -> Extent:
-        """Where the footage lies in time; all packets are read, nothing is decoded.
+        """Returns the span of the footage in time; reads all packets and decodes nothing.
 
         Raises:
-            DecodingFailure: when the file holds no packet with a time.
+            DecodingFailure: if no packet of the file has a time.
         """
         first = last = end = None
         frames = 0
-        for packet in self._reader.packets():
-            time = packet.dts if self._reader.decode_times_only else packet.pts
+        for packet in self._packets:
+            time = packet.dts if self._packets.decode_times_only else packet.pts
             if time is None or packet.is_discard or not packet.size:
                 continue
             frames += 1
@@ -268,7 +254,7 @@ class Video:
                 length = packet.duration or (time - last if last is not None else 0)
                 last, end = time, time + length
         if first is None or end is None:
-            raise DecodingFailure("open", "the file holds no frame with a time")
+            raise DecodingFailure("open", "no frame in the file has a time")
         return Extent(
             time_base=self.time_base.as_integer_ratio(),
             first_pts=first,
@@ -280,34 +266,15 @@ class Video:
             truncated=self.truncated is not None,
         )
 
-    def to_rgb(self, frame: DecodedFrame) -> Pixels:
-        """See `FrameConverter`."""
-        return self._converter.to_rgb(frame.image)
-
-    def to_scaled(self, frame: DecodedFrame, options: ImageOptions) -> Pixels | YuvPixels:
-        """See `Footage`."""
-        return self._converter.to_scaled(frame.image, options, frame.pixel_aspect)
-
-    def pixel_aspect(self, frame: DecodedFrame) -> Fraction:
-        """Width of a pixel of the upright frame divided by its height."""
-        return frame.pixel_aspect
-
-    def as_stored(self, frame: DecodedFrame, options: ImageOptions) -> None:
-        """Frames of a video have no files of their own."""
-
     def _decode_alone(self, pts: int) -> av.VideoFrame:
-        """The picture of a frame that was passed over."""
+        """Decodes the picture of a frame that was skipped."""
         with open_video(self._path, self._on_progress) as video:
             for frame in video.frames(near=pts):
-                if frame.pts == pts:
-                    return frame.image
+                if frame.pts == pts and isinstance(frame.picture, VideoPicture):
+                    return frame.picture.image
         raise DecodingFailure(
             "decode", f"the frame at {float(pts * self.time_base):.6g} s does not decode"
         )
-
-    def _stored_aspect(self) -> Fraction:
-        aspect = to_fraction(self._stream.sample_aspect_ratio) or Fraction(1)
-        return aspect if aspect > 0 else Fraction(1)
 
     def _rate(self) -> Fraction:
         return (
@@ -316,48 +283,21 @@ class Video:
             or Fraction(25)
         )
 
-    def _pts(self, image: Picture, previous: int | None, missing: int) -> int:
-        if isinstance(image, Unseen):
-            return image.pts
-        time = image.dts if self._reader.decode_times_only else image.pts
+    def _pts(self, picture: Picture, previous: int | None, missing: int) -> int:
+        if isinstance(picture, Skipped):
+            return picture.pts
+        time = picture.dts if self._packets.decode_times_only else picture.pts
         if time is not None:
             return time
-        # A raw stream has no times: its frames follow each other at the rate it declares.
-        # Its average rate is the demuxer's default, whatever the codec's headers say.
+        # A raw stream has no times. Its frames follow each other at the rate that the codec declares; its
+        # average rate is only the demuxer's default.
         rate = to_fraction(self._stream.guessed_rate) or self._rate()
         step = max(1, round(1 / (rate * self.time_base)))
         return 0 if previous is None else previous + (1 + missing) * step
 
-    def _seek(self, pts: int) -> int | None:
-        """Goes to where decoding yields every frame from the returned time on as it would from the start.
-
-        That time is of the last keyframe at or before ``pts``; decoding begins at the keyframe before it, as
-        the frames of an open group of pictures refer to the group before. None is the file's start.
-        """
-        landed = self._land(pts)
-        if landed is None or landed > pts:
-            self._container.seek(_BEGINNING, stream=self._stream)
-            return None
-        before = self._land(landed - 1)
-        if before is None or before >= landed:
-            self._container.seek(_BEGINNING, stream=self._stream)
-        else:
-            self._container.seek(landed - 1, stream=self._stream)
-        return landed
-
-    def _land(self, pts: int) -> int | None:
-        """Presentation time of the packet that a seek to ``pts`` leads to; None when there is none."""
-        try:
-            self._container.seek(pts, stream=self._stream)
-        except av.FFmpegError:
-            return None  # before the first keyframe
-        for packet in self._container.demux(self._stream):
-            return packet.pts if packet.is_keyframe else None
-        return None
-
 
 def _created(*metadata: dict[str, str]) -> float | None:
-    """When recording began, as the file says; seconds since 1970."""
+    """Returns the start of the recording by the file's metadata, in seconds since 1970."""
     for tags in metadata:
         text = tags.get("creation_time")
         if text is None:
@@ -366,6 +306,6 @@ def _created(*metadata: dict[str, str]) -> float | None:
             created = datetime.fromisoformat(text.replace("Z", "+00:00"))
         except ValueError:
             continue
-        if created.year > 1970:  # cameras without a clock say 1904 or 1970
+        if created.year > 1970:  # cameras without a clock write 1904 or 1970
             return created.replace(tzinfo=created.tzinfo or timezone.utc).timestamp()
     return None

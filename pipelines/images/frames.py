@@ -1,6 +1,7 @@
-"""What is done to a frame between decoder and record: turn upright, scale, encode. Pure functions on arrays.
+"""Turns frames upright, scales and encodes them: pure functions on arrays.
 
-Frames are ``[height, width, channels]`` uint8, RGB (3 channels) or gray (1); `YuvPixels` where that is said.
+Frames are ``[height, width, channels]`` uint8, RGB (3 channels) or gray (1). Some functions also take
+`YuvPixels`.
 """
 
 from __future__ import annotations
@@ -35,11 +36,11 @@ _TURNS = {
 
 @dataclass(frozen=True)
 class Orientation:
-    """How a stored picture is turned to be seen: mirrored left to right first, then turned.
+    """The change from a stored picture to the upright one: mirrored left to right first, then turned.
 
     Attributes:
         quarter_turns: counter-clockwise, 0 to 3.
-        mirrored: whether left and right are exchanged.
+        mirrored: True if left and right are exchanged.
     """
 
     quarter_turns: int = 0
@@ -47,7 +48,7 @@ class Orientation:
 
 
 def orient(pixels: Pixels, orientation: Orientation) -> Pixels:
-    """``pixels``, or a plane of them, as they are to be seen."""
+    """Returns ``pixels``, or one plane of them, upright."""
     channels = pixels.shape[2:]
     if orientation.mirrored:
         pixels = cv2.flip(pixels, 1)
@@ -72,10 +73,10 @@ def resize(
         pixels: the frame.
         height: in pixels.
         width: in pixels.
-        mode: ``stretch`` to the size; ``crop`` the middle to the size's aspect ratio first; ``letterbox``:
-            fit inside the size, on black.
-        interpolation: OpenCV's; ``area`` becomes ``linear`` where the frame grows, for which area
-            interpolation is not defined.
+        mode: ``stretch`` to the size; ``crop`` the middle to the aspect ratio of the size first; or
+            ``letterbox``, which fits the frame inside the size, on black.
+        interpolation: name of OpenCV's interpolation. ``area`` becomes ``linear`` if the frame grows, because
+            area interpolation is not defined then.
         pixel_aspect: width of a pixel divided by its height (sample aspect ratio).
     """
     inner = height, width
@@ -85,15 +86,15 @@ def resize(
         pixels = pixels[top : top + kept_height, left : left + kept_width]
     if mode == "letterbox":
         inner = letterbox_size(pixels.shape[:2], inner, pixel_aspect)
-    return place_in_middle(_scale(pixels, *inner, interpolation), height, width)
+    return center_on_black(_scale(pixels, *inner, interpolation), height, width)
 
 
 def cropped_size(
-    size: tuple[int, ...], wanted: tuple[int, int], pixel_aspect: Fraction
+    size: tuple[int, ...], target: tuple[int, int], pixel_aspect: Fraction
 ) -> tuple[int, int]:
-    """Height and width of what is kept of a frame of ``size`` for the aspect ratio of ``wanted``."""
+    """Returns height and width of the middle of a frame of ``size`` with the aspect ratio of ``target``."""
     height, width = size[:2]
-    aspect = Fraction(wanted[1], wanted[0]) / pixel_aspect
+    aspect = Fraction(target[1], target[0]) / pixel_aspect
     if Fraction(width, height) > aspect:
         return height, max(1, round(height * aspect))
     return max(1, round(width / aspect)), width
@@ -102,7 +103,7 @@ def cropped_size(
 def letterbox_size(
     size: tuple[int, ...], outer: tuple[int, int], pixel_aspect: Fraction
 ) -> tuple[int, int]:
-    """Height and width to which a frame of ``size`` is scaled to fit inside ``outer``."""
+    """Returns height and width to which a frame of ``size`` is scaled to fit inside ``outer``."""
     height, width = outer
     aspect = Fraction(size[1], size[0]) * pixel_aspect
     if aspect > Fraction(width, height):
@@ -110,8 +111,8 @@ def letterbox_size(
     return height, max(1, round(height * aspect))
 
 
-def place_in_middle(pixels: Pixels, height: int, width: int) -> Pixels:
-    """``pixels`` on black of ``[height, width, channels]``."""
+def center_on_black(pixels: Pixels, height: int, width: int) -> Pixels:
+    """Returns ``pixels`` in the middle of a black picture of ``[height, width, channels]``."""
     inner_height, inner_width = pixels.shape[:2]
     if (inner_height, inner_width) == (height, width):
         return pixels
@@ -122,7 +123,7 @@ def place_in_middle(pixels: Pixels, height: int, width: int) -> Pixels:
 
 
 def to_gray(pixels: Pixels | YuvPixels) -> Pixels:
-    """The BT.601 luma of ``pixels``, ``[height, width, 1]``."""
+    """Returns the BT.601 luma of ``pixels``, ``[height, width, 1]``."""
     if isinstance(pixels, YuvPixels):
         return pixels.y[:, :, np.newaxis]
     if pixels.shape[2] == 1:
@@ -131,14 +132,14 @@ def to_gray(pixels: Pixels | YuvPixels) -> Pixels:
 
 
 def encode(pixels: Pixels | YuvPixels, options: ImageOptions) -> bytes:
-    """``pixels`` as a JPEG (BT.601, full range, chroma halved, as JFIF says) or PNG file.
+    """Returns ``pixels`` as a JPEG file (JFIF: BT.601, full range, halved chroma) or a PNG file.
 
     Raises:
-        ValueError: when they cannot be encoded.
+        ValueError: if they cannot be encoded.
     """
     if isinstance(pixels, YuvPixels):
         return bytes(simplejpeg.encode_jpeg_yuv_planes(*pixels, quality=options.jpeg_quality))
-    # OpenCV takes BGR; here is the one place where that shows.
+    # OpenCV takes BGR. Everything else here is RGB.
     ordered = pixels if pixels.shape[2] == 1 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
     if options.image_format == "jpeg":
         encoded, data = cv2.imencode(
@@ -149,19 +150,6 @@ def encode(pixels: Pixels | YuvPixels, options: ImageOptions) -> bytes:
     if not encoded:
         raise ValueError(f"could not encode a frame of shape {pixels.shape}")
     return bytes(data)
-
-
-def pixel_sums(pixels: Pixels) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Sums of the values and of their squares by channel, exactly."""
-    mean, std = cv2.meanStdDev(pixels)
-    count = pixels.shape[0] * pixels.shape[1]
-    # Both sums are integers far below 2**53, so rounding takes the floating-point error away.
-    sums = tuple(round(float(m) * count) for m in mean.ravel())
-    squares = tuple(
-        round((float(s) ** 2 + float(m) ** 2) * count)
-        for m, s in zip(mean.ravel(), std.ravel(), strict=True)
-    )
-    return sums, squares
 
 
 def _scale(pixels: Pixels, height: int, width: int, interpolation: Interpolation) -> Pixels:

@@ -1,7 +1,7 @@
-"""Image files without trust: what the header says, and pixels that are whole.
+"""Reads headers and pixels of untrusted image files.
 
-The header is read first, so that a picture that claims to be huge is refused before it takes any memory. Any
-bytes whatever may be given. Turning a picture upright is done here, and never left to a library's default.
+The header is read first, so that a picture that claims to be huge is refused before it takes any memory. The
+functions accept any bytes. Pictures are turned upright here, never by a library's default.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ FileFormat = Literal["JPEG", "PNG", "BMP", "WEBP", "TIFF"]
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
 _JPEG_START = b"\xff\xd8"
-# Any but those that stand within coded pixels: FF00 is the byte FF, D0 to D7 restart the decoder.
+# Markers other than those within coded pixels: FF00 is the byte FF, D0 to D7 restart the decoder.
 _JPEG_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 _JPEG_END, _JPEG_SCAN, _JPEG_APP1 = 0xD9, 0xDA, 0xE1
-_JPEG_BARE = (0x01, 0xD8, _JPEG_END)  # markers that nothing follows
-# Start-of-frame markers; C4, C8 and CC, which lie among them, mean other things.
+_JPEG_BARE = (0x01, 0xD8, _JPEG_END)  # markers without a segment
+# Start-of-frame markers. C4, C8 and CC are not among them.
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _TIFF_BYTE_ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
 _WIDTH, _HEIGHT, _SAMPLES, _ORIENTATION = 256, 257, 277, 274  # tags of TIFF, and of EXIF
@@ -33,17 +33,17 @@ _UNKNOWN_ORIENTATION = 0
 
 
 class ImageError(ValueError):
-    """A file that is no whole picture; the message says why, to be read after "it"."""
+    """An unusable image file. The message completes a sentence that starts with "it"."""
 
 
 class Header(NamedTuple):
-    """What an image file's header says.
+    """The header of an image file.
 
     Attributes:
-        format: of the file.
-        height, width: of the picture as it is stored, pixels.
-        channels: components of a pixel; 0 where that is not known.
-        orientation: 1 to 8 as EXIF has it, 1 without any; 0 for EXIF that is broken or says nothing known.
+        format: format of the file.
+        height, width: size of the stored picture in pixels.
+        channels: components per pixel; 0 if unknown.
+        orientation: 1 to 8 by EXIF, 1 without EXIF; 0 if the EXIF data is broken or has another value.
     """
 
     format: FileFormat
@@ -54,18 +54,18 @@ class Header(NamedTuple):
 
     @property
     def upright(self) -> bool:
-        """Whether the picture is to be shown as it is stored, beyond doubt."""
+        """True if the stored picture is known to be upright."""
         return self.orientation == 1
 
     @property
     def upright_size(self) -> tuple[int, int]:
-        """Height and width of the picture as it is to be shown."""
+        """Height and width of the upright picture."""
         turned = self.orientation >= 5
         return (self.width, self.height) if turned else (self.height, self.width)
 
 
 def read_header(data: bytes) -> Header | None:
-    """The header of a JPEG, PNG, BMP, WebP or TIFF file; None when ``data`` is none of them."""
+    """Returns the header of a JPEG, PNG, BMP, WebP or TIFF file; None if ``data`` is none of them."""
     try:
         if data.startswith(_PNG_SIGNATURE):
             return _read_png_header(data)
@@ -83,22 +83,22 @@ def read_header(data: bytes) -> Header | None:
 
 
 def decode(data: bytes, header: Header, flags: int) -> NDArray[np.generic]:
-    """The pixels as OpenCV's ``imdecode`` gives them, of a file that is whole.
+    """Returns the pixels of a complete image file as OpenCV's ``imdecode`` does.
 
     Args:
         data: the file.
-        header: of the file, which the caller has found acceptable.
-        flags: OpenCV's, such as ``IMREAD_UNCHANGED``.
+        header: header of the file; the caller has checked it.
+        flags: flags of OpenCV, such as ``IMREAD_UNCHANGED``.
 
     Raises:
-        ImageError: when the file is damaged or was cut short.
+        ImageError: if the file is damaged or truncated.
     """
-    # Some versions of the decoder fill what is missing of a cut JPEG with gray.
+    # Some versions of the decoder fill the missing part of a truncated JPEG with gray.
     if header.format == "JPEG" and not _has_end(data):
-        raise ImageError("is a JPEG file that was cut short: it has no end marker")
-    # OpenCV takes as much memory as a chunk says it has bytes, up to 4 GiB.
+        raise ImageError("is a truncated JPEG file: it has no end marker")
+    # OpenCV allocates as many bytes as a chunk declares, up to 4 GiB.
     if header.format == "PNG" and not _chunks_fit(data):
-        raise ImageError("is a PNG file that was cut short: it ends within a chunk")
+        raise ImageError("is a truncated PNG file: it ends within a chunk")
     try:
         pixels: NDArray[np.generic] | None = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
@@ -110,23 +110,23 @@ def decode(data: bytes, header: Header, flags: int) -> NDArray[np.generic]:
 
 
 def decode_rgb(data: bytes, header: Header) -> NDArray[np.uint8]:
-    """The picture as it is to be shown: ``[height, width, 3]`` uint8 RGB, upright.
+    """Returns the upright picture as ``[height, width, 3]`` uint8 RGB.
 
     Raises:
-        ImageError: when the file is damaged or was cut short.
+        ImageError: if the file is damaged or truncated.
     """
     pixels = decode(data, header, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    if header.format != "TIFF":  # libtiff does not ask
+    if header.format != "TIFF":  # libtiff always turns pictures upright
         pixels = _turn_upright(pixels, header.orientation)
     if pixels.shape != (*header.upright_size, 3) or pixels.dtype != np.uint8:
         shape = f"{pixels.shape} {pixels.dtype.name}"
-        raise ImageError(f"decodes to {shape}, where its header says {header.upright_size}")
+        raise ImageError(f"decodes to {shape}, but its header declares {header.upright_size}")
     return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
 
 
 def _turn_upright(pixels: NDArray[np.generic], orientation: int) -> NDArray[np.generic]:
-    # Where row 0 and column 0 of the stored picture are to be seen: 1 is top and left, 2 top and right,
-    # 3 bottom and right, 4 bottom and left; 5 to 8 are the same with rows and columns exchanged.
+    # Row 0 and column 0 of the stored picture are shown at: 1 top and left, 2 top and right, 3 bottom and
+    # right, 4 bottom and left. 5 to 8 are the same with rows and columns exchanged.
     if orientation >= 5:
         pixels = pixels.transpose(1, 0, 2)
     if orientation in (2, 3, 6, 7):
@@ -137,9 +137,9 @@ def _turn_upright(pixels: NDArray[np.generic], orientation: int) -> NDArray[np.g
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Yields each marker of a JPEG file, and where what belongs to it begins and ends.
+    """Yields each marker of a JPEG file with the start and end of its segment.
 
-    Like the decoders, this passes over stray bytes between segments.
+    Skips stray bytes between segments, as decoders do.
     """
     place = len(_JPEG_START)
     while found := _JPEG_MARKER.search(data, place):
@@ -156,7 +156,7 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def _has_end(data: bytes) -> bool:
-    """Whether the end marker of a JPEG picture is there; files may go on behind it."""
+    """Returns True if a JPEG file has an end marker, which more data may follow."""
     return any(marker == _JPEG_END for marker, _, _ in _jpeg_segments(data))
 
 
@@ -193,7 +193,7 @@ def _read_png_header(data: bytes) -> Header | None:
 
 
 def _chunks_fit(data: bytes) -> bool:
-    """Whether a PNG file is as long as its chunks say; files may go on behind the last one."""
+    """Returns True if a PNG file contains its last chunk completely, which more data may follow."""
     place = len(_PNG_SIGNATURE)
     while place + 8 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, place)
@@ -205,12 +205,12 @@ def _chunks_fit(data: bytes) -> bool:
 
 def _read_bmp_header(data: bytes) -> Header:
     (size,) = struct.unpack_from("<I", data, 14)
-    if size == 12:  # OS/2's
+    if size == 12:  # OS/2
         width, height, _, bits = struct.unpack_from("<HHHH", data, 18)
     else:
         width, height, _, bits = struct.unpack_from("<iiHH", data, 18)
     channels = {24: 3, 32: 4}.get(bits, 0)
-    return Header("BMP", abs(height), abs(width), channels)  # a negative height: rows from the top
+    return Header("BMP", abs(height), abs(width), channels)  # negative: rows from the top
 
 
 def _read_webp_header(data: bytes) -> Header | None:
@@ -241,24 +241,24 @@ def _read_tiff_header(data: bytes) -> Header | None:
     if tags is None or min(tags.get(_WIDTH, -1), tags.get(_HEIGHT, -1)) < 0:
         return None
     channels = max(0, tags.get(_SAMPLES, 1))
-    orientation = _known(tags.get(_ORIENTATION, 1))
+    orientation = _known_orientation(tags.get(_ORIENTATION, 1))
     return Header("TIFF", tags[_HEIGHT], tags[_WIDTH], channels, orientation)
 
 
 def read_orientation(exif: bytes) -> int:
-    """The orientation in EXIF data, 1 when it has none, `_UNKNOWN_ORIENTATION` when it is broken."""
+    """Returns the orientation in EXIF data: 1 if it has none, `_UNKNOWN_ORIENTATION` if it is broken."""
     tags = _read_tags(exif)
-    return _UNKNOWN_ORIENTATION if tags is None else _known(tags.get(_ORIENTATION, 1))
+    return _UNKNOWN_ORIENTATION if tags is None else _known_orientation(tags.get(_ORIENTATION, 1))
 
 
-def _known(orientation: int) -> int:
+def _known_orientation(orientation: int) -> int:
     return orientation if 1 <= orientation <= 8 else _UNKNOWN_ORIENTATION
 
 
 def _read_tags(data: bytes) -> dict[int, int] | None:
-    """Tags of the first directory of TIFF data that are one whole number; None when it is broken.
+    """Returns the integer tags of the first directory of TIFF data; None if it is broken.
 
-    A tag of another type whose number matters is -1.
+    A tag of another type has the value -1.
     """
     order = _TIFF_BYTE_ORDERS.get(data[:4])
     try:
@@ -270,7 +270,7 @@ def _read_tags(data: bytes) -> dict[int, int] | None:
         for index in range(count):
             start = place + 2 + 12 * index
             tag, kind, values = struct.unpack_from(f"{order}HHI", data, start)
-            # A short number stands at the beginning of the four bytes, in either byte order.
+            # A short number is in the first two of the four bytes, in either byte order.
             code = {_SHORT: "H2x", _LONG: "I"}.get(kind)
             if code is None or values != 1:
                 tags[tag] = -1

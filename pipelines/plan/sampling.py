@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from pipelines.options.dataset import ShortClips
 
@@ -86,6 +86,16 @@ class CoveringFrame(Generic[F]):
     frame: F
 
 
+class Covering(Protocol):
+    """A frame that knows the slots it is on screen for, such as `CoveringFrame`."""
+
+    @property
+    def slots(self) -> range: ...  # noqa: D102
+
+
+C = TypeVar("C", bound=Covering)
+
+
 @dataclass(frozen=True)
 class Window(Generic[T]):
     """One sequence: frames of consecutive slots from ``first_slot``; those from ``valid`` on are padding."""
@@ -134,8 +144,8 @@ def cover_slots(
 
 
 def cut_windows(
-    covering: Iterable[CoveringFrame[F]],
-    prepare: Callable[[F], T],
+    covering: Iterable[C],
+    prepare: Callable[[C], T],
     *,
     num_frames: int,
     stride: int,
@@ -182,7 +192,7 @@ def cut_windows(
             if slot < start:
                 continue  # a window was completed within this frame
             if prepared is None:
-                prepared = prepare(item.frame)
+                prepared = prepare(item)
             ready.append((slot, prepared))
             if slot == start + num_frames - 1:
                 yield Window(start, tuple(frame for _, frame in ready), num_frames)
@@ -197,8 +207,8 @@ def cut_windows(
 
 
 def pick_uniform(
-    covering: Iterable[CoveringFrame[F]],
-    prepare: Callable[[F], T],
+    covering: Iterable[C],
+    prepare: Callable[[C], T],
     *,
     num_frames: int,
     total_slots: int,
@@ -232,7 +242,7 @@ def pick_uniform(
         # A slot in a break gets the frame after the break.
         count = sum(1 for slot in wanted if slot < item.slots.stop)
         if count:
-            picked += [prepare(item.frame)] * count
+            picked += [prepare(item)] * count
             for _ in range(count):
                 wanted.popleft()
         if not wanted:
@@ -248,8 +258,8 @@ def pick_uniform(
 
 
 def pick_last(
-    covering: Iterable[CoveringFrame[F]],
-    prepare: Callable[[F], T],
+    covering: Iterable[C],
+    prepare: Callable[[C], T],
     *,
     num_frames: int,
     total_slots: int,
@@ -285,7 +295,7 @@ def pick_last(
             continue
         if slots.start > next_slot:
             ready.clear()
-        prepared = prepare(item.frame)
+        prepared = prepare(item)
         ready.extend([prepared] * len(slots))
         next_slot = slots.stop
     if len(ready) == num_frames:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from pipelines.decoding.endings import find_missing_end
+from pipelines.decoding.truncation import find_missing_end
 from pipelines.errors import UserError
 from pipelines.images.headers import ImageError, decode_rgb, read_header
 from pipelines.labels.annotations import AnnotationError, read_label

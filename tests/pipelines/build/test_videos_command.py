@@ -460,7 +460,7 @@ class TestMistakesInManifests:
         path = manifest("demo.gif,a,1000,1010,", "demo.webm,b,,,")
         command = ("videos", "--input", path, "--output", tmp_path / "out", *FLAGS)
         done = run(*command, "--sampling", sampling)
-        assert_one_line_error(done, "begins at 1000 s, where the last frame is at 4.96 s")
+        assert_one_line_error(done, "starts at 1000 s, but the last frame is at 4.96 s")
 
     def test_groups_named_twice(self, manifest, tmp_path) -> None:
         path = manifest("demo.gif,a,,,me", "demo.webm,b,,,you")

@@ -1,6 +1,7 @@
 """Scaling of decoded frames: against areas averaged in floating point, and against scaling what is RGB."""
 
 import sys
+from dataclasses import replace
 from fractions import Fraction
 
 import av
@@ -87,12 +88,12 @@ def tagged_frames(draw, reductions, noise=0):
 REDUCTIONS = st.tuples(st.floats(1, 8), st.floats(1, 8))
 
 
-class TestToScaledRgb:
+class TestToScaledPng:
     @given(tagged_frames(REDUCTIONS, noise=20))
     def test_is_the_mean_of_areas(self, tagged):
         image, (height, width), expected = tagged
-        options = ImageOptions(height=height, width=width)
-        found = FrameConverter().to_scaled_rgb(image, options, Fraction(1))
+        options = ImageOptions(height=height, width=width, image_format="png")
+        found = FrameConverter().to_scaled(image, options, Fraction(1))
         assert found.shape == (height, width, 3)
         assert found.dtype == np.uint8
         differences = found - expected
@@ -106,8 +107,8 @@ class TestToScaledRgb:
     def test_takes_every_kind_of_frame(self, pix_fmt, size, mode):
         image = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 90, np.uint8), "rgb24")
         image = image.reformat(format=pix_fmt)
-        options = ImageOptions(height=size[0], width=size[1], resize=mode)
-        found = FrameConverter().to_scaled_rgb(image, options, Fraction(1))
+        options = ImageOptions(height=size[0], width=size[1], resize=mode, image_format="png")
+        found = FrameConverter().to_scaled(image, options, Fraction(1))
         assert found.shape == (*size, 3)
         shown = found[found.any(axis=(1, 2))][:, found.any(axis=(0, 2))]
         assert np.abs(shown.astype(int) - 90).max() <= 2
@@ -127,8 +128,8 @@ class TestToScaledRgb:
         planes[2][height // 3 :] += 60
         image = frame_of(planes, pix_fmt)
         converter = FrameConverter()
-        options = ImageOptions(height=size[0], width=size[1], resize="crop")
-        found = converter.to_scaled_rgb(image, options, Fraction(1))
+        options = ImageOptions(height=size[0], width=size[1], resize="crop", image_format="png")
+        found = converter.to_scaled(image, options, Fraction(1))
         expected = frames.resize(converter.to_rgb(image), *size, mode="crop")
         assert np.abs(found.astype(int) - expected).mean() < 1.5
 
@@ -155,18 +156,22 @@ class TestToScaledRgb:
             pix_fmt="yuv444p" if not options else None,
         )
         image = ImageOptions(
-            height=size[0], width=size[1], resize=mode, interpolation=interpolation
+            height=size[0],
+            width=size[1],
+            resize=mode,
+            interpolation=interpolation,
+            image_format="png",
         )
         with open_video(str(path)) as video:
             pairs = [
                 (
-                    FrameConverter().to_scaled_rgb(frame.image, image, frame.pixel_aspect),
+                    frame.picture.to_scaled(image),
                     frames.resize(
-                        video.to_rgb(frame),
+                        frame.picture.to_rgb(),
                         *size,
                         mode=mode,
                         interpolation=interpolation,
-                        pixel_aspect=video.pixel_aspect(frame),
+                        pixel_aspect=frame.picture.pixel_aspect,
                     ),
                 )
                 for frame in video.frames()
@@ -232,8 +237,8 @@ class TestToScaled:
         )
         with open_video(str(path)) as video:
             for frame in video.frames():
-                found = decode(frames.encode(video.to_scaled(frame, image), image))
-                rgb = FrameConverter().to_scaled_rgb(frame.image, image, frame.pixel_aspect)
+                found = decode(frames.encode(frame.picture.to_scaled(image), image))
+                rgb = frame.picture.to_scaled(replace(image, image_format="png"))
                 expected = decode(frames.encode(rgb, image))
                 assert found.shape == (*size, 3)
                 assert np.abs(found.astype(int) - expected).mean() < 1.5
@@ -251,7 +256,7 @@ class TestToScaled:
         )
         image = ImageOptions(height=64, width=96, resize="letterbox", jpeg_quality=100)
         with open_video(str(path)) as video:
-            pixels = video.to_scaled(next(video.frames()), image)
+            pixels = next(video.frames()).picture.to_scaled(image)
         assert isinstance(pixels, YuvPixels)
         found = decode(frames.encode(pixels, image)).astype(int)
         # 48x64 in the middle, turned counter-clockwise: what was above is at the left, the right is above.
@@ -291,7 +296,7 @@ def decode(data):
 def test_nothing_holds_a_frame_whose_orientation_was_read(rotation, write_video, tmp_path):
     path = write_video(tmp_path / "a.mp4", rotation=rotation)
     with open_video(str(path)) as video:
-        image = next(video.frames()).image
+        image = next(video.frames()).picture.image
         holders = sys.getrefcount(image)
         assert read_orientation(image).quarter_turns == rotation // 90
         assert sys.getrefcount(image) == holders

@@ -26,7 +26,7 @@ def spoil(path, index, *, how=lambda data: bytes(len(data)), head=0, most=10**9)
 def read(path):
     """Frames by presentation time, and what is said of damage."""
     with open_video(str(path)) as video:
-        frames = {frame.pts: video.to_rgb(frame) for frame in video.frames()}
+        frames = {frame.pts: frame.picture.to_rgb() for frame in video.frames()}
         return frames, video.damage, video.truncated
 
 
@@ -89,8 +89,8 @@ def test_readings_that_overlap_do_not_disturb_each_other(write_video, tmp_path):
     spoil(path, 14)
     with open_video(str(path)) as one, open_video(str(path)) as other:
         for frame, same in zip(one.frames(), other.frames(), strict=True):
-            assert np.array_equal(one.to_rgb(frame), whole[frame.pts])
-            assert np.array_equal(other.to_rgb(same), whole[same.pts])
+            assert np.array_equal(frame.picture.to_rgb(), whole[frame.pts])
+            assert np.array_equal(same.picture.to_rgb(), whole[same.pts])
             del frame, same
 
 

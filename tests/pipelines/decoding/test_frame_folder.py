@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from pipelines.decoding import frame_folder
 from pipelines.decoding.frame_folder import FrameFolder, open_frame_folder
 from pipelines.decoding.protocol import BuildRequest, DecodingFailure
-from pipelines.decoding.record_builder import is_sampled
 from pipelines.decoding.segments import build_segment
 from pipelines.images.headers import decode_rgb
+from pipelines.images.pixel_sums import is_sampled
 from pipelines.options.dataset import ImageOptions, SamplingOptions
 from pipelines.plan.descriptors import Segment, Source
 from tfrecords_schema.decode import decode_record
@@ -69,7 +69,7 @@ def read(footage, **where):
             frame.pts,
             frame.rank,
             frame.after_break,
-            round(float(footage.to_rgb(frame)[..., 0].mean())),
+            round(float(frame.picture.to_rgb()[..., 0].mean())),
         )
         for frame in footage.frames(**where)
     ]
@@ -95,18 +95,17 @@ class TestReading:
     @pytest.mark.parametrize("extension", [".jpg", ".png", ".bmp", ".webp", ".tif", ".JPEG"])
     def test_pixels_are_rgb(self, tmp_path, extension) -> None:
         fill(tmp_path, [20], "{}" + extension)
-        footage = opened(tmp_path)
-        (frame,) = footage.frames()
-        pixels = footage.to_rgb(frame)
+        (frame,) = opened(tmp_path).frames()
+        pixels = frame.picture.to_rgb()
         assert (pixels.shape, pixels.dtype) == ((*SIZE, 3), np.uint8)
         assert np.abs(pixels.astype(int) - picture(200)).max() <= 4
-        assert footage.pixel_aspect(frame) == 1
+        assert frame.picture.pixel_aspect == 1
 
     def test_gray_pictures_become_rgb(self, tmp_path) -> None:
         (tmp_path / "1.png").write_bytes(encode(np.full(SIZE, 99, np.uint8), ".png"))
         footage = opened(tmp_path)
         (frame,) = footage.frames()
-        assert (footage.to_rgb(frame) == 99).all()
+        assert (frame.picture.to_rgb() == 99).all()
 
     def test_orientation_is_applied(self, tmp_path) -> None:
         pixels = picture(20)
@@ -114,7 +113,7 @@ class TestReading:
         (tmp_path / "1.jpg").write_bytes(oriented(encode(pixels), 6))
         (tmp_path / "2.jpg").write_bytes(encode(np.ascontiguousarray(np.rot90(pixels, -1))))
         footage = opened(tmp_path)
-        turned, plain = (footage.to_rgb(frame).astype(int) for frame in footage.frames())
+        turned, plain = (frame.picture.to_rgb().astype(int) for frame in footage.frames())
         assert turned.shape == plain.shape == (32, 24, 3)
         assert np.abs(turned - plain).mean() < 3
         assert footage.truncated is None
@@ -148,7 +147,7 @@ class TestReading:
         fill(tmp_path)
         held, most = weakref.WeakSet(), 0
         for frame in opened(tmp_path).frames():
-            held.add(frame)
+            held.add(frame.picture)
             gc.collect()
             most = max(most, len(held))
         assert most <= 2
@@ -165,7 +164,7 @@ class TestOpening:
         with pytest.raises(DecodingFailure) as caught:
             opened(tmp_path)
         assert caught.value.stage == "open"
-        assert caught.value.reason == "the folder holds no images (by file name)"
+        assert caught.value.reason == "the folder contains no file with the extension of an image"
 
 
 class TestMissingFrames:
@@ -201,7 +200,7 @@ class TestMissingFrames:
         ]
         assert footage.breaks == 1
         assert footage.truncated == (
-            "005.jpg does not decode: it is a JPEG file that was cut short: it has no end marker"
+            "005.jpg does not decode: it is a truncated JPEG file: it has no end marker"
         )
 
     @pytest.mark.parametrize("damaged", [[1], [1, 2], [8], [3, 8], range(1, 9)])
@@ -216,7 +215,7 @@ class TestMissingFrames:
         assert [pts for pts, _, after_break, _ in found if after_break] == [3] * (damaged == [3, 8])
         assert footage.breaks == (2 if damaged == [3, 8] else 1)
         assert footage.truncated == (
-            f"{damaged[0]:03d}.jpg does not decode: it is no JPEG, PNG, BMP, WebP or TIFF file "
+            f"{damaged[0]:03d}.jpg does not decode: it is not a JPEG, PNG, BMP, WebP or TIFF file "
             "(10 bytes)"
         )
         assert footage.first_pts() == 0
@@ -268,11 +267,15 @@ class TestPassingOn:
 
     def test_only_a_sample_is_decoded(self, tmp_path, decoded) -> None:
         fill(tmp_path, range(1, 26))
-        whole = [frame.pts for frame in opened(tmp_path).frames() if frame.pixels is not None]
+
+        def decoded_slots(**where):
+            frames = opened(tmp_path).frames(**where)
+            return [frame.pts for frame in frames if frame.picture.pixels is not None]
+
+        whole = decoded_slots()
         assert whole == [slot for slot in range(25) if is_sampled(slot)] == [4]
         assert len(decoded) == 1
-        later = [frame.pts for frame in opened(tmp_path).frames(near=3) if frame.pixels is not None]
-        assert later == whole
+        assert decoded_slots(near=3) == whole
 
     @pytest.mark.parametrize(
         "image", [None, ImageOptions(height=24, width=33), replace(IMAGE, image_format="png")]
@@ -287,15 +290,15 @@ class TestPassingOn:
         progressive = cv2.imencode(".jpg", picture(9), [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1]
         (tmp_path / "1.jpg").write_bytes(progressive.tobytes())
         (frame,) = opened(tmp_path).frames()
-        assert (frame.data, decoded) == (progressive.tobytes(), [len(progressive)])
+        assert (frame.picture.data, decoded) == (progressive.tobytes(), [len(progressive)])
 
     def test_a_frame_is_decoded_when_its_pixels_are_wanted(self, tmp_path, decoded) -> None:
         fill(tmp_path, [20])
         footage = opened(tmp_path)
         (frame,) = footage.frames()
         assert decoded == []
-        assert np.abs(footage.to_rgb(frame).astype(int) - picture(200)).max() <= 4
-        assert footage.to_scaled(frame, IMAGE).shape == (*SIZE, 3)
+        assert np.abs(frame.picture.to_rgb().astype(int) - picture(200)).max() <= 4
+        assert frame.picture.to_scaled(IMAGE).shape == (*SIZE, 3)
 
     @given(
         place=st.integers(0, 4000),
@@ -314,7 +317,7 @@ class TestPassingOn:
         for image in (IMAGE, None):
             footage = opened(folder, image=image)
             try:
-                frames = [frame.data for frame in footage.frames()]
+                frames = [frame.picture.data for frame in footage.frames()]
             except DecodingFailure as failure:  # another size
                 frames = failure.reason
             outcomes.append((frames, footage.truncated, footage.breaks))
@@ -378,7 +381,7 @@ class TestRecordsOfFolders:
         assert [record.start_timestamp for record in records] == [0, 400_000, 600_000]
         assert result.breaks == 1
         assert result.truncated == (
-            "006.jpg does not decode: it is a JPEG file that was cut short: it has no end marker"
+            "006.jpg does not decode: it is a truncated JPEG file: it has no end marker"
         )
 
 
@@ -392,7 +395,7 @@ class TestSizes:
         failure = caught.value
         assert (failure.stage, failure.seconds) == ("decode", 4 / 20)
         assert failure.reason == (
-            "005.jpg is 64x48 pixels, where 001.jpg is 32x24: make them one size"
+            "005.jpg has 64x48 pixels, but 001.jpg has 32x24. Convert the images to one size."
         )
 
     def test_wherever_reading_begins(self, tmp_path) -> None:
@@ -400,7 +403,7 @@ class TestSizes:
         (tmp_path / "001.jpg").write_bytes(b"no picture")
         (tmp_path / "002.jpg").write_bytes(encode(picture(9, (48, 64))))
         with pytest.raises(
-            DecodingFailure, match=r"006.jpg is 32x24 pixels, where 002.jpg is 64x48"
+            DecodingFailure, match=r"006.jpg has 32x24 pixels, but 002.jpg has 64x48"
         ):
             read(opened(tmp_path), near=5)
 
@@ -416,7 +419,7 @@ class TestSizes:
             next(frames)
         assert caught.value.stage == "limits"
         assert caught.value.reason == (
-            "2.png has 60000x60000 pixels, which exceeds the limit of 67108864"
+            "2.png has 60000x60000 pixels, more than the limit of 67108864"
         )
 
 
@@ -428,7 +431,7 @@ class TestAsStored:
         footage = opened(folder)
         (frame,) = footage.frames()
         asked = ImageOptions(**{"height": SIZE[0], "width": SIZE[1], **options})
-        return footage.as_stored(frame, asked)
+        return frame.picture.stored_file(asked)
 
     def test_a_jpeg_of_the_size(self, tmp_path) -> None:
         data = encode(picture(9))

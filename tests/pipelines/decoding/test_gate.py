@@ -36,7 +36,7 @@ def pass_through(events):
             gate.put(index, SimpleNamespace(index=index), is_key=is_key)
         else:
             gate.lose(index)
-        out += gate.passing()
+        out += gate.ready()
     return [(image.index, missing) for image, missing in [*out, *gate.rest()]]
 
 
@@ -69,11 +69,11 @@ def test_without_damage_all_pass(events):
 def test_a_frame_waits_for_what_it_may_be_predicted_from():
     gate = FrameGate()
     gate.put(0, "I0", is_key=True)
-    assert list(gate.passing()) == [("I0", 0)]
+    assert list(gate.ready()) == [("I0", 0)]
     gate.put(2, "B2", is_key=False)
-    assert list(gate.passing()) == []
+    assert list(gate.ready()) == []
     gate.put(1, "P1", is_key=False)
-    assert list(gate.passing()) == [("B2", 0), ("P1", 0)]
+    assert list(gate.ready()) == [("B2", 0), ("P1", 0)]
 
 
 def test_what_never_comes_is_not_waited_for_without_end():
@@ -81,5 +81,5 @@ def test_what_never_comes_is_not_waited_for_without_end():
     gate.put(0, 0, is_key=True)
     for index in range(2, 30):
         gate.put(index, index, is_key=False)
-        passed += gate.passing()
+        passed += gate.ready()
     assert len(passed) == 29

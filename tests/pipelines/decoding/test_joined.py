@@ -101,7 +101,7 @@ def read(read_barcode):
         footage = joined(source)
         frames = [
             (
-                read_barcode(footage.to_rgb(frame)),
+                read_barcode(frame.picture.to_rgb()),
                 frame.rank,
                 frame.after_break,
                 frame.pts * footage.time_base,
@@ -264,7 +264,7 @@ class TestDamage:
         self, fast, tmp_path_factory, read
     ) -> None:
         with open_video(str(fast[1])) as video:
-            packet = next(iter(video._reader.packets()))
+            packet = next(iter(video._packets))
             place, size = packet.pos, packet.size
 
         def spoil(stored):
@@ -291,9 +291,7 @@ class TestDamage:
             for number in range(2)
         ]
         with open_video(str(paths[0])) as video:
-            *_, last = (
-                (packet.pos, packet.size) for packet in video._reader.packets() if packet.size
-            )
+            *_, last = ((packet.pos, packet.size) for packet in video._packets if packet.size)
 
         def spoil(stored):
             return stored[: last[0]] + bytes(last[1]) + stored[sum(last) :]
@@ -371,7 +369,7 @@ class TestDamage:
         self, fast, tmp_path_factory, read
     ) -> None:
         with open_video(str(fast[0])) as video:
-            packet = next(iter(video._reader.packets()))
+            packet = next(iter(video._packets))
             first, size = packet.pos, packet.size
 
         def spoil(stored):

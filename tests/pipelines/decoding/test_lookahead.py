@@ -108,12 +108,12 @@ class TestLookahead:
     @settings(max_examples=50, deadline=None)
     def test_little_is_read_ahead_where_packets_are_large(self, limit, last):
         packets = [Packet(pts, pts % 10 == 0) for pts in range(60)]
-        whole = lookahead._MOST_BYTES
-        lookahead._MOST_BYTES = limit
+        whole = lookahead._MAX_BYTES
+        lookahead._MAX_BYTES = limit
         try:
             result = [need for _, need in needs(packets, lambda pts, until: pts == last)]
         finally:
-            lookahead._MOST_BYTES = whole
+            lookahead._MAX_BYTES = whole
         exact = needed(packets, {last})
         # What is needed always is; and decoding begins with keyframes.
         pairs = zip(result, exact, strict=True)

@@ -88,7 +88,7 @@ def make_source(path: Path, telemetry: SideFile | None = None, **fields: Any) ->
 def spoil(path: Path, *places: int) -> Path:
     """Blanks packets of a video, by their place in the file."""
     with open_video(str(path)) as video:
-        packets = [(packet.pos, packet.size) for packet in video._reader.packets() if packet.size]
+        packets = [(packet.pos, packet.size) for packet in video._packets if packet.size]
     stored = bytearray(path.read_bytes())
     for position, size in (packets[place] for place in places):
         stored[position : position + size] = bytes(size)
@@ -238,8 +238,8 @@ class TestMismatchedRows:
         ("counts", "said"),
         [
             ((10, 10), None),
-            ((13, 7), "0.csv has 13 rows for 10 frames: row i was taken for frame i"),
-            ((10, 9), "1.csv has 9 rows for 10 frames: row i was taken for frame i"),
+            ((13, 7), "0.csv has 13 rows for 10 frames: row i was used for frame i"),
+            ((10, 9), "1.csv has 9 rows for 10 frames: row i was used for frame i"),
         ],
     )
     def test_of_each_file_are_reported(self, drive, tmp_path, counts, said) -> None:
@@ -251,7 +251,7 @@ class TestMismatchedRows:
     def test_of_a_drive_are_reported(self, drive, tmp_path, rows, right) -> None:
         telemetry = write_rows(tmp_path / "d.csv", rows)
         _, result = build(drive(shared=telemetry), ROWS)
-        said = f"the telemetry has {rows} rows for 20 frames: row i was taken for frame i"
+        said = f"the telemetry has {rows} rows for 20 frames: row i was used for frame i"
         assert result.truncated == (None if right else said)
 
     def test_of_a_drive_of_one_file_are_reported(self, drive, tmp_path) -> None:
@@ -261,7 +261,7 @@ class TestMismatchedRows:
         for source in (joined, alone):
             _, result = build(source, ROWS)
             assert result.truncated == (
-                "the telemetry has 13 rows for 10 frames: row i was taken for frame i"
+                "the telemetry has 13 rows for 10 frames: row i was used for frame i"
             )
 
 
@@ -305,6 +305,6 @@ class TestFoldersOfFrames:
             source = dataclasses.replace(source, telemetry=write_rows(tmp_path / "s.csv", 11))
             records, result = build(source, options, frame_rate=Fraction(20))
             assert result.truncated == (
-                "the telemetry has 11 rows for 12 frames: row i was taken for frame i"
+                "the telemetry has 11 rows for 12 frames: row i was used for frame i"
             )
             assert numbers(records) == list(range(8))

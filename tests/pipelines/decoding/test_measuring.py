@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.decoding.footage import FrameTime
+from pipelines.decoding.footage import Frame
 from pipelines.decoding.measuring import (
-    MeasuredFrame,
     Measurements,
     clip_telemetry,
     is_measured,
@@ -25,7 +24,6 @@ from pipelines.labels.alignment import Aligned
 from pipelines.options.dataset import ImageOptions, LabelOptions, SamplingOptions
 from pipelines.options.telemetry import AnnotationOptions, TelemetryOptions
 from pipelines.plan.descriptors import Extent, Part, Segment, SideFile, Source
-from pipelines.plan.sampling import CoveringFrame
 from tfrecords_schema.spec import LabelSpec, SequenceSpec
 
 EPOCH = 1_700_000_000.0  # 2023-11-14T22:13:20Z
@@ -112,11 +110,11 @@ def measure(request: BuildRequest, footage: Any) -> Measurements:
 
 def values(measurements: Measurements, footage: Any, wanted: Any = None) -> list[float | None]:
     """The first column at each frame, None where there is none; every frame covers a slot."""
-    frames = [FrameTime(pts, rank) for rank, pts in enumerate(footage.pts)]
+    frames = [Frame(pts, rank) for rank, pts in enumerate(footage.pts)]
     frames = frames if wanted is None else [frames[k] for k in wanted]
-    covering = [CoveringFrame(range(k, k + 1), frame) for k, frame in enumerate(frames)]
-    found = {item.slots.start: item.frame for item in measurements.measure(covering)}
-    assert all(item.frame is frames[slot] for slot, item in found.items())
+    covering = [frame._replace(slots=range(k, k + 1)) for k, frame in enumerate(frames)]
+    found = {item.slots.start: item for item in measurements.measure(covering)}
+    assert all(item.pts == frames[slot].pts for slot, item in found.items())
     return [found[k].measured.values[0] if k in found else None for k in range(len(frames))]
 
 
@@ -214,7 +212,7 @@ class TestByTime:
     def test_segments_count_what_is_their_own_and_stop_reading(self, side_file) -> None:
         """Whatever the cuts, each frame without telemetry is counted once."""
         source = make_source(side_file("t,v\n0,0\n1,1\n"))
-        covering = [CoveringFrame(range(k, k + 1), FrameTime(10 * k, k)) for k in range(50)]
+        covering = [Frame(10 * k, k, slots=range(k, k + 1)) for k in range(50)]
         counts, read = [], []
         for first, end in ((0, 12), (12, 14), (14, 30), (30, None)):
             request = make_request(source)
@@ -230,15 +228,15 @@ class TestByTime:
 
     def test_a_frame_that_covers_no_slot_is_not_asked_about(self, side_file) -> None:
         measurements = measure(make_request(make_source(side_file(RAMP))), Footage())
-        hidden = [CoveringFrame(range(3, 3), FrameTime(10**9, 0))]
+        hidden = [Frame(10**9, 0, slots=range(3, 3))]
         assert list(measurements.measure(hidden)) == []
         assert measurements.frames_without == 0
 
     @pytest.mark.parametrize(
         ("text", "shown"),
         [
-            ("t,v\n5000,1\n9000,2\n", "its rows lie from 5000 to 9000 s, and the footage from 0 to 5 s"),
-            ("t,v\n-9,1\n-2,2\n", "its rows lie from -9 to -2 s, and the footage from 0 to 5 s"),
+            ("t,v\n5000,1\n9000,2\n", "its rows span 5000 to 9000 s, but the footage spans 0 to 5 s"),
+            ("t,v\n-9,1\n-2,2\n", "its rows span -9 to -2 s, but the footage spans 0 to 5 s"),
         ],
     )  # fmt: skip
     def test_rows_of_another_time_are_refused(self, side_file, text, shown) -> None:
@@ -247,7 +245,7 @@ class TestByTime:
             measure(request, Footage())
         assert failure.value.stage == "telemetry"
         assert failure.value.reason == (
-            f"{shown}: see --time_unit, --time_offset and --time_origin"
+            f"{shown}. Check --time_unit, --time_offset and --time_origin."
         )
 
     def test_by_a_clock_that_the_video_lacks_is_refused(self, side_file) -> None:
@@ -256,18 +254,9 @@ class TestByTime:
             measure(request, Footage())
         assert (failure.value.stage, failure.value.reason) == (
             "telemetry",
-            "a.mp4: --time_origin clock needs to know when the video was recorded, and its header does "
-            "not say (creation_time): use --time_origin file with --time_offset",
+            "a.mp4: --time_origin clock needs the recording time, but the video's header has no "
+            "creation_time. Use --time_origin file with --time_offset.",
         )
-
-    def test_distances_are_counted_by_class(self, side_file) -> None:
-        def class_of(distance: float) -> int:
-            return MeasuredFrame(FrameTime(0, 0), Aligned((), None, distance)).distance_class
-
-        assert [class_of(d) for d in (0.0, 1e-3, 0.1, 0.11, 0.5, 0.6, 1.0, 1.01)] == [
-            0, 1, 1, 2, 2, 3, 3, 4,
-        ]  # fmt: skip
-        assert MeasuredFrame(FrameTime(0, 0), None).distance_class == 0
 
 
 class TestByRow:
@@ -289,9 +278,8 @@ class TestByRow:
         measurements = measure(
             make_request(make_source(side_file(self.ROWS)), time_column=None), footage
         )
-        entered = FrameTime(footage.pts[30], rank=2)
-        (found,) = measurements.measure([CoveringFrame(range(5, 6), entered)])
-        assert found.frame.measured.values == (30.0,)
+        (found,) = measurements.measure([Frame(footage.pts[30], rank=2, slots=range(5, 6))])
+        assert found.measured.values == (30.0,)
 
     def test_rows_of_a_drive_begin_where_its_files_do(self, side_file) -> None:
         footage = Footage(10)
@@ -310,7 +298,7 @@ class TestByRow:
         assert measurements.frames_without == frames - measured
         # Packets are counted where they tell; else the frames that came.
         assert measurements.mismatch(frames if not cuttable else 3) == (
-            f"the telemetry has 50 rows for {frames} frames: row i was taken for frame i"
+            f"the telemetry has 50 rows for {frames} frames: row i was used for frame i"
         )
 
     @pytest.mark.parametrize(
@@ -323,7 +311,7 @@ class TestByRow:
         source = make_source(side_file(self.ROWS), telemetry_shared=True, telemetry_row=first_row)
         measurements = measure(make_request(source, time_column=None), Footage(frames))
         assert measurements.mismatch(frames) == (
-            f"the telemetry has {50 - first_row} rows for {frames} frames: row i was taken for frame i"
+            f"the telemetry has {50 - first_row} rows for {frames} frames: row i was used for frame i"
             if told
             else None
         )
@@ -430,7 +418,7 @@ class TestSeveralFiles:
             *map(float, range(100, 130)),
         ]
         assert measurements.mismatch(50) == (
-            f"{short.data_path} has 18 rows for 20 frames: row i was taken for frame i"
+            f"{short.data_path} has 18 rows for 20 frames: row i was used for frame i"
         )
 
     @pytest.mark.parametrize(
@@ -448,7 +436,7 @@ class TestSeveralFiles:
             return
         file, rows, frames = told
         assert found == (
-            f"{files[file].data_path} has {rows} rows for {frames} frames: row i was taken for frame i"
+            f"{files[file].data_path} has {rows} rows for {frames} frames: row i was used for frame i"
         )
 
     def test_dates_in_one_and_numbers_in_another_are_refused(self, side_file) -> None:
@@ -464,7 +452,7 @@ class TestSeveralFiles:
             Part(path="/in/x.mp4", data_path="x.mp4", telemetry=parts[0].telemetry),
             Part(path="/in/x.mp4", data_path="x.mp4", extent=extent(3)),
         ):
-            with pytest.raises(ValueError, match=r"^x\.mp4 has no telemetry, or no extent$"):
+            with pytest.raises(ValueError, match=r"^x\.mp4 has no telemetry or no extent$"):
                 clip_telemetry(make_request(make_source(parts=(parts[0], lacking))))
 
 
@@ -498,9 +486,9 @@ class TestAnnotations:
         footage = Footage(5)
         measurements = measure(self.request(file, label_columns=("x", "y")), footage)
         assert values(measurements, footage) == [0.0, 1.0, 2.0, 3.0, 4.0]
-        frame = CoveringFrame(range(1), FrameTime(footage.pts[3], 3))
+        frame = Frame(footage.pts[3], 3, slots=range(1))
         (found,) = measurements.measure([frame])
-        assert found.frame.measured == Aligned((3.0, -3.0), None, 0.0)
+        assert found.measured == Aligned((3.0, -3.0), None, 0.0)
         assert not measurements.by_time
 
     def test_one_number_a_frame(self, side_file) -> None:
@@ -513,8 +501,8 @@ class TestAnnotations:
         file = side_file(json.dumps([{"v": name} for name in "abb"]), ".json")
         request = self.request(file, label_columns=(), class_names=("a", "b"))
         measurements = measure(request, Footage(3))
-        covering = [CoveringFrame(range(k, k + 1), FrameTime(10 * k, k)) for k in range(3)]
-        found = [item.frame.measured.class_name for item in measurements.measure(covering)]
+        covering = [Frame(10 * k, k, slots=range(k, k + 1)) for k in range(3)]
+        found = [item.measured.class_name for item in measurements.measure(covering)]
         assert found == ["a", "b", "b"]
 
     @pytest.mark.parametrize("text", ["[1", '[{"w": 1}]'])
@@ -554,8 +542,8 @@ class TestReading:
         request = make_request(make_source(file), signal_columns=("b", "v"))
         assert measured_columns(request) == ("v", "b")
         footage = Footage(1)
-        (found,) = measure(request, footage).measure([CoveringFrame(range(1), FrameTime(0, 0))])
-        assert found.frame.measured.values == (1.0, 3.0)
+        (found,) = measure(request, footage).measure([Frame(0, 0, slots=range(1))])
+        assert found.measured.values == (1.0, 3.0)
         assert measured_columns(make_request(make_source(file), label_columns=())) == ()
 
     def test_classes_come_with_the_columns(self, side_file) -> None:

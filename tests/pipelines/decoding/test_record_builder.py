@@ -12,16 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.decoding.clip import Clip
-from pipelines.decoding.footage import FrameTime
-from pipelines.decoding.measuring import MeasuredFrame
+from pipelines.decoding.footage import Frame
 from pipelines.decoding.protocol import BuildRequest, DecodingFailure
 from pipelines.decoding.record_builder import (
-    EncodedFrame,
-    PixelSums,
-    RecordMaker,
-    Tally,
+    RecordBuilder,
+    SequenceTally,
     encode_frame,
 )
+from pipelines.images.pixel_sums import PixelSums
 from pipelines.labels.alignment import Aligned
 from pipelines.options.dataset import ImageOptions, LabelOptions, SamplingOptions
 from pipelines.options.telemetry import TelemetryOptions
@@ -35,19 +33,25 @@ from tfrecords_schema.spec import LabelSpec, SequenceSpec
 IMAGE = ImageOptions(height=4, width=6)
 
 
-class Footage:
-    """Pictures of one colour, in ticks of 1 ms."""
+TICK = Fraction(1, 1000)
 
-    time_base = Fraction(1, 1000)
+
+class Footage:
+    time_base = TICK
     tolerance = Fraction(0)
 
-    def __init__(self, stored: bytes | None = None):
+
+class Picture:
+    """A picture of one color."""
+
+    def __init__(self, red: int, stored: bytes | None = None):
+        self.red = red
         self.stored = stored
 
-    def to_scaled(self, frame, options):
-        return np.full((options.height, options.width, 3), (frame.pts % 250, 7, 9), np.uint8)
+    def to_scaled(self, options):
+        return np.full((options.height, options.width, 3), (self.red, 7, 9), np.uint8)
 
-    def as_stored(self, frame, options):
+    def stored_file(self, options):
         return self.stored
 
 
@@ -97,80 +101,83 @@ def signals(*columns: str, **options: Any) -> TelemetryOptions:
 
 
 def window(*frames: dict[str, Any], valid: int | None = None, first_slot: int = 0) -> Window:
-    """Frames a second apart from 5 s on, of what is given."""
+    """Frames one second apart from 5 s on, with these fields."""
     made = tuple(
-        EncodedFrame(**{"timestamp": (5 + k) * 1_000_000, "data": b"%d" % k, **fields})
+        Frame(
+            **{
+                "pts": k,
+                "rank": k,
+                "timestamp": (5 + k) * 1_000_000,
+                "encoded": b"%d" % k,
+                **fields,
+            }
+        )
         for k, fields in enumerate(frames)
     )
     return Window(first_slot, made, len(made) if valid is None else valid)
 
 
-def maker(request: BuildRequest, first_pts: int = 5000) -> RecordMaker:
-    return RecordMaker(request, Clip(Footage(), first_pts, None, None))
+def maker(request: BuildRequest, first_pts: int = 5000) -> RecordBuilder:
+    return RecordBuilder(request, Clip(Footage(), first_pts, None, None))
 
 
 def measured(*rows: tuple[float, ...]) -> list[dict[str, Any]]:
-    return [{"values": row} for row in rows]
+    return [{"measured": Aligned(row, None, 0.0)} for row in rows]
 
 
 def called(*names: str) -> list[dict[str, Any]]:
-    return [{"class_name": name} for name in names]
+    return [{"measured": Aligned((), name, 0.0)} for name in names]
 
 
 class TestEncoding:
     def test_a_frame_is_scaled_encoded_and_summed(self) -> None:
-        frame = MeasuredFrame(FrameTime(2040, 3), Aligned((1.5, -2.0), "stop", 0.3))
-        found = encode_frame(Footage(), frame, make_request())
-        assert (found.timestamp, found.values, found.class_name) == (2_040_000, (1.5, -2.0), "stop")
-        assert found.distance_class == 2
+        measured = Aligned((1.5, -2.0), "stop", 0.3)
+        frame = Frame(2040, 3, picture=Picture(40), measured=measured)
+        found = encode_frame(frame, TICK, make_request())
+        assert (found.timestamp, found.measured, found.picture) == (2_040_000, measured, None)
         sums, squares = (24 * 40, 24 * 7, 24 * 9), (24 * 40**2, 24 * 7**2, 24 * 9**2)
-        assert found.pixels == PixelSums(24, sums, squares)
-        assert not found.passed_on
-        pixels = cv2.imdecode(np.frombuffer(found.data, np.uint8), cv2.IMREAD_UNCHANGED)
+        assert found.pixel_sums == PixelSums(24, sums, squares)
+        assert not found.is_stored_file
+        pixels = cv2.imdecode(np.frombuffer(found.encoded, np.uint8), cv2.IMREAD_UNCHANGED)
         assert pixels.shape == (4, 6, 3)
         assert pixels[0, 0].tolist() == pytest.approx([9, 7, 40], abs=3)
 
     def test_a_frame_of_its_own_file_is_passed_on(self) -> None:
         request = make_request(options=ImageOptions(height=4, width=6, grayscale=True))
-        footage = Footage(b"as it was")
-        sampled = encode_frame(footage, MeasuredFrame(FrameTime(4, 0), None), request)
+        sampled = encode_frame(Frame(4, 0, picture=Picture(4, b"as it was")), TICK, request)
         # Sums are of its pixels all the same: of gray, 0.299 * 4 + 0.587 * 7 + 0.114 * 9.
-        assert sampled.pixels == PixelSums(24, (24 * 6,), (24 * 6**2,))
-        footage.to_scaled = None  # nobody looks at the others
-        found = encode_frame(footage, MeasuredFrame(FrameTime(0, 0), None), request)
-        assert (found.data, found.passed_on, found.pixels) == (b"as it was", True, None)
-        assert (sampled.data, sampled.passed_on) == (b"as it was", True)
-        assert (found.values, found.class_name, found.distance_class) == ((), None, 0)
+        assert sampled.pixel_sums == PixelSums(24, (24 * 6,), (24 * 6**2,))
+        unseen = Picture(4, b"as it was")
+        unseen.to_scaled = None  # the others are not decoded
+        found = encode_frame(Frame(0, 0, picture=unseen), TICK, request)
+        assert (found.encoded, found.is_stored_file, found.pixel_sums) == (b"as it was", True, None)
+        assert (sampled.encoded, sampled.is_stored_file) == (b"as it was", True)
+        assert found.measured is None
 
     def test_signals_alone_have_no_picture(self) -> None:
-        class Blind(Footage):
-            def to_scaled(self, frame, options):
-                raise AssertionError("there is nothing to see")
-
         request = make_request(image=False, telemetry=signals("a"))
-        frame = MeasuredFrame(FrameTime(7, 0), Aligned((2.0,), None, 0.0))
-        found = encode_frame(Blind(), frame, request)
-        assert found == EncodedFrame(timestamp=7000, values=(2.0,))
+        frame = Frame(7, 0, measured=Aligned((2.0,), None, 0.0))
+        assert encode_frame(frame, TICK, request) == frame._replace(timestamp=7000)
+
+    def test_encode_frame_requires_a_picture(self) -> None:
+        with pytest.raises(ValueError, match="the source has no pictures"):
+            encode_frame(Frame(7, 0), TICK, make_request())
 
     @pytest.mark.parametrize(
         ("ticks", "microseconds"), [(1, 33_367), (2, 66_733), (3, 100_100), (-1, -33_367)]
     )
     def test_times_are_rounded_to_microseconds(self, ticks, microseconds) -> None:
-        footage = Footage()
-        footage.time_base = Fraction(1001, 30000)
         request = make_request(image=False, telemetry=signals("a"))
-        frame = MeasuredFrame(FrameTime(ticks, 0), None)
-        assert encode_frame(footage, frame, request).timestamp == microseconds
+        found = encode_frame(Frame(ticks, 0), Fraction(1001, 30000), request)
+        assert found.timestamp == microseconds
 
     @given(
         st.integers(-(10**12), 10**12),
         st.fractions("1/4000000", 1, max_denominator=4_000_000) | st.just(Fraction(1, 2_000_000)),
     )
     def test_times_are_rounded_as_fractions_are(self, ticks, time_base) -> None:
-        footage = Footage()
-        footage.time_base = time_base
         request = make_request(image=False, telemetry=signals("a"))
-        found = encode_frame(footage, MeasuredFrame(FrameTime(ticks, 0), None), request).timestamp
+        found = encode_frame(Frame(ticks, 0), time_base, request).timestamp
         assert found == round(ticks * time_base * 1_000_000)
         assert type(found) is int
 
@@ -178,7 +185,7 @@ class TestEncoding:
 class TestRecord:
     def test_what_it_says_of_its_source(self) -> None:
         request = make_request(label=classes("go", "stop"), label_indices=(1,))
-        record = maker(request).record(window({}, {}, {}))
+        record = maker(request).build(window({}, {}, {}))
         assert (record.id, record.media_id) == ("a.mp4#t=1@5000000", "a.mp4#t=1")
         assert (record.data_path, record.group_id) == ("a.mp4", "car 7")
         assert record.dataset_name == "drives"
@@ -191,28 +198,28 @@ class TestRecord:
     def test_sequences_that_begin_with_one_frame_are_told_apart_by_their_slots(self) -> None:
         fast = SamplingOptions(num_frames=3, frame_rate=Fraction(4))
         request = make_request(sampling=fast)
-        ids = [maker(request).record(window({}, {}, {}, first_slot=k)).id for k in range(3)]
+        ids = [maker(request).build(window({}, {}, {}, first_slot=k)).id for k in range(3)]
         assert ids == ["a.mp4#t=1@5000000", "a.mp4#t=1@5250000", "a.mp4#t=1@5500000"]
-        assert maker(request).record(window({}, {}, {})).frame_rate == 4.0
+        assert maker(request).build(window({}, {}, {})).frame_rate == 4.0
 
     @pytest.mark.parametrize("mode", ["uniform", "last"])
     def test_the_only_sequence_of_a_clip_begins_with_its_first_frame(self, mode) -> None:
         sampling = SamplingOptions(num_frames=3, frame_rate=Fraction(4), sampling=mode)
         request = make_request(sampling=sampling)
-        record = maker(request).record(window({}, {}, {}, first_slot=9))
+        record = maker(request).build(window({}, {}, {}, first_slot=9))
         assert record.id == "a.mp4#t=1@5000000"
 
     @pytest.mark.parametrize(("valid", "rate"), [(3, 1.0), (2, 1.0), (1, 0.0)])
     def test_the_rate_is_that_of_the_frames_that_are_not_padding(self, valid, rate) -> None:
         frames = [{}, {}, {"timestamp": 6_000_000}] if valid == 2 else [{}, {}, {}]
-        assert maker(make_request()).record(window(*frames, valid=valid)).frame_rate == rate
+        assert maker(make_request()).build(window(*frames, valid=valid)).frame_rate == rate
 
     def test_signals_are_by_name_with_the_times_of_the_frames(self) -> None:
         request = make_request(
             label=targets("speed"), label_at="mean", telemetry=signals("yaw", "speed")
         )
         frames = measured((1.0, 10.0), (2.0, 20.0), (6.0, 30.0))
-        record = maker(request).record(window(*frames))
+        record = maker(request).build(window(*frames))
         # A column may be both; values come as targets, then signals.
         assert record.signals == {
             "yaw": [(10.0,), (20.0,), (30.0,)],
@@ -224,7 +231,7 @@ class TestRecord:
 
     def test_signals_alone_go_through_their_bytes(self) -> None:
         request = make_request(image=False, telemetry=signals("yaw"))
-        record = maker(request).record(window(*measured((1.0,), (2.0,), (6.0,))))
+        record = maker(request).build(window(*measured((1.0,), (2.0,), (6.0,))))
         assert list(record.frames) == []
         stored = decode_record(encode_record(record, request.spec), request.spec)
         assert [list(values) for values in stored.signals["yaw"]] == [[1.0], [2.0], [6.0]]
@@ -249,7 +256,7 @@ class TestLabels:
     def test_numbers_of_a_sequence(self, label_at, valid, expected) -> None:
         """Padding has no say."""
         request = make_request(label=targets("speed", "heading"), label_at=label_at)
-        record = maker(request).record(window(*measured(*self.ROWS), valid=valid))
+        record = maker(request).build(window(*measured(*self.ROWS), valid=valid))
         assert tuple(record.label_values) == pytest.approx(expected)
         assert not record.frame_label_values
 
@@ -258,18 +265,18 @@ class TestLabels:
         request = make_request(
             label=targets("speed", "heading"), label_at="mean", telemetry=telemetry
         )
-        record = maker(request).record(window(*measured(*self.ROWS), valid=2))
+        record = maker(request).build(window(*measured(*self.ROWS), valid=2))
         assert tuple(record.label_values) == pytest.approx((1.5, 5.0))
 
     def test_numbers_of_each_frame(self) -> None:
         request = make_request(label=targets("speed", "heading", per_frame=True), label_at="each")
-        record = maker(request).record(window(*measured(*self.ROWS), valid=2))
+        record = maker(request).build(window(*measured(*self.ROWS), valid=2))
         assert record.frame_label_values == [[1.0, 350.0], [2.0, 20.0], [6.0, 20.0]]
         assert not record.label_values
 
     def test_numbers_of_the_source_stand_for_all_its_sequences(self) -> None:
         request = make_request(label=targets("speed"), values=(4.0,))
-        record = maker(request).record(window({}, {}, {}))
+        record = maker(request).build(window({}, {}, {}))
         assert (record.label_values, record.label_indices) == ((4.0,), [])
 
     @pytest.mark.parametrize(
@@ -278,20 +285,20 @@ class TestLabels:
     )
     def test_the_class_of_a_sequence(self, label_at, valid, expected) -> None:
         request = make_request(label=classes("go", "stop"), label_at=label_at)
-        record = maker(request).record(window(*called("go", "stop", "go"), valid=valid))
+        record = maker(request).build(window(*called("go", "stop", "go"), valid=valid))
         assert record.label_strings == [expected]
         assert record.label_indices == [["go", "stop"].index(expected)]
         assert not record.frame_label_indices
 
     def test_the_class_of_each_frame(self) -> None:
         request = make_request(label=classes("go", "stop", per_frame=True), label_at="each")
-        record = maker(request).record(window(*called("go", "stop", "stop")))
+        record = maker(request).build(window(*called("go", "stop", "stop")))
         assert record.frame_label_indices == [0, 1, 1]
         assert record.frame_label_strings == ["go", "stop", "stop"]
         assert not record.label_indices
 
     def test_no_labels(self) -> None:
-        record = maker(make_request(telemetry=signals("a"))).record(
+        record = maker(make_request(telemetry=signals("a"))).build(
             window(*measured((1.0,), (2.0,), (3.0,)))
         )
         assert not record.label_indices
@@ -299,15 +306,15 @@ class TestLabels:
 
 
 class TestTally:
-    def count(self, request: BuildRequest, *windows: Window, num_classes: int = 0) -> Tally:
-        tally = Tally(num_classes)
+    def count(self, request: BuildRequest, *windows: Window, num_classes: int = 0) -> SequenceTally:
+        tally = SequenceTally(num_classes)
         for own in windows:
-            tally.add(own, maker(request).record(own))
+            tally.add(own, maker(request).build(own))
         return tally
 
     def test_pixels_repeats_and_padding(self) -> None:
-        frame = EncodedFrame(timestamp=0, pixels=PixelSums(2, (10, 1), (60, 1)))
-        other = EncodedFrame(timestamp=40, pixels=PixelSums(2, (2, 3), (2, 5)))
+        frame = Frame(0, 0, pixel_sums=PixelSums(2, (10, 1), (60, 1)))
+        other = Frame(40, 1, pixel_sums=PixelSums(2, (2, 3), (2, 5)))
         request = make_request(sampling=SamplingOptions(num_frames=4))
         tally = self.count(
             request,
@@ -330,7 +337,7 @@ class TestTally:
             cv2.imencode(".jpg", np.full(shape, level, np.uint8))[1].tobytes()
             for level in (50, 100, 150)
         ]
-        passed = tuple(EncodedFrame(timestamp=0, data=own, passed_on=True) for own in data)
+        passed = tuple(Frame(0, 0, encoded=own, is_stored_file=True) for own in data)
         tally = self.count(make_request(options=options), Window(0, passed, 3))
         channels = 1 if grayscale else 3
         total = tally.total_pixels(options)
@@ -340,18 +347,20 @@ class TestTally:
 
     def test_that_is_none_of_those_encoded(self) -> None:
         black, white = PixelSums(24, (0,) * 3, (0,) * 3), np.full((4, 6, 3), 250, np.uint8)
-        encoded = EncodedFrame(timestamp=0, data=b"black", pixels=black)
+        encoded = Frame(0, 0, encoded=b"black", pixel_sums=black)
         jpeg = cv2.imencode(".jpg", white)[1].tobytes()
-        passed = EncodedFrame(timestamp=0, data=jpeg, passed_on=True)
+        passed = Frame(0, 0, encoded=jpeg, is_stored_file=True)
         windows = Window(0, (encoded,) * 3, 3), Window(3, (passed, encoded, encoded), 3)
         tally = self.count(make_request(), *windows)
         assert tally.total_pixels(IMAGE) == PixelSums(6 * 24, (6000,) * 3, (6000 * 250,) * 3)
 
     @pytest.mark.parametrize("data", [b"no picture", b"\xff\xd8\xff\xd9"])
     def test_a_file_passed_on_that_does_not_decode_after_all(self, data) -> None:
-        frame = EncodedFrame(timestamp=0, data=data, passed_on=True)
+        frame = Frame(0, 0, encoded=data, is_stored_file=True)
         tally = self.count(make_request(), Window(0, (frame,) * 3, 3))
-        with pytest.raises(DecodingFailure, match="a frame does not decode: it is no image file"):
+        with pytest.raises(
+            DecodingFailure, match="a frame does not decode: it is not an image file"
+        ):
             tally.total_pixels(IMAGE)
 
     def test_moments_are_of_records_or_of_frames_that_are_not_padding(self) -> None:
@@ -383,9 +392,19 @@ class TestTally:
         assert self.count(by_frame, *windows, num_classes=3).label_counts == [0, 1, 3]
 
     def test_distances_of_the_frames_shown(self) -> None:
-        frames = [{"distance_class": c} for c in (0, 3, 3)]
+        frames = [{"measured": Aligned((), None, distance)} for distance in (0.0, 0.6, 1.0)]
         tally = self.count(make_request(), window(*frames), window(*frames[::-1], valid=2))
         assert tally.distances == [1, 0, 0, 4, 0]
+
+    def test_distances_are_counted_by_class(self) -> None:
+        def class_of(distance: float) -> int:
+            frames = [{"measured": Aligned((), None, distance)}]
+            return self.count(make_request(), window(*frames)).distances.index(1)
+
+        assert [class_of(d) for d in (0.0, 1e-3, 0.1, 0.11, 0.5, 0.6, 1.0, 1.01)] == [
+            0, 1, 1, 2, 2, 3, 3, 4,
+        ]  # fmt: skip
+        assert self.count(make_request(), window({})).distances == [1, 0, 0, 0, 0]
 
     def test_signals_alone_have_no_pixels(self) -> None:
         request = make_request(image=False, telemetry=signals("a", "b"))

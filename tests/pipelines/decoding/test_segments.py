@@ -257,7 +257,7 @@ class TestAgainstOracle:
     @pytest.mark.parametrize("name", ["open.mp4", "uneven.mkv", "late.mp4", "rounded.webm"])
     def test_spans(self, name, start, end, clip, check, monkeypatch):
         # An end beyond the file is reported as truncation, of which other tests tell.
-        monkeypatch.setattr("pipelines.decoding.segments._truncation", lambda *_: None)
+        monkeypatch.setattr("pipelines.decoding.segments._find_truncation", lambda *_: None)
         for fields in ({}, {"frame_rate": Fraction(10), "stride": 3}, {"sampling": "uniform"}):
             sampling = sampling_options(num_frames=4, short_clips="pad", **fields)
             check(clip(name), sampling, start=start, end=end)
@@ -443,7 +443,7 @@ class TestTruncation:
     def test_a_span_beyond_the_end_is_reported(self, clip):
         source = make_source(clip("steady.mp4"), 1.0, 20.0)
         _, result = build(Segment(source=source), sampling_options())
-        assert result.truncated == "frames end after 3.96 s, where 20.00 s were declared"
+        assert result.truncated == "frames end after 3.96 s, but 20.00 s were declared"
 
 
 class TestRecords:

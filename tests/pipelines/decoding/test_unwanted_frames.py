@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.decoding import segments
+from pipelines.decoding.decoder import PictureDecoder
+from pipelines.decoding.packets import PacketReader
 from pipelines.decoding.protocol import BuildRequest, DecodingFailure
-from pipelines.decoding.references import find_begins_anew, find_unreferenced
+from pipelines.decoding.references import find_idr_test, find_nonreference_test
 from pipelines.decoding.segments import build_segment
-from pipelines.decoding.stream import StreamReader
 from pipelines.decoding.video import open_video
 from pipelines.options.dataset import ImageOptions, SamplingOptions
 from pipelines.plan.descriptors import Segment, Source
@@ -80,17 +81,17 @@ def read(path, wanted=None):
     """Frames as they come, and what the reading had to say."""
     with open_video(str(path)) as video:
         if wanted is not None:
-            video.want(wanted)
+            video.skip_unused(wanted)
         frames = [((f.pts, f.rank, f.after_break), f) for f in video.frames()]
         return frames, (video.breaks, video.unordered, video.damage, video.truncated)
 
 
 def decoded(frames):
-    return {f.pts for _, f in frames if isinstance(f.decoded, av.VideoFrame)}
+    return {f.pts for _, f in frames if not f.picture.is_skipped}
 
 
 def pixels(frame):
-    return frame.image.to_ndarray().tobytes()
+    return frame.picture.image.to_ndarray().tobytes()
 
 
 def build(path, sampling, start=None, end=None):
@@ -167,13 +168,13 @@ class TestReading:
         stored[begin:end] = bytes(end - begin)
         path.write_bytes(stored)
         with pytest.raises(DecodingFailure, match="does not decode"):
-            _ = frames[36][1].image
+            _ = frames[36][1].picture.image
 
     @pytest.mark.parametrize("name", CLIPS)
     def test_codecs_that_tell_of_references(self, name, clip):
         with av.open(str(clip(name))) as container:
             codec = container.streams.video[0].codec_context
-            unreferenced = find_unreferenced(codec)
+            unreferenced = find_nonreference_test(codec)
             assert (unreferenced is not None) == (name in SKIPPING)
             if unreferenced is None:
                 return
@@ -193,7 +194,7 @@ class TestReading:
     )
     def test_a_group_that_looks_back_needs_the_one_before(self, name, anew, clip):
         with av.open(str(clip(name))) as container:
-            begins_anew = find_begins_anew(container.streams.video[0].codec_context)
+            begins_anew = find_idr_test(container.streams.video[0].codec_context)
             packets = [p for p in container.demux(video=0) if p.size]
             assert sum(begins_anew(bytes(p)) for p in packets) == anew
         frames, _ = read(clip(name), lambda pts, until: pts in (0, packets[50].pts))
@@ -254,13 +255,13 @@ class TestDamage:
     ):
         path = write_video(tmp_path / "a.mkv", b_frames=3, options=PYRAMID, frames=60)
         times = [f.pts for _, f in read(path)[0]]
-        packets = StreamReader.packets
+        packets = PacketReader.__iter__
 
         def lossy(reader):
             return (p for p in packets(reader) if p.pts not in times[20:30])
 
-        monkeypatch.setattr(StreamReader, "packets", lossy)
-        monkeypatch.setattr(StreamReader, "_decode_packet", self._lose(times[30]))
+        monkeypatch.setattr(PacketReader, "__iter__", lossy)
+        monkeypatch.setattr(PictureDecoder, "decode", self._lose(times[30]))
         frames, (breaks, _, damage, _) = read(path, lambda pts, until: pts in (0, times[30]))
         assert breaks == 1
         assert "left out" in damage.reason
@@ -268,11 +269,11 @@ class TestDamage:
 
     @staticmethod
     def _lose(pts):
-        """What gives no frame for the packet of this time, without any complaint."""
-        decode = StreamReader._decode_packet
+        """Returns a `decode` that yields no frame for the packet of this time, without any message."""
+        decode = PictureDecoder.decode
 
-        def decode_others(reader, packet, *arguments):
-            return iter(()) if packet.pts == pts else decode(reader, packet, *arguments)
+        def decode_others(decoder, index, packet, need):
+            return iter(()) if packet.pts == pts else decode(decoder, index, packet, need)
 
         return decode_others
 
@@ -291,7 +292,7 @@ class TestRecords:
     def test_are_those_of_decoding_everything(self, name, sampling, clip, monkeypatch):
         options = SamplingOptions(**{"short_clips": "pad", **SAMPLINGS[sampling]})
         records, result = build(clip(name), options)
-        monkeypatch.setattr(segments, "find_wanted", lambda *_, **__: None)
+        monkeypatch.setattr(segments, "find_used_frames", lambda *_, **__: None)
         assert build(clip(name), options) == (records, result)
         assert records or name == "sparse.mp4"
 
@@ -309,7 +310,7 @@ class TestRecords:
         options = SamplingOptions(num_frames=count, frame_rate=rate, sampling=sampling, **fields)
         with pytest.MonkeyPatch.context() as patch:
             found = build(clip(name), options, *span)
-            patch.setattr(segments, "find_wanted", lambda *_, **__: None)
+            patch.setattr(segments, "find_used_frames", lambda *_, **__: None)
             assert build(clip(name), options, *span) == found
 
 
@@ -317,4 +318,4 @@ def test_pictures_differ(clip):
     """Otherwise comparing them would show nothing."""
     whole, _ = read(clip("open.mp4"))
     assert len({pixels(f) for _, f in whole}) == len(whole)
-    assert np.ptp(whole[0][1].image.to_ndarray()) > 100
+    assert np.ptp(whole[0][1].picture.image.to_ndarray()) > 100

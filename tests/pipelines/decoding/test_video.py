@@ -56,7 +56,7 @@ def read(path, **arguments):
     """Presentation time, rank and bytes of each frame."""
     with open_video(str(path)) as video:
         return [
-            (frame.pts, frame.rank, frame.image.to_ndarray().tobytes())
+            (frame.pts, frame.rank, frame.picture.image.to_ndarray().tobytes())
             for frame in video.frames(**arguments)
         ]
 
@@ -70,7 +70,7 @@ def plain(path):
 def rgb(path):
     """The frames as the rest of the package sees them."""
     with open_video(str(path)) as video:
-        return [video.to_rgb(frame) for frame in video.frames()]
+        return [frame.picture.to_rgb() for frame in video.frames()]
 
 
 def packets(path):
@@ -97,7 +97,7 @@ class TestFrames:
                 assert frame.pts == image.pts
                 assert frame.rank == count
                 assert not frame.after_break
-                assert np.array_equal(frame.image.to_ndarray(), image.to_ndarray())
+                assert np.array_equal(frame.picture.image.to_ndarray(), image.to_ndarray())
         assert count == {"demo.gif": 119}.get(name, few - 1)
 
     def test_webm_keeps_its_first_time_and_its_milliseconds(self, data):
@@ -114,7 +114,7 @@ class TestFrames:
         with open_video(str(path)) as video:
             assert not video.cuttable
             assert video.tolerance == 0
-            frames = [(f.pts, read_barcode(video.to_rgb(f))) for f in video.frames()]
+            frames = [(f.pts, read_barcode(f.picture.to_rgb())) for f in video.frames()]
             assert video.unordered == 0
         assert [index for _, index in frames] == list(range(30))
         assert {b - a for (a, _), (b, _) in itertools.pairwise(frames)} == {1}
@@ -129,7 +129,8 @@ class TestFrames:
         path = write_video(tmp_path / name, codec=codec, b_frames=2, rate=20)
         with open_video(str(path)) as video:
             frames = [
-                ((f.pts * video.time_base), read_barcode(video.to_rgb(f))) for f in video.frames()
+                ((f.pts * video.time_base), read_barcode(f.picture.to_rgb()))
+                for f in video.frames()
             ]
         assert [index for _, index in frames] == list(range(30))
         assert {b - a for (a, _), (b, _) in itertools.pairwise(frames)} == {Fraction(1, 20)}
@@ -244,14 +245,14 @@ class TestSeeking:
     @pytest.mark.parametrize("name", ["demo.webm", "demo.mp4"])
     def test_in_real_clips(self, name, data):
         with open_video(str(data / name)) as video:
-            whole = {f.pts: f.image.to_ndarray().tobytes() for f in video.frames()}
+            whole = {f.pts: f.picture.image.to_ndarray().tobytes() for f in video.frames()}
         times = list(whole)
         for target in times[300::400]:
             with open_video(str(data / name)) as video:
                 for count, frame in enumerate(itertools.islice(video.frames(near=target), 250)):
                     assert count or frame.pts <= target
                     assert frame.rank == count
-                    assert frame.image.to_ndarray().tobytes() == whole[frame.pts]
+                    assert frame.picture.image.to_ndarray().tobytes() == whole[frame.pts]
 
     def test_packets_tell_times_without_decoding(self, write_video, tmp_path):
         path = write_video(tmp_path / "a.mp4", b_frames=3, options=X264_OPEN)
@@ -455,12 +456,12 @@ class TestRotation:
             tmp_path / "a.mp4", frames=2, rotation=rotation, sample_aspect=Fraction(4, 3)
         )
         with open_video(str(path)) as video:
-            assert {video.pixel_aspect(frame) for frame in video.frames()} == {expected}
+            assert {frame.picture.pixel_aspect for frame in video.frames()} == {expected}
 
     def test_pixels_are_square_when_nothing_is_said(self, write_video, tmp_path):
         path = write_video(tmp_path / "a.mp4", frames=2)
         with open_video(str(path)) as video:
-            assert {video.pixel_aspect(frame) for frame in video.frames()} == {1}
+            assert {frame.picture.pixel_aspect for frame in video.frames()} == {1}
 
 
 SCRIPTS = {
@@ -612,7 +613,9 @@ class TestDamage:
         stored[position : position + size] = bytes(size)
         path.write_bytes(stored)
         with open_video(str(path)) as video:
-            frames = [(f.pts, f.rank, f.image.to_ndarray().tobytes(), f) for f in video.frames()]
+            frames = [
+                (f.pts, f.rank, f.picture.image.to_ndarray().tobytes(), f) for f in video.frames()
+            ]
             assert video.breaks == 1
             assert video.truncated is None
         # Every frame that comes is right, and knows its place as if none were missing.
@@ -692,7 +695,7 @@ class TestDamage:
             "    try:\n"
             "        with open_video(sys.argv[2]) as video:\n"
             "            for frame in video.frames():\n"
-            "                video.to_rgb(frame)\n"
+            "                frame.picture.to_rgb()\n"
             "    except DecodingFailure:\n"
             "        pass\n"
             "print('done')\n"
@@ -797,7 +800,7 @@ class TestExtent:
             output.start_encoding()
         with (
             open_video(str(path)) as video,
-            pytest.raises(DecodingFailure, match=r"^open: the file holds no frame with a time$"),
+            pytest.raises(DecodingFailure, match=r"^open: no frame in the file has a time$"),
         ):
             video.extent()
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.images.frames import Orientation, encode, orient, pixel_sums, resize, to_gray
+from pipelines.images.frames import Orientation, encode, orient, resize, to_gray
 from pipelines.options.dataset import ImageOptions
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -198,36 +198,3 @@ class TestEncode:
         view = noise(20, 40, 3)[2:10, 5:21]
         assert not view.flags.c_contiguous
         np.testing.assert_array_equal(decode(encode(view, ImageOptions(image_format="png"))), view)
-
-
-class TestPixelSums:
-    @staticmethod
-    def by_numpy(pixels: np.ndarray) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        wide = pixels.astype(np.int64)
-        return (
-            tuple(wide.sum(axis=(0, 1)).tolist()),
-            tuple((wide * wide).sum(axis=(0, 1)).tolist()),
-        )
-
-    @given(
-        st.integers(1, 200),
-        st.integers(1, 200),
-        st.sampled_from([1, 3]),
-        st.integers(0, 2**32 - 1),
-        st.sampled_from([(0, 256), (0, 1), (255, 256), (254, 256), (100, 102)]),
-    )
-    @settings(max_examples=150, deadline=None)
-    def test_are_exact(self, height, width, channels, seed, levels) -> None:
-        pixels = np.random.default_rng(seed).integers(
-            *levels, (height, width, channels), dtype=np.uint8
-        )
-        assert pixel_sums(pixels) == self.by_numpy(pixels)
-
-    @pytest.mark.parametrize("shape", [(1080, 1920, 3), (16384, 128, 1)])
-    def test_are_exact_for_large_frames(self, shape) -> None:
-        pixels = rng.integers(128, 256, shape, dtype=np.uint8)
-        assert pixel_sums(pixels) == self.by_numpy(pixels)
-
-    def test_of_a_view(self) -> None:
-        view = noise(20, 40, 3)[2:10, 5:21]
-        assert pixel_sums(view) == self.by_numpy(view)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.images.headers import ImageError, decode_rgb, read_header
-from pipelines.images.jpeg_structure import WholeHeaders
+from pipelines.images.jpeg_structure import StructureReader
 
 SAMPLINGS = (
     cv2.IMWRITE_JPEG_SAMPLING_FACTOR_411,
@@ -56,9 +56,9 @@ def find_segment(marker, data=PLAIN):
 
 
 def is_plainly_whole(data):
-    header = WholeHeaders().read(data)
+    header = StructureReader().read(data)
     # Whatever was read before makes no difference.
-    experienced = WholeHeaders()
+    experienced = StructureReader()
     for before in (PLAIN, data, data[: len(data) // 2], data):
         experienced.read(before)
         assert experienced.read(data) == header

@@ -103,12 +103,16 @@ def cut(
     prepared: Counter[int] | None = None,
     **cutting: Any,
 ) -> list[Window[int]]:
-    def prepare(frame: int) -> int:
+    def prepare(item: CoveringFrame[int]) -> int:
         if prepared is not None:
-            prepared[frame] += 1
-        return frame
+            prepared[item.frame] += 1
+        return item.frame
 
     return list(cut_windows(cover_slots(placed, end_slot=clip_end), prepare, **cutting))
+
+
+def number(item: CoveringFrame[int]) -> int:
+    return item.frame
 
 
 def plain(windows: Iterable[Window[Any]]) -> list[tuple[int, tuple[Any, ...]]]:
@@ -236,7 +240,7 @@ class TestCoverSlots:
 class TestCutWindows:
     def test_cut_windows_docstring_example(self) -> None:
         covering = [CoveringFrame(range(slot, slot + 1), slot) for slot in range(10)]
-        windows = list(cut_windows(covering, str, num_frames=4, stride=3))
+        windows = list(cut_windows(covering, lambda item: str(item.frame), num_frames=4, stride=3))
         assert windows == [
             Window(0, ("0", "1", "2", "3"), 4),
             Window(3, ("3", "4", "5", "6"), 4),
@@ -344,7 +348,7 @@ class TestCutWindows:
             yield
 
         assert not list(
-            cut_windows(unread(), int, num_frames=2, stride=10, first_slot=1, end_slot=10)
+            cut_windows(unread(), number, num_frames=2, stride=10, first_slot=1, end_slot=10)
         )
 
     @pytest.mark.parametrize(
@@ -433,9 +437,9 @@ class TestPickUniform:
         prepared: Counter[int] = Counter()
         consumed: Counter[str] = Counter()
 
-        def prepare(frame: int) -> int:
-            prepared[frame] += 1
-            return frame
+        def prepare(item: CoveringFrame[int]) -> int:
+            prepared[item.frame] += 1
+            return item.frame
 
         windows = list(
             pick_uniform(
@@ -465,12 +469,12 @@ class TestPickUniform:
         self,
     ) -> None:
         covering = [CoveringFrame(range(slot, slot + 1), slot) for slot in range(5)]
-        (window,) = pick_uniform(covering, int, num_frames=4, total_slots=8)
+        (window,) = pick_uniform(covering, number, num_frames=4, total_slots=8)
         assert window == Window(0, (1, 3, 3, 3), 4)  # the slots 1, 3, 5 and 7 were wanted
 
     def test_pick_uniform_of_no_frames(self) -> None:
-        assert not list(pick_uniform([], int, num_frames=4, total_slots=8, short_clips="pad"))
-        assert not list(pick_uniform([], int, num_frames=4, total_slots=0, short_clips="loop"))
+        assert not list(pick_uniform([], number, num_frames=4, total_slots=8, short_clips="pad"))
+        assert not list(pick_uniform([], number, num_frames=4, total_slots=0, short_clips="loop"))
 
 
 class TestPickLast:
@@ -499,7 +503,7 @@ class TestPickLast:
     def test_by_hand(self, slots, total_slots, frames, short_clips) -> None:
         windows = pick_last(
             self.one_frame_a_slot(slots),
-            int,
+            number,
             num_frames=3,
             total_slots=total_slots,
             short_clips=short_clips,
@@ -517,11 +521,11 @@ class TestPickLast:
     )
     def test_short_clips(self, short_clips, expected) -> None:
         how = {"num_frames": 5, "total_slots": 2, "short_clips": short_clips}
-        assert list(pick_last(self.one_frame_a_slot(range(2)), int, **how)) == expected
+        assert list(pick_last(self.one_frame_a_slot(range(2)), number, **how)) == expected
         # Without its beginning there is nothing to fill up.
-        assert list(pick_last(self.one_frame_a_slot([1]), int, **how)) == []
+        assert list(pick_last(self.one_frame_a_slot([1]), number, **how)) == []
         how["total_slots"] = 0
-        assert list(pick_last([], int, **how)) == []
+        assert list(pick_last([], number, **how)) == []
 
     @given(clips(), st.integers(1, 12), st.sampled_from(["drop", "pad", "loop"]))
     @settings(max_examples=150, deadline=None)
@@ -530,9 +534,9 @@ class TestPickLast:
         total = max(table, default=-1) + 1
         prepared: Counter[int] = Counter()
 
-        def prepare(frame: int) -> int:
-            prepared[frame] += 1
-            return frame
+        def prepare(item: CoveringFrame[int]) -> int:
+            prepared[item.frame] += 1
+            return item.frame
 
         windows = list(
             pick_last(

@@ -67,7 +67,7 @@ def test_read_ignores_trailing_bytes_of_jpeg():
     assert problem_of(data + bytes(10), spec()) is None
     assert problem_of(data + b"a trailer", spec()) is None
     cut = problem_of(data[:-2] + bytes(10), spec())
-    assert cut == "is a JPEG file that was cut short: it has no end marker"
+    assert cut == "is a truncated JPEG file: it has no end marker"
 
 
 @pytest.mark.parametrize(("level", "mean"), [(0, 0), (255, 255)])

@@ -10,11 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.decoding.footage import FrameTime
+from pipelines.decoding.footage import Frame
 from pipelines.decoding.protocol import DecodingFailure
-from pipelines.decoding.rows import TelemetryRows
+from pipelines.decoding.telemetry_rows import TelemetryRows
 from pipelines.labels.telemetry import Telemetry
-from pipelines.options.dataset import ImageOptions
 
 NTSC = Fraction(30000, 1001)
 
@@ -94,7 +93,7 @@ class TestTimes:
             footage(times)
         assert failure.value.stage == "telemetry"
         assert failure.value.reason == (
-            "rows less than a microsecond apart cannot be told apart: thin them out"
+            "two rows are less than a microsecond apart, which records cannot store: remove some rows"
         )
         # Steps of a rate do not care.
         assert len(microseconds(footage(times, 1))) == 1 + math.floor(times[-1])
@@ -117,7 +116,7 @@ class TestEntering:
         rows = footage([*self.ROWS])
         times = [round(seconds * 1e6) for seconds in self.ROWS]
         assert list(rows.frames(near=near, exactly=exactly)) == [
-            FrameTime(pts, rank) for rank, pts in enumerate(times[first:])
+            Frame(pts, rank) for rank, pts in enumerate(times[first:])
         ]
 
     def test_rows_further_apart_than_the_longest_gap_are_a_break(self) -> None:
@@ -148,7 +147,4 @@ class TestEntering:
         rows = footage([*self.ROWS])
         (frame, *_) = rows.frames()
         assert (rows.cuttable, rows.breaks, rows.unordered, rows.truncated) == (True, 0, 0, None)
-        with pytest.raises(ValueError, match="telemetry has no pictures"):
-            rows.to_rgb(frame)
-        assert rows.pixel_aspect(frame) == 1
-        assert rows.as_stored(frame, ImageOptions()) is None
+        assert frame.picture is None

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.decoding.clip import Clip, Covered, cover_clip
-from pipelines.decoding.footage import FrameTime
-from pipelines.decoding.wanted import find_wanted
+from pipelines.decoding.clip import Clip, CountedFrames, cover_clip
+from pipelines.decoding.footage import Frame
+from pipelines.decoding.used_frames import find_used_frames
 from pipelines.options.dataset import SamplingOptions
 from pipelines.plan.descriptors import Segment, Source
 from pipelines.plan.sampling import cut_windows, pick_last, pick_uniform
@@ -68,13 +68,13 @@ class TestFindWanted:
             **fields,
         )
         clip = Clip(FOOTAGE, times[0], None, None)
-        frames = [FrameTime(pts, rank) for rank, pts in enumerate(times)]
-        covered = Covered(cover_clip(clip, iter(frames), segment, options))
+        frames = [Frame(pts, rank) for rank, pts in enumerate(times)]
+        covered = CountedFrames(cover_clip(clip, iter(frames), segment, options))
         for _ in covered:
             pass
-        wanted = find_wanted(clip, segment, options, total_slots=covered.slots, times=times)
+        wanted = find_used_frames(clip, segment, options, total_slots=covered.end_slot, times=times)
         told = {pts for pts, end in zip(times, [*times[1:], None], strict=True) if wanted(pts, end)}
-        assert told >= asked_for(clip, frames, segment, options, covered.slots)
+        assert told >= asked_for(clip, frames, segment, options, covered.end_slot)
         # Little else is wanted: the last frame, and one that is exactly at a slot where the next is, too.
         if rate is not None:
             grid = clip.time_grid(rate)
@@ -83,14 +83,14 @@ class TestFindWanted:
                 assert place.slot < after.slot or place.exact or pts not in told
         # Where frames are missing, those around are wanted no less.
         left = [
-            FrameTime(frame.pts, frame.rank, after_break=frame.rank - 1 in lost)
+            Frame(frame.pts, frame.rank, after_break=frame.rank - 1 in lost)
             for frame in frames
             if frame.rank not in lost
         ]
         if sampling == "windows":
-            assert told >= asked_for(clip, left, segment, options, covered.slots)
+            assert told >= asked_for(clip, left, segment, options, covered.end_slot)
 
     def test_cannot_be_told_of_frames_by_rank(self):
         clip = Clip(FOOTAGE, 0, None, None)
         sampling = SamplingOptions(num_frames=2, stride=5)
-        assert find_wanted(clip, Segment(source=SOURCE), sampling) is None
+        assert find_used_frames(clip, Segment(source=SOURCE), sampling) is None

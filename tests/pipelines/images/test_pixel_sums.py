@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.decoding.record_builder import PixelSums, PixelTally, is_sampled
+from pipelines.images.pixel_sums import PixelSums, PixelTally, is_sampled
 from pipelines.images.yuv import YuvPixels
 
 PIXEL = st.integers(0, 255)
@@ -38,7 +38,7 @@ class TestSums:
         of_channels = pixels.reshape(4, 3).astype(int)
         expected = PixelSums(4, tuple(of_channels.sum(0)), tuple((of_channels**2).sum(0)))
         assert PixelSums.of(pixels) == expected
-        assert PixelSums.of(pixels).plus(PixelSums.of(pixels)) == expected.times(2, 1)
+        assert PixelSums.of(pixels).plus(PixelSums.of(pixels)) == expected.scaled(2, 1)
         assert PixelSums().plus(expected) == expected.plus(PixelSums()) == expected
 
     @given(st.integers(1, 400), st.integers(1, 5))
@@ -49,7 +49,7 @@ class TestSums:
         assert min(height, 24) <= len(looked_at) < 48
         sums = (width * looked_at.sum(),), (width * (looked_at**2).sum(),)
         expected = PixelSums(width * len(looked_at), *sums)
-        assert found == expected.times(height * width, expected.pixels)
+        assert found == expected.scaled(height * width, expected.pixels)
 
     @given(st.integers(1, 100), st.integers(1, 100), st.integers(0, 1000))
     def test_are_of_a_pixel_for_each_sample_of_chroma(self, rows, columns, seed) -> None:
@@ -77,6 +77,40 @@ class TestSums:
         assert [value / both.pixels for value in both.values] == [127.5] * 3
 
 
+class TestExactSums:
+    @staticmethod
+    def by_numpy(pixels: np.ndarray) -> PixelSums:
+        wide = pixels.astype(np.int64)
+        return PixelSums(
+            wide.shape[0] * wide.shape[1],
+            tuple(wide.sum(axis=(0, 1)).tolist()),
+            tuple((wide * wide).sum(axis=(0, 1)).tolist()),
+        )
+
+    @given(
+        st.integers(1, 47),  # all rows are used
+        st.integers(1, 800),
+        st.sampled_from([1, 3]),
+        st.integers(0, 2**32 - 1),
+        st.sampled_from([(0, 256), (0, 1), (255, 256), (254, 256), (100, 102)]),
+    )
+    @settings(max_examples=150, deadline=None)
+    def test_are_exact(self, height, width, channels, seed, levels) -> None:
+        pixels = np.random.default_rng(seed).integers(
+            *levels, (height, width, channels), dtype=np.uint8
+        )
+        assert PixelSums.of(pixels) == self.by_numpy(pixels)
+
+    @pytest.mark.parametrize("shape", [(47, 44_000, 3), (16, 131_072, 1)])
+    def test_are_exact_for_large_frames(self, shape) -> None:
+        pixels = np.random.default_rng(0).integers(128, 256, shape, dtype=np.uint8)
+        assert PixelSums.of(pixels) == self.by_numpy(pixels)
+
+    def test_of_a_view(self) -> None:
+        view = np.random.default_rng(1).integers(0, 256, (20, 40, 3), dtype=np.uint8)[2:10, 5:21]
+        assert PixelSums.of(view) == self.by_numpy(view)
+
+
 class TestTally:
     @given(st.lists(st.tuples(PIXEL, PIXEL)), st.lists(st.tuples(PIXEL, PIXEL)))
     def test_of_frames_that_were_all_looked_at_is_exact(self, encoded, passed_on) -> None:
@@ -84,7 +118,7 @@ class TestTally:
         for levels in encoded:
             tally.add_encoded(pixel_sums(*levels))
         for levels in passed_on:
-            tally.add_passed_on(pixel_sums(*levels))
+            tally.add_stored_file(pixel_sums(*levels))
         assert tally.frames == len(encoded) + len(passed_on)
         assert not tally.lacks_sample
         everything = [level for frame in encoded + passed_on for level in frame]
@@ -95,7 +129,7 @@ class TestTally:
         for _ in range(64):
             tally.add_encoded(pixel_sums(100, 100))
         for slot in range(64):
-            tally.add_passed_on(pixel_sums(200, 200) if slot in (4, 38) else None)
+            tally.add_stored_file(pixel_sums(200, 200) if slot in (4, 38) else None)
         assert tally.frames == 64 + 2
         assert tally.total() == PixelSums(256, (38_400,), (128 * 100**2 + 128 * 200**2,))
 
@@ -103,7 +137,7 @@ class TestTally:
         tally = PixelTally()
         assert not tally.lacks_sample
         for _ in range(3):
-            tally.add_passed_on(None)
+            tally.add_stored_file(None)
         assert tally.lacks_sample
         assert tally.total() == PixelSums()
         tally.add_sample(pixel_sums(7))

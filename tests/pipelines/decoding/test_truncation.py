@@ -3,7 +3,7 @@
 import av
 import pytest
 
-from pipelines.decoding.endings import find_missing_end
+from pipelines.decoding.truncation import find_missing_end
 from pipelines.decoding.video import open_video
 
 WHOLE = {
@@ -66,12 +66,12 @@ def test_frames_of_a_cut_file_are_those_of_the_whole(name, write_video, tmp_path
     """What is left of the last one is not used."""
     path = write_video(tmp_path / name, **WHOLE[name])
     with open_video(str(path)) as video:
-        whole = {frame.pts: video.to_rgb(frame).tobytes() for frame in video.frames()}
+        whole = {frame.pts: frame.picture.to_rgb().tobytes() for frame in video.frames()}
     stored = path.read_bytes()
     for part in range(40, 100, 3):
         path.write_bytes(stored[: len(stored) * part // 100])
         with open_video(str(path)) as video:
-            cut = {frame.pts: video.to_rgb(frame).tobytes() for frame in video.frames()}
+            cut = {frame.pts: frame.picture.to_rgb().tobytes() for frame in video.frames()}
         assert cut.items() <= whole.items()
 
 

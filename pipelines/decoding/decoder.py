@@ -1,0 +1,146 @@
+"""Decoding: turns packets into pictures in order of presentation, and skips those that are not needed."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from typing import Any, NamedTuple, cast
+
+import av
+from av.video.codeccontext import VideoCodecContext
+
+from pipelines.decoding.damage import DamageRecorder
+from pipelines.decoding.lookahead import MAX_REORDERED_PACKETS, Need
+from pipelines.decoding.references import find_idr_test, find_nonreference_test
+
+
+class Skipped(NamedTuple):
+    """A frame that is not used and was not decoded; the next one is expected at ``until``."""
+
+    pts: int
+    is_key: bool
+    until: int | None
+
+
+Picture = av.VideoFrame | Skipped
+
+
+class PictureDecoder:
+    """Decodes the packets of one stream.
+
+    Args:
+        codec: the opened decoder.
+        damage: receives the decoder's error messages.
+        start: presentation time from which on frames are used; None is the start of the file.
+        reports_lost_packets: packets are marked as corrupt after others were lost (MPEG-TS).
+    """
+
+    def __init__(
+        self,
+        codec: VideoCodecContext,
+        damage: DamageRecorder,
+        start: int | None,
+        *,
+        reports_lost_packets: bool,
+    ):
+        self._codec = codec
+        self._damage = damage
+        self._start = start
+        self._reports_lost_packets = reports_lost_packets
+        self._is_nonreference = find_nonreference_test(codec)
+        self.is_idr = find_idr_test(codec)
+        self._skips_nonreference = False
+        self._is_drained = False
+        self._keys_until_reliable = int(start is not None)
+        self._due: list[
+            tuple[int, int, Picture]
+        ] = []  # heap of (time, index, what the codec does not order)
+
+    def decode(self, index: int, packet: Any, need: Need) -> Iterator[tuple[int, Picture | None]]:
+        """Decodes a packet for a reason other than `Need.NOTHING`.
+
+        Yields:
+            The index of the packet that a picture is from, and the picture; None if it did not decode.
+        """
+        for source, image in self._decode(index, packet, need):
+            self._remove_due(source)
+            if image is not None and image.pts is not None:
+                while self._due and self._due[0][0] < image.pts:
+                    yield self._pop_due()
+            yield source, image
+
+    def add_skipped(self, index: int, skipped: Skipped) -> None:
+        """Adds the frame of a packet whose picture is not needed, to be yielded in order of presentation."""
+        heapq.heappush(self._due, (skipped.pts, index, skipped))
+
+    def skip(self, index: int) -> Iterator[tuple[int, Picture]]:
+        """Skips a packet; the next packet that is decoded must be a keyframe."""
+        self._drain(index)
+        yield from self._pop_all_due_but(MAX_REORDERED_PACKETS)
+
+    def finish(self) -> Iterator[tuple[int, Picture]]:
+        """Yields what is left at the end of the stream."""
+        yield from self._pop_all_due_but(0)
+
+    def _decode(self, index: int, packet: Any, need: Need) -> Iterator[tuple[int, Any]]:
+        self._is_drained = False
+        if packet.is_keyframe and (self._start is None or (packet.pts or 0) >= self._start):
+            self._count_key(packet)
+        may_skip = need is Need.REFERENCE and self._is_nonreference is not None
+        if self._skips_nonreference != (may_skip and self._is_nonreference(bytes(packet))):
+            self._skips_nonreference = not self._skips_nonreference
+            self._codec.skip_frame = "NONREF" if self._skips_nonreference else "DEFAULT"
+        # A tuple of its own: PyAV finds the object by its address, and small numbers share theirs.
+        packet.opaque = (index,)
+        try:
+            with self._damage.decoding():
+                images = packet.decode()
+        except av.FFmpegError:
+            yield index, None
+            return
+        if packet.is_corrupt and self._reports_lost_packets:
+            yield index, None
+        if self._keys_until_reliable:
+            # Open groups of pictures refer to frames before the start. None of their frames is used.
+            self._damage.discard_messages()
+        for image in images:
+            yield (image.opaque or (index,))[0], image
+
+    def _count_key(self, key: Any) -> None:
+        """From this keyframe on, or the next one, frames refer to decoded frames only."""
+        if self._keys_until_reliable:
+            self._keys_until_reliable -= 1
+            if self._keys_until_reliable and self.is_idr(bytes(key)):
+                self._keys_until_reliable = 0
+
+    def _drain(self, index: int) -> None:
+        """Takes the pictures that the codec still holds before the packet ``index``."""
+        if self._is_drained:
+            return
+        self._is_drained = True
+        self._keys_until_reliable = 2
+        try:
+            with self._damage.decoding():
+                images = self._codec.decode(None)
+        except av.FFmpegError:
+            self._damage.add_missing()
+            images = []
+        self._codec.flush_buffers()
+        for image in images:
+            (source,) = cast("tuple[int]", image.opaque or (index,))
+            self._remove_due(source)
+            heapq.heappush(self._due, (image.pts or 0, source, image))
+
+    def _remove_due(self, index: int) -> None:
+        """Removes the skipped frame of a packet that did yield a picture, or does not decode."""
+        if any(due[1] == index for due in self._due):
+            self._due = [due for due in self._due if due[1] != index]
+            heapq.heapify(self._due)
+
+    def _pop_due(self) -> tuple[int, Picture]:
+        _, index, picture = heapq.heappop(self._due)
+        return index, picture
+
+    def _pop_all_due_but(self, count: int) -> Iterator[tuple[int, Picture]]:
+        while len(self._due) > count:
+            yield self._pop_due()
