@@ -46,7 +46,7 @@ phone_vfr.mp4,validation,0.25
 """
 # Quick tests that reach what differs between versions of PyAV, OpenCV, protobuf, Beam and Keras.
 TESTS = (
-    "tests/pipelines/decoding/test_conversion.py::TestToScaled::test_colours_are_right",
+    "tests/pipelines/decoding/test_conversion.py::TestToScaled::test_to_jfif_colors_are_exact",
     "tests/pipelines/decoding/test_segments.py::TestRecords",
     "tests/pipelines/decoding/test_video.py::TestColors",
     "tests/pipelines/decoding/test_video.py::TestRotation",

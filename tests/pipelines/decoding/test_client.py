@@ -134,7 +134,7 @@ def decoder():
 
 
 class TestRealChild:
-    def test_answers_are_those_of_the_same_calls_here(self, decoder, clip):
+    def test_build_matches_in_process_results(self, decoder, clip):
         assert decoder.probe(str(clip)) == probe_file(str(clip))
         request = make_request(clip)
         records, result = build_there(decoder, request)
@@ -150,7 +150,7 @@ class TestRealChild:
             build_there(decoder, make_request(clip))
             assert decoder._child.pid == pid
 
-    def test_a_bad_file_is_a_failure_and_costs_no_child(self, decoder, clip, tmp_path):
+    def test_bad_file_fails_without_restarting_child(self, decoder, clip, tmp_path):
         decoder.probe(str(clip))
         pid = decoder._child.pid
         text = tmp_path / "text.mp4"
@@ -166,14 +166,14 @@ class TestRealChild:
         assert build_there(decoder, make_request(clip)) == build_here(make_request(clip))
         assert decoder._child.pid == pid
 
-    def test_paths_that_are_not_utf8(self, decoder, clip):
+    def test_build_accepts_paths_that_are_not_utf8(self, decoder, clip):
         path = os.fsdecode(os.fsencode(clip.parent) + b"/\xff\xfe.mp4")
         clip.rename(path)
         assert decoder.probe(path).duration == 2.0
         request = make_request(path, name="\udcff.mp4")
         assert build_there(decoder, request) == build_here(request)
 
-    def test_a_consumer_that_raises_does_not_disturb_the_next_request(self, decoder, clip):
+    def test_next_request_works_after_consumer_raises(self, decoder, clip):
         def refuse(record):
             raise OSError(28, "No space left on device")
 
@@ -182,7 +182,7 @@ class TestRealChild:
                 decoder.build(make_request(clip), error)
             assert build_there(decoder, make_request(clip)) == build_here(make_request(clip))
 
-    def test_close_ends_the_child_and_may_be_called_again(self, decoder, clip):
+    def test_close_ends_child_and_can_be_repeated(self, decoder, clip):
         decoder.probe(str(clip))
         child = decoder._child
         decoder.close()
@@ -190,19 +190,19 @@ class TestRealChild:
         assert not alive(child.pid)
         decoder.close()
 
-    def test_it_may_be_closed_before_it_was_used(self):
+    def test_close_works_before_first_use(self):
         decoder = DecoderProcess(timeout=1)
         decoder.close()
         decoder.close()
 
     @pytest.mark.parametrize("sign", [signal.SIGSEGV, signal.SIGKILL])
-    def test_a_child_that_dies_between_requests_is_replaced(self, sign, decoder, clip):
+    def test_request_replaces_child_that_died_between_requests(self, sign, decoder, clip):
         decoder.probe(str(clip))
         os.kill(decoder._child.pid, sign)
         wait_until(lambda: decoder._child.poll() is not None)
         assert build_there(decoder, make_request(clip)) == build_here(make_request(clip))
 
-    def test_the_child_goes_when_its_parent_is_killed(self, clip):
+    def test_child_ends_when_parent_is_killed(self, clip):
         program = (
             "import sys, time\n"
             "from pipelines.decoding.client import DecoderProcess\n"
@@ -219,7 +219,7 @@ class TestRealChild:
             parent.kill()
         wait_until(lambda: not alive(pid))
 
-    def test_the_child_goes_in_the_middle_of_a_request(self, clip):
+    def test_child_ends_during_request_when_parent_is_killed(self, clip):
         """A parent killed while its child decodes without end."""
         child = (
             "import sys, time\n"
@@ -302,7 +302,7 @@ SILENCE = {
 
 class TestMisbehaviour:
     @pytest.mark.parametrize("name", MISBEHAVIOUR)
-    def test_is_a_failure_of_the_process_and_the_next_request_works(self, name, start, clip):
+    def test_misbehaving_child_fails_and_next_request_works(self, name, start, clip):
         lines, reason = MISBEHAVIOUR[name]
         decoder = start(lines)
         request = make_request(clip)
@@ -317,7 +317,7 @@ class TestMisbehaviour:
         assert build_there(decoder, request) == build_here(request)
 
     @pytest.mark.parametrize("name", SILENCE)
-    def test_silence_ends_after_the_timeout(self, name, start, clip):
+    def test_silent_child_fails_after_timeout(self, name, start, clip):
         decoder = start(SILENCE[name], timeout=1.5, every_time=True)
         began = time.monotonic()
         with pytest.raises(DecodingFailure, match=r"no progress for 1\.5 s") as failure:
@@ -327,7 +327,7 @@ class TestMisbehaviour:
         (pid,) = start.pids()
         assert not alive(pid)
 
-    def test_a_child_that_reads_nothing_holds_nobody_up(self, start, clip):
+    def test_child_that_does_not_read_fails_after_timeout(self, start, clip):
         """A request may be longer than a pipe holds."""
         decoder = start("time.sleep(60)", timeout=1.0, every_time=True)
         request = make_request(clip, classes=[f"class {i:06}" for i in range(50_000)])
@@ -337,7 +337,7 @@ class TestMisbehaviour:
         with pytest.raises(DecodingFailure, match="deaf"):
             build_there(decoder, request)
 
-    def test_a_long_request_arrives(self, decoder, clip):
+    def test_long_request_arrives(self, decoder, clip):
         request = make_request(clip, classes=["a", *(f"class {i:06}" for i in range(50_000))])
         assert build_there(decoder, request) == build_here(request)
 
@@ -360,7 +360,7 @@ class TestMisbehaviour:
             assert record == (bytes(range(251)) * (len(record) // 251 + 1))[: len(record)]
         assert records[-1] == b"end"
 
-    def test_progress_may_go_on_for_longer_than_the_timeout(self, start, clip):
+    def test_progress_extends_timeout(self, start, clip):
         lines = f"""
             receive()
             for _ in range(10):
@@ -375,7 +375,7 @@ class TestMisbehaviour:
         assert time.monotonic() - began >= 3
         assert (records, result.sequences) == ([], 0)
 
-    def test_a_record_that_nobody_asked_for(self, start, clip):
+    def test_unrequested_record_fails(self, start, clip):
         decoder = start("receive(); send(b'R', b'record'); time.sleep(60)")
         with pytest.raises(DecodingFailure, match="unexpected record") as failure:
             decoder.probe(str(clip))
@@ -383,7 +383,7 @@ class TestMisbehaviour:
         assert decoder.probe(str(clip)) == probe_file(str(clip))
 
     @pytest.mark.parametrize("pause", [0.0, 0.3])
-    def test_a_second_answer_is_not_taken_for_the_next_one(self, pause, start, clip):
+    def test_second_answer_is_not_used_for_next_request(self, pause, start, clip):
         lines = f"receive(); send(b'D', {RESULT!r}); time.sleep({pause})\nsend(b'D', {RESULT!r})\n"
         decoder = start(lines + "time.sleep(60)")
         build_there(decoder, make_request(clip))
@@ -413,7 +413,7 @@ class TestMisbehaviour:
             ("MemoryError('here')", "limits", "MemoryError: here"),
         ],
     )
-    def test_an_exception_in_a_child_is_told(self, start, clip, error, stage, reason):
+    def test_failure_describes_exception_in_child(self, start, clip, error, stage, reason):
         lines = f"""
             from pipelines.decoding import child
 
@@ -449,20 +449,20 @@ class TestMisbehaviour:
             ),
         ],
     )
-    def test_an_exception_that_ends_a_child_is_told(self, start, clip, lines, said):
+    def test_failure_describes_exception_that_ends_child(self, start, clip, lines, said):
         decoder = start(lines)
         with pytest.raises(DecodingFailure) as failure:
             decoder.probe(str(clip))
         assert (failure.value.stage, failure.value.reason) == ("process", f"the decoder {said}")
 
-    def test_a_program_that_is_not_there(self, clip):
+    def test_missing_program_fails(self, clip):
         decoder = DecoderProcess(timeout=5, program=("/nonexistent/decoder",))
         with pytest.raises(FileNotFoundError):
             decoder.probe(str(clip))
         decoder.close()
 
     @pytest.mark.parametrize("kind", ["python", "native"])
-    def test_a_child_that_takes_all_memory_dies_alone(self, kind, start, clip):
+    def test_child_out_of_memory_dies_alone(self, kind, start, clip):
         allocate = {
             "python": "hoard.append(bytearray(50_000_000))",
             "native": "hoard.append(av.VideoFrame(4000, 4000, 'rgb24'))",
@@ -489,7 +489,7 @@ class TestMisbehaviour:
 
 
 class TestPool:
-    def test_never_has_more_children_than_its_size(self, clip):
+    def test_pool_never_exceeds_its_size(self, clip):
         pool = DecoderPool(2, timeout=20)
         request, expected = make_request(clip), build_here(make_request(clip))
         lock, at_work, most, pids = threading.Lock(), 0, 0, set()
@@ -517,7 +517,7 @@ class TestPool:
         assert not any(alive(pid) for pid in pids)
         pool.close()
 
-    def test_a_failure_gives_the_decoder_back(self, clip, tmp_path):
+    def test_pool_takes_decoder_back_after_failure(self, clip, tmp_path):
         pool = DecoderPool(1, timeout=20)
         try:
             for _ in range(3):
@@ -528,7 +528,7 @@ class TestPool:
         finally:
             pool.close()
 
-    def test_children_start_when_they_are_needed(self):
+    def test_pool_starts_children_on_demand(self):
         pool = DecoderPool(64, timeout=20)
         assert not any(decoder._child for decoder in pool._all)
         pool.close()

@@ -90,7 +90,7 @@ REDUCTIONS = st.tuples(st.floats(1, 8), st.floats(1, 8))
 
 class TestToScaledPng:
     @given(tagged_frames(REDUCTIONS, noise=20))
-    def test_is_the_mean_of_areas(self, tagged):
+    def test_to_scaled_averages_areas(self, tagged):
         image, (height, width), expected = tagged
         options = ImageOptions(height=height, width=width, image_format="png")
         found = FrameConverter().to_scaled(image, options, Fraction(1))
@@ -104,7 +104,7 @@ class TestToScaledPng:
     @pytest.mark.parametrize("mode", ["stretch", "crop", "letterbox"])
     @pytest.mark.parametrize("size", [(1, 1), (5, 8), (12, 16), (3, 64), (48, 63)])
     @pytest.mark.parametrize("pix_fmt", ["gray", "rgb24", "gbrp", "bgra", "nv12", "yuva420p"])
-    def test_takes_every_kind_of_frame(self, pix_fmt, size, mode):
+    def test_to_scaled_accepts_all_pixel_formats(self, pix_fmt, size, mode):
         image = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 90, np.uint8), "rgb24")
         image = image.reformat(format=pix_fmt)
         options = ImageOptions(height=size[0], width=size[1], resize=mode, image_format="png")
@@ -120,7 +120,7 @@ class TestToScaledPng:
         size=st.tuples(st.integers(8, 32), st.integers(8, 32)),
         seed=st.integers(0, 1000),
     )
-    def test_cuts_chroma_where_it_cuts_luma(self, pix_fmt, height, width, size, seed):
+    def test_to_scaled_crops_chroma_like_luma(self, pix_fmt, height, width, size, seed):
         random = np.random.default_rng(seed)
         planes = [smooth(random, height, width) for _ in range(3)]
         # A step in chroma alone: half a sample to the side shows.
@@ -138,7 +138,7 @@ class TestToScaledPng:
     @pytest.mark.parametrize("size", [(12, 20), (31, 17), (48, 64), (96, 30), (200, 240)])
     @pytest.mark.parametrize("mode", ["stretch", "crop", "letterbox"])
     @pytest.mark.parametrize("rotation", [0, 90])
-    def test_is_what_scaling_rgb_gives(
+    def test_to_scaled_matches_scaled_rgb(
         self, rotation, mode, size, interpolation, options, write_video, tmp_path
     ):
         def picture(index):
@@ -187,7 +187,7 @@ class TestToScaled:
     """Frames that become JPEG files without RGB in between."""
 
     @given(tagged_frames(REDUCTIONS | st.just((1, 1))))
-    def test_a_jpeg_shows_the_mean_of_areas(self, tagged):
+    def test_to_scaled_jpeg_averages_areas(self, tagged):
         image, (height, width), expected = tagged
         options = ImageOptions(height=height, width=width, jpeg_quality=100)
         pixels = FrameConverter().to_scaled(image, options, Fraction(1))
@@ -200,7 +200,7 @@ class TestToScaled:
 
     @pytest.mark.parametrize("full", [False, True])
     @pytest.mark.parametrize("matrix", LUMA)
-    def test_colours_are_right(self, matrix, full):
+    def test_to_jfif_colors_are_exact(self, matrix, full):
         """Of any colour, as the equations have it, and not by a level to one side."""
         random = np.random.default_rng(matrix)
         y = np.arange(0 if full else 16, 256 if full else 236, dtype=np.uint8)[None].repeat(2, 0)
@@ -220,7 +220,9 @@ class TestToScaled:
     @pytest.mark.parametrize("size", [(12, 20), (31, 17), (96, 128), (200, 240)])
     @pytest.mark.parametrize("mode", ["stretch", "crop", "letterbox"])
     @pytest.mark.parametrize("rotation", [0, 90])
-    def test_is_what_rgb_would_be(self, rotation, mode, size, interpolation, write_video, tmp_path):
+    def test_to_scaled_yuv_matches_rgb(
+        self, rotation, mode, size, interpolation, write_video, tmp_path
+    ):
         def picture(index):
             values = np.add.outer(np.arange(96), np.arange(128)) + 8 * index
             return np.stack([values, 240 - values, values[::-1]], axis=-1).astype(np.uint8)
@@ -243,7 +245,7 @@ class TestToScaled:
                 assert found.shape == (*size, 3)
                 assert np.abs(found.astype(int) - expected).mean() < 1.5
 
-    def test_turned_and_placed_on_black(self, write_video, tmp_path):
+    def test_to_scaled_letterboxes_rotated_frame(self, write_video, tmp_path):
         """Chroma goes where luma goes."""
 
         def picture(index):
@@ -267,7 +269,7 @@ class TestToScaled:
 
     @pytest.mark.parametrize("size", [(1, 1), (1, 8), (8, 1), (3, 64), (31, 17), (48, 64)])
     @pytest.mark.parametrize("grayscale", [False, True])
-    def test_sizes(self, size, grayscale):
+    def test_to_scaled_accepts_all_sizes(self, size, grayscale):
         image = frame_of([np.full((96, 128), value) for value in (120.0, 100.0, 150.0)], "yuv420p")
         options = ImageOptions(height=size[0], width=size[1], grayscale=grayscale)
         pixels = FrameConverter().to_scaled(image, options, Fraction(1))
@@ -280,7 +282,7 @@ class TestToScaled:
             expected = expected @ [0.299, 0.587, 0.114]
         assert np.abs(found - expected).max() < 3
 
-    def test_png_files_hold_rgb(self):
+    def test_to_scaled_returns_rgb_for_png(self):
         image = frame_of([np.full((96, 128), 120.0) for _ in range(3)], "yuv420p")
         options = ImageOptions(height=12, width=16, image_format="png")
         pixels = FrameConverter().to_scaled(image, options, Fraction(1))
@@ -293,7 +295,7 @@ def decode(data):
 
 
 @pytest.mark.parametrize("rotation", [0, 90])
-def test_nothing_holds_a_frame_whose_orientation_was_read(rotation, write_video, tmp_path):
+def test_read_orientation_keeps_no_reference_to_frame(rotation, write_video, tmp_path):
     path = write_video(tmp_path / "a.mp4", rotation=rotation)
     with open_video(str(path)) as video:
         image = next(video.frames()).picture.image

@@ -45,7 +45,7 @@ LEFT_OUT = {
 
 
 @pytest.mark.parametrize("name", LEFT_OUT)
-def test_a_packet_of_nothing_is_noticed_and_right_frames_remain(name, write_video, tmp_path):
+def test_blank_packet_is_reported_and_other_frames_are_unchanged(name, write_video, tmp_path):
     path = write_video(tmp_path / name, **LEFT_OUT[name])
     whole, damage, _ = read(path)
     assert damage is None
@@ -59,7 +59,7 @@ def test_a_packet_of_nothing_is_noticed_and_right_frames_remain(name, write_vide
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "mpeg4.avi", "a.mkv"])
-def test_damage_in_the_first_packet_is_noticed(name, write_video, tmp_path):
+def test_damage_in_first_packet_is_reported(name, write_video, tmp_path):
     path = write_video(tmp_path / name, **LEFT_OUT[name])
     whole = read(path)[0]
     frames, damage, _ = read(spoil(path, 0, head=HEAD.get(path.suffix, 0)))
@@ -68,7 +68,7 @@ def test_damage_in_the_first_packet_is_noticed(name, write_video, tmp_path):
     assert all(np.array_equal(pixels, whole[pts]) for pts, pixels in frames.items())
 
 
-def test_times_go_on_over_what_a_raw_stream_lost(write_video, tmp_path):
+def test_raw_stream_times_continue_after_lost_frames(write_video, tmp_path):
     """Frames without times follow each other, and those that were left out count."""
     path = write_video(tmp_path / "a.h264")
     whole = read(path)[0]
@@ -82,7 +82,7 @@ def test_times_go_on_over_what_a_raw_stream_lost(write_video, tmp_path):
     assert all(np.array_equal(pixels, whole[pts]) for pts, pixels in frames.items())
 
 
-def test_readings_that_overlap_do_not_disturb_each_other(write_video, tmp_path):
+def test_overlapping_readings_are_independent(write_video, tmp_path):
     """Frames are told apart by marks that they get from their packets."""
     path = write_video(tmp_path / "b.mp4", b_frames=2)
     whole = read(path)[0]
@@ -101,7 +101,7 @@ def flip(data):
 
 
 @pytest.mark.parametrize("codec", ["mpeg2video", "libx264"])
-def test_what_a_transport_stream_lost_is_noticed(codec, write_video, tmp_path):
+def test_lost_transport_stream_packets_are_reported(codec, write_video, tmp_path):
     """Nothing is wrong with what is left, but frames were predicted from what is not there."""
     path = write_video(tmp_path / "a.ts", codec=codec, b_frames=2, size=(96, 128))
     whole, damage, _ = read(path)
@@ -115,7 +115,7 @@ def test_what_a_transport_stream_lost_is_noticed(codec, write_video, tmp_path):
     assert all(np.array_equal(pixels, whole[pts]) for pts, pixels in frames.items())
 
 
-def test_what_a_decoder_only_complains_of_is_reported(write_video, tmp_path):
+def test_decoder_messages_are_reported(write_video, tmp_path):
     """FFV1 gives frames whose checksums do not match like any others."""
     options = {"level": "3", "slicecrc": "1", "slices": "4"}
     path = write_video(tmp_path / "a.mkv", codec="ffv1", gop=1, options=options)
@@ -128,6 +128,6 @@ def test_what_a_decoder_only_complains_of_is_reported(write_video, tmp_path):
     assert [pts for pts in times if not np.array_equal(frames[pts], whole[pts])] == [times[14]]
 
 
-def test_no_path_is_told(write_video, tmp_path):
+def test_damage_reason_contains_no_path(write_video, tmp_path):
     path = spoil(write_video(tmp_path / "a.mp4"), 14)
     assert str(tmp_path) not in read(path)[1].reason

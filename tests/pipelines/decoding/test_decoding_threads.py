@@ -102,7 +102,7 @@ def is_built_alike(tmp_path, segment, decoder, **options):
 
 @pytest.mark.parametrize("span", SPAN)
 @pytest.mark.parametrize("kind", FOOTAGE)
-def test_whole_footage(kind, span, footage, decoder, tmp_path):
+def test_undamaged_footage_is_the_same_with_threads(kind, span, footage, decoder, tmp_path):
     segment = Segment(seconds=60.0, source=source(footage(kind)), **SPAN[span])
     for rate in (None, Fraction(10), Fraction(25)):
         sampling = SamplingOptions(num_frames=5, frame_rate=rate, stride=2)
@@ -114,7 +114,7 @@ def test_whole_footage(kind, span, footage, decoder, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["h264", "one group of pictures"])
-def test_whole_footage_is_decoded_by_threads(kind, footage, decoder):
+def test_undamaged_footage_uses_threads(kind, footage, decoder):
     path = footage(kind)
     with open_container(str(path)) as container:
         stream = choose_stream(container)
@@ -150,7 +150,7 @@ def spoil(path, seed):
 
 
 @pytest.mark.parametrize("kind", ["h264", "one group of pictures", "hevc"])
-def test_damaged_footage(kind, footage, decoder, tmp_path):
+def test_damaged_footage_fails_with_threads(kind, footage, decoder, tmp_path):
     path, noticed = footage(kind), 0
     sparse = SamplingOptions(num_frames=2, frame_rate=Fraction(3))
     for seed in range(6):
@@ -161,7 +161,7 @@ def test_damaged_footage(kind, footage, decoder, tmp_path):
     assert noticed
 
 
-def test_a_packet_with_a_wrong_time(footage, decoder, tmp_path):
+def test_packet_with_wrong_time_fails_with_threads(footage, decoder, tmp_path):
     """How far ahead packets are read must not show in the places of frames."""
     path = footage("one group of pictures")
     times, places = packets(path)
@@ -181,7 +181,7 @@ def packets(path):
         return [packet.pts for packet in found], [packet.pos for packet in found]
 
 
-def test_one_who_asks_for_threads_is_told_of_damage_before_the_end(footage, decoder, tmp_path):
+def test_threads_report_damage_before_the_end(footage, decoder, tmp_path):
     path = footage("h264")
     data = bytearray(path.read_bytes())
     data[len(data) // 3 : len(data) // 3 + 400] = bytes(400)

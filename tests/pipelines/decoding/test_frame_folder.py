@@ -76,7 +76,7 @@ def read(footage, **where):
 
 
 class TestReading:
-    def test_every_image_is_a_frame_in_natural_order(self, tmp_path) -> None:
+    def test_frames_are_files_in_natural_order(self, tmp_path) -> None:
         calls = []
         fill(tmp_path, range(1, 13), "{}.png")
         for other in ("notes.txt", ".13.png"):
@@ -93,7 +93,7 @@ class TestReading:
         assert footage.first_pts() == 0
 
     @pytest.mark.parametrize("extension", [".jpg", ".png", ".bmp", ".webp", ".tif", ".JPEG"])
-    def test_pixels_are_rgb(self, tmp_path, extension) -> None:
+    def test_to_rgb_returns_rgb_for_each_format(self, tmp_path, extension) -> None:
         fill(tmp_path, [20], "{}" + extension)
         (frame,) = opened(tmp_path).frames()
         pixels = frame.picture.to_rgb()
@@ -101,13 +101,13 @@ class TestReading:
         assert np.abs(pixels.astype(int) - picture(200)).max() <= 4
         assert frame.picture.pixel_aspect == 1
 
-    def test_gray_pictures_become_rgb(self, tmp_path) -> None:
+    def test_to_rgb_converts_gray(self, tmp_path) -> None:
         (tmp_path / "1.png").write_bytes(encode(np.full(SIZE, 99, np.uint8), ".png"))
         footage = opened(tmp_path)
         (frame,) = footage.frames()
         assert (frame.picture.to_rgb() == 99).all()
 
-    def test_orientation_is_applied(self, tmp_path) -> None:
+    def test_to_rgb_applies_orientation(self, tmp_path) -> None:
         pixels = picture(20)
         pixels[:12, :16] = 240
         (tmp_path / "1.jpg").write_bytes(oriented(encode(pixels), 6))
@@ -118,7 +118,7 @@ class TestReading:
         assert np.abs(turned - plain).mean() < 3
         assert footage.truncated is None
 
-    def test_images_may_be_entered_anywhere(self, tmp_path) -> None:
+    def test_frames_start_anywhere(self, tmp_path) -> None:
         fill(tmp_path, [1, 2, 3, 4, 6, 7, 8])
         whole = read(opened(tmp_path))
         assert [pts for pts, *_ in whole] == [0, 1, 2, 3, 5, 6, 7]
@@ -133,7 +133,7 @@ class TestReading:
             assert footage.breaks == (index < 4)
         assert read(opened(tmp_path), near=6, exactly=True) == read(opened(tmp_path), near=6)
 
-    def test_times_are_known_without_reading(self, tmp_path, monkeypatch) -> None:
+    def test_packet_times_read_no_file(self, tmp_path, monkeypatch) -> None:
         fill(tmp_path, [10, 11, 12, 14])
         monkeypatch.setattr(frame_folder, "read_header", None)
         footage = opened(tmp_path)
@@ -143,7 +143,7 @@ class TestReading:
         assert keys.tolist() == [True] * 4
         assert footage.declared_seconds == 5 / 20
 
-    def test_memory_does_not_grow_with_the_folder(self, tmp_path) -> None:
+    def test_frames_keep_at_most_two_pictures_in_memory(self, tmp_path) -> None:
         fill(tmp_path)
         held, most = weakref.WeakSet(), 0
         for frame in opened(tmp_path).frames():
@@ -154,12 +154,12 @@ class TestReading:
 
 
 class TestOpening:
-    def test_a_folder_that_is_gone(self, tmp_path) -> None:
+    def test_open_missing_folder_fails(self, tmp_path) -> None:
         with pytest.raises(DecodingFailure) as caught:
             opened(tmp_path / "none")
         assert (caught.value.stage, caught.value.reason) == ("open", "No such file or directory")
 
-    def test_a_folder_without_images(self, tmp_path) -> None:
+    def test_open_folder_without_images_fails(self, tmp_path) -> None:
         (tmp_path / "notes.txt").touch()
         with pytest.raises(DecodingFailure) as caught:
             opened(tmp_path)
@@ -168,7 +168,7 @@ class TestOpening:
 
 
 class TestMissingFrames:
-    def test_a_hole_is_a_break(self, tmp_path) -> None:
+    def test_missing_file_is_a_break(self, tmp_path) -> None:
         fill(tmp_path, [1, 2, 3, 5, 6, 9, 10])
         footage = opened(tmp_path)
         assert [frame[:3] for frame in read(footage)] == [
@@ -178,7 +178,7 @@ class TestMissingFrames:
         assert footage.breaks == 2
         assert footage.truncated == "frame 004 is missing between 003.jpg and 005.jpg"
 
-    def test_a_hole_is_noticed_when_reading_passes_it(self, tmp_path) -> None:
+    def test_missing_file_is_counted_when_reading_reaches_it(self, tmp_path) -> None:
         fill(tmp_path, [1, 2, 3, 5, 6])
         footage = opened(tmp_path)
         frames = footage.frames()
@@ -188,7 +188,7 @@ class TestMissingFrames:
         next(frames)
         assert footage.breaks == 1
 
-    def test_damaged_images_are_a_break(self, tmp_path) -> None:
+    def test_damaged_files_are_a_break(self, tmp_path) -> None:
         fill(tmp_path)
         data = (tmp_path / "005.jpg").read_bytes()
         (tmp_path / "005.jpg").write_bytes(data[:-10])
@@ -204,7 +204,7 @@ class TestMissingFrames:
         )
 
     @pytest.mark.parametrize("damaged", [[1], [1, 2], [8], [3, 8], range(1, 9)])
-    def test_wherever_they_are(self, tmp_path, damaged) -> None:
+    def test_damaged_files_are_a_break_anywhere(self, tmp_path, damaged) -> None:
         fill(tmp_path)
         for frame in damaged:
             (tmp_path / f"{frame:03d}.jpg").write_bytes(b"no picture")
@@ -220,14 +220,14 @@ class TestMissingFrames:
         )
         assert footage.first_pts() == 0
 
-    def test_a_hole_beside_a_damaged_image_is_one_break(self, tmp_path) -> None:
+    def test_missing_and_damaged_neighbors_are_one_break(self, tmp_path) -> None:
         fill(tmp_path, [1, 2, 3, 4, 6, 7, 8])
         (tmp_path / "004.jpg").write_bytes(b"")
         footage = opened(tmp_path)
         assert [pts for pts, _, after_break, _ in read(footage) if after_break] == [5]
         assert footage.breaks == 1
 
-    def test_images_that_cannot_be_read(self, tmp_path) -> None:
+    def test_unreadable_files_are_a_break(self, tmp_path) -> None:
         fill(tmp_path)
         footage = opened(tmp_path)
         (tmp_path / "002.jpg").unlink()
@@ -237,7 +237,7 @@ class TestMissingFrames:
         )
 
     @given(damage=st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), max_size=5))
-    def test_no_damage_raises_anything_but_a_decoding_failure(self, tmp_path_factory, damage):
+    def test_random_damage_raises_only_decoding_failure(self, tmp_path_factory, damage):
         folder = fill(tmp_path_factory.mktemp("frames"), range(1, 4))
         data = bytearray((folder / "002.jpg").read_bytes())
         for place, value in damage:
@@ -265,7 +265,7 @@ class TestPassingOn:
         monkeypatch.setattr(frame_folder, "decode_rgb", decode_and_note)
         return sizes
 
-    def test_only_a_sample_is_decoded(self, tmp_path, decoded) -> None:
+    def test_only_sampled_files_are_decoded(self, tmp_path, decoded) -> None:
         fill(tmp_path, range(1, 26))
 
         def decoded_slots(**where):
@@ -280,19 +280,17 @@ class TestPassingOn:
     @pytest.mark.parametrize(
         "image", [None, ImageOptions(height=24, width=33), replace(IMAGE, image_format="png")]
     )
-    def test_what_is_to_be_made_into_something_else_is_decoded(
-        self, tmp_path, decoded, image
-    ) -> None:
+    def test_files_that_do_not_match_options_are_decoded(self, tmp_path, decoded, image) -> None:
         fill(tmp_path)
         assert len(list(opened(tmp_path, image=image).frames())) == len(decoded) == 8
 
-    def test_what_is_unusual_is_decoded(self, tmp_path, decoded) -> None:
+    def test_unusual_files_are_decoded(self, tmp_path, decoded) -> None:
         progressive = cv2.imencode(".jpg", picture(9), [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1]
         (tmp_path / "1.jpg").write_bytes(progressive.tobytes())
         (frame,) = opened(tmp_path).frames()
         assert (frame.picture.data, decoded) == (progressive.tobytes(), [len(progressive)])
 
-    def test_a_frame_is_decoded_when_its_pixels_are_wanted(self, tmp_path, decoded) -> None:
+    def test_to_rgb_decodes_on_demand(self, tmp_path, decoded) -> None:
         fill(tmp_path, [20])
         footage = opened(tmp_path)
         (frame,) = footage.frames()
@@ -305,7 +303,7 @@ class TestPassingOn:
         kept=st.integers(-600, 4000),
         patch=st.one_of(st.binary(max_size=40), st.integers(0, 600).map(bytes)),
     )
-    def test_damage_is_a_gap_wherever_a_full_decode_refuses_it(
+    def test_damage_is_a_gap_wherever_a_full_decode_fails(
         self, tmp_path_factory, place, kept, patch
     ) -> None:
         folder = fill(tmp_path_factory.mktemp("frames"), range(1, 4))
@@ -346,7 +344,7 @@ class TestRecordsOfFolders:
         result = build_segment(request, records.append, lambda: None)
         return [decode_record(data, request.spec) for data in records], result
 
-    def test_frames_are_the_files_and_statistics_of_a_sample_of_them(self, tmp_path) -> None:
+    def test_records_contain_stored_files_and_sampled_statistics(self, tmp_path) -> None:
         levels = [100 + 50 * math.sin(k / 7) for k in range(400)]
         for k, level in enumerate(levels):
             (tmp_path / f"{k:03d}.jpg").write_bytes(encode(picture(round(level))))
@@ -361,7 +359,7 @@ class TestRecordsOfFolders:
         spread = math.sqrt(result.pixel_square_sum[0] / result.pixel_count - found[0] ** 2)
         assert spread == pytest.approx(np.std(levels), rel=0.3)
 
-    def test_segments_add_up(self, tmp_path) -> None:
+    def test_segments_sum_to_whole_clip(self, tmp_path) -> None:
         fill(tmp_path, range(1, 25))
         _, whole = self.build(tmp_path)
         _, first = self.build(tmp_path, end_slot=12)
@@ -373,7 +371,7 @@ class TestRecordsOfFolders:
         assert whole.pixel_sum[0] / whole.pixel_count == pytest.approx(50, abs=1)
         assert second.pixel_sum[0] / second.pixel_count == pytest.approx(150, abs=1)
 
-    def test_a_cut_file_is_a_gap(self, tmp_path) -> None:
+    def test_truncated_file_is_a_gap(self, tmp_path) -> None:
         fill(tmp_path, range(1, 17))
         data = (tmp_path / "006.jpg").read_bytes()
         (tmp_path / "006.jpg").write_bytes(data[: len(data) // 2] + bytes(len(data) // 2))
@@ -386,7 +384,7 @@ class TestRecordsOfFolders:
 
 
 class TestSizes:
-    def test_another_size_is_refused(self, tmp_path) -> None:
+    def test_different_size_fails(self, tmp_path) -> None:
         fill(tmp_path)
         (tmp_path / "005.jpg").write_bytes(encode(picture(9, (48, 64))))
         footage = opened(tmp_path)
@@ -398,7 +396,7 @@ class TestSizes:
             "005.jpg has 64x48 pixels, but 001.jpg has 32x24. Convert the images to one size."
         )
 
-    def test_wherever_reading_begins(self, tmp_path) -> None:
+    def test_different_size_fails_from_any_start(self, tmp_path) -> None:
         fill(tmp_path, range(3, 9))
         (tmp_path / "001.jpg").write_bytes(b"no picture")
         (tmp_path / "002.jpg").write_bytes(encode(picture(9, (48, 64))))
@@ -407,7 +405,7 @@ class TestSizes:
         ):
             read(opened(tmp_path), near=5)
 
-    def test_a_picture_that_claims_to_be_huge_is_not_decoded(self, tmp_path, monkeypatch) -> None:
+    def test_huge_picture_is_not_decoded(self, tmp_path, monkeypatch) -> None:
         fill(tmp_path, range(1, 4), "{}.png")
         data = bytearray((tmp_path / "2.png").read_bytes())
         data[16:24] = struct.pack(">II", 60_000, 60_000)
@@ -433,7 +431,7 @@ class TestAsStored:
         asked = ImageOptions(**{"height": SIZE[0], "width": SIZE[1], **options})
         return frame.picture.stored_file(asked)
 
-    def test_a_jpeg_of_the_size(self, tmp_path) -> None:
+    def test_stored_file_returns_matching_jpeg(self, tmp_path) -> None:
         data = encode(picture(9))
         assert self.stored(tmp_path, data) == data
         assert self.stored(tmp_path, oriented(data, 1)) == oriented(data, 1)
@@ -443,10 +441,10 @@ class TestAsStored:
     @pytest.mark.parametrize(
         "options", [{"height": 25}, {"width": 31}, {"image_format": "png"}, {"grayscale": True}]
     )
-    def test_not_when_something_else_is_asked_for(self, tmp_path, options) -> None:
+    def test_stored_file_is_none_for_other_options(self, tmp_path, options) -> None:
         assert self.stored(tmp_path, encode(picture(9)), **options) is None
 
-    def test_not_when_the_file_is_something_else(self, tmp_path) -> None:
+    def test_stored_file_is_none_for_other_files(self, tmp_path) -> None:
         data = encode(picture(9))
         assert self.stored(tmp_path, encode(picture(9), ".png")) is None  # whatever its name
         assert self.stored(tmp_path, encode(np.full(SIZE, 9, np.uint8))) is None

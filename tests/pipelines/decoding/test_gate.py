@@ -41,7 +41,7 @@ def pass_through(events):
 
 
 @given(streams())
-def test_what_passes_follows_a_keyframe_with_no_damage_since(events):
+def test_ready_frames_follow_undamaged_keyframe(events):
     keys = [index for index, is_key, _ in events if is_key]
     damaged = {index for index, _, fate in events if fate in ("corrupt", "lost")}
     for index, _ in pass_through(events):
@@ -50,7 +50,7 @@ def test_what_passes_follows_a_keyframe_with_no_damage_since(events):
 
 
 @given(streams())
-def test_frames_pass_in_the_order_they_came_and_it_is_told_how_many_are_missing(events):
+def test_ready_frames_keep_order_and_count_missing(events):
     passed = pass_through(events)
     came = [index for index, _, fate in events if fate != "hidden"]
     places = [came.index(index) for index, _ in passed]
@@ -61,12 +61,12 @@ def test_frames_pass_in_the_order_they_came_and_it_is_told_how_many_are_missing(
 
 
 @given(streams())
-def test_without_damage_all_pass(events):
+def test_all_frames_pass_without_damage(events):
     events = [(index, is_key, "whole") for index, is_key, _ in events]
     assert pass_through(events) == [(index, 0) for index, _, _ in events]
 
 
-def test_a_frame_waits_for_what_it_may_be_predicted_from():
+def test_frame_waits_for_its_references():
     gate = FrameGate()
     gate.put(0, "I0", is_key=True)
     assert list(gate.ready()) == [("I0", 0)]
@@ -76,7 +76,7 @@ def test_a_frame_waits_for_what_it_may_be_predicted_from():
     assert list(gate.ready()) == [("B2", 0), ("P1", 0)]
 
 
-def test_what_never_comes_is_not_waited_for_without_end():
+def test_frame_does_not_wait_forever():
     gate, passed = FrameGate(), []
     gate.put(0, 0, is_key=True)
     for index in range(2, 30):

@@ -129,7 +129,7 @@ def alias_of(clip: bytes, target: str) -> bytes:
     return bytes(grown)
 
 
-def test_what_refers_to_others_is_refused_and_nobody_is_contacted(
+def test_files_that_refer_to_others_are_refused_without_contact(
     clip, canary, listener, tmp_path
 ) -> None:
     folder, address = tmp_path / "in/act", f"http://127.0.0.1:{listener.getsockname()[1]}/x.mp4"
@@ -152,7 +152,7 @@ def test_what_refers_to_others_is_refused_and_nobody_is_contacted(
     assert f"{len(hostile)} sources failed".encode() in done.stdout
 
 
-def test_the_alias_would_be_followed_if_ffmpeg_were_told_to(clip, tmp_path) -> None:
+def test_alias_is_followed_when_ffmpeg_is_allowed_to(clip, tmp_path) -> None:
     """The refusal above is of something real."""
     other = tmp_path / "other.mp4"
     shutil.copy(clip, other)
@@ -163,7 +163,7 @@ def test_the_alias_would_be_followed_if_ffmpeg_were_told_to(clip, tmp_path) -> N
         assert len(list(container.decode(video=0))) == 8
 
 
-def test_any_name_is_a_name(clip, tmp_path) -> None:
+def test_any_file_name_is_only_a_name(clip, tmp_path) -> None:
     folder = os.fsencode(tmp_path / "in/act")
     os.makedirs(folder)
     for name in NAMES:
@@ -187,7 +187,7 @@ def test_any_name_is_a_name(clip, tmp_path) -> None:
 @pytest.mark.parametrize(
     "written", ["../secret/canary.mp4", "a/../../secret/canary.mp4", "absolute"]
 )
-def test_what_a_manifest_names_outside_its_folder_is_said(written, clip, tmp_path) -> None:
+def test_manifest_paths_outside_its_folder_are_reported(written, clip, tmp_path) -> None:
     """Whoever writes the manifest decides, yet need not be surprised; records tell no absolute path."""
     outside = tmp_path / "secret/canary.mp4"
     outside.parent.mkdir()
@@ -204,7 +204,7 @@ def test_what_a_manifest_names_outside_its_folder_is_said(written, clip, tmp_pat
     assert b"1 file of the manifest lies outside its folder" in done.stdout
 
 
-def test_bombs_of_pictures_are_refused_before_they_go_off(tmp_path) -> None:
+def test_decompression_bombs_are_refused_before_decoding(tmp_path) -> None:
     """Small files that say they are huge: a PNG of zeros, a JPEG and a GIF with a forged header."""
     picture = np.zeros((64, 64, 3), np.uint8)
     png = bytearray(cv2.imencode(".png", picture)[1].tobytes())

@@ -119,7 +119,7 @@ def expected(numbers, first_seconds=Fraction(0), ranks_from=0):
 
 class TestReading:
     @pytest.mark.parametrize("kind", KINDS)
-    def test_the_frames_of_all_files_follow_each_other(self, kind, write_drive, read) -> None:
+    def test_frames_of_all_files_are_consecutive(self, kind, write_drive, read) -> None:
         source = place(write_drive(kind))
         frames, footage = read(source)
         with open_video(source.path) as first:
@@ -134,7 +134,7 @@ class TestReading:
         assert joined(source).first_pts() * footage.time_base == begin
 
     @pytest.mark.parametrize("kind", CUTTABLE)
-    def test_packets_tell_the_same(self, kind, write_drive, read) -> None:
+    def test_packet_times_match_frames(self, kind, write_drive, read) -> None:
         source = place(write_drive(kind))
         frames, _ = read(source)
         footage = joined(source)
@@ -145,7 +145,7 @@ class TestReading:
         assert 8 <= keys.sum() < FRAMES / 4
 
     @pytest.mark.parametrize("kind", ["b_frames.mp4", "on.mkv"])
-    def test_it_may_be_entered_anywhere(self, kind, write_drive, read) -> None:
+    def test_frames_start_anywhere(self, kind, write_drive, read) -> None:
         source = place(write_drive(kind))
         whole, footage = read(source)
         times, keys = joined(source).packet_times()
@@ -167,7 +167,7 @@ class TestReading:
         assert before == whole
         assert footage.breaks == 0
 
-    def test_files_of_other_ticks_share_one_scale(self, write_video, barcode, tmp_path, read):
+    def test_files_with_different_time_bases_share_one(self, write_video, barcode, tmp_path, read):
         """MPEG-4 in ticks of 1/12800 s, Matroska in ms, 30 and 25 frames/s."""
         first = write_video(tmp_path / "0.mp4", frames=20)
         second = write_video(
@@ -188,7 +188,7 @@ class TestReading:
             assert not after_break
         assert footage.tolerance == Fraction(1, 1000)
 
-    def test_one_file_is_that_file(self, write_drive, read) -> None:
+    def test_single_file_equals_the_video(self, write_drive, read) -> None:
         path = write_drive("b_frames.mp4")[0]
         source = place([path])
         frames, footage = read(source)
@@ -197,7 +197,7 @@ class TestReading:
             assert footage.time_base == video.time_base
         assert [(seconds / footage.time_base, rank) for _, rank, _, seconds in frames] == alone
 
-    def test_progress_is_told_of_every_file(self, write_drive) -> None:
+    def test_progress_is_reported_for_each_file(self, write_drive) -> None:
         source, calls = place(write_drive("anew.mp4")), []
         for _ in joined(source, lambda: calls.append(1)).frames():
             pass
@@ -232,7 +232,7 @@ class TestDamage:
             for number in range(3)
         ]
 
-    def test_a_file_that_is_cut_short_is_a_break(self, fast, tmp_path_factory, read) -> None:
+    def test_truncated_file_is_a_break(self, fast, tmp_path_factory, read) -> None:
         def spoil(stored):
             return stored[: len(stored) * 6 // 10]
 
@@ -248,9 +248,7 @@ class TestDamage:
         assert [frame[3] - frames[0][3] for frame in frames] == [n * MS40 for n in numbers]
 
     @pytest.mark.parametrize("number", [0, 1, 2])
-    def test_only_what_follows_the_damage_is_a_break(
-        self, fast, tmp_path_factory, read, number
-    ) -> None:
+    def test_break_starts_after_the_damage(self, fast, tmp_path_factory, read, number) -> None:
         """Files after the next one go on where it ended; after the last one nothing comes."""
         folder = tmp_path_factory.mktemp("cut")
         source = damage(fast, folder, number, lambda stored: stored[: len(stored) * 6 // 10])
@@ -260,9 +258,7 @@ class TestDamage:
         assert footage.breaks == len(follows)
         assert footage.truncated.startswith(f"d_{number}.mp4: ")
 
-    def test_what_should_come_first_and_does_not_is_a_break(
-        self, fast, tmp_path_factory, read
-    ) -> None:
+    def test_undecodable_first_frames_are_a_break(self, fast, tmp_path_factory, read) -> None:
         with open_video(str(fast[1])) as video:
             packet = next(iter(video._packets))
             place, size = packet.pos, packet.size
@@ -277,7 +273,7 @@ class TestDamage:
         assert [frame[1] for frame in frames] == numbers
         assert (footage.breaks, footage.truncated) == (1, None)
 
-    def test_a_last_frame_that_does_not_decode_keeps_its_place(
+    def test_undecodable_last_frame_keeps_its_rank(
         self, write_video, barcode, tmp_path, tmp_path_factory, read
     ) -> None:
         """So that slots by rank are those that the packets tell."""
@@ -302,12 +298,12 @@ class TestDamage:
         assert [frame[1] for frame in frames] == numbers
         assert footage.truncated is None
 
-    def test_a_file_that_is_gone_is_a_failure(self, fast, tmp_path_factory, read) -> None:
+    def test_missing_file_fails(self, fast, tmp_path_factory, read) -> None:
         source = damage(fast, tmp_path_factory.mktemp("text"), 2, lambda _: b"words")
         with pytest.raises(DecodingFailure, match=r"^open: Invalid data"):
             read(source)
 
-    def test_frames_that_overlap_by_less_than_one_are_left_out(self, write_video, tmp_path, read):
+    def test_frames_that_overlap_slightly_are_dropped(self, write_video, tmp_path, read):
         """The second file's times run on, but its first frame is not later than the first file's last."""
         first = write_video(tmp_path / "0.mp4", times=range(0, 400, 40))
         second = write_video(tmp_path / "1.mp4", times=[361, 400, 440, 480])
@@ -324,7 +320,7 @@ class TestDamage:
         assert [rank for _, rank, *_ in frames] == list(range(13))
 
     @pytest.mark.parametrize("repeated", [1, 5])
-    def test_a_file_may_begin_with_the_end_of_the_one_before(
+    def test_file_may_repeat_end_of_previous_file(
         self, write_video, barcode, tmp_path, read, repeated
     ) -> None:
         begin = 20 - repeated
@@ -347,7 +343,7 @@ class TestDamage:
         assert entry.pts <= times[30]
 
     @pytest.mark.parametrize("codec", ["mpeg4", "libx264"])
-    def test_avi_files_are_put_together_without_breaks(
+    def test_avi_files_are_joined_without_breaks(
         self, write_video, barcode, tmp_path, read, codec
     ) -> None:
         """With B-frames, the times of their packets are not those of their frames."""
@@ -365,9 +361,7 @@ class TestDamage:
         assert [number for number, *_ in frames] == list(range(60))
         assert ([frame for frame in frames if frame[2]], footage.breaks) == ([], 0)
 
-    def test_it_begins_with_its_first_packet_whether_that_decodes_or_not(
-        self, fast, tmp_path_factory, read
-    ) -> None:
+    def test_origin_is_first_packet_even_if_undecodable(self, fast, tmp_path_factory, read) -> None:
         with open_video(str(fast[0])) as video:
             packet = next(iter(video._packets))
             first, size = packet.pos, packet.size
@@ -427,7 +421,7 @@ def one(write_video, tmp_path_factory):
 class TestSequences:
     @pytest.mark.parametrize("sampling", SAMPLINGS)
     @pytest.mark.parametrize("kind", ["anew.mp4", "on.mp4", "anew.avi"])
-    def test_are_those_of_the_drive_in_one_file(
+    def test_sequences_equal_those_of_one_file(
         self, kind, sampling, one, write_drive, read_barcode, decode_image
     ) -> None:
         options = SamplingOptions(num_frames=8, **SAMPLINGS[sampling])
@@ -449,7 +443,7 @@ class TestSequences:
 
     @pytest.mark.parametrize("kind", ["b_frames.mp4", "on.mp4", "on.mkv"])
     @pytest.mark.parametrize("rate", [None, Fraction(10)])
-    def test_segments_of_a_drive_are_the_drive(self, kind, rate, write_drive) -> None:
+    def test_segments_equal_whole_drive(self, kind, rate, write_drive) -> None:
         source = place(write_drive(kind))
         options = SamplingOptions(num_frames=8, stride=3, frame_rate=rate)
         if rate is None:
@@ -463,7 +457,7 @@ class TestSequences:
 
     @pytest.mark.parametrize("gops", [(5, 5), (4, 50)])
     @pytest.mark.parametrize("rate", [None, Fraction(10)])
-    def test_segments_of_files_that_overlap_are_the_drive(
+    def test_segments_of_overlapping_files_equal_whole_drive(
         self, write_video, barcode, tmp_path, read_barcode, decode_image, rate, gops
     ) -> None:
         first = write_video(tmp_path / "0.mkv", gop=gops[0], times=range(0, 800, 40))
@@ -491,7 +485,7 @@ class TestSequences:
         # Which file's picture of a repeated frame is taken depends on where reading began.
         assert contents(segments) == contents([Segment(source=source)])
 
-    def test_a_span_of_a_drive(self, write_drive, read_barcode, decode_image) -> None:
+    def test_span_of_a_drive(self, write_drive, read_barcode, decode_image) -> None:
         source = dataclasses.replace(place(write_drive("anew.mp4")), start=1.52, end=1.84)
         options = SamplingOptions(num_frames=8)
         (record,) = build([Segment(source=source)], options)

@@ -59,7 +59,7 @@ def needed(packets, used):
 class TestLookahead:
     @given(packets=streams(), data=st.data())
     @settings(max_examples=100, deadline=None)
-    def test_needs_are_those_of_the_whole_stream(self, packets, data):
+    def test_needs_match_whole_stream(self, packets, data):
         times = sorted(packet.pts for packet in packets)
         used = data.draw(st.sets(st.sampled_from(times), max_size=5)) | {times[-1]}
         result = needs(packets, lambda pts, until: pts in used)
@@ -68,7 +68,7 @@ class TestLookahead:
 
     @given(packets=streams())
     @settings(max_examples=30, deadline=None)
-    def test_a_frame_is_shown_until_the_next(self, packets):
+    def test_until_is_time_of_next_frame(self, packets):
         times = sorted(packet.pts for packet in packets)
         asked = {}
 
@@ -79,16 +79,16 @@ class TestLookahead:
         told = {packet.pts: until for packet, _, until in Lookahead(packets, lambda: wanted)}
         assert told == asked == dict(zip(times, [*times[1:], None], strict=True))
 
-    def test_packets_without_a_time_are_used(self):
+    def test_packets_without_time_are_decoded(self):
         packets = [Packet(0, True), Packet(None), Packet(2), Packet(3, True), Packet(4)]
         result = [need for _, need in needs(packets, lambda pts, until: False)]
         assert result == [Need.REFERENCE, Need.PICTURE, *[Need.NOTHING] * 3]
 
-    def test_the_end_is_told_to_the_decoder(self):
+    def test_empty_last_packet_is_passed_on(self):
         packets = [Packet(0, True), Packet(1), Packet(None, size=0)]
         assert needs(packets, lambda pts, until: False)[-1] == (packets[-1], Need.PICTURE)
 
-    def test_nothing_is_read_ahead_while_everything_is_wanted(self):
+    def test_nothing_is_read_ahead_while_all_frames_are_used(self):
         read = []
         packets = (read.append(pts) or Packet(pts, pts % 5 == 0) for pts in range(40))
         choice = []
@@ -106,7 +106,7 @@ class TestLookahead:
 
     @given(limit=st.integers(0, 60), last=st.integers(0, 59))
     @settings(max_examples=50, deadline=None)
-    def test_little_is_read_ahead_where_packets_are_large(self, limit, last):
+    def test_large_packets_limit_read_ahead(self, limit, last):
         packets = [Packet(pts, pts % 10 == 0) for pts in range(60)]
         whole = lookahead._MAX_BYTES
         lookahead._MAX_BYTES = limit
@@ -122,7 +122,7 @@ class TestLookahead:
             if result[place - 1] is Need.NOTHING and result[place] is not Need.NOTHING:
                 assert place % 10 == 0
 
-    def test_the_oracle_is_not_blind(self):
+    def test_oracle_detects_needed_packets(self):
         packets = [Packet(pts, pts % 10 == 0) for pts in range(60)]
         table = needed(packets, {35})
         assert [table.index(Need.REFERENCE), table.index(Need.PICTURE)] == [20, 35]

@@ -135,7 +135,7 @@ def drive(tmp_path, write_video, barcode):
 class TestDamage:
     @pytest.mark.parametrize("places", [(0,), (0, 1), (0, 10)])
     @pytest.mark.parametrize(("options", "seconds"), [(TIMES, 0.04), (ROWS, None)])
-    def test_frames_keep_their_labels_where_the_first_do_not_decode(
+    def test_labels_are_right_after_undecodable_first_frames(
         self, write_video, tmp_path, numbers, options, seconds, places
     ) -> None:
         video = spoil(write_video(tmp_path / "a.mp4", frames=40, gop=10, b_frames=2), *places)
@@ -148,7 +148,9 @@ class TestDamage:
         assert "frames are damaged and left out" in result.truncated
         assert result.damaged_seconds == 0
 
-    def test_nor_in_the_first_file_of_a_drive(self, drive, tmp_path, numbers) -> None:
+    def test_labels_are_right_after_damage_in_first_file_of_drive(
+        self, drive, tmp_path, numbers
+    ) -> None:
         source = drive(shared=write_rows(tmp_path / "d.csv", 20, 0.04), by_time=True)
         spoil(Path(source.parts[0].path), 0)
         records, _ = build(source, TIMES)
@@ -156,7 +158,7 @@ class TestDamage:
         assert labels(records) == pytest.approx(range(10, 18), abs=1e-3)
 
     @pytest.mark.parametrize(("options", "seconds"), [(TIMES, 0.04), (ROWS, None)])
-    def test_the_last_sequence_ends_where_frames_do(
+    def test_last_sequence_ends_at_last_frame(
         self, write_video, tmp_path, numbers, options, seconds
     ) -> None:
         video = spoil(write_video(tmp_path / "a.mp4", frames=20, codec="mpeg4"), -1)
@@ -166,7 +168,7 @@ class TestDamage:
         assert labels(records) == pytest.approx([15, 16, 17, 18], abs=1e-3)
         assert (result.sequences, result.short_clips) == (1, 0)
 
-    def test_a_matroska_file_that_begins_late_is_whole(
+    def test_matroska_file_with_late_start_is_complete(
         self, write_video, tmp_path, numbers
     ) -> None:
         times = range(5000, 9000, 100)
@@ -201,7 +203,9 @@ class TestFramesWithoutTelemetry:
 
     @pytest.mark.parametrize("rate", [None, Fraction(10), Fraction(4)])
     @pytest.mark.parametrize("length", [1.1, 1.7, 5.0])
-    def test_are_counted_once_whatever_the_segments(self, source, rate, length) -> None:
+    def test_frames_without_telemetry_are_counted_once_by_segments(
+        self, source, rate, length
+    ) -> None:
         whole, result = build(source, TIMES, frame_rate=rate)
         # Rows reach half their median interval of 0.75 s further; 3 to 4 s are no gap.
         assert whole
@@ -214,14 +218,14 @@ class TestFramesWithoutTelemetry:
         assert sum(own) == result.frames_without_telemetry
         assert sum(result.short_clips for _, result in cut) == 0
 
-    def test_do_not_make_a_segment_read_on_to_the_end(self, source) -> None:
+    def test_frames_without_telemetry_do_not_extend_reading(self, source) -> None:
         segments = self.segments(source, Fraction(10), 1.0)
         assert len(segments) == 10
         read = [build(segment, TIMES, frame_rate=Fraction(10))[1].frames for segment in segments]
         # A segment of 10 slots, what a sequence may reach beyond it, and the frames from a keyframe on.
         assert max(read) <= 10 + 4 + 10
 
-    def test_do_not_make_a_clip_short(self, source, tmp_path) -> None:
+    def test_frames_without_telemetry_do_not_make_clip_short(self, source, tmp_path) -> None:
         (tmp_path / "gap.csv").write_text("t,v\n-1,0\n50,1\n")
         telemetry = SideFile(path=str(tmp_path / "gap.csv"), data_path="gap.csv")
         source = dataclasses.replace(source, telemetry=telemetry)
@@ -242,19 +246,19 @@ class TestMismatchedRows:
             ((10, 9), "1.csv has 9 rows for 10 frames: row i was used for frame i"),
         ],
     )
-    def test_of_each_file_are_reported(self, drive, tmp_path, counts, said) -> None:
+    def test_mismatched_rows_of_each_file_are_reported(self, drive, tmp_path, counts, said) -> None:
         files = [write_rows(tmp_path / f"{k}.csv", count) for k, count in enumerate(counts)]
         _, result = build(drive(*files), ROWS)
         assert result.truncated == said
 
     @pytest.mark.parametrize(("rows", "right"), [(20, True), (17, False), (26, False)])
-    def test_of_a_drive_are_reported(self, drive, tmp_path, rows, right) -> None:
+    def test_mismatched_rows_of_drive_are_reported(self, drive, tmp_path, rows, right) -> None:
         telemetry = write_rows(tmp_path / "d.csv", rows)
         _, result = build(drive(shared=telemetry), ROWS)
         said = f"the telemetry has {rows} rows for 20 frames: row i was used for frame i"
         assert result.truncated == (None if right else said)
 
-    def test_of_a_drive_of_one_file_are_reported(self, drive, tmp_path) -> None:
+    def test_mismatched_rows_of_one_file_drive_are_reported(self, drive, tmp_path) -> None:
         telemetry = write_rows(tmp_path / "d.csv", 13)
         joined = drive(shared=telemetry, count=1)
         alone = make_source(tmp_path / "d_0.mp4", telemetry)
@@ -275,7 +279,7 @@ class TestTelemetryAlone:
         telemetry = SideFile(path=str(path), data_path="a.csv")
         return make_source(path, telemetry, kind="telemetry", seconds=60.3, frames=8)
 
-    def test_no_sequence_runs_over_a_hole(self, source) -> None:
+    def test_telemetry_sequences_do_not_span_gaps(self, source) -> None:
         options = {**TIMES, "no_images": True, "signal_columns": ("v",), "max_gap": 1.0}
         records, _ = build(source, options, stride=1, num_frames=3, frame_rate=Fraction(10))
         starts = [record.timestamps[0] for record in records]
@@ -287,7 +291,9 @@ class TestFoldersOfFrames:
     @pytest.mark.parametrize(
         ("options", "seconds"), [(ROWS, None), (TIMES, 0.05), (TIMES, 0.1)], ids=str
     )
-    def test_each_frame_has_its_row(self, tmp_path, barcode, numbers, options, seconds) -> None:
+    def test_folder_frames_have_their_rows(
+        self, tmp_path, barcode, numbers, options, seconds
+    ) -> None:
         """20 frames a second: by row; by time; and by time, between rows."""
         folder = tmp_path / "run"
         folder.mkdir()

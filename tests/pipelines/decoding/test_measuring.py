@@ -122,7 +122,7 @@ RAMP = "t,v\n" + "".join(f"{t},{10 * t}\n" for t in range(6))  # ten times the s
 
 
 class TestByTime:
-    def test_times_count_from_the_first_packet_whether_it_decodes_or_not(self, side_file) -> None:
+    def test_times_start_at_first_packet_even_if_undecodable(self, side_file) -> None:
         footage, packets = (
             Footage(first=30),
             Footage(first=10),
@@ -132,7 +132,7 @@ class TestByTime:
 
     @pytest.mark.parametrize("cuttable", [True, False])
     @pytest.mark.parametrize("first", [0, 730, -40])
-    def test_times_count_from_the_first_frame(self, side_file, first, cuttable) -> None:
+    def test_times_start_at_first_frame(self, side_file, first, cuttable) -> None:
         footage = Footage(first=first, cuttable=cuttable)
         measurements = measure(make_request(make_source(side_file(RAMP))), footage)
         assert measurements.by_time
@@ -178,12 +178,12 @@ class TestByTime:
             ),
         ],
     )  # fmt: skip
-    def test_origins(self, side_file, options, fields, text, at_one_second) -> None:
+    def test_time_origins(self, side_file, options, fields, text, at_one_second) -> None:
         request = make_request(make_source(side_file(text), **fields), **options)
         footage = Footage(first=500)
         assert values(measure(request, footage), footage, [10]) == [pytest.approx(at_one_second)]
 
-    def test_gpx_has_dates_whatever_the_options_say(self, side_file) -> None:
+    def test_gpx_always_has_dates(self, side_file) -> None:
         points = "".join(
             f'<trkpt lat="{t / 1000}" lon="0"><time>2023-11-14T22:13:2{t}Z</time></trkpt>'
             for t in range(5)
@@ -197,7 +197,7 @@ class TestByTime:
         assert measurements.by_time
         assert values(measurements, footage, [0, 15, 40]) == pytest.approx([0.0, 0.0015, 0.004])
 
-    def test_frames_in_a_gap_and_beyond_the_rows_are_left_out(self, side_file) -> None:
+    def test_frames_in_gaps_and_outside_rows_are_dropped(self, side_file) -> None:
         text = "t,v\n0.5,1\n1.5,2\n3.7,3\n4.2,4\n"
         footage = Footage()
         measurements = measure(make_request(make_source(side_file(text))), footage)
@@ -209,7 +209,7 @@ class TestByTime:
         ]
         assert measurements.frames_without == 50 - 16 - 11
 
-    def test_segments_count_what_is_their_own_and_stop_reading(self, side_file) -> None:
+    def test_segments_count_their_own_frames_and_stop_reading(self, side_file) -> None:
         """Whatever the cuts, each frame without telemetry is counted once."""
         source = make_source(side_file("t,v\n0,0\n1,1\n"))
         covering = [Frame(10 * k, k, slots=range(k, k + 1)) for k in range(50)]
@@ -226,7 +226,7 @@ class TestByTime:
         assert counts == [0, 0, 14, 20]
         assert read == [17, 19, 35, 50]
 
-    def test_a_frame_that_covers_no_slot_is_not_asked_about(self, side_file) -> None:
+    def test_frame_without_slots_is_skipped(self, side_file) -> None:
         measurements = measure(make_request(make_source(side_file(RAMP))), Footage())
         hidden = [Frame(10**9, 0, slots=range(3, 3))]
         assert list(measurements.measure(hidden)) == []
@@ -239,7 +239,7 @@ class TestByTime:
             ("t,v\n-9,1\n-2,2\n", "its rows span -9 to -2 s, but the footage spans 0 to 5 s"),
         ],
     )  # fmt: skip
-    def test_rows_of_another_time_are_refused(self, side_file, text, shown) -> None:
+    def test_rows_that_do_not_overlap_footage_fail(self, side_file, text, shown) -> None:
         request = make_request(make_source(side_file(text)))
         with pytest.raises(DecodingFailure) as failure:
             measure(request, Footage())
@@ -248,7 +248,7 @@ class TestByTime:
             f"{shown}. Check --time_unit, --time_offset and --time_origin."
         )
 
-    def test_by_a_clock_that_the_video_lacks_is_refused(self, side_file) -> None:
+    def test_clock_origin_without_creation_time_fails(self, side_file) -> None:
         request = make_request(make_source(side_file(RAMP)), time_origin="clock")
         with pytest.raises(DecodingFailure) as failure:
             measure(request, Footage())
@@ -264,7 +264,7 @@ class TestByRow:
 
     @pytest.mark.parametrize("cuttable", [True, False])
     @pytest.mark.parametrize("first", [0, 730])
-    def test_row_i_is_of_frame_i(self, side_file, cuttable, first) -> None:
+    def test_row_i_belongs_to_frame_i(self, side_file, cuttable, first) -> None:
         footage = Footage(first=first, cuttable=cuttable)
         request = make_request(make_source(side_file(self.ROWS)), time_column=None)
         measurements = measure(request, footage)
@@ -272,7 +272,7 @@ class TestByRow:
         assert values(measurements, footage) == [float(k) for k in range(50)]
         assert measurements.mismatch(50) is None
 
-    def test_wherever_reading_began(self, side_file) -> None:
+    def test_rows_do_not_depend_on_start_of_reading(self, side_file) -> None:
         """Ranks count from there; times do not."""
         footage = Footage(first=730)
         measurements = measure(
@@ -281,7 +281,7 @@ class TestByRow:
         (found,) = measurements.measure([Frame(footage.pts[30], rank=2, slots=range(5, 6))])
         assert found.measured.values == (30.0,)
 
-    def test_rows_of_a_drive_begin_where_its_files_do(self, side_file) -> None:
+    def test_rows_of_drive_start_at_its_first_file(self, side_file) -> None:
         footage = Footage(10)
         source = make_source(side_file(self.ROWS), telemetry_row=20)
         measurements = measure(make_request(source, time_column=None), footage)
@@ -289,7 +289,7 @@ class TestByRow:
 
     @pytest.mark.parametrize("cuttable", [True, False])
     @pytest.mark.parametrize(("frames", "measured"), [(49, 49), (53, 50)])
-    def test_a_mismatch_is_told(self, side_file, cuttable, frames, measured) -> None:
+    def test_row_mismatch_is_reported(self, side_file, cuttable, frames, measured) -> None:
         footage = Footage(frames, cuttable=cuttable)
         request = make_request(make_source(side_file(self.ROWS)), time_column=None)
         measurements = measure(request, footage)
@@ -305,7 +305,7 @@ class TestByRow:
         ("first_row", "frames", "told"),
         [(0, 10, False), (20, 29, False), (20, 30, False), (20, 31, True), (48, 10, True)],
     )
-    def test_rows_that_are_shared_may_be_more_and_not_fewer(
+    def test_shared_rows_may_be_more_but_not_fewer(
         self, side_file, first_row, frames, told
     ) -> None:
         source = make_source(side_file(self.ROWS), telemetry_shared=True, telemetry_row=first_row)
@@ -316,7 +316,7 @@ class TestByRow:
             else None
         )
 
-    def test_a_drive_that_is_whole_has_as_many_rows_as_frames(self, side_file) -> None:
+    def test_complete_drive_has_as_many_rows_as_frames(self, side_file) -> None:
         part = Part(path="/in/a.mp4", data_path="a.mp4")
         for parts in ((part,), (part, part)):
             source = make_source(side_file(self.ROWS), parts=parts)
@@ -325,7 +325,7 @@ class TestByRow:
             measurements = measure(make_request(source, time_column=None), Footage(50))
             assert measurements.mismatch(50) is None
 
-    def test_a_row_without_a_value_is_left_out(self, side_file) -> None:
+    def test_row_without_value_is_dropped(self, side_file) -> None:
         footage = Footage(3)
         request = make_request(make_source(side_file("v,w\n1,1\n,2\n3,3\n")), time_column=None)
         assert values(measure(request, footage), footage) == [1.0, None, 3.0]
@@ -358,7 +358,7 @@ class TestSeveralFiles:
         )
         return make_source(parts=parts, **fields)
 
-    def test_times_of_each_file_count_from_its_first_frame(self, side_file) -> None:
+    def test_times_of_each_file_start_at_its_first_frame(self, side_file) -> None:
         source = self.drive(side_file("t,v\n0,0\n1.9,19\n2,20\n"), side_file("t,v\n0,100\n3,130\n"))
         footage = Footage()
         measurements = measure(make_request(source, max_gap=4.0), footage)
@@ -367,7 +367,7 @@ class TestSeveralFiles:
         assert values(measurements, footage, [20])[0] == 100.0
         assert values(measurements, footage, [49])[0] == pytest.approx(129.0)
 
-    def test_dates_of_each_file_count_from_its_own_first(self, side_file) -> None:
+    def test_dates_of_each_file_start_at_its_first_date(self, side_file) -> None:
         texts = [
             f"t,v\n2023-11-14T22:1{minute}:20Z,{v}\n2023-11-14T22:1{minute}:21.5Z,{v + 15}\n"
             for minute, v in ((3, 0), (7, 100))
@@ -376,14 +376,14 @@ class TestSeveralFiles:
         measurements = measure(make_request(self.drive(*map(side_file, texts))), footage)
         assert values(measurements, footage, [0, 10, 20, 30]) == pytest.approx([0, 10, 100, 110])
 
-    def test_a_log_that_goes_on_after_its_file_leaves_the_next_one_s_alone(self, side_file) -> None:
+    def test_long_log_does_not_affect_next_file(self, side_file) -> None:
         long = side_file("t,v\n" + "".join(f"{k / 10},1\n" for k in range(35)))
         own = side_file("t,v\n" + "".join(f"{k / 10},2\n" for k in range(30)))
         footage = Footage()
         measurements = measure(make_request(self.drive(long, own)), footage)
         assert values(measurements, footage) == [1.0] * 20 + [2.0] * 30
 
-    def test_files_lie_where_their_times_say(self, side_file) -> None:
+    def test_files_are_placed_by_their_times(self, side_file) -> None:
         """Ten files with 0.09 s lost at each seam, which no gap shows."""
         parts = [
             Part(
@@ -399,7 +399,7 @@ class TestSeveralFiles:
             [1.09 * k + seconds for k in range(10) for seconds in (0, 0.9)]
         )
 
-    def test_by_the_clock_they_are_where_the_clock_says(self, side_file) -> None:
+    def test_files_are_placed_by_clock(self, side_file) -> None:
         texts = [f"t,v\n{EPOCH + s},{s}\n{EPOCH + s + 2},{s + 2}\n" for s in (0, 2.5)]
         source = self.drive(*map(side_file, texts), clock_start=EPOCH + 0.5)
         footage = Footage()
@@ -425,9 +425,7 @@ class TestSeveralFiles:
         ("counts", "told"),
         [((20, 30), None), ((20, 31), (1, 31, 30)), ((22, 28), (0, 22, 20))],
     )
-    def test_rows_are_matched_with_the_frames_of_their_own_file(
-        self, side_file, counts, told
-    ) -> None:
+    def test_row_mismatch_is_checked_per_file(self, side_file, counts, told) -> None:
         files = [side_file("v\n" + "1\n" * count) for count in counts]
         request = make_request(self.drive(*files), time_column=None)
         found = measure(request, Footage()).mismatch(50)
@@ -439,14 +437,14 @@ class TestSeveralFiles:
             f"{files[file].data_path} has {rows} rows for {frames} frames: row i was used for frame i"
         )
 
-    def test_dates_in_one_and_numbers_in_another_are_refused(self, side_file) -> None:
+    def test_mixed_dates_and_numbers_fail(self, side_file) -> None:
         source = self.drive(
             side_file("t,v\n0,0\n2,20\n"), side_file("t,v\n2023-11-14T22:13:20Z,0\n")
         )
         with pytest.raises(DecodingFailure, match="got dates in some and numbers in others"):
             measure(make_request(source), Footage())
 
-    def test_a_file_without_telemetry_or_extent_is_our_own_mistake(self, side_file) -> None:
+    def test_part_without_telemetry_or_extent_raises_value_error(self, side_file) -> None:
         parts = self.drive(side_file(RAMP), side_file(RAMP)).parts
         for lacking in (
             Part(path="/in/x.mp4", data_path="x.mp4", telemetry=parts[0].telemetry),
@@ -457,7 +455,7 @@ class TestSeveralFiles:
 
 
 class TestTelemetryAlone:
-    def test_it_keeps_its_own_times(self, side_file) -> None:
+    def test_telemetry_alone_keeps_its_times(self, side_file) -> None:
         footage = Footage(first=530)  # its first row
         source = make_source(
             side_file("t,v\n5.3,53\n10.3,103\n"), kind="telemetry", telemetry_start=0.0
@@ -466,7 +464,7 @@ class TestTelemetryAlone:
         assert values(measure(request, footage), footage, [0, 10]) == pytest.approx([53.0, 63.0])
         assert clip_telemetry(request).telemetry.times.tolist() == [5.3, 10.3]
 
-    def test_an_offset_moves_them(self, side_file) -> None:
+    def test_time_offset_shifts_telemetry_alone(self, side_file) -> None:
         source = make_source(side_file("t,v\n5.3,53\n10.3,103\n"), kind="telemetry")
         request = make_request(source, time_offset=-0.3, time_origin="clock")
         assert clip_telemetry(request).telemetry.times.tolist() == [5.0, 10.0]
@@ -481,7 +479,7 @@ class TestAnnotations:
             **fields,
         )
 
-    def test_labels_by_frame_are_rows(self, side_file) -> None:
+    def test_annotation_by_frame_becomes_rows(self, side_file) -> None:
         file = side_file(json.dumps([{"v": [k, -k]} for k in range(5)]), ".json")
         footage = Footage(5)
         measurements = measure(self.request(file, label_columns=("x", "y")), footage)
@@ -491,13 +489,13 @@ class TestAnnotations:
         assert found.measured == Aligned((3.0, -3.0), None, 0.0)
         assert not measurements.by_time
 
-    def test_one_number_a_frame(self, side_file) -> None:
+    def test_annotation_with_one_number_per_frame(self, side_file) -> None:
         file = side_file(json.dumps([{"v": k} for k in range(5)]), ".json")
         footage = Footage(5)
         measurements = measure(self.request(file, label_columns=("x",)), footage)
         assert values(measurements, footage) == [0.0, 1.0, 2.0, 3.0, 4.0]
 
-    def test_classes_by_frame(self, side_file) -> None:
+    def test_annotation_with_classes_by_frame(self, side_file) -> None:
         file = side_file(json.dumps([{"v": name} for name in "abb"]), ".json")
         request = self.request(file, label_columns=(), class_names=("a", "b"))
         measurements = measure(request, Footage(3))
@@ -506,7 +504,7 @@ class TestAnnotations:
         assert found == ["a", "b", "b"]
 
     @pytest.mark.parametrize("text", ["[1", '[{"w": 1}]'])
-    def test_what_cannot_be_read_is_a_failure(self, side_file, text) -> None:
+    def test_unreadable_annotation_fails(self, side_file, text) -> None:
         file = side_file(text, ".json")
         with pytest.raises(DecodingFailure) as failure:
             measure(self.request(file), Footage())
@@ -523,7 +521,7 @@ class TestReading:
             ("", "in/"),
         ],
     )
-    def test_what_is_wrong_with_it_is_a_failure(self, side_file, text, reason) -> None:
+    def test_unreadable_telemetry_fails(self, side_file, text, reason) -> None:
         file = side_file(text)
         with pytest.raises(DecodingFailure) as failure:
             clip_telemetry(make_request(make_source(file)))
@@ -531,13 +529,13 @@ class TestReading:
         assert reason in failure.value.reason
         assert file.data_path in failure.value.reason
 
-    def test_a_file_that_is_gone_is_a_failure_without_its_path(self, tmp_path) -> None:
+    def test_missing_file_fails_without_showing_path(self, tmp_path) -> None:
         file = SideFile(path=str(tmp_path / "secret.csv"), data_path="secret.csv")
         with pytest.raises(DecodingFailure) as failure:
             clip_telemetry(make_request(make_source(file)))
         assert failure.value.reason == "a.mp4: No such file or directory"
 
-    def test_columns_are_targets_then_signals_each_once(self, side_file) -> None:
+    def test_measured_columns_are_targets_then_signals_without_duplicates(self, side_file) -> None:
         file = side_file("t,v,a,b\n0,1,2,3\n1,4,5,6\n")
         request = make_request(make_source(file), signal_columns=("b", "v"))
         assert measured_columns(request) == ("v", "b")
@@ -546,7 +544,7 @@ class TestReading:
         assert found.measured.values == (1.0, 3.0)
         assert measured_columns(make_request(make_source(file), label_columns=())) == ()
 
-    def test_classes_come_with_the_columns(self, side_file) -> None:
+    def test_clip_telemetry_reads_classes_and_columns(self, side_file) -> None:
         file = side_file("t,state,a\n0,go,1\n0.5,stop,2\n")
         request = make_request(
             make_source(file),
@@ -572,7 +570,7 @@ class TestReading:
         ]:
             assert is_measured(make_request(source)) is expected
 
-    def test_what_changed_is_read_again(self, side_file, tmp_path) -> None:
+    def test_clip_telemetry_reads_changed_file_again(self, side_file, tmp_path) -> None:
         file = side_file("t,v\n0,1\n")
         request = make_request(make_source(file))
         assert clip_telemetry(request).telemetry.columns["v"].tolist() == [1.0]
@@ -582,6 +580,6 @@ class TestReading:
         again = make_request(make_source(newer))
         assert clip_telemetry(again).telemetry.columns["v"].tolist() == [2.0]
 
-    def test_no_value_is_nan(self, side_file) -> None:
+    def test_empty_value_is_nan(self, side_file) -> None:
         found = clip_telemetry(make_request(make_source(side_file("t,v\n0,1\n1,\n")))).telemetry
         assert math.isnan(found.columns["v"][1])

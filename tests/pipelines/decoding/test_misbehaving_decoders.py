@@ -91,7 +91,7 @@ def hook(tmp_path) -> Path:
 
 
 @pytest.mark.slow
-def test_each_costs_its_own_source(write_video, hook, tmp_path) -> None:
+def test_each_failure_costs_one_source(write_video, hook, tmp_path) -> None:
     whole = write_video(tmp_path / "whole.mp4", frames=16)
     for folder in ("alone/act", "in/act"):
         (tmp_path / folder).mkdir(parents=True)

@@ -89,7 +89,7 @@ def test_check_decoder_names_the_package(use_pool, monkeypatch, declared, instal
 
 
 @pytest.mark.parametrize("verb", ["videos", "dashcam"])
-def test_a_build_checks_before_it_lists(use_pool, monkeypatch, capsys, tmp_path, verb):
+def test_build_checks_decoder_before_listing(use_pool, monkeypatch, capsys, tmp_path, verb):
     use_pool(BROKEN)
     asked = []
     monkeypatch.setattr(DecoderProcess, "probe", lambda self, path: asked.append(path))

@@ -130,7 +130,7 @@ def called(*names: str) -> list[dict[str, Any]]:
 
 
 class TestEncoding:
-    def test_a_frame_is_scaled_encoded_and_summed(self) -> None:
+    def test_encode_frame_scales_encodes_and_sums(self) -> None:
         measured = Aligned((1.5, -2.0), "stop", 0.3)
         frame = Frame(2040, 3, picture=Picture(40), measured=measured)
         found = encode_frame(frame, TICK, make_request())
@@ -142,7 +142,7 @@ class TestEncoding:
         assert pixels.shape == (4, 6, 3)
         assert pixels[0, 0].tolist() == pytest.approx([9, 7, 40], abs=3)
 
-    def test_a_frame_of_its_own_file_is_passed_on(self) -> None:
+    def test_encode_frame_keeps_stored_file(self) -> None:
         request = make_request(options=ImageOptions(height=4, width=6, grayscale=True))
         sampled = encode_frame(Frame(4, 0, picture=Picture(4, b"as it was")), TICK, request)
         # Sums are of its pixels all the same: of gray, 0.299 * 4 + 0.587 * 7 + 0.114 * 9.
@@ -154,7 +154,7 @@ class TestEncoding:
         assert (sampled.encoded, sampled.is_stored_file) == (b"as it was", True)
         assert found.measured is None
 
-    def test_signals_alone_have_no_picture(self) -> None:
+    def test_encode_frame_skips_pictures_for_signals_alone(self) -> None:
         request = make_request(image=False, telemetry=signals("a"))
         frame = Frame(7, 0, measured=Aligned((2.0,), None, 0.0))
         assert encode_frame(frame, TICK, request) == frame._replace(timestamp=7000)
@@ -166,7 +166,7 @@ class TestEncoding:
     @pytest.mark.parametrize(
         ("ticks", "microseconds"), [(1, 33_367), (2, 66_733), (3, 100_100), (-1, -33_367)]
     )
-    def test_times_are_rounded_to_microseconds(self, ticks, microseconds) -> None:
+    def test_encode_frame_rounds_to_microseconds(self, ticks, microseconds) -> None:
         request = make_request(image=False, telemetry=signals("a"))
         found = encode_frame(Frame(ticks, 0), Fraction(1001, 30000), request)
         assert found.timestamp == microseconds
@@ -175,7 +175,7 @@ class TestEncoding:
         st.integers(-(10**12), 10**12),
         st.fractions("1/4000000", 1, max_denominator=4_000_000) | st.just(Fraction(1, 2_000_000)),
     )
-    def test_times_are_rounded_as_fractions_are(self, ticks, time_base) -> None:
+    def test_encode_frame_rounds_like_fractions(self, ticks, time_base) -> None:
         request = make_request(image=False, telemetry=signals("a"))
         found = encode_frame(Frame(ticks, 0), time_base, request).timestamp
         assert found == round(ticks * time_base * 1_000_000)
@@ -183,7 +183,7 @@ class TestEncoding:
 
 
 class TestRecord:
-    def test_what_it_says_of_its_source(self) -> None:
+    def test_record_describes_its_source(self) -> None:
         request = make_request(label=classes("go", "stop"), label_indices=(1,))
         record = maker(request).build(window({}, {}, {}))
         assert (record.id, record.media_id) == ("a.mp4#t=1@5000000", "a.mp4#t=1")
@@ -195,7 +195,7 @@ class TestRecord:
         assert (record.label_indices, record.label_strings) == ([1], ["stop"])
         assert record.signals == {}
 
-    def test_sequences_that_begin_with_one_frame_are_told_apart_by_their_slots(self) -> None:
+    def test_record_ids_differ_by_slot(self) -> None:
         fast = SamplingOptions(num_frames=3, frame_rate=Fraction(4))
         request = make_request(sampling=fast)
         ids = [maker(request).build(window({}, {}, {}, first_slot=k)).id for k in range(3)]
@@ -203,18 +203,18 @@ class TestRecord:
         assert maker(request).build(window({}, {}, {})).frame_rate == 4.0
 
     @pytest.mark.parametrize("mode", ["uniform", "last"])
-    def test_the_only_sequence_of_a_clip_begins_with_its_first_frame(self, mode) -> None:
+    def test_single_sequence_starts_at_its_first_frame(self, mode) -> None:
         sampling = SamplingOptions(num_frames=3, frame_rate=Fraction(4), sampling=mode)
         request = make_request(sampling=sampling)
         record = maker(request).build(window({}, {}, {}, first_slot=9))
         assert record.id == "a.mp4#t=1@5000000"
 
     @pytest.mark.parametrize(("valid", "rate"), [(3, 1.0), (2, 1.0), (1, 0.0)])
-    def test_the_rate_is_that_of_the_frames_that_are_not_padding(self, valid, rate) -> None:
+    def test_frame_rate_ignores_padding(self, valid, rate) -> None:
         frames = [{}, {}, {"timestamp": 6_000_000}] if valid == 2 else [{}, {}, {}]
         assert maker(make_request()).build(window(*frames, valid=valid)).frame_rate == rate
 
-    def test_signals_are_by_name_with_the_times_of_the_frames(self) -> None:
+    def test_signals_have_names_and_frame_times(self) -> None:
         request = make_request(
             label=targets("speed"), label_at="mean", telemetry=signals("yaw", "speed")
         )
@@ -229,7 +229,7 @@ class TestRecord:
         assert record.signal_timestamps == {"yaw": times, "speed": times}
         assert record.label_values == (3.0,)
 
-    def test_signals_alone_go_through_their_bytes(self) -> None:
+    def test_signals_alone_survive_serialization(self) -> None:
         request = make_request(image=False, telemetry=signals("yaw"))
         record = maker(request).build(window(*measured((1.0,), (2.0,), (6.0,))))
         assert list(record.frames) == []
@@ -253,14 +253,14 @@ class TestLabels:
             ("mean", 2, (1.5, 185.0)),
         ],
     )
-    def test_numbers_of_a_sequence(self, label_at, valid, expected) -> None:
+    def test_target_of_sequence(self, label_at, valid, expected) -> None:
         """Padding has no say."""
         request = make_request(label=targets("speed", "heading"), label_at=label_at)
         record = maker(request).build(window(*measured(*self.ROWS), valid=valid))
         assert tuple(record.label_values) == pytest.approx(expected)
         assert not record.frame_label_values
 
-    def test_a_mean_of_angles_goes_around(self) -> None:
+    def test_mean_of_angles_wraps_around(self) -> None:
         telemetry = signals(angle_columns=("heading",))
         request = make_request(
             label=targets("speed", "heading"), label_at="mean", telemetry=telemetry
@@ -268,13 +268,13 @@ class TestLabels:
         record = maker(request).build(window(*measured(*self.ROWS), valid=2))
         assert tuple(record.label_values) == pytest.approx((1.5, 5.0))
 
-    def test_numbers_of_each_frame(self) -> None:
+    def test_targets_by_frame(self) -> None:
         request = make_request(label=targets("speed", "heading", per_frame=True), label_at="each")
         record = maker(request).build(window(*measured(*self.ROWS), valid=2))
         assert record.frame_label_values == [[1.0, 350.0], [2.0, 20.0], [6.0, 20.0]]
         assert not record.label_values
 
-    def test_numbers_of_the_source_stand_for_all_its_sequences(self) -> None:
+    def test_source_values_apply_to_all_sequences(self) -> None:
         request = make_request(label=targets("speed"), values=(4.0,))
         record = maker(request).build(window({}, {}, {}))
         assert (record.label_values, record.label_indices) == ((4.0,), [])
@@ -283,14 +283,14 @@ class TestLabels:
         ("label_at", "valid", "expected"),
         [("last", 3, "go"), ("last", 2, "stop"), ("center", 3, "stop"), ("center", 1, "go")],
     )
-    def test_the_class_of_a_sequence(self, label_at, valid, expected) -> None:
+    def test_class_of_sequence(self, label_at, valid, expected) -> None:
         request = make_request(label=classes("go", "stop"), label_at=label_at)
         record = maker(request).build(window(*called("go", "stop", "go"), valid=valid))
         assert record.label_strings == [expected]
         assert record.label_indices == [["go", "stop"].index(expected)]
         assert not record.frame_label_indices
 
-    def test_the_class_of_each_frame(self) -> None:
+    def test_class_by_frame(self) -> None:
         request = make_request(label=classes("go", "stop", per_frame=True), label_at="each")
         record = maker(request).build(window(*called("go", "stop", "stop")))
         assert record.frame_label_indices == [0, 1, 1]
@@ -312,7 +312,7 @@ class TestTally:
             tally.add(own, maker(request).build(own))
         return tally
 
-    def test_pixels_repeats_and_padding(self) -> None:
+    def test_tally_counts_pixels_repeats_and_padding(self) -> None:
         frame = Frame(0, 0, pixel_sums=PixelSums(2, (10, 1), (60, 1)))
         other = Frame(40, 1, pixel_sums=PixelSums(2, (2, 3), (2, 5)))
         request = make_request(sampling=SamplingOptions(num_frames=4))
@@ -330,7 +330,7 @@ class TestTally:
         assert (tally.targets, tally.signals, tally.label_counts) == ((), (), [])
 
     @pytest.mark.parametrize("grayscale", [False, True])
-    def test_of_files_passed_on_one_is_looked_at_at_least(self, grayscale) -> None:
+    def test_total_pixels_decodes_one_stored_file_without_sample(self, grayscale) -> None:
         options = ImageOptions(height=4, width=6, grayscale=grayscale)
         shape = (4, 6) if grayscale else (4, 6, 3)
         data = [
@@ -345,7 +345,7 @@ class TestTally:
         assert tally.total_pixels(options) == total
         assert tally.pixels.frames == 1
 
-    def test_that_is_none_of_those_encoded(self) -> None:
+    def test_total_pixels_decodes_stored_file_not_encoded_frame(self) -> None:
         black, white = PixelSums(24, (0,) * 3, (0,) * 3), np.full((4, 6, 3), 250, np.uint8)
         encoded = Frame(0, 0, encoded=b"black", pixel_sums=black)
         jpeg = cv2.imencode(".jpg", white)[1].tobytes()
@@ -355,7 +355,7 @@ class TestTally:
         assert tally.total_pixels(IMAGE) == PixelSums(6 * 24, (6000,) * 3, (6000 * 250,) * 3)
 
     @pytest.mark.parametrize("data", [b"no picture", b"\xff\xd8\xff\xd9"])
-    def test_a_file_passed_on_that_does_not_decode_after_all(self, data) -> None:
+    def test_total_pixels_fails_for_damaged_stored_file(self, data) -> None:
         frame = Frame(0, 0, encoded=data, is_stored_file=True)
         tally = self.count(make_request(), Window(0, (frame,) * 3, 3))
         with pytest.raises(
@@ -363,7 +363,7 @@ class TestTally:
         ):
             tally.total_pixels(IMAGE)
 
-    def test_moments_are_of_records_or_of_frames_that_are_not_padding(self) -> None:
+    def test_tally_moments_ignore_padding(self) -> None:
         rows = [measured((1.0,), (2.0,), (6.0,)), measured((8.0,), (3.0,), (3.0,))]
         telemetry = signals("v")
         by_record = make_request(label=targets("v"), telemetry=telemetry)
@@ -379,7 +379,7 @@ class TestTally:
         tally = self.count(by_frame, *windows)
         assert tally.targets == tally.signals
 
-    def test_classes_are_of_records_or_of_frames_that_are_not_padding(self) -> None:
+    def test_tally_classes_ignore_padding(self) -> None:
         windows = [
             window(*called("go", "stop", "stop")),
             window(*called("stop", "go", "go"), valid=1),
@@ -391,12 +391,12 @@ class TestTally:
         )
         assert self.count(by_frame, *windows, num_classes=3).label_counts == [0, 1, 3]
 
-    def test_distances_of_the_frames_shown(self) -> None:
+    def test_tally_distances_ignore_padding(self) -> None:
         frames = [{"measured": Aligned((), None, distance)} for distance in (0.0, 0.6, 1.0)]
         tally = self.count(make_request(), window(*frames), window(*frames[::-1], valid=2))
         assert tally.distances == [1, 0, 0, 4, 0]
 
-    def test_distances_are_counted_by_class(self) -> None:
+    def test_tally_distances_by_class(self) -> None:
         def class_of(distance: float) -> int:
             frames = [{"measured": Aligned((), None, distance)}]
             return self.count(make_request(), window(*frames)).distances.index(1)
@@ -406,7 +406,7 @@ class TestTally:
         ]  # fmt: skip
         assert self.count(make_request(), window({})).distances == [1, 0, 0, 0, 0]
 
-    def test_signals_alone_have_no_pixels(self) -> None:
+    def test_tally_of_signals_alone_has_no_pixels(self) -> None:
         request = make_request(image=False, telemetry=signals("a", "b"))
         tally = self.count(request, window(*measured((1.0, 5.0), (2.0, 5.0), (3.0, 5.0))))
         assert tally.total_pixels(IMAGE) == PixelSums()

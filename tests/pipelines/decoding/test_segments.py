@@ -220,20 +220,20 @@ def check(read_barcode, decode_image):
 class TestAgainstOracle:
     @pytest.mark.parametrize("sampling", SAMPLINGS)
     @pytest.mark.parametrize("name", CLIPS)
-    def test_windows(self, name, sampling, clip, check):
+    def test_windows_match_oracle(self, name, sampling, clip, check):
         records, _ = check(clip(name), sampling_options(**SAMPLINGS[sampling]))
         assert records
 
     @pytest.mark.parametrize("rate", [None, Fraction(10), Fraction(60)])
     @pytest.mark.parametrize("name", [*CLIPS])
-    def test_uniform(self, name, rate, clip, check):
+    def test_uniform_matches_oracle(self, name, rate, clip, check):
         records, _ = check(clip(name), sampling_options(frame_rate=rate, sampling="uniform"))
         assert len(records) == 1
 
     @pytest.mark.parametrize("mode", ["windows", "uniform"])
     @pytest.mark.parametrize("policy", ["drop", "pad", "loop"])
     @pytest.mark.parametrize("rate", [None, Fraction(5), Fraction(100)])
-    def test_short_clips(self, rate, policy, mode, write_video, check, tmp_path):
+    def test_short_clips_match_oracle(self, rate, policy, mode, write_video, check, tmp_path):
         path = write_video(tmp_path / "short.mp4", frames=6, b_frames=2)
         sampling = sampling_options(
             num_frames=32, frame_rate=rate, short_clips=policy, sampling=mode
@@ -244,7 +244,7 @@ class TestAgainstOracle:
         assert (result.padded_frames > 0) == (policy == "pad")
 
     @pytest.mark.parametrize("policy", ["drop", "pad"])
-    def test_a_clip_of_one_frame(self, policy, write_video, check, tmp_path):
+    def test_clip_of_one_frame_matches_oracle(self, policy, write_video, check, tmp_path):
         path = write_video(tmp_path / "one.mp4", frames=1)
         for rate in (None, Fraction(25)):
             records, _ = check(path, sampling_options(frame_rate=rate, short_clips=policy))
@@ -255,7 +255,7 @@ class TestAgainstOracle:
         [(None, 1.7), (0.4, None), (0.5, 2.5), (1.003, 1.9), (0.04, 0.04), (2.0, 90.0), (3.2, 3.3)],
     )
     @pytest.mark.parametrize("name", ["open.mp4", "uneven.mkv", "late.mp4", "rounded.webm"])
-    def test_spans(self, name, start, end, clip, check, monkeypatch):
+    def test_spans_match_oracle(self, name, start, end, clip, check, monkeypatch):
         # An end beyond the file is reported as truncation, of which other tests tell.
         monkeypatch.setattr("pipelines.decoding.segments._find_truncation", lambda *_: None)
         for fields in ({}, {"frame_rate": Fraction(10), "stride": 3}, {"sampling": "uniform"}):
@@ -271,7 +271,7 @@ class TestAgainstOracle:
             ("a.mpg", {"codec": "mpeg2video"}),
         ],
     )
-    def test_containers_that_cannot_be_cut(
+    def test_uncuttable_containers_match_oracle(
         self, name, arguments, write_video, read_barcode, decode_image, tmp_path
     ):
         path = write_video(tmp_path / name, frames=50, **arguments)
@@ -303,7 +303,7 @@ def segmented(source, sampling, segment_length):
 class TestSegments:
     @pytest.mark.parametrize("sampling", SAMPLINGS)
     @pytest.mark.parametrize("name", CLIPS)
-    def test_records_are_the_same_for_any_segment_length(self, name, sampling, clip):
+    def test_records_do_not_depend_on_segment_length(self, name, sampling, clip):
         source, sampling = make_source(clip(name)), sampling_options(**SAMPLINGS[sampling])
         whole, _ = build(Segment(source=source), sampling)
         assert whole
@@ -314,7 +314,7 @@ class TestSegments:
 
     @pytest.mark.parametrize("span", [(0.3, None), (None, 2.2), (0.513, 2.9)])
     @pytest.mark.parametrize("name", ["open.mp4", "uneven.mp4", "rounded.webm"])
-    def test_so_they_are_for_spans(self, name, span, clip):
+    def test_records_of_spans_do_not_depend_on_segment_length(self, name, span, clip):
         source = make_source(clip(name), *span)
         for fields in ({"stride": 3}, {"frame_rate": Fraction(12), "stride": 5}):
             sampling = sampling_options(num_frames=6, **fields)
@@ -329,7 +329,9 @@ class TestSegments:
         ("name", "codec"), [("a.mp4", "libx264"), ("b.mp4", "mpeg4"), ("a.webm", "libvpx-vp9")]
     )
     @pytest.mark.parametrize("damaged", [24, 30])
-    def test_so_they_are_for_damaged_footage(self, name, codec, damaged, write_video, tmp_path):
+    def test_records_of_damaged_footage_do_not_depend_on_segment_length(
+        self, name, codec, damaged, write_video, tmp_path
+    ):
         path = write_video(tmp_path / name, codec=codec, frames=80)
         with av.open(str(path)) as container:
             packet = list(container.demux(video=0))[damaged]
@@ -345,7 +347,7 @@ class TestSegments:
             for length in (0.2, 0.5, 1.1):
                 assert segmented(make_source(path), sampling, length)[0] == whole
 
-    def test_a_short_clip_is_padded_once(self, write_video, tmp_path):
+    def test_short_clip_is_padded_once(self, write_video, tmp_path):
         path = write_video(tmp_path / "short.mp4", frames=20)
         for fields in ({}, {"frame_rate": Fraction(25)}):
             sampling = sampling_options(num_frames=32, short_clips="pad", **fields)
@@ -366,7 +368,7 @@ class TestSegments:
             ("phone_vfr.mp4", Fraction(25)),
         ],
     )
-    def test_so_they_are_for_real_clips(self, name, rate, data):
+    def test_records_of_real_clips_do_not_depend_on_segment_length(self, name, rate, data):
         span = (None, None) if name.startswith("phone") else (3.7, 18.2)
         source = make_source(data / name, *span)
         sampling = sampling_options(num_frames=4, stride=3, frame_rate=rate)
@@ -376,7 +378,7 @@ class TestSegments:
         assert segments > 2
         assert records == whole
 
-    def test_a_segment_decodes_its_part_and_not_the_whole(self, write_video, tmp_path):
+    def test_segment_decodes_only_its_part(self, write_video, tmp_path):
         path = write_video(tmp_path / "long.mp4", frames=250, b_frames=2)
         for fields in ({}, {"frame_rate": Fraction(25)}):
             sampling = sampling_options(**fields)
@@ -385,7 +387,7 @@ class TestSegments:
                 # 25 frames, a window that begins at the end, and up to a group before.
                 assert result.frames <= 25 + 8 + 12 + 2
 
-    def test_the_parts_of_a_cut_file_that_are_there(self, write_video, tmp_path):
+    def test_truncated_file_yields_its_readable_segments(self, write_video, tmp_path):
         path = write_video(
             tmp_path / "cut.mp4", frames=200, container_options={"movflags": "faststart"}
         )
@@ -410,7 +412,7 @@ class TestTruncation:
             ("a.avi", {"codec": "mpeg4"}),
         ],
     )
-    def test_what_is_before_the_cut_is_kept_and_the_rest_reported(
+    def test_truncated_file_keeps_records_before_the_cut(
         self, name, arguments, write_video, tmp_path
     ):
         path = write_video(tmp_path / name, frames=255, **arguments)
@@ -424,7 +426,7 @@ class TestTruncation:
         assert result.truncated
         assert len(kept) * 8 / 25 - 0.05 < result.last_seconds < (len(kept) + 1) * 8 / 25
 
-    def test_segments_from_the_cut_on_report(self, write_video, tmp_path):
+    def test_segments_after_the_cut_report_truncation(self, write_video, tmp_path):
         path = write_video(
             tmp_path / "a.mkv",
             frames=200,
@@ -440,14 +442,14 @@ class TestTruncation:
         assert reported == sorted(reported)
         assert reported[0] < reported[-1]
 
-    def test_a_span_beyond_the_end_is_reported(self, clip):
+    def test_span_beyond_the_end_is_reported(self, clip):
         source = make_source(clip("steady.mp4"), 1.0, 20.0)
         _, result = build(Segment(source=source), sampling_options())
         assert result.truncated == "frames end after 3.96 s, but 20.00 s were declared"
 
 
 class TestRecords:
-    def test_fields(self, clip):
+    def test_record_fields(self, clip):
         path = clip("late.mp4")
         records, _ = build_whole(path, sampling_options(num_frames=4))
         first, second = records[:2]
@@ -458,7 +460,7 @@ class TestRecords:
         assert (list(first.label_indices), list(first.label_strings)) == ([1], ["b"])
         assert (first.start_timestamp, first.valid_frames) == (5_003_000, 4)
 
-    def test_ids_tell_sequences_apart_that_begin_with_one_frame(self, write_video, tmp_path):
+    def test_record_ids_differ_for_sequences_that_start_with_one_frame(self, write_video, tmp_path):
         path = write_video(tmp_path / "a.mp4", times=[1000, 1500, 2000])
         sampling = sampling_options(num_frames=2, stride=1, frame_rate=Fraction(6))
         records, _ = build_whole(path, sampling)
@@ -467,7 +469,7 @@ class TestRecords:
             f"a.mp4@{time}" for time in (1000000, 1166667, 1333333, 1500000, 1666667, 1833333)
         ]
 
-    def test_frame_rate_is_that_of_sampling_or_of_the_frames(self, clip):
+    def test_frame_rate_is_sampled_or_measured_rate(self, clip):
         records, _ = build_whole(clip("steady.mp4"), sampling_options(frame_rate=Fraction(10)))
         assert {record.frame_rate for record in records} == {10.0}
         records, _ = build_whole(clip("steady.mp4"), sampling_options())
@@ -475,7 +477,7 @@ class TestRecords:
         records, _ = build_whole(clip("uneven.mp4"), sampling_options(num_frames=5))
         assert records[0].frame_rate == pytest.approx(40)  # 0 to 100 ms
 
-    def test_the_same_bytes_every_time(self, clip):
+    def test_records_are_deterministic(self, clip):
         segment = Segment(source=make_source(clip("b_frames.mp4")))
         sampling = sampling_options(frame_rate=Fraction(10))
         assert build(segment, sampling) == build(segment, sampling)
@@ -491,7 +493,7 @@ class TestRecords:
         assert result.pixel_sum == tuple(pixels.sum((0, 1, 2), dtype=np.int64))
         assert result.pixel_square_sum == tuple((pixels.astype(np.int64) ** 2).sum((0, 1, 2)))
 
-    def test_pixel_sums_are_of_what_went_into_the_jpeg(self, clip):
+    def test_pixel_sums_describe_encoded_pixels(self, clip):
         path = clip("steady.mp4")
         sampling = sampling_options(stride=2)
         jpeg, png = (
@@ -506,7 +508,7 @@ class TestRecords:
         squares, exact = (np.array(r.pixel_square_sum) / r.pixel_count for r in (jpeg, png))
         np.testing.assert_allclose(np.sqrt(squares), np.sqrt(exact), atol=1.5)
 
-    def test_a_frame_is_encoded_once(self, clip, monkeypatch):
+    def test_frame_is_encoded_once(self, clip, monkeypatch):
         calls = []
         encode = frame_functions.encode
         monkeypatch.setattr(
@@ -515,7 +517,7 @@ class TestRecords:
         _, result = build_whole(clip("steady.mp4"), sampling_options(stride=1))
         assert (result.sequences, len(calls)) == (93, 100)
 
-    def test_rotation_and_pixel_aspect_reach_the_record(self, write_video, decode_image, tmp_path):
+    def test_rotation_and_pixel_aspect_are_applied(self, write_video, decode_image, tmp_path):
         def left_is_white(index):
             pixels = np.zeros((48, 64, 3), np.uint8)
             pixels[:, :32] = 255
@@ -543,7 +545,7 @@ class TestProgress:
 
     @pytest.mark.parametrize("sampling", ["windows", "uniform"])
     @pytest.mark.parametrize(("name", "codec"), [("a.avi", "mpeg4"), ("a.mp4", "libx264")])
-    def test_is_told_for_every_pass_over_the_file(
+    def test_build_reports_progress_for_each_pass(
         self, name, codec, sampling, write_video, tmp_path
     ):
         path = write_video(tmp_path / name, codec=codec)
@@ -554,7 +556,7 @@ class TestProgress:
         build_segment(request, lambda record: None, lambda: calls.append(1))
         assert len(calls) >= 30 * (2 if sampling == "uniform" else 1) - 3
 
-    def test_is_told_while_nothing_decodes(self, write_video, tmp_path):
+    def test_build_reports_progress_for_undecodable_packets(self, write_video, tmp_path):
         path = write_video(tmp_path / "a.mp4", frames=60, gop=60)
         with av.open(str(path)) as container:
             packet = list(container.demux(video=0))[5]
@@ -568,7 +570,7 @@ class TestProgress:
         assert result.frames == 5
         assert len(calls) >= 60
 
-    def test_is_told_while_indexing(self, clip):
+    def test_index_reports_progress(self, clip):
         calls = []
         request = IndexRequest(source=make_source(clip("steady.mp4")), segment_length=1.0)
         index_clip(request, lambda: calls.append(1))
@@ -576,7 +578,7 @@ class TestProgress:
 
 
 class TestFailures:
-    def test_a_file_that_is_no_video(self, tmp_path):
+    def test_file_that_is_not_a_video_fails(self, tmp_path):
         path = tmp_path / "text.mp4"
         path.write_text("words")
         with pytest.raises(DecodingFailure) as failure:
@@ -584,7 +586,7 @@ class TestFailures:
         assert failure.value.stage == "open"
 
     @pytest.mark.parametrize("sampling", ["windows", "uniform"])
-    def test_a_video_without_a_frame(self, sampling, write_video, tmp_path):
+    def test_video_without_frames_fails(self, sampling, write_video, tmp_path):
         path = write_video(tmp_path / "a.mp4")
         with av.open(str(path)) as container:
             spans = [(p.pos, p.size) for p in container.demux(video=0) if p.size]

@@ -38,14 +38,14 @@ def microseconds(rows: TelemetryRows) -> list[int]:
 
 
 class TestTimes:
-    def test_every_row_is_a_frame(self) -> None:
+    def test_frames_are_rows(self) -> None:
         rows = footage([-0.5, 0.0, 0.25, 7.000001])
         assert microseconds(rows) == [-500_000, 0, 250_000, 7_000_001]
         assert rows.first_pts() == rows.origin_pts() == rows.begins_at == -500_000
         assert rows.declared_seconds == 7.500001
         assert (rows.time_base, rows.tolerance) == (Fraction(1, 10**6), Fraction(1, 10**6))
 
-    def test_with_a_rate_the_steps_are_frames_from_the_first_row_to_the_last(self) -> None:
+    def test_frames_are_steps_of_rate_from_first_to_last_row(self) -> None:
         assert microseconds(footage([2.0, 2.1, 3.0], 4)) == [
             2_000_000,
             2_250_000,
@@ -59,12 +59,12 @@ class TestTimes:
         assert microseconds(footage([5.0], 4)) == [5_000_000]
         assert footage([5.0], 4).declared_seconds == 0.0
 
-    def test_rows_without_times_are_steps_of_the_rate(self) -> None:
+    def test_rows_without_times_are_steps_of_rate(self) -> None:
         assert microseconds(footage(None, NTSC, rows=4)) == [0, 33_367, 66_733, 100_100]
         assert footage(None, 20, rows=5).declared_seconds == 0.2
         assert microseconds(footage(None, 20, rows=1)) == [0]
 
-    def test_an_hour_does_not_drift(self) -> None:
+    def test_steps_do_not_drift_over_an_hour(self) -> None:
         rows = footage(None, NTSC, rows=108_001)
         # 108,000 frames at 30000/1001 a second last 3603.6 s.
         assert rows.declared_seconds == 3603.6
@@ -75,7 +75,7 @@ class TestTimes:
         more=st.integers(0, 999),
         rate=st.sampled_from([Fraction(1), Fraction(10), NTSC, Fraction(240), Fraction(1, 3)]),
     )
-    def test_steps_counted_one_by_one(self, first, steps, more, rate) -> None:
+    def test_steps_match_counting(self, first, steps, more, rate) -> None:
         """Times since 1970, too: their floats have a microsecond."""
         begin = first / 10**6
         end = begin + float(steps / rate) + more / 1000 / float(rate)
@@ -88,7 +88,7 @@ class TestTimes:
         assert times == [round(begin * 1e6) + round(k / rate * 10**6) for k in range(len(times))]
 
     @pytest.mark.parametrize("times", [[0.0, 4e-7], [0.0, 1.0, 1.0000004]])
-    def test_rows_that_cannot_be_told_apart_are_refused(self, times) -> None:
+    def test_rows_closer_than_a_microsecond_fail(self, times) -> None:
         with pytest.raises(DecodingFailure) as failure:
             footage(times)
         assert failure.value.stage == "telemetry"
@@ -112,14 +112,14 @@ class TestEntering:
         [(-5, 0), (0, 0), (999_999, 0), (1_000_000, 1), (5_999_999, 2), (6_000_000, 3), (9**9, 3)],
     )
     @pytest.mark.parametrize("exactly", [False, True])
-    def test_any_row_may_be_entered(self, near, first, exactly) -> None:
+    def test_frames_start_at_any_row(self, near, first, exactly) -> None:
         rows = footage([*self.ROWS])
         times = [round(seconds * 1e6) for seconds in self.ROWS]
         assert list(rows.frames(near=near, exactly=exactly)) == [
             Frame(pts, rank) for rank, pts in enumerate(times[first:])
         ]
 
-    def test_rows_further_apart_than_the_longest_gap_are_a_break(self) -> None:
+    def test_rows_beyond_max_gap_are_a_break(self) -> None:
         rows = footage([*self.ROWS], max_gap=2.0)
         frames = list(rows.frames())
         assert [frame.after_break for frame in frames] == [False, False, False, True]
@@ -130,20 +130,20 @@ class TestEntering:
         assert [frame.after_break for frame in rows.frames(near=6_000_000)] == [False]
         assert rows.breaks == 0
 
-    def test_steps_of_a_rate_do_not_break(self) -> None:
+    def test_steps_of_rate_do_not_break(self) -> None:
         """Whether rows tell about a step shows when its value is found."""
         rows = footage([*self.ROWS], 2, max_gap=0.1)
         assert not any(frame.after_break for frame in rows.frames())
         assert rows.breaks == 0
 
-    def test_packets_are_the_rows(self) -> None:
+    def test_packet_times_are_rows(self) -> None:
         rows = footage([*self.ROWS])
         times, enterable = rows.packet_times()
         assert times.tolist() == microseconds(rows)
         assert times.dtype == np.int64
         assert enterable.tolist() == [True] * 4
 
-    def test_they_are_whole_and_have_no_pictures(self) -> None:
+    def test_rows_are_complete_and_have_no_pictures(self) -> None:
         rows = footage([*self.ROWS])
         (frame, *_) = rows.frames()
         assert (rows.cuttable, rows.breaks, rows.unordered, rows.truncated) == (True, 0, 0, None)

@@ -38,12 +38,12 @@ def format_name(path):
         return container.format.name
 
 
-def test_a_whole_file_is_whole(whole):
+def test_complete_file_is_not_truncated(whole):
     frames, truncated = read(whole)
     assert (frames, truncated) == (WHOLE[whole.name].get("frames", 30), None)
 
 
-def test_a_file_cut_anywhere_is_called_cut(whole):
+def test_file_truncated_anywhere_is_detected(whole):
     stored, name = whole.read_bytes(), format_name(whole)
     cuts = range(len(stored) // 2, len(stored) - 16, len(stored) // 400 | 1)
     unnoticed = 0
@@ -53,7 +53,7 @@ def test_a_file_cut_anywhere_is_called_cut(whole):
     assert unnoticed <= BLIND.get(whole.name, 0) * len(cuts)
 
 
-def test_reading_a_cut_file_says_so(whole):
+def test_reading_truncated_file_reports_it(whole):
     stored = whole.read_bytes()
     whole.write_bytes(stored[: len(stored) * 7 // 10 + 1])
     frames, truncated = read(whole)
@@ -62,7 +62,7 @@ def test_reading_a_cut_file_says_so(whole):
 
 
 @pytest.mark.parametrize("name", ["a.gif", "a.ts", "a.ivf", "a.mpg"])
-def test_frames_of_a_cut_file_are_those_of_the_whole(name, write_video, tmp_path):
+def test_frames_of_truncated_file_equal_those_of_complete_file(name, write_video, tmp_path):
     """What is left of the last one is not used."""
     path = write_video(tmp_path / name, **WHOLE[name])
     with open_video(str(path)) as video:
@@ -76,13 +76,13 @@ def test_frames_of_a_cut_file_are_those_of_the_whole(name, write_video, tmp_path
 
 
 @pytest.mark.parametrize(("name", "tail"), [("a.ts", bytes(100)), ("a.gif", b"made with love")])
-def test_what_writers_leave_behind_the_end_is_no_cut(name, tail, write_video, tmp_path):
+def test_trailing_data_is_not_truncation(name, tail, write_video, tmp_path):
     path = write_video(tmp_path / name, **WHOLE[name])
     path.write_bytes(path.read_bytes() + tail)
     assert read(path)[1] is None
 
 
-def test_an_avi_whose_recorder_was_switched_off_is_no_cut(write_video, tmp_path):
+def test_avi_without_length_is_not_truncated(write_video, tmp_path):
     """Its lengths are zero, so that nothing is known."""
     path = write_video(tmp_path / "a.avi", codec="mpeg4")
     stored = bytearray(path.read_bytes())
@@ -95,7 +95,7 @@ def test_an_avi_whose_recorder_was_switched_off_is_no_cut(write_video, tmp_path)
 @pytest.mark.parametrize(
     "name", ["avi", "gif", "mpegts", "mpeg", "flv", "ivf", "matroska,webm", "mov", "h264"]
 )
-def test_any_bytes_may_be_given(name, content, tmp_path):
+def test_find_missing_end_accepts_any_bytes(name, content, tmp_path):
     path = tmp_path / "x"
     path.write_bytes(content)
     reason = find_missing_end(str(path), name)

@@ -125,7 +125,7 @@ def build(path, sampling, start=None, end=None):
 
 class TestReading:
     @pytest.mark.parametrize("name", CLIPS)
-    def test_wanted_frames_and_all_times_are_those_of_a_full_reading(self, name, clip):
+    def test_used_frames_and_times_match_full_reading(self, name, clip):
         whole, said = read(clip(name))
         times = [f.pts for _, f in whole]
         pictures = {f.pts: pixels(f) for _, f in whole}
@@ -142,7 +142,7 @@ class TestReading:
         assert bool(passed) == (name != "vp8.webm")
 
     @pytest.mark.parametrize("name", sorted(SKIPPING - {"refresh.mp4", "sparse.mp4"}))
-    def test_within_a_group_only_references_are_decoded(self, name, clip):
+    def test_only_references_are_decoded_within_a_group(self, name, clip):
         whole, _ = read(clip(name))
         times = [f.pts for _, f in whole]
         used = set(times[::5])
@@ -151,14 +151,14 @@ class TestReading:
         assert len(decoded(frames)) < 0.8 * len(times)
 
     @pytest.mark.parametrize("name", ["open.mp4", "hevc_open.mp4", "vp9.webm", "intra.mp4"])
-    def test_a_picture_that_is_used_after_all_is_decoded_on_its_own(self, name, clip):
+    def test_skipped_picture_is_decoded_on_demand(self, name, clip):
         whole, _ = read(clip(name))
         frames, _ = read(clip(name), lambda pts, until: pts == 0)
         assert len(decoded(frames)) < len(frames) / 2
         for (_, expected), (_, frame) in zip(whole[::7], frames[::7], strict=True):
             assert pixels(frame) == pixels(expected)
 
-    def test_one_that_does_not_decode_then_is_a_failure(self, write_video, tmp_path):
+    def test_skipped_picture_that_does_not_decode_fails(self, write_video, tmp_path):
         path = write_video(tmp_path / "a.mp4", b_frames=3, options=PYRAMID, frames=60)
         frames, _ = read(path, lambda pts, until: pts == 0)
         with av.open(str(path)) as container:
@@ -171,7 +171,7 @@ class TestReading:
             _ = frames[36][1].picture.image
 
     @pytest.mark.parametrize("name", CLIPS)
-    def test_codecs_that_tell_of_references(self, name, clip):
+    def test_nonreference_test_matches_decoder(self, name, clip):
         with av.open(str(clip(name))) as container:
             codec = container.streams.video[0].codec_context
             unreferenced = find_nonreference_test(codec)
@@ -192,7 +192,7 @@ class TestReading:
         ("name", "anew"),
         [("plain.mp4", 5), ("open.mp4", 1), ("hevc_closed.mkv", 5), ("hevc_open.mp4", 1)],
     )
-    def test_a_group_that_looks_back_needs_the_one_before(self, name, anew, clip):
+    def test_open_group_needs_the_group_before(self, name, anew, clip):
         with av.open(str(clip(name))) as container:
             begins_anew = find_idr_test(container.streams.video[0].codec_context)
             packets = [p for p in container.demux(video=0) if p.size]
@@ -210,7 +210,7 @@ class TestReading:
             pytest.param("phone_vfr.mp4", marks=pytest.mark.slow),
         ],
     )
-    def test_in_real_clips(self, name, data):
+    def test_used_frames_of_real_clips_match_full_reading(self, name, data):
         whole, said = read(data / name)
         times = [f.pts for _, f in whole]
         used = set(times[:: max(9, len(times) // 6)])
@@ -222,7 +222,7 @@ class TestReading:
 
 
 class TestDamage:
-    def test_in_a_frame_that_nobody_decodes_is_not_seen(self, write_video, tmp_path):
+    def test_damage_in_skipped_frame_is_not_noticed(self, write_video, tmp_path):
         path = write_video(tmp_path / "a.mp4", b_frames=3, options=PYRAMID, frames=60)
         whole, _ = read(path)
         self._spoil(path, 3)  # a frame that no other is predicted from
@@ -234,7 +234,9 @@ class TestDamage:
         assert read(path)[1][0] == 1
 
     @pytest.mark.parametrize("header", [0, 4])
-    def test_in_a_reference_is_a_break_until_the_next_keyframe(self, header, write_video, tmp_path):
+    def test_damage_in_reference_is_a_break_until_next_keyframe(
+        self, header, write_video, tmp_path
+    ):
         path = write_video(tmp_path / "a.mp4", b_frames=3, options=PYRAMID, frames=60)
         whole, _ = read(path)
         times = [f.pts for _, f in whole]
@@ -250,7 +252,7 @@ class TestDamage:
         pictures = {f.pts: pixels(f) for _, f in whole}
         assert all(pixels(f) == pictures[f.pts] for _, f in frames if f.pts in used)
 
-    def test_packets_that_are_lost_between_frames_that_nobody_decodes_are_a_break(
+    def test_lost_packets_between_skipped_frames_are_a_break(
         self, write_video, tmp_path, monkeypatch
     ):
         path = write_video(tmp_path / "a.mkv", b_frames=3, options=PYRAMID, frames=60)
@@ -289,7 +291,7 @@ class TestDamage:
 class TestRecords:
     @pytest.mark.parametrize("sampling", SAMPLINGS)
     @pytest.mark.parametrize("name", CLIPS)
-    def test_are_those_of_decoding_everything(self, name, sampling, clip, monkeypatch):
+    def test_records_match_full_decoding(self, name, sampling, clip, monkeypatch):
         options = SamplingOptions(**{"short_clips": "pad", **SAMPLINGS[sampling]})
         records, result = build(clip(name), options)
         monkeypatch.setattr(segments, "find_used_frames", lambda *_, **__: None)
@@ -305,7 +307,9 @@ class TestRecords:
         sampling=st.sampled_from(["windows", "uniform", "last"]),
     )
     @settings(max_examples=25, deadline=None)
-    def test_so_they_are_for_any_sampling(self, clip, name, rate, span, count, stride, sampling):
+    def test_records_match_full_decoding_for_any_sampling(
+        self, clip, name, rate, span, count, stride, sampling
+    ):
         fields = {"stride": stride} if sampling == "windows" else {}
         options = SamplingOptions(num_frames=count, frame_rate=rate, sampling=sampling, **fields)
         with pytest.MonkeyPatch.context() as patch:
@@ -314,7 +318,7 @@ class TestRecords:
             assert build(clip(name), options, *span) == found
 
 
-def test_pictures_differ(clip):
+def test_clips_have_distinct_pictures(clip):
     """Otherwise comparing them would show nothing."""
     whole, _ = read(clip("open.mp4"))
     assert len({pixels(f) for _, f in whole}) == len(whole)

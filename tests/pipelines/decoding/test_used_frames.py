@@ -40,7 +40,7 @@ def asked_for(clip, frames, segment, sampling, total_slots):
     return set(used)
 
 
-class TestFindWanted:
+class TestFindUsedFrames:
     @given(
         steps=st.lists(st.integers(1, 400_000), min_size=1, max_size=60),
         rate=st.sampled_from(RATES),
@@ -52,7 +52,7 @@ class TestFindWanted:
         lost=st.sets(st.integers(1, 60), max_size=3),
     )
     @settings(max_examples=200, deadline=None)
-    def test_are_those_that_sampling_asks_for(
+    def test_used_frames_match_sampling(
         self, steps, rate, sampling, num_frames, stride, bounds, short_clips, lost
     ):
         times = [sum(steps[:count]) for count in range(len(steps) + 1)]
@@ -90,7 +90,7 @@ class TestFindWanted:
         if sampling == "windows":
             assert told >= asked_for(clip, left, segment, options, covered.end_slot)
 
-    def test_cannot_be_told_of_frames_by_rank(self):
+    def test_used_frames_are_unknown_by_rank(self):
         clip = Clip(FOOTAGE, 0, None, None)
         sampling = SamplingOptions(num_frames=2, stride=5)
         assert find_used_frames(clip, Segment(source=SOURCE), sampling) is None

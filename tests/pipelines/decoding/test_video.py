@@ -81,14 +81,14 @@ def packets(path):
 
 class TestFrames:
     @pytest.mark.parametrize("name", CUTTABLE)
-    def test_are_those_of_a_plain_decode(self, name, write_video, tmp_path):
+    def test_frames_match_plain_decode(self, name, write_video, tmp_path):
         path = write_video(tmp_path / name, **CUTTABLE[name])
         frames = read(path)
         assert [(pts, data) for pts, _, data in frames] == plain(path)
         assert len(frames) > 20
 
     @pytest.mark.parametrize("name", ["demo.gif", "demo.webm", "phone_vfr.mp4"])
-    def test_of_real_clips(self, name, data):
+    def test_frames_of_real_clips_match_plain_decode(self, name, data):
         few = 15 if name == "phone_vfr.mp4" else 200  # 1080p takes its time
         # Compared in step, since a few seconds of pixels are a lot of memory.
         with av.open(str(data / name)) as container, open_video(str(data / name)) as video:
@@ -100,16 +100,14 @@ class TestFrames:
                 assert np.array_equal(frame.picture.image.to_ndarray(), image.to_ndarray())
         assert count == {"demo.gif": 119}.get(name, few - 1)
 
-    def test_webm_keeps_its_first_time_and_its_milliseconds(self, data):
+    def test_webm_keeps_first_time_in_milliseconds(self, data):
         with open_video(str(data / "demo.webm")) as video:
             assert video.tolerance == Fraction(1, 1000)
             times = [frame.pts for frame in itertools.islice(video.frames(), 4)]
         assert times == [7, 49, 90, 132]
 
     @pytest.mark.parametrize("codec", ["mpeg4", "libx264"])
-    def test_avi_with_b_frames_comes_at_regular_times(
-        self, codec, write_video, read_barcode, tmp_path
-    ):
+    def test_avi_with_b_frames_has_regular_times(self, codec, write_video, read_barcode, tmp_path):
         path = write_video(tmp_path / "b.avi", codec=codec, b_frames=2)
         with open_video(str(path)) as video:
             assert not video.cuttable
@@ -123,7 +121,7 @@ class TestFrames:
         ("name", "codec"),
         [("a.h264", "libx264"), ("a.hevc", "libx265"), ("a.m2v", "mpeg2video")],
     )
-    def test_a_raw_stream_has_times_from_its_rate(
+    def test_raw_stream_has_times_from_its_rate(
         self, name, codec, write_video, read_barcode, tmp_path
     ):
         path = write_video(tmp_path / name, codec=codec, b_frames=2, rate=20)
@@ -149,14 +147,14 @@ class TestFrames:
             ("a.wmv", {"codec": "wmv2", "container": "asf"}),
         ],
     )
-    def test_of_other_containers(self, name, arguments, write_video, read_barcode, tmp_path):
+    def test_frames_of_other_containers(self, name, arguments, write_video, read_barcode, tmp_path):
         path = write_video(tmp_path / name, **arguments)
         assert [read_barcode(pixels) for pixels in rgb(path)] == list(range(30))
         frames = read(path)
         assert [rank for _, rank, _ in frames] == list(range(30))
         assert all(a < b for (a, *_), (b, *_) in itertools.pairwise(frames))
 
-    def test_a_cover_picture_is_not_the_video(self, write_video, read_barcode, tmp_path):
+    def test_cover_picture_is_skipped(self, write_video, read_barcode, tmp_path):
         clip = write_video(tmp_path / "clip.mp4")
         cover = cv2.imencode(".png", np.zeros((64, 64, 3), np.uint8))[1].tobytes()
         path = tmp_path / "cover.mkv"
@@ -169,7 +167,7 @@ class TestFrames:
                     output.mux(packet)
         assert [read_barcode(pixels) for pixels in rgb(path)] == list(range(30))
 
-    def test_of_several_video_streams_the_first_is_read(self, barcode, read_barcode, tmp_path):
+    def test_first_of_several_video_streams_is_read(self, barcode, read_barcode, tmp_path):
         path = tmp_path / "two.mkv"
         with av.open(str(path), "w") as output:
             streams = [output.add_stream("mpeg4", rate=25) for _ in range(2)]
@@ -183,7 +181,7 @@ class TestFrames:
                 output.mux(stream.encode(None))
         assert [read_barcode(pixels) for pixels in rgb(path)] == list(range(10))
 
-    def test_a_file_without_video_is_refused(self, tmp_path):
+    def test_file_without_video_fails(self, tmp_path):
         path = tmp_path / "sound.mp4"
         with av.open(str(path), "w") as output:
             stream = output.add_stream("aac", rate=8000)
@@ -197,13 +195,13 @@ class TestFrames:
             pass
         assert failure.value.stage == "open"
 
-    def test_a_minute_without_a_frame_is_a_break(self, write_video, tmp_path):
+    def test_gap_of_a_minute_is_a_break(self, write_video, tmp_path):
         path = write_video(tmp_path / "gap.mp4", times=[0, 40, 60_040, 120_041, 120_081])
         with open_video(str(path)) as video:
             assert [f.after_break for f in video.frames()] == [False, False, False, True, False]
             assert video.breaks == 1
 
-    def test_probe_gives_the_header(self, write_video, tmp_path):
+    def test_probe_returns_header(self, write_video, tmp_path):
         path = write_video(tmp_path / "a.mp4", frames=50)
         with open_video(str(path)) as video:
             probe = video.probe()
@@ -212,7 +210,7 @@ class TestFrames:
     @pytest.mark.parametrize(
         "name", ["a b.mp4", "a%03d.mp4", "ü.mp4", "a:b.mp4", "-x.mp4", "a#t?.mp4", b"\xff\xfe.mp4"]
     )
-    def test_any_file_name_will_do(self, name, write_video, tmp_path):
+    def test_any_file_name_is_accepted(self, name, write_video, tmp_path):
         clip = write_video(tmp_path / "clip.mp4", frames=3)
         path = os.path.join(os.fsencode(tmp_path), os.fsencode(name))
         os.rename(clip, path)
@@ -221,7 +219,7 @@ class TestFrames:
 
 class TestSeeking:
     @pytest.mark.parametrize("name", CUTTABLE)
-    def test_near_any_time_gives_the_tail_of_the_whole(self, name, write_video, tmp_path):
+    def test_frames_near_any_time_equal_tail_of_whole(self, name, write_video, tmp_path):
         path = write_video(tmp_path / name, **CUTTABLE[name])
         whole = read(path)
         begun = set()
@@ -237,13 +235,13 @@ class TestSeeking:
         # Otherwise the test would hold of a reader that never seeks.
         assert len(begun) > 1
 
-    def test_near_a_time_beyond_the_end(self, write_video, tmp_path):
+    def test_frames_near_time_beyond_the_end(self, write_video, tmp_path):
         path = write_video(tmp_path / "a.mp4")
         whole, tail = read(path), read(path, near=10**9)
         assert [data for *_, data in tail] == [data for *_, data in whole[-len(tail) :]]
 
     @pytest.mark.parametrize("name", ["demo.webm", "demo.mp4"])
-    def test_in_real_clips(self, name, data):
+    def test_frames_near_times_in_real_clips(self, name, data):
         with open_video(str(data / name)) as video:
             whole = {f.pts: f.picture.image.to_ndarray().tobytes() for f in video.frames()}
         times = list(whole)
@@ -254,7 +252,7 @@ class TestSeeking:
                     assert frame.rank == count
                     assert frame.picture.image.to_ndarray().tobytes() == whole[frame.pts]
 
-    def test_packets_tell_times_without_decoding(self, write_video, tmp_path):
+    def test_packet_times_decode_nothing(self, write_video, tmp_path):
         path = write_video(tmp_path / "a.mp4", b_frames=3, options=X264_OPEN)
         with open_video(str(path)) as video:
             times, keys = video.packet_times()
@@ -309,7 +307,7 @@ def patch_colours(pixels):
     return pixels[middle::PATCH, middle::PATCH].astype(int)
 
 
-class TestColours:
+class TestColors:
     @pytest.mark.parametrize(
         ("name", "codec", "options"),
         [("a.mkv", "ffv1", {}), ("a.mp4", "libx264", {"qp": "0", "preset": "ultrafast"})],
@@ -317,7 +315,7 @@ class TestColours:
     @pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv422p", "yuv444p", "yuv420p10le"])
     @pytest.mark.parametrize("full", [False, True])
     @pytest.mark.parametrize("matrix", [*LUMA, None])
-    def test_come_back_as_they_were(
+    def test_colors_are_preserved(
         self, matrix, full, pix_fmt, codec, name, options, write_video, tmp_path
     ):
         planes = yuv_planes(matrix or "601", full, 10 if "10" in pix_fmt else 8)
@@ -343,7 +341,7 @@ class TestColours:
         (pixels,) = rgb(path)
         assert np.abs(patch_colours(pixels) - PATCHES).max() <= 2
 
-    def test_untagged_is_bt601_and_limited(self, write_video, tmp_path):
+    def test_untagged_video_is_bt601_limited(self, write_video, tmp_path):
         planes = yuv_planes("601", False, 8)
         path = write_video(
             tmp_path / "a.mp4",
@@ -356,7 +354,7 @@ class TestColours:
         assert np.abs(patch_colours(pixels) - PATCHES).max() <= 2
 
     @pytest.mark.parametrize("pix_fmt", ["gray", "rgb24", "gbrp", "yuvj420p"])
-    def test_of_formats_that_need_no_tag(self, pix_fmt, write_video, tmp_path):
+    def test_colors_of_formats_without_tags(self, pix_fmt, write_video, tmp_path):
         planes = yuv_planes("601", True, 8)
         expected = PATCHES.astype(int)
         if pix_fmt == "gray":
@@ -427,7 +425,7 @@ class TestRotation:
             ((0, 0, 0, 0), "RGBW"),  # nonsense
         ],
     )
-    def test_direction_by_a_matrix_made_by_hand(self, matrix, seen, write_video, tmp_path):
+    def test_rotation_follows_display_matrix(self, matrix, seen, write_video, tmp_path):
         """A phone held upright stores its rows as columns, and says "turn clockwise" in the track header.
 
         The matrix [a b u; c d v; x y w] maps x' = a x + c y, y' = b x + d y, y pointing down
@@ -451,14 +449,14 @@ class TestRotation:
     @pytest.mark.parametrize(
         ("rotation", "expected"), [(0, Fraction(4, 3)), (180, Fraction(4, 3)), (90, Fraction(3, 4))]
     )
-    def test_pixel_aspect_is_of_the_upright_frame(self, rotation, expected, write_video, tmp_path):
+    def test_pixel_aspect_is_of_upright_frame(self, rotation, expected, write_video, tmp_path):
         path = write_video(
             tmp_path / "a.mp4", frames=2, rotation=rotation, sample_aspect=Fraction(4, 3)
         )
         with open_video(str(path)) as video:
             assert {frame.picture.pixel_aspect for frame in video.frames()} == {expected}
 
-    def test_pixels_are_square_when_nothing_is_said(self, write_video, tmp_path):
+    def test_pixel_aspect_defaults_to_square(self, write_video, tmp_path):
         path = write_video(tmp_path / "a.mp4", frames=2)
         with open_video(str(path)) as video:
             assert {frame.picture.pixel_aspect for frame in video.frames()} == {1}
@@ -481,7 +479,7 @@ SCRIPTS = {
 
 class TestUntrustedFiles:
     @pytest.mark.parametrize("kind", SCRIPTS)
-    def test_what_is_no_video_is_refused_and_not_followed(self, kind, write_video, tmp_path):
+    def test_files_that_are_not_videos_are_refused(self, kind, write_video, tmp_path):
         canary = write_video(tmp_path / "canary.mp4", frames=3)
         path = tmp_path / "clip.mp4"
         path.write_text(SCRIPTS[kind].format(canary=canary.name))
@@ -493,7 +491,7 @@ class TestUntrustedFiles:
         assert str(tmp_path) not in failure.value.reason
         assert canary.stat().st_atime == 0
 
-    def test_the_canary_would_sing(self, write_video, tmp_path):
+    def test_canary_server_detects_contact(self, write_video, tmp_path):
         """FFmpeg's own defaults do follow such a script: the refusals above are ours."""
         canary = write_video(tmp_path / "canary.mp4", frames=3)
         path = tmp_path / "clip.mp4"
@@ -514,7 +512,7 @@ class TestUntrustedFiles:
             pass
         assert failure.value.stage == "open"
 
-    def test_a_picture_is_no_video(self, barcode, tmp_path):
+    def test_image_is_not_a_video(self, barcode, tmp_path):
         path = tmp_path / "clip.mp4"
         path.write_bytes(cv2.imencode(".png", barcode(1))[1].tobytes())
         with pytest.raises(DecodingFailure) as failure, open_video(str(path)):
@@ -527,12 +525,12 @@ class TestUntrustedFiles:
             pass
         assert failure.value.stage == "open"
 
-    def test_folders_and_missing_files(self, tmp_path):
+    def test_folders_and_missing_files_fail(self, tmp_path):
         for path, reason in ((tmp_path, "Is a directory"), (tmp_path / "none.mp4", "No such file")):
             with pytest.raises(DecodingFailure, match=reason), open_video(str(path)):
                 pass
 
-    def test_a_huge_frame_is_refused(self, write_video, tmp_path):
+    def test_huge_frame_is_refused(self, write_video, tmp_path):
         path = write_video(tmp_path / "a.gif", codec="gif", frames=2)
         stored = bytearray(path.read_bytes())
         stored[6:10] = (8193).to_bytes(2, "little") * 2
@@ -541,9 +539,7 @@ class TestUntrustedFiles:
             read(path)
         assert failure.value.stage == "limits"
 
-    def test_a_frame_that_grows_beyond_the_limit_is_left_out(
-        self, write_video, monkeypatch, tmp_path
-    ):
+    def test_frame_that_grows_beyond_limit_is_dropped(self, write_video, monkeypatch, tmp_path):
         """The header is a hint here too: what counts is the size of each frame."""
         small = write_video(tmp_path / "small.h264", frames=12)
         large = write_video(tmp_path / "large.h264", frames=12, size=(96, 128))
@@ -552,7 +548,7 @@ class TestUntrustedFiles:
         monkeypatch.setattr("pipelines.decoding.containers.MAX_PIXELS", 96 * 128 - 1)
         assert {pixels.shape[:2] for pixels in rgb(path)} == {(48, 64)}
 
-    def test_a_size_that_changes_is_read_as_it_comes(self, write_video, tmp_path):
+    def test_changing_size_is_accepted(self, write_video, tmp_path):
         small = write_video(tmp_path / "small.h264", frames=12)
         large = write_video(tmp_path / "large.h264", frames=12, size=(96, 128))
         path = tmp_path / "both.h264"
@@ -574,7 +570,9 @@ class TestDamage:
             ("a.h264", {}),
         ],
     )
-    def test_a_cut_file_keeps_what_is_before_the_cut(self, name, arguments, write_video, tmp_path):
+    def test_truncated_file_keeps_frames_before_the_cut(
+        self, name, arguments, write_video, tmp_path
+    ):
         path = write_video(tmp_path / name, frames=100, **arguments)
         whole = read(path)
         stored = path.read_bytes()
@@ -584,7 +582,7 @@ class TestDamage:
         # The last frame may be of a packet that was cut in two.
         assert cut[:-1] == whole[: len(cut) - 1]
 
-    def test_a_file_cut_before_its_index_cannot_be_opened(self, write_video, tmp_path):
+    def test_file_truncated_before_its_index_fails(self, write_video, tmp_path):
         path = write_video(tmp_path / "a.mp4")
         path.write_bytes(path.read_bytes()[:2000])
         with pytest.raises(DecodingFailure) as failure, open_video(str(path)):
@@ -603,7 +601,7 @@ class TestDamage:
             ("hevc.mp4", {"codec": "libx265"}),
         ],
     )
-    def test_a_damaged_packet_is_a_break_until_the_next_keyframe(
+    def test_damaged_packet_is_a_break_until_next_keyframe(
         self, name, arguments, damaged, write_video, tmp_path
     ):
         path = write_video(tmp_path / name, **arguments)
@@ -634,9 +632,7 @@ class TestDamage:
     @pytest.mark.parametrize(
         ("name", "codec"), [("a.webm", "libvpx-vp9"), ("a.mp4", "mpeg4"), ("b.mp4", "libx264")]
     )
-    def test_a_reader_that_began_later_breaks_alike(
-        self, name, codec, damaged, write_video, tmp_path
-    ):
+    def test_damage_breaks_alike_from_any_start(self, name, codec, damaged, write_video, tmp_path):
         """Decoders without checksums predict from whatever came before; such frames must never come out."""
         path = write_video(tmp_path / name, codec=codec, frames=48)
         targets = [pts for pts, *_ in read(path)]
@@ -653,7 +649,7 @@ class TestDamage:
             assert len(tail) >= sum(pts >= target for pts, _ in whole)
 
     @pytest.mark.parametrize("cut", [0.5, 0.95])
-    def test_a_file_that_ends_inside_a_frame_says_so(self, cut, write_video, tmp_path):
+    def test_file_that_ends_inside_a_frame_is_truncated(self, cut, write_video, tmp_path):
         path = write_video(tmp_path / "a.mp4", container_options={"movflags": "faststart"})
         stored = path.read_bytes()
         for length, reason in (
@@ -665,14 +661,14 @@ class TestDamage:
                 assert len(list(video.frames())) > 5
                 assert video.truncated == reason
 
-    def test_a_codec_that_nobody_knows_is_refused(self, write_video, tmp_path):
+    def test_unknown_codec_is_refused(self, write_video, tmp_path):
         path = write_video(tmp_path / "a.webm", codec="libvpx-vp9", frames=2)
         path.write_bytes(path.read_bytes().replace(b"V_VP9", b"V_XY9"))
         with pytest.raises(DecodingFailure, match="codec") as failure, open_video(str(path)):
             pass
         assert failure.value.stage == "open"
 
-    def test_a_stream_that_begins_between_keyframes(self, write_video, read_barcode, tmp_path):
+    def test_stream_may_start_between_keyframes(self, write_video, read_barcode, tmp_path):
         path = write_video(tmp_path / "a.ts", codec="mpeg2video", frames=36)
         positions = [position for position, *_ in packets(path)]
         head, tail = path.read_bytes()[: positions[0]], path.read_bytes()[positions[5] :]
@@ -735,7 +731,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("name", [*(CUTTABLE | EXTENTS | OTHERS)])
-def test_a_probe_of_the_header_alone_says_the_same(name, write_video, tmp_path):
+def test_header_only_probe_matches_full_probe(name, write_video, tmp_path):
     path = str(write_video(tmp_path / name, **(CUTTABLE | EXTENTS | OTHERS)[name]))
     with open_video(path) as video, open_video(path, header_only=True) as header:
         if "h264" in video._stream.codec_context.name:  # only a frame tells
@@ -745,7 +741,7 @@ def test_a_probe_of_the_header_alone_says_the_same(name, write_video, tmp_path):
 
 class TestExtent:
     @pytest.mark.parametrize("name", EXTENTS)
-    def test_is_that_of_the_frames(self, name, write_video, tmp_path):
+    def test_extent_matches_frames(self, name, write_video, tmp_path):
         path = write_video(tmp_path / name, **EXTENTS[name])
         with open_video(str(path)) as video:
             extent = video.extent()
@@ -764,7 +760,7 @@ class TestExtent:
         elif name != "one.mkv":
             assert abs(last - Fraction(1, 25)) <= Fraction(1, 1000)
 
-    def test_goes_to_where_the_file_was_cut(self, write_video, tmp_path):
+    def test_extent_ends_where_file_was_cut(self, write_video, tmp_path):
         path = write_video(
             tmp_path / "cut.mp4", frames=100, container_options={"movflags": "faststart"}
         )
@@ -778,7 +774,7 @@ class TestExtent:
         assert Fraction(*extent.seconds) == extent.frames * Fraction(1, 25)
 
     @pytest.mark.parametrize("name", ["late.mkv", "late.webm", "late.mp4", "late.ts"])
-    def test_a_later_beginning_makes_a_file_no_longer(self, name, write_video, tmp_path):
+    def test_late_start_does_not_lengthen_extent(self, name, write_video, tmp_path):
         """Matroska says when a file ends, others how long it lasts."""
         codec = "libvpx-vp9" if name.endswith("webm") else "libx264"
         times = range(5000, 9000, 40)
@@ -786,13 +782,13 @@ class TestExtent:
         with open_video(str(path)) as video:
             assert video.probe().duration == pytest.approx(4.0, abs=0.1)
 
-    def test_calls_for_every_packet(self, write_video, tmp_path):
+    def test_extent_reports_progress_for_each_packet(self, write_video, tmp_path):
         path, calls = write_video(tmp_path / "a.mp4", frames=12), []
         with open_video(str(path), lambda: calls.append(1)) as video:
             video.extent()
         assert len(calls) >= 12
 
-    def test_of_a_file_without_a_frame_is_a_failure(self, tmp_path):
+    def test_extent_of_file_without_frames_fails(self, tmp_path):
         path = tmp_path / "empty.mp4"
         with av.open(str(path), "w", options={"movflags": "empty_moov"}) as output:
             stream = output.add_stream("mpeg4", rate=25)
@@ -807,7 +803,7 @@ class TestExtent:
 
 class TestOrigin:
     @pytest.mark.parametrize("name", EXTENTS)
-    def test_is_the_time_of_the_first_frame(self, name, write_video, tmp_path):
+    def test_origin_is_time_of_first_frame(self, name, write_video, tmp_path):
         path = write_video(tmp_path / name, **EXTENTS[name])
         with open_video(str(path)) as video:
             first = video.first_pts()
@@ -815,9 +811,7 @@ class TestOrigin:
             assert video.origin_pts() == first
 
     @pytest.mark.parametrize(("name", "told"), [("a.mp4", True), ("a.avi", False)])
-    def test_is_there_whether_the_first_frame_decodes_or_not(
-        self, name, told, write_video, tmp_path
-    ):
+    def test_origin_does_not_need_decodable_first_frame(self, name, told, write_video, tmp_path):
         """Except where packets do not tell: AVI's."""
         path = write_video(tmp_path / name, frames=30, codec="mpeg4", gop=10)
         with open_video(str(path)) as video:
@@ -861,10 +855,10 @@ class TestCreated:
             ("1970-01-01T00:00:00Z", None),  # a camera without a clock
         ],
     )
-    def test_is_what_the_file_says(self, text, seconds, tmp_path):
+    def test_created_is_creation_time(self, text, seconds, tmp_path):
         assert self.created(self.write(tmp_path / "a.mp4", text)) == seconds
 
-    def test_nothing_where_nothing_is_said(self, tmp_path):
+    def test_created_is_none_without_creation_time(self, tmp_path):
         assert self.created(self.write(tmp_path / "a.mp4")) is None
 
     @pytest.mark.parametrize(
@@ -882,5 +876,5 @@ class TestCreated:
             ([{"title": "x"}, {}], None),
         ],
     )  # fmt: skip
-    def test_the_first_that_makes_sense_counts(self, tags, seconds):
+    def test_created_is_first_plausible_time(self, tags, seconds):
         assert _created(*tags) == seconds

@@ -24,7 +24,7 @@ def write(numbers, *, prefix="", digits=3, suffix="", extension=".jpg"):
 
 
 class TestOrder:
-    def test_numbers_in_names_count_as_numbers(self) -> None:
+    def test_natural_key_compares_numbers(self) -> None:
         written = ["10.jpg", "2.jpg", "a10b2.png", "a9b10.png", "a9b9.png", "1.jpg"]
         expected = ["1.jpg", "2.jpg", "10.jpg", "a9b9.png", "a9b10.png", "a10b2.png"]
         assert sorted(written, key=natural_key) == expected
@@ -32,20 +32,20 @@ class TestOrder:
         assert sorted(["a1.jpg", "a.jpg"], key=natural_key) == ["a.jpg", "a1.jpg"]
 
     @given(prefixes, st.sets(st.integers(0, 10**30), min_size=1, max_size=8), st.randoms())
-    def test_is_that_of_the_numbers(self, prefix, numbers, random) -> None:
+    def test_order_follows_numbers(self, prefix, numbers, random) -> None:
         shuffled = list(numbers)
         random.shuffle(shuffled)
         ordered = sorted(write(shuffled, prefix=prefix, digits=1), key=natural_key)
         assert ordered == write(sorted(numbers), prefix=prefix, digits=1)
 
     @given(st.lists(names, unique=True, max_size=8), st.randoms())
-    def test_is_total(self, some, random) -> None:
+    def test_order_is_total(self, some, random) -> None:
         expected = sorted(some, key=natural_key)
         random.shuffle(some)
         assert sorted(some, key=natural_key) == expected
 
     @given(st.lists(names, unique=True, max_size=6))
-    def test_duplicates_differ_in_extension_or_zeros_alone(self, some) -> None:
+    def test_duplicates_differ_only_in_extension_or_zeros(self, some) -> None:
         found = find_duplicate(some)
         if found is not None:
             assert found[0] != found[1]
@@ -54,17 +54,17 @@ class TestOrder:
         if len(set(stems)) == len(stems) and all("." not in stem for stem in stems):
             assert found is None
 
-    def test_finds_duplicates(self) -> None:
+    def test_find_duplicate(self) -> None:
         assert find_duplicate(["002.png", "001.jpg", "001.png"]) == ("001.jpg", "001.png")
         assert find_duplicate(["a_1.jpg", "a_01.jpg"]) == ("a_01.jpg", "a_1.jpg")
         assert find_duplicate(["1.jpg", "10.jpg", "100.jpg"]) is None
 
     @pytest.mark.parametrize("name", ["1.jpg", "A.JPEG", "a.b.Png", "x.bmp", "x.webp", "x.TIFF"])
-    def test_images_are_known_by_name(self, name) -> None:
+    def test_is_image_accepts_image_names(self, name) -> None:
         assert is_image(name)
 
     @pytest.mark.parametrize("name", ["1", "jpg", ".jpg", ".1.jpg", "1.jpg.txt", "1.gif"])
-    def test_other_files_are_not(self, name) -> None:
+    def test_is_image_rejects_other_names(self, name) -> None:
         assert not is_image(name)
 
 
@@ -77,7 +77,9 @@ class TestNumbering:
         st.lists(st.integers(1, 5), max_size=20),
         st.integers(1, 25),
     )
-    def test_is_found_again(self, prefix, suffix, first, step, jumps, digits) -> None:
+    def test_number_frames_recovers_numbering(
+        self, prefix, suffix, first, step, jumps, digits
+    ) -> None:
         # Slots are made first; the numbering is one when more than half of the jumps go one slot on.
         slots = [0]
         for jump in jumps:
@@ -94,7 +96,7 @@ class TestNumbering:
             assert found == tuple(slot // common for slot in slots)
 
     @given(st.lists(names, unique=True, max_size=8))
-    def test_slots_always_grow_from_zero(self, some) -> None:
+    def test_number_frames_slots_grow_from_zero(self, some) -> None:
         sequence = order_frames(some)
         assert sorted(some) == sorted(sequence.names)
         assert list(sequence.slots[:1]) == [0][: len(some)]
@@ -117,19 +119,19 @@ class TestNumbering:
             ["\u0661.jpg", "\u0662.jpg"],  # digits, but not ASCII's
         ],
     )
-    def test_is_not_seen_where_there_is_none(self, written) -> None:
+    def test_number_frames_rejects_other_names(self, written) -> None:
         assert number_frames(written) is None
         sequence = order_frames(written)
         assert sequence.slots == tuple(range(len(written)))
         assert not sequence.numbered
         assert sequence.holes() == []
 
-    def test_one_frame_is_one(self) -> None:
+    def test_number_frames_of_one_frame(self) -> None:
         assert order_frames(["7.jpg"]) == FrameSequence(("7.jpg",), (0,), True)
 
 
 class TestHoles:
-    def test_are_named_as_the_files_are(self) -> None:
+    def test_describe_hole_uses_style_of_file_names(self) -> None:
         sequence = order_frames(write([1, 2, 3, 5, 6, 7, 10, 11, 12]))
         assert sequence.slots == (0, 1, 2, 4, 5, 6, 9, 10, 11)
         assert sequence.total_slots == 12
@@ -140,7 +142,7 @@ class TestHoles:
         )
         assert sequence.runs() == [range(3), range(4, 7), range(9, 12)]
 
-    def test_are_named_by_the_step(self) -> None:
+    def test_describe_hole_uses_step(self) -> None:
         sequence = order_frames(["x5.png", "x10.png", "x15.png", "x20.png", "x35.png"])
         assert sequence.slots == (0, 1, 2, 3, 6)
         assert (
@@ -148,7 +150,7 @@ class TestHoles:
         )
 
     @given(st.sets(st.integers(0, 30), min_size=1))
-    def test_runs_are_the_slots_without_them(self, slots) -> None:
+    def test_runs_are_slots_without_holes(self, slots) -> None:
         ordered = tuple(sorted(slots))
         shifted = tuple(slot - ordered[0] for slot in ordered)
         sequence = FrameSequence(tuple(write(ordered)), shifted, True)
@@ -157,6 +159,6 @@ class TestHoles:
         for index in sequence.holes():
             assert shifted[index] - 1 not in shifted
 
-    def test_of_no_frames_are_none(self) -> None:
+    def test_no_frames_have_no_holes(self) -> None:
         assert order_frames([]).runs() == [range(0)]
         assert order_frames([]).total_slots == 0

@@ -40,9 +40,7 @@ class TestOrient:
     @pytest.mark.parametrize("channels", [1, 3])
     @pytest.mark.parametrize("mirrored", [False, True])
     @pytest.mark.parametrize("turns", [0, 1, 2, 3])
-    def test_mirrors_and_then_turns_counter_clockwise_as_numpy_does(
-        self, turns, mirrored, channels
-    ) -> None:
+    def test_orient_mirrors_then_turns_like_numpy(self, turns, mirrored, channels) -> None:
         pixels = noise(5, 7, channels)
         turned = orient(pixels, Orientation(quarter_turns=turns, mirrored=mirrored))
         seen = np.fliplr(pixels) if mirrored else pixels
@@ -55,7 +53,7 @@ class TestResize:
     @pytest.mark.parametrize("mode", ["stretch", "crop", "letterbox"])
     @pytest.mark.parametrize("channels", [1, 3])
     @pytest.mark.parametrize("size", [(4, 6), (20, 30), (3, 50), (50, 3), (1, 1), (10, 14)])
-    def test_the_size_is_what_was_asked_for(self, size, channels, mode, interpolation) -> None:
+    def test_resize_returns_requested_size(self, size, channels, mode, interpolation) -> None:
         pixels = noise(10, 14, channels)
         scaled = resize(pixels, *size, mode=mode, interpolation=interpolation)
         assert scaled.shape == (*size, channels)
@@ -63,40 +61,40 @@ class TestResize:
 
     @pytest.mark.parametrize("mode", ["stretch", "crop", "letterbox"])
     @pytest.mark.parametrize("interpolation", ["area", "nearest", "linear", "cubic", "lanczos"])
-    def test_pixels_of_the_right_size_stay_as_they_are(self, mode, interpolation) -> None:
+    def test_resize_keeps_pixels_of_same_size(self, mode, interpolation) -> None:
         pixels = noise(9, 16, 3)
         scaled = resize(pixels, 9, 16, mode=mode, interpolation=interpolation)
         np.testing.assert_array_equal(scaled, pixels)
 
-    def test_area_takes_the_mean(self) -> None:
+    def test_resize_area_averages(self) -> None:
         pixels = noise(6, 8, 3)
         blocks = pixels.reshape(3, 2, 4, 2, 3).mean(axis=(1, 3))
         assert np.abs(resize(pixels, 3, 4) - blocks).max() <= 0.5
 
-    def test_area_grows_smoothly(self) -> None:
+    def test_resize_area_enlarges_smoothly(self) -> None:
         """OpenCV's area interpolation repeats pixels where it grows."""
         grown = resize(np.array([[[0], [200]]], np.uint8), 1, 8)
         assert len(np.unique(grown)) > 2
         np.testing.assert_array_equal(resize(noise(4, 4, 3) * 0 + 9, 8, 2), plain(8, 2, (9, 9, 9)))
 
-    def test_stretch_uses_the_whole_frame(self) -> None:
+    def test_resize_stretch_uses_whole_frame(self) -> None:
         pixels = stripes(RED, GREEN, BLUE, height=10, width=10)
         np.testing.assert_array_equal(
             resize(pixels, 5, 3), np.broadcast_to(np.array([RED, GREEN, BLUE]), (5, 3, 3))
         )
 
-    def test_crop_takes_the_middle_of_a_wide_frame(self) -> None:
+    def test_resize_crop_keeps_middle_of_wide_frame(self) -> None:
         pixels = stripes(RED, GREEN, BLUE, height=10, width=10)  # 10 x 30
         np.testing.assert_array_equal(resize(pixels, 5, 5, mode="crop"), plain(5, 5, GREEN))
         # Twice as wide as high: columns 5 to 24.
         wide = resize(pixels, 10, 20, mode="crop")
         np.testing.assert_array_equal(wide, pixels[:, 5:25])
 
-    def test_crop_takes_the_middle_of_a_high_frame(self) -> None:
+    def test_resize_crop_keeps_middle_of_tall_frame(self) -> None:
         pixels = stripes(RED, GREEN, BLUE, height=10, width=10).swapaxes(0, 1)
         np.testing.assert_array_equal(resize(pixels, 5, 5, mode="crop"), plain(5, 5, GREEN))
 
-    def test_crop_counts_the_shape_of_pixels(self) -> None:
+    def test_resize_crop_respects_pixel_aspect(self) -> None:
         """PAL's 720 x 576 with pixels 64:45 shows 16:9: all of it fits 9x16."""
         pixels = noise(576, 720, 3)
         whole = resize(pixels, 9, 16, mode="stretch")
@@ -120,7 +118,7 @@ class TestResize:
             ((1, 1000), (10, 10), 1, (4, 5), (0, 10)),  # never less than a row
         ],
     )
-    def test_letterbox_by_hand(self, shape, size, aspect, rows, columns) -> None:
+    def test_resize_letterbox_by_hand(self, shape, size, aspect, rows, columns) -> None:
         boxed = resize(plain(*shape, WHITE), *size, mode="letterbox", pixel_aspect=Fraction(aspect))
         expected = plain(*size, (0, 0, 0))
         expected[slice(*rows), slice(*columns)] = 255
@@ -135,7 +133,7 @@ class TestResize:
         st.fractions(Fraction(1, 4), 4),
     )
     @settings(max_examples=150, deadline=None)
-    def test_any_frame_goes_into_any_size(self, h, w, height, width, mode, aspect) -> None:
+    def test_resize_accepts_any_sizes(self, h, w, height, width, mode, aspect) -> None:
         scaled = resize(plain(h, w, (7, 8, 9)), height, width, mode=mode, pixel_aspect=aspect)
         assert scaled.shape == (height, width, 3)
         colors = {tuple(int(v) for v in pixel) for pixel in scaled.reshape(-1, 3)}
@@ -149,52 +147,52 @@ class TestGray:
     @pytest.mark.parametrize(
         ("color", "luma"), [(RED, 76), (GREEN, 150), (BLUE, 29), (WHITE, 255), ((9, 9, 9), 9)]
     )
-    def test_is_bt601_luma(self, color, luma) -> None:
+    def test_to_gray_is_bt601_luma(self, color, luma) -> None:
         np.testing.assert_array_equal(to_gray(plain(2, 3, color)), plain(2, 3, (luma,)))
 
-    def test_gray_stays_gray(self) -> None:
+    def test_to_gray_keeps_gray(self) -> None:
         pixels = noise(2, 3, 1)
         np.testing.assert_array_equal(to_gray(pixels), pixels)
 
 
 class TestEncode:
     @pytest.mark.parametrize("color", [RED, GREEN, BLUE, WHITE, (12, 200, 99)])
-    def test_colors_stay_what_they_are(self, color) -> None:
+    def test_encode_preserves_colors(self, color) -> None:
         for image_format, error in (("jpeg", 3), ("png", 0)):
             data = encode(plain(16, 24, color), ImageOptions(image_format=image_format))
             assert np.abs(decode(data).astype(int) - color).max() <= error
 
-    def test_jpeg_is_what_it_says_and_close(self) -> None:
+    def test_encode_jpeg_header_matches_and_pixels_are_close(self) -> None:
         ramp = np.linspace(0, 255, 64, dtype=np.uint8)
         pixels = np.dstack(np.broadcast_arrays(ramp, ramp[:, None], ramp[::-1]))
         data = encode(pixels, ImageOptions(jpeg_quality=95))
         assert data[:2] == b"\xff\xd8"
         assert np.abs(decode(data).astype(int) - pixels).mean() < 3
 
-    def test_quality_is_heeded(self) -> None:
+    def test_encode_respects_quality(self) -> None:
         pixels = noise(64, 64, 3)
         sizes = [len(encode(pixels, ImageOptions(jpeg_quality=q))) for q in (10, 50, 95)]
         assert sizes == sorted(sizes)
         assert sizes[0] < sizes[1] < sizes[2]
 
     @pytest.mark.parametrize("channels", [1, 3])
-    def test_png_loses_nothing(self, channels) -> None:
+    def test_encode_png_is_lossless(self, channels) -> None:
         pixels = noise(17, 23, channels)
         data = encode(pixels, ImageOptions(image_format="png"))
         assert data[1:4] == b"PNG"
         np.testing.assert_array_equal(decode(data), pixels)
 
-    def test_gray_is_stored_as_one_channel(self) -> None:
+    def test_encode_stores_gray_as_one_channel(self) -> None:
         data = encode(plain(8, 8, (77,)), ImageOptions())
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
         assert image.shape == (8, 8)
         assert np.abs(image.astype(int) - 77).max() <= 1
 
-    def test_the_same_pixels_give_the_same_bytes(self) -> None:
+    def test_encode_is_deterministic(self) -> None:
         pixels = noise(32, 32, 3)
         assert encode(pixels, ImageOptions()) == encode(pixels.copy(), ImageOptions())
 
-    def test_a_view_into_a_larger_frame_is_encoded_as_itself(self) -> None:
+    def test_encode_accepts_view_into_larger_frame(self) -> None:
         view = noise(20, 40, 3)[2:10, 5:21]
         assert not view.flags.c_contiguous
         np.testing.assert_array_equal(decode(encode(view, ImageOptions(image_format="png"))), view)

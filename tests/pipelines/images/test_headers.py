@@ -92,7 +92,7 @@ def turned(pixels, orientation):
 
 class TestHeader:
     @pytest.mark.parametrize("image_format", EXTENSIONS)
-    def test_of_every_format(self, image_format) -> None:
+    def test_read_header_of_each_format(self, image_format) -> None:
         header = read_header(encode(image_format))
         assert header is not None
         assert header[:3] == (image_format, 16, 24)
@@ -101,25 +101,25 @@ class TestHeader:
         assert header.upright_size == (16, 24)
 
     @pytest.mark.parametrize("image_format", ["JPEG", "PNG"])
-    def test_counts_components(self, image_format) -> None:
+    def test_read_header_counts_channels(self, image_format) -> None:
         gray = encode(image_format, picture()[..., 0])
         assert read_header(gray) == Header(image_format, 16, 24, 1)
         assert read_header(encode(image_format)) == Header(image_format, 16, 24, 3)
 
-    def test_of_progressive_jpeg_with_comments_that_look_like_headers(self) -> None:
+    def test_read_header_of_progressive_jpeg_with_misleading_comments(self) -> None:
         data = encode("JPEG", None, cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
         comment = b"\xff\xfe" + struct.pack(">H", 12) + b"\xff\xc0\x00\x11\x08\xff\xff\xff\xff\x03"
         assert read_header(data[:2] + comment + data[2:]) == Header("JPEG", 16, 24, 3)
         assert read_header(data[:2] + b"\xff\xff" + data[2:]) == Header("JPEG", 16, 24, 3)
 
-    def test_of_bitmaps_that_begin_at_the_top_and_of_old_ones(self) -> None:
+    def test_read_header_of_top_down_and_old_bitmaps(self) -> None:
         data = bytearray(encode("BMP"))
         data[22:26] = struct.pack("<i", -16)
         assert read_header(bytes(data)) == Header("BMP", 16, 24, 3)
         old = b"BM" + bytes(12) + struct.pack("<IHHHH", 12, 24, 16, 1, 24)
         assert read_header(old) == Header("BMP", 16, 24, 3)
 
-    def test_of_lossless_and_extended_webp(self) -> None:
+    def test_read_header_of_lossless_and_extended_webp(self) -> None:
         lossless = encode("WEBP", None, cv2.IMWRITE_WEBP_QUALITY, 101)
         assert lossless[12:16] == b"VP8L"
         assert read_header(lossless) == Header("WEBP", 16, 24, 0)
@@ -140,12 +140,12 @@ class TestHeader:
             tiff_tags([(256, ASCII, 2, 24), (257, SHORT, 1, 16)]),
         ],
     )
-    def test_is_none_for_other_files(self, data) -> None:
+    def test_read_header_is_none_for_other_files(self, data) -> None:
         assert read_header(data) is None
 
     @pytest.mark.parametrize("with_exif", [jpeg_with, png_with, webp_with])
     @pytest.mark.parametrize("order", ["<", ">"])
-    def test_has_the_orientation(self, with_exif, order) -> None:
+    def test_read_header_returns_orientation(self, with_exif, order) -> None:
         for orientation in range(1, 9):
             header = read_header(with_exif(exif(orientation, order)))
             assert header is not None
@@ -176,14 +176,14 @@ class TestHeader:
             "directory elsewhere",
         ],
     )
-    def test_is_not_upright_when_exif_is_broken(self, exif_data) -> None:
+    def test_broken_exif_is_not_upright(self, exif_data) -> None:
         for data in (jpeg_with(exif_data), png_with(exif_data), webp_with(exif_data)):
             header = read_header(data)
             assert header is not None
             assert not header.upright
             assert header.upright_size == (16, 24)
 
-    def test_is_upright_when_exif_says_nothing_of_it(self) -> None:
+    def test_exif_without_orientation_is_upright(self) -> None:
         header = read_header(jpeg_with(tiff_tags([(271, ASCII, 9, 0)])))
         assert header == Header("JPEG", 16, 24, 3)
         # XMP stands in the same kind of segment, and is no EXIF.
@@ -192,7 +192,7 @@ class TestHeader:
         assert read_header(data[:2] + xmp + data[2:]) == Header("JPEG", 16, 24, 3, 6)
 
     @given(st.binary(max_size=200), st.sampled_from(sorted(EXTENSIONS)), st.integers(0, 60))
-    def test_survives_any_bytes(self, noise, image_format, kept) -> None:
+    def test_read_header_accepts_any_bytes(self, noise, image_format, kept) -> None:
         for data in (noise, encode(image_format)[:kept] + noise, jpeg_with(noise), png_with(noise)):
             header = read_header(data)
             assert header is None or min(header.height, header.width, header.channels) >= 0
@@ -200,7 +200,7 @@ class TestHeader:
 
 class TestDecoding:
     @pytest.mark.parametrize("orientation", range(1, 9))
-    def test_turns_pictures_upright(self, orientation) -> None:
+    def test_decode_rgb_turns_upright(self, orientation) -> None:
         expected = turned(picture(), orientation)
         for data, most in (
             (jpeg_with(exif(orientation)), 40),
@@ -216,7 +216,7 @@ class TestDecoding:
             assert np.median(np.abs(pixels.astype(int) - expected)) <= most / 10
             assert np.abs(pixels.astype(int) - expected).mean() <= most / 2
 
-    def test_makes_8_bit_rgb_of_every_kind(self) -> None:
+    def test_decode_rgb_returns_8_bit_rgb_for_each_kind(self) -> None:
         gray, deep = picture()[..., 0], picture().astype(np.uint16) * 256
         alpha = np.dstack([picture(), np.full((16, 24), 9, np.uint8)])
         for pixels in (gray, deep):
@@ -227,14 +227,14 @@ class TestDecoding:
         assert (decode_rgb(data, read_header(data)) == picture()).all()
 
     @pytest.mark.parametrize("image_format", EXTENSIONS)
-    def test_refuses_every_prefix(self, image_format) -> None:
+    def test_decode_rgb_refuses_each_prefix(self, image_format) -> None:
         data = encode(image_format)
         header = read_header(data)
         for end in (30, 60, len(data) // 2, len(data) - 20, len(data) - 5):
             with pytest.raises(ImageError, match=f"{image_format} file"):
                 decode_rgb(data[:end], header)
 
-    def test_takes_a_jpeg_that_the_file_goes_on_behind(self) -> None:
+    def test_decode_rgb_accepts_data_after_jpeg(self) -> None:
         thumbnail = encode("JPEG", picture(8, 8))
         data = encode("JPEG")
         for whole in (data, data + bytes(100), data + thumbnail, jpeg_with(thumbnail, data)):
@@ -242,7 +242,7 @@ class TestDecoding:
         with pytest.raises(ImageError, match="truncated JPEG file: it has no end marker"):
             decode_rgb(jpeg_with(thumbnail, data[:-2]), read_header(data))
 
-    def test_refuses_a_png_whose_chunk_is_longer_than_the_file(self) -> None:
+    def test_decode_rgb_refuses_png_with_chunk_beyond_the_end(self) -> None:
         """A decoder that believed it would take 3 GiB for these few bytes."""
         data = bytearray(encode("PNG"))
         place = data.index(b"IDAT") - 4
@@ -252,13 +252,13 @@ class TestDecoding:
         whole = encode("PNG") + b"made with love"
         assert decode_rgb(whole, read_header(whole)).shape == (16, 24, 3)
 
-    def test_refuses_pixels_that_are_not_of_the_header_s_size(self) -> None:
+    def test_decode_rgb_refuses_size_other_than_header(self) -> None:
         data = encode("PNG")
         with pytest.raises(ImageError, match=r"decodes to \(16, 24, 3\) uint8, but .* \(16, 25\)"):
             decode_rgb(data, Header("PNG", 16, 25, 3))
 
     @given(st.data())
-    def test_survives_damage(self, data) -> None:
+    def test_decode_rgb_handles_random_damage(self, data) -> None:
         image_format = data.draw(st.sampled_from(sorted(EXTENSIONS)))
         damaged = bytearray(encode(image_format))
         for _ in range(data.draw(st.integers(1, 4))):

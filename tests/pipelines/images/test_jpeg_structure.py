@@ -96,11 +96,11 @@ VARIANTS = {
 
 class TestWholeFiles:
     @pytest.mark.parametrize("name", VARIANTS)
-    def test_what_cameras_write(self, name) -> None:
+    def test_read_accepts_files_of_cameras(self, name) -> None:
         assert decodes(VARIANTS[name])
         assert is_plainly_whole(VARIANTS[name])
 
-    def test_segments_in_another_order_and_tables_in_one_segment(self) -> None:
+    def test_read_accepts_other_segment_orders(self) -> None:
         start, end = find_segment(0xDB)
         table = PLAIN[start:end]
         second_start = PLAIN.index(b"\xff\xdb", end)
@@ -112,7 +112,7 @@ class TestWholeFiles:
         assert decodes(data)
         assert is_plainly_whole(data)
 
-    def test_unusual_files_are_left_to_the_decoder(self) -> None:
+    def test_read_is_none_for_unusual_files(self) -> None:
         progressive = encode(cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
         _, end = find_segment(0xE0)
         stray = PLAIN[:end] + b"\0\0" + PLAIN[end:]
@@ -124,16 +124,16 @@ class TestWholeFiles:
 
 class TestDamagedFiles:
     @pytest.mark.parametrize("name", ["plain", "own tables", "restarts", "gray", "thumbnail"])
-    def test_no_prefix_is_whole(self, name) -> None:
+    def test_read_is_none_for_each_prefix(self, name) -> None:
         data = VARIANTS[name]
         assert not any(is_plainly_whole(data[:end]) for end in range(len(data)))
 
     @pytest.mark.parametrize("marker", [0xDB, 0xC0, 0xC4, 0xDA])
-    def test_no_segment_can_be_spared(self, marker) -> None:
+    def test_read_is_none_without_any_one_segment(self, marker) -> None:
         start, end = find_segment(marker)
         assert not is_plainly_whole(PLAIN[:start] + PLAIN[end:])
 
-    def test_zeros_noise_and_other_files(self) -> None:
+    def test_read_is_none_for_zeros_noise_and_other_files(self) -> None:
         _, scan = find_segment(0xDA)
         assert not is_plainly_whole(bytes(len(PLAIN)))
         assert not is_plainly_whole(PLAIN[:scan] + bytes(len(PLAIN) - scan))
@@ -163,7 +163,7 @@ class TestDamagedFiles:
             (0xDA, 11, 1),  # from the second coefficient on
         ],
     )
-    def test_contents_that_no_decoder_takes(self, marker, place, value) -> None:
+    def test_read_is_none_for_invalid_contents(self, marker, place, value) -> None:
         start, _ = find_segment(marker)
         data = bytearray(PLAIN)
         assert data[start + place] != value
@@ -172,7 +172,7 @@ class TestDamagedFiles:
             data[start + 5] = 0
         assert not is_plainly_whole(bytes(data))
 
-    def test_markers_among_the_coded_pixels(self) -> None:
+    def test_read_is_none_for_markers_among_coded_pixels(self) -> None:
         _, scan = find_segment(0xDA)
         for marker in (0x01, 0x4F, 0xC0, 0xDA, 0xE0, 0xFF):
             data = PLAIN[: scan + 9] + bytes([0xFF, marker]) + PLAIN[scan + 9 :]
@@ -184,7 +184,7 @@ class TestAgainstTheDecoder:
 
     @settings(max_examples=300)
     @given(st.sampled_from(sorted(VARIANTS)), st.data())
-    def test_damaged_at_random(self, name, data) -> None:
+    def test_read_accepts_only_what_decoder_accepts(self, name, data) -> None:
         damaged = bytearray(VARIANTS[name])
         for _ in range(data.draw(st.integers(1, 3))):
             # Headers are short, and most of what matters is in them.
@@ -200,6 +200,6 @@ class TestAgainstTheDecoder:
             assert header.height * header.width > 100_000 or decodes(bytes(damaged))
 
     @given(st.binary(max_size=60), st.integers(0, len(PLAIN)))
-    def test_any_bytes(self, noise, kept) -> None:
+    def test_read_accepts_any_bytes(self, noise, kept) -> None:
         for data in (noise, PLAIN[:kept] + noise, PLAIN[:2] + noise + PLAIN[2:]):
             assert not is_plainly_whole(data) or decodes(data)

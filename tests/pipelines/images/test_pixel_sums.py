@@ -19,21 +19,21 @@ def pixel_sums(*levels: int) -> PixelSums:
 
 
 class TestSample:
-    def test_is_one_frame_in_32_and_holds_one_of_the_first_8(self) -> None:
+    def test_is_sampled_is_one_in_32_with_one_of_first_8(self) -> None:
         sampled = [slot for slot in range(100_000) if is_sampled(slot)]
         assert len(sampled) == pytest.approx(100_000 / 32, rel=0.001)
         assert sampled[0] == 4
         assert max(np.diff(sampled)) < 64
 
     @given(st.integers(0, 10**6), st.integers(1, 200))
-    def test_is_as_large_of_frames_at_any_step(self, first, step) -> None:
+    def test_is_sampled_is_one_in_32_at_any_step(self, first, step) -> None:
         found = sum(is_sampled(first + step * place) for place in range(6400))
         assert found == pytest.approx(200, rel=0.25)
 
 
 class TestSums:
     @given(st.lists(PIXEL, min_size=12, max_size=12))
-    def test_are_of_every_pixel(self, levels) -> None:
+    def test_sums_use_all_pixels_of_small_picture(self, levels) -> None:
         pixels = np.asarray(levels, np.uint8).reshape(2, 2, 3)
         of_channels = pixels.reshape(4, 3).astype(int)
         expected = PixelSums(4, tuple(of_channels.sum(0)), tuple((of_channels**2).sum(0)))
@@ -42,7 +42,7 @@ class TestSums:
         assert PixelSums().plus(expected) == expected.plus(PixelSums()) == expected
 
     @given(st.integers(1, 400), st.integers(1, 5))
-    def test_are_of_rows_spread_over_a_tall_picture(self, height, width) -> None:
+    def test_sums_use_rows_spread_over_tall_picture(self, height, width) -> None:
         rows = np.random.default_rng(height).integers(0, 256, height).astype(np.uint8)
         found = PixelSums.of(np.broadcast_to(rows[:, None, None], (height, width, 1)).copy())
         looked_at = rows[:: height // 24 or 1].astype(int)
@@ -52,7 +52,7 @@ class TestSums:
         assert found == expected.scaled(height * width, expected.pixels)
 
     @given(st.integers(1, 100), st.integers(1, 100), st.integers(0, 1000))
-    def test_are_of_a_pixel_for_each_sample_of_chroma(self, rows, columns, seed) -> None:
+    def test_sums_of_yuv_use_one_pixel_per_chroma_sample(self, rows, columns, seed) -> None:
         random = np.random.default_rng(seed)
         y = random.integers(60, 180, (2 * rows, 2 * columns), np.uint8)
         u, v = random.integers(100, 150, (2, rows, columns), np.uint8)
@@ -68,7 +68,7 @@ class TestSums:
         np.testing.assert_allclose(mean, rgb.mean((0, 1)), atol=0.6)
         np.testing.assert_allclose(square, (rgb**2).mean((0, 1)), rtol=0.03)
 
-    def test_pictures_of_both_kinds_weigh_the_same(self) -> None:
+    def test_yuv_and_rgb_have_equal_weights(self) -> None:
         height, width = 180, 320
         none = np.full((height // 2, width // 2), 128, np.uint8)
         black = YuvPixels(np.zeros((height, width), np.uint8), none, none)
@@ -95,25 +95,25 @@ class TestExactSums:
         st.sampled_from([(0, 256), (0, 1), (255, 256), (254, 256), (100, 102)]),
     )
     @settings(max_examples=150, deadline=None)
-    def test_are_exact(self, height, width, channels, seed, levels) -> None:
+    def test_sums_are_exact(self, height, width, channels, seed, levels) -> None:
         pixels = np.random.default_rng(seed).integers(
             *levels, (height, width, channels), dtype=np.uint8
         )
         assert PixelSums.of(pixels) == self.by_numpy(pixels)
 
     @pytest.mark.parametrize("shape", [(47, 44_000, 3), (16, 131_072, 1)])
-    def test_are_exact_for_large_frames(self, shape) -> None:
+    def test_sums_of_large_frames_are_exact(self, shape) -> None:
         pixels = np.random.default_rng(0).integers(128, 256, shape, dtype=np.uint8)
         assert PixelSums.of(pixels) == self.by_numpy(pixels)
 
-    def test_of_a_view(self) -> None:
+    def test_sums_of_view(self) -> None:
         view = np.random.default_rng(1).integers(0, 256, (20, 40, 3), dtype=np.uint8)[2:10, 5:21]
         assert PixelSums.of(view) == self.by_numpy(view)
 
 
 class TestTally:
     @given(st.lists(st.tuples(PIXEL, PIXEL)), st.lists(st.tuples(PIXEL, PIXEL)))
-    def test_of_frames_that_were_all_looked_at_is_exact(self, encoded, passed_on) -> None:
+    def test_tally_is_exact_if_all_frames_were_decoded(self, encoded, passed_on) -> None:
         tally = PixelTally()
         for levels in encoded:
             tally.add_encoded(pixel_sums(*levels))
@@ -124,7 +124,7 @@ class TestTally:
         everything = [level for frame in encoded + passed_on for level in frame]
         assert tally.total() == (pixel_sums(*everything) if everything else PixelSums())
 
-    def test_frames_passed_on_weigh_as_much_as_encoded_ones(self) -> None:
+    def test_tally_weighs_stored_files_like_encoded_frames(self) -> None:
         tally = PixelTally()
         for _ in range(64):
             tally.add_encoded(pixel_sums(100, 100))
@@ -133,7 +133,7 @@ class TestTally:
         assert tally.frames == 64 + 2
         assert tally.total() == PixelSums(256, (38_400,), (128 * 100**2 + 128 * 200**2,))
 
-    def test_a_sample_is_asked_for_where_there_is_none(self) -> None:
+    def test_tally_requests_sample_if_there_is_none(self) -> None:
         tally = PixelTally()
         assert not tally.lacks_sample
         for _ in range(3):

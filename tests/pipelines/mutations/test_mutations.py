@@ -258,7 +258,7 @@ def check(verdicts) -> None:
             assert verdict.wrong + verdict.moved <= allowed, mutant.name
 
 
-def test_a_few_damaged_clips_lose_only_themselves(clips, tmp_path, request) -> None:
+def test_few_damaged_clips_lose_only_themselves(clips, tmp_path, request) -> None:
     given = request.config.getoption("mutations", default=None)
     seed = request.config.getoption("mutation_seed", default=None)
     verdicts = examine(clips, given or 30, 1 if seed is None else seed, tmp_path)

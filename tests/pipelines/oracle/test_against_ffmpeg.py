@@ -140,7 +140,7 @@ def compare(name, pictures, expected) -> None:
     assert most <= MOST_LEVELS
 
 
-def test_frames_and_pixels_are_those_of_ffmpeg(footage, ffmpeg) -> None:
+def test_frames_and_pixels_match_ffmpeg(footage, ffmpeg) -> None:
     shown, tick = decode_all(ffmpeg, footage)
     if footage.suffix in RAW:
         # The program makes up times: frames are compared in their order.
