@@ -84,7 +84,7 @@ def check_fields(instance: Any, error: type[Exception]) -> None:
     for name, hint in _hints(type(instance)).items():  # type: ignore[arg-type]
         value = getattr(instance, name)
         try:
-            fits = _fits(value, hint) or _fits(to_json(value), hint)  # NumPy's float64 is a float
+            fits = _fits(value, hint) or _fits(to_json(value), hint)  # such as NumPy's float64
         except TypeError:
             fits = False
         if not fits:
@@ -141,7 +141,9 @@ def _encode(value: Any) -> Any:
         return str(value)
     if isinstance(value, float):  # NumPy's float64
         return float(value)
-    raise TypeError(f"JSON has no type for {value!r:.100}, of type {type(value).__name__}")
+    raise TypeError(
+        f"expected a value that JSON can hold, got {value!r:.100} of type {type(value).__name__}"
+    )
 
 
 def _decode(cls: type, value: Any) -> Any:

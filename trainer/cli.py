@@ -114,8 +114,8 @@ def _adopt(directory: str, spec_file: str) -> None:
     if (Path(directory) / FILE_NAME).is_file():
         if differences := spec.differences(DatasetInfo.load(directory).spec):
             raise TrainerError(
-                f"--spec (here) differs from the {FILE_NAME} in {directory} (there): "
-                f"{'; '.join(differences)}. Leave --spec out, or delete that file"
+                f"--spec differs from the {FILE_NAME} in {directory} (--spec says here, the file there): "
+                f"{'; '.join(differences)}. Leave --spec out to use the file, or delete the file to use --spec"
             )
         return
     from tfrecords_schema.scan import AdoptError, adopt

@@ -63,7 +63,7 @@ class BuildDataset(beam.PTransform):
     def expand(
         self, work: beam.PCollection[list[tuple[int, tuple[int, int]]]]
     ) -> beam.PCollection[str]:
-        """Wires the steps."""
+        """Builds each shard, and describes the dataset once all are built."""
         builder, output = self._builder, self._builder.output
         return (
             work  # list[tuple[int, tuple[int, int]]]
@@ -92,7 +92,7 @@ class BuildShards(beam.PTransform):
         self._make_shards = _BuildShards(builder, pool, local)
 
     def expand(self, tasks: beam.PCollection[ShardTask]) -> beam.PCollection[ShardReport]:
-        """Wires the step."""
+        """Builds each shard."""
         return tasks | beam.ParDo(self._make_shards)
 
 

@@ -244,7 +244,7 @@ def library_versions() -> dict[str, str]:
         return {name: importlib.metadata.version(name) for name in _DECIDING_PACKAGES}
     except importlib.metadata.PackageNotFoundError as error:
         raise UserError(
-            f"the package {error.name} is not installed, and builds need it: run pip install reelbeam"
+            f"the package {error.name} is not installed, and builds need it: install reelbeam again with pip"
         ) from error
 
 

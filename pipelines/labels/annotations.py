@@ -151,7 +151,8 @@ def _load(path: str, name: str) -> Any:
             return json.load(file, parse_constant=refuse)
         except json.JSONDecodeError as error:
             raise AnnotationError(
-                f"{name}: expected JSON, got line {error.lineno} column {error.colno}: {error.msg}"
+                f"{name}: expected JSON, got an error in line {error.lineno}, column {error.colno}: "
+                f"{error.msg}"
             ) from error
         except UnicodeDecodeError as error:
             raise AnnotationError(

@@ -98,7 +98,14 @@ def find_columns(place: str, columns: Sequence[str], wanted: Wanted) -> list[int
 def skip_blank_rows(
     rows: Iterable[tuple[int, R | None]], place: Callable[[int], str], wanted: Wanted
 ) -> Iterator[tuple[int, R]]:
-    """Skips rows that are None. By row, only at the end: a skipped row would shift all rows after it."""
+    """Yields the rows that are not None, with their numbers.
+
+    Rows that are matched to frames by their number (``wanted.by_row``) may be blank only at the end:
+    skipping one in the middle would shift the rows after it.
+
+    Raises:
+        TelemetryError: for such a blank row, described by ``place(number)``.
+    """
     blank: int | None = None
     for number, row in rows:
         if row is None:

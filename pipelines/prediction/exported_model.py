@@ -51,7 +51,7 @@ class ServedModel:
 
     def __init__(self, path: str, spec: SequenceSpec, label: LabelSpec, reading: Reading):
         self._spec, self._label, self._reading = spec, label, reading
-        self._seen = reading.seen(spec)
+        self._model_spec = reading.seen(spec)
         try:
             # Kept, because a signature does not keep its model alive.
             with storage.local_copy(path, scratch=scratch_folder("model")) as folder:
@@ -60,7 +60,8 @@ class ServedModel:
         except (OSError, ValueError, KeyError, tf.errors.OpError) as error:
             reason = str(error).strip().splitlines()[:1]
             raise UserError(
-                f"--model {path} cannot be loaded ({''.join(reason)}): export it again with `trainer`"
+                f"--model {path} cannot be loaded ({''.join(reason)}): check that it is a folder that "
+                "`trainer` exported, or export it again"
             ) from error
         self._check(path)
         self._answer = tf.function(
@@ -101,11 +102,11 @@ class ServedModel:
         return values
 
     def _inputs(self, records: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Returns the model's inputs, ``[B, ...]`` each."""
-        stored, spec = self._reading.clip_spec(self._spec), self._seen
+        """Parses B serialized records into the model's inputs, by name; each is ``[B, ...]``."""
+        record_spec, spec = self._reading.clip_spec(self._spec), self._model_spec
 
         def parse(record: tf.Tensor) -> dict[str, tf.Tensor]:
-            parsed = parse_and_decode(record, stored)
+            parsed = parse_and_decode(record, record_spec)
             features = {_VALID_FRAMES: parsed[keys.VALID_FRAMES]}
             if spec.image is not None:
                 features[_IMAGE] = _resized(parsed["image"], spec)
@@ -117,7 +118,7 @@ class ServedModel:
 
     def _expected_inputs(self) -> dict[str, tf.TensorSpec]:
         """Returns the specs of one sequence's inputs, without the batch dimension."""
-        spec = self._seen
+        spec = self._model_spec
         expected = {_VALID_FRAMES: tf.TensorSpec([], tf.int64)}
         if spec.image is not None:
             expected[_IMAGE] = tf.TensorSpec(spec.image_shape, tf.uint8)
@@ -130,7 +131,7 @@ class ServedModel:
         outputs: Mapping[str, Any] = self._signature.structured_outputs
         expected = self._expected_inputs()
         size = len(self._label.class_names or self._label.target_names)
-        shape = (self._seen.num_frames, size) if self._label.per_frame else (size,)
+        shape = (self._model_spec.num_frames, size) if self._label.per_frame else (size,)
         fits = (
             inputs.keys() == expected.keys()
             and all(_fits(inputs[name], own) for name, own in expected.items())

@@ -87,13 +87,13 @@ def _check_frames(
 ) -> None:
     if not folders:
         raise UserError(
-            f"expected videos or folders of frames at {location}, but none of {found} files there is one "
-            "(by file name)"
+            f"expected videos or folders of images at {location}, but none of its {found} files has a name "
+            "that ends like a video or an image"
         )
     if options.sampling.frame_rate is None:
         raise UserError(
-            f"folders of frames have no times, and the model was trained on every frame as it came, not at "
-            f"a --frame_rate: it takes videos, got {location}"
+            f"{location} holds folders of images, which have no times. The model was trained without "
+            "--frame_rate, on the times of videos: give videos, or a model trained with --frame_rate"
         )
 
 

@@ -67,9 +67,9 @@ class PredictFootage(beam.PTransform):
         self._finish = _Publisher(work, expected)
 
     def expand(self, work: beam.PCollection[list[tuple[int, int]]]) -> beam.PCollection[str]:
-        """Wires the steps."""
+        """Predicts the sequences of each chunk, writes a part for each, and joins the parts."""
         return (
-            work  # list[tuple[int, int]]
+            work  # list[tuple[int, int]]: numbered byte offsets of chunks in the plan
             | DealTasks(self._local)  # int: byte offset of a chunk
             | "BuildSequences" >> beam.ParDo(self._build)  # list[Sequence | SegmentEnd]
             | "Predict" >> RunInference(self._model)  # Prediction | SegmentEnd

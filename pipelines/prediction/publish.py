@@ -158,7 +158,9 @@ def conclude(reports: Sequence[ChunkReport], expected: Expected, work: WorkFolde
         )
     work.store_failures([failure_line(failure) for failure in failures])
     if error is None:
-        work.publish([report.part for report in sorted(reports, key=lambda report: report.chunk)])
+        work.write_output(
+            [report.part for report in sorted(reports, key=lambda report: report.chunk)]
+        )
     outcome = Outcome(
         sequences=sequences,
         failed=len(failed),

@@ -80,8 +80,8 @@ class WorkFolder:
                 file.write(line.encode() + b"\n")
         return name
 
-    def publish(self, parts: Sequence[str]) -> None:
-        """Joins the parts, one after the other, as the output."""
+    def write_output(self, parts: Sequence[str]) -> None:
+        """Writes the output: the parts, one after the other."""
         with _writing(self.output) as file:
             for part in parts:
                 with storage.open_stream(self._file(part)) as lines:

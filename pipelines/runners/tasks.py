@@ -108,7 +108,7 @@ class DealTasks(beam.PTransform):
         self._local = local
 
     def expand(self, work: beam.PCollection[list[tuple[int, T]]]) -> beam.PCollection[T]:
-        """Wires the steps."""
+        """Shuffles the work lists, and yields the tasks that no other worker has claimed."""
         return (
             work  # list[tuple[int, T]]
             | "Deal" >> beam.Reshuffle()
@@ -140,7 +140,7 @@ class FinishOnce(beam.PTransform):
         self._local = local
 
     def expand(self, reports: beam.PCollection[R]) -> beam.PCollection[str]:
-        """Wires the steps."""
+        """Groups all reports, and calls ``finish`` on them once."""
         return (
             reports  # R
             | "Collect" >> beam.WithKeys(None)  # (None, R)

@@ -46,7 +46,7 @@ class ValidateDataset(beam.PTransform):
         self._local = local
 
     def expand(self, work: beam.PCollection[list[tuple[int, ShardJob]]]) -> beam.PCollection[str]:
-        """Wires the steps."""
+        """Examines each shard, and writes the result once all are examined."""
         return (
             work  # list[tuple[int, ShardJob]]
             | DealTasks(self._local)  # ShardJob

@@ -73,6 +73,7 @@ class ChildExaminer:
 
 
 def _summarize_crash(job: ShardJob, reason: str) -> ShardSummary:
+    """Returns the summary of a shard that ended its examiner process, with one finding that says how."""
     facts = ShardFacts(
         declared=job.shard,
         records=0,
