@@ -115,7 +115,7 @@ def _adopt(directory: str, spec_file: str) -> None:
         if differences := spec.differences(DatasetInfo.load(directory).spec):
             raise TrainerError(
                 f"--spec differs from the {FILE_NAME} in {directory} (--spec says here, the file there): "
-                f"{'; '.join(differences)}. Leave --spec out to use the file, or delete the file to use --spec"
+                f"{'; '.join(differences)}. Leave --spec out to use the file, or delete it to use --spec"
             )
         return
     from tfrecords_schema.scan import AdoptError, adopt

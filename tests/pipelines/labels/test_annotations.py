@@ -144,8 +144,10 @@ class TestReadLabelErrors:
 
     def test_read_label_refuses_invalid_json(self, read) -> None:
         text = message(read, b'[\n{"a": 1,}]')
-        assert text.startswith("expected JSON, got line 2 column ")
-        assert message(read, b"") == "expected JSON, got line 1 column 1: Expecting value"
+        assert text.startswith("expected JSON, got an error in line 2, column ")
+        assert (
+            message(read, b"") == "expected JSON, got an error in line 1, column 1: Expecting value"
+        )
         text = message(read, b'"caf\xe9"')
         assert text == "expected UTF-8 text, got the byte 0xe9 after 4 others"
 
