@@ -348,7 +348,7 @@ def test_training_and_evaluate_write_reports(bright_run, bright_dataset, tmp_pat
 def test_check_compatible_refuses_other_classes(changes, said, tmp_path, bright_dataset):
     trained_on = DatasetInfo.load(bright_dataset)
     spec = replace(trained_on.spec, label=replace(trained_on.spec.label, **changes))
-    with pytest.raises(DatasetError, match="was made for other records") as caught:
+    with pytest.raises(DatasetError, match="was trained on other records") as caught:
         check_compatible("a run", trained_on, replace(trained_on, spec=spec, name="other"))
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
