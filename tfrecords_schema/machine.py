@@ -1,7 +1,7 @@
-"""CPUs and memory that this process may use: by its affinity, and by the quotas of its control groups.
+"""CPUs and memory that this process may use, by its affinity and the quotas of its control groups.
 
-A container with a quota sees every CPU and all memory of its host; only its control groups (cgroups) know
-better. Both versions are read, at each group from the process's own up to the highest that it can see.
+A container with a quota sees every CPU and all memory of its host. Only its control groups (cgroups) hold the
+quota. Both versions are read, from the group of the process up to the highest visible one.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ _ROOT = Path("/")
 
 
 def usable_cpus(root: Path = _ROOT) -> int:
-    """Returns how many CPUs this process may keep busy, at least 1.
+    """Returns the number of CPUs that this process may use, at least 1.
 
-    A quota of a part of a CPU counts as a whole one: of 1.5 CPUs, 2.
+    Quotas are rounded up: 1.5 CPUs count as 2.
 
     Args:
         root: the folder that holds ``proc`` and ``sys``; another one simulates a machine.
@@ -30,7 +30,7 @@ def usable_cpus(root: Path = _ROOT) -> int:
 
 
 def usable_memory(root: Path = _ROOT) -> int:
-    """Returns how many bytes this process may still take: free ones, within its control groups' limits.
+    """Returns the bytes that this process may still allocate within its control groups' limits.
 
     Args:
         root: the folder that holds ``proc`` and ``sys``; another one simulates a machine.
@@ -54,7 +54,7 @@ def _cpu_quota(group: Path) -> float | None:
 def _memory_room(group: Path) -> int | None:
     """Returns the bytes that ``group`` may still take; None without a limit.
 
-    Cached files that were not used of late are free: the kernel drops them first.
+    Inactive cached files count as free, because the kernel drops them first.
     """
     for limit_file, usage_file, cache in (
         ("memory.max", "memory.current", "inactive_file"),
@@ -69,7 +69,7 @@ def _memory_room(group: Path) -> int | None:
 
 
 def _groups(controller: str, root: Path) -> Iterator[Path]:
-    """Yields the folders of the control groups that this process is in and that may limit ``controller``."""
+    """Yields the folders of this process's control groups that may limit ``controller``."""
     memberships = [
         line.split(":", 2)
         for line in (_read(root / "proc/self/cgroup") or "").splitlines()
@@ -98,10 +98,10 @@ def _mounts(controller: str, root: Path) -> Iterator[tuple[int, str, str]]:
 
 
 def _below(path: str, mounted: str) -> tuple[str, ...]:
-    """Returns the folders between ``mounted`` and the group ``path``; none where ``path`` is not in it."""
+    """Returns the folders between ``mounted`` and the group ``path``; none if ``path`` is not in it."""
     try:
         below = PurePosixPath(path).relative_to(mounted).parts
-    except ValueError:  # named as it is seen from outside of the container
+    except ValueError:  # the path as seen from outside the container
         return ()
     return () if ".." in below else below
 
@@ -112,7 +112,7 @@ def _unescape(text: str) -> str:
 
 
 def _positive(text: str | None) -> int | None:
-    """Returns the number above 0 that ``text`` is; None for anything else."""
+    """Returns ``text`` as a positive integer; None if it is not one."""
     digits = (text or "").strip()
     return int(digits) if re.fullmatch(r"0*[1-9][0-9]{0,18}", digits) else None
 
@@ -120,5 +120,5 @@ def _positive(text: str | None) -> int | None:
 def _read(path: Path) -> str | None:
     try:
         return path.read_text(encoding="utf-8", errors="surrogateescape")
-    except (OSError, ValueError):  # absent, forbidden, or no path at all
+    except (OSError, ValueError):  # absent, forbidden, or an invalid path
         return None

@@ -24,10 +24,10 @@ _CRC = struct.Struct("<I")
 _HEADER = struct.Struct("<QI")
 _HEADER_BYTES = _HEADER.size
 FRAMING_BYTES = _HEADER_BYTES + _CRC.size
-"""Bytes a record takes beyond its data."""
+"""Bytes of a record beyond its data."""
 
-# A length is believed only up to here, so that a forged header cannot ask for all memory. TensorFlow
-# itself cannot parse a message beyond protobuf's 2 GiB.
+# Larger lengths are refused, so that a forged header cannot allocate all memory. Protobuf messages end at 2
+# GiB.
 _MAX_RECORD_BYTES = 2**31
 
 _SEARCH_BYTES = 1 << 20  # read at a time while searching for the next record
@@ -57,18 +57,18 @@ class StoredRecord(NamedTuple):
 
 
 def masked_crc32c(data: bytes) -> int:
-    """CRC-32C of ``data``, rotated and offset as TFRecord files hold it (uint32)."""
+    """Returns the CRC-32C of ``data``, rotated and offset as TFRecord files hold it (uint32)."""
     crc = google_crc32c.value(data)
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def frame_record(data: bytes) -> bytes:
-    """``data`` with its TFRecord framing around it."""
+    """Returns ``data`` with its TFRecord framing."""
     return b"".join(frame_parts(data))
 
 
 def frame_parts(data: bytes) -> tuple[bytes, bytes, bytes]:
-    """What stands before ``data`` in a TFRecord file, ``data`` itself, and what stands behind it."""
+    """Returns the header that precedes ``data`` in a TFRecord file, ``data``, and the footer that follows."""
     length = _LENGTH.pack(len(data))
     return length + _CRC.pack(masked_crc32c(length)), data, _CRC.pack(masked_crc32c(data))
 
@@ -131,7 +131,7 @@ def _parse_header(header: bytes) -> tuple[int | None, str]:
     if masked_crc32c(header[: _LENGTH.size]) != checksum:
         return None, "the length's checksum does not match"
     if length > _MAX_RECORD_BYTES:
-        return None, f"its length is said to be {length} bytes"
+        return None, f"the length is {length} bytes, but the maximum is {_MAX_RECORD_BYTES}"
     return length, ""
 
 
@@ -182,7 +182,7 @@ class _RereadableFile:
 
 
 def read_file(path: str | os.PathLike[str]) -> Iterator[StoredRecord]:
-    """Yields the records of the TFRecord file at ``path``, which may be a URL; see `read_records`."""
+    """Yields the records of the TFRecord file at ``path`` (local or a URL); see `read_records`."""
     with open_stream(path) as file:
         yield from read_records(file, str(path))
 
@@ -194,7 +194,7 @@ def scan_file(path: str | os.PathLike[str]) -> Iterator[StoredRecord | CorruptRe
 
 
 def file_checksum(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of the file's bytes, in hexadecimal."""
+    """Returns the SHA-256 of the file's bytes, in hexadecimal."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):

@@ -1,4 +1,4 @@
-"""Independence of what a process inherits: the locale's encoding, and proxies for its own machine."""
+"""Protects a process from its environment: the locale's encoding, and proxies for its own machine."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ _NO_GRPC_PROXY = "no_grpc_proxy"
 
 
 def use_utf8() -> None:
-    """Starts this program again in Python's UTF-8 mode if its locale is of another encoding.
+    """Restarts this program in Python's UTF-8 mode if its locale has another encoding.
 
-    Names of files are UTF-8 wherever records and labels come from them. In any other encoding the same folder
-    would give other names, and another dataset. For programs only, before they do anything; processes that
-    they start are in the same mode.
+    Records and labels hold file names, as UTF-8. In another encoding the same folder would give other
+    names, and another dataset. Call it at the start of a program; its child processes get the same mode.
     """
     os.environ["PYTHONUTF8"] = "1"
     encodings = {sys.getfilesystemencoding(), locale.getpreferredencoding(False)}
     if all(encoding.lower().replace("-", "") == "utf8" for encoding in encodings):
         return
-    option = ["-X", "utf8"]  # counts where Python was told not to read its variables
+    option = ["-X", "utf8"]  # works even if Python ignores its environment variables
     program = sys.orig_argv[1:]
     # A program that was read from standard input cannot be read again.
     if program[:2] != option and sys.argv[0] not in ("", "-"):
@@ -29,16 +28,16 @@ def use_utf8() -> None:
 
 
 def reach_this_machine_directly() -> None:
-    """Excepts this machine from the proxies in the environment, for this process and those it starts.
+    """Excludes this machine from the proxies in the environment, for this process and its children.
 
-    gRPC would reach workers and job servers on this machine by ``http_proxy``, which cannot reach them back.
-    All other traffic, such as an object store's, takes the user's proxies and exceptions as before.
+    Otherwise gRPC would call workers and job servers on this machine through ``http_proxy``, which cannot
+    reach them. Other traffic, such as that of object stores, still uses the proxies.
     """
-    # Programs that read both prefer the lower-case name.
+    # Programs that read both variables prefer the lower-case one.
     given = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
-    # gRPC reads this variable first, and the other one only without it.
+    # gRPC reads this variable, and no_proxy only if it is not set.
     os.environ[_NO_GRPC_PROXY] = _with_this_machine(os.environ.get(_NO_GRPC_PROXY) or given)
-    if given.strip() != "*":  # with anything beside it, it would no longer except everything
+    if given.strip() != "*":  # "*" excludes everything, but only alone
         os.environ["no_proxy"] = _with_this_machine(given)
 
 

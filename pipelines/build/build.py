@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pipelines.build.finish import Totals, finish_build
 from pipelines.build.output import OutputFolder
 from pipelines.build.plan_file import plan_lines, shard_offsets
-from pipelines.build.probe import cut_sources, survey_sources
+from pipelines.build.probe import cut_sources, probe_sources
 from pipelines.build.progress import ShardWatcher
 from pipelines.build.shard import ShardBuilder, library_versions
 from pipelines.decoding.client import shared_pool
@@ -73,7 +73,7 @@ def make_plan(
     """
     _check_mirrored(sequence_spec(listing, options), options.label.mirrored_columns or ())
     pool = shared_pool(run.decode_timeout, run.staging_size)
-    survey = survey_sources(
+    survey = probe_sources(
         listing.sources, options, pool, run.local_workers, max_failure_rate=run.max_failure_rate
     )
     segments, uncut = cut_sources(survey, options, pool, run.local_workers)

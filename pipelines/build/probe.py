@@ -1,4 +1,4 @@
-"""What is to be known of footage to plan it: durations, rates, where a drive's files belong, where to cut."""
+"""Probes footage for planning: durations, rates, the order of a drive's files, and places to cut."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from pipelines.plan.drive_files import cut_by_time, place_parts
 from pipelines.plan.shards import clip_seconds, cut_segments, time_boundaries
 
 _MIN_FAILED_FILES = 20
-"""Fewer files that fail end no survey."""
+"""Number of failed files before probing stops early."""
 
 _ADVICE = defaultdict(
-    lambda: "see that --input names footage, and that its files are whole",
-    process="the decoder itself failed, which need not be the files' fault: report it with this message",
-    limits="such frames need more memory than a decoder may take: scale the footage down",
-    staging="see that the object store can be read",
+    lambda: "Check that --input names footage, and that its files are complete",
+    process="The decoder itself failed, perhaps not because of the files. Report it with this message",
+    limits="Such frames need more memory than a decoder may take. Scale the footage down",
+    staging="Check that the object store can be read",
 )
 
 T = TypeVar("T")
@@ -34,13 +34,13 @@ R = TypeVar("R")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Survey:
-    """Footage that was looked at.
+class ProbedSources:
+    """Sources that were probed.
 
     Attributes:
-        sources: that can be planned.
+        sources: those that can be planned.
         probes: by source path.
-        failures: of the others.
+        failures: of the other sources.
     """
 
     sources: tuple[Source, ...]
@@ -48,26 +48,26 @@ class Survey:
     failures: tuple[SourceFailure, ...]
 
 
-def survey_sources(
+def probe_sources(
     sources: Sequence[Source],
     options: DatasetOptions,
     pool: DecoderPool,
     workers: int,
     *,
     max_failure_rate: float = 1.0,
-) -> Survey:
-    """Looks at the headers of videos, and at the packets of drives in several files.
+) -> ProbedSources:
+    """Probes the headers of videos, and the packets of drives in several files.
 
     Raises:
-        UserError: when the first files all failed for one reason, and are more than ``max_failure_rate``
-            allows of all sources; the other files are not tried then.
+        UserError: if the first files all fail for one reason, and ``max_failure_rate`` does not allow as many
+            failures. The other files are not tried.
     """
     failures: list[SourceFailure] = []
-    # Blocks of a drive count as sources.
-    most_blocks = 1 if options.split.split_by == "group" else len(options.split.splits)
+    # Each block of a drive is a source.
+    max_blocks = 1 if options.split.split_by == "group" else len(options.split.splits)
     parts = [part.path for source in sources for part in source.parts]
-    stop = _EarlyStop(parts, most_blocks * len(parts), max_failure_rate)
-    extents = _look_at(parts, DecoderProcess.extent, pool, workers, stop)
+    stop = _EarlyStop(parts, max_blocks * len(parts), max_failure_rate)
+    extents = _probe_files(parts, DecoderProcess.extent, pool, workers, stop)
     drives: list[list[Source]] = []
     for source in sources:
         own, own_failures = _place(source, extents, options)
@@ -78,8 +78,8 @@ def survey_sources(
         source.path: known for source in placed if (known := _known_probe(source, options))
     }
     paths = [source.path for source in placed if source.path not in found]
-    stop = _EarlyStop(paths, most_blocks * len(placed), max_failure_rate)
-    found |= _look_at(paths, DecoderProcess.probe, pool, workers, stop)
+    stop = _EarlyStop(paths, max_blocks * len(placed), max_failure_rate)
+    found |= _probe_files(paths, DecoderProcess.probe, pool, workers, stop)
     failures += [
         _failure(source.id, probe)
         for source in placed
@@ -97,21 +97,21 @@ def survey_sources(
             reason = "too short to be cut into blocks by --split_by time"
             failures.append(SourceFailure(source=runs[0].id, stage="list", reason=reason))
         usable += blocks
-    return Survey(sources=tuple(usable), probes=probes, failures=tuple(failures))
+    return ProbedSources(sources=tuple(usable), probes=probes, failures=tuple(failures))
 
 
 def cut_sources(
-    survey: Survey, options: DatasetOptions, pool: DecoderPool, workers: int
+    probed: ProbedSources, options: DatasetOptions, pool: DecoderPool, workers: int
 ) -> tuple[list[Segment], list[SourceFailure]]:
-    """The segments of the sources, in their order; and failures of those whose packets cannot be read."""
+    """Returns the segments of the sources in order, and a failure for each whose packets are unreadable."""
 
     def cut(source: Source) -> list[Segment] | DecodingFailure:
-        return _cut(pool, source, survey.probes[source.path], options)
+        return _cut(pool, source, probed.probes[source.path], options)
 
     segments: list[Segment] = []
     failures: list[SourceFailure] = []
-    pieces = in_parallel(cut, survey.sources, workers, "Indexing")
-    for source, own in zip(survey.sources, pieces, strict=True):
+    pieces = in_parallel(cut, probed.sources, workers, "Indexing")
+    for source, own in zip(probed.sources, pieces, strict=True):
         if isinstance(own, DecodingFailure):
             failures.append(_failure(source.id, own))
         else:
@@ -122,7 +122,7 @@ def cut_sources(
 def _cut(
     pool: DecoderPool, source: Source, probe: Probe, options: DatasetOptions
 ) -> list[Segment] | DecodingFailure:
-    """The segments of a source; one, when it is short or cannot be cut."""
+    """Returns the segments of a source: one if it is short or cannot be cut."""
     sampling, length = options.sampling, options.shard.segment_length
     seconds = clip_seconds(source, probe.duration)
     if sampling.sampling != "windows" or not probe.cuttable or seconds <= length:
@@ -143,14 +143,14 @@ def _with_clock(source: Source, probe: Probe, options: DatasetOptions) -> Source
     return replace(source, clock_start=probe.created) if by_clock and not source.parts else source
 
 
-def _look_at(
+def _probe_files(
     paths: Sequence[str],
     look: Callable[[DecoderProcess, str], R],
     pool: DecoderPool,
     workers: int,
     stop: _EarlyStop,
 ) -> dict[str, R | DecodingFailure]:
-    """Asks decoders about each file once."""
+    """Probes each file once, on decoder processes."""
 
     def ask(path: str) -> R | DecodingFailure:
         with pool.borrow() as decoder:
@@ -165,27 +165,27 @@ def _look_at(
 
 
 class _EarlyStop:
-    """Ends a survey that can only fail: its first files all did, for one reason, and too many of them.
+    """Ends probing early if too many files fail, all of them for one reason.
 
     Args:
         paths: of the files, one for each source.
-        most: number of sources that there will be at most.
+        max_sources: upper limit of the number of sources.
         max_failure_rate: fraction of the sources that may fail.
     """
 
-    def __init__(self, paths: Sequence[str], most: int, max_failure_rate: float):
+    def __init__(self, paths: Sequence[str], max_sources: int, max_failure_rate: float):
         self._sources = Counter(paths)
-        self._allowed = Fraction(str(max_failure_rate)) * most
+        self._allowed = Fraction(str(max_failure_rate)) * max_sources
         self._max_failure_rate = max_failure_rate
         self._files = self._failed = 0
         self._reasons: set[tuple[str, str]] = set()
         self._is_off = False
 
     def check(self, path: str, answer: object) -> None:
-        """Takes what came of the next file.
+        """Counts the answer for the next file.
 
         Raises:
-            UserError: when the others need not be tried.
+            UserError: if the other files need not be tried.
         """
         if not isinstance(answer, DecodingFailure):
             self._is_off = True
@@ -198,10 +198,10 @@ class _EarlyStop:
         files = len(self._sources)
         if _MIN_FAILED_FILES <= self._files < files and self._failed > self._allowed:
             raise UserError(
-                f"the first {self._files} of {files} files all failed for one reason, which is more than "
-                f"--max_failure_rate {self._max_failure_rate:g} allows, so that the others were not tried: "
-                f"{answer.stage}: {answer.reason} (such as {path}): {_ADVICE[answer.stage]}; "
-                "--max_failure_rate 1 tries them all"
+                f"the first {self._files} of {files} files all failed for one reason, more than "
+                f"--max_failure_rate {self._max_failure_rate:g} allows, so the others were not tried: "
+                f"{answer.stage}: {answer.reason} (for example {path}). {_ADVICE[answer.stage]}. "
+                "Use --max_failure_rate 1 to try all files"
             )
 
 
@@ -231,7 +231,7 @@ def _place(
 
 
 def _known_probe(source: Source, options: DatasetOptions) -> Probe | None:
-    """What listing, or the packets, told already."""
+    """Returns the probe of a source whose duration is known from listing or its packets, else None."""
     rate = options.sampling.frame_rate
     if source.parts:
         extents = [part.extent for part in source.parts if part.extent is not None]
@@ -256,7 +256,7 @@ def _blocks(
     for source in runs:
         if source.split is not None:
             raise UserError(
-                f"--split_by time and the input both decide the split of {source.id!r}: use one of them"
+                f"--split_by time and the input both decide the split of {source.id!r}. Use one of them"
             )
     seconds = [clip_seconds(source, probes[source.path].duration) for source in runs]
     rate = float(options.sampling.frame_rate or probes[runs[0].path].frame_rate)
@@ -275,9 +275,9 @@ def in_parallel(
     description: str,
     check: Callable[[T, R], None] = lambda item, result: None,
 ) -> list[R]:
-    """Does ``work`` on ``items`` by threads, with a progress bar when it takes longer than a second.
+    """Returns ``work`` of each item, computed by threads; shows a progress bar after one second.
 
-    ``check`` takes each item and its result, in order; what it raises ends the work.
+    ``check`` receives each item and its result in order. An exception from it ends the work.
     """
     threads = ThreadPoolExecutor(workers)
     results: list[R] = []
@@ -296,5 +296,5 @@ def in_parallel(
             results.append(result)
         return results
     finally:
-        # An interrupted run does not wait for a file that hangs.
+        # Without waiting, because a file may hang when the run is interrupted.
         threads.shutdown(wait=False, cancel_futures=True)

@@ -1,4 +1,4 @@
-"""What the command line says of a plan and of a finished dataset."""
+"""Summaries of a plan, of a finished dataset and of failures, for the command line."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pipelines.plan.descriptors import SourceFailure
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.spec import LabelSpec
 
-_MOST_CLASSES = 10
-_MOST_REASONS, _MOST_NAMED = 10, 3
+_MAX_CLASSES = 10
+_MAX_REASONS, _MAX_NAMED = 10, 3
 _NUMBER = re.compile(r"\b\d+(\.\d+)?\b")
 
 
 def describe_plan(plan: Plan) -> str:
-    """Sources, classes and, by split, what is going to be built. Sequences and bytes are estimates."""
+    """Returns sources and classes of a plan, and a table by split. Sequences and bytes are estimates."""
     listing = plan.listing
     lines = [
         f"{listing.name}: {plan.totals.sources} sources, {_describe_label(listing.label)}",
@@ -81,13 +81,13 @@ def describe_dataset(info: DatasetInfo, output: str) -> str:
 
 
 def describe_failures(failures: Sequence[SourceFailure]) -> list[str]:
-    """How many sources failed or are not whole, and why, the most frequent reason first; nothing of none."""
+    """Returns lines that count failed and truncated sources by reason, the most frequent first."""
     lines = []
     for truncated, what in ((True, "not whole, but used"), (False, "failed")):
         by_reason: dict[str, list[str]] = {}
         for failure in failures:
             if failure.truncated == truncated:
-                # "at 3.2 s" and "at 4.1 s" are one reason.
+                # Reasons that differ only in numbers ("at 3.2 s", "at 4.1 s") are counted together.
                 reason = _NUMBER.sub("N", f"{failure.stage}: {failure.reason}")
                 by_reason.setdefault(reason, []).append(failure.source)
         if not by_reason:
@@ -95,17 +95,17 @@ def describe_failures(failures: Sequence[SourceFailure]) -> list[str]:
         count = sum(map(len, by_reason.values()))
         lines.append(f"{count} {'source' if count == 1 else 'sources'} {what}:")
         ordered = sorted(by_reason.items(), key=lambda item: (-len(item[1]), item[0]))
-        for reason, sources in ordered[:_MOST_REASONS]:
-            named = ", ".join(map(repr, sources[:_MOST_NAMED]))
-            more = ", ..." if len(sources) > _MOST_NAMED else ""
+        for reason, sources in ordered[:_MAX_REASONS]:
+            named = ", ".join(map(repr, sources[:_MAX_NAMED]))
+            more = ", ..." if len(sources) > _MAX_NAMED else ""
             lines.append(f"  {len(sources)} at {reason} ({named}{more})")
-        if len(ordered) > _MOST_REASONS:
-            lines.append(f"  and {len(ordered) - _MOST_REASONS} more reasons")
+        if len(ordered) > _MAX_REASONS:
+            lines.append(f"  and {len(ordered) - _MAX_REASONS} more reasons")
     return [*lines, "see failures.jsonl for each"] if lines else []
 
 
 def format_bytes(count: int) -> str:
-    """``count`` with a binary unit: ``1.5 MiB``."""
+    """Returns ``count`` with a binary unit: ``1.5 MiB``."""
     size = float(count)
     for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
         if size < 1024 or unit == "TiB":
@@ -125,8 +125,8 @@ def _describe_label(label: LabelSpec) -> str:
             for name, unit in zip(label.target_names, units, strict=True)
         ]
         return f"regression of {', '.join(targets)}{by_frame}"
-    shown = ", ".join(label.class_names[:_MOST_CLASSES])
-    more = f", ... ({label.num_classes})" if label.num_classes > _MOST_CLASSES else ""
+    shown = ", ".join(label.class_names[:_MAX_CLASSES])
+    more = f", ... ({label.num_classes})" if label.num_classes > _MAX_CLASSES else ""
     return f"{label.task} of {shown}{more}{by_frame}"
 
 

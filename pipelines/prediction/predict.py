@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.build.probe import cut_sources, survey_sources
+from pipelines.build.probe import cut_sources, probe_sources
 from pipelines.decoding.client import shared_pool
 from pipelines.decoding.preflight import check_decoder
 from pipelines.errors import UserError
@@ -100,7 +100,7 @@ def _notes(export: Export) -> Iterator[str]:
 def _plan(export: Export, listing: Listing, run: RunOptions) -> _Plan:
     """Probes the sources, and cuts them into chunks."""
     options, pool = export.options, shared_pool(run.decode_timeout, run.staging_size)
-    survey = survey_sources(
+    survey = probe_sources(
         listing.sources, options, pool, run.local_workers, max_failure_rate=run.max_failure_rate
     )
     segments, uncut = cut_sources(survey, options, pool, run.local_workers)

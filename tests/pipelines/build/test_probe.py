@@ -12,7 +12,7 @@ from typing import Any
 import av
 import pytest
 
-from pipelines.build.probe import Survey, in_parallel, survey_sources
+from pipelines.build.probe import ProbedSources, in_parallel, probe_sources
 from pipelines.decoding.client import DecoderPool, DecoderProcess
 from pipelines.decoding.protocol import DecodingFailure
 from pipelines.errors import UserError
@@ -100,7 +100,7 @@ def survey(
     num_frames: int = 4,
     frame_rate: float | None = None,
     **telemetry: Any,
-) -> Survey:
+) -> ProbedSources:
     options = DatasetOptions(
         name="a",
         sampling=SamplingOptions(
@@ -109,7 +109,7 @@ def survey(
         split=split or SplitOptions(),
         telemetry=TelemetryOptions(**{"telemetry": "x.csv", "time_column": "t", **telemetry}),
     )
-    return survey_sources(sources, options, pool, 2)
+    return probe_sources(sources, options, pool, 2)
 
 
 class TestVideos:
@@ -177,7 +177,7 @@ class TestKnownAlready:
     def test_it_is_not_looked_at(self, pool, asked, fields, frame_rate, probe) -> None:
         source = video(Path("/in/nowhere"), **fields)
         found = survey(pool, source, frame_rate=frame_rate)
-        assert found == Survey(sources=(source,), probes={"/in/nowhere": probe}, failures=())
+        assert found == ProbedSources(sources=(source,), probes={"/in/nowhere": probe}, failures=())
         assert not asked
 
 
@@ -303,7 +303,7 @@ class TestSplitByTime:
         with pytest.raises(UserError) as error:
             survey(pool, source, split=BY_TIME)
         assert str(error.value) == (
-            "--split_by time and the input both decide the split of 'd_1.mp4': use one of them"
+            "--split_by time and the input both decide the split of 'd_1.mp4'. Use one of them"
         )
         assert survey(pool, source).sources == (source,)
 
@@ -355,7 +355,7 @@ class TestEarlyStop:
         return make
 
     def survey(self, pool, sources, rate):
-        return survey_sources(sources, DatasetOptions(name="test"), pool, 1, max_failure_rate=rate)
+        return probe_sources(sources, DatasetOptions(name="test"), pool, 1, max_failure_rate=rate)
 
     def test_the_rest_is_not_tried(self, pool, sources, asked):
         with pytest.raises(UserError) as error:

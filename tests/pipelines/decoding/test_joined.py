@@ -76,7 +76,7 @@ def write_drive(write_video, barcode, tmp_path_factory):
 
 
 def place(paths) -> Source:
-    """The source that `survey_sources` would make; its files are next to each other."""
+    """The source that `probe_sources` would make; its files are next to each other."""
     parts = tuple(
         Part(path=str(path), data_path=path.name, order=str(number), extent=find_extent(str(path)))
         for number, path in enumerate(paths)
