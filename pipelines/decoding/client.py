@@ -100,9 +100,8 @@ class DecoderProcess:
         """Builds a segment; ``on_record`` receives its records in order.
 
         Raises:
-            DecodingFailure: if the source cannot be used, or killed the child. The records received until
-            then
-                must be discarded.
+            DecodingFailure: if the source cannot be used, or killed the child. The records received so
+                far must be discarded.
         """
         return _result(self.records(request), on_record)
 

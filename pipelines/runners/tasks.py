@@ -126,9 +126,8 @@ class FinishOnce(beam.PTransform):
     """All reports in, the message of ``finish`` out.
 
     Args:
-        finish: gets all reports, in any order, and returns a message. A runner that retries may deliver a
-        report
-            twice.
+        finish: receives all reports, in any order, and returns a message. A runner that retries may deliver
+            a report twice.
         place: the output, for messages about failures of its disk or store.
         local: None unless the workers are threads of the driver's process.
     """

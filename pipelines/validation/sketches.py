@@ -76,8 +76,8 @@ class Sketch:
         """Returns the extremes far from the median, with their distance, farthest first.
 
         Args:
-            max_scale: distance from which on values are outliers, in robust standard deviations (see
-            `scale`).
+            max_scale: distance from which on values are outliers, in robust standard deviations
+                (see `scale`).
             min_scale: lower limit of the standard deviation.
         """
         median, scale = self.scale()

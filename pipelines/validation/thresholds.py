@@ -35,8 +35,8 @@ class Thresholds:
         black_mean: a flat picture with a mean level below this is black.
         flat_std: a picture is flat if the standard deviation of every channel is below this, in levels.
         frozen_fraction: fraction of a sequence for which one picture may stay the same.
-        jump_levels: a frame that differs by more levels from both its neighbours, which are alike, is
-        foreign.
+        jump_levels: a frame that differs by more levels from both its neighbours, which are alike,
+            is foreign.
         duplicate_bits: pictures whose 64-bit hashes differ in at most this many bits are compared.
         duplicate_correlation: compared pictures with at least this correlation show the same.
         outlier_scale: robust standard deviations from the median beyond which a value is an outlier.
