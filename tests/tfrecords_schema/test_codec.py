@@ -161,7 +161,7 @@ def test_from_json_ignores_unknown_fields_unless_strict():
         ({"kind": "sound"}, "Clip's kind must be 'video' or 'frames', got 'sound'"),
         ({"telemetry": {"path": "a"}}, "Clip's telemetry must be .*File"),
         ({"counts": {1: (1,)}}, "Clip's counts must be dict"),
-        ({"options": object()}, "Clip's options must be dict"),
+        pytest.param({"options": object()}, "Clip's options must be dict", id="no dict"),
     ],
     ids=str,
 )
