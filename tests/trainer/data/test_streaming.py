@@ -98,5 +98,5 @@ def test_train_and_evaluate_from_object_store(url, tmp_path, capsys):
     assert main(["evaluate", "--tfrecords", url, "--model", str(tmp_path / "run")]) == 0
     capsys.readouterr()
     assert main(["--tfrecords", f"{url}-other", "--output", str(tmp_path / "none")]) == 1
-    assert "has no dataset_info.json" in capsys.readouterr().err
+    assert "expected the folder of a dataset, found none" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
