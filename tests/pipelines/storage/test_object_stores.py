@@ -153,8 +153,8 @@ class TestListing:
         [
             ("{url}/none", "there is nothing at s3://"),
             ("{url}/clips/dog/readme.txt", "got the file s3://"),
-            ("{url}/clips/dog", "directly in it"),
-            ("{url}/clips/*.mp4", "no file does: check the pattern"),
+            ("{url}/clips/dog", "found 2 videos outside any class folder"),
+            ("{url}/clips/*.mp4", "no file does. Check the pattern"),
             ("https://host/clips", "local path or a URL of s3://"),
         ],
     )
