@@ -1099,7 +1099,7 @@ class TestCommandLine:
             (
                 "drives",
                 ("--annotation", "a.json", "--label", "x", "--frame_rate", 1),
-                ["expected folders of frames", "no images"],
+                ["expected folders of frames", "extension of an image"],
             ),
         ],
     )

@@ -345,12 +345,12 @@ class TestErrors:
     def test_an_empty_folder(self, tmp_path: Path) -> None:
         (tmp_path / "empty").mkdir()
         done = run("videos", "--input", tmp_path / "empty", "--output", tmp_path / "out")
-        assert_one_line_error(done, "holds none", "one a class")
+        assert_one_line_error(done, "one folder of videos per class", "found no folder")
 
     def test_a_class_folder_without_a_video(self, clips: Path, tmp_path: Path) -> None:
         (clips / "silence").mkdir()
         done = run("videos", "--input", clips, "--output", tmp_path / "out")
-        assert_one_line_error(done, "silence", "remove it")
+        assert_one_line_error(done, "silence", "Fill the folder or remove it")
 
     def test_a_text_file_named_mp4(self, clips: Path, tmp_path: Path) -> None:
         (clips / "dog/notes.mp4").write_text("buy dog food\n")
@@ -467,7 +467,7 @@ class TestMistakesInManifests:
         done = run(
             *("videos", "--input", path, "--output", tmp_path / "out", "--group_by", "(demo)")
         )
-        assert_one_line_error(done, "--group_by and the manifest's group column", "use one")
+        assert_one_line_error(done, "--group_by and the manifest's group column", "Use one")
 
     def test_times_that_are_no_seconds(self, manifest, tmp_path) -> None:
         path = manifest("demo.gif,a,1e300,,")
