@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pipelines.decoding.damage import Damage
 from pipelines.decoding.lookahead import IsUsed
+from pipelines.decoding.protocol import DecodingFailure
 from pipelines.images.frames import Pixels
 from pipelines.images.pixel_sums import PixelSums
 from pipelines.images.yuv import YuvPixels
@@ -115,13 +116,6 @@ class Footage(Protocol):
             DecodingFailure: if there is none.
         """
 
-    def first_pts(self) -> int:
-        """Returns the presentation time of the first frame that can be used.
-
-        Raises:
-            DecodingFailure: if there is none.
-        """
-
     def frames(self, *, near: int | None = None, exactly: bool = False) -> Iterator[Frame]:
         """Yields frames in order of presentation, from the start or from a keyframe.
 
@@ -145,3 +139,16 @@ class Footage(Protocol):
         Returns:
             ``[frames]`` int64 in ascending order, and ``[frames]`` bool.
         """
+
+
+def find_first_pts(footage: Footage) -> int:
+    """Returns the presentation time of the first frame that can be used; reads the footage up to it.
+
+    Raises:
+        DecodingFailure: if there is none.
+    """
+    if footage.begins_at is not None:
+        return footage.begins_at
+    for frame in footage.frames():
+        return frame.pts
+    raise DecodingFailure("decode", footage.truncated or "no frame could be decoded")

@@ -131,10 +131,6 @@ class FrameFolder:
         """See `begins_at`."""
         return self.begins_at
 
-    def first_pts(self) -> int:
-        """See `begins_at`."""
-        return self.begins_at
-
     def frames(self, *, near: int | None = None, exactly: bool = False) -> Iterator[Frame]:
         """Yields the images that decode; see `Footage`.
 

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from pipelines.decoding.damage import Damage
 from pipelines.decoding.footage import Frame
 from pipelines.decoding.lookahead import IsUsed
-from pipelines.decoding.protocol import DecodingFailure
 from pipelines.decoding.video import open_video
 from pipelines.plan.descriptors import Extent, Part
 
@@ -47,7 +46,7 @@ class JoinedVideos:
         threads: decoding threads; see `open_video`.
     """
 
-    begins_at = None
+    begins_at: int | None = None
 
     def __init__(self, parts: Sequence[Part], on_progress: Callable[[], None], threads: int = 1):
         self._on_progress = on_progress
@@ -77,12 +76,6 @@ class JoinedVideos:
     def origin_pts(self) -> int:
         """See `Footage`."""
         return self._parts[0].first_pts
-
-    def first_pts(self) -> int:
-        """See `Footage`."""
-        for frame in self.frames():
-            return frame.pts
-        raise DecodingFailure("decode", self.truncated or "no frame could be decoded")
 
     def frames(self, *, near: int | None = None, exactly: bool = False) -> Iterator[Frame]:
         """See `Footage`."""

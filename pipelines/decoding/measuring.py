@@ -14,7 +14,7 @@ from pipelines.decoding.protocol import BuildRequest, DecodingFailure
 from pipelines.labels.alignment import Aligned, Alignment, concatenate, concatenate_rows
 from pipelines.labels.annotations import AnnotationError, read_label
 from pipelines.labels.telemetry import Telemetry, TelemetryError, read_telemetry
-from pipelines.options.telemetry import TelemetryOptions
+from pipelines.options.telemetry import AnnotationOptions, TelemetryOptions
 from pipelines.plan.descriptors import SideFile, Source
 
 
@@ -144,7 +144,13 @@ def clip_telemetry(request: BuildRequest) -> ClipTelemetry:
         DecodingFailure: of stage ``telemetry``.
     """
     try:
-        return _load(request.segment.source, _Selection.of(request))
+        return _load(
+            request.segment.source,
+            request.telemetry,
+            request.annotation,
+            measured_columns(request),
+            request.label.class_column,
+        )
     except (TelemetryError, AnnotationError) as error:
         raise DecodingFailure("telemetry", str(error)) from error
     except OSError as error:
@@ -152,42 +158,30 @@ def clip_telemetry(request: BuildRequest) -> ClipTelemetry:
         raise DecodingFailure("telemetry", f"{name}: {error.strerror or error}") from error
 
 
-@dataclass(frozen=True)
-class _Selection:
-    """The options that decide what is read from telemetry, hashable."""
-
-    columns: tuple[str, ...]
-    class_column: str | None
-    class_names: tuple[str, ...]
-    expression: str | None
-    options: TelemetryOptions | None
-
-    @classmethod
-    def of(cls, request: BuildRequest) -> _Selection:
-        return cls(
-            columns=measured_columns(request),
-            class_column=request.label.class_column,
-            class_names=request.spec.label.class_names,
-            expression=request.annotation.label if request.annotation else None,
-            options=request.telemetry,
+@functools.lru_cache(maxsize=1)  # successive requests are often for segments of one clip
+def _load(
+    source: Source,
+    options: TelemetryOptions | None,
+    annotation: AnnotationOptions | None,
+    columns: tuple[str, ...],
+    class_column: str | None,
+) -> ClipTelemetry:
+    def read(file: SideFile, options: TelemetryOptions) -> Telemetry:
+        return read_telemetry(
+            file.path, file.data_path, options, columns=columns, class_column=class_column
         )
 
-
-@functools.lru_cache(maxsize=1)
-def _load(source: Source, selection: _Selection) -> ClipTelemetry:
-    # Successive requests are often for segments of one clip.
-    options = selection.options
     if options is None:
-        return ClipTelemetry(_annotation_rows(source, selection))
+        return ClipTelemetry(_annotation_rows(source, annotation, columns))
     if source.telemetry is not None:
-        own = _read(source.telemetry, selection, options)
+        own = read(source.telemetry, options)
         return ClipTelemetry(_placed(own, source, options, 0.0))
     pieces: list[tuple[Telemetry, int]] = []
     mismatch = None
     for part in source.parts:
         if part.telemetry is None or part.extent is None:
             raise ValueError(f"{part.data_path} has no telemetry or no extent")
-        own = _read(part.telemetry, selection, options)
+        own = read(part.telemetry, options)
         frames = part.extent.frames
         if own.times is None and own.rows != frames:
             mismatch = mismatch or _describe_mismatch(part.telemetry.data_path, own.rows, frames)
@@ -200,16 +194,6 @@ def _load(source: Source, selection: _Selection) -> ClipTelemetry:
 
 def _describe_mismatch(name: str, rows: int, frames: int) -> str:
     return f"{name} has {rows} rows for {frames} frames: row i was used for frame i"
-
-
-def _read(file: SideFile, selection: _Selection, options: TelemetryOptions) -> Telemetry:
-    return read_telemetry(
-        file.path,
-        file.data_path,
-        options,
-        columns=selection.columns,
-        class_column=selection.class_column,
-    )
 
 
 def _placed(
@@ -236,17 +220,19 @@ def _placed(
     return concatenate([(telemetry, options.time_offset - origin)])
 
 
-def _annotation_rows(source: Source, selection: _Selection) -> Telemetry:
+def _annotation_rows(
+    source: Source, annotation: AnnotationOptions | None, columns: tuple[str, ...]
+) -> Telemetry:
     """Returns the labels by frame of a folder as rows."""
-    if source.telemetry is None or selection.expression is None:
+    if source.telemetry is None or annotation is None:
         raise ValueError(f"{source.id} has no annotation")
-    found = read_label(source.telemetry.path, source.telemetry.data_path, selection.expression)
+    found = read_label(source.telemetry.path, source.telemetry.data_path, annotation.label)
     entries = found.by_frame(len(found.rows or found.numbers or found.classes))
     if found.classes:
         return Telemetry(times=None, dates=False, columns={}, classes=found.classes)
     values = np.asarray(entries, np.float64)
-    columns = {name: values[:, place] for place, name in enumerate(selection.columns)}
-    return Telemetry(times=None, dates=False, columns=columns)
+    by_name = {name: values[:, place] for place, name in enumerate(columns)}
+    return Telemetry(times=None, dates=False, columns=by_name)
 
 
 def _check_overlap(times: NDArray[np.float64], seconds: float) -> None:

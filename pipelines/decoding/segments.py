@@ -13,7 +13,7 @@ import numpy as np
 
 from pipelines.decoding.clip import Clip, CountedFrames, cover_clip, start_reading
 from pipelines.decoding.damage import Damage
-from pipelines.decoding.footage import Footage, Frame
+from pipelines.decoding.footage import Footage, Frame, find_first_pts
 from pipelines.decoding.frame_folder import open_frame_folder
 from pipelines.decoding.joined import JoinedVideos
 from pipelines.decoding.measuring import Measurements, clip_telemetry, is_measured
@@ -112,7 +112,7 @@ def index_clip(request: IndexRequest, on_progress: OnProgress = lambda: None) ->
     with open_video_source(request.source, on_progress) as video:
         if not video.cuttable:
             return Index()
-        clip = Clip(video, video.first_pts(), request.source.start, request.source.end)
+        clip = Clip(video, find_first_pts(video), request.source.start, request.source.end)
     with open_video_source(request.source, on_progress) as video:
         times, keys = video.packet_times()
     inside = times >= clip.start_pts

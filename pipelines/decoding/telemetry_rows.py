@@ -58,10 +58,6 @@ class TelemetryRows:
         """See `begins_at`."""
         return self.begins_at
 
-    def first_pts(self) -> int:
-        """See `Footage`."""
-        return self.begins_at
-
     def frames(self, *, near: int | None = None, exactly: bool = False) -> Iterator[Frame]:
         """See `Footage`; every frame is a keyframe."""
         first = 0

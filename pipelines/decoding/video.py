@@ -28,7 +28,7 @@ from pipelines.decoding.containers import (
 from pipelines.decoding.conversion import FrameConverter, VideoPicture
 from pipelines.decoding.damage import Damage, capture_errors
 from pipelines.decoding.decoder import Picture, Skipped
-from pipelines.decoding.footage import Frame
+from pipelines.decoding.footage import Frame, find_first_pts
 from pipelines.decoding.lookahead import MAX_REORDERED_PACKETS, IsUsed
 from pipelines.decoding.packets import PacketReader
 from pipelines.decoding.protocol import DecodingFailure
@@ -81,7 +81,7 @@ class Video:
         time_base, cuttable, breaks, unordered, damage, truncated: see `Footage`.
     """
 
-    begins_at = None  # the first packet's frame need not decode
+    begins_at: int | None = None  # the first packet's frame need not decode
 
     def __init__(
         self,
@@ -154,17 +154,7 @@ class Video:
             ]
             if times:
                 return min(times)
-        return self.first_pts()
-
-    def first_pts(self) -> int:
-        """Returns the presentation time of the file's first frame.
-
-        Raises:
-            DecodingFailure: if no frame decodes.
-        """
-        for frame in self.frames():
-            return frame.pts
-        raise DecodingFailure("decode", self.truncated or "no frame could be decoded")
+        return find_first_pts(self)
 
     def frames(self, *, near: int | None = None, exactly: bool = False) -> Iterator[Frame]:
         """Yields frames in order of presentation, from the start or from a keyframe; see `Footage`.

@@ -92,7 +92,7 @@ def build_there(decoder, request):
 
 
 def alive(pid):
-    """Whether a process is there and no zombie."""
+    """Returns True if a process exists and is not a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):

@@ -184,7 +184,7 @@ class TestToScaledPng:
 
 
 class TestToScaled:
-    """Frames that become JPEG files without RGB in between."""
+    """Frames that become JPEG files without conversion to RGB."""
 
     @given(tagged_frames(REDUCTIONS | st.just((1, 1))))
     def test_to_scaled_jpeg_averages_areas(self, tagged):
@@ -201,7 +201,7 @@ class TestToScaled:
     @pytest.mark.parametrize("full", [False, True])
     @pytest.mark.parametrize("matrix", LUMA)
     def test_to_jfif_colors_are_exact(self, matrix, full):
-        """Of any colour, as the equations have it, and not by a level to one side."""
+        """Compares random colors with the equations; there is no bias either."""
         random = np.random.default_rng(matrix)
         y = np.arange(0 if full else 16, 256 if full else 236, dtype=np.uint8)[None].repeat(2, 0)
         differences = []
@@ -246,7 +246,7 @@ class TestToScaled:
                 assert np.abs(found.astype(int) - expected).mean() < 1.5
 
     def test_to_scaled_letterboxes_rotated_frame(self, write_video, tmp_path):
-        """Chroma goes where luma goes."""
+        """Chroma is placed like luma."""
 
         def picture(index):
             pixels = np.zeros((96, 128, 3), np.uint8)
@@ -290,7 +290,7 @@ class TestToScaled:
 
 
 def decode(data):
-    """As TensorFlow does, with chroma made smooth."""
+    """Decodes a JPEG file as TensorFlow does, with smooth chroma."""
     return tf.io.decode_jpeg(data, dct_method="INTEGER_ACCURATE").numpy()
 
 

@@ -1,4 +1,4 @@
-"""What is damaged in the middle of a file is left out or, where decoders only complain, reported."""
+"""Damaged frames in the middle of a file are dropped, or reported if the decoder only writes a message."""
 
 import av
 import numpy as np
@@ -102,7 +102,7 @@ def flip(data):
 
 @pytest.mark.parametrize("codec", ["mpeg2video", "libx264"])
 def test_lost_transport_stream_packets_are_reported(codec, write_video, tmp_path):
-    """Nothing is wrong with what is left, but frames were predicted from what is not there."""
+    """The remaining packets are undamaged, but their frames were predicted from lost ones."""
     path = write_video(tmp_path / "a.ts", codec=codec, b_frames=2, size=(96, 128))
     whole, damage, _ = read(path)
     assert damage is None

@@ -162,7 +162,7 @@ def test_damaged_footage_fails_with_threads(kind, footage, decoder, tmp_path):
 
 
 def test_packet_with_wrong_time_fails_with_threads(footage, decoder, tmp_path):
-    """How far ahead packets are read must not show in the places of frames."""
+    """Ranks must not depend on how far ahead packets are read."""
     path = footage("one group of pictures")
     times, places = packets(path)
     data = bytearray(path.read_bytes())

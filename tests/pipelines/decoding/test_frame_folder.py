@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.decoding import frame_folder
+from pipelines.decoding.footage import find_first_pts
 from pipelines.decoding.frame_folder import FrameFolder, open_frame_folder
 from pipelines.decoding.protocol import BuildRequest, DecodingFailure
 from pipelines.decoding.segments import build_segment
@@ -90,7 +91,7 @@ class TestReading:
         assert footage.declared_seconds == 12 / 20
         assert (footage.tolerance, footage.cuttable) == (0, True)
         assert (footage.breaks, footage.unordered, footage.truncated) == (0, 0, None)
-        assert footage.first_pts() == 0
+        assert find_first_pts(footage) == 0
 
     @pytest.mark.parametrize("extension", [".jpg", ".png", ".bmp", ".webp", ".tif", ".JPEG"])
     def test_to_rgb_returns_rgb_for_each_format(self, tmp_path, extension) -> None:
@@ -218,7 +219,7 @@ class TestMissingFrames:
             f"{damaged[0]:03d}.jpg does not decode: it is not a JPEG, PNG, BMP, WebP or TIFF file "
             "(10 bytes)"
         )
-        assert footage.first_pts() == 0
+        assert find_first_pts(footage) == 0
 
     def test_missing_and_damaged_neighbors_are_one_break(self, tmp_path) -> None:
         fill(tmp_path, [1, 2, 3, 4, 6, 7, 8])
@@ -251,7 +252,7 @@ class TestMissingFrames:
 
 
 class TestPassingOn:
-    """Files that are stored as they are, and looked at no more than that takes."""
+    """Files that are stored as they are and decoded only if necessary."""
 
     @pytest.fixture
     def decoded(self, monkeypatch) -> list[int]:
@@ -323,7 +324,7 @@ class TestPassingOn:
 
 
 class TestRecordsOfFolders:
-    """What becomes of files that are passed on, up to the records and what is counted."""
+    """Stored files reach the records and the statistics."""
 
     def build(self, folder, *, first_slot=0, end_slot=None):
         source = Source(
@@ -422,7 +423,7 @@ class TestSizes:
 
 
 class TestAsStored:
-    """The file's own bytes, only where they are exactly what is asked for."""
+    """The bytes of a file are used only if it matches the options exactly."""
 
     def stored(self, folder, data, **options):
         (folder / "1.jpg").write_bytes(data)

@@ -188,7 +188,7 @@ def test_any_file_name_is_only_a_name(clip, tmp_path) -> None:
     "written", ["../secret/canary.mp4", "a/../../secret/canary.mp4", "absolute"]
 )
 def test_manifest_paths_outside_its_folder_are_reported(written, clip, tmp_path) -> None:
-    """Whoever writes the manifest decides, yet need not be surprised; records tell no absolute path."""
+    """A manifest may name files outside its folder; they are reported, and records have no absolute path."""
     outside = tmp_path / "secret/canary.mp4"
     outside.parent.mkdir()
     shutil.copy(clip, outside)

@@ -1,4 +1,4 @@
-"""What packets are needed for, against a look at the whole stream."""
+"""Needs of packets, compared with an oracle that sees the whole stream."""
 
 import random
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ def needs(packets, wanted):
 
 
 def needed(packets, used):
-    """By looking at everything: what is wanted, and what lies before it with a keyframe or none between."""
+    """Returns the needs by looking at all later packets, up to one group ahead."""
     table = []
     for place, packet in enumerate(packets):
         need = Need.NOTHING

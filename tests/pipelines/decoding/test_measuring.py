@@ -1,4 +1,4 @@
-"""What was measured when frames were taken: origins of time, rows, several files, and all the errors."""
+"""Measured values of frames: time origins, rows, several files, and errors."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ SERIAL = itertools.count()
 
 @pytest.fixture
 def side_file(tmp_path):
-    """Writes a file; each has a name of its own, as what was read last is remembered."""
+    """Writes a file with a unique name, because the last file read is cached."""
 
     def write(text: str, suffix: str = ".csv") -> SideFile:
         path = tmp_path / f"t{next(SERIAL)}{suffix}"
@@ -109,7 +109,7 @@ def measure(request: BuildRequest, footage: Any) -> Measurements:
 
 
 def values(measurements: Measurements, footage: Any, wanted: Any = None) -> list[float | None]:
-    """The first column at each frame, None where there is none; every frame covers a slot."""
+    """Returns the first column at each frame, None without a value; each frame covers one slot."""
     frames = [Frame(pts, rank) for rank, pts in enumerate(footage.pts)]
     frames = frames if wanted is None else [frames[k] for k in wanted]
     covering = [frame._replace(slots=range(k, k + 1)) for k, frame in enumerate(frames)]

@@ -541,7 +541,7 @@ class TestRecords:
 
 
 class TestProgress:
-    """Whoever waits for a build must not take a long file for a hanging decoder."""
+    """A long file must not look like a hanging decoder."""
 
     @pytest.mark.parametrize("sampling", ["windows", "uniform"])
     @pytest.mark.parametrize(("name", "codec"), [("a.avi", "mpeg4"), ("a.mp4", "libx264")])

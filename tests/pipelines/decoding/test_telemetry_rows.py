@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.decoding.footage import Frame
+from pipelines.decoding.footage import Frame, find_first_pts
 from pipelines.decoding.protocol import DecodingFailure
 from pipelines.decoding.telemetry_rows import TelemetryRows
 from pipelines.labels.telemetry import Telemetry
@@ -41,7 +41,7 @@ class TestTimes:
     def test_frames_are_rows(self) -> None:
         rows = footage([-0.5, 0.0, 0.25, 7.000001])
         assert microseconds(rows) == [-500_000, 0, 250_000, 7_000_001]
-        assert rows.first_pts() == rows.origin_pts() == rows.begins_at == -500_000
+        assert find_first_pts(rows) == rows.origin_pts() == rows.begins_at == -500_000
         assert rows.declared_seconds == 7.500001
         assert (rows.time_base, rows.tolerance) == (Fraction(1, 10**6), Fraction(1, 10**6))
 
@@ -131,7 +131,7 @@ class TestEntering:
         assert rows.breaks == 0
 
     def test_steps_of_rate_do_not_break(self) -> None:
-        """Whether rows tell about a step shows when its value is found."""
+        """Gaps between rows are handled when the value at a step is measured."""
         rows = footage([*self.ROWS], 2, max_gap=0.1)
         assert not any(frame.after_break for frame in rows.frames())
         assert rows.breaks == 0

@@ -23,7 +23,7 @@ BLIND = {"a.ts": 0.02, "a.m2ts": 0.02, "a.mpg": 0.02, "a.vob": 0.02, "a.flv": 0.
 
 
 def read(path):
-    """How many frames there are, and why it is no more."""
+    """Returns the number of frames and the reason for truncation."""
     with open_video(str(path)) as video:
         return sum(1 for _ in video.frames()), video.truncated
 
@@ -63,7 +63,7 @@ def test_reading_truncated_file_reports_it(whole):
 
 @pytest.mark.parametrize("name", ["a.gif", "a.ts", "a.ivf", "a.mpg"])
 def test_frames_of_truncated_file_equal_those_of_complete_file(name, write_video, tmp_path):
-    """What is left of the last one is not used."""
+    """The rest of the last frame is not used."""
     path = write_video(tmp_path / name, **WHOLE[name])
     with open_video(str(path)) as video:
         whole = {frame.pts: frame.picture.to_rgb().tobytes() for frame in video.frames()}

@@ -1,4 +1,4 @@
-"""Frames that nobody wants are passed over, and nothing of the others tells."""
+"""Unused frames are skipped without any effect on the others."""
 
 import functools
 import itertools

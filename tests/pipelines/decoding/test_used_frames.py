@@ -1,4 +1,4 @@
-"""Which pictures are wanted, against those that sampling asks for."""
+"""Predicted frames, compared with the frames that sampling uses."""
 
 import itertools
 from fractions import Fraction

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from pipelines.decoding.containers import MAX_PIXELS
+from pipelines.decoding.footage import find_first_pts
 from pipelines.decoding.protocol import DecodingFailure
 from pipelines.decoding.video import _created, open_video
 
@@ -390,7 +391,7 @@ def corners(size=(48, 64)):
 
 
 def corner_names(pixels):
-    """What lies top left, top right, bottom left and bottom right."""
+    """Returns the colors at top left, top right, bottom left and bottom right."""
     height, width = pixels.shape[:2]
     names = ""
     for row, column in itertools.product(
@@ -806,7 +807,7 @@ class TestOrigin:
     def test_origin_is_time_of_first_frame(self, name, write_video, tmp_path):
         path = write_video(tmp_path / name, **EXTENTS[name])
         with open_video(str(path)) as video:
-            first = video.first_pts()
+            first = find_first_pts(video)
         with open_video(str(path)) as video:
             assert video.origin_pts() == first
 
@@ -815,13 +816,13 @@ class TestOrigin:
         """Except where packets do not tell: AVI's."""
         path = write_video(tmp_path / name, frames=30, codec="mpeg4", gop=10)
         with open_video(str(path)) as video:
-            whole = video.first_pts()
+            whole = find_first_pts(video)
         position, size, _ = packets(path)[0]
         stored = bytearray(path.read_bytes())
         stored[position : position + size] = bytes(size)
         path.write_bytes(stored)
         with open_video(str(path)) as video:
-            assert video.first_pts() > whole
+            assert find_first_pts(video) > whole
         with open_video(str(path)) as video:
             assert (video.origin_pts() == whole) == told
 

@@ -31,7 +31,7 @@ def stripes(*colors: tuple[int, ...], height: int, width: int) -> np.ndarray:
 
 
 def decode(data: bytes) -> np.ndarray:
-    """As a reader would: OpenCV's BGR to RGB."""
+    """Decodes an image file to RGB as a reader does."""
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     return image[:, :, np.newaxis] if image.ndim == 2 else image[:, :, ::-1]
 

@@ -76,7 +76,7 @@ def tiff_with(orientation, order="<"):
 
 
 def turned(pixels, orientation):
-    """What EXIF 2.3 says of row 0 and column 0, with OpenCV's own turns."""
+    """Applies an EXIF 2.3 orientation with OpenCV's flips and rotations."""
     turn = {
         1: lambda p: p,
         2: lambda p: cv2.flip(p, 1),

@@ -1,4 +1,4 @@
-"""Whether JPEG files are whole by their structure, with a full decode as the oracle."""
+"""Structure checks of JPEG files, compared with a full decode."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def exif(orientation):
 
 
 def find_segment(marker, data=PLAIN):
-    """Where the first segment with ``marker`` begins and ends."""
+    """Returns start and end of the first segment with ``marker``."""
     place = data.index(bytes([0xFF, marker]))
     return place, place + 2 + int.from_bytes(data[place + 2 : place + 4], "big")
 
@@ -180,7 +180,7 @@ class TestDamagedFiles:
 
 
 class TestAgainstTheDecoder:
-    """What it calls whole, the decoder takes."""
+    """Files that the check accepts decode."""
 
     @settings(max_examples=300)
     @given(st.sampled_from(sorted(VARIANTS)), st.data())

@@ -14,7 +14,7 @@ PIXEL = st.integers(0, 255)
 
 
 def pixel_sums(*levels: int) -> PixelSums:
-    """Of a gray frame of these pixels."""
+    """Returns the sums of a gray frame with these pixels."""
     return PixelSums(len(levels), (sum(levels),), (sum(level**2 for level in levels),))
 
 

@@ -171,7 +171,7 @@ def untouched_until(mutant: Mutant) -> int:
 
 
 class Verdict(NamedTuple):
-    """What became of a mutant."""
+    """The outcome of building one mutant."""
 
     fate: str  # failed, truncated, unlisted
     right: int

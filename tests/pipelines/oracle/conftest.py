@@ -1,4 +1,4 @@
-"""Which footage is compared with what the ffmpeg program makes of it.
+"""Footage that is compared with the output of the ffmpeg program.
 
 ``pytest tests/pipelines/oracle --footage DIR`` compares every video under DIR; without the option, the clips
 in tests/data and clips of every odd kind made on the spot.

@@ -27,7 +27,7 @@ RATES = (Fraction(10), Fraction(24), None)
 NUM_FRAMES = 4
 # Two versions of swscale and a JPEG of quality 95 lie between the two; a wrong frame, matrix, range or
 # turn differs by far more.
-MEAN_LEVELS, MOST_LEVELS = 3.0, 30
+MEAN_LEVELS, MAX_LEVELS = 3.0, 30
 _SHOWN = re.compile(r"n: *\d+ pts: *(\S+) .* s:(\d+)x(\d+) ")
 _TIME_BASE = re.compile(r"config in time_base: (\d+)/(\d+)")
 RAW = (".h264", ".hevc", ".m2v")
@@ -77,7 +77,7 @@ def scale(pixels):
 
 
 def through_jpeg(pixels):
-    """As a record of JPEG frames keeps it."""
+    """Returns pixels after JPEG encoding and decoding, as in a record."""
     data = cv2.imencode(".jpg", pixels[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
     return cv2.imdecode(data, cv2.IMREAD_COLOR)[:, :, ::-1]
 
@@ -137,7 +137,7 @@ def compare(name, pictures, expected) -> None:
     most = max(np.percentile(difference, 99.5) for difference in differences)
     print(f"{name}: {len(pictures)} frames, mean {mean:.2f}, 99.5 % {most:.0f}")
     assert mean <= MEAN_LEVELS
-    assert most <= MOST_LEVELS
+    assert most <= MAX_LEVELS
 
 
 def test_frames_and_pixels_match_ffmpeg(footage, ffmpeg) -> None:
