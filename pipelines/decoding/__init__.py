@@ -1,6 +1,7 @@
-"""Decoding in child processes: the only importer of av, and the only process it is imported in.
+"""Decodes footage in child processes. Only this package imports av, and only in the children.
 
-Native decoders crash, hang and leak. `client` starts and watches the children and is all that the rest of
-the package sees; `child` is their main program; `video` reads files with PyAV; `segments` turns a segment of
-a video into records; `protocol` is what goes over the pipe.
+Native decoders crash, hang and leak. `client` starts and watches the children, and is what the rest of the
+package uses; `child` is their main program; `protocol` defines the messages between them. In a child,
+`segments` turns a segment of footage into records. `footage` defines `Frame`, which every stage fills in, and
+`stream` draws the way of a packet to a picture.
 """
