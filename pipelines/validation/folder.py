@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import BinaryIO
 from pipelines.errors import UserError
 from tfrecords_schema import storage
 from tfrecords_schema.info import FILE_NAME, DatasetInfo, DatasetInfoError
-from tfrecords_schema.paths import UrlError, check_path, join
+from tfrecords_schema.paths import UrlError, check_path, is_url, join
 from tfrecords_schema.records import read_records
 
 _LEFTOVER = re.compile(rf"_build|\.{re.escape(FILE_NAME)}\..*|.*\.partial")
@@ -79,6 +80,8 @@ class DatasetFolder:
         )
 
     def _names(self) -> set[str]:
+        if not is_url(self.path):
+            return set(os.listdir(self.path))  # a folder in place of a shard is named, too
         has_build = storage.is_folder(join(self.path, "_build"))
         return {*storage.list_folder(self.path), *(["_build"] if has_build else [])}
 

@@ -304,7 +304,9 @@ class TestFailures:
         info = DatasetInfo.load(export / "assets.extra")
         replace(info, options={**info.options, "short_clips": "drop"}).save(export / "assets.extra")
         write_video(tmp_path / "short.mp4", frames=3)
-        with pytest.raises(UserError, match="may be shorter than 2 frames"):
+        with pytest.raises(
+            UserError, match="the model takes 2 frames, and the clips may be shorter"
+        ):
             predict(export, tmp_path / "short.mp4", tmp_path / "p.jsonl")
 
 

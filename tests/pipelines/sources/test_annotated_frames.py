@@ -269,7 +269,9 @@ class TestFailures:
         assert self.reason(root) == "annotation.json: No such file or directory"
         (root / "a/annotation.json").unlink()
         (root / "a/annotation.json").write_text("{")
-        assert self.reason(root).startswith("a/annotation.json: expected JSON, got line 1 column 2")
+        assert self.reason(root).startswith(
+            "a/annotation.json: expected JSON, got an error in line 1, column 2"
+        )
 
     def test_a_label_of_another_kind_than_most(self, root) -> None:
         fill(root / "also_well")

@@ -83,7 +83,7 @@ def test_train_reports_wrong_spec_in_one_line(spec, said, foreign, tmp_path, cap
 
 def test_train_reports_missing_spec(foreign, tmp_path, capsys):
     line = refusal(foreign, capsys)
-    assert f"`pipelines adopt --tfrecords {foreign}` describes them, or give --spec" in line
+    assert f"`pipelines adopt --tfrecords {foreign}`, or give --spec" in line
     line = refusal(foreign, capsys, "--spec", str(tmp_path / "none.json"))
     assert "none.json cannot be read: No such file or directory" in line
 
