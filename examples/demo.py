@@ -115,16 +115,18 @@ def commands(output: Path, seed: int) -> list[str]:
 
 
 def run(command: str) -> None:
-    """Prints a command and runs it with the current interpreter.
+    """Prints a command and runs it with the current interpreter, or the program installed beside it.
 
     Raises:
         DemoError: if it fails.
     """
     print(f"\n$ {command}", flush=True)
     program, *arguments = shlex.split(command)
-    as_module = [] if program == "python" else ["-m", program]
+    # Not ``python -m``, which would import a `pipelines` folder that lies in the current folder.
+    python = Path(sys.executable)
+    path = python if program == "python" else python.with_name(program)
     started = time.monotonic()
-    code = subprocess.run([sys.executable, *as_module, *arguments], check=False).returncode
+    code = subprocess.run([path, *arguments], check=False).returncode
     if code:
         raise DemoError(f"{program} failed with exit status {code}; its messages are above")
     print(f"({time.monotonic() - started:.0f} s)", flush=True)
