@@ -134,7 +134,7 @@ def _reading(info: DatasetInfo, folder: str) -> Reading:
     if not storage.is_file(place):
         return Reading()  # older exports take whole records
     try:
-        reading = Reading.from_json(json.loads(storage.read_bytes(place)))
+        reading = from_json(Reading, json.loads(storage.read_bytes(place)), strict=True)
         reading.seen(info.spec)
     except (TypeError, ValueError, AttributeError) as error:
         raise UserError(

@@ -1,6 +1,6 @@
-"""What a model takes of each record, as the trainer left it in ``reading.json``: which frames, at which size.
+"""Selects the part of a record that a model takes, as the trainer wrote it to ``reading.json``.
 
-Frames are taken out of a record before anything is decoded, as the trainer's reader does.
+Frames are selected before anything is decoded, as in the trainer's reader.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ READING_FILE = "reading.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """The part of a sequence that a model takes.
+    """The part of a sequence that a model takes: clips of its frames, at a size.
 
     Attributes:
-        num_frames: frames of a clip; None for the whole sequence as it is.
-        frame_step: from one of its frames to the next.
-        at: where it lies: ``first``, ``center`` or ``last``; or a number of clips, spread evenly, over which
-            answers are averaged. Clips lie before the padding where they fit.
-        image_size: height and width that frames are resized to; None leaves them.
+        num_frames: frames per clip; None for the whole sequence.
+        frame_step: distance from one of its frames to the next, in frames.
+        at: position of the clip: ``first``, ``center`` or ``last``; or a number of clips, spread evenly,
+            whose answers are averaged. Clips lie before the padding if they fit.
+        image_size: height and width that frames are resized to; None keeps the stored size.
 
     Raises:
-        ValueError: when a value makes no sense.
+        ValueError: for a number below 1 or another position.
     """
 
     num_frames: int | None = None
@@ -38,26 +38,18 @@ class Reading:
     image_size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        counts = [self.frame_step, *(self.image_size or ())]
-        counts += [] if self.num_frames is None else [self.num_frames]
-        counts += [] if self.at in ("first", "center", "last") else [self.at]
-        # True is an int too, and no count.
-        if any(type(count) is not int or count < 1 for count in counts):
-            raise ValueError(f"{READING_FILE} makes no sense: {self}")
-
-    @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> Reading:
-        """What the file holds; raises TypeError or ValueError for anything else."""
-        size = fields.get("image_size")
-        return cls(**{**fields, "image_size": None if size is None else tuple(size)})
+        at = 1 if self.at in ("first", "center", "last") else self.at
+        counts = [1 if self.num_frames is None else self.num_frames, self.frame_step]
+        if isinstance(at, str) or min(*counts, at, *(self.image_size or ())) < 1:
+            raise ValueError(f"{READING_FILE} holds an invalid value: {self}")
 
     @property
     def count(self) -> int:
-        """Clips a sequence."""
+        """Clips per sequence."""
         return self.at if isinstance(self.at, int) else 1
 
     def seen(self, spec: SequenceSpec) -> SequenceSpec:
-        """The spec of what the model takes, of records of ``spec``."""
+        """Returns the spec of the model's input, for records of ``spec``."""
         spec = self.clip_spec(spec)
         if self.image_size is None or spec.image is None:
             return spec
@@ -66,10 +58,10 @@ class Reading:
         return dataclasses.replace(spec, image=image)
 
     def clip_spec(self, spec: SequenceSpec) -> SequenceSpec:
-        """The spec of a clip of a record of ``spec``, its frames as they are stored.
+        """Returns the spec of a clip, with the stored frame size, for records of ``spec``.
 
         Raises:
-            ValueError: when records are too short for one.
+            ValueError: if a clip is longer than the records.
         """
         if self.num_frames is None:
             return spec
@@ -78,7 +70,7 @@ class Reading:
         return dataclasses.replace(spec, num_frames=self.num_frames)
 
     def clips(self, whole: SequenceRecord) -> list[SequenceRecord]:
-        """The clips of a record, one after the other."""
+        """Returns the clips of a record in order."""
         if self.num_frames is None:
             return [whole]
         return [
@@ -87,7 +79,7 @@ class Reading:
         ]
 
     def starts(self, valid_frames: int) -> list[int]:
-        """The first frame of each clip of a sequence with so many frames before its padding."""
+        """Returns the first frame of each clip of a sequence whose padding begins at ``valid_frames``."""
         room = max(valid_frames - self._span, 0)
         return [clip_start(room, self.at, clip) for clip in range(self.count)]
 
@@ -97,7 +89,7 @@ class Reading:
 
 
 def _take(whole: SequenceRecord, indices: Sequence[int]) -> SequenceRecord:
-    """A record without labels of these frames of another."""
+    """Returns a copy of a record without labels that holds only the frames at ``indices``."""
 
     def taken(steps: Sequence[Any]) -> list[Any]:
         return [steps[i] for i in indices] if steps else []
