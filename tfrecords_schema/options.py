@@ -343,9 +343,9 @@ def _split_hint(cls: Any, name: str) -> tuple[Any, bool]:
 def all_options(
     cls: type[Options], *, omit: Collection[str] = (), title: str = ""
 ) -> Iterator[tuple[str, Option]]:
-    """Yields the options of a class and its groups, each with its group's title, one per flag.
+    """Yields title and option for each flag of a class and of its groups, except those in ``omit``.
 
-    In a group that may be None, nothing is required.
+    A required option of a group that may be None becomes optional.
     """
     own = {item.name: item for item in options_of(cls)}
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]

@@ -66,7 +66,10 @@ def _all_slices(
 
 
 def _h264_slices(packet: bytes, length_size: int) -> set[int]:
-    """Returns the first byte of each slice (H.264 section 7.3.1); nothing for a damaged packet."""
+    """Returns the NAL header bytes of a packet's slices, each value once (H.264 section 7.3.1).
+
+    Returns nothing for a damaged packet.
+    """
     units = set(_unit_bytes(packet, length_size))
     if any(first & 0x80 or not first & 31 for first in units):
         return set()

@@ -95,6 +95,10 @@ class StreamReader:
             self.damage.check_messages()
 
     def _check_messages(self, picture: av.VideoFrame) -> None:
+        """Counts the decoder's messages as damage, except those before the first frame.
+
+        If the first frame comes later than the first packet that shows one, frames are missing: damage, too.
+        """
         if self._has_frame:
             self.damage.check_messages()
         elif self._first_shown is not None and self._first_shown < (picture.pts or 0):

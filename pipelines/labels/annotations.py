@@ -124,7 +124,7 @@ def name_targets(expression: str, count: int) -> tuple[str, ...]:
 
 
 def _last_names(node: Any) -> list[str]:
-    """Returns the last identifier below a node of JMESPath's syntax tree; of a multi-select, all of them."""
+    """Returns the last identifier below a JMESPath node; for a multi-select list, one per item."""
     if not isinstance(node, dict):  # an index of a slice
         return []
     if node["type"] == "field":

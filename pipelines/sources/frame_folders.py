@@ -97,7 +97,7 @@ def _check_frames(frames: FrameSequence, sampling: SamplingOptions) -> None:
 
 
 def _fits_sequence(run: range, total_slots: int, sampling: SamplingOptions) -> bool:
-    """Returns True if a sequence lies within a run of slots; see `pipelines.plan.sampling`."""
+    """Returns True if sampling puts a sequence in ``run``; see `pipelines.plan.sampling`."""
     if sampling.sampling == "last":
         return run.stop == total_slots and len(run) >= sampling.num_frames
     start = -(-run.start // sampling.window_stride) * sampling.window_stride

@@ -89,6 +89,7 @@ class Conclusion:
         old: DatasetView | None = None,
         sources: str | None = None,
     ) -> DatasetView:
+        """Merges the summaries of shards into what the checks of a whole dataset look at."""
         return DatasetView(
             folder=folder,
             info=info,

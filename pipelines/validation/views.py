@@ -52,7 +52,10 @@ def expectation(info: DatasetInfo, thresholds: Thresholds) -> Expectation:
 
 
 def _angle_columns(info: DatasetInfo) -> frozenset[str]:
-    """Columns that were built as angles, and targets and signals in degrees."""
+    """Returns the columns that hold angles: those built as angles, and targets and signals in degrees.
+
+    A name is taken both as a target and as a signal, since a name of neither does no harm.
+    """
     label, angles = info.spec.label, set(info.build_options.angle_columns)
     units = dict(zip(label.target_names, label.target_units, strict=False))
     units |= {signal.name: signal.unit for signal in info.spec.signals}
@@ -143,7 +146,7 @@ class RecordView:
 
 
 def _read_context(example: example_pb2.SequenceExample, feature: Feature) -> list[Any]:
-    """Returns `context_values`, faster for a single value that is correct."""
+    """Returns what `context_values` returns, by a short way for a scalar with one value of its kind."""
     if not feature.shape and feature.key in example.context.feature:
         stored = getattr(example.context.feature[feature.key], _LISTS[feature.kind]).value
         if len(stored) == 1:

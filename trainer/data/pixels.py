@@ -183,7 +183,10 @@ def _to_unit_range(frame: Frames, output: npt.NDArray[np.float32]) -> None:
 
 
 def _decode(data: bytes, image: ImageSpec, output: Frames) -> Frames:
-    """Returns a frame that must match ``image``; in ``output`` if it is a JPEG."""
+    """Decodes a frame and checks its size against ``image``.
+
+    A JPEG is decoded into ``output``, which is returned; another image into an array of its own.
+    """
     if image.format == "PNG":
         frame = _decode_with_opencv(data, image.channels)
         _check_size(frame.shape, image)

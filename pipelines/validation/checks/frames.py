@@ -50,7 +50,7 @@ def frames_decode(record: RecordView) -> Iterator[Problem]:
     "(for example `ffmpeg -i IN -c copy OUT.mp4`).",
 )
 def frames_order(record: RecordView) -> Iterator[Problem]:
-    """Timestamps increase; frames sampled from a slow source may repeat, and a looped clip starts again."""
+    """Times do not go back, except in a looped clip; in windows of all frames, none repeats."""
     times = record.timestamps[: record.valid_frames]
     lap = first_lap(times)
     if record.spec.frame_rate is None and record.expected.sampling == "windows":

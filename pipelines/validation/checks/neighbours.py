@@ -86,7 +86,7 @@ def shared_frames(pair: Neighbours) -> Iterator[Problem]:
     remedy="Look at both records; build again from the source.",
 )
 def adjoining_pictures(pair: Neighbours) -> Iterator[Problem]:
-    """No frame is foreign, and red and blue do not swap, where sequences of a source adjoin."""
+    """Where sequences of a source adjoin, no frame is foreign, and red and blue are not swapped."""
     before, record = pair.before.pictures, pair.record.pictures
     if before is None or record is None or any(before.problems) or any(record.problems):
         return
