@@ -43,7 +43,8 @@ class EventWriter:
 class EventReader:
     """The driver's end of the pipe: calls ``handle`` with each event, in a thread, while it is open.
 
-    If ``handle`` raises, it is not called again, and the error is raised on exit.
+    If ``handle`` raises, it is not called again, and the error is raised on exit. If the body raises, as
+    when the user interrupts it, events are read until the process ends.
     """
 
     def __init__(self, handle: Callable[[dict[str, Any]], None]):
@@ -62,9 +63,13 @@ class EventReader:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if error is not None:
+            # Workers of an interrupted job may still write. Were the pipe closed, they would fail, or write
+            # to the next file that gets its descriptor.
+            return
         os.close(self.descriptor)
         self._thread.join()
-        if self._error is not None and error is None:
+        if self._error is not None:
             raise self._error
 
     def _run(self) -> None:

@@ -12,6 +12,7 @@ takes the tasks that no other has claimed: none is idle while there is work.
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -82,22 +83,21 @@ def run_tasks(
         make_job: returns the transform from work lists to the message of the finished job. It gets None
             unless the workers are threads of this process.
         view: receives the events of local workers.
-        scratch: existing folder for the claims of local workers.
+        scratch: folder for the claims of local workers; it must be removed when the process ends.
 
     Raises:
         UserError: if the engine cannot be used, or the job failed there.
     """
     numbered = list(enumerate(tasks))
     lists = [numbered] * execution.workers if execution.local else [[task] for task in numbered]
-    with (
-        view,
-        EventReader(view.on_event) as events,
-        tempfile.TemporaryDirectory(dir=scratch) as claims,
-    ):
+    # Not removed when the user interrupts: workers that are still running would begin other workers' tasks.
+    claims = tempfile.mkdtemp(dir=scratch)
+    with view, EventReader(view.on_event) as events:
         job = make_job(LocalRun(claims, events.descriptor) if execution.local else None)
         pipeline = execution.pipeline()
         _ = pipeline | "Work" >> beam.Create(lists, reshuffle=False) | "Run" >> job
         execution.run(pipeline)
+    shutil.rmtree(claims)
 
 
 class DealTasks(beam.PTransform):

@@ -107,7 +107,7 @@ def _run_pipeline(folder: DatasetFolder, info: DatasetInfo, options: ValidationO
             )
 
         view = ProgressBar("Validating", "B", total, scaled=True)
-        run_tasks(execution, jobs, make_job, view, Path(scratch))
+        run_tasks(execution, jobs, make_job, view, scratch_folder("claims"))
         if view.errors:
             raise UserError(view.errors[0])
         result = Result.from_json(json.loads(path.read_bytes()))

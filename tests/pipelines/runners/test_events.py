@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.runners.events import EventReader, EventWriter
+from tests.processes import wait_until
 
 
 def test_events_of_many_threads_arrive_whole_and_in_each_thread_s_order() -> None:
@@ -87,6 +88,21 @@ def test_an_error_of_the_handler_is_raised_at_the_end_and_blocks_no_worker() -> 
 
     with pytest.raises(BrokenPipeError, match="terminal"):
         build()
+
+
+def test_event_reader_leaves_the_pipe_open_when_the_body_raises() -> None:
+    received: list[dict[str, Any]] = []
+    reader = EventReader(received.append)
+
+    def interrupted() -> None:
+        with reader:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    EventWriter(reader.descriptor).send("late")
+    wait_until(lambda: received == [{"kind": "late"}])
+    os.close(reader.descriptor)
 
 
 def test_an_error_of_the_body_is_not_hidden_by_one_of_the_handler() -> None:

@@ -265,7 +265,7 @@ class TestVideos:
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
         assert process.returncode == 130
-        assert "type the same command again" in said
+        assert "Type the same command again" in said
         assert list(temporary.glob("reelbeam-scratch-*/staging/*/*")) == []
 
     @pytest.mark.slow
