@@ -1,3 +1,4 @@
+import ast
 import os
 import re
 from pathlib import Path
@@ -7,6 +8,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from tests import versions
+from tests.processes import ROOT
 from tests.versions import Trial, applies, check_bounds, compare_digests, find_pythons
 
 DECLARED = [
@@ -107,3 +109,13 @@ def test_every_requirement_has_bounds_on_both_sides():
         assert operators == {">="} | ({"<"} if requirement.name not in by_year else set()), (
             requirement
         )
+
+
+@pytest.mark.parametrize("name", versions.TESTS)
+def test_the_selected_tests_exist(name):
+    path, *parts = name.split("::")
+    body = ast.parse((ROOT / path).read_text(encoding="utf-8")).body
+    for part in parts:
+        found = [node for node in body if getattr(node, "name", "") == part]
+        assert found, f"{path} has no {part}"
+        body = found[0].body

@@ -24,9 +24,7 @@ class ShardWatcher:
     def __init__(self, output: OutputFolder, *, planned: int):
         self.errors: list[str] = []
         self._output = output
-        self._bar = tqdm(
-            total=planned, desc="Building", unit="shard", file=sys.stderr, disable=None
-        )
+        self._bar = tqdm(total=planned, desc="Building", unit="shard", file=sys.stderr)
         self._ended = threading.Event()
         self._watcher = threading.Thread(target=self._watch, daemon=True)
 

@@ -17,6 +17,7 @@ class ProgressBar:
         total: estimated units; None or 0 if unknown.
         tasks: number of tasks to do; None leaves them out.
         scaled: show large numbers with a prefix, ``1.2G``.
+        terminal_only: show nothing in a redirected log.
 
     Attributes:
         errors: messages of workers that could not do a task.
@@ -30,6 +31,7 @@ class ProgressBar:
         *,
         tasks: int | None = None,
         scaled: bool = False,
+        terminal_only: bool = False,
     ):
         self.errors: list[str] = []
         self._tasks_left = tasks
@@ -40,7 +42,7 @@ class ProgressBar:
             unit=unit,
             unit_scale=scaled,
             file=sys.stderr,
-            disable=None,
+            disable=None if terminal_only else False,
         )
 
     def __enter__(self) -> ProgressBar:

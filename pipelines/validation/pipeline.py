@@ -106,7 +106,7 @@ def _run_pipeline(folder: DatasetFolder, info: DatasetInfo, options: ValidationO
                 examiner, conclusion, result_path=str(path), local=local, children=children
             )
 
-        view = ProgressBar("Validating", "B", total, scaled=True)
+        view = ProgressBar("Validating", "B", total, scaled=True, terminal_only=True)
         run_tasks(execution, jobs, make_job, view, scratch_folder("claims"))
         if view.errors:
             raise UserError(view.errors[0])

@@ -138,7 +138,7 @@ class TestCluster:
         output = tmp_path / "out"
 
         def has_partial_shard():
-            begun = (output / "_build").glob("train-*.partial")
+            begun = (output / "_build").glob(".train-*.partial")
             return any(begun) and any(output.glob("*.tfrecord"))
 
         def build(harm):
