@@ -11,7 +11,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from pipelines.decoding.clip import Clip, CountedFrames, cover_clip, start_reading
+from pipelines.decoding.clip import Clip, CountedFrames, cover_clip, find_used_frames, start_reading
 from pipelines.decoding.damage import Damage
 from pipelines.decoding.footage import Footage, Frame, find_first_pts
 from pipelines.decoding.frame_folder import open_frame_folder
@@ -26,7 +26,6 @@ from pipelines.decoding.protocol import (
 )
 from pipelines.decoding.record_builder import RecordBuilder, SequenceTally, encode_frame
 from pipelines.decoding.telemetry_rows import TelemetryRows
-from pipelines.decoding.used_frames import find_used_frames
 from pipelines.decoding.video import open_video
 from pipelines.plan.descriptors import Boundary, Extent, Probe, Segment, Source
 from pipelines.plan.sampling import cut_windows, pick_last, pick_uniform

@@ -3,7 +3,7 @@
     file ──PacketReader──▶ packets               demuxing: times, seeking, cut files (packets.py)
          ──Lookahead─────▶ packets with a Need   which of them to decode (lookahead.py)
          ──PictureDecoder▶ pictures or Skipped   decoding, in order of presentation (decoder.py)
-         ──FrameGate─────▶ undamaged pictures    damage: without what was predicted from it (gate.py)
+         ──FrameGate─────▶ undamaged pictures    damage: without what was predicted from it (damage.py)
 
 `Video` gives the pictures their times and ranks. A packet is named by its index in decoding order; the gate
 needs it, because frames are predicted from frames of smaller index. `DamageRecorder` keeps the first damage.
@@ -18,9 +18,8 @@ from typing import Any
 import av
 from av.video.stream import VideoStream
 
-from pipelines.decoding.damage import DamageRecorder
+from pipelines.decoding.damage import DamageRecorder, FrameGate
 from pipelines.decoding.decoder import Picture, PictureDecoder, Skipped
-from pipelines.decoding.gate import FrameGate
 from pipelines.decoding.lookahead import IsUsed, Lookahead, Need
 from pipelines.decoding.packets import PacketReader
 

@@ -86,7 +86,7 @@ def shared_frames(pair: Neighbours) -> Iterator[Problem]:
     remedy="Look at both records; build again from the source.",
 )
 def adjoining_pictures(pair: Neighbours) -> Iterator[Problem]:
-    """Where sequences of a source adjoin, no frame is foreign, and red and blue are not swapped."""
+    """Frames around the join of two sequences are not foreign, and red and blue are not swapped."""
     before, record = pair.before.pictures, pair.record.pictures
     if before is None or record is None or any(before.problems) or any(record.problems):
         return

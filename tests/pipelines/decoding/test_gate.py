@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.decoding.gate import FrameGate
+from pipelines.decoding.damage import FrameGate
 
 
 @st.composite

@@ -7,9 +7,8 @@ from types import SimpleNamespace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.decoding.clip import Clip, CountedFrames, cover_clip
+from pipelines.decoding.clip import Clip, CountedFrames, cover_clip, find_used_frames
 from pipelines.decoding.footage import Frame
-from pipelines.decoding.used_frames import find_used_frames
 from pipelines.options.dataset import SamplingOptions
 from pipelines.plan.descriptors import Segment, Source
 from pipelines.plan.sampling import cut_windows, pick_last, pick_uniform
