@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-import numpy as np
-
 from tfrecords_schema.codec import check_fields, from_json, to_json
 from tfrecords_schema.paths import StrPath, UrlError, join
 from tfrecords_schema.spec import SequenceSpec
@@ -64,6 +62,8 @@ class TargetStatistics:
 
 def column_statistics(rows: Sequence[Any]) -> tuple[TargetStatistics, ...]:
     """Returns the statistics of each column of rows, or of tables that are joined; empty without rows."""
+    import numpy as np  # the command line reads descriptions, and starts a third sooner without it
+
     table = np.vstack(rows).astype(np.float64) if len(rows) else np.zeros((0, 0))
     return tuple(
         TargetStatistics(
