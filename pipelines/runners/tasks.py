@@ -11,6 +11,7 @@ takes the tasks that no other has claimed: none is idle while there is work.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -159,7 +160,8 @@ class _Finish(beam.DoFn):
             yield self._finish([*keyed[1]])
 
 
-class reported_errors:  # noqa: N801 - used as a context manager, like contextlib.suppress
+@contextlib.contextmanager
+def reported_errors(local: LocalRun | None, place: str) -> Iterator[None]:
     """Reports an `OSError` of a local worker to the driver, and lets it pass elsewhere.
 
     A distributed runner tries the task again on another machine, so there the error must be raised. The local
@@ -169,20 +171,12 @@ class reported_errors:  # noqa: N801 - used as a context manager, like contextli
         local: None unless the workers are threads of the driver's process.
         place: the file or folder that the message names.
     """
-
-    def __init__(self, local: LocalRun | None, place: str):
-        self._local = local
-        self._place = place
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> bool:
-        if self._local is None or not isinstance(error, OSError):
-            return False
-        message = describe_os_error(error, self._place)
-        EventWriter(self._local.events).send("error", message=message)
-        return True
+    try:
+        yield
+    except OSError as error:
+        if local is None:
+            raise
+        EventWriter(local.events).send("error", message=describe_os_error(error, place))
 
 
 class ProgressReporter:
