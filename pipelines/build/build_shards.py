@@ -60,13 +60,11 @@ class BuildDataset(beam.PTransform):
         self._pool = (decode_timeout, staging_size)
         self._local = local
 
-    def expand(
-        self, work: beam.PCollection[list[tuple[int, tuple[int, int]]]]
-    ) -> beam.PCollection[str]:
+    def expand(self, work: beam.PCollection[bytes]) -> beam.PCollection[str]:
         """Builds each shard, and describes the dataset once all are built."""
         builder, output = self._builder, self._builder.output
         return (
-            work  # list[tuple[int, tuple[int, int]]]
+            work  # bytes: numbered tasks, pickled
             | DealTasks(self._local)  # (offset, threads)
             | "ReadShard"
             >> beam.MapTuple(

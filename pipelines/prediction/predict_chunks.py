@@ -25,6 +25,7 @@ from pipelines.prediction.work import WorkFolder
 from pipelines.runners.tasks import (
     DealTasks,
     FinishOnce,
+    GroupReports,
     LocalRun,
     ProgressReporter,
     reported_errors,
@@ -66,15 +67,15 @@ class PredictFootage(beam.PTransform):
         self._write = _WriteParts(work, label, local)
         self._finish = _Publisher(work, expected)
 
-    def expand(self, work: beam.PCollection[list[tuple[int, int]]]) -> beam.PCollection[str]:
+    def expand(self, work: beam.PCollection[bytes]) -> beam.PCollection[str]:
         """Predicts the sequences of each chunk, writes a part for each, and joins the parts."""
         return (
-            work  # list[tuple[int, int]]: numbered byte offsets of chunks in the plan
+            work  # bytes: numbered byte offsets of chunks in the plan, pickled
             | DealTasks(self._local)  # int: byte offset of a chunk
             | "BuildSequences" >> beam.ParDo(self._build)  # list[Sequence | SegmentEnd]
             | "Predict" >> RunInference(self._model)  # Prediction | SegmentEnd
             | "KeyByChunk" >> beam.ParDo(_KeyByChunk(self._local))  # (offset, Item)
-            | "GroupByChunk" >> beam.GroupByKey()
+            | "GroupByChunk" >> GroupReports()  # (offset, Iterable[Item])
             | "WriteParts" >> beam.ParDo(self._write)  # ChunkReport
             | FinishOnce(self._finish, place=self._finish.work.output, local=self._local)  # str
         )

@@ -4,15 +4,16 @@ Building, validating and predicting share this line of steps, which every runner
 
     Create(work lists) -> DealTasks -> the job's own steps -> FinishOnce
 
-Only descriptions of tasks and reports are shuffled. A distributed runner gets a work list for each task.
-The local runner deals its elements to workers beforehand, so each of its workers gets the whole list and
-takes the tasks that no other has claimed: none is idle while there is work.
+Only descriptions of tasks and reports are shuffled, pickled (see `GroupReports`). A distributed runner gets
+a work list for each task. The local runner deals its elements to workers beforehand, so each worker gets
+the whole list and takes the tasks that no other has claimed: none is idle while there is work.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import shutil
 import tempfile
 import time
@@ -90,37 +91,62 @@ def run_tasks(
         UserError: if the engine cannot be used, or the job failed there.
     """
     numbered = list(enumerate(tasks))
-    lists = [numbered] * execution.workers if execution.local else [[task] for task in numbered]
+    if execution.local:
+        work = [pickle.dumps(numbered)] * execution.workers
+    else:
+        work = [pickle.dumps([task]) for task in numbered]
     # Not removed when the user interrupts: workers that are still running would begin other workers' tasks.
     claims = tempfile.mkdtemp(dir=scratch)
     with view, EventReader(view.on_event) as events:
         job = make_job(LocalRun(claims, events.descriptor) if execution.local else None)
         pipeline = execution.pipeline()
-        _ = pipeline | "Work" >> beam.Create(lists, reshuffle=False) | "Run" >> job
+        _ = pipeline | "Work" >> beam.Create(work, reshuffle=False) | "Run" >> job
         execution.run(pipeline)
     shutil.rmtree(claims)
 
 
 class DealTasks(beam.PTransform):
-    """Work lists of numbered tasks in, single tasks out, each just before it is begun."""
+    """Pickled lists of numbered tasks in, single tasks out, each just before it is begun."""
 
     def __init__(self, local: LocalRun | None):
         super().__init__()
         self._local = local
 
-    def expand(self, work: beam.PCollection[list[tuple[int, T]]]) -> beam.PCollection[T]:
+    def expand(self, work: beam.PCollection[bytes]) -> beam.PCollection[T]:
         """Shuffles the work lists, and yields the tasks that no other worker has claimed."""
         return (
-            work  # list[tuple[int, T]]
+            work  # bytes: pickled list[tuple[int, T]]
             | "Deal" >> beam.Reshuffle()
             | "Claim" >> beam.FlatMap(_unclaimed, self._local)  # T
         )
 
 
-def _unclaimed(numbered: list[tuple[int, T]], local: LocalRun | None) -> Iterator[T]:
-    for number, task in numbered:
+def _unclaimed(work: bytes, local: LocalRun | None) -> Iterator[Any]:
+    for number, task in pickle.loads(work):  # noqa: S301 - pickled by `run_tasks`
         if local is None or local.claim(number):
             yield task
+
+
+class GroupReports(beam.PTransform):
+    """Pairs of a key and a report in, pairs of a key and all its reports out.
+
+    Reports are pickled before Beam sees them. Beam's workers send their streams on once per second from
+    another thread, also in the middle of an element that Beam is pickling, which can then not be decoded
+    (`TimeBasedBufferingClosableOutputStream` of Beam 2.77). Bytes are written in one step.
+    """
+
+    def expand(self, keyed: beam.PCollection[tuple[Any, R]]) -> beam.PCollection[tuple[Any, Any]]:
+        """Groups the reports."""
+        return (
+            keyed  # (key, R)
+            | "Pickle" >> beam.MapTuple(_pickle_report)  # (key, bytes)
+            | "Group" >> beam.GroupByKey()
+            | "Unpickle" >> beam.MapTuple(lambda key, reports: (key, map(pickle.loads, reports)))
+        )
+
+
+def _pickle_report(key: T, report: object) -> tuple[T, bytes]:
+    return key, pickle.dumps(report)
 
 
 class FinishOnce(beam.PTransform):
@@ -144,7 +170,7 @@ class FinishOnce(beam.PTransform):
         return (
             reports  # R
             | "Collect" >> beam.WithKeys(None)  # (None, R)
-            | "GroupReports" >> beam.GroupByKey()
+            | GroupReports()  # (None, Iterable[R])
             | "Finish" >> beam.ParDo(_Finish(self._finish, self._place, self._local))  # str
         )
 

@@ -45,10 +45,10 @@ class ValidateDataset(beam.PTransform):
         self._finish = _ResultWriter(conclusion, result_path)
         self._local = local
 
-    def expand(self, work: beam.PCollection[list[tuple[int, ShardJob]]]) -> beam.PCollection[str]:
+    def expand(self, work: beam.PCollection[bytes]) -> beam.PCollection[str]:
         """Examines each shard, and writes the result once all are examined."""
         return (
-            work  # list[tuple[int, ShardJob]]
+            work  # bytes: numbered `ShardJob`s, pickled
             | DealTasks(self._local)  # ShardJob
             | "ExamineShards" >> beam.ParDo(self._examine)  # ShardSummary
             | FinishOnce(self._finish, place=self._finish.path, local=self._local)  # str

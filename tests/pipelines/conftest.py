@@ -1,6 +1,7 @@
 """Footage made for the tests: every frame carries its index as a bar code that survives scaling and JPEG."""
 
 import itertools
+import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+from apache_beam.runners.portability.fn_api_runner import worker_handlers
 
 DATA = Path(__file__).parents[1] / "data"
 _COLUMNS = 8  # bits of an index
@@ -169,3 +171,23 @@ def _write_video():
 def _data():
     """The folder of real clips; see its ATTRIBUTION.md."""
     return DATA
+
+
+@pytest.fixture
+def flush_while_pickling(monkeypatch):
+    """Makes Beam send its streams on every 5 ms, and values of a class take 50 ms to pickle.
+
+    Usage: ``flush_while_pickling(ShardReport)``. A large value takes so long without help, and Beam's period
+    is one second.
+    """
+
+    def slow_state(value):
+        time.sleep(0.05)
+        return vars(value)
+
+    def prepare(*classes):
+        for each in classes:
+            monkeypatch.setattr(each, "__getstate__", slow_state, raising=False)
+
+    monkeypatch.setattr(worker_handlers, "DATA_BUFFER_TIME_LIMIT_MS", 5)
+    return prepare

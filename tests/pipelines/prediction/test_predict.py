@@ -14,6 +14,8 @@ from pipelines.errors import UserError
 from pipelines.options.dataset import RunOptions
 from pipelines.options.verbs import PredictionOptions
 from pipelines.prediction.predict import predict_footage
+from pipelines.prediction.publish import ChunkReport
+from pipelines.prediction.sequences import Prediction, SegmentEnd
 from pipelines.storage import scratch
 from tests.processes import run_python
 from tfrecords_schema.info import DatasetInfo
@@ -161,6 +163,14 @@ def test_any_number_of_workers_writes_the_same_bytes(clips, pixels_export, tmp_p
         output = tmp_path / f"{workers}.jsonl"
         predict(pixels_export, clips, output, run={"workers": workers}, batch_size=5)
     assert (tmp_path / "1.jsonl").read_bytes() == (tmp_path / "3.jsonl").read_bytes()
+
+
+def test_predict_footage_flushed_while_pickling(
+    clips, pixels_export, tmp_path, flush_while_pickling
+):
+    flush_while_pickling(Prediction, SegmentEnd, ChunkReport)
+    lines, _ = predict(pixels_export, clips, tmp_path / "out.jsonl")
+    assert len(lines) > 20
 
 
 @pytest.mark.slow
