@@ -7,6 +7,7 @@ GPX 1.1 dropped them, and devices write them into ``extensions``, in namespaces 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import BinaryIO
 from xml.parsers import expat
@@ -42,10 +43,15 @@ class Point:
     lon: float
     fields: dict[str, str] = field(default_factory=dict)
 
-    def cells(self) -> list[Cell]:
-        """Returns the time and `COLUMNS`; speed and heading are None unless the file has them."""
-        speed, heading = self._motion(("speed",)), self._motion(_HEADINGS)
-        return [self.fields.get("time"), self.lat, self.lon, self.fields.get("ele"), speed, heading]
+    def cells(self, names: Iterable[str]) -> list[Cell]:
+        """Returns the cells with these ``names``: ``time`` and `COLUMNS`, None where the file has none."""
+        found = self.fields | {
+            "lat": self.lat,
+            "lon": self.lon,
+            "speed": self._motion(("speed",)),
+            "heading": self._motion(_HEADINGS),
+        }
+        return [found.get(name) for name in names]
 
     def _motion(self, names: tuple[str, ...]) -> str | None:
         """Returns the first of ``names`` that is known; phones write negative numbers for unknown values."""

@@ -6,19 +6,17 @@ NumPy (``.npy``), numbers without a header (``.txt``) and GPX.
 
 from __future__ import annotations
 
-import math
 import os
 from array import array
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import NoReturn
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.labels import gpx
 from pipelines.labels.cells import (
-    Cell,
     CellError,
     TelemetryError,
     TimeParser,
@@ -98,24 +96,34 @@ def read_telemetry(
     if not columns and class_column is None:
         raise ValueError("expected columns or a class column to read, got none")
     extension = os.path.splitext(path)[1].lower()
+    numbers = tuple(dict.fromkeys(columns))
     if extension == ".gpx":
-        return _read_gpx(path, name, columns, class_column)
-    reader = _READERS.get(extension)
-    if reader is None:
+        telemetry = _read_gpx(path, name, numbers, class_column)
+    elif extension in _READERS:
+        clock = None if options.time_column is None else TimeParser(options.time_unit)
+        names = (options.time_column, *numbers, class_column)
+        wanted = Wanted(
+            tuple(column for column in names if column is not None),
+            options.telemetry_columns,
+            by_row=clock is None,
+        )
+        table = _READERS[extension](path, name, wanted)
+        telemetry, _ = _collect(
+            name, table, wanted.columns, clock, has_classes=class_column is not None
+        )
+        # JSON names its columns row by row, so a missing column is known only after the last row.
+        check_known(name, table.known, wanted.columns)
+    else:
         raise TelemetryError(
             f"{name}: expected telemetry in a file of {', '.join(EXTENSIONS)}, got "
             f"{extension or 'no extension'}: convert or rename it"
         )
-    times = () if options.time_column is None else (options.time_column,)
-    classes = () if class_column is None else (class_column,)
-    numbers = tuple(dict.fromkeys(columns))
-    wanted = Wanted((*times, *numbers, *classes), options.telemetry_columns, by_row=not times)
-    table = reader(path, name, wanted)
-    clock = TimeParser(options.time_unit) if times else None
-    telemetry = _Rows(wanted.columns, clock, has_classes=bool(classes)).collect(name, table)
-    # JSON names its columns row by row, so a missing column is known only after the last row.
-    check_known(name, table.known, wanted.columns)
-    _check_values(name, telemetry)
+    for column, values in telemetry.columns.items():
+        if np.isnan(values).all():
+            raise TelemetryError(
+                f"{name}: expected numbers in the column {column!r}, got none in any row: "
+                "name another column, or leave the file out"
+            )
     if class_column is not None and not any(telemetry.classes):
         raise TelemetryError(
             f"{name}: expected classes in the column {class_column!r}, got none in any row: "
@@ -134,19 +142,10 @@ def _read_gpx(path: str, name: str, columns: Sequence[str], class_column: str | 
     points = gpx.read_points(path, name)
     # Speed and heading are derived from positions; positions are parsed only if they are needed.
     moving = ("lat", "lon") if {"speed", "heading"} & set(columns) else ()
-    numbers = tuple(dict.fromkeys((*columns, *moving)))
-    indices = [0, *(1 + gpx.COLUMNS.index(column) for column in numbers)]
-
-    def cells() -> Iterator[tuple[int, list[Cell]]]:
-        for number, point in enumerate(points, start=1):
-            found = point.cells()
-            yield number, [found[index] for index in indices]
-
-    def place(number: int) -> str:
-        return f"{name} line {points[number - 1].line} (point {number})"
-
-    rows = _Rows(("time", *numbers), TimeParser("s", dates=True))
-    found = rows.collect(name, Table(cells(), place))
+    names = ("time", *dict.fromkeys((*columns, *moving)))
+    rows = ((index, point.cells(names)) for index, point in enumerate(points))
+    table = Table(rows, lambda index: f"{name} line {points[index].line} (point {index + 1})")
+    found, kept = _collect(name, table, names, TimeParser("s", dates=True))
     values = found.columns
     if moving and found.times is not None:
         none = np.full(len(found.times), np.nan)
@@ -154,118 +153,93 @@ def _read_gpx(path: str, name: str, columns: Sequence[str], class_column: str | 
             found.times,
             values["lat"],
             values["lon"],
-            segments=np.array([points[number - 1].segment for number in rows.kept]),
+            segments=np.array([points[index].segment for index in kept]),
             written={key: values.get(key, none) for key in ("speed", "heading")},
         )
-    wanted = {column: values[column] for column in dict.fromkeys(columns)}
-    telemetry = Telemetry(found.times, True, wanted, merged_rows=found.merged_rows)
-    _check_values(name, telemetry)
-    return telemetry
+    return replace(found, columns={column: values[column] for column in columns})
 
 
-class _Rows:
+def _collect(
+    name: str,
+    table: Table,
+    columns: Sequence[str],
+    clock: TimeParser | None,
+    *,
+    has_classes: bool = False,
+) -> tuple[Telemetry, list[int]]:
     """Parses the rows of a table: checks that times rise, and merges rows with the same time.
 
     Args:
+        name: of the file in messages.
+        table: the rows.
         columns: names of the cells of a row: time (with a ``clock``), numbers, class (with ``has_classes``).
         clock: parses times; None if rows have none.
         has_classes: the last cell is a class.
+
+    Returns:
+        The telemetry, and the numbers of the rows that were not merged into the one before.
     """
-
-    def __init__(
-        self, columns: tuple[str, ...], clock: TimeParser | None, *, has_classes: bool = False
-    ):
-        self._names = columns
-        self._numbers = slice(int(clock is not None), len(columns) - has_classes)
-        self._clock = clock
-        self._has_classes = has_classes
-        self._times = array("d")
-        self._values = [array("d") for _ in columns[self._numbers]]
-        self._classes: list[str | None] = []
-        self._merged = 0
-        self.kept: list[int] = []
-        """Numbers of the rows that were kept."""
-
-    def collect(self, name: str, table: Table) -> Telemetry:
-        for number, cells in table.rows:
-            time, values, label = self._parse(table, number, cells)
-            if self._clock and self.kept and time <= self._times[-1]:
-                self._merge(table, number, time, values, label)
-                continue
-            self.kept.append(number)
-            self._times.append(time)
-            for column, value in zip(self._values, values, strict=True):
-                column.append(value)
-            if self._has_classes:
-                self._classes.append(label)
-        if not self.kept:
-            raise TelemetryError(
-                f"{name}: expected rows of telemetry, got none: fill the file or leave it out"
-            )
-        columns = zip(self._names[self._numbers], self._values, strict=True)
-        return Telemetry(
-            times=np.array(self._times) if self._clock else None,
-            dates=bool(self._clock and self._clock.dates),
-            columns={column: np.array(values) for column, values in columns},
-            classes=tuple(self._classes),
-            merged_rows=self._merged,
-        )
-
-    def _parse(
-        self, table: Table, number: int, cells: Sequence[Cell]
-    ) -> tuple[float, list[float], str | None]:
-        values: list[float] = []
-        index = 0  # of the current cell
+    parsers: list[Callable[[Any], Any]] = [parse_number] * len(columns)
+    if clock:
+        parsers[0] = clock.parse
+    if has_classes:
+        parsers[-1] = parse_class
+    held: list[Any] = [[] if parse is parse_class else array("d") for parse in parsers]
+    kept: list[int] = []
+    merged = 0
+    for number, cells in table.rows:
+        row: list[Any] = []
         try:
-            time = self._clock.parse(cells[0]) if self._clock else math.nan
-            for index in range(self._numbers.start, self._numbers.stop):
-                values.append(parse_number(cells[index]))
-            index = -1
-            return time, values, parse_class(cells[-1]) if self._has_classes else None
+            for parse, cell in zip(parsers, cells, strict=True):
+                row.append(parse(cell))
         except CellError as error:
+            column = columns[len(row)]
             if table.known:  # a JSON object without the time column may have a misspelt one
-                check_known(table.place(number), table.known, [self._names[index]])
-            hint = "" if self.kept else table.first_hint
+                check_known(table.place(number), table.known, [column])
+            hint = "" if kept else table.first_hint
             raise TelemetryError(
-                f"{table.place(number)}, column {self._names[index]!r}: {error}{hint}"
+                f"{table.place(number)}, column {column!r}: {error}{hint}"
             ) from error
-
-    def _merge(
-        self, table: Table, number: int, time: float, values: list[float], label: str | None
-    ) -> None:
-        """Merges a row into the one before, which has the same time."""
-        before = table.place(self.kept[-1])
-        if time < self._times[-1]:
-            raise TelemetryError(
-                f"{table.place(number)}: expected times that rise, got {time!r} s after "
-                f"{self._times[-1]!r} s in {before}: sort the rows, or split the file where a drive ends"
-            )
-        for column, own, value in zip(
-            self._names[self._numbers], self._values, values, strict=True
-        ):
-            if own[-1] != value and not (math.isnan(own[-1]) or math.isnan(value)):
-                self._contradicts(table.place(number), before, column, value, own[-1])
-            own[-1] = value if math.isnan(own[-1]) else own[-1]
-        if self._has_classes:
-            kept = self._classes[-1]
-            if None not in (kept, label) and kept != label:
-                self._contradicts(table.place(number), before, self._names[-1], label, kept)
-            self._classes[-1] = label if kept is None else kept
-        self._merged += 1
-
-    def _contradicts(
-        self, place: str, before: str, column: str, value: object, kept: object
-    ) -> NoReturn:
+        if clock and kept and row[0] <= held[0][-1]:
+            _merge(row, held, columns, place=table.place(number), before=table.place(kept[-1]))
+            merged += 1
+            continue
+        kept.append(number)
+        for values, value in zip(held, row, strict=True):
+            values.append(value)
+    if not kept:
         raise TelemetryError(
-            f"{place}, column {column!r}: expected {kept!r}, as in {before} at the same time, "
-            f"got {value!r}: remove one of the rows, or write times with more digits"
+            f"{name}: expected rows of telemetry, got none: fill the file or leave it out"
         )
+    numbers = slice(1 if clock else 0, -1 if has_classes else None)
+    telemetry = Telemetry(
+        times=np.array(held[0]) if clock else None,
+        dates=bool(clock and clock.dates),
+        columns=dict(zip(columns[numbers], map(np.array, held[numbers]), strict=True)),
+        classes=tuple(held[-1]) if has_classes else (),
+        merged_rows=merged,
+    )
+    return telemetry, kept
 
 
-def _check_values(name: str, telemetry: Telemetry) -> None:
-    for column, values in telemetry.columns.items():
-        if np.isnan(values).all():
+def _merge(
+    row: Sequence[Any], held: Sequence[Any], columns: Sequence[str], *, place: str, before: str
+) -> None:
+    """Merges a row into the last of the ``held`` ones, if it has the same time and contradicts no value."""
+    if row[0] < held[0][-1]:
+        raise TelemetryError(
+            f"{place}: expected times that rise, got {row[0]!r} s after {held[0][-1]!r} s in {before}: "
+            "sort the rows, or split the file where a drive ends"
+        )
+    for column, values, value in zip(columns[1:], held[1:], row[1:], strict=True):
+        if _is_missing(values[-1]):
+            values[-1] = value
+        elif value != values[-1] and not _is_missing(value):
             raise TelemetryError(
-                f"{name}: expected numbers in the column {column!r}, got none in any row: "
-                "name another column, or leave the file out"
+                f"{place}, column {column!r}: expected {values[-1]!r}, as in {before} at the same time, "
+                f"got {value!r}: remove one of the rows, or write times with more digits"
             )
+
+
+def _is_missing(value: float | str | None) -> bool:
+    return value is None or value != value  # NaN
