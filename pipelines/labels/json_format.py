@@ -16,10 +16,13 @@ _MAX_LIST = 2**28  # bytes: a list can only be read whole
 def read_json(path: str, name: str, wanted: Wanted) -> Table:
     """Reads rows from JSON lines or, if the file begins with a bracket, from a list."""
     known: dict[str, None] = {}
-    is_list = path.lower().endswith(".json") and _begins_with_bracket(path)
+    is_list = False
+    if path.lower().endswith(".json"):
+        with open(path, "rb") as file:
+            is_list = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"[")
 
     def place(number: int) -> str:
-        return f"{name} index {number}" if is_list else f"{name} line {number}"
+        return f"{name} {'index' if is_list else 'line'} {number}"
 
     def rows() -> Iterator[tuple[int, list[Cell]]]:
         records = _list_records(path, name) if is_list else _line_records(path, name)
@@ -28,11 +31,6 @@ def read_json(path: str, name: str, wanted: Wanted) -> Table:
             yield number, [fields.get(column) for column in wanted.columns]
 
     return Table(rows(), place, known=known.keys())
-
-
-def _begins_with_bracket(path: str) -> bool:
-    with open(path, "rb") as file:
-        return file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"[")
 
 
 def _line_records(path: str, name: str) -> Iterator[tuple[int, dict[str, Any] | None]]:

@@ -20,15 +20,12 @@ def read_npy(path: str, name: str, wanted: Wanted) -> Table:
     array = _load(path, name)
     if array.dtype.names:
         columns = list(array.dtype.names)
-        found = [array[columns[index]] for index in find_columns(name, columns, wanted)]
+        by_index = [array[column] for column in columns]
     else:
-        table = array if array.ndim == 2 else array[:, np.newaxis]
-        columns = name_columns(name, table.shape[1], wanted)
-        found = [table[:, index] for index in find_columns(name, columns, wanted)]
-    cells = [
-        _cells(column, f"{name}, column {title!r}")
-        for column, title in zip(found, wanted.columns, strict=True)
-    ]
+        by_index = list(np.atleast_2d(array.T))
+        columns = name_columns(name, len(by_index), wanted)
+    indices = find_columns(name, columns, wanted)
+    cells = [_cells(by_index[index], f"{name}, column {columns[index]!r}") for index in indices]
     return Table(
         enumerate(zip(*cells, strict=True)), lambda row: f"{name} index {row}", known=columns
     )
@@ -43,9 +40,7 @@ def _load(path: str, name: str) -> NDArray[Any]:
             array = np.load(file, allow_pickle=False)
         except OSError:
             raise
-        except (
-            Exception
-        ) as error:  # the header is parsed as Python, which raises many kinds of errors
+        except Exception as error:  # the header is parsed as Python: any kind of error
             reason = " ".join(str(error).split())
             raise TelemetryError(
                 f"{name}: {_EXPECTED}, got an invalid file: {reason}: {_REMEDY}"
