@@ -11,8 +11,8 @@ import math
 from array import array
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,58 +64,64 @@ class Alignment:
         max_gap: float,
         angle_columns: Sequence[str] = (),
     ):
-        self._interpolate = interpolate
-        self._times = telemetry.times
-        self._angles = tuple(column in angle_columns for column in columns)
-        self._rows = [array("d", telemetry.columns[column].tobytes()) for column in columns]
-        self._classes = telemetry.classes
-        self._axes: list[_Axis] = []  # of the columns, then of the classes
-        if self._times is not None:
-            known = [~np.isnan(telemetry.columns[column]) for column in columns]
-            if self._classes:
-                known.append(np.array([name is not None for name in self._classes]))
+        self._has_classes = bool(telemetry.classes)
+        # Of the columns, then of the classes.
+        self._values: list[Sequence[Any]] = [
+            array("d", telemetry.columns[column].tobytes()) for column in columns
+        ]
+        self._ways = [interpolate] * len(columns)
+        self._angles = [column in angle_columns for column in columns]
+        self._axes: list[_Axis] | None = None
+        known = [~np.isnan(telemetry.columns[column]) for column in columns]
+        if self._has_classes:
+            self._values.append(telemetry.classes)
+            self._ways.append("hold" if interpolate == "hold" else "nearest")
+            self._angles.append(False)
+            known.append(np.array([name is not None for name in telemetry.classes]))
+        if telemetry.times is not None:
             # Usually each row has all values, so that all columns share one axis.
-            axes = {rows.tobytes(): _Axis(self._times, rows, max_gap) for rows in known}
+            axes = {rows.tobytes(): _Axis(telemetry.times, rows, max_gap) for rows in known}
             self._axes = [axes[rows.tobytes()] for rows in known]
 
     def at_time(self, seconds: float) -> Aligned | None:
         """Returns the telemetry at ``seconds``; None outside of the rows, and in a gap of any column."""
-        if self._times is None:
+        if self._axes is None:
             raise ValueError(
                 "expected telemetry with times, got rows that belong to frames: use at_row"
             )
-        values, distance, class_name = [], 0.0, None
-        for axis, column, is_angle in zip(self._axes, self._rows, self._angles, strict=False):
+        found_values, distance = [], 0.0
+        columns = zip(self._axes, self._values, self._ways, self._angles, strict=True)
+        for axis, values, way, is_angle in columns:
             found = axis.around(seconds)
             if found is None:
                 return None
-            value = column[found.nearest if self._interpolate == "nearest" else found.before]
-            if self._interpolate == "linear" and found.gap:
-                change = column[found.after] - value
-                value += found.fraction * (_shorter_arc(change) if is_angle else change)
-            values.append(_turn(value) if is_angle else value)
+            value = values[found.nearest if way == "nearest" else found.before]
+            if way == "linear" and found.gap:
+                change = values[found.after] - value
+                if is_angle:
+                    change = (change + 180.0) % 360.0 - 180.0  # the shorter way
+                value += found.fraction * change
+            found_values.append(value)
             distance = max(distance, found.gap)
-        if self._classes:
-            found = self._axes[-1].around(seconds)
-            if found is None:
-                return None
-            holds = self._interpolate == "hold"
-            class_name = self._classes[found.before if holds else found.nearest]
-            distance = max(distance, found.gap)
-        return Aligned(tuple(values), class_name, distance)
+        return self._aligned(found_values, distance)
 
     def at_row(self, row: int) -> Aligned | None:
         """Returns the telemetry in ``row``; None if it does not exist or lacks a value."""
-        rows = len(self._rows[0]) if self._rows else len(self._classes)
-        if not 0 <= row < rows:
+        if not 0 <= row < len(self._values[0]):
             return None
-        values = [column[row] for column in self._rows]
-        class_name = self._classes[row] if self._classes else None
-        if any(map(math.isnan, values)) or (self._classes and class_name is None):
+        values = [column[row] for column in self._values]
+        if any(value is None or value != value for value in values):  # NaN is not itself
             return None
-        angles = zip(values, self._angles, strict=True)
-        turned = tuple(_turn(value) if is_angle else value for value, is_angle in angles)
-        return Aligned(turned, class_name, 0.0)
+        return self._aligned(values, 0.0)
+
+    def _aligned(self, values: list[Any], distance: float) -> Aligned:
+        class_name = values.pop() if self._has_classes else None
+        turned = zip(values, self._angles, strict=False)
+        return Aligned(
+            tuple(_turn(value) if is_angle else value for value, is_angle in turned),
+            class_name,
+            distance,
+        )
 
 
 class _Found(NamedTuple):
@@ -188,12 +194,25 @@ def combine(
     center = tuple(rows[len(rows) // 2])
     if label_at == "center":
         return center
+    columns = zip(zip(*rows, strict=True), center, angles, strict=True)
     return tuple(
-        _mean_angle(column, center[index]) if is_angle else math.fsum(column) / len(column)
-        for index, (column, is_angle) in enumerate(
-            zip(zip(*rows, strict=True), angles, strict=True)
-        )
+        _mean_angle(column, own) if is_angle else math.fsum(column) / len(column)
+        for column, own, is_angle in columns
     )
+
+
+def _mean_angle(degrees: Sequence[float], otherwise: float) -> float:
+    radians = [math.radians(angle) for angle in degrees]
+    east, north = math.fsum(map(math.sin, radians)), math.fsum(map(math.cos, radians))
+    if math.hypot(east, north) < 1e-9 * len(radians):
+        return _turn(otherwise)
+    return _turn(math.degrees(math.atan2(east, north)))
+
+
+def _turn(angle: float) -> float:
+    """Returns ``angle`` in [0, 360) degrees."""
+    turned = angle % 360.0
+    return turned if turned < 360.0 else 0.0  # the remainder of a tiny negative angle is 360
 
 
 def concatenate(pieces: Sequence[tuple[Telemetry, float]]) -> Telemetry:
@@ -217,23 +236,18 @@ def concatenate(pieces: Sequence[tuple[Telemetry, float]]) -> Telemetry:
     shifted = [piece.times + seconds for piece, seconds in pieces if piece.times is not None]
     if len(shifted) != len(pieces):
         raise ValueError("expected pieces with times, got rows that belong to frames")
-    ends = [
-        min((later[0] for later in shifted[k + 1 :]), default=np.inf) for k in range(len(shifted))
-    ]
-    times = np.concatenate(shifted)
-    kept = np.concatenate([own < end for own, end in zip(shifted, ends, strict=True)])
-    classes = [name for piece, _ in pieces for name in piece.classes]
-    return Telemetry(
-        times=times[kept],
+    kept: list[NDArray[np.float64]] = []
+    end = np.inf
+    for own in reversed(shifted):
+        kept.insert(0, own[: np.searchsorted(own, end)])
+        end = min(end, own[0])
+    dropped = sum(map(len, shifted)) - sum(map(len, kept))
+    joined = _join([(piece, len(own)) for (piece, _), own in zip(pieces, kept, strict=True)])
+    return replace(
+        joined,
+        times=np.concatenate(kept),
         dates=dates.pop(),
-        columns={
-            column: np.concatenate([piece.columns[column] for piece, _ in pieces])[kept]
-            for column in pieces[0][0].columns
-        },
-        classes=tuple(name for name, keep in zip(classes, kept, strict=True) if keep)
-        if classes
-        else (),
-        merged_rows=sum(piece.merged_rows for piece, _ in pieces) + int(np.sum(~kept)),
+        merged_rows=joined.merged_rows + dropped,
     )
 
 
@@ -246,41 +260,22 @@ def concatenate_rows(pieces: Sequence[tuple[Telemetry, int]]) -> Telemetry:
     """
     if any(piece.times is not None for piece, _ in pieces):
         raise ValueError("expected rows that belong to frames, got pieces with times")
+    return _join(pieces)
 
-    def fitted(values: NDArray[np.float64], frames: int) -> NDArray[np.float64]:
-        missing = max(frames - len(values), 0)
-        return np.concatenate([values[:frames], np.full(missing, np.nan)])
 
+def _join(pieces: Sequence[tuple[Telemetry, int]]) -> Telemetry:
+    """Joins the first rows of each piece, as many as its number says, without their times."""
+
+    def fit(values: NDArray[np.float64], rows: int) -> NDArray[np.float64]:
+        return np.concatenate([values[:rows], np.full(max(rows - len(values), 0), np.nan)])
+
+    columns = {
+        column: np.concatenate([fit(piece.columns[column], rows) for piece, rows in pieces])
+        for column in pieces[0][0].columns
+    }
     classes: list[str | None] = []
     if any(piece.classes for piece, _ in pieces):
-        for piece, frames in pieces:
-            classes += [*piece.classes[:frames], *[None] * (frames - len(piece.classes))]
-    return Telemetry(
-        times=None,
-        dates=False,
-        columns={
-            column: np.concatenate([fitted(piece.columns[column], n) for piece, n in pieces])
-            for column in pieces[0][0].columns
-        },
-        classes=tuple(classes),
-        merged_rows=sum(piece.merged_rows for piece, _ in pieces),
-    )
-
-
-def _shorter_arc(change: float) -> float:
-    """Returns the ``change`` of an angle in [-180, 180) degrees."""
-    return (change + 180.0) % 360.0 - 180.0
-
-
-def _turn(angle: float) -> float:
-    """Returns ``angle`` in [0, 360) degrees."""
-    turned = angle % 360.0
-    return turned if turned < 360.0 else 0.0  # the remainder of a tiny negative angle is 360
-
-
-def _mean_angle(degrees: Sequence[float], otherwise: float) -> float:
-    radians = [math.radians(angle) for angle in degrees]
-    east, north = math.fsum(map(math.sin, radians)), math.fsum(map(math.cos, radians))
-    if math.hypot(east, north) < 1e-9 * len(radians):
-        return _turn(otherwise)
-    return _turn(math.degrees(math.atan2(east, north)))
+        for piece, rows in pieces:
+            classes += [*piece.classes[:rows], *[None] * (rows - len(piece.classes))]
+    merged = sum(piece.merged_rows for piece, _ in pieces)
+    return Telemetry(None, False, columns, tuple(classes), merged)
