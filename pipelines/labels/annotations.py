@@ -42,7 +42,7 @@ class FoundLabel:
     classes: tuple[str, ...] = ()
     is_list: bool = False
 
-    def of_sequence(self) -> tuple[float, ...] | tuple[str, ...]:
+    def of_sequence(self) -> tuple[Any, ...]:
         """Returns the label of the whole recording: regression targets, or its classes, sorted.
 
         Raises:
@@ -56,7 +56,7 @@ class FoundLabel:
             )
         return self.numbers or tuple(sorted(self.classes))
 
-    def by_frame(self, num_frames: int) -> tuple[tuple[float, ...], ...] | tuple[str, ...]:
+    def by_frame(self, num_frames: int) -> tuple[Any, ...]:
         """Returns the label of each frame: a row of regression targets, or a class.
 
         A flat list of numbers has one target per frame; a list of texts has one class per frame.

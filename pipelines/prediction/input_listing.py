@@ -12,8 +12,9 @@ from pipelines.plan.descriptors import Listing, Source, SourceFailure
 from pipelines.sources import manifest
 from pipelines.sources.drives import list_drives
 from pipelines.sources.files import Files, check_location
-from pipelines.sources.frame_folders import UnusableFolderError, describe_frame_folder
+from pipelines.sources.frame_folders import describe_frame_folder
 from pipelines.sources.listing import (
+    UnusableFolderError,
     describe_file,
     is_glob,
     is_video,

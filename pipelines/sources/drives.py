@@ -18,8 +18,9 @@ from pipelines.options.dataset import LabelOptions, SamplingOptions
 from pipelines.options.telemetry import TelemetryOptions
 from pipelines.plan.descriptors import Listing, Part, SideFile, Source, SourceFailure
 from pipelines.sources.files import Files, check_location
-from pipelines.sources.frame_folders import UnusableFolderError, describe_frame_folder
+from pipelines.sources.frame_folders import describe_frame_folder
 from pipelines.sources.listing import (
+    UnusableFolderError,
     class_label,
     describe_file,
     file_fields,

@@ -9,13 +9,9 @@ from fractions import Fraction
 from pipelines.images.frame_names import FrameSequence, find_duplicate, order_frames
 from pipelines.options.dataset import SamplingOptions
 from pipelines.plan.descriptors import Source
-from pipelines.sources.files import LOCAL_FILES, Files
+from pipelines.sources.files import Files
+from pipelines.sources.listing import UnusableFolderError
 from tfrecords_schema.paths import absolute
-from tfrecords_schema.store_clients import Stored
-
-
-class UnusableFolderError(Exception):
-    """A folder of frames that gives no source. The message is the reason in its report."""
 
 
 def describe_frame_folder(
@@ -23,7 +19,7 @@ def describe_frame_folder(
     source_id: str,
     images: Collection[str],
     sampling: SamplingOptions,
-    files: Files = LOCAL_FILES,
+    files: Files,
 ) -> tuple[Source, FrameSequence]:
     """Returns the source for a folder of frames, and its frames in order. No image is opened.
 
@@ -39,7 +35,12 @@ def describe_frame_folder(
     """
     frames = order_frames(images)
     _check_frames(frames, sampling)
-    statuses = [file_status(path, name, files) for name in frames.names]
+    statuses = []
+    for name in frames.names:
+        try:
+            statuses.append(files.status(os.path.join(path, name)))
+        except OSError as error:
+            raise UnusableFolderError(f"{name}: {error.strerror or error}") from error
     rate = sampling.frame_rate or Fraction(1)  # callers check that there is one
     source = Source(
         id=source_id,
@@ -52,18 +53,6 @@ def describe_frame_folder(
         seconds=float(frames.total_slots / rate),
     )
     return source, frames
-
-
-def file_status(folder: str, name: str, files: Files) -> Stored:
-    """Returns the size and time of the file ``name`` in ``folder``.
-
-    Raises:
-        UnusableFolderError: if there is no such file.
-    """
-    try:
-        return files.status(os.path.join(folder, name))
-    except OSError as error:
-        raise UnusableFolderError(f"{name}: {error.strerror or error}") from error
 
 
 def _check_frames(frames: FrameSequence, sampling: SamplingOptions) -> None:

@@ -23,6 +23,10 @@ VIDEO_EXTENSIONS = (
 )
 
 
+class UnusableFolderError(Exception):
+    """A folder of frames that gives no source. The message is the reason in its report."""
+
+
 class FileFields(TypedDict):
     """The fields that `Source`, `Part` and `SideFile` have in common."""
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pipelines.images.frame_names import is_image
-from pipelines.sources.files import LOCAL_FILES, Files
+from pipelines.sources.files import Files
 from tfrecords_schema.paths import relative
 
 
@@ -29,68 +29,62 @@ class ImageFolder:
     others: int
     annotated: bool
 
-    @property
-    def parent(self) -> str | None:
-        """``data_path`` of the parent folder; None for the input itself."""
-        return os.path.dirname(self.data_path) if self.data_path else None
 
-
-def walk_image_folders(
-    root: str, annotation: str, files: Files = LOCAL_FILES
-) -> Iterator[ImageFolder]:
-    """Yields the folders below ``root``, and ``root`` itself, in the order of `Files.walk`.
-
-    Args:
-        root: the input.
-        annotation: name of the annotation file.
-        files: lists objects on stores.
+def find_image_folders(root: str, annotation: str, files: Files) -> dict[str, ImageFolder]:
+    """Returns ``root`` and the folders below it by ``data_path``, in the order of `Files.walk`.
 
     Raises:
         OSError: if a folder cannot be read.
     """
+    found = {}
     for path, _, names in files.walk(root):
         data_path = "" if path == root else relative(path, root)
         shown = [name for name in names if not name.startswith(".") and name != annotation]
         images = tuple(name for name in shown if is_image(name))
-        yield ImageFolder(path, data_path, images, len(shown) - len(images), annotation in names)
+        others = len(shown) - len(images)
+        found[data_path] = ImageFolder(path, data_path, images, others, annotation in names)
+    return found
 
 
-def find_frames(folders: Mapping[str, ImageFolder]) -> dict[str, list[ImageFolder]]:
-    """Returns the folders with the frames of each sample folder. There should be exactly one for each."""
-    found: dict[str, list[ImageFolder]] = {
+def match_annotations(
+    folders: Mapping[str, ImageFolder], annotation: str
+) -> tuple[dict[str, ImageFolder], dict[str, str]]:
+    """Returns the folder with the frames of each sample folder, and why other folders are left out.
+
+    Both are by the ``data_path`` of the folder that holds the annotation, or should hold it. Images in the
+    sample folder itself take precedence over those in its sub-folders.
+    """
+    found = {
         folder.data_path: [folder] if folder.images else []
         for folder in folders.values()
         if folder.annotated
     }
+    unannotated: list[tuple[ImageFolder, str | None]] = []
+    sub_folders = set()  # names of folders with the frames of a sample folder
     for folder in folders.values():
-        parent = folder.parent
-        if parent is None or parent not in found or folders[parent].images:
-            continue  # images in the sample folder itself take precedence
-        if folder.images and not folder.annotated:
-            found[parent].append(folder)
-    return found
-
-
-def find_unannotated(
-    folders: Mapping[str, ImageFolder],
-    frame_folders: Mapping[str, list[ImageFolder]],
-    annotation: str,
-) -> dict[str, str]:
-    """Returns why folders with images are left out, by the folder that should hold the annotation."""
-    sub_folders = {
-        os.path.basename(folder.data_path)
-        for sample, own in frame_folders.items()
-        for folder in own
-        if folder.data_path != sample
-    }
-    reasons: dict[str, str] = {}
-    for folder in folders.values():
-        parent = folder.parent
-        if not folder.images or folder.annotated or parent in frame_folders:
+        if not folder.images or folder.annotated:
             continue
+        parent = os.path.dirname(folder.data_path) if folder.data_path else None
+        if parent is None or parent not in found:
+            unannotated.append((folder, parent))
+        elif not folders[parent].images:
+            found[parent].append(folder)
+            sub_folders.add(os.path.basename(folder.data_path))
+    reasons: dict[str, str] = {}
+    for folder, parent in unannotated:
         name = os.path.basename(folder.data_path)
         if parent is not None and name in sub_folders:
             reasons[parent] = f"no {annotation} beside the folder {name} with its frames"
         else:
             reasons.setdefault(folder.data_path, f"no {annotation} in this folder of frames")
-    return reasons
+    for data_path, own in found.items():
+        names = ", ".join(sorted(os.path.basename(folder.data_path) for folder in own))
+        if len(own) > 1:
+            reasons[data_path] = (
+                f"expected frames in one folder, but found them in several ({names})"
+            )
+        elif not own:
+            reasons[data_path] = (
+                "no images (by file name), neither in this folder nor in its sub-folders"
+            )
+    return {data_path: own[0] for data_path, own in found.items() if len(own) == 1}, reasons

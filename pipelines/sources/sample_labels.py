@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, cast
+from typing import NamedTuple
 
 from pipelines.errors import UserError
 from pipelines.labels.annotations import FoundLabel, name_targets
 from pipelines.options.dataset import LabelOptions
-from pipelines.sources.listing import class_label
-from tfrecords_schema.spec import LabelSpec
+from tfrecords_schema.spec import LabelSpec, Task
 
 
 class LabelShape(NamedTuple):
@@ -23,7 +22,7 @@ class LabelShape(NamedTuple):
         by_frame: True if every frame has a label, False if the sequence has one.
     """
 
-    task: Literal["regression", "classification", "multilabel"]
+    task: Task
     targets: int = 0
     by_frame: bool = False
 
@@ -61,15 +60,12 @@ def read_sample_label(found: FoundLabel, options: LabelOptions, num_frames: int)
     if options.label_at == "last" and found.kind != "number_rows":
         entries = found.of_sequence()
         if found.kind == "numbers":
-            values = cast(tuple[float, ...], entries)
-            return SampleLabel(LabelShape("regression", len(values)), values)
-        task: Literal["multilabel", "classification"] = (
-            "multilabel" if found.kind == "classes" else "classification"
-        )
-        return SampleLabel(LabelShape(task), classes=cast(tuple[str, ...], entries))
+            return SampleLabel(LabelShape("regression", len(entries)), values=entries)
+        task: Task = "multilabel" if found.kind == "classes" else "classification"
+        return SampleLabel(LabelShape(task), classes=entries)
     rows = found.by_frame(num_frames)
     if found.kind == "classes":
-        classes = cast(tuple[str, ...], tuple(sorted(set(rows))))
+        classes = tuple(sorted(set(rows)))
         return SampleLabel(LabelShape("classification", by_frame=True), classes=classes)
     return SampleLabel(LabelShape("regression", len(rows[0]), by_frame=True))
 
@@ -138,5 +134,4 @@ def label_spec(
             f"--label_at mean needs labels that are numbers, got {shape} at {expression!r}. "
             "Use last, center or each"
         )
-    spec = class_label(classes)
-    return LabelSpec(task=shape.task, class_names=spec.class_names, per_frame=per_frame)
+    return LabelSpec(task=shape.task, class_names=tuple(sorted(classes)), per_frame=per_frame)
