@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
 
 from pipelines.errors import UserError
 from pipelines.images.frame_names import is_image
 from pipelines.options.dataset import DatasetOptions, LabelOptions
-from pipelines.plan.descriptors import Listing, Source, SourceFailure
+from pipelines.plan.descriptors import Listing, Source
 from pipelines.sources import manifest
 from pipelines.sources.drives import list_drives
 from pipelines.sources.files import Files, check_location
 from pipelines.sources.frame_folders import describe_frame_folder
-from pipelines.sources.listing import (
-    UnusableFolderError,
-    describe_file,
-    is_glob,
-    is_video,
-    list_failure,
-    list_matching,
-    walk_files,
-)
+from pipelines.sources.listing import describe_all, describe_file, find_files, is_video
 from tfrecords_schema import storage
 from tfrecords_schema.paths import folder_name, relative
 from tfrecords_schema.spec import LabelSpec
@@ -46,41 +37,37 @@ def list_footage(location: str, options: DatasetOptions) -> Listing:
     location, files = check_location(location), Files()
     if location.lower().endswith(manifest.EXTENSIONS) and storage.is_file(location):
         return manifest.list_manifest(location, LabelOptions(), labelled=False, files=files)
-    root, paths = _find(location, files)
+    root, paths = find_files(location, "a video, a folder, a glob or a manifest", files)
     videos = [path for path in paths if is_video(path)]
+    notes: tuple[str, ...] = ()
     if videos:
-        others = len(paths) - len(videos)
-        notes = (
-            (f"{others} files were skipped: their names do not end like a video's",)
-            if others
-            else ()
+        if others := len(paths) - len(videos):
+            notes = (f"{others} files were skipped: their names do not end like a video's",)
+        items = ((relative(path, root), path) for path in videos)
+        sources, failures = describe_all(
+            items, lambda data_path, path: describe_file(path, data_path, files)
         )
-        return _listing(root, videos, lambda path, name: describe_file(path, name, files), notes)
-    folders: dict[str, list[str]] = {}
-    for path in paths:
-        folder, name = os.path.split(path)
-        if is_image(name):
-            folders.setdefault(folder, []).append(name)
-    _check_frames(location, len(paths), folders, options)
+    else:
+        folders: dict[str, list[str]] = {}
+        for path in paths:
+            folder, name = os.path.split(path)
+            if is_image(name):
+                folders.setdefault(folder, []).append(name)
+        _check_frames(location, len(paths), folders, options)
 
-    def describe(folder: str, data_path: str) -> Source:
-        images = folders[folder]
-        return describe_frame_folder(folder, data_path, images, options.sampling, files)[0]
+        def describe(data_path: str, folder: str) -> Source:
+            images = folders[folder]
+            return describe_frame_folder(folder, data_path, images, options.sampling, files)[0]
 
-    return _listing(root, folders, describe, ())
-
-
-def _find(location: str, files: Files) -> tuple[str, list[str]]:
-    """Returns the root of the input, and the files in it."""
-    if storage.is_folder(location):
-        return location, list(walk_files(location, files=files))
-    if is_glob(location):
-        return list_matching(location, files)
-    if not storage.exists(location):
-        raise UserError(
-            f"--input must be a video, a folder, a glob or a manifest; there is nothing at {location}"
-        )
-    return os.path.dirname(location) or ".", [location]
+        items = ((relative(folder, root), folder) for folder in folders)
+        sources, failures = describe_all(items, describe)
+    return Listing(
+        name=folder_name(root) or "footage",
+        sources=tuple(sources),
+        label=LabelSpec(),
+        failures=tuple(failures),
+        notes=notes,
+    )
 
 
 def _check_frames(
@@ -96,28 +83,3 @@ def _check_frames(
             f"{location} holds folders of images, which have no times. The model was trained without "
             "--frame_rate, on the times of videos: give videos, or a model trained with --frame_rate"
         )
-
-
-def _listing(
-    root: str,
-    paths: Iterable[str],
-    describe: Callable[[str, str], Source],
-    notes: tuple[str, ...],
-) -> Listing:
-    sources: list[Source] = []
-    failures: list[SourceFailure] = []
-    for path in paths:
-        data_path = relative(path, root)
-        try:
-            sources.append(describe(path, data_path))
-        except OSError as error:  # a link that leads nowhere
-            failures.append(list_failure(data_path, error))
-        except UnusableFolderError as error:
-            failures.append(SourceFailure(source=data_path, stage="list", reason=str(error)))
-    return Listing(
-        name=folder_name(root) or "footage",
-        sources=tuple(sorted(sources, key=lambda source: source.id)),
-        label=LabelSpec(),
-        failures=tuple(failures),
-        notes=notes,
-    )

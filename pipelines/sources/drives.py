@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -20,15 +19,13 @@ from pipelines.plan.descriptors import Listing, Part, SideFile, Source, SourceFa
 from pipelines.sources.files import Files, check_location
 from pipelines.sources.frame_folders import describe_frame_folder
 from pipelines.sources.listing import (
-    UnusableFolderError,
     class_label,
+    describe_all,
     describe_file,
     file_fields,
-    is_glob,
+    find_files,
     is_video,
     list_failure,
-    list_matching,
-    walk_files,
 )
 from pipelines.storage.scratch import scratch_folder
 from tfrecords_schema import storage
@@ -37,23 +34,6 @@ from tfrecords_schema.spec import LabelSpec
 
 TELEMETRY_EXTENSIONS = (".csv", ".tsv", ".jsonl", ".ndjson", ".gpx", ".npy")
 """File names that are taken for telemetry if there is no template."""
-
-
-@dataclass(frozen=True)
-class _DriveFile:
-    """A video file, or a folder of frames, and its place in a drive.
-
-    Attributes:
-        path: the file or folder.
-        data_path: ``path`` relative to the input.
-        drive: the drive's name, as ``--join`` captures it.
-        order: what ``--join`` captures to order the files of a drive.
-    """
-
-    path: str
-    data_path: str
-    drive: str
-    order: str = ""
 
 
 def list_drives(
@@ -69,19 +49,27 @@ def list_drives(
     """
     location, files = check_location(location), Files()
     root, paths = _find(location, telemetry, files)
-    sources: list[Source] = []
-    failures: list[SourceFailure] = []
-    for source_id, describe in _candidates(root, paths, telemetry, sampling, files):
-        try:
-            sources.append(describe())
-        except (UnusableFolderError, OSError) as error:
-            failures.append(list_failure(source_id, error))
+    footage = _Footage(root, telemetry, sampling, files)
+    sources, failures = footage.describe(paths)
     read: list[Source] = []
     class_names: set[str] = set()
     merged = 0
+    columns = tuple(dict.fromkeys((*label.label_columns, *telemetry.signal_columns)))
     for source in tqdm(sources, desc="Reading telemetry", unit="source", leave=False, delay=1):
+        pieces: list[Telemetry] = []
         try:
-            pieces = [_read(file, telemetry, label) for file in _telemetry_of(source)]
+            for file in [source.telemetry, *(part.telemetry for part in source.parts)]:
+                if file is not None:
+                    with storage.local_copy(file.path, scratch=scratch_folder("listing")) as local:
+                        pieces.append(
+                            read_telemetry(
+                                local,
+                                file.data_path,
+                                telemetry,
+                                columns=columns,
+                                class_column=label.class_column,
+                            )
+                        )
         except TelemetryError as error:
             failures.append(SourceFailure(source=source.id, stage="telemetry", reason=str(error)))
             continue
@@ -91,7 +79,8 @@ def list_drives(
         merged += sum(piece.merged_rows for piece in pieces)
         class_names |= {name for piece in pieces for name in piece.classes if name is not None}
         if telemetry.no_images:
-            source = _with_duration(source, pieces[0], sampling)
+            seconds = _duration(pieces[0], sampling)
+            source = replace(source, seconds=seconds, frames=pieces[0].rows)
         read.append(source)
     if not read:
         first = failures[0]
@@ -102,7 +91,7 @@ def list_drives(
     notes = (f"{merged} rows of telemetry repeat the row before them and were merged with it",)
     return Listing(
         name=folder_name(root) or "dataset",
-        sources=tuple(sorted(read, key=lambda source: source.id)),
+        sources=tuple(read),
         label=_label_spec(label, class_names),
         failures=tuple(failures),
         notes=notes if merged else (),
@@ -112,24 +101,22 @@ def list_drives(
 def _find(location: str, telemetry: TelemetryOptions, files: Files) -> tuple[str, list[str]]:
     """Returns the root of the input, and the wanted files in it: telemetry; or videos and images."""
     what = "telemetry files" if telemetry.no_images else "videos"
-    wanted: Callable[[str], bool] = _is_footage
-    if telemetry.no_images:
-        wanted = _telemetry_filter(telemetry.telemetry)
-    if storage.is_folder(location):
-        root, paths = location, list(walk_files(location, files=files))
-    elif is_glob(location):
-        root, paths = list_matching(location, files)
-    elif storage.exists(location):
+    root, paths = find_files(location, f"a folder of {what}, a glob or a file", files)
+    if paths == [location]:
         if not is_video(location) and not telemetry.no_images:
             raise UserError(
                 f"--input must be a folder of {what}, a glob or a video (by file name), got {location}"
             )
-        return os.path.dirname(absolute(location)), [location]
+        return root, paths
+    if not telemetry.no_images:
+        found = [path for path in paths if is_video(path) or is_image(os.path.basename(path))]
+    elif telemetry.telemetry is None:
+        found = [path for path in paths if path.lower().endswith(TELEMETRY_EXTENSIONS)]
     else:
-        raise UserError(
-            f"--input must be a folder of {what}, a glob or a file, but there is nothing at {location}"
-        )
-    found = [path for path in paths if wanted(path)]
+        template = os.path.basename(telemetry.telemetry)
+        parts = re.split(r"\{(?:stem|name|drive|parent)\}", template)
+        pattern = re.compile(".*".join(re.escape(part) for part in parts))
+        found = [path for path in paths if pattern.fullmatch(os.path.basename(path))]
     if not found:
         raise UserError(
             f"{location}: expected {what}, but none of {len(paths)} files is one (by file name)"
@@ -137,77 +124,113 @@ def _find(location: str, telemetry: TelemetryOptions, files: Files) -> tuple[str
     return root, found
 
 
-def _is_footage(path: str) -> bool:
-    return is_video(path) or is_image(os.path.basename(path))
+@dataclass(frozen=True)
+class _DriveFile:
+    """A video file and its place in a drive.
+
+    Attributes:
+        path: the file.
+        data_path: ``path`` relative to the input.
+        drive: the drive's name, as ``--join`` captures it.
+        order: what ``--join`` captures to order the files of a drive.
+    """
+
+    path: str
+    data_path: str
+    drive: str
+    order: str = ""
 
 
-def _telemetry_filter(template: str | None) -> Callable[[str], bool]:
-    """Returns a function that tells whether the template may mean a path; without one, any file of rows."""
-    if template is None:
-        return lambda path: path.lower().endswith(TELEMETRY_EXTENSIONS)
-    parts = re.split(r"\{(?:stem|name|drive|parent)\}", os.path.basename(template))
-    pattern = re.compile(".*".join(re.escape(part) for part in parts))
-    return lambda path: pattern.fullmatch(os.path.basename(path)) is not None
+@dataclass(frozen=True)
+class _Footage:
+    """Describes the drives below ``root`` as sources."""
 
+    root: str
+    telemetry: TelemetryOptions
+    sampling: SamplingOptions
+    files: Files
 
-def _candidates(
-    root: str,
-    paths: Sequence[str],
-    telemetry: TelemetryOptions,
-    sampling: SamplingOptions,
-    files: Files,
-) -> Iterator[tuple[str, Callable[[], Source]]]:
-    """Yields the id of each possible source, and a function that returns the source or raises the reason."""
-    if telemetry.no_images:
+    def describe(self, paths: Sequence[str]) -> tuple[list[Source], list[SourceFailure]]:
+        """Returns the sources made of ``paths``, and the failures of those that cannot be used."""
+        if self.telemetry.no_images:
+            return describe_all(
+                ((relative(path, self.root), path) for path in paths), self._rows_source
+            )
+        videos = [self._drive_file(path) for path in paths if is_video(path)]
+        if videos:
+            return describe_all(_group_drives(videos).items(), self._video_source)
+        if self.sampling.frame_rate is None:
+            raise UsageError(
+                "folders of frames have no times. Give their frames per second with --frame_rate"
+            )
+        if self.telemetry.join is not None:
+            raise UsageError(
+                "--join is for videos, but --input holds folders of frames. Leave it out"
+            )
+        folders: dict[str, list[str]] = {}
         for path in paths:
-            name = relative(path, root)
-            yield name, functools.partial(describe_file, path, name, files, kind="telemetry")
-        return
-    videos = [_drive_file(path, root, telemetry.join) for path in paths if is_video(path)]
-    for drive in _drives(videos):
-        yield drive[0].drive, functools.partial(_video_source, drive, root, telemetry, files)
-    if videos:
-        return
-    _check_frames_can_be_timed(telemetry, sampling)
-    images: dict[str, list[str]] = {}  # by folder
-    for path in paths:
-        images.setdefault(os.path.dirname(path), []).append(os.path.basename(path))
-    for path, names in images.items():
-        name = relative(path, root)
-        folder = _DriveFile(path, name, drive=name)
-        describe = functools.partial(
-            _frames_source, folder, names, root, telemetry, sampling, files
+            folders.setdefault(os.path.dirname(path), []).append(os.path.basename(path))
+        items = ((relative(path, self.root), (path, names)) for path, names in folders.items())
+        return describe_all(items, self._frames_source)
+
+    def _rows_source(self, data_path: str, path: str) -> Source:
+        fields = file_fields(path, data_path, self.files)
+        file = SideFile(**fields)
+        return Source(id=data_path, group=data_path, kind="telemetry", telemetry=file, **fields)
+
+    def _video_source(self, name: str, drive: Sequence[_DriveFile]) -> Source:
+        telemetry = [self._telemetry_file(video.path, video.drive) for video in drive]
+        first = describe_file(drive[0].path, drive[0].data_path, self.files)
+        if self.telemetry.join is None:
+            return replace(first, telemetry=telemetry[0])
+        shared = telemetry[0] if len({file.path for file in telemetry}) == 1 else None
+        parts = tuple(
+            Part(
+                **file_fields(video.path, video.data_path, self.files),
+                order=video.order,
+                telemetry=None if shared else file,
+            )
+            for video, file in zip(drive, telemetry, strict=True)
         )
-        yield name, describe
+        return replace(first, id=name, parts=parts, telemetry=shared)
 
+    def _frames_source(self, name: str, folder: tuple[str, Sequence[str]]) -> Source:
+        path, images = folder
+        source, _ = describe_frame_folder(path, name, images, self.sampling, self.files)
+        return replace(source, telemetry=self._telemetry_file(path, name))
 
-def _check_frames_can_be_timed(telemetry: TelemetryOptions, sampling: SamplingOptions) -> None:
-    if sampling.frame_rate is None:
-        raise UsageError(
-            "folders of frames have no times. Give their frames per second with --frame_rate"
+    def _drive_file(self, path: str) -> _DriveFile:
+        data_path, join = relative(path, self.root), self.telemetry.join
+        if join is None:
+            return _DriveFile(path, data_path, drive=data_path)
+        match = re.search(join, data_path)
+        if match is None or any(group is None for group in match.groups()):
+            raise UserError(
+                f"--join {join!r} must match the path of every video, but does not match {data_path!r}. "
+                "Adapt the expression, or leave the video out"
+            )
+        named = match.groupdict()
+        drive = named.get("drive", match[1])
+        order = named.get("order", match[2] if len(match.groups()) > 1 else data_path)
+        return _DriveFile(path, data_path, drive=drive, order=order)
+
+    def _telemetry_file(self, footage: str, drive: str) -> SideFile:
+        """Returns the telemetry of a video, or of a folder of frames; raises `OSError` if it is missing."""
+        folder, name = os.path.split(absolute(footage))
+        stem = os.path.splitext(name)[0] if is_video(name) else name
+        filled = (self.telemetry.telemetry or "").format(
+            stem=stem, name=name, parent=folder, drive=drive if self.telemetry.join else stem
         )
-    if telemetry.join is not None:
-        raise UsageError("--join is for videos, but --input holds folders of frames. Leave it out")
+        path = resolve(folder, filled)
+        data_path = relative(path, self.root)
+        try:
+            return SideFile(**file_fields(path, data_path, self.files))
+        except FileNotFoundError:
+            raise OSError(f"its telemetry is missing: there is no {data_path}") from None
 
 
-def _drive_file(path: str, root: str, join: str | None) -> _DriveFile:
-    data_path = relative(path, root)
-    if join is None:
-        return _DriveFile(path, data_path, drive=data_path)
-    match = re.search(join, data_path)
-    if match is None or any(group is None for group in match.groups()):
-        raise UserError(
-            f"--join {join!r} must match the path of every video, but does not match {data_path!r}. "
-            "Adapt the expression, or leave the video out"
-        )
-    named = match.groupdict()
-    drive = named.get("drive", match[1])
-    order = named.get("order", match[2] if len(match.groups()) > 1 else data_path)
-    return _DriveFile(path, data_path, drive=drive, order=order)
-
-
-def _drives(videos: Iterable[_DriveFile]) -> list[list[_DriveFile]]:
-    """Returns the files of each drive in order.
+def _group_drives(videos: Sequence[_DriveFile]) -> dict[str, list[_DriveFile]]:
+    """Returns the files of each drive in order, by its name.
 
     Raises:
         UserError: if two files have the same place in a drive.
@@ -224,111 +247,18 @@ def _drives(videos: Iterable[_DriveFile]) -> list[list[_DriveFile]]:
                     f"place {after.order!r} in the drive {name!r}. Capture the part of the path that "
                     "distinguishes them"
                 )
-    return [by_drive[name] for name in sorted(by_drive)]
+    return dict(sorted(by_drive.items()))
 
 
-def _video_source(
-    drive: Sequence[_DriveFile], root: str, options: TelemetryOptions, files: Files
-) -> Source:
-    """Returns the source for the files of a drive.
-
-    Raises:
-        OSError: if one of its files is missing.
-    """
-    telemetry = [_telemetry_file(video, root, options, files) for video in drive]
-    first = describe_file(drive[0].path, drive[0].data_path, files)
-    if options.join is None:
-        return replace(first, telemetry=telemetry[0])
-    shared = len({file.path for file in telemetry}) == 1
-    parts = tuple(
-        Part(
-            **file_fields(video.path, video.data_path, files),
-            order=video.order,
-            telemetry=None if shared else file,
-        )
-        for video, file in zip(drive, telemetry, strict=True)
-    )
-    shared_file = telemetry[0] if shared else None
-    return replace(first, id=drive[0].drive, parts=parts, telemetry=shared_file)
-
-
-def _frames_source(
-    folder: _DriveFile,
-    images: Sequence[str],
-    root: str,
-    telemetry: TelemetryOptions,
-    sampling: SamplingOptions,
-    files: Files,
-) -> Source:
-    """Returns the source for a folder of frames with telemetry.
-
-    Raises:
-        UnusableFolderError: if the frames give no sequence.
-        OSError: if the telemetry is missing.
-    """
-    source, _ = describe_frame_folder(folder.path, folder.data_path, images, sampling, files)
-    return replace(source, telemetry=_telemetry_file(folder, root, telemetry, files))
-
-
-def _telemetry_file(
-    footage: _DriveFile, root: str, options: TelemetryOptions, files: Files
-) -> SideFile:
-    folder = os.path.dirname(absolute(footage.path))
-    name = os.path.basename(footage.path)
-    stem = os.path.splitext(name)[0] if is_video(name) else name
-    filled = (options.telemetry or "").format(
-        stem=stem,
-        name=name,
-        parent=folder,
-        drive=footage.drive if options.join else stem,
-    )
-    path = resolve(folder, filled)
-    data_path = relative(path, root)
-    try:
-        return SideFile(**file_fields(path, data_path, files))
-    except FileNotFoundError:
-        raise OSError(f"its telemetry is missing: there is no {data_path}") from None
-
-
-def _telemetry_of(source: Source) -> list[SideFile]:
-    """Returns the telemetry files of a source: its own, or those of its parts."""
-    if source.telemetry is not None:
-        return [source.telemetry]
-    if source.kind == "telemetry":
-        return [_as_telemetry(source)]
-    return [part.telemetry for part in source.parts if part.telemetry is not None]
-
-
-def _as_telemetry(source: Source) -> SideFile:
-    """Returns the file of a source that is telemetry alone."""
-    return SideFile(
-        path=source.path,
-        data_path=source.data_path,
-        bytes=source.bytes,
-        mtime_ns=source.mtime_ns,
-    )
-
-
-def _read(file: SideFile, options: TelemetryOptions, label: LabelOptions) -> Telemetry:
-    """Reads the columns of a telemetry file that labels and signals need."""
-    columns = tuple(dict.fromkeys((*label.label_columns, *options.signal_columns)))
-    with storage.local_copy(file.path, scratch=scratch_folder("listing")) as local:
-        return read_telemetry(
-            local, file.data_path, options, columns=columns, class_column=label.class_column
-        )
-
-
-def _with_duration(source: Source, telemetry: Telemetry, sampling: SamplingOptions) -> Source:
-    """Returns a source that is telemetry alone, with the duration of its rows."""
-    if telemetry.times is not None:
-        seconds = float(telemetry.times[-1] - telemetry.times[0])
-    elif sampling.frame_rate is not None:
-        seconds = float(telemetry.rows / sampling.frame_rate)
-    else:
+def _duration(rows: Telemetry, sampling: SamplingOptions) -> float:
+    """Returns the seconds that the rows of a source without images span."""
+    if rows.times is not None:
+        return float(rows.times[-1] - rows.times[0])
+    if sampling.frame_rate is None:
         raise UsageError(
             "rows without times need --frame_rate, their number per second. Or name the --time_column"
         )
-    return replace(source, telemetry=_as_telemetry(source), seconds=seconds, frames=telemetry.rows)
+    return float(rows.rows / sampling.frame_rate)
 
 
 def _label_spec(label: LabelOptions, class_names: set[str]) -> LabelSpec:

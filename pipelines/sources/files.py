@@ -108,8 +108,8 @@ class Files:
         """Returns the sorted paths of the files that match ``pattern`` (``**`` matches any depth)."""
         if not is_url(pattern):
             resolve = functools.cache(os.path.realpath)
-            found = (path for path in glob.glob(pattern, recursive=True) if not os.path.isdir(path))
-            return sorted(path for path in found if not _is_in_loop(path, resolve))
+            found = set(glob.glob(pattern, recursive=True))  # it repeats what two ** find
+            return sorted(p for p in found if not (os.path.isdir(p) or _is_in_loop(p, resolve)))
         stored = storage.find_matching(pattern)
         prefix = len(fixed_prefix(pattern))
         shown = [url for url in stored if not _is_hidden(url[prefix:].lstrip("/"))]

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from typing import TypedDict
+from typing import TypedDict, TypeVar
 
 from pipelines.errors import UserError
-from pipelines.plan.descriptors import Source, SourceFailure, SourceKind
+from pipelines.plan.descriptors import Source, SourceFailure
 from pipelines.sources.files import LOCAL_FILES, Files
 from tfrecords_schema import storage
 from tfrecords_schema.paths import absolute, fixed_prefix, has_glob
 from tfrecords_schema.spec import LabelSpec
+
+T = TypeVar("T")
 
 VIDEO_EXTENSIONS = (
     *(".mp4", ".m4v", ".mov", ".3gp", ".3g2", ".mkv", ".webm", ".avi", ".divx", ".gif"),
@@ -51,6 +53,21 @@ def is_glob(text: str) -> bool:
     return has_glob(text) and not storage.exists(text)
 
 
+def find_files(location: str, expected: str, files: Files) -> tuple[str, list[str]]:
+    """Returns the root of the input, and the files in it: of a folder or a glob, or a single one.
+
+    Raises:
+        UserError: that ``--input`` must be what is ``expected``, if there is nothing at ``location``.
+    """
+    if storage.is_folder(location):
+        return location, list(walk_files(location, files=files))
+    if is_glob(location):
+        return list_matching(location, files)
+    if not storage.exists(location):
+        raise UserError(f"--input must be {expected}, but there is nothing at {location}")
+    return os.path.dirname(absolute(location)), [location]
+
+
 def list_matching(pattern: str, files: Files = LOCAL_FILES) -> tuple[str, list[str]]:
     """Returns the folders before the first glob character of ``pattern``, and the sorted files that match.
 
@@ -84,20 +101,34 @@ def file_fields(path: str, data_path: str, files: Files = LOCAL_FILES) -> FileFi
 
 
 def describe_file(
-    path: str,
-    data_path: str,
-    files: Files = LOCAL_FILES,
-    *,
-    kind: SourceKind = "video",
-    labels: tuple[str, ...] = (),
+    path: str, data_path: str, files: Files = LOCAL_FILES, *, labels: tuple[str, ...] = ()
 ) -> Source:
-    """Returns the `Source` for the whole file at ``path``, in a group of its own.
+    """Returns the `Source` for the whole video at ``path``, in a group of its own.
 
     Raises:
         OSError: if there is no such file.
     """
     fields = file_fields(path, data_path, files)
-    return Source(id=data_path, group=data_path, kind=kind, labels=labels, **fields)
+    return Source(id=data_path, group=data_path, labels=labels, **fields)
+
+
+def describe_all(
+    items: Iterable[tuple[str, T]], describe: Callable[[str, T], Source]
+) -> tuple[list[Source], list[SourceFailure]]:
+    """Returns the sources, sorted by id, and the failures of those that cannot be used.
+
+    Args:
+        items: id of each possible source, and what it is made of.
+        describe: returns the source of an item; raises `OSError` or `UnusableFolderError` if there is none.
+    """
+    sources: list[Source] = []
+    failures: list[SourceFailure] = []
+    for source_id, item in items:
+        try:
+            sources.append(describe(source_id, item))
+        except (OSError, UnusableFolderError) as error:  # for example a dangling link
+            failures.append(list_failure(source_id, error))
+    return sorted(sources, key=lambda source: source.id), failures
 
 
 def list_failure(source_id: str, error: Exception) -> SourceFailure:
