@@ -175,32 +175,35 @@ def _read_jpeg_header(data: bytes) -> Header | None:
     return header._replace(orientation=orientation)
 
 
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yields the kind of each chunk, and start and end of its contents; the last end may lie beyond the file."""
+    place = len(_PNG_SIGNATURE)
+    while place + 8 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, place)
+        yield kind, place + 8, place + 8 + length
+        place += 12 + length
+
+
 def _read_png_header(data: bytes) -> Header | None:
     if data[12:16] != b"IHDR":
         return None
     width, height, _, colour = struct.unpack_from(">IIBB", data, 16)
     header = Header("PNG", height, width, _PNG_CHANNELS.get(colour, 0))
-    place = len(_PNG_SIGNATURE)
-    while place + 8 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, place)
+    for kind, start, end in _png_chunks(data):
         if kind == b"eXIf":
-            exif = data[place + 8 : place + 8 + length]
-            return header._replace(orientation=read_orientation(exif))
+            return header._replace(orientation=read_orientation(data[start:end]))
         if kind in (b"IDAT", b"IEND"):
             break
-        place += 12 + length
     return header
 
 
 def _chunks_fit(data: bytes) -> bool:
     """Returns True if a PNG file contains its last chunk completely, which more data may follow."""
-    place = len(_PNG_SIGNATURE)
-    while place + 8 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, place)
-        place += 12 + length
+    end = 0
+    for kind, _, end in _png_chunks(data):
         if kind == b"IEND":
             break
-    return place <= len(data)
+    return end + 4 <= len(data)  # a checksum follows
 
 
 def _read_bmp_header(data: bytes) -> Header:

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import functools
 import re
-import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from pipelines.images.headers import Header, read_orientation
+import simplejpeg
 
-_START, _END = b"\xff\xd8", 0xD9
-_QUANTIZATION, _HUFFMAN, _RESTARTS, _SCAN, _APP1 = 0xDB, 0xC4, 0xDD, 0xDA, 0xE1
+from pipelines.images.headers import Header, read_header
+
+_START, _END = b"\xff\xd8", b"\xff\xd9"
+_HUFFMAN, _SCAN = 0xC4, 0xDA
 _FRAMES = (0xC0, 0xC1)  # baseline, and extended sequential
-_DECIDING = frozenset((_QUANTIZATION, _HUFFMAN, _RESTARTS, _SCAN, *_FRAMES))
+# Also quantization tables and restart intervals.
+_DECIDING = frozenset((_HUFFMAN, _SCAN, *_FRAMES, 0xDB, 0xDD))
 _KNOWN = _DECIDING | {*range(0xE0, 0xF0), 0xFE}  # also segments of applications, and comments
 # Within coded pixels FF00 is the byte FF, and D0 to D7 restart the decoder. Any other marker ends them.
 _SCAN_END = re.compile(rb"\xff[^\x00\xd0-\xd7]")
+_TINY = b"\0\x08\0\x08"  # height and width
 
 
 class StructureReader:
@@ -43,7 +46,8 @@ class StructureReader:
                 return None
             self._last = start
         before_scan, header = self._last
-        return header if header is not None and _is_scan_complete(data, len(before_scan)) else None
+        end = _SCAN_END.search(data, len(before_scan))
+        return header if end is not None and end[0] == _END else None
 
 
 class _Start(NamedTuple):
@@ -58,143 +62,53 @@ def _read_start(data: bytes) -> _Start | None:
     if not data.startswith(_START):
         return None
     position = len(_START)
-    orientation = None
     deciding = []
-    while (end := _segment_end(data, position)) is not None:
+    while position + 4 <= len(data) and data[position] == 0xFF and data[position + 1] in _KNOWN:
         marker = data[position + 1]
+        end = position + 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+        if end < position + 4 or end > len(data):
+            return None
         if marker in _DECIDING:
-            deciding.append(data[position + 1 : end])
-        elif marker == _APP1 and orientation is None and data.startswith(b"Exif\0", position + 4):
-            orientation = read_orientation(data[position + 10 : end])
-        position = end
+            deciding.append(data[position:end])
         if marker == _SCAN:
-            header = _decodable_header(tuple(deciding))
-            if header is not None and orientation is not None:
-                header = header._replace(orientation=orientation)
-            return _Start(data[:end], header)
+            is_decodable = _is_decodable(tuple(deciding))
+            return _Start(data[:end], read_header(data) if is_decodable else None)
+        position = end
     return None
-
-
-def _is_scan_complete(data: bytes, position: int) -> bool:
-    """Returns True if the first marker after ``position``, other than restarts, is the end marker."""
-    found = _SCAN_END.search(data, position)
-    return found is not None and data[found.end() - 1] == _END
-
-
-def _segment_end(data: bytes, position: int) -> int | None:
-    """Returns the end of the segment at ``position``; None if it is truncated or unknown."""
-    if (
-        data[position : position + 1] != b"\xff"
-        or position + 4 > len(data)
-        or data[position + 1] not in _KNOWN
-    ):
-        return None
-    length = data[position + 2] << 8 | data[position + 3]
-    end = position + 2 + length
-    return end if length >= 2 and end <= len(data) else None
 
 
 # The files of a camera share their tables.
 @functools.lru_cache(maxsize=64)
-def _decodable_header(segments: tuple[bytes, ...]) -> Header | None:
-    """Returns the header that these segments contain if they are valid and complete, else None.
+def _is_decodable(segments: tuple[bytes, ...]) -> bool:
+    """Returns True if libjpeg accepts these segments, and the scan has all components of the frame.
 
     Args:
-        segments: the deciding segments from their markers on; the scan is the last.
+        segments: the deciding segments with their markers; the scan is the last.
     """
-    quantization: set[int] = set()
-    huffman: set[int] = set()
-    frame = None
-    for segment in segments:
-        marker, body = segment[0], segment[3:]
-        if marker == _QUANTIZATION:
-            found = _quantization_tables(body)
-        elif marker == _HUFFMAN:
-            found = _huffman_tables(body)
-        elif marker == _RESTARTS:
-            found = set() if len(body) == 2 else None
-        elif marker == _SCAN:
-            if frame is None or not _is_scan_of(body, frame, quantization, huffman):
-                return None
-            height, width, channels = struct.unpack_from(">HHB", frame, 1)
-            return Header("JPEG", height, width, channels)
-        else:
-            found = set() if frame is None and _is_ordinary_frame(body) else None
-            frame = body
-        if found is None:
-            return None
-        (huffman if marker == _HUFFMAN else quantization).update(found)
-    return None
-
-
-def _quantization_tables(body: bytes) -> set[int] | None:
-    """Returns the numbers of the tables in the body of a segment; None if it is invalid."""
-    tables = set()
-    while body:
-        precision, number = body[0] >> 4, body[0] & 15
-        size = 1 + 64 * (1 + precision)
-        if precision > 1 or number > 3 or len(body) < size:
-            return None
-        tables.add(number)
-        body = body[size:]
-    return tables
-
-
-def _huffman_tables(body: bytes) -> set[int] | None:
-    """Returns as `_quantization_tables` does, with 16 added to the numbers of tables for AC coefficients."""
-    tables = set()
-    while body:
-        is_ac, number, counts = body[0] >> 4, body[0] & 15, body[1:17]
-        size = 17 + sum(counts)
-        symbols = body[17:size]
-        if is_ac > 1 or number > 3 or len(body) < size or len(symbols) > 256:
-            return None
-        if not _is_prefix_code(counts) or (not is_ac and any(symbol > 15 for symbol in symbols)):
-            return None
-        tables.add(16 * is_ac + number)
-        body = body[size:]
-    return tables
-
-
-def _is_prefix_code(counts: bytes) -> bool:
-    """Returns True if a code can have ``counts`` words of 1, 2, ... bits; a word of ones is reserved."""
-    code = 0
-    for length, count in enumerate(counts, start=1):
-        code += count
-        if count and code >= 1 << length:
-            return False
-        code <<= 1
+    *tables, scan = segments
+    frame = next((segment for segment in tables if segment[1] in _FRAMES), b"")
+    if len(frame) < 10 or not any(frame[5:7]) or not any(frame[7:9]):
+        return False
+    # All components, and all coefficients in full.
+    if scan[4:5] != frame[9:10] or scan[-3:] != b"\x00\x3f\x00":
+        return False
+    # libjpeg has tables of its own for files without any.
+    huffman = {
+        number for segment in tables if segment[1] == _HUFFMAN for number in _tables(segment[4:])
+    }
+    if not all({codes >> 4, 16 + (codes & 15)} <= huffman for codes in scan[6:-3:2]):
+        return False
+    # Any size needs the same tables. Without coded pixels, libjpeg only warns of their lack.
+    tiny = [s[:5] + _TINY + s[9:] if s is frame else s for s in segments]
+    try:
+        simplejpeg.decode_jpeg(b"".join((_START, *tiny, _END)), colorspace="gray", strict=False)
+    except ValueError:
+        return False
     return True
 
 
-def _components(body: bytes) -> Iterator[tuple[int, int, int, int]]:
-    """Yields identifier, horizontal and vertical sampling and quantization table of each component."""
-    for position in range(6, len(body), 3):
-        identifier, sampling, table = body[position : position + 3]
-        yield identifier, sampling >> 4, sampling & 15, table
-
-
-def _is_ordinary_frame(body: bytes) -> bool:
-    """Returns True for 8-bit frames that are gray or have chroma of an eighth to the full size."""
-    if len(body) < 6 or body[0] != 8 or body[5] not in (1, 3) or len(body) != 6 + 3 * body[5]:
-        return False
-    (_, width, height, _), *colours = _components(body)
-    if width not in (1, 2, 4) or height not in (1, 2) or not any(body[1:3]) or not any(body[3:5]):
-        return False
-    return all((width, height) == (1, 1) for _, width, height, _ in colours)
-
-
-def _is_scan_of(body: bytes, frame: bytes, quantization: set[int], huffman: set[int]) -> bool:
-    """Returns True if a scan contains all components of the frame in order, and their tables exist."""
-    components = list(_components(frame))
-    if len(body) != 4 + 2 * len(components) or body[0] != len(components):
-        return False
-    if body[-3:] != b"\x00\x3f\x00":  # all coefficients, in full
-        return False
-    for position, (identifier, _, _, table) in enumerate(components):
-        own, codes = body[1 + 2 * position : 3 + 2 * position]
-        if own != identifier or table not in quantization:
-            return False
-        if not {codes >> 4, 16 + (codes & 15)} <= huffman:
-            return False
-    return True
+def _tables(body: bytes) -> Iterator[int]:
+    """Yields the class and number of each Huffman table in the body of a segment."""
+    while body:
+        yield body[0]
+        body = body[17 + sum(body[1:17]) :]
