@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from fractions import Fraction
 from itertools import chain
 
-from pipelines.decoding.footage import Footage, Frame, find_first_pts
+from pipelines.decoding.footage import Footage, Frame
 from pipelines.decoding.lookahead import IsUsed
 from pipelines.decoding.protocol import DecodingFailure
 from pipelines.options.dataset import SamplingOptions
@@ -123,7 +123,7 @@ def start_reading(
         return Clip(footage, first_pts, source.start, source.end), chain([first], frames)
     # All times count from the file's first frame, so that it is decoded even if the clip starts later.
     with reopen() as beginning:
-        clip = Clip(footage, find_first_pts(beginning), source.start, source.end)
+        clip = Clip(footage, beginning.first_pts(), source.start, source.end)
     if segment.anchor_pts is not None:
         return clip, footage.frames(near=segment.anchor_pts, exactly=True)
     near = clip.start_pts

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import av
 
@@ -17,8 +16,6 @@ logging.getLogger("libav").addHandler(logging.NullHandler())
 _MAX_CHARACTERS = 120
 _MAX_HELD = 16
 """Frames that a frame waits for at most: no codec reorders more."""
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -88,8 +85,7 @@ class DamageRecorder:
 
     def add_missing(self) -> None:
         """Records that frames after `last_good` are missing."""
-        if self._missing is None:
-            self._missing = self._describe("frames are damaged and left out")
+        self._missing = self._missing or self._describe("frames are damaged and left out")
 
     def check_messages(self) -> None:
         """Records damage after `last_good` if the decoder wrote an error message since the last call."""
@@ -111,7 +107,7 @@ class _Held(NamedTuple):
     missing: int  # frames between the previous accepted frame and this one
 
 
-class FrameGate(Generic[T]):
+class FrameGate:
     """Passes on the frames that were decoded from undamaged frames only.
 
     A frame is identified by the index of its packet in decoding order. It is predicted from frames of
@@ -120,29 +116,27 @@ class FrameGate(Generic[T]):
     """
 
     def __init__(self) -> None:
-        self._held: deque[_Held] = deque()
+        self._held: list[_Held] = []
         self._pending: set[int] = set()  # indices that others have overtaken
         self._next = 0
-        self._damaged_at: int | None = None
+        self._damaged_at = -1  # the last damaged packet, until a keyframe follows
         self._missing = 0
 
-    def put(self, index: int, picture: T, *, is_key: bool) -> None:
+    def put(self, index: int, picture: Any, *, is_key: bool) -> None:
         """Adds the next frame in order of presentation."""
-        self._arrive(index)
-        if self._damaged_at is not None:
-            if index <= self._damaged_at or not is_key:
-                self._missing += 1
-                return
-            self._damaged_at = None
+        self.ignore(index)
+        if self._damaged_at >= 0 and (index <= self._damaged_at or not is_key):
+            self._missing += 1
+            return
+        self._damaged_at = -1
         self._held.append(_Held(index, picture, self._missing))
         self._missing = 0
 
     def lose(self, index: int) -> None:
         """Records that the packet ``index`` is damaged; drops held frames of larger index."""
-        self._arrive(index)
-        self._damaged_at = max(index, self._damaged_at or 0)
-        kept: deque[_Held] = deque()
-        missing = 0
+        self.ignore(index)
+        self._damaged_at = max(index, self._damaged_at)
+        kept, missing = [], 0
         for held in self._held:
             missing += held.missing
             if held.source > index:
@@ -154,10 +148,12 @@ class FrameGate(Generic[T]):
         self._missing += missing + 1
 
     def ignore(self, index: int) -> None:
-        """Records that the packet ``index`` yields no frame and that no frame is missing."""
-        self._arrive(index)
+        """Records that the packet ``index`` was decoded; it may yield no frame, with none missing."""
+        self._pending.update(range(self._next, index))
+        self._pending.discard(index)
+        self._next = max(self._next, index + 1)
 
-    def ready(self) -> Iterator[tuple[T, int]]:
+    def ready(self) -> Iterator[tuple[Any, int]]:
         """Yields the frames that need not wait any longer, and how many are missing before each."""
         while self._held:
             first = self._held[0].source
@@ -166,15 +162,10 @@ class FrameGate(Generic[T]):
                     return
                 # Some packets yield no frame: hidden frames of VP8, second fields.
                 self._pending = {index for index in self._pending if index > first}
-            held = self._held.popleft()
+            held = self._held.pop(0)
             yield held.picture, held.missing
 
-    def rest(self) -> Iterator[tuple[T, int]]:
+    def rest(self) -> Iterator[tuple[Any, int]]:
         """Yields the frames that still wait at the end of the stream."""
         self._pending.clear()
         yield from self.ready()
-
-    def _arrive(self, index: int) -> None:
-        self._pending.update(range(self._next, index))
-        self._pending.discard(index)
-        self._next = max(self._next, index + 1)

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple, cast
 
 import av
-from av.video.codeccontext import VideoCodecContext
 
 from pipelines.decoding.damage import DamageRecorder
 from pipelines.decoding.lookahead import MAX_REORDERED_PACKETS, Need
+from pipelines.decoding.packets import PacketReader
 from pipelines.decoding.references import find_idr_test, find_nonreference_test
 
 
@@ -29,32 +29,24 @@ class PictureDecoder:
     """Decodes the packets of one stream.
 
     Args:
-        codec: the opened decoder.
+        packets: reader of the stream.
         damage: receives the decoder's error messages.
         start: presentation time from which on frames are used; None is the start of the file.
-        reports_lost_packets: packets are marked as corrupt after others were lost (MPEG-TS).
     """
 
-    def __init__(
-        self,
-        codec: VideoCodecContext,
-        damage: DamageRecorder,
-        start: int | None,
-        *,
-        reports_lost_packets: bool,
-    ):
-        self._codec = codec
+    def __init__(self, packets: PacketReader, damage: DamageRecorder, start: int | None):
+        self._codec = packets.stream.codec_context
         self._damage = damage
         self._start = start
-        self._reports_lost_packets = reports_lost_packets
-        self._is_nonreference = find_nonreference_test(codec)
-        self.is_idr = find_idr_test(codec)
+        # MPEG-TS marks packets as corrupt after others were lost.
+        self._reports_lost_packets = packets.format_name == "mpegts"
+        self._is_nonreference = find_nonreference_test(self._codec)
+        self.is_idr = find_idr_test(self._codec)
         self._skips_nonreference = False
         self._is_drained = False
         self._keys_until_reliable = int(start is not None)
-        self._due: list[
-            tuple[int, int, Picture]
-        ] = []  # heap of (time, index, what the codec does not order)
+        # Heap of time, index and what the codec does not order.
+        self._due: list[tuple[int, int, Picture]] = []
 
     def decode(self, index: int, packet: Any, need: Need) -> Iterator[tuple[int, Picture | None]]:
         """Decodes a packet for a reason other than `Need.NOTHING`.
@@ -66,7 +58,7 @@ class PictureDecoder:
             self._remove_due(source)
             if image is not None and image.pts is not None:
                 while self._due and self._due[0][0] < image.pts:
-                    yield self._pop_due()
+                    yield heapq.heappop(self._due)[1:]
             yield source, image
 
     def add_skipped(self, index: int, skipped: Skipped) -> None:
@@ -75,17 +67,22 @@ class PictureDecoder:
 
     def skip(self, index: int) -> Iterator[tuple[int, Picture]]:
         """Skips a packet; the next packet that is decoded must be a keyframe."""
-        self._drain(index)
-        yield from self._pop_all_due_but(MAX_REORDERED_PACKETS)
+        if not self._is_drained:
+            self._drain(index)
+        yield from self.finish(MAX_REORDERED_PACKETS)
 
-    def finish(self) -> Iterator[tuple[int, Picture]]:
-        """Yields what is left at the end of the stream."""
-        yield from self._pop_all_due_but(0)
+    def finish(self, kept: int = 0) -> Iterator[tuple[int, Picture]]:
+        """Yields what is left at the end of the stream, except for the last ``kept``."""
+        while len(self._due) > kept:
+            yield heapq.heappop(self._due)[1:]
 
     def _decode(self, index: int, packet: Any, need: Need) -> Iterator[tuple[int, Any]]:
         self._is_drained = False
         if packet.is_keyframe and (self._start is None or (packet.pts or 0) >= self._start):
-            self._count_key(packet)
+            # From this keyframe on, or the next one, frames refer to decoded frames only.
+            self._keys_until_reliable = max(0, self._keys_until_reliable - 1)
+            if self._keys_until_reliable and self.is_idr(bytes(packet)):
+                self._keys_until_reliable = 0
         may_skip = need is Need.REFERENCE and self._is_nonreference is not None
         if self._skips_nonreference != (may_skip and self._is_nonreference(bytes(packet))):
             self._skips_nonreference = not self._skips_nonreference
@@ -106,17 +103,8 @@ class PictureDecoder:
         for image in images:
             yield (image.opaque or (index,))[0], image
 
-    def _count_key(self, key: Any) -> None:
-        """From this keyframe on, or the next one, frames refer to decoded frames only."""
-        if self._keys_until_reliable:
-            self._keys_until_reliable -= 1
-            if self._keys_until_reliable and self.is_idr(bytes(key)):
-                self._keys_until_reliable = 0
-
     def _drain(self, index: int) -> None:
         """Takes the pictures that the codec still holds before the packet ``index``."""
-        if self._is_drained:
-            return
         self._is_drained = True
         self._keys_until_reliable = 2
         try:
@@ -136,11 +124,3 @@ class PictureDecoder:
         if any(due[1] == index for due in self._due):
             self._due = [due for due in self._due if due[1] != index]
             heapq.heapify(self._due)
-
-    def _pop_due(self) -> tuple[int, Picture]:
-        _, index, picture = heapq.heappop(self._due)
-        return index, picture
-
-    def _pop_all_due_but(self, count: int) -> Iterator[tuple[int, Picture]]:
-        while len(self._due) > count:
-            yield self._pop_due()

@@ -5,6 +5,7 @@ All of them yield `Frame` objects with strictly increasing presentation times in
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import NamedTuple, Protocol
@@ -75,7 +76,7 @@ class Frame(NamedTuple):
     pixel_sums: PixelSums | None = None
 
 
-class Footage(Protocol):
+class Footage(ABC):
     """Footage that was opened for one reading.
 
     Attributes:
@@ -86,36 +87,27 @@ class Footage(Protocol):
         declared_seconds: duration by the header, 0 if it has none.
         breaks: places so far where frames are missing.
         unordered: frames so far that were left out because they were not later than the one before.
-        damage: the first damage so far; None without any.
-        truncated: reason why the footage is incomplete, as far as it was read; None if it is complete.
     """
 
-    @property
-    def time_base(self) -> Fraction: ...  # noqa: D102
-    @property
-    def tolerance(self) -> Fraction: ...  # noqa: D102
-    @property
-    def cuttable(self) -> bool: ...  # noqa: D102
-    @property
-    def begins_at(self) -> int | None: ...  # noqa: D102
-    @property
-    def declared_seconds(self) -> float: ...  # noqa: D102
-    @property
-    def breaks(self) -> int: ...  # noqa: D102
-    @property
-    def unordered(self) -> int: ...  # noqa: D102
-    @property
-    def damage(self) -> Damage | None: ...  # noqa: D102
-    @property
-    def truncated(self) -> str | None: ...  # noqa: D102
+    time_base: Fraction
+    tolerance: Fraction
+    cuttable: bool
+    begins_at: int | None = None
+    declared_seconds: float
+    breaks = 0
+    unordered = 0
 
-    def origin_pts(self) -> int:
-        """Returns the presentation time of the first frame, by its packet if possible, decodable or not.
+    @property
+    def damage(self) -> Damage | None:
+        """The first damage so far; None without any."""
+        return None
 
-        Raises:
-            DecodingFailure: if there is none.
-        """
+    @property
+    def truncated(self) -> str | None:
+        """Reason why the footage is incomplete, as far as it was read; None if it is complete."""
+        return None
 
+    @abstractmethod
     def frames(self, *, near: int | None = None, exactly: bool = False) -> Iterator[Frame]:
         """Yields frames in order of presentation, from the start or from a keyframe.
 
@@ -127,12 +119,7 @@ class Footage(Protocol):
             DecodingFailure: if a frame cannot be used, and the footage cannot be used without it.
         """
 
-    def skip_unused(self, is_used: IsUsed) -> None:
-        """Allows to skip decoding of unused frames from now on; they are yielded all the same.
-
-        The picture of such a frame is decoded on its own if it is asked for.
-        """
-
+    @abstractmethod
     def packet_times(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Returns the presentation times of all frames, and which are keyframes; decodes nothing.
 
@@ -140,15 +127,50 @@ class Footage(Protocol):
             ``[frames]`` int64 in ascending order, and ``[frames]`` bool.
         """
 
+    def first_pts(self) -> int:
+        """Returns the presentation time of the first frame that can be used; reads the footage up to it.
 
-def find_first_pts(footage: Footage) -> int:
-    """Returns the presentation time of the first frame that can be used; reads the footage up to it.
+        Raises:
+            DecodingFailure: if there is none.
+        """
+        if self.begins_at is not None:
+            return self.begins_at
+        for frame in self.frames():
+            return frame.pts
+        raise DecodingFailure("decode", self.truncated or "no frame could be decoded")
 
-    Raises:
-        DecodingFailure: if there is none.
+    def origin_pts(self) -> int:
+        """Returns the presentation time of the first frame, by its packet if possible, decodable or not.
+
+        Raises:
+            DecodingFailure: if there is none.
+        """
+        return self.first_pts()
+
+    def skip_unused(self, is_used: IsUsed) -> None:  # noqa: B027 - nothing is decoded that could be skipped
+        """Allows to skip decoding of unused frames from now on; they are yielded all the same.
+
+        The picture of such a frame is decoded on its own if it is asked for.
+        """
+
+
+class ListedFootage(Footage):
+    """Footage whose times are known before it is read, and whose frames are all keyframes.
+
+    Args:
+        times: presentation times of all frames, ``[frames]`` int64 in ascending order.
     """
-    if footage.begins_at is not None:
-        return footage.begins_at
-    for frame in footage.frames():
-        return frame.pts
-    raise DecodingFailure("decode", footage.truncated or "no frame could be decoded")
+
+    cuttable = True
+
+    def __init__(self, times: NDArray[np.int64]):
+        self._times = times
+        self.begins_at = int(times[0])
+
+    def packet_times(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """See `Footage`; reads nothing."""
+        return self._times, np.ones(len(self._times), np.bool_)
+
+    def _first_index(self, near: int | None) -> int:
+        """Returns the index of the frame to start at."""
+        return 0 if near is None else max(0, int(self._times.searchsorted(near, "right")) - 1)

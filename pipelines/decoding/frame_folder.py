@@ -6,7 +6,8 @@ damaged files are gaps in the footage.
 
 from __future__ import annotations
 
-import bisect
+import contextlib
+import functools
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -14,13 +15,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipelines.decoding.containers import MAX_PIXELS
-from pipelines.decoding.footage import Frame
-from pipelines.decoding.lookahead import IsUsed
+from pipelines.decoding.footage import Frame, ListedFootage
 from pipelines.decoding.protocol import DecodingFailure
-from pipelines.images.frame_names import FrameSequence, is_image, order_frames
+from pipelines.images.frame_names import is_image, order_frames
 from pipelines.images.frames import Pixels, resize
 from pipelines.images.headers import Header, ImageError, decode_rgb, read_header
 from pipelines.images.jpeg_structure import StructureReader
@@ -63,13 +62,11 @@ class FilePicture:
         return self.data if _matches(self.header, options) else None
 
 
-def open_frame_folder(
-    path: str,
-    frame_rate: Fraction,
-    on_progress: Callable[[], None],
-    image: ImageOptions | None = None,
-) -> FrameFolder:
-    """Opens a folder of images as footage.
+class FrameFolder(ListedFootage):
+    """A folder of images, opened for one reading as `Footage`.
+
+    A frame's presentation time is its slot, from 0. Missing frames, by the numbers in the names, leave their
+    slots empty.
 
     Args:
         path: path of the folder.
@@ -81,55 +78,34 @@ def open_frame_folder(
     Raises:
         DecodingFailure: if the folder cannot be read, or contains no image.
     """
-    try:
-        with os.scandir(path) as entries:
-            names = [e.name for e in entries if is_image(e.name) and not e.is_dir()]
-    except OSError as error:
-        raise DecodingFailure("open", error.strerror or str(error)) from error
-    if not names:
-        raise DecodingFailure("open", "the folder contains no file with the extension of an image")
-    return FrameFolder(path, order_frames(names), frame_rate, on_progress, image)
-
-
-class FrameFolder:
-    """A folder of images, opened for one reading; see `open_frame_folder` and `Footage`.
-
-    A frame's presentation time is its slot, from 0. Missing frames, by the numbers in the names, leave their
-    slots empty. Every frame is a keyframe.
-    """
 
     tolerance = Fraction(0)
-    cuttable = True
-    unordered = 0
-    damage = None  # a damaged file makes a folder truncated
+    truncated: str | None = None  # also by a damaged file
 
     def __init__(
         self,
         path: str,
-        sequence: FrameSequence,
         frame_rate: Fraction,
         on_progress: Callable[[], None],
-        image: ImageOptions | None,
+        image: ImageOptions | None = None,
     ):
+        try:
+            with os.scandir(path) as entries:
+                names = [e.name for e in entries if is_image(e.name) and not e.is_dir()]
+        except OSError as error:
+            raise DecodingFailure("open", error.strerror or str(error)) from error
+        if not names:
+            raise DecodingFailure(
+                "open", "the folder contains no file with the extension of an image"
+            )
+        self._sequence = order_frames(names)
+        super().__init__(np.asarray(self._sequence.slots, np.int64))
         self._path = path
-        self._sequence = sequence
         self._on_progress = on_progress
         self._image = image
-        self._first: tuple[str, Header] | None = None
         self._structure = StructureReader()
         self.time_base = 1 / frame_rate
-        self.declared_seconds = float(sequence.total_slots / frame_rate)
-        self.breaks = 0
-        self.truncated: str | None = None
-
-    @property
-    def begins_at(self) -> int:
-        """Presentation time of the first file, decodable or not."""
-        return self._sequence.slots[0]
-
-    def origin_pts(self) -> int:
-        """See `begins_at`."""
-        return self.begins_at
+        self.declared_seconds = float(self._sequence.total_slots / frame_rate)
 
     def frames(self, *, near: int | None = None, exactly: bool = False) -> Iterator[Frame]:
         """Yields the images that decode; see `Footage`.
@@ -138,7 +114,7 @@ class FrameFolder:
             DecodingFailure: if an image differs in size from the first, or exceeds the limit on pixels.
         """
         sequence = self._sequence
-        start = 0 if near is None else max(0, bisect.bisect_right(sequence.slots, near) - 1)
+        start = self._first_index(near)
         has_frame = has_gap = False
         for index in range(start, len(sequence.names)):
             if index > start and sequence.is_hole_before(index):
@@ -154,14 +130,6 @@ class FrameFolder:
             yield Frame(sequence.slots[index], index - start, has_frame and has_gap, picture)
             has_frame, has_gap = True, False
 
-    def skip_unused(self, is_used: IsUsed) -> None:
-        """Does nothing: all files are read, because a damaged one is a gap."""
-
-    def packet_times(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """See `Footage`; reads no file."""
-        times = np.asarray(self._sequence.slots, np.int64)
-        return times, np.ones(len(times), np.bool_)
-
     def _add_gap(self, reason: str, has_gap: bool) -> None:
         """Records missing frames; ``has_gap``: the frames before them are missing too."""
         self.breaks += not has_gap
@@ -174,64 +142,44 @@ class FrameFolder:
             ImageError: if it is damaged.
             DecodingFailure: if it is undamaged and cannot be used.
         """
-        name = self._sequence.names[index]
-        data = self._read_file(name)
-        first = self._first_header()
+        name, slot = self._sequence.names[index], self._sequence.slots[index]
+        data = _read_file(f"{self._path}/{name}")
         checked = None
-        if self._image is not None and first is not None and _matches(first[1], self._image):
+        if self._image is not None and self._first and _matches(self._first[1], self._image):
             checked = self._structure.read(data)
         header = checked or _read_header(data)
-        self._check_size(index, header, *(first or (name, header)))
-        if checked is None or not checked.upright or is_sampled(self._sequence.slots[index]):
-            return FilePicture(data, header, decode_rgb(data, header))
-        return FilePicture(data, header, None)
-
-    def _check_size(self, index: int, header: Header, first_name: str, first: Header) -> None:
-        name = self._sequence.names[index]
+        first_name, first = self._first or (name, header)
         if header.height * header.width > MAX_PIXELS:
             reason = f"{name} has {_size(header)} pixels, more than the limit of {MAX_PIXELS}"
-            raise DecodingFailure("limits", reason, self._seconds(index))
+            raise DecodingFailure("limits", reason, float(slot * self.time_base))
         if header.upright_size != first.upright_size:
             reason = (
                 f"{name} has {_size(header)} pixels, but {first_name} has {_size(first)}. "
                 "Convert the images to one size."
             )
-            raise DecodingFailure("decode", reason, self._seconds(index))
+            raise DecodingFailure("decode", reason, float(slot * self.time_base))
+        needs_pixels = checked is None or not checked.upright or is_sampled(slot)
+        return FilePicture(data, header, decode_rgb(data, header) if needs_pixels else None)
 
-    def _seconds(self, index: int) -> float:
-        return float(self._sequence.slots[index] * self.time_base)
-
-    def _first_header(self) -> tuple[str, Header] | None:
-        """Returns name and header of the first file of the folder that has a header."""
-        if self._first is None:
-            for name in self._sequence.names:
-                try:
-                    self._first = name, _read_header(self._read_file(name))
-                    break
-                except ImageError:
-                    continue
-        return self._first
-
-    def _read_file(self, name: str) -> bytes:
-        try:
-            return _read_regular(f"{self._path}/{name}")
-        except OSError as error:
-            raise ImageError(f"cannot be read: {error.strerror or error}") from error
+    @functools.cached_property
+    def _first(self) -> tuple[str, Header] | None:
+        """Name and header of the first file of the folder that has a header."""
+        for name in self._sequence.names:
+            with contextlib.suppress(ImageError):
+                return name, _read_header(_read_file(f"{self._path}/{name}"))
+        return None
 
 
-def _read_regular(path: str) -> bytes:
+def _read_file(path: str) -> bytes:
     # Opening a pipe this way does not wait for a writer. Reading a pipe or a device might never end.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
     try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise ImageError("is not a regular file")
-        parts = []
-        while part := os.read(descriptor, status.st_size + 1):
-            parts.append(part)
-    finally:
-        os.close(descriptor)
-    return b"".join(parts)
+        with open(os.open(path, flags), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ImageError("is not a regular file")
+            return file.read()
+    except OSError as error:
+        raise ImageError(f"cannot be read: {error.strerror or error}") from error
 
 
 def _read_header(data: bytes) -> Header:

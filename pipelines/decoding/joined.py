@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.decoding.damage import Damage
-from pipelines.decoding.footage import Frame
+from pipelines.decoding.footage import Footage, Frame
 from pipelines.decoding.lookahead import IsUsed
 from pipelines.decoding.video import open_video
-from pipelines.plan.descriptors import Extent, Part
+from pipelines.plan.descriptors import Part
 
 
 @dataclass(frozen=True)
@@ -23,19 +23,15 @@ class _PlacedPart:
     """A file and its position in the drive. A time in the drive is ``pts * scale + shift``."""
 
     part: Part
-    extent: Extent
     scale: int  # ticks of the drive per tick of the file
     shift: int
-
-    @property
-    def first_pts(self) -> int:
-        return self.to_drive(self.extent.first_pts)
+    first_pts: int  # in the drive
 
     def to_drive(self, pts: int) -> int:
         return pts * self.scale + self.shift
 
 
-class JoinedVideos:
+class JoinedVideos(Footage):
     """`Footage` of several video files whose positions in time are known; opens one file at a time.
 
     Presentation times continue those of the first file.
@@ -46,32 +42,25 @@ class JoinedVideos:
         threads: decoding threads; see `open_video`.
     """
 
-    begins_at: int | None = None
+    damage: Damage | None = None
+    truncated: str | None = None
 
     def __init__(self, parts: Sequence[Part], on_progress: Callable[[], None], threads: int = 1):
         self._on_progress = on_progress
         self._threads = threads
-        known = [(part, part.extent) for part in parts if part.extent is not None]
-        fractions = [Fraction(*extent.time_base) for _, extent in known]
-        fractions += [Fraction(*part.shift) for part, _ in known]
-        self.time_base = Fraction(1, math.lcm(*(f.denominator for f in fractions)))
-        self._parts = [
-            _PlacedPart(
-                part,
-                extent,
-                scale=int(Fraction(*extent.time_base) / self.time_base),
-                shift=int(Fraction(*part.shift) / self.time_base),
-            )
-            for part, extent in known
-        ]
-        self.tolerance = max(Fraction(*extent.tolerance) for _, extent in known)
-        self.cuttable = all(extent.cuttable for _, extent in known)
+        extents = [part.extent for part in parts if part.extent is not None]
+        bases = [Fraction(*extent.time_base) for extent in extents]
+        shifts = [Fraction(*part.shift) for part in parts]
+        self.time_base = Fraction(1, math.lcm(*(f.denominator for f in [*bases, *shifts])))
+        self._parts = []
+        for part, extent, base, shift in zip(parts, extents, bases, shifts, strict=True):
+            scale, ticks = int(base / self.time_base), int(shift / self.time_base)
+            first_pts = extent.first_pts * scale + ticks
+            self._parts.append(_PlacedPart(part, scale, ticks, first_pts))
+        self.tolerance = max(Fraction(*extent.tolerance) for extent in extents)
+        self.cuttable = all(extent.cuttable for extent in extents)
         self.declared_seconds = float(parts[-1].end - parts[0].start)
-        self.breaks = 0
-        self.unordered = 0
-        self.truncated: str | None = None
-        self.damage: Damage | None = None
-        self._is_used: IsUsed | None = None
+        self._is_used: IsUsed = lambda pts, until: True
 
     def origin_pts(self) -> int:
         """See `Footage`."""
@@ -91,6 +80,7 @@ class JoinedVideos:
                 local = None
                 if near is not None and not place:
                     local = (near - placed.shift) // placed.scale
+                # `skip_unused` may still come while the file is read.
                 video.skip_unused(functools.partial(self._is_used_in, placed))
                 read = repeated = 0
                 try:
@@ -116,7 +106,10 @@ class JoinedVideos:
                 finally:
                     self.breaks += video.breaks
                     self.unordered += video.unordered
-                    self._note_damage(placed, video.damage)
+                    if video.damage and not self.damage:
+                        at, reason = video.damage.pts, video.damage.reason
+                        at = placed.first_pts if at is None else placed.to_drive(at)
+                        self.damage = Damage(at, f"{placed.part.data_path}: {reason}")
                 passed += (video.packets_read if video.cuttable else read) - repeated
                 ended_early = video.truncated is not None
                 if video.truncated and not self.truncated:
@@ -127,16 +120,8 @@ class JoinedVideos:
         self._is_used = is_used
 
     def _is_used_in(self, placed: _PlacedPart, pts: int, until: int | None) -> bool:
-        if self._is_used is None:
-            return True
         end = None if until is None else placed.to_drive(until)
         return self._is_used(placed.to_drive(pts), end)
-
-    def _note_damage(self, placed: _PlacedPart, damage: Damage | None) -> None:
-        if damage is None or self.damage is not None:
-            return
-        pts = placed.first_pts if damage.pts is None else placed.to_drive(damage.pts)
-        self.damage = Damage(pts, f"{placed.part.data_path}: {damage.reason}")
 
     def packet_times(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """See `Footage`."""

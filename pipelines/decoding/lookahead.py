@@ -10,7 +10,7 @@ from bisect import bisect_right, insort
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Any
 
 IsUsed = Callable[[int, "int | None"], bool]
 """Returns True if a sequence uses the frame that is on screen from one presentation time to another.
@@ -37,34 +37,20 @@ class Need(enum.Enum):
     NOTHING = enum.auto()
 
 
-class _Packet(Protocol):
-    @property
-    def pts(self) -> int | None: ...
-    @property
-    def size(self) -> int: ...
-    @property
-    def is_keyframe(self) -> bool: ...
-    @property
-    def is_discard(self) -> bool: ...
-
-
-P = TypeVar("P", bound=_Packet)
-
-
 @dataclass
-class _Ahead(Generic[P]):
+class _Ahead:
     """A packet that was read ahead.
 
     ``group`` counts the keyframes up to it, IDR frames twice; ``until`` is when the next frame is shown.
     """
 
-    packet: P
+    packet: Any
     group: int
     is_used: bool = True
     until: int | None = None
 
 
-class Lookahead(Generic[P]):
+class Lookahead:
     """Packets in decoding order, each with its `Need` and the presentation time of the frame shown next.
 
     A packet can be skipped if no frame is used from it to the end of its group of pictures (before the next
@@ -80,23 +66,23 @@ class Lookahead(Generic[P]):
 
     def __init__(
         self,
-        packets: Iterable[P],
+        packets: Iterable[Any],
         is_used: Callable[[], IsUsed | None],
-        is_idr: Callable[[P], bool] = lambda packet: False,
+        is_idr: Callable[[Any], bool] = lambda packet: False,
     ):
         self._packets = iter(packets)
         self._is_idr = is_idr
         self._is_used = is_used
-        self._read: deque[_Ahead[P]] = deque()
-        self._judged: deque[_Ahead[P]] = deque()  # precede those in `_read`
-        self._used_ahead: deque[_Ahead[P]] = deque()  # the used ones among `_judged`
+        self._read: deque[_Ahead] = deque()
+        self._judged: deque[_Ahead] = deque()  # precede those in `_read`
+        self._used_ahead: deque[_Ahead] = deque()  # the used ones among `_judged`
         self._times: list[int] = []  # sorted presentation times of the packets around here
         self._bytes = 0
         self._group = 0
         self._ended = False
         self._skipping = False
 
-    def __iter__(self) -> Iterator[tuple[P, Need, int | None]]:
+    def __iter__(self) -> Iterator[tuple[Any, Need, int | None]]:
         while True:
             is_used = self._is_used()
             if is_used is None and not self._read and not self._judged:

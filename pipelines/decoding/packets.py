@@ -44,10 +44,10 @@ class PacketReader:
         path: str,
         on_progress: Callable[[], None],
     ):
-        self._container = container
-        self._stream = stream
-        self._path = path
-        self._on_progress = on_progress
+        self.container = container
+        self.stream = stream
+        self.path = path
+        self.on_progress = on_progress
         self.format_name = container.format.name
         self.cuttable = self.format_name in _SEEKABLE_FORMATS
         # A decoder outputs frames in order of presentation, so that its output has the right times where
@@ -60,9 +60,9 @@ class PacketReader:
         """Yields packets until the end of the file or of its readable part; the last one is empty."""
         cut = False
         try:
-            for packet in self._container.demux(self._stream):
+            for packet in self.container.demux(self.stream):
                 cut = self.reports_cuts and (packet.is_corrupt or (cut and not packet.size))
-                self._on_progress()
+                self.on_progress()
                 yield packet
         except av.FFmpegError as error:
             self.truncated = describe_error(error)
@@ -88,7 +88,7 @@ class PacketReader:
 
     @functools.cached_property
     def _missing_end(self) -> str | None:
-        return find_missing_end(self._path, self.format_name)
+        return find_missing_end(self.path, self.format_name)
 
     def seek(self, pts: int) -> int | None:
         """Goes to a packet from which decoding yields the same frames as from the start of the file.
@@ -102,21 +102,21 @@ class PacketReader:
         """
         landed = self._land(pts)
         if landed is None or landed > pts:
-            self._container.seek(_BEGINNING, stream=self._stream)
+            self.container.seek(_BEGINNING, stream=self.stream)
             return None
         before = self._land(landed - 1)
         if before is None or before >= landed:
-            self._container.seek(_BEGINNING, stream=self._stream)
+            self.container.seek(_BEGINNING, stream=self.stream)
         else:
-            self._container.seek(landed - 1, stream=self._stream)
+            self.container.seek(landed - 1, stream=self.stream)
         return landed
 
     def _land(self, pts: int) -> int | None:
         """Returns the presentation time of the keyframe that a seek to ``pts`` leads to; None without one."""
         try:
-            self._container.seek(pts, stream=self._stream)
+            self.container.seek(pts, stream=self.stream)
         except av.FFmpegError:
             return None  # before the first keyframe
-        for packet in self._container.demux(self._stream):
+        for packet in self.container.demux(self.stream):
             return packet.pts if packet.is_keyframe else None
         return None

@@ -13,8 +13,8 @@ import numpy as np
 
 from pipelines.decoding.clip import Clip, CountedFrames, cover_clip, find_used_frames, start_reading
 from pipelines.decoding.damage import Damage
-from pipelines.decoding.footage import Footage, Frame, find_first_pts
-from pipelines.decoding.frame_folder import open_frame_folder
+from pipelines.decoding.footage import Footage, Frame
+from pipelines.decoding.frame_folder import FrameFolder
 from pipelines.decoding.joined import JoinedVideos
 from pipelines.decoding.measuring import Measurements, clip_telemetry, is_measured
 from pipelines.decoding.protocol import (
@@ -58,7 +58,7 @@ def open_footage(request: BuildRequest, on_progress: OnProgress) -> Iterator[Foo
     elif source.kind == "frames":
         if rate is None:
             raise ValueError("a folder of frames needs a frame rate")
-        yield open_frame_folder(source.path, rate, on_progress, request.image)
+        yield FrameFolder(source.path, rate, on_progress, request.image)
     else:
         with open_video_source(source, on_progress, request.threads) as video:
             yield video
@@ -111,7 +111,7 @@ def index_clip(request: IndexRequest, on_progress: OnProgress = lambda: None) ->
     with open_video_source(request.source, on_progress) as video:
         if not video.cuttable:
             return Index()
-        clip = Clip(video, find_first_pts(video), request.source.start, request.source.end)
+        clip = Clip(video, video.first_pts(), request.source.start, request.source.end)
     with open_video_source(request.source, on_progress) as video:
         times, keys = video.packet_times()
     inside = times >= clip.start_pts

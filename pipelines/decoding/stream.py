@@ -13,10 +13,8 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
-from typing import Any
 
 import av
-from av.video.stream import VideoStream
 
 from pipelines.decoding.damage import DamageRecorder, FrameGate
 from pipelines.decoding.decoder import Picture, PictureDecoder, Skipped
@@ -30,18 +28,14 @@ _HIDING_CODECS = ("vp8",)
 class StreamReader:
     """Reads a stream once, from where its packets start.
 
-    Args:
-        packets: the packets of the stream.
-        stream: the stream.
-
     Attributes:
         packets_read: packets with a frame to show; complete when reading has ended.
         damage: the first damage so far.
     """
 
-    def __init__(self, packets: PacketReader, stream: VideoStream):
+    def __init__(self, packets: PacketReader):
         self._packets = packets
-        self._codec = stream.codec_context
+        self._codec = packets.stream.codec_context
         self.packets_read = 0
         self.damage = DamageRecorder()
         self._is_used: IsUsed | None = None
@@ -72,7 +66,7 @@ class StreamReader:
             yield picture, missing
 
     def _undamaged(self, start: int | None, shown: list[int]) -> Iterator[tuple[Picture, int]]:
-        gate = FrameGate[Picture]()
+        gate = FrameGate()
         self._has_frame = start is not None
         for index, picture in self._decode(start, shown):
             if isinstance(picture, Skipped):
@@ -109,15 +103,10 @@ class StreamReader:
     def _decode(self, start: int | None, shown: list[int]) -> Iterator[tuple[int, Picture | None]]:
         """Yields the index and the picture of each packet; None for a packet that did not decode."""
         reader = self._packets
-        decoder = PictureDecoder(
-            self._codec,
-            self.damage,
-            start,
-            reports_lost_packets=reader.format_name == "mpegts",
-        )
+        decoder = PictureDecoder(reader, self.damage, start)
         # After damage, dav1d marks frames as keyframes that are none. Its packets are right.
         checks_keys = self._codec.name == "libdav1d"
-        ahead: Lookahead[Any] = Lookahead(
+        ahead = Lookahead(
             reader.decodable(),
             lambda: self._is_used if self._has_frame else None,
             lambda packet: decoder.is_idr(bytes(packet)),

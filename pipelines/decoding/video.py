@@ -15,8 +15,6 @@ from itertools import islice
 
 import av
 import numpy as np
-from av.container import InputContainer
-from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from pipelines.decoding.containers import (
@@ -28,7 +26,7 @@ from pipelines.decoding.containers import (
 from pipelines.decoding.conversion import FrameConverter, VideoPicture
 from pipelines.decoding.damage import Damage, capture_errors
 from pipelines.decoding.decoder import Picture, Skipped
-from pipelines.decoding.footage import Frame, find_first_pts
+from pipelines.decoding.footage import Footage, Frame
 from pipelines.decoding.lookahead import MAX_REORDERED_PACKETS, IsUsed
 from pipelines.decoding.packets import PacketReader
 from pipelines.decoding.protocol import DecodingFailure
@@ -64,7 +62,7 @@ def open_video(
     """
     with capture_errors(), open_container(path, header_only=header_only) as container:
         stream = choose_stream(container)
-        video = Video(container, stream, path, on_progress)
+        video = Video(PacketReader(container, stream, path, on_progress))
         if video.cuttable:
             use_threads(stream, threads)
         try:
@@ -74,33 +72,18 @@ def open_video(
             stream.codec_context.flush_buffers()
 
 
-class Video:
-    """A video file, opened for one reading; see `open_video` and `Footage`.
+class Video(Footage):
+    """A video file, opened for one reading as `Footage`; see `open_video`."""
 
-    Attributes:
-        time_base, cuttable, breaks, unordered, damage, truncated: see `Footage`.
-    """
-
-    begins_at: int | None = None  # the first packet's frame need not decode
-
-    def __init__(
-        self,
-        container: InputContainer,
-        stream: VideoStream,
-        path: str,
-        on_progress: Callable[[], None],
-    ):
-        self._container = container
-        self._stream = stream
-        self._path = path
-        self._on_progress = on_progress
-        self._packets = PacketReader(container, stream, path, on_progress)
-        self._reader = StreamReader(self._packets, stream)
+    def __init__(self, packets: PacketReader):
+        self._packets = packets
+        self._stream = packets.stream
+        self._reader = StreamReader(packets)
         self._converter = FrameConverter()
-        self.time_base: Fraction = to_fraction(stream.time_base) or Fraction(1, 90_000)
-        self.cuttable = self._packets.cuttable
-        self.breaks = 0
-        self.unordered = 0
+        self.time_base: Fraction = to_fraction(self._stream.time_base) or Fraction(1, 90_000)
+        self.tolerance = self.time_base if self.time_base <= _MAX_ROUNDING_TICK else Fraction(0)
+        self.cuttable = packets.cuttable
+        self.declared_seconds = self._declared_seconds()
 
     @property
     def damage(self) -> Damage | None:
@@ -123,26 +106,8 @@ class Video:
             duration=self.declared_seconds,
             frame_rate=float(self._rate()),
             cuttable=self.cuttable,
-            created=_created(self._container.metadata, self._stream.metadata),
+            created=_created(self._packets.container.metadata, self._stream.metadata),
         )
-
-    @property
-    def declared_seconds(self) -> float:
-        """Duration by the header, 0 if it has none."""
-        duration = 0.0
-        if self._stream.duration is not None:
-            duration = float(self._stream.duration * self.time_base)
-        elif self._container.duration is not None:
-            duration = self._container.duration / av.time_base
-            if "matroska" in self._container.format.name:
-                # In Matroska it is the time at which the file ends.
-                duration -= (self._container.start_time or 0) / av.time_base
-        return max(0.0, duration)
-
-    @property
-    def tolerance(self) -> Fraction:
-        """Seconds by which a presentation time may be later than the true one."""
-        return self.time_base if self.time_base <= _MAX_ROUNDING_TICK else Fraction(0)
 
     def origin_pts(self) -> int:
         """See `Footage`. For a video that was just opened: the packets are read from the current one on."""
@@ -154,7 +119,7 @@ class Video:
             ]
             if times:
                 return min(times)
-        return find_first_pts(self)
+        return self.first_pts()
 
     def frames(self, *, near: int | None = None, exactly: bool = False) -> Iterator[Frame]:
         """Yields frames in order of presentation, from the start or from a keyframe; see `Footage`.
@@ -163,28 +128,20 @@ class Video:
             DecodingFailure: if a frame exceeds the limit on pixels; or with several threads, if frames and
                 packets do not correspond: packets are read further ahead then, which would change ranks.
         """
-        frames = self._frames(near, exactly)
-        if self._stream.codec_context.thread_count == 1:
-            yield from frames
-            return
-        for index, frame in enumerate(frames):
-            if frame.rank != index:
-                raise DecodingFailure("decode", "packets are not in order, or yield no frame")
-            yield frame
-
-    def _frames(self, near: int | None, exactly: bool) -> Iterator[Frame]:
         start = None
         if near is not None:
             keyframe = self._packets.seek(near)
             start = near if exactly else keyframe
-        aspect = to_fraction(self._stream.sample_aspect_ratio) or Fraction(1)
-        aspect = aspect if aspect > 0 else Fraction(1)
-        shown: list[
-            int
-        ] = []  # heap: times of packets that were read and whose frames have not come yet
+        aspect = to_fraction(self._stream.sample_aspect_ratio)
+        if aspect is None or aspect <= 0:
+            aspect = Fraction(1)
+        is_threaded = self._stream.codec_context.thread_count > 1
+        # Heap: times of packets that were read and whose frames have not come yet.
+        shown: list[int] = []
         self._reader.packets_read = 0
         max_hold = MAX_HOLD_SECONDS // self.time_base
         rank = 0  # packets shown before the current frame
+        count = 0
         previous: int | None = None
         for picture, missing in self._reader.pictures(start, shown):
             pts = self._pts(picture, previous, missing)
@@ -198,8 +155,10 @@ class Video:
                 while shown and shown[0] < pts:
                     heapq.heappop(shown)
                     rank += 1
-            elif previous is not None:
-                rank += 1
+            else:
+                rank = count
+            if is_threaded and rank != count:
+                raise DecodingFailure("decode", "packets are not in order, or yield no frame")
             decoded: av.VideoFrame | Callable[[], av.VideoFrame]
             if isinstance(picture, Skipped):
                 decoded = functools.partial(self._decode_alone, pts)
@@ -208,6 +167,7 @@ class Video:
                 decoded = picture
             after_break = previous is not None and (missing > 0 or pts - previous > max_hold)
             self.breaks += after_break
+            count += 1
             previous = pts
             yield Frame(pts, rank, after_break, VideoPicture(decoded, aspect, self._converter))
 
@@ -258,13 +218,25 @@ class Video:
 
     def _decode_alone(self, pts: int) -> av.VideoFrame:
         """Decodes the picture of a frame that was skipped."""
-        with open_video(self._path, self._on_progress) as video:
+        with open_video(self._packets.path, self._packets.on_progress) as video:
             for frame in video.frames(near=pts):
                 if frame.pts == pts and isinstance(frame.picture, VideoPicture):
                     return frame.picture.image
         raise DecodingFailure(
             "decode", f"the frame at {float(pts * self.time_base):.6g} s does not decode"
         )
+
+    def _declared_seconds(self) -> float:
+        container = self._packets.container
+        duration = 0.0
+        if self._stream.duration is not None:
+            duration = float(self._stream.duration * self.time_base)
+        elif container.duration is not None:
+            duration = container.duration / av.time_base
+            if "matroska" in container.format.name:
+                # In Matroska it is the time at which the file ends.
+                duration -= (container.start_time or 0) / av.time_base
+        return max(0.0, duration)
 
     def _rate(self) -> Fraction:
         return (

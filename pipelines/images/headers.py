@@ -94,10 +94,10 @@ def decode(data: bytes, header: Header, flags: int) -> NDArray[np.generic]:
         ImageError: if the file is damaged or truncated.
     """
     # Some versions of the decoder fill the missing part of a truncated JPEG with gray.
-    if header.format == "JPEG" and not _has_end(data):
+    if header.format == "JPEG" and all(m != _JPEG_END for m, *_ in _jpeg_segments(data)):
         raise ImageError("is a truncated JPEG file: it has no end marker")
     # OpenCV allocates as many bytes as a chunk declares, up to 4 GiB.
-    if header.format == "PNG" and not _chunks_fit(data):
+    if header.format == "PNG" and any(end + 4 > len(data) for *_, end in _png_chunks(data)):
         raise ImageError("is a truncated PNG file: it ends within a chunk")
     try:
         pixels: NDArray[np.generic] | None = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
@@ -155,11 +155,6 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
         yield marker, start + 2, place
 
 
-def _has_end(data: bytes) -> bool:
-    """Returns True if a JPEG file has an end marker, which more data may follow."""
-    return any(marker == _JPEG_END for marker, _, _ in _jpeg_segments(data))
-
-
 def _read_jpeg_header(data: bytes) -> Header | None:
     header, orientation = None, None
     for marker, start, end in _jpeg_segments(data):
@@ -176,12 +171,12 @@ def _read_jpeg_header(data: bytes) -> Header | None:
 
 
 def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yields the kind of each chunk, and start and end of its contents; the last end may lie beyond the file."""
-    place = len(_PNG_SIGNATURE)
-    while place + 8 <= len(data):
+    """Yields kind, start and end of the contents of each chunk; the last may end beyond the file."""
+    place, kind = len(_PNG_SIGNATURE), b""
+    while place + 8 <= len(data) and kind != b"IEND":
         length, kind = struct.unpack_from(">I4s", data, place)
         yield kind, place + 8, place + 8 + length
-        place += 12 + length
+        place += 12 + length  # a checksum follows
 
 
 def _read_png_header(data: bytes) -> Header | None:
@@ -192,18 +187,9 @@ def _read_png_header(data: bytes) -> Header | None:
     for kind, start, end in _png_chunks(data):
         if kind == b"eXIf":
             return header._replace(orientation=read_orientation(data[start:end]))
-        if kind in (b"IDAT", b"IEND"):
+        if kind == b"IDAT":
             break
     return header
-
-
-def _chunks_fit(data: bytes) -> bool:
-    """Returns True if a PNG file contains its last chunk completely, which more data may follow."""
-    end = 0
-    for kind, _, end in _png_chunks(data):
-        if kind == b"IEND":
-            break
-    return end + 4 <= len(data)  # a checksum follows
 
 
 def _read_bmp_header(data: bytes) -> Header:

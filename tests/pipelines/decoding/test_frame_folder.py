@@ -17,8 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.decoding import frame_folder
-from pipelines.decoding.footage import find_first_pts
-from pipelines.decoding.frame_folder import FrameFolder, open_frame_folder
+from pipelines.decoding.frame_folder import FrameFolder
 from pipelines.decoding.protocol import BuildRequest, DecodingFailure
 from pipelines.decoding.segments import build_segment
 from pipelines.images.headers import decode_rgb
@@ -60,7 +59,7 @@ def fill(folder: Path, frames=range(1, 9), name="{:03d}.jpg") -> Path:
 
 def opened(folder, **options) -> FrameFolder:
     options = {"on_progress": lambda: None, "image": IMAGE, **options}
-    return open_frame_folder(str(folder), RATE, **options)
+    return FrameFolder(str(folder), RATE, **options)
 
 
 def read(footage, **where):
@@ -91,7 +90,7 @@ class TestReading:
         assert footage.declared_seconds == 12 / 20
         assert (footage.tolerance, footage.cuttable) == (0, True)
         assert (footage.breaks, footage.unordered, footage.truncated) == (0, 0, None)
-        assert find_first_pts(footage) == 0
+        assert footage.first_pts() == 0
 
     @pytest.mark.parametrize("extension", [".jpg", ".png", ".bmp", ".webp", ".tif", ".JPEG"])
     def test_to_rgb_returns_rgb_for_each_format(self, tmp_path, extension) -> None:
@@ -219,7 +218,7 @@ class TestMissingFrames:
             f"{damaged[0]:03d}.jpg does not decode: it is not a JPEG, PNG, BMP, WebP or TIFF file "
             "(10 bytes)"
         )
-        assert find_first_pts(footage) == 0
+        assert footage.first_pts() == 0
 
     def test_missing_and_damaged_neighbors_are_one_break(self, tmp_path) -> None:
         fill(tmp_path, [1, 2, 3, 4, 6, 7, 8])

@@ -9,7 +9,6 @@ from itertools import accumulate
 
 import pytest
 
-from pipelines.decoding.footage import find_first_pts
 from pipelines.decoding.joined import JoinedVideos
 from pipelines.decoding.protocol import (
     BuildRequest,
@@ -124,7 +123,7 @@ class TestReading:
         source = place(write_drive(kind))
         frames, footage = read(source)
         with open_video(source.path) as first:
-            begin = find_first_pts(first) * first.time_base
+            begin = first.first_pts() * first.time_base
         assert [frame[:3] for frame in frames] == [frame[:3] for frame in expected(range(FRAMES))]
         for number, _, _, seconds in frames:
             # WebM's and MPEG's ticks round.
@@ -132,7 +131,7 @@ class TestReading:
         assert (footage.breaks, footage.unordered, footage.truncated) == (0, 0, None)
         assert footage.cuttable == (kind in CUTTABLE)
         assert footage.declared_seconds == pytest.approx(FRAMES / 25, abs=0.01)
-        assert find_first_pts(joined(source)) * footage.time_base == begin
+        assert joined(source).first_pts() * footage.time_base == begin
 
     @pytest.mark.parametrize("kind", CUTTABLE)
     def test_packet_times_match_frames(self, kind, write_drive, read) -> None:
@@ -372,8 +371,8 @@ class TestDamage:
 
         whole = joined(place(fast))
         source = damage(fast, tmp_path_factory.mktemp("bad"), 0, spoil)
-        assert joined(source).origin_pts() == whole.origin_pts() == find_first_pts(whole)
-        assert find_first_pts(joined(source)) > find_first_pts(whole)
+        assert joined(source).origin_pts() == whole.origin_pts() == whole.first_pts()
+        assert joined(source).first_pts() > whole.first_pts()
 
 
 def make_request(segment, sampling) -> BuildRequest:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.decoding.footage import Frame, find_first_pts
+from pipelines.decoding.footage import Frame
 from pipelines.decoding.protocol import DecodingFailure
 from pipelines.decoding.telemetry_rows import TelemetryRows
 from pipelines.labels.telemetry import Telemetry
@@ -41,7 +41,7 @@ class TestTimes:
     def test_frames_are_rows(self) -> None:
         rows = footage([-0.5, 0.0, 0.25, 7.000001])
         assert microseconds(rows) == [-500_000, 0, 250_000, 7_000_001]
-        assert find_first_pts(rows) == rows.origin_pts() == rows.begins_at == -500_000
+        assert rows.first_pts() == rows.origin_pts() == rows.begins_at == -500_000
         assert rows.declared_seconds == 7.500001
         assert (rows.time_base, rows.tolerance) == (Fraction(1, 10**6), Fraction(1, 10**6))
 

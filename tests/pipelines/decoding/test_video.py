@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from pipelines.decoding.containers import MAX_PIXELS
-from pipelines.decoding.footage import find_first_pts
 from pipelines.decoding.protocol import DecodingFailure
 from pipelines.decoding.video import _created, open_video
 
@@ -807,7 +806,7 @@ class TestOrigin:
     def test_origin_is_time_of_first_frame(self, name, write_video, tmp_path):
         path = write_video(tmp_path / name, **EXTENTS[name])
         with open_video(str(path)) as video:
-            first = find_first_pts(video)
+            first = video.first_pts()
         with open_video(str(path)) as video:
             assert video.origin_pts() == first
 
@@ -816,13 +815,13 @@ class TestOrigin:
         """Except where packets do not tell: AVI's."""
         path = write_video(tmp_path / name, frames=30, codec="mpeg4", gop=10)
         with open_video(str(path)) as video:
-            whole = find_first_pts(video)
+            whole = video.first_pts()
         position, size, _ = packets(path)[0]
         stored = bytearray(path.read_bytes())
         stored[position : position + size] = bytes(size)
         path.write_bytes(stored)
         with open_video(str(path)) as video:
-            assert find_first_pts(video) > whole
+            assert video.first_pts() > whole
         with open_video(str(path)) as video:
             assert (video.origin_pts() == whole) == told
 
