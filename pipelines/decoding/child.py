@@ -5,7 +5,6 @@ Standard output carries messages only (see `protocol`). Output of native librari
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import queue
@@ -14,6 +13,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from typing import Any, BinaryIO
 
 import av
@@ -33,7 +33,6 @@ from pipelines.decoding.protocol import (
 )
 from pipelines.decoding.segments import build_segment, find_extent, index_clip, probe_file
 from pipelines.runners.child_process import HEADER, pack
-from tfrecords_schema.codec import to_json
 
 _MAX_CHARACTERS = 300
 _PROGRESS_SECONDS = 0.5
@@ -61,70 +60,55 @@ def main() -> None:
 def _read_requests(pipe: int, requests: queue.SimpleQueue[dict[str, Any]]) -> None:
     """Queues requests; ends the process when the client has ended, even during a request."""
     # Not `sys.stdin`: Python aborts if it exits while a thread waits for the lock of that.
-    with open(pipe, "rb", buffering=0, closefd=False) as stream:
-        while len(header := _read(stream, HEADER.size)) == HEADER.size:
+    with open(pipe, "rb", closefd=False) as stream:
+        while len(header := stream.read(HEADER.size)) == HEADER.size:
             _, length = HEADER.unpack(header)
-            message = _read(stream, length)
+            message = stream.read(length)
             if len(message) < length:
                 break
             requests.put(json.loads(message))
     os._exit(0)
 
 
-def _read(stream: io.FileIO, count: int) -> bytes:
-    """Returns ``count`` bytes, or fewer if the stream ends."""
-    parts = []
-    while count and (part := stream.read(min(count, _BUFFER_BYTES))):
-        parts.append(part)
-        count -= len(part)
-    return b"".join(parts)
-
-
 def _answer(fields: dict[str, Any], answers: BinaryIO) -> bytes:
     """Returns the last message of the answer to a request; writes the messages before it to ``answers``."""
     try:
         result = _handle(protocol.request_from_json(fields), answers)
-        return _pack_json(protocol.RESULT, result)
-    except DecodingFailure as failure:
-        return _pack_json(protocol.FAILURE, failure.to_json())
+        return protocol.pack_json(protocol.RESULT, result)
+    except DecodingFailure as error:
+        failure = error
     except (MemoryError, cv2.error) as error:
         failure = DecodingFailure("limits", f"{type(error).__name__}: {error}")
-        return _pack_json(protocol.FAILURE, failure.to_json())
     except BrokenPipeError:
         raise  # the client has ended
     except Exception as error:
-        failure = DecodingFailure("process", _describe_exception(error))
-        return _pack_json(protocol.FAILURE, failure.to_json())
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        text = " ".join(f"{type(error).__name__}: {error}".split())[:_MAX_CHARACTERS]
+        place = f"{os.path.basename(last.filename)}:{last.lineno}"
+        failure = DecodingFailure("process", f"{text} ({place})")
+    return protocol.pack_json(protocol.FAILURE, failure)
 
 
-def _pack_json(kind: bytes, fields: dict[str, Any]) -> bytes:
-    return pack(kind, protocol.encode(fields))
-
-
-def _handle(request: protocol.Request, answers: BinaryIO) -> dict[str, Any]:
-    """Returns the result of a request as a JSON object."""
+def _handle(request: protocol.Request, answers: BinaryIO) -> Any:
+    """Returns the result of a request."""
+    on_progress = _Heartbeat(answers)
     match request:
         case BuildRequest():
-            return to_json(_build(request, answers))
+            return _build(request, answers, on_progress)
         case OverlayRequest():
-            return {"frames": draw_overlay(request, _Heartbeat(answers))}
+            return draw_overlay(request, on_progress)
         case ExtentRequest():
-            return to_json(find_extent(request.path, _Heartbeat(answers)))
+            return find_extent(request.path, on_progress)
         case IndexRequest():
-            return to_json(index_clip(request, _Heartbeat(answers)))
+            return index_clip(request, on_progress)
         case ProbeRequest():
-            return to_json(probe_file(request.path))
+            return probe_file(request.path)
 
 
-def _describe_exception(error: Exception) -> str:
-    """Returns an exception's type and text, and where it was raised."""
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    text = " ".join(f"{type(error).__name__}: {error}".split())[:_MAX_CHARACTERS]
-    return f"{text} ({os.path.basename(last.filename)}:{last.lineno})"
-
-
-def _build(request: BuildRequest, answers: BinaryIO) -> SegmentResult:
-    heartbeat, errors = _Heartbeat(answers), count_errors()
+def _build(
+    request: BuildRequest, answers: BinaryIO, heartbeat: Callable[[], None]
+) -> SegmentResult:
+    errors = count_errors()
 
     def on_progress() -> None:
         heartbeat()
@@ -133,14 +117,13 @@ def _build(request: BuildRequest, answers: BinaryIO) -> SegmentResult:
                 "decode", "the decoder reports errors; one thread finds the place"
             )
 
-    result = build_segment(request, lambda record: _send_record(answers, record), on_progress)
+    def send(record: bytes) -> None:
+        answers.write(HEADER.pack(protocol.RECORD, len(record)))
+        answers.write(record)
+
+    result = build_segment(request, send, on_progress)
     on_progress()
     return result
-
-
-def _send_record(answers: BinaryIO, record: bytes) -> None:
-    answers.write(HEADER.pack(protocol.RECORD, len(record)))
-    answers.write(record)
 
 
 class _Heartbeat:

@@ -11,7 +11,7 @@ import functools
 import json
 import queue
 from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pipelines.decoding import protocol
 from pipelines.decoding.protocol import (
@@ -26,7 +26,7 @@ from pipelines.decoding.protocol import (
 )
 from pipelines.options.dataset import RunOptions
 from pipelines.plan.descriptors import Extent, Probe
-from pipelines.runners.child_process import ChildError, ChildProcess, pack
+from pipelines.runners.child_process import ChildError, ChildProcess
 from pipelines.runners.python_child import child_environment, python_command
 from pipelines.storage.staging import Staging, StagingError
 from tfrecords_schema.codec import from_json, to_json
@@ -72,13 +72,10 @@ class DecoderProcess:
             with self._staging.outline(path) as outline:
                 if outline is not None:
                     with contextlib.suppress(DecodingFailure):
-                        return self._probe(outline)
+                        return _result(self._ask(ProbeRequest(outline), Probe))
         except StagingError as error:
             raise DecodingFailure("staging", str(error)) from error
-        return self._probe(path)
-
-    def _probe(self, path: str) -> Probe:
-        return _result(self._ask(ProbeRequest(path), Probe), _refuse_record)
+        return _result(self._ask(ProbeRequest(path), Probe))
 
     def extent(self, path: str) -> Extent:
         """Returns the time range of the footage in the file at ``path``.
@@ -86,7 +83,7 @@ class DecoderProcess:
         Raises:
             DecodingFailure: if it cannot be opened as a video.
         """
-        return _result(self._ask(ExtentRequest(path), Extent), _refuse_record)
+        return _result(self._ask(ExtentRequest(path), Extent))
 
     def index(self, request: IndexRequest) -> Index:
         """Returns the places where a clip may be cut into segments.
@@ -94,7 +91,7 @@ class DecoderProcess:
         Raises:
             DecodingFailure: if it cannot be opened as a video.
         """
-        return _result(self._ask(request, Index), _refuse_record)
+        return _result(self._ask(request, Index))
 
     def build(self, request: BuildRequest, on_record: Callable[[bytes], None]) -> SegmentResult:
         """Builds a segment; ``on_record`` receives its records in order.
@@ -121,58 +118,54 @@ class DecoderProcess:
         Raises:
             DecodingFailure: if the footage cannot be used, or the video cannot be written.
         """
-        return _result(self._ask(request, dict[str, int]), _refuse_record)["frames"]
+        return _result(self._ask(request, int))
 
     def close(self) -> None:
         """Ends the child."""
-        self._kill()
+        child, self._child = self._child, None
+        if child is not None:
+            child.kill()
 
     def _ask(self, request: protocol.Request, answer: type[T]) -> Generator[bytes, None, T]:
         """Sends a request; yields the records of the answer, and returns its result."""
         try:
             with self._staging.localized(request) as local:
-                return (yield from self._ask_child(local, answer))
+                child = self._running_child()
+                message = protocol.request_to_json(local)
+                child.send(protocol.pack_json(protocol.REQUEST, message))
+                for kind, payload in child.messages():
+                    if kind == protocol.RECORD:
+                        yield payload
+                    elif kind == protocol.RESULT:
+                        return _parse(payload, answer)
+                    elif kind == protocol.FAILURE:
+                        raise _parse(payload, DecodingFailure)
+                raise ChildError(child.describe_exit())
         except StagingError as error:
             raise DecodingFailure("staging", str(error)) from error
-
-    def _ask_child(self, request: protocol.Request, answer: type[T]) -> Generator[bytes, None, T]:
-        child = self._running_child()
-        try:
-            child.send(pack(protocol.REQUEST, protocol.encode(protocol.request_to_json(request))))
-            for kind, payload in child.messages():
-                if kind == protocol.RECORD:
-                    yield payload
-                elif kind == protocol.RESULT:
-                    return _parse(payload, lambda fields: _read_answer(answer, fields))
-                elif kind == protocol.FAILURE:
-                    raise _parse(payload, lambda fields: DecodingFailure(**fields))
-            raise ChildError(child.describe_exit())
         except ChildError as error:
-            self._kill()
+            self.close()
             raise DecodingFailure("process", f"the decoder {error}") from error
         except DecodingFailure as failure:
             if failure.stage in ("process", "limits"):
-                self._kill()  # its state is not to be trusted
+                self.close()  # its state is not to be trusted
             raise
         except BaseException:
-            self._kill()  # the unread answer must not be taken for the next one
+            self.close()  # the unread answer must not be taken for the next one
             raise
 
     def _running_child(self) -> ChildProcess:
         if self._child is None or not self._child.is_ready():
-            self._kill()
+            self.close()
+            # Without what opens object stores.
+            environment = {k: v for k, v in child_environment().items() if not k.startswith("AWS_")}
             self._child = ChildProcess(
                 [*self._program, str(self._memory_limit)],
-                _child_environment(),
+                environment,
                 kinds=protocol.ANSWERS,
                 timeout=self._timeout,
             )
         return self._child
-
-    def _kill(self) -> None:
-        child, self._child = self._child, None
-        if child is not None:
-            child.kill()
 
 
 class DecoderPool:
@@ -181,20 +174,10 @@ class DecoderPool:
     Children are started at their first use and live as long as the pool.
     """
 
-    def __init__(
-        self,
-        size: int,
-        *,
-        timeout: float,
-        memory_limit: int = MEMORY_LIMIT,
-        staging: Staging | None = None,
-    ):
+    def __init__(self, size: int, *, timeout: float, staging: Staging | None = None):
         staging = staging or Staging()  # one for all of them
+        self._all = [DecoderProcess(timeout=timeout, staging=staging) for _ in range(size)]
         self._idle: queue.LifoQueue[DecoderProcess] = queue.LifoQueue()
-        self._all = [
-            DecoderProcess(timeout=timeout, memory_limit=memory_limit, staging=staging)
-            for _ in range(size)
-        ]
         for decoder in self._all:
             self._idle.put(decoder)
 
@@ -219,13 +202,13 @@ def shared_pool(timeout: float, staging_size: int = RunOptions.staging_size) -> 
     return DecoderPool(usable_cpus(), timeout=timeout, staging=Staging(staging_size))
 
 
-def _child_environment() -> dict[str, str]:
-    """Returns the environment of a Python child, without what opens object stores."""
-    environment = child_environment()
-    return {name: value for name, value in environment.items() if not name.startswith("AWS_")}
+def _refuse_record(_: bytes) -> None:
+    raise DecodingFailure("process", "the decoder sent an unexpected record")
 
 
-def _result(answer: Generator[bytes, None, T], on_record: Callable[[bytes], None]) -> T:
+def _result(
+    answer: Generator[bytes, None, T], on_record: Callable[[bytes], None] = _refuse_record
+) -> T:
     """Returns the result of an answer after passing its records to ``on_record``."""
     with contextlib.closing(answer):
         while True:
@@ -236,21 +219,12 @@ def _result(answer: Generator[bytes, None, T], on_record: Callable[[bytes], None
             on_record(record)
 
 
-def _read_answer(answer: type[T], fields: dict[str, Any]) -> T:
-    found = from_json(answer, fields)
-    if (
-        fields.keys() != to_json(found).keys()
-    ):  # a default would stand for what the child did not say
-        raise ValueError(f"expected all fields of a {answer.__name__}, got {', '.join(fields)}")
-    return found
-
-
-def _parse(payload: bytes, read: Callable[[dict[str, Any]], T]) -> T:
+def _parse(payload: bytes, cls: type[T]) -> T:
     try:
-        return read(json.loads(payload))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        fields = json.loads(payload)
+        found = from_json(cls, fields)
+        if isinstance(fields, dict) and fields.keys() != to_json(found).keys():
+            raise ValueError("a default would stand for what the child did not say")
+    except ValueError as error:
         raise DecodingFailure("process", "the decoder sent an invalid answer") from error
-
-
-def _refuse_record(_: bytes) -> None:
-    raise DecodingFailure("process", "the decoder sent an unexpected record")
+    return found

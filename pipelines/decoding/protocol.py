@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pipelines.options.dataset import ImageOptions, LabelOptions, SamplingOptions
 from pipelines.options.telemetry import AnnotationOptions, TelemetryOptions
 from pipelines.plan.descriptors import Boundary, Segment, Source
+from pipelines.runners.child_process import pack
 from tfrecords_schema.codec import LocalPath, from_json, to_json
 from tfrecords_schema.moments import Moments
 from tfrecords_schema.spec import SequenceSpec
@@ -32,9 +33,9 @@ DISTANCES = (0.0, 0.1, 0.5, 1.0)
 """Bounds of `SegmentResult.telemetry_frames`, seconds."""
 
 
-def encode(fields: dict[str, Any]) -> bytes:
-    """Returns the payload of a message that is a JSON object."""
-    return json.dumps(fields).encode()
+def pack_json(kind: bytes, value: Any) -> bytes:
+    """Returns a message whose payload is ``value`` as JSON."""
+    return pack(kind, json.dumps(to_json(value)).encode())
 
 
 @dataclass(frozen=True)
@@ -168,6 +169,7 @@ class SegmentResult(SegmentCounts):
     first_timestamp: int = 0
 
 
+@dataclass(eq=False)
 class DecodingFailure(Exception):  # noqa: N818 - an event of a source, not an error of the program
     """A file that could not be used.
 
@@ -179,15 +181,12 @@ class DecodingFailure(Exception):  # noqa: N818 - an event of a source, not an e
         seconds: position that decoding had reached, after the file's first frame; None before it started.
     """
 
-    def __init__(self, stage: Stage, reason: str, seconds: float | None = None):
-        super().__init__(f"{stage}: {reason}")
-        self.stage = stage
-        self.reason = reason
-        self.seconds = seconds
+    stage: Stage
+    reason: str
+    seconds: float | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """Returns the arguments that make the equal failure."""
-        return {"stage": self.stage, "reason": self.reason, "seconds": self.seconds}
+    def __str__(self) -> str:
+        return f"{self.stage}: {self.reason}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,28 +198,14 @@ class Index:
 
 Request = ProbeRequest | ExtentRequest | IndexRequest | BuildRequest | OverlayRequest
 
-_REQUESTS: dict[str, type[Request]] = {
-    "probe": ProbeRequest,
-    "extent": ExtentRequest,
-    "index": IndexRequest,
-    "build": BuildRequest,
-    "overlay": OverlayRequest,
-}
+_REQUESTS: dict[str, type[Request]] = {cls.__name__: cls for cls in get_args(Request)}
 
 
 def request_to_json(request: Request) -> dict[str, Any]:
-    """Returns a request as plain JSON types, its kind under ``ask``."""
-    ask = next(name for name, cls in _REQUESTS.items() if type(request) is cls)
-    return {"ask": ask, **to_json(request)}
+    """Returns a request as plain JSON types, the name of its class under ``ask``."""
+    return {"ask": type(request).__name__, **to_json(request)}
 
 
 def request_from_json(fields: dict[str, Any]) -> Request:
-    """Returns the request that `request_to_json` gave ``fields`` for.
-
-    Raises:
-        ValueError: for an unknown kind, or fields that it does not have.
-    """
-    cls = _REQUESTS.get(fields.get("ask", ""))
-    if cls is None:
-        raise ValueError(f"expected a request to {', '.join(_REQUESTS)}, got {fields.get('ask')!r}")
-    return from_json(cls, fields)
+    """Returns the request that `request_to_json` gave ``fields`` for."""
+    return from_json(_REQUESTS[fields["ask"]], fields)

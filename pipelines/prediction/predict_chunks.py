@@ -121,7 +121,7 @@ class SequenceBuilder:
             if isinstance(content, bytes):
                 batch.append(Sequence(place=place, record=content))
             elif isinstance(content, DecodingFailure):
-                batch.append(SegmentEnd(place=place, failure=content.to_json()))
+                batch.append(SegmentEnd(place=place, failure=to_json(content)))
             else:
                 batch.append(SegmentEnd(place=place, result=content))
             if len(batch) == self._batch_size:
