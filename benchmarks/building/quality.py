@@ -13,7 +13,6 @@ import cv2
 import numpy as np
 
 from building.sides import OPTIONS, decode, ffmpeg_command, scale
-from pipelines.decoding.conversion import FrameConverter
 from pipelines.images import frames
 
 _FRAMES = 25
@@ -46,9 +45,8 @@ class Match(NamedTuple):
 
 def match_quality(ffmpeg: str, clip: Path) -> Match:
     """Compares each side's JPEG files of the first frames of ``clip`` with the pixels that it encoded."""
-    converter = FrameConverter()
     taken = zip(range(_FRAMES), decode(clip), strict=False)
-    pixels = [scale(converter, frame) for _, frame in taken]
+    pixels = [scale(frame) for _, frame in taken]
     lumas = [frames.to_gray(frame)[:, :, 0] for frame in pixels]
     files = list(_ffmpeg_files(ffmpeg, clip))
     theirs = _quality(files, list(_ffmpeg_lumas(ffmpeg, clip)))

@@ -18,7 +18,7 @@ import av
 import cv2
 
 from pipelines import cli
-from pipelines.decoding.conversion import FrameConverter
+from pipelines.decoding.conversion import to_scaled
 from pipelines.images import frames
 from pipelines.images.yuv import YuvPixels
 from pipelines.options.dataset import ImageOptions
@@ -65,16 +65,15 @@ def decode_scale_encode(paths: Sequence[Path], target: Path, quality: int) -> in
     count, options = 0, replace(OPTIONS, jpeg_quality=quality)
     with target.open("wb") as file:
         for path in paths:
-            converter = FrameConverter()
             for frame in decode(path):
-                file.write(frames.encode(scale(converter, frame), options))
+                file.write(frames.encode(scale(frame), options))
                 count += 1
     return count
 
 
-def scale(converter: FrameConverter, frame: av.VideoFrame) -> frames.Pixels | YuvPixels:
+def scale(frame: av.VideoFrame) -> frames.Pixels | YuvPixels:
     """Converts a decoded frame to the pixels that are stored."""
-    return converter.to_scaled(frame, OPTIONS, Fraction(1))
+    return to_scaled(frame, OPTIONS, Fraction(1))
 
 
 class BareProcesses:

@@ -12,7 +12,6 @@ from building.bench import Bench
 from building.measuring import timed
 from building.sides import OPTIONS, decode, scale
 from building.throughput import building, videos
-from pipelines.decoding.conversion import FrameConverter
 from pipelines.images import frames
 from pipelines.images.pixel_sums import PixelSums
 
@@ -37,7 +36,6 @@ def stages(bench: Bench) -> None:
 
 def _time_stages(clip: Path) -> Iterator[tuple[str, float]]:
     """Yields stages with CPU seconds per frame."""
-    converter = FrameConverter()
     count = decoding = scaling = summing = encoding = 0.0
     images = decode(clip)
     while True:
@@ -45,7 +43,7 @@ def _time_stages(clip: Path) -> Iterator[tuple[str, float]]:
         if image is None:
             break
         decoding += seconds
-        pixels, seconds = _timed(partial(scale, converter, image))
+        pixels, seconds = _timed(partial(scale, image))
         scaling += seconds
         summing += _timed(partial(PixelSums.of, pixels))[1]
         encoding += _timed(partial(frames.encode, pixels, OPTIONS))[1]

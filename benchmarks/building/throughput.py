@@ -13,7 +13,6 @@ from building.footage import count_frames, describe, repeat
 from building.measuring import ratio, run_command
 from building.quality import match_quality
 from building.sides import OPTIONS, SIZE, build, decode, find_ffmpeg, run_ffmpeg, scale
-from pipelines.decoding.conversion import FrameConverter
 from pipelines.images import frames
 
 OURS = "pipelines videos"
@@ -164,8 +163,7 @@ def frame_folders(bench: Bench) -> None:
 
 def _make_frame_folders(root: Path, clip: Path, count: int) -> int:
     """Writes folders of frames with their annotations; returns the bytes of the frames."""
-    converter = FrameConverter()
-    files = [frames.encode(scale(converter, frame), OPTIONS) for frame in decode(clip)]
+    files = [frames.encode(scale(frame), OPTIONS) for frame in decode(clip)]
     each = 1000 if count > 2 else 20
     for number in range(count):
         folder = root / f"{number:04d}"

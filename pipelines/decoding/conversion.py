@@ -7,7 +7,7 @@ import struct
 from collections.abc import Callable
 from fractions import Fraction
 from operator import mod
-from typing import NamedTuple, cast
+from typing import cast
 
 import av
 import cv2
@@ -37,29 +37,23 @@ _CROP_FORMATS = {
 _MAX_REDUCTION = 64  # limit of swscale's filters, in pixels
 
 
+# Keeps what it prepared for the frame before. A decoder process converts in one thread.
+_REFORMATTER = VideoReformatter()
+
+
 class VideoPicture:
     """The picture of a video's frame, as `FramePicture`.
 
     Args:
         decoded: the decoded picture; for a frame that was skipped, a function that decodes it after all.
         stored_aspect: width of a pixel of the stored picture divided by its height.
-        converter: converter of the video's frames.
     """
 
     def __init__(
-        self,
-        decoded: av.VideoFrame | Callable[[], av.VideoFrame],
-        stored_aspect: Fraction,
-        converter: FrameConverter,
+        self, decoded: av.VideoFrame | Callable[[], av.VideoFrame], stored_aspect: Fraction
     ):
         self._decoded = decoded
         self._stored_aspect = stored_aspect
-        self._converter = converter
-
-    @property
-    def is_skipped(self) -> bool:
-        """True if the picture was not decoded yet."""
-        return not isinstance(self._decoded, av.VideoFrame)
 
     @property
     def image(self) -> av.VideoFrame:
@@ -75,193 +69,131 @@ class VideoPicture:
     @property
     def pixel_aspect(self) -> Fraction:
         """See `FramePicture`."""
-        if self._stored_aspect == 1 or not read_orientation(self.image).quarter_turns % 2:
-            return self._stored_aspect
-        return 1 / self._stored_aspect
+        return _upright_aspect(self._stored_aspect, read_orientation(self.image))
 
     def to_rgb(self) -> Pixels:
         """See `FramePicture`."""
-        return self._converter.to_rgb(self.image)
+        return to_rgb(self.image)
 
     def to_scaled(self, options: ImageOptions) -> Pixels | YuvPixels:
         """See `FramePicture`."""
-        return self._converter.to_scaled(self.image, options, self.pixel_aspect)
+        return to_scaled(self.image, options, self._stored_aspect)
 
     def stored_file(self, options: ImageOptions) -> None:
         """Returns None: a video's frames are not files."""
 
 
-class FrameConverter:
-    """Converts decoded frames to pixels. One object converts the frames of a video, which are alike."""
+def to_rgb(image: av.VideoFrame) -> Pixels:
+    """Returns the upright frame as ``[height, width, 3]`` uint8 RGB, full range.
 
-    def __init__(self) -> None:
-        self._reformatter = VideoReformatter()
-
-    def to_rgb(self, image: av.VideoFrame) -> Pixels:
-        """Returns the upright frame as ``[height, width, 3]`` uint8 RGB, full range.
-
-        The matrix is the one that the frame is tagged with. Untagged YUV is BT.601, as in ffmpeg.
-        """
-        size = image.height, image.width
-        return orient(self._convert(image, *size, CONVERTING), read_orientation(image))
-
-    def to_scaled(
-        self, image: av.VideoFrame, options: ImageOptions, pixel_aspect: Fraction
-    ) -> Pixels | YuvPixels:
-        """Returns the upright frame with ``options.height`` by ``options.width`` pixels, for encoding.
-
-        It is `frames.resize` of `to_rgb` but for rounding. A frame that becomes a JPEG file stays YUV if
-        possible, which saves several passes over the pixels and keeps colours that RGB does not have.
-
-        Args:
-            image: the frame.
-            options: size, resize mode, interpolation and format.
-            pixel_aspect: width of a pixel of the upright frame divided by its height.
-
-        Returns:
-            ``[height, width, 3]`` uint8 RGB, full range; or YUV as JPEG files store it.
-        """
-        layout = _Layout.of(image, options, pixel_aspect)
-        is_averaged = layout.is_averaged(options)
-        # Interlaced frames: swscale would scale each field by itself and interleave them again.
-        can_scale = not image.interlaced_frame and layout.can_crop(image)
-        matrix, full = _color_space(image)
-        if (
-            can_scale
-            and options.image_format == "jpeg"
-            and (is_averaged or layout.kept == layout.inner)
-            and _is_known_yuv(image, matrix)
-            and layout.is_even(options)
-        ):
-            size = layout.as_stored(layout.inner)
-            interpolation = AVERAGING if is_averaged else CONVERTING
-            planes = self._scale(layout.crop(image), *size, full, interpolation)
-            upright = (orient(plane, layout.orientation) for plane in to_jfif(planes, matrix, full))
-            return YuvPixels(*upright).placed(options.height, options.width)
-        if can_scale and is_averaged:
-            # swscale reads each input pixel once, and they are most of the work.
-            scaled = self._convert(layout.crop(image), *layout.as_stored(layout.inner), AVERAGING)
-            return frames.center_on_black(
-                orient(scaled, layout.orientation), options.height, options.width
-            )
-        return frames.resize(
-            self.to_rgb(image),
-            options.height,
-            options.width,
-            mode=options.resize,
-            interpolation=options.interpolation,
-            pixel_aspect=pixel_aspect,
-        )
-
-    def _convert(self, image: av.VideoFrame, height: int, width: int, interpolation: int) -> Pixels:
-        """Returns the stored frame as ``[height, width, 3]`` uint8 RGB, full range.
-
-        YUV is scaled first and converted then. swscale's own conversion to RGB is slower, and darker by
-        about one level.
-        """
-        matrix, full = _color_space(image)
-        if not _is_known_yuv(image, matrix):
-            forget_transfer(image)
-            converted = self._reformatter.reformat(
-                image,
-                width,
-                height,
-                format="rgb24",
-                src_colorspace=Colorspace.ITU601 if image.colorspace in _UNTAGGED else None,
-                dst_color_range=ColorRange.JPEG,
-                interpolation=interpolation,
-                threads=1,
-            )
-            return cast(Pixels, converted.to_ndarray())
-        planes = self._scale(image, height, width, full, interpolation)
-        return cast(Pixels, cv2.transform(cv2.merge(planes), yuv_to_rgb(matrix, full)))
-
-    def _scale(
-        self,
-        image: av.VideoFrame,
-        height: int,
-        width: int,
-        full: bool,
-        interpolation: int,
-    ) -> list[NDArray[np.uint8]]:
-        """Returns the planes of YUV, ``[height, width]`` each.
-
-        The range is kept, because swscale's conversion lowers chroma by half a level. Chroma gets the size
-        of luma and is halved later, because swscale places its samples as H.264 does, not as JPEG does.
-        """
-        color_range = ColorRange.JPEG if full else ColorRange.MPEG
-        forget_transfer(image)
-        scaled = self._reformatter.reformat(
-            image,
-            width,
-            height,
-            format="yuv444p",
-            src_color_range=color_range,
-            dst_color_range=color_range,
-            interpolation=interpolation,
-            threads=1,
-        )
-        return [_values(plane) for plane in scaled.planes]
-
-
-class _Layout(NamedTuple):
-    """The geometry of a frame in the stored image. Sizes are (height, width) of the upright frame.
-
-    Attributes:
-        orientation: turns the frame upright.
-        upright: size of the whole frame.
-        kept: size of the middle that is kept.
-        inner: size to which that is scaled.
+    The matrix is the one that the frame is tagged with. Untagged YUV is BT.601, as in ffmpeg.
     """
+    return orient(_convert(image, image.height, image.width, CONVERTING), read_orientation(image))
 
-    orientation: Orientation
-    upright: tuple[int, int]
-    kept: tuple[int, int]
-    inner: tuple[int, int]
 
-    @classmethod
-    def of(cls, image: av.VideoFrame, options: ImageOptions, pixel_aspect: Fraction) -> _Layout:
-        orientation = read_orientation(image)
-        upright = image.height, image.width
-        if orientation.quarter_turns % 2:
-            upright = upright[::-1]
-        kept, inner = upright, (options.height, options.width)
-        if options.resize == "crop":
-            kept = frames.cropped_size(upright, inner, pixel_aspect)
-        elif options.resize == "letterbox":
-            inner = frames.letterbox_size(upright, inner, pixel_aspect)
-        return cls(orientation, upright, kept, inner)
+def to_scaled(
+    image: av.VideoFrame, options: ImageOptions, stored_aspect: Fraction
+) -> Pixels | YuvPixels:
+    """Returns the upright frame with ``options.height`` by ``options.width`` pixels, for encoding.
 
-    def as_stored(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Returns an upright size as (height, width) of the stored frame."""
-        return size[::-1] if self.orientation.quarter_turns % 2 else size
+    It is `frames.resize` of `to_rgb` but for rounding. A frame that becomes a JPEG file stays YUV if
+    possible, which saves several passes over the pixels and keeps colours that RGB does not have.
 
-    def can_crop(self, image: av.VideoFrame) -> bool:
-        """Returns True if the kept part starts and ends between samples of chroma."""
-        return self.kept == self.upright or _can_crop(image, *self.as_stored(self.kept))
+    Args:
+        image: the frame.
+        options: size, resize mode, interpolation and format.
+        stored_aspect: width of a pixel of the stored frame divided by its height.
 
-    def crop(self, image: av.VideoFrame) -> av.VideoFrame:
-        """Returns the kept part of the frame."""
-        if self.kept == self.upright:
-            return image
-        return _crop_middle(image, *self.as_stored(self.kept))
+    Returns:
+        ``[height, width, 3]`` uint8 RGB, full range; or YUV as JPEG files store it.
+    """
+    orientation = read_orientation(image)
+    # Sizes are (height, width) of the stored frame. Its middle, `kept`, is scaled to `inner`.
+    outer = options.height, options.width
+    if orientation.quarter_turns % 2:
+        outer = outer[::-1]
+    size = kept = image.height, image.width
+    inner = outer
+    if options.resize == "crop":
+        kept = frames.cropped_size(size, outer, stored_aspect)
+    elif options.resize == "letterbox":
+        inner = frames.letterbox_size(size, outer, stored_aspect)
+    is_averaged = (
+        options.interpolation == "area"
+        and kept != inner
+        and all(n <= old <= _MAX_REDUCTION * n for old, n in zip(kept, inner, strict=True))
+    )
+    matrix, full = _color_space(image)
+    # Halved chroma needs even sizes and margins.
+    stays_yuv = (
+        options.image_format == "jpeg"
+        and _is_known_yuv(image, matrix)
+        and not any(n % 2 or out % 2 or (out - n) % 4 for out, n in zip(outer, inner, strict=True))
+    )
+    # Interlaced frames: swscale would scale each field by itself and interleave them again.
+    can_scale = not image.interlaced_frame and (kept == size or _can_crop(image, *kept))
+    if can_scale and (is_averaged or (stays_yuv and kept == inner)):
+        middle = image if kept == size else _crop_middle(image, *kept)
+        interpolation = AVERAGING if is_averaged else CONVERTING
+        if stays_yuv:
+            planes = to_jfif(_scale(middle, *inner, full, interpolation), matrix, full)
+            upright = YuvPixels(*(orient(plane, orientation) for plane in planes))
+            return upright.placed(options.height, options.width)
+        # swscale reads each input pixel once, and they are most of the work.
+        scaled = orient(_convert(middle, *inner, interpolation), orientation)
+        return frames.center_on_black(scaled, options.height, options.width)
+    return frames.resize(to_rgb(image), options, _upright_aspect(stored_aspect, orientation))
 
-    def is_averaged(self, options: ImageOptions) -> bool:
-        """Returns True if the kept part is made smaller by averaging."""
-        return (
-            options.interpolation == "area"
-            and self.kept != self.inner
-            and all(
-                new <= old <= _MAX_REDUCTION * new
-                for old, new in zip(self.kept, self.inner, strict=True)
-            )
-        )
 
-    def is_even(self, options: ImageOptions) -> bool:
-        """Returns True if sizes and margins are even, as halved chroma needs."""
-        outer = options.height, options.width
-        margins = ((out - own) // 2 for out, own in zip(outer, self.inner, strict=True))
-        return not any(size % 2 for size in (*outer, *self.inner, *margins))
+def _upright_aspect(stored_aspect: Fraction, orientation: Orientation) -> Fraction:
+    return 1 / stored_aspect if orientation.quarter_turns % 2 else stored_aspect
+
+
+def _convert(image: av.VideoFrame, height: int, width: int, interpolation: int) -> Pixels:
+    """Returns the stored frame as ``[height, width, 3]`` uint8 RGB, full range.
+
+    YUV is scaled first and converted then. swscale's own conversion to RGB is slower, and darker by about
+    one level.
+    """
+    matrix, full = _color_space(image)
+    if _is_known_yuv(image, matrix):
+        planes = _scale(image, height, width, full, interpolation)
+        return cast(Pixels, cv2.transform(cv2.merge(planes), yuv_to_rgb(matrix, full)))
+    forget_transfer(image)
+    converted = _REFORMATTER.reformat(
+        image,
+        width,
+        height,
+        format="rgb24",
+        src_colorspace=Colorspace.ITU601 if image.colorspace in _UNTAGGED else None,
+        dst_color_range=ColorRange.JPEG,
+        interpolation=interpolation,
+        threads=1,
+    )
+    return cast(Pixels, converted.to_ndarray())
+
+
+def _scale(
+    image: av.VideoFrame, height: int, width: int, full: bool, interpolation: int
+) -> list[NDArray[np.uint8]]:
+    """Returns the planes of YUV, ``[height, width]`` each.
+
+    The range is kept, because swscale's conversion lowers chroma by half a level. Chroma gets the size of
+    luma and is halved later, because swscale places its samples as H.264 does, not as JPEG does.
+    """
+    color_range = ColorRange.JPEG if full else ColorRange.MPEG
+    forget_transfer(image)
+    scaled = _REFORMATTER.reformat(
+        image,
+        width,
+        height,
+        format="yuv444p",
+        src_color_range=color_range,
+        dst_color_range=color_range,
+        interpolation=interpolation,
+        threads=1,
+    )
+    return [_values(plane) for plane in scaled.planes]
 
 
 def _color_space(image: av.VideoFrame) -> tuple[int, bool]:

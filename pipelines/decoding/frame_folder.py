@@ -49,13 +49,7 @@ class FilePicture:
 
     def to_scaled(self, options: ImageOptions) -> Pixels:
         """See `FramePicture`."""
-        return resize(
-            self.to_rgb(),
-            options.height,
-            options.width,
-            mode=options.resize,
-            interpolation=options.interpolation,
-        )
+        return resize(self.to_rgb(), options)
 
     def stored_file(self, options: ImageOptions) -> bytes | None:
         """See `FramePicture`."""

@@ -23,7 +23,7 @@ from pipelines.decoding.containers import (
     open_container,
     use_threads,
 )
-from pipelines.decoding.conversion import FrameConverter, VideoPicture
+from pipelines.decoding.conversion import VideoPicture
 from pipelines.decoding.damage import Damage, capture_errors
 from pipelines.decoding.decoder import Picture, Skipped
 from pipelines.decoding.footage import Footage, Frame
@@ -79,7 +79,6 @@ class Video(Footage):
         self._packets = packets
         self._stream = packets.stream
         self._reader = StreamReader(packets)
-        self._converter = FrameConverter()
         self.time_base: Fraction = to_fraction(self._stream.time_base) or Fraction(1, 90_000)
         self.tolerance = self.time_base if self.time_base <= _MAX_ROUNDING_TICK else Fraction(0)
         self.cuttable = packets.cuttable
@@ -169,7 +168,7 @@ class Video(Footage):
             self.breaks += after_break
             count += 1
             previous = pts
-            yield Frame(pts, rank, after_break, VideoPicture(decoded, aspect, self._converter))
+            yield Frame(pts, rank, after_break, VideoPicture(decoded, aspect))
 
     def skip_unused(self, is_used: IsUsed) -> None:
         """See `Footage`."""

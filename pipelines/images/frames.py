@@ -15,7 +15,7 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from pipelines.images.yuv import YuvPixels
-from pipelines.options.dataset import ImageOptions, Interpolation, Resize
+from pipelines.options.dataset import ImageOptions
 
 Pixels = NDArray[np.uint8]
 
@@ -58,35 +58,29 @@ def orient(pixels: Pixels, orientation: Orientation) -> Pixels:
     return pixels.reshape(*pixels.shape[:2], *channels)
 
 
-def resize(
-    pixels: Pixels,
-    height: int,
-    width: int,
-    *,
-    mode: Resize = "stretch",
-    interpolation: Interpolation = "area",
-    pixel_aspect: Fraction = Fraction(1),
-) -> Pixels:
-    """Scales ``pixels`` to ``[height, width, channels]``.
+def resize(pixels: Pixels, options: ImageOptions, pixel_aspect: Fraction = Fraction(1)) -> Pixels:
+    """Scales ``pixels`` to ``[options.height, options.width, channels]``.
+
+    Area interpolation is not defined for a frame that grows, which is scaled linearly.
 
     Args:
         pixels: the frame.
-        height: in pixels.
-        width: in pixels.
-        mode: ``stretch`` to the size; ``crop`` the middle to the aspect ratio of the size first; or
-            ``letterbox``, which fits the frame inside the size, on black.
-        interpolation: name of OpenCV's interpolation. ``area`` becomes ``linear`` if the frame grows, because
-            area interpolation is not defined then.
+        options: the size; how a frame of another aspect ratio fits into it; and the interpolation.
         pixel_aspect: width of a pixel divided by its height (sample aspect ratio).
     """
-    inner = height, width
-    if mode == "crop":
-        kept_height, kept_width = cropped_size(pixels.shape[:2], inner, pixel_aspect)
+    outer = inner = options.height, options.width
+    if options.resize == "crop":
+        kept_height, kept_width = cropped_size(pixels.shape, outer, pixel_aspect)
         top, left = (pixels.shape[0] - kept_height) // 2, (pixels.shape[1] - kept_width) // 2
         pixels = pixels[top : top + kept_height, left : left + kept_width]
-    if mode == "letterbox":
-        inner = letterbox_size(pixels.shape[:2], inner, pixel_aspect)
-    return center_on_black(_scale(pixels, *inner, interpolation), height, width)
+    elif options.resize == "letterbox":
+        inner = letterbox_size(pixels.shape, outer, pixel_aspect)
+    if pixels.shape[:2] != inner:
+        method = _INTERPOLATION[options.interpolation]
+        if method == cv2.INTER_AREA and (inner[0] > pixels.shape[0] or inner[1] > pixels.shape[1]):
+            method = cv2.INTER_LINEAR
+        pixels = _as_pixels(cv2.resize(pixels, inner[::-1], interpolation=method))
+    return center_on_black(pixels, *outer)
 
 
 def cropped_size(
@@ -150,15 +144,6 @@ def encode(pixels: Pixels | YuvPixels, options: ImageOptions) -> bytes:
     if not encoded:
         raise ValueError(f"could not encode a frame of shape {pixels.shape}")
     return bytes(data)
-
-
-def _scale(pixels: Pixels, height: int, width: int, interpolation: Interpolation) -> Pixels:
-    if pixels.shape[:2] == (height, width):
-        return pixels
-    if interpolation == "area" and (height > pixels.shape[0] or width > pixels.shape[1]):
-        interpolation = "linear"
-    scaled = cv2.resize(pixels, (width, height), interpolation=_INTERPOLATION[interpolation])
-    return _as_pixels(scaled)
 
 
 def _as_pixels(array: NDArray[np.uint8]) -> Pixels:

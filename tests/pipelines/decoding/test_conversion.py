@@ -11,7 +11,8 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.decoding.conversion import FrameConverter, read_orientation
+from pipelines.decoding.conversion import read_orientation, to_scaled
+from pipelines.decoding.conversion import to_rgb as frame_to_rgb
 from pipelines.decoding.video import open_video
 from pipelines.images import frames
 from pipelines.images.yuv import YuvPixels, to_jfif
@@ -93,7 +94,7 @@ class TestToScaledPng:
     def test_to_scaled_averages_areas(self, tagged):
         image, (height, width), expected = tagged
         options = ImageOptions(height=height, width=width, image_format="png")
-        found = FrameConverter().to_scaled(image, options, Fraction(1))
+        found = to_scaled(image, options, Fraction(1))
         assert found.shape == (height, width, 3)
         assert found.dtype == np.uint8
         differences = found - expected
@@ -108,7 +109,7 @@ class TestToScaledPng:
         image = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 90, np.uint8), "rgb24")
         image = image.reformat(format=pix_fmt)
         options = ImageOptions(height=size[0], width=size[1], resize=mode, image_format="png")
-        found = FrameConverter().to_scaled(image, options, Fraction(1))
+        found = to_scaled(image, options, Fraction(1))
         assert found.shape == (*size, 3)
         shown = found[found.any(axis=(1, 2))][:, found.any(axis=(0, 2))]
         assert np.abs(shown.astype(int) - 90).max() <= 2
@@ -127,10 +128,9 @@ class TestToScaledPng:
         planes[1][:, width // 3 :] += 60
         planes[2][height // 3 :] += 60
         image = frame_of(planes, pix_fmt)
-        converter = FrameConverter()
         options = ImageOptions(height=size[0], width=size[1], resize="crop", image_format="png")
-        found = converter.to_scaled(image, options, Fraction(1))
-        expected = frames.resize(converter.to_rgb(image), *size, mode="crop")
+        found = to_scaled(image, options, Fraction(1))
+        expected = frames.resize(frame_to_rgb(image), options)
         assert np.abs(found.astype(int) - expected).mean() < 1.5
 
     @pytest.mark.parametrize("options", [{}, {"x264-params": "interlaced=1"}])
@@ -166,13 +166,7 @@ class TestToScaledPng:
             pairs = [
                 (
                     frame.picture.to_scaled(image),
-                    frames.resize(
-                        frame.picture.to_rgb(),
-                        *size,
-                        mode=mode,
-                        interpolation=interpolation,
-                        pixel_aspect=frame.picture.pixel_aspect,
-                    ),
+                    frames.resize(frame.picture.to_rgb(), image, frame.picture.pixel_aspect),
                 )
                 for frame in video.frames()
             ]
@@ -190,7 +184,7 @@ class TestToScaled:
     def test_to_scaled_jpeg_averages_areas(self, tagged):
         image, (height, width), expected = tagged
         options = ImageOptions(height=height, width=width, jpeg_quality=100)
-        pixels = FrameConverter().to_scaled(image, options, Fraction(1))
+        pixels = to_scaled(image, options, Fraction(1))
         grows = image.height < height or image.width < width
         even = height % 2 == width % 2 == 0
         assert isinstance(pixels, YuvPixels) == (even and not grows)
@@ -272,7 +266,7 @@ class TestToScaled:
     def test_to_scaled_accepts_all_sizes(self, size, grayscale):
         image = frame_of([np.full((96, 128), value) for value in (120.0, 100.0, 150.0)], "yuv420p")
         options = ImageOptions(height=size[0], width=size[1], grayscale=grayscale)
-        pixels = FrameConverter().to_scaled(image, options, Fraction(1))
+        pixels = to_scaled(image, options, Fraction(1))
         if grayscale:
             pixels = frames.to_gray(pixels)
         found = decode(frames.encode(pixels, options))
@@ -285,7 +279,7 @@ class TestToScaled:
     def test_to_scaled_returns_rgb_for_png(self):
         image = frame_of([np.full((96, 128), 120.0) for _ in range(3)], "yuv420p")
         options = ImageOptions(height=12, width=16, image_format="png")
-        pixels = FrameConverter().to_scaled(image, options, Fraction(1))
+        pixels = to_scaled(image, options, Fraction(1))
         assert pixels.shape == (12, 16, 3)
 
 

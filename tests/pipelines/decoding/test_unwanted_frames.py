@@ -87,7 +87,7 @@ def read(path, wanted=None):
 
 
 def decoded(frames):
-    return {f.pts for _, f in frames if not f.picture.is_skipped}
+    return {f.pts for _, f in frames if not callable(f.picture._decoded)}
 
 
 def pixels(frame):

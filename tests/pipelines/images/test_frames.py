@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.images.frames import Orientation, encode, orient, resize, to_gray
+from pipelines.images import frames
+from pipelines.images.frames import Orientation, encode, orient, to_gray
 from pipelines.options.dataset import ImageOptions
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -28,6 +29,19 @@ def plain(height: int, width: int, color: tuple[int, ...]) -> np.ndarray:
 def stripes(*colors: tuple[int, ...], height: int, width: int) -> np.ndarray:
     """Upright stripes of equal width."""
     return np.concatenate([plain(height, width, color) for color in colors], axis=1)
+
+
+def resize(
+    pixels: np.ndarray,
+    height: int,
+    width: int,
+    *,
+    mode: str = "stretch",
+    interpolation: str = "area",
+    pixel_aspect: Fraction = Fraction(1),
+) -> np.ndarray:
+    options = ImageOptions(height=height, width=width, resize=mode, interpolation=interpolation)
+    return frames.resize(pixels, options, pixel_aspect)
 
 
 def decode(data: bytes) -> np.ndarray:
