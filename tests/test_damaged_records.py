@@ -5,8 +5,9 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipelines.validation.checks.shards import ShardFacts
 from pipelines.validation.folder import DatasetFolder
-from pipelines.validation.shard_reader import ShardReader
+from pipelines.validation.shard_reader import read_shard
 from tfrecords_schema.info import ShardInfo
 from tfrecords_schema.records import FRAMING_BYTES, frame_record
 from trainer.data.corrupt import SkippedRecords, read_sound_records
@@ -43,10 +44,10 @@ def read_both(folder, data):
     (folder / FILE).write_bytes(data)
     skipped = SkippedRecords()
     trained = [(r.offset, r.data) for r in read_sound_records(str(folder / FILE), skipped)]
-    declared = ShardInfo(file=FILE, records=0, bytes=len(data), sha256="")
-    reader = ShardReader(DatasetFolder(str(folder)), declared, lambda count: None)
-    validated = [(r.offset, r.data) for r in reader.records()]
-    damaged = [offset for offset, _ in reader.facts().corrupt]
+    facts = ShardFacts(ShardInfo(file=FILE, records=0, bytes=len(data), sha256=""))
+    read = read_shard(DatasetFolder(str(folder)), facts, lambda count: None)
+    validated = [(r.offset, r.data) for r in read]
+    damaged = [offset for offset, _ in facts.corrupt]
     return (trained, [offset for _, offset in skipped.places]), (validated, damaged)
 
 

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from pipelines.validation.checks.catalogue import DATASET_CHECKS
 from pipelines.validation.dataset_view import DatasetView, target_units
-from pipelines.validation.examine import MAX_FINDINGS, ShardSummary
+from pipelines.validation.examine import ShardExaminer
 from pipelines.validation.findings import FindingLog, Level
-from pipelines.validation.folder import DatasetFolder
-from pipelines.validation.result import Result, Sample, SplitFacts
-from pipelines.validation.shard_index import ShardIndex
+from pipelines.validation.result import Column, Result, Sample, SplitFacts
+from pipelines.validation.shard_summary import ShardSummary
 from pipelines.validation.sketches import Sketch
-from pipelines.validation.tallies import merge_tallies
-from pipelines.validation.thresholds import DEFAULTS, Thresholds
+from pipelines.validation.tallies import Tally
 from pipelines.validation.views import target_column
-from tfrecords_schema.info import DatasetInfo
 
 _MAX_SAMPLES = 6
 """Random records shown per split."""
@@ -24,85 +20,49 @@ _MAX_EXTREME_TARGETS = 3
 """Targets whose extreme records are shown."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Conclusion:
-    """Turns the summaries of all shards into a result; pickled and sent to one worker.
+def conclude(examiner: ShardExaminer, summaries: Iterable[ShardSummary]) -> Result:
+    """Returns the result of a validation.
 
-    Attributes:
-        folder: of the dataset.
-        info: its description.
-        thresholds: of the checks.
-        old: folder and description of the older dataset; None for none.
-        sources: folder of the sources to compare records with; None for none.
+    Args:
+        examiner: that examined the shards.
+        summaries: in any order. A repeated one, from a runner that retries, counts once.
     """
+    by_file = {(summary.old, summary.file): summary for summary in summaries}
+    every = [by_file[key] for key in sorted(by_file)]
+    own, old = [s for s in every if not s.old], [s for s in every if s.old]
+    before = examiner.old
+    view_before = None if before is None else DatasetView(before.folder, before.expected, old)
+    view = DatasetView(examiner.folder, examiner.expected, own, view_before)
+    log = FindingLog()
+    for summary in own:
+        log.merge(summary.log)
+    for check in DATASET_CHECKS:
+        log.add(check(view))
+    counts: dict[str, dict[Level, int]] = {}
+    for (name, level), count in sorted(log.counts.items()):
+        counts.setdefault(name, {})[level] = count
+    shards = {split: view.by_split.get(split, []) for split in view.info.splits}
+    splits = {split: _describe_split(view.tallies[split], parts) for split, parts in shards.items()}
+    samples = (*_find_extremes(view), *choose_samples(shards, _MAX_SAMPLES))
+    return Result(findings=log.kept, counts=counts, splits=splits, samples=samples)
 
-    folder: DatasetFolder
-    info: DatasetInfo
-    thresholds: Thresholds = DEFAULTS
-    old: tuple[DatasetFolder, DatasetInfo] | None = None
-    sources: str | None = None
 
-    def conclude(self, summaries: Iterable[ShardSummary]) -> Result:
-        """Returns the result.
-
-        Args:
-            summaries: in any order. A repeated one, from a runner that retries, counts once.
-        """
-        by_file = {(summary.old, summary.index.file): summary for summary in summaries}
-        every = [by_file[key] for key in sorted(by_file)]
-        own = [summary for summary in every if not summary.old]
-        log = FindingLog(MAX_FINDINGS)
-        for summary in own:
-            log.merge(summary.findings, summary.counts)
-        old = self.old and self._view(*self.old, [summary for summary in every if summary.old])
-        view = self._view(self.folder, self.info, own, old, self.sources)
-        for check in DATASET_CHECKS:
-            log.add(check(view))
-        counts: dict[str, dict[Level, int]] = {}
-        for (name, level), count in sorted(log.counts.items()):
-            counts.setdefault(name, {})[level] = count
-        return Result(
-            findings=log.kept,
-            counts=counts,
-            splits={
-                split: SplitFacts.from_tally(
-                    view.tallies[split],
-                    shards=len(view.by_split.get(split, [])),
-                    bytes_=sum(s.bytes for s in own if s.index.split == split),
-                )
-                for split in self.info.splits
-            },
-            samples=(
-                *_find_extremes(view),
-                *choose_samples(
-                    {split: view.by_split.get(split, []) for split in self.info.splits},
-                    _MAX_SAMPLES,
-                ),
-            ),
-        )
-
-    def _view(
-        self,
-        folder: DatasetFolder,
-        info: DatasetInfo,
-        summaries: list[ShardSummary],
-        old: DatasetView | None = None,
-        sources: str | None = None,
-    ) -> DatasetView:
-        """Merges the summaries of shards into what the checks of a whole dataset look at."""
-        return DatasetView(
-            folder=folder,
-            info=info,
-            listing=folder.list_files(info),
-            tallies={
-                split: merge_tallies([s.tally for s in summaries if s.index.split == split])
-                for split in info.splits
-            },
-            shards=[summary.index for summary in summaries],
-            thresholds=self.thresholds,
-            old=old,
-            sources=sources,
-        )
+def _describe_split(tally: Tally, shards: Sequence[ShardSummary]) -> SplitFacts:
+    return SplitFacts(
+        shards=len(shards),
+        bytes=sum(shard.bytes for shard in shards),
+        records=tally.records,
+        frames=tally.frames,
+        seconds=tally.seconds,
+        labels=tally.labels,
+        columns={
+            name: Column(count=m.count, mean=m.mean, std=m.std, min=m.min, max=m.max)
+            for name, m in tally.columns.items()
+            if m.count
+        },
+        histograms=tally.histograms,
+        steps=tally.steps,
+    )
 
 
 def _find_extremes(view: DatasetView) -> Iterator[Sample]:
@@ -121,21 +81,16 @@ def _find_extremes(view: DatasetView) -> Iterator[Sample]:
 
 
 def choose_samples(
-    shards: Mapping[str, Sequence[ShardIndex]], max_samples: int
+    shards: Mapping[str, Sequence[ShardSummary]], max_samples: int
 ) -> tuple[Sample, ...]:
-    """Returns random records of each split, from as many strata as possible.
-
-    Args:
-        shards: of each split.
-        max_samples: records per split.
-    """
+    """Returns random records of each split, at most ``max_samples``, from as many strata as possible."""
     samples: list[Sample] = []
-    for split, indexes in shards.items():
+    for split, own in shards.items():
         best: dict[int, tuple[int, str, int]] = {}
         ranked: list[tuple[int, str, int]] = []
-        for index in indexes:
-            for stratum, (rank, offset) in index.samples.items():
-                ranked.append((rank, index.file, offset))
+        for shard in own:
+            for stratum, (rank, offset) in shard.samples.items():
+                ranked.append((rank, shard.file, offset))
                 best[stratum] = min(best.get(stratum, ranked[-1]), ranked[-1])
         first = sorted(best.values())[:max_samples]
         rest = sorted(set(ranked) - set(first))[: max_samples - len(first)]

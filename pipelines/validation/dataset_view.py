@@ -6,17 +6,18 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.validation.findings import Where
-from pipelines.validation.folder import DatasetFolder, Listing
+from pipelines.validation.folder import DatasetFolder
 from pipelines.validation.pictures.source_pictures import Comparison, SourceReader
-from pipelines.validation.shard_index import Conflicts, Names, ShardIndex, SourceLabels
+from pipelines.validation.shard_summary import ShardSummary
 from pipelines.validation.tallies import Tally, merge_tallies
-from pipelines.validation.thresholds import DEFAULTS, Thresholds
-from pipelines.validation.views import RecordView, expectation, to_text
+from pipelines.validation.thresholds import Thresholds
+from pipelines.validation.views import Expectation, RecordView, to_text
 from tfrecords_schema import spec as keys
 from tfrecords_schema.decode import parse_example
 from tfrecords_schema.info import DatasetInfo
@@ -29,84 +30,101 @@ _MAX_PER_SOURCE = 4
 """Records compared with one source: many files can only be read from their beginning, which takes long."""
 
 
+class Names(NamedTuple):
+    """Hashes of the names under one key in some shards, with offset and number of shard of their records."""
+
+    hashes: NDArray[np.uint64]
+    offsets: NDArray[np.uint64]
+    numbers: NDArray[np.int64]
+    files: list[str]
+
+    def place(self, index: int) -> tuple[str, int]:
+        """Returns shard and offset of the record of a name."""
+        return self.files[self.numbers[index]], int(self.offsets[index])
+
+
+def names_in(shards: Sequence[ShardSummary], key: str) -> Names:
+    """Returns the names under one of `NAME_KEYS`, in the order of the shards and their records."""
+    rows = [np.frombuffer(shard.names[key], np.uint64).reshape(-1, 2) for shard in shards]
+    hashes, offsets = np.concatenate([np.zeros((0, 2), np.uint64), *rows]).T
+    numbers = np.repeat(np.arange(len(rows)), [len(own) for own in rows])
+    return Names(hashes, offsets, numbers, [shard.file for shard in shards])
+
+
+def shared_names(one: Names, other: Names) -> tuple[list[tuple[int, int]], int]:
+    """Returns the indices in both of the first `MAX_NAMED` common names, and the number of further ones."""
+    common, mine, theirs = np.intersect1d(one.hashes, other.hashes, return_indices=True)
+    pairs = zip(mine[:MAX_NAMED].tolist(), theirs[:MAX_NAMED].tolist(), strict=True)
+    return list(pairs), max(0, len(common) - MAX_NAMED)
+
+
 @dataclass(frozen=True)
 class DatasetView:
     """An examined dataset.
 
     Attributes:
         folder: of the dataset.
-        info: its description.
-        listing: files that are missing or too many.
-        tallies: sums over the records, by split.
-        shards: indexes of the shards, in order.
-        thresholds: of the checks.
+        expected: its description and the options of the checks.
+        shards: summaries of the shards, in order.
         old: the older dataset to compare with; None for none.
-        sources: folder of the sources to compare records with; None for none.
     """
 
     folder: DatasetFolder
-    info: DatasetInfo
-    listing: Listing
-    tallies: dict[str, Tally]
-    shards: Sequence[ShardIndex]
-    thresholds: Thresholds = DEFAULTS
+    expected: Expectation
+    shards: Sequence[ShardSummary]
     old: DatasetView | None = None
-    sources: str | None = None
-
-    @cached_property
-    def total(self) -> Tally:
-        """The tally of all splits."""
-        return merge_tallies(list(self.tallies.values()))
 
     @property
-    def training(self) -> Tally:
-        """The tally of the split ``train``; of all splits if there is no such split."""
-        train = self.tallies.get("train")
-        return train if train is not None and train.records else self.total
+    def info(self) -> DatasetInfo:
+        """The dataset's description."""
+        return self.expected.info
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """The thresholds of the checks."""
+        return self.expected.thresholds
 
     @cached_property
-    def by_split(self) -> dict[str, list[ShardIndex]]:
+    def by_split(self) -> dict[str, list[ShardSummary]]:
         """The shards of each split that has any."""
         names = dict.fromkeys(shard.split for shard in self.shards)
         return {name: [s for s in self.shards if s.split == name] for name in names}
 
     @cached_property
-    def labels(self) -> SourceLabels:
-        """Agreement of classes with sources and folders."""
-        total = SourceLabels()
-        for shard in self.shards:
-            total.merge(shard.labels)
-        return total
+    def tallies(self) -> dict[str, Tally]:
+        """Sums over the records of each split."""
+        return {
+            split: merge_tallies(shard.tally for shard in self.by_split.get(split, []))
+            for split in self.info.splits
+        }
 
     @cached_property
-    def name_conflicts(self) -> Conflicts:
-        """Records that name another group or path than others of their source."""
-        total = Conflicts()
-        for shard in self.shards:
-            total.merge(shard.name_conflicts)
-        return total
+    def total(self) -> Tally:
+        """The tally of all splits."""
+        return merge_tallies(self.tallies.values())
 
     @cached_property
     def comparisons(self) -> list[tuple[Where, Comparison]]:
-        """Random records and their comparison with their sources; empty without ``sources``."""
-        if self.sources is None or self.info.spec.image is None:
+        """Random records and their comparison with their sources; empty without ``--sources``."""
+        if self.expected.sources is None or self.info.spec.image is None:
             return []
         ranked = sorted((-rank, s.file, offset) for s in self.shards for rank, offset in s.drawn)
-        expected, count = expectation(self.info, self.thresholds), self.thresholds.source_records
         found: list[tuple[Where, Comparison]] = []
         per_source: Counter[bytes] = Counter()
-        with SourceReader(self.sources, self.info) as reader:
+        with SourceReader(self.expected.sources, self.info) as reader:
             for _, shard, offset in ranked:
-                record = RecordView(self.folder.read_record(shard, offset), expected)
+                record = RecordView(self.folder.read_record(shard, offset), self.expected)
                 path = record.value(keys.DATA_PATH)
-                if len(found) < count and per_source[path] < _MAX_PER_SOURCE:
+                if len(found) < self.thresholds.source_records and (
+                    per_source[path] < _MAX_PER_SOURCE
+                ):
                     per_source[path] += 1
                     found.append((self.where(shard, offset), reader.compare(record)))
         return found
 
     def count_sources(self, split: str) -> int:
         """Returns the number of sources of a split; a source with records in two shards counts twice."""
-        return sum(len(shard.media) for shard in self.by_split.get(split, []))
+        return sum(len(s.names[keys.MEDIA_ID]) // 2 for s in self.by_split.get(split, []))
 
     def read_text(self, shard: str, offset: int, key: str) -> str:
         """Returns the text under ``key`` of the record at a place, or the reason why it is unreadable."""
@@ -125,22 +143,8 @@ class DatasetView:
 def target_units(info: DatasetInfo) -> list[tuple[str, str]]:
     """Returns name and unit of each target; the unit is empty if there is none."""
     label = info.spec.label
-    units = [*label.target_units, *[""] * (len(label.target_names) - len(label.target_units))]
+    units = label.target_units or ("",) * len(label.target_names)
     return list(zip(label.target_names, units, strict=True))
-
-
-def concatenate(parts: Sequence[NDArray[np.uint64]]) -> NDArray[np.uint64]:
-    """Returns the arrays as one; unlike `np.concatenate`, also of no arrays."""
-    return np.concatenate(parts) if parts else np.zeros(0, np.uint64)
-
-
-def locate(parts: Sequence[tuple[str, Names]], place: int) -> tuple[str, int]:
-    """Returns shard and offset of the name at ``place`` in the names of all ``parts`` together."""
-    for shard, names in parts:
-        if place < len(names):
-            return shard, names.offsets[place]
-        place -= len(names)
-    raise IndexError(f"{place} is beyond the last shard")
 
 
 def list_names(names: Sequence[str], max_shown: int = 8) -> str:

@@ -7,16 +7,18 @@ Only the names of shards and small summaries are shuffled: records stay inside `
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import apache_beam as beam
 
 from pipelines.runners.tasks import DealTasks, FinishOnce, LocalRun, ProgressReporter
-from pipelines.validation.conclude import Conclusion
-from pipelines.validation.examine import ShardExaminer, ShardJob, ShardSummary
+from pipelines.validation.conclude import conclude
+from pipelines.validation.examine import ShardExaminer, ShardJob
 from pipelines.validation.examiner_process import ChildExaminer
+from pipelines.validation.shard_summary import ShardSummary
+from tfrecords_schema.codec import to_json
 from tfrecords_schema.storage import write_bytes
 
 
@@ -25,24 +27,18 @@ class ValidateDataset(beam.PTransform):
 
     Args:
         examiner: the common part of all shards.
-        conclusion: makes the result from the summaries.
         result_path: file for the result, as JSON.
         local: None unless the workers are threads of the driver's process.
         children: examine in a child process per worker; only for local workers.
     """
 
     def __init__(
-        self,
-        examiner: ShardExaminer,
-        conclusion: Conclusion,
-        *,
-        result_path: str,
-        local: LocalRun | None,
-        children: bool,
+        self, examiner: ShardExaminer, *, result_path: str, local: LocalRun | None, children: bool
     ):
         super().__init__()
         self._examine = _ExamineShards(examiner, local, children)
-        self._finish = _ResultWriter(conclusion, result_path)
+        finish = functools.partial(_write_result, examiner, result_path)
+        self._finish = FinishOnce(finish, place=result_path, local=local)
         self._local = local
 
     def expand(self, work: beam.PCollection[bytes]) -> beam.PCollection[str]:
@@ -51,7 +47,7 @@ class ValidateDataset(beam.PTransform):
             work  # bytes: numbered `ShardJob`s, pickled
             | DealTasks(self._local)  # ShardJob
             | "ExamineShards" >> beam.ParDo(self._examine)  # ShardSummary
-            | FinishOnce(self._finish, place=self._finish.path, local=self._local)  # str
+            | self._finish  # str
         )
 
 
@@ -75,14 +71,6 @@ class _ExamineShards(beam.DoFn):
             self._child.close()
 
 
-@dataclass(frozen=True)
-class _ResultWriter:
-    """Writes the result of a validation to ``path``."""
-
-    conclusion: Conclusion
-    path: str
-
-    def __call__(self, summaries: list[ShardSummary]) -> str:
-        result = self.conclusion.conclude(summaries)
-        write_bytes(self.path, json.dumps(result.to_json()).encode())
-        return self.path
+def _write_result(examiner: ShardExaminer, path: str, summaries: list[ShardSummary]) -> str:
+    write_bytes(path, json.dumps(to_json(conclude(examiner, summaries))).encode())
+    return path

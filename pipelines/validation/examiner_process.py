@@ -11,17 +11,15 @@ import os
 import pickle
 import struct
 import sys
-from collections import Counter
 from collections.abc import Callable
-from typing import Any, BinaryIO
+from typing import Any
 
 from pipelines.runners.child_process import HEADER, ChildError, ChildProcess, pack
 from pipelines.runners.python_child import child_environment, python_command
 from pipelines.validation.checks.shards import ShardFacts, framing
-from pipelines.validation.examine import ShardExaminer, ShardJob, ShardSummary
-from pipelines.validation.findings import FindingLog, Where
-from pipelines.validation.shard_index import ShardIndex
-from pipelines.validation.tallies import Tally
+from pipelines.validation.examine import ShardExaminer, ShardJob
+from pipelines.validation.findings import Where
+from pipelines.validation.shard_summary import ShardSummary
 
 _REQUEST, _PROGRESS, _SUMMARY, _ERROR = b"Q", b"P", b"S", b"E"
 _COUNT = struct.Struct("<Q")
@@ -74,59 +72,41 @@ class ChildExaminer:
 
 def _summarize_crash(job: ShardJob, reason: str) -> ShardSummary:
     """Returns the summary of a shard that ended its examiner process, with one finding that says how."""
-    facts = ShardFacts(
-        declared=job.shard,
-        records=0,
-        bytes=0,
-        sha256="",
-        unreadable=f"the process that examined it {reason}",
-    )
-    log = FindingLog(1)
-    log.add(framing(facts, Where(shard=job.shard.file)))
-    return ShardSummary(
-        bytes=0,
-        findings=log.kept,
-        counts=Counter(log.counts),
-        tally=Tally(),
-        index=ShardIndex(split=job.split, file=job.shard.file),
-        old=job.old,
-    )
+    summary = ShardSummary(split=job.split, file=job.shard.file, old=job.old)
+    facts = ShardFacts(job.shard, unreadable=f"the process that examined it {reason}")
+    summary.log.add(framing(facts, Where(shard=summary.file)))
+    return summary
 
 
 def main() -> None:
     """Examines the shards that the parent names, until the parent closes the pipe."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # prints must not be taken for answers
-    requests = sys.stdin.buffer
-    examiner: ShardExaminer | None = _read_request(requests)
-    while (job := _read_request(requests)) is not None and examiner is not None:
-        try:
-            summary = examiner.examine(job, _ProgressSender(answers))
-            answer = pack(_SUMMARY, pickle.dumps(summary))
-        except Exception as error:
-            answer = pack(_ERROR, f"{type(error).__name__}: {error}".encode())
-        answers.write(answer)
+    unsent = 0
+
+    def answer(kind: bytes, payload: bytes) -> None:
+        answers.write(pack(kind, payload))
         answers.flush()
 
+    def report(count: int) -> None:
+        nonlocal unsent
+        unsent += count
+        if unsent >= _REPORT_BYTES:
+            answer(_PROGRESS, _COUNT.pack(unsent))
+            unsent = 0
 
-def _read_request(requests: BinaryIO) -> Any:
+    examiner: ShardExaminer | None = _read_request()
+    while (job := _read_request()) is not None and examiner is not None:
+        try:
+            answer(_SUMMARY, pickle.dumps(examiner.examine(job, report)))
+        except Exception as error:
+            answer(_ERROR, f"{type(error).__name__}: {error}".encode())
+
+
+def _read_request() -> Any:
     """Returns the next request; None when the parent has closed the pipe."""
+    requests = sys.stdin.buffer
     if len(header := requests.read(HEADER.size)) < HEADER.size:
         return None
     _, length = HEADER.unpack(header)
     return pickle.loads(requests.read(length))  # noqa: S301 - sent by our own parent
-
-
-class _ProgressSender:
-    """Sends the number of bytes read to the parent, a MiB at a time."""
-
-    def __init__(self, answers: BinaryIO):
-        self._answers = answers
-        self._unsent = 0
-
-    def __call__(self, count: int) -> None:
-        self._unsent += count
-        if self._unsent >= _REPORT_BYTES:
-            self._answers.write(pack(_PROGRESS, _COUNT.pack(self._unsent)))
-            self._answers.flush()
-            self._unsent = 0

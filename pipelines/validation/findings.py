@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeVar
+from typing import Generic, Literal, TypeVar
 
 Level = Literal["error", "warning", "note"]
 LEVELS: tuple[Level, ...] = ("error", "warning", "note")
 """The levels, worst first."""
+MAX_FINDINGS = 50
+"""Findings kept per check and level; all are counted."""
 
 S_contra = TypeVar("S_contra", contravariant=True)
 
@@ -58,13 +60,6 @@ class Finding:
     message: str
     where: Where = Where()
     other: Where | None = None
-
-    @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> Finding:
-        """Returns the finding that `dataclasses.asdict` described."""
-        other = fields["other"]
-        places = {"where": Where(**fields["where"]), "other": other and Where(**other)}
-        return cls(**{**fields, **places})
 
 
 @dataclass(frozen=True)
@@ -156,7 +151,7 @@ class FindingLog:
         counts: of all findings, by check and level.
     """
 
-    def __init__(self, max_kept: int):
+    def __init__(self, max_kept: int = MAX_FINDINGS):
         self._max_kept = max_kept
         self._kept: list[Finding] = []
         self.counts: Counter[tuple[str, Level]] = Counter()
@@ -169,15 +164,15 @@ class FindingLog:
             if self.counts[key] <= self._max_kept:
                 self._kept.append(finding)
 
-    def merge(self, kept: Iterable[Finding], counts: Counter[tuple[str, Level]]) -> None:
-        """Adds the kept findings and the counts of another log."""
-        room = {key: self._max_kept - self.counts[key] for key in counts}
-        for finding in kept:
+    def merge(self, other: FindingLog) -> None:
+        """Adds the findings of another log, and its counts."""
+        room = {key: self._max_kept - self.counts[key] for key in other.counts}
+        for finding in other.kept:
             key = (finding.check, finding.level)
             if room[key] > 0:
                 room[key] -= 1
                 self._kept.append(finding)
-        self.counts.update(counts)
+        self.counts.update(other.counts)
 
     @property
     def kept(self) -> tuple[Finding, ...]:

@@ -11,8 +11,11 @@ from pipelines.validation.checks.catalogue import ALL_CHECKS
 from pipelines.validation.findings import LEVELS, Check, Finding, Level
 from pipelines.validation.result import Result
 from pipelines.validation.thresholds import ValidationOptions
+from tfrecords_schema.codec import to_json
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.report.pages import plural, printable
+
+_FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -68,10 +71,8 @@ class Validation:
 
     def to_json(self) -> dict[str, Any]:
         """Returns the result with everything that is needed to understand it elsewhere."""
-        fields = self.result.to_json()
-        version = fields.pop("format_version")
         return {
-            "format_version": version,
+            "format_version": _FORMAT_VERSION,
             "dataset": self.info.name,
             "fingerprint": self.info.fingerprint,
             "folder": self.options.tfrecords,
@@ -82,7 +83,7 @@ class Validation:
             "records": self.result.records,
             "bytes": self.result.bytes,
             "seconds": round(self.seconds, 3),
-            **fields,
+            **to_json(self.result),
             "checks": {c.name: {"reason": c.reason, "remedy": c.remedy} for c in ALL_CHECKS},
             "thresholds": dataclasses.asdict(self.options.thresholds),
         }

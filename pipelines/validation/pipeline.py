@@ -10,15 +10,15 @@ from pathlib import Path
 
 from pipelines.errors import UserError
 from pipelines.storage.scratch import scratch_folder
-from pipelines.validation.collector import take_census
-from pipelines.validation.conclude import Conclusion
+from pipelines.validation.conclude import conclude
 from pipelines.validation.examine import ShardExaminer, ShardJob
 from pipelines.validation.folder import DatasetFolder
 from pipelines.validation.outcome import Validation
 from pipelines.validation.report.page import render_report
 from pipelines.validation.result import Result
 from pipelines.validation.thresholds import ValidationOptions
-from pipelines.validation.views import expectation
+from pipelines.validation.views import Expectation
+from tfrecords_schema.codec import from_json
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.paths import absolute
 from tfrecords_schema.storage import write_bytes
@@ -48,36 +48,28 @@ def validate(options: ValidationOptions) -> Validation:
 
 def prepare(
     folder: DatasetFolder, info: DatasetInfo, options: ValidationOptions
-) -> tuple[ShardExaminer, Conclusion, list[ShardJob]]:
-    """Returns the two stages of a validation, and the existing shards to examine, largest first.
+) -> tuple[ShardExaminer, list[ShardJob]]:
+    """Returns the examiner of a validation, and the existing shards to examine, largest first.
 
     Without Beam, they give the same result:
 
-        conclusion.conclude([examiner.examine(job, lambda count: None) for job in jobs])
+        conclude(examiner, [examiner.examine(job, lambda count: None) for job in jobs])
     """
-    thresholds, old, infos = options.thresholds, None, [info]
+    expected = Expectation(
+        info=info, thresholds=options.thresholds, sources=options.sources, seed=options.seed
+    )
+    jobs = _jobs(folder, info)
+    old = None
     if options.against is not None:
         old_folder = DatasetFolder(options.against, flag="--against")
-        old = (old_folder, old_folder.load_info())
-        infos.append(old[1])
-    compared = int(thresholds.source_records) if options.sources is not None else 0
-    examiner = ShardExaminer(
-        folder=folder,
-        expected=expectation(info, thresholds),
-        census=take_census(*infos, seed=options.seed, compared=compared),
-        old=old
-        and ShardExaminer(
-            folder=old[0],
-            expected=expectation(old[1], thresholds),
-            census=take_census(*reversed(infos), seed=options.seed),
-        ),
-    )
-    conclusion = Conclusion(
-        folder=folder, info=info, thresholds=thresholds, old=old, sources=options.sources
-    )
-    jobs = [*_jobs(folder, info), *(_jobs(*old, old=True) if old else ())]
+        old_info = old_folder.load_info()
+        old_expected = replace(expected, info=old_info, other=info, sources=None)
+        old = ShardExaminer(folder=old_folder, expected=old_expected)
+        expected = replace(expected, other=old_info)
+        jobs += _jobs(old_folder, old_info, old=True)
+    examiner = ShardExaminer(folder=folder, expected=expected, old=old)
     # Otherwise a worker might begin the largest shard when the others are done.
-    return examiner, conclusion, sorted(jobs, key=lambda job: -job.shard.bytes)
+    return examiner, sorted(jobs, key=lambda job: -job.shard.bytes)
 
 
 def _run_pipeline(folder: DatasetFolder, info: DatasetInfo, options: ValidationOptions) -> Result:
@@ -93,24 +85,22 @@ def _run_pipeline(folder: DatasetFolder, info: DatasetInfo, options: ValidationO
         folder = replace(folder, path=absolute(folder.path))
         old = options.against
         options = replace(options, against=None if old is None else absolute(old))
-    examiner, conclusion, jobs = prepare(folder, info, options)
+    examiner, jobs = prepare(folder, info, options)
     if not jobs:
-        return conclusion.conclude([])
+        return conclude(examiner, [])
     total = sum(job.shard.bytes for job in jobs)
     children = execution.local and execution.workers > 1 and total > _MIN_BYTES_FOR_CHILDREN
     with tempfile.TemporaryDirectory(dir=scratch_folder("validation")) as scratch:
         path = _result_path(options, scratch, local=execution.local)
 
         def make_job(local: LocalRun | None) -> ValidateDataset:
-            return ValidateDataset(
-                examiner, conclusion, result_path=str(path), local=local, children=children
-            )
+            return ValidateDataset(examiner, result_path=str(path), local=local, children=children)
 
         view = ProgressBar("Validating", "B", total, scaled=True, terminal_only=True)
         run_tasks(execution, jobs, make_job, view, scratch_folder("claims"))
         if view.errors:
             raise UserError(view.errors[0])
-        result = Result.from_json(json.loads(path.read_bytes()))
+        result = from_json(Result, json.loads(path.read_bytes()))
         path.unlink()
         return result
 

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from pipelines.validation.findings import LEVELS, Finding, Level
-from pipelines.validation.tallies import Tally
-from tfrecords_schema import codec
-
-FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,29 +36,10 @@ class SplitFacts:
     records: int
     frames: int
     seconds: float
-    labels: tuple[int, ...]
+    labels: list[int]
     columns: dict[str, Column]
-    histograms: dict[str, tuple[int, ...]]
-    steps: tuple[int, ...]
-
-    @classmethod
-    def from_tally(cls, tally: Tally, *, shards: int, bytes_: int) -> SplitFacts:
-        """Returns the facts that a tally has counted."""
-        return cls(
-            shards=shards,
-            bytes=bytes_,
-            records=tally.records,
-            frames=tally.frames,
-            seconds=tally.seconds,
-            labels=tuple(tally.labels),
-            columns={
-                name: Column(count=m.count, mean=m.mean, std=m.std, min=m.min, max=m.max)
-                for name, m in tally.columns.items()
-                if m.count
-            },
-            histograms={name: tuple(bins) for name, bins in tally.histograms.items()},
-            steps=tuple(tally.steps),
-        )
+    histograms: dict[str, list[int]]
+    steps: list[int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,12 +93,3 @@ class Result:
     def bytes(self) -> int:
         """Number of bytes read."""
         return sum(split.bytes for split in self.splits.values())
-
-    def to_json(self) -> dict[str, Any]:
-        """Returns a dict of plain JSON types, for `from_json`."""
-        return {"format_version": FORMAT_VERSION, **codec.to_json(self)}
-
-    @classmethod
-    def from_json(cls, fields: Mapping[str, Any]) -> Result:
-        """Returns the result that `to_json` described; further fields are ignored."""
-        return codec.from_json(cls, fields)

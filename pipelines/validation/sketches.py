@@ -43,14 +43,7 @@ class Sketch:
     highest: list[Extreme] = field(default_factory=list)
 
     def add(self, values: Iterable[float], rank: int, shard: str, offset: int) -> None:
-        """Adds the finite values of one record.
-
-        Args:
-            values: of the record.
-            rank: hash of the record, which decides if one of its values is in the sample, and which.
-            shard: file of the record.
-            offset: of the record in the shard.
-        """
+        """Adds the finite values of a record, whose hash ``rank`` decides which of them is in the sample."""
         finite = [value for value in values if value - value == 0]
         if not finite:
             return
@@ -65,12 +58,12 @@ class Sketch:
         if len(self.highest) < _EXTREMES or high > self.highest[-1].value:
             self.highest = _highest([*self.highest, Extreme(high, shard, offset)])
 
-    def merge(self, other: Sketch) -> None:
-        """Adds the values of another sketch."""
-        self.sample = heapq.nlargest(_SAMPLE_SIZE, [*self.sample, *other.sample])
-        heapq.heapify(self.sample)
-        self.lowest = sorted([*self.lowest, *other.lowest])[:_EXTREMES]
-        self.highest = _highest([*self.highest, *other.highest])
+    def __add__(self, other: Sketch) -> Sketch:
+        """Returns the sketch of the values of both."""
+        sample = heapq.nlargest(_SAMPLE_SIZE, [*self.sample, *other.sample])
+        heapq.heapify(sample)
+        lowest = sorted([*self.lowest, *other.lowest])[:_EXTREMES]
+        return Sketch(sample, lowest, _highest([*self.highest, *other.highest]))
 
     def outliers(self, max_scale: float, *, min_scale: float = 0.0) -> list[tuple[Extreme, float]]:
         """Returns the extremes far from the median, with their distance, farthest first.

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any
 
 from pipelines.validation.sketches import Sketch
-from pipelines.validation.views import RecordView, value_columns
+from pipelines.validation.views import RecordView
 from tfrecords_schema import spec as keys
 from tfrecords_schema.moments import Moments
-
-N = TypeVar("N", int, float)
 
 BINS = 24
 """Bins of a histogram."""
@@ -30,7 +28,7 @@ class Tally:
         frames: number of frames without padding.
         seconds: from each record's first frame to its last.
         labels: records (frames, for labels by frame) of each class, in label order.
-        columns: moments of each target and signal component; names are those of `value_columns`.
+        columns: moments of each target and signal component; names are those of `RecordView.value_columns`.
         histograms: by target column, the values in each of `BINS` equal parts of its range.
         sketches: by column, of its values.
         changes: by column, sketches of the differences between consecutive records of a source.
@@ -51,25 +49,8 @@ class Tally:
     pixel_sums: list[float] = field(default_factory=list)
     pixel_frames: int = 0
 
-    def changes_of(self, column: str) -> Sketch:
-        """Returns the sketch of a column's changes, to add to."""
-        return self.changes.setdefault(column, Sketch())
-
-    def add(
-        self,
-        record: RecordView,
-        ranges: dict[str, tuple[float, float]],
-        rank: int,
-        where: tuple[str, int],
-    ) -> None:
-        """Adds a record.
-
-        Args:
-            record: with every key of its spec.
-            ranges: by column, the range of its histogram.
-            rank: hash of the record's name.
-            where: shard and offset of the record.
-        """
+    def add(self, record: RecordView, rank: int, shard: str, offset: int) -> None:
+        """Adds a record that has every key of its spec; ``rank`` is the hash of its name."""
         valid, times = record.valid_frames, record.timestamps
         self.records += 1
         self.frames += valid
@@ -77,48 +58,29 @@ class Tally:
         indices = record.context.get(keys.LABEL_INDEX)
         if indices is None:
             indices = record.column(keys.FRAME_LABEL_INDEX)[:valid]
-        counts = [0] * record.spec.label.num_classes
+        self.labels = self.labels or [0] * record.spec.label.num_classes
         for index in indices:
-            if 0 <= index < len(counts):
-                counts[index] += 1
-        self.labels = _add(self.labels, counts)
+            if 0 <= index < len(self.labels):
+                self.labels[index] += 1
         rate = record.spec.frame_rate or record.value(keys.FRAME_RATE)
         if rate > 0:
             for one, other in itertools.pairwise(times[:valid]):
                 self.steps[find_bin((other - one) * rate / 1e6, STEP_RANGE)] += 1
-        pictures = record.pictures
-        if pictures is not None and not any(pictures.problems):
-            sums = pictures.colours[:valid].sum(0)[::-1]  # from OpenCV's BGR order
+        if (pictures := record.sound_pictures) is not None:
+            sums = pictures.colours.sum(0)[::-1]  # from OpenCV's BGR order
             self.pixel_sums = _add(self.pixel_sums, sums.tolist())
             self.pixel_frames += valid
-        for name, values in value_columns(record).items():
+        for name, values in record.value_columns.items():
             if name not in record.expected.angles:
-                self.sketches.setdefault(name, Sketch()).add(values, rank, *where)
+                self.sketches.setdefault(name, Sketch()).add(values, rank, shard, offset)
             # Padding repeats the last frame's values, which count once.
             own = values[:valid] if len(values) > 1 else values
             finite = [value for value in own if math.isfinite(value)]
             self.columns[name] = self.columns.get(name, Moments()) + Moments.of(finite)
-            if name in ranges:
+            if (limits := record.expected.ranges.get(name)) is not None:
                 bins = self.histograms.setdefault(name, [0] * BINS)
                 for value in finite:
-                    bins[find_bin(value, ranges[name])] += 1
-
-    def merge(self, other: Tally) -> None:
-        """Adds another tally."""
-        self.records += other.records
-        self.frames += other.frames
-        self.seconds += other.seconds
-        self.labels = _add(self.labels, other.labels)
-        for name, moments in other.columns.items():
-            self.columns[name] = self.columns.get(name, Moments()) + moments
-        for name, bins in other.histograms.items():
-            self.histograms[name] = _add(self.histograms.get(name, []), bins)
-        for mine, theirs in ((self.sketches, other.sketches), (self.changes, other.changes)):
-            for name, sketch in theirs.items():
-                mine.setdefault(name, Sketch()).merge(sketch)
-        self.steps = _add(self.steps, other.steps)
-        self.pixel_sums = _add(self.pixel_sums, other.pixel_sums)
-        self.pixel_frames += other.pixel_frames
+                    bins[find_bin(value, limits)] += 1
 
 
 def find_bin(value: float, limits: tuple[float, float]) -> int:
@@ -129,14 +91,20 @@ def find_bin(value: float, limits: tuple[float, float]) -> int:
     return min(max(int((value - low) / (high - low) * BINS), 0), BINS - 1)
 
 
-def _add(one: Sequence[N], other: Sequence[N]) -> list[N]:
-    """Returns the sums of equal places; the shorter list is filled up with zeros."""
-    return [a + b for a, b in itertools.zip_longest(one, other, fillvalue=0)]
-
-
 def merge_tallies(tallies: Iterable[Tally]) -> Tally:
     """Returns the sum of tallies."""
     total = Tally()
     for tally in tallies:
-        total.merge(tally)
+        for name in vars(total):
+            setattr(total, name, _add(getattr(total, name), getattr(tally, name)))
     return total
+
+
+def _add(one: Any, other: Any) -> Any:
+    """Returns the sum of two values of one field: lists place by place, dicts key by key."""
+    if isinstance(one, list):
+        return [a + b for a, b in itertools.zip_longest(one, other, fillvalue=0)]
+    if isinstance(one, dict):
+        both = {name: _add(one[name], other[name]) for name in one if name in other}
+        return {**one, **other, **both}
+    return one + other

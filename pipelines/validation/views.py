@@ -8,59 +8,75 @@ from typing import Any
 
 from pipelines.validation.pictures.thumbnails import PictureReader, Pictures
 from pipelines.validation.thresholds import DEFAULTS, Thresholds
-from tfrecords_schema import example_pb2
 from tfrecords_schema import spec as keys
 from tfrecords_schema.decode import context_values, parse_example, step_values
-from tfrecords_schema.info import DatasetInfo
-from tfrecords_schema.spec import Feature, SequenceSpec, SpecError
+from tfrecords_schema.info import BuildOptions, DatasetInfo
+from tfrecords_schema.spec import SequenceSpec, SpecError
 
-_LISTS = {"bytes": "bytes_list", "int": "int64_list", "float": "float_list"}
 _TARGET = "target "
 
 
 @dataclass(frozen=True, kw_only=True)
 class Expectation:
-    """The statements of a dataset about all its records.
+    """What is known of the records of a dataset before they are read.
 
     Attributes:
-        dataset_name: by ``dataset_info.json``.
-        spec: of the records.
-        sampling: ``windows`` or ``uniform``.
-        short_clips: ``drop``, ``pad`` or ``loop``; empty if the dataset does not say.
-        angles: columns (see `value_columns`) in degrees, in which 359 is next to 0.
+        info: description of the dataset. Those of other writers may have no options.
         thresholds: of the checks.
+        other: description of a dataset to compare with; None for none.
+        sources: folder of the sources to compare records with; None for none.
+        seed: of random samples.
     """
 
-    dataset_name: str
-    spec: SequenceSpec
-    sampling: str = "windows"
-    short_clips: str = ""
-    angles: frozenset[str] = frozenset()
+    info: DatasetInfo
     thresholds: Thresholds = DEFAULTS
+    other: DatasetInfo | None = None
+    sources: str | None = None
+    seed: int = 0
 
+    @property
+    def spec(self) -> SequenceSpec:
+        """The spec of the records."""
+        return self.info.spec
 
-def expectation(info: DatasetInfo, thresholds: Thresholds) -> Expectation:
-    """Returns what a dataset states about its records. Datasets of other writers may have no options."""
-    return Expectation(
-        dataset_name=info.name,
-        spec=info.spec,
-        sampling=info.build_options.sampling,
-        short_clips=info.build_options.short_clips,
-        angles=_angle_columns(info),
-        thresholds=thresholds,
-    )
+    @cached_property
+    def options(self) -> BuildOptions:
+        """The options of the build."""
+        return self.info.build_options
 
+    @cached_property
+    def num_records(self) -> int:
+        """Number of records by ``dataset_info.json``."""
+        return sum(split.num_records for split in self.info.splits.values())
 
-def _angle_columns(info: DatasetInfo) -> frozenset[str]:
-    """Returns the columns that hold angles: those built as angles, and targets and signals in degrees.
+    @cached_property
+    def angles(self) -> frozenset[str]:
+        """Columns in degrees, in which 359 is next to 0: those built as angles, or with such a unit.
 
-    A name is taken both as a target and as a signal, since a name of neither does no harm.
-    """
-    label, angles = info.spec.label, set(info.build_options.angle_columns)
-    units = dict(zip(label.target_names, label.target_units, strict=False))
-    units |= {signal.name: signal.unit for signal in info.spec.signals}
-    angles |= {name for name, unit in units.items() if unit in ("deg", "degrees", "\u00b0")}
-    return frozenset(map(target_column, angles)) | {signal_column(name, 0) for name in angles}
+        A name is taken both as a target and as a signal, since a name of neither does no harm.
+        """
+        label, angles = self.spec.label, set(self.options.angle_columns)
+        units = dict(zip(label.target_names, label.target_units, strict=False))
+        units |= {signal.name: signal.unit for signal in self.spec.signals}
+        angles |= {name for name, unit in units.items() if unit in ("deg", "degrees", "\u00b0")}
+        return frozenset(map(target_column, angles)) | {signal_column(name, 0) for name in angles}
+
+    @cached_property
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        """Smallest and largest value of targets, in both datasets, by column."""
+        bounds: dict[str, list[float]] = {}
+        for info in (self.info, self.other or self.info):
+            for split in info.splits.values():
+                for name, own in zip(info.spec.label.target_names, split.targets, strict=False):
+                    bounds.setdefault(target_column(name), []).extend((own.min, own.max))
+        return {column: (min(values), max(values)) for column, values in bounds.items()}
+
+    @cached_property
+    def labels_whole_sources(self) -> bool:
+        """True if all records of a source have the same one class."""
+        label = self.spec.label
+        by_record = label.task == "classification" and not label.per_frame
+        return by_record and self.options.labels_whole_sources
 
 
 class RecordView:
@@ -68,13 +84,13 @@ class RecordView:
 
     Keys that are missing or have the wrong type are left out, and named in ``problems``:
 
-        record = RecordView(data, expectation(info, DEFAULTS))
+        record = RecordView(data, Expectation(info=info))
         record.value("clip/media_id")  # b"drive.mp4"
         record.timestamps  # [0, 100000, 200000, 300000]
 
     Attributes:
         data: bytes of the record.
-        expected: what its dataset states about it.
+        expected: what is known of its dataset.
         context: values of each key of the context.
         steps: values of each step of each feature list, by key.
         problems: errors of its keys, their types and shapes, one line each.
@@ -94,12 +110,12 @@ class RecordView:
             return
         for feature in self.spec.context_features():
             try:
-                self.context[feature.key] = _read_context(example, feature)
+                self.context[feature.key] = context_values(example, feature)
             except SpecError as problem:
                 self.problems.append(str(problem))
         for feature in self.spec.feature_lists():
             try:
-                self.steps[feature.key] = _read_steps(example, feature, self.spec.num_frames)
+                self.steps[feature.key] = step_values(example, feature, self.spec.num_frames)
             except SpecError as problem:
                 self.problems.append(str(problem))
 
@@ -144,29 +160,30 @@ class RecordView:
             return None
         return (self._reader or PictureReader(self.spec.image)).read(self.images)
 
+    @cached_property
+    def sound_pictures(self) -> Pictures | None:
+        """The pictures without padding; None if there are none, or one of the record has a problem."""
+        pictures = self.pictures
+        if pictures is None or any(pictures.problems) or not self.valid_frames:
+            return None
+        return pictures if self.valid_frames == len(pictures) else pictures.first(self.valid_frames)
 
-def _read_context(example: example_pb2.SequenceExample, feature: Feature) -> list[Any]:
-    """Returns what `context_values` returns, by a short way for a scalar with one value of its kind."""
-    if not feature.shape and feature.key in example.context.feature:
-        stored = getattr(example.context.feature[feature.key], _LISTS[feature.kind]).value
-        if len(stored) == 1:
-            return list(stored)
-    return context_values(example, feature)
+    @cached_property
+    def value_columns(self) -> dict[str, list[float]]:
+        """Targets and signals: one value per column, or one per frame.
 
-
-def _read_steps(
-    example: example_pb2.SequenceExample, feature: Feature, count: int
-) -> list[list[Any]]:
-    """Returns `step_values`, faster if all steps are correct."""
-    name = _LISTS[feature.kind]
-    wanted = feature.shape[0] if feature.shape else 1
-    if wanted and feature.key in example.feature_lists.feature_list:
-        steps = example.feature_lists.feature_list[feature.key].feature
-        # A list that has values is the one that is set.
-        values = [list(getattr(step, name).value) for step in steps]
-        if len(values) == count and all(len(step) == wanted for step in values):
-            return values
-    return step_values(example, feature, count)
+        Columns are called ``target speed`` or ``signal IMU[2]``.
+        """
+        columns: dict[str, list[float]] = {}
+        values = self.context.get(keys.LABEL_VALUE)
+        rows = [values] if values else self.steps.get(keys.FRAME_LABEL_VALUE, [])
+        for index, name in enumerate(self.spec.label.target_names if rows else ()):
+            columns[target_column(name)] = [row[index] for row in rows]
+        for signal in self.spec.signals:
+            rows = self.steps.get(keys.signal_floats_key(signal.name), [])
+            for index in range(signal.size if rows else 0):
+                columns[signal_column(signal.name, index)] = [row[index] for row in rows]
+        return columns
 
 
 def to_text(data: bytes) -> str:
@@ -174,33 +191,16 @@ def to_text(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
-def value_columns(record: RecordView) -> dict[str, list[float]]:
-    """Returns the targets and signals of a record: one value per column, or one per frame.
-
-    Columns are called ``target speed`` or ``signal IMU[2]``.
-    """
-    columns: dict[str, list[float]] = {}
-    values = record.context.get(keys.LABEL_VALUE)
-    rows = [values] if values else record.steps.get(keys.FRAME_LABEL_VALUE, [])
-    for index, name in enumerate(record.spec.label.target_names if rows else ()):
-        columns[target_column(name)] = [row[index] for row in rows]
-    for signal in record.spec.signals:
-        rows = record.steps.get(keys.signal_floats_key(signal.name), [])
-        for index in range(signal.size if rows else 0):
-            columns[signal_column(signal.name, index)] = [row[index] for row in rows]
-    return columns
-
-
 def target_column(name: str) -> str:
-    """Returns the name of a regression target in `value_columns`."""
+    """Returns the name of a regression target in `RecordView.value_columns`."""
     return f"{_TARGET}{name}"
 
 
 def is_target_column(column: str) -> bool:
-    """Returns True if a column of `value_columns` is a regression target."""
+    """Returns True if a column of `RecordView.value_columns` is a regression target."""
     return column.startswith(_TARGET)
 
 
 def signal_column(name: str, component: int) -> str:
-    """Returns the name of a component of an input signal in `value_columns`."""
+    """Returns the name of a component of an input signal in `RecordView.value_columns`."""
     return f"signal {name}[{component}]"

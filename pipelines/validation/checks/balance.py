@@ -64,11 +64,11 @@ def shuffle_quality(dataset: DatasetView) -> Iterator[Problem]:
     for split, shards in dataset.by_split.items():
         counts = _label_counts(dataset.tallies[split])
         total = sum(counts)
-        changes = sum(shard.order.source_changes for shard in shards)
+        changes = sum(shard.source_changes for shard in shards)
         if not total or changes < _MIN_CHANGES:
             continue
         expected = 1 - sum((count / total) ** 2 for count in counts)
-        found = sum(shard.order.class_changes for shard in shards) / changes
+        found = sum(shard.class_changes for shard in shards) / changes
         by_chance = expected - 3 * (expected * (1 - expected) / changes) ** 0.5
         if expected and found < min(dataset.thresholds.shuffle * expected, by_chance):
             yield warning(

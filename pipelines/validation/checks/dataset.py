@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pipelines.validation.dataset_view import MAX_NAMED, DatasetView, concatenate, locate
+from pipelines.validation.dataset_view import MAX_NAMED, DatasetView, names_in
 from pipelines.validation.findings import Problem, Where, check, error, warning
+from pipelines.validation.shard_summary import describe_conflicts, merge_conflicts
 from tfrecords_schema import spec as keys
 
 
@@ -24,11 +25,12 @@ def shard_files(dataset: DatasetView) -> Iterator[Problem]:
     files = Counter(shard.file for split in dataset.info.splits.values() for shard in split.shards)
     for name in sorted(name for name, count in files.items() if count > 1):
         yield error(f"dataset_info.json names the shard {files[name]} times", Where(shard=name))
-    for name in dataset.listing.missing:
+    listing = dataset.folder.list_files(dataset.info)
+    for name in listing.missing:
         yield error("the shard is missing", Where(shard=name))
-    for name in dataset.listing.extra:
+    for name in listing.extra:
         yield error("dataset_info.json does not name this TFRecord file", Where(shard=name))
-    for name in dataset.listing.leftover:
+    for name in listing.leftover:
         yield warning(f"{name} was left by a build that failed, or that is still running")
 
 
@@ -41,14 +43,13 @@ def shard_files(dataset: DatasetView) -> Iterator[Problem]:
 )
 def unique_ids(dataset: DatasetView) -> Iterator[Problem]:
     """No two records have the same ``example/id``."""
-    parts = [(shard.file, shard.ids) for shard in dataset.shards]
-    hashes = concatenate([ids.hashes for _, ids in parts])
-    order = np.argsort(hashes, kind="stable")
-    ordered = hashes[order]
+    ids = names_in(dataset.shards, keys.EXAMPLE_ID)
+    order = np.argsort(ids.hashes, kind="stable")
+    ordered = ids.hashes[order]
     repeats = np.flatnonzero(ordered[1:] == ordered[:-1]) + 1  # all but the first of each id
     for rank in map(int, repeats[:MAX_NAMED]):
-        first, first_offset = locate(parts, int(order[rank - 1]))
-        second, second_offset = locate(parts, int(order[rank]))
+        first, first_offset = ids.place(order[rank - 1])
+        second, second_offset = ids.place(order[rank])
         name = dataset.read_text(second, second_offset, keys.EXAMPLE_ID)
         yield error(
             f"{name!r} is also the id of the record at byte {first_offset} of {first}",
@@ -66,7 +67,8 @@ def unique_ids(dataset: DatasetView) -> Iterator[Problem]:
 )
 def source_names(dataset: DatasetView) -> Iterator[Problem]:
     """All records of a source name the same group and path."""
-    yield from dataset.name_conflicts.problems(error)
+    renamed = merge_conflicts(shard.renamed for shard in dataset.shards)
+    yield from describe_conflicts(renamed, error)
 
 
 @check(
@@ -84,11 +86,11 @@ def counts(dataset: DatasetView) -> Iterator[Problem]:
         if dataset.tallies[name].records != split.num_records:
             continue  # other checks report the missing records
         shards = dataset.by_split.get(name, [])
-        for what, said, parts in (
-            ("sources", split.sources, [shard.media.hashes for shard in shards]),
-            ("groups", split.groups, [shard.groups.hashes for shard in shards]),
+        for what, said, key in (
+            ("sources", split.sources, keys.MEDIA_ID),
+            ("groups", split.groups, keys.GROUP_ID),
         ):
-            found = len(np.unique(concatenate(parts)))
+            found = len(np.unique(names_in(shards, key).hashes))
             # Other writers may leave the counts, or the names in records, out.
             if said and found and not found <= said <= found + empty:
                 problem = error if said < found else warning

@@ -7,13 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pipelines.validation.dataset_view import (
-    MAX_NAMED,
-    DatasetView,
-    concatenate,
-    list_names,
-    locate,
-)
+from pipelines.validation.dataset_view import DatasetView, list_names, names_in, shared_names
 from pipelines.validation.divergence import label_divergences
 from pipelines.validation.findings import Problem, check, error, note, warning
 from tfrecords_schema import spec as keys
@@ -46,24 +40,18 @@ def drift_splits(dataset: DatasetView) -> Iterator[Problem]:
     """No group (``clip/group_id``) of the older dataset is in another split now."""
     if dataset.old is None:
         return
-    for (now, mine), (then, theirs) in itertools.product(
-        dataset.by_split.items(), dataset.old.by_split.items()
-    ):
+    splits = itertools.product(dataset.by_split.items(), dataset.old.by_split.items())
+    for (now, mine), (then, theirs) in splits:
         if now == then:
             continue
-        common, places, _ = np.intersect1d(
-            concatenate([shard.groups.hashes for shard in mine]),
-            concatenate([shard.groups.hashes for shard in theirs]),
-            return_indices=True,
-        )
-        parts = [(shard.file, shard.groups) for shard in mine]
-        for place in places[:MAX_NAMED].tolist():
-            shard, offset = locate(parts, place)
+        groups = names_in(mine, keys.GROUP_ID)
+        pairs, more = shared_names(groups, names_in(theirs, keys.GROUP_ID))
+        for index, _ in pairs:
+            shard, offset = groups.place(index)
             name = dataset.read_text(shard, offset, keys.GROUP_ID)
             where = dataset.where(shard, offset)
             yield warning(f"group {name!r} was in {then}, and is in {now}", where)
-        if len(common) > MAX_NAMED:
-            more = len(common) - MAX_NAMED
+        if more:
             yield warning(f"{more} more groups were in {then}, and are in {now}")
 
 

@@ -53,7 +53,7 @@ def frames_order(record: RecordView) -> Iterator[Problem]:
     """Times do not go back, except in a looped clip; in windows of all frames, none repeats."""
     times = record.timestamps[: record.valid_frames]
     lap = first_lap(times)
-    if record.spec.frame_rate is None and record.expected.sampling == "windows":
+    if record.spec.frame_rate is None and record.expected.options.sampling == "windows":
         # Repeats at the end look like padding, which `frames_padding` checks.
         moving = len(lap) - last_run_length(lap) + 1 if lap else 0
         repeat = next((i for i in range(1, moving) if lap[i] == lap[i - 1]), None)
@@ -63,7 +63,7 @@ def frames_order(record: RecordView) -> Iterator[Problem]:
             )
     if len(lap) == len(times):
         return
-    if record.expected.short_clips == "loop" and all(
+    if record.expected.options.short_clips == "loop" and all(
         time == lap[index % len(lap)] for index, time in enumerate(times)
     ):
         return
@@ -89,7 +89,7 @@ def frames_rate(record: RecordView) -> Iterator[Problem]:
     if rate is not None:
         if said is not None and not math.isclose(said, rate, rel_tol=1e-6):
             yield error(f"{keys.FRAME_RATE} must be {rate:g}, as in the spec, got {said:g}")
-        if record.expected.sampling == "windows" and len(times) > 1:
+        if record.expected.options.sampling == "windows" and len(times) > 1:
             off = seconds_off_grid(times, rate)
             if off > 2 * limits.timestamp_tolerance:
                 yield error(
@@ -116,7 +116,7 @@ def frames_start(record: RecordView) -> Iterator[Problem]:
     media, times = record.text(keys.MEDIA_ID), first_lap(record.timestamps[: record.valid_frames])
     if not source or not stated.isdecimal() or not media or not times:
         return  # an id of another writer, or a record with other errors
-    if len(times) < record.valid_frames and record.expected.short_clips != "loop":
+    if len(times) < record.valid_frames and record.expected.options.short_clips != "loop":
         return  # `frames_order` reports it
     if source != media:
         yield error(
@@ -126,7 +126,7 @@ def frames_start(record: RecordView) -> Iterator[Problem]:
     start, rate = int(stated), record.spec.frame_rate
     tolerance = 2 * record.expected.thresholds.timestamp_tolerance
     off = abs(times[0] - start) / MICROSECONDS
-    if rate is not None and record.expected.sampling == "windows":
+    if rate is not None and record.expected.options.sampling == "windows":
         if seconds_off_grid(times, rate) > tolerance:
             return  # `frames_rate` reports it
         off = seconds_off_slots(times, start, rate)
@@ -147,7 +147,7 @@ def frames_start(record: RecordView) -> Iterator[Problem]:
 def frames_gaps(record: RecordView) -> Iterator[Problem]:
     """Frames come at even times."""
     lap, limits = first_lap(record.timestamps[: record.valid_frames]), record.expected.thresholds
-    if record.expected.sampling != "windows" or len(lap) < 4:
+    if record.expected.options.sampling != "windows" or len(lap) < 4:
         return
     if record.spec.frame_rate is not None:
         yield from _find_held_frame(lap, limits.gap_factor)
@@ -206,7 +206,7 @@ def frames_signals(record: RecordView) -> Iterator[Problem]:
 def frames_padding(record: RecordView) -> Iterator[Problem]:
     """Padding starts at image/valid_frames."""
     times, images, valid = record.timestamps, record.images, record.valid_frames
-    policy = record.expected.short_clips
+    policy = record.expected.options.short_clips
     if not times or valid < 1:
         return
     if valid < len(times) and policy in ("drop", "loop"):
@@ -230,7 +230,7 @@ def _find_unmarked_padding(record: RecordView, times: Sequence[int]) -> Iterator
         f"its last {held} frames repeat one frame, which looks like padding, but {keys.VALID_FRAMES} does "
         "not mark them"
     )
-    if record.spec.frame_rate is None and record.expected.sampling == "windows":
+    if record.spec.frame_rate is None and record.expected.options.sampling == "windows":
         if held > 1:
             yield warning(message)
         return

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 
 from pipelines.validation.findings import Problem, check, error
-from pipelines.validation.views import RecordView, to_text, value_columns
+from pipelines.validation.views import RecordView, to_text
 from tfrecords_schema import spec as keys
 from tfrecords_schema.decode import parse_example
 from tfrecords_schema.spec import SpecError
@@ -58,7 +58,7 @@ def labels_classes(record: RecordView) -> Iterator[Problem]:
 )
 def labels_finite(record: RecordView) -> Iterator[Problem]:
     """Targets, signals and the frame rate are finite numbers."""
-    for name, values in value_columns(record).items():
+    for name, values in record.value_columns.items():
         wrong = next((i for i, value in enumerate(values) if not math.isfinite(value)), None)
         if wrong is not None:
             place = f" of frame {wrong}" if len(values) > 1 else ""

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pipelines.validation.dataset_view import MAX_NAMED, DatasetView, concatenate, locate
+from pipelines.validation.dataset_view import MAX_NAMED, DatasetView, names_in, shared_names
 from pipelines.validation.findings import Problem, check, error, note, warning
 from pipelines.validation.pictures.leak_pairs import RecordPair, find_pairs
-from pipelines.validation.shard_index import Names, Span, file_of
+from pipelines.validation.shard_summary import Span, file_of
 from pipelines.validation.times import format_seconds
 from tfrecords_schema import spec as keys
 
@@ -24,11 +24,7 @@ from tfrecords_schema import spec as keys
 )
 def leaked_sources(dataset: DatasetView) -> Iterator[Problem]:
     """No source (``clip/media_id``) has records in two splits."""
-    places = {
-        split: [(shard.file, shard.media) for shard in shards]
-        for split, shards in dataset.by_split.items()
-    }
-    yield from _find_shared_names(dataset, places, keys.MEDIA_ID, "source")
+    yield from _find_shared_names(dataset, keys.MEDIA_ID, "source")
 
 
 @check(
@@ -40,34 +36,24 @@ def leaked_sources(dataset: DatasetView) -> Iterator[Problem]:
 )
 def leaked_groups(dataset: DatasetView) -> Iterator[Problem]:
     """No group (``clip/group_id``) has records in two splits."""
-    places = {
-        split: [(shard.file, shard.groups) for shard in shards]
-        for split, shards in dataset.by_split.items()
-    }
-    yield from _find_shared_names(dataset, places, keys.GROUP_ID, "group")
+    yield from _find_shared_names(dataset, keys.GROUP_ID, "group")
 
 
-def _find_shared_names(
-    dataset: DatasetView, places: dict[str, list[tuple[str, Names]]], key: str, what: str
-) -> Iterator[Problem]:
-    for (one, mine), (other, theirs) in itertools.combinations(places.items(), 2):
-        hashes, first_places, second_places = np.intersect1d(
-            concatenate([names.hashes for _, names in mine]),
-            concatenate([names.hashes for _, names in theirs]),
-            return_indices=True,
-        )
-        pairs = list(zip(first_places.tolist(), second_places.tolist(), strict=True))
-        for first, second in pairs[:MAX_NAMED]:
-            shard, offset = locate(mine, first)
-            own_shard, own_offset = locate(theirs, second)
+def _find_shared_names(dataset: DatasetView, key: str, what: str) -> Iterator[Problem]:
+    names = {split: names_in(shards, key) for split, shards in dataset.by_split.items()}
+    for (one, mine), (other, theirs) in itertools.combinations(names.items(), 2):
+        pairs, more = shared_names(mine, theirs)
+        for first, second in pairs:
+            shard, offset = mine.place(first)
+            own_shard, own_offset = theirs.place(second)
             name = dataset.read_text(own_shard, own_offset, key)
             yield error(
                 f"{what} {name!r} is in {one} ({shard}, byte {offset}) and in {other}",
                 dataset.where(own_shard, own_offset),
                 other=dataset.where(shard, offset),
             )
-        if len(hashes) > MAX_NAMED:
-            yield error(f"{len(hashes) - MAX_NAMED} more {what}s are in {one} and in {other}")
+        if more:
+            yield error(f"{more} more {what}s are in {one} and in {other}")
 
 
 @check(

@@ -87,18 +87,13 @@ def shared_frames(pair: Neighbours) -> Iterator[Problem]:
 )
 def adjoining_pictures(pair: Neighbours) -> Iterator[Problem]:
     """Frames around the join of two sequences are not foreign, and red and blue are not swapped."""
-    before, record = pair.before.pictures, pair.record.pictures
-    if before is None or record is None or any(before.problems) or any(record.problems):
+    before, record = pair.before.sound_pictures, pair.record.sound_pictures
+    if before is None or record is None or not pair.adjoin:
         return
-    if not pair.adjoin:
-        return
-    end = pair.before.valid_frames
-    start = max(0, end - 2)
-    around = np.concatenate(
-        [before.thumbnails[start:end], record.thumbnails[: min(2, pair.record.valid_frames)]]
-    )
+    last = before.thumbnails[-2:]
+    around = np.concatenate([last, record.thumbnails[:2]])
     both = Pictures((None,) * len(around), around)
-    name, seam = pair.before.text(keys.EXAMPLE_ID), end - start
+    name, seam = pair.before.text(keys.EXAMPLE_ID), len(last)
     if seam in find_swapped_colours(both):
         yield warning(f"red and blue look swapped compared with {name!r}, which it continues")
         return

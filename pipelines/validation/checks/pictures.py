@@ -13,7 +13,7 @@ from pipelines.validation.pictures.comparisons import (
     find_foreign,
     find_swapped_colours,
 )
-from pipelines.validation.pictures.thumbnails import Pictures, stored_size
+from pipelines.validation.pictures.thumbnails import stored_size
 from pipelines.validation.views import RecordView
 
 
@@ -124,7 +124,7 @@ def pictures_flat(record: RecordView) -> Iterator[Problem]:
 )
 def pictures_foreign(record: RecordView) -> Iterator[Problem]:
     """No frame is unlike both its neighbours while these are alike."""
-    pictures = _valid_pictures(record)
+    pictures = record.sound_pictures
     if pictures is None:
         return
     limit = record.expected.thresholds.jump_levels
@@ -145,14 +145,6 @@ def pictures_foreign(record: RecordView) -> Iterator[Problem]:
 )
 def pictures_colours(record: RecordView) -> Iterator[Problem]:
     """Red and blue are not swapped from one frame to the next."""
-    pictures = _valid_pictures(record)
+    pictures = record.sound_pictures
     for index in find_swapped_colours(pictures)[:1] if pictures is not None else ():
         yield warning(f"red and blue look swapped from frame {index - 1} to frame {index}")
-
-
-def _valid_pictures(record: RecordView) -> Pictures | None:
-    """Returns the pictures without padding; None if there are none, or one of the record has a problem."""
-    pictures = record.pictures
-    if pictures is None or any(pictures.problems) or not record.valid_frames:
-        return None
-    return pictures if record.valid_frames == len(pictures) else pictures.first(record.valid_frames)

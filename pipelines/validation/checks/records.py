@@ -55,10 +55,10 @@ def agreement(record: RecordView) -> Iterator[Problem]:
     if not record.problems and not record.text(keys.EXAMPLE_ID):
         yield error(f"{keys.EXAMPLE_ID} must not be empty")
     dataset_name, data_path = record.text(keys.DATASET_NAME), record.text(keys.DATA_PATH)
-    if dataset_name not in ("", record.expected.dataset_name):
+    if dataset_name not in ("", record.expected.info.name):
         yield warning(
             f"{keys.DATASET_NAME} is {dataset_name!r}, but the dataset is called "
-            f"{record.expected.dataset_name!r}: the shard may come from another build"
+            f"{record.expected.info.name!r}: the shard may come from another build"
         )
     if data_path.startswith("/"):
         yield warning(f"{keys.DATA_PATH} must be relative to the input, got {data_path!r}")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pipelines.validation.findings import Problem, Where, check, error
 from tfrecords_schema.info import ShardInfo
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass
 class ShardFacts:
     """Facts about the file of a shard, whatever its records hold.
 
@@ -22,10 +22,10 @@ class ShardFacts:
     """
 
     declared: ShardInfo
-    records: int
-    bytes: int
-    sha256: str
-    corrupt: tuple[tuple[int, str], ...] = ()
+    records: int = 0
+    bytes: int = 0
+    sha256: str = ""
+    corrupt: list[tuple[int, str]] = field(default_factory=list)
     unreadable: str | None = None
 
 

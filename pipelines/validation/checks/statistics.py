@@ -74,7 +74,8 @@ def _declared_statistics(
 )
 def constant_targets(dataset: DatasetView) -> Iterator[Problem]:
     """Targets and signals vary."""
-    label, tally = dataset.info.spec.label, dataset.training
+    label, tally = dataset.info.spec.label, dataset.tallies.get("train", dataset.total)
+    tally = tally if tally.records else dataset.total
     if tally.records < 2:
         return
     if label.num_classes == 1 and label.task == "classification":

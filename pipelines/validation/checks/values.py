@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from pipelines.validation.dataset_view import DatasetView
 from pipelines.validation.findings import Problem, check, error, warning
+from pipelines.validation.shard_summary import describe_conflicts, merge_conflicts
 from pipelines.validation.sketches import Sketch
 from pipelines.validation.views import is_target_column
 
@@ -68,8 +69,10 @@ def value_jumps(dataset: DatasetView) -> Iterator[Problem]:
 )
 def source_labels(dataset: DatasetView) -> Iterator[Problem]:
     """Records of a source have one class: that of their folder, if folders are named after classes."""
-    labels = dataset.labels
-    yield from labels.mixed.problems(error)
-    if labels.named >= _MIN_NAMED * (labels.named + labels.misnamed.count) > 0:
-        for where, message in labels.misnamed.places:
+    mixed = merge_conflicts(shard.mixed for shard in dataset.shards)
+    yield from describe_conflicts(mixed, error)
+    named = sum(shard.named for shard in dataset.shards)
+    misnamed = merge_conflicts(shard.misnamed for shard in dataset.shards)
+    if named >= _MIN_NAMED * (named + misnamed.count) > 0:
+        for where, message in misnamed.places:
             yield warning(message, where)

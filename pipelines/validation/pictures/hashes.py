@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from array import array
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,6 +13,7 @@ MAX_FRAMES = 1 << 20
 _MIN_SPREAD = 8
 """Twice the standard deviation, in levels, of a thumbnail; flatter pictures look like many others."""
 _ODD_FACTOR = 0x9E3779B97F4A7C15
+_ROW = np.dtype([("hash", "u8"), ("tones", "u1", 8), ("offset", "u8"), ("frame", "u2")])
 
 
 def hash_text(text: bytes, seed: int = 0) -> int:
@@ -25,19 +25,11 @@ def hash_text(text: bytes, seed: int = 0) -> int:
     return int.from_bytes(digest.digest(), "little")
 
 
-def new_array(kind: str) -> array[int]:
-    """Returns an empty array of integers; ``kind`` is a type code such as ``Q``."""
-    return array(kind)
-
-
 @dataclass
 class FrameHashes:
-    """Hashes and tones of pictures (see `Pictures`), with the place of each."""
+    """Hashes and tones of pictures (see `Pictures`) and the place of each, as rows of `_ROW`."""
 
-    hashes_: array[int] = field(default_factory=lambda: new_array("Q"))
-    tones_: array[int] = field(default_factory=lambda: new_array("Q"))
-    offsets_: array[int] = field(default_factory=lambda: new_array("Q"))
-    frames_: array[int] = field(default_factory=lambda: new_array("H"))
+    data: bytearray = field(default_factory=bytearray)
 
     def add(
         self, hashes: NDArray[np.uint64], tones: NDArray[np.uint8], offset: int, count: int
@@ -62,34 +54,15 @@ class FrameHashes:
             # Multiplication mixes the bits, so that not only neighbours are chosen.
             chosen.sort(key=lambda index: int(hashes[index]) * _ODD_FACTOR % (1 << 64))
             chosen = chosen[:count]
-        if chosen:
-            self.hashes_.frombytes(hashes[chosen].tobytes())
-            self.tones_.frombytes(tones[chosen].tobytes())
-            self.offsets_.extend([offset] * len(chosen))
-            self.frames_.extend(chosen)
-
-    def __len__(self) -> int:
-        return len(self.hashes_)
+        rows = np.empty(len(chosen), _ROW)
+        rows["hash"], rows["tones"] = hashes[chosen], tones[chosen]
+        rows["offset"], rows["frame"] = offset, chosen
+        self.data += rows.tobytes()
 
     @property
-    def hashes(self) -> NDArray[np.uint64]:
-        """Hashes of the pictures, in the order of addition."""
-        return np.frombuffer(self.hashes_, np.uint64)
-
-    @property
-    def tones(self) -> NDArray[np.uint8]:
-        """Tones of the pictures, ``[pictures, 8]``."""
-        return np.frombuffer(self.tones_, np.uint8).reshape(-1, 8)
-
-    @property
-    def offsets(self) -> NDArray[np.uint64]:
-        """Offsets of the pictures' records."""
-        return np.frombuffer(self.offsets_, np.uint64)
-
-    @property
-    def frames(self) -> NDArray[np.uint16]:
-        """Indices of the pictures in their records."""
-        return np.frombuffer(self.frames_, np.uint16)
+    def rows(self) -> NDArray[np.void]:
+        """The pictures in the order of addition: ``hash``, ``tones``, ``offset`` of the record, ``frame``."""
+        return np.frombuffer(self.data, _ROW)
 
 
 def frames_per_record(records: int, num_frames: int) -> int:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipelines.validation.dataset_view import DatasetView, concatenate
+from pipelines.validation.dataset_view import DatasetView
 from pipelines.validation.pictures.alignment import (
     IN_PLACE,
     Alignment,
@@ -20,7 +20,7 @@ from pipelines.validation.pictures.alignment import (
 )
 from pipelines.validation.pictures.duplicates import find_similar
 from pipelines.validation.pictures.thumbnails import FrameError, decode_frame
-from pipelines.validation.views import Expectation, RecordView
+from pipelines.validation.views import RecordView
 from tfrecords_schema.records import CorruptRecordError
 
 _MAX_READ = 200
@@ -63,24 +63,21 @@ def find_pairs(dataset: DatasetView) -> tuple[list[RecordPair], int]:
     if spec.image is None or len(dataset.by_split) < 2:
         return [], 0
     shards = list(dataset.shards)
-    sizes = [len(shard.frames) for shard in shards]
-    if not any(sizes):
-        return [], 0
-    numbers = {split: number for number, split in enumerate(dataset.by_split)}
+    rows = np.concatenate([shard.frames.rows for shard in shards])
+    shard_of = np.repeat(np.arange(len(shards)), [len(shard.frames.rows) for shard in shards])
+    splits = list(dataset.by_split)
     similar = find_similar(
-        concatenate([shard.frames.hashes for shard in shards]),
-        np.concatenate([shard.frames.tones for shard in shards]),
-        np.repeat(np.array([numbers[shard.split] for shard in shards], np.uint8), sizes),
+        rows["hash"],
+        rows["tones"],
+        np.array([splits.index(shard.split) for shard in shards], np.uint8)[shard_of],
         bits=int(dataset.thresholds.duplicate_bits),
     )
-    shard_of = np.repeat(np.arange(len(shards)), sizes)
-    offsets = concatenate([shard.frames.offsets for shard in shards])
-    frames = np.concatenate([shard.frames.frames for shard in shards])
     by_records: dict[tuple[int, int, int, int], list[tuple[int, int]]] = {}
     for one, other in similar.tolist():
-        records = (shard_of[one], offsets[one], shard_of[other], offsets[other])
-        own = by_records.setdefault(tuple(map(int, records)), [])  # type: ignore[arg-type]
-        own.append((int(frames[one]), int(frames[other])))
+        first, second = rows[one], rows[other]
+        place = (shard_of[one], first["offset"], shard_of[other], second["offset"])
+        own = by_records.setdefault(tuple(map(int, place)), [])  # type: ignore[arg-type]
+        own.append((int(first["frame"]), int(second["frame"])))
     ranked = sorted(by_records.items(), key=lambda item: -len(item[1]))
     found = []
     for (shard, offset, other_shard, other_offset), alike in ranked[:_MAX_READ]:
@@ -106,10 +103,7 @@ def _read_frames(dataset: DatasetView, shard: str, offset: int) -> list[Gray]:
     """Returns the frames of a record, gray and small; none if the record is damaged."""
     spec = dataset.info.spec
     try:
-        record = RecordView(
-            dataset.folder.read_record(shard, offset),
-            Expectation(dataset_name=dataset.info.name, spec=spec),
-        )
+        record = RecordView(dataset.folder.read_record(shard, offset), dataset.expected)
         if spec.image is None or record.problems:
             return []
         images = record.images[: record.valid_frames]

@@ -90,7 +90,7 @@ class SourceReader:
 
     def _decode_at(self, path: str, record: RecordView) -> dict[int, Grid]:
         """Returns the source's frames at the record's times, by timestamp."""
-        is_windows, rate = record.expected.sampling == "windows", record.spec.frame_rate
+        is_windows, rate = record.expected.options.sampling == "windows", record.spec.frame_rate
         by_rate = rate is not None and (is_windows or os.path.isdir(path))
         start = _start_time(record) if by_rate else record.timestamps[0]
         if path not in self._origins:

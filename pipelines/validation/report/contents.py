@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipelines.build.summary import format_bytes
-from pipelines.validation.collector import take_census
 from pipelines.validation.dataset_view import target_units
 from pipelines.validation.outcome import Validation
 from pipelines.validation.result import Column
 from pipelines.validation.tallies import STEP_RANGE
-from pipelines.validation.views import target_column
+from pipelines.validation.views import Expectation, target_column
 from tfrecords_schema.info import ShardInfo
 from tfrecords_schema.report.pages import Cell, Row, Table, describe_rows, format_duration, plural
 
@@ -79,7 +78,7 @@ def classes(validation: Validation) -> Table:
 
 def targets(validation: Validation) -> dict[str, list[BarChart]]:
     """Returns, by target with its unit, a histogram of each split that has values."""
-    ranges = take_census(validation.info, seed=0).ranges
+    ranges = Expectation(info=validation.info).ranges
     charts: dict[str, list[BarChart]] = {}
     for name, unit in target_units(validation.info):
         column = target_column(name)

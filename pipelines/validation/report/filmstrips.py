@@ -10,7 +10,7 @@ from pipelines.validation.folder import DatasetFolder
 from pipelines.validation.outcome import Validation
 from pipelines.validation.pictures.thumbnails import FrameError, decode_frame
 from pipelines.validation.result import Sample
-from pipelines.validation.views import RecordView, expectation, to_text, value_columns
+from pipelines.validation.views import Expectation, RecordView, to_text
 from tfrecords_schema import spec as keys
 from tfrecords_schema.records import CorruptRecordError
 from tfrecords_schema.report.filmstrips import StripFrame, choose_frames, make_thumbnail
@@ -114,7 +114,7 @@ def _read_strips(
     validation: Validation, folder: DatasetFolder, samples: Iterable[Sample]
 ) -> Iterator[Filmstrip]:
     """Yields the filmstrips of the samples that can be read, one record in memory at a time."""
-    expected = expectation(validation.info, validation.options.thresholds)
+    expected = Expectation(info=validation.info)
     for sample in samples:
         try:
             data = folder.read_record(sample.shard, sample.offset)
@@ -136,7 +136,7 @@ def describe_label(record: RecordView) -> str:
         return ", ".join(dict.fromkeys(map(to_text, strings)))
     label = record.spec.label
     units = label.target_units or ("",) * len(label.target_names)
-    columns = value_columns(record).values()
+    columns = record.value_columns.values()
     parts = []
     for name, unit, values in zip(label.target_names, units, columns, strict=False):
         span = f"{values[0]:.4g}" if len(values) == 1 else f"{values[0]:.4g} to {values[-1]:.4g}"

@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 
+from pipelines.validation.conclude import conclude
 from pipelines.validation.folder import DatasetFolder
 from pipelines.validation.pipeline import prepare
 from pipelines.validation.result import Result
 from pipelines.validation.thresholds import ValidationOptions
 from tfrecords_schema import example_pb2
+from tfrecords_schema.codec import from_json, to_json
 from tfrecords_schema.fake import write_fake_dataset
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.records import file_checksum, frame_record, read_file
@@ -74,9 +76,9 @@ class Dataset:
         """Validates the dataset without Beam."""
         folder = DatasetFolder(str(self.path))
         options = ValidationOptions(tfrecords=str(self.path), **changes)
-        examiner, conclusion, jobs = prepare(folder, folder.load_info(), options)
-        result = conclusion.conclude([examiner.examine(job, lambda count: None) for job in jobs])
-        assert Result.from_json(json.loads(json.dumps(result.to_json()))) == result
+        examiner, jobs = prepare(folder, folder.load_info(), options)
+        result = conclude(examiner, [examiner.examine(job, lambda count: None) for job in jobs])
+        assert from_json(Result, json.loads(json.dumps(to_json(result)))) == result
         return result
 
 

@@ -10,6 +10,7 @@ import signal
 
 import pytest
 
+from pipelines.validation.conclude import conclude
 from pipelines.validation.examiner_process import ChildExaminer
 from pipelines.validation.folder import DatasetFolder
 from pipelines.validation.pipeline import prepare
@@ -25,23 +26,23 @@ def prepared(make):
 
 
 def test_child_examiner_equals_examiner(prepared):
-    examiner, conclusion, jobs = prepared
+    examiner, jobs = prepared
     expected = [examiner.examine(job, lambda count: None) for job in jobs]
     with contextlib.closing(ChildExaminer(examiner)) as child:
         found = [child.examine(job, lambda count: None) for job in jobs]
-    assert conclusion.conclude(found) == conclusion.conclude(expected)
+    assert conclude(examiner, found) == conclude(examiner, expected)
     assert pickle.dumps(found[0].tally) == pickle.dumps(expected[0].tally)
 
 
 def test_child_examiner_reports_death_and_restarts(prepared):
-    examiner, conclusion, jobs = prepared
+    examiner, jobs = prepared
     with contextlib.closing(ChildExaminer(examiner)) as child:
         first = child.examine(jobs[0], lambda count: None)
         os.kill(child._child.pid, signal.SIGKILL)
         wait_until(lambda: child._child.poll() is not None)
         second = child.examine(jobs[1], lambda count: None)
         rest = [child.examine(job, lambda count: None) for job in jobs[2:]]
-    result = conclusion.conclude([first, second, *rest])
+    result = conclude(examiner, [first, second, *rest])
     framing = [f for f in result.findings if f.check == "format.framing"]
     assert [f.where.shard for f in framing] == [jobs[1].shard.file]
     assert "the process that examined it was killed by SIGKILL" in framing[0].message
@@ -49,8 +50,8 @@ def test_child_examiner_reports_death_and_restarts(prepared):
 
 
 def test_child_examiner_raises_errors_of_the_child(prepared):
-    examiner, _, jobs = prepared
-    broken = dataclasses.replace(examiner, census=None)
+    examiner, jobs = prepared
+    broken = dataclasses.replace(examiner, expected=None)
     child = ChildExaminer(broken)
     with pytest.raises(RuntimeError, match="AttributeError"):
         child.examine(jobs[0], lambda count: None)
@@ -58,7 +59,7 @@ def test_child_examiner_raises_errors_of_the_child(prepared):
 
 
 def test_child_examiner_reports_bytes_during_examination(prepared, monkeypatch):
-    examiner, _, jobs = prepared
+    examiner, jobs = prepared
     path = os.path.join(examiner.folder.path, jobs[0].shard.file)
     with open(path, "ab") as file:
         file.write(bytes(3 << 20))

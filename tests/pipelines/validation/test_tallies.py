@@ -6,7 +6,7 @@ import pytest
 
 from pipelines.validation.conclude import choose_samples
 from pipelines.validation.findings import Finding, FindingLog
-from pipelines.validation.shard_index import ShardIndex
+from pipelines.validation.shard_summary import ShardSummary
 from pipelines.validation.tallies import BINS, Tally, find_bin, merge_tallies
 from tfrecords_schema.moments import Moments
 
@@ -38,15 +38,15 @@ def test_finding_log_keeps_first_and_counts_all():
     one, two = FindingLog(3), FindingLog(3)
     one.add(findings(2))
     two.add(findings(9, start=2))
-    one.merge(two.kept, two.counts)
+    one.merge(two)
     assert [f.message for f in one.kept] == ["0", "1", "2"]
     assert one.counts == {("a", "error"): 11}
 
 
 def test_choose_samples_covers_strata_first():
     shards = [
-        ShardIndex(split="train", file="s0", samples={0: (1, 10), 1: (9, 20)}),
-        ShardIndex(split="train", file="s1", samples={0: (2, 30), 2: (8, 40)}),
+        ShardSummary(split="train", file="s0", samples={0: (1, 10), 1: (9, 20)}),
+        ShardSummary(split="train", file="s1", samples={0: (2, 30), 2: (8, 40)}),
     ]
     chosen = choose_samples({"train": shards, "test": []}, 3)
     assert {(s.split, s.shard, s.offset) for s in chosen} == {

@@ -20,6 +20,7 @@ from pipelines.validation.times import seconds_off_grid
 from pipelines.validation.views import Expectation, RecordView
 from tfrecords_schema.encode import encode_record
 from tfrecords_schema.fake import fake_record
+from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.spec import ImageSpec, SequenceSpec
 
 TOLERANCE = 0.004
@@ -96,10 +97,9 @@ def make_view(times, *, valid=None, rate=10.0, short_clips="", sampling="windows
         valid_frames=valid or len(times),
         frames=frames or [record.frames[times.index(time)] for time in times],
     )
-    expected = Expectation(
-        dataset_name="fake", spec=spec, sampling=sampling, short_clips=short_clips
-    )
-    return RecordView(encode_record(record, spec), expected)
+    options = {"sampling": sampling, "short_clips": short_clips}
+    info = DatasetInfo(name="fake", spec=spec, splits={}, options=options)
+    return RecordView(encode_record(record, spec), Expectation(info=info))
 
 
 def problems(view):

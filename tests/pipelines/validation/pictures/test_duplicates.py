@@ -21,7 +21,7 @@ from pipelines.validation.pictures.hashes import (
     takes_part,
 )
 from pipelines.validation.pictures.thumbnails import PictureReader
-from pipelines.validation.shard_index import Span, Spans, file_of
+from pipelines.validation.shard_summary import Span, Spans, file_of
 from pipelines.validation.sketches import Sketch
 from tfrecords_schema.fake import fake_image
 from tfrecords_schema.spec import ImageSpec
@@ -137,7 +137,7 @@ def test_frame_hashes_choose_same_pictures_in_any_order():
     for order in (frames, frames[::-1]):
         pictures, hashes = PictureReader(image).read(order), FrameHashes()
         hashes.add(pictures.hashes, pictures.tones, 0, 3)
-        chosen.append(set(hashes.hashes.tolist()))
+        chosen.append(set(hashes.rows["hash"].tolist()))
     assert chosen[0] == chosen[1]
     assert len(chosen[0]) == 3
 
@@ -148,7 +148,7 @@ def test_sketch_merge_equals_sketch_of_all_values(values, cut):
     for rank, value in enumerate(values):
         whole.add([value], rank, "shard", rank)
         (one if rank < cut else other).add([value], rank, "shard", rank)
-    other.merge(one)
+    other += one
     assert sorted(whole.sample) == sorted(other.sample)
     assert whole.outliers(3) == other.outliers(3)
 
