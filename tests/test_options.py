@@ -34,7 +34,6 @@ OTHER_TEXTS = {
 
 def other_text(item):
     """Returns a valid text for ``item`` that is not its default."""
-    setting = item.setting
     if item.flag in OTHER_TEXTS:
         return OTHER_TEXTS[item.flag]
     if item.choices:
@@ -42,7 +41,7 @@ def other_text(item):
     if item.hint is bool:
         return "off" if item.default else "on"
     if item.hint in (int, float, Fraction) or item.item_type is int:
-        high = setting.max if setting.max is not None else setting.below
+        high = item.max if item.max is not None else item.below
         return ("3" if item.default == 2 else "2") if high is None or high > 2 else show(high / 2)
     return "other"
 
@@ -57,9 +56,9 @@ def test_help_is_a_phrase_with_its_default(options, item):
 
 @pytest.mark.parametrize(("options", "item"), EVERY_OPTION)
 def test_default_in_the_help_is_the_default(options, item):
-    if item.default is not REQUIRED and item.default is not None and item.setting.part is None:
+    if item.default is not REQUIRED and item.default is not None:
         assert item.accepts(item.default)
-        text = item.setting.default_text or show(item.default)
+        text = item.default_text or show(item.default)
         if isinstance(item.default, bool | int | float | tuple | str) and item.default not in (
             (),
             "",
@@ -94,4 +93,4 @@ def test_example_is_accepted(prog, capsys):
     printed = capsys.readouterr().out
     assert parser.example in printed
     for _, item in all_options(options):
-        assert (f"--{item.flag} " in printed) == (item.setting.flag != "")
+        assert (f"--{item.flag} " in printed) == item.has_flag

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator
@@ -69,10 +70,21 @@ def from_json(
     # msgspec cannot quote text with surrogate escapes: it raises UnicodeEncodeError in place of its message.
     except (msgspec.ValidationError, UnicodeEncodeError, RecursionError) as reason:
         raise error(_describe_error(reason)) from reason
-    _set_defaults(value)
-    if strict and (unknown := next(_unknown_fields(fields, to_json(value)), None)):
-        raise error(f"{unknown}: unknown field")
+    unknown = list(_complete(value, fields))
+    if strict and unknown:
+        raise error(f"{unknown[0]}: unknown field")
     return value
+
+
+def has_type(value: Any, hint: Any) -> bool:
+    """Returns True if ``value`` has the type, not only one that converts to it, as a list does to a tuple.
+
+    A whole number passes for a ``float``, and so does NumPy's float64.
+    """
+    try:
+        return [msgspec.convert(to_json(value), hint, dec_hook=_decode)] == [value]
+    except (msgspec.ValidationError, UnicodeEncodeError, TypeError):
+        return False
 
 
 def check_fields(instance: Any, error: type[Exception]) -> None:
@@ -83,25 +95,20 @@ def check_fields(instance: Any, error: type[Exception]) -> None:
     """
     for name, hint in _hints(type(instance)).items():  # type: ignore[arg-type]
         value = getattr(instance, name)
-        try:
-            fits = _fits(value, hint) or _fits(to_json(value), hint)  # such as NumPy's float64
-        except TypeError:
-            fits = False
-        if not fits:
+        if not has_type(value, hint):
             cls = type(instance).__name__
             raise error(f"{cls}'s {name} must be {_describe_type(hint)}, got {value!r:.200}")
 
 
 def paths_in(value: Any) -> Iterator[str]:
-    """Yields the `LocalPath` fields of a dataclass, also those of dataclasses inside it."""
+    """Yields the `LocalPath` fields of a dataclass or of a tuple of them, also those of nested ones."""
     if isinstance(value, tuple):
         for item in value:
             yield from paths_in(item)
     elif dataclasses.is_dataclass(value):
-        paths, nested = _path_fields(type(value))  # type: ignore[arg-type]
-        yield from (path for name in paths if (path := getattr(value, name)) is not None)
-        for name in nested:
-            yield from paths_in(getattr(value, name))
+        for name, inner in _path_fields(type(value)).items():  # type: ignore[arg-type]
+            if (own := getattr(value, name)) is not None:
+                yield from paths_in(own) if inner else (own,)
 
 
 def map_paths(value: T, change: Callable[[str], str]) -> T:
@@ -110,30 +117,21 @@ def map_paths(value: T, change: Callable[[str], str]) -> T:
         return typing.cast(T, tuple(map_paths(item, change) for item in value))
     if not dataclasses.is_dataclass(value) or isinstance(value, type):
         return value
-    paths, nested = _path_fields(type(value))
-    own = {name: getattr(value, name) for name in paths}
-    changes: dict[str, Any] = {n: change(path) for n, path in own.items() if path is not None}
-    changes |= {name: map_paths(getattr(value, name), change) for name in nested}
-    return dataclasses.replace(value, **changes) if changes else value
+    changes: dict[str, Any] = {}
+    for name, inner in _path_fields(type(value)).items():
+        if (own := getattr(value, name)) is not None:
+            changes[name] = map_paths(own, change) if inner else change(own)
+    return dataclasses.replace(value, **changes)
 
 
 def drop_paths(cls: type, fields: dict[str, Any]) -> None:
     """Deletes the `LocalPath` fields from what `to_json` gave for an instance of ``cls``, in place."""
-    paths, nested = _path_fields(cls)
-    for name in paths:
-        del fields[name]
-    for name, inner in nested.items():
-        value = fields[name]
-        for item in value if isinstance(value, (list, tuple)) else [value] if value else []:
-            drop_paths(inner, item)
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Returns True if ``value`` has the type, not only one that converts to it, as a list does to a tuple."""
-    try:
-        return [msgspec.convert(value, hint, dec_hook=_decode)] == [value]
-    except (msgspec.ValidationError, UnicodeEncodeError):
-        return False
+    for name, inner in _path_fields(cls).items():
+        if inner is None:
+            del fields[name]
+        elif value := fields[name]:
+            for item in value if isinstance(value, tuple) else (value,):
+                drop_paths(inner, item)
 
 
 def _encode(value: Any) -> Any:
@@ -157,20 +155,25 @@ def _decode(cls: type, value: Any) -> Any:
         raise ValueError(f"expected a fraction, got {value!r}") from error
 
 
-def _set_defaults(value: Any) -> None:
-    """Sets the fields that msgspec left to the defaults of their class, as `to_json` would leave them out."""
-    items: Iterable[Any] = ()
+def _complete(value: Any, fields: Any, place: str = "") -> Iterator[str]:
+    """Sets what msgspec left to the defaults of classes, which `to_json` would leave out.
+
+    Yields the places in ``fields``, of which ``value`` was made, that no class has.
+    """
+    items: Iterable[tuple[object, Any, Any]] = ()
     if isinstance(value, (list, tuple)):
-        items = value
+        items = zip(itertools.count(), value, fields, strict=False)
     elif isinstance(value, dict):
-        items = value.values()
-    elif names := _field_names(type(value)):  # type: ignore[arg-type]
-        items = [getattr(value, name) for name in names]
+        items = zip(fields, value.values(), fields.values(), strict=True)
+    elif dataclasses.is_dataclass(value):
+        own = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
         if hasattr(value, "__dict__"):
-            vars(value).update(zip(names, items, strict=True))
-    for item in items:
+            vars(value).update(own)
+        yield from (f"{place}{name}" for name in fields if name not in own)
+        items = [(name, own[name], fields[name]) for name in own if name in fields]
+    for name, item, written in items:
         if type(item) not in _PLAIN:
-            _set_defaults(item)
+            yield from _complete(item, written, f"{place}{name}.")
 
 
 def _describe_error(reason: Exception) -> str:
@@ -181,41 +184,22 @@ def _describe_error(reason: Exception) -> str:
     return f"{place}: {text[:1].lower()}{text[1:]}" if place else text
 
 
-def _unknown_fields(fields: Any, known: Any, place: str = "") -> Iterator[str]:
-    if isinstance(fields, dict):
-        for key, value in fields.items():
-            if key not in known:
-                yield f"{place}{key}"
-            else:
-                yield from _unknown_fields(value, known[key], f"{place}{key}.")
-    elif isinstance(fields, list | tuple):
-        for index, (own, other) in enumerate(zip(fields, known, strict=True)):
-            yield from _unknown_fields(own, other, f"{place}{index}.")
-
-
-@functools.cache
-def _field_names(cls: type) -> tuple[str, ...]:
-    """Returns the names of a dataclass's fields; none for another type."""
-    is_dataclass = dataclasses.is_dataclass(cls)
-    return tuple(field.name for field in dataclasses.fields(cls)) if is_dataclass else ()
-
-
 @functools.cache
 def _hints(cls: type) -> dict[str, Any]:
     return typing.get_type_hints(cls)
 
 
 @functools.cache
-def _path_fields(cls: type) -> tuple[tuple[str, ...], dict[str, type]]:
-    """Returns the fields that are paths, and those that hold dataclasses with paths, with their types."""
-    paths, nested = [], {}
+def _path_fields(cls: type) -> dict[str, type | None]:
+    """Returns the fields that are paths, as None, and the types of those that hold dataclasses with paths."""
+    found: dict[str, Any] = {}
     for name, hint in typing.get_type_hints(cls, include_extras=True).items():
         for part in _parts(hint):
             if part == LocalPath:
-                paths.append(name)
-            elif dataclasses.is_dataclass(part) and any(_path_fields(part)):  # type: ignore[arg-type]
-                nested[name] = part
-    return tuple(paths), nested  # type: ignore[return-value]
+                found[name] = None
+            elif dataclasses.is_dataclass(part) and _path_fields(part):  # type: ignore[arg-type]
+                found[name] = part
+    return found
 
 
 def _parts(hint: Any) -> Iterator[Any]:

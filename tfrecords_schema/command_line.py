@@ -11,14 +11,7 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any, NoReturn
 
-from tfrecords_schema.options import (
-    REQUIRED,
-    Option,
-    Options,
-    all_options,
-    did_you_mean,
-    parse_size,
-)
+from tfrecords_schema.options import REQUIRED, Option, Options, all_options, did_you_mean
 
 
 class Parser(argparse.ArgumentParser):
@@ -42,7 +35,7 @@ class Parser(argparse.ArgumentParser):
         passes_unknown: bool = False,
     ):
         required = "".join(
-            f"--{item.flag} {item.setting.metavar} "
+            f"--{item.flag} {item.metavar} "
             for _, item in all_options(options)
             if item.default is REQUIRED
         )
@@ -58,7 +51,7 @@ class Parser(argparse.ArgumentParser):
         self._options, self._passes_unknown = options, passes_unknown
         groups: dict[str, Any] = {"": self}
         for title, item in all_options(options):
-            if item.setting.flag != "":
+            if item.has_flag:
                 if title not in groups:
                     groups[title] = self.add_argument_group(title)
                 _add_flag(groups[title], item)
@@ -127,10 +120,8 @@ def document_call(function: Callable[..., Any], options: type[Options]) -> None:
 
 
 def _keyword(item: Option) -> inspect.Parameter:
-    default, hint = item.default, tuple[int, int] if item.is_size else item.hint
-    if item.setting.part is not None:
-        default = parse_size(item.setting.default_text)
-    elif dataclasses.is_dataclass(default):  # read from a file if it is not given
+    default, hint = item.default, item.hint
+    if dataclasses.is_dataclass(default):  # read from a file if it is not given
         default, hint = None, str
     annotation = hint if default is not None else hint | None
     kind = inspect.Parameter.KEYWORD_ONLY
@@ -149,16 +140,16 @@ def _add_flag(parser: argparse._ActionsContainer, item: Option) -> None:
     if item.hint is bool:
         settings = {"nargs": "?", "const": "on"}
     elif item.is_list:
-        settings = {"nargs": "+", "action": _Words if item.setting.commas else "extend"}
+        settings = {"nargs": "+", "action": _Words if item.commas else "extend"}
     placeholders = {bool: "on|off", int: "N", float: "X", Fraction: "X"}
     metavar = "HxW" if item.is_size else placeholders.get(item.item_type or item.hint)
     parser.add_argument(
         f"--{item.flag}",
-        *([f"--{item.setting.also}"] if item.setting.also else []),
+        *([f"--{item.also}"] if item.also else []),
         dest=item.flag,
         required=item.default is REQUIRED,
         default=argparse.SUPPRESS,
-        metavar=item.setting.metavar or "|".join(item.choices) or metavar,
+        metavar=item.metavar or "|".join(item.choices) or metavar,
         help=item.help.replace("%", "%%"),
         **settings,
     )

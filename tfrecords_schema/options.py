@@ -20,6 +20,7 @@ import dataclasses
 import difflib
 import functools
 import math
+import operator
 import os
 import re
 import types
@@ -27,7 +28,10 @@ import typing
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from numbers import Real
 from typing import Any, ClassVar, Literal, TypeVar
+
+from tfrecords_schema.codec import has_type
 
 T = TypeVar("T", bound="Options")
 
@@ -39,14 +43,44 @@ _BYTE_UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
-    """Everything about an option that its annotation and default do not say.
+class _Member:
+    """A field of an options class, as `Options.members` completes its declaration.
 
     Attributes:
-        help: a phrase without its period; the default is added to it.
+        default: `REQUIRED` if there is none.
+        name: of the field.
+        hint: the annotation without ``None``.
+        optional: the annotation allows None.
+    """
+
+    default: Any
+    name: str = ""
+    hint: Any = None
+    optional: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group(_Member):
+    """A field that holds other options, of the class ``hint``.
+
+    Attributes:
+        title: of their flags in the help.
+        omit: fields, at any depth, that have no flag here.
+    """
+
+    title: str
+    omit: frozenset[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option(_Member):
+    """A field that is an option. Its annotation and default say the rest.
+
+    Attributes:
+        phrase: the help without its period; the default is added to it.
         default_text: the default in words or as it is typed, if its value does not speak for itself.
-        flag: name of the flag and keyword, if it is not the field's; "" for a keyword without a flag.
-        part: index of this field in a flag that sets several, such as the height in ``--size 180x320``.
+        flag: name of the flag, without dashes, and of the keyword; by default the field's.
+        has_flag: False for a keyword without a flag.
         also: another accepted name of the flag.
         metavar: placeholder for the value in the help.
         min, max: inclusive bounds.
@@ -59,10 +93,10 @@ class Setting:
         parse: converts text, in place of the annotation's parser; raises ValueError.
     """
 
-    help: str
+    phrase: str
     default_text: str = ""
-    flag: str | None = None
-    part: int | None = None
+    flag: str = ""
+    has_flag: bool = True
     also: str = ""
     metavar: str = ""
     min: float | None = None
@@ -76,11 +110,128 @@ class Setting:
     may_be_empty: bool = False
     parse: Callable[[str], Any] | None = None
 
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """Values of a `Literal`; empty for other annotations."""
+        return typing.get_args(self.hint) if typing.get_origin(self.hint) is Literal else ()
+
+    @property
+    def item_type(self) -> Any:
+        """Type of a tuple's items; None for other annotations."""
+        return typing.get_args(self.hint)[0] if typing.get_origin(self.hint) is tuple else None
+
+    @property
+    def is_list(self) -> bool:
+        """True for a tuple of any length."""
+        return Ellipsis in typing.get_args(self.hint) and self.parse is None
+
+    @property
+    def is_size(self) -> bool:
+        """True for height and width in one."""
+        return self.item_type is int and not self.is_list
+
+    @property
+    def help(self) -> str:
+        """A phrase that ends with the default, if there is one, and a period."""
+        if self.default is REQUIRED:
+            return f"{self.phrase}."
+        return f"{self.phrase} (default: {self.default_text or show(self.default)})."
+
+    def describe_values(self) -> str:
+        """Describes valid values: ``a whole number from 1 to 100``."""
+        if self.expected:
+            return self.expected
+        if choices := self.choices or (("on", "off") if self.hint is bool else ()):
+            return " or ".join(filter(None, (", ".join(choices[:-1]), choices[-1])))
+        if self.item_type is str:
+            return "distinct names, separated by commas" if self.distinct else "a list of texts"
+        if self.is_size:
+            return f"HEIGHTxWIDTH in pixels, such as 180x320, each{self._describe_bounds()}"
+        if self.item_type is int:
+            none = ", or 0 for none" if self.may_be_empty else ""
+            return f"whole numbers{self._describe_bounds()}, such as 16,32,64{none}"
+        is_limited = self.max is not None or self.below is not None
+        number = {int: "a whole number", Fraction: "a number"}
+        number[float] = "a number" if is_limited else "a finite number"
+        return number.get(self.hint, "text") + self._describe_bounds()
+
+    def _describe_bounds(self) -> str:
+        if self.min is not None and self.max is not None:
+            text = f"from {show(self.min)} to {show(self.max)}"
+        else:
+            text = " and ".join(f"{words} {show(limit)}" for words, limit, _ in self._bounds())
+        return f" {text} {self.unit}".rstrip()
+
+    def _bounds(self) -> list[tuple[str, float, Callable[[Any, Any], bool]]]:
+        """Returns each bound with its words and the comparison that numbers within it pass."""
+        bounds = [("of at least", self.min, operator.ge), ("above", self.above, operator.gt)]
+        bounds += [("at most", self.max, operator.le), ("below", self.below, operator.lt)]
+        return [(words, limit, test) for words, limit, test in bounds if limit is not None]
+
+    def refusal(self, value: object) -> str:
+        """Returns the message for a value that is not accepted, without dashes before the name."""
+        got = repr(value) if isinstance(value, str) else show(value)
+        if isinstance(value, tuple) and self.is_size:
+            got = "x".join(map(show, value))
+        return f"{self.flag} must be {self.describe_values()}, got {got}"
+
+    def accepts(self, value: Any) -> bool:
+        """Returns True if ``value`` is of the annotated type and within the bounds."""
+        if value is None:
+            return self.optional
+        if not has_type(value, self.hint) and not (self.hint is Fraction and type(value) is int):
+            return False
+        items = value if isinstance(value, tuple) else (value,)
+        if self.distinct and (not all(items) or len(set(items)) < len(items)):
+            return False
+        if self.item_type is int and not items:
+            return self.may_be_empty
+        return all(self._is_within(item) for item in items if isinstance(item, Real))
+
+    def _is_within(self, number: Any) -> bool:
+        is_finite = not isinstance(number, float) or math.isfinite(number)
+        return is_finite and all(test(number, limit) for _, limit, test in self._bounds())
+
+    def convert(self, value: Any, cls: type[Options]) -> Any:
+        """Returns ``value`` as the annotated type; it may be text, or a type that means the same.
+
+        Raises:
+            cls.error: for text that is no such value. Bounds are checked later, by the options themselves.
+        """
+        if isinstance(value, os.PathLike):
+            value = os.fspath(value)
+        if isinstance(value, list | tuple | Mapping):
+            return tuple(value.items() if isinstance(value, Mapping) else value)
+        try:
+            if isinstance(value, str):
+                return self._parse(value)
+            if self.hint in (float, Fraction) and type(value) in (int, float):
+                return self.hint(str(value))
+            return value
+        except ValueError:
+            raise cls.error(cls.dashes + self.refusal(value)) from None
+
+    def _parse(self, text: str) -> Any:
+        if self.parse is not None:
+            return self.parse(text)
+        if self.is_size:
+            return parse_size(text)
+        if self.hint is bool:
+            return {"on": True, "off": False}.get(text, text)
+        if self.hint in (int, float, Fraction):
+            return parse_fraction(text) if self.hint is Fraction else self.hint(text)
+        if self.item_type is None:
+            return text
+        if (self.item_type is int and text == "0") or (self.optional and text == "none"):
+            return ()
+        parts = text.split(",") if self.commas else [text]
+        return tuple(self.item_type(part.strip()) for part in parts)
+
 
 def option(default: Any, help: str, **settings: Any) -> Any:
-    """Declares a field that is an option; ``settings`` are those of `Setting`."""
-    setting = Setting(help=help, **settings)
-    return dataclasses.field(default=default, metadata={"option": setting})
+    """Declares a field that is an option; ``settings`` are those of `Option`."""
+    declared = Option(default=default, phrase=help, **settings)
+    return dataclasses.field(default=default, metadata={"option": declared})
 
 
 def group(options: type[Options] | None, title: str, *, omit: Collection[str] = ()) -> Any:
@@ -91,8 +242,9 @@ def group(options: type[Options] | None, title: str, *, omit: Collection[str] = 
         title: of their flags in the help.
         omit: fields, at any depth, that have no flag here.
     """
+    declared = Group(default=None, title=title, omit=frozenset(omit))
     default: dict[str, Any] = {"default": None} if options is None else {"default_factory": options}
-    return dataclasses.field(**default, metadata={"group": title, "omit": frozenset(omit)})
+    return dataclasses.field(**default, metadata={"option": declared})
 
 
 class Options:
@@ -108,15 +260,34 @@ class Options:
     int_bits: ClassVar[int | None] = None
     dashes: ClassVar[str] = "--"
 
+    @classmethod
+    @functools.cache
+    def members(cls) -> dict[str, Option | Group]:
+        """Returns the own options and groups, by field."""
+        found = {}
+        hints = typing.get_type_hints(cls)
+        for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+            if "option" not in field.metadata:
+                continue
+            hint, optional = hints[field.name], False
+            if typing.get_origin(hint) in (types.UnionType, typing.Union):
+                arms = [arm for arm in typing.get_args(hint) if arm is not types.NoneType]
+                optional = len(arms) < len(typing.get_args(hint))
+                hint = arms[0] if len(arms) == 1 else hint
+            declared = field.metadata["option"]
+            flag = {"flag": declared.flag or field.name} if isinstance(declared, Option) else {}
+            found[field.name] = dataclasses.replace(
+                declared, name=field.name, hint=hint, optional=optional, **flag
+            )
+        return found
+
     def __post_init__(self) -> None:
         for item in options_of(type(self)):
             value = getattr(self, item.name)
             if not item.accepts(value):
-                parts = [o.name for o in options_of(type(self)) if o.flag == item.flag]
-                whole = tuple(getattr(self, name) for name in parts)
-                raise self.error(self.dashes + item.refusal(whole if len(parts) > 1 else value))
+                raise self.error(self.dashes + item.refusal(value))
             numbers = value if isinstance(value, tuple) else (value,)
-            if self.int_bits and item.setting.max is None:
+            if self.int_bits and item.max is None:
                 self.require(
                     not any(isinstance(n, int) and n >= 2**self.int_bits for n in numbers),
                     f"{self.dashes}{item.flag} must be below 2**{self.int_bits}, got {show(value)}",
@@ -131,7 +302,7 @@ class Options:
         if not holds:
             raise self.error(message)
 
-    def changed(self, names: Sequence[str] | None = None) -> list[str]:
+    def changed(self, names: Collection[str] | None = None) -> list[str]:
         """Returns the options (of ``names``, or all) that differ from their defaults."""
         return [
             item.name
@@ -144,200 +315,9 @@ class Options:
         return ", ".join(f"--{name} {show(getattr(self, name))}" for name in names)
 
 
-@dataclass(frozen=True)
-class Option:
-    """A field of an options class that is an option.
-
-    Attributes:
-        name: of the field.
-        default: `REQUIRED` if there is none.
-        hint: the annotation without ``None``.
-        optional: the annotation allows None.
-        setting: as declared.
-    """
-
-    name: str
-    default: Any
-    hint: Any
-    optional: bool
-    setting: Setting
-
-    @property
-    def flag(self) -> str:
-        """Name of the flag, without dashes, and of the keyword."""
-        return self.setting.flag or self.name
-
-    @property
-    def choices(self) -> tuple[str, ...]:
-        """Values of a `Literal`; empty for other annotations."""
-        return typing.get_args(self.hint) if typing.get_origin(self.hint) is Literal else ()
-
-    @property
-    def item_type(self) -> Any:
-        """Type of a tuple's items; None for other annotations."""
-        return typing.get_args(self.hint)[0] if typing.get_origin(self.hint) is tuple else None
-
-    @property
-    def is_list(self) -> bool:
-        """True for a tuple of any length."""
-        return Ellipsis in typing.get_args(self.hint) and self.setting.parse is None
-
-    @property
-    def is_size(self) -> bool:
-        """True for height and width in one."""
-        return self.setting.part is not None or (self.item_type is int and not self.is_list)
-
-    @property
-    def help(self) -> str:
-        """A phrase that ends with the default, if there is one, and a period."""
-        text = self.setting.help
-        if self.default is not REQUIRED:
-            text += f" (default: {self.setting.default_text or show(self.default)})"
-        return f"{text}."
-
-    @property
-    def expected(self) -> str:
-        """Describes valid values: ``a whole number from 1 to 100``."""
-        setting = self.setting
-        if setting.expected:
-            return setting.expected
-        if choices := self.choices or (("on", "off") if self.hint is bool else ()):
-            return " or ".join(filter(None, (", ".join(choices[:-1]), choices[-1])))
-        if self.item_type is str:
-            return "distinct names, separated by commas" if setting.distinct else "a list of texts"
-        if self.is_size:
-            return f"HEIGHTxWIDTH in pixels, such as 180x320, each{self._bounds()}"
-        if self.item_type is int:
-            none = ", or 0 for none" if setting.may_be_empty else ""
-            return f"whole numbers{self._bounds()}, such as 16,32,64{none}"
-        is_limited = setting.max is not None or setting.below is not None
-        number = {int: "a whole number", Fraction: "a number"}
-        number[float] = "a number" if is_limited else "a finite number"
-        return number.get(self.hint, "text") + self._bounds()
-
-    def _bounds(self) -> str:
-        setting = self.setting
-        if setting.min is not None and setting.max is not None:
-            text = f"from {show(setting.min)} to {show(setting.max)}"
-        else:
-            words = {
-                "of at least": setting.min,
-                "above": setting.above,
-                "at most": setting.max,
-                "below": setting.below,
-            }
-            text = " and ".join(f"{word} {show(n)}" for word, n in words.items() if n is not None)
-        unit = f" {setting.unit}" if setting.unit else ""
-        return f" {text}{unit}" if text else ""
-
-    def refusal(self, value: object) -> str:
-        """Returns the message for a value that is not accepted, without dashes before the name."""
-        got = repr(value) if isinstance(value, str) else show(value)
-        if isinstance(value, tuple) and self.is_size:
-            got = "x".join(map(show, value))
-        return f"{self.flag} must be {self.expected}, got {got}"
-
-    def accepts(self, value: Any) -> bool:
-        """Returns True if ``value`` is of the annotated type and within the bounds."""
-        if value is None or self.choices:
-            return value in self.choices or (value is None and self.optional)
-        if self.item_type is None:
-            return self._accepts_item(value, self.hint)
-        if not isinstance(value, tuple) or not all(
-            self._accepts_item(item, self.item_type) for item in value
-        ):
-            return False
-        if self.item_type is int:
-            return len(value) == 2 if self.is_size else bool(value) or self.setting.may_be_empty
-        return not self.setting.distinct or (all(value) and len(set(value)) == len(value))
-
-    def _accepts_item(self, value: Any, kind: Any) -> bool:
-        if kind not in (int, float, Fraction):
-            kind = typing.get_origin(kind) or kind
-            return not isinstance(kind, type) or isinstance(value, kind)
-        types = {int: int, float: int | float, Fraction: int | Fraction}
-        if isinstance(value, bool) or not isinstance(value, types[kind]):
-            return False
-        setting = self.setting
-        is_finite = not isinstance(value, float) or math.isfinite(value)
-        return is_finite and not (
-            (setting.min is not None and value < setting.min)
-            or (setting.max is not None and value > setting.max)
-            or (setting.above is not None and value <= setting.above)
-            or (setting.below is not None and value >= setting.below)
-        )
-
-    def convert(self, value: Any, cls: type[Options]) -> Any:
-        """Returns ``value`` as the annotated type; it may be text, or a type that means the same.
-
-        Raises:
-            cls.error: for text that is no such value. Bounds are checked later, by the options themselves.
-        """
-        try:
-            if isinstance(value, os.PathLike):
-                value = os.fspath(value)
-            if isinstance(value, str):
-                value = self._parse(value)
-            elif isinstance(value, list | tuple):
-                value = tuple(value)
-            elif isinstance(value, Mapping):
-                value = tuple(value.items())
-            elif self.hint in (float, Fraction) and type(value) in (int, float):
-                value = float(value) if self.hint is float else Fraction(str(value))
-            if self.setting.part is None:
-                return value
-            height, width = value
-            return (height, width)[self.setting.part]
-        except (ValueError, TypeError):
-            raise cls.error(cls.dashes + self.refusal(value)) from None
-
-    def _parse(self, text: str) -> Any:
-        if self.setting.parse is not None:
-            return self.setting.parse(text)
-        if self.is_size:
-            return parse_size(text)
-        if self.hint is bool:
-            return {"on": True, "off": False}.get(text, text)
-        if self.hint is Fraction:
-            return parse_fraction(text)
-        if self.hint in (int, float):
-            return self.hint(text)
-        if self.item_type is int:
-            return () if text == "0" else tuple(int(part) for part in text.split(","))
-        if self.item_type is str:
-            if text == "none" and self.optional:
-                return ()
-            names = text.split(",") if self.setting.commas else [text]
-            return tuple(name.strip() for name in names)
-        return text
-
-
-def options_of(cls: Any) -> tuple[Option, ...]:
+def options_of(cls: type[Options]) -> tuple[Option, ...]:
     """Returns the options among the own fields of an `Options` class."""
-    return _options_of(cls)
-
-
-@functools.cache
-def _options_of(cls: Any) -> tuple[Option, ...]:
-    return tuple(
-        Option(field.name, field.default, *_split_hint(cls, field.name), field.metadata["option"])
-        for field in dataclasses.fields(cls)
-        if "option" in field.metadata
-    )
-
-
-@functools.cache
-def _hints(cls: Any) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
-
-
-def _split_hint(cls: Any, name: str) -> tuple[Any, bool]:
-    """Returns a field's annotation without ``None``, and True if it allows None."""
-    hint = _hints(cls)[name]
-    if typing.get_origin(hint) not in (types.UnionType, typing.Union):
-        return hint, False
-    arms = [arm for arm in typing.get_args(hint) if arm is not types.NoneType]
-    return arms[0] if len(arms) == 1 else hint, len(arms) < len(typing.get_args(hint))
+    return tuple(own for own in cls.members().values() if isinstance(own, Option))
 
 
 def all_options(
@@ -347,20 +327,16 @@ def all_options(
 
     A required option of a group that may be None becomes optional.
     """
-    own = {item.name: item for item in options_of(cls)}
-    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
-        if field.name in omit:
+    for name, member in cls.members().items():
+        if name in omit:
             continue
-        if "group" in field.metadata:
-            nested, optional = _split_hint(cls, field.name)
-            left_out = {*omit, *field.metadata["omit"]}
-            for heading, item in all_options(
-                nested, omit=left_out, title=field.metadata["group"] or title
-            ):
-                is_free = optional and item.default is REQUIRED
-                yield heading, dataclasses.replace(item, default=None) if is_free else item
-        elif field.name in own and not own[field.name].setting.part:
-            yield title, own[field.name]
+        if isinstance(member, Option):
+            yield title, member
+            continue
+        left_out = {*omit, *member.omit}
+        for heading, item in all_options(member.hint, omit=left_out, title=member.title or title):
+            is_free = member.optional and item.default is REQUIRED
+            yield heading, dataclasses.replace(item, default=None) if is_free else item
 
 
 def make_options(cls: type[T], values: Mapping[str, Any]) -> T:
@@ -379,37 +355,30 @@ def make_options(cls: type[T], values: Mapping[str, Any]) -> T:
     for name in values:
         if name not in known:
             raise cls.error(f"unknown option {name!r}{did_you_mean(name, known)}")
-    made = _make(cls, values, frozenset(), None)
-    return typing.cast(T, made)
+    return typing.cast(T, _make(cls, values, ()))
 
 
 def _make(
-    cls: type[Options], values: Mapping[str, Any], omit: Collection[str], absent: Options | None
-) -> Any:
-    """Makes options; returns None if ``absent`` is the class itself and none of them is set."""
-    own = {item.name: item for item in options_of(cls)}
+    cls: type[Options], values: Mapping[str, Any], omit: Collection[str], optional: bool = False
+) -> Options | None:
+    """Makes options; returns None if they are optional and none of them is set."""
+    own = {name: member for name, member in cls.members().items() if name not in omit}
     fields: dict[str, Any] = {}
-    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
-        if field.name in omit:
-            continue
-        if "group" in field.metadata:
-            nested, optional = _split_hint(cls, field.name)
-            left_out = {*omit, *field.metadata["omit"]}
-            fields[field.name] = _make(nested, values, left_out, nested if optional else None)
-        elif field.name in own and own[field.name].flag in values:
-            item, value = own[field.name], values[own[field.name].flag]
-            if value is None and item.default is REQUIRED:
-                continue
-            fields[field.name] = item.convert(value, cls)
-    if absent and all(value == own[name].default for name, value in fields.items()):
+    for name, member in own.items():
+        if isinstance(member, Group):
+            left_out = {*omit, *member.omit}
+            fields[name] = _make(member.hint, values, left_out, member.optional)
+        elif member.flag in values and (values[member.flag], member.default) != (None, REQUIRED):
+            fields[name] = member.convert(values[member.flag], cls)
+    if optional and all(value == own[name].default for name, value in fields.items()):
         return None
-    missing = [
-        n for n, item in own.items() if item.default is REQUIRED and n not in {*fields, *omit}
-    ]
-    if missing:
-        flag = f"--{missing[0]}"
-        needed = f"--{next(iter(fields))} also needs {flag}" if absent else f"{flag} is required"
-        raise cls.error(f"{needed}: {own[missing[0]].setting.help}")
+    for name, item in own.items():
+        if isinstance(item, Option) and item.default is REQUIRED and name not in fields:
+            flag = f"--{item.flag}"
+            needed = (
+                f"--{next(iter(fields))} also needs {flag}" if optional else f"{flag} is required"
+            )
+            raise cls.error(f"{needed}: {item.phrase}")
     return cls(**fields)
 
 

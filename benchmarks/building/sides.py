@@ -24,7 +24,7 @@ from pipelines.images.yuv import YuvPixels
 from pipelines.options.dataset import ImageOptions
 
 SIZE = "180x320"
-OPTIONS = ImageOptions(height=180, width=320)
+OPTIONS = ImageOptions(size=(180, 320))
 
 
 def build(*arguments: object, output: Path, workers: int = 2) -> None:

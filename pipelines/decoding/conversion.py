@@ -94,7 +94,7 @@ def to_rgb(image: av.VideoFrame) -> Pixels:
 def to_scaled(
     image: av.VideoFrame, options: ImageOptions, stored_aspect: Fraction
 ) -> Pixels | YuvPixels:
-    """Returns the upright frame with ``options.height`` by ``options.width`` pixels, for encoding.
+    """Returns the upright frame of ``options.size``, for encoding.
 
     It is `frames.resize` of `to_rgb` but for rounding. A frame that becomes a JPEG file stays YUV if
     possible, which saves several passes over the pixels and keeps colours that RGB does not have.
@@ -109,9 +109,7 @@ def to_scaled(
     """
     orientation = read_orientation(image)
     # Sizes are (height, width) of the stored frame. Its middle, `kept`, is scaled to `inner`.
-    outer = options.height, options.width
-    if orientation.quarter_turns % 2:
-        outer = outer[::-1]
+    outer = options.size[::-1] if orientation.quarter_turns % 2 else options.size
     size = kept = image.height, image.width
     inner = outer
     if options.resize == "crop":
@@ -138,10 +136,10 @@ def to_scaled(
         if stays_yuv:
             planes = to_jfif(_scale(middle, *inner, full, interpolation), matrix, full)
             upright = YuvPixels(*(orient(plane, orientation) for plane in planes))
-            return upright.placed(options.height, options.width)
+            return upright.placed(*options.size)
         # swscale reads each input pixel once, and they are most of the work.
         scaled = orient(_convert(middle, *inner, interpolation), orientation)
-        return frames.center_on_black(scaled, options.height, options.width)
+        return frames.center_on_black(scaled, *options.size)
     return frames.resize(to_rgb(image), options, _upright_aspect(stored_aspect, orientation))
 
 

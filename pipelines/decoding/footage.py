@@ -34,7 +34,7 @@ class FramePicture(Protocol):
         """Returns the upright picture as ``[height, width, 3]`` uint8 RGB, full range."""
 
     def to_scaled(self, options: ImageOptions) -> Pixels | YuvPixels:
-        """Returns the upright picture with ``options.height`` by ``options.width`` pixels, for encoding.
+        """Returns the upright picture of ``options.size``, for encoding.
 
         Returns:
             ``[height, width, 3]`` uint8 RGB, full range; or YUV as JPEG files store it, if that is closer.

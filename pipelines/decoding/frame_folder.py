@@ -186,7 +186,7 @@ def _read_header(data: bytes) -> Header:
 def _matches(header: Header, options: ImageOptions) -> bool:
     """Returns True if a file is already a JPEG file with the size and channels of ``options``."""
     stored = (header.format, header.height, header.width, header.channels)
-    expected = ("JPEG", options.height, options.width, 1 if options.grayscale else 3)
+    expected = ("JPEG", *options.size, 1 if options.grayscale else 3)
     return options.image_format == "jpeg" and header.upright and stored == expected
 
 

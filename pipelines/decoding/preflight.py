@@ -43,7 +43,7 @@ def check_decoder(run: RunOptions) -> None:
 
 
 def _request(path: str) -> BuildRequest:
-    image = ImageOptions(height=_SIDE // 2, width=_SIDE // 2)
+    image = ImageOptions(size=(_SIDE // 2, _SIDE // 2))
     source = Source(id="preflight", path=path, data_path="preflight", group="", labels=("none",))
     return BuildRequest(
         segment=Segment(source=source),

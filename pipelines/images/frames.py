@@ -59,7 +59,7 @@ def orient(pixels: Pixels, orientation: Orientation) -> Pixels:
 
 
 def resize(pixels: Pixels, options: ImageOptions, pixel_aspect: Fraction = Fraction(1)) -> Pixels:
-    """Scales ``pixels`` to ``[options.height, options.width, channels]``.
+    """Scales ``pixels`` to ``[*options.size, channels]``.
 
     Area interpolation is not defined for a frame that grows, which is scaled linearly.
 
@@ -68,7 +68,7 @@ def resize(pixels: Pixels, options: ImageOptions, pixel_aspect: Fraction = Fract
         options: the size; how a frame of another aspect ratio fits into it; and the interpolation.
         pixel_aspect: width of a pixel divided by its height (sample aspect ratio).
     """
-    outer = inner = options.height, options.width
+    outer = inner = options.size
     if options.resize == "crop":
         kept_height, kept_width = cropped_size(pixels.shape, outer, pixel_aspect)
         top, left = (pixels.shape[0] - kept_height) // 2, (pixels.shape[1] - kept_width) // 2

@@ -98,16 +98,13 @@ class SamplingOptions(PipelineOptions):
 class ImageOptions(PipelineOptions):
     """Scaling and encoding of stored frames."""
 
-    height: int = option(
-        180,
+    size: tuple[int, int] = option(
+        (180, 320),
         "Height and width of stored frames in pixels",
-        flag="size",
-        part=0,
         default_text="180x320",
         min=1,
         max=16384,
     )
-    width: int = option(320, "", flag="size", part=1, min=1, max=16384)
     resize: Resize = option(
         "stretch",
         "How frames of another aspect ratio are fitted to --size. stretch: distorted; crop: cut at the "
@@ -122,8 +119,8 @@ class ImageOptions(PipelineOptions):
     def spec(self) -> ImageSpec:
         """The spec of the stored images."""
         return ImageSpec(
-            height=self.height,
-            width=self.width,
+            height=self.size[0],
+            width=self.size[1],
             channels=1 if self.grayscale else 3,
             format="JPEG" if self.image_format == "jpeg" else "PNG",
         )
@@ -301,10 +298,12 @@ class DatasetOptions(PipelineOptions):
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain JSON values by field name, as stored in ``dataset_info.json``."""
-        fields: dict[str, Any] = {"name": self.name}
-        groups = (self.sampling, self.image, self.split, self.shard, self.label)
-        for options in (*groups, self.annotation, self.telemetry):
+        fields: dict[str, Any] = {"name": self.name, **to_json(self.sampling)}
+        fields |= dict(zip(("height", "width"), self.image.size, strict=True))
+        groups = (self.image, self.split, self.shard, self.label, self.annotation, self.telemetry)
+        for options in groups:
             fields |= to_json(options) if options else {}
+        del fields["size"]
         fields["splits"] = dict(self.split.splits)
         return {key: list(v) if isinstance(v, tuple) else v for key, v in fields.items()}
 
@@ -335,7 +334,7 @@ class RunOptions(PipelineOptions):
     overwrite: bool = option(False, "Replace another build in --output")
     dry_run: bool = option(False, "Print the plan and stop")
     beam_args: tuple[str, ...] = option(
-        (), "Flags for Apache Beam, such as --runner=FlinkRunner", flag="", commas=False
+        (), "Flags for Apache Beam, such as --runner=FlinkRunner", has_flag=False, commas=False
     )
 
     @property

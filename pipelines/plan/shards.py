@@ -122,7 +122,7 @@ def _estimate_record_bytes(options: DatasetOptions) -> float:
 
 def estimate_frame_bytes(image: ImageOptions) -> float:
     """Returns the bytes expected of one encoded frame."""
-    pixels = image.height * image.width
+    pixels = math.prod(image.size)
     if image.image_format == "png":
         return pixels * _PNG_BYTES_PER_PIXEL * (1 / 3 if image.grayscale else 1)
     below, above = _JPEG_BYTES_PER_PIXEL[0], _JPEG_BYTES_PER_PIXEL[-1]

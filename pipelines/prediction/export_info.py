@@ -111,7 +111,7 @@ def _options(info: DatasetInfo, folder: str) -> DatasetOptions:
             sampling=from_json(
                 SamplingOptions, {**fields, "frame_rate": None if rate is None else str(rate)}
             ),
-            image=from_json(ImageOptions, fields),
+            image=from_json(ImageOptions, {**fields, "size": (fields["height"], fields["width"])}),
             shard=ShardOptions(),
             telemetry=_telemetry(info),
         )

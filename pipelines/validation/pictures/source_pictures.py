@@ -198,8 +198,7 @@ def _image_options(options: BuildOptions, spec: ImageSpec | None) -> ImageOption
     assert spec is not None
     names = ("resize", "interpolation", "jpeg_quality")
     return ImageOptions(
-        height=spec.height,
-        width=spec.width,
+        size=(spec.height, spec.width),
         image_format="jpeg" if spec.format == "JPEG" else "png",
         grayscale=spec.channels == 1,
         **{name: own for name in names if (own := getattr(options, name)) is not None},

@@ -35,7 +35,7 @@ from tfrecords_schema.spec import LabelSpec, SequenceSpec
 OPTIONS = DatasetOptions(
     name="actions",
     sampling=SamplingOptions(num_frames=5, frame_rate=Fraction(10), stride=2),
-    image=ImageOptions(height=24, width=32),
+    image=ImageOptions(size=(24, 32)),
 )
 WORKER = """
 import json, pickle, sys

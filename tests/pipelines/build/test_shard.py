@@ -31,7 +31,7 @@ CLASSES = ("jump", "run", "wave")
 OPTIONS = DatasetOptions(
     name="actions",
     sampling=SamplingOptions(num_frames=5, frame_rate=Fraction(10), stride=2),
-    image=ImageOptions(height=24, width=32),
+    image=ImageOptions(size=(24, 32)),
 )
 LABEL = LabelSpec(task="multilabel", class_names=CLASSES)
 

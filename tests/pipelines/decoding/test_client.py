@@ -62,7 +62,7 @@ def make_source(path, name="clip"):
 
 
 def make_request(path, name="clip", classes=("a",)):
-    image = ImageOptions(height=12, width=16)
+    image = ImageOptions(size=(12, 16))
     sampling = SamplingOptions(num_frames=5, frame_rate=Fraction(10))
     return BuildRequest(
         segment=Segment(source=make_source(path, name)),

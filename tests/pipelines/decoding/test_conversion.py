@@ -93,7 +93,7 @@ class TestToScaledPng:
     @given(tagged_frames(REDUCTIONS, noise=20))
     def test_to_scaled_averages_areas(self, tagged):
         image, (height, width), expected = tagged
-        options = ImageOptions(height=height, width=width, image_format="png")
+        options = ImageOptions(size=(height, width), image_format="png")
         found = to_scaled(image, options, Fraction(1))
         assert found.shape == (height, width, 3)
         assert found.dtype == np.uint8
@@ -108,7 +108,7 @@ class TestToScaledPng:
     def test_to_scaled_accepts_all_pixel_formats(self, pix_fmt, size, mode):
         image = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 90, np.uint8), "rgb24")
         image = image.reformat(format=pix_fmt)
-        options = ImageOptions(height=size[0], width=size[1], resize=mode, image_format="png")
+        options = ImageOptions(size=size, resize=mode, image_format="png")
         found = to_scaled(image, options, Fraction(1))
         assert found.shape == (*size, 3)
         shown = found[found.any(axis=(1, 2))][:, found.any(axis=(0, 2))]
@@ -128,7 +128,7 @@ class TestToScaledPng:
         planes[1][:, width // 3 :] += 60
         planes[2][height // 3 :] += 60
         image = frame_of(planes, pix_fmt)
-        options = ImageOptions(height=size[0], width=size[1], resize="crop", image_format="png")
+        options = ImageOptions(size=size, resize="crop", image_format="png")
         found = to_scaled(image, options, Fraction(1))
         expected = frames.resize(frame_to_rgb(image), options)
         assert np.abs(found.astype(int) - expected).mean() < 1.5
@@ -156,8 +156,7 @@ class TestToScaledPng:
             pix_fmt="yuv444p" if not options else None,
         )
         image = ImageOptions(
-            height=size[0],
-            width=size[1],
+            size=size,
             resize=mode,
             interpolation=interpolation,
             image_format="png",
@@ -183,7 +182,7 @@ class TestToScaled:
     @given(tagged_frames(REDUCTIONS | st.just((1, 1))))
     def test_to_scaled_jpeg_averages_areas(self, tagged):
         image, (height, width), expected = tagged
-        options = ImageOptions(height=height, width=width, jpeg_quality=100)
+        options = ImageOptions(size=(height, width), jpeg_quality=100)
         pixels = to_scaled(image, options, Fraction(1))
         grows = image.height < height or image.width < width
         even = height % 2 == width % 2 == 0
@@ -225,8 +224,7 @@ class TestToScaled:
             tmp_path / "a.mp4", size=(96, 128), frames=2, picture=picture, rotation=rotation
         )
         image = ImageOptions(
-            height=size[0],
-            width=size[1],
+            size=size,
             resize=mode,
             interpolation=interpolation,
             jpeg_quality=100,
@@ -250,7 +248,7 @@ class TestToScaled:
         path = write_video(
             tmp_path / "a.mp4", size=(96, 128), frames=1, picture=picture, rotation=90
         )
-        image = ImageOptions(height=64, width=96, resize="letterbox", jpeg_quality=100)
+        image = ImageOptions(size=(64, 96), resize="letterbox", jpeg_quality=100)
         with open_video(str(path)) as video:
             pixels = next(video.frames()).picture.to_scaled(image)
         assert isinstance(pixels, YuvPixels)
@@ -265,7 +263,7 @@ class TestToScaled:
     @pytest.mark.parametrize("grayscale", [False, True])
     def test_to_scaled_accepts_all_sizes(self, size, grayscale):
         image = frame_of([np.full((96, 128), value) for value in (120.0, 100.0, 150.0)], "yuv420p")
-        options = ImageOptions(height=size[0], width=size[1], grayscale=grayscale)
+        options = ImageOptions(size=size, grayscale=grayscale)
         pixels = to_scaled(image, options, Fraction(1))
         if grayscale:
             pixels = frames.to_gray(pixels)
@@ -278,7 +276,7 @@ class TestToScaled:
 
     def test_to_scaled_returns_rgb_for_png(self):
         image = frame_of([np.full((96, 128), 120.0) for _ in range(3)], "yuv420p")
-        options = ImageOptions(height=12, width=16, image_format="png")
+        options = ImageOptions(size=(12, 16), image_format="png")
         pixels = to_scaled(image, options, Fraction(1))
         assert pixels.shape == (12, 16, 3)
 

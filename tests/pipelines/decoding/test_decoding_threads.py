@@ -20,7 +20,7 @@ from tfrecords_schema.spec import LabelSpec, SequenceSpec
 OPTIONS = DatasetOptions(
     name="actions",
     sampling=SamplingOptions(num_frames=5, stride=2),
-    image=ImageOptions(height=24, width=32),
+    image=ImageOptions(size=(24, 32)),
 )
 FOOTAGE = {
     "h264": ("a.mp4", {"b_frames": 2}),

@@ -29,7 +29,7 @@ from tfrecords_schema.spec import LabelSpec, SequenceSpec
 
 RATE = Fraction(20)
 SIZE = (24, 32)
-IMAGE = ImageOptions(height=SIZE[0], width=SIZE[1])
+IMAGE = ImageOptions(size=(SIZE[0], SIZE[1]))
 
 
 def picture(value, size=SIZE):
@@ -278,7 +278,7 @@ class TestPassingOn:
         assert decoded_slots(near=3) == whole
 
     @pytest.mark.parametrize(
-        "image", [None, ImageOptions(height=24, width=33), replace(IMAGE, image_format="png")]
+        "image", [None, ImageOptions(size=(24, 33)), replace(IMAGE, image_format="png")]
     )
     def test_files_that_do_not_match_options_are_decoded(self, tmp_path, decoded, image) -> None:
         fill(tmp_path)
@@ -428,7 +428,7 @@ class TestAsStored:
         (folder / "1.jpg").write_bytes(data)
         footage = opened(folder)
         (frame,) = footage.frames()
-        asked = ImageOptions(**{"height": SIZE[0], "width": SIZE[1], **options})
+        asked = ImageOptions(**{"size": SIZE, **options})
         return frame.picture.stored_file(asked)
 
     def test_stored_file_returns_matching_jpeg(self, tmp_path) -> None:
@@ -439,7 +439,8 @@ class TestAsStored:
         assert self.stored(tmp_path, gray, grayscale=True) == gray
 
     @pytest.mark.parametrize(
-        "options", [{"height": 25}, {"width": 31}, {"image_format": "png"}, {"grayscale": True}]
+        "options",
+        [{"size": (25, 32)}, {"size": (24, 31)}, {"image_format": "png"}, {"grayscale": True}],
     )
     def test_stored_file_is_none_for_other_options(self, tmp_path, options) -> None:
         assert self.stored(tmp_path, encode(picture(9)), **options) is None

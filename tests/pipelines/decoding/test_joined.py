@@ -29,7 +29,7 @@ from tfrecords_schema.spec import LabelSpec, SequenceSpec
 LENGTHS = (40, 25, 31)
 FRAMES = sum(LENGTHS)
 STARTS = (0, *accumulate(LENGTHS))[:3]
-IMAGE = ImageOptions(height=24, width=32, jpeg_quality=90)
+IMAGE = ImageOptions(size=(24, 32), jpeg_quality=90)
 MS40 = Fraction(1, 25)
 
 # How the files of a drive were written: each one's times begin at 0, or run on.

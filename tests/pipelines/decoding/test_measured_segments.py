@@ -27,7 +27,7 @@ from pipelines.plan.shards import cut_segments, time_boundaries
 from tfrecords_schema.decode import decode_record
 from tfrecords_schema.spec import LabelSpec, SequenceSpec
 
-IMAGE = ImageOptions(height=48, width=64)
+IMAGE = ImageOptions(size=(48, 64))
 ROWS = {"telemetry": "x.csv"}
 TIMES = {"telemetry": "x.csv", "time_column": "t"}
 

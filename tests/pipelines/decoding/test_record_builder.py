@@ -30,7 +30,7 @@ from tfrecords_schema.encode import encode_record
 from tfrecords_schema.moments import Moments
 from tfrecords_schema.spec import LabelSpec, SequenceSpec
 
-IMAGE = ImageOptions(height=4, width=6)
+IMAGE = ImageOptions(size=(4, 6))
 
 
 TICK = Fraction(1, 1000)
@@ -49,7 +49,7 @@ class Picture:
         self.stored = stored
 
     def to_scaled(self, options):
-        return np.full((options.height, options.width, 3), (self.red, 7, 9), np.uint8)
+        return np.full((*options.size, 3), (self.red, 7, 9), np.uint8)
 
     def stored_file(self, options):
         return self.stored
@@ -143,7 +143,7 @@ class TestEncoding:
         assert pixels[0, 0].tolist() == pytest.approx([9, 7, 40], abs=3)
 
     def test_encode_frame_keeps_stored_file(self) -> None:
-        request = make_request(options=ImageOptions(height=4, width=6, grayscale=True))
+        request = make_request(options=ImageOptions(size=(4, 6), grayscale=True))
         sampled = encode_frame(Frame(4, 0, picture=Picture(4, b"as it was")), TICK, request)
         # Sums are of its pixels all the same: of gray, 0.299 * 4 + 0.587 * 7 + 0.114 * 9.
         assert sampled.pixel_sums == PixelSums(24, (24 * 6,), (24 * 6**2,))
@@ -331,7 +331,7 @@ class TestTally:
 
     @pytest.mark.parametrize("grayscale", [False, True])
     def test_total_pixels_decodes_one_stored_file_without_sample(self, grayscale) -> None:
-        options = ImageOptions(height=4, width=6, grayscale=grayscale)
+        options = ImageOptions(size=(4, 6), grayscale=grayscale)
         shape = (4, 6) if grayscale else (4, 6, 3)
         data = [
             cv2.imencode(".jpg", np.full(shape, level, np.uint8))[1].tobytes()

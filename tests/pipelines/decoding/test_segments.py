@@ -25,7 +25,7 @@ from pipelines.plan.shards import clip_seconds, cut_segments, time_boundaries
 from tfrecords_schema.decode import decode_record
 from tfrecords_schema.spec import LabelSpec, SequenceSpec
 
-IMAGE = ImageOptions(height=24, width=32, jpeg_quality=90)
+IMAGE = ImageOptions(size=(24, 32), jpeg_quality=90)
 X264_OPEN = {"x264-params": "b-adapt=0:b-pyramid=2:ref=4:open-gop=1"}
 UNEVEN = [0, 10, 50, 55, 100, 300, 333, *range(400, 1500, 83), *range(1500, 4000, 41)]
 
@@ -484,7 +484,7 @@ class TestRecords:
 
     @pytest.mark.parametrize("grayscale", [False, True])
     def test_pixel_sums(self, grayscale, clip, decode_image):
-        image = ImageOptions(height=20, width=30, image_format="png", grayscale=grayscale)
+        image = ImageOptions(size=(20, 30), image_format="png", grayscale=grayscale)
         sampling = sampling_options(num_frames=200, short_clips="pad")
         (record,), result = build_whole(clip("steady.mp4"), sampling, image=image)
         pixels = np.stack([decode_image(data) for data in record.frames[: record.valid_frames]])
@@ -531,7 +531,7 @@ class TestRecords:
             picture=left_is_white,
         )
         # Stored 64x48 of pixels 3:4, so shown 48x48; turned counter-clockwise, left comes to lie below.
-        image = ImageOptions(height=32, width=64, resize="letterbox")
+        image = ImageOptions(size=(32, 64), resize="letterbox")
         records, _ = build_whole(path, sampling_options(num_frames=4), image=image)
         pixels = decode_image(records[0].frames[0]).mean(axis=2)
         assert (pixels[20:, 20:44] > 200).all()

@@ -95,7 +95,7 @@ def pixels(frame):
 
 
 def build(path, sampling, start=None, end=None):
-    image = ImageOptions(height=24, width=32)
+    image = ImageOptions(size=(24, 32))
     source = Source(
         id="a",
         path=str(path),

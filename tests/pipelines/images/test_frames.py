@@ -40,7 +40,7 @@ def resize(
     interpolation: str = "area",
     pixel_aspect: Fraction = Fraction(1),
 ) -> np.ndarray:
-    options = ImageOptions(height=height, width=width, resize=mode, interpolation=interpolation)
+    options = ImageOptions(size=(height, width), resize=mode, interpolation=interpolation)
     return frames.resize(pixels, options, pixel_aspect)
 
 

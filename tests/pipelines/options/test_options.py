@@ -94,11 +94,11 @@ class TestOptions:
             ),
             (
                 ImageOptions,
-                {"height": 0},
+                {"size": (0, 320)},
                 "--size must be HEIGHTxWIDTH in pixels, such as 180x320, each from 1 to 16384",
                 "0x320",
             ),
-            (ImageOptions, {"width": 16385}, "--size must be", "180x16385"),
+            (ImageOptions, {"size": (180, 16385)}, "--size must be", "180x16385"),
             (ImageOptions, {"resize": "fit"}, "--resize must be stretch, crop or letterbox", "fit"),
             (
                 ImageOptions,
@@ -438,8 +438,8 @@ class TestOptions:
         assert SamplingOptions(num_frames=7, stride=2).window_stride == 2
 
     def test_image_options_spec(self) -> None:
-        assert ImageOptions(height=9, width=16).spec == ImageSpec(height=9, width=16)
-        gray = ImageOptions(height=9, width=16, grayscale=True, image_format="png").spec
+        assert ImageOptions(size=(9, 16)).spec == ImageSpec(height=9, width=16)
+        gray = ImageOptions(size=(9, 16), grayscale=True, image_format="png").spec
         assert gray == ImageSpec(height=9, width=16, channels=1, format="PNG")
 
     def test_to_json_is_plain_and_holds_every_field(self) -> None:
@@ -453,7 +453,7 @@ class TestOptions:
         assert json.loads(json.dumps(stored, allow_nan=False)) == stored
         fields = [field.name for group in GROUPS for field in dataclasses.fields(group)]
         assert len(fields) == len(set(fields)), "two fields of one name hide one another"
-        assert stored.keys() == {"name", *fields}
+        assert stored.keys() == {"name", "height", "width", *fields} - {"size"}
         assert stored["frame_rate"] == "30000/1001"
         assert Fraction(stored["frame_rate"]) == options.sampling.frame_rate
 
@@ -551,7 +551,7 @@ TURNED: Turns = {
     "--stride": (["3"], {"stride": 3}),
     "--sampling": (["uniform"], {"sampling": "uniform"}),
     "--short_clips": (["loop"], {"short_clips": "loop"}),
-    "--size": (["128x171"], {"height": 128, "width": 171}),
+    "--size": (["128x171"], {"size": (128, 171)}),
     "--resize": (["crop"], {"resize": "crop"}),
     "--interpolation": (["cubic"], {"interpolation": "cubic"}),
     "--image_format": (["png"], {"image_format": "png"}),

@@ -98,7 +98,7 @@ def choose(times, rate, tick):
 
 def build(path, rate):
     """Times (microseconds) and pictures of all frames in the records, and what the build says."""
-    image = ImageOptions(height=HEIGHT, width=WIDTH)
+    image = ImageOptions(size=(HEIGHT, WIDTH))
     sampling = SamplingOptions(num_frames=NUM_FRAMES, frame_rate=rate)
     source = Source(id="a", path=str(path), data_path="a", group="a", labels=("a",))
     spec = SequenceSpec(

@@ -162,7 +162,7 @@ class TestEstimates:
         ],
     )
     def test_estimate_frame_bytes_by_hand(self, image, num_bytes) -> None:
-        estimate = estimate_frame_bytes(ImageOptions(height=200, width=500, **image))
+        estimate = estimate_frame_bytes(ImageOptions(size=(200, 500), **image))
         assert estimate == pytest.approx(num_bytes, abs=1)
 
     def test_plan_shards_estimates_split_by_hand(self) -> None:
@@ -176,7 +176,7 @@ class TestEstimates:
             probes_of(segments),
             options(
                 sampling=SamplingOptions(num_frames=10, frame_rate=Fraction(10)),
-                image=ImageOptions(height=100, width=100),
+                image=ImageOptions(size=(100, 100)),
                 split=SplitOptions(splits=(("train", 1.0), ("test", 0.0))),
             ),
         )
@@ -276,7 +276,7 @@ class TestShards:
         segments = [Segment(source=source(f"{i}.mp4"), seconds=100.0) for i in range(100)]
         planned = options(
             sampling=SamplingOptions(num_frames=10, frame_rate=Fraction(10)),
-            image=ImageOptions(height=100, width=100),  # 3300 bytes a frame
+            image=ImageOptions(size=(100, 100)),  # 3300 bytes a frame
             split=SplitOptions(splits=(("train", 1.0),)),
             shard=ShardOptions(shard_size=33_000_000),
         )

@@ -101,7 +101,7 @@ class TestOptions:
             (
                 {
                     "telemetry": TelemetryOptions(no_images=True, signal_columns=("yaw",)),
-                    "image": ImageOptions(height=24, width=32),
+                    "image": ImageOptions(size=(24, 32)),
                 },
                 "--no_images excludes the flags for images, such as --size",
             ),
