@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tfrecords_schema.codec import from_json as from_json
     from tfrecords_schema.codec import to_json as to_json
-    from tfrecords_schema.decode import decode_record as decode_record
-    from tfrecords_schema.decode import read_records as read_records
-    from tfrecords_schema.encode import encode_record as encode_record
+    from tfrecords_schema.examples import decode_record as decode_record
+    from tfrecords_schema.examples import encode_record as encode_record
+    from tfrecords_schema.examples import read_records as read_records
     from tfrecords_schema.fake import fake_record as fake_record
     from tfrecords_schema.fake import write_fake_dataset as write_fake_dataset
     from tfrecords_schema.info import BuildOptions as BuildOptions
@@ -47,8 +47,7 @@ if TYPE_CHECKING:
 
 _NAMES = {
     "codec": ("from_json", "to_json"),
-    "decode": ("decode_record", "read_records"),
-    "encode": ("encode_record",),
+    "examples": ("decode_record", "encode_record", "read_records"),
     "fake": ("fake_record", "write_fake_dataset"),
     "info": ("BuildOptions", "DatasetInfo", "DatasetInfoError", "ShardInfo", "SplitInfo"),
     "parse": ("parse_and_decode", "parse_sequence"),

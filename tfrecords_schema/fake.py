@@ -15,7 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from tfrecords_schema.encode import encode_record
+from tfrecords_schema.examples import encode_record
 from tfrecords_schema.info import DatasetInfo, ShardInfo, SplitInfo, column_statistics
 from tfrecords_schema.record import SequenceRecord
 from tfrecords_schema.records import file_checksum, frame_record

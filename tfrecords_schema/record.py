@@ -1,14 +1,9 @@
-"""Holds and checks one record as Python values."""
+"""Holds one record as Python values."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
-
-from tfrecords_schema import spec as keys
-from tfrecords_schema.spec import SequenceSpec, SpecError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,55 +68,3 @@ class SequenceRecord:
     def end_timestamp(self) -> int:
         """Presentation time of the last frame that is not padding, microseconds."""
         return self.timestamps[self.valid_frames - 1]
-
-
-def check_record(record: SequenceRecord, spec: SequenceSpec) -> None:
-    """Checks that the values of a record agree with each other and with ``spec``, beyond types and shapes.
-
-    Raises:
-        SpecError: naming the record and the key, if padding starts outside of the sequence, a class is not in
-            the spec, or ``spec`` has no key for some of the values.
-    """
-
-    def refuse(key: str, problem: str) -> SpecError:
-        return SpecError(f"record {record.id}: {key} {problem}")
-
-    if len(record.timestamps) != spec.num_frames:
-        steps = len(record.timestamps)
-        raise refuse(keys.IMAGE_TIMESTAMP, f"must have {spec.num_frames} steps, got {steps}")
-    if record.valid_frames not in range(1, spec.num_frames + 1):
-        raise refuse(
-            keys.VALID_FRAMES, f"must be 1 to {spec.num_frames}, got {record.valid_frames}"
-        )
-    known = _known_keys(spec)
-    held: dict[str, Sequence[Any]] = {
-        keys.IMAGE_ENCODED: record.frames,
-        keys.LABEL_INDEX: record.label_indices,
-        keys.LABEL_STRING: record.label_strings,
-        keys.LABEL_VALUE: record.label_values,
-        keys.FRAME_LABEL_INDEX: record.frame_label_indices,
-        keys.FRAME_LABEL_STRING: record.frame_label_strings,
-        keys.FRAME_LABEL_VALUE: record.frame_label_values,
-        **{keys.signal_floats_key(name): values for name, values in record.signals.items()},
-        **{keys.signal_timestamp_key(name): t for name, t in record.signal_timestamps.items()},
-    }
-    for key, values in held.items():
-        if key not in known and len(values):
-            raise refuse(key, f"is not in the spec, got {len(values)} values")
-    classes = spec.label.class_names
-    for index_key, string_key in (
-        (keys.LABEL_INDEX, keys.LABEL_STRING),
-        (keys.FRAME_LABEL_INDEX, keys.FRAME_LABEL_STRING),
-    ):
-        for index in held[index_key]:
-            if index not in range(len(classes)):
-                raise refuse(index_key, f"must be 0 to {len(classes) - 1}, got {index}")
-        names = [classes[index] for index in held[index_key]]
-        if names != list(held[string_key]):
-            raise refuse(string_key, f"must be {names} as the indices say, got {held[string_key]}")
-
-
-# Usually, consecutive records have the same spec.
-@functools.lru_cache(maxsize=4)
-def _known_keys(spec: SequenceSpec) -> frozenset[str]:
-    return frozenset(feature.key for feature in (*spec.context_features(), *spec.feature_lists()))

@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tfrecords_schema import spec as keys
-from tfrecords_schema.decode import parse_example
 from tfrecords_schema.example_pb2 import Feature, SequenceExample
+from tfrecords_schema.examples import parse_example
 from tfrecords_schema.info import DatasetInfo, ShardInfo, SplitInfo, column_statistics
 from tfrecords_schema.records import file_checksum, read_file
 from tfrecords_schema.spec import (

@@ -30,7 +30,7 @@ from pipelines.decoding.video import open_video
 from pipelines.plan.descriptors import Boundary, Extent, Probe, Segment, Source
 from pipelines.plan.sampling import cut_windows, pick_last, pick_uniform
 from pipelines.plan.shards import clip_seconds
-from tfrecords_schema.encode import encode_record
+from tfrecords_schema.examples import encode_record
 
 OnProgress = Callable[[], None]
 Reopen = Callable[[], AbstractContextManager[Footage]]

@@ -24,8 +24,7 @@ from pipelines.prediction.sequences import Answer, Prediction, SegmentEnd
 from pipelines.storage.scratch import scratch_folder
 from tfrecords_schema import spec as keys
 from tfrecords_schema import storage
-from tfrecords_schema.decode import decode_record
-from tfrecords_schema.encode import encode_record
+from tfrecords_schema.examples import decode_record, encode_record
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.parse import parse_and_decode
 from tfrecords_schema.record import SequenceRecord

@@ -19,7 +19,7 @@ from pipelines.validation.tallies import Tally, merge_tallies
 from pipelines.validation.thresholds import Thresholds
 from pipelines.validation.views import Expectation, RecordView, to_text
 from tfrecords_schema import spec as keys
-from tfrecords_schema.decode import parse_example
+from tfrecords_schema.examples import parse_example
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.records import CorruptRecordError
 from tfrecords_schema.spec import SpecError

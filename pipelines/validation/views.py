@@ -9,7 +9,7 @@ from typing import Any
 from pipelines.validation.pictures.thumbnails import PictureReader, Pictures
 from pipelines.validation.thresholds import DEFAULTS, Thresholds
 from tfrecords_schema import spec as keys
-from tfrecords_schema.decode import context_values, parse_example, step_values
+from tfrecords_schema.examples import context_values, parse_example, step_values
 from tfrecords_schema.info import BuildOptions, DatasetInfo
 from tfrecords_schema.spec import SequenceSpec, SpecError
 

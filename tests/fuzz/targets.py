@@ -30,7 +30,7 @@ from pipelines.plan.descriptors import Source
 from pipelines.sources.manifest import list_manifest
 from pipelines.sources.split_lists import apply_split_lists
 from tfrecords_schema.codec import to_json
-from tfrecords_schema.decode import decode_record
+from tfrecords_schema.examples import decode_record
 from tfrecords_schema.info import DatasetInfo, DatasetInfoError
 from tfrecords_schema.records import CorruptRecordError, frame_record, read_records
 from tfrecords_schema.spec import ImageSpec, LabelSpec, SequenceSpec, SpecError

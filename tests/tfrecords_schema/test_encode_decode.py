@@ -14,8 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tfrecords_schema import example_pb2
-from tfrecords_schema.decode import decode_record
-from tfrecords_schema.encode import encode_record
+from tfrecords_schema.examples import decode_record, encode_record
 from tfrecords_schema.record import SequenceRecord
 from tfrecords_schema.spec import ImageSpec, LabelSpec, SequenceSpec, SignalSpec, SpecError
 
@@ -641,8 +640,8 @@ def test_decode_names_feature_list_of_another_length(spec, record, change):
         ("clip/label/index", 0, r"must be \['run'\] as the indices say, got \['walk'\]"),
         ("clip/label/string", b"run", "must be equal, but differ"),
         ("clip/label/text", b"run", "must be equal, but differ"),
-        ("image/format", b"PNG", "must be b'JPEG', got b'PNG'"),
-        ("image/colorspace", b"GRAY", "must be b'RGB', got b'GRAY'"),
+        ("image/format", b"PNG", "must be 'JPEG', got 'PNG'"),
+        ("image/colorspace", b"GRAY", "must be 'RGB', got 'GRAY'"),
         ("image/height", 32, "must be 18, got 32"),
         ("image/width", 18, "must be 32, got 18"),
         ("image/channels", 1, "must be 3, got 1"),

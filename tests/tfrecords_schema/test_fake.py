@@ -8,8 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tfrecords_schema.decode import decode_record
-from tfrecords_schema.encode import encode_record
+from tfrecords_schema.examples import decode_record, encode_record
 from tfrecords_schema.fake import fake_image, fake_record, write_fake_dataset
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.records import file_checksum, read_file

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pipelines.validation.findings import Problem, check, error
 from pipelines.validation.views import RecordView, to_text
 from tfrecords_schema import spec as keys
-from tfrecords_schema.decode import parse_example
+from tfrecords_schema.examples import parse_example
 from tfrecords_schema.spec import SpecError
 
 

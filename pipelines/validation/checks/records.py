@@ -8,7 +8,7 @@ from typing import Any
 from pipelines.validation.findings import Problem, check, error, warning
 from pipelines.validation.views import RecordView
 from tfrecords_schema import spec as keys
-from tfrecords_schema.decode import decode_record
+from tfrecords_schema.examples import decode_record
 from tfrecords_schema.spec import SpecError
 
 
@@ -66,7 +66,7 @@ def agreement(record: RecordView) -> Iterator[Problem]:
 
 @check(
     "format.decode",
-    reason="Python programs read the dataset with `tfrecords_schema.decode`. A record that it "
+    reason="Python programs read the dataset with `tfrecords_schema.examples`. A record that it "
     "refuses cannot be used.",
     remedy="Build the dataset again with `pipelines --overwrite`.",
 )

@@ -20,7 +20,7 @@ from pipelines.validation.pictures.thumbnails import FrameError, decode_frame
 from pipelines.validation.times import MICROSECONDS, format_seconds
 from pipelines.validation.views import RecordView
 from tfrecords_schema import spec as keys
-from tfrecords_schema.decode import decode_record
+from tfrecords_schema.examples import decode_record
 from tfrecords_schema.info import BuildOptions, DatasetInfo
 from tfrecords_schema.spec import ImageSpec, LabelSpec, SequenceSpec
 

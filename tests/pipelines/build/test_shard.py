@@ -22,7 +22,7 @@ from pipelines.options.telemetry import TelemetryOptions
 from pipelines.plan.descriptors import Segment, Shard, SideFile, Source
 from tests.pipelines.conftest import Recorder
 from tfrecords_schema.codec import from_json, to_json
-from tfrecords_schema.decode import decode_record
+from tfrecords_schema.examples import decode_record
 from tfrecords_schema.moments import Moments
 from tfrecords_schema.records import read_file
 from tfrecords_schema.spec import LabelSpec, SequenceSpec

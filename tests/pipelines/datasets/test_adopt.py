@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from pipelines.cli import main as pipelines_main
 from tfrecords_schema.codec import to_json
-from tfrecords_schema.encode import encode_record
+from tfrecords_schema.examples import encode_record
 from tfrecords_schema.fake import fake_record, write_fake_dataset
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.records import frame_record

@@ -24,7 +24,7 @@ from pipelines.images.headers import decode_rgb
 from pipelines.images.pixel_sums import is_sampled
 from pipelines.options.dataset import ImageOptions, SamplingOptions
 from pipelines.plan.descriptors import Segment, Source
-from tfrecords_schema.decode import decode_record
+from tfrecords_schema.examples import decode_record
 from tfrecords_schema.spec import LabelSpec, SequenceSpec
 
 RATE = Fraction(20)

@@ -23,7 +23,7 @@ from pipelines.options.dataset import ImageOptions, SamplingOptions
 from pipelines.plan.descriptors import Part, Segment, Source
 from pipelines.plan.drive_files import place_parts
 from pipelines.plan.shards import cut_segments, time_boundaries
-from tfrecords_schema.decode import decode_record
+from tfrecords_schema.examples import decode_record
 from tfrecords_schema.spec import LabelSpec, SequenceSpec
 
 LENGTHS = (40, 25, 31)

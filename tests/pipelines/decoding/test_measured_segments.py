@@ -24,7 +24,7 @@ from pipelines.options.telemetry import TelemetryOptions
 from pipelines.plan.descriptors import Part, Segment, SideFile, Source
 from pipelines.plan.drive_files import place_parts
 from pipelines.plan.shards import cut_segments, time_boundaries
-from tfrecords_schema.decode import decode_record
+from tfrecords_schema.examples import decode_record
 from tfrecords_schema.spec import LabelSpec, SequenceSpec
 
 IMAGE = ImageOptions(size=(48, 64))

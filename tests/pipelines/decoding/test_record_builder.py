@@ -25,8 +25,7 @@ from pipelines.options.dataset import ImageOptions, LabelOptions, SamplingOption
 from pipelines.options.telemetry import TelemetryOptions
 from pipelines.plan.descriptors import Segment, Source
 from pipelines.plan.sampling import Window
-from tfrecords_schema.decode import decode_record
-from tfrecords_schema.encode import encode_record
+from tfrecords_schema.examples import decode_record, encode_record
 from tfrecords_schema.moments import Moments
 from tfrecords_schema.spec import LabelSpec, SequenceSpec
 

@@ -22,7 +22,7 @@ from pipelines.images import frames as frame_functions
 from pipelines.options.dataset import ImageOptions, SamplingOptions
 from pipelines.plan.descriptors import Segment, Source
 from pipelines.plan.shards import clip_seconds, cut_segments, time_boundaries
-from tfrecords_schema.decode import decode_record
+from tfrecords_schema.examples import decode_record
 from tfrecords_schema.spec import LabelSpec, SequenceSpec
 
 IMAGE = ImageOptions(size=(24, 32), jpeg_quality=90)

@@ -19,7 +19,7 @@ from pipelines.decoding.protocol import BuildRequest
 from pipelines.decoding.segments import build_segment
 from pipelines.options.dataset import ImageOptions, SamplingOptions
 from pipelines.plan.descriptors import Segment, Source
-from tfrecords_schema.decode import decode_record
+from tfrecords_schema.examples import decode_record
 from tfrecords_schema.spec import LabelSpec, SequenceSpec
 
 HEIGHT, WIDTH = 36, 64

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from tests.trainer.conftest import SPECS, make_spec
-from tfrecords_schema.decode import decode_record
+from tfrecords_schema.examples import decode_record
 from tfrecords_schema.fake import fake_record, write_fake_dataset
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.records import CorruptRecordError, frame_record, read_file

@@ -18,7 +18,7 @@ from pipelines.validation.checks.frames import (
 from pipelines.validation.checks.records import decodes
 from pipelines.validation.times import seconds_off_grid
 from pipelines.validation.views import Expectation, RecordView
-from tfrecords_schema.encode import encode_record
+from tfrecords_schema.examples import encode_record
 from tfrecords_schema.fake import fake_record
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.spec import ImageSpec, SequenceSpec

@@ -1,0 +1,272 @@
+"""Serializes records as ``SequenceExample`` messages, and parses them, without TensorFlow."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from google.protobuf.message import DecodeError
+
+from tfrecords_schema import example_pb2
+from tfrecords_schema import spec as keys
+from tfrecords_schema.info import DatasetInfo, DatasetInfoError
+from tfrecords_schema.paths import join
+from tfrecords_schema.record import SequenceRecord
+from tfrecords_schema.records import read_file
+from tfrecords_schema.spec import Feature, SequenceSpec, SpecError
+
+_LISTS = {"bytes": "bytes_list", "int": "int64_list", "float": "float_list"}
+
+# The attributes of a record by key: one value each, several values, and one or several values per frame.
+_VALUES = {
+    keys.EXAMPLE_ID: "id",
+    keys.DATASET_NAME: "dataset_name",
+    keys.DATA_PATH: "data_path",
+    keys.MEDIA_ID: "media_id",
+    keys.GROUP_ID: "group_id",
+    keys.FRAME_RATE: "frame_rate",
+    keys.VALID_FRAMES: "valid_frames",
+}
+_LABELS = {
+    keys.LABEL_INDEX: "label_indices",
+    keys.LABEL_STRING: "label_strings",
+    keys.LABEL_VALUE: "label_values",
+}
+_STEPS = {
+    keys.IMAGE_TIMESTAMP: "timestamps",
+    keys.IMAGE_ENCODED: "frames",
+    keys.FRAME_LABEL_INDEX: "frame_label_indices",
+    keys.FRAME_LABEL_STRING: "frame_label_strings",
+    keys.FRAME_LABEL_VALUE: "frame_label_values",
+}
+
+
+def encode_record(record: SequenceRecord, spec: SequenceSpec) -> bytes:
+    """Returns ``record`` serialized as a ``tf.train.SequenceExample``.
+
+    The same record always has the same bytes: map entries are written in the order of their keys.
+
+    Raises:
+        SpecError: if the record does not have the values that ``spec`` requires.
+    """
+    _check_record(record, spec)
+    example = example_pb2.SequenceExample()
+    context, feature_lists = _features(spec)
+    values: dict[str, Any] = {key: [value] for key, value in _derived_values(record, spec).items()}
+    values |= {key: [getattr(record, name)] for key, name in _VALUES.items()}
+    values |= {key: getattr(record, name) for key, name in (_LABELS | _STEPS).items()}
+    values[keys.LABEL_TEXT] = record.label_strings
+    for signal in spec.signals:
+        times = record.signal_timestamps.get(signal.name, record.timestamps)
+        values[keys.signal_timestamp_key(signal.name)] = times
+        values[keys.signal_floats_key(signal.name)] = record.signals.get(signal.name, ())
+    for feature in context:
+        target = example.context.feature[feature.key]
+        _fill(target, feature, values[feature.key], record.id)
+    for feature in feature_lists:
+        steps = values[feature.key]
+        if len(steps) != spec.num_frames:
+            raise SpecError(
+                f"record {record.id}: {feature.key} must have {spec.num_frames} steps, "
+                f"got {len(steps)}"
+            )
+        add_step = example.feature_lists.feature_list[feature.key].feature.add
+        for step in steps:
+            _fill(add_step(), feature, step if feature.shape else (step,), record.id)
+    return example.SerializeToString(deterministic=True)
+
+
+def decode_record(serialized: bytes, spec: SequenceSpec) -> SequenceRecord:
+    """Returns the record in ``serialized``; the inverse of `encode_record`.
+
+    Raises:
+        SpecError: if the bytes are not a SequenceExample, lack a key of ``spec``, or hold a key with another
+            type or number of values, or with values that contradict ``spec`` or each other.
+    """
+    example = parse_example(serialized)
+    context_features, feature_lists = _features(spec)
+    context = {f.key: _to_text(f, context_values(example, f)) for f in context_features}
+    steps: dict[str, list[Any]] = {}
+    for f in feature_lists:
+        rows = [_to_text(f, row) for row in step_values(example, f, spec.num_frames)]
+        steps[f.key] = rows if f.shape else [row[0] for row in rows]
+    if context.get(keys.LABEL_TEXT) != context.get(keys.LABEL_STRING):
+        raise SpecError(f"{keys.LABEL_TEXT} and {keys.LABEL_STRING} must be equal, but differ")
+    fields: dict[str, Any] = {name: context[key][0] for key, name in _VALUES.items()}
+    fields |= {name: context.get(key, []) for key, name in _LABELS.items()}
+    fields |= {name: steps.get(key, []) for key, name in _STEPS.items()}
+    names = [signal.name for signal in spec.signals]
+    record = SequenceRecord(
+        **fields,
+        signals={name: steps[keys.signal_floats_key(name)] for name in names},
+        signal_timestamps={name: steps[keys.signal_timestamp_key(name)] for name in names},
+    )
+    _check_record(record, spec)
+    for key, value in _derived_values(record, spec).items():
+        if context[key] != [value]:
+            raise SpecError(f"record {record.id}: {key} must be {value!r}, got {context[key][0]!r}")
+    return record
+
+
+def read_records(
+    directory: str | os.PathLike[str], split: str | None = None
+) -> Iterator[SequenceRecord]:
+    """Yields the records of a dataset, shard by shard; of one split, or of all.
+
+    Args:
+        directory: folder with a ``dataset_info.json``, local or on an object store. Adopted datasets may
+            lack keys that a `SequenceRecord` needs; read those with `parse_adopted`.
+        split: such as ``train``.
+
+    Raises:
+        DatasetInfoError: if the folder is not a complete dataset, or has no such split.
+        CorruptRecordError: if a shard is damaged.
+        SpecError: if a record does not match the spec.
+    """
+    info = DatasetInfo.load(directory)
+    if split is not None and split not in info.splits:
+        raise DatasetInfoError(
+            f"{directory}: expected one of the splits {', '.join(info.splits)}, got {split!r}"
+        )
+    for name in info.splits if split is None else (split,):
+        for shard in info.splits[name].shards:
+            for stored in read_file(join(directory, shard.file)):
+                yield decode_record(stored.data, info.spec)
+
+
+def parse_example(serialized: bytes) -> example_pb2.SequenceExample:
+    """Returns the ``SequenceExample`` message in ``serialized``.
+
+    Raises:
+        SpecError: if the bytes are not a SequenceExample.
+    """
+    try:
+        return example_pb2.SequenceExample.FromString(serialized)
+    except DecodeError as error:
+        raise SpecError(f"not a SequenceExample: {error}") from error
+
+
+def context_values(example: example_pb2.SequenceExample, feature: Feature) -> list[Any]:
+    """Returns the values of one context key, checked against its type and shape.
+
+    Raises:
+        SpecError: if the key is missing, or has another type or number of values.
+    """
+    if feature.key not in example.context.feature:
+        raise SpecError(f"missing context key {feature.key}")
+    return _values(example.context.feature[feature.key], feature)
+
+
+def step_values(
+    example: example_pb2.SequenceExample, feature: Feature, num_frames: int
+) -> list[list[Any]]:
+    """Returns the values of each step of one feature list, checked against its type, shape and length.
+
+    Raises:
+        SpecError: if the key is missing, or has another type, length or number of values per step.
+    """
+    if feature.key not in example.feature_lists.feature_list:
+        raise SpecError(f"missing feature list {feature.key}")
+    steps = example.feature_lists.feature_list[feature.key].feature
+    if len(steps) != num_frames:
+        raise SpecError(f"{feature.key} must have {num_frames} steps, got {len(steps)}")
+    return [_values(step, feature) for step in steps]
+
+
+def _values(stored: example_pb2.Feature, feature: Feature) -> list[Any]:
+    expected, received = _LISTS[feature.kind], stored.WhichOneof("kind")
+    if received != expected:
+        raise SpecError(f"{feature.key} must be a {expected}, got {received}")
+    values = list(getattr(stored, expected).value)
+    if not feature.accepts(len(values)):
+        raise SpecError(f"{feature.key} must have shape {feature.shape}, got {len(values)} values")
+    return values
+
+
+def _to_text(feature: Feature, values: list[Any]) -> list[Any]:
+    if feature.kind != "bytes" or feature.key == keys.IMAGE_ENCODED:
+        return values
+    return [value.decode("utf-8", "surrogateescape") for value in values]
+
+
+def _fill(target: example_pb2.Feature, feature: Feature, values: Any, record_id: str) -> None:
+    if not feature.accepts(len(values)):
+        raise SpecError(
+            f"record {record_id}: {feature.key} must have shape {feature.shape}, "
+            f"got {len(values)} values"
+        )
+    try:
+        if feature.kind == "bytes" and feature.key != keys.IMAGE_ENCODED:
+            values = [text.encode("utf-8", "surrogateescape") for text in values]
+        stored = getattr(target, _LISTS[feature.kind])
+        stored.SetInParent()  # stores the type also of an empty list, such as no class of several
+        stored.value.extend(values)
+    except (AttributeError, TypeError, ValueError, OverflowError) as error:
+        raise SpecError(
+            f"record {record_id}: {feature.key} holds {feature.kind} values: {error}"
+        ) from error
+
+
+# Usually, consecutive records have the same spec.
+@functools.lru_cache(maxsize=4)
+def _features(spec: SequenceSpec) -> tuple[tuple[Feature, ...], tuple[Feature, ...]]:
+    return spec.context_features(), spec.feature_lists()
+
+
+def _derived_values(record: SequenceRecord, spec: SequenceSpec) -> dict[str, int | str]:
+    """Returns the context that follows from other keys and from ``spec``."""
+    values: dict[str, int | str] = {
+        keys.START_TIMESTAMP: record.start_timestamp,
+        keys.END_TIMESTAMP: record.end_timestamp,
+    }
+    if spec.image is not None:
+        values |= {
+            keys.IMAGE_FORMAT: spec.image.format,
+            keys.IMAGE_COLORSPACE: spec.image.colorspace,
+            keys.IMAGE_HEIGHT: spec.image.height,
+            keys.IMAGE_WIDTH: spec.image.width,
+            keys.IMAGE_CHANNELS: spec.image.channels,
+        }
+    return values
+
+
+def _check_record(record: SequenceRecord, spec: SequenceSpec) -> None:
+    """Checks that the values of a record agree with each other and with ``spec``, beyond types and shapes.
+
+    Raises:
+        SpecError: naming the record and the key, if padding starts outside of the sequence, a class is not in
+            the spec, or ``spec`` has no key for some of the values.
+    """
+
+    def refuse(key: str, problem: str) -> SpecError:
+        return SpecError(f"record {record.id}: {key} {problem}")
+
+    if len(record.timestamps) != spec.num_frames:
+        steps = len(record.timestamps)
+        raise refuse(keys.IMAGE_TIMESTAMP, f"must have {spec.num_frames} steps, got {steps}")
+    if record.valid_frames not in range(1, spec.num_frames + 1):
+        raise refuse(
+            keys.VALID_FRAMES, f"must be 1 to {spec.num_frames}, got {record.valid_frames}"
+        )
+    known = {feature.key for features in _features(spec) for feature in features}
+    held: dict[str, Sequence[Any]] = {
+        **{key: getattr(record, name) for key, name in (_LABELS | _STEPS).items()},
+        **{keys.signal_floats_key(name): values for name, values in record.signals.items()},
+        **{keys.signal_timestamp_key(name): t for name, t in record.signal_timestamps.items()},
+    }
+    for key, values in held.items():
+        if key not in known and len(values):
+            raise refuse(key, f"is not in the spec, got {len(values)} values")
+    classes = spec.label.class_names
+    for index_key, string_key in (
+        (keys.LABEL_INDEX, keys.LABEL_STRING),
+        (keys.FRAME_LABEL_INDEX, keys.FRAME_LABEL_STRING),
+    ):
+        for index in held[index_key]:
+            if index not in range(len(classes)):
+                raise refuse(index_key, f"must be 0 to {len(classes) - 1}, got {index}")
+        names = [classes[index] for index in held[index_key]]
+        if names != list(held[string_key]):
+            raise refuse(string_key, f"must be {names} as the indices say, got {held[string_key]}")
