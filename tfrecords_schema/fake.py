@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from tfrecords_schema.examples import encode_record
-from tfrecords_schema.info import DatasetInfo, ShardInfo, SplitInfo, column_statistics
+from tfrecords_schema.info import DatasetInfo, SplitInfo
 from tfrecords_schema.record import SequenceRecord
-from tfrecords_schema.records import file_checksum, frame_record
+from tfrecords_schema.records import frame_record
+from tfrecords_schema.scan import SplitScan
 from tfrecords_schema.spec import ImageSpec, SequenceSpec
 
 
@@ -109,49 +111,13 @@ def write_fake_dataset(
 def _write_split(
     folder: Path, split: str, spec: SequenceSpec, records: list[SequenceRecord], shards: int
 ) -> SplitInfo:
-    infos = []
+    scan = SplitScan()
     for shard in range(shards):
         path = folder / f"{split}-{shard:05d}-of-{shards:05d}.tfrecord"
         own = records[shard::shards]
         path.write_bytes(b"".join(frame_record(encode_record(record, spec)) for record in own))
-        infos.append(
-            ShardInfo(
-                file=path.name,
-                records=len(own),
-                bytes=path.stat().st_size,
-                sha256=file_checksum(path),
-            )
-        )
-    labels, values = _unpadded_labels(records)
+        scan.add_file(path)
+    # The moments of uniformly random colors, not those of the actual pixels.
     channels = spec.image.channels if spec.image else 0
-    return SplitInfo(
-        shards=tuple(infos),
-        label_counts=tuple(labels.count(i) for i in range(spec.label.num_classes)),
-        targets=column_statistics(values),
-        signals={
-            signal.name: column_statistics(
-                [
-                    list(step)
-                    for record in records
-                    for step in record.signals[signal.name][: record.valid_frames]
-                ]
-            )
-            for signal in spec.signals
-        },
-        # The moments of uniformly random colors, not those of the actual pixels.
-        pixel_mean=(127.5,) * channels,
-        pixel_std=(73.9,) * channels,
-        groups=len({record.group_id for record in records}),
-        sources=len({record.media_id for record in records}),
-    )
-
-
-def _unpadded_labels(records: list[SequenceRecord]) -> tuple[list[int], list[list[float]]]:
-    """Returns all classes and all targets, by sequence or by frame, without padding."""
-    classes: list[int] = []
-    targets: list[list[float]] = []
-    for record in records:
-        classes += [*record.label_indices, *record.frame_label_indices[: record.valid_frames]]
-        targets += [list(record.label_values)] if record.label_values else []
-        targets += [list(step) for step in record.frame_label_values[: record.valid_frames]]
-    return classes, targets
+    mean, std = (127.5,) * channels, (73.9,) * channels
+    return replace(scan.describe(spec), pixel_mean=mean, pixel_std=std)

@@ -1,20 +1,9 @@
 """Files and folders at local paths or URLs (``s3://``, ``gs://``, ``hdfs://``), with one set of calls.
 
-Both programs use it, so that callers need not distinguish the two. Local paths go to the operating system.
-URLs go through fsspec: its `s3fs` and `gcsfs` take credentials from the same places as the stores' own tools
-(environment, profiles, instance roles), can create an object only if there is none, and abandon an upload
-that fails. Beam's `FileSystems` offers neither of the last two, publishes half-written files if its writer
-raises, and cannot be imported by a trainer.
-
-Example::
-
-    with replacing("s3://bucket/run/model.keras", suffix=".keras") as partial:
-        model.save(partial)
-    status("s3://bucket/run/model.keras").bytes  # 1048576
-
-Errors are `OSError` with the path or URL as ``filename`` and one line as ``strerror``: `FileNotFoundError`,
-`PermissionError`, or `StorageError` for another failure of a store. An unusable URL is a
-`tfrecords_schema.paths.UrlError`.
+Local paths go to the operating system, URLs through fsspec, whose clients take credentials from the same
+places as the stores' own tools. Errors are `OSError` with the path or URL as ``filename`` and one line as
+``strerror``: `FileNotFoundError`, `PermissionError`, or `StorageError` for another failure of a store. An
+unusable URL is a `tfrecords_schema.paths.UrlError`.
 """
 
 from __future__ import annotations
@@ -35,19 +24,11 @@ from tfrecords_schema.paths import StrPath, is_url
 from tfrecords_schema.store_clients import Stored, check_bucket, describe, described, store_client
 
 _BLOCK_BYTES = 2 << 20  # per request of a stream
-_MAX_BLOCKS = (
-    2  # in memory per stream: the current block and the previous one, beside the one being fetched
-)
-_LINE_BYTES = 1 << 18  # size of the first request for a line
+_MAX_BLOCKS = 2  # in memory per stream, the current and the previous, beside the one being fetched
 
 
 def status(path: StrPath) -> Stored:
-    """Returns the size and modification time of a file.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        OSError: if it is a folder or a device, whose contents may be endless.
-    """
+    """Returns the size and modification time of a file; refuses folders and devices, which may be endless."""
     if not is_url(path):
         found = os.stat(path)
         if not stat.S_ISREG(found.st_mode):
@@ -99,9 +80,7 @@ def list_folder(folder: StrPath) -> dict[str, Stored]:
                 files = {entry.name: entry.stat() for entry in entries if entry.is_file()}
         except FileNotFoundError:
             return {}
-        return {
-            name: Stored(files[name].st_size, files[name].st_mtime_ns) for name in sorted(files)
-        }
+        return {n: Stored(files[n].st_size, files[n].st_mtime_ns) for n in sorted(files)}
     with store_client(folder) as (client, name):
         try:
             found = client.ls(name, detail=True)
@@ -145,21 +124,10 @@ def read_range(url: str, start: int, end: int) -> bytes:
 
 
 def read_line(path: StrPath, start: int) -> bytes:
-    """Returns the line that begins at byte ``start``, with as few requests as its length allows."""
-    if not is_url(path):
-        with open(path, "rb") as file:
-            file.seek(start)
-            return file.readline()
-    line, wanted = b"", _LINE_BYTES
-    with store_client(path) as (client, name):
-        while True:
-            end = start + len(line) + wanted
-            block = cast(bytes, client.cat_file(name, start=start + len(line), end=end))
-            head, newline, _ = block.partition(b"\n")
-            line += head + newline
-            if newline or len(block) < wanted:
-                return line
-            wanted *= 4
+    """Returns the line that begins at byte ``start``."""
+    with open_stream(path) as stream:
+        stream.seek(start)
+        return stream.readline()
 
 
 @contextlib.contextmanager
@@ -178,12 +146,7 @@ def open_stream(path: StrPath) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def local_copy(path: StrPath, *, scratch: Path | None = None) -> Iterator[str]:
-    """Yields a local path of the file or folder at ``path``: itself, or a temporary copy of what a URL names.
-
-    Args:
-        path: a local path or a URL.
-        scratch: local folder for the copy; by default the system's.
-    """
+    """Yields a local path of the file or folder at ``path``: itself, or a temporary copy in ``scratch``."""
     if not is_url(path):
         yield os.fspath(path)
         return
@@ -208,10 +171,18 @@ def download(url: str, path: StrPath) -> None:
 def upload(path: StrPath, url: str) -> None:
     """Copies a local file to ``url``, where it appears complete or not at all."""
     with _writing_to(url) as (client, name):
-        if _is_folder_tree(url):
-            _put_and_rename(client, os.fspath(path), name)
-        else:
+        if not _is_folder_tree(url):
             client.put_file(os.fspath(path), name)
+            return
+        partial = f"{name}.{uuid.uuid4().hex}.partial"
+        client.makedirs(client._parent(name), exist_ok=True)
+        try:
+            client.put_file(os.fspath(path), partial)
+            client.mv(partial, name)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                client.rm(partial)
+            raise
 
 
 @contextlib.contextmanager
@@ -224,8 +195,8 @@ def replacing(path: StrPath, *, suffix: str = "", scratch: Path | None = None) -
     Args:
         path: a local path or a URL.
         suffix: end of the temporary file's name, for writers that derive the format from it.
-        scratch: local folder for the temporary file, on the same disk as a local ``path``. Defaults to the
-            folder of a local ``path``, and to the system's temporary folder for a URL.
+        scratch: local folder for the temporary file, on the same disk as a local ``path``; by default the
+            folder of a local ``path``, or the system's.
     """
     partial_name = f".{os.path.basename(path)}.{uuid.uuid4().hex}.partial{suffix}"
     if is_url(path):
@@ -246,13 +217,11 @@ def replacing(path: StrPath, *, suffix: str = "", scratch: Path | None = None) -
 
 def write_bytes(path: StrPath, data: bytes) -> None:
     """Writes a file, which appears complete or not at all."""
-    if not is_url(path):
+    if not is_url(path) or _is_folder_tree(path):
         with replacing(path) as partial:
             partial.write_bytes(data)
         return
     with _writing_to(path) as (client, name):
-        if _is_folder_tree(path):
-            client.makedirs(client._parent(name), exist_ok=True)
         client.pipe_file(name, data)
 
 
@@ -265,8 +234,7 @@ def create(url: str, data: bytes) -> bool:
         if client.exists(name):
             return False
         if _is_folder_tree(url):
-            client.makedirs(client._parent(name), exist_ok=True)
-            client.pipe_file(name, data)
+            write_bytes(url, data)
             return True
         try:
             client.pipe_file(name, data, mode="create")
@@ -320,15 +288,3 @@ def _writing_to(url: StrPath) -> Iterator[tuple[Any, str]]:
 def _is_folder_tree(url: StrPath) -> bool:
     """Returns True if the store has real folders, and shows files while they are being written."""
     return os.fspath(url).startswith("hdfs://")
-
-
-def _put_and_rename(client: Any, local: str, name: str) -> None:
-    partial = f"{name}.{uuid.uuid4().hex}.partial"
-    client.makedirs(client._parent(name), exist_ok=True)
-    try:
-        client.put_file(local, partial)
-        client.mv(partial, name)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            client.rm(partial)
-        raise

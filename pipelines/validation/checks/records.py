@@ -66,7 +66,7 @@ def agreement(record: RecordView) -> Iterator[Problem]:
 
 @check(
     "format.decode",
-    reason="Python programs read the dataset with `tfrecords_schema.examples`. A record that it "
+    reason="Python programs read the dataset with `tfrecords_schema`. A record that it "
     "refuses cannot be used.",
     remedy="Build the dataset again with `pipelines --overwrite`.",
 )
