@@ -13,6 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 _ROOT = Path("/")
+# Controllers and path: "4:cpu,cpuacct:/docker/1f"; no controllers in version 2.
+_MEMBERSHIP = re.compile(r"^\d+:([^:\n]*):(.*)$", re.M)
+# Root within the hierarchy, mount point, version and options:
+# "36 31 0:33 /docker/1f /sys/fs/cgroup/cpu rw,relatime shared:9 - cgroup cgroup rw,cpu,cpuacct"
+_MOUNT = re.compile(r"^\S+ \S+ \S+ (\S+) (\S+) .*- (cgroup2?) .*?(\S+)$", re.M)
 
 
 def usable_cpus(root: Path = _ROOT) -> int:
@@ -42,7 +47,7 @@ def usable_memory(root: Path = _ROOT) -> int:
 
 def _cpu_quota(group: Path) -> float | None:
     """Returns the CPUs that ``group`` may use; None without a limit."""
-    words = (_read(group / "cpu.max") or "").split()  # "150000 100000", or "max 100000"
+    words = _read(group / "cpu.max").split()  # "150000 100000", or "max 100000"
     if len(words) == 2:
         quota, period = map(_positive, words)
     else:
@@ -63,38 +68,24 @@ def _memory_room(group: Path) -> int | None:
         limit = _positive(_read(group / limit_file))
         if limit is not None:
             usage = _positive(_read(group / usage_file)) or 0
-            cached = re.search(rf"^{cache} (\d{{1,19}})$", _read(group / "memory.stat") or "", re.M)
+            cached = re.search(rf"^{cache} (\d{{1,19}})$", _read(group / "memory.stat"), re.M)
             return limit - max(0, usage - (int(cached[1]) if cached else 0))
     return None
 
 
 def _groups(controller: str, root: Path) -> Iterator[Path]:
     """Yields the folders of this process's control groups that may limit ``controller``."""
-    memberships = [
-        line.split(":", 2)
-        for line in (_read(root / "proc/self/cgroup") or "").splitlines()
-        if line.count(":") >= 2
-    ]
-    for version, mounted, mount_point in _mounts(controller, root):
-        for _, controllers, path in memberships:
-            if (controllers == "") if version == 2 else (controller in controllers.split(",")):
-                top = root / mount_point.lstrip("/")
-                below = _below(path, mounted)
+    memberships = _MEMBERSHIP.findall(_read(root / "proc/self/cgroup"))
+    for mounted, mount_point, kind, options in _MOUNT.findall(_read(root / "proc/self/mountinfo")):
+        for controllers, path in memberships:
+            if kind == "cgroup2":
+                is_own = controllers == ""
+            else:
+                is_own = all(controller in text.split(",") for text in (controllers, options))
+            if is_own:
+                top = root / _unescape(mount_point).lstrip("/")
+                below = _below(path, _unescape(mounted))
                 yield from (top.joinpath(*below[:depth]) for depth in range(len(below) + 1))
-
-
-def _mounts(controller: str, root: Path) -> Iterator[tuple[int, str, str]]:
-    """Yields version, root within the hierarchy and mount point of each hierarchy of control groups."""
-    # "36 31 0:33 /docker/1f /sys/fs/cgroup/cpu rw,relatime shared:9 - cgroup cgroup rw,cpu,cpuacct"
-    for line in (_read(root / "proc/self/mountinfo") or "").splitlines():
-        words, _, kind = line.partition(" - ")
-        place, described = words.split(), kind.split()
-        if len(place) < 5 or not described:
-            continue
-        if described[0] == "cgroup2":
-            yield 2, _unescape(place[3]), _unescape(place[4])
-        elif described[0] == "cgroup" and controller in described[-1].split(","):
-            yield 1, _unescape(place[3]), _unescape(place[4])
 
 
 def _below(path: str, mounted: str) -> tuple[str, ...]:
@@ -111,14 +102,13 @@ def _unescape(text: str) -> str:
     return re.sub(r"\\([0-3][0-7]{2})", lambda match: chr(int(match[1], 8)), text)
 
 
-def _positive(text: str | None) -> int | None:
+def _positive(text: str) -> int | None:
     """Returns ``text`` as a positive integer; None if it is not one."""
-    digits = (text or "").strip()
-    return int(digits) if re.fullmatch(r"0*[1-9][0-9]{0,18}", digits) else None
+    return int(text) if re.fullmatch(r"\s*0*[1-9][0-9]{0,18}\s*", text) else None
 
 
-def _read(path: Path) -> str | None:
+def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8", errors="surrogateescape")
     except (OSError, ValueError):  # absent, forbidden, or an invalid path
-        return None
+        return ""

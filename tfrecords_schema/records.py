@@ -32,7 +32,9 @@ _MAX_RECORD_BYTES = 2**31
 
 _SEARCH_BYTES = 1 << 20  # read at a time while searching for the next record
 
-_ZEROS = re.compile(rb"\0{4,}")
+# Positions at which a record's length and checksum may stand: the upper half of a length is four zeros, which
+# compressed images hardly ever hold, and no checksum is zero, of which a power cut may leave megabytes.
+_POSSIBLE_HEADER = re.compile(rb"(?=.{4}\0{4}(?!\0{4}).{4})", re.DOTALL)
 
 
 class CorruptRecordError(ValueError):
@@ -139,7 +141,7 @@ def _skip_to_header(reader: _RereadableFile) -> int:
     """Reads up to the next valid header, or to the end of the file; returns the number of bytes skipped."""
     skipped = 0
     while len(block := reader.read(_SEARCH_BYTES)) >= _HEADER_BYTES:
-        for start in _possible_headers(block):
+        for start in (match.start() for match in _POSSIBLE_HEADER.finditer(block)):
             if _parse_header(block[start : start + _HEADER_BYTES])[0] is not None:
                 reader.put_back(block[start:])
                 return skipped + start
@@ -150,20 +152,6 @@ def _skip_to_header(reader: _RereadableFile) -> int:
             return skipped + len(kept)
         reader.put_back(kept)
     return skipped + len(block)
-
-
-def _possible_headers(block: bytes) -> Iterator[int]:
-    """Yields the positions in ``block`` at which a record's length and checksum may stand.
-
-    The upper half of every length is four zeros, which compressed images hardly ever contain. Only the end
-    of a longer run of zeros is tried, because a power cut may leave megabytes of them and no checksum is
-    zero.
-    """
-    for zeros in _ZEROS.finditer(block):
-        first, end = zeros.span()
-        for upper_half in range(max(first, end - 7, 4), end - 3):
-            if upper_half + 8 <= len(block):
-                yield upper_half - 4
 
 
 class _RereadableFile:

@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from string import Formatter
 from typing import Literal
 
-import jmespath
-
 from pipelines.errors import UsageError
-from pipelines.options.base import PipelineOptions
+from pipelines.options.base import PipelineOptions, names_option
 from tfrecords_schema.options import REQUIRED, option
 from tfrecords_schema.spec import SignalSpec, SpecError
 
@@ -17,7 +15,11 @@ TimeUnit = Literal["s", "ms", "us"]
 TimeOrigin = Literal["file", "clock"]
 Interpolate = Literal["linear", "nearest", "hold"]
 
-_TEMPLATE_FIELDS = ("stem", "name", "parent", "drive")
+# With their format and conversion; the last one stands for text after all fields.
+_TEMPLATE_FIELDS: set[tuple[str | None, ...]] = {
+    (name, "", None) for name in ("stem", "name", "parent", "drive")
+}
+_TEMPLATE_FIELDS |= {(None, None, None)}
 _TIME_OPTIONS = ("time_unit", "time_offset", "time_origin", "interpolate", "max_gap")
 
 
@@ -42,6 +44,8 @@ class AnnotationOptions(PipelineOptions):
             "--annotation must be the name of a file in each folder, such as annotation.json, "
             f"got {self.annotation!r}",
         )
+        import jmespath  # takes a tenth of the start of the command line
+
         try:
             jmespath.compile(self.label)
         except jmespath.exceptions.JMESPathError as error:
@@ -63,11 +67,8 @@ class TelemetryOptions(PipelineOptions):
         "{name} with it, {parent} its folder and {drive} its drive",
         metavar="TEMPLATE",
     )
-    telemetry_columns: tuple[str, ...] = option(
-        (),
-        "Names of the columns, for files without a header, separated by commas or spaces",
-        distinct=True,
-        metavar="COLUMN",
+    telemetry_columns: tuple[str, ...] = names_option(
+        "Names of the columns, for files without a header"
     )
     time_column: str | None = option(
         None,
@@ -90,17 +91,9 @@ class TelemetryOptions(PipelineOptions):
         unit="s",
         metavar="S",
     )
-    angle_columns: tuple[str, ...] = option(
-        (),
-        "Columns of degrees, where 359 and 1 are 2 apart, separated by commas or spaces",
-        distinct=True,
-        metavar="COLUMN",
-    )
-    signal_columns: tuple[str, ...] = option(
-        (),
-        "Columns of the telemetry that become input signals, separated by commas or spaces",
-        distinct=True,
-        metavar="COLUMN",
+    angle_columns: tuple[str, ...] = names_option("Columns of degrees, where 359 and 1 are 2 apart")
+    signal_columns: tuple[str, ...] = names_option(
+        "Columns of the telemetry that become input signals"
     )
     signal_units: tuple[str, ...] = option(
         (), "Units of the signals, in their order, such as m/s,rad/s", metavar="UNIT"
@@ -141,14 +134,11 @@ class TelemetryOptions(PipelineOptions):
                 f"got {self.typed(changed[:1])}"
             )
         self.require(
-            not (self.no_images and self.join),
-            f"--join is for videos. Leave it out for --no_images, got --join {self.join!r}",
-        )
-        self.require(
             not self.no_images or bool(self.signal_columns),
             "--no_images needs --signal_columns to make sequences of, got none",
         )
-        self._check_join()
+        if self.join is not None:
+            self._check_join()
         try:
             self.signals  # noqa: B018 (raises for names that cannot be keys of a record)
         except SpecError as error:
@@ -169,23 +159,20 @@ class TelemetryOptions(PipelineOptions):
 
     def _check_template(self) -> None:
         try:
-            parsed = [
-                field for field in Formatter().parse(self.telemetry or "") if field[1] is not None
-            ]
+            fields = [field[1:] for field in Formatter().parse(self.telemetry or "")]
         except ValueError:
-            parsed = [("", "{", "", None)]
+            fields = [("{", "", None)]
         self.require(
-            all(
-                name in _TEMPLATE_FIELDS and not specification and conversion is None
-                for _, name, specification, conversion in parsed
-            ),
+            {*fields} <= _TEMPLATE_FIELDS,
             "--telemetry may hold {stem}, {name}, {parent} and {drive}, such as '{stem}.csv', "
             f"got {self.telemetry!r}",
         )
 
     def _check_join(self) -> None:
-        if self.join is None:
-            return
+        self.require(
+            not self.no_images,
+            f"--join is for videos. Leave it out for --no_images, got --join {self.join!r}",
+        )
         pattern = self.compile_pattern("join")
         groups, names = pattern.groups, set(pattern.groupindex)
         self.require(
