@@ -6,22 +6,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfrecords_schema.spec import (
-    DATA_PATH,
-    DATASET_NAME,
-    EXAMPLE_ID,
-    FRAME_LABEL_STRING,
-    GROUP_ID,
-    IMAGE_ENCODED,
-    LABEL_INDEX,
-    LABEL_VALUE,
-    MEDIA_ID,
-    VALID_FRAMES,
-    Feature,
-    ImageSpec,
-    SequenceSpec,
-    signal_floats_key,
-)
+from tfrecords_schema import spec as keys
+from tfrecords_schema.spec import ImageSpec, SequenceSpec, signal_floats_key
 
 # Up to this many frames are decoded by one operation each, a tenth faster than a loop. More operations would
 # make the graph slow to build.
@@ -52,10 +38,15 @@ def parse_sequence(
         tf.errors.InvalidArgumentError: at run time, if the record lacks a key or has another number of
             values.
     """
-    requested = [f for f in spec.feature_lists() if frames or f.key != IMAGE_ENCODED]
+    requested = [f for f in spec.feature_lists() if frames or f.key != keys.IMAGE_ENCODED]
     context, steps = tf.io.parse_single_sequence_example(
         serialized,
-        context_features={f.key: _context_config(f) for f in spec.context_features()},
+        context_features={
+            f.key: tf.io.VarLenFeature(_DTYPES[f.kind])
+            if f.shape == (None,)
+            else tf.io.FixedLenFeature(f.shape, _DTYPES[f.kind])
+            for f in spec.context_features()
+        },
         sequence_features={
             f.key: tf.io.FixedLenSequenceFeature(f.shape, _DTYPES[f.kind]) for f in requested
         },
@@ -78,34 +69,36 @@ def parse_adopted(
     Missing names become empty, missing times 0. Longer sequences are cut after ``spec.num_frames`` frames;
     shorter ones are padded with their last frame. A record without a group is its own group.
     """
-    names = (EXAMPLE_ID, DATASET_NAME, DATA_PATH, MEDIA_ID, GROUP_ID)
-    label = {LABEL_INDEX: tf.int64, LABEL_VALUE: tf.float32}
+    names = (keys.EXAMPLE_ID, keys.DATASET_NAME, keys.DATA_PATH, keys.MEDIA_ID, keys.GROUP_ID)
+    label = {keys.LABEL_INDEX: tf.int64, keys.LABEL_VALUE: tf.float32}
     wanted = {f.key: f for f in (*spec.context_features(), *spec.feature_lists())}
     context, steps = tf.io.parse_single_sequence_example(
         serialized,
         context_features={
             **{key: tf.io.FixedLenFeature((), tf.string, "") for key in names},
-            VALID_FRAMES: tf.io.FixedLenFeature((), tf.int64, spec.num_frames),
+            keys.VALID_FRAMES: tf.io.FixedLenFeature((), tf.int64, spec.num_frames),
             **{key: tf.io.VarLenFeature(kind) for key, kind in label.items() if key in wanted},
         },
         sequence_features={
             f.key: tf.io.FixedLenSequenceFeature(f.shape, _DTYPES[f.kind], allow_missing=True)
             for f in spec.feature_lists()
-            if f.key != FRAME_LABEL_STRING
+            if f.key != keys.FRAME_LABEL_STRING
         },
     )
     parsed = {key: context[key] for key in names}
-    parsed[GROUP_ID] = _first_of(context, (GROUP_ID, MEDIA_ID, DATA_PATH, EXAMPLE_ID))
-    parsed[MEDIA_ID] = _first_of(context, (MEDIA_ID, DATA_PATH, EXAMPLE_ID))
+    parsed[keys.GROUP_ID] = _first_of(
+        context, (keys.GROUP_ID, keys.MEDIA_ID, keys.DATA_PATH, keys.EXAMPLE_ID)
+    )
+    parsed[keys.MEDIA_ID] = _first_of(context, (keys.MEDIA_ID, keys.DATA_PATH, keys.EXAMPLE_ID))
     for key in label.keys() & wanted.keys():
         values, shape = context[key].values, wanted[key].shape
         parsed[key] = values[0] if shape == () else tf.ensure_shape(values, shape)
-    held = steps[IMAGE_ENCODED if spec.image else signal_floats_key(spec.signals[0].name)]
+    held = steps[keys.IMAGE_ENCODED if spec.image else signal_floats_key(spec.signals[0].name)]
     length = tf.shape(held, tf.int64)[0]
-    parsed[VALID_FRAMES] = tf.minimum(context[VALID_FRAMES], length)
+    parsed[keys.VALID_FRAMES] = tf.minimum(context[keys.VALID_FRAMES], length)
     places = tf.range(spec.num_frames, dtype=tf.int64)
     for feature in spec.feature_lists():
-        if feature.key not in steps or (feature.key == IMAGE_ENCODED and not frames):
+        if feature.key not in steps or (feature.key == keys.IMAGE_ENCODED and not frames):
             continue
         value = steps[feature.key]
         if feature.kind == "int":  # labels, or times, which may be missing
@@ -124,12 +117,7 @@ def _first_of(context: dict[str, Any], names: tuple[str, ...]) -> tf.Tensor:
     return found
 
 
-def decode_frame(encoded: tf.Tensor, image: ImageSpec) -> tf.Tensor:
-    """Decodes a JPEG or PNG file, ``[]`` string, to ``[height, width, channels]`` uint8.
-
-    Raises:
-        tf.errors.InvalidArgumentError: at run time, if it cannot be decoded or has another size.
-    """
+def _decode_frame(encoded: tf.Tensor, image: ImageSpec) -> tf.Tensor:
     if image.format == "PNG":
         pixels = tf.io.decode_png(encoded, image.channels)
     else:
@@ -146,9 +134,9 @@ def decode_frames(encoded: tf.Tensor, image: ImageSpec) -> tf.Tensor:
     """
     count = encoded.shape[0]
     if count is not None and count <= _MAX_UNROLLED:
-        return tf.stack([decode_frame(encoded[i], image) for i in range(count)])
+        return tf.stack([_decode_frame(encoded[i], image) for i in range(count)])
     return tf.map_fn(
-        lambda data: decode_frame(data, image),
+        lambda data: _decode_frame(data, image),
         encoded,
         fn_output_signature=tf.TensorSpec(image.shape, tf.uint8),
     )
@@ -158,11 +146,5 @@ def parse_and_decode(serialized: tf.Tensor, spec: SequenceSpec) -> dict[str, Any
     """Parses a record as `parse_sequence` does, and decodes its frames to uint8 under ``"image"``."""
     parsed = parse_sequence(serialized, spec)
     if spec.image is not None:
-        parsed["image"] = decode_frames(parsed.pop(IMAGE_ENCODED), spec.image)
+        parsed["image"] = decode_frames(parsed.pop(keys.IMAGE_ENCODED), spec.image)
     return parsed
-
-
-def _context_config(feature: Feature) -> Any:
-    if feature.shape == (None,):
-        return tf.io.VarLenFeature(_DTYPES[feature.kind])
-    return tf.io.FixedLenFeature(feature.shape, _DTYPES[feature.kind])

@@ -246,32 +246,18 @@ class SequenceSpec:
 
     def context_features(self) -> tuple[Feature, ...]:
         """Returns the keys in a record's context."""
-        features = [
-            Feature(EXAMPLE_ID, "bytes"),
-            Feature(DATASET_NAME, "bytes"),
-            Feature(DATA_PATH, "bytes"),
-            Feature(MEDIA_ID, "bytes"),
-            Feature(GROUP_ID, "bytes"),
-            Feature(START_TIMESTAMP, "int"),
-            Feature(END_TIMESTAMP, "int"),
-            Feature(FRAME_RATE, "float"),
-            Feature(VALID_FRAMES, "int"),
-        ]
+        texts = [EXAMPLE_ID, DATASET_NAME, DATA_PATH, MEDIA_ID, GROUP_ID]
+        numbers = [START_TIMESTAMP, END_TIMESTAMP, VALID_FRAMES]
         if self.image is not None:
-            features += [
-                Feature(IMAGE_FORMAT, "bytes"),
-                Feature(IMAGE_COLORSPACE, "bytes"),
-                Feature(IMAGE_HEIGHT, "int"),
-                Feature(IMAGE_WIDTH, "int"),
-                Feature(IMAGE_CHANNELS, "int"),
-            ]
+            texts += [IMAGE_FORMAT, IMAGE_COLORSPACE]
+            numbers += [IMAGE_HEIGHT, IMAGE_WIDTH, IMAGE_CHANNELS]
+        features = [Feature(key, "bytes") for key in texts]
+        features += [Feature(key, "int") for key in numbers]
+        features.append(Feature(FRAME_RATE, "float"))
         if self.label.num_classes and not self.label.per_frame:
             shape = () if self.label.task == "classification" else (None,)
-            features += [
-                Feature(LABEL_INDEX, "int", shape),
-                Feature(LABEL_STRING, "bytes", shape),
-                Feature(LABEL_TEXT, "bytes", shape),
-            ]
+            features.append(Feature(LABEL_INDEX, "int", shape))
+            features += [Feature(key, "bytes", shape) for key in (LABEL_STRING, LABEL_TEXT)]
         if self.label.task == "regression" and not self.label.per_frame:
             features.append(Feature(LABEL_VALUE, "float", (len(self.label.target_names),)))
         return tuple(features)
