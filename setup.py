@@ -30,7 +30,7 @@ setup(
         "google-crc32c>=1.7,<2",
         "jinja2>=3.1,<4",
         "jmespath>=1.0,<2",
-        "msgspec>=0.19,<1",
+        "msgspec>=0.22,<1",
         "numpy>=2.1,<3",
         "opencv-python-headless>=4.11.0.86,<6",
         "packaging>=22",

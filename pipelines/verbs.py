@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.datasets.adopt import adopt_folder, describe_adopted
 from pipelines.errors import UsageError, UserError
-from pipelines.options.dataset import DatasetOptions, RunOptions
+from pipelines.options.dataset import RunOptions
 from pipelines.options.verbs import (
     AdoptOptions,
     BuildOptions,
@@ -51,13 +51,11 @@ def build_videos(input: str, output: str, **options: Any) -> DatasetInfo | None:
     Raises:
         UserError: if an option, the footage or the output folder is wrong, or if the build fails.
     """
+    made = make_options(VideosOptions, {"input": input, "output": output, **options})
     from pipelines.sources.videos import list_videos
 
-    def list_sources(dataset: DatasetOptions) -> Listing:
-        return list_videos(made.input, split=dataset.split, label=dataset.label)
-
-    made = make_options(VideosOptions, {"input": input, "output": output, **options})
-    return _build(made, list_sources)
+    dataset = made.dataset
+    return _build(made, lambda: list_videos(made.input, split=dataset.split, label=dataset.label))
 
 
 def build_dashcam(input: str, output: str, **options: Any) -> DatasetInfo | None:
@@ -71,19 +69,14 @@ def build_dashcam(input: str, output: str, **options: Any) -> DatasetInfo | None
     Raises:
         UserError: if an option, the footage or the output folder is wrong, or if the build fails.
     """
+    made = make_options(DashcamOptions, {"input": input, "output": output, **options})
     from pipelines.sources.dashcam import check_dashcam_options, list_dashcam
 
-    def list_sources(dataset: DatasetOptions) -> Listing:
-        check_dashcam_options(dataset)
-        return list_dashcam(made.input, dataset)
-
-    made = make_options(DashcamOptions, {"input": input, "output": output, **options})
-    return _build(made, list_sources)
+    check_dashcam_options(made.dataset)
+    return _build(made, lambda: list_dashcam(made.input, made.dataset))
 
 
-def _build(
-    options: BuildOptions, list_sources: Callable[[DatasetOptions], Listing]
-) -> DatasetInfo | None:
+def _build(options: BuildOptions, list_sources: Callable[[], Listing]) -> DatasetInfo | None:
     from pipelines.build.output import OutputFolder
 
     run, output = options.run, OutputFolder(options.output)
@@ -97,7 +90,7 @@ def _build(
     if not run.dry_run:
         import_beam_meanwhile()
     check_decoder(run)
-    listing = list_sources(options.dataset)
+    listing = list_sources()
     dataset = replace(options.dataset, name=options.dataset.name or listing.name)
     if not run.dry_run:
         # Checked before probing, which may take minutes.

@@ -44,7 +44,7 @@ demo.gif,train,0.5
 karma.mp4,train,1
 phone_vfr.mp4,validation,0.25
 """
-# Quick tests that reach what differs between versions of PyAV, OpenCV, protobuf, Beam and Keras.
+# Quick tests that reach what differs between versions of PyAV, OpenCV, msgspec, protobuf, Beam and Keras.
 TESTS = (
     "tests/pipelines/decoding/test_conversion.py::TestToScaled::test_to_jfif_colors_are_exact",
     "tests/pipelines/decoding/test_segments.py::TestRecords",
@@ -53,6 +53,7 @@ TESTS = (
     "tests/pipelines/decoding/test_video.py::TestUntrustedFiles",
     "tests/pipelines/images/test_frames.py::TestEncode",
     "tests/pipelines/images/test_headers.py::TestDecoding",
+    "tests/tfrecords_schema/test_codec.py",
     "tests/tfrecords_schema/test_encode_decode.py::test_encode_equals_tensorflows_serialization",
     "tests/tfrecords_schema/test_parse.py::test_decode_frames_equals_opencv",
     "tests/tfrecords_schema/test_records.py::test_we_read_what_tensorflow_writes",

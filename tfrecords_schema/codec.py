@@ -18,6 +18,7 @@ Text may hold surrogate escapes (`os.fsdecode`), numbers may be infinite or NaN;
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -81,10 +82,14 @@ def has_type(value: Any, hint: Any) -> bool:
 
     A whole number passes for a ``float``, and so does NumPy's float64.
     """
-    try:
-        return [msgspec.convert(to_json(value), hint, dec_hook=_decode)] == [value]
-    except (msgspec.ValidationError, UnicodeEncodeError, TypeError):
-        return False
+    for prepare in (
+        lambda: value,
+        lambda: to_json(value),
+    ):  # dataclasses and NumPy's float64 need it
+        with contextlib.suppress(msgspec.ValidationError, UnicodeEncodeError, TypeError):
+            if [msgspec.convert(prepare(), hint, dec_hook=_decode)] == [value]:
+                return True
+    return False
 
 
 def check_fields(instance: Any, error: type[Exception]) -> None:

@@ -62,11 +62,7 @@ class Parser(argparse.ArgumentParser):
         return [name for name in self._option_string_actions if name.startswith("--")]
 
     def parse(self, argv: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-        """Returns the values of the flags in ``argv``, as typed, for `make_options`; and unknown words.
-
-        Raises:
-            Options.error: for a command line that cannot be understood.
-        """
+        """Returns the values of the flags in ``argv``, as typed, for `make_options`; and unknown words."""
         words = normalize(argv)
         given = [word.partition("=")[0] for word in words if word.startswith("--")]
         # An unknown flag is probably misspelled if it is close to a required one that is missing.
@@ -91,10 +87,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def normalize(argv: Sequence[str]) -> list[str]:
-    """Returns ``argv`` with underscores for dashes in flag names, and negative values tied to their flags.
-
-    ``--num-frames -3`` becomes ``--num_frames=-3``, so that -3 is refused as a value and not as a flag.
-    """
+    """Returns ``argv`` with ``--num-frames -3`` as ``--num_frames=-3``, so that -3 is read as a value."""
     normal: list[str] = []
     for word in argv:
         if word.startswith("--") and len(word) > 2:

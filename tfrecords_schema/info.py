@@ -7,6 +7,7 @@ each split and the statistics of their contents.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Sequence
@@ -268,14 +269,14 @@ class DatasetInfo:
         except UrlError as error:
             raise DatasetInfoError(str(error)) from error
         except (FileNotFoundError, NotADirectoryError):
-            if not _is_existing_folder(directory):
-                raise DatasetInfoError(
-                    f"{directory}: expected the folder of a dataset, found none"
-                ) from None
-            raise DatasetInfoError(
-                f"{directory} has no {FILE_NAME}, so it is not a complete dataset: "
-                "finish building it with `pipelines`"
-            ) from None
+            problem = f"{directory}: expected the folder of a dataset, found none"
+            with contextlib.suppress(FileNotFoundError):  # there is no such bucket
+                if is_folder(directory):
+                    problem = (
+                        f"{directory} has no {FILE_NAME}, so it is not a complete dataset: "
+                        "finish building it with `pipelines`"
+                    )
+            raise DatasetInfoError(problem) from None
         except OSError as error:
             raise DatasetInfoError(f"{path} cannot be read: {error.strerror}") from error
         return cls.from_bytes(data, path)
@@ -293,10 +294,3 @@ class DatasetInfo:
             return cls.from_json(fields)
         except DatasetInfoError as error:
             raise DatasetInfoError(f"{name} cannot be read: {error}") from error
-
-
-def _is_existing_folder(path: StrPath) -> bool:
-    try:
-        return is_folder(path)
-    except FileNotFoundError:  # there is no such bucket
-        return False

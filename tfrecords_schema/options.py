@@ -195,8 +195,7 @@ class Option(_Member):
     def convert(self, value: Any, cls: type[Options]) -> Any:
         """Returns ``value`` as the annotated type; it may be text, or a type that means the same.
 
-        Raises:
-            cls.error: for text that is no such value. Bounds are checked later, by the options themselves.
+        Raises ``cls.error`` for text that is no such value. The options themselves check the bounds later.
         """
         if isinstance(value, os.PathLike):
             value = os.fspath(value)
@@ -342,14 +341,9 @@ def all_options(
 def make_options(cls: type[T], values: Mapping[str, Any]) -> T:
     """Returns the options that flags or keywords ask for; those not given have their defaults.
 
-    Example: ``make_options(VideosOptions, {"input": "clips", "output": "data", "size": (128, 171)})``.
-
     Args:
-        cls: the options' class.
+        cls: the options' class, whose `Options.error` is raised for an unknown name or a wrong value.
         values: by flag, a value of the annotated type, or the text that is typed for it.
-
-    Raises:
-        cls.error: for an unknown name, a missing one, or a wrong value.
     """
     known = [item.flag for _, item in all_options(cls)]
     for name in values:
@@ -400,11 +394,7 @@ def show(value: Any) -> str:
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """Returns the ``(height, width)`` that ``"180x320"`` says.
-
-    Raises:
-        ValueError: for anything else.
-    """
+    """Returns the ``(height, width)`` that ``"180x320"`` says; raises ValueError for anything else."""
     match = re.fullmatch(r"(\d{1,6})[xX](\d{1,6})", text.strip())
     if not match:
         raise ValueError(text)
@@ -412,11 +402,7 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def parse_fraction(text: str) -> Fraction:
-    """Returns ``"10"``, ``"29.97"`` or ``"30000/1001"`` exactly.
-
-    Raises:
-        ValueError: for anything else.
-    """
+    """Returns ``"10"``, ``"29.97"`` or ``"30000/1001"`` exactly; raises ValueError for anything else."""
     # Exponents are not accepted: Fraction("1e999999999") would take hours.
     number = re.fullmatch(r"[+-]?\d{1,18}(\.\d{1,18}|/0*[1-9]\d{0,17})?", text.strip())
     if not number:
@@ -425,11 +411,7 @@ def parse_fraction(text: str) -> Fraction:
 
 
 def parse_bytes(text: str) -> int:
-    """Returns the bytes that ``"128MiB"``, ``"1.5GB"`` or ``"1000"`` say.
-
-    Raises:
-        ValueError: for anything else.
-    """
+    """Returns the bytes that ``"128MiB"``, ``"1.5GB"`` or ``"1000"`` say; raises ValueError for anything else."""
     match = re.fullmatch(r"(\d{1,18}(?:\.\d{1,18})?)\s*([A-Za-z]*)", text.strip())
     if not match or match[2].upper() not in _BYTE_UNITS:
         raise ValueError(text)

@@ -9,6 +9,8 @@ Example::
 
 from __future__ import annotations
 
+import glob
+import itertools
 import os
 import posixpath
 import re
@@ -31,18 +33,13 @@ def is_url(path: StrPath) -> bool:
 
 
 def check_path(path: str) -> str:
-    """Returns a local path as it is, and a usable URL without slashes at its end.
-
-    Raises:
-        UrlError: for a URL with an unknown scheme, without a bucket, or with credentials, which would end up
-            in logs.
-    """
+    """Returns a local path as it is, and a usable URL without slashes at its end; refuses other URLs."""
     match = _URL.match(path)
     if match is None:
         return path
     scheme, rest = match.groups()
     bucket = rest.split("/", 1)[0]
-    if "@" in bucket:
+    if "@" in bucket:  # would end up in logs
         raise UrlError(
             f"a URL must not hold credentials, got {scheme}://...@{bucket.rpartition('@')[2]}. "
             "Give them in the environment or a profile (docs/storage.md)"
@@ -102,18 +99,8 @@ def is_inside(path: str, folder: str) -> bool:
     return os.path.isdir(outer) and os.path.commonpath([outer, inner]) == outer
 
 
-def has_glob(text: str) -> bool:
-    """Returns True if ``text`` contains a glob character."""
-    return any(character in text for character in "*?[")
-
-
 def fixed_prefix(pattern: str) -> str:
     """Returns the folders of ``pattern`` before the first that contains a glob character."""
-    if is_url(pattern):
-        scheme, rest = pattern.split("://", 1)
-        return f"{scheme}://{'/'.join(_fixed_parts(tuple(rest.split('/'))))}"
-    return str(Path(*_fixed_parts(Path(pattern).parts)))
-
-
-def _fixed_parts(parts: tuple[str, ...]) -> tuple[str, ...]:
-    return parts[: next((n for n, part in enumerate(parts) if has_glob(part)), len(parts))]
+    parts = pattern.split("/") if is_url(pattern) else Path(pattern).parts
+    fixed = [*itertools.takewhile(lambda part: not glob.has_magic(part), parts)]
+    return "/".join(fixed) if is_url(pattern) else str(Path(*fixed))

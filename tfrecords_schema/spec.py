@@ -9,12 +9,14 @@ MediaSequence lacks are marked "ours" below. All times are integer microseconds.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
-from tfrecords_schema.codec import check_fields, to_json
+from tfrecords_schema.codec import check_fields, from_json, to_json
 
 Kind = Literal["bytes", "int", "float"]
 Task = Literal["none", "classification", "multilabel", "regression"]
@@ -284,6 +286,19 @@ class SequenceSpec:
             for key in sorted(mine.keys() | theirs.keys())
             if mine.get(key) != theirs.get(key)
         ]
+
+
+def load_spec(path: str) -> SequenceSpec:
+    """Returns the spec in the JSON file that ``--spec`` names.
+
+    Raises:
+        SpecError: if the file holds something else.
+    """
+    try:
+        fields = json.loads(Path(path).read_bytes())
+        return from_json(SequenceSpec, fields, error=SpecError, strict=True)
+    except ValueError as error:
+        raise SpecError(f"--spec {path} must hold the JSON of a sequence spec: {error}") from error
 
 
 def _flatten(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import os
 import sys
@@ -12,10 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tfrecords_schema.codec import from_json
 from tfrecords_schema.info import FILE_NAME, DatasetInfo, DatasetInfoError
 from tfrecords_schema.records import CorruptRecordError
-from tfrecords_schema.spec import SequenceSpec, SpecError
+from tfrecords_schema.spec import SpecError, load_spec
 from tfrecords_schema.surroundings import use_utf8
 from trainer.config.dataset import check_compatible, check_trainable, default_split, shard_paths
 from trainer.config.flags import EvaluateOptions, TrainOptions, parse_evaluate, parse_train
@@ -99,18 +97,14 @@ def _adopt(directory: str, spec_file: str) -> None:
         TrainerError: if they have another description, or no common one.
     """
     try:
-        spec = from_json(
-            SequenceSpec, json.loads(Path(spec_file).read_bytes()), error=SpecError, strict=True
-        )
+        spec = load_spec(spec_file)
     except OSError as error:
         raise ConfigError(
             f"--spec must be a file with the JSON of a sequence spec, and {spec_file} cannot be read: "
             f"{error.strerror}"
         ) from error
-    except (ValueError, AttributeError) as error:
-        raise ConfigError(
-            f"--spec {spec_file} must hold the JSON of a sequence spec: {error}"
-        ) from error
+    except SpecError as error:
+        raise ConfigError(str(error)) from error
     if (Path(directory) / FILE_NAME).is_file():
         if differences := spec.differences(DatasetInfo.load(directory).spec):
             raise TrainerError(

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from pipelines.errors import UserError
 from pipelines.options.verbs import AdoptOptions
-from tfrecords_schema.codec import from_json
 from tfrecords_schema.info import FILE_NAME, DatasetInfo
 from tfrecords_schema.records import CorruptRecordError
-from tfrecords_schema.spec import SequenceSpec, SpecError
+from tfrecords_schema.spec import SpecError, load_spec
 
 
 def adopt_folder(options: AdoptOptions) -> DatasetInfo:
@@ -28,7 +26,7 @@ def adopt_folder(options: AdoptOptions) -> DatasetInfo:
     from tfrecords_schema.scan import AdoptError, adopt
 
     try:
-        spec = None if options.spec is None else _load_spec(options.spec)
+        spec = None if options.spec is None else load_spec(options.spec)
         info = adopt(options.tfrecords, spec, num_frames=options.num_frames, size=options.size)
     except (AdoptError, CorruptRecordError, SpecError) as error:
         raise UserError(str(error)) from error
@@ -54,12 +52,3 @@ def describe_adopted(info: DatasetInfo, directory: str) -> str:
         for name, split in info.splits.items()
     ]
     return "\n".join(lines)
-
-
-def _load_spec(path: str) -> SequenceSpec:
-    try:
-        return from_json(
-            SequenceSpec, json.loads(Path(path).read_bytes()), error=SpecError, strict=True
-        )
-    except (ValueError, AttributeError) as error:
-        raise UserError(f"--spec {path} must hold the JSON of a sequence spec: {error}") from error

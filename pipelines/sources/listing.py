@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -12,7 +13,7 @@ from pipelines.errors import UserError
 from pipelines.plan.descriptors import Source, SourceFailure
 from pipelines.sources.files import LOCAL_FILES, Files
 from tfrecords_schema import storage
-from tfrecords_schema.paths import absolute, fixed_prefix, has_glob
+from tfrecords_schema.paths import absolute, fixed_prefix
 from tfrecords_schema.spec import LabelSpec
 
 T = TypeVar("T")
@@ -50,7 +51,7 @@ def walk_files(
 
 def is_glob(text: str) -> bool:
     """Returns True if ``text`` contains a glob character and is not the name of something that exists."""
-    return has_glob(text) and not storage.exists(text)
+    return glob.has_magic(text) and not storage.exists(text)
 
 
 def find_files(location: str, expected: str, files: Files) -> tuple[str, list[str]]:

@@ -112,6 +112,17 @@ def test_from_json_keeps_nan_and_whole_numbers_for_floats():
     assert from_json(Clip, {"path": "a", "seconds": 3}).seconds == 3.0
 
 
+@pytest.mark.parametrize("number", [10**309, -(10**400)], ids=["above", "below"])
+def test_from_json_refuses_whole_numbers_beyond_the_largest_float(number):
+    # msgspec before 0.22 gave -1.0
+    with pytest.raises(ValueError, match=r"^seconds: number out of range$"):
+        from_json(Clip, {"path": "a", "seconds": number})
+    with pytest.raises(ValueError, match=r"^\[1\]: number out of range$"):
+        from_json(tuple[float, ...], [1, number])
+    with pytest.raises(KeyError, match="seconds must be float"):
+        Clip(path="a", seconds=number)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
