@@ -411,7 +411,7 @@ def parse_fraction(text: str) -> Fraction:
 
 
 def parse_bytes(text: str) -> int:
-    """Returns the bytes that ``"128MiB"``, ``"1.5GB"`` or ``"1000"`` say; raises ValueError for anything else."""
+    """Returns the bytes that ``"128MiB"``, ``"1.5GB"`` or ``"1000"`` say, or raises ValueError."""
     match = re.fullmatch(r"(\d{1,18}(?:\.\d{1,18})?)\s*([A-Za-z]*)", text.strip())
     if not match or match[2].upper() not in _BYTE_UNITS:
         raise ValueError(text)
