@@ -31,20 +31,20 @@ from tfrecords_schema.example_pb2 import SequenceExample
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.machine import usable_cpus, usable_memory
 from tfrecords_schema.spec import ImageSpec
-from trainer.config.dataset import DatasetError, shard_paths, split_contents
+from trainer.config.dataset import DatasetError, split_contents
 from trainer.data.buffers import without_autotune
 from trainer.data.corrupt import located_errors
-from trainer.data.parsed_records import IMAGE, parse_record
+from trainer.data.parsed_records import parse_record
 from trainer.data.pixels import FrameReader, Frames
-from trainer.data.remote_records import record_reader
 from trainer.data.shuffling import do_not_convert
+from trainer.data.stored_records import StoredRecords
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CachedFrames:
-    """The decoded frames of a split.
+    """The decoded frames of a split. Its records are indices of sequences, ``[]`` int64.
 
     Attributes:
         frames: ``[N, T, height, width, channels]`` uint8, in stored order.
@@ -58,9 +58,6 @@ class CachedFrames:
     shard_records: tuple[int, ...]
     info: DatasetInfo
 
-    def __len__(self) -> int:
-        return len(self.frames)
-
     @property
     def shards(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Index of the first record of each shard, and the number of its records."""
@@ -72,12 +69,20 @@ class CachedFrames:
         """Frames of all sequences, one after the other: ``[N * T, height, width, channels]``."""
         return self.frames.reshape(-1, *self.frames.shape[2:])
 
-    def gather(self, index: tf.Tensor, *, frames: bool = True) -> dict[str, Any]:
-        """Returns the parsed record ``index``; its ``"image"`` holds indices into `all_frames`."""
+    def in_order(self) -> tf.data.Dataset:
+        """Returns the records in stored order."""
+        return tf.data.Dataset.range(len(self.frames))
+
+    def open_shard(self, start: tf.Tensor, count: tf.Tensor) -> tf.data.Dataset:
+        """Returns the records of one of `shards`."""
+        return tf.data.Dataset.range(start, start + count)
+
+    def parse(self, index: tf.Tensor, *, frames: bool = True) -> dict[str, Any]:
+        """Returns a parsed record with indices into `all_frames` in place of encoded frames."""
         parsed = parse_record(tf.gather(self.rest, index), self.info, frames=False)
         if frames:
             steps = self.info.spec.num_frames
-            parsed[IMAGE] = index * steps + tf.range(steps, dtype=tf.int64)
+            parsed[keys.IMAGE_ENCODED] = index * steps + tf.range(steps, dtype=tf.int64)
         return parsed
 
 
@@ -108,25 +113,23 @@ def cached_frames(
     contents = split_contents(info, directory, split)
     if info.spec.image is None:
         raise DatasetError(f"{directory} has no images: there is nothing to cache")
-    paths = shard_paths(directory, info, split)
+    stored = StoredRecords(directory, info, split)
     shape = (contents.num_records, *info.spec.image_shape)
     # Adopted records may be adopted again with another spec, and give other frames then.
     identity = [shape, info.adopted, info.spec.image, *(shard.sha256 for shard in contents.shards)]
     digest = hashlib.sha256(repr(identity).encode())
     file = None if folder is None else Path(folder) / f"{split}-{digest.hexdigest()[:16]}.npy"
     needed = cached_bytes(info, split)
-    if file is not None and file.is_file():
-        _log.info("decoded frames of %s: found in %s, %.0f MiB", split, file, needed / 2**20)
-        with located_errors(directory, split):
-            stored = without_autotune(record_reader(directory)(paths))
-            rest = [_without_frames(record) for record in stored.as_numpy_iterator()]
-        frames = _load(file, shape)
-    else:
-        _check_room(needed, file)
-        _log.info("decoded frames of %s: %.0f MiB in %s", split, needed / 2**20, file or "memory")
-        with located_errors(directory, split):
-            records = record_reader(directory)(paths)
-            frames, rest = _decode(records, info, info.spec.image, shape, file)
+    with located_errors(directory, split):
+        if file is not None and file.is_file():
+            _log.info("decoded frames of %s: found in %s, %.0f MiB", split, file, needed / 2**20)
+            records = without_autotune(stored.in_order()).as_numpy_iterator()
+            frames, rest = _load(file, shape), list(map(_without_frames, records))
+        else:
+            _check_room(needed, file)
+            place = file or "memory"
+            _log.info("decoded frames of %s: %.0f MiB in %s", split, needed / 2**20, place)
+            frames, rest = _decode(stored, info.spec.image, shape, file)
     return CachedFrames(
         frames=frames,
         rest=tf.constant(rest),
@@ -147,43 +150,42 @@ def _load(file: Path, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
 
 
 def _decode(
-    records: tf.data.Dataset,
-    info: DatasetInfo,
-    image: ImageSpec,
-    shape: tuple[int, ...],
-    file: Path | None,
+    stored: StoredRecords, image: ImageSpec, shape: tuple[int, ...], file: Path | None
 ) -> tuple[npt.NDArray[np.uint8], list[bytes]]:
     """Returns the frames, in ``file`` if there is one, and the records without them."""
-    partial = None if file is None else file.with_name(f".{file.name}.{os.getpid()}")
-    if partial is None:
-        frames = np.empty(shape, np.uint8)
-    else:
-        frames = np.lib.format.open_memmap(partial, "w+", np.uint8, shape)
 
     def encoded(serialized: tf.Tensor) -> Any:
-        return serialized, parse_record(serialized, info)[keys.IMAGE_ENCODED]
+        return serialized, stored.parse(serialized)[keys.IMAGE_ENCODED]
 
     batches = (
-        records.apply(tf.data.experimental.assert_cardinality(shape[0]))
+        stored.in_order()
+        .apply(tf.data.experimental.assert_cardinality(shape[0]))
         .map(do_not_convert(encoded), num_parallel_calls=usable_cpus())
         .batch(2 * usable_cpus())
         .prefetch(1)
         .apply(without_autotune)
     )
-    reader = FrameReader(stored=image, wanted=image, adopted=info.adopted)
+    reader = FrameReader(stored=image, wanted=image, adopted=stored.info.adopted)
     rest: list[bytes] = []
-    try:
+
+    def fill(frames: npt.NDArray[np.uint8]) -> None:
         for serialized, files in batches.as_numpy_iterator():
             frames[len(rest) : len(rest) + len(files)] = reader.read(files)
-            rest += map(_without_frames, serialized)
-        if partial is not None and file is not None:
-            frames.flush()  # type: ignore[attr-defined]
-            partial.replace(file)
-            frames = np.load(file, mmap_mode="r")
+            rest.extend(map(_without_frames, serialized))
+
+    if file is None:
+        frames = np.empty(shape, np.uint8)
+        fill(frames)
+        return frames, rest
+    partial = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        mapped = np.lib.format.open_memmap(partial, "w+", np.uint8, shape)
+        fill(mapped)
+        mapped.flush()
+        partial.replace(file)
     finally:
-        if partial is not None:
-            partial.unlink(missing_ok=True)
-    return frames, rest
+        partial.unlink(missing_ok=True)
+    return np.load(file, mmap_mode="r"), rest
 
 
 def _without_frames(serialized: bytes) -> bytes:

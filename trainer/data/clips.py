@@ -56,7 +56,7 @@ def take_frames(
     parsed: dict[str, Any], spec: SequenceSpec, indices: tf.Tensor, valid: tf.Tensor
 ) -> dict[str, Any]:
     """Returns a parsed record with these frames in this order, of which ``valid`` are not padding."""
-    by_frame = {feature.key for feature in spec.feature_lists()} | {"image"}
+    by_frame = {feature.key for feature in spec.feature_lists()}
     taken = {
         key: tf.gather(value, indices) if key in by_frame else value
         for key, value in parsed.items()

@@ -104,7 +104,7 @@ class SkippedRecords:
         self._lock = threading.Lock()
 
     def to_json(self) -> dict[str, Any]:
-        """``{"places": [{"file": "train-00000-of-00002.tfrecord", "byte": 5120}]}``."""
+        """Returns ``{"places": [{"file": "train-00000-of-00002.tfrecord", "byte": 5120}]}``."""
         places = [{"file": os.path.basename(file), "byte": byte} for file, byte in self.places]
         return {"places": places}
 
@@ -127,66 +127,39 @@ def read_sound_records(path: str, skipped: SkippedRecords) -> Iterator[StoredRec
             skipped.add(found.file, found.offset, found.reason)
 
 
-def sound_records(path: tf.Tensor, skipped: SkippedRecords) -> tf.data.Dataset:
-    """Returns the sound records of a shard, as dicts of ``record``, ``file`` and ``offset``."""
-
-    def read(file: bytes) -> Iterator[dict[str, Any]]:
-        for offset, data in read_sound_records(os.fsdecode(file), skipped):
-            yield {"record": data, "file": file, "offset": offset}
-
-    signature = {
-        "record": tf.TensorSpec((), tf.string),
-        "file": tf.TensorSpec((), tf.string),
-        "offset": tf.TensorSpec((), tf.int64),
-    }
-    return tf.data.Dataset.from_generator(read, output_signature=signature, args=(path,))
-
-
 def skip_undecodable(
-    records: tf.data.Dataset, build: Callable[[dict[str, Any]], Any], skipped: SkippedRecords
+    records: tf.data.Dataset, build: Callable[..., Any], skipped: SkippedRecords
 ) -> tf.data.Dataset:
     """Returns ``build`` of each element, without those for which it fails. Their order stays.
 
     Args:
-        records: dicts whose ``"record"`` is an element of `sound_records`.
-        build: maps such a dict, with the serialized record as ``"record"``, to what is read.
+        records: tuples that begin with a record of `StoredRecords`.
+        build: maps the parts of such a tuple to what is read.
         skipped: counts the failures.
     """
 
-    def attempt(element: dict[str, Any]) -> tf.data.Dataset:
-        source = element["record"]
-        file, offset = source["file"], source["offset"]
-        given = tf.data.Dataset.from_tensors({**element, "record": source["record"]})
-        built = given.map(do_not_convert(build))
-        empty = tf.nest.map_structure(
-            lambda spec: tf.zeros(spec.shape, spec.dtype), built.element_spec
-        )
-        failed = tf.data.Dataset.from_tensors((False, file, offset, empty))
-        return (
-            built.map(do_not_convert(lambda *parts: (True, file, offset, unwrap(parts))))
-            .ignore_errors()
-            .concatenate(failed)
-            .take(1)
-        )
-
-    def count(file: bytes, offset: int) -> bool:
+    def add(file: bytes, offset: int) -> bool:
         skipped.add(os.fsdecode(file), int(offset), "a key is missing, or a frame does not decode")
         return False
 
-    def is_sound(sound: tf.Tensor, file: tf.Tensor, offset: tf.Tensor, _: Any) -> tf.Tensor:
-        counted = lambda: tf.ensure_shape(tf.numpy_function(count, [file, offset], tf.bool), ())  # noqa: E731
-        return tf.cond(sound, lambda: True, counted)
+    def attempt(record: dict[str, Any], *rest: Any) -> tf.data.Dataset:
+        built = tf.data.Dataset.from_tensors((record, *rest)).map(do_not_convert(build))
+
+        def count(*_: Any) -> tf.Tensor:
+            counted = tf.numpy_function(add, [record["file"], record["offset"]], tf.bool)
+            return tf.ensure_shape(counted, ())
+
+        # Read only if nothing was built; it counts the record and is empty.
+        failed = tf.data.Dataset.from_tensors(
+            tf.nest.map_structure(lambda spec: tf.zeros(spec.shape, spec.dtype), built.element_spec)
+        )
+        counted = failed.filter(do_not_convert(count))
+        return built.ignore_errors().concatenate(counted).take(1)
 
     parallel = usable_cpus()
-    attempts = records.interleave(
+    return records.interleave(
         do_not_convert(attempt),
         cycle_length=parallel,
         num_parallel_calls=parallel,
         deterministic=True,
     )
-    return attempts.filter(do_not_convert(is_sound)).map(lambda _, __, ___, built: built)
-
-
-def unwrap(parts: tuple[Any, ...]) -> Any:
-    """Returns the element that a dataset passes to a function as ``*parts``: a tuple, or its only part."""
-    return parts if len(parts) > 1 else parts[0]

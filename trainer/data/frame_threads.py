@@ -39,19 +39,11 @@ class FrameThreads:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(usable_cpus(), thread_name_prefix="frames")
         try:
-            if self._stopping:
-                return
-            if count == 1:
-                work(0)
-                return
-            try:
-                started = [self._pool.submit(work, i) for i in range(count)]
-            except RuntimeError as error:
-                if "shutdown" not in str(error):
-                    raise
-                return
-            for future in started:
-                future.result()
+            if not self._stopping:
+                list(self._pool.map(work, range(count)))
+        except RuntimeError as error:
+            if "shutdown" not in str(error):
+                raise
         finally:
             with self._lock:
                 self._active_calls -= 1

@@ -14,13 +14,13 @@ from tfrecords_schema import spec as keys
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.machine import usable_cpus
 from trainer.config.clips import Clips, read_spec
-from trainer.config.dataset import DatasetError, shard_paths
+from trainer.config.dataset import DatasetError
 from trainer.data.buffers import without_autotune
 from trainer.data.clips import choose_frames, take_frames
-from trainer.data.corrupt import SkippedRecords, sound_records
-from trainer.data.parsed_records import labels_of, parse_record, weights_of
-from trainer.data.remote_records import record_reader
+from trainer.data.corrupt import SkippedRecords, skip_undecodable
+from trainer.data.parsed_records import labels_of, weights_of
 from trainer.data.shuffling import do_not_convert
+from trainer.data.stored_records import StoredRecords
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +58,10 @@ def read_labels(
     spec = read_spec(info.spec, clips)
     if spec.label.task == "none":
         raise DatasetError(f"{directory} has no labels: build it with labels")
+    stored = StoredRecords(directory, info, split, ignore_errors)
 
-    def to_labels(serialized: tf.Tensor) -> Any:
-        parsed = parse_record(serialized, info, frames=False)
+    def to_labels(record: Any) -> Any:
+        parsed = stored.parse(record, frames=False)
         if clips is not None:
             first = tf.constant(0, tf.int64)
             indices, kept = choose_frames(parsed[keys.VALID_FRAMES], clips, first, 0.0)
@@ -68,20 +69,12 @@ def read_labels(
         labels = labels_of(parsed, spec)
         return labels, weights_of(parsed, labels, spec)
 
-    paths = shard_paths(directory, info, split)
+    records = tf.data.Dataset.zip((stored.in_order(),))
     if ignore_errors is None:
-        records = record_reader(directory)(paths)
+        labels = records.map(do_not_convert(to_labels), num_parallel_calls=usable_cpus())
     else:
-        skipped = ignore_errors
-        sound = tf.data.Dataset.from_tensor_slices(paths).flat_map(
-            do_not_convert(lambda path: sound_records(path, skipped))
-        )
-        records = sound.map(lambda record: record["record"])
-    labels = records.map(do_not_convert(to_labels), num_parallel_calls=usable_cpus())
-    labels = without_autotune(labels)
-    if ignore_errors is not None:
-        labels = labels.ignore_errors()
-    batches = list(labels.batch(1024).as_numpy_iterator())
+        labels = skip_undecodable(records, to_labels, ignore_errors)
+    batches = list(without_autotune(labels).batch(1024).as_numpy_iterator())
     if not batches:
         raise DatasetError(
             f"no record of the split {split!r} in {directory} can be read: repair or rebuild the dataset"

@@ -89,88 +89,84 @@ class FrameReader:
         batch = self._memory.take((*frames.shape, *self.wanted.shape), dtype)
 
         def write_sequence(i: int) -> None:
-            transform = _Transform(
-                window=None if window is None else tuple(window[i].tolist()),
-                flipped=flipped is not None and bool(flipped[i]),
-                colours=None if colours is None else colours[i],
+            self._write(
+                frames[i],
+                batch[i],
+                None if window is None else window[i].tolist(),
+                self._operations(
+                    flipped is not None and bool(flipped[i]),
+                    None if colours is None else colours[i],
+                ),
             )
-            self._write(frames[i], batch[i], transform)
 
         frame_threads.run(write_sequence, len(frames))
         return batch
 
-    def _write(
-        self, sources: npt.NDArray[Any], targets: npt.NDArray[Any], transform: _Transform
-    ) -> None:
-        """Writes the frames of a sequence into the batch.
+    def _operations(
+        self, flipped: bool, colours: npt.NDArray[np.float32] | None
+    ) -> list[_Operation]:
+        """Returns what is done to each frame of a sequence after it was cropped and resized."""
+        operations: list[_Operation] = []
+        if flipped:
+            operations.append(lambda frame, output: cv2.flip(frame, 1, dst=output))
+        if colours is not None:
+            matrix = colours[:1] @ _GRAY_TO_RGB if self.wanted.channels == 1 else colours
+            operations.append(lambda frame, output: cv2.transform(frame, matrix, dst=output))
+        return [*operations, _to_unit_range] if self.as_float else operations
 
-        Does as much as it can once per sequence: threads take turns to run Python's own instructions.
-        """
-        as_stored = self.stored == self.wanted and transform.is_identity and not self.as_float
+    def _write(
+        self,
+        sources: npt.NDArray[Any],
+        targets: npt.NDArray[Any],
+        window: list[int] | None,
+        operations: list[_Operation],
+    ) -> None:
+        """Writes the frames of a sequence into the batch."""
+        as_stored = self.stored == self.wanted and window is None and not operations
         memory = np.empty(self.stored.shape, np.uint8)
-        shape: tuple[int, ...] | None = None
-        finish: _Operation = _copy
+        between = [np.empty(self.wanted.shape, np.uint8) for _ in operations]
+        size = (self.wanted.height, self.wanted.width)
         for source, target in zip(sources, targets, strict=True):
             if self.cached is not None:
                 frame = self.cached[source]
-            elif self.adopted:
-                frame = _decode_any(source, self.stored.channels)
             else:
-                frame = _decode(source, self.stored, target if as_stored else memory)
-                if frame is target:
-                    continue
-            if transform.window is not None:
-                frame = _crop(frame, transform.window, self.stored)
-            if frame.shape != shape:  # the first frame, or one of an adopted dataset
-                shape, finish = frame.shape, self._operation(frame.shape, transform)
-            finish(frame, target)
-
-    def _operation(self, shape: tuple[int, ...], transform: _Transform) -> _Operation:
-        """Returns everything that is done to a cropped frame of this shape, as one operation."""
-        steps = transform.steps(shape, self.wanted)
-        if self.as_float:
-            steps.append(_to_unit_range)
-        if not steps:
-            return _copy
-        between = [np.empty(self.wanted.shape, np.uint8) for _ in steps[1:]]
-
-        def run_steps(frame: Frames, target: npt.NDArray[Any]) -> None:
-            for step, output in zip(steps, (*between, target), strict=True):
-                step(frame, output)
+                frame = self._decode(source, target if as_stored else memory)
+            if window is not None:
+                frame = _crop(frame, window, self.stored)
+            # Each operation writes where the next one reads, and the last one into the batch.
+            outputs = [*between, target]
+            if frame.shape[:2] != size:
+                resize_frame(frame, size, outputs[0])
+                frame = outputs[0]
+            for operation, output in zip(operations, outputs[1:], strict=True):
+                operation(frame, output)
                 frame = output
+            if frame is not target:
+                target[...] = frame
 
-        return run_steps
+    def _decode(self, data: bytes, output: Frames) -> Frames:
+        """Returns a frame: a JPEG of the stored size in ``output``, another in an array of its own."""
+        image, adopted = self.stored, self.adopted
+        is_jpeg = data.startswith(_JPEG_START) if adopted else image.format == "JPEG"
+        if is_jpeg:
+            try:
+                height, width, colour_space, _ = simplejpeg.decode_jpeg_header(data)
+            except ValueError as error:
+                raise FrameError(f"a frame is no JPEG: {error}") from None
+            if (height, width) != (image.height, image.width):
+                self._check_size(height, width)
+                output = np.empty((height, width, image.channels), np.uint8)
+            if not adopted or colour_space in _COLOUR_SPACES:
+                _decode_jpeg(data, output)
+                return output
+        frame = _decode_with_opencv(data, image.channels)
+        self._check_size(*frame.shape[:2])
+        return frame
 
-
-@dataclass(frozen=True, kw_only=True)
-class _Transform:
-    """The transform of the frames of one sequence; see `FrameReader.read`."""
-
-    window: tuple[int, int, int, int] | None = None
-    flipped: bool = False
-    colours: npt.NDArray[np.float32] | None = None
-
-    @property
-    def is_identity(self) -> bool:
-        return self.window is None and not self.flipped and self.colours is None
-
-    def steps(self, shape: tuple[int, ...], wanted: ImageSpec) -> list[_Operation]:
-        """Returns the operations on a cropped frame of this shape, in order."""
-        steps: list[_Operation] = []
-        size = (wanted.height, wanted.width)
-        if shape[:2] != size:
-            steps.append(lambda frame, output: resize_frame(frame, size, output))
-        if self.flipped:
-            steps.append(lambda frame, output: cv2.flip(frame, 1, dst=output))
-        if self.colours is not None:
-            gray = wanted.channels == 1
-            matrix = self.colours[:1] @ _GRAY_TO_RGB if gray else self.colours
-            steps.append(lambda frame, output: cv2.transform(frame, matrix, dst=output))
-        return steps
-
-
-def _copy(frame: Frames, output: npt.NDArray[Any]) -> None:
-    output[...] = frame
+    def _check_size(self, height: int, width: int) -> None:
+        image = self.stored
+        if not self.adopted and (height, width) != (image.height, image.width):
+            raise FrameError(f"a frame is not {image.height}x{image.width}, but {height}x{width}")
 
 
 def _to_unit_range(frame: Frames, output: npt.NDArray[np.float32]) -> None:
@@ -182,57 +178,16 @@ def _to_unit_range(frame: Frames, output: npt.NDArray[np.float32]) -> None:
     cv2.normalize(frame, output, maximum, norm_type=cv2.NORM_INF, dtype=cv2.CV_32F)
 
 
-def _decode(data: bytes, image: ImageSpec, output: Frames) -> Frames:
-    """Decodes a frame and checks its size against ``image``.
-
-    A JPEG is decoded into ``output``, which is returned; another image into an array of its own.
-    """
-    if image.format == "PNG":
-        frame = _decode_with_opencv(data, image.channels)
-        _check_size(frame.shape, image)
-        return frame
-    try:
-        frame = _decode_jpeg(data, output)
-    except FrameError:
-        _check_size(_jpeg_header(data), image)  # a larger frame does not fit into ``output``
-        raise
-    _check_size(frame.shape, image)
-    return output
-
-
-def _check_size(found: tuple[Any, ...], image: ImageSpec) -> None:
-    height, width = found[:2]
-    if (height, width) != (image.height, image.width):
-        raise FrameError(f"a frame is not {image.height}x{image.width}, but {height}x{width}")
-
-
-def _decode_any(data: bytes, channels: int) -> Frames:
-    """Returns a frame of any size, from a JPEG or another file that OpenCV reads."""
-    if data.startswith(_JPEG_START):
-        height, width, colour_space, _ = _jpeg_header(data)
-        if colour_space in _COLOUR_SPACES:
-            return _decode_jpeg(data, np.empty((height, width, channels), np.uint8))
-    return _decode_with_opencv(data, channels)
-
-
-def _jpeg_header(data: bytes) -> Any:
-    try:
-        return simplejpeg.decode_jpeg_header(data)
-    except ValueError as error:
-        raise FrameError(f"a frame is no JPEG: {error}") from None
-
-
-def _decode_jpeg(data: bytes, output: Frames) -> Frames:
-    """Returns a frame in its own size, at the beginning of ``output``."""
+def _decode_jpeg(data: bytes, output: Frames) -> None:
     colours = "GRAY" if output.shape[2] == 1 else "RGB"
     try:
         try:
-            return simplejpeg.decode_jpeg(data, colours, buffer=output)
+            simplejpeg.decode_jpeg(data, colours, buffer=output)
         except ValueError as error:
             # Some cameras write more bytes than they should between two segments, which is harmless.
             if "extraneous bytes" not in str(error):
                 raise
-            return simplejpeg.decode_jpeg(data, colours, buffer=output, strict=False)
+            simplejpeg.decode_jpeg(data, colours, buffer=output, strict=False)
     except ValueError as error:
         raise FrameError(f"a JPEG does not decode: {error}") from None
 
@@ -249,7 +204,7 @@ def _decode_with_opencv(data: bytes, channels: int) -> Frames:
     return frame.reshape(*frame.shape[:2], channels)
 
 
-def _crop(frame: Frames, window: tuple[int, int, int, int], stored: ImageSpec) -> Frames:
+def _crop(frame: Frames, window: list[int], stored: ImageSpec) -> Frames:
     """Returns the ``window`` of a frame, scaled if the frame does not have the size of ``stored``."""
     top, left, height, width = window
     full_height, full_width = frame.shape[:2]

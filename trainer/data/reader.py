@@ -18,19 +18,25 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfrecords_schema import spec as keys
 from tfrecords_schema.info import DatasetInfo
-from tfrecords_schema.paths import is_url
 from trainer.config.clips import Augmentation, Clips
-from trainer.config.dataset import shard_paths, split_contents
+from trainer.config.dataset import split_contents
 from trainer.data import buffers
-from trainer.data.batches import BatchSteps, SplitRecords
+from trainer.data.batches import BatchSteps
 from trainer.data.corrupt import SkippedRecords, located_errors
 from trainer.data.elements import ElementBuilder
 from trainer.data.labels import Labels, read_labels
 from trainer.data.parsed_records import IMAGE, VALID_FRAMES
 from trainer.data.read_options import Loading, Outputs, Shuffle
-from trainer.data.remote_records import record_reader
-from trainer.data.shuffling import endless_epochs, epoch_size, plan_shuffle
+from trainer.data.shuffling import (
+    endless_epochs,
+    epoch_size,
+    interleave_shards,
+    plan_shuffle,
+    subsample_classes,
+)
+from trainer.data.stored_records import StoredRecords
 
 __all__ = [
     "IMAGE",
@@ -106,42 +112,44 @@ def read_sequences(
     order = shuffle if isinstance(shuffle, Shuffle) else Shuffle() if shuffle else None
     balances = order is not None and order.balance_classes
     info = DatasetInfo.load(directory)
-    elements = ElementBuilder(info=info, clips=clips, augment=augment, outputs=outputs)
+    cache = loading.cache
+    elements = ElementBuilder(
+        info=info,
+        clips=clips,
+        augment=augment,
+        outputs=outputs,
+        cached=None if cache is None else cache.all_frames,
+    )
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    if order is not None and order.first_epoch is not None and seed is None:
-        raise ValueError("first_epoch needs a seed, which decides the orders: give one")
-    if balances:
-        _check_balance(info)
     skipped = SkippedRecords() if loading.ignore_errors is True else loading.ignore_errors or None
-    if skipped is not None and balances:
-        raise ValueError("ignore_errors cannot be combined with balance_classes: leave one out")
-    if skipped is not None and is_url(directory):
-        raise ValueError(f"ignore_errors needs local files, got {directory}: copy them first")
+    if order is not None:
+        _check_order(order, info, seed, skipped)
     contents = split_contents(info, directory, split)
-    records = SplitRecords(
-        paths=shard_paths(directory, info, split),
-        read=record_reader(directory),
-        info=info,
-        cache=loading.cache,
-        skipped=skipped,
-        class_counts=contents.label_counts if balances else (),
-    )
+    stored = StoredRecords(directory, info, split, skipped)
+    records = stored if cache is None else cache
     steps = BatchSteps(
-        split=records,
+        records=records,
         elements=elements,
         batch_size=batch_size,
         epoch_size=epoch_size(contents, balance_classes=balances),
         drop_remainder=loading.drop_remainder,
         host=loading.input_context,
+        skipped=skipped,
     )
     if order is None:
         dataset = steps.make_batches(records.in_order(), seed)
     else:
         plan = plan_shuffle(contents, order.buffer)
 
+        def class_of(record: Any) -> tf.Tensor:
+            return records.parse(record, frames=False)[keys.LABEL_INDEX]
+
         def read_epoch(epoch_seed: Any, skipped_steps: Any = 0) -> tf.data.Dataset:
-            shuffled = records.shuffled(plan, epoch_seed)
+            opened = interleave_shards(records.shards, records.open_shard, plan, epoch_seed)
+            if balances:
+                opened = subsample_classes(opened, class_of, contents.label_counts, epoch_seed)
+            shuffled = opened.shuffle(plan.buffer, seed=epoch_seed)
             return steps.make_batches(shuffled, epoch_seed, skipped_steps)
 
         if order.first_epoch is None:
@@ -151,16 +159,26 @@ def read_sequences(
     dataset = dataset.with_options(_dataset_options(loading, order is None or seed is not None))
     image_bytes = tf.as_dtype(outputs.image_dtype).size
     ahead = buffers.batches_ahead(elements.spec, batch_size, image_bytes)
-    return _prefetch(buffers.without_autotune(dataset), ahead)
+    dataset = buffers.without_autotune(dataset).prefetch(ahead)
+    gpus = tf.config.list_logical_devices("GPU")
+    if len(gpus) == 1 and not tf.distribute.has_strategy():
+        return dataset.apply(tf.data.experimental.prefetch_to_device(gpus[0].name))
+    return dataset
 
 
-def _check_balance(info: DatasetInfo) -> None:
+def _check_order(
+    order: Shuffle, info: DatasetInfo, seed: int | None, skipped: SkippedRecords | None
+) -> None:
+    if order.first_epoch is not None and seed is None:
+        raise ValueError("first_epoch needs a seed, which decides the orders: give one")
     label = info.spec.label
-    if label.task != "classification" or label.per_frame:
+    if order.balance_classes and (label.task != "classification" or label.per_frame):
         by_frame = " by frame" if label.per_frame else ""
         raise ValueError(
             f"balance_classes needs one class per sequence, got task {label.task!r}{by_frame}: leave it out"
         )
+    if order.balance_classes and skipped is not None:
+        raise ValueError("ignore_errors cannot be combined with balance_classes: leave one out")
 
 
 def _dataset_options(loading: Loading, repeatable: bool) -> tf.data.Options:
@@ -174,11 +192,3 @@ def _dataset_options(loading: Loading, repeatable: bool) -> tf.data.Options:
         policy.DATA if loading.input_context is None else policy.OFF
     )
     return options
-
-
-def _prefetch(dataset: tf.data.Dataset, ahead: int) -> tf.data.Dataset:
-    """Prepares the next batches meanwhile, in the GPU's memory if there is one GPU."""
-    gpus = tf.config.list_logical_devices("GPU")
-    if len(gpus) == 1 and not tf.distribute.has_strategy():
-        return dataset.prefetch(ahead).apply(tf.data.experimental.prefetch_to_device(gpus[0].name))
-    return dataset.prefetch(ahead)

@@ -60,33 +60,29 @@ def max_record_bytes(contents: SplitInfo) -> float:
     return max([s.bytes / s.records for s in contents.shards if s.records] + [1.0])
 
 
-def shuffle_shards(
-    shards: Any,
-    open_shard: Callable[..., tf.data.Dataset],
-    *,
-    plan: ShufflePlan,
-    seed: Any,
-    transform: Callable[[tf.data.Dataset], tf.data.Dataset] = lambda records: records,
+def interleave_shards(
+    shards: Any, open_shard: Callable[..., tf.data.Dataset], plan: ShufflePlan, seed: Any
 ) -> tf.data.Dataset:
-    """Returns the records of the shards, shuffled.
+    """Returns the records of the shards, which are read in turn; a shuffle buffer must follow.
 
     The order depends only on the number of records per shard, ``plan`` and ``seed``.
 
     Args:
         shards: a sequence, or a tuple of sequences, with an element for each shard.
         open_shard: maps such an element to the records of the shard.
-        plan: open shards and buffer.
+        plan: open shards.
         seed: an int, an int64 tensor, or None for an order that cannot be repeated.
-        transform: applied to the records before the shuffle buffer.
     """
     count = len(shards[0] if isinstance(shards, tuple) else shards)
-    shuffled = tf.data.Dataset.from_tensor_slices(shards).shuffle(count, seed=seed)
-    records = shuffled.interleave(
-        do_not_convert(open_shard),
-        cycle_length=plan.open_shards,
-        num_parallel_calls=tf.data.AUTOTUNE,
+    return (
+        tf.data.Dataset.from_tensor_slices(shards)
+        .shuffle(count, seed=seed)
+        .interleave(
+            do_not_convert(open_shard),
+            cycle_length=plan.open_shards,
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
     )
-    return transform(records).shuffle(plan.buffer, seed=seed)
 
 
 def endless_epochs(

@@ -27,7 +27,7 @@ import tensorflow as tf
 from tfrecords_schema.info import DatasetInfo
 from trainer.data.buffers import without_autotune
 from trainer.data.reader import IMAGE, read_sequences
-from trainer.data.shuffling import ShufflePlan, endless_epochs, plan_shuffle, shuffle_shards
+from trainer.data.shuffling import ShufflePlan, endless_epochs, interleave_shards, plan_shuffle
 from trainer.models.network import FROZEN_FEATURES, HEAD
 
 _log = logging.getLogger(__name__)
@@ -97,12 +97,13 @@ class CachedSplit:
         starts = np.cumsum(counts) - counts
 
         def read_epoch(epoch_seed: tf.Tensor, skipped_steps: tf.Tensor) -> tf.data.Dataset:
-            records = shuffle_shards(
+            records = interleave_shards(
                 (starts, counts),
                 lambda start, count: tf.data.Dataset.range(start, start + count),
-                plan=self.plan,
-                seed=epoch_seed,
+                self.plan,
+                epoch_seed,
             )
+            records = records.shuffle(self.plan.buffer, seed=epoch_seed)
             return records.batch(batch_size, drop_remainder=drop_remainder).skip(skipped_steps)
 
         return self._gathered(endless_epochs(read_epoch, seed, first_epoch, first_step))

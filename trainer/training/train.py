@@ -17,7 +17,6 @@ import keras
 import tensorflow as tf
 
 from tfrecords_schema.info import DatasetInfo
-from tfrecords_schema.paths import is_url
 from trainer.config.clips import Clips
 from trainer.config.dataset import check_trainable, default_split, has_split
 from trainer.config.hosts import is_chief
@@ -75,7 +74,7 @@ def train(
     config.check_for(info)
     check_trainable(directory, info)
     strategy = make_strategy(config.distribute)  # before TensorFlow does anything else
-    skipped = _skipped_records(directory, config, strategy)
+    skipped = _skipped_records(config, strategy)
     job = TrainingJob(directory=directory, info=info, folder=folder, config=config, skipped=skipped)
     if not is_chief(config.distribute):
         return _train_with_chief(job, strategy)
@@ -144,18 +143,12 @@ def _train_with_chief(
 
 
 def _skipped_records(
-    directory: str | os.PathLike[str],
-    config: TrainingConfig,
-    strategy: tf.distribute.Strategy | None,
+    config: TrainingConfig, strategy: tf.distribute.Strategy | None
 ) -> SkippedRecords | None:
     if not config.reading.ignore_errors:
         return None
     if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         raise TrainerError("--ignore_errors on is for a single host: repair the records first")
-    if is_url(directory):
-        raise TrainerError(
-            f"--ignore_errors on needs the records in local files, got {directory}: copy the folder first"
-        )
     return SkippedRecords()
 
 

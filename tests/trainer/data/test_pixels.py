@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import cv2
@@ -206,7 +207,7 @@ class TestDamage:
 
 
 def test_read_raises_if_no_thread_can_start(monkeypatch):
-    class Full:
+    class Full(ThreadPoolExecutor):
         def submit(self, *_):
             raise RuntimeError("can't start new thread")
 

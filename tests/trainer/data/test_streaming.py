@@ -7,13 +7,20 @@ import pytest
 
 from tfrecords_schema.fake import write_fake_dataset
 from tfrecords_schema.info import DatasetInfo
-from tfrecords_schema.records import CorruptRecordError, read_file
+from tfrecords_schema.records import CorruptRecordError, read_file, scan_file
 from tfrecords_schema.spec import ImageSpec, LabelSpec, SequenceSpec
 from tfrecords_schema.store_clients import StorageError
 from trainer.cli import main
 from trainer.config.dataset import DatasetError
-from trainer.data import remote_records as storage
-from trainer.data.reader import located_errors, read_labels, read_sequences
+from trainer.data import corrupt
+from trainer.data import stored_records as storage
+from trainer.data.reader import (
+    Loading,
+    SkippedRecords,
+    located_errors,
+    read_labels,
+    read_sequences,
+)
 
 SPEC = SequenceSpec(
     num_frames=3,
@@ -91,9 +98,43 @@ def test_located_errors_reports_failing_store_in_one_line(url, monkeypatch):
         batches(url)
 
 
+def test_ignore_errors_skips_corrupt_remote_records(bucket, url, monkeypatch):
+    sound = read_labels(url, "train").values.tolist()
+    file = DatasetInfo.load(url).splits["train"].shards[1].file
+    data = bytearray(bucket.read(f"deep/ds/{file}"))
+    second = [record.offset for record in read_file(f"{url}/{file}")][1]
+    data[second + 100] ^= 1
+    bucket.put(f"deep/ds/{file}", bytes(data))
+    skipped = SkippedRecords()
+    read, _ = batches(url, loading=Loading(ignore_errors=skipped))
+    labels = np.concatenate([labels for _, labels in read])
+    assert (skipped.count, skipped.places) == (1, [(f"{url}/{file}", second)])
+    assert skipped.to_json() == {"places": [{"file": file, "byte": second}]}
+    first = DatasetInfo.load(url).splits["train"].shards[0].records
+    assert labels.tolist() == sound[: first + 1] + sound[first + 2 :]
+    found = read_labels(url, "train", ignore_errors=skipped)
+    np.testing.assert_array_equal(found.values, labels)
+
+    def fail(path):
+        yield from itertools.islice(scan_file(path), 1)
+        raise StorageError(5, "cable pulled", path)
+
+    # A store that fails is no corrupt record.
+    monkeypatch.setattr(corrupt, "scan_file", fail)
+    for read in (
+        lambda: batches(url, loading=Loading(ignore_errors=True)),
+        lambda: read_labels(url, "train", ignore_errors=skipped),
+    ):
+        with (
+            pytest.raises(OSError, match=r"^cable pulled: 's3://.*'$"),
+            located_errors(url, "train"),
+        ):
+            read()
+
+
 @pytest.mark.slow
 def test_train_and_evaluate_from_object_store(url, tmp_path, capsys):
-    flags = ["--epochs", "1", "--batch_size", "4"]
+    flags = ["--epochs", "1", "--batch_size", "4", "--ignore_errors", "on"]
     assert main(["--tfrecords", url, "--output", str(tmp_path / "run"), *flags]) == 0
     assert main(["evaluate", "--tfrecords", url, "--model", str(tmp_path / "run")]) == 0
     capsys.readouterr()

@@ -1,0 +1,75 @@
+"""Opens the shards of a split as datasets of records, local ones and those on an object store."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import tensorflow as tf
+
+from tfrecords_schema.info import DatasetInfo
+from tfrecords_schema.paths import is_url
+from tfrecords_schema.records import read_file
+from trainer.config.dataset import shard_paths
+from trainer.data.corrupt import SkippedRecords, read_sound_records
+from trainer.data.parsed_records import parse_record
+from trainer.data.shuffling import do_not_convert
+
+
+@dataclass(frozen=True)
+class StoredRecords:
+    """The records of a split: ``[]`` string, or with `skipped` dicts of ``record``, ``file`` and ``offset``.
+
+    Attributes:
+        directory: of the dataset.
+        info: its description.
+        split: one of its splits.
+        skipped: counts corrupt records, which are skipped; None stops at the first.
+        shards: paths, in order.
+    """
+
+    directory: str | os.PathLike[str]
+    info: DatasetInfo
+    split: str
+    skipped: SkippedRecords | None = None
+    shards: list[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        shards = shard_paths(self.directory, self.info, self.split)
+        object.__setattr__(self, "shards", shards)
+
+    def in_order(self) -> tf.data.Dataset:
+        """Returns the records in stored order."""
+        shards = tf.data.Dataset.from_tensor_slices(self.shards)
+        return shards.flat_map(do_not_convert(self.open_shard))
+
+    def open_shard(self, path: tf.Tensor) -> tf.data.Dataset:
+        """Returns the records of a shard.
+
+        TensorFlow's own reader neither opens ``s3://`` nor continues after damage. Here, a few blocks of some
+        MiB are held at a time, and nothing on disk.
+        """
+        skipped = self.skipped
+        if skipped is None and not is_url(self.directory):
+            return tf.data.TFRecordDataset(path)
+
+        def read(file: bytes) -> Iterator[dict[str, Any]]:
+            name = os.fsdecode(file)
+            found = read_file(name) if skipped is None else read_sound_records(name, skipped)
+            for offset, data in found:
+                yield {"record": data, "file": file, "offset": offset}
+
+        signature = {
+            "record": tf.TensorSpec((), tf.string),
+            "file": tf.TensorSpec((), tf.string),
+            "offset": tf.TensorSpec((), tf.int64),
+        }
+        records = tf.data.Dataset.from_generator(read, output_signature=signature, args=(path,))
+        return records.map(lambda found: found["record"]) if skipped is None else records
+
+    def parse(self, record: Any, *, frames: bool = True) -> dict[str, Any]:
+        """Returns a record of this split as `parse_record` does."""
+        serialized = record if self.skipped is None else record["record"]
+        return parse_record(serialized, self.info, frames=frames)
