@@ -49,13 +49,8 @@ def bootstrap_intervals(
         sums, counts = np.bincount(group_of, numbers), np.bincount(group_of)
         bootstrap_intervals(lambda w: {"mean": (w @ sums) / (w @ counts)}, groups=6)
 
-    Args:
-        measure: maps weights ``[r, groups]`` float64, the times that each group is in each of r resamples, to
-            metrics ``[r]`` by name.
-        groups: number of groups.
-        resamples: number of resamples to draw.
-        level: share of the resamples that the interval holds.
-        seed: of the draws.
+    ``measure`` maps weights ``[r, groups]`` float64, the times that each group is in each of r resamples, to
+    metrics ``[r]`` by name.
 
     Returns:
         Intervals by name; None with fewer than `MIN_GROUPS` groups, and for a metric that is finite in no

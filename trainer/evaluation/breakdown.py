@@ -6,6 +6,7 @@ Each value has the baseline's beside it, and is NaN if it is computed from a pre
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,11 +18,12 @@ from tfrecords_schema.spec import LabelSpec
 from trainer.evaluation.metrics import (
     MIN_PROBABILITY,
     NO_CLASS,
-    average_precision,
     chosen_classes,
     cross_entropies,
-    present_classes,
+    decide,
+    measure,
 )
+from trainer.evaluation.predictions import Predictions
 
 Array = npt.NDArray[Any]
 
@@ -59,24 +61,23 @@ class ClassRow:
 
 def class_rows(label: LabelSpec, truth: Array, predictions: Array) -> list[ClassRow]:
     """Returns a row per class, in label order; takes the same as `trainer.evaluation.metrics.measure`."""
-    multilabel = label.task == "multilabel"
-    answers = present_classes(predictions) if multilabel else chosen_classes(predictions)
-    rows = []
+    multilabel, answers, rows = label.task == "multilabel", decide(label, predictions), []
     for place, name in enumerate(label.class_names):
-        true = truth[:, place] > 0.5 if multilabel else truth == place
-        answered = answers[:, place] == 1 if multilabel else answers == place
-        both = int(np.count_nonzero(true & answered))
-        area = (
-            (average_precision(true, predictions[:, place]) if true.any() else math.nan)
-            if multilabel
-            else None
+        true, answered = truth == place, answers == place
+        area = None
+        if multilabel:
+            true, answered = truth[:, place] == 1, answers[:, place] == 1
+            own = measure(label, truth[:, [place]], predictions[:, [place]])
+            area = own["mean_average_precision"]
+        both, support, said = (
+            int(np.count_nonzero(held)) for held in (true & answered, true, answered)
         )
         rows.append(
             ClassRow(
                 name=name,
-                support=int(np.count_nonzero(true)),
-                precision=_share(both, int(np.count_nonzero(answered))),
-                recall=_share(both, int(np.count_nonzero(true))),
+                support=support,
+                precision=both / said if said else math.nan,
+                recall=both / support if support else math.nan,
                 average_precision=area,
             )
         )
@@ -107,10 +108,10 @@ def label_errors(label: LabelSpec, truth: Array, predictions: Array) -> dict[str
             for i, target in enumerate(label.target_names)
             for name, values in (("mae", np.abs(errors[:, i])), ("bias", errors[:, i]))
         }
+    right = decide(label, predictions) == truth
     if label.task == "multilabel":
-        right = present_classes(predictions) == (truth > 0.5)
         return {"binary_accuracy": right.mean(axis=1)}
-    return {"accuracy": (chosen_classes(predictions) == truth).astype(np.float64)}
+    return {"accuracy": right.astype(np.float64)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,38 +132,28 @@ class SourceRow:
     baseline: dict[str, float]
 
 
-def source_rows(
-    sources: Sequence[str],
-    groups: Sequence[str],
-    places: Array,
-    ours: dict[str, Array],
-    theirs: dict[str, Array],
-    *,
-    higher_is_better: bool,
-) -> list[SourceRow]:
-    """Returns a row per source, sorted by the first metric, the worst first; NaN is worse than any value.
+def source_rows(label: LabelSpec, predictions: Predictions, guesses: Array) -> list[SourceRow]:
+    """Returns a row per source that has labels, sorted by the first metric, the worst first.
 
-    Args:
-        sources: names of S sources; those without labels get no row.
-        groups: the group of each.
-        places: ``[M]`` int64, the index of each label's source.
-        ours: `label_errors` of the model.
-        theirs: `label_errors` of the baseline.
-        higher_is_better: True if the first metric is.
+    NaN is worse than any value. ``guesses`` are the baseline's answers, like ``predictions.answers``.
     """
+    sources, places = np.unique(np.array(predictions.sources, object), return_inverse=True)
+    groups = dict(zip(predictions.sources, predictions.groups, strict=True))
+    places = predictions.by_label(places)
     counts = np.bincount(places, minlength=len(sources))
 
-    def means(errors: dict[str, Array]) -> dict[str, Array]:
+    def means(answers: Array) -> dict[str, Array]:
+        errors = label_errors(label, predictions.truth, answers)
         sums = {name: np.bincount(places, v, len(sources)) for name, v in errors.items()}
         return {name: values / np.maximum(counts, 1) for name, values in sums.items()}
 
-    model, baseline = means(ours), means(theirs)
-    key = next(iter(model.values())) * (1 if higher_is_better else -1)
+    model, baseline = means(predictions.answers), means(guesses)
+    key = next(iter(model.values())) * (-1 if label.task == "regression" else 1)
     order = np.argsort(np.where(np.isfinite(key), key, -np.inf), kind="stable")
     return [
         SourceRow(
             source=sources[i],
-            group=groups[i],
+            group=groups[sources[i]],
             labels=int(counts[i]),
             model={name: float(values[i]) for name, values in model.items()},
             baseline={name: float(values[i]) for name, values in baseline.items()},
@@ -230,33 +221,24 @@ def round_step(step: float) -> float:
     return next(power * m for m in (1, 2, 2.5, 5, 10) if power * m >= step * (1 - 1e-9))
 
 
-def sequence_losses(
-    label: LabelSpec, truth: Array, predictions: Array, valid: Array, scales: Array
-) -> Array:
+def sequence_losses(label: LabelSpec, predictions: Predictions, scales: Array) -> Array:
     """Returns the loss of each of N sequences, ``[N]`` float64: the mean over its labels that are valid.
 
-    Classes have their cross-entropy; targets their absolute error in standard deviations of the train
-    split. The loss is infinite if a prediction is not finite, and NaN if no label is valid.
-
-    Args:
-        label: the task and its names.
-        truth: ``[N, ...]``, or ``[N, T, ...]`` with labels by frame.
-        predictions: ``[N, classes or targets]`` or ``[N, T, ...]``.
-        valid: ``[N]`` or ``[N, T]``: False for padding.
-        scales: ``[targets]``, the standard deviations.
+    Classes have their cross-entropy; targets their absolute error in ``scales``, the standard deviations of
+    the train split. The loss is infinite if a prediction is not finite, and NaN if no label is valid.
     """
-    where, answers = np.nonzero(valid)[0], predictions[valid]
+    truth, answers, valid = predictions.truth, predictions.answers, predictions.labels.valid
     if label.task == "regression":
-        losses = (np.abs(answers - truth[valid]) / np.where(scales > 0, scales, 1)).mean(axis=1)
+        losses = (np.abs(answers - truth) / np.where(scales > 0, scales, 1)).mean(axis=1)
     elif label.task == "multilabel":
-        likelihood = np.where(truth[valid] > 0.5, answers, 1 - answers)
+        likelihood = np.where(truth == 1, answers, 1 - answers)
         losses = -np.log(np.maximum(likelihood, MIN_PROBABILITY)).mean(axis=1)
     else:
-        losses = cross_entropies(truth[valid], answers)
+        losses = cross_entropies(truth, answers)
     losses = np.where(np.isfinite(losses), losses, np.inf)
-    counts = np.bincount(where, minlength=len(valid))
+    where = np.nonzero(valid)[0]
     with np.errstate(invalid="ignore"):
-        return np.bincount(where, losses, len(valid)) / counts
+        return np.bincount(where, losses, len(valid)) / np.bincount(where, minlength=len(valid))
 
 
 def worst_sequences(
@@ -267,18 +249,10 @@ def worst_sequences(
     No more than ``by_source`` of one source are taken, since its sequences err alike. If that leaves too few,
     others follow them.
     """
-    order = [int(i) for i in np.argsort(-losses, kind="stable") if not np.isnan(losses[i])]
-    taken: dict[str, int] = {}
-    first: list[int] = []
-    rest: list[int] = []
+    order = [i for i in np.argsort(-losses, kind="stable").tolist() if not math.isnan(losses[i])]
+    seen: Counter[str] = Counter()
+    is_surplus = {}
     for place in order:
-        source = sources[place]
-        taken[source] = taken.get(source, 0) + 1
-        (first if taken[source] <= by_source else rest).append(place)
-        if len(first) == count:
-            break
-    return first + rest[: count - len(first)]
-
-
-def _share(part: int, whole: int) -> float:
-    return part / whole if whole else math.nan
+        seen[sources[place]] += 1
+        is_surplus[place] = seen[sources[place]] > by_source
+    return sorted(order, key=is_surplus.__getitem__)[:count]

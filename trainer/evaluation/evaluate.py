@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -91,18 +92,10 @@ def evaluate_model(
     reading: Reading = WHOLE,
     skipped: SkippedRecords | None = None,
 ) -> Evaluation:
-    """Scores ``model`` on a split of the dataset in ``directory``.
+    """Scores ``model`` on a split of the dataset in ``directory``, whose spec is that of ``trained_on``.
 
-    Reads the split batch by batch, then the frames of the worst sequences.
-
-    Args:
-        model: takes `read_sequences`'s features.
-        directory: of a dataset whose spec is that of ``trained_on``.
-        split: which of its splits.
-        trained_on: the dataset whose train split gives the baseline.
-        batch_size: clips predicted at a time; affects only speed and memory.
-        reading: clips and frame size that the model takes.
-        skipped: counts corrupt records, which are skipped; None stops at the first.
+    Reads the split batch by batch, then the frames of the worst sequences. Corrupt records are skipped and
+    counted in ``skipped``; None stops at the first.
 
     Raises:
         DatasetInfoError, DatasetError, CorruptRecordError: if the split cannot be read.
@@ -115,16 +108,9 @@ def evaluate_model(
     if skipped is not None:
         own = set(shard_paths(directory, info, split))
         num_skipped = sum(file in own for file, _ in skipped.places)
-    scored = score(
-        split,
-        predictions.labels,
-        predictions.values,
-        trained_on,
-        groups=predictions.origins.groups,
-    )
     analysis = analyse(predictions, trained_on)
     return Evaluation(
-        **vars(scored),
+        **vars(score(split, predictions, trained_on)),
         info=info,
         trained_on=trained_on,
         predictions=predictions,
@@ -175,13 +161,20 @@ def evaluate_run(
 
 
 def scores_to_json(scores: Sequence[Score]) -> dict[str, Any]:
-    """Returns `Score.to_json` by split, and the method of the intervals."""
-    return {
-        "intervals": {
-            "method": "percentile bootstrap over groups",
-            "level": LEVEL,
-            "resamples": RESAMPLES,
-            "seed": SEED,
-        },
-        "splits": {score.split: score.to_json() for score in scores},
+    """Returns `Score.to_json` by split, null where values are not finite, and the method of the intervals."""
+    method = {
+        "method": "percentile bootstrap over groups",
+        "level": LEVEL,
+        "resamples": RESAMPLES,
+        "seed": SEED,
     }
+    splits = {score.split: _null_if_not_finite(score.to_json()) for score in scores}
+    return {"intervals": method, "splits": splits}
+
+
+def _null_if_not_finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _null_if_not_finite(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_null_if_not_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,32 +36,18 @@ def read_filmstrips(
     """Returns the strips of the sequences at these indices in stored order, without corrupt frames.
 
     Other records are not parsed, and one is held at a time.
-
-    Raises:
-        DatasetInfoError, DatasetError, CorruptRecordError: if the split cannot be read.
     """
-    info = DatasetInfo.load(directory)
+    info, strips, start = DatasetInfo.load(directory), {}, 0
+    paths = shard_paths(directory, info, split)
     with located_errors(directory, split):
-        return {
-            place: _to_strip(data, info)
-            for place, data in _records_at(directory, info, split, places)
-        }
-
-
-def _records_at(
-    directory: str | os.PathLike[str], info: DatasetInfo, split: str, places: Sequence[int]
-) -> Iterator[tuple[int, bytes]]:
-    start, wanted = 0, set(places)
-    for path, shard in zip(
-        shard_paths(directory, info, split), info.splits[split].shards, strict=True
-    ):
-        own = [place - start for place in wanted if start <= place < start + shard.records]
-        if own:
-            records = itertools.islice(read_file(path), max(own) + 1)
+        for path, shard in zip(paths, info.splits[split].shards, strict=True):
+            own = {place for place in places if start <= place < start + shard.records}
+            records = itertools.islice(read_file(path), max(own, default=start - 1) - start + 1)
             for place, record in enumerate(records, start):
-                if place in wanted:
-                    yield place, record.data
-        start += shard.records
+                if place in own:
+                    strips[place] = _to_strip(record.data, info)
+            start += shard.records
+    return strips
 
 
 def _to_strip(data: bytes, info: DatasetInfo) -> Filmstrip:

@@ -6,7 +6,6 @@ Leaving such labels out would reward a model for failing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -26,8 +25,6 @@ MIN_PROBABILITY = 1e-7
 _ALL = slice(None)
 # Weights of single labels that are held at a time: 8 MiB.
 _NUMBERS_AT_A_TIME = 2**20
-# Maps a value per label, and a selection of labels, to the sum in each resample.
-_Total = Callable[..., Array]
 
 
 def measure(label: LabelSpec, truth: Array, predictions: Array) -> dict[str, float]:
@@ -48,71 +45,54 @@ def measure_resamples(
 ) -> dict[str, Array]:
     """Returns the metrics of R resamples, ``[R]`` float64 each, without building the resamples.
 
-    Args:
-        label: as in `measure`.
-        truth: as in `measure`.
-        predictions: as in `measure`.
-        groups: ``[M]`` int64, the group of each label, from 0 to G - 1.
-        weights: ``[R, G]``, the times that each group is in each resample.
+    ``groups``, ``[M]`` int64, holds the group of each label, from 0 to G - 1; ``weights``, ``[R, G]``, the
+    times that each group is in each resample. The other arguments are those of `measure`.
     """
 
-    def total(values: Array, rows: Array | slice = _ALL) -> Array:
-        selected, amounts = groups[rows], values[rows].astype(np.float64)
-        if len(selected) < weights.shape[1]:
-            return weights[:, selected] @ amounts
-        return weights @ np.bincount(selected, amounts, minlength=weights.shape[1])
+    def mean(values: Array, rows: Array | slice = _ALL) -> Array:
+        own, amounts, count = groups[rows], values[rows].astype(np.float64), weights.shape[1]
+        if len(own) < count:
+            chosen = weights[:, own]
+            return chosen @ amounts / chosen.sum(axis=1)
+        sums = weights @ np.bincount(own, amounts, minlength=count)
+        return sums / (weights @ np.bincount(own, minlength=count))
 
     with np.errstate(invalid="ignore", divide="ignore"):
         if label.task == "regression":
-            return _regression(label, truth, predictions, total)
+            errors = predictions - truth
+            return {
+                f"{target}_{name}": value
+                for i, target in enumerate(label.target_names)
+                for name, value in (
+                    ("mae", mean(np.abs(errors[:, i]))),
+                    ("rmse", np.sqrt(mean(np.square(errors[:, i])))),
+                )
+            }
+        right = decide(label, predictions) == truth
         if label.task == "multilabel":
-            return _multilabel(truth, predictions, groups, weights, total)
-        return _classification(truth, predictions, total)
+            precisions = [
+                _average_precisions(truth[:, c], predictions[:, c], groups, weights)
+                for c in np.flatnonzero(truth.any(axis=0))
+            ]
+            return {
+                "mean_average_precision": _mean_over_classes(precisions, len(weights)),
+                "binary_accuracy": mean(right.mean(axis=1)),
+            }
+        by_class = np.split(np.argsort(truth, kind="stable"), np.cumsum(np.bincount(truth))[:-1])
+        recalls = [mean(right, of_class) for of_class in by_class]
+        return {
+            "accuracy": mean(right),
+            # The mean recall over classes, to which rare and common classes contribute equally.
+            "balanced_accuracy": _mean_over_classes(recalls, len(weights)),
+            "cross_entropy": mean(cross_entropies(truth, predictions)),
+        }
 
 
-def _regression(
-    label: LabelSpec, truth: Array, predictions: Array, total: _Total
-) -> dict[str, Array]:
-    errors, count = predictions - truth, total(np.ones(len(truth)))
-    return {
-        f"{target}_{name}": value
-        for i, target in enumerate(label.target_names)
-        for name, value in (
-            ("mae", total(np.abs(errors[:, i])) / count),
-            ("rmse", np.sqrt(total(np.square(errors[:, i])) / count)),
-        )
-    }
-
-
-def _classification(truth: Array, predictions: Array, total: _Total) -> dict[str, Array]:
-    right, count = chosen_classes(predictions) == truth, total(np.ones(len(truth)))
-    by_class = np.split(np.argsort(truth, kind="stable"), np.cumsum(np.bincount(truth))[:-1])
-    return {
-        "accuracy": total(right) / count,
-        # Mean recall over classes, to which rare and common classes contribute equally.
-        "balanced_accuracy": _mean_over_classes(
-            [
-                total(right, of_class) / total(np.ones(len(truth)), of_class)
-                for of_class in by_class
-            ],
-            len(count),
-        ),
-        "cross_entropy": total(cross_entropies(truth, predictions)) / count,
-    }
-
-
-def _multilabel(
-    truth: Array, predictions: Array, groups: Array, weights: Array, total: _Total
-) -> dict[str, Array]:
-    present = [c for c in range(truth.shape[1]) if truth[:, c].any()]
-    precisions = [
-        _average_precisions(truth[:, c], predictions[:, c], groups, weights) for c in present
-    ]
-    right = (present_classes(predictions) == (truth > 0.5)).mean(axis=1)
-    return {
-        "mean_average_precision": _mean_over_classes(precisions, len(weights)),
-        "binary_accuracy": total(right) / total(np.ones(len(truth))),
-    }
+def decide(label: LabelSpec, predictions: Array) -> Array:
+    """Returns the answers that predictions stand for: classes, or the predicted targets themselves."""
+    if label.task == "multilabel":
+        return present_classes(predictions)
+    return chosen_classes(predictions) if label.task == "classification" else predictions
 
 
 def chosen_classes(predictions: Array) -> Array:
@@ -133,20 +113,12 @@ def present_classes(predictions: Array) -> Array:
     return np.where(np.isfinite(predictions), predictions >= THRESHOLD, NO_CLASS)
 
 
-def average_precision(truth: Array, scores: Array) -> float:
-    """Returns the area under the steps of precision over recall, ``[M]`` each; some ``truth`` must be set.
-
-    Equal scores are one step, so that constant scores give the share of the truth that is set.
-    """
-    together = np.zeros(len(truth), np.int64)
-    return float(_average_precisions(truth, scores, together, np.ones((1, 1)))[0])
-
-
 def _average_precisions(truth: Array, scores: Array, groups: Array, weights: Array) -> Array:
-    """Returns the average precision of each resample, ``[R]``; NaN if none of its truth is set.
+    """Returns the area under the steps of precision over recall in each resample, ``[R]``.
 
-    The area is the mean, over the labels that are set, of the precision at the end of their step, so only
-    the P steps with such labels are summed.
+    Equal scores are one step, so that constant scores give the share of the truth that is set. The area is
+    the mean, over the labels that are set, of the precision at the end of their step, so only the P steps
+    with such labels are summed. It is NaN in a resample without such labels; ``truth`` must hold one.
     """
     scores = np.where(np.isfinite(scores), scores, -np.inf)
     order = np.argsort(-scores, kind="stable")
@@ -169,8 +141,6 @@ def _average_precisions(truth: Array, scores: Array, groups: Array, weights: Arr
 
 def _mean_over_classes(values: list[Array], resamples: int) -> Array:
     """Returns the mean of ``[R]`` values over the classes that a resample holds; NaN if it holds none."""
-    if not values:
-        return np.full(resamples, np.nan)
-    table = np.array(values)
+    table = np.reshape(values, (-1, resamples))
     held = np.isfinite(table)
-    return np.where(held, table, 0.0).sum(axis=0) / held.sum(axis=0)
+    return table.sum(axis=0, where=held) / held.sum(axis=0)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,10 +22,13 @@ Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Origins:
-    """Origins of the N sequences of T frames of a split, in stored order.
+class Predictions:
+    """Predictions for the N sequences of T frames of a split, with labels and origins, in stored order.
 
     Attributes:
+        labels: the truth.
+        values: predictions, ``[N, classes or targets]``, or ``[N, T, ...]`` with labels by frame, float64;
+            values that are not finite are NaN.
         ids: unique, of source and start.
         sources: the source of each.
         groups: the group of each, such as a person or a drive.
@@ -33,27 +36,13 @@ class Origins:
         valid_frames: ``[N]`` int64; frames from this index on are padding.
     """
 
+    labels: Labels
+    values: Array
     ids: tuple[str, ...]
     sources: tuple[str, ...]
     groups: tuple[str, ...]
     timestamps: Array
     valid_frames: Array
-
-
-@dataclass(frozen=True, kw_only=True)
-class Predictions:
-    """Predictions for a split, with its labels.
-
-    Attributes:
-        labels: the truth.
-        values: predictions, ``[N, classes or targets]``, or ``[N, T, ...]`` with labels by frame, float64;
-            values that are not finite are NaN.
-        origins: of the sequences.
-    """
-
-    labels: Labels
-    values: Array
-    origins: Origins
 
     @property
     def truth(self) -> Array:
@@ -72,18 +61,10 @@ class Predictions:
 
     def times(self) -> Array:
         """Returns the time of each valid label, ``[M]`` microseconds: its frame's, or its sequence's last."""
-        times = self.origins.timestamps
         if self.labels.valid.ndim == 2:
-            return times[self.labels.valid]
-        last = np.clip(self.origins.valid_frames - 1, 0, times.shape[1] - 1)
-        return times[np.arange(len(times)), last]
-
-
-def index_names(names: Sequence[str]) -> tuple[list[str], Array]:
-    """Returns the distinct names, sorted, and the index of each of ``names`` among them, ``[N]`` int64."""
-    distinct = sorted(set(names))
-    places = {name: place for place, name in enumerate(distinct)}
-    return distinct, np.array([places[name] for name in names], np.int64)
+            return self.timestamps[self.labels.valid]
+        last = np.clip(self.valid_frames - 1, 0, self.timestamps.shape[1] - 1)
+        return self.timestamps[np.arange(len(last)), last]
 
 
 @own_settings()
@@ -96,16 +77,9 @@ def predict_split(
     reading: Reading = WHOLE,
     skipped: SkippedRecords | None = None,
 ) -> Predictions:
-    """Predicts a split in one pass.
+    """Predicts a split in one pass; predictions for several clips of a sequence are averaged.
 
-    Args:
-        model: takes `read_sequences`'s features.
-        directory: of the dataset.
-        split: which of its splits.
-        batch_size: clips predicted at a time; affects only speed and memory.
-        reading: clips and frame size that the model takes. Predictions for several clips of a sequence are
-            averaged.
-        skipped: counts corrupt records, which are skipped; None stops at the first.
+    Corrupt records are skipped and counted in ``skipped``; None stops at the first.
 
     Raises:
         DatasetInfoError, DatasetError, CorruptRecordError: if the split cannot be read.
@@ -118,50 +92,31 @@ def predict_split(
         outputs=Outputs(image_size=reading.image_size, metadata=True, sample_weights=True),
         loading=Loading(ignore_errors=skipped or False),
     )
-    values, rows = [], []
+    batches, values = [], []
     with located_errors(directory, split):
         for features, labels, weights in dataset:
-            metadata = {name: features.pop(name).numpy() for name in METADATA}
-            rows.append(
-                (metadata, features[VALID_FRAMES].numpy(), labels.numpy(), weights.numpy() > 0)
-            )
+            batch = {name: features.pop(name).numpy() for name in METADATA}
+            batch |= {"frames": features[VALID_FRAMES].numpy(), "labels": labels.numpy()}
+            batches.append(batch | {"weights": weights.numpy()})
             values.append(np.asarray(model.predict_on_batch(features), np.float64))
-    if not rows:
+    if not batches:
         raise DatasetError(
             f"no record of the split {split!r} in {directory} can be read: repair or rebuild the dataset"
         )
+    # Clips of a sequence follow each other. Its labels and metadata are those of the last.
+    last = slice(reading.count - 1, None, reading.count)
+    of = {name: np.concatenate([batch[name] for batch in batches])[last] for name in batches[0]}
     answers = np.concatenate(values)
     answers = np.where(np.isfinite(answers), answers, np.nan)
-    # Clips of a sequence follow each other. Its labels and metadata are those of the last.
     answers = answers.reshape(-1, reading.count, *answers.shape[1:]).mean(axis=1)
-    metadata, valid_frames, labels, valid = (
-        _join_batches(part, reading.count) for part in zip(*rows, strict=True)
-    )
-    known: dict[bytes, str] = {}  # one string for the many sequences of a source
-
-    def texts(name: str) -> tuple[str, ...]:
-        return tuple(known.setdefault(text, _to_text(text)) for text in metadata[name])
-
+    # One string for the many sequences of a source. Names may not be UTF-8, while JSON and HTML are.
+    to_text = functools.cache(lambda name: name.decode("utf-8", "backslashreplace"))
     return Predictions(
-        labels=Labels(values=labels, valid=valid),
+        labels=Labels(values=of["labels"], valid=of["weights"] > 0),
         values=answers,
-        origins=Origins(
-            ids=texts("id"),
-            sources=texts("source"),
-            groups=texts("group"),
-            timestamps=metadata["timestamps"],
-            valid_frames=valid_frames,
-        ),
+        ids=tuple(map(to_text, of["id"])),
+        sources=tuple(map(to_text, of["source"])),
+        groups=tuple(map(to_text, of["group"])),
+        timestamps=of["timestamps"],
+        valid_frames=of["frames"],
     )
-
-
-def _join_batches(parts: Sequence[Any], clips: int) -> Any:
-    """Concatenates arrays of batches, or dicts of them, keeping the last of each sequence's clips."""
-    if isinstance(parts[0], dict):
-        return {name: _join_batches([part[name] for part in parts], clips) for name in parts[0]}
-    return np.concatenate(parts)[clips - 1 :: clips]
-
-
-def _to_text(data: bytes) -> str:
-    # File names may not be UTF-8, while JSON and HTML are.
-    return data.decode("utf-8", "backslashreplace")

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from tfrecords_schema.info import DatasetInfo
-from trainer.data.reader import Labels
-from trainer.evaluation.baseline import baseline_answers, baseline_metrics
+from trainer.evaluation.baseline import baseline_answers
 from trainer.evaluation.bootstrap import LEVEL, MIN_GROUPS, Interval, bootstrap_intervals
 from trainer.evaluation.metrics import measure, measure_resamples
-from trainer.evaluation.predictions import index_names
+from trainer.evaluation.predictions import Predictions
 
 Array = npt.NDArray[Any]
 
@@ -60,12 +58,20 @@ class Metric:
         interval = self.gain_interval
         return interval is not None and (interval[0] > 0 or interval[1] < 0)
 
+    @property
+    def verdict(self) -> Literal["not a number", "not sure", "better", "not better"]:
+        """The comparison with the baseline; never ``not sure`` without an interval of the gain."""
+        if math.isnan(self.gain):
+            return "not a number"
+        if self.gain_interval is not None and not self.is_sure:
+            return "not sure"
+        return "better" if self.beats_baseline else "not better"
+
     def to_json(self) -> dict[str, Any]:
-        """Returns plain JSON types, with null for values that are not finite."""
-        fields = dict(vars(self))
-        del fields["name"]
-        fields["better"] = "higher" if fields.pop("higher_is_better") else "lower"
-        return null_if_not_finite(fields)
+        """Returns the fields but for the name, with ``"better": "higher"`` or ``"lower"``."""
+        fields = {**vars(self), "better": "higher" if self.higher_is_better else "lower"}
+        del fields["name"], fields["higher_is_better"]
+        return fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,13 +82,13 @@ class Score:
         split: its name.
         labels: number of labels: sequences, or frames with labels by frame.
         metrics: of the model and the baseline.
-        groups: number of groups that the labels come from; 0 if unknown.
+        groups: number of groups that the labels come from.
     """
 
     split: str
     labels: int
     metrics: tuple[Metric, ...]
-    groups: int = 0
+    groups: int
 
     def to_json(self) -> dict[str, Any]:
         """Returns ``{"labels": 40, "metrics": {"accuracy": {"model": 0.9, "baseline": 0.3, ...}}}``."""
@@ -93,43 +99,40 @@ class Score:
         }
 
 
-def score(
-    split: str,
-    labels: Labels,
-    predictions: Array,
-    trained_on: DatasetInfo,
-    *,
-    groups: Sequence[str] | None = None,
-) -> Score:
-    """Compares ``predictions`` and the baseline with the labels.
-
-    Args:
-        split: its name.
-        labels: of N sequences.
-        predictions: ``[N, classes or targets]``, or ``[N, T, ...]`` with labels by frame.
-        trained_on: the dataset whose train split gives the baseline.
-        groups: of the N sequences; None leaves out the intervals.
-    """
-    label, truth = trained_on.spec.label, labels.values[labels.valid]
-    answers = np.asarray(predictions, np.float64)[labels.valid]
-    baselines = baseline_metrics(labels, trained_on)
+def score(split: str, predictions: Predictions, trained_on: DatasetInfo) -> Score:
+    """Compares predictions, and the baseline of the train split of ``trained_on``, with the labels."""
+    label, truth, answers = trained_on.spec.label, predictions.truth, predictions.answers
+    guesses = baseline_answers(trained_on, len(truth))
+    model, baseline = (measure(label, truth, values) for values in (answers, guesses))
+    is_regression = label.task == "regression"
+    higher_is_better = {name: not is_regression and name != "cross_entropy" for name in model}
     units = dict(zip(label.target_names, label.target_units, strict=False))
-    count, group_of = _groups_of_labels(labels, groups)
-    intervals = _intervals(truth, answers, trained_on, group_of, count)
+    _, places = np.unique(np.array(predictions.groups, object), return_inverse=True)
+    groups, group_of = np.unique(predictions.by_label(places), return_inverse=True)
+
+    def measure_all(weights: Array) -> dict[tuple[str, str], Array]:
+        ours, theirs = (
+            measure_resamples(label, truth, values, group_of, weights)
+            for values in (answers, guesses)
+        )
+        signs = {name: 1 if higher else -1 for name, higher in higher_is_better.items()}
+        gains = {name: signs[name] * (ours[name] - theirs[name]) for name in ours}
+        kinds = {"interval": ours, "baseline_interval": theirs, "gain_interval": gains}
+        return {(name, kind): by_name[name] for kind, by_name in kinds.items() for name in ours}
+
+    intervals = bootstrap_intervals(measure_all, len(groups)) if len(groups) >= MIN_GROUPS else {}
     metrics = [
         Metric(
             name=name,
             model=value,
-            baseline=baselines[name],
-            unit=units.get(name.rpartition("_")[0], "") if label.task == "regression" else "",
-            higher_is_better=_higher_is_better(name, trained_on),
-            interval=intervals.get((name, "model")),
-            baseline_interval=intervals.get((name, "baseline")),
-            gain_interval=intervals.get((name, "gain")),
+            baseline=baseline[name],
+            unit=units.get(name.rpartition("_")[0], "") if is_regression else "",
+            higher_is_better=higher_is_better[name],
+            **{kind: interval for (own, kind), interval in intervals.items() if own == name},
         )
-        for name, value in measure(label, truth, answers).items()
+        for name, value in model.items()
     ]
-    return Score(split=split, labels=len(truth), metrics=tuple(metrics), groups=count)
+    return Score(split=split, labels=len(truth), metrics=tuple(metrics), groups=len(groups))
 
 
 def format_score(score: Score) -> str:
@@ -155,20 +158,18 @@ def compare(score: Score) -> str:
     Example: ``test speed_mae 0.61 m/s (0.5 to 0.7), the baseline's 3.1 m/s: better``.
     """
     first = score.metrics[0]
+    verdicts = {
+        "not a number": "not a finite number",
+        "not sure": "not surely better or worse than the baseline",
+        "better": "better",
+        "not better": "not better than the baseline",
+    }
     return (
         f"{score.split} {first.name} {first.model:.4g} {first.unit}".rstrip()
         + (f" ({format_interval(first.interval)})" if first.interval else "")
         + f", the baseline's {first.baseline:.4g} {first.unit}".rstrip()
-        + f": {_verdict(first)}"
+        + f": {verdicts[first.verdict]}"
     )
-
-
-def _verdict(metric: Metric) -> str:
-    if math.isnan(metric.model):
-        return "not a finite number"
-    if metric.gain_interval is not None and not metric.is_sure:
-        return "not surely better or worse than the baseline"
-    return "better" if metric.beats_baseline else "not better than the baseline"
 
 
 def explain_no_intervals(groups: int) -> str:
@@ -180,46 +181,3 @@ def explain_no_intervals(groups: int) -> str:
 def format_interval(interval: Interval, unit: str = "") -> str:
     """Returns an interval as ``0.52 to 0.71 m/s``."""
     return f"{interval[0]:.4g} to {interval[1]:.4g} {unit}".rstrip()
-
-
-def null_if_not_finite(value: Any) -> Any:
-    """Returns ``value`` for JSON, which has no NaN: at any depth, None for numbers that are not finite."""
-    if isinstance(value, dict):
-        return {name: null_if_not_finite(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [null_if_not_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _higher_is_better(name: str, trained_on: DatasetInfo) -> bool:
-    return trained_on.spec.label.task != "regression" and name != "cross_entropy"
-
-
-def _groups_of_labels(labels: Labels, groups: Sequence[str] | None) -> tuple[int, Array]:
-    """Returns the number of groups that have labels, and the index of each label's group, ``[M]`` int64."""
-    if groups is None:
-        return 0, np.array([], np.int64)
-    counts = labels.valid.reshape(len(groups), -1).sum(axis=1)
-    present, group_of = np.unique(np.repeat(index_names(groups)[1], counts), return_inverse=True)
-    return len(present), group_of
-
-
-def _intervals(
-    truth: Array, answers: Array, trained_on: DatasetInfo, group_of: Array, groups: int
-) -> dict[tuple[str, str], Interval | None]:
-    """Returns intervals of each metric's ``model``, ``baseline`` and ``gain``; none with too few groups."""
-    if groups < MIN_GROUPS:
-        return {}
-    label, guesses = trained_on.spec.label, baseline_answers(trained_on, len(truth))
-
-    def measure_all(weights: Array) -> dict[tuple[str, str], Array]:
-        model = measure_resamples(label, truth, answers, group_of, weights)
-        baseline = measure_resamples(label, truth, guesses, group_of, weights)
-        signs = {name: 1 if _higher_is_better(name, trained_on) else -1 for name in model}
-        return {
-            **{(name, "model"): model[name] for name in model},
-            **{(name, "baseline"): baseline[name] for name in model},
-            **{(name, "gain"): signs[name] * (model[name] - baseline[name]) for name in model},
-        }
-
-    return bootstrap_intervals(measure_all, groups)

@@ -50,13 +50,7 @@ def write_report(
 
 
 def render_report(evaluations: Sequence[Evaluation], *, model: str, directory: str) -> str:
-    """Returns the page.
-
-    Args:
-        evaluations: of one or more splits; the verdict is that of the first.
-        model: name of the model on the page.
-        directory: name of the dataset's folder on the page.
-    """
+    """Returns the page of one or more splits; the verdict is that of the first."""
     first = evaluations[0]
     names = [metric.name for metric in first.metrics]
     if first.trained_on.spec.label.task == "regression":
@@ -109,11 +103,9 @@ def _verdict(evaluation: Evaluation) -> dict[str, str]:
 
 def _style(metric: Metric) -> str:
     """The CSS class of a verdict. Without an interval, a gain may be chance, so that it is not sure."""
-    if math.isnan(metric.gain) or (not metric.beats_baseline and metric.gain_interval is None):
+    if metric.verdict in ("not a number", "not better"):
         return "error"
-    if not metric.is_sure:
-        return "warning"
-    return "pass" if metric.beats_baseline else "error"
+    return "pass" if metric.verdict == "better" and metric.gain_interval else "warning"
 
 
 def _split(evaluation: Evaluation, name: str) -> dict[str, Any]:
@@ -156,7 +148,7 @@ def _metrics(evaluation: Evaluation) -> Table:
                 format_interval(interval) if interval else EMPTY_CELL
                 for interval in (metric.interval, metric.gain_interval)
             ]
-        rows.append([*row, Cell(_short_verdict(metric), style=_style(metric))])
+        rows.append([*row, Cell(metric.verdict, style=_style(metric))])
     return Table(
         f"Metrics of the {evaluation.split} split, beside the baseline's",
         (
@@ -166,14 +158,6 @@ def _metrics(evaluation: Evaluation) -> Table:
         ),
         rows,
     )
-
-
-def _short_verdict(metric: Metric) -> str:
-    if math.isnan(metric.gain):
-        return "not a number"
-    if metric.gain_interval is not None and not metric.is_sure:
-        return "not sure"
-    return "better" if metric.beats_baseline else "not better"
 
 
 def _describe_dataset(name: str, fingerprint: str) -> str:

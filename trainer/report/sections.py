@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +19,7 @@ from tfrecords_schema.report.pages import (
 from trainer.evaluation.baseline import baseline_prediction
 from trainer.evaluation.breakdown import ClassRow, RangeRow
 from trainer.evaluation.evaluate import Evaluation
-from trainer.report.charts import Chart, make_scatter_chart, make_time_chart
+from trainer.report.charts import make_scatter_chart, make_time_chart
 
 Array = npt.NDArray[Any]
 
@@ -33,75 +32,29 @@ _MAX_TARGETS = 4
 _MAX_TIME_CHARTS = 8
 
 
-class Confusion(NamedTuple):
-    """The confusion matrix, None for many classes, and the most frequent confusions, None for two classes."""
-
-    matrix: Table | None
-    frequent: Table | None
-
-
-@dataclass(frozen=True)
-class Target:
-    """Charts and a table about one regression target.
-
-    Attributes:
-        name: of the target.
-        scatter: predicted against true values; None if no prediction is a number.
-        ranges: the error by range of the true value.
-        time_charts: source, error in words, and true and predicted values over time.
-        sources: number of sources, of which ``time_charts`` shows some.
-    """
-
-    name: str
-    scatter: Chart | None
-    ranges: Table
-    time_charts: list[tuple[str, str, Chart | None]]
-    sources: int
-
-
 def classes(evaluation: Evaluation) -> Table | None:
     """Returns precision and recall of each class, lowest recall first; None for tasks without classes."""
-    analysis = evaluation.analysis
-    if not analysis.classes:
+    pairs = evaluation.analysis.classes
+    if not pairs:
         return None
-    pairs = sorted(
-        zip(analysis.classes, analysis.baseline_classes, strict=True),
-        key=lambda pair: _rank(pair[0]),
-    )
-    is_multilabel = evaluation.trained_on.spec.label.task == "multilabel"
-    largest = max(row.support for row in analysis.classes)
-    rows: list[Row] = [
-        [
-            row.name,
-            _bar(row.support, largest, f"{row.support:,}"),
-            *_side_by_side(row.precision, baseline.precision),
-            *_side_by_side(row.recall, baseline.recall),
-            format_percentage(row.f1),
-            *(_side_by_side(_area(row), _area(baseline)) if is_multilabel else ()),
-        ]
-        for row, baseline in pairs[:_MAX_CLASSES]
-    ]
-    return Table(
-        "Precision and recall by class, lowest recall first "
-        + describe_rows(len(pairs), len(rows), "class"),
-        (
-            *("class", "labels", "precision", "baseline's", "recall", "baseline's", "F1"),
-            *(("average precision", "baseline's") if is_multilabel else ()),
-        ),
-        rows,
-    )
 
+    def rank(pair: tuple[ClassRow, ClassRow]) -> tuple[bool, float, str]:
+        row = pair[0]
+        return math.isnan(row.recall), row.recall if row.support else 0.0, row.name
 
-def _rank(row: ClassRow) -> tuple[bool, float, str]:
-    return math.isnan(row.recall), row.recall if row.support else 0.0, row.name
-
-
-def _area(row: ClassRow) -> float:
-    return math.nan if row.average_precision is None else row.average_precision
-
-
-def _side_by_side(model: float, baseline: float) -> tuple[str, str]:
-    return format_percentage(model), format_percentage(baseline)
+    heading = ["class", "labels", "precision", "baseline's", "recall", "baseline's", "F1"]
+    if pairs[0][0].average_precision is not None:
+        heading += ["average precision", "baseline's"]
+    largest = max(row.support for row, _ in pairs)
+    rows: list[Row] = []
+    for row, baseline in sorted(pairs, key=rank)[:_MAX_CLASSES]:
+        areas = (row.average_precision, baseline.average_precision)
+        shares = [row.precision, baseline.precision, row.recall, baseline.recall, row.f1]
+        shares += [area for area in areas if area is not None]
+        support = _bar(row.support, largest, f"{row.support:,}")
+        rows.append([row.name, support, *map(format_percentage, shares)])
+    shown = describe_rows(len(pairs), len(rows), "class")
+    return Table(f"Precision and recall by class, lowest recall first {shown}", heading, rows)
 
 
 def _bar(value: float, largest: float, text: str) -> Cell:
@@ -109,34 +62,29 @@ def _bar(value: float, largest: float, text: str) -> Cell:
     return Cell(text, bar=value / largest if is_finite else 0.0)
 
 
-def confusion(evaluation: Evaluation) -> Confusion | None:
-    """Returns which classes are predicted for which; None for tasks without one class per label."""
+def confusion(evaluation: Evaluation) -> dict[str, Table | None] | None:
+    """Returns which classes are predicted for which; None for tasks without one class per label.
+
+    ``matrix`` is None for many classes, and ``frequent``, the most frequent confusions, for two.
+    """
     counts = evaluation.analysis.confusion
     if counts is None:
         return None
-    names = [row.name for row in evaluation.analysis.classes]
-    return Confusion(
-        _confusion_matrix(names, counts) if len(names) <= _MAX_MATRIX_CLASSES else None,
-        _frequent_confusions(names, counts) if len(names) > 2 else None,
-    )
+    names = [row.name for row, _ in evaluation.analysis.classes]
+    return {
+        "matrix": _confusion_matrix(names, counts) if len(names) <= _MAX_MATRIX_CLASSES else None,
+        "frequent": _frequent_confusions(names, counts) if len(names) > 2 else None,
+    }
 
 
 def _confusion_matrix(names: list[str], counts: Array) -> Table:
     columns = [*names, "not a number"] if counts[:, -1].any() else names
-    rows: list[Row] = [
-        [
-            name,
-            *(
-                Cell(
-                    f"{count:,}",
-                    style="right" if column == index else "",
-                    heat=0.55 * count / max(int(row.sum()), 1),
-                )
-                for column, count in enumerate(row[: len(columns)])
-            ),
-        ]
-        for index, (name, row) in enumerate(zip(names, counts, strict=True))
-    ]
+    rows: list[Row] = []
+    for index, (name, row) in enumerate(zip(names, counts[:, : len(columns)], strict=True)):
+        heats = 0.55 * row / max(int(counts[index].sum()), 1)
+        styles = ["right" if column == index else "" for column in range(len(columns))]
+        cells = zip(row, styles, heats, strict=True)
+        rows.append([name, *(Cell(f"{n:,}", style=style, heat=heat) for n, style, heat in cells)])
     caption = "Labels by true class (row) and predicted class (column); correct ones are framed"
     return Table(caption, ("true, predicted", *columns), rows)
 
@@ -158,29 +106,49 @@ def _frequent_confusions(names: list[str], counts: Array) -> Table:
     return Table("The most frequent confusions", heading, rows)
 
 
-def targets(evaluation: Evaluation) -> list[Target]:
-    """Returns charts and a table for each of the first regression targets."""
-    label = evaluation.trained_on.spec.label
+def targets(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """Returns charts and a table for each of the first regression targets, as ``page.html`` shows them.
+
+    A chart is None if it has no value to show.
+    """
+    label, predictions = evaluation.trained_on.spec.label, evaluation.predictions
     found = []
     for index, name in enumerate(label.target_names[:_MAX_TARGETS]):
         unit = label.target_units[index] if label.target_units else ""
         quantity = f"{name} ({unit})" if unit else name
         baseline = float(baseline_prediction(evaluation.trained_on)[index])
-        predictions = evaluation.predictions
-        found.append(
-            Target(
-                name,
-                make_scatter_chart(
-                    predictions.truth[:, index],
-                    predictions.answers[:, index],
-                    baseline,
-                    quantity=quantity,
-                    summary=f"Scatter plot: predicted against true {name}",
-                ),
-                _ranges(evaluation.analysis.ranges[name], quantity),
-                _time_charts(evaluation, index, name, unit, quantity, baseline),
-                len(evaluation.analysis.sources),
+        truth, answers = predictions.truth[:, index], predictions.answers[:, index]
+        scatter = make_scatter_chart(
+            truth,
+            answers,
+            baseline,
+            quantity=quantity,
+            summary=f"Scatter plot: predicted against true {name}",
+        )
+        rows, time_charts = evaluation.analysis.sources, []
+        # Some sources, spread evenly from the largest error to the smallest.
+        chosen = np.unique(np.linspace(0, len(rows) - 1, min(_MAX_TIME_CHARTS, len(rows))).round())
+        for row in (rows[int(place)] for place in chosen):
+            is_own = [source == row.source for source in predictions.sources]
+            own = predictions.by_label(np.array(is_own))
+            error = f"mean absolute error {format_number(row.model[f'{name}_mae'], unit)}"
+            chart = make_time_chart(
+                predictions.times()[own] / 1e6,
+                truth[own],
+                answers[own],
+                baseline,
+                quantity=quantity,
+                summary=f"Line chart: true and predicted {name} over time in {row.source}, {error}",
             )
+            time_charts.append((row.source, error, chart))
+        found.append(
+            {
+                "name": name,
+                "scatter": scatter,
+                "ranges": _ranges(evaluation.analysis.ranges[name], quantity),
+                "time_charts": time_charts,
+                "sources": len(rows),
+            }
         )
     return found
 
@@ -204,57 +172,29 @@ def _ranges(ranges: tuple[RangeRow, ...], quantity: str) -> Table:
     )
 
 
-def _time_charts(
-    evaluation: Evaluation, index: int, name: str, unit: str, quantity: str, baseline: float
-) -> list[tuple[str, str, Chart | None]]:
-    """Charts of some sources, spread evenly from the largest error to the smallest."""
-    rows, predictions = evaluation.analysis.sources, evaluation.predictions
-    chosen = np.unique(np.linspace(0, len(rows) - 1, min(_MAX_TIME_CHARTS, len(rows))).round())
-    found = []
-    for row in (rows[int(place)] for place in chosen):
-        is_own = [source == row.source for source in predictions.origins.sources]
-        own = predictions.by_label(np.array(is_own))
-        error = f"mean absolute error {format_number(row.model[f'{name}_mae'], unit)}"
-        chart = make_time_chart(
-            predictions.times()[own] / 1e6,
-            predictions.truth[own, index],
-            predictions.answers[own, index],
-            baseline,
-            quantity=quantity,
-            summary=f"Line chart: true and predicted {name} over time in {row.source}, {error}",
-        )
-        found.append((row.source, error, chart))
-    return found
-
-
 def sources(evaluation: Evaluation) -> Table:
     """Returns the metrics of each source beside the baseline's, worst source first."""
-    rows, label = evaluation.analysis.sources, evaluation.trained_on.spec.label
+    rows = evaluation.analysis.sources
     metrics = list(rows[0].model)[: 2 * _MAX_TARGETS]
-    is_regression = label.task == "regression"
+    is_regression = evaluation.trained_on.spec.label.task == "regression"
     show = format_number if is_regression else format_percentage
     values = [row.model[metrics[0]] for row in rows]
     largest = max(filter(math.isfinite, values), default=0.0) if is_regression else 1.0
     heading, body = ["source", "group", "labels"], []
     for metric in metrics:
-        heading += [metric] if _is_bias(metric, is_regression) else [metric, "baseline's"]
+        heading += [metric] if metric.endswith("_bias") else [metric, "baseline's"]
     for row in rows[:_MAX_SOURCES]:
         cells: list[str | Cell] = [row.source, row.group, f"{row.labels:,}"]
         for metric in metrics:
             value = row.model[metric]
-            if _is_bias(metric, is_regression):
+            if metric.endswith("_bias"):
                 cells.append(_format_signed(value))
                 continue
-            is_first = metric == metrics[0]
-            cells.append(_bar(value, largest, show(value)) if is_first else show(value))
+            cells.append(_bar(value, largest, show(value)) if len(cells) == 3 else show(value))
             cells.append(show(row.baseline[metric]))
         body.append(cells)
     caption = f"Metrics by source, worst first {describe_rows(len(rows), len(body), 'source')}"
     return Table(caption, heading, body)
-
-
-def _is_bias(metric: str, is_regression: bool) -> bool:
-    return is_regression and metric.endswith("_bias")
 
 
 def _format_signed(value: float) -> str:

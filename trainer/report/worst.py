@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tfrecords_schema.report.filmstrips import StripFrame
 from tfrecords_schema.report.pages import plural
 from tfrecords_schema.spec import LabelSpec
-from trainer.evaluation.analysis import WorstSequence
 from trainer.evaluation.evaluate import Evaluation
 from trainer.report.charts import make_sparkline
 
@@ -21,40 +18,26 @@ Array = npt.NDArray[Any]
 _MAX_SPARKLINES = 6
 
 
-@dataclass(frozen=True)
-class Figure:
-    """One of the worst sequences.
+def worst_sequences(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """Returns the worst sequences as ``page.html`` shows them, worst first.
 
-    Attributes:
-        caption: true and predicted labels.
-        detail: the loss, and the time in the source.
-        sequence: its id, source and group.
-        frames: some of its frames; empty if it has none.
-        signals: name, range, and lines of each of its first signals.
+    ``frames`` are some of the sequence's frames; ``signals`` the name, the range and the lines of each of its
+    first signals.
     """
-
-    caption: str
-    detail: str
-    sequence: WorstSequence
-    frames: tuple[StripFrame, ...]
-    signals: list[tuple[str, str, list[str]]]
-
-
-def worst_sequences(evaluation: Evaluation) -> list[Figure]:
-    """Returns the worst sequences, worst first."""
     label, figures = evaluation.trained_on.spec.label, []
     for rank, sequence in enumerate(evaluation.analysis.worst, start=1):
         strip = evaluation.strips.get(sequence.place)
         signals = list(strip.signals.items())[:_MAX_SPARKLINES] if strip else []
+        true, predicted = (_describe(v, label) for v in (sequence.true, sequence.predicted))
+        loss = _describe_loss(sequence.loss, label)
         figures.append(
-            Figure(
-                f"{rank}. true: {_describe(sequence.true, label)}; "
-                f"predicted: {_describe(sequence.predicted, label)}",
-                f"{_describe_loss(sequence.loss, label)}; {sequence.start:.2f} s to {sequence.end:.2f} s",
-                sequence,
-                strip.frames if strip else (),
-                [(name, _span(values), make_sparkline(values)) for name, values in signals],
-            )
+            {
+                "caption": f"{rank}. true: {true}; predicted: {predicted}",
+                "detail": f"{loss}; {sequence.start:.2f} s to {sequence.end:.2f} s",
+                "sequence": sequence,
+                "frames": strip.frames if strip else (),
+                "signals": [(name, _span(v), make_sparkline(v)) for name, v in signals],
+            }
         )
     return figures
 
@@ -64,7 +47,7 @@ def _describe(value: Any, label: LabelSpec) -> str:
     if isinstance(value, dict):
         units = dict(zip(label.target_names, label.target_units, strict=False))
         return ", ".join(
-            f"{name} {_describe_number(own)} {units.get(name, '')}".rstrip()
+            f"{name} {_span(np.array(own))} {units.get(name, '')}".rstrip()
             for name, own in value.items()
         )
     if not isinstance(value, list):
@@ -75,12 +58,6 @@ def _describe(value: Any, label: LabelSpec) -> str:
     if len(counts) == 1:
         return _describe(value[0], label)
     return ", ".join(f"{_describe(v, label)} ({plural(n, 'frame')})" for v, n in counts.items())
-
-
-def _describe_number(value: float | list[float | None] | None) -> str:
-    if isinstance(value, list):
-        return _span(np.array([math.nan if own is None else own for own in value]))
-    return "not a number" if value is None else f"{value:.4g}"
 
 
 def _span(values: Array) -> str:

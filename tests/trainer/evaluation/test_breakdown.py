@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.trainer.conftest import SPECS
-from tests.trainer.evaluation.test_metrics import made
+from tests.trainer.evaluation.test_metrics import made, predicted
 from trainer.evaluation.breakdown import (
     class_rows,
     confusion_matrix,
@@ -72,12 +72,13 @@ def test_source_rows_are_sorted_worst_first(seed, count, task):
     label, truth, answers = made(task, seed, count, nan=0.1)
     places = np.arange(count) % 4
     names = [f"drive{place}" for place in places]
-    sources = [f"drive{i}" for i in range(5)]  # the last has no labels
     errors = label_errors(label, truth, answers)
-    rows = source_rows(
-        *(sources, [f"g{source}" for source in sources], places, errors, errors),
-        higher_is_better=task != "regression",
+    predictions = predicted(
+        *(np.append(truth, truth[:1], axis=0), np.append(answers, answers[:1], axis=0)),
+        valid=np.arange(count + 1) < count,
+        sources=[*names, "drive4"],  # the last has no labels
     )
+    rows = source_rows(label, predictions, answers)
     by_source = defaultdict(list)
     for i, name in enumerate(names):
         by_source[name].append(i)
@@ -130,16 +131,16 @@ def test_sequence_losses():
     truth = np.zeros((3, 2, 2))
     answers = np.array([[[2, 5], [4, 5]], [[1, 0], [np.nan, 9]], [[0, 0], [0, 0]]], float)
     valid = np.array([[True, True], [True, False], [False, False]])
-    losses = sequence_losses(label, truth, answers, valid, np.array([2.0, 0.0]))
+    losses = sequence_losses(label, predicted(truth, answers, valid=valid), np.array([2.0, 0.0]))
     # In standard deviations; a target that never changes has none, and is taken as it is.
     assert losses[:2].tolist() == [(1 + 5 + 2 + 5) / 4, 0.25]
     assert math.isnan(losses[2])  # of no labels
     answers[1, 0, 0] = np.nan
-    assert sequence_losses(label, truth, answers, valid, np.ones(2))[1] == math.inf
+    broken = predicted(truth, answers, valid=valid)
+    assert sequence_losses(label, broken, np.ones(2))[1] == math.inf
     label = SPECS["multilabel"].label
-    losses = sequence_losses(
-        label, np.array([[1, 0, 0]]), np.array([[0.5, 0.5, 0.0]]), np.array([True]), np.array([])
-    )
+    one = predicted(np.array([[1, 0, 0]]), np.array([[0.5, 0.5, 0.0]]))
+    losses = sequence_losses(label, one, np.array([]))
     assert losses[0] == pytest.approx(2 * math.log(2) / 3)
 
 

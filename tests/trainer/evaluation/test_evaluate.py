@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from tests.trainer.conftest import SPECS
+from tests.trainer.evaluation.test_metrics import predicted
 from tfrecords_schema.fake import write_fake_dataset
-from trainer.data.reader import Labels
 from trainer.evaluation.baseline import baseline_prediction, describe_baseline
 from trainer.evaluation.score import (
     Metric,
@@ -28,9 +28,9 @@ def metrics(result):
 
 def test_score_classification_by_hand(tmp_path):
     info = described(tmp_path, SPECS["classification"], label_counts=(6, 3, 1))
-    labels = Labels(values=np.array([0, 0, 1, 2]), valid=np.ones(4, bool))
+    truth = np.array([0, 0, 1, 2])
     predictions = np.array([[0.8, 0.1, 0.1], [0.2, 0.5, 0.3], [0.1, 0.8, 0.1], [0.1, 0.1, 0.8]])
-    result = score("test", labels, predictions, info)
+    result = score("test", predicted(truth, predictions), info)
     found = metrics(result)
     assert found["accuracy"] == (0.75, 0.5)
     assert found["balanced_accuracy"] == pytest.approx((2.5 / 3, 1 / 3))
@@ -46,8 +46,8 @@ def test_score_regression_by_hand_in_units(tmp_path):
     targets = info.splits["train"].targets
     targets = (replace(targets[0], mean=10.0), replace(targets[1], mean=0.0))
     info = replace(info, splits={"train": replace(info.splits["train"], targets=targets)})
-    labels = Labels(values=np.array([[8.0, 1.0], [14.0, -1.0]]), valid=np.ones(2, bool))
-    result = score("test", labels, np.array([[9.0, 1.0], [11.0, -1.0]]), info)
+    truth, answers = np.array([[8.0, 1.0], [14.0, -1.0]]), np.array([[9.0, 1.0], [11.0, -1.0]])
+    result = score("test", predicted(truth, answers), info)
     assert metrics(result) == {
         "speed_mae": (2.0, 3.0),
         "speed_rmse": (pytest.approx(np.sqrt(5)), pytest.approx(np.sqrt(10))),
@@ -64,8 +64,8 @@ def test_score_regression_by_hand_in_units(tmp_path):
 def test_score_multilabel_by_hand(tmp_path):
     info = described(tmp_path, SPECS["multilabel"], label_counts=(2, 5, 9))
     assert baseline_prediction(info).tolist() == [0.2, 0.5, 0.9]
-    labels = Labels(values=np.array([[1, 0, 0], [0, 0, 1.0]]), valid=np.ones(2, bool))
-    found = metrics(score("test", labels, np.array([[0.9, 0, 0.6], [0.1, 0, 0.7]]), info))
+    truth, answers = np.array([[1, 0, 0], [0, 0, 1.0]]), np.array([[0.9, 0, 0.6], [0.1, 0, 0.7]])
+    found = metrics(score("test", predicted(truth, answers), info))
     # The middle class never occurs: it has no precision to average.
     assert found["mean_average_precision"] == (1.0, 0.5)
     assert found["binary_accuracy"] == pytest.approx((5 / 6, 2 / 6))
@@ -73,14 +73,12 @@ def test_score_multilabel_by_hand(tmp_path):
 
 def test_score_excludes_padding(tmp_path):
     info = described(tmp_path, SPECS["classification by frame"])
-    labels = Labels(
-        values=np.array([[0, 0, 0, 0], [1, 1, 1, 1]]),
-        valid=np.array([[True, True, False, False], [True, False, False, False]]),
-    )
+    truth = np.array([[0, 0, 0, 0], [1, 1, 1, 1]])
+    valid = np.array([[True, True, False, False], [True, False, False, False]])
     predictions = np.zeros((2, 4, 3))
     predictions[0, :2, 0] = predictions[1, :1, 1] = 1.0  # right where it counts
-    predictions[~labels.valid] = [0, 0, 1.0]  # and wrong elsewhere
-    result = score("test", labels, predictions, info)
+    predictions[~valid] = [0, 0, 1.0]  # and wrong elsewhere
+    result = score("test", predicted(truth, predictions, valid=valid), info)
     assert result.labels == 3
     assert metrics(result)["accuracy"][0] == 1.0
 

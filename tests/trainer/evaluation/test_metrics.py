@@ -8,16 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.trainer.conftest import SPECS
+from trainer.data.reader import Labels
 from trainer.evaluation import bootstrap, metrics
 from trainer.evaluation.bootstrap import MIN_GROUPS, bootstrap_intervals, resample_weights
 from trainer.evaluation.metrics import (
     NO_CLASS,
-    average_precision,
     chosen_classes,
     measure,
     measure_resamples,
     present_classes,
 )
+from trainer.evaluation.predictions import Predictions
 
 TASKS = ("classification", "multilabel", "regression")
 
@@ -35,6 +36,22 @@ def made(task, seed, count, *, nan=0.0):
         answers = random.dirichlet(np.ones(3), count).round(1)
     answers[random.random(count) < nan, 0] = np.nan
     return SPECS[task].label, truth, answers
+
+
+def predicted(truth, answers, *, valid=None, sources=()):
+    """`Predictions` of sequences of one frame, or of as many as ``valid`` has, by default of one source."""
+    valid = np.ones(len(truth), bool) if valid is None else valid
+    frames = valid.shape[1] if valid.ndim == 2 else 1
+    sources = tuple(sources) or ("drive",) * len(truth)
+    return Predictions(
+        labels=Labels(values=truth, valid=valid),
+        values=answers,
+        ids=tuple(map(str, range(len(truth)))),
+        sources=sources,
+        groups=tuple(f"g{source}" for source in sources),
+        timestamps=np.zeros((len(truth), frames), np.int64),
+        valid_frames=np.full(len(truth), frames),
+    )
 
 
 def slow_metrics(task, truth, answers):
@@ -198,9 +215,15 @@ def test_prediction_that_is_not_finite_is_never_right():
 
 
 def test_average_precision():
-    assert average_precision(np.array([1, 0, 1, 0]), np.array([0.9, 0.8, 0.7, 0.1])) == (
+    label = SPECS["multilabel"].label
+
+    def average_precision(truth, scores):
+        measured = measure(label, np.array(truth)[:, None], np.array(scores)[:, None])
+        return measured["mean_average_precision"]
+
+    assert average_precision([1, 0, 1, 0], [0.9, 0.8, 0.7, 0.1]) == (
         pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
     )
     # Constant scores rank nothing: the share that is set, in whatever order the records are.
     for truth in ([1, 0, 0, 0], [0, 0, 0, 1]):
-        assert average_precision(np.array(truth), np.zeros(4)) == 0.25
+        assert average_precision(truth, np.zeros(4)) == 0.25

@@ -253,7 +253,7 @@ def test_verdict_of_correct_wrong_and_constant_predictions(tmp_path):
 def test_predict_split_origins_are_in_stored_order(tmp_path):
     spec = SPECS["signals only"]
     write_drives(tmp_path, spec)
-    origins = predict_split(Guesser(spec), tmp_path, "test", batch_size=5).origins
+    origins = predict_split(Guesser(spec), tmp_path, "test", batch_size=5)
     # Three shards, dealt in turn.
     expected = [f"drive{i // 4}@{i % 4 * 10**6}" for shard in range(3) for i in range(shard, 24, 3)]
     assert list(origins.ids) == expected
@@ -267,7 +267,7 @@ def test_predict_split_origins_are_in_stored_order(tmp_path):
 def test_read_filmstrips_shrinks_frames_and_omits_padding(tmp_path):
     spec = make_spec(num_frames=20, image=ImageSpec(height=270, width=480))
     write_drives(tmp_path, spec, drives=2, each=3)
-    origins = predict_split(Guesser(spec), tmp_path, "test", batch_size=5).origins
+    origins = predict_split(Guesser(spec), tmp_path, "test", batch_size=5)
     strips = read_filmstrips(tmp_path, "test", [5, 0])
     assert strips.keys() == {0, 5}
     for place, strip in strips.items():

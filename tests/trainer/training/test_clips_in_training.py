@@ -47,8 +47,8 @@ def test_predict_split_averages_clips(count, tmp_path):
         expected[i] = np.mean(levels), np.mean([np.sum(np.array(t) < valid) for t in taken])
     np.testing.assert_allclose(found.values, expected)
     np.testing.assert_array_equal(found.labels.values, labels)
-    assert list(found.origins.ids) == [text.decode() for text in features["id"].numpy()]
-    assert found.origins.timestamps.shape == (7, 3)
+    assert list(found.ids) == [text.decode() for text in features["id"].numpy()]
+    assert found.timestamps.shape == (7, 3)
 
 
 def test_predict_split_skips_all_clips_of_a_corrupt_sequence(tmp_path):
@@ -73,7 +73,7 @@ def test_predict_split_skips_all_clips_of_a_corrupt_sequence(tmp_path):
         records[i] = replace(records[i], frames=frames)
     found, damaged_places = answers("damaged", records)
     assert damaged_places == 2
-    assert found.origins.ids == sound.origins.ids
+    assert found.ids == sound.ids
     np.testing.assert_array_equal(found.values, sound.values)
 
 
