@@ -15,7 +15,7 @@ Array = npt.NDArray[Any]
 
 # Pixels of the view box. A phone is about as wide as this, so that text is not too small there.
 WIDTH, HEIGHT = 360, 230
-_LEFT, _RIGHT, _TOP, _BOTTOM = 48, 10, 8, 38
+_ACROSS, _UP = (48, WIDTH - 10), (HEIGHT - 38, 8)
 _TICKS = 5
 _MAX_DOTS = 2000
 _MAX_STEPS = 400
@@ -66,17 +66,10 @@ class Chart:
 def make_scatter_chart(
     truth: Array, predicted: Array, baseline: float, *, quantity: str, summary: str
 ) -> Chart | None:
-    """Returns predicted values against true ones, a dot per label, of at most 2000 random labels.
+    """Returns predicted against true values, ``[M]`` each, a dot per label, of at most 2000 random labels.
 
-    Args:
-        truth: ``[M]``; pairs with a value that is not finite are left out.
-        predicted: ``[M]``.
-        baseline: the constant prediction of the baseline, drawn dashed.
-        quantity: name and unit of the values.
-        summary: see `Chart`.
-
-    Returns:
-        None if no pair is finite.
+    ``baseline``, its constant prediction of ``quantity`` (with a unit), is drawn dashed. Pairs with a value
+    that is not finite are left out; None is returned if none is left.
     """
     finite = np.isfinite(truth) & np.isfinite(predicted)
     truth, predicted = (values[finite].astype(np.float64) for values in (truth, predicted))
@@ -85,38 +78,24 @@ def make_scatter_chart(
     if len(truth) > _MAX_DOTS:
         chosen = np.random.default_rng(0).choice(len(truth), _MAX_DOTS, replace=False)
         truth, predicted = truth[chosen], predicted[chosen]
-    low, high = _limits(truth, predicted)
-    x, y = _x_axis(low, high), _y_axis(low, high)
+    low, high = _limits(np.append(truth, predicted))
+    x, y = Axis(low, high, *_ACROSS), Axis(low, high, *_UP)
     dots = zip(x.to_pixels(truth).round(), y.to_pixels(predicted).round(), strict=True)
-    return Chart(
-        x,
-        y,
-        f"true {quantity}",
-        f"predicted {quantity}",
-        summary,
-        [
-            ("truth", f"M{x.start} {y.start}L{x.end} {y.end}"),
-            ("baseline", _level(float(np.clip(baseline, low, high)), x, y)),
-            ("dots", "".join(f"M{left:.0f} {top:.0f}h0" for left, top in sorted(set(dots)))),
-        ],
-    )
+    paths = [
+        ("truth", f"M{x.start} {y.start}L{x.end} {y.end}"),
+        ("baseline", _level(float(np.clip(baseline, low, high)), x, y)),
+        ("dots", "".join(f"M{left:.0f} {top:.0f}h0" for left, top in sorted(set(dots)))),
+    ]
+    return Chart(x, y, f"true {quantity}", f"predicted {quantity}", summary, paths)
 
 
 def make_time_chart(
     seconds: Array, truth: Array, predicted: Array, baseline: float, *, quantity: str, summary: str
 ) -> Chart | None:
-    """Returns true and predicted values over time; values of equal times are averaged.
+    """Returns true and predicted values over time, ``[M]`` each, in any order; None if no value is finite.
 
-    Args:
-        seconds: ``[M]``, in any order.
-        truth: ``[M]``; its line is broken at values that are not finite.
-        predicted: ``[M]``, like ``truth``.
-        baseline: the constant prediction of the baseline, drawn dashed.
-        quantity: name and unit of the values.
-        summary: see `Chart`.
-
-    Returns:
-        None if no value is finite.
+    Values of equal times are averaged, lines are broken at values that are not finite, and ``baseline``, its
+    constant prediction of ``quantity`` (with a unit), is drawn dashed.
     """
     times, places, counts = np.unique(seconds, return_inverse=True, return_counts=True)
     truth, predicted = (np.bincount(places, values) / counts for values in (truth, predicted))
@@ -126,20 +105,14 @@ def make_time_chart(
     finite = np.concatenate([values[np.isfinite(values)] for values in (truth, predicted)])
     if not len(finite):
         return None
-    x = _x_axis(*_widen(float(times[0]), float(times[-1])))
-    y = _y_axis(*_limits(finite, np.array([baseline])))
-    return Chart(
-        x,
-        y,
-        "seconds",
-        quantity,
-        summary,
-        [
-            ("baseline", _level(baseline, x, y)),
-            ("truth", _line(times, truth, x, y)),
-            ("predicted", _line(times, predicted, x, y)),
-        ],
-    )
+    x = Axis(*_widen(float(times[0]), float(times[-1])), *_ACROSS)
+    y = Axis(*_limits(np.append(finite, baseline)), *_UP)
+    paths = [
+        ("baseline", _level(baseline, x, y)),
+        ("truth", _line(times, truth, x, y)),
+        ("predicted", _line(times, predicted, x, y)),
+    ]
+    return Chart(x, y, "seconds", quantity, summary, paths)
 
 
 def make_sparkline(values: Array) -> list[str]:
@@ -172,18 +145,9 @@ def _line(times: Array, values: Array, x: Axis, y: Axis) -> str:
     return "".join(parts)
 
 
-def _x_axis(low: float, high: float) -> Axis:
-    return Axis(low, high, _LEFT, WIDTH - _RIGHT)
-
-
-def _y_axis(low: float, high: float) -> Axis:
-    return Axis(low, high, HEIGHT - _BOTTOM, _TOP)
-
-
-def _limits(*values: Array) -> tuple[float, float]:
-    """Returns the range of all values with a margin."""
-    low = min(float(own.min()) for own in values)
-    high = max(float(own.max()) for own in values)
+def _limits(values: Array) -> tuple[float, float]:
+    """Returns the range of the values with a margin."""
+    low, high = float(values.min()), float(values.max())
     margin = 0.03 * (high - low)
     return _widen(low - margin, high + margin)
 

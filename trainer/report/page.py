@@ -80,36 +80,32 @@ def render_report(evaluations: Sequence[Evaluation], *, model: str, directory: s
 
 def _verdict(evaluation: Evaluation) -> dict[str, str]:
     metric = evaluation.metrics[0]
-    style = _style(metric)
-    if style == "pass":
-        text = "Better than the baseline"
-    elif style == "error":
-        text = "Not better than the baseline"
-    elif metric.gain_interval:
-        text = "Not surely better than the baseline"
-    else:
-        text = "Better than the baseline, but in too few groups to be sure"
-    interval = (
-        f" ({LEVEL:.0%} interval {format_interval(metric.interval)})" if metric.interval else ""
-    )
+    style, text = _style_and_words(metric)
+    model = format_number(metric.model, metric.unit)
+    if metric.interval:
+        model += f" ({LEVEL:.0%} interval {format_interval(metric.interval)})"
     return {
         "style": style,
         "text": text,
         "name": f"{evaluation.split} {metric.name}",
-        "model": format_number(metric.model, metric.unit) + interval,
+        "model": model,
         "baseline": format_number(metric.baseline, metric.unit),
     }
 
 
-def _style(metric: Metric) -> str:
-    """The CSS class of a verdict. Without an interval, a gain may be chance, so that it is not sure."""
+def _style_and_words(metric: Metric) -> tuple[str, str]:
+    """Returns the CSS class of a verdict and its words. Without an interval, a gain may be chance."""
     if metric.verdict in ("not a number", "not better"):
-        return "error"
-    return "pass" if metric.verdict == "better" and metric.gain_interval else "warning"
+        return "error", "Not better than the baseline"
+    if metric.verdict == "not sure":
+        return "warning", "Not surely better than the baseline"
+    if metric.gain_interval is None:
+        return "warning", "Better than the baseline, but in too few groups to be sure"
+    return "pass", "Better than the baseline"
 
 
 def _split(evaluation: Evaluation, name: str) -> dict[str, Any]:
-    """Everything that the page shows of one split; ``name`` begins the ids of its headings."""
+    """Returns what the page shows of one split; ``name`` begins the ids of its headings."""
     analysis, label = evaluation.analysis, evaluation.trained_on.spec.label
     targets = sections.targets(evaluation)
     counts = [plural(analysis.sequences, "sequence")]
@@ -133,31 +129,22 @@ def _split(evaluation: Evaluation, name: str) -> dict[str, Any]:
 
 def _metrics(evaluation: Evaluation) -> Table:
     has_intervals = any(metric.interval for metric in evaluation.metrics)
-    intervals = (f"model, {LEVEL:.0%} interval", f"better by, {LEVEL:.0%} interval")
+    heading = ["metric", "model", "baseline", "better by"]
+    if has_intervals:
+        heading += [f"{what}, {LEVEL:.0%} interval" for what in ("model", "better by")]
     rows: list[Row] = []
     for metric in evaluation.metrics:
-        unit = f" ({metric.unit})" if metric.unit else ""
         row = [
-            metric.name + unit,
+            metric.name + (f" ({metric.unit})" if metric.unit else ""),
             format_number(metric.model),
             format_number(metric.baseline),
             EMPTY_CELL if math.isnan(metric.gain) else f"{metric.gain:.4g}",
         ]
-        if has_intervals:
-            row += [
-                format_interval(interval) if interval else EMPTY_CELL
-                for interval in (metric.interval, metric.gain_interval)
-            ]
-        rows.append([*row, Cell(metric.verdict, style=_style(metric))])
-    return Table(
-        f"Metrics of the {evaluation.split} split, beside the baseline's",
-        (
-            *("metric", "model", "baseline", "better by"),
-            *(intervals if has_intervals else ()),
-            "verdict",
-        ),
-        rows,
-    )
+        for interval in (metric.interval, metric.gain_interval) if has_intervals else ():
+            row.append(format_interval(interval) if interval else EMPTY_CELL)
+        rows.append([*row, Cell(metric.verdict, style=_style_and_words(metric)[0])])
+    caption = f"Metrics of the {evaluation.split} split, beside the baseline's"
+    return Table(caption, [*heading, "verdict"], rows)
 
 
 def _describe_dataset(name: str, fingerprint: str) -> str:
