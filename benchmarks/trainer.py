@@ -36,6 +36,7 @@ from trainer.config.run_folder import RunFolder
 from trainer.config.training import ModelConfig, TrainingConfig
 from trainer.models.layers import TimeDistributed
 from trainer.models.network import build_model
+from trainer.training.feeds import TrainingJob
 from trainer.training.fitting import fit
 
 CLASSES = LabelSpec(task="classification", class_names=("a", "b"))
@@ -137,7 +138,8 @@ def compare_caching(
         keras.utils.set_random_seed(0)
         run = RunFolder(folder / caching)
         run.path.mkdir()
-        total = timed(lambda c=config, r=run: fit(build_model(info, c.model), data, info, r, c))
+        job = TrainingJob(directory=data, info=info, folder=run, config=config)
+        total = timed(lambda job=job: fit(build_model(info, job.config.model), job))
         with run.history.open() as file:
             found[f"{caching}_epoch"] = float(list(csv.DictReader(file))[-1]["seconds"])
         found[f"{caching}_total"] = total

@@ -65,7 +65,7 @@ def _train(options: TrainOptions) -> None:
     directory, config = options.tfrecords, options.config
     if options.spec is not None:
         _adopt(directory, options.spec)
-    elif _is_undescribed(directory):
+    elif not (Path(directory) / FILE_NAME).exists() and any(Path(directory).glob("*tfrecord*")):
         raise TrainerError(
             f"{directory} holds TFRecords and no {FILE_NAME}. If another program wrote them, describe them "
             f"by `pipelines adopt --tfrecords {directory}`, or give --spec. Otherwise finish the build"
@@ -85,17 +85,8 @@ def _train(options: TrainOptions) -> None:
     train(directory, folder, config)
 
 
-def _is_undescribed(directory: str) -> bool:
-    folder = Path(directory)
-    return not (folder / FILE_NAME).exists() and any(folder.glob("*tfrecord*"))
-
-
 def _adopt(directory: str, spec_file: str) -> None:
-    """Describes records that another program wrote, unless they have the same description already.
-
-    Raises:
-        TrainerError: if they have another description, or no common one.
-    """
+    """Describes records that another program wrote; refuses another description than they have already."""
     try:
         spec = load_spec(spec_file)
     except OSError as error:
@@ -151,18 +142,12 @@ def _evaluate(options: EvaluateOptions) -> None:
     score = evaluate_run(
         options.model, directory, split=split, batch_size=options.batch_size, reading=reading
     )
-    _log.info("baseline: %s", describe_baseline(trained_on))
+    baseline = describe_baseline(trained_on)
+    _log.info("baseline: %s", baseline)
     _log.info("%s\n%s", format_score(score), compare(score))
     if options.output is not None:
-        write_json(
-            Path(options.output),
-            {
-                "model": options.model,
-                "tfrecords": directory,
-                "baseline": describe_baseline(trained_on),
-                **scores_to_json([score]),
-            },
-        )
+        described = {"model": options.model, "tfrecords": directory, "baseline": baseline}
+        write_json(Path(options.output), {**described, **scores_to_json([score])})
     if options.report is not None:
         write_report(options.report, [score], model=options.model, directory=directory)
 

@@ -12,8 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from tfrecords_schema.info import DatasetInfo
-from trainer.data.reader import Labels
-from trainer.evaluation.metrics import measure
 
 Array = npt.NDArray[Any]
 
@@ -31,12 +29,6 @@ def baseline_answers(trained_on: DatasetInfo, count: int) -> Array:
     """Returns `baseline_prediction` for each of ``count`` labels, ``[count, classes or targets]``."""
     guess = baseline_prediction(trained_on)
     return np.broadcast_to(guess, (count, len(guess)))
-
-
-def baseline_metrics(labels: Labels, trained_on: DatasetInfo) -> dict[str, float]:
-    """Returns the baseline's metrics on ``labels``, by name."""
-    truth = labels.values[labels.valid]
-    return measure(trained_on.spec.label, truth, baseline_answers(trained_on, len(truth)))
 
 
 def describe_baseline(trained_on: DatasetInfo) -> str:

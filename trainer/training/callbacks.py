@@ -12,10 +12,9 @@ from typing import Any
 import keras
 from keras import ops
 
-from trainer.config.run_folder import RunFolder
-from trainer.data.corrupt import SkippedRecords
 from trainer.errors import TrainerError
 from trainer.training.checkpoint import Progress, add_metrics, save_checkpoint
+from trainer.training.feeds import TrainingJob
 
 _log = logging.getLogger(__name__)
 
@@ -60,16 +59,15 @@ def read_history(path: Path) -> list[dict[str, str]]:
 
 
 class StopOnNaN(keras.callbacks.Callback):
-    """Raises `TrainingError` as soon as the loss or a weight is no longer finite."""
+    """Raises `TrainingError` as soon as the loss or a weight is no longer finite.
 
-    def __init__(self, learning_rate: float):
+    Must come before `SaveProgress`, which counts the epoch.
+    """
+
+    def __init__(self, learning_rate: float, progress: Progress):
         super().__init__()
         self._learning_rate = learning_rate
-        self._epoch = 0
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Remembers the epoch for the message."""
-        self._epoch = epoch
+        self._progress = progress
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Checks the mean loss of the epoch so far."""
@@ -88,23 +86,15 @@ class StopOnNaN(keras.callbacks.Callback):
     def _check_loss(self, name: str, logs: dict[str, Any] | None, when: str) -> None:
         loss = float((logs or {}).get(name, 0.0))
         if not math.isfinite(loss):
-            raise self._error(f"{name} became {loss} in epoch {self._epoch + 1}, at {when}")
+            raise self._error(
+                f"{name} became {loss} in epoch {self._progress.epoch + 1}, at {when}"
+            )
 
     def _error(self, what: str) -> TrainingError:
         return TrainingError(
             f"{what}, so training cannot continue. Lower --learning_rate (it was {self._learning_rate:g}) or "
             "give --clip_norm 1, and look for labels or signals that are not finite with `pipelines validate`"
         )
-
-
-def log_skipped(skipped: SkippedRecords) -> keras.callbacks.Callback:
-    """Returns a callback that logs after each epoch how many corrupt records were skipped so far."""
-
-    def log(epoch: int, logs: dict[str, Any] | None = None) -> None:
-        if skipped.places:
-            _log.info("skipped so far: %d corrupt records", len(skipped.places))
-
-    return keras.callbacks.LambdaCallback(on_epoch_end=log)
 
 
 class SaveProgress(keras.callbacks.Callback):
@@ -114,38 +104,26 @@ class SaveProgress(keras.callbacks.Callback):
     the same result. Within an epoch, one is written when ``minutes`` have passed since the last. The first
     epoch may have been started by an earlier run; its loss and metrics are then continued.
 
-    Args:
-        whole: the model to save, which may have more layers than the one that is trained.
-        folder: of the run.
-        progress: of the training so far, which is kept up to date.
-        monitor: the loss that epochs are compared by.
-        patience: epochs without a lower loss before training stops; None never stops.
-        steps: of an epoch.
-        minutes: between checkpoints within an epoch; infinite for none.
+    The model to save, ``whole``, may have more layers than the one that is trained. Training stops after
+    ``patience`` epochs without a lower loss, or never if it is None.
     """
 
     def __init__(
         self,
         whole: keras.Model,
-        folder: RunFolder,
+        job: TrainingJob,
         progress: Progress,
         *,
-        monitor: str,
         patience: int | None,
-        steps: int,
-        minutes: float = math.inf,
+        minutes: float,
     ):
         super().__init__()
-        self._whole = whole
-        self._folder = folder
-        self._progress = progress
-        self._monitor = monitor
+        self._whole, self._job, self._progress = whole, job, progress
         self._patience = patience
-        self._steps = steps
         self._seconds = 60 * minutes
         self._saved_at = time.monotonic()
         self._first_step = 0
-        self._unfinished = folder.path / ".unfinished.keras"
+        self._unfinished = job.folder.path / ".unfinished.keras"
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Remembers the step at which a resumed epoch starts."""
@@ -154,30 +132,33 @@ class SaveProgress(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Saves if it is time, except after the last step of an epoch."""
         if self._first_step and batch == 0:  # only now has Keras made all metrics
-            add_metrics(self._folder.checkpoint, self.model)
+            add_metrics(self._job.folder.checkpoint, self.model)
         step = self._first_step + batch + 1
-        if step < self._steps and time.monotonic() - self._saved_at >= self._seconds:
+        if step < self._job.steps and time.monotonic() - self._saved_at >= self._seconds:
             self._progress.step = step
             self._save()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Compares the epoch with the best one before it, and saves."""
-        progress = self._progress
+        progress, skipped = self._progress, self._job.skipped
         progress.epoch, progress.step = epoch + 1, 0
         progress.waited += 1
-        loss = float((logs or {})[self._monitor])
+        loss = float((logs or {})[self._job.monitor])
         if loss < progress.best:
             progress.best, progress.best_epoch, progress.waited = loss, epoch + 1, 0
             self._whole.save(self._unfinished)
-            self._unfinished.replace(self._folder.model)
+            self._unfinished.replace(self._job.folder.model)
         if self._patience is not None and progress.waited >= self._patience:
             progress.stopped = self.model.stop_training = True
         self._save()
+        if skipped is not None and skipped.places:
+            _log.info("skipped so far: %d corrupt records", len(skipped.places))
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Removes what a killed run may have left."""
         self._unfinished.unlink(missing_ok=True)
 
     def _save(self) -> None:
-        save_checkpoint(self._folder.checkpoint, self._whole, self.model, self._progress)
+        path = self._job.folder.checkpoint
+        save_checkpoint(path, self._whole, self.model, self._progress)
         self._saved_at = time.monotonic()

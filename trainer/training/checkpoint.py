@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,11 +51,7 @@ def save_checkpoint(
 ) -> None:
     """Writes weights, the states of optimizer, metrics and dropouts, and ``progress``, atomically.
 
-    Args:
-        path: of the file.
-        model: the whole model.
-        trained: the part of it that is trained, with the optimizer and the metrics.
-        progress: of the training.
+    ``trained``, which has the optimizer and the metrics, is ``model`` or the part of it that is trained.
     """
     variables = {
         **_model_variables(model),
@@ -107,45 +103,31 @@ def stable_paths(paths: Sequence[str]) -> list[str]:
     """
     split = [path.split("/") for path in paths]
     for depth in range(max(map(len, split), default=0)):
-        deep = [parts for parts in split if len(parts) > depth]
-        lowest: dict[tuple[str, ...], int] = {}
-        for parts in deep:
-            base, number = _numbered(parts[depth])
-            kind = (*parts[:depth], base)
-            lowest[kind] = min(lowest.get(kind, number), number)
-        renamed = []
-        for parts in deep:
-            base, number = _numbered(parts[depth])
-            kind = (*parts[:depth], base)
-            number -= lowest[kind]
-            renamed.append(f"{base}_{number}" if number else base)
-        for parts, name in zip(deep, renamed, strict=True):
-            parts[depth] = name
+        kinds: defaultdict[tuple[str, ...], list[tuple[int, list[str]]]] = defaultdict(list)
+        for parts in split:
+            if depth < len(parts):
+                found = re.fullmatch(r"(.+)_(\d+)", parts[depth])
+                base, number = (found[1], int(found[2])) if found else (parts[depth], 0)
+                kind = (*parts[:depth], base)
+                kinds[kind].append((number, parts))
+        for (*_, base), numbered in kinds.items():
+            lowest = min(number for number, _ in numbered)
+            for number, parts in numbered:
+                parts[depth] = f"{base}_{number - lowest}" if number > lowest else base
     seen: Counter[str] = Counter()
     unique = []
-    for parts in split:
-        name = "/".join(parts)
+    for name in map("/".join, split):
         seen[name] += 1
         unique.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
     return unique
 
 
-def _numbered(name: str) -> tuple[str, int]:
-    """Splits ``conv2d_4`` into ``conv2d`` and 4; a name without a number has 0."""
-    found = re.fullmatch(r"(.+)_(\d+)", name)
-    return (found[1], int(found[2])) if found else (name, 0)
-
-
 def _model_variables(model: keras.Model) -> dict[str, Any]:
     """Returns the variables that training changes. The others are rebuilt from the same seed and files."""
-    frozen = {
-        id(variable)
-        for layer in model.layers
-        if layer.name == FROZEN_FEATURES
-        for variable in layer.variables
-    }
+    layers = [layer for layer in model.layers if layer.name == FROZEN_FEATURES]
+    frozen = {id(variable) for layer in layers for variable in layer.variables}
     changing = [variable for variable in model.variables if id(variable) not in frozen]
-    return _by_path("model", changing, [variable.path for variable in changing])
+    return _by_path("model", changing)
 
 
 def _optimizer_variables(optimizer: Any, trainable: list[Any]) -> dict[str, Any]:
@@ -154,22 +136,19 @@ def _optimizer_variables(optimizer: Any, trainable: list[Any]) -> dict[str, Any]
     names = {v.path.replace("/", "_"): path for v, path in zip(trainable, stable, strict=True)}
     paths = []
     for variable in optimizer.variables:
-        slot, raw = variable.path.rpartition("/")[2], ""
-        for name in names:
-            if slot.startswith(f"{name}_") and len(name) > len(raw):
-                raw = name
-        paths.append(f"{names[raw]}/{slot[len(raw) + 1 :]}" if raw else slot)
+        slot = variable.path.rpartition("/")[2]
+        raw = max((name for name in names if slot.startswith(f"{name}_")), key=len, default=None)
+        paths.append(slot if raw is None else f"{names[raw]}/{slot[len(raw) + 1 :]}")
     return _by_path("optimizer", optimizer.variables, paths)
 
 
 def _metric_variables(trained: keras.Model) -> dict[str, Any]:
-    variables = [variable for metric in trained.metrics for variable in metric.variables]
-    return _by_path("metric", variables, [variable.path for variable in variables])
+    return _by_path("metric", [v for metric in trained.metrics for v in metric.variables])
 
 
-def _by_path(part: str, variables: list[Any], paths: list[str]) -> dict[str, Any]:
-    names = (f"{part}/{path}" for path in stable_paths(paths))
-    return dict(zip(names, variables, strict=True))
+def _by_path(part: str, variables: list[Any], paths: list[str] | None = None) -> dict[str, Any]:
+    names = stable_paths(paths or [variable.path for variable in variables])
+    return {f"{part}/{name}": v for name, v in zip(names, variables, strict=True)}
 
 
 def _restore(path: Path, part: str, variables: dict[str, Any]) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -18,11 +16,7 @@ _log = logging.getLogger(__name__)
 
 
 def make_strategy(distribute: Distribute) -> tf.distribute.Strategy | None:
-    """Returns the strategy that ``--distribute`` asks for; None for a single device.
-
-    Raises:
-        TrainerError: if there are no devices or hosts for it.
-    """
+    """Returns the strategy that ``--distribute`` asks for; None for a single device."""
     if distribute == "auto" and os.environ.get(CLUSTER):
         distribute = "multi_worker"
     # Physical devices, since listing logical ones starts TensorFlow, which multi_worker must do itself.
@@ -77,41 +71,18 @@ def has_several_hosts() -> bool:
     return isinstance(tf.distribute.get_strategy(), tf.distribute.MultiWorkerMirroredStrategy)
 
 
-def distribute_batches(
-    read: Callable[[tf.distribute.InputContext | None], tf.data.Dataset],
-) -> Any:
-    """Returns ``read(None)``; with several hosts, ``read(context)`` on each of them.
-
-    On one host, each device gets its share of batches that are read once.
-    """
-    if not has_several_hosts():
-        return read(None)
-    return tf.distribute.get_strategy().distribute_datasets_from_function(read)
-
-
 def check_same_progress(epoch: int) -> None:
-    """Checks that all hosts have completed equally many epochs, or they would wait for each other forever.
-
-    Raises:
-        TrainerError: on all hosts, if they have not.
-    """
+    """Checks that all hosts have completed equally many epochs, or they would wait for each other forever."""
     if not has_several_hosts():
         return
 
-    def sum_over_hosts() -> Any:
-        powers = tf.constant([1.0, epoch, epoch**2])
-        return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, powers)
+    def gather() -> Any:
+        return tf.distribute.get_replica_context().all_gather(tf.constant([epoch]), axis=0)
 
     strategy = tf.distribute.get_strategy()
-    sums = strategy.run(tf.function(sum_over_hosts))
-    count, total, squares = strategy.experimental_local_results(sums)[0].numpy().tolist()
-    if count * squares != total**2:
+    epochs = strategy.experimental_local_results(strategy.run(tf.function(gather)))[0].numpy()
+    if len(set(epochs.tolist())) > 1:
         raise TrainerError(
             f"the hosts have completed different numbers of epochs, this one {epoch}: --output must be a "
             "folder that all of them share, or a new one"
         )
-
-
-def scope_of(strategy: tf.distribute.Strategy | None) -> contextlib.AbstractContextManager[Any]:
-    """Returns the context in which models are made for ``strategy``."""
-    return contextlib.nullcontext() if strategy is None else strategy.scope()

@@ -14,7 +14,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,16 +24,14 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from tfrecords_schema.info import DatasetInfo
+from tfrecords_schema.info import DatasetInfo, SplitInfo
 from trainer.data.buffers import without_autotune
-from trainer.data.reader import IMAGE, read_sequences
-from trainer.data.shuffling import ShufflePlan, endless_epochs, interleave_shards, plan_shuffle
+from trainer.data.reader import IMAGE, Shuffle, read_sequences
+from trainer.data.shuffling import endless_epochs, interleave_shards, plan_shuffle
 from trainer.models.network import FROZEN_FEATURES, HEAD
 
 _log = logging.getLogger(__name__)
 
-# Share of the free disk: the run writes other files, and other programs may do so too.
-_MAX_DISK_SHARE = 0.5
 _BATCHES_AHEAD = 2
 
 
@@ -51,18 +49,6 @@ def split_at_features(model: keras.Model) -> tuple[keras.Model, keras.Model]:
     return keras.Model(model.input[IMAGE], features, name="encoder"), model.get_layer(HEAD)
 
 
-def feature_bytes(model: keras.Model, info: DatasetInfo, splits: list[str]) -> int:
-    """Returns the bytes that the features of ``splits`` take on disk."""
-    _, *shape = model.get_layer(FROZEN_FEATURES).output.shape
-    records = sum(info.splits[split].num_records for split in splits)
-    return records * int(np.prod(shape)) * np.dtype(np.float32).itemsize
-
-
-def fits_on_disk(needed: int, folder: Path) -> bool:
-    """Returns True if ``needed`` bytes leave enough of the disk of ``folder`` free."""
-    return needed < _MAX_DISK_SHARE * shutil.disk_usage(folder).free
-
-
 @dataclass(frozen=True, kw_only=True)
 class CachedSplit:
     """The features of one split, and the rest of its elements.
@@ -70,43 +56,37 @@ class CachedSplit:
     Attributes:
         features: ``[N, T, ...]`` float32, on disk.
         rest: the elements of `trainer.data.reader.read_sequences` without their frames, over N.
-        shard_records: number of records in each shard.
-        plan: of shuffling them.
+        contents: description of the split.
     """
 
     features: npt.NDArray[np.float32]
     rest: Any
-    shard_records: tuple[int, ...]
-    plan: ShufflePlan
+    contents: SplitInfo
 
     def batches(self, batch_size: int) -> tf.data.Dataset:
         """Returns each record once, in stored order."""
         return self._gathered(tf.data.Dataset.range(len(self.features)).batch(batch_size))
 
     def endless_epochs(
-        self,
-        batch_size: int,
-        seed: int,
-        first_epoch: int,
-        first_step: int,
-        *,
-        drop_remainder: bool = False,
+        self, batch_size: int, seed: int, order: Shuffle, *, drop_remainder: bool = False
     ) -> tf.data.Dataset:
         """Returns the batches of endless epochs, in the orders of `read_sequences` with the same options."""
-        counts = np.array(self.shard_records, np.int64)
+        counts = np.array([shard.records for shard in self.contents.shards], np.int64)
         starts = np.cumsum(counts) - counts
+        plan = plan_shuffle(self.contents, order.buffer)
 
         def read_epoch(epoch_seed: tf.Tensor, skipped_steps: tf.Tensor) -> tf.data.Dataset:
             records = interleave_shards(
                 (starts, counts),
                 lambda start, count: tf.data.Dataset.range(start, start + count),
-                self.plan,
+                plan,
                 epoch_seed,
             )
-            records = records.shuffle(self.plan.buffer, seed=epoch_seed)
+            records = records.shuffle(plan.buffer, seed=epoch_seed)
             return records.batch(batch_size, drop_remainder=drop_remainder).skip(skipped_steps)
 
-        return self._gathered(endless_epochs(read_epoch, seed, first_epoch, first_step))
+        first = order.first_epoch or 0
+        return self._gathered(endless_epochs(read_epoch, seed, first, order.first_step))
 
     def _gathered(self, batches: tf.data.Dataset) -> tf.data.Dataset:
         """Maps batches of indices to batches of records."""
@@ -135,69 +115,46 @@ def computed_features(
     directory: str | os.PathLike[str],
     reads: dict[str, dict[str, Any]],
     folder: Path,
-    *,
-    shuffle_buffer: int | None,
 ) -> Iterator[dict[str, CachedSplit]]:
-    """Computes the features of each split, in files of ``folder`` that are removed afterwards.
+    """Computes the features of each split, in files of ``folder``, which is made here and removed afterwards.
 
-    Args:
-        encoder: the first model of `split_at_features`.
-        directory: of the dataset.
-        reads: by split, options of `read_sequences`.
-        folder: made here, and removed.
-        shuffle_buffer: records shuffled at a time; None for the default.
+    ``encoder`` is the first model of `split_at_features`; ``reads`` holds options of `read_sequences` by
+    split.
     """
     info = DatasetInfo.load(directory)
     encode = tf.function(
-        lambda frames: encoder(frames, training=False),
+        lambda frames: tf.cast(encoder(frames, training=False), tf.float32),
         input_signature=[tf.TensorSpec(encoder.input.shape, tf.uint8)],
     )
+
+    def compute(split: str, options: dict[str, Any]) -> CachedSplit:
+        contents, file = info.splits[split], folder / f"{split}.npy"
+        shape = (contents.num_records, *encoder.output.shape[1:])
+        features = np.lib.format.open_memmap(file, "w+", np.float32, shape)
+        rest, done = [], 0
+        for inputs, *labels in read_sequences(directory, split, **options):
+            batch = encode(inputs.pop(IMAGE)).numpy()
+            features[done : done + len(batch)] = batch
+            done += len(batch)
+            rest.append((inputs, *labels))
+        features.flush()
+        return CachedSplit(
+            features=np.load(file, mmap_mode="r"),
+            rest=tf.nest.map_structure(lambda *parts: tf.concat(parts, axis=0), *rest),
+            contents=contents,
+        )
+
     shutil.rmtree(folder, ignore_errors=True)  # left by a killed run
     folder.mkdir(parents=True)
     started = time.monotonic()
     try:
-        splits = {}
-        for split, options in reads.items():
-            contents = info.splits[split]
-            features, rest = _compute(
-                encode,
-                read_sequences(directory, split, **options),
-                folder / f"{split}.npy",
-                (contents.num_records, *encoder.output.shape[1:]),
-            )
-            splits[split] = CachedSplit(
-                features=features,
-                rest=rest,
-                shard_records=tuple(shard.records for shard in contents.shards),
-                plan=plan_shuffle(contents, shuffle_buffer),
-            )
-        total = sum(split.features.nbytes for split in splits.values())
+        splits = {split: compute(split, options) for split, options in reads.items()}
         _log.info(
             "frozen features: computed once, in %.1f s, %.1f MiB in %s until the training ends",
             time.monotonic() - started,
-            total / 2**20,
+            sum(split.features.nbytes for split in splits.values()) / 2**20,
             folder,
         )
         yield splits
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _compute(
-    encode: Callable[[tf.Tensor], tf.Tensor],
-    dataset: tf.data.Dataset,
-    file: Path,
-    shape: tuple[int, ...],
-) -> tuple[npt.NDArray[np.float32], Any]:
-    """Writes the features of ``dataset`` to ``file``; returns them and the rest of its elements."""
-    features = np.lib.format.open_memmap(file, "w+", np.float32, shape)
-    rest, done = [], 0
-    for inputs, *labels in dataset:
-        batch = tf.cast(encode(inputs.pop(IMAGE)), tf.float32).numpy()
-        features[done : done + len(batch)] = batch
-        done += len(batch)
-        rest.append((inputs, *labels))
-    features.flush()
-    return np.load(file, mmap_mode="r"), tf.nest.map_structure(
-        lambda *values: tf.concat(values, axis=0), *rest
-    )

@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import math
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfrecords_schema.info import DatasetInfo
@@ -22,16 +25,14 @@ from trainer.data.corrupt import SkippedRecords
 from trainer.data.reader import Loading, Outputs, Shuffle, read_sequences
 from trainer.data.shuffling import epoch_size
 from trainer.models.losses import balanced_class_weights
-from trainer.training.distribution import distribute_batches
-from trainer.training.features import (
-    computed_features,
-    feature_bytes,
-    fits_on_disk,
-    has_frozen_features,
-    split_at_features,
-)
+from trainer.models.network import FROZEN_FEATURES
+from trainer.training.distribution import has_several_hosts
+from trainer.training.features import computed_features, has_frozen_features, split_at_features
 
 _log = logging.getLogger(__name__)
+
+# Share of the free disk: the run writes other files, and other programs may do so too.
+_MAX_DISK_SHARE = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,12 +91,12 @@ class TrainingFeed:
 
     Attributes:
         model: the whole model, or its trainable head if frozen features are cached.
-        train: maps the first epoch, and how many of its steps to leave out, to endless batches.
+        train: maps the order of endless epochs to their batches.
         validation: batches; None without a validation split.
     """
 
     model: keras.Model
-    train: Callable[[int, int], tf.data.Dataset]
+    train: Callable[[Shuffle], tf.data.Dataset]
     validation: tf.data.Dataset | None
 
 
@@ -106,85 +107,61 @@ def make_feed(model: keras.Model, job: TrainingJob) -> Iterator[TrainingFeed]:
     They are decoded frames, or cached features if the backbone is frozen and its features fit on the disk.
     """
     info, config, reading = job.info, job.config, job.config.reading
-    class_weights = None
-    if (
-        config.class_weights
-        and info.spec.label.task == "classification"
-        and not reading.balance_classes
-    ):
-        class_weights = balanced_class_weights(info.splits["train"].label_counts)
     outputs = Outputs(image_size=reading.image_size, sample_weights=True)
+    evaluated = {"clips": reading.validation(info).clips, "outputs": outputs}
+    trained_on = {"clips": reading.training_clips(info), "outputs": outputs}
+    is_classification = info.spec.label.task == "classification"
+    if config.class_weights and is_classification and not reading.balance_classes:
+        weights = balanced_class_weights(info.splits["train"].label_counts)
+        trained_on["outputs"] = dataclasses.replace(outputs, class_weights=weights)
+    options = {"train": trained_on, "validation": evaluated}
     reads: dict[str, dict[str, Any]] = {
-        split: {
-            "batch_size": config.batch_size,
-            "clips": reading.validation(info).clips,
-            "outputs": outputs,
-        }
-        for split in job.splits
+        split: {"batch_size": config.batch_size, **options[split]} for split in job.splits
     }
-    reads["train"] |= {
-        "clips": reading.training_clips(info),
-        "outputs": dataclasses.replace(outputs, class_weights=class_weights),
-    }
-    if not _caches_features(model, job):
+
+    if _caches_features(model, job):
+        encoder, head = split_at_features(model)
+        with computed_features(encoder, job.directory, reads, job.folder.features) as cached:
+            yield TrainingFeed(
+                model=head,
+                train=lambda order: cached["train"].endless_epochs(
+                    config.batch_size, config.seed, order, drop_remainder=job.drops_remainder
+                ),
+                validation=cached["validation"].batches(config.batch_size)
+                if "validation" in cached
+                else None,
+            )
+    else:
         yield _frame_feed(model, job, reads)
-        return
-    encoder, head = split_at_features(model)
-    with computed_features(
-        encoder, job.directory, reads, job.folder.features, shuffle_buffer=reading.shuffle_buffer
-    ) as cached:
-        yield TrainingFeed(
-            model=head,
-            train=lambda first_epoch, first_step: cached["train"].endless_epochs(
-                config.batch_size,
-                config.seed,
-                first_epoch,
-                first_step,
-                drop_remainder=job.drops_remainder,
-            ),
-            validation=cached["validation"].batches(config.batch_size)
-            if "validation" in job.splits
-            else None,
-        )
 
 
 def _frame_feed(
     model: keras.Model, job: TrainingJob, reads: dict[str, dict[str, Any]]
 ) -> TrainingFeed:
     """Returns the feed of decoded frames, read with the options ``reads`` of each split."""
-    reading, caches = job.config.reading, {}
+    reading, seed, caches = job.config.reading, job.config.seed, {}
     if reading.cache_frames:
         folder = None if reading.cache_frames == "memory" else reading.cache_frames
         caches = {split: cached_frames(job.directory, split, folder=folder) for split in job.splits}
 
     def read(split: str, **options: Any) -> Any:
-        loading = Loading(
-            cache=caches.get(split),
-            ignore_errors=job.skipped or False,
-            drop_remainder=split == "train" and job.drops_remainder,
-        )
-        return distribute_batches(
-            lambda context: read_sequences(
-                job.directory,
-                split,
-                **reads[split],
-                **options,
-                loading=dataclasses.replace(loading, input_context=context),
+        def read_share(context: tf.distribute.InputContext | None) -> tf.data.Dataset:
+            loading = Loading(
+                cache=caches.get(split),
+                ignore_errors=job.skipped or False,
+                drop_remainder=split == "train" and job.drops_remainder,
+                input_context=context,
             )
-        )
+            return read_sequences(job.directory, split, **reads[split], **options, loading=loading)
 
-    def read_train(first_epoch: int, first_step: int) -> Any:
-        order = Shuffle(
-            buffer=reading.shuffle_buffer,
-            balance_classes=reading.balance_classes,
-            first_epoch=first_epoch,
-            first_step=first_step,
-        )
-        return read("train", shuffle=order, seed=job.config.seed, augment=reading.augmentation)
+        # On one host, each device gets its share of batches that are read once.
+        if not has_several_hosts():
+            return read_share(None)
+        return tf.distribute.get_strategy().distribute_datasets_from_function(read_share)
 
     return TrainingFeed(
         model=model,
-        train=read_train,
+        train=lambda order: read("train", shuffle=order, seed=seed, augment=reading.augmentation),
         validation=read("validation") if "validation" in job.splits else None,
     )
 
@@ -194,14 +171,16 @@ def _caches_features(model: keras.Model, job: TrainingJob) -> bool:
     if not has_frozen_features(model) or job.config.epochs == 1:
         return False
     reading, clips = job.config.reading, job.config.reading.training_clips(job.info)
-    needed = feature_bytes(model, job.info, job.splits)
+    records = sum(job.info.splits[split].num_records for split in job.splits)
+    _, *shape = model.get_layer(FROZEN_FEATURES).output.shape
+    needed = records * math.prod(shape) * np.dtype(np.float32).itemsize
     if reading.augment or reading.balance_classes or (clips is not None and clips.at == "random"):
         reason = "since epochs differ"
     elif reading.ignore_errors:
         reason = "since corrupt records are skipped"
     elif job.config.cache_features == "off":
         reason = "as --cache_features off asks"
-    elif not fits_on_disk(needed, job.folder.path):
+    elif needed >= _MAX_DISK_SHARE * shutil.disk_usage(job.folder.path).free:
         reason = f"for want of {needed / 2**20:.0f} MiB on the disk of {job.folder.path}"
     else:
         return True

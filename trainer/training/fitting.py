@@ -18,17 +18,11 @@ import tensorflow as tf
 
 from tfrecords_schema.info import DatasetInfo
 from trainer.config.training import Precision, TrainingConfig
-from trainer.data.reader import located_errors
+from trainer.data.reader import Shuffle, located_errors
 from trainer.models.keras_settings import own_settings
 from trainer.models.losses import CountedAccuracy, make_loss
 from trainer.models.network import FRAME_FEATURES
-from trainer.training.callbacks import (
-    HistoryFile,
-    SaveProgress,
-    StopOnNaN,
-    TrainingError,
-    log_skipped,
-)
+from trainer.training.callbacks import HistoryFile, SaveProgress, StopOnNaN, TrainingError
 from trainer.training.checkpoint import Progress, load_progress, restore_model, restore_optimizer
 from trainer.training.distribution import check_same_progress, has_several_hosts
 from trainer.training.features import has_frozen_features, split_at_features
@@ -79,8 +73,7 @@ def computing_in(precision: Precision) -> Iterator[None]:
 def fit(model: keras.Model, job: TrainingJob) -> Progress:
     """Trains ``model``, the whole one, to the end, from the checkpoint of its run if there is one.
 
-    Saves the best epoch in ``job.folder.model``: the one with the lowest loss on the validation split, or
-    on the train split if the dataset has no validation split.
+    Saves the best epoch, by ``job.monitor``, in ``job.folder.model``.
 
     Raises:
         CorruptRecordError: if a record is corrupt.
@@ -159,38 +152,39 @@ def _fit_phase(
     # Hosts do not save within epochs: by their own clocks, they would not save at the same step.
     minutes = 0 if has_several_hosts() else config.checkpoint_minutes
     callbacks: list[keras.callbacks.Callback] = [
-        StopOnNaN(phase.learning_rate),
+        StopOnNaN(phase.learning_rate, progress),
         HistoryFile(folder.history),
         SaveProgress(
             whole,
-            folder,
+            job,
             progress,
-            monitor=job.monitor,
             # The head's epochs are followed by others, better or not.
             patience=config.patience if phase.last == config.epochs else None,
-            steps=job.steps,
             minutes=minutes or math.inf,
         ),
     ]
-    if job.skipped is not None:
-        callbacks.append(log_skipped(job.skipped))
     if config.tensorboard:
         callbacks.append(keras.callbacks.TensorBoard(str(folder.tensorboard)))
-    # The rest of an epoch has fewer steps than the next epochs, so it is a call of its own.
-    ends = [progress.epoch + 1, phase.last] if progress.step else [phase.last]
-    for end in ends:
-        if progress.epoch < end and not progress.stopped:
-            model.fit(
-                feed.train(progress.epoch, progress.step),
-                validation_data=feed.validation,
-                steps_per_epoch=job.steps - progress.step,
-                initial_epoch=progress.epoch,
-                epochs=end,
-                shuffle=False,  # the reader shuffles
-                # A terminal gets a bar, a log file one line per epoch.
-                verbose=1 if sys.stdout.isatty() else 2,
-                callbacks=callbacks,
-            )
+    reading = config.reading
+    while progress.epoch < phase.last and not progress.stopped:
+        order = Shuffle(
+            buffer=reading.shuffle_buffer,
+            balance_classes=reading.balance_classes,
+            first_epoch=progress.epoch,
+            first_step=progress.step,
+        )
+        model.fit(
+            feed.train(order),
+            validation_data=feed.validation,
+            steps_per_epoch=job.steps - progress.step,
+            initial_epoch=progress.epoch,
+            # The rest of an epoch has fewer steps than the next epochs, so it is a call of its own.
+            epochs=progress.epoch + 1 if progress.step else phase.last,
+            shuffle=False,  # the reader shuffles
+            # A terminal gets a bar, a log file one line per epoch.
+            verbose=1 if sys.stdout.isatty() else 2,
+            callbacks=callbacks,
+        )
 
 
 def _trained_backbone(model: keras.Model) -> list[keras.layers.Layer]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -11,20 +10,12 @@ from matplotlib.ticker import MaxNLocator
 from trainer.training.callbacks import read_history
 
 
-def plot_curves(
-    history: str | os.PathLike[str],
-    target: str | os.PathLike[str],
-    *,
-    baselines: dict[str, float],
-) -> None:
-    """Plots each column of a training history, train and validation together.
+def plot_curves(history: Path, target: Path, *, baselines: dict[str, float]) -> None:
+    """Plots each column of ``history.csv`` as a PNG, train and validation together.
 
-    Args:
-        history: a run's ``history.csv``.
-        target: the PNG to write.
-        baselines: values by metric, each drawn as a dashed line.
+    ``baselines`` holds values by metric, each drawn as a dashed line.
     """
-    rows = read_history(Path(history))
+    rows = read_history(history)
     columns = list(rows[0]) if rows else []
     metrics = [
         name for name in columns if name not in ("epoch", "seconds") and not name.startswith("val_")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import math
@@ -11,7 +12,6 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import keras
 import tensorflow as tf
@@ -25,14 +25,15 @@ from trainer.config.training import TrainingConfig
 from trainer.data.corrupt import SkippedRecords
 from trainer.data.reader import located_errors, read_labels
 from trainer.errors import TrainerError
-from trainer.evaluation.baseline import baseline_metrics, describe_baseline
+from trainer.evaluation.baseline import baseline_answers, describe_baseline
 from trainer.evaluation.evaluate import evaluate_model, scores_to_json
+from trainer.evaluation.metrics import measure
 from trainer.evaluation.score import Score, compare, format_score
 from trainer.models.export import export_run
 from trainer.models.keras_settings import own_settings
 from trainer.models.network import build_model
 from trainer.report.page import write_report
-from trainer.training.distribution import make_strategy, scope_of
+from trainer.training.distribution import make_strategy
 from trainer.training.features import has_frozen_features
 from trainer.training.feeds import TrainingJob
 from trainer.training.fitting import computing_in, fit
@@ -76,26 +77,28 @@ def train(
     strategy = make_strategy(config.distribute)  # before TensorFlow does anything else
     skipped = _skipped_records(config, strategy)
     job = TrainingJob(directory=directory, info=info, folder=folder, config=config, skipped=skipped)
-    if not is_chief(config.distribute):
-        return _train_with_chief(job, strategy)
+    if not is_chief(
+        config.distribute
+    ):  # it takes the same steps as the chief, in a temporary folder
+        with tempfile.TemporaryDirectory(prefix="trainer-") as scratch:
+            own = RunFolder(Path(scratch))
+            if folder.checkpoint.exists():
+                shutil.copy(folder.checkpoint, own.checkpoint)
+            _fit_new_model(dataclasses.replace(job, folder=own), strategy)
+        _log.info("done: the first of the hosts writes the results")
+        return {}
     scored = [s for s in ("validation", "test") if has_split(info, s)] or ["train"]
     _log_dataset(job)
     reading = config.reading.evaluation(info)
     baselines = _log_baseline(job, scored, reading.clips)
-
-    with computing_in(config.precision), scope_of(strategy):
-        keras.utils.set_random_seed(config.seed)
-        model = build_model(reading.seen(info), config.model)
-        _log_model(model)
-        # Only now that there is a model: a run that cannot start leaves nothing behind.
-        folder.path.mkdir(parents=True, exist_ok=True)
-        folder.metrics.unlink(missing_ok=True)  # written last, it marks a complete run
-        write_json(folder.config, _describe_run(job))
-        info.save(folder.path)
-        best_epoch = fit(model, job).best_epoch
+    best_epoch = _fit_new_model(job, strategy)
     best = export_run(folder, info, reading)
+    targets = info.spec.label.target_names
+    # The names of metrics in training do not begin with the name of the only target.
+    prefix = f"{targets[0]}_" if len(targets) == 1 else ""
     shown = baselines["validation" if has_split(info, "validation") else scored[0]]
-    plot_curves(folder.history, folder.curves, baselines=_curve_baselines(info, shown))
+    shown = {name.removeprefix(prefix): value for name, value in shown.items()}
+    plot_curves(folder.history, folder.curves, baselines=shown)
     scores = {
         split: evaluate_model(
             best,
@@ -126,20 +129,28 @@ def train(
     return dict(scores)
 
 
-def _train_with_chief(
-    job: TrainingJob, strategy: tf.distribute.Strategy | None
-) -> dict[str, Score]:
-    """Takes the same steps as the chief host, in a temporary folder."""
-    with tempfile.TemporaryDirectory(prefix="trainer-") as scratch:
-        own = RunFolder(Path(scratch))
-        if job.folder.checkpoint.exists():
-            shutil.copy(job.folder.checkpoint, own.checkpoint)
-        with computing_in(job.config.precision), scope_of(strategy):
-            keras.utils.set_random_seed(job.config.seed)
-            seen = job.config.reading.evaluation(job.info).seen(job.info)
-            fit(build_model(seen, job.config.model), dataclasses.replace(job, folder=own))
-    _log.info("done: the first of the hosts writes the results")
-    return {}
+def _fit_new_model(job: TrainingJob, strategy: tf.distribute.Strategy | None) -> int:
+    """Builds a model and fits it in the folder of the run; returns the best epoch."""
+    info, folder, config = job.info, job.folder, job.config
+    scope = contextlib.nullcontext() if strategy is None else strategy.scope()
+    with computing_in(config.precision), scope:
+        keras.utils.set_random_seed(config.seed)
+        model = build_model(config.reading.evaluation(info).seen(info), config.model)
+        trained = sum(math.prod(weight.shape) for weight in model.trainable_weights)
+        frozen = f", of which {trained:,} are trained" if has_frozen_features(model) else ""
+        _log.info("model: %s parameters%s", f"{model.count_params():,}", frozen)
+        # Only now that there is a model: a run that cannot start leaves nothing behind.
+        folder.path.mkdir(parents=True, exist_ok=True)
+        folder.metrics.unlink(missing_ok=True)  # written last, it marks a complete run
+        versions = {
+            "python": platform.python_version(),
+            "tensorflow": tf.__version__,
+            "keras": keras.__version__,
+        }
+        described = {"tfrecords": str(job.directory), **config.to_json(), "versions": versions}
+        write_json(folder.config, described)
+        info.save(folder.path)
+        return fit(model, job).best_epoch
 
 
 def _skipped_records(
@@ -150,12 +161,6 @@ def _skipped_records(
     if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         raise TrainerError("--ignore_errors on is for a single host: repair the records first")
     return SkippedRecords()
-
-
-def _log_model(model: keras.Model) -> None:
-    trained = sum(math.prod(weight.shape) for weight in model.trainable_weights)
-    frozen = f", of which {trained:,} are trained" if has_frozen_features(model) else ""
-    _log.info("model: %s parameters%s", f"{model.count_params():,}", frozen)
 
 
 def _log_dataset(job: TrainingJob) -> None:
@@ -188,32 +193,15 @@ def _log_baseline(
     for split in splits:
         with located_errors(job.directory, split):
             labels = read_labels(job.directory, split, clips=clips, ignore_errors=job.skipped)
-        baselines[split] = baseline_metrics(labels, job.info)
+        truth = labels.values[labels.valid]
+        answers = baseline_answers(job.info, len(truth))
+        baselines[split] = measure(job.info.spec.label, truth, answers)
         _log.info(
             "  on %s: %s",
             split,
             ", ".join(f"{name} {value:.4g}" for name, value in baselines[split].items()),
         )
     return baselines
-
-
-def _curve_baselines(info: DatasetInfo, metrics: dict[str, float]) -> dict[str, float]:
-    """Returns the baseline's metrics under the names of the training metrics."""
-    targets = info.spec.label.target_names
-    prefix = f"{targets[0]}_" if len(targets) == 1 else ""
-    return {name.removeprefix(prefix): value for name, value in metrics.items()}
-
-
-def _describe_run(job: TrainingJob) -> dict[str, Any]:
-    return {
-        "tfrecords": str(job.directory),
-        **job.config.to_json(),
-        "versions": {
-            "python": platform.python_version(),
-            "tensorflow": tf.__version__,
-            "keras": keras.__version__,
-        },
-    }
 
 
 def _log_results(

@@ -11,7 +11,7 @@ from trainer.data.reader import Outputs, Shuffle, read_sequences
 from trainer.models.backbones import build_frame_network
 from trainer.models.export import load_model
 from trainer.models.network import FROZEN_FEATURES, build_model
-from trainer.training import features
+from trainer.training import feeds
 from trainer.training.features import computed_features, split_at_features
 
 SMALL = {"filters": (4, 8), "batch_norm": True, "rnn_units": (6,), "dense_units": (4,)}
@@ -70,12 +70,11 @@ def test_cached_split_gives_the_batches_of_the_reader(data, pretrained, tmp_path
     reads = {"train": {"batch_size": 8, "outputs": Outputs(sample_weights=True)}}
     folder = tmp_path / ".features"
     (folder / "of a run that was killed").mkdir(parents=True)
-    with computed_features(encoder, data, reads, folder, shuffle_buffer=9) as splits:
+    order = Shuffle(buffer=9, first_epoch=2)
+    with computed_features(encoder, data, reads, folder) as splits:
         assert {path.name for path in folder.iterdir()} == {"train.npy"}
-        cached = splits["train"].endless_epochs(8, seed=5, first_epoch=2, first_step=0)
-        read = read_sequences(
-            data, "train", **reads["train"], shuffle=Shuffle(buffer=9, first_epoch=2), seed=5
-        )
+        cached = splits["train"].endless_epochs(8, 5, order)
+        read = read_sequences(data, "train", **reads["train"], shuffle=order, seed=5)
         for (mine, *labels), (theirs, *expected) in zip(
             cached.take(10), read.take(10), strict=True
         ):
@@ -103,7 +102,7 @@ def test_computed_features_are_removed_after_failure(data, pretrained, tmp_path,
 
 
 def test_features_are_not_cached_on_a_full_disk(data, pretrained, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(features, "_MAX_DISK_SHARE", 0.0)
+    monkeypatch.setattr(feeds, "_MAX_DISK_SHARE", 0.0)
     config = TrainingConfig(epochs=2, batch_size=32, model=ModelConfig(**pretrained))
     with caplog.at_level("INFO", logger="trainer"):
         fit_run(data, RunFolder(tmp_path / "run"), config)
