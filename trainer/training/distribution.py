@@ -77,7 +77,7 @@ def check_same_progress(epoch: int) -> None:
         return
 
     def gather() -> Any:
-        return tf.distribute.get_replica_context().all_gather(tf.constant([epoch]), axis=0)
+        return tf.distribute.get_replica_context().all_gather(tf.constant([float(epoch)]), axis=0)
 
     strategy = tf.distribute.get_strategy()
     epochs = strategy.experimental_local_results(strategy.run(tf.function(gather)))[0].numpy()
