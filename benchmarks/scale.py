@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import heapq
+import json
 import os
 import platform
 import random
@@ -28,11 +29,11 @@ from typing import NamedTuple
 
 from pipelines.build.finish import Totals
 from pipelines.build.output import OutputFolder
-from pipelines.build.plan_file import plan_lines
 from pipelines.build.shard import ShardBuilder
 from pipelines.options.dataset import DatasetOptions, ImageOptions, SamplingOptions, ShardOptions
 from pipelines.plan.descriptors import Probe, Segment, Source
 from pipelines.plan.shards import cut_segments, plan_shards, time_boundaries
+from tfrecords_schema.codec import to_json
 from tfrecords_schema.spec import SequenceSpec
 
 RATE = Fraction(10)
@@ -110,12 +111,12 @@ def measure_planning(flags: argparse.Namespace) -> None:
         sources=len(sources),
         split_sources={},
         split_groups={},
-        shards=len(shards),
+        tasks=len(shards),
         failures=(),
         max_failure_rate=0.05,
         fingerprint=digest.hexdigest(),
     )
-    written = sum(len(line) + 1 for line in plan_lines(shards, totals))
+    written = sum(len(json.dumps(to_json(item))) + 1 for item in (totals, *shards))
     timer.step(f"the plan's lines, {written / 1e6:,.0f} MB")
     timer.total("all")
     records = sum(estimate.bytes for estimate in estimates.values())

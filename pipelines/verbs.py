@@ -102,7 +102,7 @@ def _build(options: BuildOptions, list_sources: Callable[[], Listing]) -> Datase
     if run.dry_run:
         return None
     try:
-        info = build_dataset(plan, dataset, run, output)
+        info = build_dataset(plan, run)
     except UserError:
         if output.complete_info() is None:  # otherwise the failures are those of another build
             say("\n".join(describe_failures(output.failures())))

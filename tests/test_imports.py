@@ -57,7 +57,7 @@ def test_contracts_are_kept():
         ("pipelines/plan/splits.py", "import pipelines.build.build", "The folders of pipelines"),
         (
             "pipelines/options/base.py",
-            "import pipelines.runners.events",
+            "import pipelines.runners.progress",
             "The folders of pipelines",
         ),
         ("trainer/data/labels.py", "import trainer.models.network", "The folders of trainer"),

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
+import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+
+from tqdm.auto import tqdm
 
 from pipelines.build.finish import Totals, finish_build
 from pipelines.build.output import OutputFolder
-from pipelines.build.plan_file import plan_lines, shard_offsets
-from pipelines.build.probe import cut_sources, probe_sources
-from pipelines.build.progress import ShardWatcher
+from pipelines.build.probe import survey_footage
 from pipelines.build.shard import ShardBuilder, library_versions
-from pipelines.decoding.client import shared_pool
 from pipelines.errors import UsageError, UserError
 from pipelines.options.dataset import DatasetOptions, RunOptions
 from pipelines.plan.descriptors import Listing, Shard
 from pipelines.plan.shards import Estimate, order_work, plan_shards
-from pipelines.storage.scratch import scratch_folder
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.paths import absolute
 from tfrecords_schema.spec import SequenceSpec
+
+_POLL_SECONDS = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,36 +33,17 @@ class Plan:
 
     Attributes:
         listing: the sources.
+        builder: the common part of all shards.
         shards: the shards to build.
         estimates: expected sources, sequences and bytes by split.
         totals: numbers that the finished build is checked against.
     """
 
     listing: Listing
+    builder: ShardBuilder
     shards: tuple[Shard, ...]
     estimates: dict[str, Estimate]
     totals: Totals
-
-
-def sequence_spec(listing: Listing, options: DatasetOptions) -> SequenceSpec:
-    """Returns the spec of the records that a build will write."""
-    rate, telemetry = options.sampling.frame_rate, options.telemetry
-    return SequenceSpec(
-        num_frames=options.sampling.num_frames,
-        frame_rate=None if rate is None else float(rate),
-        image=None if telemetry and telemetry.no_images else options.image.spec,
-        label=listing.label,
-        signals=telemetry.signals if telemetry else (),
-    )
-
-
-def _check_mirrored(spec: SequenceSpec, columns: Sequence[str]) -> None:
-    for column in columns:
-        if column not in spec.value_names:
-            raise UsageError(
-                f"--mirrored_columns must name targets or signals ({', '.join(spec.value_names) or 'none'}), "
-                f"got {column!r}"
-            )
 
 
 def make_plan(
@@ -71,50 +54,55 @@ def make_plan(
     Raises:
         UsageError: if ``--mirrored_columns`` names neither a target nor a signal.
     """
-    _check_mirrored(sequence_spec(listing, options), options.label.mirrored_columns or ())
-    pool = shared_pool(run.decode_timeout, run.staging_size)
-    survey = probe_sources(
-        listing.sources, options, pool, run.local_workers, max_failure_rate=run.max_failure_rate
+    rate, telemetry = options.sampling.frame_rate, options.telemetry
+    spec = SequenceSpec(
+        num_frames=options.sampling.num_frames,
+        frame_rate=None if rate is None else float(rate),
+        image=None if telemetry and telemetry.no_images else options.image.spec,
+        label=listing.label,
+        signals=telemetry.signals if telemetry else (),
     )
-    segments, uncut = cut_sources(survey, options, pool, run.local_workers)
-    failures = (*listing.failures, *survey.failures, *uncut)
-    shards, estimates = plan_shards(segments, survey.probes, options)
-    builder = _builder(listing, options, output)
+    for column in options.label.mirrored_columns or ():
+        if column not in spec.value_names:
+            raise UsageError(
+                f"--mirrored_columns must name targets or signals ({', '.join(spec.value_names) or 'none'}), "
+                f"got {column!r}"
+            )
+    builder = ShardBuilder(output=output, spec=spec, options=options, versions=library_versions())
+    survey = survey_footage(listing, options, run)
+    shards, estimates = plan_shards(survey.segments, survey.probes, options)
     fingerprints = "\n".join(builder.fingerprint(shard) for shard in shards)
     return Plan(
         listing=listing,
+        builder=builder,
         shards=tuple(shards),
         estimates=estimates,
         totals=Totals(
-            sources=len(survey.sources) + len({failure.source for failure in failures}),
+            sources=survey.num_sources,
+            tasks=len(shards),
+            failures=survey.failures,
+            max_failure_rate=run.max_failure_rate,
             split_sources={split: estimate.sources for split, estimate in estimates.items()},
             split_groups={split: estimate.groups for split, estimate in estimates.items()},
-            shards=len(shards),
-            failures=failures,
-            max_failure_rate=run.max_failure_rate,
             fingerprint=hashlib.sha256(fingerprints.encode()).hexdigest(),
         ),
     )
 
 
-def build_dataset(
-    plan: Plan, options: DatasetOptions, run: RunOptions, output: OutputFolder
-) -> DatasetInfo:
-    """Builds the planned shards into ``output``, or continues an interrupted build.
-
-    Returns:
-        The description of the complete dataset.
+def build_dataset(plan: Plan, run: RunOptions) -> DatasetInfo:
+    """Builds the planned shards, or continues an interrupted build; returns the dataset's description.
 
     Raises:
         UserError: if the folder holds another build, too many sources failed, or a shard was not written.
     """
-    output.check_free_for(options.to_json(), overwrite=run.overwrite)
+    output, options = plan.builder.output, plan.builder.options.to_json()
+    output.check_free_for(options, overwrite=run.overwrite)
     with output.locked():
         # Again under the lock: another run may have finished the dataset while this one waited or planned.
-        output.check_free_for(options.to_json(), overwrite=run.overwrite)
+        output.check_free_for(options, overwrite=run.overwrite)
         info = None if run.overwrite else output.complete_info()
         if info is None:
-            return _build(plan, options, run, output)
+            return _build(plan, run)
         output.leave_complete()
     if info.fingerprint != plan.totals.fingerprint:
         raise UserError(
@@ -124,34 +112,18 @@ def build_dataset(
     return info
 
 
-def _build(
-    plan: Plan, options: DatasetOptions, run: RunOptions, output: OutputFolder
-) -> DatasetInfo:
-    builder = _builder(plan.listing, options, output)
-    output.begin(
-        options.to_json(),
-        plan_lines(plan.shards, plan.totals),
-        {shard.file for shard in plan.shards},
-    )
-    errors: list[str] = []
+def _build(plan: Plan, run: RunOptions) -> DatasetInfo:
+    output = plan.builder.output
+    offsets = output.begin(plan.builder.options.to_json(), plan.totals, plan.shards)
     if plan.shards:
-        errors = _run_pipeline(builder, plan, run)
-    elif error := finish_build(builder, [], plan.totals).error:  # no source got as far as a shard
-        errors = [error]
-    info = None if errors else output.complete_info()
+        _run_pipeline(plan, offsets, run)
+    elif error := finish_build(plan.builder, [], plan.totals).error:
+        raise UserError(error)  # no source got as far as a shard
+    info = output.complete_info()
     if info is None:
         unknown = f"{output.path} was not completed, and no worker reported why"
-        raise UserError(errors[0] if errors else output.stored_error() or unknown)
+        raise UserError(output.stored_error() or unknown)
     return info
-
-
-def _builder(listing: Listing, options: DatasetOptions, output: OutputFolder) -> ShardBuilder:
-    return ShardBuilder(
-        output=output,
-        spec=sequence_spec(listing, options),
-        options=options,
-        versions=library_versions(),
-    )
 
 
 def import_beam_meanwhile() -> None:
@@ -161,16 +133,16 @@ def import_beam_meanwhile() -> None:
     ).start()
 
 
-def _run_pipeline(builder: ShardBuilder, plan: Plan, run: RunOptions) -> list[str]:
-    """Runs the Beam pipeline to its end; returns the errors of local workers."""
-    from pipelines.build.build_shards import BuildDataset
+def _run_pipeline(plan: Plan, offsets: Sequence[int], run: RunOptions) -> None:
+    """Runs the Beam pipeline to its end."""
+    from pipelines.build.build_shards import build_job
     from pipelines.runners.local import parse_beam_args
     from pipelines.runners.progress import ProgressBar
-    from pipelines.runners.tasks import LocalRun, ProgressView, run_tasks
+    from pipelines.runners.tasks import run_tasks
 
     execution = parse_beam_args(run.beam_args, workers=run.local_workers)
-    offsets = shard_offsets(builder.output)
-    view: ProgressView
+    builder, pool = plan.builder, (run.decode_timeout, run.staging_size)
+    view: contextlib.AbstractContextManager[ProgressBar | None]
     if execution.local:
         order = order_work(plan.shards, execution.workers)
         tasks = [(offsets[index], threads) for index, threads in order]
@@ -180,12 +152,36 @@ def _run_pipeline(builder: ShardBuilder, plan: Plan, run: RunOptions) -> list[st
         # Workers elsewhere have another current folder.
         builder = replace(builder, output=OutputFolder(absolute(builder.output.path)))
         tasks = [(offset, 1) for offset in offsets]
-        view = ShardWatcher(builder.output, planned=len(tasks))
+        view = _watch_shards(builder.output, len(tasks))
+    run_tasks(
+        execution,
+        tasks,
+        lambda local: build_job(builder, pool, local),
+        view,
+    )
 
-    def make_job(local: LocalRun | None) -> BuildDataset:
-        return BuildDataset(
-            builder, decode_timeout=run.decode_timeout, staging_size=run.staging_size, local=local
-        )
 
-    run_tasks(execution, tasks, make_job, view, scratch_folder("claims"))
-    return view.errors
+@contextlib.contextmanager
+def _watch_shards(output: OutputFolder, planned: int) -> Iterator[None]:
+    """Shows a bar of the shards that have appeared in the folder, as workers elsewhere send no events."""
+
+    def update() -> None:
+        with contextlib.suppress(OSError):  # the next poll may succeed
+            bar.n = len(output.complete_shards())
+            bar.refresh()
+
+    def watch() -> None:
+        update()
+        while not ended.wait(_POLL_SECONDS):
+            update()
+
+    ended = threading.Event()
+    watcher = threading.Thread(target=watch, daemon=True)
+    with tqdm(total=planned, desc="Building", unit="shard", file=sys.stderr) as bar:
+        watcher.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            watcher.join()
+            update()

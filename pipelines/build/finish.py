@@ -1,4 +1,4 @@
-"""Turns the reports of shards into ``failures.jsonl`` and ``dataset_info.json``."""
+"""Checks the reports of a finished run, and turns those of shards into the dataset's description."""
 
 from __future__ import annotations
 
@@ -11,33 +11,44 @@ from fractions import Fraction
 
 from pipelines.build.shard import ShardBuilder, ShardReport, sum_counts
 from pipelines.decoding.protocol import DISTANCES, SegmentCounts
-from pipelines.options.dataset import DatasetOptions
 from pipelines.plan.descriptors import SourceFailure
 from tfrecords_schema.codec import to_json
 from tfrecords_schema.info import DatasetInfo, ShardInfo, SplitInfo, TargetStatistics
 from tfrecords_schema.moments import Moments
 from tfrecords_schema.spec import SequenceSpec
 
+_PAST = {"drop": "dropped", "pad": "padded", "loop": "looped"}
+_MAX_NAMED = 5
+
 
 @dataclass(frozen=True, kw_only=True)
-class Totals:
-    """Numbers of the plan that the finished build is checked against.
+class Expected:
+    """Numbers of a plan that the finished run is checked against.
 
     Attributes:
         sources: number of listed sources.
-        split_sources, split_groups: number of planned sources and groups by split.
-        shards: number of planned shards.
+        tasks: number of planned tasks.
         failures: sources that failed while they were listed or probed.
         max_failure_rate: fraction of the sources that may fail.
-        fingerprint: digest of everything that decides the dataset's bytes.
     """
 
     sources: int
-    split_sources: dict[str, int]
-    split_groups: dict[str, int]
-    shards: int
+    tasks: int
     failures: tuple[SourceFailure, ...]
     max_failure_rate: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Totals(Expected):
+    """Numbers of a build's plan; a task is a shard.
+
+    Attributes:
+        split_sources, split_groups: number of planned sources and groups by split.
+        fingerprint: digest of everything that decides the dataset's bytes.
+    """
+
+    split_sources: dict[str, int]
+    split_groups: dict[str, int]
     fingerprint: str
 
 
@@ -56,54 +67,43 @@ class Outcome:
     error: str | None
 
 
-def conclude(
-    reports: Sequence[ShardReport],
-    totals: Totals,
-    *,
-    spec: SequenceSpec,
-    options: DatasetOptions,
-    versions: dict[str, str],
-) -> Outcome:
-    """Decides whether the build succeeded, and describes the dataset.
+def finish_build(builder: ShardBuilder, reports: Sequence[ShardReport], totals: Totals) -> Outcome:
+    """Concludes the build, and writes ``failures.jsonl`` and, on success, ``dataset_info.json``."""
+    outcome = conclude(builder, reports, totals)
+    builder.output.finish(map(failure_line, outcome.failures), outcome.info)
+    return outcome
 
-    Args:
-        reports: one per built shard.
-        totals: the plan's numbers.
-        spec: spec of the dataset's records.
-        options: options of the build.
-        versions: versions of the libraries that decide its bytes.
-    """
+
+def conclude(builder: ShardBuilder, reports: Sequence[ShardReport], totals: Totals) -> Outcome:
+    """Decides whether a build succeeded, and describes the dataset."""
     reports = sorted(reports, key=lambda report: report.file)
-    found = [*totals.failures, *(failure for report in reports for failure in report.failures)]
-    failures = one_failure_per_source(found)
-    failed = [failure for failure in failures if not failure.truncated]
+    found = (failure for report in reports for failure in report.failures)
+    failures, error = check_run(found, len(reports), totals, "shards were not built")
+    segments = sum_counts(report.segments for report in reports)
     records = sum(report.records for report in reports)
-    error = describe_excess_failures(failed, totals.sources, totals.max_failure_rate)
-    if error is None and len(reports) < totals.shards:
-        error = f"{totals.shards - len(reports)} of {totals.shards} shards were not built"
     if error is None and not records:
-        error = _describe_missing_sequences(reports)
+        error = _describe_missing_sequences(segments.frames_without_telemetry)
     if error:
         return Outcome(failures=failures, info=None, error=error)
-    segments = sum_counts(report.segments for report in reports)
-    built = {report.split for report in reports}
-    split_names = [split for split in totals.split_sources if split in built]
+    truncated = sum(failure.truncated for failure in failures)
+    options, built = builder.options, {report.split for report in reports}
     info = DatasetInfo(
         name=options.name,
-        spec=spec,
+        spec=builder.spec,
         splits={
             split: _describe_split(
                 [report for report in reports if report.split == split],
-                spec,
-                sources=totals.split_sources.get(split, 0),
+                builder.spec,
+                sources=sources,
                 groups=totals.split_groups.get(split, 0),
             )
-            for split in split_names
+            for split, sources in totals.split_sources.items()
+            if split in built
         },
         counts={
             "sources": totals.sources,
-            "failed": len(failed),
-            "truncated": len(failures) - len(failed),
+            "failed": len(failures) - truncated,
+            "truncated": truncated,
             "sequences": records,
             "frames_decoded": segments.frames,
             "frames_repeated": segments.repeated_frames,
@@ -114,27 +114,39 @@ def conclude(
             **_telemetry_counts(segments),
         },
         options=options.to_json(),
-        versions=versions,
+        versions=builder.versions,
         fingerprint=totals.fingerprint,
         mirrored=options.label.mirrored_columns,
     )
     return Outcome(failures=failures, info=info, error=None)
 
 
-def finish_build(builder: ShardBuilder, reports: Sequence[ShardReport], totals: Totals) -> Outcome:
-    """Concludes the build, and writes ``failures.jsonl`` and, on success, ``dataset_info.json``.
+def check_run(
+    found: Iterable[SourceFailure], done: int, expected: Expected, missing: str
+) -> tuple[tuple[SourceFailure, ...], str | None]:
+    """Returns one failure per source, sorted by source, and a line that says why the run failed, else None.
 
-    Raises:
-        OSError: if they cannot be written.
+    The failures ``found`` are those of ``done`` tasks; of other tasks, ``missing`` is said, such as "shards
+    were not built".
     """
-    outcome = conclude(
-        reports, totals, spec=builder.spec, options=builder.options, versions=builder.versions
-    )
-    builder.output.finish(map(failure_line, outcome.failures), outcome.info)
-    return outcome
-
-
-_PAST = {"drop": "dropped", "pad": "padded", "loop": "looped"}
+    by_source: dict[str, SourceFailure] = {}
+    for failure in (*expected.failures, *found):
+        known = by_source.setdefault(failure.source, failure)
+        if _weight(failure) < _weight(known):
+            by_source[failure.source] = failure
+    failures = tuple(by_source[source] for source in sorted(by_source))
+    failed = [failure for failure in failures if not failure.truncated]
+    error = None
+    # As the decimal that was typed: 29 of 100 do not exceed 0.29, though 0.29 * 100 < 29 in binary.
+    if len(failed) > Fraction(str(expected.max_failure_rate)) * expected.sources:
+        error = (
+            f"{len(failed)} of {expected.sources} sources failed, more than --max_failure_rate "
+            f"{expected.max_failure_rate:g} allows: {_name_sources(failed)}; repair or remove them, or allow "
+            "more, and type the command again"
+        )
+    elif done < expected.tasks:
+        error = f"{expected.tasks - done} of {expected.tasks} {missing}"
+    return failures, error
 
 
 def failure_line(failure: SourceFailure) -> str:
@@ -142,35 +154,21 @@ def failure_line(failure: SourceFailure) -> str:
     return json.dumps(to_json(failure))
 
 
-def one_failure_per_source(failures: Iterable[SourceFailure]) -> tuple[SourceFailure, ...]:
-    """Returns one failure per source: a failed segment outweighs truncated ones, then the earliest counts."""
-    by_source: dict[str, SourceFailure] = {}
-    for failure in failures:
-        known = by_source.setdefault(failure.source, failure)
-        if _weight(failure) < _weight(known):
-            by_source[failure.source] = failure
-    return tuple(by_source[source] for source in sorted(by_source))
-
-
 def _weight(failure: SourceFailure) -> tuple[bool, float]:
+    """Returns a key by which a failed segment outweighs truncated ones; then the earliest counts."""
     return failure.truncated, math.inf if failure.seconds is None else failure.seconds
 
 
-def describe_excess_failures(
-    failed: Sequence[SourceFailure], sources: int, max_failure_rate: float
-) -> str | None:
-    """Returns the error if more sources failed than allowed, with their names; None otherwise."""
-    # As the decimal that was typed: 29 of 100 do not exceed 0.29, though 0.29 * 100 < 29 in binary.
-    if len(failed) <= Fraction(str(max_failure_rate)) * sources:
-        return None
-    return (
-        f"{len(failed)} of {sources} sources failed, more than --max_failure_rate {max_failure_rate:g} "
-        f"allows: {_name_sources(failed)}; repair or remove them, or allow more, and type the command again"
-    )
+def _name_sources(failed: Sequence[SourceFailure]) -> str:
+    named = "; ".join(f"{f.source!r} ({f.stage}: {f.reason})" for f in failed[:_MAX_NAMED])
+    if len(failed) > _MAX_NAMED:
+        stages = Counter(failure.stage for failure in failed).most_common()
+        by_stage = ", ".join(f"{count} at {stage}" for stage, count in stages)
+        named += f"; and {len(failed) - _MAX_NAMED} more ({by_stage}; all in failures.jsonl)"
+    return named
 
 
-def _describe_missing_sequences(reports: Sequence[ShardReport]) -> str:
-    unmeasured = sum(report.segments.frames_without_telemetry for report in reports)
+def _describe_missing_sequences(unmeasured: int) -> str:
     if unmeasured:
         return (
             f"no source gave a sequence: {unmeasured} frames lie where telemetry has no values "
@@ -179,20 +177,20 @@ def _describe_missing_sequences(reports: Sequence[ShardReport]) -> str:
     return "no source gave a sequence: clips may be shorter than --num_frames (see --short_clips)"
 
 
-def _name_sources(failed: Sequence[SourceFailure], most: int = 5) -> str:
-    reasons = Counter(failure.stage for failure in failed)
-    named = "; ".join(f"{f.source!r} ({f.stage}: {f.reason})" for f in failed[:most])
-    if len(failed) > most:
-        by_stage = ", ".join(f"{count} at {stage}" for stage, count in reasons.most_common())
-        named += f"; and {len(failed) - most} more ({by_stage}; all in failures.jsonl)"
-    return named
-
-
 def _describe_split(
     reports: Sequence[ShardReport], spec: SequenceSpec, *, sources: int, groups: int
 ) -> SplitInfo:
     segments = sum_counts(report.segments for report in reports)
-    mean, std = _pixel_moments(segments.pixel_count, segments.pixel_sum, segments.pixel_square_sum)
+    count = segments.pixel_count
+    # In integers: the difference of two large sums would lose its digits in floating point.
+    variances = (
+        (squares * count - total * total) / count**2
+        for total, squares in zip(segments.pixel_sum, segments.pixel_square_sum, strict=True)
+    )
+    signals, moments = {}, segments.signals
+    for signal in spec.signals if moments else ():
+        signals[signal.name] = _statistics(moments[: signal.size])
+        moments = moments[signal.size :]
     return SplitInfo(
         shards=tuple(
             ShardInfo(file=r.file, records=r.records, bytes=r.bytes, sha256=r.sha256)
@@ -200,41 +198,19 @@ def _describe_split(
         ),
         label_counts=segments.label_counts or (0,) * spec.label.num_classes,
         targets=_statistics(segments.targets),
-        signals=_signal_statistics(segments.signals, spec),
-        pixel_mean=mean,
-        pixel_std=std,
+        signals=signals,
+        pixel_mean=tuple(total / count for total in segments.pixel_sum),
+        pixel_std=tuple(math.sqrt(max(0.0, variance)) for variance in variances),
         pixel_frames=segments.pixel_frames,
         sources=sources,
         groups=groups,
     )
 
 
-def _pixel_moments(
-    count: int, sums: Sequence[int], square_sums: Sequence[int]
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    means = tuple(total / count for total in sums)
-    # In integers: the difference of two large sums would lose its digits in floating point.
-    variances = (
-        (squares * count - total * total) / count**2
-        for total, squares in zip(sums, square_sums, strict=True)
-    )
-    return means, tuple(math.sqrt(max(0.0, variance)) for variance in variances)
-
-
 def _statistics(moments: Iterable[Moments]) -> tuple[TargetStatistics, ...]:
     return tuple(
         TargetStatistics(mean=own.mean, std=own.std, min=own.min, max=own.max) for own in moments
     )
-
-
-def _signal_statistics(
-    moments: Sequence[Moments], spec: SequenceSpec
-) -> dict[str, tuple[TargetStatistics, ...]]:
-    statistics = {}
-    for signal in spec.signals if moments else ():
-        statistics[signal.name] = _statistics(moments[: signal.size])
-        moments = moments[signal.size :]
-    return statistics
 
 
 def _telemetry_counts(segments: SegmentCounts) -> dict[str, int]:

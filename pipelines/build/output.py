@@ -12,10 +12,8 @@ During a build, everything that is not yet part of the dataset lies in ``_build`
 A shard appears under its own name when it is complete. The dataset is complete when it has a
 ``dataset_info.json``; then ``_build`` is removed.
 
-On a store, files are written to the local disk and sent under their final names: stores show an object
-complete or not at all, and rename by copying. The report of a sent shard holds the size, time and version
-that the store gave it. As long as these are the same, the shard is kept without being read, because the store
-verified its checksum.
+Stores show an object complete or not at all, and verify its checksum. The report of a sent shard holds the
+size, time and version that the store gave it: as long as these are the same, it is kept without being read.
 """
 
 from __future__ import annotations
@@ -24,24 +22,26 @@ import contextlib
 import dataclasses
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from pipelines.errors import UsageError, UserError
-from pipelines.plan.descriptors import SourceFailure
+from pipelines.plan.descriptors import Shard, SourceFailure
 from pipelines.storage.lock import file_lock, store_lock
-from pipelines.storage.scratch import scratch_folder
+from pipelines.storage.new_files import new_file, write_lines
 from tfrecords_schema import storage
+from tfrecords_schema.codec import from_json, to_json
 from tfrecords_schema.info import FILE_NAME as INFO_FILE
 from tfrecords_schema.info import DatasetInfo, DatasetInfoError
 from tfrecords_schema.paths import UrlError, check_path, is_url, join
 from tfrecords_schema.records import file_checksum
 
+T = TypeVar("T")
+
 FAILURES_FILE = "failures.jsonl"
 BUILD_FOLDER = "_build"
-PLAN_FILE = f"{BUILD_FOLDER}/plan.jsonl"
+_PLAN_FILE = f"{BUILD_FOLDER}/plan.jsonl"
 _OPTIONS_FILE = f"{BUILD_FOLDER}/options.json"
 _ERROR_FILE = f"{BUILD_FOLDER}/error.txt"
 _SHARD_FILE = re.compile(r"[a-z][a-z0-9_]*-\d{5}-of-\d{5}\.tfrecord")
@@ -55,10 +55,10 @@ class OutputFolder:
     Example::
 
         with output.locked():
-            output.begin(options, plan_lines, {"train-00000-of-00001.tfrecord"})
-            with output.new_shard("train-00000-of-00001.tfrecord") as file:
+            offsets = output.begin(options, totals, [shard])
+            with output.new_shard(shard.file) as file:
                 file.write(framed_records)
-            output.store_report("train-00000-of-00001.tfrecord", report)
+            output.store_report(shard.file, report)
             output.finish(failure_lines, info)
     """
 
@@ -74,7 +74,7 @@ class OutputFolder:
 
     def complete_info(self) -> DatasetInfo | None:
         """Returns the description of a complete dataset; None if there is none."""
-        if not self._has(INFO_FILE):
+        if not storage.is_file(self._file(INFO_FILE)):
             return None
         try:
             return DatasetInfo.load(self.path)
@@ -96,63 +96,48 @@ class OutputFolder:
         info = self.complete_info()
         stored = info.options if info else self._stored_options()
         if stored is None:
-            shards = sorted(self.complete_shards())
-            if shards:
+            if shards := sorted(self.complete_shards()):
                 raise UserError(
                     f"{self.path} holds shards of another dataset, for example {shards[0]}. "
                     "Give another --output, or --overwrite to replace them"
                 )
             return
         options = json.loads(json.dumps(options))
+        differing = ", ".join(
+            f"{key} {stored.get(key)!r} there and {options.get(key)!r} here"
+            for key in sorted(stored.keys() | options.keys())
+            if stored.get(key) != options.get(key)
+        )
         if stored != options:
-            differing = sorted(
-                key for key in stored.keys() | options.keys() if stored.get(key) != options.get(key)
-            )
-            shown = ", ".join(
-                f"{key} {stored.get(key)!r} there and {options.get(key)!r} here"
-                for key in differing
-            )
             raise UserError(
-                f"{self.path} holds another build ({shown}). "
+                f"{self.path} holds another build ({differing}). "
                 "Give another --output, or --overwrite to replace it"
             )
 
     def locked(self) -> contextlib.AbstractContextManager[None]:
-        """Makes the folder and keeps other runs out of it.
-
-        Raises:
-            UserError: if another run is building here.
-        """
+        """Makes the folder and keeps other runs out of it; raises `UserError` if one is building here."""
         storage.make_folder(self._file(BUILD_FOLDER))
-        lock = store_lock if self._is_stored else file_lock
+        lock = store_lock if is_url(self.path) else file_lock
         return lock(self._file(f"{BUILD_FOLDER}/lock"), self.path)
 
-    def begin(self, options: dict[str, Any], plan: Iterator[str], shard_files: set[str]) -> None:
-        """Removes what earlier runs left, and stores the plan.
+    def begin(self, options: dict[str, Any], totals: Any, shards: Sequence[Shard]) -> list[int]:
+        """Removes what earlier runs left, and stores the plan. Complete shards with a name in it stay.
 
-        Complete shards with a name in the plan stay; `kept_report` tells whether one can be used.
-
-        Args:
-            options: of the dataset.
-            plan: lines of ``plan.jsonl``.
-            shard_files: names of the shards in the plan.
+        Returns:
+            The byte offset of each shard in the plan, for `planned`; the totals are at 0.
         """
-        stale = [INFO_FILE, FAILURES_FILE, _ERROR_FILE, *(self.complete_shards() - shard_files)]
+        stale = self.complete_shards() - {shard.file for shard in shards}
         building = storage.list_folder(self._file(BUILD_FOLDER))
-        stale += [f"{BUILD_FOLDER}/{name}" for name in building if name.endswith(".partial")]
-        storage.remove(map(self._file, stale))
+        stale |= {f"{BUILD_FOLDER}/{name}" for name in building if name.endswith(".partial")}
+        storage.remove(map(self._file, (INFO_FILE, FAILURES_FILE, _ERROR_FILE, *stale)))
         storage.make_folder(self._file(f"{BUILD_FOLDER}/reports"))
         self._write(_OPTIONS_FILE, json.dumps(options).encode())
-        self._write_lines(PLAN_FILE, plan)
+        plan = (json.dumps(to_json(item)) for item in (totals, *shards))
+        return self._write_lines(_PLAN_FILE, plan)[1:]
 
-    def plan_lines(self) -> Iterator[bytes]:
-        """Yields the lines of the plan."""
-        with storage.open_stream(self._file(PLAN_FILE)) as file:
-            yield from file
-
-    def plan_line(self, offset: int) -> bytes:
-        """Returns the line of the plan that begins at byte ``offset``."""
-        return storage.read_line(self._file(PLAN_FILE), offset)
+    def planned(self, cls: type[T], offset: int) -> T:
+        """Returns the totals or the shard, of type ``cls``, at byte ``offset`` of the plan."""
+        return from_json(cls, json.loads(storage.read_line(self._file(_PLAN_FILE), offset)))
 
     def kept_report(self, shard_file: str, fingerprint: str) -> dict[str, Any] | None:
         """Returns the report of a complete shard with this fingerprint; None if there is none.
@@ -167,7 +152,7 @@ class OutputFolder:
             return None
         stored = report.pop(_STORED, None)
         try:
-            if self._is_stored:
+            if is_url(self.path):
                 is_intact = stored == self._stored_state(shard_file)
             else:
                 is_intact = report.get("sha256") == file_checksum(self._file(shard_file))
@@ -175,15 +160,13 @@ class OutputFolder:
             return None
         return report if is_intact else None
 
-    @contextlib.contextmanager
-    def new_shard(self, shard_file: str) -> Iterator[BinaryIO]:
-        """Opens a shard for writing. It appears in the folder if the block succeeds, else it is removed."""
-        with self._replacing(shard_file) as partial, partial.open("wb") as file:
-            yield file
+    def new_shard(self, file: str) -> contextlib.AbstractContextManager[BinaryIO]:
+        """Opens a file for writing. It appears in the folder if the block succeeds, else it is removed."""
+        return new_file(self._file(file), partials=self._file(BUILD_FOLDER))
 
     def store_report(self, shard_file: str, report: dict[str, Any]) -> None:
         """Marks a shard as complete."""
-        if self._is_stored:
+        if is_url(self.path):
             report = {**report, _STORED: self._stored_state(shard_file)}
         self._write(_report_file(shard_file), json.dumps(report).encode())
 
@@ -202,7 +185,7 @@ class OutputFolder:
         except FileNotFoundError:
             return None
 
-    def finish(self, failures: Iterator[str], info: DatasetInfo | None) -> None:
+    def finish(self, failures: Iterable[str], info: DatasetInfo | None) -> None:
         """Writes ``failures.jsonl``, then ``dataset_info.json``, and removes ``_build``.
 
         Without ``info`` the dataset stays incomplete, and the build can be continued.
@@ -214,18 +197,15 @@ class OutputFolder:
 
     def failures(self) -> list[SourceFailure]:
         """Returns the failures in ``failures.jsonl``; none without that file."""
-        if not self._has(FAILURES_FILE):
+        try:
+            lines = storage.read_bytes(self._file(FAILURES_FILE)).splitlines()
+        except (FileNotFoundError, NotADirectoryError):
             return []
-        lines = storage.read_bytes(self._file(FAILURES_FILE)).splitlines()
         return [SourceFailure(**json.loads(line)) for line in lines]
 
     def leave_complete(self) -> None:
         """Removes ``_build``, which `locked` makes even if the dataset is already complete."""
         storage.remove_folder(self._file(BUILD_FOLDER))
-
-    @property
-    def _is_stored(self) -> bool:
-        return is_url(self.path)
 
     def _stored_options(self) -> dict[str, Any] | None:
         try:
@@ -242,21 +222,12 @@ class OutputFolder:
     def _file(self, name: str) -> str:
         return join(self.path, name)
 
-    def _has(self, name: str) -> bool:
-        return storage.is_file(self._file(name))
-
     def _write(self, name: str, data: bytes) -> None:
-        with self._replacing(name) as partial:
-            partial.write_bytes(data)
+        with new_file(self._file(name), partials=self._file(BUILD_FOLDER)) as file:
+            file.write(data)
 
-    def _write_lines(self, name: str, lines: Iterator[str]) -> None:
-        with self._replacing(name) as partial, partial.open("wb") as file:
-            file.writelines(line.encode() + b"\n" for line in lines)
-
-    def _replacing(self, name: str) -> contextlib.AbstractContextManager[Path]:
-        local = Path(self._file(BUILD_FOLDER))
-        scratch = scratch_folder("output") if self._is_stored else local
-        return storage.replacing(self._file(name), scratch=scratch)
+    def _write_lines(self, name: str, lines: Iterable[str]) -> list[int]:
+        return write_lines(self._file(name), lines, partials=self._file(BUILD_FOLDER))
 
 
 def _report_file(shard_file: str) -> str:

@@ -11,11 +11,19 @@ from typing import TypeVar
 
 from tqdm.auto import tqdm
 
-from pipelines.decoding.client import DecoderPool, DecoderProcess
+from pipelines.decoding.client import DecoderPool, DecoderProcess, shared_pool
 from pipelines.decoding.protocol import DecodingFailure, IndexRequest
 from pipelines.errors import UserError
-from pipelines.options.dataset import DatasetOptions
-from pipelines.plan.descriptors import Extent, Part, Probe, Segment, Source, SourceFailure
+from pipelines.options.dataset import DatasetOptions, RunOptions
+from pipelines.plan.descriptors import (
+    Extent,
+    Listing,
+    Part,
+    Probe,
+    Segment,
+    Source,
+    SourceFailure,
+)
 from pipelines.plan.drive_files import cut_by_time, place_parts
 from pipelines.plan.shards import clip_seconds, cut_segments, time_boundaries
 
@@ -34,18 +42,45 @@ R = TypeVar("R")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProbedSources:
-    """Sources that were probed.
+class Survey:
+    """Sources that were probed and cut.
 
     Attributes:
-        sources: those that can be planned.
+        sources: those that can be used.
         probes: by source path.
         failures: of the other sources.
+        segments: of the sources in order.
     """
 
     sources: tuple[Source, ...]
     probes: dict[str, Probe]
     failures: tuple[SourceFailure, ...]
+    segments: tuple[Segment, ...] = ()
+
+    @property
+    def num_sources(self) -> int:
+        """Number of the sources, with those that failed."""
+        return len(self.sources) + len({failure.source for failure in self.failures})
+
+
+def survey_footage(listing: Listing, options: DatasetOptions, run: RunOptions) -> Survey:
+    """Probes the sources of a listing, and cuts them into segments; raises as `probe_sources` does."""
+    pool, workers = shared_pool(run.decode_timeout, run.staging_size), run.local_workers
+    survey = probe_sources(
+        listing.sources, options, pool, workers, max_failure_rate=run.max_failure_rate
+    )
+    failures, segments = [*listing.failures, *survey.failures], []
+
+    def cut(source: Source) -> list[Segment] | DecodingFailure:
+        return _cut(pool, source, survey.probes[source.path], options)
+
+    pieces = in_parallel(cut, survey.sources, workers, "Indexing")
+    for source, own in zip(survey.sources, pieces, strict=True):
+        if isinstance(own, DecodingFailure):
+            failures.append(_failure(source.id, own))
+        else:
+            segments += own
+    return replace(survey, failures=tuple(failures), segments=tuple(segments))
 
 
 def probe_sources(
@@ -55,19 +90,21 @@ def probe_sources(
     workers: int,
     *,
     max_failure_rate: float = 1.0,
-) -> ProbedSources:
+) -> Survey:
     """Probes the headers of videos, and the packets of drives in several files.
 
     Raises:
         UserError: if the first files all fail for one reason, and ``max_failure_rate`` does not allow as many
             failures. The other files are not tried.
     """
-    failures: list[SourceFailure] = []
+    by_time = options.split.split_by == "time"
     # Each block of a drive is a source.
-    max_blocks = 1 if options.split.split_by == "group" else len(options.split.splits)
+    max_blocks = len(options.split.splits) if by_time else 1
     parts = [part.path for source in sources for part in source.parts]
-    stop = _EarlyStop(parts, max_blocks * len(parts), max_failure_rate)
-    extents = _probe_files(parts, DecoderProcess.extent, pool, workers, stop)
+    extents = _probe_files(
+        parts, DecoderProcess.extent, pool, workers, max_failure_rate, max_blocks * len(parts)
+    )
+    failures: list[SourceFailure] = []
     drives: list[list[Source]] = []
     for source in sources:
         own, own_failures = _place(source, extents, options)
@@ -78,18 +115,26 @@ def probe_sources(
         source.path: known for source in placed if (known := _known_probe(source, options))
     }
     paths = [source.path for source in placed if source.path not in found]
-    stop = _EarlyStop(paths, max_blocks * len(placed), max_failure_rate)
-    found |= _probe_files(paths, DecoderProcess.probe, pool, workers, stop)
+    found |= _probe_files(
+        paths, DecoderProcess.probe, pool, workers, max_failure_rate, max_blocks * len(placed)
+    )
     failures += [
         _failure(source.id, probe)
         for source in placed
         if isinstance(probe := found[source.path], DecodingFailure)
     ]
     probes = {path: probe for path, probe in found.items() if isinstance(probe, Probe)}
+    by_clock = options.telemetry is not None and options.telemetry.time_origin == "clock"
     usable: list[Source] = []
     for drive in drives:
-        runs = [_with_clock(run, probes[run.path], options) for run in drive if run.path in probes]
-        if options.split.split_by == "group" or not runs:
+        runs = [
+            replace(run, clock_start=probes[run.path].created)
+            if by_clock and not run.parts
+            else run
+            for run in drive
+            if run.path in probes
+        ]
+        if not by_time or not runs:
             usable += runs
             continue
         blocks = _blocks(runs, probes, options)
@@ -97,26 +142,7 @@ def probe_sources(
             reason = "too short to be cut into blocks by --split_by time"
             failures.append(SourceFailure(source=runs[0].id, stage="list", reason=reason))
         usable += blocks
-    return ProbedSources(sources=tuple(usable), probes=probes, failures=tuple(failures))
-
-
-def cut_sources(
-    probed: ProbedSources, options: DatasetOptions, pool: DecoderPool, workers: int
-) -> tuple[list[Segment], list[SourceFailure]]:
-    """Returns the segments of the sources in order, and a failure for each whose packets are unreadable."""
-
-    def cut(source: Source) -> list[Segment] | DecodingFailure:
-        return _cut(pool, source, probed.probes[source.path], options)
-
-    segments: list[Segment] = []
-    failures: list[SourceFailure] = []
-    pieces = in_parallel(cut, probed.sources, workers, "Indexing")
-    for source, own in zip(probed.sources, pieces, strict=True):
-        if isinstance(own, DecodingFailure):
-            failures.append(_failure(source.id, own))
-        else:
-            segments += own
-    return segments, failures
+    return Survey(sources=tuple(usable), probes=probes, failures=tuple(failures))
 
 
 def _cut(
@@ -138,19 +164,22 @@ def _cut(
     return cut_segments(source, seconds, boundaries)
 
 
-def _with_clock(source: Source, probe: Probe, options: DatasetOptions) -> Source:
-    by_clock = options.telemetry is not None and options.telemetry.time_origin == "clock"
-    return replace(source, clock_start=probe.created) if by_clock and not source.parts else source
-
-
 def _probe_files(
     paths: Sequence[str],
     look: Callable[[DecoderProcess, str], R],
     pool: DecoderPool,
     workers: int,
-    stop: _EarlyStop,
+    max_failure_rate: float,
+    max_sources: int,
 ) -> dict[str, R | DecodingFailure]:
-    """Probes each file once, on decoder processes."""
+    """Returns what ``look`` finds in each file; a path occurs once for each of its sources.
+
+    Raises:
+        UserError: if too many of at most ``max_sources`` sources failed, all for one reason.
+    """
+    sources = Counter(paths)
+    failed: Counter[tuple[str, str] | None] = Counter()  # sources by reason; None is success
+    tried = 0
 
     def ask(path: str) -> R | DecodingFailure:
         with pool.borrow() as decoder:
@@ -159,50 +188,26 @@ def _probe_files(
             except DecodingFailure as failure:
                 return failure
 
-    paths = sorted(set(paths))
-    answers = in_parallel(ask, paths, workers, "Probing", stop.check)
-    return dict(zip(paths, answers, strict=True))
-
-
-class _EarlyStop:
-    """Ends probing early if too many files fail, all of them for one reason.
-
-    Args:
-        paths: of the files, one for each source.
-        max_sources: upper limit of the number of sources.
-        max_failure_rate: fraction of the sources that may fail.
-    """
-
-    def __init__(self, paths: Sequence[str], max_sources: int, max_failure_rate: float):
-        self._sources = Counter(paths)
-        self._allowed = Fraction(str(max_failure_rate)) * max_sources
-        self._max_failure_rate = max_failure_rate
-        self._files = self._failed = 0
-        self._reasons: set[tuple[str, str]] = set()
-        self._is_off = False
-
-    def check(self, path: str, answer: object) -> None:
-        """Counts the answer for the next file.
-
-        Raises:
-            UserError: if the other files need not be tried.
-        """
+    def check(path: str, answer: R | DecodingFailure) -> None:
+        nonlocal tried
+        tried += 1
         if not isinstance(answer, DecodingFailure):
-            self._is_off = True
+            failed[None] += 1
             return
-        self._reasons.add((answer.stage, answer.reason))
-        if self._is_off or len(self._reasons) > 1:
-            return
-        self._files += 1
-        self._failed += self._sources[path]
-        files = len(self._sources)
-        if _MIN_FAILED_FILES <= self._files < files and self._failed > self._allowed:
+        failed[answer.stage, answer.reason] += sources[path]
+        files = len(sources)
+        too_many = failed.total() > Fraction(str(max_failure_rate)) * max_sources
+        if len(failed) == 1 and _MIN_FAILED_FILES <= tried < files and too_many:
             raise UserError(
-                f"the first {self._files} of {files} files all failed for one reason, more than "
-                f"--max_failure_rate {self._max_failure_rate:g} allows, so the others were not tried: "
+                f"the first {tried} of {files} files all failed for one reason, more than "
+                f"--max_failure_rate {max_failure_rate:g} allows, so the others were not tried: "
                 f"{answer.stage}: {answer.reason} (for example {path}). {_ADVICE[answer.stage]}. "
                 "Use --max_failure_rate 1 to try all files"
             )
+
+    ordered = sorted(sources)
+    answers = in_parallel(ask, ordered, workers, "Probing", check)
+    return dict(zip(ordered, answers, strict=True))
 
 
 def _place(

@@ -32,10 +32,10 @@ from tfrecords_schema.spec import SequenceSpec
 class ShardProgress(Protocol):
     """Receives progress callbacks while a shard is built."""
 
-    def add_sequences(self, count: int) -> None:
+    def add(self, count: int) -> None:
         """Adds ``count`` written sequences; negative after a rollback."""
 
-    def add_source_failure(self, failure: SourceFailure) -> None:
+    def add_failure(self, source: str, *, truncated: bool) -> None:
         """Records a source that failed or was truncated."""
 
 
@@ -51,47 +51,44 @@ class ShardWriter:
             writer.rollback()
 
     Attributes:
-        size: bytes written so far.
+        size, digest: number and SHA-256 of the bytes written so far.
     """
 
     def __init__(self, file: BinaryIO, progress: ShardProgress):
         self._file = file
         self._progress = progress
-        self._digest = hashlib.sha256()
+        self.digest = hashlib.sha256()
         self.size = 0
         self.checkpoint()
-
-    @property
-    def sha256(self) -> str:
-        """Hex digest of the bytes written so far."""
-        return self._digest.hexdigest()
 
     def write(self, record: bytes) -> None:
         """Appends a serialized record."""
         # Part by part: joining them would copy the record.
         for part in frame_parts(record):
             self._file.write(part)
-            self._digest.update(part)
+            self.digest.update(part)
             self.size += len(part)
         self._records_since += 1
-        self._progress.add_sequences(1)
+        self._progress.add(1)
 
     def checkpoint(self) -> None:
         """Marks the current position as the one that `rollback` returns to."""
-        self._checkpoint = (self.size, self._digest.copy())
+        self._checkpoint = (self.size, self.digest.copy())
         self._records_since = 0
 
     def rollback(self) -> None:
         """Discards everything written since the last checkpoint."""
-        self.size, self._digest = self._checkpoint
+        self.size, self.digest = self._checkpoint
         self._file.seek(self.size)
         self._file.truncate()
-        self._progress.add_sequences(-self._records_since)
+        self._progress.add(-self._records_since)
         self.checkpoint()
 
 
 _MIN_SECONDS_FOR_THREADS = 5.0
 """Starting a decoder's threads takes as long as decoding some tens of small frames."""
+_CURABLE_STAGES = ("process", "limits", "staging")
+"""A source may succeed when it is tried again, for example after a killed decoder."""
 _DECIDING_PACKAGES = ("reelbeam", "av", "opencv-python-headless", "simplejpeg", "protobuf")
 
 
@@ -148,34 +145,20 @@ class ShardBuilder:
     ) -> ShardReport:
         """Builds the shard, or keeps the existing one if it has the same fingerprint.
 
-        Args:
-            shard: the shard to build.
-            decoder: decodes its segments.
-            progress: receives the sequences and failures as they come.
-            threads: decoding threads, more than one when fewer shards are left than CPUs.
+        ``threads`` decode a segment, more than one when fewer shards are left than CPUs.
 
         Raises:
             OSError: if the shard cannot be written.
         """
         fingerprint = self.fingerprint(shard)
         kept = self.output.kept_report(shard.file, fingerprint)
-        if kept is not None and not _has_transient_failure(report := from_json(ShardReport, kept)):
-            progress.add_sequences(report.records)
-            for failure in report.failures:
-                progress.add_source_failure(failure)
-            return report
-        report = self._build(shard, fingerprint, decoder, progress, threads)
-        self.output.store_report(shard.file, to_json(report))
-        return report
-
-    def _build(
-        self,
-        shard: Shard,
-        fingerprint: str,
-        decoder: DecoderProcess,
-        progress: ShardProgress,
-        threads: int,
-    ) -> ShardReport:
+        if kept is not None:
+            report = from_json(ShardReport, kept)
+            if not any(failure.stage in _CURABLE_STAGES for failure in report.failures):
+                progress.add(report.records)
+                for failure in report.failures:
+                    progress.add_failure(failure.source, truncated=failure.truncated)
+                return report
         failures: list[SourceFailure] = []
         results: list[SegmentResult] = []
         with self.output.new_shard(shard.file) as file:
@@ -184,31 +167,32 @@ class ShardBuilder:
                 writer.checkpoint()
                 try:
                     result = self._build_segment(segment, decoder, writer, threads)
-                except DecodingFailure as failure:
+                    failed = segment_truncation(segment, result)
+                    results.append(result)
+                except DecodingFailure as error:
                     # Keep nothing of a failed source: how far it got may differ from run to run.
                     writer.rollback()
-                    failures.append(segment_failure(segment, failure))
-                    progress.add_source_failure(failures[-1])
-                    continue
-                results.append(result)
-                if result.truncated is not None:
-                    failures.append(segment_truncation(segment, result))
-                    progress.add_source_failure(failures[-1])
-        return ShardReport(
+                    failed = SourceFailure(source=segment.source.id, **to_json(error))
+                if failed is not None:
+                    failures.append(failed)
+                    progress.add_failure(failed.source, truncated=failed.truncated)
+        report = ShardReport(
             file=shard.file,
             split=shard.split,
             fingerprint=fingerprint,
             bytes=writer.size,
-            sha256=writer.sha256,
+            sha256=writer.digest.hexdigest(),
             records=sum(result.sequences for result in results),
             segments=sum_counts(results),
             failures=tuple(failures),
         )
+        self.output.store_report(shard.file, to_json(report))
+        return report
 
     def _build_segment(
         self, segment: Segment, decoder: DecoderProcess, writer: ShardWriter, threads: int
     ) -> SegmentResult:
-        request = self._request(segment)
+        request = record_request(segment, self.spec, self.options)
         is_long = segment.seconds >= _MIN_SECONDS_FOR_THREADS
         if threads > 1 and is_long and segment.source.kind == "video":
             with contextlib.suppress(DecodingFailure):
@@ -219,19 +203,20 @@ class ShardBuilder:
             writer.rollback()
         return decoder.build(request, writer.write)
 
-    def _request(self, segment: Segment) -> BuildRequest:
-        names = self.spec.label.class_names
-        return BuildRequest(
-            segment=segment,
-            spec=self.spec,
-            dataset_name=self.options.name,
-            sampling=self.options.sampling,
-            image=self.options.image,
-            label_indices=tuple(names.index(label) for label in segment.source.labels),
-            label=self.options.label,
-            annotation=self.options.annotation,
-            telemetry=self.options.telemetry,
-        )
+
+def record_request(segment: Segment, spec: SequenceSpec, options: DatasetOptions) -> BuildRequest:
+    """Returns the request for the records of a segment."""
+    return BuildRequest(
+        segment=segment,
+        spec=spec,
+        dataset_name=options.name,
+        sampling=options.sampling,
+        image=options.image,
+        label_indices=tuple(map(spec.label.class_names.index, segment.source.labels)),
+        label=options.label,
+        annotation=options.annotation,
+        telemetry=options.telemetry,
+    )
 
 
 def library_versions() -> dict[str, str]:
@@ -250,12 +235,9 @@ def library_versions() -> dict[str, str]:
 
 def sum_counts(segments: Iterable[SegmentCounts]) -> SegmentCounts:
     """Returns the sums of the counts of several segments."""
-    total = SegmentCounts()
+    total, names = SegmentCounts(), [field.name for field in dataclasses.fields(SegmentCounts)]
     for counts in segments:
-        sums = {
-            field.name: _add(getattr(total, field.name), getattr(counts, field.name))
-            for field in dataclasses.fields(SegmentCounts)
-        }
+        sums = {name: _add(getattr(total, name), getattr(counts, name)) for name in names}
         total = SegmentCounts(**sums)
     return total
 
@@ -269,32 +251,19 @@ def _add(first: Any, second: Any) -> Any:
     return tuple(map(sum, zip_longest(first, second, fillvalue=0)))
 
 
-def _has_transient_failure(report: ShardReport) -> bool:
-    """Returns True if a source failed for a reason that a retry may cure, such as a killed decoder."""
-    return any(failure.stage in ("process", "limits", "staging") for failure in report.failures)
-
-
-def segment_failure(segment: Segment, failure: DecodingFailure) -> SourceFailure:
-    """Returns the failure of the source to which a segment belongs."""
-    return SourceFailure(
-        source=segment.source.id,
-        stage=failure.stage,
-        reason=failure.reason,
-        seconds=failure.seconds,
-    )
-
-
-def segment_truncation(segment: Segment, result: SegmentResult) -> SourceFailure:
-    """Returns the failure of a source that is damaged, or ends before its header says.
+def segment_truncation(segment: Segment, result: SegmentResult) -> SourceFailure | None:
+    """Returns the failure of a source that is damaged, or ends before its header says; None for a whole one.
 
     It names the first damaged place, or the last frame if the end is missing. Sequences before it are kept:
     the source counts as truncated, or as failed if it is a single segment without sequences.
     """
+    if result.truncated is None:
+        return None
     is_whole = not segment.first_slot and segment.end_slot is None
     return SourceFailure(
         source=segment.source.id,
         stage="decode",
-        reason=result.truncated or "",
+        reason=result.truncated,
         seconds=result.last_seconds if result.damaged_seconds is None else result.damaged_seconds,
         truncated=result.sequences > 0 or not is_whole,
     )

@@ -12,32 +12,23 @@ from tfrecords_schema.spec import LabelSpec
 
 _MAX_CLASSES = 10
 _MAX_REASONS, _MAX_NAMED = 10, 3
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _NUMBER = re.compile(r"\b\d+(\.\d+)?\b")
 
 
 def describe_plan(plan: Plan) -> str:
     """Returns sources and classes of a plan, and a table by split. Sequences and bytes are estimates."""
-    listing = plan.listing
+    listing, estimates = plan.listing, plan.estimates.items()
+    rows = [
+        (split, e.sources, e.groups, e.segments, e.shards, e.sequences, format_bytes(e.bytes))
+        for split, e in estimates
+    ]
+    header = ("split", "sources", "groups", "segments", "shards", "sequences ~", "bytes ~")
     lines = [
         f"{listing.name}: {plan.totals.sources} sources, {_describe_label(listing.label)}",
-        *_table(
-            ("split", "sources", "groups", "segments", "shards", "sequences ~", "bytes ~"),
-            [
-                (
-                    split,
-                    str(e.sources),
-                    str(e.groups),
-                    str(e.segments),
-                    str(e.shards),
-                    str(e.sequences),
-                    format_bytes(e.bytes),
-                )
-                for split, e in plan.estimates.items()
-            ],
-        ),
+        *_table(header, *rows),
     ]
-    empty = [split for split, estimate in plan.estimates.items() if not estimate.sources]
-    if empty:
+    if empty := [split for split, e in estimates if not e.sources]:
         lines.append(
             f"note: no group fell into {' or '.join(empty)}; with few groups, set --splits or another --seed"
         )
@@ -48,32 +39,20 @@ def describe_plan(plan: Plan) -> str:
 
 def describe_dataset(info: DatasetInfo, output: str) -> str:
     """Returns what a complete dataset holds, where it lies, and which libraries decided its bytes."""
+    rows = [
+        (name, split.sources, len(split.shards), split.num_records, format_bytes(split.num_bytes))
+        for name, split in info.splits.items()
+    ]
     lines = [
         f"{info.name} is complete in {output}",
-        *_table(
-            ("split", "sources", "shards", "sequences", "bytes"),
-            [
-                (
-                    name,
-                    str(split.sources),
-                    str(len(split.shards)),
-                    str(split.num_records),
-                    format_bytes(split.num_bytes),
-                )
-                for name, split in info.splits.items()
-            ],
-        ),
+        *_table(("split", "sources", "shards", "sequences", "bytes"), *rows),
     ]
-    if info.counts.get("short_clips_dropped"):
+    if count := info.counts.get("short_clips_dropped"):
         lines.append(
-            f"{info.counts['short_clips_dropped']} clips were shorter than a sequence and were dropped "
-            "(see --short_clips)"
+            f"{count} clips were shorter than a sequence and were dropped (see --short_clips)"
         )
-    if info.counts.get("telemetry_frames_without"):
-        lines.append(
-            f"{info.counts['telemetry_frames_without']} frames were left out: telemetry has no values there "
-            "(see --max_gap)"
-        )
+    if count := info.counts.get("telemetry_frames_without"):
+        lines.append(f"{count} frames were left out: telemetry has no values there (see --max_gap)")
     if info.versions:
         named = ", ".join(f"{name} {version}" for name, version in info.versions.items())
         lines.append(f"built with {named}")
@@ -106,12 +85,8 @@ def describe_failures(failures: Sequence[SourceFailure]) -> list[str]:
 
 def format_bytes(count: int) -> str:
     """Returns ``count`` with a binary unit: ``1.5 MiB``."""
-    size = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if size < 1024 or unit == "TiB":
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    raise AssertionError("the last unit takes any size")
+    power = min(max(count.bit_length() - 1, 0) // 10, len(_UNITS) - 1)
+    return f"{count / 1024**power:.{min(power, 1)}f} {_UNITS[power]}"
 
 
 def _describe_label(label: LabelSpec) -> str:
@@ -130,13 +105,8 @@ def _describe_label(label: LabelSpec) -> str:
     return f"{label.task} of {shown}{more}{by_frame}"
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
-    return [
-        "  "
-        + "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in (header, *rows)
-    ]
+def _table(*rows: Sequence[object]) -> list[str]:
+    """Returns aligned lines: the first column to the left, the others to the right."""
+    widths = [max(len(str(cell)) for cell in column) for column in zip(*rows, strict=True)]
+    template = "  ".join(f"{{!s:{'>' if i else '<'}{width}}}" for i, width in enumerate(widths))
+    return [f"  {template.format(*row)}" for row in rows]

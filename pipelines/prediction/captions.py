@@ -14,15 +14,10 @@ Line = dict[str, Any]
 
 
 def make_captions(lines: Sequence[Line], *, num_frames: int, at_end: bool) -> list[Caption]:
-    """Returns the captions over one source; each caption holds until the next.
+    """Returns the captions over one source, whose lines are in order; each caption holds until the next.
 
     A sequence is shown while it lasts. Where sequences overlap, a moment shows the one whose middle is
-    nearest; or the one whose end is, where the model was trained on the labels of the last frame.
-
-    Args:
-        lines: of the output, about the source, in order of their start.
-        num_frames: of a sequence.
-        at_end: what is predicted is of the end of a sequence.
+    nearest; or ``at_end`` the one whose end is, where the model was trained on the labels of the last frame.
     """
     shown: list[Caption] = []
     begin = lines[0]["start"] if lines else 0.0
@@ -50,13 +45,10 @@ def _interval(line: Line, num_frames: int) -> float:
 
 
 def _of_sequence(line: Line, begin: float, stop: float) -> Iterator[Caption]:
-    units = line.get("units", {})
-    if "frames" not in line:
-        yield Caption(start=begin, lines=tuple(_describe(line, units)))
-        return
-    for frame in line["frames"]:
+    for frame in line.get("frames", [{**line, "time": begin}]):
         if frame["time"] < stop:
-            yield Caption(start=max(begin, frame["time"]), lines=tuple(_describe(frame, units)))
+            lines = tuple(_describe(frame, line.get("units", {})))
+            yield Caption(start=max(begin, frame["time"]), lines=lines)
 
 
 def _describe(said: Line, units: dict[str, str]) -> Iterator[str]:

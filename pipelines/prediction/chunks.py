@@ -34,19 +34,15 @@ class Chunk:
 def plan_chunks(segments: Iterable[Segment]) -> list[Chunk]:
     """Sorts segments and groups them into chunks of similar duration."""
     ordered = sorted(segments, key=_order)
-    total = sum(map(_weight, ordered))
-    size = min(CHUNK_SECONDS, total / MIN_CHUNKS)
-    size = max(size, total / MAX_CHUNKS)
+    durations = [max(segment.seconds, _MIN_SECONDS) for segment in ordered]
+    total = sum(durations)
+    size = max(min(CHUNK_SECONDS, total / MIN_CHUNKS), total / MAX_CHUNKS)
     chunks: dict[int, list[Segment]] = {}
     before = 0.0
-    for segment in ordered:
+    for segment, seconds in zip(ordered, durations, strict=True):
         chunks.setdefault(int(before / size), []).append(segment)
-        before += _weight(segment)
+        before += seconds
     return [Chunk(index=i, segments=tuple(own)) for i, own in enumerate(chunks.values())]
-
-
-def _weight(segment: Segment) -> float:
-    return max(segment.seconds, _MIN_SECONDS)
 
 
 def _order(segment: Segment) -> tuple[str, float, str, int]:

@@ -7,12 +7,7 @@ from dataclasses import dataclass, replace
 
 from pipelines.build.shard import library_versions
 from pipelines.errors import UserError
-from pipelines.options.dataset import (
-    DatasetOptions,
-    ImageOptions,
-    SamplingOptions,
-    ShardOptions,
-)
+from pipelines.options.dataset import DatasetOptions, ImageOptions, SamplingOptions
 from pipelines.options.telemetry import TelemetryOptions
 from pipelines.prediction.model_input import READING_FILE, Reading
 from tfrecords_schema import storage
@@ -63,12 +58,9 @@ class Export:
 def open_export(
     model: str, *, stride: int | None = None, telemetry_template: str | None = None
 ) -> Export:
-    """Reads the description of an exported model; the model itself is not loaded.
+    """Reads the description of an exported model in a run folder, or in the SavedModel's folder itself.
 
-    Args:
-        model: a run folder, or the SavedModel's folder in it.
-        stride: replaces the training set's stride.
-        telemetry_template: replaces the training set's.
+    ``stride`` and ``telemetry_template`` replace those of the training set.
 
     Raises:
         UserError: if there is no such model, or the options of its training set are not understood.
@@ -105,15 +97,18 @@ def _options(info: DatasetInfo, folder: str) -> DatasetOptions:
     fields = info.options
     place = f"{folder}/assets.extra/{FILE_NAME}"
     try:
-        rate = fields["frame_rate"]
+        rate, telemetry = fields["frame_rate"], None
+        sampling = {**fields, "frame_rate": None if rate is None else str(rate)}
+        if info.spec.signals:
+            telemetry = from_json(TelemetryOptions, fields)
+            signals = telemetry.signal_columns
+            angles = tuple(name for name in telemetry.angle_columns if name in signals)
+            telemetry = replace(telemetry, angle_columns=angles)
         options = DatasetOptions(
             name=info.name,
-            sampling=from_json(
-                SamplingOptions, {**fields, "frame_rate": None if rate is None else str(rate)}
-            ),
+            sampling=from_json(SamplingOptions, sampling),
             image=from_json(ImageOptions, {**fields, "size": (fields["height"], fields["width"])}),
-            shard=ShardOptions(),
-            telemetry=_telemetry(info),
+            telemetry=telemetry,
         )
     except (KeyError, TypeError, ValueError, UserError) as error:
         raise UserError(
@@ -141,13 +136,3 @@ def _reading(info: DatasetInfo, folder: str) -> Reading:
             f"{place} cannot be understood ({error}): export the model again with `trainer`"
         ) from error
     return reading
-
-
-def _telemetry(info: DatasetInfo) -> TelemetryOptions | None:
-    """Returns the telemetry of the signals; None for a model without signals."""
-    if not info.spec.signals:
-        return None
-    telemetry = from_json(TelemetryOptions, info.options)
-    signals = telemetry.signal_columns
-    angles = tuple(name for name in telemetry.angle_columns if name in signals)
-    return replace(telemetry, angle_columns=angles)

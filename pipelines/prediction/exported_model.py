@@ -5,9 +5,10 @@ It decodes the records to the same pixels as the trainer's reader; tests compare
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 # TensorFlow's notes on the machine do not concern the user's footage; real failures are raised in Python.
@@ -18,14 +19,13 @@ import tensorflow as tf
 from apache_beam.ml.inference.base import ModelHandler
 
 from pipelines.errors import UserError
-from pipelines.prediction import sequences
+from pipelines.prediction.export_info import Export
 from pipelines.prediction.model_input import Reading
-from pipelines.prediction.sequences import Answer, Prediction, SegmentEnd
+from pipelines.prediction.sequences import Answer, Item
 from pipelines.storage.scratch import scratch_folder
 from tfrecords_schema import spec as keys
 from tfrecords_schema import storage
 from tfrecords_schema.examples import decode_record, encode_record
-from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.parse import parse_and_decode
 from tfrecords_schema.record import SequenceRecord
 from tfrecords_schema.resizing import resize_frame
@@ -36,13 +36,9 @@ _OUTPUTS = ("probabilities", "targets")
 
 
 class ServedModel:
-    """A SavedModel as `trainer` exports it, loaded.
+    """A SavedModel as `trainer` exports it, loaded from the folder ``path``.
 
-    Args:
-        path: its folder.
-        spec: spec of the records, without labels.
-        label: its classes or targets.
-        reading: the part of a record that it takes.
+    It takes the part ``reading`` of records of ``spec``, and predicts the classes or targets of ``label``.
 
     Raises:
         UserError: if it cannot be loaded, or its inputs or outputs do not fit its description.
@@ -63,9 +59,8 @@ class ServedModel:
                 "`trainer` exported, or export it again"
             ) from error
         self._check(path)
-        self._answer = tf.function(
-            self._compute, input_signature=[tf.TensorSpec([None], tf.string)], autograph=False
-        )
+        signature = [tf.TensorSpec([None], tf.string)]
+        self._answer = tf.function(self._compute, input_signature=signature, autograph=False)
 
     def predict(self, records: Sequence[bytes]) -> list[Answer]:
         """Returns the model's answer for each record."""
@@ -97,11 +92,7 @@ class ServedModel:
         )
 
     def _compute(self, records: tf.Tensor) -> tf.Tensor:
-        (values,) = self._signature(**self._inputs(records)).values()
-        return values
-
-    def _inputs(self, records: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Parses B serialized records into the model's inputs, by name; each is ``[B, ...]``."""
+        """Parses B serialized records, and returns the model's output for them, ``[B, ...]``."""
         record_spec, spec = self._reading.clip_spec(self._spec), self._model_spec
 
         def parse(record: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -113,7 +104,9 @@ class ServedModel:
                 features[signal.name] = parsed[keys.signal_floats_key(signal.name)]
             return features
 
-        return tf.map_fn(parse, records, fn_output_signature=self._expected_inputs())
+        inputs = tf.map_fn(parse, records, fn_output_signature=self._expected_inputs())
+        (values,) = self._signature(**inputs).values()
+        return values
 
     def _expected_inputs(self) -> dict[str, tf.TensorSpec]:
         """Returns the specs of one sequence's inputs, without the batch dimension."""
@@ -133,7 +126,11 @@ class ServedModel:
         shape = (self._model_spec.num_frames, size) if self._label.per_frame else (size,)
         fits = (
             inputs.keys() == expected.keys()
-            and all(_fits(inputs[name], own) for name, own in expected.items())
+            and all(
+                inputs[name].dtype == own.dtype
+                and inputs[name].shape[1:].is_compatible_with(own.shape)
+                for name, own in expected.items()
+            )
             and len(outputs) == 1
             and set(outputs) <= set(_OUTPUTS)
             and all(tuple(out.shape[1:]) == shape for out in outputs.values())
@@ -159,57 +156,48 @@ def _resized(frames: tf.Tensor, spec: SequenceSpec) -> tf.Tensor:
     return tf.ensure_shape(resized, spec.image_shape)
 
 
-def _fits(given: tf.TensorSpec, expected: tf.TensorSpec) -> bool:
-    return given.dtype == expected.dtype and given.shape[1:].is_compatible_with(expected.shape)
-
-
 def _describe(tensors: Mapping[str, Any]) -> str:
     return ", ".join(f"{n} {t.shape} {t.dtype.name}" for n, t in sorted(tensors.items()))
 
 
-@functools.cache
-def load_model(path: str, spec: SequenceSpec, label: LabelSpec, reading: Reading) -> ServedModel:
-    """Returns the model, which is loaded once per process."""
-    return ServedModel(path, spec, label, reading)
+_load_once = functools.cache(ServedModel)
 
 
-class ServedModelHandler(ModelHandler[sequences.Sequence | SegmentEnd, Any, ServedModel]):
+class ServedModelHandler(ModelHandler[Item, Item, ServedModel]):
     """Lets `RunInference` use an exported model; takes ready batches and passes ends of segments on."""
 
-    def __init__(self, path: str, info: DatasetInfo, spec: SequenceSpec, reading: Reading):
+    def __init__(self, export: Export):
         super().__init__()
-        self._path = path
-        self._label = info.spec.label
-        self._spec = spec
-        self._reading = reading
+        self._model = (export.path, export.spec, export.info.spec.label, export.reading)
 
     def load_model(self) -> ServedModel:
-        """Returns the model; see `load_model`."""
-        return load_model(self._path, self._spec, self._label, self._reading)
+        """Returns the model, which is loaded once per process."""
+        return _load_once(*self._model)
 
     def run_inference(
         self,
-        batch: Sequence[sequences.Sequence | SegmentEnd],
+        batch: Sequence[Item],
         model: ServedModel,
         inference_args: dict[str, Any] | None = None,
-    ) -> Iterator[Prediction | SegmentEnd]:
-        """Yields a prediction for each sequence, and each end of a segment unchanged."""
-        records = [item.record for item in batch if isinstance(item, sequences.Sequence)]
-        answers = iter(model.predict(records))
+    ) -> Iterator[Item]:
+        """Yields each item, with its answer in place of the sequence if it is one."""
+        answers = iter(model.predict(_records(batch)))
         for item in batch:
-            if isinstance(item, SegmentEnd):
-                yield item
-            else:
-                yield Prediction(place=item.place, answer=next(answers))
+            is_sequence = isinstance(item.content, bytes)
+            yield dataclasses.replace(item, content=next(answers)) if is_sequence else item
 
     def should_skip_batching(self) -> bool:
         """Returns True: an answer's last digits may depend on the other sequences in its batch."""
         return True
 
-    def get_num_bytes(self, batch: Iterable[sequences.Sequence | SegmentEnd]) -> int:
+    def get_num_bytes(self, batch: Sequence[Item]) -> int:
         """Returns the size of the batch's records in bytes."""
-        return sum(len(item.record) for item in batch if isinstance(item, sequences.Sequence))
+        return sum(map(len, _records(batch)))
 
     def get_metrics_namespace(self) -> str:
         """Returns the namespace of Beam's metrics about the model."""
         return "reelbeam"
+
+
+def _records(batch: Sequence[Item]) -> list[bytes]:
+    return [item.content for item in batch if isinstance(item.content, bytes)]

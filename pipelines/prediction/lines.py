@@ -24,11 +24,7 @@ def prediction_line(answer: Answer, label: LabelSpec, *, source: str, origin: in
         {"source": "a.mp4", "start": 0.8, "end": 1.5, "class": "run",
          "probabilities": {"run": 0.93, "walk": 0.07}}
 
-    Args:
-        answer: the model's answer for a sequence.
-        label: the classes or targets of the model.
-        source: id of the source.
-        origin: presentation time of its file's first frame, microseconds.
+    ``origin`` is the presentation time of the first frame, microseconds.
     """
     fields: dict[str, Any] = {
         "source": source,

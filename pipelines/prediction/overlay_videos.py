@@ -4,40 +4,29 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, BinaryIO
 
 from pipelines.build.probe import in_parallel
-from pipelines.decoding.client import DecoderPool
-from pipelines.decoding.protocol import BuildRequest, Caption, DecodingFailure, OverlayRequest
+from pipelines.build.shard import record_request
+from pipelines.decoding.client import shared_pool
+from pipelines.decoding.protocol import DecodingFailure, OverlayRequest
 from pipelines.errors import UserError
 from pipelines.options.verbs import PredictionOptions
 from pipelines.plan.descriptors import Segment, Source
 from pipelines.prediction.captions import make_captions
 from pipelines.prediction.export_info import Export
-from pipelines.prediction.predict_chunks import SequenceBuilder
 from tfrecords_schema import storage
-from tfrecords_schema.storage import replacing
-
-Range = tuple[int, int]
 
 
-def draw_overlays(
-    options: PredictionOptions,
-    export: Export,
-    builder: SequenceBuilder,
-    sources: Iterable[Source],
-) -> str:
-    """Draws the predictions in ``options.output`` on the footage of each source that has any.
-
-    Returns:
-        A sentence about the videos, for the user.
+def draw_overlays(options: PredictionOptions, export: Export, sources: Iterable[Source]) -> str:
+    """Draws the predictions in ``options.output`` on the footage; returns a sentence for the user.
 
     Raises:
         UserError: if one cannot be drawn, after all were tried.
     """
-    folder = Path(str(options.overlay))
+    folder, run = Path(str(options.overlay)), options.run
+    pool = shared_pool(run.decode_timeout, run.staging_size)
     with storage.open_stream(options.output) as lines:
         ranges = _ranges(lines)
     wanted = [source for source in sources if source.id in ranges and source.kind != "telemetry"]
@@ -48,15 +37,28 @@ def draw_overlays(
         )
 
     def draw(source: Source) -> str | None:
+        """Draws one source; returns the reason if that failed, else None."""
+        begin, end = ranges[source.id]
         with storage.open_stream(options.output) as file:
-            lines = _read(file, ranges[source.id])
+            file.seek(begin)
+            lines = [json.loads(line) for line in file.read(end - begin).splitlines()]
         captions = make_captions(
             lines, num_frames=export.spec.num_frames, at_end=export.predicts_last_frame
         )
-        build = builder.request(Segment(source=source))
-        return _draw(build, tuple(captions), targets[source.id], builder.pool)
+        build = record_request(Segment(source=source), export.spec, export.options)
+        target = targets[source.id]
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with storage.replacing(target, suffix=".mp4") as partial, pool.borrow() as decoder:
+                output = str(partial.absolute())
+                decoder.draw(OverlayRequest(build=build, captions=tuple(captions), output=output))
+        except DecodingFailure as failure:
+            return f"{failure.stage}: {failure.reason}"
+        except OSError as error:
+            return f"{target}: {error.strerror or error}"
+        return None
 
-    reasons = in_parallel(draw, wanted, options.run.local_workers, "Drawing")
+    reasons = in_parallel(draw, wanted, run.local_workers, "Drawing")
     failed = [(s.id, why) for s, why in zip(wanted, reasons, strict=True) if why is not None]
     if failed:
         name, why = failed[0]
@@ -67,39 +69,18 @@ def draw_overlays(
     return f"{len(wanted)} sources are drawn in {folder}"
 
 
-def _draw(
-    build: BuildRequest, captions: tuple[Caption, ...], target: Path, pool: DecoderPool
-) -> str | None:
-    """Draws one source; returns the reason if that failed, else None."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(target, suffix=".mp4") as partial, pool.borrow() as decoder:
-            output = str(partial.absolute())
-            decoder.draw(OverlayRequest(build=build, captions=captions, output=output))
-    except DecodingFailure as failure:
-        return f"{failure.stage}: {failure.reason}"
-    except OSError as error:
-        return f"{target}: {error.strerror or error}"
-    return None
-
-
 def _file_name(source_id: str) -> str:
     """Returns the path of a source's video in the folder of overlays."""
     inside = os.path.normpath(os.path.join(os.sep, source_id)).lstrip(os.sep)
     return inside if inside.endswith(".mp4") else f"{inside}.mp4"
 
 
-def _ranges(lines: Iterable[bytes]) -> dict[str, Range]:
+def _ranges(lines: Iterable[bytes]) -> dict[str, tuple[int, int]]:
     """Returns the byte range of each source's lines, which are consecutive."""
-    ranges: dict[str, Range] = {}
+    ranges: dict[str, tuple[int, int]] = {}
     begin = 0
     for line in lines:
         source, end = json.loads(line)["source"], begin + len(line)
         ranges[source] = (ranges.get(source, (begin, end))[0], end)
         begin = end
     return ranges
-
-
-def _read(file: BinaryIO, own: Range) -> Sequence[dict[str, Any]]:
-    file.seek(own[0])
-    return [json.loads(line) for line in file.read(own[1] - own[0]).splitlines()]

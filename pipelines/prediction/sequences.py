@@ -1,26 +1,11 @@
-"""Elements that pass between the steps of a prediction: sequences, predictions, ends of segments."""
+"""Elements that pass between the steps of a prediction."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-
-@dataclass(frozen=True, kw_only=True)
-class Place:
-    """Position of an element: its chunk, its segment in the chunk, and its number within the chunk."""
-
-    chunk: int
-    segment: int
-    number: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sequence:
-    """A sequence to predict, as a serialized record without labels."""
-
-    place: Place
-    record: bytes
+from pipelines.decoding.protocol import SegmentResult
+from pipelines.plan.descriptors import SourceFailure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,23 +27,16 @@ class Answer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prediction:
-    """The answer for the sequence at ``place``."""
-
-    place: Place
-    answer: Answer
-
-
-@dataclass(frozen=True, kw_only=True)
-class SegmentEnd:
-    """Marks the end of a segment.
+class Item:
+    """An element of a chunk: its sequences in order, and after those of each segment the segment's end.
 
     Attributes:
-        place: behind all sequences of the segment.
-        result: a `SegmentResult` as JSON; None if the segment failed.
-        failure: a `DecodingFailure` as JSON; None if it succeeded.
+        chunk: byte offset of the chunk in the plan.
+        number: position in the chunk.
+        content: a sequence to predict, as a serialized record without labels; the answer for it; or the
+            result or the failure of a segment.
     """
 
-    place: Place
-    result: dict[str, Any] | None = None
-    failure: dict[str, Any] | None = None
+    chunk: int
+    number: int
+    content: bytes | Answer | SegmentResult | SourceFailure

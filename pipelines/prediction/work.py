@@ -9,23 +9,34 @@ The output is a local file or an object on a store.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO
 
 from pipelines.errors import UserError
 from pipelines.prediction.chunks import Chunk
-from pipelines.storage.scratch import scratch_folder
+from pipelines.storage.new_files import new_file, write_lines
 from tfrecords_schema import storage
 from tfrecords_schema.codec import from_json, to_json
 from tfrecords_schema.paths import UrlError, check_path
 
 _COPY_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """The result of a prediction run.
+
+    Attributes:
+        text: lines for the user, or one line that says why there is no output.
+        failed: there is no output.
+    """
+
+    text: str
+    failed: bool
 
 
 @dataclass(frozen=True)
@@ -61,12 +72,8 @@ class WorkFolder:
 
     def store_plan(self, chunks: Iterable[Chunk]) -> list[int]:
         """Writes the plan; returns the byte offset of each chunk's line."""
-        offsets, offset = [], 0
-        with _writing(self._file("plan.jsonl")) as file:
-            for chunk in chunks:
-                offsets.append(offset)
-                offset += file.write(json.dumps(to_json(chunk)).encode() + b"\n")
-        return offsets
+        lines = (json.dumps(to_json(chunk)) for chunk in chunks)
+        return write_lines(self._file("plan.jsonl"), lines, partials=self.path)
 
     def read_chunk(self, offset: int) -> Chunk:
         """Returns the chunk whose line begins at byte ``offset`` of the plan."""
@@ -75,14 +82,12 @@ class WorkFolder:
     def write_part(self, chunk: int, lines: Iterable[str]) -> str:
         """Writes the lines of a chunk to a new file, and returns its name."""
         name = f"part-{chunk:05d}-{uuid.uuid4().hex}"
-        with _writing(self._file(name)) as file:
-            for line in lines:
-                file.write(line.encode() + b"\n")
+        write_lines(self._file(name), lines, partials=self.path)
         return name
 
     def write_output(self, parts: Sequence[str]) -> None:
         """Writes the output: the parts, one after the other."""
-        with _writing(self.output) as file:
+        with new_file(self.output, partials=self.path) as file:
             for part in parts:
                 with storage.open_stream(self._file(part)) as lines:
                     shutil.copyfileobj(lines, file, _COPY_BYTES)
@@ -90,8 +95,7 @@ class WorkFolder:
     def store_failures(self, lines: Sequence[str]) -> None:
         """Writes ``failures_path``; without failures, removes the file of an earlier run."""
         if lines:
-            with _writing(self.failures_path) as file:
-                file.writelines(line.encode() + b"\n" for line in lines)
+            write_lines(self.failures_path, lines, partials=self.path)
         else:
             storage.remove([self.failures_path])
 
@@ -100,26 +104,16 @@ class WorkFolder:
         """Path of the list of failed and truncated sources."""
         return f"{self.output.removesuffix('.jsonl')}.failures.jsonl"
 
-    def store_outcome(self, outcome: dict[str, Any]) -> None:
+    def store_outcome(self, outcome: Outcome) -> None:
         """Writes the result of the run."""
-        storage.write_bytes(self._file("outcome.json"), json.dumps(outcome).encode())
+        storage.write_bytes(self._file("outcome.json"), json.dumps(to_json(outcome)).encode())
 
-    def read_outcome(self) -> dict[str, Any] | None:
+    def read_outcome(self) -> Outcome | None:
         """Returns the result of the run; None if no worker has written it."""
         try:
-            return json.loads(storage.read_bytes(self._file("outcome.json")))
+            return from_json(Outcome, json.loads(storage.read_bytes(self._file("outcome.json"))))
         except FileNotFoundError:
             return None
 
     def _file(self, name: str) -> str:
         return f"{self.path}/{name}"
-
-
-@contextlib.contextmanager
-def _writing(path: str) -> Iterator[BinaryIO]:
-    """Opens a file that appears at ``path`` when the block succeeds, complete or not at all."""
-    with (
-        storage.replacing(path, scratch=scratch_folder("predictions")) as partial,
-        partial.open("wb") as file,
-    ):
-        yield file

@@ -71,8 +71,12 @@ class ChildProcess:
         )
         self._stdin = self._process.stdin.fileno()  # type: ignore[union-attr]
         self._stdout = self._process.stdout.fileno()  # type: ignore[union-attr]
-        _enlarge_pipe(self._stdout)
         os.set_blocking(self._stdin, False)
+        # The two ends of a pipe that holds most records wait less for each other. Not every system allows it,
+        # and a user may have too many of them.
+        if hasattr(fcntl, "F_SETPIPE_SZ"):
+            with contextlib.suppress(OSError):
+                fcntl.fcntl(self._stdout, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
     @property
     def pid(self) -> int:
@@ -123,13 +127,11 @@ class ChildProcess:
         """Returns how a child ended that has closed its output, such as ``was killed by SIGSEGV: ...``."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_EXIT_SECONDS)
-        code = self.poll()
-        killed = code is not None and code < 0
-        how = (
-            f"was killed by {_signal_name(-(code or 0))}"
-            if killed
-            else f"ended with exit code {code}"
-        )
+        how = f"ended with exit code {self.poll()}"
+        if (number := -(self.poll() or 0)) > 0:
+            # A real-time signal has no name.
+            names = {known.value: known.name for known in signal.Signals}
+            how = f"was killed by {names.get(number, f'signal {number}')}"
         said = self.last_error()
         return f"{how}: {said}" if said else how
 
@@ -177,14 +179,6 @@ def _wait_for(pipe: int, event: int, timeout: float | None) -> bool:
     return bool(poll.poll(None if timeout is None else timeout * 1000))
 
 
-def _enlarge_pipe(pipe: int) -> None:
-    """Lets a pipe hold most records, so that its two ends wait less for each other."""
-    # Not every system allows it, and a user may have too many of them.
-    if hasattr(fcntl, "F_SETPIPE_SZ"):
-        with contextlib.suppress(OSError):
-            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-
-
 def _exception_text(lines: Sequence[str]) -> str:
     """Returns the exception at the end of the last traceback among ``lines``; empty if there is none."""
     starts = [number for number, line in enumerate(lines) if line.startswith("Traceback (most ")]
@@ -195,10 +189,3 @@ def _exception_text(lines: Sequence[str]) -> str:
     first = next((number for number, line in enumerate(rest) if line[:1].strip()), len(rest))
     text = itertools.takewhile(lambda line: not line.startswith("Fatal Python error"), rest[first:])
     return " ".join(" ".join(text).split())
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"  # a real-time signal has no name

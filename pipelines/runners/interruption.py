@@ -17,8 +17,7 @@ _GRACE_SECONDS = 1.0
 def install_handlers(end: Callable[[], NoReturn]) -> None:
     """Installs the signal handlers: an interrupted program has a second to clean up, then ``end`` is called.
 
-    Args:
-        end: ends the process; called in the main thread, between any two instructions.
+    That happens in the main thread, between any two instructions.
     """
     signal.signal(signal.SIGALRM, lambda _signal, _frame: end())
     # SIGINT too: background jobs of shell scripts inherit that it is ignored.

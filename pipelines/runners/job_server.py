@@ -12,6 +12,7 @@ import importlib
 import json
 import subprocess
 import tempfile
+import time
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -43,24 +44,19 @@ _TIMEOUT_SECONDS = 30
 
 @dataclass(frozen=True)
 class FlinkCluster:
-    """Client of a Flink cluster; ``master`` is the address of its job manager's REST interface."""
+    """Client of a Flink cluster; ``master`` is the address of its job manager's REST interface.
+
+    Each call raises `UserError` if no cluster answers.
+    """
 
     master: str
 
     def free_slots(self) -> int:
-        """Returns the number of tasks that could begin at once, at least 1.
-
-        Raises:
-            UserError: if no cluster answers.
-        """
+        """Returns the number of tasks that could begin at once, at least 1."""
         return max(1, int(self._ask("/overview", "slots-available")))
 
     def cancel(self, name: str) -> None:
-        """Cancels the running jobs called ``name``.
-
-        Raises:
-            UserError: if no cluster answers.
-        """
+        """Cancels the running jobs called ``name``."""
         for job in self._ask("/jobs/overview", "jobs"):
             if job["name"] == name and job["end-time"] < 0:
                 self._ask(f"/jobs/{job['jid']}?mode=cancel", method="PATCH")
@@ -88,6 +84,7 @@ _JOB_SERVERS = {
 }
 _START_SECONDS = 120
 _STOP_SECONDS = 20
+_POLL_SECONDS = 0.1
 
 
 def has_engine(options: PipelineOptions) -> bool:
@@ -135,17 +132,14 @@ def job_server(
         if on_cluster:
             cluster.cancel(named.job_name)
 
-    with contextlib.ExitStack() as stack:
-        # Removed after the job server has stopped.
-        artifacts = stack.enter_context(tempfile.TemporaryDirectory(prefix="reelbeam-"))
+    # Removed after the job server has stopped.
+    with tempfile.TemporaryDirectory(prefix="reelbeam-") as artifacts:
         options.view_as(JobServerOptions).artifacts_dir = artifacts
         command, endpoint = _find_server(options)
-        process = stack.enter_context(_running(command, log))
-        with grpc.insecure_channel(endpoint) as channel:
-            _wait_until_ready(channel, process, command)
-            _check_flags(channel, unknown)
-        options.view_as(PortableOptions).job_endpoint = endpoint
-        yield cancel
+        with _running(command, log) as process:
+            _check_flags(endpoint, process, " ".join(command), unknown)
+            options.view_as(PortableOptions).job_endpoint = endpoint
+            yield cancel
 
 
 def _runner(options: PipelineOptions) -> str:
@@ -195,27 +189,23 @@ def _running(command: Sequence[str], log: BinaryIO) -> Iterator[subprocess.Popen
             process.wait()
 
 
-def _wait_until_ready(
-    channel: grpc.Channel, process: subprocess.Popen[bytes], command: Sequence[str]
+def _check_flags(
+    endpoint: str, process: subprocess.Popen[bytes], command: str, flags: Sequence[str]
 ) -> None:
-    ready = grpc.channel_ready_future(channel)
-    for _ in range(_START_SECONDS):
-        with contextlib.suppress(grpc.FutureTimeoutError):
-            ready.result(timeout=1)
-            return
-        if process.poll() is not None:
-            raise UserError(
-                f"the job server ended at once, with status {process.returncode}: {' '.join(command)}"
-            )
-    raise UserError(f"the job server did not answer for {_START_SECONDS} s: {' '.join(command)}")
-
-
-def _check_flags(channel: grpc.Channel, flags: Sequence[str]) -> None:
-    stub = beam_job_api_pb2_grpc.JobServiceStub(channel)
-    described = stub.DescribePipelineOptions(
-        beam_job_api_pb2.DescribePipelineOptionsRequest(), timeout=_START_SECONDS
-    )
-    known = {option.name for option in described.options}
+    """Waits until the job server answers, and checks that it knows the flags."""
+    with grpc.insecure_channel(endpoint) as channel:
+        ask = beam_job_api_pb2_grpc.JobServiceStub(channel).DescribePipelineOptions.future
+        request = beam_job_api_pb2.DescribePipelineOptionsRequest()
+        answer, deadline = ask(request, wait_for_ready=True), time.monotonic() + _START_SECONDS
+        while not answer.done():
+            if process.poll() is not None:
+                raise UserError(
+                    f"the job server ended at once, with status {process.returncode}: {command}"
+                )
+            if time.monotonic() > deadline:
+                raise UserError(f"the job server did not answer for {_START_SECONDS} s: {command}")
+            time.sleep(_POLL_SECONDS)
+        known = {option.name for option in answer.result().options}
     for flag in flags:
         if flag.startswith("--") and flag[2:].partition("=")[0] not in known:
             raise UsageError(f"unknown flag {flag}: it is neither ours nor Beam's nor the engine's")

@@ -11,6 +11,7 @@ import contextlib
 import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import methodcaller
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import (
@@ -73,36 +74,28 @@ class Execution:
             UserError: if the engine cannot be used, or the job failed there.
         """
         reach_this_machine_directly()
-        if self.local or not has_engine(self.options):
-            _wait(pipeline.run(), lambda result: result.cancel())
-            return
-        with (
-            job_log() as log,
-            job_server(pipeline.options, self.engine_flags, log, workers=self.workers) as cancel,
-        ):
-            _wait(pipeline.run(), cancel)
-
-
-def _wait(result: PipelineResult, cancel: Callable[[PipelineResult], None]) -> None:
-    try:
-        result.wait_until_finish()
-    except KeyboardInterrupt:
-        interruption.lift_time_limit()
-        cancel(result)
-        raise
-    except DataflowRuntimeException as error:
-        raise UserError(
-            "the job failed on Dataflow: its page in the console (the address is above) shows the workers' "
-            "log; remove the cause and type the same command again"
-        ) from error
+        with contextlib.ExitStack() as stack:
+            cancel: Callable[[PipelineResult], None] = methodcaller("cancel")
+            if not self.local and has_engine(self.options):
+                log = stack.enter_context(job_log())
+                server = job_server(pipeline.options, self.engine_flags, log, workers=self.workers)
+                cancel = stack.enter_context(server)
+            result = pipeline.run()
+            try:
+                result.wait_until_finish()
+            except KeyboardInterrupt:
+                interruption.lift_time_limit()
+                cancel(result)
+                raise
+            except DataflowRuntimeException as error:
+                raise UserError(
+                    "the job failed on Dataflow: its page in the console (the address is above) shows the "
+                    "workers' log; remove the cause and type the same command again"
+                ) from error
 
 
 def parse_beam_args(beam_args: Sequence[str], *, workers: int) -> Execution:
-    """Parses the flags that are meant for Beam.
-
-    Args:
-        beam_args: flags such as ``["--runner=FlinkRunner", "--flink_master=localhost:8081"]``.
-        workers: workers of the local runner.
+    """Parses flags for Beam, such as ``["--runner=FlinkRunner", "--flink_master=localhost:8081"]``.
 
     Raises:
         UsageError: for a flag that Beam does not know, or a value that it does not accept.

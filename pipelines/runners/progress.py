@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 from tqdm.auto import tqdm
 
@@ -18,9 +17,6 @@ class ProgressBar:
         tasks: number of tasks to do; None leaves them out.
         scaled: show large numbers with a prefix, ``1.2G``.
         terminal_only: show nothing in a redirected log.
-
-    Attributes:
-        errors: messages of workers that could not do a task.
     """
 
     def __init__(
@@ -33,7 +29,6 @@ class ProgressBar:
         scaled: bool = False,
         terminal_only: bool = False,
     ):
-        self.errors: list[str] = []
         self._tasks_left = tasks
         self._failed: set[str] = set()
         self._bar = tqdm(
@@ -55,16 +50,20 @@ class ProgressBar:
         self._bar.refresh()
         self._bar.close()
 
-    def on_event(self, event: dict[str, Any]) -> None:
-        """Takes an event of a `pipelines.runners.tasks.ProgressReporter`."""
-        if event["kind"] == "progress":
-            self._bar.update(event["count"])
-        elif event["kind"] == "task" and self._tasks_left is not None:
+    def add(self, count: int) -> None:
+        """Counts units; negative after a rollback."""
+        self._bar.update(count)
+        self._show()
+
+    def add_failure(self, source: str) -> None:
+        """Counts a source that failed, once."""
+        self._failed.add(source)
+        self._show()
+
+    def end_task(self) -> None:
+        """Counts a task that is done."""
+        if self._tasks_left is not None:
             self._tasks_left -= 1
-        elif event["kind"] == "failure" and not event["truncated"]:
-            self._failed.add(event["source"])
-        elif event["kind"] == "error":
-            self.errors.append(event["message"])
         self._show()
 
     def _show(self) -> None:

@@ -30,11 +30,7 @@ _SETTLE_SECONDS = 1.0
 
 @contextlib.contextmanager
 def file_lock(path: str, folder: str) -> Iterator[None]:
-    """Holds a lock on the local file at ``path``.
-
-    Raises:
-        UserError: if another run holds it; ``folder`` is the folder that the message names.
-    """
+    """Holds a lock on the local file at ``path``; an error, if another run holds it, names ``folder``."""
     with open(path, "wb") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -47,16 +43,19 @@ def file_lock(path: str, folder: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def store_lock(url: str, folder: str) -> Iterator[None]:
-    """Holds the lock that is the object at ``url``.
-
-    Raises:
-        UserError: if another run holds it; ``folder`` is the folder that the message names.
-    """
+    """Holds the lock that is the object at ``url``; an error, if another run holds it, names ``folder``."""
     own = {"id": uuid.uuid4().hex, "host": socket.gethostname(), "pid": os.getpid()}
     data = json.dumps(own).encode()
     _acquire(url, own, data, folder)
     ended = threading.Event()
-    beats = threading.Thread(target=_beat, args=(url, data, ended), daemon=True)
+
+    def keep_fresh() -> None:
+        while not ended.wait(BEAT_SECONDS):
+            # If the store cannot be reached, the next beat tries again.
+            with contextlib.suppress(OSError):
+                storage.write_bytes(url, data)
+
+    beats = threading.Thread(target=keep_fresh, daemon=True)
     beats.start()
     try:
         yield
@@ -101,15 +100,6 @@ def _live_holder(url: str) -> dict[str, Any] | None:
 def _is_running(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # the process of another user
+    except OSError as error:
+        return isinstance(error, PermissionError)  # the process of another user
     return True
-
-
-def _beat(url: str, data: bytes, ended: threading.Event) -> None:
-    while not ended.wait(BEAT_SECONDS):
-        # If the store cannot be reached, the next beat tries again.
-        with contextlib.suppress(OSError):
-            storage.write_bytes(url, data)

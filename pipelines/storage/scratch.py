@@ -25,7 +25,7 @@ _creation = threading.Lock()
 def scratch_folder(name: str) -> Path:
     """Returns the folder ``name`` in this process's temporary folder, which lies in ``TMPDIR``."""
     with _creation:
-        folder = _own_folder().path / name
+        folder = _own_folder()[0] / name
         folder.mkdir(exist_ok=True)
     return folder
 
@@ -33,28 +33,22 @@ def scratch_folder(name: str) -> Path:
 def remove_scratch() -> None:
     """Removes this process's temporary folder, if it has one."""
     if _own_folder.cache_info().currsize:
-        shutil.rmtree(_own_folder().path, ignore_errors=True)
+        shutil.rmtree(_own_folder()[0], ignore_errors=True)
         _own_folder.cache_clear()
 
 
-class _Folder:
-    """A temporary folder, locked as long as the object lives."""
-
-    def __init__(self) -> None:
-        while True:
-            self.path = Path(tempfile.mkdtemp(prefix=_PREFIX))
-            self._lock: BinaryIO = (self.path / _LOCK).open("wb")
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
-            # Another process may have removed the folder before it was locked.
-            if (self.path / _LOCK).exists():
-                return
-
-
 @functools.cache
-def _own_folder() -> _Folder:
+def _own_folder() -> tuple[Path, BinaryIO]:
+    """Makes this process's temporary folder; returns it with the open lock that marks it as used."""
     _remove_abandoned(Path(tempfile.gettempdir()))
     atexit.register(remove_scratch)
-    return _Folder()
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        lock = (folder / _LOCK).open("wb")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        # Another process may have removed the folder before it was locked.
+        if (folder / _LOCK).exists():
+            return folder, lock
 
 
 def _remove_abandoned(parent: Path) -> None:

@@ -14,6 +14,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -48,15 +49,13 @@ class _Copy:
         path: of the copy.
         bytes: its size.
         users: number of `Staging.copies` blocks that use it.
-        fetched: set when the download has ended or failed.
-        error: why it failed.
+        download: done when the copy is there, or cannot be.
     """
 
     path: Path
     bytes: int
     users: int = 0
-    fetched: threading.Event = field(default_factory=threading.Event)
-    error: OSError | None = None
+    download: Future[None] = field(default_factory=Future)
 
 
 class Staging:
@@ -85,15 +84,17 @@ class Staging:
     @contextlib.contextmanager
     def copies(self, urls: Iterable[str]) -> Iterator[dict[str, str]]:
         """Yields local paths of the files or folders at ``urls``, by URL; raises as `localized` does."""
-        urls = list(urls)
+        urls = list(dict.fromkeys(urls))
         own, missing = self._reserve(urls)
         try:
             for url in missing:
-                self._fetch(url, own[url])
+                try:
+                    _download(url, own[url].path)
+                    own[url].download.set_result(None)
+                except OSError as error:
+                    own[url].download.set_exception(_as_staging_error(error))
             for copy in own.values():
-                copy.fetched.wait()
-                if copy.error is not None:
-                    raise _as_staging_error(copy.error)
+                copy.download.result()
             yield {url: str(copy.path) for url, copy in own.items()}
         finally:
             self._release(own, missing)
@@ -103,10 +104,8 @@ class Staging:
         """Yields a local sparse file with the first and last bytes of a large object, for its header.
 
         Headers mostly lie there, so footage need not be downloaded to learn its duration. Yields None for
-        local files, for small objects and for containers that do not state their duration.
-
-        Raises:
-            StagingError, OSError: see `localized`.
+        local files, for small objects and for containers that do not state their duration. Raises as
+        `localized` does.
         """
         has_header = is_url(path) and path.lower().endswith(_WITH_HEADERS)
         size = self._size(path) if has_header else 0
@@ -122,10 +121,9 @@ class Staging:
             yield outline
 
     def _reserve(self, urls: list[str]) -> tuple[dict[str, _Copy], list[str]]:
-        """Reserves space for all ``urls`` together, because callers that each hold some would deadlock.
+        """Returns the copies by URL, and the URLs that the caller must fetch.
 
-        Returns:
-            The copies by URL, and the URLs that the caller must fetch.
+        Space is reserved for all together, because callers that each hold some would deadlock.
         """
         sizes = {url: self._size(url) for url in urls}
         needed = sum(sizes.values())
@@ -134,16 +132,15 @@ class Staging:
                 f"it needs {needed} bytes of local disk, more than --staging_size {self._budget}"
             )
         with self._changed:
-            while self._used_by_others(urls) + needed > self._budget:
-                self._changed.wait()
+            self._changed.wait_for(lambda: self._used_by_others(urls) + needed <= self._budget)
             missing = [url for url in urls if url not in self._copies]
             self._make_room(sum(sizes[url] for url in missing), keep=urls)
-            new = {url: _new_copy(url, sizes[url]) for url in missing}
-            own = {url: new[url] if url in new else self._copies.pop(url) for url in urls}
-            self._copies |= own
-            for copy in own.values():
+            # The most recently used are the last.
+            for url in urls:
+                copy = _new_copy(url, sizes[url]) if url in missing else self._copies.pop(url)
+                self._copies[url] = copy
                 copy.users += 1
-        return own, missing
+            return {url: self._copies[url] for url in urls}, missing
 
     def _size(self, url: str) -> int:
         with self._changed:
@@ -166,23 +163,15 @@ class Staging:
                 del self._copies[url]
                 _remove(copy.path)
 
-    def _fetch(self, url: str, copy: _Copy) -> None:
-        try:
-            _download(url, copy.path)
-        except OSError as error:
-            copy.error = error
-        copy.fetched.set()
-
     def _release(self, own: dict[str, _Copy], missing: list[str]) -> None:
         with self._changed:
             for url, copy in own.items():
                 copy.users -= 1
-                if url in missing and not copy.fetched.is_set():
-                    copy.error = OSError(
-                        "it was not fetched, because the download before it failed"
-                    )
-                    copy.fetched.set()
-                if copy.error is not None and self._copies.get(url) is copy:
+                if url in missing and not copy.download.done():
+                    interrupted = "it was not fetched, because the download before it failed"
+                    copy.download.set_exception(OSError(interrupted))
+                failed = copy.download.done() and copy.download.exception() is not None
+                if failed and self._copies.get(url) is copy:
                     del self._copies[url]  # the next user tries again
                     _remove(copy.path)
             self._changed.notify_all()

@@ -76,8 +76,8 @@ def _run_pipeline(folder: DatasetFolder, info: DatasetInfo, options: ValidationO
     # Beam takes most of a second to import, which a wrong folder need not wait for.
     from pipelines.runners.local import parse_beam_args
     from pipelines.runners.progress import ProgressBar
-    from pipelines.runners.tasks import LocalRun, run_tasks
-    from pipelines.validation.examine_shards import ValidateDataset
+    from pipelines.runners.tasks import run_tasks
+    from pipelines.validation.examine_shards import validation_job
 
     execution = parse_beam_args(options.run.beam_args, workers=options.run.local_workers)
     if not execution.local:
@@ -92,14 +92,12 @@ def _run_pipeline(folder: DatasetFolder, info: DatasetInfo, options: ValidationO
     children = execution.local and execution.workers > 1 and total > _MIN_BYTES_FOR_CHILDREN
     with tempfile.TemporaryDirectory(dir=scratch_folder("validation")) as scratch:
         path = _result_path(options, scratch, local=execution.local)
-
-        def make_job(local: LocalRun | None) -> ValidateDataset:
-            return ValidateDataset(examiner, result_path=str(path), local=local, children=children)
-
-        view = ProgressBar("Validating", "B", total, scaled=True, terminal_only=True)
-        run_tasks(execution, jobs, make_job, view, scratch_folder("claims"))
-        if view.errors:
-            raise UserError(view.errors[0])
+        run_tasks(
+            execution,
+            jobs,
+            lambda local: validation_job(examiner, str(path), local, children=children),
+            ProgressBar("Validating", "B", total, scaled=True, terminal_only=True),
+        )
         result = from_json(Result, json.loads(path.read_bytes()))
         path.unlink()
         return result

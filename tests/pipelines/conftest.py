@@ -22,11 +22,11 @@ class Recorder:
         self.total = 0
         self.failures = []
 
-    def add_sequences(self, count):
+    def add(self, count):
         self.total += count
 
-    def add_source_failure(self, failure):
-        self.failures.append(failure)
+    def add_failure(self, source, *, truncated):
+        self.failures.append((source, truncated))
 
 
 def barcode(index, size=(48, 64)):

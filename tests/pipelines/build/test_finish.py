@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.build.finish import Outcome, Totals, conclude, failure_line
-from pipelines.build.shard import ShardReport
+from pipelines.build.output import OutputFolder
+from pipelines.build.shard import ShardBuilder, ShardReport
 from pipelines.decoding.protocol import SegmentCounts
-from pipelines.images.frames import pixel_sums
+from pipelines.images.pixel_sums import PixelSums
 from pipelines.options.dataset import DatasetOptions, SamplingOptions
 from pipelines.plan.descriptors import SourceFailure
 from tfrecords_schema.codec import from_json, to_json
@@ -33,7 +34,7 @@ def totals(**fields: Any) -> Totals:
         "sources": 10,
         "split_sources": {"train": 8, "test": 2},
         "split_groups": {"train": 4, "test": 1},
-        "shards": 1,
+        "tasks": 1,
         "failures": (),
         "max_failure_rate": 0.05,
         "fingerprint": "f",
@@ -69,15 +70,15 @@ def finish(
     signals: tuple[SignalSpec, ...] = (),
     sampling: SamplingOptions | None = None,
 ) -> Outcome:
-    return conclude(
-        reports,
-        plan,
+    builder = ShardBuilder(
+        output=OutputFolder("out"),
         spec=SequenceSpec(
             num_frames=16, image=ImageSpec(height=4, width=4), label=label, signals=signals
         ),
         options=DatasetOptions(name="actions", sampling=sampling or SamplingOptions()),
         versions={"av": "1"},
     )
+    return conclude(builder, reports, plan)
 
 
 class TestFailures:
@@ -117,7 +118,7 @@ class TestFailures:
             report(0, failures=(failure("b", truncated=True, reason="cut"), failure("a"))),
             report(1, failures=(failure("b"), failure("a", truncated=True), failure("a"))),
         ]
-        plan = totals(shards=2, max_failure_rate=1.0, failures=(failure("c", truncated=True),))
+        plan = totals(tasks=2, max_failure_rate=1.0, failures=(failure("c", truncated=True),))
         outcome = finish(reports, plan)
         assert outcome.failures == (failure("a"), failure("b"), failure("c", truncated=True))
         assert outcome.info.counts["failed"] == 2
@@ -135,13 +136,13 @@ class TestFailures:
 
 class TestIncompleteness:
     def test_a_shard_that_is_missing_is_an_error(self) -> None:
-        outcome = finish([report()], totals(shards=3))
+        outcome = finish([report()], totals(tasks=3))
         assert outcome.error == "2 of 3 shards were not built"
         assert outcome.info is None
 
     def test_a_dataset_without_a_record_is_an_error(self) -> None:
         for reports, shards in (([], 0), ([report(records=0)], 1)):
-            outcome = finish(reports, totals(shards=shards))
+            outcome = finish(reports, totals(tasks=shards))
             assert "no source gave a sequence" in outcome.error
             assert "--short_clips" in outcome.error
             assert outcome.info is None
@@ -153,7 +154,7 @@ class TestIncompleteness:
             report(0, records=0, results=unmeasured),
             report(1, records=0, results=SegmentCounts(frames_without_telemetry=3)),
         ]
-        assert finish(reports, totals(shards=2)).error == (
+        assert finish(reports, totals(tasks=2)).error == (
             "no source gave a sequence: 123 frames lie where telemetry has no values "
             "(see --time_unit, --time_offset, --time_origin and --max_gap)"
         )
@@ -177,7 +178,7 @@ class TestInfo:
             report(0, "test", others[1], records=1, bytes=9),
         ]
         sampling = SamplingOptions(short_clips="pad")
-        info = finish(reports, totals(shards=3), sampling=sampling).info
+        info = finish(reports, totals(tasks=3), sampling=sampling).info
         assert info.name == "actions"
         assert info.fingerprint == "f"
         assert info.versions == {"av": "1"}
@@ -208,9 +209,9 @@ class TestInfo:
             report(i, records=i + 1, failures=(failure("a", truncated=True, reason=str(i)),))
             for i in range(9)
         ]
-        expected = finish(reports, totals(shards=9))
+        expected = finish(reports, totals(tasks=9))
         random.Random(0).shuffle(reports)
-        assert finish(reports, totals(shards=9)) == expected
+        assert finish(reports, totals(tasks=9)) == expected
 
     @given(
         st.lists(st.integers(0, 2**32), min_size=1, max_size=6),
@@ -224,12 +225,12 @@ class TestInfo:
         ]
         reports = []
         for index, frame in enumerate(frames):
-            sums, squares = pixel_sums(frame)
+            _, sums, squares = PixelSums.of(frame)
             results = SegmentCounts(pixel_count=42, pixel_sum=sums, pixel_square_sum=squares)
             reports.append(report(index, results=results))
         # A shard all of whose sources failed has no pixels.
         reports.append(report(len(frames), records=0))
-        split = finish(reports, totals(shards=len(reports))).info.splits["train"]
+        split = finish(reports, totals(tasks=len(reports))).info.splits["train"]
         pixels = np.concatenate([frame.reshape(-1, channels) for frame in frames]).astype(float)
         np.testing.assert_allclose(split.pixel_mean, pixels.mean(axis=0), rtol=1e-12)
         np.testing.assert_allclose(split.pixel_std, pixels.std(axis=0), rtol=1e-9, atol=1e-9)
@@ -262,7 +263,7 @@ class TestInfo:
             )
             results = SegmentCounts(targets=moments_by_column(values.tolist()))
             reports.append(report(index, results=results, records=len(values)))
-        plan = totals(shards=len(reports))
+        plan = totals(tasks=len(reports))
         rows = [clip for clips in shards for clip in clips]
         if not rows:
             assert finish(reports, plan, label=TARGETS).info is None
@@ -285,7 +286,7 @@ class TestTelemetry:
                 results=SegmentCounts(telemetry_frames=(5, 0, 0, 0, 2), frames_without_telemetry=1),
             ),
         ]
-        counts = finish(reports, totals(shards=3)).info.counts
+        counts = finish(reports, totals(tasks=3)).info.counts
         assert {name: n for name, n in counts.items() if name.startswith("telemetry")} == {
             "telemetry_frames_at_a_row": 6,
             "telemetry_frames_between_rows_up_to_0.1_s": 20,
@@ -318,7 +319,7 @@ class TestSignals:
         ]
         # A shard all of whose sources failed has no signals.
         reports.append(report(2, records=0))
-        info = finish(reports, totals(shards=3), signals=self.SPECS).info
+        info = finish(reports, totals(tasks=3), signals=self.SPECS).info
         assert info.splits["train"].signals == {
             "yaw": (TargetStatistics(mean=4.0, std=math.sqrt(26 / 3), min=1.0, max=8.0),),
             "accel": (
@@ -334,7 +335,7 @@ class TestSignals:
             report(0, results=SegmentCounts(signals=rows)),
             report(0, "test", results=SegmentCounts(), records=0),
         ]
-        info = finish(reports, totals(shards=2), signals=self.SPECS).info
+        info = finish(reports, totals(tasks=2), signals=self.SPECS).info
         assert info.splits["test"].signals == {}
         assert list(info.splits["train"].signals) == ["yaw", "accel"]
 

@@ -15,10 +15,12 @@ import pytest
 from pipelines.build.output import OutputFolder
 from pipelines.errors import UserError
 from pipelines.options.dataset import DatasetOptions, SamplingOptions
+from pipelines.plan.descriptors import Shard
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.spec import ImageSpec, SequenceSpec
 
 OPTIONS = DatasetOptions(name="a", sampling=SamplingOptions(frame_rate=Fraction(10))).to_json()
+TOTALS = {"sources": 1}
 OTHER = {**OPTIONS, "num_frames": 99}
 SHARD = "train-00000-of-00002.tfrecord"
 STALE = "train-00000-of-00007.tfrecord"
@@ -36,7 +38,7 @@ def output(tmp_path) -> OutputFolder:
 
 
 def begin(output: OutputFolder, options: dict[str, Any] = OPTIONS) -> None:
-    output.begin(options, iter(["totals", "shard"]), {SHARD})
+    output.begin(options, TOTALS, [Shard(split="train", index=0, count=2, segments=())])
 
 
 REPORT = {"fingerprint": "f", "sha256": hashlib.sha256(b"records").hexdigest()}
@@ -157,7 +159,9 @@ class TestBegin:
                 "_build/options.json",
                 "_build/plan.jsonl",
             }
-        assert (Path(output.path) / "_build/plan.jsonl").read_text() == "totals\nshard\n"
+        totals, shard = (Path(output.path) / "_build/plan.jsonl").read_text().splitlines()
+        assert json.loads(totals) == TOTALS
+        assert json.loads(shard) == {"split": "train", "index": 0, "count": 2, "segments": []}
         assert json.loads((Path(output.path) / "_build/options.json").read_text()) == OPTIONS
         assert output.complete_info() is None
 

@@ -12,7 +12,7 @@ from typing import Any
 import av
 import pytest
 
-from pipelines.build.probe import ProbedSources, in_parallel, probe_sources
+from pipelines.build.probe import Survey, in_parallel, probe_sources
 from pipelines.decoding.client import DecoderPool, DecoderProcess
 from pipelines.decoding.protocol import DecodingFailure
 from pipelines.errors import UserError
@@ -100,7 +100,7 @@ def survey(
     num_frames: int = 4,
     frame_rate: float | None = None,
     **telemetry: Any,
-) -> ProbedSources:
+) -> Survey:
     options = DatasetOptions(
         name="a",
         sampling=SamplingOptions(
@@ -177,7 +177,7 @@ class TestKnownAlready:
     def test_it_is_not_looked_at(self, pool, asked, fields, frame_rate, probe) -> None:
         source = video(Path("/in/nowhere"), **fields)
         found = survey(pool, source, frame_rate=frame_rate)
-        assert found == ProbedSources(sources=(source,), probes={"/in/nowhere": probe}, failures=())
+        assert found == Survey(sources=(source,), probes={"/in/nowhere": probe}, failures=())
         assert not asked
 
 

@@ -21,10 +21,9 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-from pipelines.build.build_shards import BuildDataset
+from pipelines.build.build_shards import build_job
 from pipelines.build.finish import Totals, finish_build
 from pipelines.build.output import OutputFolder
-from pipelines.build.plan_file import plan_lines, shard_offsets
 from pipelines.build.shard import ShardBuilder, ShardReport, library_versions
 from pipelines.decoding.client import DecoderProcess
 from pipelines.options.dataset import DatasetOptions, ImageOptions, SamplingOptions
@@ -44,13 +43,13 @@ from tfrecords_schema.codec import to_json
 
 class Stops:
     total = 0
-    def add_sequences(self, count):
+    def add(self, count):
         self.total += count
         if self.total == 3 and count > 0:
             print("half", flush=True)
             sys.stdin.readline()
-    def add_source_failure(self, failure):
-        raise AssertionError(failure)
+    def add_failure(self, source, *, truncated):
+        raise AssertionError(source)
 
 builder, shard = pickle.load(sys.stdin.buffer.raw)
 decoder = DecoderProcess(timeout=60)
@@ -60,11 +59,11 @@ decoder.close()
 
 
 class Silent:
-    def add_sequences(self, count: int) -> None:
+    def add(self, count: int) -> None:
         pass
 
-    def add_source_failure(self, failure: object) -> None:
-        raise AssertionError(failure)
+    def add_failure(self, source: str, *, truncated: bool) -> None:
+        raise AssertionError(source)
 
 
 class Worker:
@@ -133,7 +132,7 @@ def totals(shards: list[Shard]) -> Totals:
         sources=len(shards),
         split_sources={"train": len(shards)},
         split_groups={"train": len(shards)},
-        shards=len(shards),
+        tasks=len(shards),
         failures=(),
         max_failure_rate=0.0,
         fingerprint="f",
@@ -144,8 +143,7 @@ def totals(shards: list[Shard]) -> Totals:
 def begun(folder: Path, shards: list[Shard]) -> Iterator[ShardBuilder]:
     output = OutputFolder(str(folder))
     with output.locked():
-        lines = plan_lines(shards, totals(shards))
-        output.begin(OPTIONS.to_json(), lines, {shard.file for shard in shards})
+        output.begin(OPTIONS.to_json(), totals(shards), shards)
         yield make_builder(output)
 
 
@@ -233,7 +231,7 @@ def test_what_it_half_built_goes_when_the_next_run_begins(builder, shards):
     worker = Worker(builder, shards[0])
     worker.wait_until_half()
     worker.kill()
-    builder.output.begin(OPTIONS.to_json(), iter(["{}"]), {shard.file for shard in shards})
+    builder.output.begin(OPTIONS.to_json(), totals(shards), shards)
     assert partials(builder) == []
 
 
@@ -261,12 +259,12 @@ def test_a_worker_that_was_given_up_and_comes_back_after_the_end_changes_nothing
 
 
 def test_a_runner_that_delivers_every_shard_three_times(builder, shards, expected):
-    places = shard_offsets(builder.output)
+    places = builder.output.begin(OPTIONS.to_json(), totals(shards), shards)
     options = PipelineOptions(["--direct_num_workers=2", "--direct_running_mode=multi_threading"])
     with beam.Pipeline(runner=FnApiRunner(), options=options) as pipeline:
         _ = (
             pipeline
-            | beam.Create([[(0, (offset, 1))] for offset in places * 3], reshuffle=False)
-            | BuildDataset(builder, decode_timeout=60, staging_size=1 << 30, local=None)
+            | beam.Create([pickle.dumps([(0, (offset, 1))]) for offset in places * 3])
+            | build_job(builder, (60, 1 << 30), None)
         )
     assert contents(Path(builder.output.path)) == expected

@@ -10,8 +10,8 @@ import uuid
 import pytest
 
 from pipelines.build.output import OutputFolder
-from pipelines.build.plan_file import read_shard, shard_offsets
 from pipelines.errors import UsageError, UserError
+from pipelines.plan.descriptors import Segment, Shard, Source
 from pipelines.storage import lock, scratch
 from tfrecords_schema import storage
 from tfrecords_schema.fake import write_fake_dataset
@@ -28,8 +28,15 @@ def output(bucket):
     scratch.remove_scratch()
 
 
-def begin(output, *, plan=("totals", "shard"), shards=(SHARD,)):
-    output.begin(OPTIONS, iter(plan), set(shards))
+def make_shard(*sources, index=0, count=1):
+    segments = tuple(
+        Segment(source=Source(id=name, path="/a", data_path="a", group="a")) for name in sources
+    )
+    return Shard(split="train", index=index, count=count, segments=segments)
+
+
+def begin(output, *shards):
+    return output.begin(OPTIONS, {}, shards or [make_shard()])
 
 
 def build(output, data=b"records"):
@@ -67,12 +74,13 @@ class TestPlaces:
 
 class TestBuilding:
     def test_the_plan_is_read_line_by_line(self, output):
-        begin(output, plan=["{}", "x" * 300_000, "last"])
-        assert shard_offsets(output) == [3, 300_004]
-        assert output.plan_line(3) == b"x" * 300_000 + b"\n"
-        assert list(output.plan_lines())[2] == b"last\n"
+        shards = [make_shard("x" * 300_000, count=2), make_shard("last", index=1, count=2)]
+        first, second = begin(output, *shards)
+        assert (first, second > 300_000) == (3, True)
+        assert output.planned(Shard, first) == shards[0]
+        assert output.planned(Shard, second) == shards[1]
         with pytest.raises(ValueError, match="Expecting value"):
-            read_shard(output, 300_004)
+            output.planned(Shard, second - 2)
 
     def test_what_is_left_of_other_builds_goes(self, bucket, output):
         left = [

@@ -74,7 +74,7 @@ def build(folder, segment, decoder, threads, sampling=OPTIONS.sampling):
     options = dataclasses.replace(OPTIONS, sampling=sampling)
     output, listener = OutputFolder(str(folder)), Recorder()
     with output.locked():
-        output.begin({}, iter(()), set())
+        output.begin({}, {}, [])
         builder = ShardBuilder(output=output, spec=spec(sampling), options=options, versions={})
         shard = Shard(split="train", index=0, count=1, segments=(segment,))
         report = builder.build(shard, decoder, listener, threads=threads)

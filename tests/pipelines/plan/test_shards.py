@@ -9,7 +9,6 @@ import json
 import random
 from collections import Counter
 from fractions import Fraction
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -17,7 +16,6 @@ from hypothesis import strategies as st
 
 from pipelines.build.finish import Totals
 from pipelines.build.output import OutputFolder
-from pipelines.build.plan_file import plan_lines, read_shard, read_totals, shard_offsets
 from pipelines.options.dataset import (
     MAX_SHARDS,
     DatasetOptions,
@@ -353,20 +351,13 @@ class TestPlanFile:
         sources=3,
         split_sources={"train": 2},
         split_groups={"train": 1},
-        shards=2,
+        tasks=2,
         failures=(SourceFailure(source="caf\udce9.mp4", stage="list", reason="n\xe3o"),),
         max_failure_rate=0.05,
         fingerprint="ab",
     )
 
-    @staticmethod
-    def write(output: OutputFolder, shards: list[Shard], totals: Totals) -> None:
-        plan = Path(output.path) / "_build/plan.jsonl"
-        plan.parent.mkdir(parents=True)
-        lines = "".join(line + "\n" for line in plan_lines(shards, totals))
-        plan.write_text(lines, encoding="ascii")
-
-    def test_read_shard_and_totals_invert_plan_lines(self, tmp_path) -> None:
+    def test_planned_returns_what_begin_stored(self, tmp_path) -> None:
         output = OutputFolder(str(tmp_path))
         segments = tuple(
             Segment(
@@ -382,18 +373,18 @@ class TestPlanFile:
             Shard(split="train", index=0, count=2, segments=segments),
             Shard(split="train", index=1, count=2, segments=segments[:1]),
         ]
-        self.write(output, shards, self.TOTALS)
-        places = shard_offsets(output)
-        assert [read_shard(output, place) for place in places] == shards
-        assert [read_shard(output, place) for place in reversed(places)] == shards[::-1]
-        assert read_totals(output) == self.TOTALS
+        with output.locked():
+            places = output.begin({}, self.TOTALS, shards)
+            assert [output.planned(Shard, place) for place in places] == shards
+            assert [output.planned(Shard, place) for place in reversed(places)] == shards[::-1]
+            assert output.planned(Totals, 0) == self.TOTALS
 
     def test_plan_without_shards_has_totals(self, tmp_path) -> None:
         output = OutputFolder(str(tmp_path))
-        totals = dataclasses.replace(self.TOTALS, shards=0)
-        self.write(output, [], totals)
-        assert shard_offsets(output) == []
-        assert read_totals(output) == totals
+        totals = dataclasses.replace(self.TOTALS, tasks=0)
+        with output.locked():
+            assert output.begin({}, totals, []) == []
+            assert output.planned(Totals, 0) == totals
 
 
 class TestDescriptors:

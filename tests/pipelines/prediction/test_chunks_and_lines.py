@@ -2,6 +2,7 @@
 
 import json
 import math
+import tempfile
 
 import pytest
 from hypothesis import given
@@ -14,8 +15,9 @@ from pipelines.prediction.captions import make_captions
 from pipelines.prediction.chunks import CHUNK_SECONDS, MIN_CHUNKS, Chunk, plan_chunks
 from pipelines.prediction.lines import prediction_line
 from pipelines.prediction.publish import write_chunk
-from pipelines.prediction.sequences import Answer, Place, Prediction, SegmentEnd
+from pipelines.prediction.sequences import Answer, Item
 from pipelines.prediction.work import WorkFolder
+from pipelines.storage import scratch
 from tfrecords_schema.codec import from_json, to_json
 from tfrecords_schema.spec import LabelSpec
 
@@ -217,13 +219,27 @@ class TestWriteChunk:
             damaged_seconds=damaged_seconds,
             last_seconds=9.5,
         )
-        place = Place(chunk=0, segment=0, number=0)
+        answer = Answer(start=0, end=1, values=(0.5,))
         items = [
-            Prediction(place=place, answer=Answer(start=0, end=1, values=(0.5,))),
-            SegmentEnd(place=Place(chunk=0, segment=0, number=1), result=to_json(result)),
+            Item(chunk=0, number=1, content=result),
+            Item(chunk=0, number=0, content=answer),
         ]
         work = WorkFolder.make(str(tmp_path / "p.jsonl"))
         label = LabelSpec(task="regression", target_names=("speed",), target_units=("m/s",))
         report = write_chunk(Chunk(index=0, segments=(segment,)), items, label, work)
         assert report.failures == (segment_truncation(segment, result),)
         assert report.failures[0].seconds == expected
+
+
+class TestWorkFolder:
+    def test_a_local_output_is_not_written_by_way_of_another_disk(self, tmp_path, monkeypatch):
+        scratch.remove_scratch()
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+        work = WorkFolder.make(str(tmp_path / "p.jsonl"))
+        work.write_output([work.write_part(0, ["a", "b"]), work.write_part(1, ["c"])])
+        work.store_failures(["d"])
+        work.remove()
+        assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+            "p.jsonl": "a\nb\nc\n",
+            "p.failures.jsonl": "d\n",
+        }

@@ -15,7 +15,7 @@ from pipelines.options.dataset import RunOptions
 from pipelines.options.verbs import PredictionOptions
 from pipelines.prediction.predict import predict_footage
 from pipelines.prediction.publish import ChunkReport
-from pipelines.prediction.sequences import Prediction, SegmentEnd
+from pipelines.prediction.sequences import Item
 from pipelines.storage import scratch
 from tests.processes import run_python
 from tfrecords_schema.info import DatasetInfo
@@ -168,7 +168,7 @@ def test_any_number_of_workers_writes_the_same_bytes(clips, pixels_export, tmp_p
 def test_predict_footage_flushed_while_pickling(
     clips, pixels_export, tmp_path, flush_while_pickling
 ):
-    flush_while_pickling(Prediction, SegmentEnd, ChunkReport)
+    flush_while_pickling(Item, ChunkReport)
     lines, _ = predict(pixels_export, clips, tmp_path / "out.jsonl")
     assert len(lines) > 20
 
