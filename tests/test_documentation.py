@@ -17,6 +17,7 @@ import shlex
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -369,3 +370,15 @@ def flags_of(script: Path) -> set[str]:
     return set(
         re.findall(r'"(--\w+)"', "".join(file.read_text(encoding="utf-8") for file in files))
     )
+
+
+def test_pytest_enters_every_folder_of_tests(request):
+    left_out = request.config.getini("norecursedirs")
+    folders = {
+        folder.name
+        for file in (ROOT / "tests").rglob("test_*.py")
+        for folder in file.relative_to(ROOT).parents
+    }
+    assert "build" in folders
+    found = {name for name in folders if any(fnmatch(name, pattern) for pattern in left_out)}
+    assert not found

@@ -258,7 +258,7 @@ def _check_record(record: SequenceRecord, spec: SequenceSpec) -> None:
     }
     for key, values in held.items():
         if key not in known and len(values):
-            raise refuse(key, f"is not in the spec, got {len(values)} values")
+            raise refuse(key, f"has {len(values)} values, but the spec does not have this key")
     classes = spec.label.class_names
     for index_key, string_key in (
         (keys.LABEL_INDEX, keys.LABEL_STRING),

@@ -111,7 +111,8 @@ class SplitScan:
         length = len(frames) or next((len(rows) for rows in tables.values() if rows), 0)
         if not length:
             raise SpecError(
-                f"expected {keys.IMAGE_ENCODED} or a signal's NAME/feature/floats, found neither"
+                f"expected frames ({keys.IMAGE_ENCODED}) or signals (NAME/feature/floats) in its feature "
+                "lists, found neither"
             )
         self.lengths[length] += 1
         valid = min([length, *_held(context, keys.VALID_FRAMES, "int64_list")[:1]])

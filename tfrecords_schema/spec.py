@@ -278,11 +278,13 @@ class SequenceSpec:
             features.append(Feature(signal_timestamp_key(signal.name), "int"))
         return tuple(features)
 
-    def differences(self, other: SequenceSpec) -> list[str]:
+    def differences(
+        self, other: SequenceSpec, sides: tuple[str, str] = ("here", "there")
+    ) -> list[str]:
         """Returns the differences from ``other``, such as ``"num_frames: 16 here, 8 there"``."""
         mine, theirs = _flatten(to_json(self)), _flatten(to_json(other))
         return [
-            f"{key}: {mine.get(key)!r} here, {theirs.get(key)!r} there"
+            f"{key}: {mine.get(key)!r} {sides[0]}, {theirs.get(key)!r} {sides[1]}"
             for key in sorted(mine.keys() | theirs.keys())
             if mine.get(key) != theirs.get(key)
         ]
@@ -298,7 +300,9 @@ def load_spec(path: str) -> SequenceSpec:
         fields = json.loads(Path(path).read_bytes())
         return from_json(SequenceSpec, fields, error=SpecError, strict=True)
     except ValueError as error:
-        raise SpecError(f"--spec {path} must hold the JSON of a sequence spec: {error}") from error
+        raise SpecError(
+            f"--spec {path} must describe the records in JSON (docs/reader.md): {error}"
+        ) from error
 
 
 def _flatten(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:

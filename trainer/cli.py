@@ -91,15 +91,16 @@ def _adopt(directory: str, spec_file: str) -> None:
         spec = load_spec(spec_file)
     except OSError as error:
         raise ConfigError(
-            f"--spec must be a file with the JSON of a sequence spec, and {spec_file} cannot be read: "
+            f"--spec must be a file that describes the records in JSON, and {spec_file} cannot be read: "
             f"{error.strerror}"
         ) from error
     except SpecError as error:
         raise ConfigError(str(error)) from error
     if (Path(directory) / FILE_NAME).is_file():
-        if differences := spec.differences(DatasetInfo.load(directory).spec):
+        sides = ("in --spec", f"in {FILE_NAME}")
+        if differences := spec.differences(DatasetInfo.load(directory).spec, sides):
             raise TrainerError(
-                f"--spec differs from the {FILE_NAME} in {directory} (--spec says here, the file there): "
+                f"--spec differs from the {FILE_NAME} in {directory}: "
                 f"{'; '.join(differences)}. Leave --spec out to use the file, or delete it to use --spec"
             )
         return

@@ -199,9 +199,9 @@ def _probe_files(
         too_many = failed.total() > Fraction(str(max_failure_rate)) * max_sources
         if len(failed) == 1 and _MIN_FAILED_FILES <= tried < files and too_many:
             raise UserError(
-                f"the first {tried} of {files} files all failed for one reason, more than "
-                f"--max_failure_rate {max_failure_rate:g} allows, so the others were not tried: "
-                f"{answer.stage}: {answer.reason} (for example {path}). {_ADVICE[answer.stage]}. "
+                f"the first {tried} of {files} files all failed with the same error, and the others were not "
+                f"tried (--max_failure_rate {max_failure_rate:g}). The error at the stage {answer.stage}: "
+                f"{answer.reason} (for example {path}). {_ADVICE[answer.stage]}. "
                 "Use --max_failure_rate 1 to try all files"
             )
 
@@ -261,7 +261,8 @@ def _blocks(
     for source in runs:
         if source.split is not None:
             raise UserError(
-                f"--split_by time and the input both decide the split of {source.id!r}. Use one of them"
+                f"--split_by time cannot divide {source.id!r}, which a list or column of splits puts into "
+                f"{source.split}. Leave out --split_by time, or the split in the list"
             )
     seconds = [clip_seconds(source, probes[source.path].duration) for source in runs]
     rate = float(options.sampling.frame_rate or probes[runs[0].path].frame_rate)

@@ -114,7 +114,8 @@ def _build(
         heartbeat()
         if request.threads > 1 and count_errors() != errors:
             raise DecodingFailure(
-                "decode", "the decoder reports errors; one thread finds the place"
+                "decode",
+                "errors with several threads; the caller tries one, which tells the damaged frame",
             )
 
     def send(record: bytes) -> None:

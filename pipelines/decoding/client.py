@@ -203,7 +203,7 @@ def shared_pool(timeout: float, staging_size: int = RunOptions.staging_size) -> 
 
 
 def _refuse_record(_: bytes) -> None:
-    raise DecodingFailure("process", "the decoder sent an unexpected record")
+    raise DecodingFailure("process", "the decoder sent a record that was not asked for")
 
 
 def _result(
@@ -226,5 +226,7 @@ def _parse(payload: bytes, cls: type[T]) -> T:
         if isinstance(fields, dict) and fields.keys() != to_json(found).keys():
             raise ValueError("a default would stand for what the child did not say")
     except ValueError as error:
-        raise DecodingFailure("process", "the decoder sent an invalid answer") from error
+        raise DecodingFailure(
+            "process", "the decoder sent an answer that cannot be read"
+        ) from error
     return found

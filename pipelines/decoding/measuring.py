@@ -180,7 +180,10 @@ def _load(
     mismatch = None
     for part in source.parts:
         if part.telemetry is None or part.extent is None:
-            raise ValueError(f"{part.data_path} has no telemetry or no extent")
+            raise ValueError(
+                f"{part.data_path}: expected telemetry and a measured extent, got {part.telemetry} and "
+                f"{part.extent}"
+            )
         own = read(part.telemetry, options)
         frames = part.extent.frames
         if own.times is None and own.rows != frames:
@@ -240,6 +243,7 @@ def _check_overlap(times: NDArray[np.float64], seconds: float) -> None:
     if last < 0 or first > seconds:
         raise DecodingFailure(
             "telemetry",
-            f"its rows span {first:.6g} to {last:.6g} s, but the footage spans 0 to {seconds:.6g} s. "
+            f"it does not overlap the footage: its rows span {first:.6g} to {last:.6g} s, the footage 0 to "
+            f"{seconds:.6g} s. "
             "Check --time_unit, --time_offset and --time_origin.",
         )

@@ -76,7 +76,9 @@ def _write(
     count = first = 0
     for frame in frames:
         if frame.picture is None:
-            raise DecodingFailure("open", "the source has no pictures")
+            raise DecodingFailure(
+                "open", "the source is telemetry alone, without frames to draw on"
+            )
         pixels = frame.picture.to_rgb()
         if stream is None:
             first, size = frame.pts, pixels.shape[:2]

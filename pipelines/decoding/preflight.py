@@ -37,7 +37,7 @@ def check_decoder(run: RunOptions) -> None:
                 decoder.build(_request(file.name), lambda record: None)
         except DecodingFailure as failure:
             raise UserError(
-                f"this installation cannot decode a test clip, so that no footage was tried: "
+                f"this installation cannot decode a test clip, so no footage was tried: "
                 f"{failure.reason} (stage {failure.stage}); {_describe_installation()}"
             ) from failure
 

@@ -51,10 +51,12 @@ def _row_times(
     """Returns presentation times in microseconds, ``[frames]`` int64."""
     if times is not None and frame_rate is None:
         pts = np.round(times * 1e6).astype(np.int64)
-        if len(pts) > 1 and np.diff(pts).min() < 1:
+        near = np.flatnonzero(np.diff(pts) < 1)
+        if len(near):
             raise DecodingFailure(
                 "telemetry",
-                "two rows are less than a microsecond apart, which records cannot store: remove some rows",
+                f"rows {near[0] + 1} and {near[0] + 2} are less than a microsecond apart, the finest time "
+                "that records hold: remove one of them",
             )
         return pts
     if frame_rate is None:

@@ -157,7 +157,9 @@ class Video(Footage):
             else:
                 rank = count
             if is_threaded and rank != count:
-                raise DecodingFailure("decode", "packets are not in order, or yield no frame")
+                raise DecodingFailure(
+                    "decode", "frames and packets do not correspond: decode on one thread"
+                )
             decoded: av.VideoFrame | Callable[[], av.VideoFrame]
             if isinstance(picture, Skipped):
                 decoded = functools.partial(self._decode_alone, pts)
@@ -203,7 +205,7 @@ class Video(Footage):
                 length = packet.duration or (time - last if last is not None else 0)
                 last, end = time, time + length
         if first is None or end is None:
-            raise DecodingFailure("open", "no frame in the file has a time")
+            raise DecodingFailure("open", "no frame in the file has a timestamp")
         return Extent(
             time_base=self.time_base.as_integer_ratio(),
             first_pts=first,

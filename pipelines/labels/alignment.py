@@ -235,7 +235,9 @@ def concatenate(pieces: Sequence[tuple[Telemetry, float]]) -> Telemetry:
         )
     shifted = [piece.times + seconds for piece, seconds in pieces if piece.times is not None]
     if len(shifted) != len(pieces):
-        raise ValueError("expected pieces with times, got rows that belong to frames")
+        raise ValueError(
+            "expected telemetry with times in each file, got rows that belong to frames"
+        )
     kept: list[NDArray[np.float64]] = []
     end = np.inf
     for own in reversed(shifted):
@@ -259,7 +261,7 @@ def concatenate_rows(pieces: Sequence[tuple[Telemetry, int]]) -> Telemetry:
             are dropped.
     """
     if any(piece.times is not None for piece, _ in pieces):
-        raise ValueError("expected rows that belong to frames, got pieces with times")
+        raise ValueError("expected telemetry whose rows belong to frames, got times")
     return _join(pieces)
 
 

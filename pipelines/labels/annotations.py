@@ -49,7 +49,10 @@ class FoundLabel:
             AnnotationError: for classes that repeat, and for rows, which are labels by frame.
         """
         if self.kind == "number_rows":
-            raise AnnotationError(f"{self.name}: expected one label, got {len(self.rows)} rows")
+            raise AnnotationError(
+                f"{self.name}: expected one label of the whole folder, got a list of {len(self.rows)} rows. "
+                "Use --label_at each for labels by frame"
+            )
         if len(set(self.classes)) != len(self.classes):
             raise AnnotationError(
                 f"{self.name}: expected distinct classes, got {_shorten(self.classes)}"
@@ -75,8 +78,8 @@ class FoundLabel:
         entries = self.rows or tuple((number,) for number in self.numbers) or self.classes
         if len(entries) != num_frames:
             raise AnnotationError(
-                f"{self.name}: {_count(len(entries), 'entry', 'entries')} "
-                f"for {_count(num_frames, 'frame', 'frames')}"
+                f"{self.name}: expected a label for each frame, got "
+                f"{_count(len(entries), 'entry', 'entries')} for {_count(num_frames, 'frame', 'frames')}"
             )
         return entries
 
@@ -157,7 +160,7 @@ def _load(path: str, name: str) -> Any:
         except UnicodeDecodeError as error:
             raise AnnotationError(
                 f"{name}: expected UTF-8 text, got the byte {error.object[error.start]:#04x} "
-                f"after {error.start} others"
+                f"at offset {error.start}: save the file as UTF-8"
             ) from error
         except AnnotationError:
             raise

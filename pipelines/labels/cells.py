@@ -58,7 +58,7 @@ def parse_number(cell: Cell) -> float:
     number = _as_float(cell)
     if number is None:
         raise CellError(
-            f"expected a number, with a decimal point, got {show(cell)}: "
+            f"expected a number (a decimal mark must be a point), got {show(cell)}: "
             "correct it, or leave it empty where there is no value"
         )
     if abs(number) > _MAX_FLOAT32:

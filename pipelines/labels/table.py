@@ -132,7 +132,7 @@ def read_lines(path: str, name: str) -> Iterator[str]:
                 received = "a zero byte" if b"\0" in line else f"more than {_MAX_LINE} bytes"
                 raise TelemetryError(
                     f"{name} line {number}: expected a line of text, got {received}: "
-                    "name a telemetry file in UTF-8"
+                    "check --telemetry, and save the file as UTF-8 text"
                 )
             try:
                 yield line.decode("utf-8-sig" if number == 1 else "utf-8")

@@ -236,8 +236,8 @@ def _merge(
             values[-1] = value
         elif value != values[-1] and not _is_missing(value):
             raise TelemetryError(
-                f"{place}, column {column!r}: expected {values[-1]!r}, as in {before} at the same time, "
-                f"got {value!r}: remove one of the rows, or write times with more digits"
+                f"{place}, column {column!r}: expected one value at one time, got {value!r} here and "
+                f"{values[-1]!r} in {before}: remove one of the rows, or write times with more digits"
             )
 
 

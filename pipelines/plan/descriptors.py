@@ -85,14 +85,18 @@ class Part:
             ValueError: if the extent is not measured yet.
         """
         if self.extent is None:
-            raise ValueError(f"expected a measured extent of {self.data_path}, got none")
+            raise ValueError(
+                f"expected {self.data_path} to be measured before, but its extent is None"
+            )
         return self.extent.first_pts * Fraction(*self.extent.time_base) + Fraction(*self.shift)
 
     @property
     def end(self) -> Fraction:
         """End of the last frame on the same scale, in seconds."""
         if self.extent is None:
-            raise ValueError(f"expected a measured extent of {self.data_path}, got none")
+            raise ValueError(
+                f"expected {self.data_path} to be measured before, but its extent is None"
+            )
         return self.start + Fraction(*self.extent.seconds)
 
 

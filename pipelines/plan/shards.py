@@ -66,7 +66,7 @@ def time_boundaries(
 ) -> list[Boundary]:
     """Returns the boundaries of a clip that is sampled by time: one every ``segment_length`` seconds."""
     if sampling.frame_rate is None:
-        raise ValueError("expected a frame rate, from which slots follow, got None")
+        raise ValueError("expected a clip that is sampled by time, got a frame_rate of None")
     slots_per_segment = max(1, math.ceil(Fraction(segment_length) * sampling.frame_rate))
     total = math.ceil(Fraction(seconds) * sampling.frame_rate)
     return [

@@ -112,14 +112,14 @@ def _options(info: DatasetInfo, folder: str) -> DatasetOptions:
         )
     except (KeyError, TypeError, ValueError, UserError) as error:
         raise UserError(
-            f"{place}: its options cannot be understood ({error}): build the dataset with `pipelines`, and "
-            "train on it again"
+            f"{place}: the build options of the training set are missing or wrong ({error}), so footage "
+            "cannot be prepared in the same way: build the dataset with `pipelines`, and train on it again"
         ) from error
     image = None if options.telemetry and options.telemetry.no_images else options.image.spec
     if (image, options.sampling.num_frames) != (info.spec.image, info.spec.num_frames):
         raise UserError(
-            f"{place}: its options contradict its spec ({options.sampling.num_frames} frames of {image}, and "
-            f"{info.spec.num_frames} of {info.spec.image}): export the model again with `trainer`"
+            f"{place}: its build options say {options.sampling.num_frames} frames of {image}, its spec "
+            f"{info.spec.num_frames} of {info.spec.image}: export the model again with `trainer`"
         )
     return options
 

@@ -66,7 +66,9 @@ class Reading:
         if self.num_frames is None:
             return spec
         if self._span > spec.num_frames:
-            raise ValueError(f"{READING_FILE}: records of {spec.num_frames} frames hold no {self}")
+            raise ValueError(
+                f"{READING_FILE}: clips span {self._span} frames, but records have {spec.num_frames}"
+            )
         return dataclasses.replace(spec, num_frames=self.num_frames)
 
     def clips(self, whole: SequenceRecord) -> list[SequenceRecord]:

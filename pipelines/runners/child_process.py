@@ -118,7 +118,7 @@ class ChildProcess:
         while (header := self._read(HEADER.size)) is not None:
             kind, length = HEADER.unpack(header)
             if kind not in self._kinds or length > _MAX_MESSAGE_BYTES:
-                raise ChildError("sent an invalid message")
+                raise ChildError("sent bytes that are not a message")
             if (payload := self._read(length)) is None:
                 return
             yield kind, payload

@@ -44,8 +44,8 @@ def job_log() -> Iterator[BinaryIO]:
         except (RuntimeError, grpc.RpcError) as error:
             failed = True
             raise UserError(
-                f"the job failed: {find_reason(str(error))}; what was completed is kept, and the same "
-                f"command goes on from there; log: {log.name}"
+                f"the job failed: {find_reason(str(error))}; what was completed is kept: type the same "
+                f"command again to go on from there; log: {log.name}"
             ) from error
         finally:
             if not failed:

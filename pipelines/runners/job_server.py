@@ -156,7 +156,7 @@ def _find_server(options: PipelineOptions) -> tuple[list[str], str]:
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(
             f"the job server of --runner {options.view_as(StandardOptions).runner} was not found: "
-            f"{error}. Bring one as docs/runners.md says"
+            f"{error}. docs/runners.md says how to install one"
         ) from error
     return [str(part) for part in command], endpoint
 
@@ -200,12 +200,18 @@ def _check_flags(
         while not answer.done():
             if process.poll() is not None:
                 raise UserError(
-                    f"the job server ended at once, with status {process.returncode}: {command}"
+                    f"the job server ended when it was started, with status {process.returncode}: see the log, "
+                    f"or run its command by hand: {command}"
                 )
             if time.monotonic() > deadline:
-                raise UserError(f"the job server did not answer for {_START_SECONDS} s: {command}")
+                raise UserError(
+                    f"the job server did not start within {_START_SECONDS} s: see the log, or run its command "
+                    f"by hand: {command}"
+                )
             time.sleep(_POLL_SECONDS)
         known = {option.name for option in answer.result().options}
     for flag in flags:
         if flag.startswith("--") and flag[2:].partition("=")[0] not in known:
-            raise UsageError(f"unknown flag {flag}: it is neither ours nor Beam's nor the engine's")
+            raise UsageError(
+                f"unknown flag {flag}: no flag of pipelines, Beam or the --runner has this name"
+            )

@@ -256,7 +256,7 @@ def _duration(rows: Telemetry, sampling: SamplingOptions) -> float:
         return float(rows.times[-1] - rows.times[0])
     if sampling.frame_rate is None:
         raise UsageError(
-            "rows without times need --frame_rate, their number per second. Or name the --time_column"
+            "the telemetry has no times: name its --time_column, or give its rows per second as --frame_rate"
         )
     return float(rows.rows / sampling.frame_rate)
 

@@ -49,7 +49,9 @@ class _Row:
         try:
             value.encode("utf-8", "surrogateescape")
         except UnicodeEncodeError:
-            raise UserError(f"{self.line}: {column} must be Unicode, got {value!r}") from None
+            raise UserError(
+                f"{self.line}: {column} must be valid Unicode, got half a surrogate pair in {value!r}"
+            ) from None
         if "\0" in value:
             raise UserError(f"{self.line}: {column} must not hold a zero byte, got {value!r}")
         return value

@@ -47,8 +47,8 @@ def apply_split_lists(
             for video, split in _read_list(file, name if equals else None):
                 if split_of.setdefault(video, split) != split:
                     raise UserError(
-                        f"{file}: a video must be in one split, but {video!r} is in "
-                        f"{split_of[video] or 'neither'} and {split or 'neither'}"
+                        f"{file}: a video must be in one split, but {video!r} is listed as "
+                        f"{split_of[video] or 'left out (0)'} and as {split or 'left out (0)'}"
                     )
     if not split_lists:
         return list(sources), []

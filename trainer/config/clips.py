@@ -138,14 +138,14 @@ class Augmentation(TrainerOptions):
         )
         if self.flip and spec.value_names and info.mirrored is None:
             raise DatasetError(
-                "a flip changes the sign of some targets and signals, and the dataset does not say of which: "
-                f"expected it to say so for {', '.join(spec.value_names)}. Build it with --mirrored_columns "
-                "NAMES (or none), or leave flip out of --augment"
+                f"a flip may change the sign of {', '.join(spec.value_names)}, and the dataset does not say "
+                "of which. Build it with --mirrored_columns NAMES, or --mirrored_columns none, or leave flip "
+                "out of --augment"
             )
         if self.reverse and spec.value_names:
             raise DatasetError(
-                f"a reversed sequence has other values of {', '.join(spec.value_names)}. Leave reverse out "
-                "of --augment"
+                f"the values of {', '.join(spec.value_names)} would be wrong for a reversed sequence. Leave "
+                "reverse out of --augment"
             )
 
 
@@ -159,7 +159,7 @@ def parse_augmentation(text: str, mirrored_classes: str = "") -> Augmentation:
     values = dict(_pairs("augment", "crop=0.7,flip=0.5", text))
     for name in values:
         if name not in names:
-            raise ConfigError(f"--augment must name {', '.join(names)}, got {name!r}")
+            raise ConfigError(f"--augment takes {', '.join(names)}, got {name!r}")
     pairs = tuple(_pairs("mirrored_classes", "left=right", mirrored_classes))
     return dataclasses.replace(make_options(Augmentation, values), mirrored_classes=pairs)
 

@@ -13,6 +13,7 @@ from trainer.errors import TrainerError
 # Names that `trainer.data.parsed_records` gives to the origins of a sequence.
 _ORIGINS = ("id", "source", "group", "timestamps")
 _CLASS_NAMES = "label.class_names: "
+_SIDES = ("in the model", "in the dataset")
 _MAX_NAMES = 5
 
 
@@ -81,8 +82,8 @@ def check_trainable(directory: str | os.PathLike[str], info: DatasetInfo) -> Non
     for signal in info.spec.signals:
         if signal.name in _ORIGINS:
             raise DatasetError(
-                f"a signal named {signal.name!r} would hide the {signal.name} of the sequence. Build the "
-                "dataset with another name for it"
+                f"the signal {signal.name!r} has the name of an output of the reader. Build the dataset with "
+                "another name for it"
             )
     if label.task == "none":
         raise DatasetError(f"{directory} has no labels to learn. Build it with labels")
@@ -119,7 +120,7 @@ def check_compatible(
     Raises:
         DatasetError: naming each difference between the specs.
     """
-    differences = trained_on.spec.differences(info.spec)
+    differences = trained_on.spec.differences(info.spec, sides=_SIDES)
     if not differences:
         return
     ours, theirs = trained_on.spec.label.class_names, info.spec.label.class_names
@@ -127,7 +128,7 @@ def check_compatible(
         differences = [d for d in differences if not d.startswith(_CLASS_NAMES)]
         differences.append(_CLASS_NAMES + _differing_classes(ours, theirs))
     raise DatasetError(
-        f"the model in {run} was trained on other records (here) than {info.name!r} holds (there): "
+        f"the model in {run} was trained on other records than {info.name!r} holds: "
         f"{'; '.join(differences)}. Build the dataset with the options of the one it was trained on, or "
         "train another model"
     )
@@ -137,10 +138,13 @@ def _differing_classes(ours: Sequence[str], theirs: Sequence[str]) -> str:
     """Describes the class names that differ; the others may be many."""
     if set(ours) == set(theirs):
         place = next(i for i, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b)
-        return f"the same in another order, class {place} is {ours[place]!r} here, {theirs[place]!r} there"
+        return (
+            f"the same in another order, class {place} is {ours[place]!r} {_SIDES[0]}, "
+            f"{theirs[place]!r} {_SIDES[1]}"
+        )
     only = (
         (where, [name for name in names if name not in others])
-        for where, names, others in (("here", ours, theirs), ("there", theirs, ours))
+        for where, names, others in ((_SIDES[0], ours, theirs), (_SIDES[1], theirs, ours))
     )
     return ", ".join(f"{_some(names)} only {where}" for where, names in only if names)
 

@@ -142,7 +142,8 @@ class ModelConfig(TrainerOptions):
             )
         if self.rnn == "none" and (changed := self.changed(_RNN_OPTIONS)):
             raise ConfigError(
-                f"{self.typed(changed)} shapes recurrent layers, and --rnn is none. Leave one out"
+                f"{self.typed(changed)} sets recurrent layers, which --rnn none switches off. Leave one "
+                "of them out"
             )
 
     @property

@@ -86,7 +86,7 @@ def _check_records(directory: str | os.PathLike[str], info: DatasetInfo, split: 
             raise CorruptRecordError(
                 path,
                 offset,
-                f"it is the last of {count}, and dataset_info.json says {shard.records}",
+                f"the shard ends after {count} records, but dataset_info.json says {shard.records}",
             )
 
 

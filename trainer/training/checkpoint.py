@@ -167,8 +167,8 @@ def _restore(path: Path, part: str, variables: dict[str, Any]) -> None:
     if any(differences.values()):
         said = "; ".join(f"{kind}: {_some(names)}" for kind, names in differences.items() if names)
         raise TrainerError(
-            f"{path} is the checkpoint of another network ({said}). The versions of the libraries may have "
-            "changed, compare config.json. Train again in another --output"
+            f"{path} is the checkpoint of another network ({said}). Use the versions of the libraries that "
+            "config.json beside it names, or train again in another --output"
         )
     for name, variable in variables.items():
         variable.assign(values[name])

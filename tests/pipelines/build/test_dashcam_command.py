@@ -488,7 +488,7 @@ class TestDamagedTelemetry:
     @pytest.mark.parametrize(
         ("name", "text", "expected"),
         [
-            ("trip.gpx", "", ["trip.gpx line 1", "not XML"]),
+            ("trip.gpx", "", ["trip.gpx line 1", "invalid XML"]),
             ("trip.gpx", "<gpx><trk><trkseg/></trk></gpx>", ["expected track points"]),
             ("trip.gpx", "<gpx><trkpt lat='95' lon='1'/></gpx>", ["line 1 (point 1)", "lat"]),
             ("trip.csv", "", ["trip.csv", "expected rows of telemetry, got none"]),
@@ -851,7 +851,7 @@ class TestFoldersOfFrames:
         reported = failures(tmp_path / "out")
         assert info["counts"]["failed"] + info["counts"]["truncated"] == len(reported)
         for source, *texts in (
-            ("short", "7 frames", "--num_frames asks for 8"),
+            ("short", "7 frames", "--num_frames needs 8"),
             ("hole", "frame 004 is missing between 003.jpg and 005.jpg"),
             ("size", "006.jpg is 640x360", "001.jpg is 1280x720"),
             ("unlabelled", "annotation.json"),

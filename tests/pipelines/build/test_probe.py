@@ -303,7 +303,8 @@ class TestSplitByTime:
         with pytest.raises(UserError) as error:
             survey(pool, source, split=BY_TIME)
         assert str(error.value) == (
-            "--split_by time and the input both decide the split of 'd_1.mp4'. Use one of them"
+            "--split_by time cannot divide 'd_1.mp4', which a list or column of splits puts into test. "
+            "Leave out --split_by time, or the split in the list"
         )
         assert survey(pool, source).sources == (source,)
 
@@ -361,7 +362,7 @@ class TestEarlyStop:
         with pytest.raises(UserError) as error:
             self.survey(pool, sources(60), 0.05)
         text = str(error.value)
-        assert "the first 20 of 60 files all failed for one reason" in text
+        assert "the first 20 of 60 files all failed with the same error" in text
         assert "open: Invalid data found when processing input" in text
         assert "019.mp4" in text
         assert sum(asked.values()) < 40

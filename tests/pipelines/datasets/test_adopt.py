@@ -274,7 +274,7 @@ def test_adopt_refuses_records_without_description(tmp_path):
         adopt(tmp_path)
     (tmp_path / "a.tfrecord").write_bytes(frame_record(b""))
     with pytest.raises(
-        AdoptError, match=r"a\.tfrecord: the record at byte 0: expected image/encoded or"
+        AdoptError, match=r"a\.tfrecord: the record at byte 0: expected frames \(image/encoded\) or"
     ):
         adopt(tmp_path)
     write(tmp_path / "a.tfrecord", [kinetics_record(2, 7)])
@@ -327,5 +327,5 @@ def test_trainer_trains_with_spec(foreign, tmp_path, capsys):
     assert "num_frames: 2 here, 3 there. Leave --spec out" in capsys.readouterr().err
     file.write_text("[]")
     assert trainer_main([*words, "--output", str(tmp_path / "other")]) == 2
-    assert "must hold the JSON of a sequence spec" in capsys.readouterr().err
+    assert "must describe the records in JSON" in capsys.readouterr().err
     assert not Path(tmp_path / "other").exists()

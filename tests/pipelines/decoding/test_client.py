@@ -269,20 +269,38 @@ MISBEHAVIOUR = {
     ),
     "garbage": (
         "receive(); print('ffmpeg says hello'); sys.stdout.flush(); time.sleep(60)",
-        "invalid message",
+        "bytes that are not a message",
     ),
     "huge length": (
         "receive(); sys.stdout.buffer.write(b'R' + b'\\xff' * 4)\n"
         "sys.stdout.flush(); time.sleep(60)",
-        "invalid message",
+        "bytes that are not a message",
     ),
-    "no JSON": ("receive(); send(b'D', b'{\"seq'); time.sleep(60)", "invalid answer"),
-    "no UTF-8": ("receive(); send(b'D', b'\\xff\\xfe\\0'); time.sleep(60)", "invalid answer"),
-    "no object": ("receive(); send(b'D', b'[1, 2]'); time.sleep(60)", "invalid answer"),
-    "null": ("receive(); send(b'D', b'null'); time.sleep(60)", "invalid answer"),
-    "no result": ("receive(); send(b'D', b'{\"sequences\": 1}'); time.sleep(60)", "invalid answer"),
-    "wrong fields": ("receive(); send(b'D', b'{\"speed\": 1}'); time.sleep(60)", "invalid answer"),
-    "no failure": ("receive(); send(b'F', b'{\"why\": 1}'); time.sleep(60)", "invalid answer"),
+    "no JSON": (
+        "receive(); send(b'D', b'{\"seq'); time.sleep(60)",
+        "answer that cannot be read",
+    ),
+    "no UTF-8": (
+        "receive(); send(b'D', b'\\xff\\xfe\\0'); time.sleep(60)",
+        "answer that cannot be read",
+    ),
+    "no object": (
+        "receive(); send(b'D', b'[1, 2]'); time.sleep(60)",
+        "answer that cannot be read",
+    ),
+    "null": ("receive(); send(b'D', b'null'); time.sleep(60)", "answer that cannot be read"),
+    "no result": (
+        "receive(); send(b'D', b'{\"sequences\": 1}'); time.sleep(60)",
+        "answer that cannot be read",
+    ),
+    "wrong fields": (
+        "receive(); send(b'D', b'{\"speed\": 1}'); time.sleep(60)",
+        "answer that cannot be read",
+    ),
+    "no failure": (
+        "receive(); send(b'F', b'{\"why\": 1}'); time.sleep(60)",
+        "answer that cannot be read",
+    ),
 }
 SILENCE = {
     "silence": "receive(); time.sleep(60)",
@@ -377,7 +395,7 @@ class TestMisbehaviour:
 
     def test_unrequested_record_fails(self, start, clip):
         decoder = start("receive(); send(b'R', b'record'); time.sleep(60)")
-        with pytest.raises(DecodingFailure, match="unexpected record") as failure:
+        with pytest.raises(DecodingFailure, match="record that was not asked for") as failure:
             decoder.probe(str(clip))
         assert failure.value.stage == "process"
         assert decoder.probe(str(clip)) == probe_file(str(clip))

@@ -235,8 +235,8 @@ class TestByTime:
     @pytest.mark.parametrize(
         ("text", "shown"),
         [
-            ("t,v\n5000,1\n9000,2\n", "its rows span 5000 to 9000 s, but the footage spans 0 to 5 s"),
-            ("t,v\n-9,1\n-2,2\n", "its rows span -9 to -2 s, but the footage spans 0 to 5 s"),
+            ("t,v\n5000,1\n9000,2\n", "its rows span 5000 to 9000 s, the footage 0 to 5 s"),
+            ("t,v\n-9,1\n-2,2\n", "its rows span -9 to -2 s, the footage 0 to 5 s"),
         ],
     )  # fmt: skip
     def test_rows_that_do_not_overlap_footage_fail(self, side_file, text, shown) -> None:
@@ -245,7 +245,7 @@ class TestByTime:
             measure(request, Footage())
         assert failure.value.stage == "telemetry"
         assert failure.value.reason == (
-            f"{shown}. Check --time_unit, --time_offset and --time_origin."
+            f"it does not overlap the footage: {shown}. Check --time_unit, --time_offset and --time_origin."
         )
 
     def test_clock_origin_without_creation_time_fails(self, side_file) -> None:
@@ -450,7 +450,9 @@ class TestSeveralFiles:
             Part(path="/in/x.mp4", data_path="x.mp4", telemetry=parts[0].telemetry),
             Part(path="/in/x.mp4", data_path="x.mp4", extent=extent(3)),
         ):
-            with pytest.raises(ValueError, match=r"^x\.mp4 has no telemetry or no extent$"):
+            with pytest.raises(
+                ValueError, match=r"^x\.mp4: expected telemetry and a measured extent, got "
+            ):
                 clip_telemetry(make_request(make_source(parts=(parts[0], lacking))))
 
 

@@ -40,7 +40,7 @@ HABITS = {
     "memory": ("bytearray(2**33)", "MemoryError"),
     "garbage": (
         "[os.write(fd, b'ffmpeg says hello ' * 100) for fd in range(3, 9) if is_pipe(fd)]",
-        "an invalid message",
+        "bytes that are not a message",
     ),
     "success": ("os._exit(0)", "exit code 0"),
     "exit": ("os._exit(7)", "exit code 7"),

@@ -96,6 +96,6 @@ def test_build_checks_decoder_before_listing(use_pool, monkeypatch, capsys, tmp_
     words = ["--input", str(tmp_path / "none"), "--output", str(tmp_path / "out")]
     assert cli.main([verb, *words]) == 1
     said = capsys.readouterr().err
-    assert "cannot decode a test clip, so that no footage was tried" in said
+    assert "cannot decode a test clip, so no footage was tried" in said
     assert said.count("\n") == 1
     assert asked == []

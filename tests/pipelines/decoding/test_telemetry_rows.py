@@ -87,13 +87,16 @@ class TestTimes:
         assert abs(len(times) - expected) <= (more in (0, 999))
         assert times == [round(begin * 1e6) + round(k / rate * 10**6) for k in range(len(times))]
 
-    @pytest.mark.parametrize("times", [[0.0, 4e-7], [0.0, 1.0, 1.0000004]])
-    def test_rows_closer_than_a_microsecond_fail(self, times) -> None:
+    @pytest.mark.parametrize(
+        ("times", "rows"), [([0.0, 4e-7], "1 and 2"), ([0.0, 1.0, 1.0000004], "2 and 3")]
+    )
+    def test_rows_closer_than_a_microsecond_fail(self, times, rows) -> None:
         with pytest.raises(DecodingFailure) as failure:
             footage(times)
         assert failure.value.stage == "telemetry"
         assert failure.value.reason == (
-            "two rows are less than a microsecond apart, which records cannot store: remove some rows"
+            f"rows {rows} are less than a microsecond apart, the finest time that records hold: "
+            "remove one of them"
         )
         # Steps of a rate do not care.
         assert len(microseconds(footage(times, 1))) == 1 + math.floor(times[-1])

@@ -796,7 +796,7 @@ class TestExtent:
             output.start_encoding()
         with (
             open_video(str(path)) as video,
-            pytest.raises(DecodingFailure, match=r"^open: no frame in the file has a time$"),
+            pytest.raises(DecodingFailure, match=r"^open: no frame in the file has a timestamp$"),
         ):
             video.extent()
 

@@ -351,5 +351,5 @@ class TestConcatenate:
         np.testing.assert_array_equal(joined.columns["v"], [1, 2, NAN, NAN, 7, 8, 1, 2])
         assert joined.classes == ("a", "b", None, None, "x", "y", "a", "b")
         assert concatenate_rows([(telemetry(None, v=[1]), 1)]).classes == ()
-        with pytest.raises(ValueError, match="pieces with times"):
+        with pytest.raises(ValueError, match="rows belong to frames, got times"):
             concatenate_rows([(telemetry([0], v=[1]), 1)])

@@ -149,7 +149,7 @@ class TestReadLabelErrors:
             message(read, b"") == "expected JSON, got an error in line 1, column 1: Expecting value"
         )
         text = message(read, b'"caf\xe9"')
-        assert text == "expected UTF-8 text, got the byte 0xe9 after 4 others"
+        assert text == "expected UTF-8 text, got the byte 0xe9 at offset 4: save the file as UTF-8"
 
     @pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
     def test_read_label_refuses_nan_and_infinity(self, read, constant) -> None:
@@ -178,9 +178,15 @@ class TestReadLabelErrors:
 
     def test_by_frame_refuses_another_number_of_entries(self, read) -> None:
         for value in ([1] * 7, ["a"] * 7, [[1, 2]] * 7):
-            assert message(lambda v: read(v).by_frame(8), value) == "7 entries for 8 frames"
-        assert message(lambda: read([1]).by_frame(2)) == "1 entry for 2 frames"
-        assert message(lambda: read(["a", "b"]).by_frame(1)) == "2 entries for 1 frame"
+            assert message(lambda v: read(v).by_frame(8), value) == (
+                "expected a label for each frame, got 7 entries for 8 frames"
+            )
+        assert message(lambda: read([1]).by_frame(2)) == (
+            "expected a label for each frame, got 1 entry for 2 frames"
+        )
+        assert message(lambda: read(["a", "b"]).by_frame(1)) == (
+            "expected a label for each frame, got 2 entries for 1 frame"
+        )
 
     @pytest.mark.parametrize(("value", "shown"), [(3, "3.0"), ("run", '"run"'), (True, '"true"')])
     def test_by_frame_refuses_a_single_value(self, read, value, shown) -> None:
@@ -192,7 +198,10 @@ class TestReadLabelErrors:
         assert message(lambda: read(["a", "b", "a"]).of_sequence()) == (
             'expected distinct classes, got ["a", "b", "a"]'
         )
-        assert message(lambda: read([[1], [2]]).of_sequence()) == "expected one label, got 2 rows"
+        assert message(lambda: read([[1], [2]]).of_sequence()) == (
+            "expected one label of the whole folder, got a list of 2 rows. "
+            "Use --label_at each for labels by frame"
+        )
 
 
 @pytest.mark.parametrize(

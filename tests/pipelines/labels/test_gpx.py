@@ -117,7 +117,8 @@ class TestReadPoints:
         assert np.isnan(found.columns["speed"]).tolist() == [True, False, False]
         message = error(track(point(1, 2, 0) + point(1, 3, 0)))
         assert (
-            "line 6 (point 2), column 'lon': expected 2.0, as in a.gpx line 5 (point 1)" in message
+            "line 6 (point 2), column 'lon': expected one value at one time, "
+            "got 3.0 here and 2.0 in a.gpx line 5" in message
         )
 
 

@@ -180,7 +180,7 @@ class TestCsvErrors:
         [
             ("t,speed\n0,fast\n", ["a.csv line 2, column 'speed'", "'fast'", "leave it empty"]),
             ("t,speed\n\n0,1_0\n", ["a.csv line 3, column 'speed'", "'1_0'"]),
-            ("t;speed\n0;1,5\n", ["line 2", "decimal point", "'1,5'"]),
+            ("t;speed\n0;1,5\n", ["line 2", "a decimal mark must be a point", "'1,5'"]),
             ("t,speed\n0,inf\n", ["line 2", "float32", "'inf'"]),
             ("t,speed\n0,3.5e38\n", ["line 2", "float32", "'3.5e38'"]),
             ("t,speed\n0," + "9" * 4000 + "\n", ["line 2", "float32", "'999", "..."]),
@@ -269,8 +269,8 @@ class TestMergedRows:
 
     def test_different_classes_are_refused(self, error) -> None:
         message = error("t,turn\n0,left\n0,right\n", columns=(), class_column="turn")
-        assert "line 3, column 'turn': expected 'left', as in a.csv line 2" in message
-        assert "got 'right'" in message
+        assert "line 3, column 'turn': expected one value at one time" in message
+        assert "got 'right' here and 'left' in a.csv line 2" in message
 
 
 class TestDates:

@@ -100,7 +100,7 @@ class TestCuttingClips:
         ]
 
     def test_time_boundaries_need_a_frame_rate(self) -> None:
-        with pytest.raises(ValueError, match="expected a frame rate"):
+        with pytest.raises(ValueError, match="got a frame_rate of None"):
             time_boundaries(25.0, SamplingOptions(), 10.0)
 
     @given(

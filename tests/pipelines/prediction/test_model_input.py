@@ -140,5 +140,5 @@ def test_what_a_model_sees():
     assert reading.seen(spec).image_shape == (3, 4, 6, 3)
     assert reading.clip_spec(spec).image_shape == (3, 12, 18, 3)
     assert reading.starts(9) == [0]
-    with pytest.raises(ValueError, match="records of 8 frames hold no"):
+    with pytest.raises(ValueError, match="clips span 9 frames, but records have 8"):
         reading.seen(replace(spec, num_frames=8))

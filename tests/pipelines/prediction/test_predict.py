@@ -355,10 +355,15 @@ class TestModels:
         shutil.copytree(shade_export, export)
         info = DatasetInfo.load(export / "assets.extra")
         replace(info, options={}).save(export / "assets.extra")
-        with pytest.raises(UserError, match="options cannot be understood"):
+        with pytest.raises(
+            UserError, match="build options of the training set are missing or wrong"
+        ):
             predict(export, clips, tmp_path / "p.jsonl")
         replace(info, options={**info.options, "num_frames": 3}).save(export / "assets.extra")
-        with pytest.raises(UserError, match="options contradict its spec"):
+        with pytest.raises(
+            UserError,
+            match=r"its build options say 3 frames of .*, its spec 2 of ",
+        ):
             predict(export, clips, tmp_path / "p.jsonl")
 
     def test_pixels_may_differ_with_other_libraries(self, clips, shade_export, tmp_path):

@@ -159,7 +159,7 @@ class TestJobServer:
         ("flags", "said"),
         [
             (["--job_server_java_launcher=/no/java"], "/no/java cannot be started"),
-            (["--job_server_java_launcher=false"], "ended at once, with status 1"),
+            (["--job_server_java_launcher=false"], "ended when it was started, with status 1"),
             (["--flink_job_server_jar=no.jar"], "docs/runners.md"),
         ],
     )

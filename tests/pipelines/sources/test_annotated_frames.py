@@ -381,6 +381,6 @@ class TestLabels:
         fill(tmp_path / "b", annotation=[1] * 8)
         fill(tmp_path / "c", annotation=3)
         assert failures(listed(tmp_path, "@", label_at="each")) == {
-            "a": "a/annotation.json: 7 entries for 8 frames",
+            "a": "a/annotation.json: expected a label for each frame, got 7 entries for 8 frames",
             "c": "c/annotation.json: expected a list with an entry for each frame, got 3.0",
         }

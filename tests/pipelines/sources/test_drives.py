@@ -368,7 +368,7 @@ class TestTelemetryAlone:
         with pytest.raises(UserError) as error:
             listed(root, **ALONE, time_column=None)
         assert str(error.value) == (
-            "rows without times need --frame_rate, their number per second. Or name the --time_column"
+            "the telemetry has no times: name its --time_column, or give its rows per second as --frame_rate"
         )
 
     def test_a_single_row(self, tmp_path) -> None:

@@ -156,7 +156,7 @@ class TestWhatIsRefused:
             ({"label": "x"}, "'path' must name a video, but it is empty"),
             ({"path": 3}, "path must be text, got 3"),
             ({"path": "a\0.mp4"}, "path must not hold a zero byte"),
-            ({"path": "\ud800.mp4"}, "path must be Unicode"),
+            ({"path": "\ud800.mp4"}, "path must be valid Unicode"),
             ({"path": "a.mp4", "label": ["x"]}, r"label must be text, got \['x'\]"),
             ({"path": "a.mp4", "label": "x|y|x"}, "labels of a clip must be distinct"),
             ({"path": "a.mp4", "label": ""}, "'label' must name a class, but it is empty"),

@@ -82,10 +82,12 @@ def test_a_byte_order_mark_is_no_part_of_the_first_name(lists) -> None:
 
 def test_a_video_in_two_splits_is_refused(lists) -> None:
     train, test = lists("train", "a.avi\n"), lists("test", "a.avi\n")
-    with pytest.raises(UserError, match=r"/test: .* one split, but 'a.avi' is in train and test"):
+    with pytest.raises(
+        UserError, match=r"/test: .* one split, but 'a.avi' is listed as train and as test"
+    ):
         apply_split_lists(sources("a.avi"), [f"train={train}", f"test={test}"])
     codes = lists("codes", "a.avi 0\na.avi 1\n")
-    with pytest.raises(UserError, match=r"'a.avi' is in neither and train"):
+    with pytest.raises(UserError, match=r"'a.avi' is listed as left out \(0\) and as train"):
         apply_split_lists(sources("a.avi"), [codes])
 
 

@@ -137,7 +137,7 @@ def test_training_config_refuses(options, message):
     ("options", "message"),
     [
         ({"shuffle_buffer": 0}, "shuffle_buffer must be"),
-        ({"augment": "zoom=2"}, "augment must name crop, flip, .* got 'zoom'"),
+        ({"augment": "zoom=2"}, "augment takes crop, flip, .* got 'zoom'"),
         ({"augment": f"jitter={10**20}"}, r"jitter must be below 2\*\*31, got 1000000000000"),
         ({"augment": "crop=2"}, "^crop must be a number above 0 and at most 1, got 2"),
         ({"augment": "crop=0.5", "mirrored_classes": "a=b"}, "mirrored_classes needs a flip"),
@@ -210,7 +210,7 @@ def test_model_config_pretrained_and_frames_at_once():
             {"backbone": "VGG16", "filters": (8, 16), "batch_norm": True},
             "--filters 8,16, --batch_norm on shapes the small backbone, not VGG16. Leave it out",
         ),
-        ({"rnn": "none", "bidirectional": True}, "--bidirectional on shapes recurrent layers"),
+        ({"rnn": "none", "bidirectional": True}, "--bidirectional on sets recurrent layers"),
         ({"stack_frames": 0}, "stack_frames must be"),
         ({"dense_units": (-1,)}, "dense_units must be .*, or 0 for none, got -1"),
         ({"dropout": 1.0}, "dropout must be a number of at least 0 and below 1, got 1"),

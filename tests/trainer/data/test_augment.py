@@ -247,13 +247,15 @@ class TestFlips:
     def test_flip_refuses_dataset_without_mirrored_columns(self, tmp_path):
         write_fake_dataset(tmp_path, SPECS["regression"], {"train": 1})
         with pytest.raises(
-            DatasetError, match=r"expected it to say so for speed, turn.*--mirrored_col"
+            DatasetError, match=r"may change the sign of speed, turn.*--mirrored_col"
         ):
             read_sequences(tmp_path, "train", batch_size=1, augment=Augmentation(flip=0.5))
 
     def test_reverse_refuses_targets_and_signals(self, tmp_path):
         write_fake_dataset(tmp_path, SPECS["regression"], {"train": 1})
-        with pytest.raises(DatasetError, match="reversed sequence has other values of speed, turn"):
+        with pytest.raises(
+            DatasetError, match="values of speed, turn would be wrong for a reversed sequence"
+        ):
             read_sequences(tmp_path, "train", batch_size=1, augment=Augmentation(reverse=0.5))
 
 
@@ -281,7 +283,7 @@ def test_augmentation_depends_on_seed_and_epoch(tmp_path):
     ("text", "message"),
     [
         ("crop", "augment must be like crop=0.7,flip=0.5, got 'crop'"),
-        ("zoom=1", "augment must name crop, flip, .*, got 'zoom'"),
+        ("zoom=1", "augment takes crop, flip, .*, got 'zoom'"),
         ("crop=small", "crop must be a number above 0 and at most 1, got 'small'"),
         ("jitter=0.5", "jitter must be a whole number of at least 0, got '0.5'"),
         ("crop=0", "crop must be a number above 0 and at most 1, got 0"),

@@ -53,8 +53,8 @@ def refusal(foreign, capsys, *words):
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
-        ("{", "must hold the JSON of a sequence spec"),
-        ("[1]", "must hold the JSON of a sequence spec"),
+        ("{", "must describe the records in JSON"),
+        ("[1]", "must describe the records in JSON"),
         ({**SPEC, "img": 3}, "img: unknown field"),
         ({"num_frames": 6}, "a sequence needs images or at least one signal, got neither"),
         (
