@@ -200,13 +200,13 @@ def _check_flags(
         while not answer.done():
             if process.poll() is not None:
                 raise UserError(
-                    f"the job server ended when it was started, with status {process.returncode}: see the log, "
-                    f"or run its command by hand: {command}"
+                    f"the job server ended when it was started, with status {process.returncode}: see the "
+                    f"log, or run its command by hand: {command}"
                 )
             if time.monotonic() > deadline:
                 raise UserError(
-                    f"the job server did not start within {_START_SECONDS} s: see the log, or run its command "
-                    f"by hand: {command}"
+                    f"the job server did not start within {_START_SECONDS} s: see the log, or run its "
+                    f"command by hand: {command}"
                 )
             time.sleep(_POLL_SECONDS)
         known = {option.name for option in answer.result().options}
