@@ -17,6 +17,7 @@ import struct
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from typing import IO
 
 HEADER = struct.Struct("<cI")
 
@@ -31,8 +32,8 @@ class ChildError(Exception):
     """A child that made no progress or sent an invalid message; its text continues the words "the child"."""
 
 
-class ChildProcess:
-    """A child process for one thread at a time.
+class ChildProcess(subprocess.Popen[bytes]):
+    """A process that is spoken to in messages, by one thread at a time.
 
     Example::
 
@@ -49,6 +50,9 @@ class ChildProcess:
         timeout: max seconds that a read or write waits for the child; None waits forever.
     """
 
+    stdin: IO[bytes]
+    stdout: IO[bytes]
+
     def __init__(
         self,
         command: Sequence[str],
@@ -59,37 +63,26 @@ class ChildProcess:
     ):
         self._kinds = kinds
         self._timeout = timeout
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by kill()
-        self._process = subprocess.Popen(
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by kill()
+        super().__init__(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._stderr,
+            stderr=self._errors,
             env=environment,
             # Ctrl-C goes to the parent, which ends its children.
             start_new_session=True,
         )
-        self._stdin = self._process.stdin.fileno()  # type: ignore[union-attr]
-        self._stdout = self._process.stdout.fileno()  # type: ignore[union-attr]
-        os.set_blocking(self._stdin, False)
+        os.set_blocking(self.stdin.fileno(), False)
         # The two ends of a pipe that holds most records wait less for each other. Not every system allows it,
         # and a user may have too many of them.
         if hasattr(fcntl, "F_SETPIPE_SZ"):
             with contextlib.suppress(OSError):
-                fcntl.fcntl(self._stdout, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-
-    @property
-    def pid(self) -> int:
-        """Process id."""
-        return self._process.pid
-
-    def poll(self) -> int | None:
-        """Returns the exit code; None while the child runs."""
-        return self._process.poll()
+                fcntl.fcntl(self.stdout, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
     def is_ready(self) -> bool:
         """Returns True if the child runs and has no unread output, which would be taken for an answer."""
-        return self.poll() is None and not _wait_for(self._stdout, select.POLLIN, 0)
+        return self.poll() is None and not _becomes_ready(self.stdout, select.POLLIN, 0)
 
     def send(self, message: bytes) -> None:
         """Writes a message.
@@ -101,9 +94,9 @@ class ChildProcess:
         """
         rest = memoryview(message)
         while rest:
-            self._wait(self._stdin, select.POLLOUT)
+            self._wait_for(self.stdin, select.POLLOUT)
             try:
-                rest = rest[os.write(self._stdin, rest) :]
+                rest = rest[os.write(self.stdin.fileno(), rest) :]
             except BlockingIOError:
                 continue
             except BrokenPipeError:
@@ -126,7 +119,7 @@ class ChildProcess:
     def describe_exit(self) -> str:
         """Returns how a child ended that has closed its output, such as ``was killed by SIGSEGV: ...``."""
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(_EXIT_SECONDS)
+            self.wait(_EXIT_SECONDS)
         how = f"ended with exit code {self.poll()}"
         if (number := -(self.poll() or 0)) > 0:
             # A real-time signal has no name.
@@ -137,30 +130,30 @@ class ChildProcess:
 
     def last_error(self) -> str:
         """Returns the last exception or line on standard error; empty if there is none."""
-        end = self._stderr.seek(0, os.SEEK_END)
-        self._stderr.seek(max(0, end - _ERROR_BYTES))
-        lines = self._stderr.read(_ERROR_BYTES).decode(errors="replace").strip().splitlines()
+        end = self._errors.seek(0, os.SEEK_END)
+        self._errors.seek(max(0, end - _ERROR_BYTES))
+        lines = self._errors.read(_ERROR_BYTES).decode(errors="replace").strip().splitlines()
         return (_exception_text(lines) or (lines[-1] if lines else ""))[:_ERROR_CHARACTERS]
 
     def kill(self) -> None:
         """Ends the child, whatever it does."""
-        self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
+        super().kill()
+        self.wait()
+        for pipe in (self.stdin, self.stdout):
             with contextlib.suppress(BrokenPipeError):
-                pipe.close()  # type: ignore[union-attr]
-        self._stderr.close()
+                pipe.close()
+        self._errors.close()
 
-    def _wait(self, pipe: int, event: int) -> None:
-        if not _wait_for(pipe, event, self._timeout):
+    def _wait_for(self, pipe: IO[bytes], event: int) -> None:
+        if not _becomes_ready(pipe, event, self._timeout):
             raise ChildError(f"made no progress for {self._timeout:g} s")
 
     def _read(self, count: int) -> bytes | None:
         """Returns ``count`` bytes; None if the output ends before."""
         parts = []
         while count:
-            self._wait(self._stdout, select.POLLIN | select.POLLHUP)
-            part = os.read(self._stdout, min(count, _PIPE_BYTES))
+            self._wait_for(self.stdout, select.POLLIN | select.POLLHUP)
+            part = os.read(self.stdout.fileno(), min(count, _PIPE_BYTES))
             if not part:
                 return None
             parts.append(part)
@@ -173,7 +166,7 @@ def pack(kind: bytes, payload: bytes = b"") -> bytes:
     return HEADER.pack(kind, len(payload)) + payload
 
 
-def _wait_for(pipe: int, event: int, timeout: float | None) -> bool:
+def _becomes_ready(pipe: IO[bytes], event: int, timeout: float | None) -> bool:
     poll = select.poll()
     poll.register(pipe, event)
     return bool(poll.poll(None if timeout is None else timeout * 1000))
