@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import methodcaller
 
@@ -103,12 +103,17 @@ def parse_beam_args(beam_args: Sequence[str], *, workers: int) -> Execution:
     parser = _BeamArgumentParser(allow_abbrev=False, add_help=False)
     for options_class in PipelineOptions.__subclasses__():
         options_class._add_argparse_args(parser)
-    with _exit_as_user_error():
-        _, unknown = parser.parse_known_args(list(beam_args))
-        options = PipelineOptions(list(beam_args))
-        runner = options.view_as(StandardOptions).runner or ""
-        if unknown and (unknown[0][:2] != "--" or not has_engine(options)):
-            raise UnknownFlagError(unknown[0])
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            _, unknown = parser.parse_known_args(list(beam_args))
+            options = PipelineOptions(list(beam_args))
+    except SystemExit:  # Beam's argument parsers print and exit
+        *_, reason = said.getvalue().strip().splitlines() or ["no reason given"]
+        raise UsageError(f"Beam did not take its flags: {reason}") from None
+    if unknown and (unknown[0][:2] != "--" or not has_engine(options)):
+        raise UnknownFlagError(unknown[0])
+    runner = options.view_as(StandardOptions).runner or ""
     local = runner.lower() in _LOCAL_NAMES
     if local:
         direct = options.view_as(DirectOptions)
@@ -117,17 +122,3 @@ def parse_beam_args(beam_args: Sequence[str], *, workers: int) -> Execution:
     # Workers never need the definitions of the main module.
     options.view_as(SetupOptions).save_main_session = False
     return Execution(options, local, workers, tuple(unknown))
-
-
-@contextlib.contextmanager
-def _exit_as_user_error() -> Iterator[None]:
-    """Raises a `UsageError` where Beam's argument parsers print and exit."""
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said):
-            yield
-    except SystemExit:
-        reason = said.getvalue().strip().splitlines()
-        raise UsageError(
-            f"Beam did not take its flags: {reason[-1] if reason else 'no reason given'}"
-        ) from None
