@@ -94,7 +94,7 @@ def decode(data: bytes, header: Header, flags: int) -> NDArray[np.generic]:
         ImageError: if the file is damaged or truncated.
     """
     # Some versions of the decoder fill the missing part of a truncated JPEG with gray.
-    if header.format == "JPEG" and all(m != _JPEG_END for m, *_ in _jpeg_segments(data)):
+    if header.format == "JPEG" and all(m != _JPEG_END for m, *_ in jpeg_segments(data)):
         raise ImageError("is a truncated JPEG file: it has no end marker")
     # OpenCV allocates as many bytes as a chunk declares, up to 4 GiB.
     if header.format == "PNG" and any(end + 4 > len(data) for *_, end in _png_chunks(data)):
@@ -136,7 +136,7 @@ def _turn_upright(pixels: NDArray[np.generic], orientation: int) -> NDArray[np.g
     return np.ascontiguousarray(pixels)
 
 
-def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
     """Yields each marker of a JPEG file with the start and end of its segment.
 
     Skips stray bytes between segments, as decoders do.
@@ -157,7 +157,7 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 def _read_jpeg_header(data: bytes) -> Header | None:
     header, orientation = None, None
-    for marker, start, end in _jpeg_segments(data):
+    for marker, start, end in jpeg_segments(data):
         if marker in (_JPEG_SCAN, _JPEG_END):
             break
         if marker in _START_OF_FRAME and header is None:

@@ -8,11 +8,11 @@ import numpy as np
 
 from pipelines.validation.checks.neighbours import Neighbours
 from pipelines.validation.findings import Where
-from pipelines.validation.pictures.hashes import frames_per_record, hash_text, takes_part
+from pipelines.validation.pictures.hashes import choose_pictures, frames_to_compare, hash_text
 from pipelines.validation.shard_summary import NAME_KEYS, ShardSummary, file_of
 from pipelines.validation.sketches import Sketch
 from pipelines.validation.tallies import find_bin
-from pipelines.validation.views import Expectation, RecordView, to_text
+from pipelines.validation.views import RecordView, to_text
 from tfrecords_schema import spec as keys
 
 _MAX_STRATA = 64
@@ -38,14 +38,19 @@ class RecordCollector:
             if name is None:
                 continue
             name_hash = hash_text(name)
-            if key == keys.EXAMPLE_ID or (key, name_hash) not in self._known:
+            if key != keys.EXAMPLE_ID:
+                if (key, name_hash) in self._known:
+                    continue
                 self._known.add((key, name_hash))
-                summary.names[key].extend((name_hash, offset))
+            summary.names[key].extend((name_hash, offset))
         if record.problems:
             return
         rank = _rank(record)
         summary.tally.add(record, rank, summary.file, offset)
-        self._draw(record.expected, rank, offset)
+        if expected.sources is not None:
+            heapq.heappush(summary.drawn, (-rank, offset))
+            if len(summary.drawn) > expected.thresholds.source_records:
+                heapq.heappop(summary.drawn)
         self._add_footage(record, offset)
         media = record.value(keys.MEDIA_ID)
         self._compare_names(record, media, where)
@@ -66,9 +71,8 @@ class RecordCollector:
         before, record = pair.before, pair.record
         if record.problems or before.problems:
             return
-        end = before.timestamps[before.valid_frames - 1]
-        length = end - before.timestamps[0]
-        if record.timestamps[0] - end > 2 * max(length, 1):
+        times = before.shown_times
+        if record.timestamps[0] - times[-1] > 2 * max(times[-1] - times[0], 1):
             return
         rank, changes = _rank(record), self._summary.tally.changes
         for name, values in before.value_columns.items():
@@ -77,24 +81,16 @@ class RecordCollector:
                 step = min(step, abs(360 - step))
             changes.setdefault(name, Sketch()).add([step], rank, self._summary.file, offset)
 
-    def _draw(self, expected: Expectation, rank: int, offset: int) -> None:
-        drawn = self._summary.drawn
-        if expected.sources is None:
-            return
-        if len(drawn) < int(expected.thresholds.source_records):
-            heapq.heappush(drawn, (-rank, offset))
-        elif drawn:
-            heapq.heappushpop(drawn, (-rank, offset))
-
     def _add_footage(self, record: RecordView, offset: int) -> None:
-        valid, records = record.valid_frames, record.expected.num_records
-        if shown := record.timestamps[:valid]:
+        records, times = record.expected.num_records, record.shown_times
+        if times:
             file_hash = hash_text(file_of(record.value(keys.MEDIA_ID)))
-            self._summary.spans.add(file_hash, min(shown), max(shown), offset)
+            self._summary.spans.add(file_hash, min(times), max(times), offset)
         pictures = record.sound_pictures
-        if pictures is not None and takes_part(hash_text(record.value(keys.EXAMPLE_ID)), records):
-            count = frames_per_record(records, record.spec.num_frames)
-            self._summary.frames.add(pictures.hashes, pictures.tones, offset, count)
+        if pictures is not None:
+            id_hash = hash_text(record.value(keys.EXAMPLE_ID))
+            count = frames_to_compare(id_hash, records, record.spec.num_frames)
+            self._summary.frames += choose_pictures(pictures, offset, count).tobytes()
 
     def _compare_names(self, record: RecordView, media: bytes, where: Where) -> None:
         names = (record.value(keys.GROUP_ID), record.value(keys.DATA_PATH))

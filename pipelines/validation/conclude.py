@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from pipelines.validation.checks.catalogue import DATASET_CHECKS
+from pipelines.validation.checks.catalogue import DATASET_CHECKS, DRIFT_CHECKS
+from pipelines.validation.checks.drift import Versions
 from pipelines.validation.dataset_view import DatasetView, target_units
 from pipelines.validation.examine import ShardExaminer
 from pipelines.validation.findings import FindingLog, Level
@@ -21,23 +22,20 @@ _MAX_EXTREME_TARGETS = 3
 
 
 def conclude(examiner: ShardExaminer, summaries: Iterable[ShardSummary]) -> Result:
-    """Returns the result of a validation.
-
-    Args:
-        examiner: that examined the shards.
-        summaries: in any order. A repeated one, from a runner that retries, counts once.
-    """
+    """Returns the result. Summaries come in any order; one that a runner repeats counts once."""
     by_file = {(summary.old, summary.file): summary for summary in summaries}
     every = [by_file[key] for key in sorted(by_file)]
     own, old = [s for s in every if not s.old], [s for s in every if s.old]
-    before = examiner.old
-    view_before = None if before is None else DatasetView(before.folder, before.expected, old)
-    view = DatasetView(examiner.folder, examiner.expected, own, view_before)
+    view = DatasetView(examiner.folder, examiner.expected, own)
     log = FindingLog()
     for summary in own:
         log.merge(summary.log)
     for check in DATASET_CHECKS:
         log.add(check(view))
+    if (before := examiner.old) is not None:
+        versions = Versions(view, DatasetView(before.folder, before.expected, old))
+        for drift_check in DRIFT_CHECKS:
+            log.add(drift_check(versions))
     counts: dict[str, dict[Level, int]] = {}
     for (name, level), count in sorted(log.counts.items()):
         counts.setdefault(name, {})[level] = count
@@ -86,13 +84,13 @@ def choose_samples(
     """Returns random records of each split, at most ``max_samples``, from as many strata as possible."""
     samples: list[Sample] = []
     for split, own in shards.items():
-        best: dict[int, tuple[int, str, int]] = {}
-        ranked: list[tuple[int, str, int]] = []
-        for shard in own:
-            for stratum, (rank, offset) in shard.samples.items():
-                ranked.append((rank, shard.file, offset))
-                best[stratum] = min(best.get(stratum, ranked[-1]), ranked[-1])
-        first = sorted(best.values())[:max_samples]
-        rest = sorted(set(ranked) - set(first))[: max_samples - len(first)]
-        samples += [Sample(split=split, shard=f, offset=offset) for _, f, offset in first + rest]
+        ranked = sorted(
+            (rank, shard.file, offset, stratum)
+            for shard in own
+            for stratum, (rank, offset) in shard.samples.items()
+        )
+        first = {stratum: (rank, file) for rank, file, _, stratum in reversed(ranked)}
+        # The first of each stratum, which are not unequal, go before the others.
+        ranked.sort(key=lambda sample: first[sample[3]] != sample[:2])
+        samples += [Sample(split=split, shard=f, offset=o) for _, f, o, _ in ranked[:max_samples]]
     return tuple(samples)

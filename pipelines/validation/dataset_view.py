@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -51,11 +52,13 @@ def names_in(shards: Sequence[ShardSummary], key: str) -> Names:
     return Names(hashes, offsets, numbers, [shard.file for shard in shards])
 
 
-def shared_names(one: Names, other: Names) -> tuple[list[tuple[int, int]], int]:
-    """Returns the indices in both of the first `MAX_NAMED` common names, and the number of further ones."""
+def shared_names(
+    one: Names, other: Names
+) -> tuple[list[tuple[tuple[str, int], tuple[str, int]]], int]:
+    """Returns the places in both of the first `MAX_NAMED` common names, and the number of further ones."""
     common, mine, theirs = np.intersect1d(one.hashes, other.hashes, return_indices=True)
-    pairs = zip(mine[:MAX_NAMED].tolist(), theirs[:MAX_NAMED].tolist(), strict=True)
-    return list(pairs), max(0, len(common) - MAX_NAMED)
+    pairs = zip(mine[:MAX_NAMED], theirs[:MAX_NAMED], strict=True)
+    return [(one.place(i), other.place(j)) for i, j in pairs], max(0, len(common) - MAX_NAMED)
 
 
 @dataclass(frozen=True)
@@ -66,13 +69,11 @@ class DatasetView:
         folder: of the dataset.
         expected: its description and the options of the checks.
         shards: summaries of the shards, in order.
-        old: the older dataset to compare with; None for none.
     """
 
     folder: DatasetFolder
     expected: Expectation
     shards: Sequence[ShardSummary]
-    old: DatasetView | None = None
 
     @property
     def info(self) -> DatasetInfo:
@@ -110,14 +111,13 @@ class DatasetView:
             return []
         ranked = sorted((-rank, s.file, offset) for s in self.shards for rank, offset in s.drawn)
         found: list[tuple[Where, Comparison]] = []
+        most = self.thresholds.source_records
         per_source: Counter[bytes] = Counter()
-        with SourceReader(self.expected.sources, self.info) as reader:
+        with contextlib.closing(SourceReader(self.expected.sources, self.info)) as reader:
             for _, shard, offset in ranked:
                 record = RecordView(self.folder.read_record(shard, offset), self.expected)
                 path = record.value(keys.DATA_PATH)
-                if len(found) < self.thresholds.source_records and (
-                    per_source[path] < _MAX_PER_SOURCE
-                ):
+                if len(found) < most and per_source[path] < _MAX_PER_SOURCE:
                     per_source[path] += 1
                     found.append((self.where(shard, offset), reader.compare(record)))
         return found
@@ -151,3 +151,9 @@ def list_names(names: Sequence[str], max_shown: int = 8) -> str:
     """Returns the first names, quoted, and the number of the others."""
     more = f" and {len(names) - max_shown} more" if len(names) > max_shown else ""
     return ", ".join(repr(name) for name in names[:max_shown]) + more
+
+
+def used_classes(dataset: DatasetView, tally: Tally) -> set[str]:
+    """Returns the classes that have records in a tally of the dataset."""
+    names = dataset.info.spec.label.class_names
+    return {name for name, count in zip(names, tally.labels, strict=False) if count}

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pipelines.validation.dataset_view import DatasetView
 from pipelines.validation.views import target_column
 
@@ -17,20 +20,16 @@ def label_divergences(
 ) -> Iterator[tuple[str, float]]:
     """Yields the names and divergences of classes or targets that differ by more than chance.
 
-    Args:
-        one: a dataset and the name of one of its splits.
-        other: the split to compare it with. The thresholds are those of its dataset.
+    Each split is given as a dataset and a name. The thresholds are those of the second dataset.
     """
     (first, first_split), (second, second_split) = one, other
     mine, theirs = first.tallies[first_split], second.tallies[second_split]
-    pairs: list[tuple[str, Sequence[int], Sequence[int]]] = [
-        ("classes", mine.labels, theirs.labels)
-    ]
+    histograms: dict[str, tuple[Sequence[int], Sequence[int]]]
+    histograms = {"classes": (mine.labels, theirs.labels)}
     for name in second.info.spec.label.target_names:
-        column = target_column(name)
-        bins, other_bins = mine.histograms.get(column, []), theirs.histograms.get(column, [])
-        pairs.append((f"values of {name}", coarsen(bins, _BINS), coarsen(other_bins, _BINS)))
-    for what, counts, other_counts in pairs:
+        bins, other_bins = (t.histograms.get(target_column(name), []) for t in (mine, theirs))
+        histograms[f"values of {name}"] = (coarsen(bins, _BINS), coarsen(other_bins, _BINS))
+    for what, (counts, other_counts) in histograms.items():
         if not any(counts) or not any(other_counts):
             continue
         used = sum(1 for a, b in zip(counts, other_counts, strict=True) if a or b)
@@ -49,15 +48,16 @@ def jensen_shannon(one: Sequence[int], other: Sequence[int]) -> float:
     It is 0 for equal proportions and 1 for histograms that share no bin, as in TensorFlow Data Validation's
     skew and drift comparators. ``jensen_shannon([1, 1], [2, 2])`` is 0.
     """
-    first, second = sum(one), sum(other)
-    if not first or not second:
+    if not sum(one) or not sum(other):
         return 0.0
-    total = 0.0
-    for a, b in zip(one, other, strict=True):
-        p, q = a / first, b / second
-        mean = (p + q) / 2
-        total += (p * math.log2(p / mean) if p else 0.0) + (q * math.log2(q / mean) if q else 0.0)
-    return max(0.0, total / 2)
+    first, second = np.array(one) / sum(one), np.array(other) / sum(other)
+    parts = (_entropy(first) + _entropy(second)) / 2
+    return max(0.0, _entropy((first + second) / 2) - parts)
+
+
+def _entropy(fractions: NDArray[np.float64]) -> float:
+    used = fractions[fractions > 0]
+    return -float(used @ np.log2(used))
 
 
 def expected_by_chance(bins: int, one: int, other: int) -> float:
@@ -65,12 +65,8 @@ def expected_by_chance(bins: int, one: int, other: int) -> float:
 
     The divergence of small samples is never 0. Times 8 ln 2 / (1/n + 1/m) it follows a chi-squared
     distribution with ``bins - 1`` degrees of freedom (Lin 1991; Grosse et al. 2002), whose mean is
-    ``bins - 1``. Four standard deviations more are allowed.
-
-    Args:
-        bins: of the histograms that are not empty in both.
-        one: independent draws of one sample.
-        other: independent draws of the other.
+    ``bins - 1``. Four standard deviations more are allowed. ``bins`` are those that are not empty in both;
+    ``one`` and ``other`` are the independent draws of each sample.
     """
     if not one or not other or bins < 2:
         return 1.0

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from pipelines.validation.checks.catalogue import NEIGHBOUR_CHECKS, RECORD_CHECKS, SHARD_CHECKS
 from pipelines.validation.checks.neighbours import Neighbours, are_neighbours
-from pipelines.validation.checks.records import decodes
+from pipelines.validation.checks.records import format_decode
 from pipelines.validation.checks.shards import ShardFacts
 from pipelines.validation.collector import RecordCollector
-from pipelines.validation.findings import Finding, Where
+from pipelines.validation.findings import Where
 from pipelines.validation.folder import DatasetFolder
 from pipelines.validation.pictures.thumbnails import PictureReader
 from pipelines.validation.shard_reader import read_shard
@@ -64,7 +64,10 @@ class ShardExaminer:
         for index, (offset, data) in enumerate(read_shard(folder, facts, on_bytes)):
             record = RecordView(data, expected, pictures)
             where = Where(shard=summary.file, offset=offset, record=record.text(keys.EXAMPLE_ID))
-            summary.log.add(check_record(record, where, decode=index % _DECODE_EVERY == 0))
+            found = [finding for check in RECORD_CHECKS for finding in check(record, where)]
+            if index % _DECODE_EVERY == 0 and not any(f.level == "error" for f in found):
+                found += format_decode(record, where)
+            summary.log.add(found)
             collector.add(record, where, offset)
             if before is not None and are_neighbours(before, record):
                 pair = Neighbours(before, record)
@@ -76,11 +79,3 @@ class ShardExaminer:
         for check in SHARD_CHECKS:
             summary.log.add(check(facts, Where(shard=summary.file)))
         return summary
-
-
-def check_record(record: RecordView, where: Where, *, decode: bool) -> list[Finding]:
-    """Returns all findings on one record; with ``decode``, `decodes` runs if there is no error."""
-    found = [finding for check in RECORD_CHECKS for finding in check(record, where)]
-    if decode and not any(finding.level == "error" for finding in found):
-        found += decodes(record, where)
-    return found

@@ -1,28 +1,25 @@
 """Examines shards in a child process, for local workers.
 
 Threads of one process wait for each other's Python code between two pictures, which costs a third of the
-speed of two threads. A picture that crashes the image decoder ends only the child. Payloads are pickles,
-between two ends of one program.
+speed of two threads. A picture that crashes the image decoder ends only the child.
 """
 
 from __future__ import annotations
 
 import os
 import pickle
-import struct
 import sys
 from collections.abc import Callable
 from typing import Any
 
 from pipelines.runners.child_process import HEADER, ChildError, ChildProcess, pack
 from pipelines.runners.python_child import child_environment, python_command
-from pipelines.validation.checks.shards import ShardFacts, framing
+from pipelines.validation.checks.shards import ShardFacts, format_framing
 from pipelines.validation.examine import ShardExaminer, ShardJob
 from pipelines.validation.findings import Where
 from pipelines.validation.shard_summary import ShardSummary
 
 _REQUEST, _PROGRESS, _SUMMARY, _ERROR = b"Q", b"P", b"S", b"E"
-_COUNT = struct.Struct("<Q")
 _REPORT_BYTES = 1 << 20
 
 
@@ -35,22 +32,28 @@ class ChildExaminer:
 
     def close(self) -> None:
         """Ends the child."""
-        child, self._child = self._child, None
-        if child is not None:
-            child.kill()
+        if self._child is not None:
+            self._child.kill()
+        self._child = None
 
     def examine(self, job: ShardJob, on_bytes: Callable[[int], None]) -> ShardSummary:
         """Returns what `ShardExaminer.examine` returns, or a finding if the child died while it examined.
 
-        Raises:
-            RuntimeError: if the examiner raised an error in the child.
+        An error that the examiner raised in the child is raised as a `RuntimeError`.
         """
-        child = self._child = self._child or self._start()
         try:
+            if self._child is None:
+                self._child = ChildProcess(
+                    python_command("pipelines.validation.examiner_process"),
+                    child_environment(),
+                    kinds=(_PROGRESS, _SUMMARY, _ERROR),
+                )
+                self._child.send(pack(_REQUEST, pickle.dumps(self._examiner)))
+            child = self._child
             child.send(pack(_REQUEST, pickle.dumps(job)))
             for kind, payload in child.messages():
                 if kind == _PROGRESS:
-                    on_bytes(*_COUNT.unpack(payload))
+                    on_bytes(pickle.loads(payload))  # noqa: S301 - sent by our own child
                 elif kind == _SUMMARY:
                     return pickle.loads(payload)  # noqa: S301 - sent by our own child
                 else:
@@ -58,24 +61,10 @@ class ChildExaminer:
             raise ChildError(child.describe_exit())
         except ChildError as error:
             self.close()
-            return _summarize_crash(job, str(error))
-
-    def _start(self) -> ChildProcess:
-        child = ChildProcess(
-            python_command("pipelines.validation.examiner_process"),
-            child_environment(),
-            kinds=(_PROGRESS, _SUMMARY, _ERROR),
-        )
-        child.send(pack(_REQUEST, pickle.dumps(self._examiner)))
-        return child
-
-
-def _summarize_crash(job: ShardJob, reason: str) -> ShardSummary:
-    """Returns the summary of a shard that ended its examiner process, with one finding that says how."""
-    summary = ShardSummary(split=job.split, file=job.shard.file, old=job.old)
-    facts = ShardFacts(job.shard, unreadable=f"the process that examined it {reason}")
-    summary.log.add(framing(facts, Where(shard=summary.file)))
-    return summary
+            summary = ShardSummary(split=job.split, file=job.shard.file, old=job.old)
+            facts = ShardFacts(job.shard, unreadable=f"the process that examined it {error}")
+            summary.log.add(format_framing(facts, Where(shard=summary.file)))
+            return summary
 
 
 def main() -> None:
@@ -92,7 +81,7 @@ def main() -> None:
         nonlocal unsent
         unsent += count
         if unsent >= _REPORT_BYTES:
-            answer(_PROGRESS, _COUNT.pack(unsent))
+            answer(_PROGRESS, pickle.dumps(unsent))
             unsent = 0
 
     examiner: ShardExaminer | None = _read_request()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -33,17 +34,16 @@ class Where:
     frame: int | None = None
 
     def __str__(self) -> str:
-        parts = [self.shard] if self.shard else []
-        if self.offset is not None:
-            parts.append(f"byte {self.offset}")
-        if self.record:
-            parts.append(f"record {self.record}")
-        if self.frame is not None:
-            parts.append(f"frame {self.frame}")
-        return ", ".join(parts)
+        parts = [
+            self.shard,
+            "" if self.offset is None else f"byte {self.offset}",
+            f"record {self.record}" if self.record else "",
+            "" if self.frame is None else f"frame {self.frame}",
+        ]
+        return ", ".join(filter(None, parts))
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Finding:
     """A problem that a check found.
 
@@ -72,19 +72,12 @@ class Problem:
     other: Where | None = None
 
 
-def error(message: str, where: Where | None = None, *, other: Where | None = None) -> Problem:
-    """Returns a problem that makes the dataset wrong: readers fail, or a model learns wrong data."""
-    return Problem("error", message, where, other)
-
-
-def warning(message: str, where: Where | None = None, *, other: Where | None = None) -> Problem:
-    """Returns a problem that a person should look at before training."""
-    return Problem("warning", message, where, other)
-
-
-def note(message: str, where: Where | None = None, *, other: Where | None = None) -> Problem:
-    """Returns a problem that needs no action."""
-    return Problem("note", message, where, other)
+error = functools.partial(Problem, "error")
+"""Makes a problem due to which readers fail, or a model learns wrong data."""
+warning = functools.partial(Problem, "warning")
+"""Makes a problem that a person should look at before training."""
+note = functools.partial(Problem, "note")
+"""Makes a problem that needs no action."""
 
 
 @dataclass(frozen=True)
@@ -116,32 +109,25 @@ class Check(Generic[S_contra]):
     def __call__(self, subject: S_contra, where: Where = Where()) -> Iterator[Finding]:
         """Yields the findings on ``subject``. Problems without a place of their own are at ``where``."""
         for problem in self.function(subject):
-            yield Finding(
-                check=self.name,
-                level=problem.level,
-                message=problem.message,
-                where=where if problem.where is None else problem.where,
-                other=problem.other,
-            )
+            place = where if problem.where is None else problem.where
+            yield Finding(self.name, problem.level, problem.message, place, problem.other)
 
 
 def check(
-    name: str, *, reason: str, remedy: str
+    *, reason: str, remedy: str
 ) -> Callable[[Callable[[S_contra], Iterable[Problem]]], Check[S_contra]]:
-    """Declares the decorated function as a `Check`.
+    """Declares the decorated function as a `Check`, which `checks.catalogue` collects.
 
-    This is all that a new check of an existing module needs; `checks.catalogue` collects it:
-
-        @check("labels.finite", reason="One NaN makes the loss NaN.", remedy="Repair the telemetry.")
-        def labels_finite(record: RecordView) -> Iterator[Problem]:
-            # its docstring says what holds: "All targets are finite numbers."
-            ...
+    @check(reason="One NaN makes the loss NaN.", remedy="Repair the telemetry.")
+    def labels_finite(record: RecordView) -> Iterator[Problem]:  # the check ``labels.finite``
+        # its docstring says what holds: "All targets are finite numbers."
+        ...
     """
 
-    def decorate(function: Callable[[S_contra], Iterable[Problem]]) -> Check[S_contra]:
-        return Check(name, reason, remedy, function)
+    def declare(function: Callable[[S_contra], Iterable[Problem]]) -> Check[S_contra]:
+        return Check(function.__name__.replace("_", ".", 1), reason, remedy, function)
 
-    return decorate
+    return declare
 
 
 class FindingLog:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from contextlib import AbstractContextManager
@@ -45,23 +46,16 @@ class DatasetFolder:
     path: str
     flag: str = "--tfrecords"
 
-    def __post_init__(self) -> None:
+    def load_info(self) -> DatasetInfo:
+        """Returns the dataset's description; a `UserError` says why the folder is no complete dataset."""
         try:
             check_path(self.path)
-        except UrlError as error:
-            raise UserError(f"{self.flag}: {error}") from error
-
-    def load_info(self) -> DatasetInfo:
-        """Returns the dataset's description.
-
-        Raises:
-            UserError: if the folder is not a complete dataset.
-        """
-        if storage.is_file(self.path):
-            raise UserError(f"{self.flag} must be the folder of a dataset, {self.path} is a file")
-        try:
+            if storage.is_file(self.path):
+                raise UserError(
+                    f"{self.flag} must be the folder of a dataset, {self.path} is a file"
+                )
             return DatasetInfo.load(self.path)
-        except DatasetInfoError as error:
+        except (UrlError, DatasetInfoError) as error:
             raise UserError(f"{self.flag}: {error}") from error
 
     def open(self, shard: str) -> AbstractContextManager[BinaryIO]:
@@ -70,7 +64,12 @@ class DatasetFolder:
 
     def list_files(self, info: DatasetInfo) -> Listing:
         """Compares the folder with the files that ``info`` names."""
-        found = self._names()
+        if is_url(self.path):
+            found = set(storage.list_folder(self.path))
+            if storage.is_folder(join(self.path, "_build")):
+                found.add("_build")
+        else:
+            found = set(os.listdir(self.path))  # a folder in place of a shard is named, too
         named = {shard.file for split in info.splits.values() for shard in split.shards}
         others = sorted(found - named)
         return Listing(
@@ -79,32 +78,20 @@ class DatasetFolder:
             leftover=tuple(name for name in others if _LEFTOVER.fullmatch(name)),
         )
 
-    def _names(self) -> set[str]:
-        if not is_url(self.path):
-            return set(os.listdir(self.path))  # a folder in place of a shard is named, too
-        has_build = storage.is_folder(join(self.path, "_build"))
-        return {*storage.list_folder(self.path), *(["_build"] if has_build else [])}
-
     def read_record(self, shard: str, offset: int) -> bytes:
-        """Returns the data of the record whose framing starts at byte ``offset``.
-
-        Raises:
-            CorruptRecordError: if there is no such record.
-        """
+        """Returns the record whose framing starts at byte ``offset``, or raises a `CorruptRecordError`."""
         with self.open(shard) as file:
             file.seek(offset)
             return next(read_records(file, shard)).data
 
     def failures(self, max_lines: int) -> tuple[list[str], int]:
         """Returns the first lines of ``failures.jsonl``, and the number of all its lines."""
-        lines: list[str] = []
-        count = 0
         try:
             with self.open("failures.jsonl") as file:
-                for line in file:
-                    count += 1
-                    if count <= max_lines:
-                        lines.append(line.decode(errors="replace").strip())
+                lines = [
+                    line.decode(errors="replace").strip()
+                    for line in itertools.islice(file, max_lines)
+                ]
+                return lines, len(lines) + sum(1 for _ in file)
         except FileNotFoundError:
-            pass  # datasets of other writers may have none
-        return lines, count
+            return [], 0  # datasets of other writers may have none

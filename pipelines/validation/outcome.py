@@ -65,8 +65,8 @@ class Validation:
             for check in ALL_CHECKS:
                 count = self.result.count(level, check.name)
                 if count:
-                    kept = [f for f in self.result.findings if f.check == check.name]
-                    kept = [f for f in kept if f.level == level]
+                    found = self.result.findings
+                    kept = [f for f in found if (f.check, f.level) == (check.name, level)]
                     yield FindingGroup(check, level, count, kept)
 
     def to_json(self) -> dict[str, Any]:
@@ -90,12 +90,7 @@ class Validation:
 
 
 def describe(validation: Validation, *, max_shown: int = 3) -> str:
-    """Returns the text for the terminal: the verdict, then each check that found something.
-
-    Args:
-        validation: to describe.
-        max_shown: findings shown per check and level.
-    """
+    """Returns the verdict for the terminal, and ``max_shown`` findings of each check and level."""
     options, result = validation.options, validation.result
     lines = [
         f"{'FAILED' if validation.failed else 'PASSED'}: {validation.info.name} in {options.tfrecords}: "

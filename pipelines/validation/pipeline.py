@@ -28,11 +28,7 @@ _MIN_BYTES_FOR_CHILDREN = 32 << 20
 
 
 def validate(options: ValidationOptions) -> Validation:
-    """Examines a dataset with all checks, and writes the result and the report that the options ask for.
-
-    Raises:
-        UserError: if the folder is not a complete dataset, or an option is wrong.
-    """
+    """Examines a dataset with all checks, and writes the result and the report that the options ask for."""
     folder = DatasetFolder(options.tfrecords)
     info = folder.load_info()
     started = time.monotonic()
@@ -91,7 +87,14 @@ def _run_pipeline(folder: DatasetFolder, info: DatasetInfo, options: ValidationO
     total = sum(job.shard.bytes for job in jobs)
     children = execution.local and execution.workers > 1 and total > _MIN_BYTES_FOR_CHILDREN
     with tempfile.TemporaryDirectory(dir=scratch_folder("validation")) as scratch:
-        path = _result_path(options, scratch, local=execution.local)
+        path = Path(scratch) / "result.json"
+        if not execution.local:
+            if options.json is None:
+                raise UserError(
+                    "with a --runner whose workers are on other machines, --json must be a path that they "
+                    "and this machine share"
+                )
+            path = Path(f"{Path(options.json).resolve()}.part")
         run_tasks(
             execution,
             jobs,
@@ -112,16 +115,3 @@ def _jobs(folder: DatasetFolder, info: DatasetInfo, *, old: bool = False) -> lis
         for shard in split.shards
         if shard.file not in missing
     ]
-
-
-def _result_path(options: ValidationOptions, scratch: str, *, local: bool) -> Path:
-    """Returns the file in which the pipeline passes its result to the driver."""
-    if local:
-        return Path(scratch) / "result.json"
-    if options.json is None:
-        raise UserError(
-            "with a --runner whose workers are on other machines, --json must be a path that they and this "
-            "machine share"
-        )
-    target = Path(options.json).resolve()
-    return target.with_name(f"{target.name}.part")

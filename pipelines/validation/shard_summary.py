@@ -1,18 +1,16 @@
 """`ShardSummary`: the result of examining one shard, in a few bytes per record.
 
-The checks of the whole dataset compare the summaries of all shards, and read again the few records that they
-name.
+The checks of the whole dataset compare the summaries, and read again the few records that they name.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from pipelines.validation.findings import FindingLog, Problem, Where
-from pipelines.validation.pictures.hashes import FrameHashes
 from pipelines.validation.tallies import Tally
 from tfrecords_schema import spec as keys
 
@@ -62,26 +60,23 @@ class Conflicts:
     count: int = 0
     places: list[tuple[Where, str]] = field(default_factory=list)
 
+    def __add__(self, other: Conflicts) -> Conflicts:
+        """Returns the conflicts of two shards."""
+        places = [*self.places, *other.places][:_MAX_PLACES]
+        return Conflicts(self.count + other.count, places)
+
     def add(self, where: Where, message: str) -> None:
         """Adds a record."""
         self.count += 1
         if len(self.places) < _MAX_PLACES:
             self.places.append((where, message))
 
-
-def merge_conflicts(parts: Iterable[Conflicts]) -> Conflicts:
-    """Returns the conflicts of all shards."""
-    every = list(parts)
-    places = [place for part in every for place in part.places]
-    return Conflicts(sum(part.count for part in every), places[:_MAX_PLACES])
-
-
-def describe_conflicts(conflicts: Conflicts, problem: Callable[..., Problem]) -> Iterator[Problem]:
-    """Yields a problem per place, made by ``problem``, and one for all further conflicts."""
-    for where, message in conflicts.places:
-        yield problem(message, where)
-    if conflicts.count > len(conflicts.places):
-        yield problem(f"{conflicts.count - len(conflicts.places)} more records are like that")
+    def problems(self, problem: Callable[..., Problem]) -> Iterator[Problem]:
+        """Yields a problem per place, made by ``problem``, and one for all further conflicts."""
+        for where, message in self.places:
+            yield problem(message, where)
+        if self.count > len(self.places):
+            yield problem(f"{self.count - len(self.places)} more records are like that")
 
 
 @dataclass(kw_only=True)
@@ -97,7 +92,7 @@ class ShardSummary:
         tally: sums over the records.
         names: by key of `NAME_KEYS`, hash and offset of each record; of sources and groups, of their first.
         spans: of footage.
-        frames: hashes of pictures.
+        frames: pictures to compare, as rows of `PICTURE_ROW`.
         source_changes: how often the source changes from record to record.
         class_changes: how often the class changes with the source.
         named: number of records in the folder of their class.
@@ -118,7 +113,7 @@ class ShardSummary:
         default_factory=lambda: {key: array("Q") for key in NAME_KEYS}
     )
     spans: Spans = field(default_factory=Spans)
-    frames: FrameHashes = field(default_factory=FrameHashes)
+    frames: bytearray = field(default_factory=bytearray)
     source_changes: int = 0
     class_changes: int = 0
     named: int = 0

@@ -66,19 +66,18 @@ class Sketch:
         return Sketch(sample, lowest, _highest([*self.highest, *other.highest]))
 
     def outliers(self, max_scale: float, *, min_scale: float = 0.0) -> list[tuple[Extreme, float]]:
-        """Returns the extremes far from the median, with their distance, farthest first.
+        """Returns the extremes more than ``max_scale`` from the median, with their distance, farthest first.
 
-        Args:
-            max_scale: distance from which on values are outliers, in robust standard deviations
-                (see `scale`).
-            min_scale: lower limit of the standard deviation.
+        Distances are in robust standard deviations (see `scale`) of at least ``min_scale``.
         """
         median, scale = self.scale()
         scale = max(scale, min_scale)
         if len(self.sample) < _MIN_SAMPLE or not scale:
             return []
         found = [(e, abs(e.value - median) / scale) for e in {*self.lowest, *self.highest}]
-        return sorted((pair for pair in found if pair[1] > max_scale), key=lambda pair: -pair[1])
+        far = [pair for pair in found if pair[1] > max_scale]
+        # By place, too: the order of a set changes from run to run.
+        return sorted(far, key=lambda pair: (-pair[1], pair[0]))
 
     def scale(self) -> tuple[float, float]:
         """Returns the median and a robust standard deviation, which is 0 if nearly all values are equal.

@@ -51,10 +51,10 @@ class Tally:
 
     def add(self, record: RecordView, rank: int, shard: str, offset: int) -> None:
         """Adds a record that has every key of its spec; ``rank`` is the hash of its name."""
-        valid, times = record.valid_frames, record.timestamps
+        valid, times = record.valid_frames, record.shown_times
         self.records += 1
         self.frames += valid
-        self.seconds += max(0, times[max(valid, 1) - 1] - times[0]) / 1e6
+        self.seconds += max(0, times[-1] - times[0]) / 1e6 if times else 0
         indices = record.context.get(keys.LABEL_INDEX)
         if indices is None:
             indices = record.column(keys.FRAME_LABEL_INDEX)[:valid]
@@ -64,7 +64,7 @@ class Tally:
                 self.labels[index] += 1
         rate = record.spec.frame_rate or record.value(keys.FRAME_RATE)
         if rate > 0:
-            for one, other in itertools.pairwise(times[:valid]):
+            for one, other in itertools.pairwise(times):
                 self.steps[find_bin((other - one) * rate / 1e6, STEP_RANGE)] += 1
         if (pictures := record.sound_pictures) is not None:
             sums = pictures.colours.sum(0)[::-1]  # from OpenCV's BGR order

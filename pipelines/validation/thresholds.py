@@ -7,7 +7,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pipelines.errors import UserError
 from pipelines.options.base import PipelineOptions
@@ -18,7 +18,7 @@ from tfrecords_schema.paths import UrlError, join
 
 FILE_NAME = "validation.json"
 """Name of the file with thresholds in a dataset's folder."""
-_MAX_DUPLICATE_BITS = 16
+_MAX_BITS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,13 +75,8 @@ class Thresholds:
                 raise UserError(f"{name} must be a number, got {value!r}")
             if not (math.isfinite(value) and value >= 0):
                 raise UserError(f"{name} must be finite and not negative, got {value}")
-        if (
-            self.duplicate_bits != int(self.duplicate_bits)
-            or self.duplicate_bits > _MAX_DUPLICATE_BITS
-        ):
-            raise UserError(
-                f"duplicate_bits must be 0 to {_MAX_DUPLICATE_BITS}, got {self.duplicate_bits}"
-            )
+        if self.duplicate_bits not in range(_MAX_BITS + 1):
+            raise UserError(f"duplicate_bits must be 0 to {_MAX_BITS}, got {self.duplicate_bits}")
 
 
 DEFAULTS = Thresholds()
@@ -90,12 +85,7 @@ DEFAULTS = Thresholds()
 def load_thresholds(dataset: str, file: str | None = None) -> Thresholds:
     """Returns the thresholds of ``file``, or of the dataset's own file if it has one.
 
-    Args:
-        dataset: folder of the dataset, which may hold a `FILE_NAME`.
-        file: JSON file with an object of names and numbers. Names that it leaves out are as in `DEFAULTS`.
-
-    Raises:
-        UserError: if ``file`` does not exist, is not such an object, or has an unknown name.
+    Names that it leaves out are as in `DEFAULTS`. A `UserError` says what is wrong with the file.
     """
     path = join(dataset, FILE_NAME) if file is None else file
     try:
@@ -109,26 +99,17 @@ def load_thresholds(dataset: str, file: str | None = None) -> Thresholds:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
     try:
-        return parse_thresholds(json.loads(text))
+        fields = json.loads(text)
+        if not isinstance(fields, dict):
+            raise UserError(
+                f'must be a JSON object such as {{"skew": 0.2}}, got {json.dumps(fields):.80}'
+            )
+        known = [field.name for field in dataclasses.fields(Thresholds)]
+        if unknown := [name for name in fields if name not in known]:
+            raise UserError(f"unknown threshold {unknown[0]!r}; known are {', '.join(known)}")
+        return Thresholds(**fields)
     except (ValueError, UserError) as error:
         raise UserError(f"{path}: {error}") from error
-
-
-def parse_thresholds(fields: Any) -> Thresholds:
-    """Returns thresholds from a dict of names and numbers.
-
-    Raises:
-        UserError: if ``fields`` is not such a dict, or has an unknown name.
-    """
-    if not isinstance(fields, dict):
-        raise UserError(
-            f'must be a JSON object such as {{"skew": 0.2}}, got {json.dumps(fields):.80}'
-        )
-    known = [field.name for field in dataclasses.fields(Thresholds)]
-    unknown = [name for name in fields if name not in known]
-    if unknown:
-        raise UserError(f"unknown threshold {unknown[0]!r}; known are {', '.join(known)}")
-    return Thresholds(**fields)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,13 +163,10 @@ class ValidationOptions(PipelineOptions):
                 f"--sources must be the folder that the dataset was built from, but {self.sources} is not a "
                 "folder"
             )
-        for flag, path in (("--report", self.report), ("--json", self.json)):
-            if path is not None:
-                _check_writable(flag, Path(path))
-
-
-def _check_writable(flag: str, path: Path) -> None:
-    if path.is_dir():
-        raise UserError(f"{flag} must be a file to write, but {path} is a folder")
-    if not path.resolve().parent.is_dir():
-        raise UserError(f"{flag}: the folder of {path} does not exist; make it first")
+        for flag, file in (("--report", self.report), ("--json", self.json)):
+            if file is None:
+                continue
+            if Path(file).is_dir():
+                raise UserError(f"{flag} must be a file to write, but {file} is a folder")
+            if not Path(file).resolve().parent.is_dir():
+                raise UserError(f"{flag}: the folder of {file} does not exist; make it first")

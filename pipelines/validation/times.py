@@ -12,54 +12,41 @@ _MAX_ROUNDING = 2.0
 
 
 def seconds_off_grid(times: Sequence[int], frame_rate: float) -> float:
-    """Returns how far timestamps are from those that any sampling at ``frame_rate`` gives.
+    """Returns by how many seconds rising timestamps differ from any sampling at ``frame_rate``.
 
     A frame sampled at a time is the last one presented at or before it. With samples at ``start + k *
     period``, each sample is at or after its own frame, and before the next different frame. The starts that
     fit all samples are an interval. If there are none, the ends of the interval have crossed, and the
-    result is the distance between them. The source's own rate is not needed: a slow source repeats frames,
-    and an irregular one delays them, but only as long as the frame before is on screen.
-
-    Args:
-        times: microseconds, not decreasing.
-        frame_rate: frames/s.
-
-    Returns:
-        Seconds; 0 or less if a sampling fits.
+    result is the distance between them; 0 or less if a sampling fits. The source's own rate is not needed: a
+    slow source repeats frames, and an irregular one delays them, but only as long as the frame before is on
+    screen.
     """
-    period = MICROSECONDS / frame_rate
-    earliest = max(time - k * period for k, time in enumerate(times))
-    latest, following = math.inf, math.inf
-    for k in range(len(times) - 1, -1, -1):
-        if k + 1 < len(times) and times[k + 1] > times[k]:
-            following = times[k + 1]
-        latest = min(latest, following - k * period)
-    return (earliest - latest) / MICROSECONDS
+    earliest, ends = _bounds_of_start(times, frame_rate)
+    return (earliest - min(ends, default=math.inf)) / MICROSECONDS
 
 
 def seconds_off_slots(times: Sequence[int], start: int, frame_rate: float) -> float:
-    """Returns how far timestamps are from those that sampling from ``start`` on gives.
+    """Returns how far timestamps are from those that sampling from ``start`` on gives, in seconds.
 
-    Args:
-        times: microseconds, not decreasing.
-        start: time of the first sample, microseconds.
-        frame_rate: frames/s.
-
-    Returns:
-        Seconds by which a frame is later than its sample, or by which the next frame is earlier than the
-        sample; 0 or less if the sampling fits.
+    It is the time by which a frame is later than its sample, or by which the next frame is earlier than the
+    sample; 0 or less if the sampling fits.
     """
+    earliest, ends = _bounds_of_start(times, frame_rate)
+    # A frame at the time of a sample is that sample. If the next frame always is, all are one frame late.
+    if ends and start - max(ends) > -_MAX_ROUNDING:
+        return 1 / frame_rate
+    return max(earliest - start, start - min(ends, default=math.inf)) / MICROSECONDS
+
+
+def _bounds_of_start(times: Sequence[int], frame_rate: float) -> tuple[float, list[float]]:
+    """Returns the earliest start of a sampling that gives ``times``, and a latest one by each next frame."""
     period = MICROSECONDS / frame_rate
-    late = [time - (start + k * period) for k, time in enumerate(times)]
-    passed = [
-        start + k * period - following
+    ends = [
+        following - k * period
         for k, (time, following) in enumerate(itertools.pairwise(times))
         if following > time
     ]
-    # A frame at the time of a sample is that sample. If the next frame always is, all are one frame late.
-    if passed and min(passed) > -_MAX_ROUNDING:
-        return period / MICROSECONDS
-    return max(late + passed) / MICROSECONDS
+    return max(time - k * period for k, time in enumerate(times)), ends
 
 
 def first_lap(times: Sequence[int]) -> Sequence[int]:
@@ -70,14 +57,9 @@ def first_lap(times: Sequence[int]) -> Sequence[int]:
     return times
 
 
-def last_run_length(times: Sequence[int]) -> int:
-    """Returns the number of equal times at the end; 0 for no times."""
-    return next((n for n, time in enumerate(reversed(times)) if time != times[-1]), len(times))
-
-
-def longest_run(times: Sequence[int]) -> int:
-    """Returns the largest number of consecutive equal times."""
-    return max((len(list(run)) for _, run in itertools.groupby(times)), default=0)
+def runs_of(times: Sequence[int]) -> list[tuple[int, int]]:
+    """Returns length and time of each run of equal timestamps."""
+    return [(len(list(run)), time) for time, run in itertools.groupby(times)]
 
 
 def format_seconds(time: int) -> str:

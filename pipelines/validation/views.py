@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from pipelines.validation.pictures.thumbnails import PictureReader, Pictures
 from pipelines.validation.thresholds import DEFAULTS, Thresholds
+from pipelines.validation.times import first_lap
 from tfrecords_schema import spec as keys
 from tfrecords_schema.examples import context_values, parse_example, step_values
 from tfrecords_schema.info import BuildOptions, DatasetInfo
@@ -43,6 +45,11 @@ class Expectation:
     def options(self) -> BuildOptions:
         """The options of the build."""
         return self.info.build_options
+
+    @property
+    def by_windows(self) -> bool:
+        """True if records are windows of consecutive samples."""
+        return self.options.sampling == "windows"
 
     @cached_property
     def num_records(self) -> int:
@@ -149,6 +156,16 @@ class RecordView:
         return self.column(keys.IMAGE_TIMESTAMP)
 
     @cached_property
+    def shown_times(self) -> list[int]:
+        """Timestamps without padding."""
+        return self.timestamps[: self.valid_frames]
+
+    @cached_property
+    def lap(self) -> Sequence[int]:
+        """Timestamps without padding, up to where they first go back: the first round of a looped clip."""
+        return first_lap(self.shown_times)
+
+    @cached_property
     def images(self) -> list[bytes]:
         """Encoded images of all frames, with padding."""
         return self.column(keys.IMAGE_ENCODED)
@@ -170,10 +187,7 @@ class RecordView:
 
     @cached_property
     def value_columns(self) -> dict[str, list[float]]:
-        """Targets and signals: one value per column, or one per frame.
-
-        Columns are called ``target speed`` or ``signal IMU[2]``.
-        """
+        """Values, one or one per frame, of each column such as ``target speed`` or ``signal IMU[2]``."""
         columns: dict[str, list[float]] = {}
         values = self.context.get(keys.LABEL_VALUE)
         rows = [values] if values else self.steps.get(keys.FRAME_LABEL_VALUE, [])

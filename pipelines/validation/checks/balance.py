@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pipelines.validation.dataset_view import DatasetView
 from pipelines.validation.divergence import coarsen, label_divergences
 from pipelines.validation.findings import Problem, check, error, note, warning
-from pipelines.validation.tallies import Tally
 
 _MIN_CHANGES = 20
 _SMALL_SHARD = 1 << 20
@@ -16,12 +15,11 @@ _QUARTERS = 4
 
 
 @check(
-    "balance.empty_splits",
     reason="Without validation records, training cannot be stopped at its best; without test "
     "records, there is no result.",
     remedy="With few groups, choose --splits or another --seed, or add footage.",
 )
-def empty_splits(dataset: DatasetView) -> Iterator[Problem]:
+def balance_empty_splits(dataset: DatasetView) -> Iterator[Problem]:
     """Every split holds records."""
     if not any(split.num_records for split in dataset.info.splits.values()):
         yield error("the dataset holds no record")
@@ -32,13 +30,12 @@ def empty_splits(dataset: DatasetView) -> Iterator[Problem]:
 
 
 @check(
-    "balance.shards",
     reason="Readers deal shards to workers. A shard that is much longer than the others keeps its "
     "worker busy while the others wait, and its records are not mixed with theirs.",
     remedy="Build again with more --shards, or a smaller --segment_length, so that long sources "
     "are cut.",
 )
-def shard_sizes(dataset: DatasetView) -> Iterator[Problem]:
+def balance_shards(dataset: DatasetView) -> Iterator[Problem]:
     """The shards of a split have similar sizes."""
     for name, split in dataset.info.splits.items():
         sizes = [shard.bytes for shard in split.shards]
@@ -53,16 +50,17 @@ def shard_sizes(dataset: DatasetView) -> Iterator[Problem]:
 
 
 @check(
-    "balance.shuffle",
     reason="Readers shuffle within a buffer. If all records of a class are together in a shard, a "
     "batch holds one class, and the model forgets the others meanwhile.",
     remedy="Build again with `pipelines`, which deals sources to shards by a hash; with other "
     "writers, shuffle before writing. Until then, shuffle with a buffer of a whole shard.",
 )
-def shuffle_quality(dataset: DatasetView) -> Iterator[Problem]:
+def balance_shuffle(dataset: DatasetView) -> Iterator[Problem]:
     """From source to source within shards, classes change as often as in a shuffled order."""
     for split, shards in dataset.by_split.items():
-        counts = _label_counts(dataset.tallies[split])
+        counts, targets = dataset.tallies[split].labels, dataset.tallies[split].histograms
+        if not any(counts):
+            counts = coarsen(next(iter(targets.values()), []), _QUARTERS)
         total = sum(counts)
         changes = sum(shard.source_changes for shard in shards)
         if not total or changes < _MIN_CHANGES:
@@ -77,21 +75,13 @@ def shuffle_quality(dataset: DatasetView) -> Iterator[Problem]:
             )
 
 
-def _label_counts(tally: Tally) -> list[int]:
-    """Returns records by class, or by quarter of the first target's range."""
-    if any(tally.labels):
-        return tally.labels
-    return coarsen(next(iter(tally.histograms.values()), []), _QUARTERS)
-
-
 @check(
-    "balance.skew",
     reason="A split whose labels are distributed differently measures something else: a model is "
     "stopped, or judged, by another mixture than it was trained on.",
     remedy="Choose another --seed or --splits, stratify the manifest's split column, or add "
     "footage. Raise skew in validation.json if the difference is intended.",
 )
-def label_skew(dataset: DatasetView) -> Iterator[Problem]:
+def balance_skew(dataset: DatasetView) -> Iterator[Problem]:
     """Labels are distributed alike in all splits, except for chance."""
     base = "train" if "train" in dataset.tallies else next(iter(dataset.tallies), "")
     for split in dataset.tallies:

@@ -9,18 +9,17 @@ import numpy as np
 
 from pipelines.validation.dataset_view import MAX_NAMED, DatasetView, names_in
 from pipelines.validation.findings import Problem, Where, check, error, warning
-from pipelines.validation.shard_summary import describe_conflicts, merge_conflicts
+from pipelines.validation.shard_summary import Conflicts
 from tfrecords_schema import spec as keys
 
 
 @check(
-    "format.shards",
     reason="Readers open the shards that dataset_info.json names. A missing one ends the training. "
     "An extra one is never read, or is read by programs that list the folder.",
     remedy="Copy the missing shards again, or build again. Move files that do not belong to the "
     "dataset away.",
 )
-def shard_files(dataset: DatasetView) -> Iterator[Problem]:
+def format_shards(dataset: DatasetView) -> Iterator[Problem]:
     """The folder holds the shards that ``dataset_info.json`` names, no others, and no remains of a build."""
     files = Counter(shard.file for split in dataset.info.splits.values() for shard in split.shards)
     for name in sorted(name for name, count in files.items() if count > 1):
@@ -35,13 +34,12 @@ def shard_files(dataset: DatasetView) -> Iterator[Problem]:
 
 
 @check(
-    "format.unique_ids",
     reason="Predictions, failures and features are told apart by example/id. Two records with one "
     "id are the same record twice, or results cannot be assigned to either.",
     remedy="Check if a source is listed twice, or if a slow source repeats the frame that two "
     "sequences begin with. List it once, or sample it at a lower --frame_rate.",
 )
-def unique_ids(dataset: DatasetView) -> Iterator[Problem]:
+def format_unique_ids(dataset: DatasetView) -> Iterator[Problem]:
     """No two records have the same ``example/id``."""
     ids = names_in(dataset.shards, keys.EXAMPLE_ID)
     order = np.argsort(ids.hashes, kind="stable")
@@ -49,35 +47,32 @@ def unique_ids(dataset: DatasetView) -> Iterator[Problem]:
     repeats = np.flatnonzero(ordered[1:] == ordered[:-1]) + 1  # all but the first of each id
     for rank in map(int, repeats[:MAX_NAMED]):
         first, first_offset = ids.place(order[rank - 1])
-        second, second_offset = ids.place(order[rank])
-        name = dataset.read_text(second, second_offset, keys.EXAMPLE_ID)
+        where = dataset.where(*ids.place(order[rank]))
         yield error(
-            f"{name!r} is also the id of the record at byte {first_offset} of {first}",
-            Where(shard=second, offset=second_offset, record=name),
+            f"{where.record!r} is also the id of the record at byte {first_offset} of {first}",
+            where,
         )
     if len(repeats) > MAX_NAMED:
         yield error(f"{len(repeats) - MAX_NAMED} more records have the id of another one")
 
 
 @check(
-    "format.sources",
     reason="The group of a source decides its split. Records of one source that name two groups or "
     "paths were edited or mixed up.",
     remedy="Build the dataset again with `pipelines --overwrite`; do not edit records.",
 )
-def source_names(dataset: DatasetView) -> Iterator[Problem]:
+def format_sources(dataset: DatasetView) -> Iterator[Problem]:
     """All records of a source name the same group and path."""
-    renamed = merge_conflicts(shard.renamed for shard in dataset.shards)
-    yield from describe_conflicts(renamed, error)
+    renamed = sum((shard.renamed for shard in dataset.shards), Conflicts())
+    yield from renamed.problems(error)
 
 
 @check(
-    "format.counts",
     reason="The number of sources and groups of a split tells how far its results can be trusted. "
     "Wrong numbers come from an edited file, or one of another dataset.",
     remedy="Build again with `pipelines --overwrite`; do not edit dataset_info.json.",
 )
-def counts(dataset: DatasetView) -> Iterator[Problem]:
+def format_counts(dataset: DatasetView) -> Iterator[Problem]:
     """Sequences, sources and groups are as many as ``dataset_info.json`` says."""
     # Sources without a sequence are counted too, and they may be all sources of a group.
     declared = dataset.info.counts
@@ -97,9 +92,7 @@ def counts(dataset: DatasetView) -> Iterator[Problem]:
                 yield problem(
                     f"{name}: dataset_info.json says {what} {said}, the records have {found}"
                 )
-    listed = sum(split.num_records for split in dataset.info.splits.values())
-    sequences = declared.get("sequences", listed)
-    if sequences != listed:
-        yield error(
-            f"dataset_info.json says {sequences} sequences, but its shards have {listed} records"
-        )
+    held = sum(split.num_records for split in dataset.info.splits.values())
+    said = declared.get("sequences", held)
+    if said != held:
+        yield error(f"dataset_info.json says {said} sequences, but its shards have {held} records")

@@ -10,11 +10,9 @@ from collections.abc import Iterator, Sequence
 from pipelines.validation.findings import Problem, check, error, note, warning
 from pipelines.validation.times import (
     MICROSECONDS,
-    first_lap,
     format_seconds,
     format_times,
-    last_run_length,
-    longest_run,
+    runs_of,
     seconds_off_grid,
     seconds_off_slots,
 )
@@ -23,7 +21,6 @@ from tfrecords_schema import spec as keys
 
 
 @check(
-    "frames.decode",
     reason="A picture that does not decode, or has another size, ends the training. One that was "
     "cut short reaches the model partly gray.",
     remedy="Build the dataset again. If the same pictures fail again, the disk or the source is "
@@ -43,7 +40,6 @@ def frames_decode(record: RecordView) -> Iterator[Problem]:
 
 
 @check(
-    "frames.order",
     reason="A model learns motion from the order of frames. Frames that go back in time teach it a "
     "motion that did not happen.",
     remedy="Build again from these sources. If the times are wrong in the source itself, remux it "
@@ -51,21 +47,18 @@ def frames_decode(record: RecordView) -> Iterator[Problem]:
 )
 def frames_order(record: RecordView) -> Iterator[Problem]:
     """Times do not go back, except in a looped clip; in windows of all frames, none repeats."""
-    times = record.timestamps[: record.valid_frames]
-    lap = first_lap(times)
-    if record.spec.frame_rate is None and record.expected.options.sampling == "windows":
+    times, lap = record.shown_times, record.lap
+    if record.spec.frame_rate is None and record.expected.by_windows:
         # Repeats at the end look like padding, which `frames_padding` checks.
-        moving = len(lap) - last_run_length(lap) + 1 if lap else 0
+        moving = len(lap) - runs_of(lap)[-1][0] + 1 if lap else 0
         repeat = next((i for i in range(1, moving) if lap[i] == lap[i - 1]), None)
         if repeat is not None:
-            yield error(
-                f"frames {repeat - 1} and {repeat} are both at {format_seconds(lap[repeat])}"
-            )
+            time = format_seconds(lap[repeat])
+            yield error(f"frames {repeat - 1} and {repeat} are both at {time}")
     if len(lap) == len(times):
         return
-    if record.expected.options.short_clips == "loop" and all(
-        time == lap[index % len(lap)] for index, time in enumerate(times)
-    ):
+    looped = all(time == lap[index % len(lap)] for index, time in enumerate(times))
+    if looped and record.expected.options.short_clips == "loop":
         return
     index = len(lap)
     yield error(
@@ -75,7 +68,6 @@ def frames_order(record: RecordView) -> Iterator[Problem]:
 
 
 @check(
-    "frames.rate",
     reason="A model judges speed by frames per second. A sequence sampled at another rate shows "
     "everything faster or slower.",
     remedy="Build again with the --frame_rate that is wanted. If the problem stays, check the "
@@ -84,12 +76,11 @@ def frames_order(record: RecordView) -> Iterator[Problem]:
 def frames_rate(record: RecordView) -> Iterator[Problem]:
     """Timestamps match the frame rate."""
     rate, said = record.spec.frame_rate, record.value(keys.FRAME_RATE)
-    times = first_lap(record.timestamps[: record.valid_frames])
-    limits = record.expected.thresholds
+    times, limits = record.lap, record.expected.thresholds
     if rate is not None:
         if said is not None and not math.isclose(said, rate, rel_tol=1e-6):
             yield error(f"{keys.FRAME_RATE} must be {rate:g}, as in the spec, got {said:g}")
-        if record.expected.options.sampling == "windows" and len(times) > 1:
+        if record.expected.by_windows and len(times) > 1:
             off = seconds_off_grid(times, rate)
             if off > 2 * limits.timestamp_tolerance:
                 yield error(
@@ -105,7 +96,6 @@ def frames_rate(record: RecordView) -> Iterator[Problem]:
 
 
 @check(
-    "frames.start",
     reason="`pipelines` names a record by its source and its start time. If the record disagrees "
     "with its name, its times, frames or source are those of another record.",
     remedy="Build the dataset again with `pipelines --overwrite`; do not edit records.",
@@ -113,7 +103,7 @@ def frames_rate(record: RecordView) -> Iterator[Problem]:
 def frames_start(record: RecordView) -> Iterator[Problem]:
     """The record begins as an ``example/id`` of the kind ``SOURCE@MICROSECONDS`` says."""
     source, _, stated = record.text(keys.EXAMPLE_ID).rpartition("@")
-    media, times = record.text(keys.MEDIA_ID), first_lap(record.timestamps[: record.valid_frames])
+    media, times = record.text(keys.MEDIA_ID), record.lap
     if not source or not stated.isdecimal() or not media or not times:
         return  # an id of another writer, or a record with other errors
     if len(times) < record.valid_frames and record.expected.options.short_clips != "loop":
@@ -126,7 +116,7 @@ def frames_start(record: RecordView) -> Iterator[Problem]:
     start, rate = int(stated), record.spec.frame_rate
     tolerance = 2 * record.expected.thresholds.timestamp_tolerance
     off = abs(times[0] - start) / MICROSECONDS
-    if rate is not None and record.expected.options.sampling == "windows":
+    if rate is not None and record.expected.by_windows:
         if seconds_off_grid(times, rate) > tolerance:
             return  # `frames_rate` reports it
         off = seconds_off_slots(times, start, rate)
@@ -138,7 +128,6 @@ def frames_start(record: RecordView) -> Iterator[Problem]:
 
 
 @check(
-    "frames.gaps",
     reason="Where frames are missing, or come at uneven times, motion looks faster than it was, "
     "and the model cannot know.",
     remedy="Look at the source there: a recorder that dropped frames, or a variable frame rate. "
@@ -146,11 +135,17 @@ def frames_start(record: RecordView) -> Iterator[Problem]:
 )
 def frames_gaps(record: RecordView) -> Iterator[Problem]:
     """Frames come at even times."""
-    lap, limits = first_lap(record.timestamps[: record.valid_frames]), record.expected.thresholds
-    if record.expected.options.sampling != "windows" or len(lap) < 4:
+    lap, limits = record.lap, record.expected.thresholds
+    if not record.expected.by_windows or len(lap) < 4:
         return
     if record.spec.frame_rate is not None:
-        yield from _find_held_frame(lap, limits.gap_factor)
+        # A frame that stands for many samples at the end is taken for padding instead.
+        runs = runs_of(lap)
+        longest, time = max(runs[:-1], default=(0, 0))
+        if longest > limits.gap_factor * statistics.median(length for length, _ in runs):
+            yield note(
+                f"the source has a gap: its frame at {format_seconds(time)} stands for {longest} frames"
+            )
         return
     steps = [(b - a, i) for i, (a, b) in enumerate(itertools.pairwise(lap)) if b > a]
     if len(steps) < 3:
@@ -168,18 +163,7 @@ def frames_gaps(record: RecordView) -> Iterator[Problem]:
         yield warning(f"its frames are {jitter:.0%} off an even rate ({format_times(lap)})")
 
 
-def _find_held_frame(times: Sequence[int], factor: float) -> Iterator[Problem]:
-    """Reports a frame that stands for many samples. At the end it is taken for padding instead."""
-    runs = [(len(list(run)), time) for time, run in itertools.groupby(times)]
-    longest, time = max(runs[:-1], default=(0, 0))
-    if longest > factor * statistics.median(length for length, _ in runs):
-        yield note(
-            f"the source has a gap: its frame at {format_seconds(time)} stands for {longest} frames"
-        )
-
-
 @check(
-    "frames.signals",
     reason="A signal belongs to the frame with the same index. If its own time differs, the model "
     "gets what was measured at another moment.",
     remedy="Align the telemetry again: see --time_offset and --time_origin of `pipelines dashcam`.",
@@ -198,7 +182,6 @@ def frames_signals(record: RecordView) -> Iterator[Problem]:
 
 
 @check(
-    "frames.padding",
     reason="Readers mask frames from image/valid_frames on. Padding before it is taken for "
     "footage, and footage after it is ignored.",
     remedy="Build again with the --short_clips policy that is wanted.",
@@ -225,17 +208,16 @@ def frames_padding(record: RecordView) -> Iterator[Problem]:
 
 
 def _find_unmarked_padding(record: RecordView, times: Sequence[int]) -> Iterator[Problem]:
-    held = last_run_length(times)
+    *others, (held, _) = runs_of(times)
     message = (
         f"its last {held} frames repeat one frame, which looks like padding, but {keys.VALID_FRAMES} does "
         "not mark them"
     )
-    if record.spec.frame_rate is None and record.expected.options.sampling == "windows":
+    if record.spec.frame_rate is None and record.expected.by_windows:
         if held > 1:
             yield warning(message)
         return
     # A slow source repeats frames too, but evenly; a picture may also have stood still.
-    if 2 < held < len(times) and held >= max(
-        len(times) / 2, 2 * longest_run(times[: len(times) - held]) + 1
-    ):
+    longest = max((length for length, _ in others), default=0)
+    if 2 < held < len(times) and held >= max(len(times) / 2, 2 * longest + 1):
         yield note(message)

@@ -13,7 +13,6 @@ from tfrecords_schema.spec import SpecError
 
 
 @check(
-    "labels.classes",
     reason="Readers take the class from the index, people from the string. If they differ, one of "
     "them is wrong.",
     remedy="Build the dataset again. Class names and indices must come from the same "
@@ -52,7 +51,6 @@ def labels_classes(record: RecordView) -> Iterator[Problem]:
 
 
 @check(
-    "labels.finite",
     reason="One NaN or infinity makes the loss NaN, and every weight after it.",
     remedy="Remove or repair these rows in the manifest or telemetry and build again.",
 )
@@ -69,7 +67,6 @@ def labels_finite(record: RecordView) -> Iterator[Problem]:
 
 
 @check(
-    "labels.frames",
     reason="Labels and signals by frame belong to the frame with the same index. If one is "
     "missing, all after it belong to the wrong frame.",
     remedy="Build the dataset again. Check if the program that wrote it left out a frame or a row.",

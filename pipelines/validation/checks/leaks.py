@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
 from collections.abc import Iterator
-
-import numpy as np
 
 from pipelines.validation.dataset_view import MAX_NAMED, DatasetView, names_in, shared_names
 from pipelines.validation.findings import Problem, check, error, note, warning
@@ -16,25 +15,23 @@ from tfrecords_schema import spec as keys
 
 
 @check(
-    "leaks.sources",
     reason="Sequences of one video in two splits are nearly the same pictures. A model that has "
     "memorised them passes its test.",
     remedy="Build again with groups that decide the split: --group_by, or the manifest's group and "
     "split columns.",
 )
-def leaked_sources(dataset: DatasetView) -> Iterator[Problem]:
+def leaks_sources(dataset: DatasetView) -> Iterator[Problem]:
     """No source (``clip/media_id``) has records in two splits."""
     yield from _find_shared_names(dataset, keys.MEDIA_ID, "source")
 
 
 @check(
-    "leaks.groups",
     reason="If a group (person, drive, original video) is in two splits, a model can pass its test "
     "by recognising the group.",
     remedy="Build again with a --group_by that captures what must stay together, or set the "
     "manifest's split by group.",
 )
-def leaked_groups(dataset: DatasetView) -> Iterator[Problem]:
+def leaks_groups(dataset: DatasetView) -> Iterator[Problem]:
     """No group (``clip/group_id``) has records in two splits."""
     yield from _find_shared_names(dataset, keys.GROUP_ID, "group")
 
@@ -43,13 +40,11 @@ def _find_shared_names(dataset: DatasetView, key: str, what: str) -> Iterator[Pr
     names = {split: names_in(shards, key) for split, shards in dataset.by_split.items()}
     for (one, mine), (other, theirs) in itertools.combinations(names.items(), 2):
         pairs, more = shared_names(mine, theirs)
-        for first, second in pairs:
-            shard, offset = mine.place(first)
-            own_shard, own_offset = theirs.place(second)
-            name = dataset.read_text(own_shard, own_offset, key)
+        for (shard, offset), own in pairs:
+            name = dataset.read_text(*own, key)
             yield error(
                 f"{what} {name!r} is in {one} ({shard}, byte {offset}) and in {other}",
-                dataset.where(own_shard, own_offset),
+                dataset.where(*own),
                 other=dataset.where(shard, offset),
             )
         if more:
@@ -57,35 +52,34 @@ def _find_shared_names(dataset: DatasetView, key: str, what: str) -> Iterator[Pr
 
 
 @check(
-    "leaks.spans",
     reason="Clips of one file that overlap in time hold the same frames. In two splits, test "
     "frames also occur in train.",
     remedy="Give clips of one file one group (--group_by, or the manifest's group), or leave a gap "
     "of a sequence's length between them, as --split_by time does.",
 )
-def leaked_spans(dataset: DatasetView) -> Iterator[Problem]:
+def leaks_spans(dataset: DatasetView) -> Iterator[Problem]:
     """No two splits show the same time of one file, whatever the names of their clips."""
     for (one, mine), (other, theirs) in itertools.combinations(dataset.by_split.items(), 2):
         known: dict[int, list[tuple[Span, str]]] = {}
         for shard in mine:
             for file_hash, spans in shard.spans.by_file.items():
                 known.setdefault(file_hash, []).extend((span, shard.file) for span in spans)
-        count = 0
-        for shard in theirs:
-            for file_hash, spans in shard.spans.by_file.items():
-                for (first, first_shard), span in _find_overlaps(known.get(file_hash, []), spans):
-                    count += 1
-                    if count > MAX_NAMED:
-                        continue
-                    start = format_seconds(max(first.start, span.start))
-                    end = format_seconds(min(first.end, span.end))
-                    yield error(
-                        f"{start} to {end} of its file are in {other} and in {one}",
-                        dataset.where(shard.file, span.offset),
-                        other=dataset.where(first_shard, first.offset),
-                    )
-        if count > MAX_NAMED:
-            yield error(f"{count - MAX_NAMED} more spans of files are in {one} and in {other}")
+        overlaps = [
+            (shard.file, span, first_shard, first)
+            for shard in theirs
+            for file_hash, spans in shard.spans.by_file.items()
+            for (first, first_shard), span in _find_overlaps(known.get(file_hash, []), spans)
+        ]
+        for file, span, first_shard, first in overlaps[:MAX_NAMED]:
+            start = format_seconds(max(first.start, span.start))
+            end = format_seconds(min(first.end, span.end))
+            yield error(
+                f"{start} to {end} of its file are in {other} and in {one}",
+                dataset.where(file, span.offset),
+                other=dataset.where(first_shard, first.offset),
+            )
+        if (more := len(overlaps) - MAX_NAMED) > 0:
+            yield error(f"{more} more spans of files are in {one} and in {other}")
 
 
 def _find_overlaps(
@@ -93,23 +87,21 @@ def _find_overlaps(
 ) -> Iterator[tuple[tuple[Span, str], Span]]:
     """Yields each of ``spans`` that overlaps with one of ``known``, after the first such one."""
     known = sorted(known)
-    starts = np.array([span.start for span, _ in known], np.int64)
     # The largest end so far: the order of starts is not that of ends.
-    ends = np.maximum.accumulate(np.array([span.end for span, _ in known], np.int64))
+    ends = list(itertools.accumulate((span.end for span, _ in known), max))
     for span in spans:
-        first = int(np.searchsorted(ends, span.start))
-        if first < len(known) and starts[first] <= span.end:
+        first = bisect.bisect_left(ends, span.start)
+        if first < len(known) and known[first][0].start <= span.end:
             yield known[first], span
 
 
 @check(
-    "leaks.duplicates",
     reason="Nearly the same pictures in two splits are a leak that no name shows: a video uploaded "
     "twice, coded again or cut differently, or a scene that one camera filmed twice.",
     remedy="Look at the pairs. Give footage that belongs together one group, or leave one of the "
     "two out. Raise duplicate_correlation in validation.json if they only look alike.",
 )
-def duplicate_pictures(dataset: DatasetView) -> Iterator[Problem]:
+def leaks_duplicates(dataset: DatasetView) -> Iterator[Problem]:
     """No picture of a split is nearly the same as one of another split."""
     pairs, more = find_pairs(dataset)
     named = [_describe_pair(dataset, pair) for pair in pairs[:MAX_NAMED]]
@@ -121,20 +113,15 @@ def duplicate_pictures(dataset: DatasetView) -> Iterator[Problem]:
 
 
 def _describe_pair(dataset: DatasetView, pair: RecordPair) -> Problem:
-    one, other = pair.one, pair.other
-    where = dataset.where(one.shard, one.offset, one.frame)
-    other_where = dataset.where(other.shard, other.offset, other.frame)
-    if pair.is_same_footage:
-        return error(
-            f"its footage, in {one.split}, is also in {other_where.record!r}, in {other.split}",
-            where,
-            other=other_where,
-        )
+    one, other, (split, other_split), is_same_footage = pair
+    if is_same_footage:
+        message = f"its footage, in {split}, is also in {other.record!r}, in {other_split}"
+        return error(message, one, other=other)
     message = (
-        f"frame {one.frame}, in {one.split}, looks like frame {other.frame} of {other_where.record!r}, in "
-        f"{other.split}"
+        f"frame {one.frame}, in {split}, looks like frame {other.frame} of {other.record!r}, in "
+        f"{other_split}"
     )
-    sources = (dataset.read_text(own.shard, own.offset, keys.MEDIA_ID) for own in (one, other))
+    sources = [dataset.read_text(w.shard, w.offset or 0, keys.MEDIA_ID) for w in (one, other)]
     if len({file_of(source.encode(errors="surrogateescape")) for source in sources}) == 1:
-        return note(f"{message}, at another time of the same file", where, other=other_where)
-    return warning(message, where, other=other_where)
+        return note(f"{message}, at another time of the same file", one, other=other)
+    return warning(message, one, other=other)

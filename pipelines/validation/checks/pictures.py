@@ -6,19 +6,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from pipelines.images.headers import read_header
 from pipelines.validation.findings import Problem, check, error, note, warning
-from pipelines.validation.pictures.comparisons import (
-    ALIKE,
-    CODING_NOISE,
-    find_foreign,
-    find_swapped_colours,
-)
-from pipelines.validation.pictures.thumbnails import stored_size
+from pipelines.validation.pictures.thumbnails import ALIKE, CODING_NOISE, contrast
 from pipelines.validation.views import RecordView
 
 
 @check(
-    "pictures.sizes",
     reason="A source that changes its size shows something else from there on, such as an "
     "advertisement or another camera, or was joined wrongly.",
     remedy="Look at the source where the size changes. List its parts as separate clips, with the "
@@ -31,16 +25,14 @@ def pictures_sizes(record: RecordView) -> Iterator[Problem]:
         return  # all have the size of the spec
     first_of: dict[tuple[int, int], int] = {}
     for index, data in enumerate(record.images):
-        size = stored_size(data)
-        if size is not None:
-            first_of.setdefault(size, index)
+        if (header := read_header(data)) is not None:
+            first_of.setdefault((header.height, header.width), index)
     if len(first_of) > 1:
         sizes = ", ".join(f"{h}x{w} from frame {index}" for (h, w), index in first_of.items())
         yield error(f"its pictures have {len(first_of)} sizes: {sizes}")
 
 
 @check(
-    "pictures.repeated",
     reason="A sequence of one repeated picture shows no motion. A model that is to learn motion "
     "learns to ignore it.",
     remedy="Look at the source. Remove a frozen recording; sample a slow source at a lower "
@@ -54,7 +46,6 @@ def pictures_repeated(record: RecordView) -> Iterator[Problem]:
 
 
 @check(
-    "pictures.frozen",
     reason="If time continues but the picture does not change, the camera or its link hung. Labels "
     "and signals continue, so that they do not belong to the picture.",
     remedy="Look at the source there. Cut the frozen part off with the manifest's start and end, "
@@ -83,7 +74,6 @@ def pictures_frozen(record: RecordView) -> Iterator[Problem]:
 
 
 @check(
-    "pictures.flat",
     reason="Black, white and single-coloured pictures hold nothing to learn from, and often mean a "
     "decoder that failed or a covered lens.",
     remedy="Look at these sources; cut these parts off with the manifest's start and end.",
@@ -91,14 +81,16 @@ def pictures_frozen(record: RecordView) -> Iterator[Problem]:
 def pictures_flat(record: RecordView) -> Iterator[Problem]:
     """Pictures are neither black, nor white, nor of a single colour."""
     pictures, limits, valid = record.pictures, record.expected.thresholds, record.valid_frames
-    if pictures is None or not valid:
+    image = record.spec.image
+    if pictures is None or image is None or not valid:
         return
     # The thumbnail rules most pictures out; the others are decoded again.
     smooth = np.flatnonzero(pictures.spread[:valid] < max(limits.flat_std, CODING_NOISE))
     flat = [
         index
         for index in smooth.tolist()
-        if pictures.problems[index] is None and pictures.contrast(index) < limits.flat_std
+        if pictures.problems[index] is None
+        and contrast(record.images[index], image) < limits.flat_std
     ]
     if not flat:
         return
@@ -116,7 +108,6 @@ def pictures_flat(record: RecordView) -> Iterator[Problem]:
 
 
 @check(
-    "pictures.foreign",
     reason="A single frame that is unlike those around it, while these are alike, does not belong "
     "to this footage: frames were mixed up, or the decoder returned a damaged one.",
     remedy="Look at the frame; build again from the source. If it is in the source itself, cut it "
@@ -128,7 +119,7 @@ def pictures_foreign(record: RecordView) -> Iterator[Problem]:
     if pictures is None:
         return
     limit = record.expected.thresholds.jump_levels
-    for index in find_foreign(pictures, limit):
+    for index in pictures.find_foreign(limit):
         yield warning(f"frame {index} is unlike the frames before and after it")
     steps = pictures.differences(1)
     if len(steps) > 2:
@@ -138,7 +129,6 @@ def pictures_foreign(record: RecordView) -> Iterator[Problem]:
 
 
 @check(
-    "pictures.colours",
     reason="A reader that takes BGR for RGB swaps red and blue. A model trained on both kinds "
     "learns to ignore colours.",
     remedy="Build again. Check the program that wrote these frames, if it was not `pipelines`.",
@@ -146,5 +136,5 @@ def pictures_foreign(record: RecordView) -> Iterator[Problem]:
 def pictures_colours(record: RecordView) -> Iterator[Problem]:
     """Red and blue are not swapped from one frame to the next."""
     pictures = record.sound_pictures
-    for index in find_swapped_colours(pictures)[:1] if pictures is not None else ():
+    for index in pictures.find_swapped_colours()[:1] if pictures is not None else ():
         yield warning(f"red and blue look swapped from frame {index - 1} to frame {index}")

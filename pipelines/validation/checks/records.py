@@ -13,24 +13,22 @@ from tfrecords_schema.spec import SpecError
 
 
 @check(
-    "format.schema",
     reason="Readers parse every record by the spec in dataset_info.json. A record that lacks a "
     "key, or has it with another type or shape, ends the training.",
     remedy="Build the dataset again with `pipelines --overwrite`; do not mix shards of two builds.",
 )
-def schema(record: RecordView) -> Iterator[Problem]:
+def format_schema(record: RecordView) -> Iterator[Problem]:
     """The record parses, and has every key of the spec with its type and shape."""
     for problem in record.problems:
         yield error(problem)
 
 
 @check(
-    "format.agreement",
     reason="A record states some facts twice. If they differ, two programs may read two different "
     "records.",
     remedy="Build the dataset again with `pipelines --overwrite`.",
 )
-def agreement(record: RecordView) -> Iterator[Problem]:
+def format_agreement(record: RecordView) -> Iterator[Problem]:
     """The values of the record agree with the spec and with each other."""
     image = record.spec.image
     expected: dict[str, Any] = {}
@@ -65,12 +63,11 @@ def agreement(record: RecordView) -> Iterator[Problem]:
 
 
 @check(
-    "format.decode",
     reason="Python programs read the dataset with `tfrecords_schema`. A record that it "
     "refuses cannot be used.",
     remedy="Build the dataset again with `pipelines --overwrite`.",
 )
-def decodes(record: RecordView) -> Iterator[Problem]:
+def format_decode(record: RecordView) -> Iterator[Problem]:
     """The package's own decoder accepts the record. Runs only on records without other errors."""
     try:
         decode_record(record.data, record.spec)

@@ -30,13 +30,12 @@ class ShardFacts:
 
 
 @check(
-    "format.framing",
     reason="A TFRecord file has two checksums per record. TensorFlow stops at the first wrong one, "
     "and every record after it is lost.",
     remedy="The file was damaged after it was written, or a copy is incomplete: copy it again, or "
     "delete it and build again.",
 )
-def framing(shard: ShardFacts) -> Iterator[Problem]:
+def format_framing(shard: ShardFacts) -> Iterator[Problem]:
     """The file can be read to its end, and the checksums of every record are correct."""
     if shard.unreadable is not None:
         yield error(f"the file cannot be read: {shard.unreadable}")
@@ -45,13 +44,12 @@ def framing(shard: ShardFacts) -> Iterator[Problem]:
 
 
 @check(
-    "format.checksums",
     reason="dataset_info.json states what each shard held when the dataset was complete. A shard "
     "with other content was damaged, replaced or edited since.",
     remedy="Copy the shard again from where it was built, or build again. Never edit shards in "
     "place.",
 )
-def checksums(shard: ShardFacts) -> Iterator[Problem]:
+def format_checksums(shard: ShardFacts) -> Iterator[Problem]:
     """Records, bytes and SHA-256 are those of ``dataset_info.json``."""
     if shard.unreadable is not None:
         return

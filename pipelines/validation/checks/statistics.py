@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-from pipelines.validation.dataset_view import DatasetView, list_names, target_units
+import numpy as np
+
+from pipelines.validation.dataset_view import DatasetView, list_names, target_units, used_classes
 from pipelines.validation.findings import Problem, check, error, note, warning
-from pipelines.validation.tallies import Tally
 from pipelines.validation.views import is_target_column, signal_column, target_column
-from tfrecords_schema.info import SplitInfo, TargetStatistics
 from tfrecords_schema.moments import Moments
 
 _PIXEL_TOLERANCE = 6.0
@@ -19,12 +20,11 @@ _PIXEL_SPREAD = 100.0
 
 
 @check(
-    "labels.statistics",
     reason="Class weights, baselines and the scaling of targets are taken from dataset_info.json. "
     "If it differs from the records, training silently starts from wrong numbers.",
     remedy="Build again with `pipelines --overwrite`; do not edit dataset_info.json.",
 )
-def label_statistics(dataset: DatasetView) -> Iterator[Problem]:
+def labels_statistics(dataset: DatasetView) -> Iterator[Problem]:
     """The statistics of ``dataset_info.json`` are those of the records."""
     for split, info in dataset.info.splits.items():
         tally = dataset.tallies[split]
@@ -35,7 +35,11 @@ def label_statistics(dataset: DatasetView) -> Iterator[Problem]:
                 f"{split}: dataset_info.json says label_counts {list(info.label_counts)}, the records have "
                 f"{tally.labels}"
             )
-        for name, statistics in _declared_statistics(dataset, info).items():
+        targets = [target_column(name) for name in dataset.info.spec.label.target_names]
+        declared = dict(itertools.zip_longest(targets, info.targets[: len(targets)]))
+        for signal, components in info.signals.items():
+            declared |= {signal_column(signal, i): own for i, own in enumerate(components)}
+        for name, statistics in declared.items():
             if statistics is None:
                 yield error(f"{split}: dataset_info.json has no statistics of {name}")
                 continue
@@ -51,28 +55,13 @@ def label_statistics(dataset: DatasetView) -> Iterator[Problem]:
                     )
 
 
-def _declared_statistics(
-    dataset: DatasetView, info: SplitInfo
-) -> dict[str, TargetStatistics | None]:
-    """Returns the statistics in ``dataset_info.json`` by column; None for a target without any."""
-    declared: dict[str, TargetStatistics | None] = {
-        target_column(name): info.targets[index] if index < len(info.targets) else None
-        for index, name in enumerate(dataset.info.spec.label.target_names)
-    }
-    for signal, components in info.signals.items():
-        for index, statistics in enumerate(components):
-            declared[signal_column(signal, index)] = statistics
-    return declared
-
-
 @check(
-    "labels.constant",
     reason="A target that never changes can be predicted without the frames. The loss falls, but "
     "nothing is learnt.",
     remedy="Check if the right column was given and its values were read; add footage in which it "
     "changes.",
 )
-def constant_targets(dataset: DatasetView) -> Iterator[Problem]:
+def labels_constant(dataset: DatasetView) -> Iterator[Problem]:
     """Targets and signals vary."""
     label, tally = dataset.info.spec.label, dataset.tallies.get("train", dataset.total)
     tally = tally if tally.records else dataset.total
@@ -87,40 +76,34 @@ def constant_targets(dataset: DatasetView) -> Iterator[Problem]:
 
 
 @check(
-    "labels.coverage",
     reason="A class without training records is never predicted; one without test records is never "
     "measured.",
     remedy="Add footage of the class, leave the class out, or choose --splits, --seed or the "
     "manifest's split so that each split has it.",
 )
-def label_coverage(dataset: DatasetView) -> Iterator[Problem]:
+def labels_coverage(dataset: DatasetView) -> Iterator[Problem]:
     """Every class has records in every split."""
     names = dataset.info.spec.label.class_names
     if not names or not dataset.total.records:
         return
-    missing = _missing_classes(names, dataset.total)
+    used = {split: used_classes(dataset, tally) for split, tally in dataset.tallies.items()}
+    missing = [name for name in names if not any(name in own for own in used.values())]
     if missing:
         yield warning(f"no record is of class {list_names(missing)}")
     for split, tally in dataset.tallies.items():
-        own = [name for name in _missing_classes(names, tally) if name not in missing]
+        own = [name for name in names if name not in used[split] and name not in missing]
         if own and tally.records:
             problem = warning if split == "train" else note
             yield problem(f"{split} holds no record of class {list_names(own)}")
 
 
-def _missing_classes(names: Sequence[str], tally: Tally) -> list[str]:
-    counts = [*tally.labels, *[0] * (len(names) - len(tally.labels))]
-    return [name for name, count in zip(names, counts, strict=True) if not count]
-
-
 @check(
-    "labels.imbalance",
     reason="If one class is a hundred times as frequent as another, a model may never predict the "
     "rare one and still score well.",
     remedy="Add footage of the rare class, or train with class weights (trainer's default) and "
     "look at the results by class.",
 )
-def class_imbalance(dataset: DatasetView) -> Iterator[Problem]:
+def labels_imbalance(dataset: DatasetView) -> Iterator[Problem]:
     """No class is very much more frequent than another."""
     names = dataset.info.spec.label.class_names
     counts = [pair for pair in zip(dataset.total.labels, names, strict=False) if pair[0]]
@@ -132,12 +115,11 @@ def class_imbalance(dataset: DatasetView) -> Iterator[Problem]:
 
 
 @check(
-    "labels.names",
     reason="Only names and units tell what a model predicts. Without them, a speed in km/h is "
     "taken for one in m/s.",
     remedy="Build again with --label_names and --label_units, or rename the classes' folders.",
 )
-def label_names(dataset: DatasetView) -> Iterator[Problem]:
+def labels_names(dataset: DatasetView) -> Iterator[Problem]:
     """Classes and targets have distinct names, and targets have units."""
     label = dataset.info.spec.label
     for what, names in (("class", label.class_names), ("target", label.target_names)):
@@ -154,33 +136,25 @@ def label_names(dataset: DatasetView) -> Iterator[Problem]:
 
 
 @check(
-    "pictures.statistics",
     reason="Pixels are normalised by the mean in dataset_info.json. If the pictures have another "
     "mean, they were replaced, or their colours were changed.",
     remedy="Build again with `pipelines --overwrite`; do not edit records.",
 )
-def pixel_statistics(dataset: DatasetView) -> Iterator[Problem]:
+def pictures_statistics(dataset: DatasetView) -> Iterator[Problem]:
     """The mean of the pictures' pixels is that of ``dataset_info.json``."""
     for split, info in dataset.info.splits.items():
         tally = dataset.tallies[split]
-        said, frames = info.pixel_mean, tally.pixel_frames
-        if not frames or tally.records != info.num_records or len(said) != len(tally.pixel_sums):
+        frames, channels = tally.pixel_frames, len(tally.pixel_sums)
+        if not frames or tally.records != info.num_records or len(info.pixel_mean) != channels:
             continue
-        found = [total / frames for total in tally.pixel_sums]
+        said, found = np.array(info.pixel_mean), np.array(tally.pixel_sums) / frames
         # Means of few pictures are less exact; the declared one may be taken from a sample.
         sampled = min(frames, info.pixel_frames or frames)
         limit = _PIXEL_TOLERANCE + _PIXEL_SPREAD / math.sqrt(sampled)
-        if _max_difference(said, found) > limit:
-            swapped = _max_difference(said, found[::-1]) <= limit
+        if np.abs(said - found).max() > limit:
+            swapped = np.abs(said - found[::-1]).max() <= limit
+            levels = [", ".join(f"{level:.1f}" for level in mean) for mean in (said, found)]
             yield error(
-                f"{split}: dataset_info.json says pixel_mean {_format_levels(said)}, the pictures have "
-                f"{_format_levels(found)}{', as if red and blue were swapped' if swapped else ''}"
+                f"{split}: dataset_info.json says pixel_mean {levels[0]}, the pictures have {levels[1]}"
+                f"{', as if red and blue were swapped' if swapped else ''}"
             )
-
-
-def _max_difference(one: Sequence[float], other: Sequence[float]) -> float:
-    return max(abs(a - b) for a, b in zip(one, other, strict=True))
-
-
-def _format_levels(values: Sequence[float]) -> str:
-    return ", ".join(f"{value:.1f}" for value in values)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pipelines.validation.dataset_view import DatasetView
 from pipelines.validation.findings import Problem, check, error, warning
-from pipelines.validation.shard_summary import describe_conflicts, merge_conflicts
+from pipelines.validation.shard_summary import Conflicts
 from pipelines.validation.sketches import Sketch
 from pipelines.validation.views import is_target_column
 
@@ -18,13 +18,12 @@ _MIN_NAMED = 0.95
 
 
 @check(
-    "labels.outliers",
     reason="One value far from all others, from a sensor's error or another unit, outweighs "
     "thousands in a squared loss, and in the mean and spread that scale all values.",
     remedy="Look at the telemetry or annotation of these records; remove or repair these rows. "
     "Raise outlier_scale in validation.json if such values are real.",
 )
-def value_outliers(dataset: DatasetView) -> Iterator[Problem]:
+def labels_outliers(dataset: DatasetView) -> Iterator[Problem]:
     """No target or signal is many robust standard deviations from the others."""
     for name, sketch in dataset.total.sketches.items():
         outliers = sketch.outliers(dataset.thresholds.outlier_scale)
@@ -33,20 +32,17 @@ def value_outliers(dataset: DatasetView) -> Iterator[Problem]:
                 f"{name} is {extreme.value:g}, {scale:.0f} robust standard deviations from the median",
                 dataset.where(extreme.shard, extreme.offset),
             )
-        if len(outliers) > _MAX_SHOWN:
-            yield warning(
-                f"{name} is as far off in at least {len(outliers) - _MAX_SHOWN} more records"
-            )
+        if (more := len(outliers) - _MAX_SHOWN) > 0:
+            yield warning(f"{name} is as far off in at least {more} more records")
 
 
 @check(
-    "labels.jumps",
     reason="From one sequence of a drive to the next, a speed changes a little. A jump that is "
     "much larger than all others means swapped labels, or missing or wrong rows of telemetry.",
     remedy="Look at the telemetry or annotation of these records and of the ones before them. "
     "Raise outlier_scale in validation.json if such changes are real.",
 )
-def value_jumps(dataset: DatasetView) -> Iterator[Problem]:
+def labels_jumps(dataset: DatasetView) -> Iterator[Problem]:
     """From one record of a source to the next, no target changes very much more than usual."""
     for name, sketch in dataset.total.changes.items():
         if not is_target_column(name):
@@ -62,17 +58,16 @@ def value_jumps(dataset: DatasetView) -> Iterator[Problem]:
 
 
 @check(
-    "labels.sources",
     reason="A record with another class than the rest of its video, or than the folder of the "
     "video, has the label of another record.",
     remedy="Build the dataset again. Check if the manifest names the source twice.",
 )
-def source_labels(dataset: DatasetView) -> Iterator[Problem]:
+def labels_sources(dataset: DatasetView) -> Iterator[Problem]:
     """Records of a source have one class: that of their folder, if folders are named after classes."""
-    mixed = merge_conflicts(shard.mixed for shard in dataset.shards)
-    yield from describe_conflicts(mixed, error)
+    mixed = sum((shard.mixed for shard in dataset.shards), Conflicts())
+    yield from mixed.problems(error)
     named = sum(shard.named for shard in dataset.shards)
-    misnamed = merge_conflicts(shard.misnamed for shard in dataset.shards)
+    misnamed = sum((shard.misnamed for shard in dataset.shards), Conflicts())
     if named >= _MIN_NAMED * (named + misnamed.count) > 0:
         for where, message in misnamed.places:
             yield warning(message, where)

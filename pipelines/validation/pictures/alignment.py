@@ -1,7 +1,9 @@
-"""Aligns two pictures: finds a cropped or slightly scaled copy by correlation."""
+"""Aligns two pictures, and sequences of them: finds cropped or slightly scaled copies by correlation."""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
@@ -19,6 +21,11 @@ _BLUR = 4.0
 """Standard deviation, in pixels, of the blur that removes texture."""
 _MIN_TEXTURE = 5.0
 """Standard deviation, in levels, of the texture."""
+_MIN_SAME = 0.9
+"""Fraction of the common frames of two sequences of the same footage that are the same."""
+_MAX_OF_MOTION = 0.5
+"""Difference of a frame coded twice, as a fraction of that from frame to frame. Still footage looks the same
+everywhere; only footage that moves in the same way is the same footage."""
 
 Gray = NDArray[np.uint8]
 
@@ -48,10 +55,7 @@ def has_texture(picture: Gray) -> bool:
 
 
 def align(one: Gray, other: Gray) -> tuple[float, Alignment]:
-    """Returns the largest correlation of the middle of ``one`` with a part of ``other``, and the part.
-
-    Brightness and contrast do not matter: the correlation with ``a * one + b`` is 1.
-    """
+    """Returns the largest correlation of the middle of ``one`` with a part of ``other``, and the part."""
     best = (-1.0, IN_PLACE)
     for scale in _SCALES:
         found = cv2.matchTemplate(_scale(other, scale), _middle(one), cv2.TM_CCOEFF_NORMED)
@@ -63,16 +67,29 @@ def align(one: Gray, other: Gray) -> tuple[float, Alignment]:
 
 
 def distance(one: Gray, other: Gray, alignment: Alignment) -> float:
-    """Returns the distance of the middle of ``one`` from a part of ``other``.
-
-    It is 0 for the same picture, and about 1.4 for unrelated ones.
-    """
+    """Returns the distance of the middle of ``one`` from a part of ``other``: 0 to about 1.4."""
     middle = _middle(one)
     rows, columns = middle.shape
     scale, top, left = alignment
     part = _scale(other, scale)[top : top + rows, left : left + columns]
     found = cv2.matchTemplate(part, middle, cv2.TM_CCOEFF_NORMED)
     return float(np.sqrt(2 * max(0.0, 1 - float(found[0, 0]))))
+
+
+def same_footage(
+    one: Sequence[Gray], other: Sequence[Gray], shift: int, alignment: Alignment
+) -> bool:
+    """Returns True if frame ``i`` of one sequence is frame ``i + shift`` of the other, where both exist."""
+    limit = _MAX_OF_MOTION * min(_motion(one), _motion(other))
+    common = [(i, i + shift) for i in range(len(one)) if 0 <= i + shift < len(other)]
+    same = [distance(one[i], other[j], alignment) <= limit for i, j in common]
+    return len(same) * 2 >= min(len(one), len(other)) and sum(same) >= _MIN_SAME * len(same)
+
+
+def _motion(frames: Sequence[Gray]) -> float:
+    """Returns the mean distance of a frame from the one before it."""
+    steps = [distance(one, other, IN_PLACE) for one, other in itertools.pairwise(frames)]
+    return sum(steps) / len(steps) if steps else 0.0
 
 
 def _middle(picture: Gray) -> Gray:

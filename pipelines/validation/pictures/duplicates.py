@@ -17,7 +17,6 @@ _MAX_NEIGHBOURS = 48
 _MAX_PAIRS = 100_000
 _MAX_SHAPE_DIFFERENCE = 0.4
 """Difference of the brightness of quarters, in standard deviations of the picture."""
-_BITS = np.array([bin(byte).count("1") for byte in range(256)], np.uint8)
 
 
 def find_similar(
@@ -38,46 +37,30 @@ def find_similar(
     Returns:
         ``[pairs, 2]`` indices, most similar hashes first.
     """
-    found: list[NDArray[np.int64]] = []
-    shapes = _shapes(tones)
-    count = 0
+    # The brightness of quarters, whatever the brightness and contrast of all.
+    quarters = tones[:, :4] - tones[:, :4].mean(1, keepdims=True, dtype=np.float32)
+    shapes = quarters / np.maximum(tones[:, 4:5] / 2, 1).astype(np.float32)
+    found = [np.zeros((0, 2), np.int64)]
     for turned, mask in _bands(hashes, bits):
         order = np.argsort(turned, kind="stable")
         bands = turned[order] & mask
         for step in range(1, min(_MAX_NEIGHBOURS, len(order) - 1) + 1):
-            together = bands[step:] == bands[:-step]
-            if not together.any():
+            near = np.flatnonzero(bands[step:] == bands[:-step])
+            if not len(near):
                 break
-            near = np.flatnonzero(together)
             pairs = np.column_stack([order[near], order[near + step]])
             pairs = pairs[splits[pairs[:, 0]] != splits[pairs[:, 1]]]
             pairs = pairs[_hash_differences(hashes, pairs) <= bits]
             differences = np.abs(shapes[pairs[:, 0]] - shapes[pairs[:, 1]]).max(1, initial=0)
-            pairs = np.sort(pairs[differences <= _MAX_SHAPE_DIFFERENCE], axis=1)
-            found.append(pairs.astype(np.int64))
-            count += len(pairs)
-        if count > _MAX_PAIRS:
+            found.append(np.sort(pairs[differences <= _MAX_SHAPE_DIFFERENCE], axis=1))
+        if sum(map(len, found)) > _MAX_PAIRS:
             break
-    if not found:
-        return np.zeros((0, 2), np.int64)
     pairs = np.unique(np.concatenate(found), axis=0)
     return pairs[np.argsort(_hash_differences(hashes, pairs), kind="stable")]
 
 
 def _hash_differences(hashes: NDArray[np.uint64], pairs: NDArray[np.int64]) -> NDArray[np.uint8]:
-    return count_bits(hashes[pairs[:, 0]] ^ hashes[pairs[:, 1]])
-
-
-def count_bits(values: NDArray[np.uint64]) -> NDArray[np.uint8]:
-    """Returns the number of bits set in each value."""
-    return _BITS[values.reshape(-1, 1).view(np.uint8)].sum(1, dtype=np.uint8)
-
-
-def _shapes(tones: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Returns the brightness of quarters, ``[pictures, 4]``, whatever the brightness and contrast of all."""
-    quarters = tones[:, :4].astype(np.float32)
-    spread = np.maximum(tones[:, 4:5] / 2, 1).astype(np.float32)
-    return (quarters - quarters.mean(1, keepdims=True)) / spread
+    return np.bitwise_count(hashes[pairs[:, 0]] ^ hashes[pairs[:, 1]])
 
 
 def _bands(hashes: NDArray[np.uint64], bits: int) -> Iterator[tuple[NDArray[np.uint64], np.uint64]]:
@@ -85,7 +68,6 @@ def _bands(hashes: NDArray[np.uint64], bits: int) -> Iterator[tuple[NDArray[np.u
     edges = [64 * band // (bits + 1) for band in range(bits + 2)]
     for start, end in itertools.pairwise(edges):
         width = end - start
-        turned = hashes
-        if start:
-            turned = (hashes << np.uint64(start)) | (hashes >> np.uint64(64 - start))
+        # NumPy's shift by 64 gives 0.
+        turned = (hashes << np.uint64(start)) | (hashes >> np.uint64(64 - start))
         yield turned, np.uint64(((1 << width) - 1) << (64 - width))

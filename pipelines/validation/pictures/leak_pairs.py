@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from pipelines.validation.dataset_view import DatasetView
-from pipelines.validation.pictures.alignment import (
-    IN_PLACE,
-    Alignment,
-    Gray,
-    align,
-    distance,
-    has_texture,
-    to_gray,
-)
+from pipelines.validation.findings import Where
+from pipelines.validation.pictures.alignment import Gray, align, has_texture, same_footage, to_gray
 from pipelines.validation.pictures.duplicates import find_similar
+from pipelines.validation.pictures.hashes import PICTURE_ROW
 from pipelines.validation.pictures.thumbnails import FrameError, decode_frame
 from pipelines.validation.views import RecordView
 from tfrecords_schema.records import CorruptRecordError
@@ -27,61 +19,47 @@ _MAX_READ = 200
 """Pairs of records that are read again, those with the most similar pictures first."""
 _MAX_ALIGNED = 4
 """Pictures of two records that are aligned."""
-_MIN_SAME = 0.9
-"""Fraction of the common frames of two sequences of the same footage that are the same."""
-_MAX_OF_MOTION = 0.5
-"""Difference of a frame coded twice, as a fraction of that from frame to frame. Still footage looks the same
-everywhere; only footage that moves in the same way is the same footage."""
 
 
-class Place(NamedTuple):
-    """A frame of a record."""
-
-    split: str
-    shard: str
-    offset: int
-    frame: int
-
-
-@dataclass(frozen=True)
-class RecordPair:
+class RecordPair(NamedTuple):
     """Two records of different splits, each with a frame, that show nearly the same picture.
 
     Attributes:
         one, other: the frames.
+        splits: the split of each.
         is_same_footage: True if the records show the same footage, or one begins within the other.
     """
 
-    one: Place
-    other: Place
+    one: Where
+    other: Where
+    splits: tuple[str, str]
     is_same_footage: bool
 
 
 def find_pairs(dataset: DatasetView) -> tuple[list[RecordPair], int]:
     """Returns pairs of records that show the same, and an estimate of the number of further pairs."""
-    spec = dataset.info.spec
-    if spec.image is None or len(dataset.by_split) < 2:
+    if dataset.info.spec.image is None or len(dataset.by_split) < 2:
         return [], 0
-    shards = list(dataset.shards)
-    rows = np.concatenate([shard.frames.rows for shard in shards])
-    shard_of = np.repeat(np.arange(len(shards)), [len(shard.frames.rows) for shard in shards])
-    splits = list(dataset.by_split)
+    shards, splits = dataset.shards, list(dataset.by_split)
+    parts = [np.frombuffer(shard.frames, PICTURE_ROW) for shard in shards]
+    rows = np.concatenate(parts)
+    shard_of = np.repeat(np.arange(len(shards)), [len(part) for part in parts])
     similar = find_similar(
         rows["hash"],
         rows["tones"],
         np.array([splits.index(shard.split) for shard in shards], np.uint8)[shard_of],
         bits=int(dataset.thresholds.duplicate_bits),
     )
-    by_records: dict[tuple[int, int, int, int], list[tuple[int, int]]] = {}
+    offsets, frames = rows["offset"], rows["frame"]
+    by_records: dict[tuple[int, ...], list[tuple[int, int]]] = {}
     for one, other in similar.tolist():
-        first, second = rows[one], rows[other]
-        place = (shard_of[one], first["offset"], shard_of[other], second["offset"])
-        own = by_records.setdefault(tuple(map(int, place)), [])  # type: ignore[arg-type]
-        own.append((int(first["frame"]), int(second["frame"])))
+        records = (shard_of[one], offsets[one], shard_of[other], offsets[other])
+        alike = by_records.setdefault(tuple(map(int, records)), [])
+        alike.append((int(frames[one]), int(frames[other])))
     ranked = sorted(by_records.items(), key=lambda item: -len(item[1]))
     found = []
-    for (shard, offset, other_shard, other_offset), alike in ranked[:_MAX_READ]:
-        first, second = shards[shard], shards[other_shard]
+    for (number, offset, other_number, other_offset), alike in ranked[:_MAX_READ]:
+        first, second = shards[number], shards[other_number]
         match = _compare(
             _read_frames(dataset, first.file, offset),
             _read_frames(dataset, second.file, other_offset),
@@ -90,9 +68,10 @@ def find_pairs(dataset: DatasetView) -> tuple[list[RecordPair], int]:
         )
         if match is not None:
             frame, other_frame, is_same_footage = match
-            one = Place(first.split, first.file, offset, frame)
-            other = Place(second.split, second.file, other_offset, other_frame)
-            found.append(RecordPair(one, other, is_same_footage))
+            where = dataset.where(first.file, offset, frame)
+            other_where = dataset.where(second.file, other_offset, other_frame)
+            both = (first.split, second.split)
+            found.append(RecordPair(where, other_where, both, is_same_footage))
     found.sort(key=lambda pair: not pair.is_same_footage)
     # Of the pairs that were not read, as large a part shows the same as of those that were.
     unread = max(0, len(ranked) - _MAX_READ)
@@ -101,13 +80,12 @@ def find_pairs(dataset: DatasetView) -> tuple[list[RecordPair], int]:
 
 def _read_frames(dataset: DatasetView, shard: str, offset: int) -> list[Gray]:
     """Returns the frames of a record, gray and small; none if the record is damaged."""
-    spec = dataset.info.spec
+    image = dataset.info.spec.image
     try:
         record = RecordView(dataset.folder.read_record(shard, offset), dataset.expected)
-        if spec.image is None or record.problems:
+        if image is None or record.problems:
             return []
-        images = record.images[: record.valid_frames]
-        return [to_gray(decode_frame(data, spec.image)) for data in images]
+        return [to_gray(decode_frame(i, image)) for i in record.images[: record.valid_frames]]
     except (CorruptRecordError, FrameError, OSError):
         return []
 
@@ -117,9 +95,8 @@ def _compare(
 ) -> tuple[int, int, bool] | None:
     """Aligns the frames of two records whose hashes are ``alike``.
 
-    Returns:
-        A frame of each that show the same picture, and if the records are the same footage; None if no frames
-        show the same.
+    Returns a frame of each that show the same picture, and if the records are the same footage; None if no
+    frames show the same.
     """
     if not one or not other:
         return None
@@ -129,22 +106,5 @@ def _compare(
     (found, alignment), first, second = max((align(one[i], other[j]), -i, -j) for i, j in alike)
     if found < correlation:
         return None
-    motion = min(_motion(one), _motion(other))
     shifts = {j - i for i, j in alike}
-    is_same = any(_is_same_footage(one, other, shift, alignment, motion) for shift in shifts)
-    return -first, -second, is_same
-
-
-def _motion(frames: list[Gray]) -> float:
-    """Returns the mean distance of a frame from the one before it."""
-    steps = [distance(one, other, IN_PLACE) for one, other in itertools.pairwise(frames)]
-    return sum(steps) / len(steps) if steps else 0.0
-
-
-def _is_same_footage(
-    one: list[Gray], other: list[Gray], shift: int, alignment: Alignment, motion: float
-) -> bool:
-    """Returns True if frame ``i`` of one sequence is frame ``i + shift`` of the other, where both exist."""
-    common = [(i, i + shift) for i in range(len(one)) if 0 <= i + shift < len(other)]
-    same = [distance(one[i], other[j], alignment) <= _MAX_OF_MOTION * motion for i, j in common]
-    return len(same) * 2 >= min(len(one), len(other)) and sum(same) >= _MIN_SAME * len(same)
+    return -first, -second, any(same_footage(one, other, shift, alignment) for shift in shifts)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -21,8 +21,8 @@ from pipelines.validation.times import MICROSECONDS, format_seconds
 from pipelines.validation.views import RecordView
 from tfrecords_schema import spec as keys
 from tfrecords_schema.examples import decode_record
-from tfrecords_schema.info import BuildOptions, DatasetInfo
-from tfrecords_schema.spec import ImageSpec, LabelSpec, SequenceSpec
+from tfrecords_schema.info import DatasetInfo
+from tfrecords_schema.spec import LabelSpec, SequenceSpec
 
 _GRID = (16, 16)
 _CODING_NOISE = 3.0
@@ -35,44 +35,36 @@ _DELAY = 2e-6
 Grid = NDArray[np.int16]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """A record compared with its source.
+class Comparison(NamedTuple):
+    """A record compared with its source: what was found, in words.
 
-    Attributes:
-        swapped: first frame that is the source's with red and blue swapped; None for none.
-        unlike: what is wrong with the first frame that is not the source's; None if all are.
-        missing: why the record could not be compared; empty if it was.
+    ``swapped`` is a frame with red and blue swapped, ``unlike`` one that is not the source's, ``missing`` the
+    reason why the record could not be compared.
     """
 
-    swapped: int | None = None
-    unlike: str | None = None
-    missing: str = ""
+    kind: Literal["alike", "swapped", "unlike", "missing"]
+    message: str = ""
 
 
-@dataclass
 class SourceReader:
-    """Decodes frames of the sources below ``root`` again. A context manager, for one thread."""
+    """Decodes frames of the sources below ``root`` again; for one thread."""
 
-    root: str
-    info: DatasetInfo
-    timeout: float = 60.0
-    _decoder: DecoderProcess = field(init=False, repr=False)
-    _origins: dict[str, int] = field(default_factory=dict)
+    def __init__(self, root: str, info: DatasetInfo):
+        self._root = root
+        self._info = info
+        self._decoder = DecoderProcess(timeout=60)
+        self._origins: dict[str, int] = {}
 
-    def __enter__(self) -> SourceReader:
-        self._decoder = DecoderProcess(timeout=self.timeout)
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Ends the decoder process."""
         self._decoder.close()
 
     def compare(self, record: RecordView) -> Comparison:
         """Compares a record that has every key of its spec."""
-        image, times = record.spec.image, record.timestamps[: record.valid_frames]
-        path = _find_source(self.root, record.text(keys.DATA_PATH))
+        image, times = record.spec.image, record.shown_times
+        path = _find_source(self._root, record.text(keys.DATA_PATH))
         if image is None or not times or path is None:
-            return Comparison(missing="its source does not exist")
+            return Comparison("missing", "its source does not exist")
         try:
             shown = self._decode_at(path, record)
             stored = {
@@ -81,37 +73,41 @@ class SourceReader:
                 if time in shown
             }
         except (DecodingFailure, FrameError, UserError) as error:
-            return Comparison(missing=f"it cannot be decoded: {error}")
+            return Comparison("missing", f"it cannot be decoded: {error}")
         if stored:
             return _compare_grids(stored, times, shown)
         if not record.text(keys.MEDIA_ID).startswith(record.text(keys.DATA_PATH)):
-            return Comparison(missing="it is not from the first file of its drive")
-        return Comparison(unlike=f"its source has no frame at {format_seconds(times[0])}")
+            return Comparison("missing", "it is not from the first file of its drive")
+        return Comparison("unlike", f"its source has no frame at {format_seconds(times[0])}")
 
     def _decode_at(self, path: str, record: RecordView) -> dict[int, Grid]:
         """Returns the source's frames at the record's times, by timestamp."""
-        is_windows, rate = record.expected.options.sampling == "windows", record.spec.frame_rate
-        by_rate = rate is not None and (is_windows or os.path.isdir(path))
-        start = _start_time(record) if by_rate else record.timestamps[0]
+        is_windows, rate = record.expected.by_windows, record.spec.frame_rate
+        start = record.timestamps[0]
+        if not is_windows and not os.path.isdir(path):
+            rate = None
+        if rate is not None:
+            source, _, stated = record.text(keys.EXAMPLE_ID).rpartition("@")
+            if source == record.text(keys.MEDIA_ID) and stated.isdecimal():
+                start = int(stated)  # the time of the first sample
         if path not in self._origins:
-            first = self._decode(path, None, 1, by_rate=by_rate)
+            first = self._decode(path, None, 1, rate)
             self._origins[path] = first[0][0] if first else 0
         seconds = (start - self._origins[path]) / MICROSECONDS
         # If frames are not at even times, only the first time is known.
         count = record.valid_frames if is_windows else 1
         start_time = seconds + _DELAY if seconds > 0 else None
-        return {
-            time: _to_grid(pixels)
-            for time, pixels in self._decode(path, start_time, count, by_rate=by_rate)
-        }
+        decoded = self._decode(path, start_time, count, rate)
+        return {time: _to_grid(pixels) for time, pixels in decoded}
 
     def _decode(
-        self, path: str, start: float | None, count: int, *, by_rate: bool
+        self, path: str, start: float | None, count: int, rate: float | None
     ) -> list[tuple[int, NDArray[np.uint8]]]:
         """Returns timestamps and frames of a source from ``start`` on, in seconds after its first frame."""
-        options, spec = self.info.build_options, self.info.spec
-        image = _image_options(options, spec.image)
-        rate = spec.frame_rate if by_rate else None
+        options, image = self._info.build_options, _image_options(self._info)
+        exact = None
+        if rate is not None:
+            exact = options.frame_rate or Fraction(rate).limit_denominator(10_000)
         source = Source(
             id="source",
             path=path,
@@ -126,18 +122,13 @@ class SourceReader:
                 num_frames=count, frame_rate=rate, image=image.spec, label=LabelSpec()
             ),
             dataset_name="source",
-            sampling=SamplingOptions(
-                num_frames=count,
-                frame_rate=None if rate is None else _exact_rate(options, rate),
-                short_clips="pad",
-            ),
+            sampling=SamplingOptions(num_frames=count, frame_rate=exact, short_clips="pad"),
             image=image,
         )
-        built: list[bytes] = []
-        self._decoder.build(request, built.append)
         return [
             (time, decode_frame(frame, image.spec))
-            for record in (decode_record(data, request.spec) for data in built)
+            for data in self._decoder.records(request)
+            for record in [decode_record(data, request.spec)]
             for time, frame in zip(record.timestamps, record.frames, strict=True)
         ]
 
@@ -156,13 +147,6 @@ def _find_source(root: str, data_path: str) -> str | None:
     return None
 
 
-def _start_time(record: RecordView) -> int:
-    """Returns the time of the record's first sample by its id, or else its first timestamp."""
-    source, _, start = record.text(keys.EXAMPLE_ID).rpartition("@")
-    is_named = source == record.text(keys.MEDIA_ID) and start.isdecimal()
-    return int(start) if is_named else record.timestamps[0]
-
-
 def _compare_grids(stored: dict[int, Grid], times: list[int], shown: dict[int, Grid]) -> Comparison:
     """Compares stored frames, by index, with those of the source, by timestamp."""
     for index, grid in stored.items():
@@ -172,15 +156,16 @@ def _compare_grids(stored: dict[int, Grid], times: list[int], shown: dict[int, G
         if grid.shape[-1] == 3:
             swapped = _difference(grid[:, :, ::-1], shown[times[index]])
             if swapped * _ALIKE < own:
-                return Comparison(swapped=index)
+                message = f"frame {index} has red and blue of its source swapped"
+                return Comparison("swapped", message)
         nearest, time = min((_difference(grid, other), time) for time, other in shown.items())
         if nearest * _ALIKE < own:
             place = format_seconds(time)
-            return Comparison(unlike=f"frame {index} is what its source shows at {place}")
+            return Comparison("unlike", f"frame {index} is what its source shows at {place}")
         if own > _CODING_NOISE:
             difference = f"frame {index} differs by {own:.0f} levels from its source at that time"
-            return Comparison(unlike=difference)
-    return Comparison()
+            return Comparison("unlike", difference)
+    return Comparison("alike")
 
 
 def _difference(one: Grid, other: Grid) -> float:
@@ -193,8 +178,9 @@ def _to_grid(pixels: NDArray[np.uint8]) -> Grid:
     return small.reshape(*_GRID, -1).astype(np.int16)
 
 
-def _image_options(options: BuildOptions, spec: ImageSpec | None) -> ImageOptions:
+def _image_options(info: DatasetInfo) -> ImageOptions:
     """Returns how the pictures were made; defaults for what a dataset of another writer does not say."""
+    options, spec = info.build_options, info.spec.image
     assert spec is not None
     names = ("resize", "interpolation", "jpeg_quality")
     return ImageOptions(
@@ -203,7 +189,3 @@ def _image_options(options: BuildOptions, spec: ImageSpec | None) -> ImageOption
         grayscale=spec.channels == 1,
         **{name: own for name in names if (own := getattr(options, name)) is not None},
     )
-
-
-def _exact_rate(options: BuildOptions, rate: float) -> Fraction:
-    return options.frame_rate or Fraction(rate).limit_denominator(10_000)

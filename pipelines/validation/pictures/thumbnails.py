@@ -1,15 +1,14 @@
 """Reads stored pictures: checks that each decodes as its spec says, and keeps a thumbnail of it.
 
-Every picture is decoded once, by a strict decoder that reads all coded data and reports errors in them. Of
-large JPEG files it computes the pixels at a half, a quarter or an eighth of their size, which is enough for
-a thumbnail. A header that equals that of the last correct picture is not parsed again. This keeps
-validation near the speed of a JPEG decoder.
+A strict decoder reads all coded data of JPEG files and reports errors in them. It computes the pixels of
+large ones at a half to an eighth of their size. A header that equals that of the last correct picture is not
+parsed again. This keeps validation near the speed of a JPEG decoder.
 """
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple, cast
 
@@ -18,17 +17,22 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from pipelines.images.headers import Header, ImageError, decode, read_header
+from pipelines.images.headers import Header, ImageError, decode, jpeg_segments, read_header
 from tfrecords_schema.spec import ImageSpec
 
 ROWS, COLUMNS = 8, 9
 """Size of a thumbnail: with 9 columns, the 8 steps between neighbours in each row make 64 bits."""
 _MIN_ROWS, _MIN_COLUMNS = 2 * ROWS, 2 * COLUMNS
 """Pixels that a thumbnail is computed from, if the picture has as many."""
-_CONTRAST_STEP = 4
-"""Every so many rows and columns are used for the contrast, which varies slowly."""
 _MIN_STEP = 2
 """Levels by which a thumbnail must brighten to the right; smaller steps may be coding noise."""
+
+_CONTRAST_STEP = 4
+"""Every so many rows and columns are used for the contrast, which varies slowly."""
+ALIKE = 3.0
+"""Alike pictures differ at least this many times less than a foreign one does."""
+CODING_NOISE = 2.0
+"""Levels by which thumbnails of one picture may differ after it was coded again."""
 
 _START_OF_SCAN, _START_OF_FRAME = 0xDA, (0xC0, 0xC1)
 _END_OF_IMAGE = b"\xff\xd9"
@@ -37,24 +41,11 @@ _PIXELS = ROWS * COLUMNS
 _BGR_WEIGHTS = np.array([0.114, 0.587, 0.299], np.float32)
 
 
-def _quarter_weights() -> NDArray[np.float32]:
-    """Returns ``[_PIXELS, 4]``: a product with a thumbnail gives the means of its quarters."""
-    weights = np.zeros((ROWS, COLUMNS, 4), np.float32)
-    rows, columns = ROWS // 2, COLUMNS // 2
-    for quarter in range(4):
-        down, across = divmod(quarter, 2)
-        top, left = down * rows, across * COLUMNS // 2
-        weights[top : top + rows, left : left + columns, quarter] = 1 / (rows * columns)
-    return weights.reshape(_PIXELS, 4)
-
-
-_QUARTERS = _quarter_weights()
-
-
 class FrameError(ValueError):
     """A stored picture is not the one that its spec asks for; the message says why."""
 
 
+@dataclass(frozen=True, eq=False)
 class Pictures:
     """Thumbnails of consecutive pictures, with properties computed from all of them at once.
 
@@ -66,20 +57,9 @@ class Pictures:
         complaints: per picture, what the decoder found wrong although it decodes; None for nothing.
     """
 
-    def __init__(
-        self,
-        problems: Sequence[str | None],
-        thumbnails: NDArray[np.uint8],
-        complaints: Sequence[str | None] = (),
-        *,
-        images: Sequence[bytes] = (),
-        spec: ImageSpec | None = None,
-    ):
-        self.problems = problems
-        self.thumbnails = thumbnails
-        self.complaints = complaints
-        self._images = images
-        self._spec = spec
+    problems: Sequence[str | None]
+    thumbnails: NDArray[np.uint8]
+    complaints: Sequence[str | None] = ()
 
     def __len__(self) -> int:
         return len(self.problems)
@@ -120,7 +100,8 @@ class Pictures:
     def tones(self) -> NDArray[np.uint8]:
         """Brightness of quarters, twice the spread, and colours, ``[pictures, 8]``: the hash omits them."""
         tones = np.empty((len(self), 8), np.uint8)
-        tones[:, :4] = np.einsum("ij,jk->ik", self.gray, _QUARTERS)
+        halves = self.gray.reshape(-1, ROWS, COLUMNS)[:, :, : COLUMNS - 1].reshape(-1, 2, 4, 2, 4)
+        tones[:, :4] = np.einsum("ijklm->ijl", halves).reshape(-1, 4) / 16
         tones[:, 4] = np.minimum(self.spread * 2, 255)
         tones[:, 5:] = self.colours
         return tones
@@ -130,40 +111,37 @@ class Pictures:
         """Mean of each channel, ``[pictures, channels]``."""
         return np.einsum("ijk->ik", self._values.reshape(len(self), _PIXELS, -1)) / _PIXELS
 
-    def contrast(self, index: int) -> float:
-        """Returns the largest standard deviation of a channel, 0 to 255. Decodes the picture again."""
-        assert self._spec is not None
-        pixels = decode_frame(self._images[index], self._spec)
-        return float(cv2.meanStdDev(pixels[::_CONTRAST_STEP, ::_CONTRAST_STEP])[1].max())
-
     def differences(self, steps: int) -> NDArray[np.float32]:
         """Returns the mean absolute difference in brightness of each picture and the one ``steps`` later."""
         return np.einsum("ij->i", np.abs(self.gray[steps:] - self.gray[:-steps])) / _PIXELS
 
-    def colour_differences(self) -> NDArray[np.float32]:
-        """Returns the mean absolute difference in all channels of each picture and the next."""
-        return np.abs(self._values[1:] - self._values[:-1]).mean(1)
+    def find_foreign(self, limit: float) -> list[int]:
+        """Returns the indices of pictures ``limit`` levels from both their neighbours, which are alike."""
+        if len(self) < 3:
+            return []
+        steps = self.differences(1)
+        smaller = np.minimum(steps[:-1], steps[1:])
+        foreign = (smaller > limit) & (self.differences(2) * ALIKE < smaller)
+        return (np.flatnonzero(foreign) + 1).tolist()
 
-    def swapped_differences(self) -> NDArray[np.float32]:
-        """Returns `colour_differences` with red and blue of one picture swapped."""
-        swapped = self.thumbnails[:-1, :, :, ::-1].reshape(len(self) - 1, -1).astype(np.float32)
-        return np.abs(self._values[1:] - swapped).mean(1)
+    def find_swapped_colours(self) -> list[int]:
+        """Returns the indices of pictures that are like the one before only with red and blue swapped."""
+        if len(self) < 2 or self.thumbnails.shape[-1] != 3:
+            return []
+        before, after = self.thumbnails[:-1].astype(np.float32), self._values[1:]
+        same = np.abs(after - self._values[:-1]).mean(1)
+        swapped = np.abs(after - before[..., ::-1].reshape(after.shape)).mean(1)
+        return (np.flatnonzero(swapped * ALIKE + CODING_NOISE < same) + 1).tolist()
 
     def first(self, count: int) -> Pictures:
         """Returns the first ``count`` pictures."""
-        return Pictures(
-            self.problems[:count],
-            self.thumbnails[:count],
-            self.complaints[:count],
-            images=self._images,
-            spec=self._spec,
-        )
+        return Pictures(self.problems[:count], self.thumbnails[:count], self.complaints[:count])
 
 
 class _Reading(NamedTuple):
     """A picture that was read: its thumbnail or its problem, and the decoder's complaint."""
 
-    thumbnail: NDArray[np.uint8] | None
+    thumbnail: NDArray[np.uint8]
     problem: str | None = None
     complaint: str | None = None
 
@@ -179,6 +157,7 @@ class PictureReader:
         self._colours = "BGR" if spec.channels == 3 else "GRAY"
         self._known: dict[bytes, _Reading] = {}
         self._correct_header = b""
+        self._blank = np.zeros((ROWS, COLUMNS, spec.channels), np.uint8)
 
     def read(self, images: Sequence[bytes]) -> Pictures:
         """Returns the pictures of one record, with padding."""
@@ -188,51 +167,38 @@ class PictureReader:
                 readings[data] = known.get(data) or self._read(data)
         self._known = readings
         own = [readings[data] for data in images]
-        thumbnails = np.zeros((len(images), ROWS, COLUMNS, self._spec.channels), np.uint8)
-        for index, reading in enumerate(own):
-            if reading.thumbnail is not None:
-                thumbnails[index] = reading.thumbnail
         return Pictures(
             [reading.problem for reading in own],
-            thumbnails,
+            np.stack([reading.thumbnail for reading in own]),
             [reading.complaint for reading in own],
-            images=images,
-            spec=self._spec,
         )
 
     def _read(self, data: bytes) -> _Reading:
         header = self._correct_header
-        if header and data.startswith(header) and data.endswith(_END_OF_IMAGE):
-            return self._read_jpeg(data)
-        try:
-            pixels = decode_frame(data, self._spec)
-        except FrameError as error:
-            return _Reading(None, str(error))
-        self._correct_header = _header_of(data)
-        return self._read_jpeg(data) if self._correct_header else _Reading(_shrink(pixels))
-
-    def _read_jpeg(self, data: bytes) -> _Reading:
-        """Reads a JPEG file whose header is correct."""
+        if not (header and data.startswith(header) and data.endswith(_END_OF_IMAGE)):
+            try:
+                pixels = decode_frame(data, self._spec)
+            except FrameError as error:
+                return _Reading(self._blank, str(error))
+            self._correct_header = _header_of(data) if self._spec.format == "JPEG" else b""
+            if not self._correct_header:
+                return _Reading(_shrink(pixels))
         try:
             pixels = simplejpeg.decode_jpeg(
                 data, self._colours, min_height=_MIN_ROWS, min_width=_MIN_COLUMNS, strict=True
             )
             return _Reading(_shrink(pixels))
         except ValueError as error:
-            complaint = str(error)
+            complaint: str | None = str(error)
         try:
             pixels = decode_frame(data, self._spec)
         except FrameError as error:
-            return _Reading(None, str(error))
-        return _Reading(_shrink(pixels), complaint=complaint if self._supports(data) else None)
-
-    def _supports(self, data: bytes) -> bool:
-        """Returns True if the strict decoder reads this kind of JPEG; it does not read rare kinds."""
+            return _Reading(self._blank, str(error))
         try:
             simplejpeg.decode_jpeg(data, self._colours, strict=False)
-        except ValueError:
-            return False
-        return True
+        except ValueError:  # it does not read this rare kind of JPEG
+            complaint = None
+        return _Reading(_shrink(pixels), complaint=complaint)
 
 
 def _shrink(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -263,22 +229,19 @@ def decode_frame(data: bytes, spec: ImageSpec) -> NDArray[np.uint8]:
     return cast("NDArray[np.uint8]", pixels)
 
 
-def stored_size(data: bytes) -> tuple[int, int] | None:
-    """Returns height and width by a picture's header; None if it is not a picture."""
-    header = read_header(data)
-    return None if header is None else (header.height, header.width)
+def contrast(data: bytes, spec: ImageSpec) -> float:
+    """Returns the largest standard deviation of a channel of a stored picture, 0 to 255."""
+    pixels = decode_frame(data, spec)
+    return float(cv2.meanStdDev(pixels[::_CONTRAST_STEP, ::_CONTRAST_STEP])[1].max())
 
 
 def _header_of(data: bytes) -> bytes:
     """Returns everything before the coded data of a baseline JPEG file; empty for other files."""
-    place, is_baseline = 2, False
-    while data[place : place + 1] == b"\xff" and place + 4 <= len(data):
-        marker = data[place + 1]
-        (length,) = struct.unpack_from(">H", data, place + 2)
+    is_baseline = False
+    for marker, _, end in jpeg_segments(data):
         is_baseline = is_baseline or marker in _START_OF_FRAME
-        place += 2 + length
         if marker == _START_OF_SCAN:
-            return data[:place] if is_baseline else b""
+            return data[:end] if is_baseline else b""
     return b""
 
 

@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from pipelines.build.summary import format_bytes
 from pipelines.validation.dataset_view import target_units
 from pipelines.validation.outcome import Validation
-from pipelines.validation.result import Column
 from pipelines.validation.tallies import STEP_RANGE
 from pipelines.validation.views import Expectation, target_column
-from tfrecords_schema.info import ShardInfo
 from tfrecords_schema.report.pages import Cell, Row, Table, describe_rows, format_duration, plural
 
 _MAX_ROWS = 500
@@ -70,9 +68,8 @@ def classes(validation: Validation) -> Table:
         for index in order[:_MAX_ROWS]
     ]
     what = "Frames" if validation.info.spec.label.per_frame else "Records"
-    caption = (
-        f"{what} by class, most frequent first {describe_rows(len(names), len(rows), 'class')}"
-    )
+    rest = describe_rows(len(names), len(rows), "class")
+    caption = f"{what} by class, most frequent first {rest}"
     return Table(caption, ("class", *facts, "all"), rows)
 
 
@@ -82,25 +79,25 @@ def targets(validation: Validation) -> dict[str, list[BarChart]]:
     charts: dict[str, list[BarChart]] = {}
     for name, unit in target_units(validation.info):
         column = target_column(name)
-        charts[f"{name} ({unit})" if unit else name] = [
-            BarChart(
-                split,
-                "Histogram of",
-                facts.histograms[column],
-                f"from {ranges[column][0]:.4g} to {ranges[column][1]:.4g}",
-                _describe_column(facts.columns[column], unit),
+        for split, facts in validation.result.splits.items():
+            if column not in facts.histograms:
+                continue
+            low, high = ranges[column]
+            own = facts.columns[column]
+            summary = (
+                f"{own.count:,} values, mean {own.mean:.4g}, std {own.std:.4g}, "
+                f"{own.min:.4g} to {own.max:.4g} {unit}"
             )
-            for split, facts in validation.result.splits.items()
-            if column in facts.histograms
-        ]
-    return {name: own for name, own in charts.items() if own}
-
-
-def _describe_column(column: Column, unit: str) -> str:
-    return (
-        f"{column.count:,} values, mean {column.mean:.4g}, std {column.std:.4g}, "
-        f"{column.min:.4g} to {column.max:.4g} {unit}"
-    ).rstrip()
+            charts.setdefault(f"{name} ({unit})" if unit else name, []).append(
+                BarChart(
+                    split,
+                    "Histogram of",
+                    facts.histograms[column],
+                    f"from {low:.4g} to {high:.4g}",
+                    summary.rstrip(),
+                )
+            )
+    return charts
 
 
 def signals(validation: Validation) -> Table:
@@ -120,24 +117,22 @@ def signals(validation: Validation) -> Table:
 
 def shard_sizes(validation: Validation) -> list[BarChart]:
     """Returns the bytes of the shards of each split."""
-    return [
-        _shard_chart(name, split.shards)
-        for name, split in validation.info.splits.items()
-        if split.shards
-    ]
-
-
-def _shard_chart(split: str, shards: Sequence[ShardInfo]) -> BarChart:
-    sizes, records = [shard.bytes for shard in shards], [shard.records for shard in shards]
-    summary = (
-        f"{plural(len(shards), 'shard')} of {format_bytes(min(sizes))} to {format_bytes(max(sizes))}, "
-        f"{min(records):,} to {max(records):,} records each"
-    )
-    if len(sizes) > _MAX_BARS:
-        ordered = sorted(sizes)
-        sizes = [ordered[index * len(ordered) // _MAX_BARS] for index in range(_MAX_BARS)]
-        summary += f"; {_MAX_BARS} of them, in order of size"
-    return BarChart(split, "Bytes of the shards of", sizes, "", summary)
+    charts = []
+    for split, info in validation.info.splits.items():
+        if not info.shards:
+            continue
+        sizes = [shard.bytes for shard in info.shards]
+        records = [shard.records for shard in info.shards]
+        summary = (
+            f"{plural(len(sizes), 'shard')} of {format_bytes(min(sizes))} to {format_bytes(max(sizes))}, "
+            f"{min(records):,} to {max(records):,} records each"
+        )
+        if len(sizes) > _MAX_BARS:
+            ordered = sorted(sizes)
+            sizes = [ordered[index * len(sizes) // _MAX_BARS] for index in range(_MAX_BARS)]
+            summary += f"; {_MAX_BARS} of them, in order of size"
+        charts.append(BarChart(split, "Bytes of the shards of", sizes, "", summary))
+    return charts
 
 
 def steps(validation: Validation) -> list[BarChart]:

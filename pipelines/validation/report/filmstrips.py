@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from pipelines.validation.findings import Finding, Where
+from pipelines.validation.dataset_view import target_units
+from pipelines.validation.findings import Where
 from pipelines.validation.folder import DatasetFolder
 from pipelines.validation.outcome import Validation
 from pipelines.validation.pictures.thumbnails import FrameError, decode_frame
@@ -38,31 +40,19 @@ class Filmstrip:
     frames: tuple[StripFrame, ...]
 
 
-@dataclass(frozen=True)
-class LeakPair:
-    """The two records of a leak between splits."""
-
-    message: str
-    strips: list[Filmstrip]
-
-
-def find_leak_pairs(validation: Validation, folder: DatasetFolder) -> tuple[list[LeakPair], int]:
-    """Returns the first pairs of records that leak between splits, and the number of further pairs."""
+def find_leak_pairs(
+    validation: Validation, folder: DatasetFolder
+) -> tuple[list[tuple[str, list[Filmstrip]]], int]:
+    """Returns message and filmstrips of the first pairs of records that leak, and the number of others."""
     if validation.info.spec.image is None:
         return [], 0
-    found = [
-        finding
-        for finding in validation.result.findings
-        if finding.check.startswith("leaks.") and finding.other is not None
-    ]
+    leaks = [f for f in validation.result.findings if f.check.startswith("leaks.") and f.other]
     pairs = []
-    for finding in found[:_MAX_PAIRS]:
-        places = [
-            _find_sample(validation, where) for where in (finding.where, finding.other) if where
-        ]
-        samples = [sample for sample in places if sample is not None]
-        pairs.append(LeakPair(finding.message, list(_read_strips(validation, folder, samples))))
-    return pairs, max(0, len(found) - _MAX_PAIRS)
+    for finding in leaks[:_MAX_PAIRS]:
+        places = (_find_sample(validation, own) for own in (finding.where, finding.other) if own)
+        strips = _read_strips(validation, folder, (place for place in places if place))
+        pairs.append((finding.message, list(strips)))
+    return pairs, max(0, len(leaks) - _MAX_PAIRS)
 
 
 def make_strip_groups(
@@ -82,30 +72,24 @@ def make_strip_groups(
 
 
 def _suspects(validation: Validation) -> list[Sample]:
-    """The first records with findings, a few per check."""
+    """Returns the first records with findings, a few per check."""
     chosen: dict[tuple[str, int], Sample] = {}
-    by_check: dict[str, int] = {}
+    by_check: Counter[str] = Counter()
     for finding in validation.result.findings:
-        count = by_check.get(finding.check, 0)
-        sample = _find_sample(validation, finding.where, finding)
-        if sample is None or count == _MAX_SUSPECTS_PER_CHECK or finding.other is not None:
-            continue
-        by_check[finding.check] = count + 1
-        chosen.setdefault((sample.shard, sample.offset), sample)
+        sample = _find_sample(validation, finding.where, f"{finding.check}: {finding.message}")
+        full = by_check[finding.check] == _MAX_SUSPECTS_PER_CHECK
+        if sample is not None and not full and finding.other is None:
+            by_check[finding.check] += 1
+            chosen.setdefault((sample.shard, sample.offset), sample)
     return list(chosen.values())[:_MAX_SUSPECTS]
 
 
-def _find_sample(
-    validation: Validation, where: Where, finding: Finding | None = None
-) -> Sample | None:
+def _find_sample(validation: Validation, where: Where, why: str = "") -> Sample | None:
     """Returns the record at ``where``; None if that is not the place of a record."""
-    if where.offset is None:
-        return None
-    for name, split in validation.info.splits.items():
-        if any(shard.file == where.shard for shard in split.shards):
-            why = f"{finding.check}: {finding.message}" if finding else ""
+    for split, info in validation.info.splits.items():
+        if where.offset is not None and any(shard.file == where.shard for shard in info.shards):
             return Sample(
-                split=name, shard=where.shard, offset=where.offset, why=why, frame=where.frame
+                split=split, shard=where.shard, offset=where.offset, why=why, frame=where.frame
             )
     return None
 
@@ -121,47 +105,40 @@ def _read_strips(
         except (CorruptRecordError, OSError):
             continue  # a finding names the damage
         record = RecordView(data, expected)
-        yield Filmstrip(
-            sample,
-            record.text(keys.EXAMPLE_ID),
-            describe_label(record) or "no label",
-            _choose_frames(record, sample),
-        )
+        label = _describe_label(record) or "no label"
+        frames = tuple(_choose_frames(record, sample.frame))
+        yield Filmstrip(sample, record.text(keys.EXAMPLE_ID), label, frames)
 
 
-def describe_label(record: RecordView) -> str:
+def _describe_label(record: RecordView) -> str:
     """Returns classes, or targets with their units; targets by frame from the first frame to the last."""
     strings = record.context.get(keys.LABEL_STRING) or record.column(keys.FRAME_LABEL_STRING)
     if strings:
         return ", ".join(dict.fromkeys(map(to_text, strings)))
-    label = record.spec.label
-    units = label.target_units or ("",) * len(label.target_names)
-    columns = record.value_columns.values()
     parts = []
-    for name, unit, values in zip(label.target_names, units, columns, strict=False):
+    columns = record.value_columns.values()
+    for (name, unit), values in zip(target_units(record.expected.info), columns, strict=False):
         span = f"{values[0]:.4g}" if len(values) == 1 else f"{values[0]:.4g} to {values[-1]:.4g}"
         parts.append(f"{name} {span} {unit}".strip())
     return ", ".join(parts)
 
 
-def _choose_frames(record: RecordView, sample: Sample) -> tuple[StripFrame, ...]:
+def _choose_frames(record: RecordView, marked: int | None) -> Iterator[StripFrame]:
     image, images, times = record.spec.image, record.images, record.timestamps
     if image is None or not images:
-        return ()
+        return
     chosen = set(choose_frames(len(images)))
-    if sample.frame is not None and sample.frame < len(images):
-        chosen.add(sample.frame)
-    return tuple(
-        StripFrame(
+    if marked is not None and marked < len(images):
+        chosen.add(marked)
+    for index in sorted(chosen):
+        yield StripFrame(
             index=index,
             seconds=times[index] / 1e6 if times else None,
             jpeg=_shrink(images[index], image),
             label=_frame_label(record, index),
             is_padding=index >= record.valid_frames,
-            is_marked=index == sample.frame,
+            is_marked=index == marked,
         )
-        for index in sorted(chosen)
-    )
 
 
 def _shrink(data: bytes, image: ImageSpec) -> str | None:

@@ -64,19 +64,15 @@ def _provenance(validation: Validation) -> dict[str, list[tuple[str, str]]]:
     validated += ["--against", options.against] if options.against else []
     return {
         "": [
-            ("built by", build_command(info.options) or "another program"),
+            ("built by", _build_command(info.options) or "another program"),
             ("validated by", shlex.join([*validated, "--fail_on", options.fail_on])),
             ("fingerprint", info.fingerprint or "none"),
             *((f"version of {name}", version) for name, version in info.versions.items()),
         ],
-        "Options of the build": _format_values(info.options),
+        "Options of the build": [(name, _format_value(v)) for name, v in info.options.items()],
         "Counts of the build": [(name, f"{count:,}") for name, count in info.counts.items()],
-        "Spec of the records": _format_values(to_json(info.spec)),
+        "Spec of the records": [(name, _format_value(v)) for name, v in to_json(info.spec).items()],
     }
-
-
-def _format_values(values: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [(name, _format_value(value)) for name, value in values.items()]
 
 
 def _format_value(value: Any) -> str:
@@ -84,11 +80,8 @@ def _format_value(value: Any) -> str:
     return text if len(text) <= _MAX_VALUE_LENGTH else f"{text[:_MAX_VALUE_LENGTH]} ..."
 
 
-def build_command(options: Mapping[str, Any]) -> str:
-    """Returns the command that has these options; empty when they are not those of a build.
-
-    Paths are not stored in a dataset, so that they are left out of the command.
-    """
+def _build_command(options: Mapping[str, Any]) -> str:
+    """Returns the command that has these options, without paths; empty if they are not those of a build."""
     if "num_frames" not in options:
         return ""
     verb = "dashcam" if "telemetry" in options or "annotation" in options else "videos"

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from pipelines.errors import UserError
-from pipelines.validation.thresholds import DEFAULTS, Thresholds, load_thresholds, parse_thresholds
+from pipelines.validation.thresholds import DEFAULTS, Thresholds, load_thresholds
 
 
 def test_load_thresholds_reads_every_threshold(tmp_path):
@@ -19,7 +19,8 @@ def test_load_thresholds_reads_every_threshold(tmp_path):
 
 def test_load_thresholds_without_file_returns_defaults(tmp_path):
     assert load_thresholds(str(tmp_path)) is DEFAULTS
-    assert parse_thresholds({}) == DEFAULTS
+    (tmp_path / "validation.json").write_text("{}")
+    assert load_thresholds(str(tmp_path)) == DEFAULTS
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from pipelines.validation.checks.frames import (
     frames_rate,
     frames_signals,
 )
-from pipelines.validation.checks.records import decodes
+from pipelines.validation.checks.records import format_decode
 from pipelines.validation.times import seconds_off_grid
 from pipelines.validation.views import Expectation, RecordView
 from tfrecords_schema.examples import encode_record
@@ -103,7 +103,7 @@ def make_view(times, *, valid=None, rate=10.0, short_clips="", sampling="windows
 
 
 def problems(view):
-    checks = (frames_order, frames_rate, frames_gaps, frames_signals, frames_padding, decodes)
+    checks = (frames_order, frames_rate, frames_gaps, frames_signals, frames_padding, format_decode)
     return {(f.check, f.level) for check in checks for f in check(view)}
 
 
