@@ -39,10 +39,9 @@ def bootstrap_intervals(
     groups: int,
     *,
     resamples: int = RESAMPLES,
-    level: float = LEVEL,
     seed: int = SEED,
 ) -> dict[Name, Interval | None]:
-    """Returns the percentile interval of every metric that ``measure`` computes.
+    """Returns the interval of every metric that ``measure`` computes: percentiles that enclose `LEVEL`.
 
     Example: the mean of 30 numbers that come from 6 groups, 0 to 5 in ``group_of`` ``[30]``::
 
@@ -57,7 +56,7 @@ def bootstrap_intervals(
         resample. Resamples in which it is not finite, such as those without a class, do not count.
     """
     parts = [measure(w) for w in resample_weights(groups, resamples=resamples, seed=seed)]
-    ends = ((1 - level) / 2, (1 + level) / 2)
+    ends = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
     intervals: dict[Name, Interval | None] = {}
     for name in parts[0]:
         values = np.concatenate([part[name] for part in parts])

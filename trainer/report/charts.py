@@ -68,8 +68,8 @@ def make_scatter_chart(
 ) -> Chart | None:
     """Returns predicted against true values, ``[M]`` each, a dot per label, of at most 2000 random labels.
 
-    ``baseline``, its constant prediction of ``quantity`` (with a unit), is drawn dashed. Pairs with a value
-    that is not finite are left out; None is returned if none is left.
+    The constant prediction of the baseline is drawn dashed, and ``quantity`` names the values and their unit.
+    Pairs with a value that is not finite are left out; None is returned if none is left.
     """
     finite = np.isfinite(truth) & np.isfinite(predicted)
     truth, predicted = (values[finite].astype(np.float64) for values in (truth, predicted))
@@ -94,8 +94,8 @@ def make_time_chart(
 ) -> Chart | None:
     """Returns true and predicted values over time, ``[M]`` each, in any order; None if no value is finite.
 
-    Values of equal times are averaged, lines are broken at values that are not finite, and ``baseline``, its
-    constant prediction of ``quantity`` (with a unit), is drawn dashed.
+    Values of equal times are averaged, lines are broken at values that are not finite, and the constant
+    prediction of the baseline is drawn dashed. ``quantity`` names the values and their unit.
     """
     times, places, counts = np.unique(seconds, return_inverse=True, return_counts=True)
     truth, predicted = (np.bincount(places, values) / counts for values in (truth, predicted))

@@ -15,6 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfrecords_schema.codec import from_json
 from tfrecords_schema.storage import replacing
 from trainer.errors import TrainerError
 from trainer.models.network import FROZEN_FEATURES
@@ -30,7 +31,6 @@ class Progress:
     Attributes:
         epoch: completed epochs.
         step: completed steps of the next epoch.
-        phase: index of the phase that the last of them belongs to.
         best: lowest monitored loss so far.
         best_epoch: its epoch, counted from 1.
         waited: epochs since then.
@@ -39,7 +39,6 @@ class Progress:
 
     epoch: int = 0
     step: int = 0
-    phase: int = 0
     best: float = math.inf
     best_epoch: int = 0
     waited: int = 0
@@ -69,7 +68,7 @@ def load_progress(path: Path) -> Progress:
     if not path.exists():
         return Progress()
     with np.load(path) as saved:
-        return Progress(**json.loads(str(saved[_PROGRESS])))
+        return from_json(Progress, json.loads(str(saved[_PROGRESS])))
 
 
 def restore_model(path: Path, model: keras.Model) -> None:

@@ -101,11 +101,10 @@ def fit(model: keras.Model, job: TrainingJob) -> Progress:
         ):
             # Keras warns at the end of a validation whose number of batches is unknown.
             warnings.filterwarnings("ignore", "Your input ran out of data")
-            for number, phase in enumerate(plan_phases(config)):
+            for phase in plan_phases(config):
                 if progress.epoch < phase.last and not progress.stopped:
                     for layer in backbone:
                         layer.trainable = phase.backbone
-                    progress.phase = number
                     _fit_phase(model, feed, job, progress, phase)
     except tf.errors.ResourceExhaustedError as error:
         raise TrainingError(
@@ -189,20 +188,16 @@ def _fit_phase(
 
 def _trained_backbone(model: keras.Model) -> list[keras.layers.Layer]:
     """Returns the layers of the backbone that are trained in some phase."""
-
-    def leaves(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
-        for inner in layer.layers if isinstance(layer, keras.Model) else ():
-            yield from leaves(inner)
-        if not isinstance(layer, keras.Model) and layer.weights and layer.trainable:
-            yield layer
-
     after_frames = split_at_features(model)[1] if has_frozen_features(model) else model
-    return [
-        leaf
-        for layer in after_frames.layers
-        if layer.name == FRAME_FEATURES
-        for leaf in leaves(layer.layer)
-    ]
+    layers = [layer.layer for layer in after_frames.layers if layer.name == FRAME_FEATURES]
+    found = []
+    while layers:
+        layer = layers.pop()
+        if isinstance(layer, keras.Model):
+            layers += layer.layers
+        elif layer.weights and layer.trainable:
+            found.append(layer)
+    return found
 
 
 def _compile(model: keras.Model, job: TrainingJob, phase: Phase) -> None:

@@ -77,9 +77,8 @@ def train(
     strategy = make_strategy(config.distribute)  # before TensorFlow does anything else
     skipped = _skipped_records(config, strategy)
     job = TrainingJob(directory=directory, info=info, folder=folder, config=config, skipped=skipped)
-    if not is_chief(
-        config.distribute
-    ):  # it takes the same steps as the chief, in a temporary folder
+    if not is_chief(config.distribute):
+        # It takes the same steps as the chief, in a folder of its own.
         with tempfile.TemporaryDirectory(prefix="trainer-") as scratch:
             own = RunFolder(Path(scratch))
             if folder.checkpoint.exists():
