@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.spec import LabelSpec
 from trainer.evaluation.metrics import (
     MIN_PROBABILITY,
@@ -29,6 +30,8 @@ Array = npt.NDArray[Any]
 
 # Approximate number of ranges of a target.
 _RANGES = 8
+_WORST_SEQUENCES = 12
+_WORST_BY_SOURCE = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -256,3 +259,66 @@ def worst_sequences(
         seen[sources[place]] += 1
         is_surplus[place] = seen[sources[place]] > by_source
     return sorted(order, key=is_surplus.__getitem__)[:count]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorstSequence:
+    """A sequence that was predicted badly.
+
+    Attributes:
+        place: index in stored order.
+        id, source, group: from its record.
+        start, end: of its frames that are not padding, in seconds of the source.
+        loss: see `sequence_losses`.
+        true, predicted: the name of a class; a list of names in a multi-label task or by frame; in a
+            regression a dict from target to value, or to a list of values by frame. None stands for a class
+            of predictions that are not finite.
+    """
+
+    place: int
+    id: str
+    source: str
+    group: str
+    start: float
+    end: float
+    loss: float
+    true: Any
+    predicted: Any
+
+
+def worst_rows(predictions: Predictions, trained_on: DatasetInfo) -> list[WorstSequence]:
+    """Returns the worst sequences, the worst first; ``trained_on`` gives the scale of errors."""
+    label, labels = trained_on.spec.label, predictions.labels
+    scales = np.array([target.std for target in trained_on.splits["train"].targets])
+    losses = sequence_losses(label, predictions, scales)
+    found = []
+    for place in worst_sequences(
+        losses, predictions.sources, count=_WORST_SEQUENCES, by_source=_WORST_BY_SOURCE
+    ):
+        times = predictions.timestamps[place][: max(1, predictions.valid_frames[place])] / 1e6
+        own = labels.valid[place] if label.per_frame else ...
+        found.append(
+            WorstSequence(
+                place=place,
+                id=predictions.ids[place],
+                source=predictions.sources[place],
+                group=predictions.groups[place],
+                start=float(times[0]),
+                end=float(times[-1]),
+                loss=float(losses[place]),
+                true=_in_words(label, labels.values[place][own]),
+                predicted=_in_words(label, decide(label, predictions.values[place][own])),
+            )
+        )
+    return found
+
+
+def _in_words(label: LabelSpec, answers: Array) -> Any:
+    """Returns the labels of one sequence, or a model's answers for them, as `WorstSequence` holds them."""
+    if label.task == "regression":
+        return {target: answers[..., i].tolist() for i, target in enumerate(label.target_names)}
+    if label.task == "multilabel":
+        names = [label.class_names[c] for c in np.flatnonzero(answers)]
+        return None if NO_CLASS in answers else names
+    names = [label.class_names[c] if c != NO_CLASS else None for c in np.atleast_1d(answers)]
+    return names if label.per_frame else names[0]

@@ -1,4 +1,4 @@
-"""Evaluates a model on a split: metrics beside the baseline's, and an analysis of its errors."""
+"""Evaluates a model on a split: metrics beside the baseline's, and a breakdown of its errors."""
 
 from __future__ import annotations
 
@@ -9,14 +9,27 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
+import numpy.typing as npt
 
 from tfrecords_schema.info import DatasetInfo
 from trainer.config.dataset import check_compatible, default_split, shard_paths
 from trainer.config.reading import WHOLE, Reading, ReadingConfig
 from trainer.config.run_folder import open_run, reading_of
 from trainer.data.corrupt import SkippedRecords
-from trainer.evaluation.analysis import Analysis, analyse
+from trainer.evaluation.baseline import baseline_answers
 from trainer.evaluation.bootstrap import FEW_GROUPS, LEVEL, MIN_GROUPS, RESAMPLES, SEED
+from trainer.evaluation.breakdown import (
+    ClassRow,
+    RangeRow,
+    SourceRow,
+    WorstSequence,
+    class_rows,
+    confusion_matrix,
+    range_rows,
+    source_rows,
+    worst_rows,
+)
 from trainer.evaluation.filmstrips import Filmstrip, read_filmstrips
 from trainer.evaluation.predictions import Predictions, predict_split
 from trainer.evaluation.score import Score, explain_no_intervals, score
@@ -28,15 +41,23 @@ _SEEN = {
 }
 
 
+# Sources in metrics.json, the worst first: a split may have a hundred thousand.
+_MAX_SOURCES = 1000
+
+
 @dataclass(frozen=True, kw_only=True)
 class Evaluation(Score):
-    """A `Score` with the predictions and the analysis behind it.
+    """A `Score` with the predictions behind it, and a breakdown of their errors.
 
     Attributes:
         info: the dataset that was evaluated on.
         trained_on: the dataset whose train split gives the baseline.
         predictions: for every sequence.
-        analysis: of their errors.
+        classes: the model's and the baseline's row of each class, in label order; empty for a regression.
+        confusion: ``[classes, classes + 1]``, see `confusion_matrix`; None unless a classification.
+        sources: the worst first.
+        ranges: by target; empty without targets.
+        worst: the worst sequence first.
         strips: frames and signals of the worst sequences, by index; none if records were skipped.
         skipped: number of corrupt records that were skipped.
     """
@@ -44,18 +65,63 @@ class Evaluation(Score):
     info: DatasetInfo
     trained_on: DatasetInfo
     predictions: Predictions
-    analysis: Analysis
+    classes: list[tuple[ClassRow, ClassRow]]
+    confusion: npt.NDArray[np.int64] | None
+    sources: list[SourceRow]
+    ranges: dict[str, list[RangeRow]]
+    worst: list[WorstSequence]
     strips: dict[int, Filmstrip]
-    skipped: int = 0
+    skipped: int
+
+    @property
+    def not_numbers(self) -> dict[str, int]:
+        """Numbers of ``predictions`` and ``labels`` that are not finite."""
+        counted = {"predictions": self.predictions.answers, "labels": self.predictions.truth}
+        return {
+            name: int(np.count_nonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1)))
+            for name, values in counted.items()
+        }
 
     def to_json(self) -> dict[str, Any]:
-        """Returns `Score.to_json` with the analysis, without frames and predictions."""
-        return {
+        """Returns `Score.to_json` with the breakdown, without frames and predictions."""
+        fields = {
             **super().to_json(),
             "warnings": self.warnings(),
             "skipped": self.skipped,
-            **self.analysis.to_json(),
+            "sequences": len(self.predictions.values),
+            "not_numbers": self.not_numbers,
         }
+        if self.classes:
+            fields["classes"] = {
+                row.name: {
+                    **_fields(row, leave_out=("name",)),
+                    "f1": row.f1,
+                    "baseline": {"precision": baseline.precision, "recall": baseline.recall},
+                }
+                for row, baseline in self.classes
+            }
+        if self.confusion is not None:
+            names = [row.name for row, _ in self.classes]
+            fields["confusion"] = {  # classes that were never answered are left out
+                name: {names[c]: int(counts[c]) for c in np.flatnonzero(counts[:-1])}
+                for name, counts in zip(names, self.confusion, strict=True)
+            }
+        if self.ranges:
+            fields["ranges"] = {
+                target: [
+                    {"from": row.low, "to": row.high, **_fields(row, leave_out=("low", "high"))}
+                    for row in rows
+                ]
+                for target, rows in self.ranges.items()
+            }
+        fields["num_sources"] = len(self.sources)
+        fields["sources"] = [
+            _fields(row, leave_out=("model", "baseline"))
+            | {name: {"model": v, "baseline": row.baseline[name]} for name, v in row.model.items()}
+            for row in self.sources[:_MAX_SOURCES]
+        ]
+        fields["worst"] = [_fields(sequence, leave_out=("place",)) for sequence in self.worst]
+        return fields
 
     def warnings(self) -> list[str]:
         """Returns reasons to distrust the metrics."""
@@ -63,8 +129,7 @@ class Evaluation(Score):
         # Descriptions of shards hold checksums, so equal ones hold equal records.
         if self.split in _SEEN and self.info.splits == self.trained_on.splits:
             found.append(f"{_SEEN[self.split]}: expect worse of new footage")
-        bad = {"predictions": self.analysis.bad_predictions, "labels": self.analysis.bad_labels}
-        for what, count in bad.items():
+        for what, count in self.not_numbers.items():
             if count:
                 found.append(
                     f"{count:,} of {self.labels:,} {what} are not finite numbers: they are never right, and "
@@ -108,17 +173,28 @@ def evaluate_model(
     if skipped is not None:
         own = set(shard_paths(directory, info, split))
         num_skipped = sum(file in own for file, _ in skipped.places)
-    analysis = analyse(predictions, trained_on)
+    label, truth, answers = trained_on.spec.label, predictions.truth, predictions.answers
+    guesses = baseline_answers(trained_on, len(truth))
+    rows = (class_rows(label, truth, values) for values in (answers, guesses))
+    is_classification = label.task == "classification"
+    worst = worst_rows(predictions, trained_on)
     return Evaluation(
         **vars(score(split, predictions, trained_on)),
         info=info,
         trained_on=trained_on,
         predictions=predictions,
-        analysis=analysis,
+        classes=list(zip(*rows, strict=True)),
+        confusion=confusion_matrix(label.num_classes, truth, answers)
+        if is_classification
+        else None,
+        sources=source_rows(label, predictions, guesses),
+        ranges={
+            target: range_rows(truth[:, i], answers[:, i], float(guesses[0, i]))
+            for i, target in enumerate(label.target_names)
+        },
+        worst=worst,
         # After skipping, indices of predictions are not those of stored records.
-        strips={}
-        if num_skipped
-        else read_filmstrips(directory, split, [worst.place for worst in analysis.worst]),
+        strips={} if num_skipped else read_filmstrips(directory, split, [w.place for w in worst]),
         skipped=num_skipped,
     )
 
@@ -170,6 +246,15 @@ def scores_to_json(scores: Sequence[Score]) -> dict[str, Any]:
     }
     splits = {score.split: _null_if_not_finite(score.to_json()) for score in scores}
     return {"intervals": method, "splits": splits}
+
+
+def _fields(row: Any, *, leave_out: tuple[str, ...]) -> dict[str, Any]:
+    """Returns the fields of a dataclass; average precision only if there is one."""
+    return {
+        name: value
+        for name, value in vars(row).items()
+        if name not in leave_out and (name != "average_precision" or value is not None)
+    }
 
 
 def _null_if_not_finite(value: Any) -> Any:

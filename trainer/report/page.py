@@ -106,12 +106,12 @@ def _style_and_words(metric: Metric) -> tuple[str, str]:
 
 def _split(evaluation: Evaluation, name: str) -> dict[str, Any]:
     """Returns what the page shows of one split; ``name`` begins the ids of its headings."""
-    analysis, label = evaluation.analysis, evaluation.trained_on.spec.label
+    label = evaluation.trained_on.spec.label
     targets = sections.targets(evaluation)
-    counts = [plural(analysis.sequences, "sequence")]
+    counts = [plural(len(evaluation.predictions.values), "sequence")]
     if label.per_frame:
         counts.append(f"{plural(evaluation.labels, 'frame')} with a label")
-    counts += [plural(len(analysis.sources), "source"), plural(evaluation.groups, "group")]
+    counts += [plural(len(evaluation.sources), "source"), plural(evaluation.groups, "group")]
     return {
         "id": name,
         "title": evaluation.split.capitalize(),

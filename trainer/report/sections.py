@@ -34,7 +34,7 @@ _MAX_TIME_CHARTS = 8
 
 def classes(evaluation: Evaluation) -> Table | None:
     """Returns precision and recall of each class, lowest recall first; None for tasks without classes."""
-    pairs = evaluation.analysis.classes
+    pairs = evaluation.classes
     if not pairs:
         return None
 
@@ -67,10 +67,10 @@ def confusion(evaluation: Evaluation) -> dict[str, Table | None] | None:
 
     ``matrix`` is None for many classes, and ``frequent``, the most frequent confusions, for two.
     """
-    counts = evaluation.analysis.confusion
+    counts = evaluation.confusion
     if counts is None:
         return None
-    names = [row.name for row, _ in evaluation.analysis.classes]
+    names = [row.name for row, _ in evaluation.classes]
     return {
         "matrix": _confusion_matrix(names, counts) if len(names) <= _MAX_MATRIX_CLASSES else None,
         "frequent": _frequent_confusions(names, counts) if len(names) > 2 else None,
@@ -125,7 +125,7 @@ def targets(evaluation: Evaluation) -> list[dict[str, Any]]:
             quantity=quantity,
             summary=f"Scatter plot: predicted against true {name}",
         )
-        rows, time_charts = evaluation.analysis.sources, []
+        rows, time_charts = evaluation.sources, []
         # Some sources, spread evenly from the largest error to the smallest.
         chosen = np.unique(np.linspace(0, len(rows) - 1, min(_MAX_TIME_CHARTS, len(rows))).round())
         for row in (rows[int(place)] for place in chosen):
@@ -145,7 +145,7 @@ def targets(evaluation: Evaluation) -> list[dict[str, Any]]:
             {
                 "name": name,
                 "scatter": scatter,
-                "ranges": _ranges(evaluation.analysis.ranges[name], quantity),
+                "ranges": _ranges(evaluation.ranges[name], quantity),
                 "time_charts": time_charts,
                 "sources": len(rows),
             }
@@ -153,7 +153,7 @@ def targets(evaluation: Evaluation) -> list[dict[str, Any]]:
     return found
 
 
-def _ranges(ranges: tuple[RangeRow, ...], quantity: str) -> Table:
+def _ranges(ranges: list[RangeRow], quantity: str) -> Table:
     largest = max([row.mae for row in ranges if math.isfinite(row.mae)], default=0.0)
     rows: list[Row] = [
         [
@@ -174,7 +174,7 @@ def _ranges(ranges: tuple[RangeRow, ...], quantity: str) -> Table:
 
 def sources(evaluation: Evaluation) -> Table:
     """Returns the metrics of each source beside the baseline's, worst source first."""
-    rows = evaluation.analysis.sources
+    rows = evaluation.sources
     metrics = list(rows[0].model)[: 2 * _MAX_TARGETS]
     is_regression = evaluation.trained_on.spec.label.task == "regression"
     show = format_number if is_regression else format_percentage

@@ -25,7 +25,7 @@ def worst_sequences(evaluation: Evaluation) -> list[dict[str, Any]]:
     first signals.
     """
     label, figures = evaluation.trained_on.spec.label, []
-    for rank, sequence in enumerate(evaluation.analysis.worst, start=1):
+    for rank, sequence in enumerate(evaluation.worst, start=1):
         strip = evaluation.strips.get(sequence.place)
         signals = list(strip.signals.items())[:_MAX_SPARKLINES] if strip else []
         true, predicted = (_describe(v, label) for v in (sequence.true, sequence.predicted))

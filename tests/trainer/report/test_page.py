@@ -188,11 +188,11 @@ def test_report_names_predictions_that_are_not_numbers(kind, tmp_path):
         batch_size=5,
     )
     bad = int(np.count_nonzero(broken.predictions.labels.valid[7:9]))
-    assert broken.analysis.bad_predictions == bad
+    assert broken.not_numbers["predictions"] == bad
     assert broken.warnings()[0].startswith(
         f"{bad} of {broken.labels} predictions are not finite numbers"
     )
-    assert {worst.place for worst in broken.analysis.worst[:2]} == {7, 8}
+    assert {worst.place for worst in broken.worst[:2]} == {7, 8}
     fields = json.dumps(scores_to_json([broken]), allow_nan=False)
     assert "predictions are not finite numbers" in fields
     text = " ".join(page_of(broken).text)
