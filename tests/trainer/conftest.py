@@ -48,6 +48,9 @@ SPECS = {
     "signals only": make_spec(image=None, signals=SIGNALS),
 }
 
+# A frame that is damaged in records of JPEGs. It decodes, for the statistics of fake datasets.
+NO_JPEG = cv2.imencode(".png", np.zeros((2, 2, 3), np.uint8))[1].tobytes()
+
 
 def gray_frames(image, levels):
     """Encoded frames of one gray level each, with a little texture."""

@@ -10,7 +10,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.trainer.conftest import SPECS, fit_run, history, make_spec
+from tests.trainer.conftest import NO_JPEG, SPECS, fit_run, history, make_spec
 from tests.trainer.data.test_reader import order
 from tfrecords_schema.fake import fake_record, write_fake_dataset
 from tfrecords_schema.info import ShardInfo, SplitInfo
@@ -158,7 +158,7 @@ class TestCache:
 
     def test_cached_frames_locates_corrupt_frame(self, tmp_path):
         spec = SPECS["classification"]
-        damaged = replace(fake_record(spec, 0), frames=[b"no JPEG"] * spec.num_frames)
+        damaged = replace(fake_record(spec, 0), frames=[NO_JPEG] * spec.num_frames)
         records = {"train": [damaged]}
         write_fake_dataset(tmp_path, spec, {"train": 1}, records=records, shards=1)
         with pytest.raises(CorruptRecordError, match="corrupt record at byte 0: a frame is no JP"):

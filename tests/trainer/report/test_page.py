@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.trainer.conftest import SPECS, make_spec
+from tests.trainer.conftest import NO_JPEG, SPECS, make_spec
 from tfrecords_schema.fake import fake_record, write_fake_dataset
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.spec import ImageSpec, LabelSpec
@@ -289,8 +289,8 @@ def test_read_filmstrips_omits_damaged_frames(tmp_path):
     spec = make_spec(num_frames=4)
     record = replace(fake_record(spec, 0), valid_frames=4)
     records = [
-        replace(record, frames=[*record.frames[:2], b"no JPEG", record.frames[3]]),
-        replace(record, frames=[b"no JPEG"] * 4),
+        replace(record, frames=[*record.frames[:2], NO_JPEG, record.frames[3]]),
+        replace(record, frames=[NO_JPEG] * 4),
     ]
     write_fake_dataset(tmp_path, spec, {"test": 2}, records={"test": records}, shards=1)
     strips = read_filmstrips(tmp_path, "test", [0, 1])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.trainer.conftest import SPECS, make_spec
+from tests.trainer.conftest import NO_JPEG, SPECS, make_spec
 from tfrecords_schema.fake import fake_record, write_fake_dataset
 from trainer.cli import main
 from trainer.config.reading import Reading, ReadingConfig
@@ -69,7 +69,7 @@ def test_predict_split_skips_all_clips_of_a_corrupt_sequence(tmp_path):
     assert damaged_places == 0
     for i, frame in ((2, 0), (4, 4)):  # of one clip only
         frames = list(records[i].frames)
-        frames[frame] = b"no JPEG"
+        frames[frame] = NO_JPEG
         records[i] = replace(records[i], frames=frames)
     found, damaged_places = answers("damaged", records)
     assert damaged_places == 2
