@@ -80,10 +80,10 @@ def targets(validation: Validation) -> dict[str, list[BarChart]]:
     for name, unit in target_units(validation.info):
         column = target_column(name)
         for split, facts in validation.result.splits.items():
-            if column not in facts.histograms:
+            own = facts.columns.get(column)
+            if own is None or column not in facts.histograms:
                 continue
             low, high = ranges[column]
-            own = facts.columns[column]
             summary = (
                 f"{own.count:,} values, mean {own.mean:.4g}, std {own.std:.4g}, "
                 f"{own.min:.4g} to {own.max:.4g} {unit}"

@@ -15,7 +15,9 @@ from pipelines.validation.folder import DatasetFolder
 from pipelines.validation.outcome import Validation, describe
 from pipelines.validation.report.page import render_report
 from pipelines.validation.thresholds import ValidationOptions
+from tfrecords_schema import example_pb2
 from tfrecords_schema.fake import fake_record, write_fake_dataset
+from tfrecords_schema.records import read_file
 from tfrecords_schema.spec import LabelSpec
 
 EVIL = "<script>alert(1)</script>\"'&</style>\u202e\x1b[31m"
@@ -125,6 +127,19 @@ def test_render_report_describes_charts_in_words(make):
     assert labels[0].startswith("Histogram of train: 9 values, mean ")
     assert labels[0].endswith("m/s")
     assert "speed (m/s)" in page.text
+
+
+def test_render_report_omits_histogram_of_split_without_finite_targets(make):
+    dataset = make("regression")
+    for index in range(2):
+        path = dataset.shard("test", index)
+        messages = [example_pb2.SequenceExample.FromString(r.data) for r in read_file(path)]
+        for message in messages:
+            message.context.feature["clip/label/value"].float_list.value[0] = float("nan")
+        dataset.rewrite(path, [message.SerializeToString() for message in messages])
+    drawn = [svg["aria-label"] for svg in Page(render(dataset)).tags("svg")]
+    labels = [label for label in drawn if " values, " in label]
+    assert [label.split()[2] for label in labels] == ["train:", "validation:"]
 
 
 def evil_dataset(path, spec, open_dataset):
