@@ -158,7 +158,7 @@ def _cut(
     request = IndexRequest(source=source, segment_length=length)
     with pool.borrow() as decoder:
         try:
-            boundaries = decoder.index(request).boundaries
+            boundaries = decoder.index(request)
         except DecodingFailure as failure:
             return failure
     return cut_segments(source, seconds, boundaries)

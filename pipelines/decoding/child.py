@@ -22,15 +22,7 @@ import cv2
 from pipelines.decoding import protocol
 from pipelines.decoding.damage import count_errors
 from pipelines.decoding.overlay import draw_overlay
-from pipelines.decoding.protocol import (
-    BuildRequest,
-    DecodingFailure,
-    ExtentRequest,
-    IndexRequest,
-    OverlayRequest,
-    ProbeRequest,
-    SegmentResult,
-)
+from pipelines.decoding.protocol import BuildRequest, DecodingFailure, SegmentResult
 from pipelines.decoding.segments import build_segment, find_extent, index_clip, probe_file
 from pipelines.runners.child_process import HEADER, pack
 
@@ -95,13 +87,13 @@ def _handle(request: protocol.Request, answers: BinaryIO) -> Any:
     match request:
         case BuildRequest():
             return _build(request, answers, on_progress)
-        case OverlayRequest():
+        case protocol.OverlayRequest():
             return draw_overlay(request, on_progress)
-        case ExtentRequest():
+        case protocol.ExtentRequest():
             return find_extent(request.path, on_progress)
-        case IndexRequest():
+        case protocol.IndexRequest():
             return index_clip(request, on_progress)
-        case ProbeRequest():
+        case protocol.ProbeRequest():
             return probe_file(request.path)
 
 

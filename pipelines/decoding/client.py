@@ -14,18 +14,9 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TypeVar
 
 from pipelines.decoding import protocol
-from pipelines.decoding.protocol import (
-    BuildRequest,
-    DecodingFailure,
-    ExtentRequest,
-    Index,
-    IndexRequest,
-    OverlayRequest,
-    ProbeRequest,
-    SegmentResult,
-)
+from pipelines.decoding.protocol import BuildRequest, DecodingFailure, SegmentResult
 from pipelines.options.dataset import RunOptions
-from pipelines.plan.descriptors import Extent, Probe
+from pipelines.plan.descriptors import Boundary, Extent, Probe
 from pipelines.runners.child_process import ChildError, ChildProcess
 from pipelines.runners.python_child import child_environment, python_command
 from pipelines.storage.staging import Staging, StagingError
@@ -40,6 +31,8 @@ T = TypeVar("T")
 
 class DecoderProcess:
     """A child process that decodes, restarted after it had to be killed. For one thread at a time.
+
+    Every request raises `DecodingFailure` if its source cannot be used, or killed the child.
 
     Args:
         timeout: max seconds without a packet read or a record sent.
@@ -63,42 +56,28 @@ class DecoderProcess:
         self._child: ChildProcess | None = None
 
     def probe(self, path: str) -> Probe:
-        """Returns the header's hints about the file at ``path``.
-
-        Raises:
-            DecodingFailure: if it cannot be opened as a video.
-        """
+        """Returns the header's hints about the file at ``path``."""
         try:
             with self._staging.outline(path) as outline:
                 if outline is not None:
                     with contextlib.suppress(DecodingFailure):
-                        return _result(self._ask(ProbeRequest(outline), Probe))
+                        return _result(self._ask(protocol.ProbeRequest(outline), Probe))
         except StagingError as error:
             raise DecodingFailure("staging", str(error)) from error
-        return _result(self._ask(ProbeRequest(path), Probe))
+        return _result(self._ask(protocol.ProbeRequest(path), Probe))
 
     def extent(self, path: str) -> Extent:
-        """Returns the time range of the footage in the file at ``path``.
+        """Returns the time range of the footage in the file at ``path``."""
+        return _result(self._ask(protocol.ExtentRequest(path), Extent))
 
-        Raises:
-            DecodingFailure: if it cannot be opened as a video.
-        """
-        return _result(self._ask(ExtentRequest(path), Extent))
-
-    def index(self, request: IndexRequest) -> Index:
-        """Returns the places where a clip may be cut into segments.
-
-        Raises:
-            DecodingFailure: if it cannot be opened as a video.
-        """
-        return _result(self._ask(request, Index))
+    def index(self, request: protocol.IndexRequest) -> tuple[Boundary, ...]:
+        """Returns the places where a clip may be cut into segments."""
+        return _result(self._ask(request, tuple[Boundary, ...]))
 
     def build(self, request: BuildRequest, on_record: Callable[[bytes], None]) -> SegmentResult:
         """Builds a segment; ``on_record`` receives its records in order.
 
-        Raises:
-            DecodingFailure: if the source cannot be used, or killed the child. The records received so
-                far must be discarded.
+        If it fails, the records received so far must be discarded.
         """
         return _result(self.records(request), on_record)
 
@@ -106,18 +85,11 @@ class DecoderProcess:
         """Builds a segment: yields its records in order, on demand, and returns its result.
 
         Closing the generator before its end kills the child.
-
-        Raises:
-            DecodingFailure: see `build`.
         """
         return self._ask(request, SegmentResult)
 
-    def draw(self, request: OverlayRequest) -> int:
-        """Writes a video of footage with captions, and returns its number of frames.
-
-        Raises:
-            DecodingFailure: if the footage cannot be used, or the video cannot be written.
-        """
+    def draw(self, request: protocol.OverlayRequest) -> int:
+        """Writes a video of footage with captions, and returns its number of frames."""
         return _result(self._ask(request, int))
 
     def close(self) -> None:
@@ -159,6 +131,10 @@ class DecoderProcess:
             self.close()
             # Without what opens object stores.
             environment = {k: v for k, v in child_environment().items() if not k.startswith("AWS_")}
+            # Memory that glibc returns to the system after a record costs page faults in the next one.
+            environment["MALLOC_MMAP_THRESHOLD_"] = environment["MALLOC_TRIM_THRESHOLD_"] = (
+                "33554432"
+            )
             self._child = ChildProcess(
                 [*self._program, str(self._memory_limit)],
                 environment,

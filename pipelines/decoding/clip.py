@@ -17,17 +17,14 @@ from pipelines.options.dataset import SamplingOptions
 from pipelines.plan.descriptors import Segment
 from pipelines.plan.sampling import PlacedFrame, Position, TimeGrid, cover_slots, uniform_slots
 
-UsesAny = Callable[[int, "int | None"], bool]
-"""Returns True if a sequence uses any slot from a first one until another (None: without end)."""
+UsesAny = Callable[[int, float], bool]
+"""Returns True if a sequence uses any slot from a first one until another, which may be infinite."""
 
 
 class Clip:
-    """The part of footage that a source uses.
+    """The part of footage from ``start`` to ``end``, in seconds after the footage's first frame.
 
-    Args:
-        footage: the footage.
-        first_pts: presentation time of the footage's first frame.
-        start, end: seconds after that; None is the start or end of the footage.
+    None is the start or end of the footage.
 
     Attributes:
         start_pts, end_pts: presentation times in the footage's time base. Frames of the clip lie in
@@ -53,17 +50,6 @@ class Clip:
         # With more than half a slot, the slot of a frame would be ambiguous.
         return TimeGrid(self.start, frame_rate, min(self.tolerance, 1 / (2 * frame_rate)))
 
-    def slot_timestamp(self, slot: int, frame_rate: Fraction) -> int:
-        """Returns the time of ``slot`` on the scale of presentation times, in microseconds."""
-        seconds = self.first_pts * self.time_base + self.time_grid(frame_rate).seconds(slot)
-        return round(seconds * 1_000_000)
-
-    def end_slot(self, frame_rate: Fraction | None) -> int | None:
-        """Returns the slot before which the clip ends; None if slots do not follow from time."""
-        if self.end is None or frame_rate is None:
-            return None
-        return math.ceil((self.end - self.start) * frame_rate)
-
     def _first_at(self, seconds: Fraction) -> int:
         """Returns the earliest presentation time that counts as at or after ``seconds``."""
         return self.first_pts + math.ceil((seconds - self.tolerance) / self.time_base)
@@ -81,9 +67,7 @@ class CountedFrames:
 
     def __init__(self, frames: Iterable[Frame]):
         self._frames = frames
-        self.frames = 0
-        self.last_pts = 0
-        self.end_slot = 0
+        self.frames = self.last_pts = self.end_slot = 0
         self.finished = False
 
     def __iter__(self) -> Iterator[Frame]:
@@ -104,11 +88,7 @@ def start_reading(
 ) -> tuple[Clip, Iterator[Frame]]:
     """Returns the clip, and frames from where the segment's first window needs them.
 
-    Args:
-        footage: the footage to read.
-        reopen: opens the same footage once more.
-        segment: segment of the clip.
-        sampling: by time, or every frame.
+    ``reopen`` opens the same footage once more.
 
     Raises:
         DecodingFailure: if no frame can be decoded.
@@ -137,21 +117,19 @@ def cover_clip(
     clip: Clip, frames: Iterable[Frame], segment: Segment, sampling: SamplingOptions
 ) -> Iterator[Frame]:
     """Yields the frames of the clip with the slots that they cover."""
-    rate = sampling.frame_rate
+    rate, end_slot = sampling.frame_rate, None
     if rate is None:
         placed = _place_by_rank(clip, frames, segment)
     else:
-        placed = _place_by_time(clip, frames, clip.time_grid(rate))
-    for covering in cover_slots(placed, end_slot=clip.end_slot(rate)):
+        position = clip.time_grid(rate).position
+        placed = (
+            PlacedFrame(position(clip.seconds_after_first(frame.pts)), frame, frame.after_break)
+            for frame in frames
+        )
+        if clip.end is not None:
+            end_slot = math.ceil((clip.end - clip.start) * rate)
+    for covering in cover_slots(placed, end_slot=end_slot):
         yield covering.frame._replace(slots=covering.slots)
-
-
-def _place_by_time(
-    clip: Clip, frames: Iterable[Frame], grid: TimeGrid
-) -> Iterator[PlacedFrame[Frame]]:
-    for frame in frames:
-        position = grid.position(clip.seconds_after_first(frame.pts))
-        yield PlacedFrame(position, frame, frame.after_break)
 
 
 def _place_by_rank(
@@ -174,21 +152,13 @@ def find_used_frames(
     clip: Clip,
     segment: Segment,
     sampling: SamplingOptions,
-    *,
     total_slots: int = 0,
     times: Sequence[int] | None = None,
 ) -> IsUsed | None:
     """Returns a function that tells which frames the sequences of a segment use.
 
-    Args:
-        clip: the clip of the segment.
-        segment: the segment.
-        sampling: how sequences are sampled.
-        total_slots: slots of the clip by a first pass; for sampling other than windows.
-        times: presentation times of the clip's frames by a first pass, if there was one.
-
-    Returns:
-        None if all frames are used, or if times do not tell.
+    A first pass over the clip found ``total_slots``, for sampling other than windows, and the presentation
+    ``times`` of its frames. The result is None if all frames are used, or if times do not tell.
     """
     rate = sampling.frame_rate
     uses_any = _used_slots(segment, sampling, total_slots)
@@ -206,10 +176,9 @@ def _by_position(uses_any: UsesAny, position: Callable[[int], Position]) -> IsUs
 
     def is_used(pts: int, until: int | None) -> bool:
         slot, exact = position(pts)
-        if until is None:
-            return uses_any(slot, None)
         # A frame that is exactly at a slot covers it even if the next frame is missing.
-        return uses_any(slot, max(position(until).slot, slot + exact))
+        end = math.inf if until is None else max(position(until).slot, slot + exact)
+        return uses_any(slot, end)
 
     return is_used
 
@@ -223,22 +192,20 @@ def _used_slots(segment: Segment, sampling: SamplingOptions, total_slots: int) -
     if sampling.sampling == "last":
         # If the last slots are missing, those before them are used.
         begin = max(0, total_slots - 2 * count)
-        return lambda first, until: until is None or max(first, begin) < until
+        return lambda first, until: max(first, begin) < until
     slots = uniform_slots(total_slots, count)
-    return lambda first, until: (
-        bisect_left(slots, first) < (len(slots) if until is None else bisect_left(slots, until))
-    )
+    return lambda first, until: bisect_left(slots, first) < bisect_left(slots, until)
 
 
 def _window_slots(count: int, stride: int, first_slot: int, end_slot: int | None) -> UsesAny:
     """Tests slots of windows that start at multiples of ``stride`` from ``first_slot`` until ``end_slot``."""
     start = -(-first_slot // stride) * stride
-    end = None if end_slot is None else (end_slot - 1) // stride * stride + count
+    end = math.inf if end_slot is None else (end_slot - 1) // stride * stride + count
 
-    def uses_any(first: int, until: int | None) -> bool:
+    def uses_any(first: int, until: float) -> bool:
         slot = max(first, start)
         if slot % stride >= count:
             slot += stride - slot % stride
-        return (until is None or slot < until) and (end is None or slot < end)
+        return slot < until and slot < end
 
     return uses_any

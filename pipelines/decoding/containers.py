@@ -8,7 +8,7 @@ from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
 from pipelines.decoding.protocol import DecodingFailure
-from pipelines.decoding.pyav import open_input
+from pipelines.decoding.pyav import LENIENT
 
 # Demuxers that read one file and nothing else. Playlists, concatenation scripts and image-sequence patterns
 # refer to other files or addresses, and are not among them.
@@ -28,25 +28,22 @@ MAX_PIXELS = 8192 * 8192
 def open_container(path: str, *, header_only: bool = False) -> InputContainer:
     """Opens a local file, and no other file that it refers to.
 
-    Args:
-        path: path of the file.
-        header_only: do not decode the first frames, from which FFmpeg learns how far frames are reordered
-            and the format of their pixels.
+    With ``header_only``, FFmpeg does not decode the first frames, from which it learns how far frames are
+    reordered and the format of their pixels.
 
     Raises:
         DecodingFailure: if the file cannot be read or has no known format.
     """
     try:
-        return open_input(
+        container: InputContainer = av.open(
             f"file:{path}",
             options={"skip_frame": "all"} if header_only else {},
-            container_options={
-                "protocol_whitelist": "file",
-                "format_whitelist": _FORMATS,
-            },
+            container_options={"protocol_whitelist": "file", "format_whitelist": _FORMATS},
+            **LENIENT,
         )
     except (av.FFmpegError, ValueError) as error:
         raise DecodingFailure("open", describe_error(error)) from error
+    return container
 
 
 def choose_stream(container: InputContainer) -> VideoStream:
@@ -92,11 +89,7 @@ def use_threads(stream: VideoStream, threads: int) -> None:
 
 
 def check_pixels(width: int, height: int) -> None:
-    """Checks the size of a frame.
-
-    Raises:
-        DecodingFailure: if it has more than `MAX_PIXELS`.
-    """
+    """Raises a `DecodingFailure` for a frame of more than `MAX_PIXELS`."""
     if width * height > MAX_PIXELS:
         raise DecodingFailure(
             "limits", f"a frame of {width}x{height} pixels exceeds the limit of {MAX_PIXELS} pixels"

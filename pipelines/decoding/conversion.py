@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pipelines.decoding.pyav import AVERAGING, CONVERTING, forget_transfer
 from pipelines.images import frames
 from pipelines.images.frames import Orientation, Pixels, orient
-from pipelines.images.yuv import LUMA_WEIGHTS, YuvPixels, to_jfif, yuv_to_rgb
+from pipelines.images.yuv import LUMA_WEIGHTS, NEUTRAL, YuvPixels, to_jfif, yuv_to_rgb
 from pipelines.options.dataset import ImageOptions
 
 _UNTAGGED = (0, 2, 3)  # H.273: RGB or unknown, unspecified, reserved
@@ -44,9 +44,7 @@ _REFORMATTER = VideoReformatter()
 class VideoPicture:
     """The picture of a video's frame, as `FramePicture`.
 
-    Args:
-        decoded: the decoded picture; for a frame that was skipped, a function that decodes it after all.
-        stored_aspect: width of a pixel of the stored picture divided by its height.
+    For a frame that was skipped, ``decoded`` is a function that decodes it after all.
     """
 
     def __init__(
@@ -57,11 +55,7 @@ class VideoPicture:
 
     @property
     def image(self) -> av.VideoFrame:
-        """The decoded picture.
-
-        Raises:
-            DecodingFailure: if a skipped picture does not decode.
-        """
+        """The decoded picture; one that was skipped is decoded now."""
         if not isinstance(self._decoded, av.VideoFrame):
             self._decoded = self._decoded()
         return self._decoded
@@ -99,13 +93,7 @@ def to_scaled(
     It is `frames.resize` of `to_rgb` but for rounding. A frame that becomes a JPEG file stays YUV if
     possible, which saves several passes over the pixels and keeps colours that RGB does not have.
 
-    Args:
-        image: the frame.
-        options: size, resize mode, interpolation and format.
-        stored_aspect: width of a pixel of the stored frame divided by its height.
-
-    Returns:
-        ``[height, width, 3]`` uint8 RGB, full range; or YUV as JPEG files store it.
+    ``stored_aspect`` is the width of a pixel of the stored frame divided by its height.
     """
     orientation = read_orientation(image)
     # Sizes are (height, width) of the stored frame. Its middle, `kept`, is scaled to `inner`.
@@ -125,7 +113,7 @@ def to_scaled(
     # Halved chroma needs even sizes and margins.
     stays_yuv = (
         options.image_format == "jpeg"
-        and _is_known_yuv(image, matrix)
+        and matrix is not None
         and not any(n % 2 or out % 2 or (out - n) % 4 for out, n in zip(outer, inner, strict=True))
     )
     # Interlaced frames: swscale would scale each field by itself and interleave them again.
@@ -133,13 +121,17 @@ def to_scaled(
     if can_scale and (is_averaged or (stays_yuv and kept == inner)):
         middle = image if kept == size else _crop_middle(image, *kept)
         interpolation = AVERAGING if is_averaged else CONVERTING
-        if stays_yuv:
-            planes = to_jfif(_scale(middle, *inner, full, interpolation), matrix, full)
-            upright = YuvPixels(*(orient(plane, orientation) for plane in planes))
-            return upright.placed(*options.size)
+        if stays_yuv and matrix is not None:
+            y, u, v = (
+                orient(plane, orientation)
+                for plane in to_jfif(_scale(middle, *inner, full, interpolation), matrix, full)
+            )
+            half = options.size[0] // 2, options.size[1] // 2
+            u, v = (frames.center(plane, *half, NEUTRAL) for plane in (u, v))
+            return YuvPixels(frames.center(y, *options.size), u, v)
         # swscale reads each input pixel once, and they are most of the work.
         scaled = orient(_convert(middle, *inner, interpolation), orientation)
-        return frames.center_on_black(scaled, *options.size)
+        return frames.center(scaled, *options.size)
     return frames.resize(to_rgb(image), options, _upright_aspect(stored_aspect, orientation))
 
 
@@ -154,7 +146,7 @@ def _convert(image: av.VideoFrame, height: int, width: int, interpolation: int) 
     one level.
     """
     matrix, full = _color_space(image)
-    if _is_known_yuv(image, matrix):
+    if matrix is not None:
         planes = _scale(image, height, width, full, interpolation)
         return cast(Pixels, cv2.transform(cv2.merge(planes), yuv_to_rgb(matrix, full)))
     forget_transfer(image)
@@ -194,15 +186,16 @@ def _scale(
     return [_values(plane) for plane in scaled.planes]
 
 
-def _color_space(image: av.VideoFrame) -> tuple[int, bool]:
-    """Returns the matrix by H.273, and if the range is full. Untagged is BT.601, as in ffmpeg."""
+def _color_space(image: av.VideoFrame) -> tuple[int | None, bool]:
+    """Returns the matrix of YUV by H.273, and if the range is full. Untagged is BT.601, as in ffmpeg.
+
+    The matrix is None for another color model, and if it is unknown.
+    """
     matrix = Colorspace.ITU601 if image.colorspace in _UNTAGGED else int(image.colorspace)
-    is_full = image.color_range == ColorRange.JPEG or image.format.name.startswith("yuvj")
-    return matrix, is_full
-
-
-def _is_known_yuv(image: av.VideoFrame, matrix: int) -> bool:
-    return matrix in LUMA_WEIGHTS and image.format.name.startswith(_YUV_FORMATS)
+    name = image.format.name
+    is_known = matrix in LUMA_WEIGHTS and name.startswith(_YUV_FORMATS)
+    is_full = image.color_range == ColorRange.JPEG or name.startswith("yuvj")
+    return matrix if is_known else None, is_full
 
 
 def _values(plane: VideoPlane) -> NDArray[np.uint8]:

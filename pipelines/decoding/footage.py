@@ -1,7 +1,4 @@
-"""The interface of footage: a video, a drive in several files, a folder of frames, or telemetry alone.
-
-All of them yield `Frame` objects with strictly increasing presentation times in ticks of a time base.
-"""
+"""The interface of footage: a video, a drive in several files, a folder of frames, or telemetry alone."""
 
 from __future__ import annotations
 
@@ -36,8 +33,7 @@ class FramePicture(Protocol):
     def to_scaled(self, options: ImageOptions) -> Pixels | YuvPixels:
         """Returns the upright picture of ``options.size``, for encoding.
 
-        Returns:
-            ``[height, width, 3]`` uint8 RGB, full range; or YUV as JPEG files store it, if that is closer.
+        It is RGB as `to_rgb` gives it; or YUV as JPEG files store it, if that is closer.
         """
 
     def stored_file(self, options: ImageOptions) -> bytes | None:
@@ -77,7 +73,7 @@ class Frame(NamedTuple):
 
 
 class Footage(ABC):
-    """Footage that was opened for one reading.
+    """Footage that was opened for one reading; its frames have strictly increasing presentation times.
 
     Attributes:
         time_base: seconds per tick of ``Frame.pts``.
@@ -121,11 +117,7 @@ class Footage(ABC):
 
     @abstractmethod
     def packet_times(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Returns the presentation times of all frames, and which are keyframes; decodes nothing.
-
-        Returns:
-            ``[frames]`` int64 in ascending order, and ``[frames]`` bool.
-        """
+        """Returns the presentation times of all frames, ascending, and if each is a keyframe."""
 
     def first_pts(self) -> int:
         """Returns the presentation time of the first frame that can be used; reads the footage up to it.
@@ -155,11 +147,7 @@ class Footage(ABC):
 
 
 class ListedFootage(Footage):
-    """Footage whose times are known before it is read, and whose frames are all keyframes.
-
-    Args:
-        times: presentation times of all frames, ``[frames]`` int64 in ascending order.
-    """
+    """Footage whose times are known before it is read, and whose frames are all keyframes."""
 
     cuttable = True
 

@@ -1,7 +1,6 @@
 """Reads a folder of image files as footage: one frame per file, at a constant rate, in the order of numbers.
 
-One image is in memory at a time. Files are untrusted: headers are checked before anything is decoded, and
-damaged files are gaps in the footage.
+Files are untrusted: headers are checked before anything is decoded, and damaged files are gaps.
 """
 
 from __future__ import annotations
@@ -29,17 +28,11 @@ from pipelines.options.dataset import ImageOptions
 
 @dataclass(frozen=True, eq=False)
 class FilePicture:
-    """The picture in an image file, as `FramePicture`.
-
-    Attributes:
-        data: the file.
-        header: header of the file.
-        pixels: upright RGB pixels; None if they were not decoded yet.
-    """
+    """The picture in an image file, as `FramePicture`."""
 
     data: bytes
     header: Header
-    pixels: Pixels | None
+    pixels: Pixels | None  # upright RGB; None if it was not decoded yet
 
     pixel_aspect = Fraction(1)  # aspect ratios in image headers are meant for printers
 
@@ -60,14 +53,8 @@ class FrameFolder(ListedFootage):
     """A folder of images, opened for one reading as `Footage`.
 
     A frame's presentation time is its slot, from 0. Missing frames, by the numbers in the names, leave their
-    slots empty.
-
-    Args:
-        path: path of the folder.
-        frame_rate: frames per second of the recording.
-        on_progress: called for each file that is read.
-        image: size and format of stored frames. A file that has them already is decoded only if its
-            structure does not show that it is undamaged.
+    slots empty. A file that already has the size and format of stored frames, ``image``, is decoded only if
+    its structure does not show that it is undamaged.
 
     Raises:
         DecodingFailure: if the folder cannot be read, or contains no image.
@@ -111,23 +98,22 @@ class FrameFolder(ListedFootage):
         start = self._first_index(near)
         has_frame = has_gap = False
         for index in range(start, len(sequence.names)):
+            picture = missing = None
             if index > start and sequence.is_hole_before(index):
-                self._add_gap(sequence.describe_hole(index), has_gap)
-                has_gap = True
+                missing = sequence.describe_hole(index)
             self._on_progress()
             try:
                 picture = self._read(index)
             except ImageError as error:
-                self._add_gap(f"{sequence.names[index]} does not decode: it {error}", has_gap)
+                missing = missing or f"{sequence.names[index]} does not decode: it {error}"
+            if missing is not None:
+                self.breaks += not has_gap
+                self.truncated = self.truncated or missing
                 has_gap = True
+            if picture is None:
                 continue
             yield Frame(sequence.slots[index], index - start, has_frame and has_gap, picture)
             has_frame, has_gap = True, False
-
-    def _add_gap(self, reason: str, has_gap: bool) -> None:
-        """Records missing frames; ``has_gap``: the frames before them are missing too."""
-        self.breaks += not has_gap
-        self.truncated = self.truncated or reason
 
     def _read(self, index: int) -> FilePicture:
         """Reads a file; decodes it if its pixels are needed, or if only that can tell that it is undamaged.
@@ -168,10 +154,14 @@ def _read_file(path: str) -> bytes:
     # Opening a pipe this way does not wait for a writer. Reading a pipe or a device might never end.
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
     try:
-        with open(os.open(path, flags), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        descriptor = os.open(path, flags)
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
                 raise ImageError("is not a regular file")
-            return file.read()
+            return b"".join(iter(lambda: os.read(descriptor, status.st_size + 1), b""))
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise ImageError(f"cannot be read: {error.strerror or error}") from error
 

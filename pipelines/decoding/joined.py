@@ -34,12 +34,7 @@ class _PlacedPart:
 class JoinedVideos(Footage):
     """`Footage` of several video files whose positions in time are known; opens one file at a time.
 
-    Presentation times continue those of the first file.
-
-    Args:
-        parts: the files, with their extents.
-        on_progress: called for each packet that is read.
-        threads: decoding threads; see `open_video`.
+    Presentation times continue those of the first file. All parts must have extents.
     """
 
     damage: Damage | None = None
@@ -126,13 +121,13 @@ class JoinedVideos(Footage):
     def packet_times(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """See `Footage`."""
         times, keys = [], []
-        last: int | None = None
+        last = np.iinfo(np.int64).min
         for placed in self._parts:
             with open_video(placed.part.path, self._on_progress) as video:
                 own_times, own_keys = video.packet_times()
             own_times = own_times * placed.scale + placed.shift
-            new = np.ones(len(own_times), np.bool_) if last is None else own_times > last
+            new = own_times > last
             times.append(own_times[new])
             keys.append(own_keys[new])
-            last = int(own_times[-1]) if len(own_times) else last
+            last = own_times.max(initial=last)
         return np.concatenate(times), np.concatenate(keys)

@@ -39,15 +39,12 @@ class Need(enum.Enum):
 
 @dataclass
 class _Ahead:
-    """A packet that was read ahead.
-
-    ``group`` counts the keyframes up to it, IDR frames twice; ``until`` is when the next frame is shown.
-    """
+    """A packet that was read ahead."""
 
     packet: Any
-    group: int
+    group: int  # number of keyframes up to it; IDR frames count twice
     is_used: bool = True
-    until: int | None = None
+    until: int | None = None  # when the next frame is shown
 
 
 class Lookahead:

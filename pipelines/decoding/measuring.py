@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +22,8 @@ from pipelines.plan.descriptors import SideFile, Source
 class Measurements:
     """The measurements of a clip, to be added to its frames.
 
-    Args:
-        request: the clip, and the columns that are used.
-        footage: the footage of the clip; it is not read here.
-        packets: the same footage, opened once more, to find its first frame or to count frames.
+    ``footage`` is not read here. ``packets`` is the same, opened once more, to find its first frame or to
+    count frames.
 
     Attributes:
         by_time: rows have times. If not, row i belongs to frame i.
@@ -35,31 +34,30 @@ class Measurements:
     """
 
     def __init__(self, request: BuildRequest, footage: Footage, packets: Footage):
-        clip = clip_telemetry(request)
-        telemetry = clip.telemetry
-        options = request.telemetry or TelemetryOptions(telemetry="")
-        source = request.segment.source
+        self._clip = clip_telemetry(request)
+        self._request = request
         self._time_base = footage.time_base
-        self._row_of_first = source.telemetry_row
-        self._clip = clip
-        self._is_shared = source.telemetry_shared and source.telemetry is not None
-        self.by_time = telemetry.times is not None
         self._origin_pts = 0
         self._frame_times: NDArray[np.int64] | None = None
         self.frames_without = 0
-        self._segment = request.segment
-        self._beyond: int | None = None  # first slot after all sequences of the segment
-        if request.segment.end_slot is not None:
-            self._beyond = request.segment.end_slot + request.sampling.num_frames
-        if self.by_time and source.kind != "telemetry":
+        telemetry = self._clip.telemetry
+        times = telemetry.times
+        self.by_time = times is not None
+        if times is None:
+            if footage.cuttable:
+                # A frame's row is its place in the whole footage, wherever reading started.
+                self._frame_times, _ = packets.packet_times()
+        elif request.segment.source.kind != "telemetry":
             self._origin_pts = packets.origin_pts()
-        if not self.by_time and footage.cuttable:
-            # A frame's row is its place in the whole footage, wherever reading started.
-            self._frame_times, _ = packets.packet_times()
-        elif (
-            source.kind != "telemetry" and telemetry.times is not None and footage.declared_seconds
-        ):
-            _check_overlap(telemetry.times, footage.declared_seconds)
+            seconds = footage.declared_seconds
+            if seconds and (times[-1] < 0 or times[0] > seconds):
+                raise DecodingFailure(
+                    "telemetry",
+                    f"it does not overlap the footage: its rows span {times[0]:.6g} to {times[-1]:.6g} s, "
+                    f"the footage 0 to {seconds:.6g} s. Check --time_unit, --time_offset and "
+                    "--time_origin.",
+                )
+        options = request.telemetry or TelemetryOptions(telemetry="")
         self._alignment = Alignment(
             telemetry,
             columns=measured_columns(request),
@@ -73,16 +71,19 @@ class Measurements:
 
         No sequence spans a frame that was left out.
         """
+        segment = self._request.segment
+        end_slot = math.inf if segment.end_slot is None else segment.end_slot
         for frame in frames:
             if not frame.slots:
                 continue
-            if self._beyond is not None and frame.slots.start >= self._beyond:
-                return
+            slot = frame.slots.start
+            if slot >= end_slot + self._request.sampling.num_frames:
+                return  # no sequence of the segment reaches as far
             measured = self._measure(frame)
-            if measured is None:
-                self.frames_without += self._is_own(frame.slots.start)
-            else:
+            if measured is not None:
                 yield frame._replace(measured=measured)
+            elif segment.first_slot <= slot < end_slot:
+                self.frames_without += 1
 
     def mismatch(self, frames: int) -> str | None:
         """Describes how the numbers of rows and ``frames`` differ; None if they match or rows have times."""
@@ -90,15 +91,12 @@ class Measurements:
             return self._clip.mismatch
         if self._frame_times is not None:
             frames = len(self._frame_times)
-        rows = self._clip.telemetry.rows - self._row_of_first
-        if rows == frames or (self._is_shared and rows > frames):
+        source = self._request.segment.source
+        rows = self._clip.telemetry.rows - source.telemetry_row
+        is_shared = source.telemetry_shared and source.telemetry is not None
+        if rows == frames or (is_shared and rows > frames):
             return None
         return _describe_mismatch("the telemetry", rows, frames)
-
-    def _is_own(self, slot: int) -> bool:
-        """Returns True if this segment counts the frame at ``slot``, not the one before or after."""
-        segment = self._segment
-        return segment.first_slot <= slot and (segment.end_slot is None or slot < segment.end_slot)
 
     def _measure(self, frame: Frame) -> Aligned | None:
         if self.by_time:
@@ -106,7 +104,7 @@ class Measurements:
         row = frame.rank
         if self._frame_times is not None:
             row = int(np.searchsorted(self._frame_times, frame.pts))
-        return self._alignment.at_row(self._row_of_first + row)
+        return self._alignment.at_row(self._request.segment.source.telemetry_row + row)
 
 
 def is_measured(request: BuildRequest) -> bool:
@@ -123,8 +121,7 @@ def measured_columns(request: BuildRequest) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*request.spec.label.target_names, *signals)))
 
 
-@dataclass(frozen=True)
-class ClipTelemetry:
+class ClipTelemetry(NamedTuple):
     """The telemetry of a clip.
 
     Attributes:
@@ -166,16 +163,17 @@ def _load(
     columns: tuple[str, ...],
     class_column: str | None,
 ) -> ClipTelemetry:
-    def read(file: SideFile, options: TelemetryOptions) -> Telemetry:
-        return read_telemetry(
-            file.path, file.data_path, options, columns=columns, class_column=class_column
-        )
-
     if options is None:
         return ClipTelemetry(_annotation_rows(source, annotation, columns))
+
+    def read(file: SideFile, start: float) -> Telemetry:
+        own = read_telemetry(
+            file.path, file.data_path, options, columns=columns, class_column=class_column
+        )
+        return _placed(own, source, options, start)
+
     if source.telemetry is not None:
-        own = read(source.telemetry, options)
-        return ClipTelemetry(_placed(own, source, options, 0.0))
+        return ClipTelemetry(read(source.telemetry, 0.0))
     pieces: list[tuple[Telemetry, int]] = []
     mismatch = None
     for part in source.parts:
@@ -184,12 +182,11 @@ def _load(
                 f"{part.data_path}: expected telemetry and a measured extent, got {part.telemetry} and "
                 f"{part.extent}"
             )
-        own = read(part.telemetry, options)
+        own = read(part.telemetry, float(part.start - source.parts[0].start))
         frames = part.extent.frames
         if own.times is None and own.rows != frames:
             mismatch = mismatch or _describe_mismatch(part.telemetry.data_path, own.rows, frames)
-        start = float(part.start - source.parts[0].start)
-        pieces.append((_placed(own, source, options, start), frames))
+        pieces.append((own, frames))
     if pieces[0][0].times is None:
         return ClipTelemetry(concatenate_rows(pieces), mismatch)
     return ClipTelemetry(concatenate([(telemetry, 0.0) for telemetry, _ in pieces]))
@@ -202,14 +199,11 @@ def _describe_mismatch(name: str, rows: int, frames: int) -> str:
 def _placed(
     telemetry: Telemetry, source: Source, options: TelemetryOptions, part_start: float
 ) -> Telemetry:
-    """Returns telemetry with times in seconds after the first frame of ``source``.
-
-    A source that is telemetry alone keeps its own times, which become those of its frames.
-    """
+    """Returns telemetry with times in seconds after the first frame of ``source``."""
     if telemetry.times is None:
         return telemetry
     if source.kind == "telemetry":
-        origin = 0.0
+        origin = 0.0  # its own times become those of its frames
     elif options.time_origin == "file":
         origin = float(telemetry.times[0]) if telemetry.dates else 0.0
         origin += source.telemetry_start - part_start
@@ -236,14 +230,3 @@ def _annotation_rows(
     values = np.asarray(entries, np.float64)
     by_name = {name: values[:, place] for place, name in enumerate(columns)}
     return Telemetry(times=None, dates=False, columns=by_name)
-
-
-def _check_overlap(times: NDArray[np.float64], seconds: float) -> None:
-    first, last = float(times[0]), float(times[-1])
-    if last < 0 or first > seconds:
-        raise DecodingFailure(
-            "telemetry",
-            f"it does not overlap the footage: its rows span {first:.6g} to {last:.6g} s, the footage 0 to "
-            f"{seconds:.6g} s. "
-            "Check --time_unit, --time_offset and --time_origin.",
-        )

@@ -34,10 +34,6 @@ def draw_overlay(request: OverlayRequest, on_progress: Callable[[], None]) -> in
     The first frame is at 0 s. Sound is left out. A frame with an odd side gets one more row or column,
     because H.264 with halved chroma needs even sides.
 
-    Args:
-        request: the source, and the captions with their times.
-        on_progress: called for each packet that is read.
-
     Raises:
         DecodingFailure: if the footage cannot be used, or the video cannot be written.
     """
@@ -47,20 +43,12 @@ def draw_overlay(request: OverlayRequest, on_progress: Callable[[], None]) -> in
         clip, decoded = start_reading(footage, reopen, build.segment, build.sampling)
         try:
             with av.open(request.output, "w", format="mp4") as container:
-                count = _write(container, footage, clip, _inside(clip, decoded), request)
+                count = _write(container, footage, clip, decoded, request)
         except av.FFmpegError as error:
             raise DecodingFailure("process", f"the video cannot be written: {error}") from error
     if not count:
         raise DecodingFailure("decode", "the clip contains no frame")
     return count
-
-
-def _inside(clip: Clip, frames: Iterator[Frame]) -> Iterator[Frame]:
-    for frame in frames:
-        if clip.end_pts is not None and frame.pts >= clip.end_pts:
-            return
-        if frame.pts >= clip.start_pts:
-            yield frame
 
 
 def _write(
@@ -75,6 +63,10 @@ def _write(
     size = (0, 0)
     count = first = 0
     for frame in frames:
+        if clip.end_pts is not None and frame.pts >= clip.end_pts:
+            break
+        if frame.pts < clip.start_pts:
+            continue
         if frame.picture is None:
             raise DecodingFailure(
                 "open", "the source is telemetry alone, without frames to draw on"
@@ -115,11 +107,9 @@ def _add_stream(
 
 def _to_image(pixels: Pixels) -> av.VideoFrame:
     """Returns a frame in the color space that the stream is tagged with."""
-    height, width = pixels.shape[:2]
-    if height % 2 or width % 2:
-        border = cv2.BORDER_REPLICATE
-        pixels = np.asarray(cv2.copyMakeBorder(pixels, 0, height % 2, 0, width % 2, border))
-    image = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+    bottom, right = (side % 2 for side in pixels.shape[:2])
+    even = cv2.copyMakeBorder(pixels, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
+    image = av.VideoFrame.from_ndarray(np.asarray(even), format="rgb24")
     return image.reformat(
         format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
     )

@@ -23,13 +23,8 @@ _BEGINNING = -(2**62)
 class PacketReader:
     """Reads the packets of a video stream once, from the start or from where `seek` led.
 
-    Args:
-        container: the opened file.
-        stream: the stream of it to read.
-        path: path of the file.
-        on_progress: called for each packet that is read.
-
     Attributes:
+        on_progress: called for each packet that is read.
         cuttable: packets carry exact times, and decoding may start at any keyframe.
         decode_times_only: packets carry decoding times but no presentation times.
         reports_cuts: the demuxer marks a packet in which the file ends as corrupt. Others also mark packets

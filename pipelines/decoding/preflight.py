@@ -11,7 +11,7 @@ from pipelines.decoding.protocol import BuildRequest, DecodingFailure
 from pipelines.errors import UserError
 from pipelines.options.dataset import ImageOptions, RunOptions, SamplingOptions
 from pipelines.plan.descriptors import Segment, Source
-from tfrecords_schema.spec import LabelSpec, SequenceSpec
+from tfrecords_schema.spec import SequenceSpec
 
 _DISTRIBUTION = "reelbeam"
 _SHOWN = ("av", "numpy", "opencv-python-headless")
@@ -44,19 +44,13 @@ def check_decoder(run: RunOptions) -> None:
 
 def _request(path: str) -> BuildRequest:
     image = ImageOptions(size=(_SIDE // 2, _SIDE // 2))
-    source = Source(id="preflight", path=path, data_path="preflight", group="", labels=("none",))
+    source = Source(id="preflight", path=path, data_path="preflight", group="")
     return BuildRequest(
         segment=Segment(source=source),
-        spec=SequenceSpec(
-            num_frames=2,
-            frame_rate=None,
-            image=image.spec,
-            label=LabelSpec(task="classification", class_names=("none",)),
-        ),
+        spec=SequenceSpec(num_frames=2, image=image.spec),
         dataset_name="preflight",
         sampling=SamplingOptions(num_frames=2),
         image=image,
-        label_indices=(0,),
     )
 
 

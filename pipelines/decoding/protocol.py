@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 
 from pipelines.options.dataset import ImageOptions, LabelOptions, SamplingOptions
 from pipelines.options.telemetry import AnnotationOptions, TelemetryOptions
-from pipelines.plan.descriptors import Boundary, Segment, Source
+from pipelines.plan.descriptors import Segment, Source
 from pipelines.runners.child_process import pack
 from tfrecords_schema.codec import LocalPath, from_json, to_json
 from tfrecords_schema.moments import Moments
@@ -54,7 +54,7 @@ class ExtentRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class IndexRequest:
-    """A request for the `Index` of a clip; the file is read but not decoded."""
+    """A request for the `Boundary`s at which a clip may be cut; the file is read but not decoded."""
 
     source: Source
     segment_length: float
@@ -187,13 +187,6 @@ class DecodingFailure(Exception):  # noqa: N818 - an event of a source, not an e
 
     def __str__(self) -> str:
         return f"{self.stage}: {self.reason}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Index:
-    """The answer to an `IndexRequest`: the positions at which a clip may be cut."""
-
-    boundaries: tuple[Boundary, ...] = ()
 
 
 Request = ProbeRequest | ExtentRequest | IndexRequest | BuildRequest | OverlayRequest

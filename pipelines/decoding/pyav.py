@@ -6,10 +6,9 @@ The rest of the package uses only what these versions have in common.
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Any, Protocol, cast
+from typing import Any
 
 import av
-from av.container import InputContainer
 from av.video.reformatter import Interpolation
 
 # Flags of swscale by number, because PyAV 17 has no names for them.
@@ -25,33 +24,13 @@ CONVERTING = int(Interpolation.BICUBIC)
 _UNSPECIFIED = 2  # H.273
 
 # Metadata that is not UTF-8 must not make a file unreadable. From PyAV 19 on it never does.
-_LENIENT: dict[str, Any] = (
+LENIENT: dict[str, Any] = (
     {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 )
+"""Arguments of `av.open`."""
 
 
-def open_input(
-    url: str, *, options: dict[str, str], container_options: dict[str, str]
-) -> InputContainer:
-    """Opens a file for reading; its metadata may have any encoding.
-
-    Raises:
-        av.FFmpegError, ValueError: if it cannot be opened.
-    """
-    return cast(
-        InputContainer,
-        av.open(url, options=options, container_options=container_options, **_LENIENT),
-    )
-
-
-class _Rational(Protocol):
-    @property
-    def numerator(self) -> int: ...
-    @property
-    def denominator(self) -> int: ...
-
-
-def to_fraction(value: _Rational | None) -> Fraction | None:
+def to_fraction(value: Any) -> Fraction | None:
     """Returns a rational as a Fraction, None if it is not set (0 in PyAV 19)."""
     return Fraction(value.numerator, value.denominator) if value else None
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
+from itertools import islice, takewhile
 
 from av.video.codeccontext import VideoCodecContext
 
 _HIGH_PROFILES = (100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135)
 _VOP = b"\0\0\1\xb6"
+# Bit 0x80 is always 0. H.264 section 7.3.1: type in the lower five bits, of which 0 is invalid.
+_H264_SLICES = frozenset(first for first in range(256) if first & 0x80 or first & 31 <= 5)
+# HEVC section 7.3.1.2: type, of which slices have those up to 31, in the next six bits.
+_HEVC_SLICES = frozenset((*range(64), *range(0x80, 256)))
 
 PacketTest = Callable[[bytes], bool]
 """Tests a packet for a mark; a damaged packet should rather give False."""
@@ -22,9 +27,9 @@ def find_nonreference_test(codec: VideoCodecContext) -> PacketTest | None:
     """
     header = bytes(codec.extradata or b"")
     if codec.name == "h264" and _consists_of_frames(header):
-        return _all_slices(_h264_slices, header[4], lambda first: not first & 0x60)  # nal_ref_idc
+        return _all_slices(header[4], _H264_SLICES, range(1, 32))  # nal_ref_idc is 0
     if codec.name == "hevc" and _is_hvcc(header) and header[21] >> 3 & 7 == 1:
-        return _all_slices(_hevc_slices, header[21], lambda kind: kind <= 14 and not kind & 1)
+        return _all_slices(header[21], _HEVC_SLICES, [b for b in range(30) if not b & 2])
     if codec.name == "mpeg4":
         return _is_bidirectional_vop
     return None
@@ -37,9 +42,9 @@ def find_idr_test(codec: VideoCodecContext) -> PacketTest:
     """
     header = bytes(codec.extradata or b"")
     if codec.name == "h264" and _is_avcc(header):
-        return _all_slices(_h264_slices, header[4], lambda first: first & 31 == 5)
+        return _all_slices(header[4], _H264_SLICES, range(5, 0x80, 32))
     if codec.name == "hevc" and _is_hvcc(header):
-        return _all_slices(_hevc_slices, header[21], lambda kind: kind in (19, 20))
+        return _all_slices(header[21], _HEVC_SLICES, range(2 * 19, 2 * 21))
     return lambda packet: False
 
 
@@ -51,35 +56,21 @@ def _is_hvcc(header: bytes) -> bool:
     return len(header) >= 23 and header[0] == 1
 
 
-def _all_slices(
-    read_slices: Callable[[bytes, int], set[int]],
-    length_bits: int,
-    is_marked: Callable[[int], bool],
-) -> PacketTest:
+def _all_slices(length_bits: int, slices: Container[int], marked: Container[int]) -> PacketTest:
+    """Returns a test for packets all of whose slices have a mark.
+
+    Args:
+        length_bits: byte of the codec's header with the size of lengths.
+        slices: first bytes of the NAL units that are slices or invalid.
+        marked: those of them that have the mark; no invalid ones.
+    """
     length_size = (length_bits & 3) + 1
 
     def test(packet: bytes) -> bool:
-        slices = read_slices(packet, length_size)
-        return bool(slices) and all(map(is_marked, slices))
+        found = [first for first in set(_unit_bytes(packet, length_size)) if first in slices]
+        return bool(found) and all(first in marked for first in found)
 
     return test
-
-
-def _h264_slices(packet: bytes, length_size: int) -> set[int]:
-    """Returns the NAL header bytes of a packet's slices, each value once (H.264 section 7.3.1).
-
-    Returns nothing for a damaged packet.
-    """
-    units = set(_unit_bytes(packet, length_size))
-    if any(first & 0x80 or not first & 31 for first in units):
-        return set()
-    return {first for first in units if first & 31 <= 5}
-
-
-def _hevc_slices(packet: bytes, length_size: int) -> set[int]:
-    """Returns the ``nal_unit_type`` of each slice (HEVC table 7-1); nothing for a damaged packet."""
-    kinds = {first >> 1 for first in _unit_bytes(packet, length_size)}
-    return set() if any(kind > 63 for kind in kinds) else {kind for kind in kinds if kind < 32}
 
 
 def _unit_bytes(packet: bytes, length_size: int) -> Iterator[int]:
@@ -94,25 +85,21 @@ def _unit_bytes(packet: bytes, length_size: int) -> Iterator[int]:
 
 
 def _is_bidirectional_vop(packet: bytes) -> bool:
-    """Tests ``vop_coding_type`` (ISO 14496-2 section 6.3.5) for a B-frame."""
-    position = packet.find(_VOP) + len(_VOP)
-    if not len(_VOP) <= position < len(packet) or packet.find(_VOP, position) >= 0:
-        return False
-    return packet[position] >> 6 == 2
+    """Tests ``vop_coding_type`` (ISO 14496-2 section 6.3.5) of a packet's only frame for a B-frame."""
+    _, *frames = packet.split(_VOP)
+    return len(frames) == 1 and bool(frames[0]) and frames[0][0] >> 6 == 2
 
 
 def _consists_of_frames(header: bytes) -> bool:
     """Tests ``frame_mbs_only_flag`` in all parameter sets of ``avcC`` (ISO 14496-15 section 5.3.3)."""
-    if not _is_avcc(header) or not header[5] & 31:
-        return False
-    position = 6
-    for _ in range(header[5] & 31):
+    count, position = header[5] & 31 if _is_avcc(header) else 0, 6
+    for _ in range(count):
         length = int.from_bytes(header[position : position + 2], "big")
         position += 2
         if not _has_frames_only(header[position : position + length]):
             return False
         position += length
-    return True
+    return count > 0
 
 
 def _has_frames_only(parameters: bytes) -> bool:
@@ -143,22 +130,16 @@ def _has_frames_only(parameters: bytes) -> bool:
 
 
 class _Bits:
-    """A reader of bits from the first on; zeros after the end."""
+    """A reader of bits from the first on."""
 
     def __init__(self, data: bytes):
-        self._left = len(data) * 8
-        self._value = int.from_bytes(data, "big")
+        self._bits = iter("".join(f"{byte:08b}" for byte in data))
 
     def take(self, count: int) -> int:
-        """Returns the next ``count`` bits."""
-        self._left -= count
-        if self._left < 0:
-            return 0
-        return self._value >> self._left & (1 << count) - 1
+        """Returns the next ``count`` bits, or those that are left."""
+        return int("0" + "".join(islice(self._bits, count)), 2)
 
     def take_number(self) -> int:
         """Returns the next Exp-Golomb number."""
-        zeros = 0
-        while self._left > 0 and not self.take(1):
-            zeros += 1
+        zeros = len(list(takewhile("0".__eq__, self._bits)))
         return (1 << zeros) - 1 + self.take(zeros)

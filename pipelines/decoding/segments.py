@@ -12,19 +12,12 @@ from fractions import Fraction
 import numpy as np
 
 from pipelines.decoding.clip import Clip, CountedFrames, cover_clip, find_used_frames, start_reading
-from pipelines.decoding.damage import Damage
 from pipelines.decoding.footage import Footage, Frame
 from pipelines.decoding.frame_folder import FrameFolder
 from pipelines.decoding.joined import JoinedVideos
 from pipelines.decoding.measuring import Measurements, clip_telemetry, is_measured
-from pipelines.decoding.protocol import (
-    BuildRequest,
-    DecodingFailure,
-    Index,
-    IndexRequest,
-    SegmentResult,
-)
-from pipelines.decoding.record_builder import RecordBuilder, SequenceTally, encode_frame
+from pipelines.decoding.protocol import BuildRequest, DecodingFailure, IndexRequest, SegmentResult
+from pipelines.decoding.record_builder import SequenceTally, build_record, encode_frame
 from pipelines.decoding.telemetry_rows import TelemetryRows
 from pipelines.decoding.video import open_video
 from pipelines.plan.descriptors import Boundary, Extent, Probe, Segment, Source
@@ -43,10 +36,6 @@ _MIN_MISSING_FRACTION = 0.1
 @contextmanager
 def open_footage(request: BuildRequest, on_progress: OnProgress) -> Iterator[Footage]:
     """Opens the footage of the request's source for one reading.
-
-    Args:
-        request: the source, and the options for reading it.
-        on_progress: called for each packet or file that is read.
 
     Raises:
         DecodingFailure: if it cannot be used.
@@ -77,40 +66,27 @@ def open_video_source(
 
 
 def probe_file(path: str) -> Probe:
-    """Returns the hints in the header of a video file.
-
-    Raises:
-        DecodingFailure: if it cannot be opened as a video.
-    """
+    """Returns the hints in the header of a video file."""
     with open_video(path, header_only=True) as video:
         return video.probe()
 
 
 def find_extent(path: str, on_progress: OnProgress = lambda: None) -> Extent:
-    """Returns the span in time of a video file; reads all packets and decodes nothing.
-
-    Raises:
-        DecodingFailure: if it cannot be opened as a video.
-    """
+    """Returns the span in time of a video file; reads all packets and decodes nothing."""
     with open_video(path, on_progress) as video:
         return video.extent()
 
 
-def index_clip(request: IndexRequest, on_progress: OnProgress = lambda: None) -> Index:
+def index_clip(
+    request: IndexRequest, on_progress: OnProgress = lambda: None
+) -> tuple[Boundary, ...]:
     """Returns where a clip whose every frame is used may be cut into segments.
 
     Reads all packets, and decodes the first frame only.
-
-    Args:
-        request: the clip.
-        on_progress: called for each packet that is read.
-
-    Raises:
-        DecodingFailure: if the file cannot be opened or its first frame does not decode.
     """
     with open_video_source(request.source, on_progress) as video:
         if not video.cuttable:
-            return Index()
+            return ()
         clip = Clip(video, video.first_pts(), request.source.start, request.source.end)
     with open_video_source(request.source, on_progress) as video:
         times, keys = video.packet_times()
@@ -135,18 +111,13 @@ def index_clip(request: IndexRequest, on_progress: OnProgress = lambda: None) ->
                 seconds=float((target - clip.start_pts) * clip.time_base),
             )
         )
-    return Index(boundaries=tuple(boundaries))
+    return tuple(boundaries)
 
 
 def build_segment(
     request: BuildRequest, send: Callable[[bytes], None], on_progress: OnProgress
 ) -> SegmentResult:
-    """Decodes a segment and sends its records in order of their start.
-
-    Args:
-        request: the segment, and the options for building it.
-        send: receives each serialized record.
-        on_progress: called for each packet that is read.
+    """Decodes a segment and sends its serialized records in order of their start.
 
     Raises:
         DecodingFailure: if the source cannot be opened, or no frame of it decodes.
@@ -156,14 +127,8 @@ def build_segment(
     whole = None if sampling.sampling == "windows" else _read_whole_clip(request, reopen)
     with reopen() as footage:
         clip, frames = start_reading(footage, reopen, segment, sampling)
-        total_slots = whole.slots if whole else 0
-        is_used = find_used_frames(
-            clip,
-            segment,
-            sampling,
-            total_slots=total_slots,
-            times=whole.times if whole else None,
-        )
+        total_slots, times = (whole.slots, whole.times) if whole else (0, None)
+        is_used = find_used_frames(clip, segment, sampling, total_slots, times)
         if is_used is not None:
             footage.skip_unused(is_used)
         decoded = CountedFrames(frames)
@@ -190,10 +155,9 @@ def build_segment(
                 total_slots=total_slots,
                 short_clips=sampling.short_clips,
             )
-        builder = RecordBuilder(request, clip)
         tally = SequenceTally(request.spec.label.num_classes)
         for window in windows:
-            record = builder.build(window)
+            record = build_record(window, request, clip)
             send(encode_record(record, request.spec))
             tally.add(window, record)
         last_seconds = whole.last_seconds if whole else _last_seconds(clip, decoded)
@@ -208,7 +172,10 @@ def build_segment(
         if read_to_end and truncated is None and measurements:
             truncated = measurements.mismatch(decoded.frames)
         damage = footage.damage
+        damaged_seconds = None
         if damage is not None:
+            damaged_at = clip.first_pts if damage.pts is None else damage.pts
+            damaged_seconds = float(clip.seconds_after_first(damaged_at))
             truncated = f"{damage.reason}; {truncated}" if truncated else damage.reason
         pixels = tally.total_pixels(request.image)
         return SegmentResult(
@@ -231,7 +198,7 @@ def build_segment(
             ),
             frames_without_telemetry=measurements.frames_without if measurements else 0,
             truncated=truncated,
-            damaged_seconds=_damaged_seconds(clip, damage),
+            damaged_seconds=damaged_seconds,
             last_seconds=last_seconds,
             first_timestamp=round(clip.first_pts * clip.time_base * 1_000_000),
         )
@@ -239,17 +206,10 @@ def build_segment(
 
 @dataclass(frozen=True)
 class _WholeClip:
-    """The findings of a first pass over a whole clip.
+    """The findings of a first pass over a whole clip."""
 
-    Attributes:
-        slots: number of slots.
-        times: presentation times of the frames, if packets carry them.
-        truncated: see `Footage`.
-        last_seconds: see `SegmentResult`.
-    """
-
-    slots: int
-    times: list[int] | None
+    slots: int  # their number
+    times: list[int] | None  # presentation times of the frames, if packets carry them
     truncated: str | None
     last_seconds: float
 
@@ -291,13 +251,6 @@ def _open_measurements(
 
 def _last_seconds(clip: Clip, decoded: CountedFrames) -> float:
     return float(clip.seconds_after_first(decoded.last_pts)) if decoded.frames else 0.0
-
-
-def _damaged_seconds(clip: Clip, damage: Damage | None) -> float | None:
-    """Returns the time of the last good frame before the damage, in seconds after the file's first frame."""
-    if damage is None:
-        return None
-    return 0.0 if damage.pts is None else float(clip.seconds_after_first(damage.pts))
 
 
 def _find_truncation(

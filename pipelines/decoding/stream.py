@@ -14,8 +14,6 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator
 
-import av
-
 from pipelines.decoding.damage import DamageRecorder, FrameGate
 from pipelines.decoding.decoder import Picture, PictureDecoder, Skipped
 from pipelines.decoding.lookahead import IsUsed, Lookahead, Need
@@ -30,6 +28,7 @@ class StreamReader:
 
     Attributes:
         packets_read: packets with a frame to show; complete when reading has ended.
+        shown: heap of the presentation times of these packets, from which the caller removes.
         damage: the first damage so far.
     """
 
@@ -37,6 +36,7 @@ class StreamReader:
         self._packets = packets
         self._codec = packets.stream.codec_context
         self.packets_read = 0
+        self.shown: list[int] = []
         self.damage = DamageRecorder()
         self._is_used: IsUsed | None = None
         self._has_frame = False  # an undamaged picture was decoded
@@ -49,15 +49,14 @@ class StreamReader:
         if self._packets.cuttable and self._codec.name not in _HIDING_CODECS:
             self._is_used = is_used
 
-    def pictures(self, start: int | None, shown: list[int]) -> Iterator[tuple[Picture, int]]:
+    def pictures(self, start: int | None) -> Iterator[tuple[Picture, int]]:
         """Yields pictures that are not known to be damaged, and how many others are missing before each.
 
-        Args:
-            start: presentation time from which on frames are used; None is the start of the file.
-            shown: heap that receives the presentation times of the packets to be shown from then on.
+        Frames are used from the presentation time ``start`` on; None is the start of the file.
         """
+        self.packets_read, self.shown = 0, []
         due: int | None = None
-        for picture, missing in self._undamaged(start, shown):
+        for picture, missing in self._undamaged(start):
             if due is not None and picture.pts is not None and picture.pts > due and not missing:
                 # Packets were lost, and the decoder could not report it because it was not used.
                 self.damage.add_missing()
@@ -65,10 +64,10 @@ class StreamReader:
             due = picture.until if isinstance(picture, Skipped) else None
             yield picture, missing
 
-    def _undamaged(self, start: int | None, shown: list[int]) -> Iterator[tuple[Picture, int]]:
+    def _undamaged(self, start: int | None) -> Iterator[tuple[Picture, int]]:
         gate = FrameGate()
         self._has_frame = start is not None
-        for index, picture in self._decode(start, shown):
+        for index, picture in self._decode(start):
             if isinstance(picture, Skipped):
                 gate.put(index, picture, is_key=picture.is_key)
             elif picture is None or picture.is_corrupt:
@@ -80,27 +79,20 @@ class StreamReader:
                     gate.ignore(index)
                 continue
             else:
-                self._check_messages(picture)
+                if self._has_frame:
+                    self.damage.check_messages()
+                elif self._first_shown is not None and self._first_shown < (picture.pts or 0):
+                    self.damage.add_missing()  # packets before the first frame did not decode
+                else:
+                    self.damage.discard_messages()  # they concern data before the first frame
+                self._has_frame = True
                 gate.put(index, picture, is_key=picture.key_frame and index not in self._not_keys)
             yield from gate.ready()
         yield from gate.rest()
         if self._has_frame:
             self.damage.check_messages()
 
-    def _check_messages(self, picture: av.VideoFrame) -> None:
-        """Counts the decoder's messages as damage, except those before the first frame.
-
-        If the first frame comes later than the first packet that shows one, frames are missing: damage, too.
-        """
-        if self._has_frame:
-            self.damage.check_messages()
-        elif self._first_shown is not None and self._first_shown < (picture.pts or 0):
-            self.damage.add_missing()
-        else:
-            self.damage.discard_messages()
-        self._has_frame = True
-
-    def _decode(self, start: int | None, shown: list[int]) -> Iterator[tuple[int, Picture | None]]:
+    def _decode(self, start: int | None) -> Iterator[tuple[int, Picture | None]]:
         """Yields the index and the picture of each packet; None for a packet that did not decode."""
         reader = self._packets
         decoder = PictureDecoder(reader, self.damage, start)
@@ -115,7 +107,7 @@ class StreamReader:
             pts = packet.pts
             is_shown = reader.cuttable and pts is not None and not packet.is_discard
             if is_shown and (start is None or pts >= start):
-                heapq.heappush(shown, pts)
+                heapq.heappush(self.shown, pts)
                 self.packets_read += 1
             # Files whose demuxer reports cuts start with a keyframe, which a parser misses if it is damaged.
             self._has_key |= packet.is_keyframe or reader.reports_cuts

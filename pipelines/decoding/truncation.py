@@ -8,7 +8,9 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable
-from typing import BinaryIO
+
+Read = Callable[[int, int], bytes]
+"""Reads from a position of a file so many bytes, or those that are there."""
 
 _TAIL_BYTES = 1 << 18
 _TS_PACKET = 188
@@ -17,32 +19,26 @@ _TS_SYNC = 0x47
 _PACK = b"\0\0\1\xba"
 _PROGRAM_END = 0xB9
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
-_GIF_IMAGE, _GIF_EXTENSION, _GIF_TRAILER = 0x2C, 0x21, 0x3B
+_GIF_IMAGE, _GIF_EXTENSION = 0x2C, 0x21
 
 
 def find_missing_end(path: str, format_name: str) -> str | None:
-    """Returns the reason why a file must be truncated, or None.
-
-    Args:
-        path: path of the file.
-        format_name: FFmpeg's name of its format.
-    """
+    """Returns the reason why a file of FFmpeg's format ``format_name`` must be truncated, or None."""
     check = _CHECKS.get(format_name)
     if check is None:
         return None
     try:
-        with open(path, "rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            return check(file, size)
+        with open(path, "rb", buffering=0) as file:
+            number = file.fileno()
+            return check(lambda at, count: os.pread(number, count, at), os.fstat(number).st_size)
     except (OSError, struct.error):
         return None  # not of this format, which decoding reports
 
 
-def _check_avi(file: BinaryIO, size: int) -> str | None:
+def _check_avi(read: Read, size: int) -> str | None:
     position = 0
     while position + 12 <= size:
-        file.seek(position)
-        kind, length = struct.unpack("<4sI", file.read(8))
+        kind, length = struct.unpack("<4sI", read(position, 8))
         if kind != b"RIFF" or not length:
             return None  # a recorder that was switched off wrote no length
         position += 8 + length
@@ -52,49 +48,38 @@ def _check_avi(file: BinaryIO, size: int) -> str | None:
     )
 
 
-def _check_gif(file: BinaryIO, size: int) -> str | None:
-    file.seek(10)
-    head = file.read(1)
-    if not head:
-        return None
-    file.seek(13 + _colour_bytes(head[0]))
-    while block := file.read(1):
-        if block[0] == _GIF_TRAILER:
-            return None
+def _check_gif(read: Read, size: int) -> str | None:
+    position = 13 + _colour_bytes(read(10, 1))
+    while block := read(position, 1):
         if block[0] == _GIF_EXTENSION:
-            file.seek(1, os.SEEK_CUR)
+            position += 2
         elif block[0] == _GIF_IMAGE:
-            position = file.read(9)
-            file.seek(_colour_bytes(position[-1] if position else 0) + 1, os.SEEK_CUR)
+            position += 11 + _colour_bytes(read(position + 9, 1))
         else:
-            return None  # unknown data, which viewers ignore
-        while length := file.read(1):
+            return None  # the end marker, or unknown data, which viewers ignore
+        while length := read(position, 1):
+            position += 1 + length[0]
             if not length[0]:
                 break
-            file.seek(length[0], os.SEEK_CUR)
     return "the file ends before its end marker"
 
 
-def _colour_bytes(flags: int) -> int:
-    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
+def _colour_bytes(flags: bytes) -> int:
+    return 3 << (flags[0] & 7) + 1 if flags and flags[0] & 0x80 else 0
 
 
-def _check_transport_stream(file: BinaryIO, size: int) -> str | None:
-    file.seek(0)
-    head = file.read(2 * _TS_TIMED_PACKET)
+def _check_transport_stream(read: Read, size: int) -> str | None:
+    head = read(0, 2 * _TS_TIMED_PACKET)
     for packet, sync in ((_TS_PACKET, 0), (_TS_TIMED_PACKET, 4)):
         if len(head) > packet + sync and head[sync] == head[sync + packet] == _TS_SYNC:
             rest = size % packet
             # Zeros at the end only fill a block of the disk.
-            file.seek(size - rest)
-            return "the file ends inside a packet" if file.read(rest).strip(b"\0") else None
+            return "the file ends inside a packet" if read(size - rest, rest).strip(b"\0") else None
     return None
 
 
-def _check_program_stream(file: BinaryIO, size: int) -> str | None:
-    start = max(0, size - _TAIL_BYTES)
-    file.seek(start)
-    tail = file.read()
+def _check_program_stream(read: Read, size: int) -> str | None:
+    tail = read(max(0, size - _TAIL_BYTES), _TAIL_BYTES)
     position = tail.find(_PACK)
     while position >= 0:
         end = _follow_packets(tail, position)
@@ -125,29 +110,23 @@ def _follow_packets(tail: bytes, position: int) -> int | None:
     return position
 
 
-def _check_flash(file: BinaryIO, size: int) -> str | None:
-    file.seek(0)
-    (header,) = struct.unpack(">5xI", file.read(9))
+def _check_flash(read: Read, size: int) -> str | None:
+    (header,) = struct.unpack(">5xI", read(0, 9))
     position = header + 4
     while position + 11 <= size:
-        file.seek(position + 1)
-        position += 11 + int.from_bytes(file.read(3), "big") + 4
+        position += 11 + int.from_bytes(read(position + 1, 3), "big") + 4
     return None if position == size else "the file ends inside a tag"
 
 
-def _check_ivf(file: BinaryIO, size: int) -> str | None:
-    file.seek(6)
-    (position,) = struct.unpack("<H", file.read(2))
+def _check_ivf(read: Read, size: int) -> str | None:
+    position = int.from_bytes(read(6, 2), "little")
     while position + 12 <= size:
-        file.seek(position)
-        (length,) = struct.unpack("<I", file.read(4))
-        position += 12 + length
+        position += 12 + int.from_bytes(read(position, 4), "little")
     return None if position == size else "the file ends inside a frame"
 
 
-def _check_matroska(file: BinaryIO, size: int) -> str | None:
-    file.seek(0)
-    head = file.read(256)
+def _check_matroska(read: Read, size: int) -> str | None:
+    head = read(0, 256)
     if not head.startswith(_EBML):
         return None
     length, start = _read_length(head, len(_EBML))
@@ -170,7 +149,7 @@ def _read_length(data: bytes, position: int) -> tuple[int, int]:
     return number & (1 << 7 * count) - 1, position + count
 
 
-_CHECKS: dict[str, Callable[[BinaryIO, int], str | None]] = {
+_CHECKS: dict[str, Callable[[Read, int], str | None]] = {
     "avi": _check_avi,
     "matroska,webm": _check_matroska,
     "gif": _check_gif,

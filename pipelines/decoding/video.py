@@ -17,12 +17,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.decoding.containers import (
-    check_pixels,
-    choose_stream,
-    open_container,
-    use_threads,
-)
+from pipelines.decoding.containers import check_pixels, choose_stream, open_container, use_threads
 from pipelines.decoding.conversion import VideoPicture
 from pipelines.decoding.damage import Damage, capture_errors
 from pipelines.decoding.decoder import Picture, Skipped
@@ -135,14 +130,12 @@ class Video(Footage):
         if aspect is None or aspect <= 0:
             aspect = Fraction(1)
         is_threaded = self._stream.codec_context.thread_count > 1
-        # Heap: times of packets that were read and whose frames have not come yet.
-        shown: list[int] = []
-        self._reader.packets_read = 0
         max_hold = MAX_HOLD_SECONDS // self.time_base
         rank = 0  # packets shown before the current frame
         count = 0
         previous: int | None = None
-        for picture, missing in self._reader.pictures(start, shown):
+        for picture, missing in self._reader.pictures(start):
+            shown = self._reader.shown
             pts = self._pts(picture, previous, missing)
             self._reader.damage.last_good = pts
             if start is not None and pts < start:
@@ -187,30 +180,25 @@ class Video(Footage):
         return np.asarray(times, np.int64)[order], np.asarray(keys, np.bool_)[order]
 
     def extent(self) -> Extent:
-        """Returns the span of the footage in time; reads all packets and decodes nothing.
-
-        Raises:
-            DecodingFailure: if no packet of the file has a time.
-        """
-        first = last = end = None
-        frames = 0
+        """Returns the span of the footage in time; reads all packets and decodes nothing."""
+        times: list[int] = []
+        last = end = 0
         for packet in self._packets:
             time = packet.dts if self._packets.decode_times_only else packet.pts
             if time is None or packet.is_discard or not packet.size:
                 continue
-            frames += 1
-            first = time if first is None else min(first, time)
-            if last is None or time > last:
+            if not times or time > last:
                 # A packet without a duration is shown for as long as the one before.
-                length = packet.duration or (time - last if last is not None else 0)
-                last, end = time, time + length
-        if first is None or end is None:
+                end = time + (packet.duration or (time - last if times else 0))
+                last = time
+            times.append(time)
+        if not times:
             raise DecodingFailure("open", "no frame in the file has a timestamp")
         return Extent(
             time_base=self.time_base.as_integer_ratio(),
-            first_pts=first,
-            seconds=((end - first) * self.time_base).as_integer_ratio(),
-            frames=frames,
+            first_pts=min(times),
+            seconds=((end - min(times)) * self.time_base).as_integer_ratio(),
+            frames=len(times),
             cuttable=self.cuttable,
             tolerance=self.tolerance.as_integer_ratio(),
             created=self.probe().created,
@@ -240,11 +228,8 @@ class Video(Footage):
         return max(0.0, duration)
 
     def _rate(self) -> Fraction:
-        return (
-            to_fraction(self._stream.average_rate)
-            or to_fraction(self._stream.guessed_rate)
-            or Fraction(25)
-        )
+        stream = self._stream
+        return to_fraction(stream.average_rate) or to_fraction(stream.guessed_rate) or Fraction(25)
 
     def _pts(self, picture: Picture, previous: int | None, missing: int) -> int:
         if isinstance(picture, Skipped):

@@ -51,13 +51,8 @@ def number_frames(names: Sequence[str]) -> tuple[int, ...] | None:
     ``001.jpg 002.jpg 003.jpg 005.jpg`` are in slots 0, 1, 2 and 4, and so are 010, 020, 030 and 050.
 
     Names are a numbering if they differ only in the last number of the stem, and if that grows from each name
-    to the next by a multiple of a step, which more than half of the names have.
-
-    Args:
-        names: file names in natural order.
-
-    Returns:
-        The slots; None if the names are not a numbering but, for example, times.
+    to the next by a multiple of a step, which more than half of the names have. The result is None if the
+    names, in natural order, are not a numbering but, for example, times.
     """
     numbered = [_last_number(name) for name in names]
     numbers = [part.number for part in numbered if part is not None]
@@ -142,22 +137,17 @@ class _LastNumber(NamedTuple):
 # The folders of a dataset often contain the same names.
 @functools.lru_cache(maxsize=4096)
 def _last_number(name: str) -> _LastNumber | None:
-    found = re.fullmatch(r"(|.*[^0-9])([0-9]+)([^0-9]*)", _stem(name), re.DOTALL)
+    stem = os.path.splitext(name)[0]
+    found = re.fullmatch(r"(|.*[^0-9])([0-9]+)([^0-9]*)", stem, re.DOTALL)
     if found is None or len(found[2]) > _MAX_DIGITS:
         return None
     return _LastNumber(found[1], int(found[2]), len(found[2]), found[3])
 
 
-def _stem(name: str) -> str:
-    return os.path.splitext(name)[0]
-
-
 @functools.lru_cache(maxsize=4096)
 def _natural_stem(name: str) -> _Natural:
-    parts = re.split("([0-9]+)", _stem(name))
-    return tuple(_number_key(part) if index % 2 else part for index, part in enumerate(parts))
-
-
-def _number_key(digits: str) -> tuple[int, str]:
-    significant = digits.lstrip("0")
-    return len(significant), significant
+    key: list[str | tuple[int, str]] = []
+    for index, part in enumerate(re.split("([0-9]+)", os.path.splitext(name)[0])):
+        digits = part.lstrip("0")
+        key.append((len(digits), digits) if index % 2 else part)
+    return tuple(key)

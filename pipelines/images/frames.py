@@ -80,7 +80,7 @@ def resize(pixels: Pixels, options: ImageOptions, pixel_aspect: Fraction = Fract
         if method == cv2.INTER_AREA and (inner[0] > pixels.shape[0] or inner[1] > pixels.shape[1]):
             method = cv2.INTER_LINEAR
         pixels = _as_pixels(cv2.resize(pixels, inner[::-1], interpolation=method))
-    return center_on_black(pixels, *outer)
+    return center(pixels, *outer)
 
 
 def cropped_size(
@@ -105,12 +105,12 @@ def letterbox_size(
     return height, max(1, round(height * aspect))
 
 
-def center_on_black(pixels: Pixels, height: int, width: int) -> Pixels:
-    """Returns ``pixels`` in the middle of a black picture of ``[height, width, channels]``."""
+def center(pixels: Pixels, height: int, width: int, value: int = 0) -> Pixels:
+    """Returns ``pixels``, or one plane of them, in the middle of a picture that is ``value`` elsewhere."""
     inner_height, inner_width = pixels.shape[:2]
     if (inner_height, inner_width) == (height, width):
         return pixels
-    canvas = np.zeros((height, width, pixels.shape[2]), np.uint8)
+    canvas = np.full((height, width, *pixels.shape[2:]), value, np.uint8)
     top, left = (height - inner_height) // 2, (width - inner_width) // 2
     canvas[top : top + inner_height, left : left + inner_width] = pixels
     return canvas

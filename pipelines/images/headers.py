@@ -1,7 +1,7 @@
 """Reads headers and pixels of untrusted image files.
 
-The header is read first, so that a picture that claims to be huge is refused before it takes any memory. The
-functions accept any bytes. Pictures are turned upright here, never by a library's default.
+The header is read first, so that a picture that claims to be huge is refused before it takes any memory.
+Pictures are turned upright here, never by a library's default.
 """
 
 from __future__ import annotations
@@ -9,11 +9,13 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from pipelines.images.frames import Orientation, orient
 
 FileFormat = Literal["JPEG", "PNG", "BMP", "WEBP", "TIFF"]
 
@@ -30,6 +32,7 @@ _TIFF_BYTE_ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
 _WIDTH, _HEIGHT, _SAMPLES, _ORIENTATION = 256, 257, 277, 274  # tags of TIFF, and of EXIF
 _SHORT, _LONG = 3, 4
 _UNKNOWN_ORIENTATION = 0
+_QUARTER_TURNS, _MIRRORED = (0, 0, 0, 2, 2, 1, 3, 3, 1), (2, 4, 5, 7)  # by EXIF's orientation
 
 
 class ImageError(ValueError):
@@ -83,12 +86,9 @@ def read_header(data: bytes) -> Header | None:
 
 
 def decode(data: bytes, header: Header, flags: int) -> NDArray[np.generic]:
-    """Returns the pixels of a complete image file as OpenCV's ``imdecode`` does.
+    """Returns the pixels of a complete image file as OpenCV's ``imdecode`` does with ``flags``.
 
-    Args:
-        data: the file.
-        header: header of the file; the caller has checked it.
-        flags: flags of OpenCV, such as ``IMREAD_UNCHANGED``.
+    The caller has checked the header.
 
     Raises:
         ImageError: if the file is damaged or truncated.
@@ -115,25 +115,14 @@ def decode_rgb(data: bytes, header: Header) -> NDArray[np.uint8]:
     Raises:
         ImageError: if the file is damaged or truncated.
     """
-    pixels = decode(data, header, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    pixels: Any = decode(data, header, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     if header.format != "TIFF":  # libtiff always turns pictures upright
-        pixels = _turn_upright(pixels, header.orientation)
+        turns = _QUARTER_TURNS[header.orientation]
+        pixels = orient(pixels, Orientation(turns, header.orientation in _MIRRORED))
     if pixels.shape != (*header.upright_size, 3) or pixels.dtype != np.uint8:
         shape = f"{pixels.shape} {pixels.dtype.name}"
         raise ImageError(f"decodes to {shape}, but its header declares {header.upright_size}")
     return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
-
-
-def _turn_upright(pixels: NDArray[np.generic], orientation: int) -> NDArray[np.generic]:
-    # Row 0 and column 0 of the stored picture are shown at: 1 top and left, 2 top and right, 3 bottom and
-    # right, 4 bottom and left. 5 to 8 are the same with rows and columns exchanged.
-    if orientation >= 5:
-        pixels = pixels.transpose(1, 0, 2)
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    return np.ascontiguousarray(pixels)
 
 
 def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
@@ -164,7 +153,7 @@ def _read_jpeg_header(data: bytes) -> Header | None:
             height, width, channels = struct.unpack_from(">HHB", data, start + 1)
             header = Header("JPEG", height, width, channels)
         if marker == _JPEG_APP1 and orientation is None and data.startswith(b"Exif\0", start):
-            orientation = read_orientation(data[start + 6 : end])
+            orientation = _orientation(data[start + 6 : end])
     if header is None or orientation is None:
         return header
     return header._replace(orientation=orientation)
@@ -186,7 +175,7 @@ def _read_png_header(data: bytes) -> Header | None:
     header = Header("PNG", height, width, _PNG_CHANNELS.get(colour, 0))
     for kind, start, end in _png_chunks(data):
         if kind == b"eXIf":
-            return header._replace(orientation=read_orientation(data[start:end]))
+            return header._replace(orientation=_orientation(data[start:end]))
         if kind == b"IDAT":
             break
     return header
@@ -220,7 +209,7 @@ def _read_webp_header(data: bytes) -> Header | None:
         kind, length = struct.unpack_from("<4sI", data, place)
         if kind == b"EXIF":
             exif = data[place + 8 : place + 8 + length].removeprefix(b"Exif\0\0")
-            return header._replace(orientation=read_orientation(exif))
+            return header._replace(orientation=_orientation(exif))
         place += 8 + length + length % 2
     return header
 
@@ -230,17 +219,13 @@ def _read_tiff_header(data: bytes) -> Header | None:
     if tags is None or min(tags.get(_WIDTH, -1), tags.get(_HEIGHT, -1)) < 0:
         return None
     channels = max(0, tags.get(_SAMPLES, 1))
-    orientation = _known_orientation(tags.get(_ORIENTATION, 1))
-    return Header("TIFF", tags[_HEIGHT], tags[_WIDTH], channels, orientation)
+    return Header("TIFF", tags[_HEIGHT], tags[_WIDTH], channels, _orientation(data))
 
 
-def read_orientation(exif: bytes) -> int:
+def _orientation(exif: bytes) -> int:
     """Returns the orientation in EXIF data: 1 if it has none, `_UNKNOWN_ORIENTATION` if it is broken."""
     tags = _read_tags(exif)
-    return _UNKNOWN_ORIENTATION if tags is None else _known_orientation(tags.get(_ORIENTATION, 1))
-
-
-def _known_orientation(orientation: int) -> int:
+    orientation = _UNKNOWN_ORIENTATION if tags is None else tags.get(_ORIENTATION, 1)
     return orientation if 1 <= orientation <= 8 else _UNKNOWN_ORIENTATION
 
 

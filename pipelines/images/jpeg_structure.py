@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import functools
 import re
+import struct
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import simplejpeg
 
 from pipelines.images.headers import Header, read_header
 
 _START, _END = b"\xff\xd8", b"\xff\xd9"
-_HUFFMAN, _SCAN = 0xC4, 0xDA
+_HUFFMAN, _SCAN, _APP1 = 0xC4, 0xDA, 0xE1
 _FRAMES = (0xC0, 0xC1)  # baseline, and extended sequential
 # Also quantization tables and restart intervals.
 _DECIDING = frozenset((_HUFFMAN, _SCAN, *_FRAMES, 0xDB, 0xDD))
@@ -30,7 +30,8 @@ class StructureReader:
     """Checks JPEG files and reads their headers. Fast if most of them start with the same bytes."""
 
     def __init__(self) -> None:
-        self._last = _Start(b"", None)
+        self._start = b""  # the last file up to its coded pixels
+        self._header: Header | None = None
 
     def read(self, data: bytes) -> Header | None:
         """Returns the header of a JPEG file that libjpeg accepts; None if only decoding can tell.
@@ -40,71 +41,61 @@ class StructureReader:
         marker are ignored. A file without a result may be damaged, unusual (for example progressive), or no
         JPEG file.
         """
-        if not self._last.data or not data.startswith(self._last.data):
-            start = _read_start(data)
-            if start is None:
-                return None
-            self._last = start
-        before_scan, header = self._last
-        end = _SCAN_END.search(data, len(before_scan))
-        return header if end is not None and end[0] == _END else None
+        if not self._start or not data.startswith(self._start):
+            self._start, self._header = _read_start(data)
+        end = _SCAN_END.search(data, len(self._start))
+        return self._header if end is not None and end[0] == _END else None
 
 
-class _Start(NamedTuple):
-    """A file up to its coded pixels, and its header if it is decodable."""
+def _read_start(data: bytes) -> tuple[bytes, Header | None]:
+    """Returns a file up to its coded pixels, and its header if it is decodable.
 
-    data: bytes
-    header: Header | None
-
-
-def _read_start(data: bytes) -> _Start | None:
-    """Returns None if a segment is truncated or unknown, or if there are no coded pixels."""
+    The result is empty if a segment is truncated or unknown, or if there are no coded pixels.
+    """
     if not data.startswith(_START):
-        return None
+        return b"", None
     position = len(_START)
-    deciding = []
+    deciding, has_exif = [], False
     while position + 4 <= len(data) and data[position] == 0xFF and data[position + 1] in _KNOWN:
         marker = data[position + 1]
         end = position + 2 + int.from_bytes(data[position + 2 : position + 4], "big")
         if end < position + 4 or end > len(data):
-            return None
+            break
+        has_exif |= marker == _APP1
         if marker in _DECIDING:
             deciding.append(data[position:end])
         if marker == _SCAN:
-            is_decodable = _is_decodable(tuple(deciding))
-            return _Start(data[:end], read_header(data) if is_decodable else None)
+            header = _decodable_header(tuple(deciding))
+            return data[:end], read_header(data) if header and has_exif else header
         position = end
-    return None
+    return b"", None
 
 
 # The files of a camera share their tables.
 @functools.lru_cache(maxsize=64)
-def _is_decodable(segments: tuple[bytes, ...]) -> bool:
-    """Returns True if libjpeg accepts these segments, and the scan has all components of the frame.
-
-    Args:
-        segments: the deciding segments with their markers; the scan is the last.
-    """
+def _decodable_header(segments: tuple[bytes, ...]) -> Header | None:
+    """Returns the header if libjpeg accepts these segments, and the last is a scan of all components."""
     *tables, scan = segments
     frame = next((segment for segment in tables if segment[1] in _FRAMES), b"")
     if len(frame) < 10 or not any(frame[5:7]) or not any(frame[7:9]):
-        return False
+        return None
     # All components, and all coefficients in full.
     if scan[4:5] != frame[9:10] or scan[-3:] != b"\x00\x3f\x00":
-        return False
+        return None
     # libjpeg has tables of its own for files without any.
     huffman = {
         number for segment in tables if segment[1] == _HUFFMAN for number in _tables(segment[4:])
     }
     if not all({codes >> 4, 16 + (codes & 15)} <= huffman for codes in scan[6:-3:2]):
-        return False
+        return None
     # Any size needs the same tables. Without coded pixels, libjpeg only warns of their lack.
     tiny = [s[:5] + _TINY + s[9:] if s is frame else s for s in segments]
     try:
         simplejpeg.decode_jpeg(b"".join((_START, *tiny, _END)), colorspace="gray", strict=False)
     except ValueError:
-        return False
-    return True
+        return None
+    height, width, channels = struct.unpack_from(">HHB", frame, 5)
+    return Header("JPEG", height, width, channels)
 
 
 def _tables(body: bytes) -> Iterator[int]:

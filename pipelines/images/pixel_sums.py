@@ -8,7 +8,7 @@ from typing import NamedTuple
 import cv2
 
 from pipelines.images.frames import Pixels
-from pipelines.images.yuv import YuvPixels
+from pipelines.images.yuv import BT601, YuvPixels, yuv_to_rgb
 
 _ROWS = 24  # per picture
 _SAMPLED_ONE_IN = 32
@@ -30,7 +30,9 @@ class PixelSums(NamedTuple):
         Of YUV, one pixel per sample of chroma stands for four. Pictures of one size have equal weights.
         """
         if isinstance(pixels, YuvPixels):
-            size, rows = pixels.y.size, pixels.rgb_sample(max(1, len(pixels.u) // _ROWS))
+            step = max(1, len(pixels.u) // _ROWS)
+            sample = cv2.merge([pixels.y[:: 2 * step, ::2], pixels.u[::step], pixels.v[::step]])
+            size, rows = pixels.y.size, cv2.transform(sample, yuv_to_rgb(BT601, True))
         else:
             size = pixels.shape[0] * pixels.shape[1]
             rows = pixels[:: max(1, len(pixels) // _ROWS)]
@@ -92,16 +94,16 @@ class PixelTally:
         """True if there are stored files, and none of them is in the sample."""
         return self._stored_files > 0 and not self._sampled_frames
 
-    def add_encoded(self, sums: PixelSums) -> None:
-        """Adds a frame that was encoded."""
-        self.frames += 1
-        self._encoded = self._encoded.plus(sums)
-
-    def add_stored_file(self, sums: PixelSums | None) -> None:
-        """Adds a frame whose file is stored as it is; ``sums`` is None if it is not in the sample."""
-        self._stored_files += 1
-        if sums is not None:
+    def add(self, sums: PixelSums | None, *, is_stored_file: bool = False) -> None:
+        """Adds a frame; ``sums`` is None for a stored file that is not in the sample."""
+        self._stored_files += is_stored_file
+        if sums is None:
+            return
+        if is_stored_file:
             self.add_sample(sums)
+        else:
+            self.frames += 1
+            self._encoded = self._encoded.plus(sums)
 
     def add_sample(self, sums: PixelSums) -> None:
         """Adds to the sample a frame that was counted already."""

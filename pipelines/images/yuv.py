@@ -22,7 +22,7 @@ LUMA_WEIGHTS = {
     9: (0.2627, 0.0593),
 }
 BT601 = 6
-_BLACK, _NEUTRAL = 0, 128
+NEUTRAL = 128  # chroma of gray
 
 
 class YuvPixels(NamedTuple):
@@ -37,42 +37,25 @@ class YuvPixels(NamedTuple):
     u: Plane
     v: Plane
 
-    def rgb_sample(self, step: int = 1) -> NDArray[np.uint8]:
-        """Returns one RGB pixel per sample of chroma, ``[rows, columns, 3]``, of every ``step``-th row."""
-        sample = cv2.merge([self.y[:: 2 * step, ::2], self.u[::step], self.v[::step]])
-        return cast(Plane, cv2.transform(sample, yuv_to_rgb(BT601, True)))
-
-    def placed(self, height: int, width: int) -> YuvPixels:
-        """Returns this picture in the middle of a black one, with even margins."""
-        own_height, own_width = self.y.shape
-        if (own_height, own_width) == (height, width):
-            return self
-        planes = []
-        for plane, value, size in zip(self, (_BLACK, _NEUTRAL, _NEUTRAL), (1, 2, 2), strict=True):
-            canvas = np.full((height // size, width // size), value, np.uint8)
-            top, left = (height - own_height) // 2 // size, (width - own_width) // 2 // size
-            canvas[top : top + plane.shape[0], left : left + plane.shape[1]] = plane
-            planes.append(canvas)
-        return YuvPixels(*planes)
-
 
 def to_jfif(planes: Sequence[Plane], matrix: int, full_range: bool) -> YuvPixels:
     """Returns the YUV of a video as JFIF stores it.
 
     Args:
         planes: luma and chroma, ``[height, width]`` each, with even sizes.
-        matrix: their matrix, a key of `LUMA_WEIGHTS`.
-        full_range: they use all values; if False, 16 to 235 for luma and 16 to 240 for chroma.
+        matrix: a key of `LUMA_WEIGHTS`.
+        full_range: all values are used; if False, 16 to 235 for luma and 16 to 240 for chroma.
     """
     y, u, v = planes
     height, width = y.shape
     u, v = (cv2.resize(p, (width // 2, height // 2), interpolation=cv2.INTER_AREA) for p in (u, v))
     to = _yuv_to_jfif(matrix, full_range)
     if LUMA_WEIGHTS[matrix] == LUMA_WEIGHTS[BT601]:
-        return YuvPixels(*(_mapped(p, to[i, i], to[i, 3]) for i, p in enumerate((y, u, v))))
+        y, u, v = (cv2.transform(p, to[i : i + 1, (i, 3)]) for i, p in enumerate((y, u, v)))
+        return YuvPixels(y, u, v)
     new_u, new_v = (_mixed(u, row[1], v, row[2], row[3]) for row in to[1:])
     # The part that chroma adds to luma may be negative, so that it is stored relative to 128.
-    shift = _NEUTRAL * (1 - to[0, 1] - to[0, 2])
+    shift = NEUTRAL * (1 - to[0, 1] - to[0, 2])
     moved = cv2.resize(_mixed(u, to[0, 1], v, to[0, 2], shift), (width, height))
     return YuvPixels(_mixed(y, to[0, 0], moved, 1.0, to[0, 3] - shift), new_u, new_v)
 
@@ -98,10 +81,6 @@ def _yuv_to_jfif(matrix: int, full_range: bool) -> NDArray[np.float64]:
     to_jfif = np.linalg.inv(from_jfif[:, :3])
     to_rgb = to_rgb - np.pad(from_jfif[:, 3:], [(0, 0), (3, 0)])
     return to_jfif @ to_rgb
-
-
-def _mapped(plane: Plane, factor: float, offset: float) -> Plane:
-    return cast(Plane, cv2.transform(plane, np.array([[factor, offset]])))
 
 
 def _mixed(one: Plane, factor: float, other: Plane, other_factor: float, offset: float) -> Plane:

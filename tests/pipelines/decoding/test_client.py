@@ -19,7 +19,6 @@ from pipelines.decoding.client import DecoderPool, DecoderProcess
 from pipelines.decoding.protocol import (
     BuildRequest,
     DecodingFailure,
-    Index,
     IndexRequest,
     SegmentResult,
 )
@@ -141,7 +140,7 @@ class TestRealChild:
         assert (records, result) == build_here(request)
         assert len(records) == 4
         index = IndexRequest(source=make_source(clip), segment_length=0.5)
-        assert decoder.index(index) == index_clip(index) != Index()
+        assert decoder.index(index) == index_clip(index) != ()
 
     def test_one_child_answers_many_requests(self, decoder, clip):
         for _ in range(3):

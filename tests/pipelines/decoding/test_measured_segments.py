@@ -195,7 +195,7 @@ class TestFramesWithoutTelemetry:
     def segments(source: Source, rate: Fraction | None, length: float) -> list[Segment]:
         if rate is None:
             request = IndexRequest(source=source, segment_length=length)
-            boundaries = index_clip(request).boundaries
+            boundaries = index_clip(request)
         else:
             sampling = SamplingOptions(num_frames=4, frame_rate=rate)
             boundaries = time_boundaries(10.0, sampling, length)

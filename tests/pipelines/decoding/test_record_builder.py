@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -15,8 +16,8 @@ from pipelines.decoding.clip import Clip
 from pipelines.decoding.footage import Frame
 from pipelines.decoding.protocol import BuildRequest, DecodingFailure
 from pipelines.decoding.record_builder import (
-    RecordBuilder,
     SequenceTally,
+    build_record,
     encode_frame,
 )
 from pipelines.images.pixel_sums import PixelSums
@@ -116,8 +117,9 @@ def window(*frames: dict[str, Any], valid: int | None = None, first_slot: int = 
     return Window(first_slot, made, len(made) if valid is None else valid)
 
 
-def maker(request: BuildRequest, first_pts: int = 5000) -> RecordBuilder:
-    return RecordBuilder(request, Clip(Footage(), first_pts, None, None))
+def maker(request: BuildRequest, first_pts: int = 5000) -> SimpleNamespace:
+    clip = Clip(Footage(), first_pts, None, None)
+    return SimpleNamespace(build=lambda window: build_record(window, request, clip))
 
 
 def measured(*rows: tuple[float, ...]) -> list[dict[str, Any]]:
@@ -353,13 +355,17 @@ class TestTally:
         tally = self.count(make_request(), *windows)
         assert tally.total_pixels(IMAGE) == PixelSums(6 * 24, (6000,) * 3, (6000 * 250,) * 3)
 
-    @pytest.mark.parametrize("data", [b"no picture", b"\xff\xd8\xff\xd9"])
-    def test_total_pixels_fails_for_damaged_stored_file(self, data) -> None:
+    @pytest.mark.parametrize(
+        ("data", "reason"),
+        [
+            (b"no picture", "it is a truncated JPEG file: it has no end marker"),
+            (b"\xff\xd8\xff\xd9", "it is a damaged JPEG file"),
+        ],
+    )
+    def test_total_pixels_fails_for_damaged_stored_file(self, data, reason) -> None:
         frame = Frame(0, 0, encoded=data, is_stored_file=True)
         tally = self.count(make_request(), Window(0, (frame,) * 3, 3))
-        with pytest.raises(
-            DecodingFailure, match="a frame does not decode: it is not an image file"
-        ):
+        with pytest.raises(DecodingFailure, match=f"a frame does not decode: {reason}"):
             tally.total_pixels(IMAGE)
 
     def test_tally_moments_ignore_padding(self) -> None:

@@ -110,7 +110,7 @@ def cut(source, sampling, segment_length):
                 source=source,
                 segment_length=segment_length,
             )
-        ).boundaries
+        )
     return cut_segments(source, seconds, boundaries)
 
 
@@ -290,7 +290,7 @@ class TestAgainstOracle:
         assert [read_barcode(decode_image(record.frames[0])) for record in inside] == list(
             range(first, last)
         )
-        assert not index_clip(IndexRequest(source=make_source(path), segment_length=0.1)).boundaries
+        assert not index_clip(IndexRequest(source=make_source(path), segment_length=0.1))
 
 
 def segmented(source, sampling, segment_length):

@@ -116,9 +116,9 @@ class TestTally:
     def test_tally_is_exact_if_all_frames_were_decoded(self, encoded, passed_on) -> None:
         tally = PixelTally()
         for levels in encoded:
-            tally.add_encoded(pixel_sums(*levels))
+            tally.add(pixel_sums(*levels))
         for levels in passed_on:
-            tally.add_stored_file(pixel_sums(*levels))
+            tally.add(pixel_sums(*levels), is_stored_file=True)
         assert tally.frames == len(encoded) + len(passed_on)
         assert not tally.lacks_sample
         everything = [level for frame in encoded + passed_on for level in frame]
@@ -127,9 +127,9 @@ class TestTally:
     def test_tally_weighs_stored_files_like_encoded_frames(self) -> None:
         tally = PixelTally()
         for _ in range(64):
-            tally.add_encoded(pixel_sums(100, 100))
+            tally.add(pixel_sums(100, 100))
         for slot in range(64):
-            tally.add_stored_file(pixel_sums(200, 200) if slot in (4, 38) else None)
+            tally.add(pixel_sums(200, 200) if slot in (4, 38) else None, is_stored_file=True)
         assert tally.frames == 64 + 2
         assert tally.total() == PixelSums(256, (38_400,), (128 * 100**2 + 128 * 200**2,))
 
@@ -137,7 +137,7 @@ class TestTally:
         tally = PixelTally()
         assert not tally.lacks_sample
         for _ in range(3):
-            tally.add_stored_file(None)
+            tally.add(None, is_stored_file=True)
         assert tally.lacks_sample
         assert tally.total() == PixelSums()
         tally.add_sample(pixel_sums(7))
