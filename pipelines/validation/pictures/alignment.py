@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import cv2
@@ -77,13 +77,16 @@ def distance(one: Gray, other: Gray, alignment: Alignment) -> float:
 
 
 def same_footage(
-    one: Sequence[Gray], other: Sequence[Gray], shift: int, alignment: Alignment
+    one: Sequence[Gray], other: Sequence[Gray], shifts: Iterable[int], alignment: Alignment
 ) -> bool:
-    """Returns True if frame ``i`` of one sequence is frame ``i + shift`` of the other, where both exist."""
+    """Returns True if, for one of the shifts, frame ``i`` is frame ``i + shift`` of the other sequence."""
     limit = _MAX_OF_MOTION * min(_motion(one), _motion(other))
-    common = [(i, i + shift) for i in range(len(one)) if 0 <= i + shift < len(other)]
-    same = [distance(one[i], other[j], alignment) <= limit for i, j in common]
-    return len(same) * 2 >= min(len(one), len(other)) and sum(same) >= _MIN_SAME * len(same)
+    for shift in shifts:
+        common = [(i, i + shift) for i in range(len(one)) if 0 <= i + shift < len(other)]
+        same = [distance(one[i], other[j], alignment) <= limit for i, j in common]
+        if len(same) * 2 >= min(len(one), len(other)) and sum(same) >= _MIN_SAME * len(same):
+            return True
+    return False
 
 
 def _motion(frames: Sequence[Gray]) -> float:

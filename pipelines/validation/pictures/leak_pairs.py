@@ -107,4 +107,4 @@ def _compare(
     if found < correlation:
         return None
     shifts = {j - i for i, j in alike}
-    return -first, -second, any(same_footage(one, other, shift, alignment) for shift in shifts)
+    return -first, -second, same_footage(one, other, shifts, alignment)
