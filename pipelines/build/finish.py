@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -12,7 +11,6 @@ from fractions import Fraction
 from pipelines.build.shard import ShardBuilder, ShardReport, sum_counts
 from pipelines.decoding.protocol import DISTANCES, SegmentCounts
 from pipelines.plan.descriptors import SourceFailure
-from tfrecords_schema.codec import to_json
 from tfrecords_schema.info import DatasetInfo, ShardInfo, SplitInfo, TargetStatistics
 from tfrecords_schema.moments import Moments
 from tfrecords_schema.spec import SequenceSpec
@@ -70,7 +68,7 @@ class Outcome:
 def finish_build(builder: ShardBuilder, reports: Sequence[ShardReport], totals: Totals) -> Outcome:
     """Concludes the build, and writes ``failures.jsonl`` and, on success, ``dataset_info.json``."""
     outcome = conclude(builder, reports, totals)
-    builder.output.finish(map(failure_line, outcome.failures), outcome.info)
+    builder.output.finish(outcome.failures, outcome.info)
     return outcome
 
 
@@ -147,11 +145,6 @@ def check_run(
     elif done < expected.tasks:
         error = f"{expected.tasks - done} of {expected.tasks} {missing}"
     return failures, error
-
-
-def failure_line(failure: SourceFailure) -> str:
-    """Returns a line of ``failures.jsonl``."""
-    return json.dumps(to_json(failure))
 
 
 def _weight(failure: SourceFailure) -> tuple[bool, float]:

@@ -31,7 +31,7 @@ from pipelines.plan.descriptors import Shard, SourceFailure
 from pipelines.storage.lock import file_lock, store_lock
 from pipelines.storage.new_files import new_file, write_lines
 from tfrecords_schema import storage
-from tfrecords_schema.codec import from_json, to_json
+from tfrecords_schema.codec import from_json
 from tfrecords_schema.info import FILE_NAME as INFO_FILE
 from tfrecords_schema.info import DatasetInfo, DatasetInfoError
 from tfrecords_schema.paths import UrlError, check_path, is_url, join
@@ -59,7 +59,7 @@ class OutputFolder:
             with output.new_shard(shard.file) as file:
                 file.write(framed_records)
             output.store_report(shard.file, report)
-            output.finish(failure_lines, info)
+            output.finish(failures, info)
     """
 
     path: str
@@ -132,8 +132,7 @@ class OutputFolder:
         storage.remove(map(self._file, (INFO_FILE, FAILURES_FILE, _ERROR_FILE, *stale)))
         storage.make_folder(self._file(f"{BUILD_FOLDER}/reports"))
         self._write(_OPTIONS_FILE, json.dumps(options).encode())
-        plan = (json.dumps(to_json(item)) for item in (totals, *shards))
-        return self._write_lines(_PLAN_FILE, plan)[1:]
+        return self._write_lines(_PLAN_FILE, (totals, *shards))[1:]
 
     def planned(self, cls: type[T], offset: int) -> T:
         """Returns the totals or the shard, of type ``cls``, at byte ``offset`` of the plan."""
@@ -185,7 +184,7 @@ class OutputFolder:
         except FileNotFoundError:
             return None
 
-    def finish(self, failures: Iterable[str], info: DatasetInfo | None) -> None:
+    def finish(self, failures: Iterable[SourceFailure], info: DatasetInfo | None) -> None:
         """Writes ``failures.jsonl``, then ``dataset_info.json``, and removes ``_build``.
 
         Without ``info`` the dataset stays incomplete, and the build can be continued.
@@ -226,8 +225,8 @@ class OutputFolder:
         with new_file(self._file(name), partials=self._file(BUILD_FOLDER)) as file:
             file.write(data)
 
-    def _write_lines(self, name: str, lines: Iterable[str]) -> list[int]:
-        return write_lines(self._file(name), lines, partials=self._file(BUILD_FOLDER))
+    def _write_lines(self, name: str, items: Iterable[Any]) -> list[int]:
+        return write_lines(self._file(name), items, partials=self._file(BUILD_FOLDER))
 
 
 def _report_file(shard_file: str) -> str:

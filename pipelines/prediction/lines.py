@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -16,8 +15,10 @@ LIKELY = 0.5
 _DIGITS = 7  # of a float32
 
 
-def prediction_line(answer: Answer, label: LabelSpec, *, source: str, origin: int) -> str:
-    """Returns a line of the output; its times are in seconds after the file's first frame.
+def prediction_line(
+    answer: Answer, label: LabelSpec, *, source: str, origin: int
+) -> dict[str, Any]:
+    """Returns a line of the output as JSON; its times are in seconds after the file's first frame.
 
     Example, for a classification::
 
@@ -41,7 +42,7 @@ def prediction_line(answer: Answer, label: LabelSpec, *, source: str, origin: in
         fields |= _describe(answer.values, label)
     if any(label.target_units):
         fields["units"] = dict(zip(label.target_names, label.target_units, strict=True))
-    return json.dumps(fields)
+    return fields
 
 
 def _seconds(timestamp: int, origin: int) -> float:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from pipelines.build.finish import Expected, check_run, failure_line
+from pipelines.build.finish import Expected, check_run
 from pipelines.build.shard import segment_truncation
 from pipelines.decoding.protocol import SegmentResult
 from pipelines.plan.descriptors import SourceFailure
@@ -46,7 +47,8 @@ def write_chunk(
     """
     contents = iter([item.content for item in sorted(items, key=lambda item: item.number)])
     failures: list[SourceFailure] = []
-    complete: list[tuple[str, SegmentResult, list[Answer]]] = []
+    lines: list[dict[str, Any]] = []
+    short_clips = 0
     for segment in chunk.segments:
         answers: list[Answer] = []
         while isinstance(end := next(contents, None), Answer):
@@ -62,18 +64,16 @@ def write_chunk(
             )
         if truncation := segment_truncation(segment, end):
             failures.append(truncation)
-        complete.append((source, end, answers))
-
-    def lines() -> Iterator[str]:
-        for source, end, answers in complete:
-            for answer in answers:
-                yield prediction_line(answer, label, source=source, origin=end.first_timestamp)
-
+        short_clips += end.short_clips
+        lines += [
+            prediction_line(answer, label, source=source, origin=end.first_timestamp)
+            for answer in answers
+        ]
     return ChunkReport(
         chunk=chunk.index,
-        part=work.write_part(chunk.index, lines()),
-        sequences=sum(end.sequences for _, end, _ in complete),
-        short_clips=sum(end.short_clips for _, end, _ in complete),
+        part=work.write_part(chunk.index, lines),
+        sequences=len(lines),
+        short_clips=short_clips,
         failures=tuple(failures),
     )
 
@@ -90,7 +90,7 @@ def conclude(
             f"no source gave a sequence: the model takes {num_frames} frames, and the clips may be "
             "shorter"
         )
-    work.store_failures(list(map(failure_line, failures)))
+    work.store_failures(failures)
     if error is not None:
         listed = f" (see {work.failures_path})" if failures else ""
         outcome = Outcome(text=f"{error}{listed}", failed=True)

@@ -15,8 +15,10 @@ import shutil
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pipelines.errors import UserError
+from pipelines.plan.descriptors import SourceFailure
 from pipelines.prediction.chunks import Chunk
 from pipelines.storage.new_files import new_file, write_lines
 from tfrecords_schema import storage
@@ -72,14 +74,13 @@ class WorkFolder:
 
     def store_plan(self, chunks: Iterable[Chunk]) -> list[int]:
         """Writes the plan; returns the byte offset of each chunk's line."""
-        lines = (json.dumps(to_json(chunk)) for chunk in chunks)
-        return write_lines(self._file("plan.jsonl"), lines, partials=self.path)
+        return write_lines(self._file("plan.jsonl"), chunks, partials=self.path)
 
     def read_chunk(self, offset: int) -> Chunk:
         """Returns the chunk whose line begins at byte ``offset`` of the plan."""
         return from_json(Chunk, json.loads(storage.read_line(self._file("plan.jsonl"), offset)))
 
-    def write_part(self, chunk: int, lines: Iterable[str]) -> str:
+    def write_part(self, chunk: int, lines: Iterable[dict[str, Any]]) -> str:
         """Writes the lines of a chunk to a new file, and returns its name."""
         name = f"part-{chunk:05d}-{uuid.uuid4().hex}"
         write_lines(self._file(name), lines, partials=self.path)
@@ -92,10 +93,10 @@ class WorkFolder:
                 with storage.open_stream(self._file(part)) as lines:
                     shutil.copyfileobj(lines, file, _COPY_BYTES)
 
-    def store_failures(self, lines: Sequence[str]) -> None:
+    def store_failures(self, failures: Sequence[SourceFailure]) -> None:
         """Writes ``failures_path``; without failures, removes the file of an earlier run."""
-        if lines:
-            write_lines(self.failures_path, lines, partials=self.path)
+        if failures:
+            write_lines(self.failures_path, failures, partials=self.path)
         else:
             storage.remove([self.failures_path])
 

@@ -18,8 +18,10 @@ def python_command(module: str) -> list[str]:
 
     Example: ``python_command("pipelines.decoding.child")``.
     """
+    path = _without_current_folder(sys.path)
+    path = path if _ROOT in path else [_ROOT, *path]
     # `sys` is part of the interpreter, so that nothing is imported before the path is set.
-    program = f"import sys; sys.path[:] = {_import_path()!a}; from {module} import main; main()"
+    program = f"import sys; sys.path[:] = {path!a}; from {module} import main; main()"
     return [sys.executable, "-c", program]
 
 
@@ -31,12 +33,6 @@ def child_environment() -> dict[str, str]:
     if kept:
         environment["PYTHONPATH"] = os.pathsep.join(kept)
     return environment
-
-
-def _import_path() -> list[str]:
-    """Returns the folders that this process imports from, with that of this package."""
-    path = _without_current_folder(sys.path)
-    return path if _ROOT in path else [_ROOT, *path]
 
 
 def _without_current_folder(path: Iterable[str]) -> list[str]:

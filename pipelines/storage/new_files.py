@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from pipelines.storage.scratch import scratch_folder
 from tfrecords_schema import storage
+from tfrecords_schema.codec import to_json
 from tfrecords_schema.paths import is_url
 
 
@@ -23,11 +25,11 @@ def new_file(path: str, *, partials: str) -> Iterator[BinaryIO]:
         yield file
 
 
-def write_lines(path: str, lines: Iterable[str], *, partials: str) -> list[int]:
-    """Writes a `new_file` of lines; returns the byte offset of each."""
+def write_lines(path: str, items: Iterable[Any], *, partials: str) -> list[int]:
+    """Writes a `new_file` with a line of JSON for each item; returns the byte offset of each line."""
     offsets, size = [], 0
     with new_file(path, partials=partials) as file:
-        for line in lines:
+        for item in items:
             offsets.append(size)
-            size += file.write(line.encode() + b"\n")
+            size += file.write(json.dumps(to_json(item)).encode() + b"\n")
     return offsets

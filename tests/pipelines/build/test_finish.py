@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.build.finish import Outcome, Totals, conclude, failure_line
+from pipelines.build.finish import Outcome, Totals, conclude
 from pipelines.build.output import OutputFolder
 from pipelines.build.shard import ShardBuilder, ShardReport
 from pipelines.decoding.protocol import SegmentCounts
@@ -128,10 +128,12 @@ class TestFailures:
         cut = tuple(failure(str(i), truncated=True) for i in range(10))
         assert finish([report(failures=cut)], totals(max_failure_rate=0.0)).error is None
 
-    def test_a_line_is_json_of_one_line(self) -> None:
-        line = failure_line(failure("caf\udce9\n", reason="n\xe3o"))
-        assert "\n" not in line
-        assert SourceFailure(**json.loads(line)) == failure("caf\udce9\n", reason="n\xe3o")
+    def test_a_line_is_json_of_one_line(self, tmp_path) -> None:
+        output, odd = OutputFolder(str(tmp_path)), failure("caf\udce9\n", reason="n\xe3o")
+        with output.locked():
+            output.finish([odd], None)
+        assert (tmp_path / "failures.jsonl").read_bytes().count(b"\n") == 1
+        assert output.failures() == [odd]
 
 
 class TestIncompleteness:

@@ -51,7 +51,7 @@ def build(output: OutputFolder, *, complete: bool = True) -> None:
             file.write(b"records")
         output.store_report(SHARD, REPORT)
         if complete:
-            output.finish(iter(['{"source": "x"}']), INFO)
+            output.finish([{"source": "x"}], INFO)
 
 
 def files(root: Path) -> set[str]:
@@ -234,7 +234,7 @@ class TestFinish:
 
     def test_without_info_the_build_can_go_on(self, output) -> None:
         build(output, complete=False)
-        output.finish(iter(["{}"]), None)
+        output.finish([{}], None)
         assert (Path(output.path) / "failures.jsonl").read_text() == "{}\n"
         assert output.complete_info() is None
         assert output.kept_report(SHARD, "f") is not None
@@ -260,7 +260,7 @@ class TestFinish:
         build(output, complete=False)
 
         def broken():
-            yield "{}"
+            yield {}
             raise OSError("disk full")
 
         with pytest.raises(OSError, match="disk full"):

@@ -133,7 +133,7 @@ class TestBuilding:
         with output.locked():
             begin(output)
             build(output)
-            output.finish(iter(['{"source": "x"}']), info)
+            output.finish([{"source": "x"}], info)
         assert bucket.names() == [
             "out/ds/dataset_info.json",
             "out/ds/failures.jsonl",

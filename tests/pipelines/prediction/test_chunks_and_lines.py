@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pipelines.build.shard import segment_truncation
 from pipelines.decoding.protocol import Caption, SegmentResult
-from pipelines.plan.descriptors import Segment, Source
+from pipelines.plan.descriptors import Segment, Source, SourceFailure
 from pipelines.prediction.captions import make_captions
 from pipelines.prediction.chunks import CHUNK_SECONDS, MIN_CHUNKS, Chunk, plan_chunks
 from pipelines.prediction.lines import prediction_line
@@ -75,7 +75,7 @@ class TestChunks:
 
 def line(label, values, *, start=1_500_000, end=2_250_000, times=(), origin=500_000):
     answer = Answer(start=start, end=end, times=times, values=tuple(values))
-    return json.loads(prediction_line(answer, label, source="a.mp4", origin=origin))
+    return json.loads(json.dumps(prediction_line(answer, label, source="a.mp4", origin=origin)))
 
 
 class TestLines:
@@ -236,10 +236,11 @@ class TestWorkFolder:
         scratch.remove_scratch()
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
         work = WorkFolder.make(str(tmp_path / "p.jsonl"))
-        work.write_output([work.write_part(0, ["a", "b"]), work.write_part(1, ["c"])])
-        work.store_failures(["d"])
+        work.write_output([work.write_part(0, [{"a": 1}, {}]), work.write_part(1, [{"c": 2}])])
+        work.store_failures([SourceFailure(source="d", stage="open", reason="no video")])
         work.remove()
         assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
-            "p.jsonl": "a\nb\nc\n",
-            "p.failures.jsonl": "d\n",
+            "p.jsonl": '{"a": 1}\n{}\n{"c": 2}\n',
+            "p.failures.jsonl": '{"source": "d", "stage": "open", "reason": "no video", "seconds": null, '
+            '"truncated": false}\n',
         }
