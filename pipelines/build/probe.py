@@ -69,18 +69,46 @@ def survey_footage(listing: Listing, options: DatasetOptions, run: RunOptions) -
     survey = probe_sources(
         listing.sources, options, pool, workers, max_failure_rate=run.max_failure_rate
     )
-    failures, segments = [*listing.failures, *survey.failures], []
+    sampling, length = options.sampling, options.shard.segment_length
 
     def cut(source: Source) -> list[Segment] | DecodingFailure:
-        return _cut(pool, source, survey.probes[source.path], options)
+        """Returns the segments of a source: one if it is short or cannot be cut."""
+        probe = survey.probes[source.path]
+        seconds = clip_seconds(source, probe.duration)
+        if sampling.sampling != "windows" or not probe.cuttable or seconds <= length:
+            return cut_segments(source, seconds, [])
+        if sampling.frame_rate is not None:
+            return cut_segments(source, seconds, time_boundaries(seconds, sampling, length))
+        request = IndexRequest(source=source, segment_length=length)
+        boundaries = _ask(pool, lambda decoder: decoder.index(request))
+        if isinstance(boundaries, DecodingFailure):
+            return boundaries
+        return cut_segments(source, seconds, boundaries)
 
+    sources: list[Source] = []
+    failures, segments = [*listing.failures, *survey.failures], []
     pieces = in_parallel(cut, survey.sources, workers, "Indexing")
     for source, own in zip(survey.sources, pieces, strict=True):
         if isinstance(own, DecodingFailure):
             failures.append(_failure(source.id, own))
         else:
+            sources.append(source)
             segments += own
-    return replace(survey, failures=tuple(failures), segments=tuple(segments))
+    return Survey(
+        sources=tuple(sources),
+        probes=survey.probes,
+        failures=tuple(failures),
+        segments=tuple(segments),
+    )
+
+
+def _ask(pool: DecoderPool, question: Callable[[DecoderProcess], R]) -> R | DecodingFailure:
+    """Returns a decoder's answer, or why there is none."""
+    with pool.borrow() as decoder:
+        try:
+            return question(decoder)
+        except DecodingFailure as failure:
+            return failure
 
 
 def probe_sources(
@@ -145,25 +173,6 @@ def probe_sources(
     return Survey(sources=tuple(usable), probes=probes, failures=tuple(failures))
 
 
-def _cut(
-    pool: DecoderPool, source: Source, probe: Probe, options: DatasetOptions
-) -> list[Segment] | DecodingFailure:
-    """Returns the segments of a source: one if it is short or cannot be cut."""
-    sampling, length = options.sampling, options.shard.segment_length
-    seconds = clip_seconds(source, probe.duration)
-    if sampling.sampling != "windows" or not probe.cuttable or seconds <= length:
-        return cut_segments(source, seconds, [])
-    if sampling.frame_rate is not None:
-        return cut_segments(source, seconds, time_boundaries(seconds, sampling, length))
-    request = IndexRequest(source=source, segment_length=length)
-    with pool.borrow() as decoder:
-        try:
-            boundaries = decoder.index(request)
-        except DecodingFailure as failure:
-            return failure
-    return cut_segments(source, seconds, boundaries)
-
-
 def _probe_files(
     paths: Sequence[str],
     look: Callable[[DecoderProcess, str], R],
@@ -182,11 +191,7 @@ def _probe_files(
     tried = 0
 
     def ask(path: str) -> R | DecodingFailure:
-        with pool.borrow() as decoder:
-            try:
-                return look(decoder, path)
-            except DecodingFailure as failure:
-                return failure
+        return _ask(pool, lambda decoder: look(decoder, path))
 
     def check(path: str, answer: R | DecodingFailure) -> None:
         nonlocal tried

@@ -12,13 +12,20 @@ from typing import Any
 import av
 import pytest
 
-from pipelines.build.probe import Survey, in_parallel, probe_sources
+from pipelines.build.probe import Survey, in_parallel, probe_sources, survey_footage
 from pipelines.decoding.client import DecoderPool, DecoderProcess
 from pipelines.decoding.protocol import DecodingFailure
 from pipelines.errors import UserError
-from pipelines.options.dataset import DatasetOptions, SamplingOptions, SplitOptions
+from pipelines.options.dataset import (
+    DatasetOptions,
+    RunOptions,
+    SamplingOptions,
+    ShardOptions,
+    SplitOptions,
+)
 from pipelines.options.telemetry import TelemetryOptions
-from pipelines.plan.descriptors import Part, Probe, SideFile, Source, SourceFailure
+from pipelines.plan.descriptors import Listing, Part, Probe, SideFile, Source, SourceFailure
+from tfrecords_schema.spec import LabelSpec
 
 BY_TIME = SplitOptions(split_by="time", splits=(("train", 0.75), ("test", 0.25)))
 TRACK = SideFile(path="/in/track.csv", data_path="track.csv")
@@ -319,6 +326,30 @@ class TestSplitByTime:
                 reason="too short to be cut into blocks by --split_by time",
             ),
         )
+
+
+class TestSurveyFootage:
+    def test_a_source_whose_packets_are_unreadable_counts_once(self, clips, monkeypatch) -> None:
+        good, bad = video(clips / "d_1.mp4"), video(clips / "d_2.mp4")
+        index = DecoderProcess.index
+
+        def damaged(self, request):
+            if request.source == bad:
+                raise DecodingFailure("open", "damaged")
+            return index(self, request)
+
+        monkeypatch.setattr(DecoderProcess, "index", damaged)
+        options = DatasetOptions(
+            name="a",
+            sampling=SamplingOptions(num_frames=4),
+            shard=ShardOptions(segment_length=0.5),
+        )
+        listing = Listing(name="a", sources=(good, bad), label=LabelSpec())
+        found = survey_footage(listing, options, RunOptions(workers=1))
+        assert found.sources == (good,)
+        assert found.failures == (SourceFailure(source="d_2.mp4", stage="open", reason="damaged"),)
+        assert found.num_sources == 2
+        assert {segment.source for segment in found.segments} == {good}
 
 
 class TestInParallel:
