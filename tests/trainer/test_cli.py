@@ -184,7 +184,7 @@ def test_evaluate_refuses_another_spec_and_names_differences(bright_run, tmp_pat
     assert main(["evaluate", "--model", str(folder), "--tfrecords", str(tmp_path)]) == 1
     error = capsys.readouterr().err
     assert error.startswith("trainer: error: the model in ")
-    assert "num_frames: 3 here, 5 there" in error
+    assert "num_frames: 3 in the model, 5 in the dataset" in error
     assert "label.class_names: " in error
     assert "train another model" in error
 

@@ -75,7 +75,9 @@ def train(
     config.check_for(info)
     check_trainable(directory, info)
     strategy = make_strategy(config.distribute)  # before TensorFlow does anything else
-    skipped = _skipped_records(config, strategy)
+    skipped = SkippedRecords() if config.reading.ignore_errors else None
+    if skipped and isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        raise TrainerError("--ignore_errors on is for a single host: repair the records first")
     job = TrainingJob(directory=directory, info=info, folder=folder, config=config, skipped=skipped)
     if not is_chief(config.distribute):
         # It takes the same steps as the chief, in a folder of its own.
@@ -150,16 +152,6 @@ def _fit_new_model(job: TrainingJob, strategy: tf.distribute.Strategy | None) ->
         write_json(folder.config, described)
         info.save(folder.path)
         return fit(model, job).best_epoch
-
-
-def _skipped_records(
-    config: TrainingConfig, strategy: tf.distribute.Strategy | None
-) -> SkippedRecords | None:
-    if not config.reading.ignore_errors:
-        return None
-    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
-        raise TrainerError("--ignore_errors on is for a single host: repair the records first")
-    return SkippedRecords()
 
 
 def _log_dataset(job: TrainingJob) -> None:

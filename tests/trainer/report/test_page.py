@@ -339,10 +339,16 @@ def test_training_and_evaluate_write_reports(bright_run, bright_dataset, tmp_pat
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"class_names": ("bright", "middle", "dark")}, "class 1 is 'dark' here, 'middle' there"),
-        ({"class_names": ("bright", "dark", "dim")}, "'middle' only here, 'dim' only there"),
-        ({"class_names": ("bright", "dark")}, "'middle' only here"),
-        ({"per_frame": True}, "label.per_frame: False here, True there"),
+        (
+            {"class_names": ("bright", "middle", "dark")},
+            "class 1 is 'dark' in the model, 'middle' in the dataset",
+        ),
+        (
+            {"class_names": ("bright", "dark", "dim")},
+            "'middle' only in the model, 'dim' only in the dataset",
+        ),
+        ({"class_names": ("bright", "dark")}, "'middle' only in the model"),
+        ({"per_frame": True}, "label.per_frame: False in the model, True in the dataset"),
     ],
 )
 def test_check_compatible_refuses_other_classes(changes, said, tmp_path, bright_dataset):
@@ -359,7 +365,10 @@ def test_check_compatible_refuses_other_units_or_signals(tmp_path):
     label = replace(info.spec.label, target_units=("km/h", "rad/s"))
     signals = (replace(info.spec.signals[0], unit="km/h"), info.spec.signals[1])
     for spec, said in (
-        (replace(info.spec, label=label), "label.target_units: ['m/s', 'rad/s'] here, ['km/h', "),
+        (
+            replace(info.spec, label=label),
+            "label.target_units: ['m/s', 'rad/s'] in the model, ['km/h', ",
+        ),
         (replace(info.spec, signals=signals), "signals: "),
     ):
         with pytest.raises(DatasetError) as caught:
