@@ -55,23 +55,28 @@ class Extent:
     created: float | None = None
     truncated: bool = False
 
+    @property
+    def start(self) -> Fraction:
+        """Presentation time of the first frame in seconds."""
+        return self.first_pts * Fraction(*self.time_base)
+
+    @property
+    def end(self) -> Fraction:
+        """End of the last frame in seconds."""
+        return self.start + Fraction(*self.seconds)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Part:
+class Part(SideFile):
     """One file of a drive that was recorded in several files.
 
     Attributes:
-        path, data_path, bytes, mtime_ns: of the file, as in `Source`.
         order: position in the drive, from the file's name.
         telemetry: of this file; None when one file serves all parts, or there is none.
         extent: its time span; None until it is measured.
         shift: seconds, as a fraction, that convert its presentation times to the scale of the first part.
     """
 
-    path: LocalPath
-    data_path: str
-    bytes: int = 0
-    mtime_ns: int = 0
     order: str = ""
     telemetry: SideFile | None = None
     extent: Extent | None = None
@@ -79,25 +84,21 @@ class Part:
 
     @property
     def start(self) -> Fraction:
-        """Presentation time of the first frame on the scale of the first part, in seconds.
-
-        Raises:
-            ValueError: if the extent is not measured yet.
-        """
-        if self.extent is None:
-            raise ValueError(
-                f"expected {self.data_path} to be measured before, but its extent is None"
-            )
-        return self.extent.first_pts * Fraction(*self.extent.time_base) + Fraction(*self.shift)
+        """Presentation time of the first frame on the scale of the first part, in seconds."""
+        return self._measured.start + Fraction(*self.shift)
 
     @property
     def end(self) -> Fraction:
         """End of the last frame on the same scale, in seconds."""
+        return self._measured.end + Fraction(*self.shift)
+
+    @property
+    def _measured(self) -> Extent:
         if self.extent is None:
             raise ValueError(
                 f"expected {self.data_path} to be measured before, but its extent is None"
             )
-        return self.start + Fraction(*self.extent.seconds)
+        return self.extent
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

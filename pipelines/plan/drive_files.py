@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 
-from pipelines.plan.descriptors import Extent, Part, SideFile, Source, SourceFailure
+from pipelines.plan.descriptors import Extent, Part, Source, SourceFailure
 
 CLOCK_TOLERANCE = Fraction(2)
 """Seconds by which a creation time, a whole second, may be late without showing a gap."""
@@ -39,29 +39,6 @@ class Gap:
     footage_lost: bool = False
 
 
-@dataclass
-class _Run:
-    """Consecutive files without a gap between them.
-
-    Attributes:
-        parts: the files, with their shifts.
-        seconds, frames: position of the run in the drive, by time and by frame; None if unknown.
-    """
-
-    parts: list[Part]
-    seconds: Fraction | None = Fraction(0)
-    frames: int | None = 0
-
-    def followed_by(self, part: Part, gap: Gap | None) -> _Run:
-        """Returns the run that starts with ``part``, after a gap or after an unreadable file (None)."""
-        seconds, frames = None, None
-        if self.seconds is not None and gap is not None and gap.seconds is not None:
-            seconds = self.seconds + self.parts[-1].end - self.parts[0].start + gap.seconds
-        if self.frames is not None and gap is not None and not gap.footage_lost:
-            frames = self.frames + sum(map(_frames, self.parts))
-        return _Run([part], seconds, frames)
-
-
 def place_parts(
     source: Source, *, by_time: bool, by_clock: bool
 ) -> tuple[list[Source], list[SourceFailure]]:
@@ -75,81 +52,107 @@ def place_parts(
     Returns:
         The sources, and the failures of files that could not be used.
     """
-    runs = _find_runs(source.parts, may_overlap=by_time)
-    shared = source.telemetry is not None
+    shared = source.telemetry
     sources: list[Source] = []
     failures: list[SourceFailure] = []
-    for run in runs:
-        own = _run_source(source, run.parts)
+    for run in _find_runs(source.parts, may_overlap=by_time):
+        first, is_whole = run.parts[0], len(run.parts) == len(source.parts)
+        source_id = source.id if is_whole else f"{source.id}#from={first.order or first.data_path}"
         place = run.seconds if by_time else run.frames
-        if shared and place is None and not (by_time and by_clock):
-            failures.append(_unplaced(own, source.telemetry))
-            continue
-        if shared:
-            own = replace(
-                own, telemetry_start=float(run.seconds or 0), telemetry_row=run.frames or 0
+        if shared is not None and place is None and not (by_time and by_clock):
+            reason = (
+                f"a file is missing before {first.data_path}, so its position in {shared.data_path} is "
+                "unknown: give each file its own telemetry, or use --time_origin clock"
             )
-        sources.append(replace(own, telemetry_shared=len(own.parts) < len(source.parts)))
+            failures.append(SourceFailure(source=source_id, stage="telemetry", reason=reason))
+            continue
+        own = replace(
+            source,
+            id=source_id,
+            path=first.path,
+            data_path=first.data_path,
+            group=source.id if source.group == source.data_path else source.group,
+            bytes=sum(part.bytes for part in run.parts),
+            mtime_ns=max(part.mtime_ns for part in run.parts),
+            parts=tuple(run.parts),
+            clock_start=first.extent.created if first.extent else None,
+            telemetry_shared=not is_whole,
+        )
+        if shared is not None:
+            seconds, frames = float(run.seconds or 0), run.frames or 0
+            own = replace(own, telemetry_start=seconds, telemetry_row=frames)
+        sources.append(own)
     return sources, failures
+
+
+@dataclass
+class _Run:
+    """Consecutive files without a gap between them.
+
+    Attributes:
+        parts: the files, with their shifts.
+        seconds, frames: position of the run in the drive, by time and by frame; None if unknown.
+    """
+
+    parts: list[Part]
+    seconds: Fraction | None
+    frames: int | None
 
 
 def _find_runs(parts: Sequence[Part], *, may_overlap: bool) -> list[_Run]:
     missing = missing_before([part.order for part in parts])
     runs: list[_Run] = []
-    previous: Part | None = None
-    is_lost = False  # an unreadable file came before
-    for part, number_missing in zip(parts, missing, strict=True):
-        if part.extent is None:
-            previous, is_lost = None, True
+    previous: Extent | None = None  # of the file before; None if that is unreadable
+    for index, (part, number_missing) in enumerate(zip(parts, missing, strict=True)):
+        own = part.extent
+        if own is None:
+            previous = None
             continue
         gap = None
-        if previous is not None and previous.extent is not None:
-            gap = gap_between(previous.extent, part.extent, number_missing=number_missing)
-            if gap is None and not may_overlap:
-                # The rows of frames that occur twice cannot be told apart.
-                gap = _overlap(previous.extent, part.extent)
-        if previous is not None and gap is None:
-            previous = replace(part, shift=_shift(previous, part.extent).as_integer_ratio())
-            runs[-1].parts.append(previous)
-            continue
-        previous = replace(part, shift=(0, 1))
-        if runs:
-            runs.append(runs[-1].followed_by(previous, gap))
-        else:
-            runs.append(_Run([previous], *((None, None) if is_lost else ())))
+        if previous is not None:
+            gap = gap_between(previous, own, number_missing=number_missing, may_overlap=may_overlap)
+            if gap is None:
+                before = runs[-1].parts[-1]
+                shift = (
+                    Fraction(*before.shift) if _runs_on(previous, own) else before.end - own.start
+                )
+                runs[-1].parts.append(replace(part, shift=shift.as_integer_ratio()))
+                previous = own
+                continue
+        seconds, frames = (Fraction(0), 0) if index == 0 else (None, None)
+        if gap is not None:
+            last = runs[-1]
+            if last.seconds is not None and gap.seconds is not None:
+                seconds = last.seconds + last.parts[-1].end - last.parts[0].start + gap.seconds
+            if last.frames is not None and not gap.footage_lost:
+                frames = last.frames + sum(p.extent.frames for p in last.parts if p.extent)
+        runs.append(_Run([part], seconds, frames))
+        previous = own
     return runs
 
 
-def _unplaced(source: Source, telemetry: SideFile | None) -> SourceFailure:
-    name = telemetry.data_path if telemetry else "the telemetry"
-    return SourceFailure(
-        source=source.id,
-        stage="telemetry",
-        reason=f"a file is missing before {source.data_path}, so its position in {name} is unknown: "
-        "give each file its own telemetry, or use --time_origin clock",
-    )
+def gap_between(
+    previous: Extent, following: Extent, *, number_missing: bool, may_overlap: bool = True
+) -> Gap | None:
+    """Returns the gap between two files of a drive, or None if there is no sign of one.
 
-
-def gap_between(previous: Extent, following: Extent, *, number_missing: bool) -> Gap | None:
-    """Returns the gap between two files of a drive, or None if there is no sign of one."""
-    seconds, frame = Fraction(*previous.seconds), _frame_seconds(previous)
+    Unless they ``may_overlap``, frames that occur twice are a negative gap, because their rows of telemetry
+    cannot be told apart.
+    """
     lost = number_missing or previous.truncated
     if _runs_on(previous, following):
-        apart = _first(following) - (_first(previous) + seconds)
-        # One missing frame is no gap, as within a file.
-        return Gap(apart, lost) if apart > frame else None
+        apart = following.start - previous.end
+        frame = Fraction(*previous.seconds) / max(previous.frames, 1)
+        if apart > frame:  # one missing frame is no gap, as within a file
+            return Gap(apart, lost)
+        return None if may_overlap or apart >= -frame else Gap(apart)
     if previous.created is not None and following.created is not None:
-        late = Fraction(following.created) - Fraction(previous.created) - seconds
+        late = (
+            Fraction(following.created) - Fraction(previous.created) - Fraction(*previous.seconds)
+        )
         if late > CLOCK_TOLERANCE:
             return Gap(late, lost)
     return Gap(None, footage_lost=True) if lost else None
-
-
-def _overlap(previous: Extent, following: Extent) -> Gap | None:
-    """Returns a negative gap if a file repeats more than a frame of the one before, else None."""
-    apart = _first(following) - (_first(previous) + Fraction(*previous.seconds))
-    repeats = _runs_on(previous, following) and apart < -_frame_seconds(previous)
-    return Gap(apart) if repeats else None
 
 
 def _runs_on(previous: Extent, following: Extent) -> bool:
@@ -158,8 +161,8 @@ def _runs_on(previous: Extent, following: Extent) -> bool:
     Some cameras start a file with the last moments of the file before. Times that restart go back by the
     length of a whole file.
     """
-    seconds = Fraction(*previous.seconds)
-    return _first(following) - (_first(previous) + seconds) > -min(seconds / 2, MAX_OVERLAP)
+    max_overlap = min(Fraction(*previous.seconds) / 2, MAX_OVERLAP)
+    return following.start - previous.end > -max_overlap
 
 
 def missing_before(orders: Sequence[str]) -> list[bool]:
@@ -220,51 +223,12 @@ def _cut_out(source: Source, split: str, first: float | None, last: float | None
     start = source.start if first is None else round(offset + first, 6)
     end = source.end if last is None else round(offset + last, 6)
     whole = source.start is None and source.end is None
-    span = _seconds_text(start or 0.0) + ("" if end is None else f",{_seconds_text(end)}")
+    span = [f"{t:.6f}".rstrip("0").rstrip(".") for t in (start or 0.0, end) if t is not None]
     return replace(
         source,
-        id=f"{source.id if whole else source.data_path}#t={span}",
+        id=f"{source.id if whole else source.data_path}#t={','.join(span)}",
         group=f"{source.group}#{split}",
         split=split,
         start=start,
         end=end,
-    )
-
-
-def _seconds_text(seconds: float) -> str:
-    return f"{seconds:.6f}".rstrip("0").rstrip(".")
-
-
-def _first(extent: Extent) -> Fraction:
-    return extent.first_pts * Fraction(*extent.time_base)
-
-
-def _frames(part: Part) -> int:
-    return part.extent.frames if part.extent else 0
-
-
-def _frame_seconds(extent: Extent) -> Fraction:
-    return Fraction(*extent.seconds) / max(extent.frames, 1)
-
-
-def _shift(previous: Part, following: Extent) -> Fraction:
-    """Returns the seconds that convert the times of a file to the scale of the drive."""
-    if previous.extent is not None and _runs_on(previous.extent, following):
-        return Fraction(*previous.shift)
-    return previous.end - _first(following)
-
-
-def _run_source(source: Source, run: Sequence[Part]) -> Source:
-    first = run[0]
-    is_whole = len(run) == len(source.parts)
-    return replace(
-        source,
-        id=source.id if is_whole else f"{source.id}#from={first.order or first.data_path}",
-        path=first.path,
-        data_path=first.data_path,
-        group=source.id if source.group == source.data_path else source.group,
-        bytes=sum(part.bytes for part in run),
-        mtime_ns=max(part.mtime_ns for part in run),
-        parts=tuple(run),
-        clock_start=first.extent.created if first.extent else None,
     )

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from typing import TypedDict, TypeVar
+from typing import Any, TypeVar
 
 from pipelines.errors import UserError
 from pipelines.plan.descriptors import Source, SourceFailure
@@ -28,15 +28,6 @@ VIDEO_EXTENSIONS = (
 
 class UnusableFolderError(Exception):
     """A folder of frames that gives no source. The message is the reason in its report."""
-
-
-class FileFields(TypedDict):
-    """The fields that `Source`, `Part` and `SideFile` have in common."""
-
-    path: str
-    data_path: str
-    bytes: int
-    mtime_ns: int
 
 
 def walk_files(
@@ -89,16 +80,15 @@ def is_video(path: str) -> bool:
     return os.path.splitext(path)[1].lower() in VIDEO_EXTENSIONS
 
 
-def file_fields(path: str, data_path: str, files: Files = LOCAL_FILES) -> FileFields:
-    """Returns location, size and time of the file at ``path``.
+def file_fields(path: str, data_path: str, files: Files = LOCAL_FILES) -> dict[str, Any]:
+    """Returns the fields that `Source`, `Part` and `SideFile` share: location, size and time of a file.
 
     Raises:
         OSError: if there is no such file.
     """
     status = files.status(path)
-    return FileFields(
-        path=absolute(path), data_path=data_path, bytes=status.bytes, mtime_ns=status.mtime_ns
-    )
+    fields = {"path": absolute(path), "data_path": data_path}
+    return fields | {"bytes": status.bytes, "mtime_ns": status.mtime_ns}
 
 
 def describe_file(
