@@ -15,7 +15,7 @@ from pipelines.decoding.lookahead import IsUsed
 from pipelines.decoding.protocol import DecodingFailure
 from pipelines.options.dataset import SamplingOptions
 from pipelines.plan.descriptors import Segment
-from pipelines.plan.sampling import PlacedFrame, Position, TimeGrid, cover_slots, uniform_slots
+from pipelines.plan.sampling import Position, TimeGrid, cover_slots, uniform_slots
 
 UsesAny = Callable[[int, float], bool]
 """Returns True if a sequence uses any slot from a first one until another, which may be infinite."""
@@ -116,25 +116,21 @@ def start_reading(
 def cover_clip(
     clip: Clip, frames: Iterable[Frame], segment: Segment, sampling: SamplingOptions
 ) -> Iterator[Frame]:
-    """Yields the frames of the clip with the slots that they cover."""
+    """Returns the frames of the clip with the slots that they cover."""
     rate, end_slot = sampling.frame_rate, None
     if rate is None:
         placed = _place_by_rank(clip, frames, segment)
     else:
         position = clip.time_grid(rate).position
-        placed = (
-            PlacedFrame(position(clip.seconds_after_first(frame.pts)), frame, frame.after_break)
-            for frame in frames
-        )
+        placed = ((position(clip.seconds_after_first(frame.pts)), frame) for frame in frames)
         if clip.end is not None:
             end_slot = math.ceil((clip.end - clip.start) * rate)
-    for covering in cover_slots(placed, end_slot=end_slot):
-        yield covering.frame._replace(slots=covering.slots)
+    return cover_slots(placed, end_slot=end_slot)
 
 
 def _place_by_rank(
     clip: Clip, frames: Iterable[Frame], segment: Segment
-) -> Iterator[PlacedFrame[Frame]]:
+) -> Iterator[tuple[Position, Frame]]:
     # Ranks count from where reading started: from the anchor, whose slot is known, or from somewhere before
     # the clip's first frame, whose slot is 0.
     slot_of_rank_0 = segment.anchor_slot
@@ -145,7 +141,7 @@ def _place_by_rank(
             if frame.pts < clip.start_pts:
                 continue
             slot_of_rank_0 = -frame.rank
-        yield PlacedFrame(Position(slot_of_rank_0 + frame.rank, True), frame, frame.after_break)
+        yield Position(slot_of_rank_0 + frame.rank, True), frame
 
 
 def find_used_frames(

@@ -13,15 +13,17 @@ loses nor repeats one.
 from __future__ import annotations
 
 import functools
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import cycle, islice
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from pipelines.options.dataset import ShortClips
 
-F = TypeVar("F")  # a decoded frame
+F = TypeVar("F", bound="PlacedFrame")
 T = TypeVar("T")  # a frame prepared for a record
 
 
@@ -30,6 +32,11 @@ class Position(NamedTuple):
 
     slot: int
     exact: bool
+
+    @property
+    def end(self) -> int:
+        """The slot after the frame's own presentation."""
+        return self.slot + self.exact
 
 
 @dataclass(frozen=True)
@@ -69,31 +76,21 @@ class TimeGrid:
         return self.start + slot / self.frame_rate
 
 
-@dataclass(frozen=True)
-class PlacedFrame(Generic[F]):
-    """A frame and its position; ``after_break`` is True if footage is missing before it."""
+class PlacedFrame(Protocol):
+    """A frame, as a named tuple with at least these fields.
 
-    position: Position
-    frame: F
-    after_break: bool = False
+    Attributes:
+        after_break: footage is missing before it.
+        slots: the slots at which it is on screen, which `cover_slots` finds; no two frames share one.
+    """
 
-
-@dataclass(frozen=True)
-class CoveringFrame(Generic[F]):
-    """A frame and the slots at which it is on screen; ranges of consecutive frames never overlap."""
-
-    slots: range
-    frame: F
-
-
-class Covering(Protocol):
-    """A frame that knows the slots it is on screen for, such as `CoveringFrame`."""
+    @property
+    def after_break(self) -> bool: ...  # noqa: D102
 
     @property
     def slots(self) -> range: ...  # noqa: D102
 
-
-C = TypeVar("C", bound=Covering)
+    def _replace(self: F, *, slots: range) -> F: ...
 
 
 @dataclass(frozen=True)
@@ -106,8 +103,8 @@ class Window(Generic[T]):
 
 
 def cover_slots(
-    placed: Iterable[PlacedFrame[F]], *, end_slot: int | None = None
-) -> Iterator[CoveringFrame[F]]:
+    placed: Iterable[tuple[Position, F]], *, end_slot: int | None = None
+) -> Iterator[F]:
     """Gives each frame the slots from its own up to the next frame's.
 
     Example: frames at slots 0, 1 and 4 cover ``range(0, 1)``, ``range(1, 4)`` and ``range(4, 5)``.
@@ -123,29 +120,28 @@ def cover_slots(
         Every frame, in order; ``slots`` is empty for a frame that is on screen at no slot.
     """
 
-    def covered(first: int, end: int) -> range:
+    def cover(position: Position, frame: F, end: int) -> F:
+        first = max(position.slot, 0)
         limit = end if end_slot is None else min(end, end_slot)
-        return range(max(first, 0), max(limit, first, 0))
+        return frame._replace(slots=range(first, max(limit, first)))
 
-    previous: PlacedFrame[F] | None = None
-    for current in placed:
+    previous: tuple[Position, F] | None = None
+    for position, frame in placed:
         if previous is not None:
-            first, exact = previous.position
-            end = current.position.slot
-            if current.after_break:
-                end = min(end, first + exact)
-            yield CoveringFrame(covered(first, end), previous.frame)
-        previous = current
-        if end_slot is not None and current.position.slot >= end_slot:
+            end = position.slot
+            if frame.after_break:
+                end = min(end, previous[0].end)
+            yield cover(*previous, end)
+        previous = position, frame
+        if end_slot is not None and position.slot >= end_slot:
             break
     if previous is not None:
-        first, exact = previous.position
-        yield CoveringFrame(covered(first, first + exact), previous.frame)
+        yield cover(*previous, previous[0].end)
 
 
 def cut_windows(
-    covering: Iterable[C],
-    prepare: Callable[[C], T],
+    covering: Iterable[F],
+    prepare: Callable[[F], T],
     *,
     num_frames: int,
     stride: int,
@@ -153,7 +149,7 @@ def cut_windows(
     end_slot: int | None = None,
     short_clips: ShortClips = "drop",
 ) -> Iterator[Window[T]]:
-    """Cuts covered slots into windows that start at multiples of ``stride``.
+    """Cuts covered slots into windows that start at multiples of ``stride``, in order of their start.
 
     Example: frames covering slots 0 to 9, ``num_frames=4`` and ``stride=3`` give the windows at slots
     0, 3 and 6. No window contains a slot that no frame covers.
@@ -168,12 +164,9 @@ def cut_windows(
         end_slot: windows start before it, and reading stops once they are complete; None is unlimited.
         short_clips: policy for a clip that starts at slot 0 and ends before ``num_frames`` slots; applies
             only if the range includes window 0.
-
-    Yields:
-        Windows in order of their start.
     """
     start = _next_multiple(first_slot, stride)
-    ready: deque[tuple[int, T]] = deque()  # consecutive slots from `start` on
+    ready: deque[T] = deque()  # of consecutive slots from `start` on
     next_slot = 0  # the slot after the last covered one
     if end_slot is not None and start >= end_slot:
         return
@@ -193,22 +186,22 @@ def cut_windows(
                 continue  # a window was completed within this frame
             if prepared is None:
                 prepared = prepare(item)
-            ready.append((slot, prepared))
-            if slot == start + num_frames - 1:
-                yield Window(start, tuple(frame for _, frame in ready), num_frames)
+            ready.append(prepared)
+            if len(ready) == num_frames:
+                yield Window(start, tuple(ready), num_frames)
                 start += stride
-                while ready and ready[0][0] < start:
+                for _ in range(min(stride, num_frames)):
                     ready.popleft()
                 if end_slot is not None and start >= end_slot:
                     return
     # Window 0 is still open only if `ready` holds every slot from 0 on.
     if start == 0 and ready and short_clips != "drop":
-        yield _fill_short([frame for _, frame in ready], num_frames, short_clips)
+        yield _fill(ready, num_frames, short_clips)
 
 
 def pick_uniform(
-    covering: Iterable[C],
-    prepare: Callable[[C], T],
+    covering: Iterable[F],
+    prepare: Callable[[F], T],
     *,
     num_frames: int,
     total_slots: int,
@@ -217,49 +210,31 @@ def pick_uniform(
     """Picks ``num_frames`` slots spread evenly over a clip of ``total_slots``, as one sequence.
 
     The sequence has the middle of each of ``num_frames`` equal parts of the clip, as temporal segment
-    networks do at test time (https://arxiv.org/abs/1608.00859). A clip with fewer slots than
-    ``num_frames`` is short, and treated as in `cut_windows`.
-
-    Args:
-        covering: frames with the slots they cover, in order.
-        prepare: scales and encodes a frame; called once for each frame that is picked.
-        num_frames: slots to pick.
-        total_slots: slots of the clip, counted by a first pass.
-        short_clips: policy for a clip with fewer than ``num_frames`` slots.
-
-    Yields:
-        One window; none for an empty clip, or a short one that is dropped.
+    networks do at test time (https://arxiv.org/abs/1608.00859). Arguments are as in `cut_windows`; a first
+    pass counted the slots. A clip with fewer than ``num_frames`` is short. There is no window for an empty
+    clip, or a short one that is dropped.
     """
-    if total_slots < num_frames and short_clips == "drop":
+    if not total_slots or (total_slots < num_frames and short_clips == "drop"):
         return
-    wanted = deque(uniform_slots(total_slots, min(num_frames, total_slots)))
+    wanted = uniform_slots(total_slots, min(num_frames, total_slots))
     picked: list[T] = []
-    if not wanted:
-        return
     for item in covering:
-        if not item.slots:
-            continue
         # A slot in a break gets the frame after the break.
-        count = sum(1 for slot in wanted if slot < item.slots.stop)
+        count = bisect_left(wanted, item.slots.stop) if item.slots else 0
         if count:
             picked += [prepare(item)] * count
-            for _ in range(count):
-                wanted.popleft()
+            del wanted[:count]
         if not wanted:
             break
-    if not picked:
-        return
-    # The first pass counted slots that the second did not find: repeat the last frame.
-    picked += [picked[-1]] * len(wanted)
-    if total_slots < num_frames:
-        yield _fill_short(picked, num_frames, short_clips)
-    else:
-        yield Window(0, tuple(picked), num_frames)
+    if picked:
+        # The first pass counted slots that the second did not find: repeat the last frame.
+        picked += [picked[-1]] * len(wanted)
+        yield _fill(picked, num_frames, short_clips)
 
 
 def pick_last(
-    covering: Iterable[C],
-    prepare: Callable[[C], T],
+    covering: Iterable[F],
+    prepare: Callable[[F], T],
     *,
     num_frames: int,
     total_slots: int,
@@ -267,20 +242,8 @@ def pick_last(
 ) -> Iterator[Window[T]]:
     """Picks the last ``num_frames`` consecutive slots of a clip of ``total_slots``, as one sequence.
 
-    A clip with fewer slots is short, and treated as in `cut_windows`. If the last slots, at most
-    ``num_frames`` of them, turn out to be uncovered, the sequence ends before them. If slots are missing
-    inside the sequence, there is none.
-
-    Args:
-        covering: frames with the slots they cover, in order.
-        prepare: scales and encodes a frame; called at most once per frame, and only for frames that may be
-            picked.
-        num_frames: slots to pick.
-        total_slots: slots of the clip, counted by a first pass.
-        short_clips: policy for a clip with fewer than ``num_frames`` slots.
-
-    Yields:
-        One window, or none.
+    Arguments are as in `pick_uniform`. If the last slots, at most ``num_frames`` of them, turn out to be
+    uncovered, the sequence ends before them. If slots are missing inside the sequence, there is none.
     """
     if total_slots < num_frames:
         yield from cut_windows(
@@ -295,8 +258,7 @@ def pick_last(
             continue
         if slots.start > next_slot:
             ready.clear()
-        prepared = prepare(item)
-        ready.extend([prepared] * len(slots))
+        ready.extend([prepare(item)] * len(slots))
         next_slot = slots.stop
     if len(ready) == num_frames:
         yield Window(next_slot - num_frames, tuple(ready), num_frames)
@@ -319,9 +281,9 @@ def _next_multiple(slot: int, stride: int) -> int:
     return -(-slot // stride) * stride
 
 
-def _fill_short(frames: Sequence[T], num_frames: int, short_clips: ShortClips) -> Window[T]:
+def _fill(frames: Sequence[T], num_frames: int, short_clips: ShortClips) -> Window[T]:
+    """Returns the window of a clip of at most ``num_frames`` frames."""
     if short_clips == "loop":
-        repeats = -(-num_frames // len(frames))
-        return Window(0, tuple((list(frames) * repeats)[:num_frames]), num_frames)
+        return Window(0, tuple(islice(cycle(frames), num_frames)), num_frames)
     padding = [frames[-1]] * (num_frames - len(frames))
     return Window(0, (*frames, *padding), len(frames))

@@ -8,15 +8,13 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.plan.sampling import (
-    CoveringFrame,
-    PlacedFrame,
     Position,
     TimeGrid,
     Window,
@@ -32,6 +30,24 @@ MS = Fraction(1, 1000)
 NTSC = Fraction(30000, 1001)
 
 
+class Frame(NamedTuple):
+    """A frame whose picture is its name."""
+
+    frame: Any
+    after_break: bool = False
+    slots: range = range(0)
+
+
+def placed_frame(
+    position: Position, frame: Any, after_break: bool = False
+) -> tuple[Position, Frame]:
+    return position, Frame(frame, after_break)
+
+
+def covering_frame(slots: range, frame: Any) -> Frame:
+    return Frame(frame, slots=slots)
+
+
 @dataclasses.dataclass(frozen=True)
 class Clip:
     """Presentation times, which of them come after a break, and the grid to sample them on."""
@@ -41,10 +57,10 @@ class Clip:
     grid: TimeGrid
     end_slot: int | None = None
 
-    def placed(self, first: int = 0) -> list[PlacedFrame[int]]:
+    def placed(self, first: int = 0) -> list[tuple[Position, Frame]]:
         """The frames from the ``first`` on, named by their index."""
         return [
-            PlacedFrame(self.grid.position(self.times[i]), i, i in self.breaks)
+            placed_frame(self.grid.position(self.times[i]), i, i in self.breaks)
             for i in range(first, len(self.times))
         ]
 
@@ -98,12 +114,12 @@ def expected_windows(
 
 
 def cut(
-    placed: Iterable[PlacedFrame[int]],
+    placed: Iterable[tuple[Position, Frame]],
     clip_end: int | None = None,
     prepared: Counter[int] | None = None,
     **cutting: Any,
 ) -> list[Window[int]]:
-    def prepare(item: CoveringFrame[int]) -> int:
+    def prepare(item: Frame) -> int:
         if prepared is not None:
             prepared[item.frame] += 1
         return item.frame
@@ -111,7 +127,7 @@ def cut(
     return list(cut_windows(cover_slots(placed, end_slot=clip_end), prepare, **cutting))
 
 
-def number(item: CoveringFrame[int]) -> int:
+def number(item: Frame) -> int:
     return item.frame
 
 
@@ -189,17 +205,17 @@ class TestCoverSlots:
             TimeGrid(Fraction(0), Fraction(10)),
         )
         assert list(cover_slots(clip.placed())) == [
-            CoveringFrame(range(0, 3), 0),
-            CoveringFrame(range(3, 4), 1),
-            CoveringFrame(range(4, 10), 2),
-            CoveringFrame(range(10, 11), 3),
+            covering_frame(range(0, 3), 0),
+            covering_frame(range(3, 4), 1),
+            covering_frame(range(4, 10), 2),
+            covering_frame(range(10, 11), 3),
         ]
 
     def test_cover_slots_leaves_break_uncovered(self) -> None:
         placed = [
-            PlacedFrame(Position(0, True), "a"),
-            PlacedFrame(Position(3, False), "b"),
-            PlacedFrame(Position(7, True), "c", after_break=True),
+            placed_frame(Position(0, True), "a"),
+            placed_frame(Position(3, False), "b"),
+            placed_frame(Position(7, True), "c", after_break=True),
         ]
         assert [tuple(item.slots) for item in cover_slots(placed)] == [(0, 1, 2), (), (7,)]
 
@@ -207,18 +223,18 @@ class TestCoverSlots:
         self,
     ) -> None:
         placed = [
-            PlacedFrame(Position(4, True), "a"),
-            PlacedFrame(Position(4, True), "b", after_break=True),
+            placed_frame(Position(4, True), "a"),
+            placed_frame(Position(4, True), "b", after_break=True),
         ]
         assert [tuple(item.slots) for item in cover_slots(placed)] == [(), (4,)]
 
     def test_cover_slots_starts_at_slot_0(self) -> None:
-        placed = [PlacedFrame(Position(slot, True), slot) for slot in (-7, -3, 2)]
+        placed = [placed_frame(Position(slot, True), slot) for slot in (-7, -3, 2)]
         assert [tuple(item.slots) for item in cover_slots(placed)] == [(), (0, 1), (2,)]
 
     def test_cover_slots_stops_reading_beyond_end(self) -> None:
         consumed: Counter[str] = Counter()
-        placed = [PlacedFrame(Position(slot, True), slot) for slot in range(100)]
+        placed = [placed_frame(Position(slot, True), slot) for slot in range(100)]
         covering = list(cover_slots(counted(placed, consumed), end_slot=5))
         assert [slot for item in covering for slot in item.slots] == [0, 1, 2, 3, 4]
         assert consumed["items"] == 6
@@ -239,7 +255,7 @@ class TestCoverSlots:
 
 class TestCutWindows:
     def test_cut_windows_docstring_example(self) -> None:
-        covering = [CoveringFrame(range(slot, slot + 1), slot) for slot in range(10)]
+        covering = [covering_frame(range(slot, slot + 1), slot) for slot in range(10)]
         windows = list(cut_windows(covering, lambda item: str(item.frame), num_frames=4, stride=3))
         assert windows == [
             Window(0, ("0", "1", "2", "3"), 4),
@@ -249,7 +265,7 @@ class TestCutWindows:
 
     def test_cut_windows_prepares_frame_of_many_windows_once(self) -> None:
         prepared: Counter[int] = Counter()
-        placed = [PlacedFrame(Position(0, True), 0), PlacedFrame(Position(6, True), 1)]
+        placed = [placed_frame(Position(0, True), 0), placed_frame(Position(6, True), 1)]
         windows = cut(placed, prepared=prepared, num_frames=2, stride=2)
         assert plain(windows) == [(0, (0, 0)), (2, (0, 0)), (4, (0, 0))]
         assert prepared[0] == 1
@@ -343,7 +359,7 @@ class TestCutWindows:
             assert consumed["items"] <= last + 2
 
     def test_cut_windows_reads_nothing_for_segment_without_windows(self) -> None:
-        def unread() -> Iterator[CoveringFrame[int]]:
+        def unread() -> Iterator[Frame]:
             raise AssertionError("was read")
             yield
 
@@ -356,7 +372,7 @@ class TestCutWindows:
         [("pad", (0, 1, 2, 2, 2, 2, 2), 3), ("loop", (0, 1, 2, 0, 1, 2, 0), 7)],
     )
     def test_cut_windows_pads_or_loops_short_clip(self, short_clips, frames, valid) -> None:
-        placed = [PlacedFrame(Position(slot, True), slot) for slot in range(3)]
+        placed = [placed_frame(Position(slot, True), slot) for slot in range(3)]
         windows = cut(placed, num_frames=7, stride=2, short_clips=short_clips)
         assert windows == [Window(0, frames, valid)]
 
@@ -386,7 +402,7 @@ class TestCutWindows:
         assert windows == [Window(0, tuple(filled), valid)]
 
     def test_cut_windows_drops_short_clips_by_default(self) -> None:
-        placed = [PlacedFrame(Position(slot, True), slot) for slot in range(3)]
+        placed = [placed_frame(Position(slot, True), slot) for slot in range(3)]
         assert cut(placed, num_frames=4, stride=4) == []
 
     @given(clips(breaks=False), st.integers(1, 9), st.integers(1, 14))
@@ -437,7 +453,7 @@ class TestPickUniform:
         prepared: Counter[int] = Counter()
         consumed: Counter[str] = Counter()
 
-        def prepare(item: CoveringFrame[int]) -> int:
+        def prepare(item: Frame) -> int:
             prepared[item.frame] += 1
             return item.frame
 
@@ -468,7 +484,7 @@ class TestPickUniform:
     def test_pick_uniform_repeats_last_frame_for_missing_slots(
         self,
     ) -> None:
-        covering = [CoveringFrame(range(slot, slot + 1), slot) for slot in range(5)]
+        covering = [covering_frame(range(slot, slot + 1), slot) for slot in range(5)]
         (window,) = pick_uniform(covering, number, num_frames=4, total_slots=8)
         assert window == Window(0, (1, 3, 3, 3), 4)  # the slots 1, 3, 5 and 7 were wanted
 
@@ -479,8 +495,8 @@ class TestPickUniform:
 
 class TestPickLast:
     @staticmethod
-    def one_frame_a_slot(slots: Iterable[int]) -> list[CoveringFrame[int]]:
-        return [CoveringFrame(range(slot, slot + 1), slot) for slot in slots]
+    def one_frame_a_slot(slots: Iterable[int]) -> list[Frame]:
+        return [covering_frame(range(slot, slot + 1), slot) for slot in slots]
 
     @pytest.mark.parametrize(
         ("slots", "total_slots", "frames"),
@@ -534,7 +550,7 @@ class TestPickLast:
         total = max(table, default=-1) + 1
         prepared: Counter[int] = Counter()
 
-        def prepare(item: CoveringFrame[int]) -> int:
+        def prepare(item: Frame) -> int:
             prepared[item.frame] += 1
             return item.frame
 
