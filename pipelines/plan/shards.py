@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 
 from pipelines.options.dataset import MAX_SHARDS, DatasetOptions, ImageOptions, SamplingOptions
 from pipelines.plan.descriptors import Boundary, Probe, Segment, Shard, Source
@@ -122,19 +123,13 @@ def _estimate_record_bytes(options: DatasetOptions) -> float:
 
 def estimate_frame_bytes(image: ImageOptions) -> float:
     """Returns the bytes expected of one encoded frame."""
-    pixels = math.prod(image.size)
+    pixels, quality = math.prod(image.size), image.jpeg_quality
     if image.image_format == "png":
         return pixels * _PNG_BYTES_PER_PIXEL * (1 / 3 if image.grayscale else 1)
-    below, above = _JPEG_BYTES_PER_PIXEL[0], _JPEG_BYTES_PER_PIXEL[-1]
-    for point in _JPEG_BYTES_PER_PIXEL:
-        if point[0] <= image.jpeg_quality:
-            below = point
-        if point[0] >= image.jpeg_quality:
-            above = point
-            break
-    span = above[0] - below[0]
-    weight = (image.jpeg_quality - below[0]) / span if span else 0.0
-    return pixels * (below[1] + weight * (above[1] - below[1]))
+    for (low, least), (high, most) in pairwise(_JPEG_BYTES_PER_PIXEL):
+        if quality < high:
+            return pixels * (least + (quality - low) / (high - low) * (most - least))
+    return pixels * most
 
 
 def plan_shards(
@@ -180,7 +175,10 @@ def plan_shards(
             estimate_segment(s, probes[s.source.path].frame_rate, sampling) for s in own
         )
         num_bytes = round(sequences * record_bytes)
-        dealt = _deal(own, _shard_count(len(own), num_bytes, options))
+        wanted = options.shard.shards or max(
+            MIN_SHARDS, math.ceil(num_bytes / options.shard.shard_size)
+        )
+        dealt = _deal(own, min(len(own), wanted, MAX_SHARDS))
         shards += [
             Shard(split=split, index=i, count=len(dealt), segments=tuple(part))
             for i, part in enumerate(dealt)
@@ -217,13 +215,6 @@ def order_work(shards: Sequence[Shard], workers: int) -> list[tuple[int, int]]:
         runs_last = left < costs[index] * (2 * workers - 3)
         work.append((index, most if runs_last else 1))
     return work
-
-
-def _shard_count(segments: int, num_bytes: int, options: DatasetOptions) -> int:
-    wanted = options.shard.shards or max(
-        MIN_SHARDS, math.ceil(num_bytes / options.shard.shard_size)
-    )
-    return min(segments, wanted, MAX_SHARDS)
 
 
 def _deal(segments: Sequence[Segment], count: int) -> list[list[Segment]]:
