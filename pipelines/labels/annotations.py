@@ -12,9 +12,10 @@ from typing import Any, Literal, NoReturn
 
 import jmespath
 
+from pipelines.labels.cells import MAX_FLOAT32
+
 LabelKind = Literal["numbers", "number_rows", "class", "classes"]
 
-_MAX_FLOAT32 = (2 - 2**-23) * 2.0**127  # records hold float32
 _SHOWN_CHARACTERS = 60
 _EXPECTED = "a number, a text, true or false, a list of these, or a list of lists of numbers"
 
@@ -178,7 +179,7 @@ def _classify(found: Any, name: str, expression: str) -> FoundLabel:
             )
 
     def as_float(value: int | float) -> float:
-        check(abs(value) <= _MAX_FLOAT32, "finite numbers that fit into float32")
+        check(abs(value) <= MAX_FLOAT32, "finite numbers that fit into float32")
         return float(value)
 
     def as_class(value: str | bool) -> str:

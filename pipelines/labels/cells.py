@@ -17,9 +17,9 @@ from pipelines.options.telemetry import TimeUnit
 
 Cell = object
 
+MAX_FLOAT32: Final = (2 - 2**-23) * 2.0**127  # records hold float32
 _NO_VALUE = frozenset({"", "nan", "null", "none", "na", "n/a", "-"})
 _NO_CLASS = _NO_VALUE - {"none"}  # 'none' may be a class, such as no lead vehicle
-_MAX_FLOAT32: Final = (2 - 2**-23) * 2.0**127  # records hold float32
 _UNITS_PER_SECOND: Final[dict[TimeUnit, float]] = {"s": 1.0, "ms": 1e3, "us": 1e6}
 _MAX_SHOWN = 60
 
@@ -61,7 +61,7 @@ def parse_number(cell: Cell) -> float:
             f"expected a number (a decimal mark must be a point), got {show(cell)}: "
             "correct it, or leave it empty where there is no value"
         )
-    if abs(number) > _MAX_FLOAT32:
+    if abs(number) > MAX_FLOAT32:
         raise CellError(
             f"expected a finite number that fits into a float32, got {show(cell)}: "
             "correct it, or leave it empty where there is no value"

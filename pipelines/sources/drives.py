@@ -54,22 +54,10 @@ def list_drives(
     read: list[Source] = []
     class_names: set[str] = set()
     merged = 0
-    columns = tuple(dict.fromkeys((*label.label_columns, *telemetry.signal_columns)))
     for source in tqdm(sources, desc="Reading telemetry", unit="source", leave=False, delay=1):
-        pieces: list[Telemetry] = []
+        own = [source.telemetry, *(part.telemetry for part in source.parts)]
         try:
-            for file in [source.telemetry, *(part.telemetry for part in source.parts)]:
-                if file is not None:
-                    with storage.local_copy(file.path, scratch=scratch_folder("listing")) as local:
-                        pieces.append(
-                            read_telemetry(
-                                local,
-                                file.data_path,
-                                telemetry,
-                                columns=columns,
-                                class_column=label.class_column,
-                            )
-                        )
+            pieces = [_read(file, telemetry, label) for file in own if file is not None]
         except TelemetryError as error:
             failures.append(SourceFailure(source=source.id, stage="telemetry", reason=str(error)))
             continue
@@ -248,6 +236,15 @@ def _group_drives(videos: Sequence[_DriveFile]) -> dict[str, list[_DriveFile]]:
                     "distinguishes them"
                 )
     return dict(sorted(by_drive.items()))
+
+
+def _read(file: SideFile, options: TelemetryOptions, label: LabelOptions) -> Telemetry:
+    """Reads the columns of a telemetry file that labels and signals need."""
+    columns = (*label.label_columns, *options.signal_columns)
+    with storage.local_copy(file.path, scratch=scratch_folder("listing")) as local:
+        return read_telemetry(
+            local, file.data_path, options, columns=columns, class_column=label.class_column
+        )
 
 
 def _duration(rows: Telemetry, sampling: SamplingOptions) -> float:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from pipelines.errors import UserError
-from pipelines.plan.descriptors import Source, SourceFailure
+from pipelines.plan.descriptors import Listing, Source, SourceFailure
 from pipelines.sources.files import LOCAL_FILES, Files
 from tfrecords_schema import storage
 from tfrecords_schema.paths import absolute, fixed_prefix
@@ -128,16 +128,16 @@ def list_failure(source_id: str, error: Exception) -> SourceFailure:
     return SourceFailure(source=source_id, stage="list", reason=reason)
 
 
-def group_sources(sources: Iterable[Source], group_by: str | None) -> list[Source]:
-    """Returns the sources with the group that the expression ``group_by`` captures from each path.
+def assign_groups(listing: Listing, group_by: str | None) -> Listing:
+    """Returns the listing with the group that the expression ``group_by`` captures from each source's path.
 
     Raises:
         UserError: if the expression does not match a source, or the manifest names its group.
     """
     if group_by is None:
-        return list(sources)
+        return listing
     pattern, grouped = re.compile(group_by), []
-    for source in sources:
+    for source in listing.sources:
         match = pattern.search(source.data_path)
         if source.group != source.data_path:
             raise UserError(
@@ -150,7 +150,7 @@ def group_sources(sources: Iterable[Source], group_by: str | None) -> list[Sourc
                 f"{source.data_path!r}. Adapt the expression, or leave the source out"
             )
         grouped.append(replace(source, group=match[1]))
-    return grouped
+    return replace(listing, sources=tuple(grouped))
 
 
 def class_label(names: Iterable[str]) -> LabelSpec:

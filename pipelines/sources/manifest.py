@@ -11,16 +11,17 @@ import csv
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pipelines.errors import UserError
+from pipelines.labels.cells import MAX_FLOAT32
 from pipelines.options.dataset import SPLIT_NAME_RULE, LabelOptions, is_split_name
 from pipelines.plan.descriptors import Listing, Source, SourceFailure
 from pipelines.sources.files import LOCAL_FILES, Files
-from pipelines.sources.listing import class_label, list_failure
+from pipelines.sources.listing import list_failure
 from pipelines.storage.scratch import scratch_folder
 from tfrecords_schema import storage
 from tfrecords_schema.paths import UrlError, absolute, check_path, relative, resolve
@@ -29,8 +30,6 @@ from tfrecords_schema.store_clients import StorageError
 
 EXTENSIONS = (".csv", ".jsonl", ".ndjson", ".json")
 _MAX_SECONDS = 1e8  # three years; a larger number has another unit
-_MAX_FLOAT32 = (2 - 2**-23) * 2.0**127  # records hold float32
-_COLUMNS = ("path", "label", "start", "end", "split", "group")
 
 
 @dataclass(frozen=True)
@@ -81,21 +80,20 @@ def list_manifest(
     if not rows:
         raise UserError(f"{path}: expected clips in this manifest, but it lists none")
     root = os.path.dirname(absolute(path))
-    described: dict[str, Source] = {}
-    lines: dict[str, str] = {}
+    clips: dict[str, tuple[_Row, Source]] = {}
     for row in rows:
         source = _describe(row, root, label_options)
-        if source.id in described:
+        if source.id in clips:
             raise UserError(
-                f"{row.line}: a clip must be listed once, but {source.id!r} is also at {lines[source.id]}. "
-                "Merge the lines (labels are separated by '|')"
+                f"{row.line}: a clip must be listed once, but {source.id!r} is also at "
+                f"{clips[source.id][0].line}. Merge the lines (labels are separated by '|')"
             )
-        described[source.id] = source if labelled else replace(source, labels=())
-        lines[source.id] = row.line
-    files.look_up(source.path for source in described.values())
+        clips[source.id] = row, source
+    label = _label_spec(path, clips.values(), label_options) if labelled else LabelSpec()
+    files.look_up(source.path for _, source in clips.values())
     sources: list[Source] = []
     failures: list[SourceFailure] = []
-    for _, source in sorted(described.items()):
+    for _, (_, source) in sorted(clips.items()):
         try:
             status = files.status(source.path)
         except StorageError:
@@ -103,32 +101,27 @@ def list_manifest(
         except OSError as error:
             failures.append(list_failure(source.id, error))
         else:
-            sources.append(replace(source, bytes=status.bytes, mtime_ns=status.mtime_ns))
-    return Listing(
-        name=Path(path).stem,
-        sources=tuple(sources),
-        label=_label_spec(path, rows, label_options) if labelled else LabelSpec(),
-        failures=tuple(failures),
-        notes=tuple(_notes(sources, root, _unused(rows, label_options) if labelled else [])),
-    )
-
-
-def _unused(rows: Iterable[_Row], options: LabelOptions) -> list[str]:
-    """Returns the columns that are not read."""
-    known = {*_COLUMNS, *options.label_columns}
-    if options.label_columns:
-        known -= {"label"} - {*options.label_columns}
-    return sorted({column for row in rows for column in row.fields} - known)
-
-
-def _notes(sources: Iterable[Source], root: str, ignored: list[str]) -> Iterator[str]:
-    if ignored:
-        yield f"columns of the manifest that are not used: {', '.join(map(repr, ignored))}"
+            labels = source.labels if labelled else ()
+            sources.append(
+                replace(source, labels=labels, bytes=status.bytes, mtime_ns=status.mtime_ns)
+            )
+    notes = []
+    used = {"path", "start", "end", "split", "group", *(label_options.label_columns or ["label"])}
+    unused = sorted({column for row in rows for column in row.fields} - used)
+    if unused and labelled:
+        notes.append(f"columns of the manifest that are not used: {', '.join(map(repr, unused))}")
     prefix = root.rstrip("/") + "/"
     outside = sorted({source.path for source in sources if not source.path.startswith(prefix)})
     if outside:
         lie = "file of the manifest lies" if len(outside) == 1 else "files of the manifest lie"
-        yield f"{len(outside)} {lie} outside its folder, for example {outside[0]}"
+        notes.append(f"{len(outside)} {lie} outside its folder, for example {outside[0]}")
+    return Listing(
+        name=Path(path).stem,
+        sources=tuple(sources),
+        label=label,
+        failures=tuple(failures),
+        notes=tuple(notes),
+    )
 
 
 def _read_rows(path: str) -> Iterator[_Row]:
@@ -200,63 +193,55 @@ def _describe(row: _Row, root: str, label_options: LabelOptions) -> Source:
         )
     source_id = data_path
     if start is not None or end is not None:
-        source_id += f"#t={_seconds_text(start)}" + (f",{_seconds_text(end)}" if end else "")
+        # All digits that were written, because two spans may differ in the last one.
+        first, last = ("" if t is None else repr(t).removesuffix(".0") for t in (start, end))
+        source_id += f"#t={first},{last}".rstrip(",")
     values = []
     for column in label_options.label_columns:
         value = row.number(column)
         if value is None:
             raise UserError(f"{row.line}: --label_columns names {column!r}, but it is empty")
-        if abs(value) > _MAX_FLOAT32:
+        if abs(value) > MAX_FLOAT32:
             raise UserError(f"{row.line}: {column} must fit into a float32, got {value:g}")
         values.append(value)
+    split = row.text("split")
+    if split is not None and not is_split_name(split):
+        raise UserError(f"{row.line}: split must be {SPLIT_NAME_RULE}, got {split!r}")
+    labels: list[str] = []
+    if not values:
+        names = (name.strip() for name in (row.text("label") or "").split("|"))
+        labels = [name for name in names if name]
+    if len(set(labels)) != len(labels):
+        raise UserError(f"{row.line}: the labels of a clip must be distinct, got {labels}")
     return Source(
         id=source_id,
         path=path,
         data_path=data_path,
         group=row.text("group") or data_path,
-        split=_split(row),
-        labels=() if values else _labels(row),
+        split=split,
+        labels=tuple(sorted(labels)),
         values=tuple(values),
         start=start,
         end=end,
     )
 
 
-def _seconds_text(seconds: float | None) -> str:
-    """Returns all digits that were written, because two spans may differ in the last one."""
-    return "" if seconds is None else repr(seconds).removesuffix(".0")
-
-
-def _split(row: _Row) -> str | None:
-    split = row.text("split")
-    if split is not None and not is_split_name(split):
-        raise UserError(f"{row.line}: split must be {SPLIT_NAME_RULE}, got {split!r}")
-    return split
-
-
-def _labels(row: _Row) -> tuple[str, ...]:
-    labels = [label.strip() for label in (row.text("label") or "").split("|")]
-    labels = [label for label in labels if label]
-    if len(set(labels)) != len(labels):
-        raise UserError(f"{row.line}: the labels of a clip must be distinct, got {labels}")
-    return tuple(sorted(labels))
-
-
-def _label_spec(path: str, rows: list[_Row], options: LabelOptions) -> LabelSpec:
+def _label_spec(
+    path: str, clips: Collection[tuple[_Row, Source]], options: LabelOptions
+) -> LabelSpec:
     if options.label_columns:
         return LabelSpec(
             task="regression", target_names=options.label_columns, target_units=options.label_units
         )
-    labels = [_labels(row) for row in rows]
-    names = tuple(sorted({name for own in labels for name in own}))
+    names = tuple(sorted({name for _, source in clips for name in source.labels}))
     if not names:
         raise UserError(
             f"{path}: expected a column 'label' with classes, or --label_columns with the names of numeric "
             "columns, got neither"
         )
-    if any(len(own) > 1 for own in labels):
+    if any(len(source.labels) > 1 for _, source in clips):
         return LabelSpec(task="multilabel", class_names=names)
-    for row, own in zip(rows, labels, strict=True):
-        if not own:
+    for row, source in clips:
+        if not source.labels:
             raise UserError(f"{row.line}: 'label' must name a class, but it is empty")
-    return class_label(names)
+    return LabelSpec(task="classification", class_names=names)

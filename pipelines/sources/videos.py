@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from pipelines.errors import UserError
 from pipelines.options.dataset import LabelOptions, SplitOptions
 from pipelines.plan.descriptors import Listing
 from pipelines.sources import manifest
 from pipelines.sources.class_folders import list_class_folders, list_glob
 from pipelines.sources.files import Files, check_location
-from pipelines.sources.listing import group_sources, is_glob
+from pipelines.sources.listing import assign_groups, is_glob
 from pipelines.sources.split_lists import apply_split_lists
 from tfrecords_schema import storage
 
@@ -22,12 +20,7 @@ def list_videos(location: str, *, split: SplitOptions, label: LabelOptions) -> L
         UserError: if there is nothing at ``location``, or its contents contradict the options.
     """
     listing = _list(check_location(location), label, Files())
-    sources, notes = apply_split_lists(listing.sources, split.split_lists)
-    return replace(
-        listing,
-        sources=tuple(group_sources(sources, split.group_by)),
-        notes=(*listing.notes, *notes),
-    )
+    return assign_groups(apply_split_lists(listing, split.split_lists), split.group_by)
 
 
 def _list(location: str, label: LabelOptions, files: Files) -> Listing:

@@ -5,8 +5,15 @@ from __future__ import annotations
 import pytest
 
 from pipelines.errors import UserError
-from pipelines.plan.descriptors import Source
-from pipelines.sources.split_lists import apply_split_lists
+from pipelines.plan.descriptors import Listing, Source
+from pipelines.sources import split_lists
+from tfrecords_schema.spec import LabelSpec
+
+
+def apply_split_lists(given: list[Source], lists: list[str]) -> tuple[list[Source], list[str]]:
+    listing = Listing(name="in", sources=tuple(given), label=LabelSpec())
+    found = split_lists.apply_split_lists(listing, lists)
+    return list(found.sources), list(found.notes)
 
 
 def sources(*paths: str, split: str | None = None) -> list[Source]:
