@@ -183,11 +183,8 @@ def combine(
 
     Args:
         rows: ``[frames][columns]``, without padding; at least one.
-        label_at: ``last``, ``mean``, or ``center``, which is frame ``len(rows) // 2``.
+        label_at: the center is frame ``len(rows) // 2``.
         angles: True for each column in degrees.
-
-    Returns:
-        ``[columns]``.
     """
     if label_at == "last":
         return tuple(rows[-1])
@@ -221,8 +218,7 @@ def concatenate(pieces: Sequence[tuple[Telemetry, float]]) -> Telemetry:
     If pieces overlap, the later one wins. The overlapping rows of the earlier ones are dropped and counted as
     merged: a recorder may keep writing for a while after its video file has ended.
 
-    Args:
-        pieces: each with the seconds to add to its times; at least one, all with the same columns.
+    Each piece has the seconds to add to its times; all have the same columns.
 
     Raises:
         TelemetryError: if some of the pieces have dates and others do not.
@@ -256,9 +252,7 @@ def concatenate(pieces: Sequence[tuple[Telemetry, float]]) -> Telemetry:
 def concatenate_rows(pieces: Sequence[tuple[Telemetry, int]]) -> Telemetry:
     """Joins the telemetry of the files of one drive by row, so that row i belongs to frame i of the drive.
 
-    Args:
-        pieces: each with the number of its frames; at least one. Missing rows have no values, surplus rows
-            are dropped.
+    Each piece has the number of its frames. Missing rows have no values, surplus rows are dropped.
     """
     if any(piece.times is not None for piece, _ in pieces):
         raise ValueError("expected telemetry whose rows belong to frames, got times")

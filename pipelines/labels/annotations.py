@@ -12,11 +12,10 @@ from typing import Any, Literal, NoReturn
 
 import jmespath
 
-from pipelines.labels.cells import MAX_FLOAT32
+from pipelines.labels.cells import MAX_FLOAT32, MAX_SHOWN, is_storable
 
 LabelKind = Literal["numbers", "number_rows", "class", "classes"]
 
-_SHOWN_CHARACTERS = 60
 _EXPECTED = "a number, a text, true or false, a list of these, or a list of lists of numbers"
 
 
@@ -65,9 +64,6 @@ class FoundLabel:
 
         A flat list of numbers has one target per frame; a list of texts has one class per frame.
 
-        Args:
-            num_frames: in the folder.
-
         Raises:
             AnnotationError: if there is not exactly one entry per frame.
         """
@@ -78,22 +74,18 @@ class FoundLabel:
             )
         entries = self.rows or tuple((number,) for number in self.numbers) or self.classes
         if len(entries) != num_frames:
+            counted = "1 entry" if len(entries) == 1 else f"{len(entries)} entries"
+            frames = "1 frame" if num_frames == 1 else f"{num_frames} frames"
             raise AnnotationError(
-                f"{self.name}: expected a label for each frame, got "
-                f"{_count(len(entries), 'entry', 'entries')} for {_count(num_frames, 'frame', 'frames')}"
+                f"{self.name}: expected a label for each frame, got {counted} for {frames}"
             )
         return entries
 
 
 def read_label(path: str, name: str, expression: str) -> FoundLabel:
-    """Finds the label in an annotation file.
+    """Finds the label in the annotation file at ``path``; ``name`` is its name in messages.
 
     In ``[{"velocity": [9.5, -0.1]}]``, the expression ``[0].velocity`` finds the numbers 9.5 and -0.1.
-
-    Args:
-        path: of the JSON file.
-        name: of the file, for messages.
-        expression: a valid JMESPath expression.
 
     Raises:
         AnnotationError: if the file is not JSON, or the expression finds no label.
@@ -185,7 +177,8 @@ def _classify(found: Any, name: str, expression: str) -> FoundLabel:
     def as_class(value: str | bool) -> str:
         if isinstance(value, bool):
             return "true" if value else "false"
-        check(_is_class_name(value), "names of classes, neither empty nor with a zero byte,")
+        holds = bool(value) and is_storable(value)
+        check(holds, "names of classes, neither empty nor with a zero byte,")
         return value
 
     entries = found if isinstance(found, list) else [found]
@@ -194,12 +187,11 @@ def _classify(found: Any, name: str, expression: str) -> FoundLabel:
     if all(map(_is_number, entries)):
         numbers = tuple(map(as_float, entries))
         return FoundLabel(name=name, kind="numbers", numbers=numbers, is_list=is_list)
-    if all(isinstance(entry, str) for entry in entries) or all(
-        isinstance(entry, bool) for entry in entries
-    ):
+    if any(all(isinstance(entry, kind) for entry in entries) for kind in (str, bool)):
         classes = tuple(map(as_class, entries))
-        kind: LabelKind = "classes" if is_list else "class"
-        return FoundLabel(name=name, kind=kind, classes=classes, is_list=is_list)
+        return FoundLabel(
+            name=name, kind="classes" if is_list else "class", classes=classes, is_list=is_list
+        )
     check(all(isinstance(row, list) and all(map(_is_number, row)) for row in entries))
     lengths = sorted({len(row) for row in entries})
     check(len(lengths) == 1 and lengths[0] > 0, "lists of numbers of one length")
@@ -211,23 +203,9 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _is_class_name(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # half a surrogate pair
-        return False
-    return bool(text) and "\0" not in text
-
-
 def _shorten(value: object) -> str:
     try:
         text = json.dumps(value, default=repr)
     except (RecursionError, ValueError):
         return "something that is nested too deep"
-    if len(text) <= _SHOWN_CHARACTERS:
-        return text
-    return f"{text[:_SHOWN_CHARACTERS]}..."
-
-
-def _count(number: int, one: str, several: str) -> str:
-    return f"{number} {one if number == 1 else several}"
+    return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "..."

@@ -21,7 +21,8 @@ MAX_FLOAT32: Final = (2 - 2**-23) * 2.0**127  # records hold float32
 _NO_VALUE = frozenset({"", "nan", "null", "none", "na", "n/a", "-"})
 _NO_CLASS = _NO_VALUE - {"none"}  # 'none' may be a class, such as no lead vehicle
 _UNITS_PER_SECOND: Final[dict[TimeUnit, float]] = {"s": 1.0, "ms": 1e3, "us": 1e6}
-_MAX_SHOWN = 60
+MAX_SHOWN = 60
+"""Characters of a value that a message quotes."""
 
 # `datetime.fromisoformat` of Python 3.10 parses neither Z nor fractions of other than 3 or 6 digits.
 _DATE_TIME = re.compile(
@@ -46,7 +47,7 @@ class CellError(ValueError):
 def show(received: object) -> str:
     """Returns ``received`` as messages quote it: on one line, of limited length."""
     text = repr(received)
-    return text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "..."
+    return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "..."
 
 
 def parse_number(cell: Cell) -> float:
@@ -56,14 +57,12 @@ def parse_number(cell: Cell) -> float:
         CellError: for other text, for infinities, and for numbers outside of float32.
     """
     number = _as_float(cell)
-    if number is None:
+    if number is None or abs(number) > MAX_FLOAT32:
+        kind = "number (a decimal mark must be a point)"
+        if number is not None:
+            kind = "finite number that fits into a float32"
         raise CellError(
-            f"expected a number (a decimal mark must be a point), got {show(cell)}: "
-            "correct it, or leave it empty where there is no value"
-        )
-    if abs(number) > MAX_FLOAT32:
-        raise CellError(
-            f"expected a finite number that fits into a float32, got {show(cell)}: "
+            f"expected a {kind}, got {show(cell)}: "
             "correct it, or leave it empty where there is no value"
         )
     return number
@@ -82,7 +81,7 @@ def parse_class(cell: Cell) -> str | None:
     if isinstance(cell, int) or (isinstance(cell, float) and cell.is_integer()):
         return str(int(cell))
     name = cell.strip() if isinstance(cell, str) else ""
-    if not isinstance(cell, str) or "\0" in name or not _is_unicode(name):
+    if not isinstance(cell, str) or not is_storable(name):
         raise CellError(
             f"expected the name of a class, got {show(cell)}: "
             "write text or a whole number, or leave it empty where there is no class"
@@ -115,29 +114,29 @@ class TimeParser:
             seconds = _parse_date_time(str(cell).strip())
         if seconds is None or not math.isfinite(seconds) or self.dates not in (None, is_date):
             received = "no time" if number is not None and math.isnan(number) else show(cell)
+            date = "a date and time such as 2024-05-31T09:30:00.25Z"
+            expected = {
+                True: date,
+                False: "a time: a finite number, as in the rows before",
+                None: f"a time: a finite number, or {date}",
+            }
             raise CellError(
-                f"expected {self._expected()}, got {received}: correct or remove the row"
+                f"expected {expected[self.dates]}, got {received}: correct or remove the row"
             )
         self.dates = is_date
         return seconds
 
-    def _expected(self) -> str:
-        if self.dates:
-            return "a date and time such as 2024-05-31T09:30:00.25Z"
-        if self.dates is None:
-            return "a time: a finite number, or a date and time such as 2024-05-31T09:30:00.25Z"
-        return "a time: a finite number, as in the rows before"
-
 
 def is_data(cells: Sequence[str]) -> bool:
     """Returns True if a line of text holds only numbers and dates, so it is not a header."""
-    numbers = [_as_float(cell) for cell in cells]
-    dates = [_parse_date_time(cell.strip()) for cell in cells]
-    found = [
-        date is not None or not (n is None or math.isnan(n))
-        for n, date in zip(numbers, dates, strict=True)
-    ]
-    return any(found) and all(here or n is not None for here, n in zip(found, numbers, strict=True))
+    values: list[float] = []
+    for cell in cells:
+        date = _parse_date_time(cell.strip())
+        value = _as_float(cell) if date is None else date
+        if value is None:
+            return False
+        values.append(value)
+    return not all(map(math.isnan, values))
 
 
 def _as_float(cell: Cell) -> float | None:
@@ -175,9 +174,10 @@ def _parse_date_time(text: str) -> float | None:
     return seconds + float(f"0.{match['fraction'] or 0}")
 
 
-def _is_unicode(text: str) -> bool:
+def is_storable(text: str) -> bool:
+    """Returns True if records can hold ``text``."""
     try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
+        text.encode()
+    except UnicodeEncodeError:  # half a surrogate pair
         return False
-    return True
+    return "\0" not in text

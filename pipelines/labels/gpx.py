@@ -8,7 +8,7 @@ GPX 1.1 dropped them, and devices write them into ``extensions``, in namespaces 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import BinaryIO
 from xml.parsers import expat
 
@@ -35,27 +35,21 @@ Floats = NDArray[np.float64]
 
 @dataclass
 class Point:
-    """A track point of a file; ``fields`` holds texts by the local name of their element."""
+    """A track point: ``lat`` and ``lon`` in degrees, and texts by the local name of their element."""
 
     line: int
     segment: int
-    lat: float
-    lon: float
-    fields: dict[str, str] = field(default_factory=dict)
+    fields: dict[str, Cell]
 
     def cells(self, names: Iterable[str]) -> list[Cell]:
         """Returns the cells with these ``names``: ``time`` and `COLUMNS`, None where the file has none."""
-        found = self.fields | {
-            "lat": self.lat,
-            "lon": self.lon,
-            "speed": self._motion(("speed",)),
-            "heading": self._motion(_HEADINGS),
-        }
-        return [found.get(name) for name in names]
+        motion = {"speed": self._motion("speed"), "heading": self._motion(*_HEADINGS)}
+        fields = self.fields | motion
+        return [fields.get(name) for name in names]
 
-    def _motion(self, names: tuple[str, ...]) -> str | None:
+    def _motion(self, *names: str) -> str | None:
         """Returns the first of ``names`` that is known; phones write negative numbers for unknown values."""
-        written = (self.fields.get(name) for name in names)
+        written = (str(self.fields.get(name, "")) for name in names)
         return next((text for text in written if text and not text.startswith("-")), None)
 
 
@@ -65,13 +59,14 @@ def read_points(path: str, name: str) -> list[Point]:
     Raises:
         TelemetryError: for a file that is not GPX, has no track points, or has points without a position.
     """
+    parser = _Parser(name)
     with open(path, "rb") as file:
-        points = _Parser(name).read(file)
-    if not points:
+        parser.read(file)
+    if not parser.points:
         raise TelemetryError(
             f"{name}: expected track points (trkpt), got none: waypoints and routes are not a drive"
         )
-    return points
+    return parser.points
 
 
 class _Parser:
@@ -82,12 +77,12 @@ class _Parser:
 
     def __init__(self, name: str):
         self._name = name
-        self._points: list[Point] = []
+        self.points: list[Point] = []
         self._segment = 0
         self._depth = 0
         self._point: Point | None = None
         self._point_depth = 0
-        self._text: list[str] | None = None  # of the current field
+        self._text: str | None = None  # of the current field
         # Without namespaces, so that an undeclared prefix is not an error.
         self._expat = expat.ParserCreate()
         self._expat.buffer_text = True
@@ -96,7 +91,7 @@ class _Parser:
         self._expat.EndElementHandler = self._end
         self._expat.CharacterDataHandler = self._characters
 
-    def read(self, file: BinaryIO) -> list[Point]:
+    def read(self, file: BinaryIO) -> None:
         size = 0
         try:
             while chunk := file.read(_CHUNK):
@@ -107,7 +102,6 @@ class _Parser:
             self._expat.Parse(b"", True)
         except (expat.ExpatError, LookupError, ValueError) as error:
             raise self._error(f"invalid XML ({' '.join(str(error).split())})") from error
-        return self._points
 
     def _error(self, received: str) -> TelemetryError:
         line = self._expat.CurrentLineNumber
@@ -126,14 +120,13 @@ class _Parser:
         if self._depth == 1 and local != "gpx":
             raise self._error(f"<{tag[:50]}>")
         if self._point is not None:
-            self._text = [] if local in _FIELDS else None
+            self._text = "" if local in _FIELDS else None
         elif local == "trkseg":
             self._segment += 1
         elif local == "trkpt":
-            line = self._expat.CurrentLineNumber
-            latitude = self._degrees(attributes, "lat", 90)
-            longitude = self._degrees(attributes, "lon", 180)
-            self._point = Point(line, self._segment, latitude, longitude)
+            self._point = Point(self._expat.CurrentLineNumber, self._segment, fields={})
+            for name, limit in (("lat", 90), ("lon", 180)):
+                self._point.fields[name] = self._degrees(attributes, name, limit)
             self._point_depth = self._depth
 
     def _degrees(self, attributes: dict[str, str], name: str, limit: int) -> float:
@@ -144,7 +137,7 @@ class _Parser:
             degrees = np.nan
         if not abs(degrees) <= limit:
             raise TelemetryError(
-                f"{self._name} line {self._expat.CurrentLineNumber} (point {len(self._points) + 1}): "
+                f"{self._name} line {self._expat.CurrentLineNumber} (point {len(self.points) + 1}): "
                 f"expected {name} in degrees, -{limit} to {limit}, got "
                 f"{'none' if written is None else show(written)}: correct or remove the point"
             )
@@ -152,21 +145,21 @@ class _Parser:
 
     def _characters(self, text: str) -> None:
         if self._text is not None:
-            self._text.append(text)
-            if sum(map(len, self._text)) > _MAX_TEXT:
+            self._text += text
+            if len(self._text) > _MAX_TEXT:
                 raise self._error(f"a value of more than {_MAX_TEXT} characters")
 
     def _end(self, tag: str) -> None:
         local = tag.rpartition(":")[2]
         if self._point is not None and self._text is not None:
-            text = "".join(self._text).strip()
+            text = self._text.strip()
             if self._depth == self._point_depth + 1:
                 self._point.fields[local] = text
             elif local not in ("ele", "time"):  # an extension's are not the point's
                 self._point.fields.setdefault(local, text)
         self._text = None
         if self._point is not None and self._depth == self._point_depth:
-            self._points.append(self._point)
+            self.points.append(self._point)
             self._point = None
         self._depth -= 1
 
@@ -184,14 +177,8 @@ def fill_motion(
     Both are central differences, one-sided at the ends of a segment: the distance along the track from the
     point before to the point after divided by the time, and the initial bearing between the two points. If
     both are at one place, the heading is the last known one of the segment, or the next. A segment of one
-    point has neither.
-
-    Args:
-        times: seconds, rising.
-        lat: degrees.
-        lon: degrees.
-        segments: number of each point's segment, rising.
-        written: ``speed`` and ``heading`` of the file, NaN where missing.
+    point has neither. ``times`` (seconds) and the numbers of the points' ``segments`` rise, ``lat`` and
+    ``lon`` are degrees, and ``written`` are ``speed`` and ``heading`` of the file, NaN where missing.
     """
     index = np.arange(len(times))
     first = np.searchsorted(segments, segments, side="left")
@@ -203,19 +190,11 @@ def fill_motion(
     ends = lat[before], lon[before], lat[after], lon[after]
     heading = np.where(_distance(*ends) > 0, _bearing(*ends), np.nan)
     heading = np.where(np.isnan(written["heading"]), heading, np.mod(written["heading"], 360.0))
-    return (
-        np.where(np.isnan(written["speed"]), speed, written["speed"]),
-        _hold(heading, first, last),
-    )
-
-
-def _hold(values: Floats, first: NDArray[np.int64], last: NDArray[np.int64]) -> Floats:
-    """Replaces NaN by the last known value since ``first``, else by the next up to ``last``."""
-    index, known = np.arange(len(values)), ~np.isnan(values)
+    known = ~np.isnan(heading)
     previous = np.maximum.accumulate(np.where(known, index, -1))
-    following = np.minimum.accumulate(np.where(known, index, len(values))[::-1])[::-1]
-    source = np.where(previous >= first, previous, np.where(following <= last, following, index))
-    return values[source]
+    following = np.minimum.accumulate(np.where(known, index, len(times))[::-1])[::-1]
+    held = np.where(previous >= first, previous, np.where(following <= last, following, index))
+    return np.where(np.isnan(written["speed"]), speed, written["speed"]), heading[held]
 
 
 def _distance(lat1: Floats, lon1: Floats, lat2: Floats, lon2: Floats) -> Floats:

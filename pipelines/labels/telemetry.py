@@ -75,19 +75,12 @@ def read_telemetry(
     columns: Sequence[str],
     class_column: str | None = None,
 ) -> Telemetry:
-    """Reads some ``columns`` of the file at ``path``, its times and its classes.
+    """Reads some numeric ``columns`` of the file at ``path``, its times and its classes.
 
     Other columns may hold anything. Example: a file with the header ``t,speed`` and the rows ``0,13.5`` and
     ``500,13.75``, read with ``time_column="t"``, ``time_unit="ms"`` and ``columns=["speed"]``, has times
-    ``[0.0, 0.5]`` and columns ``{"speed": [13.5, 13.75]}``.
-
-    Args:
-        path: of the file.
-        name: of the file in messages.
-        options: of which ``time_column``, ``time_unit`` and ``telemetry_columns`` are used here, not
-            ``time_offset`` and ``time_origin``. GPX has its own times.
-        columns: names of numeric columns; each must have at least one value.
-        class_column: name of the column of classes.
+    ``[0.0, 0.5]`` and columns ``{"speed": [13.5, 13.75]}``. Neither ``time_offset`` nor ``time_origin`` is
+    applied. Each column must have at least one value. ``name`` is the file's name in messages.
 
     Raises:
         TelemetryError: naming file and row, if the file cannot be parsed.
@@ -169,15 +162,8 @@ def _collect(
 ) -> tuple[Telemetry, list[int]]:
     """Parses the rows of a table: checks that times rise, and merges rows with the same time.
 
-    Args:
-        name: of the file in messages.
-        table: the rows.
-        columns: names of the cells of a row: time (with a ``clock``), numbers, class (with ``has_classes``).
-        clock: parses times; None if rows have none.
-        has_classes: the last cell is a class.
-
-    Returns:
-        The telemetry, and the numbers of the rows that were not merged into the one before.
+    The cells of a row are in the order of ``columns``: time (with a ``clock``), numbers, class (with
+    ``has_classes``). Returns the numbers of the rows that were not merged into the one before, too.
     """
     parsers: list[Callable[[Any], Any]] = [parse_number] * len(columns)
     if clock:
