@@ -42,9 +42,6 @@ def assign_splits(
     """Returns the split of each group: the one that its sources name, else the hashed one.
 
     A source that names no split follows the others of its group.
-
-    Raises:
-        UserError: if sources of one group name different splits.
     """
     named: dict[str, tuple[str, str]] = {}
     groups: dict[str, None] = {}

@@ -28,18 +28,7 @@ from tfrecords_schema.paths import folder_name
 def list_annotated_frames(
     root: str, *, annotation: AnnotationOptions, label: LabelOptions, sampling: SamplingOptions
 ) -> Listing:
-    """Lists the sample folders below ``root``, with their labels.
-
-    Args:
-        root: a folder; it may itself be a sample folder.
-        annotation: name of the annotation file, and the expression that finds the label in it.
-        label: whether the label is for the sequence or for each frame, and the names of its targets.
-        sampling: length of sequences; ``frame_rate`` is the rate at which the frames were recorded.
-
-    Raises:
-        UserError: if there are no frames, no annotations, or no labels of one kind.
-        OSError: if a folder cannot be read.
-    """
+    """Lists the sample folders below ``root``, or ``root`` as one, with their labels."""
     root, files = check_location(root), Files()
     if not storage.is_folder(root):
         raise UserError(f"--input must be a folder that holds folders of frames, got {root}")

@@ -20,11 +20,7 @@ from tfrecords_schema.paths import folder_name, relative
 
 
 def list_class_folders(root: str, files: Files = LOCAL_FILES) -> Listing:
-    """Lists the videos below each folder in ``root``; the folder's name is their class.
-
-    Raises:
-        UserError: if there is no class folder, one holds no video, or a video lies outside the class folders.
-    """
+    """Lists the videos below each folder in ``root``; the folder's name is their class."""
     _, folders, names = next(files.walk(root))
     stray = [name for name in names if is_video(name) and not name.startswith(".")]
     if stray:
@@ -56,9 +52,6 @@ def list_glob(pattern: str, files: Files = LOCAL_FILES) -> Listing:
 
     The folders before the first glob character are the root. The class of a video is the first folder below
     the root, or the root's own name if the video lies directly in it.
-
-    Raises:
-        UserError: if no video matches.
     """
     root, paths = list_matching(pattern, files)
     if not any(map(is_video, paths)):

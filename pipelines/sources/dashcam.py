@@ -12,11 +12,7 @@ from pipelines.sources.split_lists import apply_split_lists
 
 
 def check_dashcam_options(options: DatasetOptions) -> None:
-    """Checks that the options name one origin of labels and signals, and do not contradict each other.
-
-    Raises:
-        UsageError: if they do not.
-    """
+    """Raises `UsageError` unless the options name one origin of labels and signals and fit each other."""
     telemetry, label, require = options.telemetry, options.label, options.require
     if options.annotation is not None:
         require(
@@ -59,11 +55,7 @@ def check_dashcam_options(options: DatasetOptions) -> None:
 
 
 def list_dashcam(location: str, options: DatasetOptions) -> Listing:
-    """Lists the dash-cam footage at ``location``, with its groups and published splits.
-
-    Raises:
-        UserError: if there is nothing at ``location``, or its contents contradict the options.
-    """
+    """Lists the dash-cam footage at ``location``, with its groups and published splits."""
     annotation, telemetry = options.annotation, options.telemetry
     label, sampling = options.label, options.sampling
     if annotation is not None:

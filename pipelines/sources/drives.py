@@ -43,9 +43,6 @@ def list_drives(
 
     In a folder without videos, each folder of frames is a drive. Every telemetry file is read, so that its
     errors are reported before anything is built.
-
-    Raises:
-        UserError: if there is nothing at ``location``, or its contents contradict the options.
     """
     location, files = check_location(location), Files()
     root, paths = _find(location, telemetry, files)
@@ -218,11 +215,7 @@ class _Footage:
 
 
 def _group_drives(videos: Sequence[_DriveFile]) -> dict[str, list[_DriveFile]]:
-    """Returns the files of each drive in order, by its name.
-
-    Raises:
-        UserError: if two files have the same place in a drive.
-    """
+    """Returns the files of each drive in order, by its name."""
     by_drive: dict[str, list[_DriveFile]] = {}
     for video in videos:
         by_drive.setdefault(video.drive, []).append(video)

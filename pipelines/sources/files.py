@@ -57,11 +57,7 @@ class Files:
         """Yields each folder below ``root``, parents first: its path, and the names of its folders and files.
 
         Names are sorted. Hidden folders are left out. Links to folders are followed, but each folder is
-        entered once, so that loops of links end.
-
-        Args:
-            root: the first folder.
-            without: a local folder that is not entered, even by a link.
+        entered once, so that loops of links end. The local folder ``without`` is not entered, even by a link.
 
         Raises:
             OSError: if a folder cannot be read.
@@ -122,11 +118,7 @@ LOCAL_FILES = Files()
 
 
 def check_location(location: str) -> str:
-    """Returns the value of ``--input``, without the slashes at the end of a URL.
-
-    Raises:
-        UserError: for a URL that cannot be used.
-    """
+    """Returns the value of ``--input``, without the slashes at the end of a URL."""
     try:
         return check_path(location)
     except UrlError as error:

@@ -21,14 +21,7 @@ def describe_frame_folder(
     sampling: SamplingOptions,
     files: Files,
 ) -> tuple[Source, FrameSequence]:
-    """Returns the source for a folder of frames, and its frames in order. No image is opened.
-
-    Args:
-        path: the folder.
-        source_id: its id in the dataset.
-        images: names of its image files.
-        sampling: length of sequences; ``frame_rate`` is the rate at which the frames were recorded.
-        files: lists objects on stores.
+    """Returns the source for the folder ``path`` of ``images`` (file names), and its frames in order.
 
     Raises:
         UnusableFolderError: if the folder gives no sequence.

@@ -46,11 +46,7 @@ def is_glob(text: str) -> bool:
 
 
 def find_files(location: str, expected: str, files: Files) -> tuple[str, list[str]]:
-    """Returns the root of the input, and the files in it: of a folder or a glob, or a single one.
-
-    Raises:
-        UserError: that ``--input`` must be what is ``expected``, if there is nothing at ``location``.
-    """
+    """Returns the root of the input, and the files in it: of a folder or a glob, or a single one."""
     if storage.is_folder(location):
         return location, list(walk_files(location, files=files))
     if is_glob(location):
@@ -61,11 +57,7 @@ def find_files(location: str, expected: str, files: Files) -> tuple[str, list[st
 
 
 def list_matching(pattern: str, files: Files = LOCAL_FILES) -> tuple[str, list[str]]:
-    """Returns the folders before the first glob character of ``pattern``, and the sorted files that match.
-
-    Raises:
-        UserError: if no file matches.
-    """
+    """Returns the folders before the first glob character of ``pattern``, and the sorted files that match."""
     paths = files.matching(pattern)
     if not paths:
         raise UserError(
@@ -129,11 +121,7 @@ def list_failure(source_id: str, error: Exception) -> SourceFailure:
 
 
 def assign_groups(listing: Listing, group_by: str | None) -> Listing:
-    """Returns the listing with the group that the expression ``group_by`` captures from each source's path.
-
-    Raises:
-        UserError: if the expression does not match a source, or the manifest names its group.
-    """
+    """Returns the listing with the group that the expression ``group_by`` finds in each source's path."""
     if group_by is None:
         return listing
     pattern, grouped = re.compile(group_by), []

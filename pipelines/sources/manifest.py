@@ -71,11 +71,7 @@ class _Row:
 def list_manifest(
     path: str, label_options: LabelOptions, *, labelled: bool = True, files: Files = LOCAL_FILES
 ) -> Listing:
-    """Lists the clips in the manifest at ``path``, without their labels if ``labelled`` is False.
-
-    Raises:
-        UserError: with file and line, for fields that are missing, invalid or contradictory.
-    """
+    """Lists the clips in the manifest at ``path``, without their labels if ``labelled`` is False."""
     rows = list(_read_rows(path))
     if not rows:
         raise UserError(f"{path}: expected clips in this manifest, but it lists none")

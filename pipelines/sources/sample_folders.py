@@ -31,11 +31,7 @@ class ImageFolder:
 
 
 def find_image_folders(root: str, annotation: str, files: Files) -> dict[str, ImageFolder]:
-    """Returns ``root`` and the folders below it by ``data_path``, in the order of `Files.walk`.
-
-    Raises:
-        OSError: if a folder cannot be read.
-    """
+    """Returns ``root`` and the folders below it by ``data_path``, in the order of `Files.walk`."""
     found = {}
     for path, _, names in files.walk(root):
         data_path = "" if path == root else relative(path, root)

@@ -71,15 +71,7 @@ def read_sample_label(found: FoundLabel, options: LabelOptions, num_frames: int)
 
 
 def choose_shape(labels: Mapping[str, SampleLabel], expression: str) -> LabelShape:
-    """Returns the kind of label that most sources have.
-
-    Args:
-        labels: at least one, by source id.
-        expression: the value of ``--label``, for the message.
-
-    Raises:
-        UserError: if two kinds are equally common.
-    """
+    """Returns the kind that most of the ``labels`` by source id have, which ``expression`` found."""
     common = Counter(label.shape for label in labels.values()).most_common(2)
     if len(common) == 2 and common[0][1] == common[1][1]:
         examples = [
@@ -98,14 +90,7 @@ def label_spec(
 ) -> LabelSpec:
     """Returns the label of a dataset's records.
 
-    Args:
-        shape: the kind of label.
-        classes: all classes that occur.
-        options: names and units of targets, if the user gives them.
-        expression: the value of ``--label``, from which the names of targets come otherwise.
-
-    Raises:
-        UserError: if the options do not fit the label.
+    The user gives the names of targets, or else they come from ``expression``, the value of ``--label``.
     """
     per_frame = options.label_at == "each"
     if shape.task == "regression":

@@ -24,14 +24,7 @@ def apply_split_lists(listing: Listing, split_lists: Sequence[str]) -> Listing:
     """Returns the listing with the splits that the lists name, without the sources that HMDB51 excludes.
 
     A source is found by its path relative to the input, or by its file name alone. The split of a source that
-    is in no list is decided by its hash.
-
-    Args:
-        listing: the sources to look up.
-        split_lists: ``NAME=FILE`` or ``FILE``, which may be a glob.
-
-    Raises:
-        UserError: for a list that cannot be read, or that names a video in two splits.
+    is in no list is decided by its hash. Lists are ``NAME=FILE`` or ``FILE``, which may be a glob.
     """
     if not split_lists:
         return listing

@@ -14,11 +14,7 @@ from tfrecords_schema import storage
 
 
 def list_videos(location: str, *, split: SplitOptions, label: LabelOptions) -> Listing:
-    """Lists the videos at ``location``, with their groups and published splits.
-
-    Raises:
-        UserError: if there is nothing at ``location``, or its contents contradict the options.
-    """
+    """Lists the videos at ``location``, with their groups and published splits."""
     listing = _list(check_location(location), label, Files())
     return assign_groups(apply_split_lists(listing, split.split_lists), split.group_by)
 
