@@ -41,18 +41,14 @@ class Aligned:
 
 
 class Alignment:
-    """Looks up telemetry at any time, or in any row.
+    """Looks up numeric ``columns`` of telemetry, and its classes if it has any, at any time or in any row.
 
     Example: rows at 0, 1 and 2 s with speeds 10, 20 and 40, and ``interpolate="linear"``. At 1.5 s the value
     is 30 and the distance 1.0; at 2.5 s the value is 40 and the distance 0; at 2.6 s there is none.
 
-    Args:
-        telemetry: of a drive. Classes are looked up if it has any.
-        columns: to look up.
-        interpolate: ``linear`` between two rows; ``nearest``, the earlier of two equally near; or ``hold``,
-            the row before. Classes are not interpolated: ``linear`` takes the nearest.
-        max_gap: maximum seconds between two rows to interpolate between.
-        angle_columns: columns in degrees, which turn the shorter way; their values are in [0, 360).
+    ``linear`` interpolates between two rows that are at most ``max_gap`` seconds apart, ``nearest`` takes the
+    earlier of two equally near, and ``hold`` the row before. Classes are not interpolated: ``linear`` takes
+    the nearest. Columns of degrees turn the shorter way; their values are in [0, 360).
     """
 
     def __init__(
@@ -173,18 +169,13 @@ def combine(
     label_at: Literal["last", "mean", "center"],
     angles: Sequence[bool],
 ) -> tuple[float, ...]:
-    """Combines the rows of a sequence, one per frame, into one value per column.
+    """Combines ``rows[frame][column]`` of a sequence, without padding, into one value per column.
 
     Example: rows ``[(1.0, 350.0), (3.0, 30.0)]`` with ``angles=[False, True]`` have the mean ``(2.0, 10.0)``.
 
-    The mean of angles is the direction of the sum of their unit vectors
+    The mean of angles (degrees) is the direction of the sum of their unit vectors
     (https://en.wikipedia.org/wiki/Circular_mean), in [0, 360). If the vectors cancel out, the angle of the
-    center frame is used.
-
-    Args:
-        rows: ``[frames][columns]``, without padding; at least one.
-        label_at: the center is frame ``len(rows) // 2``.
-        angles: True for each column in degrees.
+    center frame, ``len(rows) // 2``, is used.
     """
     if label_at == "last":
         return tuple(rows[-1])

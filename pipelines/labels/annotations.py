@@ -43,11 +43,7 @@ class FoundLabel:
     is_list: bool = False
 
     def of_sequence(self) -> tuple[Any, ...]:
-        """Returns the label of the whole recording: regression targets, or its classes, sorted.
-
-        Raises:
-            AnnotationError: for classes that repeat, and for rows, which are labels by frame.
-        """
+        """Returns the label of the whole recording: regression targets, or its distinct classes, sorted."""
         if self.kind == "number_rows":
             raise AnnotationError(
                 f"{self.name}: expected one label of the whole folder, got a list of {len(self.rows)} rows. "
@@ -63,9 +59,6 @@ class FoundLabel:
         """Returns the label of each frame: a row of regression targets, or a class.
 
         A flat list of numbers has one target per frame; a list of texts has one class per frame.
-
-        Raises:
-            AnnotationError: if there is not exactly one entry per frame.
         """
         if not self.is_list:
             found = self.numbers[0] if self.kind == "numbers" else self.classes[0]

@@ -51,11 +51,7 @@ def show(received: object) -> str:
 
 
 def parse_number(cell: Cell) -> float:
-    """Returns the number in ``cell``; NaN if it has no value.
-
-    Raises:
-        CellError: for other text, for infinities, and for numbers outside of float32.
-    """
+    """Returns the number in ``cell``; NaN if it has no value. It must fit into a float32."""
     number = _as_float(cell)
     if number is None or abs(number) > MAX_FLOAT32:
         kind = "number (a decimal mark must be a point)"
@@ -69,11 +65,7 @@ def parse_number(cell: Cell) -> float:
 
 
 def parse_class(cell: Cell) -> str | None:
-    """Returns the class name in ``cell``; None if it has none. Whole numbers are names too.
-
-    Raises:
-        CellError: for anything else, and for text that cannot be stored.
-    """
+    """Returns the class name in ``cell``; None if it has none. Whole numbers are names too."""
     if cell is None or (isinstance(cell, float) and math.isnan(cell)):
         return None
     if isinstance(cell, bool):
@@ -90,11 +82,9 @@ def parse_class(cell: Cell) -> str | None:
 
 
 class TimeParser:
-    """Parses the times of one file, which must be all numbers or all dates.
+    """Parses the times of one file, which must be all dates, or all numbers of a ``unit``.
 
-    Args:
-        unit: of numbers.
-        dates: True for dates, False for numbers; None lets the file's first time decide.
+    With ``dates`` None, the first time decides which they are.
     """
 
     def __init__(self, unit: TimeUnit, *, dates: bool | None = None):
@@ -102,11 +92,7 @@ class TimeParser:
         self.dates = dates
 
     def parse(self, cell: Cell) -> float:
-        """Returns the seconds in ``cell``; since 1970 (UTC) if it holds a date.
-
-        Raises:
-            CellError: for anything else, and for an empty cell.
-        """
+        """Returns the seconds in ``cell``; since 1970 (UTC) if it holds a date."""
         number = _as_float(cell)
         seconds = None if number is None else number / self._per_second
         is_date = number is None and isinstance(cell, str)

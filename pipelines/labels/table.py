@@ -69,8 +69,7 @@ def list_names(names: Iterable[str]) -> str:
 def name_columns(place: str, count: int, wanted: Wanted) -> list[str]:
     """Returns names for the ``count`` columns of a file without a header.
 
-    These are the given names. Without any, a single column has the requested name, and several are named
-    "0", "1", ....
+    Without given ones, a single column has the requested name, and several are named "0", "1", ....
     """
     if wanted.given:
         if len(wanted.given) != count:
@@ -102,9 +101,6 @@ def skip_blank_rows(
 
     Rows that are matched to frames by their number (``wanted.by_row``) may be blank only at the end:
     skipping one in the middle would shift the rows after it.
-
-    Raises:
-        TelemetryError: for such a blank row, described by ``place(number)``.
     """
     blank: int | None = None
     for number, row in rows:

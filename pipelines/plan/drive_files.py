@@ -44,13 +44,8 @@ def place_parts(
 ) -> tuple[list[Source], list[SourceFailure]]:
     """Puts the files of a drive on one time scale; files that a gap separates become separate sources.
 
-    Args:
-        source: a drive; parts without an extent could not be read.
-        by_time: telemetry of the whole drive is matched to frames by time, not by row.
-        by_clock: these times are clock times.
-
-    Returns:
-        The sources, and the failures of files that could not be used.
+    Telemetry of the whole drive is matched to frames ``by_time``, else by row; ``by_clock``, these times are
+    clock times. Parts without an extent could not be read. Returns failures of files that cannot be placed.
     """
     shared = source.telemetry
     sources: list[Source] = []
@@ -187,14 +182,10 @@ def cut_by_time(
     Example: 100 s, splits of 0.8 and 0.2 and a guard of 1 s give ``train`` 0 to 79.2 s, and ``test`` from
     80.2 s on.
 
-    Args:
-        runs: the sources of the drive, in order, and the seconds of each.
-        splits: names and fractions; a fraction of 0 gets no block.
-        guard: seconds of footage to drop between blocks, so that similar frames are not in two splits.
-
-    Returns:
-        A source for each part of a run that lies in one block; each block is one group. Empty if the drive is
-        too short for the guards.
+    ``runs`` are the sources of the drive, in order, with the seconds of each. A split with a fraction of 0
+    gets no block. ``guard`` seconds of footage are dropped between blocks, so that similar frames are not in
+    two splits. Returns a source for each part of a run that lies in one block, which is one group; none if
+    the drive is too short for the guards.
     """
     wanted = [(name, fraction) for name, fraction in splits if fraction > 0]
     usable = sum(seconds for _, seconds in runs) - guard * (len(wanted) - 1)

@@ -112,12 +112,9 @@ def cover_slots(
     The last frame, and the frame before a break, cover no slot after their own presentation, because their
     duration is known only from the container's header, which may be wrong.
 
-    Args:
-        placed: frames in order of presentation; positions never decrease.
-        end_slot: the clip ends before this slot; reading stops at the first frame beyond it.
-
-    Yields:
-        Every frame, in order; ``slots`` is empty for a frame that is on screen at no slot.
+    Frames come in order of presentation, with positions that never decrease. The clip ends before
+    ``end_slot``: reading stops at the first frame beyond it. Every frame is yielded; ``slots`` is empty for
+    one that is on screen at no slot.
     """
 
     def cover(position: Position, frame: F, end: int) -> F:
@@ -154,16 +151,10 @@ def cut_windows(
     Example: frames covering slots 0 to 9, ``num_frames=4`` and ``stride=3`` give the windows at slots
     0, 3 and 6. No window contains a slot that no frame covers.
 
-    Args:
-        covering: frames with the slots they cover, in order.
-        prepare: scales and encodes a frame. Called at most once per frame, and only for frames that a window
-            may use.
-        num_frames: slots per window.
-        stride: slots from the start of one window to the next.
-        first_slot: windows start at or after it.
-        end_slot: windows start before it, and reading stops once they are complete; None is unlimited.
-        short_clips: policy for a clip that starts at slot 0 and ends before ``num_frames`` slots; applies
-            only if the range includes window 0.
+    ``prepare`` scales and encodes a frame; it is called at most once per frame, and only for frames that a
+    window may use. Windows start in ``[first_slot, end_slot)``, and reading stops once they are complete.
+    ``short_clips`` is the policy for a clip that starts at slot 0 and ends before ``num_frames`` slots; it
+    applies only if the range includes window 0.
     """
     start = _next_multiple(first_slot, stride)
     ready: deque[T] = deque()  # of consecutive slots from `start` on

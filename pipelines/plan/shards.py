@@ -140,15 +140,8 @@ def plan_shards(
     """Assigns segments to the shards of their splits.
 
     Groups decide splits. The segments of a split, in the order of a seeded hash, go one by one to the shard
-    with the least estimated footage, so shards are of similar size and each holds a random mix.
-
-    Args:
-        segments: of all sources.
-        probes: by source path.
-        options: of the dataset.
-
-    Returns:
-        The shards in order of split and index, and the estimated contents of each split.
+    with the least estimated footage, so shards are of similar size and each holds a random mix. ``probes``
+    are by source path. Returns the shards by split and index, and the estimated contents of each split.
     """
     segments = list(segments)
     split_options, sampling = options.split, options.sampling
@@ -195,14 +188,11 @@ def plan_shards(
 
 
 def order_work(shards: Sequence[Shard], workers: int) -> list[tuple[int, int]]:
-    """Returns the order in which ``workers`` should build ``shards``, and the decoding threads for each.
+    """Returns the index of each shard in the order in which ``workers`` should build them, and its threads.
 
     Shards with the most footage come first, so that workers finish at about the same time. Shards that may
     still be building when no other is left to start are decoded by several threads, which keeps all CPUs
     busy; the others by one, because threads cost a sixth more CPU time.
-
-    Returns:
-        Index and number of threads of each shard.
     """
     costs = [sum(segment.seconds or 1.0 for segment in shard.segments) for shard in shards]
     order = sorted(range(len(shards)), key=lambda index: -costs[index])
