@@ -224,9 +224,9 @@ def _annotation_rows(
     if source.telemetry is None or annotation is None:
         raise ValueError(f"{source.id} has no annotation")
     found = read_label(source.telemetry.path, source.telemetry.data_path, annotation.label)
-    entries = found.by_frame(len(found.rows or found.numbers or found.classes))
-    if found.classes:
-        return Telemetry(times=None, dates=False, columns={}, classes=found.classes)
+    entries = found.by_frame(len(found.entries))
+    if found.kind == "class":
+        return Telemetry(times=None, dates=False, columns={}, classes=entries)
     values = np.asarray(entries, np.float64)
     by_name = {name: values[:, place] for place, name in enumerate(columns)}
     return Telemetry(times=None, dates=False, columns=by_name)

@@ -14,8 +14,6 @@ import jmespath
 
 from pipelines.labels.cells import MAX_FLOAT32, MAX_SHOWN, is_storable
 
-LabelKind = Literal["numbers", "number_rows", "class", "classes"]
-
 _EXPECTED = "a number, a text, true or false, a list of these, or a list of lists of numbers"
 
 
@@ -23,37 +21,35 @@ class AnnotationError(ValueError):
     """An annotation file without a usable label; the message is one line that names the file."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class FoundLabel:
     """The result of the expression in one file.
 
     Attributes:
         name: of the file, for messages.
-        kind: the field that is set: ``numbers``; ``number_rows`` (``rows``, all of one length); ``class``
-            (``classes``, one); ``classes``.
-        numbers, rows, classes: the values. True and false become the classes ``true`` and ``false``.
-        is_list: the result was a list, which may have an entry per frame.
+        kind: of each entry; rows are of numbers, and all of one length.
+        entries: at least one. True and false become the classes ``true`` and ``false``.
+        is_list: the result was a list, which may have an entry per frame; otherwise there is one entry.
     """
 
     name: str
-    kind: LabelKind
-    numbers: tuple[float, ...] = ()
-    rows: tuple[tuple[float, ...], ...] = ()
-    classes: tuple[str, ...] = ()
-    is_list: bool = False
+    kind: Literal["number", "row", "class"]
+    entries: tuple[Any, ...]
+    is_list: bool
 
     def of_sequence(self) -> tuple[Any, ...]:
         """Returns the label of the whole recording: regression targets, or its distinct classes, sorted."""
-        if self.kind == "number_rows":
+        if self.kind == "row":
             raise AnnotationError(
-                f"{self.name}: expected one label of the whole folder, got a list of {len(self.rows)} rows. "
-                "Use --label_at each for labels by frame"
+                f"{self.name}: expected one label of the whole folder, got a list of {len(self.entries)} "
+                "rows. Use --label_at each for labels by frame"
             )
-        if len(set(self.classes)) != len(self.classes):
-            raise AnnotationError(
-                f"{self.name}: expected distinct classes, got {_shorten(self.classes)}"
-            )
-        return self.numbers or tuple(sorted(self.classes))
+        if self.kind == "number":
+            return self.entries
+        if len(set(self.entries)) != len(self.entries):
+            shown = _shorten(self.entries)
+            raise AnnotationError(f"{self.name}: expected distinct classes, got {shown}")
+        return tuple(sorted(self.entries))
 
     def by_frame(self, num_frames: int) -> tuple[Any, ...]:
         """Returns the label of each frame: a row of regression targets, or a class.
@@ -61,18 +57,17 @@ class FoundLabel:
         A flat list of numbers has one target per frame; a list of texts has one class per frame.
         """
         if not self.is_list:
-            found = self.numbers[0] if self.kind == "numbers" else self.classes[0]
+            shown = _shorten(self.entries[0])
             raise AnnotationError(
-                f"{self.name}: expected a list with an entry for each frame, got {_shorten(found)}"
+                f"{self.name}: expected a list with an entry for each frame, got {shown}"
             )
-        entries = self.rows or tuple((number,) for number in self.numbers) or self.classes
-        if len(entries) != num_frames:
-            counted = "1 entry" if len(entries) == 1 else f"{len(entries)} entries"
+        if len(self.entries) != num_frames:
+            entries = "1 entry" if len(self.entries) == 1 else f"{len(self.entries)} entries"
             frames = "1 frame" if num_frames == 1 else f"{num_frames} frames"
             raise AnnotationError(
-                f"{self.name}: expected a label for each frame, got {counted} for {frames}"
+                f"{self.name}: expected a label for each frame, got {entries} for {frames}"
             )
-        return entries
+        return tuple((entry,) for entry in self.entries) if self.kind == "number" else self.entries
 
 
 def read_label(path: str, name: str, expression: str) -> FoundLabel:
@@ -170,26 +165,22 @@ def _classify(found: Any, name: str, expression: str) -> FoundLabel:
     def as_class(value: str | bool) -> str:
         if isinstance(value, bool):
             return "true" if value else "false"
-        holds = bool(value) and is_storable(value)
-        check(holds, "names of classes, neither empty nor with a zero byte,")
+        expected = "names of classes, neither empty nor with a zero byte,"
+        check(bool(value) and is_storable(value), expected)
         return value
 
     entries = found if isinstance(found, list) else [found]
     is_list = entries is found
     check(bool(entries), "at least one entry")
     if all(map(_is_number, entries)):
-        numbers = tuple(map(as_float, entries))
-        return FoundLabel(name=name, kind="numbers", numbers=numbers, is_list=is_list)
+        return FoundLabel(name, "number", tuple(map(as_float, entries)), is_list)
     if any(all(isinstance(entry, kind) for entry in entries) for kind in (str, bool)):
-        classes = tuple(map(as_class, entries))
-        return FoundLabel(
-            name=name, kind="classes" if is_list else "class", classes=classes, is_list=is_list
-        )
+        return FoundLabel(name, "class", tuple(map(as_class, entries)), is_list)
     check(all(isinstance(row, list) and all(map(_is_number, row)) for row in entries))
     lengths = sorted({len(row) for row in entries})
     check(len(lengths) == 1 and lengths[0] > 0, "lists of numbers of one length")
     rows = tuple(tuple(map(as_float, row)) for row in entries)
-    return FoundLabel(name=name, kind="number_rows", rows=rows, is_list=True)
+    return FoundLabel(name, "row", rows, is_list)
 
 
 def _is_number(value: object) -> bool:

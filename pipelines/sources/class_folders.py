@@ -9,7 +9,6 @@ from pipelines.errors import UserError
 from pipelines.plan.descriptors import Listing, Source
 from pipelines.sources.files import LOCAL_FILES, Files
 from pipelines.sources.listing import (
-    class_label,
     describe_all,
     describe_file,
     is_video,
@@ -17,6 +16,7 @@ from pipelines.sources.listing import (
     walk_files,
 )
 from tfrecords_schema.paths import folder_name, relative
+from tfrecords_schema.spec import LabelSpec
 
 
 def list_class_folders(root: str, files: Files = LOCAL_FILES) -> Listing:
@@ -74,10 +74,11 @@ def _listing(root: str, paths: Sequence[str], files: Files) -> Listing:
 
     sources, failures = describe_all(videos.items(), describe)
     skipped = len(paths) - len(videos)
+    classes = tuple(sorted(set(class_of.values())))
     return Listing(
         name=folder_name(root) or "dataset",
         sources=tuple(sources),
-        label=class_label(class_of.values()),
+        label=LabelSpec(task="classification", class_names=classes),
         failures=tuple(failures),
         notes=(f"{skipped} files that are not named as videos were left out",) if skipped else (),
     )

@@ -19,7 +19,6 @@ from pipelines.plan.descriptors import Listing, Part, SideFile, Source, SourceFa
 from pipelines.sources.files import Files, check_location
 from pipelines.sources.frame_folders import describe_frame_folder
 from pipelines.sources.listing import (
-    class_label,
     describe_all,
     describe_file,
     file_fields,
@@ -111,14 +110,7 @@ def _find(location: str, telemetry: TelemetryOptions, files: Files) -> tuple[str
 
 @dataclass(frozen=True)
 class _DriveFile:
-    """A video file and its place in a drive.
-
-    Attributes:
-        path: the file.
-        data_path: ``path`` relative to the input.
-        drive: the drive's name, as ``--join`` captures it.
-        order: what ``--join`` captures to order the files of a drive.
-    """
+    """A video file, the name of its drive, and what orders the files of the drive, from ``--join``."""
 
     path: str
     data_path: str
@@ -254,7 +246,8 @@ def _duration(rows: Telemetry, sampling: SamplingOptions) -> float:
 def _label_spec(label: LabelOptions, class_names: set[str]) -> LabelSpec:
     each = label.label_at == "each"
     if label.class_column:
-        return replace(class_label(class_names), per_frame=each)
+        classes = tuple(sorted(class_names))
+        return LabelSpec(task="classification", class_names=classes, per_frame=each)
     if not label.label_columns:
         return LabelSpec()
     return LabelSpec(

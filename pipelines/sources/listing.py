@@ -14,7 +14,6 @@ from pipelines.plan.descriptors import Listing, Source, SourceFailure
 from pipelines.sources.files import LOCAL_FILES, Files
 from tfrecords_schema import storage
 from tfrecords_schema.paths import absolute, fixed_prefix
-from tfrecords_schema.spec import LabelSpec
 
 T = TypeVar("T")
 
@@ -139,8 +138,3 @@ def assign_groups(listing: Listing, group_by: str | None) -> Listing:
             )
         grouped.append(replace(source, group=match[1]))
     return replace(listing, sources=tuple(grouped))
-
-
-def class_label(names: Iterable[str]) -> LabelSpec:
-    """Returns the `LabelSpec` for one class per sequence, with the names sorted."""
-    return LabelSpec(task="classification", class_names=tuple(sorted(set(names))))

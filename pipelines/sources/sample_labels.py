@@ -57,14 +57,14 @@ def read_sample_label(found: FoundLabel, options: LabelOptions, num_frames: int)
     Raises:
         AnnotationError: if the number of entries is not ``num_frames``, or a list repeats a class.
     """
-    if options.label_at == "last" and found.kind != "number_rows":
+    if options.label_at == "last" and found.kind != "row":
         entries = found.of_sequence()
-        if found.kind == "numbers":
+        if found.kind == "number":
             return SampleLabel(LabelShape("regression", len(entries)), values=entries)
-        task: Task = "multilabel" if found.kind == "classes" else "classification"
+        task: Task = "multilabel" if found.is_list else "classification"
         return SampleLabel(LabelShape(task), classes=entries)
     rows = found.by_frame(num_frames)
-    if found.kind == "classes":
+    if found.kind == "class":
         classes = tuple(sorted(set(rows)))
         return SampleLabel(LabelShape("classification", by_frame=True), classes=classes)
     return SampleLabel(LabelShape("regression", len(rows[0]), by_frame=True))

@@ -38,26 +38,26 @@ def message(read, *arguments) -> str:
 class TestReadLabel:
     def test_read_label_finds_velocity(self, read) -> None:
         found = read([{"velocity": [9.5, -0.1]}, {"velocity": [0, 0]}], "[0].velocity")
-        assert found == FoundLabel(name=NAME, kind="numbers", numbers=(9.5, -0.1), is_list=True)
+        assert found == FoundLabel(NAME, "number", (9.5, -0.1), is_list=True)
         assert found.of_sequence() == (9.5, -0.1)
 
     @pytest.mark.parametrize(
         ("value", "kind", "label"),
         [
-            (3, "numbers", (3.0,)),
-            (-0.5, "numbers", (-0.5,)),
-            ([1, 2.5], "numbers", (1.0, 2.5)),
+            (3, "number", (3.0,)),
+            (-0.5, "number", (-0.5,)),
+            ([1, 2.5], "number", (1.0, 2.5)),
             ("run", "class", ("run",)),
             (True, "class", ("true",)),
             (False, "class", ("false",)),
-            (["walk", "run"], "classes", ("run", "walk")),
-            ([False, True], "classes", ("false", "true")),
-            (3.4e38, "numbers", (3.4e38,)),
+            (["walk", "run"], "class", ("run", "walk")),
+            ([False, True], "class", ("false", "true")),
+            (3.4e38, "number", (3.4e38,)),
         ],
     )
     def test_of_sequence_returns_label(self, read, value, kind, label) -> None:
         found = read({"label": value}, "label")
-        assert found.kind == kind
+        assert (found.kind, found.is_list) == (kind, isinstance(value, list))
         assert found.of_sequence() == label
 
     def test_by_frame_returns_label_of_each_frame(self, read) -> None:
@@ -67,7 +67,7 @@ class TestReadLabel:
         assert read([True, False, True]).by_frame(3) == ("true", "false", "true")
 
     def test_read_label_skips_byte_order_mark(self, read) -> None:
-        assert read(b"\xef\xbb\xbf[1]").numbers == (1.0,)
+        assert read(b"\xef\xbb\xbf[1]").entries == (1.0,)
 
     def test_read_label_of_missing_file_is_os_error(self, tmp_path) -> None:
         with pytest.raises(FileNotFoundError):
@@ -90,9 +90,12 @@ class TestReadLabel:
             found = read_label(str(path), NAME, "@")
         except AnnotationError:
             return
-        flat = [*found.numbers, *(number for row in found.rows for number in row)]
-        assert all(math.isfinite(number) for number in flat)
-        assert bool(found.numbers) + bool(found.rows) + bool(found.classes) == 1
+        assert found.entries
+        if found.kind == "class":
+            assert all(isinstance(name, str) for name in found.entries)
+        else:
+            rows = found.entries if found.kind == "row" else [found.entries]
+            assert all(math.isfinite(number) for row in rows for number in row)
         assert found.is_list == isinstance(value, list)
         if found.is_list:
             assert len(found.by_frame(len(value))) == len(value)
