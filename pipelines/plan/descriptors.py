@@ -103,10 +103,7 @@ class Part(SideFile):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Source:
-    """One clip to build sequences from.
-
-    A source is a video file or a span of one, a drive that was recorded in several files, a folder of
-    frames, or telemetry alone.
+    """One clip: a video file or a span of one, a drive in several files, a folder of frames, or telemetry.
 
     Example: seconds 5 to 10 of a video, with the class ``run``::
 
@@ -114,8 +111,7 @@ class Source:
                labels=("run",), start=5.0, end=10.0)
 
     Attributes:
-        id: unique in the dataset: ``data_path``, followed by the span as a media fragment (``a.mp4#t=5,10``,
-            https://www.w3.org/TR/media-frags/) unless it is the whole file.
+        id: unique: ``data_path``, with the span as a media fragment (https://www.w3.org/TR/media-frags/).
         path: of the file or folder.
         data_path: ``path`` relative to the input root, as stored in records.
         group: sources of one group go to one split.
@@ -123,16 +119,13 @@ class Source:
         labels: class names.
         values: regression targets.
         start, end: span in seconds after the file's first frame; None for its beginning or end.
-        bytes, mtime_ns: size and modification time of the file, which show that it has changed; for several
-            files their sum and the latest.
-        kind: ``video``, ``frames`` (``path`` is a folder of images) or ``telemetry`` (``path`` is a file of
-            rows).
+        bytes, mtime_ns: as in `SideFile`; for several files their sum and the latest.
+        kind: of ``path``: a video file, a folder of frames, or a file of telemetry alone.
         seconds, frames: duration and number of frames, if listing found them; None uses the header.
         parts: files of a drive, in order; empty for a single one.
         telemetry: values measured along the clip, or its annotation by frame.
         telemetry_shared: several sources, separated by gaps in a drive, share ``telemetry``.
-        telemetry_start, telemetry_row: position of the first frame in ``telemetry``, in seconds and in
-            frames; above 0 if the telemetry began with an earlier file of the drive.
+        telemetry_start, telemetry_row: seconds and frames of the drive before the first frame of the source.
         clock_start: time of the first frame, seconds since 1970 (UTC); None if unknown.
     """
 
@@ -165,8 +158,7 @@ class Probe:
     Attributes:
         duration: of the whole file, in seconds.
         frame_rate: frames/s.
-        cuttable: the file may be built in segments, because its container has exact presentation times and
-            decoding can start at any keyframe.
+        cuttable: presentation times are exact and decoding can start at any keyframe, so segments may be cut.
         created: start of the recording, seconds since 1970 (UTC); None if the file does not say.
     """
 
@@ -185,10 +177,8 @@ class Segment:
 
     Attributes:
         source: the clip.
-        first_slot, end_slot: range ``[first_slot, end_slot)`` of the slots at which sequences start;
-            ``end_slot`` None runs to the end of the clip.
-        anchor_pts, anchor_slot: a keyframe at which decoding may start (in the stream's time base) and
-            its slot; None if slots follow from time alone.
+        first_slot, end_slot: slots ``[first_slot, end_slot)`` at which sequences start; None is without end.
+        anchor_pts, anchor_slot: a keyframe to start decoding at, and its slot; None if times give the slots.
         seconds: estimated duration.
     """
 
@@ -221,8 +211,7 @@ class SourceFailure:
 
     Attributes:
         source: id of the source.
-        stage: that failed: ``list``, ``staging``, ``open``, ``decode``, ``limits``, ``process`` or
-            ``telemetry``.
+        stage: ``list``, ``staging``, ``open``, ``decode``, ``limits``, ``process`` or ``telemetry``.
         reason: in words.
         seconds: position in the file up to which it was usable; None if unknown.
         truncated: the sequences before that position were kept, so the source does not count as failed.

@@ -131,8 +131,7 @@ def gap_between(
 ) -> Gap | None:
     """Returns the gap between two files of a drive, or None if there is no sign of one.
 
-    Unless they ``may_overlap``, frames that occur twice are a negative gap, because their rows of telemetry
-    cannot be told apart.
+    Unless they ``may_overlap``, frames that occur twice are a negative gap: their rows cannot be told apart.
     """
     lost = number_missing or previous.truncated
     if _runs_on(previous, following):

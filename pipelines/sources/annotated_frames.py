@@ -84,18 +84,18 @@ def list_annotated_frames(
 
 
 def _check_found(root: str, folders: Collection[ImageFolder], annotation: str) -> None:
+    if any(folder.annotated for folder in folders):
+        return
     with_images = [folder for folder in folders if folder.images]
-    annotated = [folder for folder in folders if folder.annotated]
-    if not with_images and not annotated:
+    if not with_images:
         raise UserError(
             f"{root}: expected folders of frames, but no file name has the extension of an image. "
             "Check --input"
         )
-    if not annotated:
-        raise UserError(
-            f"{root}: expected a file {annotation} beside the frames, but no folder has one. There are "
-            f"images in {len(with_images)} folders, for example {with_images[0].path}. Check --annotation"
-        )
+    raise UserError(
+        f"{root}: expected a file {annotation} beside the frames, but no folder has one. There are "
+        f"images in {len(with_images)} folders, for example {with_images[0].path}. Check --annotation"
+    )
 
 
 def _read_label(
