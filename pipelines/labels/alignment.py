@@ -210,9 +210,6 @@ def concatenate(pieces: Sequence[tuple[Telemetry, float]]) -> Telemetry:
     merged: a recorder may keep writing for a while after its video file has ended.
 
     Each piece has the seconds to add to its times; all have the same columns.
-
-    Raises:
-        TelemetryError: if some of the pieces have dates and others do not.
     """
     dates = {piece.dates for piece, _ in pieces}
     if len(dates) > 1:

@@ -54,11 +54,7 @@ class Point:
 
 
 def read_points(path: str, name: str) -> list[Point]:
-    """Returns the track points of the file at ``path``, in order.
-
-    Raises:
-        TelemetryError: for a file that is not GPX, has no track points, or has points without a position.
-    """
+    """Returns the track points of the file at ``path``, in order; there is at least one."""
     parser = _Parser(name)
     with open(path, "rb") as file:
         parser.read(file)

@@ -30,11 +30,7 @@ class Files:
         self._listed: dict[str, list[str]] = {}  # sorted URLs of objects, by folder
 
     def status(self, path: str) -> Stored:
-        """Returns the size and time of the file at ``path``.
-
-        Raises:
-            OSError: if there is no such file, or it is a folder or a device.
-        """
+        """Returns the size and time of the file at ``path``; raises `OSError` for anything but a file."""
         known = self._stored.get(path)
         return storage.status(path) if known is None else known
 
@@ -58,9 +54,6 @@ class Files:
 
         Names are sorted. Hidden folders are left out. Links to folders are followed, but each folder is
         entered once, so that loops of links end. The local folder ``without`` is not entered, even by a link.
-
-        Raises:
-            OSError: if a folder cannot be read.
         """
         if is_url(root):
             yield from self._walk_stored(root)

@@ -23,8 +23,7 @@ def describe_frame_folder(
 ) -> tuple[Source, FrameSequence]:
     """Returns the source for the folder ``path`` of ``images`` (file names), and its frames in order.
 
-    Raises:
-        UnusableFolderError: if the folder gives no sequence.
+    Raises `UnusableFolderError` if the folder gives no sequence.
     """
     frames = order_frames(images)
     _check_frames(frames, sampling)

@@ -72,11 +72,7 @@ def is_video(path: str) -> bool:
 
 
 def file_fields(path: str, data_path: str, files: Files = LOCAL_FILES) -> dict[str, Any]:
-    """Returns the fields that `Source`, `Part` and `SideFile` share: location, size and time of a file.
-
-    Raises:
-        OSError: if there is no such file.
-    """
+    """Returns the fields that `Source`, `Part` and `SideFile` share: location, size and time of a file."""
     status = files.status(path)
     fields = {"path": absolute(path), "data_path": data_path}
     return fields | {"bytes": status.bytes, "mtime_ns": status.mtime_ns}
@@ -85,11 +81,7 @@ def file_fields(path: str, data_path: str, files: Files = LOCAL_FILES) -> dict[s
 def describe_file(
     path: str, data_path: str, files: Files = LOCAL_FILES, *, labels: tuple[str, ...] = ()
 ) -> Source:
-    """Returns the `Source` for the whole video at ``path``, in a group of its own.
-
-    Raises:
-        OSError: if there is no such file.
-    """
+    """Returns the `Source` for the whole video at ``path``, in a group of its own."""
     fields = file_fields(path, data_path, files)
     return Source(id=data_path, group=data_path, labels=labels, **fields)
 
@@ -99,9 +91,8 @@ def describe_all(
 ) -> tuple[list[Source], list[SourceFailure]]:
     """Returns the sources, sorted by id, and the failures of those that cannot be used.
 
-    Args:
-        items: id of each possible source, and what it is made of.
-        describe: returns the source of an item; raises `OSError` or `UnusableFolderError` if there is none.
+    ``describe`` receives the id of a possible source and what it is made of; if there is no such source, it
+    raises `OSError` or `UnusableFolderError`.
     """
     sources: list[Source] = []
     failures: list[SourceFailure] = []

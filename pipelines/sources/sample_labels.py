@@ -53,9 +53,7 @@ def read_sample_label(found: FoundLabel, options: LabelOptions, num_frames: int)
     """Returns the label of a folder of ``num_frames`` frames, for the sequence or by frame.
 
     It is by frame if ``--label_at`` selects certain frames, or if the annotation holds a list of lists.
-
-    Raises:
-        AnnotationError: if the number of entries is not ``num_frames``, or a list repeats a class.
+    Raises `AnnotationError` if the number of entries is not ``num_frames``, or a list repeats a class.
     """
     if options.label_at == "last" and found.kind != "row":
         entries = found.of_sequence()
