@@ -7,7 +7,7 @@ GPX 1.1 dropped them, and devices write them into ``extensions``, in namespaces 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
 from xml.parsers import expat
@@ -161,21 +161,16 @@ class _Parser:
 
 
 def fill_motion(
-    times: Floats,
-    lat: Floats,
-    lon: Floats,
-    *,
-    segments: NDArray[np.int64],
-    written: dict[str, Floats],
-) -> tuple[Floats, Floats]:
-    """Returns speed (m/s) and heading (degrees clockwise from north) of each point, derived if missing.
+    times: Floats, columns: Mapping[str, Floats], segments: NDArray[np.int64]
+) -> dict[str, Floats]:
+    """Returns ``speed`` (m/s) and ``heading`` (degrees clockwise from north), derived where missing.
 
     Both are central differences, one-sided at the ends of a segment: the distance along the track from the
     point before to the point after divided by the time, and the initial bearing between the two points. If
     both are at one place, the heading is the last known one of the segment, or the next. A segment of one
-    point has neither. ``times`` (seconds) and the numbers of the points' ``segments`` rise, ``lat`` and
-    ``lon`` are degrees, and ``written`` are ``speed`` and ``heading`` of the file, NaN where missing.
+    point has neither. The times (seconds) and the numbers of the points' segments rise.
     """
+    lat, lon, none = columns["lat"], columns["lon"], np.full(len(times), np.nan)
     index = np.arange(len(times))
     first = np.searchsorted(segments, segments, side="left")
     last = np.searchsorted(segments, segments, side="right") - 1
@@ -185,12 +180,16 @@ def fill_motion(
         speed = (distance[after] - distance[before]) / (times[after] - times[before])
     ends = lat[before], lon[before], lat[after], lon[after]
     heading = np.where(_distance(*ends) > 0, _bearing(*ends), np.nan)
-    heading = np.where(np.isnan(written["heading"]), heading, np.mod(written["heading"], 360.0))
+    written_speed, written_heading = columns.get("speed", none), columns.get("heading", none)
+    heading = np.where(np.isnan(written_heading), heading, np.mod(written_heading, 360.0))
     known = ~np.isnan(heading)
     previous = np.maximum.accumulate(np.where(known, index, -1))
     following = np.minimum.accumulate(np.where(known, index, len(times))[::-1])[::-1]
     held = np.where(previous >= first, previous, np.where(following <= last, following, index))
-    return np.where(np.isnan(written["speed"]), speed, written["speed"]), heading[held]
+    return {
+        "speed": np.where(np.isnan(written_speed), speed, written_speed),
+        "heading": heading[held],
+    }
 
 
 def _distance(lat1: Floats, lon1: Floats, lat2: Floats, lon2: Floats) -> Floats:

@@ -94,18 +94,13 @@ def read_telemetry(
         telemetry = _read_gpx(path, name, numbers, class_column)
     elif extension in _READERS:
         clock = None if options.time_column is None else TimeParser(options.time_unit)
-        names = (options.time_column, *numbers, class_column)
-        wanted = Wanted(
-            tuple(column for column in names if column is not None),
-            options.telemetry_columns,
-            by_row=clock is None,
-        )
+        cells = (options.time_column, *numbers, class_column)
+        names = tuple(column for column in cells if column is not None)
+        wanted = Wanted(names, options.telemetry_columns, by_row=clock is None)
         table = _READERS[extension](path, name, wanted)
-        telemetry, _ = _collect(
-            name, table, wanted.columns, clock, has_classes=class_column is not None
-        )
+        telemetry, _ = _collect(name, table, names, clock, has_classes=class_column is not None)
         # JSON names its columns row by row, so a missing column is known only after the last row.
-        check_known(name, table.known, wanted.columns)
+        check_known(name, table.known, names)
     else:
         raise TelemetryError(
             f"{name}: expected telemetry in a file of {', '.join(EXTENSIONS)}, got "
@@ -141,14 +136,8 @@ def _read_gpx(path: str, name: str, columns: Sequence[str], class_column: str | 
     found, kept = _collect(name, table, names, TimeParser("s", dates=True))
     values = found.columns
     if moving and found.times is not None:
-        none = np.full(len(found.times), np.nan)
-        values["speed"], values["heading"] = gpx.fill_motion(
-            found.times,
-            values["lat"],
-            values["lon"],
-            segments=np.array([points[index].segment for index in kept]),
-            written={key: values.get(key, none) for key in ("speed", "heading")},
-        )
+        segments = np.array([points[index].segment for index in kept])
+        values |= gpx.fill_motion(found.times, values, segments)
     return replace(found, columns={column: values[column] for column in columns})
 
 
@@ -183,9 +172,8 @@ def _collect(
             if table.known:  # a JSON object without the time column may have a misspelt one
                 check_known(table.place(number), table.known, [column])
             hint = "" if kept else table.first_hint
-            raise TelemetryError(
-                f"{table.place(number)}, column {column!r}: {error}{hint}"
-            ) from error
+            place = table.place(number)
+            raise TelemetryError(f"{place}, column {column!r}: {error}{hint}") from error
         if clock and kept and row[0] <= held[0][-1]:
             _merge(row, held, columns, place=table.place(number), before=table.place(kept[-1]))
             merged += 1
