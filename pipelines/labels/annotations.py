@@ -17,7 +17,7 @@ from pipelines.labels.cells import MAX_FLOAT32, MAX_SHOWN, is_storable
 _EXPECTED = "a number, a text, true or false, a list of these, or a list of lists of numbers"
 
 
-class AnnotationError(ValueError):
+class AnnotationError(Exception):
     """An annotation file without a usable label; the message is one line that names the file."""
 
 
@@ -143,8 +143,6 @@ def _load(path: str, name: str) -> Any:
                 f"{name}: expected UTF-8 text, got the byte {error.object[error.start]:#04x} "
                 f"at offset {error.start}: save the file as UTF-8"
             ) from error
-        except AnnotationError:
-            raise
         except ValueError as error:  # an integer of thousands of digits
             raise AnnotationError(f"{name}: expected JSON: {error}") from error
         except RecursionError:

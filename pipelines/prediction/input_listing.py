@@ -36,7 +36,7 @@ def list_footage(location: str, options: DatasetOptions) -> Listing:
         )
     location, files = check_location(location), Files()
     if location.lower().endswith(manifest.EXTENSIONS) and storage.is_file(location):
-        return manifest.list_manifest(location, LabelOptions(), labelled=False, files=files)
+        return manifest.list_manifest(location, LabelOptions(), labelled=False)
     root, paths = find_files(location, "a video, a folder, a glob or a manifest", files)
     videos = [path for path in paths if is_video(path)]
     notes: tuple[str, ...] = ()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from pipelines.errors import UserError
 from pipelines.plan.descriptors import Listing, Source
-from pipelines.sources.files import LOCAL_FILES, Files
+from pipelines.sources.files import Files
 from pipelines.sources.listing import (
     describe_all,
     describe_file,
@@ -19,8 +19,9 @@ from tfrecords_schema.paths import folder_name, relative
 from tfrecords_schema.spec import LabelSpec
 
 
-def list_class_folders(root: str, files: Files = LOCAL_FILES) -> Listing:
+def list_class_folders(root: str) -> Listing:
     """Lists the videos below each folder in ``root``; the folder's name is their class."""
+    files = Files()
     _, folders, names = next(files.walk(root))
     stray = [name for name in names if is_video(name) and not name.startswith(".")]
     if stray:
@@ -37,7 +38,7 @@ def list_class_folders(root: str, files: Files = LOCAL_FILES) -> Listing:
     paths: list[str] = []
     for name in folders:
         folder = os.path.join(root, name)
-        own = list(walk_files(folder, without=root, files=files))
+        own = list(walk_files(folder, files, without=root))
         if not any(map(is_video, own)):
             raise UserError(
                 f"{folder}: expected videos in this class folder, but no file name has the extension of a "
@@ -47,12 +48,13 @@ def list_class_folders(root: str, files: Files = LOCAL_FILES) -> Listing:
     return _listing(root, paths, files)
 
 
-def list_glob(pattern: str, files: Files = LOCAL_FILES) -> Listing:
+def list_glob(pattern: str) -> Listing:
     """Lists the videos that match ``pattern`` (``**`` matches any depth).
 
     The folders before the first glob character are the root. The class of a video is the first folder below
     the root, or the root's own name if the video lies directly in it.
     """
+    files = Files()
     root, paths = list_matching(pattern, files)
     if not any(map(is_video, paths)):
         raise UserError(

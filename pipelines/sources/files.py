@@ -106,10 +106,6 @@ class Files:
         return shown
 
 
-LOCAL_FILES = Files()
-"""For local paths; nothing is kept about those."""
-
-
 def check_location(location: str) -> str:
     """Returns the value of ``--input``, without the slashes at the end of a URL."""
     try:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from pipelines.errors import UserError
 from pipelines.plan.descriptors import Listing, Source, SourceFailure
-from pipelines.sources.files import LOCAL_FILES, Files
+from pipelines.sources.files import Files
 from tfrecords_schema import storage
 from tfrecords_schema.paths import absolute, fixed_prefix
 
@@ -29,9 +29,7 @@ class UnusableFolderError(Exception):
     """A folder of frames that gives no source. The message is the reason in its report."""
 
 
-def walk_files(
-    root: str, *, without: str | None = None, files: Files = LOCAL_FILES
-) -> Iterator[str]:
+def walk_files(root: str, files: Files, *, without: str | None = None) -> Iterator[str]:
     """Yields the paths of the files below ``root`` in the order of `Files.walk`, without hidden ones."""
     for folder, _, names in files.walk(root, without=without):
         for name in names:
@@ -47,7 +45,7 @@ def is_glob(text: str) -> bool:
 def find_files(location: str, expected: str, files: Files) -> tuple[str, list[str]]:
     """Returns the root of the input, and the files in it: of a folder or a glob, or a single one."""
     if storage.is_folder(location):
-        return location, list(walk_files(location, files=files))
+        return location, list(walk_files(location, files))
     if is_glob(location):
         return list_matching(location, files)
     if not storage.exists(location):
@@ -55,7 +53,7 @@ def find_files(location: str, expected: str, files: Files) -> tuple[str, list[st
     return os.path.dirname(absolute(location)), [location]
 
 
-def list_matching(pattern: str, files: Files = LOCAL_FILES) -> tuple[str, list[str]]:
+def list_matching(pattern: str, files: Files) -> tuple[str, list[str]]:
     """Returns the folders before the first glob character of ``pattern``, and the sorted files that match."""
     paths = files.matching(pattern)
     if not paths:
@@ -71,7 +69,7 @@ def is_video(path: str) -> bool:
     return os.path.splitext(path)[1].lower() in VIDEO_EXTENSIONS
 
 
-def file_fields(path: str, data_path: str, files: Files = LOCAL_FILES) -> dict[str, Any]:
+def file_fields(path: str, data_path: str, files: Files) -> dict[str, Any]:
     """Returns the fields that `Source`, `Part` and `SideFile` share: location, size and time of a file."""
     status = files.status(path)
     fields = {"path": absolute(path), "data_path": data_path}
@@ -79,7 +77,7 @@ def file_fields(path: str, data_path: str, files: Files = LOCAL_FILES) -> dict[s
 
 
 def describe_file(
-    path: str, data_path: str, files: Files = LOCAL_FILES, *, labels: tuple[str, ...] = ()
+    path: str, data_path: str, files: Files, *, labels: tuple[str, ...] = ()
 ) -> Source:
     """Returns the `Source` for the whole video at ``path``, in a group of its own."""
     fields = file_fields(path, data_path, files)

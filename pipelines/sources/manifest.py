@@ -20,7 +20,7 @@ from pipelines.errors import UserError
 from pipelines.labels.cells import MAX_FLOAT32
 from pipelines.options.dataset import SPLIT_NAME_RULE, LabelOptions, is_split_name
 from pipelines.plan.descriptors import Listing, Source, SourceFailure
-from pipelines.sources.files import LOCAL_FILES, Files
+from pipelines.sources.files import Files
 from pipelines.sources.listing import list_failure
 from pipelines.storage.scratch import scratch_folder
 from tfrecords_schema import storage
@@ -68,9 +68,7 @@ class _Row:
         return number
 
 
-def list_manifest(
-    path: str, label_options: LabelOptions, *, labelled: bool = True, files: Files = LOCAL_FILES
-) -> Listing:
+def list_manifest(path: str, label_options: LabelOptions, *, labelled: bool = True) -> Listing:
     """Lists the clips in the manifest at ``path``, without their labels if ``labelled`` is False."""
     rows = list(_read_rows(path))
     if not rows:
@@ -86,6 +84,7 @@ def list_manifest(
             )
         clips[source.id] = row, source
     label = _label_spec(path, clips.values(), label_options) if labelled else LabelSpec()
+    files = Files()
     files.look_up(source.path for _, source in clips.values())
     sources: list[Source] = []
     failures: list[SourceFailure] = []

@@ -7,7 +7,7 @@ from pipelines.options.dataset import LabelOptions, SplitOptions
 from pipelines.plan.descriptors import Listing
 from pipelines.sources import manifest
 from pipelines.sources.class_folders import list_class_folders, list_glob
-from pipelines.sources.files import Files, check_location
+from pipelines.sources.files import check_location
 from pipelines.sources.listing import assign_groups, is_glob
 from pipelines.sources.split_lists import apply_split_lists
 from tfrecords_schema import storage
@@ -15,20 +15,20 @@ from tfrecords_schema import storage
 
 def list_videos(location: str, *, split: SplitOptions, label: LabelOptions) -> Listing:
     """Lists the videos at ``location``, with their groups and published splits."""
-    listing = _list(check_location(location), label, Files())
+    listing = _list(check_location(location), label)
     return assign_groups(apply_split_lists(listing, split.split_lists), split.group_by)
 
 
-def _list(location: str, label: LabelOptions, files: Files) -> Listing:
+def _list(location: str, label: LabelOptions) -> Listing:
     extensions = ", ".join(manifest.EXTENSIONS)
     if location.lower().endswith(manifest.EXTENSIONS) and storage.is_file(location):
-        return manifest.list_manifest(location, label, files=files)
+        return manifest.list_manifest(location, label)
     if label.label_columns:
         raise UserError(f"--label_columns needs a manifest ({extensions}), got --input {location}")
     if storage.is_folder(location):
-        return list_class_folders(location, files)
+        return list_class_folders(location)
     if is_glob(location):
-        return list_glob(location, files)
+        return list_glob(location)
     expected = (
         "--input must be a folder with one folder of videos per class, a glob or a manifest "
         f"({extensions})"

@@ -12,6 +12,7 @@ from pipelines.options.dataset import LabelOptions, SplitOptions
 from pipelines.plan.descriptors import Listing, SourceFailure
 from pipelines.sources import listing as listing_module
 from pipelines.sources.class_folders import list_class_folders, list_glob
+from pipelines.sources.files import Files
 from pipelines.sources.listing import is_glob, is_video, walk_files
 from pipelines.sources.videos import list_videos
 from tfrecords_schema.spec import LabelSpec
@@ -150,7 +151,7 @@ class TestClassFolders:
 
     def test_files_are_walked_in_order(self, tmp_path) -> None:
         fill(tmp_path, "b/2", "b/1", "a/9", "c")
-        walked = [os.path.relpath(path, tmp_path) for path in walk_files(str(tmp_path))]
+        walked = [os.path.relpath(path, tmp_path) for path in walk_files(str(tmp_path), Files())]
         assert walked == ["c", "a/9", "b/1", "b/2"]
 
     @pytest.mark.parametrize("name", ["a.mp4", "A.MP4", "a.b.WebM", "dir.txt/a.mts"])
