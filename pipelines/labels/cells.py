@@ -34,10 +34,7 @@ _DATE_TIME = re.compile(
 
 
 class TelemetryError(Exception):
-    """Telemetry that cannot be read.
-
-    The message is one line: file and row, what was expected, what was found, what to do.
-    """
+    """Telemetry that cannot be read; the message is one line: place, expected, found, what to do."""
 
 
 class CellError(ValueError):
@@ -94,10 +91,10 @@ class TimeParser:
     def parse(self, cell: Cell) -> float:
         """Returns the seconds in ``cell``; since 1970 (UTC) if it holds a date."""
         number = _as_float(cell)
-        seconds = None if number is None else number / self._per_second
         is_date = number is None and isinstance(cell, str)
-        if is_date:
-            seconds = _parse_date_time(str(cell).strip())
+        seconds = _parse_date_time(str(cell).strip()) if is_date else None
+        if number is not None:
+            seconds = number / self._per_second
         if seconds is None or not math.isfinite(seconds) or self.dates not in (None, is_date):
             received = "no time" if number is not None and math.isnan(number) else show(cell)
             date = "a date and time such as 2024-05-31T09:30:00.25Z"

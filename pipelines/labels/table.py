@@ -1,7 +1,4 @@
-"""Defines tables, the common result of all telemetry readers: rows of cells that are not parsed yet.
-
-A reader returns only the cells of the requested columns, row by row.
-"""
+"""Defines tables, the common result of all telemetry readers: rows of cells that are not parsed yet."""
 
 from __future__ import annotations
 
@@ -121,9 +118,8 @@ def read_lines(path: str, name: str) -> Iterator[str]:
     Lines are read as bytes, which limits their length and tells which line is not UTF-8.
     """
     with open(path, "rb") as file:
-        number = 0
-        while line := file.readline(_MAX_LINE + 1):
-            number += 1
+        lines = iter(lambda: file.readline(_MAX_LINE + 1), b"")
+        for number, line in enumerate(lines, start=1):
             if len(line) > _MAX_LINE or b"\0" in line:
                 received = "a zero byte" if b"\0" in line else f"more than {_MAX_LINE} bytes"
                 raise TelemetryError(

@@ -16,13 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.labels import gpx
-from pipelines.labels.cells import (
-    CellError,
-    TelemetryError,
-    TimeParser,
-    parse_class,
-    parse_number,
-)
+from pipelines.labels.cells import CellError, TelemetryError, TimeParser, parse_class, parse_number
 from pipelines.labels.json_format import read_json
 from pipelines.labels.npy_format import read_npy
 from pipelines.labels.table import Table, Wanted, check_known

@@ -106,22 +106,19 @@ def _find_runs(parts: Sequence[Part], *, may_overlap: bool) -> list[_Run]:
         gap = None
         if previous is not None:
             gap = gap_between(previous, own, number_missing=number_missing, may_overlap=may_overlap)
-            if gap is None:
-                before = runs[-1].parts[-1]
-                shift = (
-                    Fraction(*before.shift) if _runs_on(previous, own) else before.end - own.start
-                )
-                runs[-1].parts.append(replace(part, shift=shift.as_integer_ratio()))
-                previous = own
-                continue
-        seconds, frames = (Fraction(0), 0) if index == 0 else (None, None)
-        if gap is not None:
-            last = runs[-1]
-            if last.seconds is not None and gap.seconds is not None:
-                seconds = last.seconds + last.parts[-1].end - last.parts[0].start + gap.seconds
-            if last.frames is not None and not gap.footage_lost:
-                frames = last.frames + sum(p.extent.frames for p in last.parts if p.extent)
-        runs.append(_Run([part], seconds, frames))
+        if previous is not None and gap is None:
+            before = runs[-1].parts[-1]
+            shift = Fraction(*before.shift) if _runs_on(previous, own) else before.end - own.start
+            runs[-1].parts.append(replace(part, shift=shift.as_integer_ratio()))
+        else:
+            seconds, frames = (Fraction(0), 0) if index == 0 else (None, None)
+            if gap is not None:
+                last = runs[-1]
+                if last.seconds is not None and gap.seconds is not None:
+                    seconds = last.seconds + last.parts[-1].end - last.parts[0].start + gap.seconds
+                if last.frames is not None and not gap.footage_lost:
+                    frames = last.frames + sum(p.extent.frames for p in last.parts if p.extent)
+            runs.append(_Run([part], seconds, frames))
         previous = own
     return runs
 
@@ -134,16 +131,15 @@ def gap_between(
     Unless they ``may_overlap``, frames that occur twice are a negative gap: their rows cannot be told apart.
     """
     lost = number_missing or previous.truncated
+    seconds = Fraction(*previous.seconds)
     if _runs_on(previous, following):
         apart = following.start - previous.end
-        frame = Fraction(*previous.seconds) / max(previous.frames, 1)
+        frame = seconds / max(previous.frames, 1)
         if apart > frame:  # one missing frame is no gap, as within a file
             return Gap(apart, lost)
         return None if may_overlap or apart >= -frame else Gap(apart)
     if previous.created is not None and following.created is not None:
-        late = (
-            Fraction(following.created) - Fraction(previous.created) - Fraction(*previous.seconds)
-        )
+        late = Fraction(following.created) - Fraction(previous.created) - seconds
         if late > CLOCK_TOLERANCE:
             return Gap(late, lost)
     return Gap(None, footage_lost=True) if lost else None

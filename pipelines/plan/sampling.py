@@ -256,10 +256,7 @@ def pick_last(
 
 
 def uniform_slots(total_slots: int, num_frames: int) -> list[int]:
-    """Returns the middle slot of each of ``num_frames`` equal parts of ``total_slots``.
-
-    ``uniform_slots(10, 2) == [2, 7]``.
-    """
+    """Returns the middle slot of each of ``num_frames`` equal parts: [2, 7] for 10 slots and 2 frames."""
     return [(2 * part + 1) * total_slots // (2 * num_frames) for part in range(num_frames)]
 
 

@@ -133,9 +133,7 @@ def estimate_frame_bytes(image: ImageOptions) -> float:
 
 
 def plan_shards(
-    segments: Iterable[Segment],
-    probes: Mapping[str, Probe],
-    options: DatasetOptions,
+    segments: Iterable[Segment], probes: Mapping[str, Probe], options: DatasetOptions
 ) -> tuple[list[Shard], dict[str, Estimate]]:
     """Assigns segments to the shards of their splits.
 

@@ -22,11 +22,7 @@ def hash_fraction(*parts: object) -> float:
 
 
 def hashed_split(group: str, splits: Sequence[tuple[str, float]], seed: int) -> str:
-    """Returns the split of ``group`` when [0, 1) is divided among ``splits`` in order.
-
-    ``hashed_split("drive-7", (("train", 0.8), ("test", 0.2)), 0)`` is ``"train"`` for about four groups
-    in five.
-    """
+    """Returns the split of ``group`` when [0, 1) is divided among ``splits`` in order."""
     position, edge = hash_fraction("split", seed, group), 0.0
     for name, fraction in splits:
         edge += fraction

@@ -7,7 +7,7 @@ only sub-folder with images. No image is opened.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import replace
 
 from pipelines.errors import UserError
@@ -74,12 +74,19 @@ def list_annotated_frames(
             f"the label is {labels[source_id].shape}, but most other labels are {shape}"
         )
     classes = {name for own in usable.values() for name in own.classes}
+    others = sum(folder.others for folder in folders.values())
+    notes = [f"{others} files that are not named as images were left out"] if others else []
+    if unnumbered := sorted(usable.keys() & unnumbered):
+        notes.append(
+            f"frames are not numbered in {len(unnumbered)} folders (for example {unnumbered[0]}), "
+            "so missing ones cannot be noticed there"
+        )
     return Listing(
         name=name,
         sources=tuple(sources[source_id] for source_id in sorted(usable)),
         label=label_spec(shape, classes, label, annotation.label),
         failures=tuple(list_failure(id, Exception(failures[id])) for id in sorted(failures)),
-        notes=tuple(_notes(folders.values(), sorted(usable.keys() & unnumbered))),
+        notes=tuple(notes),
     )
 
 
@@ -115,14 +122,3 @@ def _read_label(
     except OSError as error:
         raise UnusableFolderError(f"{annotation.annotation}: {error.strerror or error}") from error
     return read_sample_label(found, options, num_frames), file
-
-
-def _notes(folders: Collection[ImageFolder], unnumbered: list[str]) -> Iterator[str]:
-    others = sum(folder.others for folder in folders)
-    if others:
-        yield f"{others} files that are not named as images were left out"
-    if unnumbered:
-        yield (
-            f"frames are not numbered in {len(unnumbered)} folders (for example {unnumbered[0]}), "
-            "so missing ones cannot be noticed there"
-        )

@@ -15,11 +15,7 @@ from tfrecords_schema.paths import absolute
 
 
 def describe_frame_folder(
-    path: str,
-    source_id: str,
-    images: Collection[str],
-    sampling: SamplingOptions,
-    files: Files,
+    path: str, source_id: str, images: Collection[str], sampling: SamplingOptions, files: Files
 ) -> tuple[Source, FrameSequence]:
     """Returns the source for the folder ``path`` of ``images`` (file names), and its frames in order.
 
@@ -33,7 +29,6 @@ def describe_frame_folder(
             statuses.append(files.status(os.path.join(path, name)))
         except OSError as error:
             raise UnusableFolderError(f"{name}: {error.strerror or error}") from error
-    rate = sampling.frame_rate or Fraction(1)  # callers check that there is one
     source = Source(
         id=source_id,
         path=absolute(path),
@@ -42,7 +37,8 @@ def describe_frame_folder(
         bytes=sum(status.bytes for status in statuses),
         mtime_ns=max(status.mtime_ns for status in statuses),
         kind="frames",
-        seconds=float(frames.total_slots / rate),
+        # Callers check that there is a frame rate.
+        seconds=float(frames.total_slots / (sampling.frame_rate or Fraction(1))),
     )
     return source, frames
 
@@ -65,10 +61,9 @@ def _check_frames(frames: FrameSequence, sampling: SamplingOptions) -> None:
     if any(_fits_sequence(run, frames.total_slots, sampling) for run in runs):
         return
     missing, verb = frames.describe_hole(holes[0]), "leaves"
-    if len(holes) > 1:
-        others = (
-            "is 1 more such hole" if len(holes) == 2 else f"are {len(holes) - 1} more such holes"
-        )
+    more = len(holes) - 1
+    if more:
+        others = "is 1 more such hole" if more == 1 else f"are {more} more such holes"
         missing, verb = f"{missing}, and there {others}", "leave"
     left = f"no {wanted} frames in a row"
     if max(map(len, runs)) >= wanted:
