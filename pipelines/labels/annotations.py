@@ -5,7 +5,6 @@ The result may be the label of the whole recording or a label per frame; `FoundL
 
 from __future__ import annotations
 
-import functools
 import json
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn
@@ -81,7 +80,7 @@ def read_label(path: str, name: str, expression: str) -> FoundLabel:
     """
     document = _load(path, name)
     try:
-        found = _compile(expression).search(document)
+        found = jmespath.search(expression, document)  # which keeps compiled expressions
     except RecursionError:
         raise AnnotationError(f"{name}: JSON is nested too deep for {expression!r}") from None
     # JMESPath's functions raise Python's errors for arguments that they do not check.
@@ -101,7 +100,7 @@ def name_targets(expression: str, count: int) -> tuple[str, ...]:
     ``[0].velocity`` gives ``velocity``, or ``velocity_0`` and ``velocity_1`` for two numbers;
     ``[0].[vx, vy]`` gives ``vx`` and ``vy``.
     """
-    names = _last_names(_compile(expression).parsed) or ["label"]
+    names = _last_names(jmespath.compile(expression).parsed) or ["label"]
     if len(names) == count == len(set(names)):
         return tuple(names)
     return tuple(f"{names[-1]}_{index}" for index in range(count)) if count > 1 else (names[-1],)
@@ -119,11 +118,6 @@ def _last_names(node: Any) -> list[str]:
     if node["type"] == "multi_select_list":
         return [names[-1] for names in children if names]
     return next((names for names in reversed(children) if names), [])
-
-
-@functools.lru_cache(maxsize=8)
-def _compile(expression: str) -> Any:
-    return jmespath.compile(expression)
 
 
 def _load(path: str, name: str) -> Any:

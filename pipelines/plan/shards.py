@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -133,7 +133,7 @@ def estimate_frame_bytes(image: ImageOptions) -> float:
 
 
 def plan_shards(
-    segments: Iterable[Segment], probes: Mapping[str, Probe], options: DatasetOptions
+    segments: Sequence[Segment], probes: Mapping[str, Probe], options: DatasetOptions
 ) -> tuple[list[Shard], dict[str, Estimate]]:
     """Assigns segments to the shards of their splits.
 
@@ -141,7 +141,6 @@ def plan_shards(
     with the least estimated footage, so shards are of similar size and each holds a random mix. ``probes``
     are by source path. Returns the shards by split and index, and the estimated contents of each split.
     """
-    segments = list(segments)
     split_options, sampling = options.split, options.sampling
     split_of_group = assign_splits(
         (segment.source for segment in segments), split_options.splits, split_options.seed

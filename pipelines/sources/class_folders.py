@@ -66,10 +66,8 @@ def list_glob(pattern: str) -> Listing:
 
 def _listing(root: str, paths: Sequence[str], files: Files) -> Listing:
     videos = {relative(path, root): path for path in paths if is_video(path)}
-    class_of: dict[str, str] = {}
-    for data_path in videos:
-        first, slash, _ = data_path.partition("/")
-        class_of[data_path] = first if slash else folder_name(root)
+    name = folder_name(root)
+    class_of = {path: path.split("/")[0] if "/" in path else name for path in videos}
 
     def describe(data_path: str, path: str) -> Source:
         return describe_file(path, data_path, files, labels=(class_of[data_path],))
@@ -78,7 +76,7 @@ def _listing(root: str, paths: Sequence[str], files: Files) -> Listing:
     skipped = len(paths) - len(videos)
     classes = tuple(sorted(set(class_of.values())))
     return Listing(
-        name=folder_name(root) or "dataset",
+        name=name or "dataset",
         sources=tuple(sources),
         label=LabelSpec(task="classification", class_names=classes),
         failures=tuple(failures),

@@ -29,10 +29,8 @@ def _list(location: str, label: LabelOptions) -> Listing:
         return list_class_folders(location)
     if is_glob(location):
         return list_glob(location)
-    expected = (
+    found = "got the file" if storage.exists(location) else "but there is nothing at"
+    raise UserError(
         "--input must be a folder with one folder of videos per class, a glob or a manifest "
-        f"({extensions})"
+        f"({extensions}), {found} {location}"
     )
-    if storage.exists(location):
-        raise UserError(f"{expected}, got the file {location}")
-    raise UserError(f"{expected}, but there is nothing at {location}")
