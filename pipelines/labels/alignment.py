@@ -112,12 +112,9 @@ class Alignment:
 
     def _aligned(self, values: list[Any], distance: float) -> Aligned:
         class_name = values.pop() if self._has_classes else None
-        turned = zip(values, self._angles, strict=False)
-        return Aligned(
-            tuple(_turn(value) if is_angle else value for value, is_angle in turned),
-            class_name,
-            distance,
-        )
+        columns = zip(values, self._angles, strict=False)
+        turned = tuple(_turn(value) if is_angle else value for value, is_angle in columns)
+        return Aligned(turned, class_name, distance)
 
 
 class _Found(NamedTuple):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import BinaryIO
 from xml.parsers import expat
 
 import numpy as np
@@ -56,8 +55,7 @@ class Point:
 def read_points(path: str, name: str) -> list[Point]:
     """Returns the track points of the file at ``path``, in order; there is at least one."""
     parser = _Parser(name)
-    with open(path, "rb") as file:
-        parser.read(file)
+    parser.read(path)
     if not parser.points:
         raise TelemetryError(
             f"{name}: expected track points (trkpt), got none: waypoints and routes are not a drive"
@@ -87,14 +85,13 @@ class _Parser:
         self._expat.EndElementHandler = self._end
         self._expat.CharacterDataHandler = self._characters
 
-    def read(self, file: BinaryIO) -> None:
-        size = 0
+    def read(self, path: str) -> None:
         try:
-            while chunk := file.read(_CHUNK):
-                self._expat.Parse(chunk, False)
-                size += len(chunk)
-                if size - self._expat.CurrentByteIndex > _MAX_TOKEN:
-                    raise self._error(f"a tag of more than {_MAX_TOKEN} bytes")
+            with open(path, "rb") as file:
+                while chunk := file.read(_CHUNK):
+                    self._expat.Parse(chunk, False)
+                    if file.tell() - self._expat.CurrentByteIndex > _MAX_TOKEN:
+                        raise self._error(f"a tag of more than {_MAX_TOKEN} bytes")
             self._expat.Parse(b"", True)
         except (expat.ExpatError, LookupError, ValueError) as error:
             raise self._error(f"invalid XML ({' '.join(str(error).split())})") from error

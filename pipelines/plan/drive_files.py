@@ -72,10 +72,9 @@ def place_parts(
             parts=tuple(run.parts),
             clock_start=first.extent.created if first.extent else None,
             telemetry_shared=not is_whole,
+            telemetry_start=float(run.seconds or 0) if shared else 0.0,
+            telemetry_row=(run.frames or 0) if shared else 0,
         )
-        if shared is not None:
-            seconds, frames = float(run.seconds or 0), run.frames or 0
-            own = replace(own, telemetry_start=seconds, telemetry_row=frames)
         sources.append(own)
     return sources, failures
 

@@ -262,7 +262,7 @@ def uniform_slots(total_slots: int, num_frames: int) -> list[int]:
 
 def count_windows(total_slots: int, *, num_frames: int, stride: int) -> int:
     """Returns the number of windows in an unbroken clip of ``total_slots``; 0 if it is too short."""
-    return 0 if total_slots < num_frames else (total_slots - num_frames) // stride + 1
+    return max(0, (total_slots - num_frames) // stride + 1)
 
 
 def _next_multiple(slot: int, stride: int) -> int:

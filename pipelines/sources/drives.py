@@ -130,9 +130,8 @@ class _Footage:
     def describe(self, paths: Sequence[str]) -> tuple[list[Source], list[SourceFailure]]:
         """Returns the sources made of ``paths``, and the failures of those that cannot be used."""
         if self.telemetry.no_images:
-            return describe_all(
-                ((relative(path, self.root), path) for path in paths), self._rows_source
-            )
+            rows = ((relative(path, self.root), path) for path in paths)
+            return describe_all(rows, self._rows_source)
         videos = [self._drive_file(path) for path in paths if is_video(path)]
         if videos:
             return describe_all(_group_drives(videos).items(), self._video_source)

@@ -74,13 +74,12 @@ def match_annotations(
         else:
             reasons.setdefault(folder.data_path, f"no {annotation} in this folder of frames")
     for data_path, own in found.items():
-        names = ", ".join(sorted(os.path.basename(folder.data_path) for folder in own))
-        if len(own) > 1:
+        if not own:
+            reason = "no images (by file name), neither in this folder nor in its sub-folders"
+            reasons[data_path] = reason
+        elif len(own) > 1:
+            names = ", ".join(sorted(os.path.basename(folder.data_path) for folder in own))
             reasons[data_path] = (
                 f"expected frames in one folder, but found them in several ({names})"
-            )
-        elif not own:
-            reasons[data_path] = (
-                "no images (by file name), neither in this folder nor in its sub-folders"
             )
     return {data_path: own[0] for data_path, own in found.items() if len(own) == 1}, reasons
