@@ -79,20 +79,17 @@ def time_boundaries(
 def cut_segments(source: Source, seconds: float, boundaries: Sequence[Boundary]) -> list[Segment]:
     """Cuts a clip of about ``seconds`` at ``boundaries``; the last segment runs to the end of the clip."""
     starts = [Boundary(slot=0), *boundaries]
-    segments = []
-    for start, end in zip(starts, [*boundaries, None], strict=True):
-        until = seconds if end is None else end.seconds
-        segments.append(
-            Segment(
-                source=source,
-                first_slot=start.slot,
-                end_slot=None if end is None else end.slot,
-                anchor_pts=start.anchor_pts,
-                anchor_slot=start.anchor_slot,
-                seconds=max(0.0, until - start.seconds),
-            )
+    return [
+        Segment(
+            source=source,
+            first_slot=start.slot,
+            end_slot=None if end is None else end.slot,
+            anchor_pts=start.anchor_pts,
+            anchor_slot=start.anchor_slot,
+            seconds=max(0.0, (seconds if end is None else end.seconds) - start.seconds),
         )
-    return segments
+        for start, end in zip(starts, [*boundaries, None], strict=True)
+    ]
 
 
 def estimate_sequences(seconds: float, probe_rate: float, sampling: SamplingOptions) -> float:

@@ -65,20 +65,21 @@ def list_glob(pattern: str) -> Listing:
 
 
 def _listing(root: str, paths: Sequence[str], files: Files) -> Listing:
-    videos = {relative(path, root): path for path in paths if is_video(path)}
     name = folder_name(root)
-    class_of = {path: path.split("/")[0] if "/" in path else name for path in videos}
+    classes: dict[str, tuple[str, ...]] = {}  # the labels of each class, shared by its sources
 
     def describe(data_path: str, path: str) -> Source:
-        return describe_file(path, data_path, files, labels=(class_of[data_path],))
+        class_name = data_path.split("/")[0] if "/" in data_path else name
+        labels = classes.setdefault(class_name, (class_name,))
+        return describe_file(path, data_path, files, labels=labels)
 
-    sources, failures = describe_all(videos.items(), describe)
-    skipped = len(paths) - len(videos)
-    classes = tuple(sorted(set(class_of.values())))
+    videos = ((relative(path, root), path) for path in paths if is_video(path))
+    sources, failures = describe_all(videos, describe)
+    skipped = len(paths) - len(sources) - len(failures)
     return Listing(
         name=name or "dataset",
         sources=tuple(sources),
-        label=LabelSpec(task="classification", class_names=classes),
+        label=LabelSpec(task="classification", class_names=tuple(sorted(classes))),
         failures=tuple(failures),
         notes=(f"{skipped} files that are not named as videos were left out",) if skipped else (),
     )
