@@ -168,8 +168,6 @@ def combine(
 ) -> tuple[float, ...]:
     """Combines ``rows[frame][column]`` of a sequence, without padding, into one value per column.
 
-    Example: rows ``[(1.0, 350.0), (3.0, 30.0)]`` with ``angles=[False, True]`` have the mean ``(2.0, 10.0)``.
-
     The mean of angles (degrees) is the direction of the sum of their unit vectors
     (https://en.wikipedia.org/wiki/Circular_mean), in [0, 360). If the vectors cancel out, the angle of the
     center frame, ``len(rows) // 2``, is used.

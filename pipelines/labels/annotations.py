@@ -72,8 +72,6 @@ class FoundLabel:
 def read_label(path: str, name: str, expression: str) -> FoundLabel:
     """Finds the label in the annotation file at ``path``; ``name`` is its name in messages.
 
-    In ``[{"velocity": [9.5, -0.1]}]``, the expression ``[0].velocity`` finds the numbers 9.5 and -0.1.
-
     Raises:
         AnnotationError: if the file is not JSON, or the expression finds no label.
         OSError: if the file cannot be read.

@@ -173,9 +173,6 @@ def cut_by_time(
 ) -> list[Source]:
     """Cuts a drive into one block per split, in the order of ``splits``.
 
-    Example: 100 s, splits of 0.8 and 0.2 and a guard of 1 s give ``train`` 0 to 79.2 s, and ``test`` from
-    80.2 s on.
-
     ``runs`` are the sources of the drive, in order, with the seconds of each. A split with a fraction of 0
     gets no block. ``guard`` seconds of footage are dropped between blocks, so that similar frames are not in
     two splits. Returns a source for each part of a run that lies in one block, which is one group; none if

@@ -43,9 +43,6 @@ class Position(NamedTuple):
 class TimeGrid:
     """Slots at ``start + k / frame_rate`` seconds.
 
-    Example: start 0, 10 frames/s: a frame at 0.25 s has ``Position(slot=3, exact=False)``, one at 0.3 s
-    ``Position(slot=3, exact=True)``.
-
     Containers round presentation times to their tick (1 ms in WebM). So a frame counts as presented at a slot
     if it comes at most ``tolerance`` seconds after it, and a frame that no other follows stays until
     ``tolerance`` seconds after its own time.
