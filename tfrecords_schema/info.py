@@ -10,12 +10,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
 from tfrecords_schema.codec import check_fields, from_json, to_json
+from tfrecords_schema.moments import Moments
 from tfrecords_schema.paths import StrPath, UrlError, join
 from tfrecords_schema.spec import SequenceSpec
 from tfrecords_schema.storage import is_folder, read_bytes, write_bytes
@@ -61,21 +62,9 @@ class TargetStatistics:
         check_fields(self, DatasetInfoError)
 
 
-def column_statistics(rows: Sequence[Any]) -> tuple[TargetStatistics, ...]:
-    """Returns the statistics of each column of rows, or of tables that are joined; empty without rows."""
-    import numpy as np  # the command line reads descriptions, and starts a third sooner without it
-
-    table = np.vstack(rows).astype(np.float64) if len(rows) else np.zeros((0, 0))
-    return tuple(
-        TargetStatistics(
-            mean=float(column.mean()),
-            std=float(column.std()),
-            min=float(column.min()),
-            max=float(column.max()),
-        )
-        for column in table.T
-        if len(column)
-    )
+def statistics_of(moments: Iterable[Moments]) -> tuple[TargetStatistics, ...]:
+    """Returns the statistics of each column from its moments."""
+    return tuple(TargetStatistics(mean=m.mean, std=m.std, min=m.min, max=m.max) for m in moments)
 
 
 @dataclass(frozen=True, kw_only=True)

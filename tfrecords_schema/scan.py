@@ -21,23 +21,15 @@ import numpy.typing as npt
 from tfrecords_schema import spec as keys
 from tfrecords_schema.example_pb2 import Feature, SequenceExample
 from tfrecords_schema.examples import parse_example
-from tfrecords_schema.info import DatasetInfo, ShardInfo, SplitInfo, column_statistics
+from tfrecords_schema.info import DatasetInfo, ShardInfo, SplitInfo, statistics_of
+from tfrecords_schema.moments import Moments, add_each, moments_by_column
 from tfrecords_schema.records import file_checksum, read_file
-from tfrecords_schema.spec import (
-    ImageSpec,
-    LabelSpec,
-    SequenceSpec,
-    SignalSpec,
-    SpecError,
-    signal_floats_key,
-)
+from tfrecords_schema.spec import ImageSpec, LabelSpec, SequenceSpec, SignalSpec, SpecError
 
 _SHARD = re.compile(r"tfrecord|-\d+-of-\d+$", re.IGNORECASE)
 _SPLITS = {"train": "train", "training": "train", "test": "test"}
 _SPLITS |= dict.fromkeys(("validation", "valid", "val", "validate", "dev", "eval"), "validation")
-_SIGNAL = re.compile(r"([^/]+)/feature/floats")
-# The name of the "signal" that holds the regression targets by frame.
-_TARGETS = keys.FRAME_LABEL_VALUE.partition("/")[0]
+_SIGNAL = re.compile(r"(?!LABEL/)([^/]+)/feature/floats")  # "LABEL" holds the targets by frame
 _FORMATS = {b"\xff\xd8\xff": "JPEG", b"\x89PN": "PNG"}
 
 
@@ -55,7 +47,7 @@ class SplitScan:
         label_counts, frame_counts: records and frames of each class.
         labels_each: records of each number of labels.
         names: of the classes.
-        values, frame_values, signals: a row per record, or a table per record with a row per frame.
+        tables, moments: records with values under each key and of each width, and moments by column.
         pixels: mean and mean square of each channel of a record's first frame.
     """
 
@@ -66,11 +58,8 @@ class SplitScan:
     labels_each: Counter[int] = field(default_factory=Counter)
     frame_counts: Counter[int] = field(default_factory=Counter)
     names: dict[int, str] = field(default_factory=dict)
-    values: list[tuple[float, ...]] = field(default_factory=list)
-    frame_values: list[npt.NDArray[np.float64]] = field(default_factory=list)
-    signals: dict[str, list[npt.NDArray[np.float64]]] = field(
-        default_factory=lambda: defaultdict(list)
-    )
+    tables: Counter[tuple[str, int]] = field(default_factory=Counter)
+    moments: dict[tuple[str, int], tuple[Moments, ...]] = field(default_factory=dict)
     pixels: list[npt.NDArray[np.float64]] = field(default_factory=list)
     sources: set[bytes] = field(default_factory=set)
     groups: set[bytes] = field(default_factory=set)
@@ -102,12 +91,7 @@ class SplitScan:
         frames = steps.get(keys.IMAGE_ENCODED, ())
         if frames:
             self._add_frame(b"".join(frames[0].bytes_list.value[:1]))
-        tables = {
-            match[1]: [step.float_list.value for step in steps[key]]
-            for key in sorted(steps)
-            if (match := _SIGNAL.fullmatch(key))
-        }
-        targets = tables.pop(_TARGETS, [])
+        tables = {key: steps[key] for key in sorted(steps) if _SIGNAL.fullmatch(key)}
         length = len(frames) or next((len(rows) for rows in tables.values() if rows), 0)
         if not length:
             raise SpecError(
@@ -118,20 +102,17 @@ class SplitScan:
         valid = min([length, *_held(context, keys.VALID_FRAMES, "int64_list")[:1]])
         if valid < 1:
             raise SpecError(f"expected {keys.VALID_FRAMES} to be at least 1, found {valid}")
-        for rows, kept in (
-            *((tables[name], self.signals[name]) for name in tables),
-            (targets, self.frame_values),
-        ):
-            widths = {len(row) for row in rows}
-            if len(rows) == length and len(widths) == 1 and 0 not in widths:
-                kept.append(np.array(rows, np.float64)[:valid])
+        if keys.FRAME_LABEL_VALUE in steps:
+            tables[keys.FRAME_LABEL_VALUE] = steps[keys.FRAME_LABEL_VALUE]
+        for key, table in tables.items():
+            if len(table) == length:
+                self._add_table(key, [step.float_list.value for step in table], valid)
+        self._add_table(keys.LABEL_VALUE, [_held(context, keys.LABEL_VALUE, "float_list")], 1)
         indices = _held(context, keys.LABEL_INDEX, "int64_list")
         self.labels_each[len(indices)] += 1
         self.label_counts.update(indices)
         texts = _held(context, keys.LABEL_STRING) or _held(context, keys.LABEL_TEXT)
         self._add_names(indices, texts)
-        if row := _held(context, keys.LABEL_VALUE, "float_list"):
-            self.values.append(tuple(row))
         names = steps.get(keys.FRAME_LABEL_STRING, ())
         for i, step in enumerate(steps.get(keys.FRAME_LABEL_INDEX, ())):
             indices = step.int64_list.value
@@ -142,6 +123,14 @@ class SplitScan:
         ids = [b"".join(_held(context, key)[:1]) for key in id_keys]
         self.groups.add(next(filter(None, ids), b""))
         self.sources.add(next(filter(None, ids[1:]), b""))
+
+    def _add_table(self, key: str, rows: Sequence[Sequence[float]], valid: int) -> None:
+        widths = {len(row) for row in rows}
+        if len(widths) == 1 and 0 not in widths:
+            own = key, widths.pop()
+            self.tables[own] += 1
+            moments = moments_by_column(rows[:valid])
+            self.moments[own] = add_each(self.moments.get(own, ()), moments)
 
     def _add_names(self, indices: Sequence[int], names: Sequence[bytes]) -> None:
         decoded = (name.decode("utf-8", "replace") for name in names)
@@ -171,7 +160,21 @@ class SplitScan:
                 f"label indices must be 0 to {label.num_classes - 1} for {label.num_classes} classes, found "
                 f"{min(counts)} to {max(counts)}"
             )
-        for key, count in self._count_required(spec).items():
+        tables = {s.name: (keys.signal_floats_key(s.name), s.size) for s in spec.signals}
+        if label.task == "regression":
+            key = keys.FRAME_LABEL_VALUE if label.per_frame else keys.LABEL_VALUE
+            tables[""] = key, len(label.target_names)
+        held = {
+            f"{key} with {width} values{'' if key == keys.LABEL_VALUE else ' per step'}": self.tables[
+                key, width
+            ]
+            for key, width in tables.values()
+        }
+        if spec.image is not None:
+            held[keys.IMAGE_ENCODED] = self.images.total()
+        if label.task == "classification" and not label.per_frame:
+            held[f"{keys.LABEL_INDEX} with one class"] = self.labels_each[1]
+        for key, count in held.items():
             if count != self.records:
                 raise AdoptError(
                     f"expected {key} in each of {self.records} records, found it in {count}: "
@@ -179,36 +182,17 @@ class SplitScan:
                 )
         moments = np.mean(self.pixels, axis=0) if self.pixels and spec.image else np.zeros((2, 0))
         mean = moments[0]
-        values: Sequence[Any] = self.frame_values if label.per_frame else self.values
+        statistics = {n: statistics_of(self.moments.get(own, ())) for n, own in tables.items()}
         return SplitInfo(
             shards=tuple(self.shards),
             label_counts=tuple(counts[i] for i in range(label.num_classes)),
-            targets=column_statistics(values) if label.task == "regression" else (),
-            signals={s.name: column_statistics(self.signals[s.name]) for s in spec.signals},
+            targets=statistics.pop("", ()),
+            signals=statistics,
             pixel_mean=tuple(mean.tolist()),
             pixel_std=tuple(np.sqrt(np.maximum(moments[1] - mean**2, 0)).tolist()),
             groups=len(self.groups),
             sources=len(self.sources),
         )
-
-    def _count_required(self, spec: SequenceSpec) -> dict[str, int]:
-        """Returns the number of records that have each key, of those that every record must have."""
-        label, held = spec.label, {}
-        if spec.image is not None:
-            held[keys.IMAGE_ENCODED] = self.images.total()
-        if label.task == "classification" and not label.per_frame:
-            held[f"{keys.LABEL_INDEX} with one class"] = self.labels_each[1]
-        width = len(label.target_names)
-        if label.task == "regression" and not label.per_frame:
-            fits = sum(len(row) == width for row in self.values)
-            held[f"{keys.LABEL_VALUE} with {width} values"] = fits
-        tables = [(signal_floats_key(s.name), s.size, self.signals[s.name]) for s in spec.signals]
-        if label.task == "regression" and label.per_frame:
-            tables.append((keys.FRAME_LABEL_VALUE, width, self.frame_values))
-        for key, size, rows in tables:
-            fits = sum(table.shape[1] == size for table in rows)
-            held[f"{key} with {size} values per step"] = fits
-        return held
 
 
 def adopt(
@@ -271,21 +255,22 @@ def _common_spec(scans: list[SplitScan]) -> SequenceSpec:
     if images:
         (kind, height, width, channels), _ = images.most_common(1)[0]
         image = ImageSpec(height=height, width=width, channels=channels, format=kind)  # type: ignore[arg-type]
-    signals = []
-    for name in sorted({name for scan in scans for name in scan.signals}):
-        sizes = {rows.shape[1] for scan in scans for rows in scan.signals.get(name, [])}
-        held = sum(len(scan.signals.get(name, [])) for scan in scans)
-        if len(sizes) == 1 and held == total:
-            signals.append(SignalSpec(name=name, size=sizes.pop()))
+    tables = sum((scan.tables for scan in scans), Counter[tuple[str, int]]())
+    common = [table for table, count in sorted(tables.items()) if count == total]
     return SequenceSpec(
         num_frames=int(np.median(list(lengths.elements()))),
         image=image,
-        label=_common_label(scans, total),
-        signals=tuple(signals),
+        label=_common_label(scans, common),
+        signals=tuple(
+            SignalSpec(name=match[1], size=width)
+            for key, width in common
+            if (match := _SIGNAL.fullmatch(key))
+        ),
     )
 
 
-def _common_label(scans: list[SplitScan], total: int) -> LabelSpec:
+def _common_label(scans: list[SplitScan], tables: Sequence[tuple[str, int]]) -> LabelSpec:
+    """Returns the labels of most records; ``tables`` are in all of them."""
     each = sum((scan.labels_each for scan in scans), Counter[int]())
     by_frame = {index for scan in scans for index in scan.frame_counts}
     by_record = sum((scan.label_counts for scan in scans), Counter[int]())
@@ -300,10 +285,9 @@ def _common_label(scans: list[SplitScan], total: int) -> LabelSpec:
             class_names=classes,
             per_frame=not by_record,
         )
-    by_record_widths = [len(row) for scan in scans for row in scan.values]
-    by_frame_widths = [rows.shape[1] for scan in scans for rows in scan.frame_values]
-    for per_frame, widths in ((False, by_record_widths), (True, by_frame_widths)):
-        if len(widths) == total and len(set(widths)) == 1:
-            targets = tuple(f"target {i}" for i in range(widths[0]))
+    for key, width in reversed(tables):  # those of the whole record first
+        if key in (keys.LABEL_VALUE, keys.FRAME_LABEL_VALUE):
+            targets = tuple(f"target {i}" for i in range(width))
+            per_frame = key == keys.FRAME_LABEL_VALUE
             return LabelSpec(task="regression", target_names=targets, per_frame=per_frame)
     return LabelSpec()

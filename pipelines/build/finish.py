@@ -11,8 +11,7 @@ from fractions import Fraction
 from pipelines.build.shard import ShardBuilder, ShardReport, sum_counts
 from pipelines.decoding.protocol import DISTANCES, SegmentCounts
 from pipelines.plan.descriptors import SourceFailure
-from tfrecords_schema.info import DatasetInfo, ShardInfo, SplitInfo, TargetStatistics
-from tfrecords_schema.moments import Moments
+from tfrecords_schema.info import DatasetInfo, ShardInfo, SplitInfo, statistics_of
 from tfrecords_schema.spec import SequenceSpec
 
 _PAST = {"drop": "dropped", "pad": "padded", "loop": "looped"}
@@ -182,7 +181,7 @@ def _describe_split(
     )
     signals, moments = {}, segments.signals
     for signal in spec.signals if moments else ():
-        signals[signal.name] = _statistics(moments[: signal.size])
+        signals[signal.name] = statistics_of(moments[: signal.size])
         moments = moments[signal.size :]
     return SplitInfo(
         shards=tuple(
@@ -190,19 +189,13 @@ def _describe_split(
             for r in reports
         ),
         label_counts=segments.label_counts or (0,) * spec.label.num_classes,
-        targets=_statistics(segments.targets),
+        targets=statistics_of(segments.targets),
         signals=signals,
         pixel_mean=tuple(total / count for total in segments.pixel_sum),
         pixel_std=tuple(math.sqrt(max(0.0, variance)) for variance in variances),
         pixel_frames=segments.pixel_frames,
         sources=sources,
         groups=groups,
-    )
-
-
-def _statistics(moments: Iterable[Moments]) -> tuple[TargetStatistics, ...]:
-    return tuple(
-        TargetStatistics(mean=own.mean, std=own.std, min=own.min, max=own.max) for own in moments
     )
 
 
