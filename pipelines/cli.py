@@ -18,7 +18,7 @@ from pipelines.runners import interruption
 from pipelines.storage.scratch import remove_scratch
 from pipelines.validation.thresholds import ValidationOptions
 from tfrecords_schema.command_line import Parser
-from tfrecords_schema.options import Options, did_you_mean
+from tfrecords_schema.options import Options, all_options, did_you_mean
 from tfrecords_schema.surroundings import use_utf8
 
 INTERRUPTED = 130
@@ -35,7 +35,6 @@ class Verb:
         summary: one phrase for the list of verbs and for the verb's help.
         example: flags of a command that works.
         notes: added to the verb's help.
-        takes_beam_flags: unknown flags are Apache Beam's.
     """
 
     call: Callable[..., Any]
@@ -43,7 +42,6 @@ class Verb:
     summary: str
     example: str
     notes: str = ""
-    takes_beam_flags: bool = True
 
 
 VERBS = {
@@ -77,7 +75,6 @@ VERBS = {
         AdoptOptions,
         "Describes TFRecords that another program wrote",
         "--tfrecords records --num_frames 16",
-        takes_beam_flags=False,
     ),
 }
 
@@ -85,14 +82,15 @@ VERBS = {
 def make_parser(name: str) -> Parser:
     """Returns the parser of a verb's flags."""
     verb = VERBS[name]
+    runs_beam = any(item.name == "beam_args" for _, item in all_options(verb.options))
     beam = "Apache Beam's own flags (--runner, --project, ...) are passed on to it."
-    sentences = [f"{verb.summary}.", verb.notes, beam if verb.takes_beam_flags else ""]
+    sentences = [f"{verb.summary}.", verb.notes, beam if runs_beam else ""]
     return Parser(
         verb.options,
         prog=f"pipelines {name}",
         description=" ".join(filter(None, sentences)),
         example=f"pipelines {name} {verb.example}",
-        passes_unknown=verb.takes_beam_flags,
+        passes_unknown=runs_beam,
     )
 
 

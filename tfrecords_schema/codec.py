@@ -54,8 +54,7 @@ def from_json(
 ) -> T:
     """Returns the ``cls`` that `to_json` gave ``fields`` for; the inverse of `to_json`.
 
-    Types are checked against the annotations. A whole number passes for a ``float``, a ``bool`` for neither
-    ``int`` nor ``float``.
+    A whole number passes for a ``float``, a ``bool`` for neither ``int`` nor ``float``.
 
     Args:
         cls: a dataclass, or a generic type of them such as ``list[Clip]``.
@@ -93,11 +92,7 @@ def has_type(value: Any, hint: Any) -> bool:
 
 
 def check_fields(instance: Any, error: type[Exception]) -> None:
-    """Checks each field of a dataclass against its annotation; call it from ``__post_init__``.
-
-    Raises:
-        error: naming the first field that holds something else.
-    """
+    """Checks in ``__post_init__`` that each field has the annotated type; raises ``error`` for the first."""
     for name, hint in _hints(type(instance)).items():  # type: ignore[arg-type]
         value = getattr(instance, name)
         if not has_type(value, hint):
@@ -105,19 +100,15 @@ def check_fields(instance: Any, error: type[Exception]) -> None:
             raise error(f"{cls}'s {name} must be {_describe_type(hint)}, got {value!r:.200}")
 
 
-def paths_in(value: Any) -> Iterator[str]:
-    """Yields the `LocalPath` fields of a dataclass or of a tuple of them, also those of nested ones."""
-    if isinstance(value, tuple):
-        for item in value:
-            yield from paths_in(item)
-    elif dataclasses.is_dataclass(value):
-        for name, inner in _path_fields(type(value)).items():  # type: ignore[arg-type]
-            if (own := getattr(value, name)) is not None:
-                yield from paths_in(own) if inner else (own,)
+def paths_in(value: Any) -> list[str]:
+    """Returns the distinct `LocalPath` fields of a dataclass or of a tuple of them, also of nested ones."""
+    found: dict[str, str] = {}
+    map_paths(value, lambda path: found.setdefault(path, path))
+    return list(found)
 
 
 def map_paths(value: T, change: Callable[[str], str]) -> T:
-    """Returns a dataclass with ``change`` applied to each of its `paths_in`."""
+    """Returns a dataclass, or a tuple of them, with ``change`` applied to each of its `paths_in`."""
     if isinstance(value, tuple):
         return typing.cast(T, tuple(map_paths(item, change) for item in value))
     if not dataclasses.is_dataclass(value) or isinstance(value, type):

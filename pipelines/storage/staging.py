@@ -74,7 +74,7 @@ class Staging:
             StagingError: if an object does not exist or may not be read, or all need more than the budget.
             OSError: if the store or the disk fails.
         """
-        urls = sorted(set(filter(is_url, paths_in(request))))
+        urls = sorted(filter(is_url, paths_in(request)))
         if not urls:
             yield request
             return

@@ -187,13 +187,13 @@ def test_check_fields_takes_nan_whole_numbers_and_numpy_floats():
 
 
 def test_paths_in_finds_paths_by_type():
-    assert list(paths_in(FULL)) == [FULL.path, "one", "two", "rows.csv"]
-    assert list(paths_in((File(path="a"), 5, "b"))) == ["a"]
+    assert paths_in(FULL) == [FULL.path, "one", "two", "rows.csv"]
+    assert paths_in((File(path="a"), 5, "b")) == ["a"]
 
 
 def test_map_paths_changes_paths_alone():
     upper = map_paths(FULL, str.upper)
-    assert list(paths_in(upper)) == [FULL.path.upper(), "ONE", "TWO", "ROWS.CSV"]
+    assert paths_in(upper) == [FULL.path.upper(), "ONE", "TWO", "ROWS.CSV"]
     assert upper.options == FULL.options
     assert upper.parts[0].size == 1
     assert map_paths(5, str.upper) == 5
