@@ -15,10 +15,7 @@ def clip_span(num_frames: int, frame_step: int) -> int:
 
 
 def clip_start(room: Any, at: str | int, clip: Any = 0) -> Any:
-    """Returns the index of a clip's first frame.
-
-    Example: in 16 frames, a clip that spans 8 has room 8. It starts at 0 (``first``), 4 (``center``) or 8
-    (``last``); three clips (``at=3``) start at 0, 4 and 8.
+    """Returns the index of a clip's first frame: 0, 4 or 8 for ``first``, ``center`` or ``last`` in room 8.
 
     Args:
         room: the highest index at which the clip may start, an integer or an integer tensor.

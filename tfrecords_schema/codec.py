@@ -39,9 +39,7 @@ LocalPath = Annotated[str, "path"]
 
 
 def to_json(value: Any) -> Any:
-    """Returns ``value`` as plain JSON types: a dict for a dataclass, text for a fraction.
-
-    Tuples stay tuples, which `json.dumps` writes as lists.
+    """Returns ``value`` as plain JSON types: a dict for a dataclass, text for a fraction. Tuples stay tuples.
 
     Raises:
         TypeError: for a value that JSON has no type for.
@@ -77,10 +75,7 @@ def from_json(
 
 
 def has_type(value: Any, hint: Any) -> bool:
-    """Returns True if ``value`` has the type, not only one that converts to it, as a list does to a tuple.
-
-    A whole number passes for a ``float``, and so does NumPy's float64.
-    """
+    """Returns True if ``value`` has the type, not only one that converts to it, as a list does to a tuple."""
     for prepare in (
         lambda: value,
         lambda: to_json(value),

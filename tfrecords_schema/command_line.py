@@ -17,12 +17,7 @@ from tfrecords_schema.options import REQUIRED, Option, Options, all_options, did
 class Parser(argparse.ArgumentParser):
     """Parses the flags of one verb: full names only, with underscores or dashes.
 
-    Args:
-        options: what the flags set.
-        prog: the command.
-        description: what it does.
-        example: a command line that works.
-        passes_unknown: unknown flags are returned, for Beam, instead of being refused.
+    With ``passes_unknown``, unknown flags are returned, for Beam, instead of being refused.
     """
 
     def __init__(

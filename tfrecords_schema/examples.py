@@ -137,11 +137,7 @@ def read_records(
 
 
 def parse_example(serialized: bytes) -> example_pb2.SequenceExample:
-    """Returns the ``SequenceExample`` message in ``serialized``.
-
-    Raises:
-        SpecError: if the bytes are not a SequenceExample.
-    """
+    """Returns the ``SequenceExample`` in ``serialized``, or raises SpecError if there is none."""
     try:
         return example_pb2.SequenceExample.FromString(serialized)
     except DecodeError as error:
@@ -149,11 +145,7 @@ def parse_example(serialized: bytes) -> example_pb2.SequenceExample:
 
 
 def context_values(example: example_pb2.SequenceExample, feature: Feature) -> list[Any]:
-    """Returns the values of one context key, checked against its type and shape.
-
-    Raises:
-        SpecError: if the key is missing, or has another type or number of values.
-    """
+    """Returns the values of one context key; raises SpecError if it is missing or does not fit."""
     if feature.key not in example.context.feature:
         raise SpecError(f"missing context key {feature.key}")
     return _values(example.context.feature[feature.key], feature)
@@ -162,11 +154,7 @@ def context_values(example: example_pb2.SequenceExample, feature: Feature) -> li
 def step_values(
     example: example_pb2.SequenceExample, feature: Feature, num_frames: int
 ) -> list[list[Any]]:
-    """Returns the values of each step of one feature list, checked against its type, shape and length.
-
-    Raises:
-        SpecError: if the key is missing, or has another type, length or number of values per step.
-    """
+    """Returns the values of each step of one feature list, checked as `context_values` are."""
     if feature.key not in example.feature_lists.feature_list:
         raise SpecError(f"missing feature list {feature.key}")
     steps = example.feature_lists.feature_list[feature.key].feature
@@ -233,12 +221,7 @@ def _derived_values(record: SequenceRecord, spec: SequenceSpec) -> dict[str, int
 
 
 def _check_record(record: SequenceRecord, spec: SequenceSpec) -> None:
-    """Checks that the values of a record agree with each other and with ``spec``, beyond types and shapes.
-
-    Raises:
-        SpecError: naming the record and the key, if padding starts outside of the sequence, a class is not in
-            the spec, or ``spec`` has no key for some of the values.
-    """
+    """Checks that the values of a record agree with each other and with ``spec``, beyond types and shapes."""
 
     def refuse(key: str, problem: str) -> SpecError:
         return SpecError(f"record {record.id}: {key} {problem}")

@@ -21,12 +21,9 @@ _MOUNT = re.compile(r"^\S+ \S+ \S+ (\S+) (\S+) .*- (cgroup2?) .*?(\S+)$", re.M)
 
 
 def usable_cpus(root: Path = _ROOT) -> int:
-    """Returns the number of CPUs that this process may use, at least 1.
+    """Returns the number of CPUs that this process may use, at least 1; a quota of 1.5 counts as 2.
 
-    Quotas are rounded up: 1.5 CPUs count as 2.
-
-    Args:
-        root: the folder that holds ``proc`` and ``sys``; another one simulates a machine.
+    ``root`` holds ``proc`` and ``sys``; another folder simulates a machine.
     """
     has_affinity = hasattr(os, "sched_getaffinity")
     allowed = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
@@ -35,11 +32,7 @@ def usable_cpus(root: Path = _ROOT) -> int:
 
 
 def usable_memory(root: Path = _ROOT) -> int:
-    """Returns the bytes that this process may still allocate within its control groups' limits.
-
-    Args:
-        root: the folder that holds ``proc`` and ``sys``; another one simulates a machine.
-    """
+    """Returns the bytes that this process may still allocate within its control groups' limits."""
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     rooms = (_memory_room(group) for group in _groups("memory", root))
     return max(0, min([free, *(room for room in rooms if room is not None)]))
@@ -57,10 +50,7 @@ def _cpu_quota(group: Path) -> float | None:
 
 
 def _memory_room(group: Path) -> int | None:
-    """Returns the bytes that ``group`` may still take; None without a limit.
-
-    Inactive cached files count as free, because the kernel drops them first.
-    """
+    """Returns the bytes that ``group`` may still take; None without a limit."""
     for limit_file, usage_file, cache in (
         ("memory.max", "memory.current", "inactive_file"),
         ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
@@ -68,6 +58,7 @@ def _memory_room(group: Path) -> int | None:
         limit = _positive(_read(group / limit_file))
         if limit is not None:
             usage = _positive(_read(group / usage_file)) or 0
+            # Inactive cached files count as free, because the kernel drops them first.
             cached = re.search(rf"^{cache} (\d{{1,19}})$", _read(group / "memory.stat"), re.M)
             return limit - max(0, usage - (int(cached[1]) if cached else 0))
     return None

@@ -193,10 +193,7 @@ class Option(_Member):
         return is_finite and all(test(number, limit) for _, limit, test in self._bounds())
 
     def convert(self, value: Any, cls: type[Options]) -> Any:
-        """Returns ``value`` as the annotated type; it may be text, or a type that means the same.
-
-        Raises ``cls.error`` for text that is no such value. The options themselves check the bounds later.
-        """
+        """Returns ``value``, which may be text, as the annotated type. The options check the bounds later."""
         if isinstance(value, os.PathLike):
             value = os.fspath(value)
         if isinstance(value, list | tuple | Mapping):
@@ -234,13 +231,7 @@ def option(default: Any, help: str, **settings: Any) -> Any:
 
 
 def group(options: type[Options] | None, title: str, *, omit: Collection[str] = ()) -> Any:
-    """Declares a field that holds other options, whose flags stand with these.
-
-    Args:
-        options: their class; None for a field that stays None while none of its options is set.
-        title: of their flags in the help.
-        omit: fields, at any depth, that have no flag here.
-    """
+    """Declares a field that holds a `Group` of options; None if it is None while none of them is set."""
     declared = Group(default=None, title=title, omit=frozenset(omit))
     default: dict[str, Any] = {"default": None} if options is None else {"default_factory": options}
     return dataclasses.field(**default, metadata={"option": declared})
@@ -322,10 +313,7 @@ def options_of(cls: type[Options]) -> tuple[Option, ...]:
 def all_options(
     cls: type[Options], *, omit: Collection[str] = (), title: str = ""
 ) -> Iterator[tuple[str, Option]]:
-    """Yields title and option for each flag of a class and of its groups, except those in ``omit``.
-
-    A required option of a group that may be None becomes optional.
-    """
+    """Yields title and option for each flag of a class and of its groups, except those in ``omit``."""
     for name, member in cls.members().items():
         if name in omit:
             continue
@@ -334,16 +322,15 @@ def all_options(
             continue
         left_out = {*omit, *member.omit}
         for heading, item in all_options(member.hint, omit=left_out, title=member.title or title):
+            # A required option of a group that may be None is optional.
             is_free = member.optional and item.default is REQUIRED
             yield heading, dataclasses.replace(item, default=None) if is_free else item
 
 
 def make_options(cls: type[T], values: Mapping[str, Any]) -> T:
-    """Returns the options that flags or keywords ask for; those not given have their defaults.
+    """Returns the options that ``values`` ask for: by flag, a value of the annotated type, or its text.
 
-    Args:
-        cls: the options' class, whose `Options.error` is raised for an unknown name or a wrong value.
-        values: by flag, a value of the annotated type, or the text that is typed for it.
+    Raises `Options.error` for an unknown name, a missing one or a wrong value.
     """
     known = [item.flag for _, item in all_options(cls)]
     for name in values:

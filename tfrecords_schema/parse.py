@@ -127,11 +127,7 @@ def _decode_frame(encoded: tf.Tensor, image: ImageSpec) -> tf.Tensor:
 
 
 def decode_frames(encoded: tf.Tensor, image: ImageSpec) -> tf.Tensor:
-    """Decodes ``encoded``, ``[num_frames]`` string, to ``[num_frames, height, width, channels]`` uint8.
-
-    Raises:
-        tf.errors.InvalidArgumentError: at run time, if a frame cannot be decoded or has another size.
-    """
+    """Decodes ``encoded``, ``[num_frames]`` string, to ``[num_frames, height, width, channels]`` uint8."""
     count = encoded.shape[0]
     if count is not None and count <= _MAX_UNROLLED:
         return tf.stack([_decode_frame(encoded[i], image) for i in range(count)])

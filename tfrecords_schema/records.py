@@ -76,15 +76,7 @@ def frame_parts(data: bytes) -> tuple[bytes, bytes, bytes]:
 
 
 def read_records(file: BinaryIO, name: str) -> Iterator[StoredRecord]:
-    """Yields the records of an open TFRecord file, one in memory at a time.
-
-    Args:
-        file: open for binary reading, at its first record.
-        name: file name for error messages.
-
-    Raises:
-        CorruptRecordError: at the first record that is cut short or fails a checksum.
-    """
+    """Yields the records of an open TFRecord file; raises CorruptRecordError at the first that is damaged."""
     for record in scan_records(file, name):
         if isinstance(record, CorruptRecordError):
             raise record
@@ -96,11 +88,6 @@ def scan_records(file: BinaryIO, name: str) -> Iterator[StoredRecord | CorruptRe
 
     Reading continues after damage. If only the data fail their checksum, the next record follows them. If the
     length cannot be trusted, the file is searched for the next 12 bytes that are a length with its checksum.
-
-    Example: a file of three records whose second one has a damaged length::
-
-        [type(found).__name__ for found in scan_records(file, "train-00000-of-00001.tfrecord")]
-        # ["StoredRecord", "CorruptRecordError", "StoredRecord"]
 
     Args:
         file: open for binary reading, at its first record. It is read to its end, front to back.
@@ -170,7 +157,11 @@ class _RereadableFile:
 
 
 def read_file(path: str | os.PathLike[str]) -> Iterator[StoredRecord]:
-    """Yields the records of the TFRecord file at ``path`` (local or a URL); see `read_records`."""
+    """Yields the records of the TFRecord file at ``path``, which may be a URL, one in memory at a time.
+
+    Raises:
+        CorruptRecordError: at the first record that is cut short or fails a checksum.
+    """
     with open_stream(path) as file:
         yield from read_records(file, str(path))
 

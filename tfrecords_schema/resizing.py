@@ -14,10 +14,7 @@ def resize_frame(frame: npt.NDArray[Any], size: tuple[int, int], target: Any = N
     Args:
         frame: ``[height, width, channels]`` uint8.
         size: the new height and width.
-        target: array ``[*size, channels]`` for the result, instead of a new one.
-
-    Returns:
-        ``[*size, channels]`` uint8.
+        target: uint8 array ``[*size, channels]`` for the result, instead of a new one.
     """
     height, width, channels = frame.shape
     # Linear interpolation would cause aliasing.

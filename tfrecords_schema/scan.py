@@ -70,12 +70,7 @@ class SplitScan:
         return sum(shard.records for shard in self.shards)
 
     def add_file(self, path: Path) -> None:
-        """Adds the records of a file.
-
-        Raises:
-            AdoptError: naming the first record that cannot be described.
-            CorruptRecordError: if the file is damaged.
-        """
+        """Adds the records of a file; raises AdoptError or CorruptRecordError for one that cannot be."""
         count = 0
         for count, record in enumerate(read_file(path), start=1):  # noqa: B007
             try:
@@ -148,11 +143,7 @@ class SplitScan:
         self.pixels.append(np.stack(means))
 
     def describe(self, spec: SequenceSpec) -> SplitInfo:
-        """Returns the split's files and statistics, for records of ``spec``.
-
-        Raises:
-            AdoptError: if records lack a key that each must have, or have a class that ``spec`` lacks.
-        """
+        """Returns the split's files and statistics; raises AdoptError if its records are not of ``spec``."""
         label = spec.label
         counts = self.frame_counts if label.per_frame else self.label_counts
         if label.num_classes and counts and not 0 <= min(counts) <= max(counts) < label.num_classes:

@@ -70,10 +70,7 @@ def exists(path: StrPath) -> bool:
 
 
 def list_folder(folder: StrPath) -> dict[str, Stored]:
-    """Returns the files directly in ``folder``, by name, sorted; none if there is no such folder.
-
-    On a store, a folder without objects does not exist.
-    """
+    """Returns the files directly in ``folder``, by name, sorted; none if there is no such folder."""
     if not is_url(folder):
         try:
             with os.scandir(folder) as entries:

@@ -12,11 +12,7 @@ from tfrecords_schema.spec import SpecError, load_spec
 
 
 def adopt_folder(options: AdoptOptions) -> DatasetInfo:
-    """Scans the records of a folder, writes its ``dataset_info.json`` and returns the description.
-
-    Raises:
-        UserError: if the folder is described already, or its records have no common description.
-    """
+    """Scans the records of a folder, writes its ``dataset_info.json`` and returns the description."""
     target = Path(options.tfrecords) / FILE_NAME
     if target.exists():
         raise UserError(f"{target} is there already. Delete it to scan the records again")

@@ -21,11 +21,7 @@ class PipelineOptions(Options):
     error = UsageError
 
     def compile_pattern(self, flag: str) -> re.Pattern[str]:
-        """Returns the regular expression that the option ``flag`` holds.
-
-        Raises:
-            UsageError: if it is not a regular expression.
-        """
+        """Returns the regular expression that the option ``flag`` holds, or raises UsageError."""
         text = getattr(self, flag)
         try:
             return re.compile(text)

@@ -42,11 +42,7 @@ def choose_frames(count: int) -> list[int]:
 
 
 def make_thumbnail(pixels: NDArray[np.uint8]) -> str:
-    """Returns an image as a small JPEG in base64; small images keep their size.
-
-    Args:
-        pixels: ``[height, width]``, or ``[height, width, channels]`` with colours in BGR order.
-    """
+    """Returns an image, ``[height, width]`` or ``[height, width, channels]`` BGR, as a small base64 JPEG."""
     height, width = pixels.shape[:2]
     scale = min(_MAX_HEIGHT / height, _MAX_WIDTH / width, 1.0)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))

@@ -47,14 +47,8 @@ class Table(NamedTuple):
 def render_page(package: str, template: str, **values: Any) -> str:
     """Renders a template of ``package``, which may extend ``base.html`` and import ``macros.html``.
 
-    Every value is passed through `printable` and HTML escaping when it is output:
-
-        render_page("trainer.report", "page.html", title="drives: evaluation", ...)
-
-    Args:
-        package: dotted name of the package that holds the template.
-        template: file name of the template.
-        **values: variables of the template; a missing one raises `jinja2.UndefinedError`.
+    Each of ``values`` passes through `printable` and HTML escaping when it is output; a missing one raises
+    `jinja2.UndefinedError`: ``render_page("trainer.report", "page.html", title="drives: evaluation")``.
     """
     import jinja2  # takes a tenth of a second that runs without a report need not spend
 
@@ -63,7 +57,8 @@ def render_page(package: str, template: str, **values: Any) -> str:
             [jinja2.PackageLoader(name, "") for name in (package, "tfrecords_schema.report")]
         ),
         autoescape=True,
-        finalize=_to_printable,
+        # Markup that templates made themselves has been escaped.
+        finalize=lambda value: value if hasattr(value, "__html__") else printable(str(value)),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -72,16 +67,8 @@ def render_page(package: str, template: str, **values: Any) -> str:
     return environment.get_template(template).render(values) + "\n"
 
 
-def _to_printable(value: Any) -> Any:
-    # Markup that templates made themselves has been escaped.
-    return value if hasattr(value, "__html__") else printable(str(value))
-
-
 def printable(text: str) -> str:
-    r"""Returns ``text`` with characters that cannot be shown escaped: ``"a\nb"`` becomes ``"a\\nb"``.
-
-    Escaped are control characters, which a terminal would obey, and changes of the direction of text.
-    """
+    """Returns ``text`` with control characters and changes of the direction of text escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
