@@ -20,30 +20,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tfrecords_schema.codec import from_json as from_json
-    from tfrecords_schema.codec import to_json as to_json
-    from tfrecords_schema.examples import decode_record as decode_record
-    from tfrecords_schema.examples import encode_record as encode_record
-    from tfrecords_schema.examples import read_records as read_records
-    from tfrecords_schema.fake import fake_record as fake_record
-    from tfrecords_schema.fake import write_fake_dataset as write_fake_dataset
-    from tfrecords_schema.info import BuildOptions as BuildOptions
-    from tfrecords_schema.info import DatasetInfo as DatasetInfo
-    from tfrecords_schema.info import DatasetInfoError as DatasetInfoError
-    from tfrecords_schema.info import ShardInfo as ShardInfo
-    from tfrecords_schema.info import SplitInfo as SplitInfo
-    from tfrecords_schema.parse import parse_and_decode as parse_and_decode
-    from tfrecords_schema.parse import parse_sequence as parse_sequence
-    from tfrecords_schema.record import SequenceRecord as SequenceRecord
-    from tfrecords_schema.records import CorruptRecordError as CorruptRecordError
-    from tfrecords_schema.records import frame_record as frame_record
-    from tfrecords_schema.records import read_file as read_file
-    from tfrecords_schema.scan import adopt as adopt
-    from tfrecords_schema.spec import ImageSpec as ImageSpec
-    from tfrecords_schema.spec import LabelSpec as LabelSpec
-    from tfrecords_schema.spec import SequenceSpec as SequenceSpec
-    from tfrecords_schema.spec import SignalSpec as SignalSpec
-    from tfrecords_schema.spec import SpecError as SpecError
+    from tfrecords_schema.codec import from_json, to_json
+    from tfrecords_schema.examples import decode_record, encode_record, read_records
+    from tfrecords_schema.fake import fake_record, write_fake_dataset
+    from tfrecords_schema.info import (
+        BuildOptions,
+        DatasetInfo,
+        DatasetInfoError,
+        ShardInfo,
+        SplitInfo,
+    )
+    from tfrecords_schema.parse import parse_and_decode, parse_sequence
+    from tfrecords_schema.record import SequenceRecord
+    from tfrecords_schema.records import CorruptRecordError, frame_record, read_file
+    from tfrecords_schema.scan import adopt
+    from tfrecords_schema.spec import ImageSpec, LabelSpec, SequenceSpec, SignalSpec, SpecError
 
 _NAMES = {
     "codec": ("from_json", "to_json"),

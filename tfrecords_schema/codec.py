@@ -76,13 +76,12 @@ def from_json(
 
 def has_type(value: Any, hint: Any) -> bool:
     """Returns True if ``value`` has the type, not only one that converts to it, as a list does to a tuple."""
-    for prepare in (
-        lambda: value,
-        lambda: to_json(value),
-    ):  # dataclasses and NumPy's float64 need it
-        with contextlib.suppress(msgspec.ValidationError, UnicodeEncodeError, TypeError):
-            if [msgspec.convert(prepare(), hint, dec_hook=_decode)] == [value]:
-                return True
+    misfits = (msgspec.ValidationError, UnicodeEncodeError, TypeError)
+    with contextlib.suppress(*misfits):
+        if [msgspec.convert(value, hint, dec_hook=_decode)] == [value]:
+            return True
+    with contextlib.suppress(*misfits):  # dataclasses, and NumPy's float64
+        return [msgspec.convert(to_json(value), hint, dec_hook=_decode)] == [value]
     return False
 
 

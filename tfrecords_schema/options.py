@@ -259,15 +259,13 @@ class Options:
         for field in dataclasses.fields(cls):  # type: ignore[arg-type]
             if "option" not in field.metadata:
                 continue
-            hint, optional = hints[field.name], False
-            if typing.get_origin(hint) in (types.UnionType, typing.Union):
-                arms = [arm for arm in typing.get_args(hint) if arm is not types.NoneType]
-                optional = len(arms) < len(typing.get_args(hint))
-                hint = arms[0] if len(arms) == 1 else hint
+            hint = hints[field.name]
+            optional = types.NoneType in typing.get_args(hint)
+            kind = typing.get_args(hint)[0] if optional else hint
             declared = field.metadata["option"]
             flag = {"flag": declared.flag or field.name} if isinstance(declared, Option) else {}
             found[field.name] = dataclasses.replace(
-                declared, name=field.name, hint=hint, optional=optional, **flag
+                declared, name=field.name, hint=kind, optional=optional, **flag
             )
         return found
 

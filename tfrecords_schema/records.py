@@ -41,14 +41,11 @@ class CorruptRecordError(ValueError):
     """A record that cannot be read: which file, at which byte, and why."""
 
     def __init__(self, file: str, offset: int, reason: str):
-        super().__init__(f"{file}: corrupt record at byte {offset}: {reason}")
-        self.file = file
-        self.offset = offset
-        self.reason = reason
+        super().__init__(file, offset, reason)  # what workers send back
+        self.file, self.offset, self.reason = file, offset, reason
 
-    def __reduce__(self) -> tuple[type[CorruptRecordError], tuple[str, int, str]]:
-        # Exceptions are pickled by their message alone, which workers could not send back.
-        return type(self), (self.file, self.offset, self.reason)
+    def __str__(self) -> str:
+        return f"{self.file}: corrupt record at byte {self.offset}: {self.reason}"
 
 
 class StoredRecord(NamedTuple):
@@ -135,8 +132,6 @@ def _skip_to_header(reader: _RereadableFile) -> int:
         # A header may begin in this block and end in the next.
         kept = block[1 - _HEADER_BYTES :]
         skipped += len(block) - len(kept)
-        if len(block) < _SEARCH_BYTES:
-            return skipped + len(kept)
         reader.put_back(kept)
     return skipped + len(block)
 
