@@ -115,7 +115,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Beam's warnings concern Beam; messages for users are our own.
     logging.basicConfig(level=logging.ERROR, format="%(levelname)s: %(message)s")
     if words[:1] in (["--help"], ["-h"]):
-        verbs.say(_overview())
+        summaries = "\n".join(f"  {name:10}{verb.summary}." for name, verb in VERBS.items())
+        verbs.say(
+            "usage: pipelines VERB [flags]\n\nTurns footage into TFRecords of labelled frame sequences.\n\n"
+            f"verbs:\n{summaries}\n\nSee pipelines VERB --help for the flags of a verb and an example."
+        )
         return 0
     if not words or words[0] not in VERBS:
         got = f"{words[0]!r}{did_you_mean(words[0], list(VERBS))}" if words else "none"
@@ -146,19 +150,6 @@ def _run_verb(name: str, words: Sequence[str]) -> int:
     except KeyboardInterrupt:
         _abandon(command)
     return 1 if name == "validate" and result.failed else 0
-
-
-def _overview() -> str:
-    lines = [f"  {name:10}{verb.summary}." for name, verb in VERBS.items()]
-    return "\n".join(
-        [
-            "usage: pipelines VERB [flags]\n",
-            "Turns footage into TFRecords of labelled frame sequences.\n",
-            "verbs:",
-            *lines,
-            "\nSee pipelines VERB --help for the flags of a verb and an example.",
-        ]
-    )
 
 
 def _fail(command: str, message: str) -> None:

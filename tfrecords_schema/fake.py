@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from tfrecords_schema.examples import encode_record
-from tfrecords_schema.info import DatasetInfo, SplitInfo
+from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.record import SequenceRecord
 from tfrecords_schema.records import frame_record
 from tfrecords_schema.scan import SplitScan
@@ -102,22 +102,16 @@ def write_fake_dataset(
         else:
             chosen = [fake_record(spec, seed + i) for i in range(count)]
         seed += count
-        splits[split] = _write_split(folder, split, spec, chosen, shards)
+        scan = SplitScan()
+        for shard in range(shards):
+            path = folder / f"{split}-{shard:05d}-of-{shards:05d}.tfrecord"
+            framed = [frame_record(encode_record(own, spec)) for own in chosen[shard::shards]]
+            path.write_bytes(b"".join(framed))
+            scan.add_file(path)
+        # The moments of uniformly random colors, not those of the actual pixels.
+        channels = spec.image.channels if spec.image else 0
+        mean, std = (127.5,) * channels, (73.9,) * channels
+        splits[split] = replace(scan.describe(spec), pixel_mean=mean, pixel_std=std)
     info = DatasetInfo(name="fake", spec=spec, splits=splits)
     info.save(folder)
     return info
-
-
-def _write_split(
-    folder: Path, split: str, spec: SequenceSpec, records: list[SequenceRecord], shards: int
-) -> SplitInfo:
-    scan = SplitScan()
-    for shard in range(shards):
-        path = folder / f"{split}-{shard:05d}-of-{shards:05d}.tfrecord"
-        own = records[shard::shards]
-        path.write_bytes(b"".join(frame_record(encode_record(record, spec)) for record in own))
-        scan.add_file(path)
-    # The moments of uniformly random colors, not those of the actual pixels.
-    channels = spec.image.channels if spec.image else 0
-    mean, std = (127.5,) * channels, (73.9,) * channels
-    return replace(scan.describe(spec), pixel_mean=mean, pixel_std=std)

@@ -41,13 +41,8 @@ def is_split_name(text: str) -> bool:
 
 def _parse_splits(text: str) -> tuple[tuple[str, float], ...]:
     """Returns the fractions by split name in ``"train=0.8,validation=0.2"``."""
-    splits = []
-    for part in text.split(","):
-        name, equals, fraction = part.partition("=")
-        if not equals:
-            raise ValueError(text)
-        splits.append((name.strip(), float(fraction)))
-    return tuple(splits)
+    parts = [part.partition("=") for part in text.split(",")]
+    return tuple((name.strip(), float(fraction)) for name, _, fraction in parts)
 
 
 @dataclass(frozen=True, kw_only=True)

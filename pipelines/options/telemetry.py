@@ -113,11 +113,10 @@ class TelemetryOptions(PipelineOptions):
     def check_together(self) -> None:
         """Checks that the options fit the telemetry, its times and each other."""
         if self.telemetry is None and not self.no_images:
-            changed = self.changed()
-            self.require(
-                not changed,
-                f"--{(changed or ['x'])[0]} needs --telemetry, which names the telemetry file of a drive",
-            )
+            if changed := self.changed():
+                raise UsageError(
+                    f"--{changed[0]} needs --telemetry, which names the telemetry file of a drive"
+                )
             raise UsageError(
                 "--telemetry must name the telemetry file of a video, such as '{stem}.csv', got none"
             )
