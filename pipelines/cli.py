@@ -7,76 +7,19 @@ import io
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from collections.abc import Sequence
+from typing import NoReturn
 
-from pipelines import verbs
 from pipelines.errors import UnknownFlagError, UsageError, UserError, describe_os_error
-from pipelines.options.verbs import AdoptOptions, DashcamOptions, PredictionOptions, VideosOptions
 from pipelines.runners import interruption
 from pipelines.storage.scratch import remove_scratch
-from pipelines.validation.thresholds import ValidationOptions
+from pipelines.verbs import VERBS, say
 from tfrecords_schema.command_line import Parser
-from tfrecords_schema.options import Options, all_options, did_you_mean
+from tfrecords_schema.options import all_options, did_you_mean
 from tfrecords_schema.surroundings import use_utf8
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C or SIGTERM, as shells define it."""
-
-
-@dataclass(frozen=True)
-class Verb:
-    """A verb of the command line.
-
-    Attributes:
-        call: the Python function; takes the flags as keywords.
-        options: declare the flags.
-        summary: one phrase for the list of verbs and for the verb's help.
-        example: flags of a command that works.
-        notes: added to the verb's help.
-    """
-
-    call: Callable[..., Any]
-    options: type[Options]
-    summary: str
-    example: str
-    notes: str = ""
-
-
-VERBS = {
-    "videos": Verb(
-        verbs.build_videos,
-        VideosOptions,
-        "Builds a dataset from videos",
-        "--input clips --output dataset --num_frames 16 --frame_rate 10 --size 128x171",
-    ),
-    "dashcam": Verb(
-        verbs.build_dashcam,
-        DashcamOptions,
-        "Builds a dataset from dash-cam footage",
-        "--input drives --output dataset --telemetry '{stem}.csv' --time_column t --label_columns speed",
-    ),
-    "validate": Verb(
-        verbs.validate,
-        ValidationOptions,
-        "Checks a dataset",
-        "--tfrecords dataset --report report.html",
-        "The exit status is 0 if no check fails, 1 if one does, and 2 for a wrong flag or folder.",
-    ),
-    "predict": Verb(
-        verbs.predict,
-        PredictionOptions,
-        "Predicts footage with a trained model",
-        "--model run --input drives --output predictions.jsonl --overlay drawn",
-    ),
-    "adopt": Verb(
-        verbs.adopt,
-        AdoptOptions,
-        "Describes TFRecords that another program wrote",
-        "--tfrecords records --num_frames 16",
-    ),
-}
 
 
 def make_parser(name: str) -> Parser:
@@ -116,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.ERROR, format="%(levelname)s: %(message)s")
     if words[:1] in (["--help"], ["-h"]):
         summaries = "\n".join(f"  {name:10}{verb.summary}." for name, verb in VERBS.items())
-        verbs.say(
+        say(
             "usage: pipelines VERB [flags]\n\nTurns footage into TFRecords of labelled frame sequences.\n\n"
             f"verbs:\n{summaries}\n\nSee pipelines VERB --help for the flags of a verb and an example."
         )

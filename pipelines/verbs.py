@@ -1,12 +1,6 @@
-"""A Python call for each verb of the command line, with the verb's flags as keywords.
+"""A Python call for each verb of the command line, which calls the same functions.
 
-    from pipelines import build_videos, validate
-
-    info = build_videos("clips", "dataset", num_frames=16, frame_rate=10, size=(128, 171))
-    assert not validate("dataset").failed
-
-Keywords take values of Python's types, or the text that is typed for the flag. The command line calls the
-same functions.
+Keywords are the verb's flags. They take values of Python's types, or the text that is typed for the flag.
 """
 
 from __future__ import annotations
@@ -14,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pipelines.datasets.adopt import adopt_folder, describe_adopted
@@ -29,7 +23,7 @@ from pipelines.options.verbs import (
 )
 from pipelines.validation.thresholds import Thresholds, ValidationOptions, load_thresholds
 from tfrecords_schema.command_line import document_call
-from tfrecords_schema.options import make_options
+from tfrecords_schema.options import Options, make_options
 from tfrecords_schema.paths import is_inside
 
 if TYPE_CHECKING:
@@ -166,16 +160,6 @@ def adopt(tfrecords: str, **options: Any) -> DatasetInfo:
     return info
 
 
-for _call, _options in (
-    (build_videos, VideosOptions),
-    (build_dashcam, DashcamOptions),
-    (validate, ValidationOptions),
-    (predict, PredictionOptions),
-    (adopt, AdoptOptions),
-):
-    document_call(_call, _options)
-
-
 def say(text: str) -> None:
     """Prints ``text``, unless stdout was closed, for example by ``head``; the work continues."""
     try:
@@ -195,3 +179,60 @@ def _check_beam_args(run: RunOptions) -> None:
         from pipelines.runners.local import parse_beam_args
 
         parse_beam_args(run.beam_args, workers=run.local_workers)
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb of the command line.
+
+    Attributes:
+        call: the Python function; takes the flags as keywords.
+        options: declare the flags.
+        summary: one phrase for the list of verbs and for the verb's help.
+        example: flags of a command that works.
+        notes: added to the verb's help.
+    """
+
+    call: Callable[..., Any]
+    options: type[Options]
+    summary: str
+    example: str
+    notes: str = ""
+
+
+VERBS = {
+    "videos": Verb(
+        build_videos,
+        VideosOptions,
+        "Builds a dataset from videos",
+        "--input clips --output dataset --num_frames 16 --frame_rate 10 --size 128x171",
+    ),
+    "dashcam": Verb(
+        build_dashcam,
+        DashcamOptions,
+        "Builds a dataset from dash-cam footage",
+        "--input drives --output dataset --telemetry '{stem}.csv' --time_column t --label_columns speed",
+    ),
+    "validate": Verb(
+        validate,
+        ValidationOptions,
+        "Checks a dataset",
+        "--tfrecords dataset --report report.html",
+        "The exit status is 0 if no check fails, 1 if one does, and 2 for a wrong flag or folder.",
+    ),
+    "predict": Verb(
+        predict,
+        PredictionOptions,
+        "Predicts footage with a trained model",
+        "--model run --input drives --output predictions.jsonl --overlay drawn",
+    ),
+    "adopt": Verb(
+        adopt,
+        AdoptOptions,
+        "Describes TFRecords that another program wrote",
+        "--tfrecords records --num_frames 16",
+    ),
+}
+
+for _verb in VERBS.values():
+    document_call(_verb.call, _verb.options)

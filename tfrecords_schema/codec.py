@@ -1,14 +1,6 @@
 """Converts frozen dataclasses to plain JSON types and back, by their annotations.
 
-Example::
-
-    @dataclass(frozen=True)
-    class Clip:
-        path: LocalPath
-        frame_rate: Fraction
-        labels: tuple[str, ...] = ()
-
-    fields = to_json(Clip("a.mp4", Fraction(30000, 1001)))
+    fields = to_json(Clip(path="a.mp4", frame_rate=Fraction(30000, 1001)))
     # {"path": "a.mp4", "frame_rate": "30000/1001", "labels": ()}
     from_json(Clip, fields)  # the equal clip
     from_json(Clip, {"path": 5})  # ValueError: path: expected str, got int

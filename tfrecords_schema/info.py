@@ -138,18 +138,13 @@ class BuildOptions:
     @classmethod
     def read(cls, options: dict[str, Any]) -> BuildOptions:
         """Reads `DatasetInfo.options`; options that are missing or of another type keep their defaults."""
-        if not {"telemetry", "annotation"} & options.keys():
-            options = {**options, "label_at": None}
-        elif "label_at" not in options:
-            options = {**options, "label_at": "last"}
-        read = cls()
+        is_measured = {"telemetry", "annotation"} & options.keys()
+        options = {"label_at": "last", **options} if is_measured else {**options, "label_at": None}
+        read = {}
         for name in [own.name for own in dataclasses.fields(cls) if own.name in options]:
-            try:
-                found = from_json(cls, {name: options[name]})
-            except ValueError:
-                continue
-            read = dataclasses.replace(read, **{name: getattr(found, name)})
-        return read
+            with contextlib.suppress(ValueError):
+                read[name] = getattr(from_json(cls, {name: options[name]}), name)
+        return cls(**read)
 
     @property
     def labels_whole_sources(self) -> bool:

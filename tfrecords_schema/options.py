@@ -9,9 +9,8 @@
     SamplingOptions(num_frames=0)    # --num_frames must be a whole number of at least 1, got 0
     make_options(SamplingOptions, {"num_frames": "8"}).num_frames    # 8: text is parsed by the annotation
 
-`tfrecords_schema.command_line` makes flags of them. Annotations may be bool, int, float, str, `Fraction`, a
-`Literal`, tuples of names or whole numbers, an image size (``tuple[int, int]``), and each of these
-``| None``. Only checks across fields are written by hand, in `Options.check_together`.
+Annotations may be bool, int, float, str, `Fraction`, a `Literal`, tuples of names or whole numbers, an image
+size (``tuple[int, int]``), and each of these ``| None``. `Options.check_together` checks across fields.
 """
 
 from __future__ import annotations

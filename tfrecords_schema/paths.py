@@ -1,11 +1,4 @@
-"""Path arithmetic for local paths and URLs of object stores.
-
-Example::
-
-    join("s3://bucket/clips", "a.mp4")  # "s3://bucket/clips/a.mp4"
-    resolve("/data/lists", "../clips/a.mp4")  # "/data/clips/a.mp4"
-    relative("/data/clips/a.mp4", "/data")  # "clips/a.mp4"
-"""
+"""Path arithmetic for local paths and URLs of object stores (``s3://bucket/clips``)."""
 
 from __future__ import annotations
 
@@ -78,10 +71,10 @@ def folder_name(path: str) -> str:
 
 
 def relative(path: str, root: str) -> str:
-    """Returns ``path`` relative to ``root``.
+    """Returns ``path`` relative to ``root``: ``/data/clips/a.mp4`` in ``/data`` is ``clips/a.mp4``.
 
-    A path outside ``root`` is returned whole, without its leading slash or scheme, so that no record holds
-    an absolute path. For ``root`` itself, its name is returned.
+    A path outside ``root`` loses its leading slash or scheme: no record holds an absolute path. Of ``root``
+    itself, the name is returned.
     """
     root, path = absolute(root), absolute(path)
     if path == root:

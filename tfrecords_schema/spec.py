@@ -70,8 +70,8 @@ class SpecError(ValueError):
 class Feature:
     """One key of a record.
 
-    ``shape`` is the number of values under the key (in each step, for a feature list): ``()`` for
-    exactly one, ``(3,)`` for exactly three, ``(None,)`` for any number.
+    Attributes:
+        shape: number of values (per step of a feature list): ``()`` is one, ``(3,)`` three, ``(None,)`` any.
     """
 
     key: str
@@ -80,9 +80,7 @@ class Feature:
 
     def accepts(self, count: int) -> bool:
         """Returns True if ``count`` values fit the shape."""
-        if not self.shape:
-            return count == 1
-        return self.shape[0] is None or count == self.shape[0]
+        return self.shape == (None,) or count == (self.shape[0] if self.shape else 1)
 
 
 @dataclass(frozen=True, kw_only=True)

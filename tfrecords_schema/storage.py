@@ -214,12 +214,8 @@ def replacing(path: StrPath, *, suffix: str = "", scratch: Path | None = None) -
 
 def write_bytes(path: StrPath, data: bytes) -> None:
     """Writes a file, which appears complete or not at all."""
-    if not is_url(path) or _is_folder_tree(path):
-        with replacing(path) as partial:
-            partial.write_bytes(data)
-        return
-    with _writing_to(path) as (client, name):
-        client.pipe_file(name, data)
+    with replacing(path) as partial:
+        partial.write_bytes(data)
 
 
 def create(url: str, data: bytes) -> bool:

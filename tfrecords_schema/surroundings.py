@@ -11,10 +11,9 @@ _NO_GRPC_PROXY = "no_grpc_proxy"
 
 
 def use_utf8() -> None:
-    """Restarts this program in Python's UTF-8 mode if its locale has another encoding.
+    """Restarts this program in Python's UTF-8 mode, which children inherit, if its locale is not UTF-8.
 
-    Records and labels hold file names, as UTF-8. In another encoding the same folder would give other
-    names, and another dataset. Call it at the start of a program; its child processes get the same mode.
+    In another encoding the same folder would give other names of files, and another dataset.
     """
     os.environ["PYTHONUTF8"] = "1"
     encodings = {sys.getfilesystemencoding(), locale.getpreferredencoding(False)}
@@ -30,8 +29,7 @@ def use_utf8() -> None:
 def reach_this_machine_directly() -> None:
     """Excludes this machine from the proxies in the environment, for this process and its children.
 
-    Otherwise gRPC would call workers and job servers on this machine through ``http_proxy``, which cannot
-    reach them. Other traffic, such as that of object stores, still uses the proxies.
+    Otherwise gRPC would call workers and job servers on this machine through a proxy that cannot reach them.
     """
     # Programs that read both variables prefer the lower-case one.
     given = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""

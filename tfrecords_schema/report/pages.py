@@ -1,7 +1,6 @@
-"""Renders HTML pages from Jinja2 templates.
+"""Renders HTML pages from Jinja2 templates. All text is escaped: anyone may have named the footage.
 
-A page is one file that opens offline: it loads and runs nothing, which its content security policy also
-forbids. Names in a page come from footage that anyone may have named, so all text is escaped.
+A page is one file that opens offline: it loads and runs nothing, as its content security policy demands.
 """
 
 from __future__ import annotations
