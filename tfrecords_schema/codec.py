@@ -3,7 +3,7 @@
     fields = to_json(Clip(path="a.mp4", frame_rate=Fraction(30000, 1001)))
     # {"path": "a.mp4", "frame_rate": "30000/1001", "labels": ()}
     from_json(Clip, fields)  # the equal clip
-    from_json(Clip, {"path": 5})  # ValueError: path: expected str, got int
+    from_json(Clip, {"path": 5})  # ValueError: path: expected LocalPath, got int
 
 Text may hold surrogate escapes (`os.fsdecode`), numbers may be infinite or NaN; `json.dumps` keeps both.
 """
@@ -14,11 +14,10 @@ import contextlib
 import dataclasses
 import functools
 import itertools
-import types
 import typing
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -26,8 +25,12 @@ T = TypeVar("T")
 
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 
-LocalPath = Annotated[str, "path"]
-"""Type of a field that says where a file or folder lies: a local path, or a URL until it is staged."""
+if TYPE_CHECKING:
+    LocalPath = str
+else:
+
+    class LocalPath(str):
+        """Type of a field that says where a file lies: a local path, or a URL until it is staged."""
 
 
 def to_json(value: Any) -> Any:
@@ -86,38 +89,36 @@ def check_fields(instance: Any, error: type[Exception]) -> None:
             raise error(f"{cls}'s {name} must be {_describe_type(hint)}, got {value!r:.200}")
 
 
+def map_paths(value: T, change: Callable[[str], str]) -> T:
+    """Returns a dataclass with ``change`` applied to its `LocalPath` fields, at any depth."""
+
+    def decode(cls: type, written: Any) -> Any:
+        return LocalPath(change(written)) if cls is LocalPath else _decode(cls, written)
+
+    return msgspec.convert(to_json(value), type(value), dec_hook=decode)
+
+
 def paths_in(value: Any) -> list[str]:
-    """Returns the distinct `LocalPath` fields of a dataclass or of a tuple of them, also of nested ones."""
+    """Returns the distinct `LocalPath` fields of a dataclass, at any depth."""
     found: dict[str, str] = {}
     map_paths(value, lambda path: found.setdefault(path, path))
     return list(found)
 
 
-def map_paths(value: T, change: Callable[[str], str]) -> T:
-    """Returns a dataclass, or a tuple of them, with ``change`` applied to each of its `paths_in`."""
-    if isinstance(value, tuple):
-        return typing.cast(T, tuple(map_paths(item, change) for item in value))
-    if not dataclasses.is_dataclass(value) or isinstance(value, type):
-        return value
-    changes: dict[str, Any] = {}
-    for name, inner in _path_fields(type(value)).items():
-        if (own := getattr(value, name)) is not None:
-            changes[name] = map_paths(own, change) if inner else change(own)
-    return dataclasses.replace(value, **changes)
+def without_paths(value: Any) -> Any:
+    """Returns what `to_json` gives for a dataclass, without its `LocalPath` fields."""
+    mark = "\0path"  # which no text holds
 
+    def clean(fields: Any) -> Any:
+        if isinstance(fields, dict):
+            return {name: clean(own) for name, own in fields.items() if own != mark}
+        return type(fields)(map(clean, fields)) if isinstance(fields, (list, tuple)) else fields
 
-def drop_paths(cls: type, fields: dict[str, Any]) -> None:
-    """Deletes the `LocalPath` fields from what `to_json` gave for an instance of ``cls``, in place."""
-    for name, inner in _path_fields(cls).items():
-        if inner is None:
-            del fields[name]
-        elif value := fields[name]:
-            for item in value if isinstance(value, tuple) else (value,):
-                drop_paths(inner, item)
+    return clean(to_json(map_paths(value, lambda _: mark)))
 
 
 def _encode(value: Any) -> Any:
-    if isinstance(value, Fraction):
+    if isinstance(value, Fraction | LocalPath):
         return str(value)
     if isinstance(value, float):  # NumPy's float64
         return float(value)
@@ -129,6 +130,8 @@ def _encode(value: Any) -> Any:
 def _decode(cls: type, value: Any) -> Any:
     if isinstance(value, cls):
         return value
+    if cls is LocalPath and isinstance(value, str):
+        return LocalPath(value)
     if cls is not Fraction or not isinstance(value, str):
         raise TypeError(f"expected {cls.__name__}, got {type(value).__name__}")
     try:
@@ -169,28 +172,6 @@ def _describe_error(reason: Exception) -> str:
 @functools.cache
 def _hints(cls: type) -> dict[str, Any]:
     return typing.get_type_hints(cls)
-
-
-@functools.cache
-def _path_fields(cls: type) -> dict[str, type | None]:
-    """Returns the fields that are paths, as None, and the types of those that hold dataclasses with paths."""
-    found: dict[str, Any] = {}
-    for name, hint in typing.get_type_hints(cls, include_extras=True).items():
-        for part in _parts(hint):
-            if part == LocalPath:
-                found[name] = None
-            elif dataclasses.is_dataclass(part) and _path_fields(part):  # type: ignore[arg-type]
-                found[name] = part
-    return found
-
-
-def _parts(hint: Any) -> Iterator[Any]:
-    """Yields the types that an optional type, a union or a tuple consists of."""
-    if typing.get_origin(hint) in (typing.Union, types.UnionType, tuple):
-        for part in typing.get_args(hint):
-            yield from _parts(part)
-    else:
-        yield hint
 
 
 def _describe_type(hint: Any) -> str:

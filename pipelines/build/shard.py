@@ -23,7 +23,7 @@ from pipelines.decoding.protocol import BuildRequest, DecodingFailure, SegmentCo
 from pipelines.errors import UserError
 from pipelines.options.dataset import DatasetOptions
 from pipelines.plan.descriptors import Segment, Shard, SourceFailure
-from tfrecords_schema.codec import drop_paths, from_json, to_json
+from tfrecords_schema.codec import from_json, to_json, without_paths
 from tfrecords_schema.moments import Moments, add_each
 from tfrecords_schema.records import frame_parts
 from tfrecords_schema.spec import SequenceSpec
@@ -129,9 +129,7 @@ class ShardBuilder:
         The names, sizes and modification times of the sources are part of it, the folders they lie in are
         not.
         """
-        fields = to_json(shard)
-        drop_paths(Shard, fields)
-        text = f"[{json.dumps(fields, sort_keys=True)}, {self._common}]"
+        text = f"[{json.dumps(without_paths(shard), sort_keys=True)}, {self._common}]"
         return hashlib.sha256(text.encode()).hexdigest()
 
     @functools.cached_property

@@ -15,11 +15,11 @@ import pytest
 from tfrecords_schema.codec import (
     LocalPath,
     check_fields,
-    drop_paths,
     from_json,
     map_paths,
     paths_in,
     to_json,
+    without_paths,
 )
 
 
@@ -126,7 +126,7 @@ def test_from_json_refuses_whole_numbers_beyond_the_largest_float(number):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"path": 5}, "path: expected str, got int"),
+        ({"path": 5}, "path: expected LocalPath, got int"),
         ({"seconds": True}, r"seconds: expected float \| null, got bool"),
         ({"span": [1]}, r"span: expected array of length 2, got 1"),
         ({"span": [1, True]}, r"span\[1\]: expected int, got bool"),
@@ -138,7 +138,7 @@ def test_from_json_refuses_whole_numbers_beyond_the_largest_float(number):
         ({"rate": "fast"}, "rate: invalid literal for Fraction: 'fast'"),
         ({"rate": 10}, "rate: expected Fraction, got int"),
         ({"parts": [{"path": "a"}, {}]}, r"parts\[1\]: object missing required field path"),
-        ({"telemetry": {"path": None}}, r"telemetry\.path: expected str, got null"),
+        ({"telemetry": {"path": None}}, r"telemetry\.path: expected LocalPath, got NoneType"),
         ({"name": "refused"}, "name must not be 'refused'"),
     ],
     ids=str,
@@ -164,7 +164,7 @@ def test_from_json_ignores_unknown_fields_unless_strict():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"path": 5}, "Clip's path must be str, got 5"),
+        ({"path": 5}, "Clip's path must be LocalPath, got 5"),
         ({"labels": ["a"]}, r"Clip's labels must be tuple\[str, ...\], got \['a'\]"),
         ({"labels": (os.fsdecode(b"\xff"), 1)}, r"Clip's labels must be tuple"),
         ({"rate": "1/2"}, r"Clip's rate must be fractions.Fraction \| None, got '1/2'"),
@@ -188,7 +188,7 @@ def test_check_fields_takes_nan_whole_numbers_and_numpy_floats():
 
 def test_paths_in_finds_paths_by_type():
     assert paths_in(FULL) == [FULL.path, "one", "two", "rows.csv"]
-    assert paths_in((File(path="a"), 5, "b")) == ["a"]
+    assert paths_in(Clip(path="a", parts=(File(path="b"), File(path="a")))) == ["a", "b"]
 
 
 def test_map_paths_changes_paths_alone():
@@ -196,17 +196,14 @@ def test_map_paths_changes_paths_alone():
     assert paths_in(upper) == [FULL.path.upper(), "ONE", "TWO", "ROWS.CSV"]
     assert upper.options == FULL.options
     assert upper.parts[0].size == 1
-    assert map_paths(5, str.upper) == 5
 
 
-def test_drop_paths_removes_paths_alone():
-    fields = to_json(FULL)
-    drop_paths(Clip, fields)
+def test_without_paths_leaves_out_paths_alone():
+    fields = without_paths(FULL)
     assert fields["parts"] == ({"size": 1}, {"size": 0})
     assert fields["telemetry"] == {"size": 0}
     assert "path" not in fields
     assert fields["options"] == FULL.options
-    empty = to_json(Clip(path="a"))
-    drop_paths(Clip, empty)
+    empty = without_paths(Clip(path="a"))
     assert "path" not in empty
     assert empty["telemetry"] is None
