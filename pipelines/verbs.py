@@ -71,16 +71,16 @@ def build_dashcam(input: str, output: str, **options: Any) -> DatasetInfo | None
 
 
 def _build(options: BuildOptions, list_sources: Callable[[], Listing]) -> DatasetInfo | None:
-    from pipelines.build.output import OutputFolder
-
-    run, output = options.run, OutputFolder(options.output)
+    run = options.run
     _check_beam_args(run)
     _check_outside(options.input, "--output", options.output)
 
     from pipelines.build.build import build_dataset, import_beam_meanwhile, make_plan
+    from pipelines.build.output import OutputFolder
     from pipelines.build.summary import describe_dataset, describe_failures, describe_plan
     from pipelines.decoding.preflight import check_decoder
 
+    output = OutputFolder(options.output)
     if not run.dry_run:
         import_beam_meanwhile()
     check_decoder(run)

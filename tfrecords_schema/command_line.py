@@ -29,14 +29,11 @@ class Parser(argparse.ArgumentParser):
         example: str,
         passes_unknown: bool = False,
     ):
-        required = "".join(
-            f"--{item.flag} {item.metavar} "
-            for _, item in all_options(options)
-            if item.default is REQUIRED
-        )
+        items = list(all_options(options))
+        required = [f"--{i.flag} {i.metavar} " for _, i in items if i.default is REQUIRED]
         super().__init__(
             prog=prog,
-            usage=f"{prog} {required}[flags]",
+            usage=f"{prog} {''.join(required)}[flags]",
             description=textwrap.fill(description, 100),
             epilog=f"Example:\n  {example}",
             allow_abbrev=False,
@@ -45,7 +42,7 @@ class Parser(argparse.ArgumentParser):
         self.example = example
         self._options, self._passes_unknown = options, passes_unknown
         groups: dict[str, Any] = {"": self}
-        for title, item in all_options(options):
+        for title, item in items:
             if item.has_flag:
                 if title not in groups:
                     groups[title] = self.add_argument_group(title)

@@ -41,11 +41,9 @@ def usable_memory(root: Path = _ROOT) -> int:
 def _cpu_quota(group: Path) -> float | None:
     """Returns the CPUs that ``group`` may use; None without a limit."""
     words = _read(group / "cpu.max").split()  # "150000 100000", or "max 100000"
-    if len(words) == 2:
-        quota, period = map(_positive, words)
-    else:
-        quota = _positive(_read(group / "cpu.cfs_quota_us"))  # -1 without a limit
-        period = _positive(_read(group / "cpu.cfs_period_us"))
+    if len(words) != 2:
+        words = [_read(group / f"cpu.cfs_{name}_us") for name in ("quota", "period")]
+    quota, period = map(_positive, words)
     return quota / period if quota and period else None
 
 

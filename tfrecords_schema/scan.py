@@ -45,9 +45,9 @@ class SplitScan:
         shards: its files.
         lengths, images: records of each number of frames, and of each format, height, width and channels.
         label_counts, frame_counts: records and frames of each class.
-        labels_each: records of each number of labels.
         names: of the classes.
-        tables, moments: records with values under each key and of each width, and moments by column.
+        tables: records that have each key with each number of values.
+        moments: of each column of these.
         pixels: mean and mean square of each channel of a record's first frame.
     """
 
@@ -55,7 +55,6 @@ class SplitScan:
     lengths: Counter[int] = field(default_factory=Counter)
     images: Counter[tuple[str, int, int, int]] = field(default_factory=Counter)
     label_counts: Counter[int] = field(default_factory=Counter)
-    labels_each: Counter[int] = field(default_factory=Counter)
     frame_counts: Counter[int] = field(default_factory=Counter)
     names: dict[int, str] = field(default_factory=dict)
     tables: Counter[tuple[str, int]] = field(default_factory=Counter)
@@ -104,7 +103,7 @@ class SplitScan:
                 self._add_table(key, [step.float_list.value for step in table], valid)
         self._add_table(keys.LABEL_VALUE, [_held(context, keys.LABEL_VALUE, "float_list")], 1)
         indices = _held(context, keys.LABEL_INDEX, "int64_list")
-        self.labels_each[len(indices)] += 1
+        self.tables[keys.LABEL_INDEX, len(indices)] += 1
         self.label_counts.update(indices)
         texts = _held(context, keys.LABEL_STRING) or _held(context, keys.LABEL_TEXT)
         self._add_names(indices, texts)
@@ -164,7 +163,7 @@ class SplitScan:
         if spec.image is not None:
             held[keys.IMAGE_ENCODED] = self.images.total()
         if label.task == "classification" and not label.per_frame:
-            held[f"{keys.LABEL_INDEX} with one class"] = self.labels_each[1]
+            held[f"{keys.LABEL_INDEX} with one class"] = self.tables[keys.LABEL_INDEX, 1]
         for key, count in held.items():
             if count != self.records:
                 raise AdoptError(
@@ -262,15 +261,12 @@ def _common_spec(scans: list[SplitScan]) -> SequenceSpec:
 
 def _common_label(scans: list[SplitScan], tables: Sequence[tuple[str, int]]) -> LabelSpec:
     """Returns the labels of most records; ``tables`` are in all of them."""
-    each = sum((scan.labels_each for scan in scans), Counter[int]())
     by_frame = {index for scan in scans for index in scan.frame_counts}
     by_record = sum((scan.label_counts for scan in scans), Counter[int]())
     if by_record or by_frame:
-        names: dict[int, str] = {}
-        for scan in scans:
-            names.update(scan.names)
+        names = {i: name for scan in scans for i, name in scan.names.items()}
         classes = tuple(names.get(i, f"class {i}") for i in range(max(by_record or by_frame) + 1))
-        many = by_record and set(each) != {1}
+        many = by_record and (keys.LABEL_INDEX, 1) not in tables
         return LabelSpec(
             task="multilabel" if many else "classification",
             class_names=classes,

@@ -100,10 +100,10 @@ def find_matching(pattern: str) -> dict[str, Stored]:
         if not found:
             check_bucket(client, name)
         root = pattern[: len(pattern) - len(name)]  # the scheme, and the host if there is one
-        by_url = {root + path: info for path, info in found.items()}
-        return {
-            url: describe(by_url[url]) for url in sorted(by_url) if by_url[url]["type"] == "file"
+        files = {
+            root + name: found[name] for name in sorted(found) if found[name]["type"] == "file"
         }
+        return {url: describe(info) for url, info in files.items()}
 
 
 def read_bytes(path: StrPath) -> bytes:
