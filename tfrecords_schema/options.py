@@ -42,40 +42,14 @@ _BYTE_UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Member:
-    """A field of an options class, as `Options.members` completes its declaration.
+class Option:
+    """A field of an options class: an option, or a group of other options.
 
     Attributes:
         default: `REQUIRED` if there is none.
-        name: of the field.
-        hint: the annotation without ``None``.
-        optional: the annotation allows None.
-    """
-
-    default: Any
-    name: str = ""
-    hint: Any = None
-    optional: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Group(_Member):
-    """A field that holds other options, of the class ``hint``.
-
-    Attributes:
-        title: of their flags in the help.
-        omit: fields, at any depth, that have no flag here.
-    """
-
-    title: str
-    omit: frozenset[str]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Option(_Member):
-    """A field that is an option. Its annotation and default say the rest.
-
-    Attributes:
+        name, hint, optional: of the field: its name, its annotation without ``None``, and if it allows None.
+        is_group: the field holds other options, of the class ``hint``; their flags have ``phrase`` as title.
+        omit: fields of a group, at any depth, that have no flag here.
         phrase: the help without its period; the default is added to it.
         default_text: the default in words or as it is typed, if its value does not speak for itself.
         flag: name of the flag, without dashes, and of the keyword; by default the field's.
@@ -92,6 +66,12 @@ class Option(_Member):
         parse: converts text, in place of the annotation's parser; raises ValueError.
     """
 
+    default: Any
+    name: str = ""
+    hint: Any = None
+    optional: bool = False
+    is_group: bool = False
+    omit: Collection[str] = ()
     phrase: str
     default_text: str = ""
     flag: str = ""
@@ -230,8 +210,8 @@ def option(default: Any, help: str, **settings: Any) -> Any:
 
 
 def group(options: type[Options] | None, title: str, *, omit: Collection[str] = ()) -> Any:
-    """Declares a field that holds a `Group` of options; None if it is None while none of them is set."""
-    declared = Group(default=None, title=title, omit=frozenset(omit))
+    """Declares a field that holds a group of options; None if it is None while none of them is set."""
+    declared = Option(default=None, is_group=True, phrase=title, omit=omit)
     default: dict[str, Any] = {"default": None} if options is None else {"default_factory": options}
     return dataclasses.field(**default, metadata={"option": declared})
 
@@ -251,7 +231,7 @@ class Options:
 
     @classmethod
     @functools.cache
-    def members(cls) -> dict[str, Option | Group]:
+    def members(cls) -> dict[str, Option]:
         """Returns the own options and groups, by field."""
         found = {}
         hints = typing.get_type_hints(cls)
@@ -262,9 +242,9 @@ class Options:
             optional = types.NoneType in typing.get_args(hint)
             kind = typing.get_args(hint)[0] if optional else hint
             declared = field.metadata["option"]
-            flag = {"flag": declared.flag or field.name} if isinstance(declared, Option) else {}
+            flag = declared.flag or field.name
             found[field.name] = dataclasses.replace(
-                declared, name=field.name, hint=kind, optional=optional, **flag
+                declared, name=field.name, hint=kind, optional=optional, flag=flag
             )
         return found
 
@@ -304,7 +284,7 @@ class Options:
 
 def options_of(cls: type[Options]) -> tuple[Option, ...]:
     """Returns the options among the own fields of an `Options` class."""
-    return tuple(own for own in cls.members().values() if isinstance(own, Option))
+    return tuple(own for own in cls.members().values() if not own.is_group)
 
 
 def all_options(
@@ -314,11 +294,11 @@ def all_options(
     for name, member in cls.members().items():
         if name in omit:
             continue
-        if isinstance(member, Option):
+        if not member.is_group:
             yield title, member
             continue
         left_out = {*omit, *member.omit}
-        for heading, item in all_options(member.hint, omit=left_out, title=member.title or title):
+        for heading, item in all_options(member.hint, omit=left_out, title=member.phrase or title):
             # A required option of a group that may be None is optional.
             is_free = member.optional and item.default is REQUIRED
             yield heading, dataclasses.replace(item, default=None) if is_free else item
@@ -343,7 +323,7 @@ def _make(
     own = {name: member for name, member in cls.members().items() if name not in omit}
     fields: dict[str, Any] = {}
     for name, member in own.items():
-        if isinstance(member, Group):
+        if member.is_group:
             left_out = {*omit, *member.omit}
             fields[name] = _make(member.hint, values, left_out, member.optional)
         elif member.flag in values and (values[member.flag], member.default) != (None, REQUIRED):
@@ -351,7 +331,7 @@ def _make(
     if optional and all(value == own[name].default for name, value in fields.items()):
         return None
     for name, item in own.items():
-        if isinstance(item, Option) and item.default is REQUIRED and name not in fields:
+        if item.default is REQUIRED and name not in fields:
             flag = f"--{item.flag}"
             needed = (
                 f"--{next(iter(fields))} also needs {flag}" if optional else f"{flag} is required"
