@@ -1,7 +1,6 @@
-"""Computes where clips lie in a sequence, for the trainer's reader and for prediction.
+"""Computes where clips lie in a sequence, in Python integers and in TensorFlow's integer tensors.
 
 A clip is ``num_frames`` frames of a sequence, ``frame_step`` apart. Clips lie before the padding if they fit.
-The same arithmetic works on Python integers and on TensorFlow's integer tensors.
 """
 
 from __future__ import annotations

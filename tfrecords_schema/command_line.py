@@ -58,11 +58,8 @@ class Parser(argparse.ArgumentParser):
         words = normalize(argv)
         given = [word.partition("=")[0] for word in words if word.startswith("--")]
         # An unknown flag is probably misspelled if it is close to a required one that is missing.
-        missing = [
-            f"--{action.dest}"
-            for action in self._actions
-            if action.required and not {*action.option_strings} & {*given}
-        ]
+        required = [f"--{action.dest}" for action in self._actions if action.required]
+        missing = [flag for flag in required if flag not in given]
         for flag in given if given[:1] != ["--"] else []:
             if flag not in self._option_string_actions:
                 hint = did_you_mean(flag, missing if self._passes_unknown else self.flags)

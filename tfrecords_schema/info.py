@@ -1,8 +1,6 @@
 """Reads and writes ``dataset_info.json``, the description of a dataset folder.
 
-The file is written last, so a folder that has one is a complete dataset. Readers take from it
-everything they need: the spec of the records, the names of the classes or targets, the shards of
-each split and the statistics of their contents.
+The file is written last, so a folder that has one is a complete dataset. It holds all that readers need.
 """
 
 from __future__ import annotations

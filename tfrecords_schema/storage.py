@@ -18,7 +18,7 @@ import tempfile
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, cast
 
 from tfrecords_schema.paths import StrPath, is_url
 from tfrecords_schema.store_clients import Stored, check_bucket, describe, described, store_client
@@ -167,7 +167,7 @@ def download(url: str, path: StrPath) -> None:
 
 def upload(path: StrPath, url: str) -> None:
     """Copies a local file to ``url``, where it appears complete or not at all."""
-    with _writing_to(url) as (client, name):
+    with store_client(url, writing=True) as (client, name):
         if not _is_folder_tree(url):
             client.put_file(os.fspath(path), name)
             return
@@ -223,7 +223,7 @@ def create(url: str, data: bytes) -> bool:
 
     Stores without conditional writes are asked first, so two callers at the same moment may both get True.
     """
-    with _writing_to(url) as (client, name):
+    with store_client(url, writing=True) as (client, name):
         if client.exists(name):
             return False
         if _is_folder_tree(url):
@@ -266,16 +266,6 @@ def remove_folder(folder: StrPath) -> None:
         return
     with store_client(folder) as (client, name), contextlib.suppress(FileNotFoundError):
         client.rm(name, recursive=True)
-
-
-@contextlib.contextmanager
-def _writing_to(url: StrPath) -> Iterator[tuple[Any, str]]:
-    with store_client(url) as (client, name):
-        try:
-            yield client, name
-        except FileNotFoundError:
-            check_bucket(client, name)
-            raise
 
 
 def _is_folder_tree(url: StrPath) -> bool:

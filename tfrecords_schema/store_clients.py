@@ -63,13 +63,19 @@ def file_system(scheme: str, host: str) -> Any:
 
 
 @contextlib.contextmanager
-def store_client(url: StrPath) -> Iterator[tuple[Any, str]]:
+def store_client(url: StrPath, *, writing: bool = False) -> Iterator[tuple[Any, str]]:
     """Yields the client of a URL's store and the object's name there; translates the client's errors."""
     url = os.fspath(url)
     try:
         scheme, rest = check_path(url).split("://", 1)
         client = file_system(scheme, rest.split("/", 1)[0] if scheme == "hdfs" else "")
-        yield client, client._strip_protocol(url)
+        name = client._strip_protocol(url)
+        try:
+            yield client, name
+        except FileNotFoundError:
+            if writing:
+                check_bucket(client, name)
+            raise
     except (UrlError, StorageError):
         raise
     except Exception as error:

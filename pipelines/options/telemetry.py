@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from string import Formatter
 from typing import Literal
@@ -150,11 +151,8 @@ class TelemetryOptions(PipelineOptions):
     @property
     def signals(self) -> tuple[SignalSpec, ...]:
         """The specs of the signal columns."""
-        units = self.signal_units or ("",) * len(self.signal_columns)
-        return tuple(
-            SignalSpec(name=name, unit=unit)
-            for name, unit in zip(self.signal_columns, units, strict=True)
-        )
+        named = itertools.zip_longest(self.signal_columns, self.signal_units, fillvalue="")
+        return tuple(SignalSpec(name=name, unit=unit) for name, unit in named)
 
     def _check_template(self) -> None:
         try:
