@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from collections.abc import Iterator, Sequence
@@ -51,7 +52,13 @@ def encode_record(record: SequenceRecord, spec: SequenceSpec) -> bytes:
     Raises:
         SpecError: if the record does not have the values that ``spec`` requires.
     """
-    _check_record(record, spec)
+    with _naming(record):
+        _check_record(record, spec)
+        example = _to_example(record, spec)
+    return example.SerializeToString(deterministic=True)
+
+
+def _to_example(record: SequenceRecord, spec: SequenceSpec) -> example_pb2.SequenceExample:
     example = example_pb2.SequenceExample()
     context, feature_lists = _features(spec)
     values: dict[str, Any] = {key: [value] for key, value in _derived_values(record, spec).items()}
@@ -63,19 +70,15 @@ def encode_record(record: SequenceRecord, spec: SequenceSpec) -> bytes:
         values[keys.signal_timestamp_key(signal.name)] = times
         values[keys.signal_floats_key(signal.name)] = record.signals.get(signal.name, ())
     for feature in context:
-        target = example.context.feature[feature.key]
-        _fill(target, feature, values[feature.key], record.id)
+        _fill(example.context.feature[feature.key], feature, values[feature.key])
     for feature in feature_lists:
         steps = values[feature.key]
         if len(steps) != spec.num_frames:
-            raise SpecError(
-                f"record {record.id}: {feature.key} must have {spec.num_frames} steps, "
-                f"got {len(steps)}"
-            )
+            raise SpecError(f"{feature.key} must have {spec.num_frames} steps, got {len(steps)}")
         add_step = example.feature_lists.feature_list[feature.key].feature.add
         for step in steps:
-            _fill(add_step(), feature, step if feature.shape else (step,), record.id)
-    return example.SerializeToString(deterministic=True)
+            _fill(add_step(), feature, step if feature.shape else (step,))
+    return example
 
 
 def decode_record(serialized: bytes, spec: SequenceSpec) -> SequenceRecord:
@@ -103,11 +106,21 @@ def decode_record(serialized: bytes, spec: SequenceSpec) -> SequenceRecord:
         signals={name: steps[keys.signal_floats_key(name)] for name in names},
         signal_timestamps={name: steps[keys.signal_timestamp_key(name)] for name in names},
     )
-    _check_record(record, spec)
-    for key, value in _derived_values(record, spec).items():
-        if context[key] != [value]:
-            raise SpecError(f"record {record.id}: {key} must be {value!r}, got {context[key][0]!r}")
+    with _naming(record):
+        _check_record(record, spec)
+        for key, value in _derived_values(record, spec).items():
+            if context[key] != [value]:
+                raise SpecError(f"{key} must be {value!r}, got {context[key][0]!r}")
     return record
+
+
+@contextlib.contextmanager
+def _naming(record: SequenceRecord) -> Iterator[None]:
+    """Adds the id of ``record`` to the message of a `SpecError`."""
+    try:
+        yield
+    except SpecError as error:
+        raise SpecError(f"record {record.id}: {error}") from error.__cause__
 
 
 def read_records(
@@ -179,12 +192,9 @@ def _to_text(feature: Feature, values: list[Any]) -> list[Any]:
     return [value.decode("utf-8", "surrogateescape") for value in values]
 
 
-def _fill(target: example_pb2.Feature, feature: Feature, values: Any, record_id: str) -> None:
+def _fill(target: example_pb2.Feature, feature: Feature, values: Any) -> None:
     if not feature.accepts(len(values)):
-        raise SpecError(
-            f"record {record_id}: {feature.key} must have shape {feature.shape}, "
-            f"got {len(values)} values"
-        )
+        raise SpecError(f"{feature.key} must have shape {feature.shape}, got {len(values)} values")
     try:
         if feature.kind == "bytes" and feature.key != keys.IMAGE_ENCODED:
             values = [text.encode("utf-8", "surrogateescape") for text in values]
@@ -192,9 +202,7 @@ def _fill(target: example_pb2.Feature, feature: Feature, values: Any, record_id:
         stored.SetInParent()  # stores the type also of an empty list, such as no class of several
         stored.value.extend(values)
     except (AttributeError, TypeError, ValueError, OverflowError) as error:
-        raise SpecError(
-            f"record {record_id}: {feature.key} holds {feature.kind} values: {error}"
-        ) from error
+        raise SpecError(f"{feature.key} holds {feature.kind} values: {error}") from error
 
 
 # Usually, consecutive records have the same spec.
@@ -222,17 +230,11 @@ def _derived_values(record: SequenceRecord, spec: SequenceSpec) -> dict[str, int
 
 def _check_record(record: SequenceRecord, spec: SequenceSpec) -> None:
     """Checks that the values of a record agree with each other and with ``spec``, beyond types and shapes."""
-
-    def refuse(key: str, problem: str) -> SpecError:
-        return SpecError(f"record {record.id}: {key} {problem}")
-
-    if len(record.timestamps) != spec.num_frames:
-        steps = len(record.timestamps)
-        raise refuse(keys.IMAGE_TIMESTAMP, f"must have {spec.num_frames} steps, got {steps}")
-    if record.valid_frames not in range(1, spec.num_frames + 1):
-        raise refuse(
-            keys.VALID_FRAMES, f"must be 1 to {spec.num_frames}, got {record.valid_frames}"
-        )
+    frames, steps, valid = spec.num_frames, len(record.timestamps), record.valid_frames
+    if steps != frames:
+        raise SpecError(f"{keys.IMAGE_TIMESTAMP} must have {frames} steps, got {steps}")
+    if valid not in range(1, frames + 1):
+        raise SpecError(f"{keys.VALID_FRAMES} must be 1 to {frames}, got {valid}")
     known = {feature.key for features in _features(spec) for feature in features}
     held: dict[str, Sequence[Any]] = {
         **{key: getattr(record, name) for key, name in (_LABELS | _STEPS).items()},
@@ -241,7 +243,7 @@ def _check_record(record: SequenceRecord, spec: SequenceSpec) -> None:
     }
     for key, values in held.items():
         if key not in known and len(values):
-            raise refuse(key, f"has {len(values)} values, but the spec does not have this key")
+            raise SpecError(f"{key} has {len(values)} values, but the spec does not have this key")
     classes = spec.label.class_names
     for index_key, string_key in (
         (keys.LABEL_INDEX, keys.LABEL_STRING),
@@ -249,7 +251,8 @@ def _check_record(record: SequenceRecord, spec: SequenceSpec) -> None:
     ):
         for index in held[index_key]:
             if index not in range(len(classes)):
-                raise refuse(index_key, f"must be 0 to {len(classes) - 1}, got {index}")
+                raise SpecError(f"{index_key} must be 0 to {len(classes) - 1}, got {index}")
         names = [classes[index] for index in held[index_key]]
         if names != list(held[string_key]):
-            raise refuse(string_key, f"must be {names} as the indices say, got {held[string_key]}")
+            got = held[string_key]
+            raise SpecError(f"{string_key} must be {names} as the indices say, got {got}")
