@@ -33,10 +33,9 @@ import simplejpeg
 from pipelines.options.dataset import RunOptions
 from pipelines.validation.pipeline import validate
 from pipelines.validation.thresholds import ValidationOptions
-from tfrecords_schema.examples import parse_example
+from tfrecords_schema.examples import SequenceRecord, parse_example
 from tfrecords_schema.fake import fake_record, write_fake_dataset
 from tfrecords_schema.info import DatasetInfo
-from tfrecords_schema.record import SequenceRecord
 from tfrecords_schema.records import read_file
 from tfrecords_schema.spec import ImageSpec, LabelSpec, SequenceSpec, SignalSpec
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tfrecords_schema.codec import from_json, to_json
-    from tfrecords_schema.examples import decode_record, encode_record, read_records
+    from tfrecords_schema.examples import SequenceRecord, decode_record, encode_record, read_records
     from tfrecords_schema.fake import fake_record, write_fake_dataset
     from tfrecords_schema.info import (
         BuildOptions,
@@ -31,18 +31,16 @@ if TYPE_CHECKING:
         SplitInfo,
     )
     from tfrecords_schema.parse import parse_and_decode, parse_sequence
-    from tfrecords_schema.record import SequenceRecord
     from tfrecords_schema.records import CorruptRecordError, frame_record, read_file
     from tfrecords_schema.scan import adopt
     from tfrecords_schema.spec import ImageSpec, LabelSpec, SequenceSpec, SignalSpec, SpecError
 
 _NAMES = {
     "codec": ("from_json", "to_json"),
-    "examples": ("decode_record", "encode_record", "read_records"),
+    "examples": ("SequenceRecord", "decode_record", "encode_record", "read_records"),
     "fake": ("fake_record", "write_fake_dataset"),
     "info": ("BuildOptions", "DatasetInfo", "DatasetInfoError", "ShardInfo", "SplitInfo"),
     "parse": ("parse_and_decode", "parse_sequence"),
-    "record": ("SequenceRecord",),
     "records": ("CorruptRecordError", "frame_record", "read_file"),
     "scan": ("adopt",),
     "spec": ("ImageSpec", "LabelSpec", "SequenceSpec", "SignalSpec", "SpecError"),

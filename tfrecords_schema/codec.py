@@ -23,6 +23,7 @@ import msgspec
 
 T = TypeVar("T")
 
+_hints = functools.cache(typing.get_type_hints)
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 
 if TYPE_CHECKING:
@@ -167,11 +168,6 @@ def _describe_error(reason: Exception) -> str:
     text, _, place = str(reason).partition(" - at `$")
     text, place = text.replace("`", ""), place.rstrip("`").lstrip(".")
     return f"{place}: {text[:1].lower()}{text[1:]}" if place else text
-
-
-@functools.cache
-def _hints(cls: type) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
 
 
 def _describe_type(hint: Any) -> str:

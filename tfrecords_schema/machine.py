@@ -73,17 +73,11 @@ def _groups(controller: str, root: Path) -> Iterator[Path]:
                 is_own = all(controller in text.split(",") for text in (controllers, options))
             if is_own:
                 top = root / _unescape(mount_point).lstrip("/")
-                below = _below(path, _unescape(mounted))
+                own, above = PurePosixPath(path), PurePosixPath(_unescape(mounted))
+                # Otherwise, the path is as seen from outside the container.
+                is_inside = own.is_relative_to(above) and ".." not in own.parts
+                below = own.relative_to(above).parts if is_inside else ()
                 yield from (top.joinpath(*below[:depth]) for depth in range(len(below) + 1))
-
-
-def _below(path: str, mounted: str) -> tuple[str, ...]:
-    """Returns the folders between ``mounted`` and the group ``path``; none if ``path`` is not in it."""
-    try:
-        below = PurePosixPath(path).relative_to(mounted).parts
-    except ValueError:  # the path as seen from outside the container
-        return ()
-    return () if ".." in below else below
 
 
 def _unescape(text: str) -> str:

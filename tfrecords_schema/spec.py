@@ -289,11 +289,7 @@ class SequenceSpec:
 
 
 def load_spec(path: str) -> SequenceSpec:
-    """Returns the spec in the JSON file that ``--spec`` names.
-
-    Raises:
-        SpecError: if the file holds something else.
-    """
+    """Returns the spec in the JSON file of ``--spec``; raises SpecError if it holds something else."""
     try:
         fields = json.loads(Path(path).read_bytes())
         return from_json(SequenceSpec, fields, error=SpecError, strict=True)

@@ -17,12 +17,7 @@ from tfrecords_schema.paths import StrPath, UrlError, check_path
 _PACKAGES = {"s3": ("s3fs", "aws"), "gs": ("gcsfs", "gcp"), "hdfs": ("pyarrow", "hdfs")}
 _NO_BUCKET = "bucket does not exist"  # in the words of S3 and Google
 _MAX_REASON_LENGTH = 200  # characters of a client's own message
-_OPTIONS: dict[str, dict[str, Any]] = {
-    "s3": {"use_listings_cache": False},
-    # This client sends no checksums unless it is asked to.
-    "gs": {"use_listings_cache": False, "consistency": "md5"},
-    "hdfs": {},
-}
+_OPTIONS = {"skip_instance_cache": True, "use_listings_cache": False}
 
 
 class StorageError(OSError):
@@ -53,13 +48,13 @@ def file_system(scheme: str, host: str) -> Any:
 
         # It logs each failure with its traceback before raising it.
         logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
-        return GCSFileSystem(skip_instance_cache=True, **_OPTIONS[scheme])
+        # It sends no checksums unless it is asked to.
+        return GCSFileSystem(consistency="md5", **_OPTIONS)
     import fsspec
 
     client = fsspec.get_filesystem_class(scheme)
     options = client._get_kwargs_from_urls(f"{scheme}://{host}/") if host else {}
-    # A cached instance may have other options.
-    return client(skip_instance_cache=True, **_OPTIONS[scheme], **options)
+    return client(**_OPTIONS, **options)
 
 
 @contextlib.contextmanager

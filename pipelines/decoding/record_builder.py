@@ -18,8 +18,8 @@ from pipelines.images.pixel_sums import PixelSums, PixelTally, is_sampled
 from pipelines.labels.alignment import combine
 from pipelines.options.dataset import ImageOptions
 from pipelines.plan.sampling import Window
+from tfrecords_schema.examples import SequenceRecord
 from tfrecords_schema.moments import Moments, add_each, moments_by_column
-from tfrecords_schema.record import SequenceRecord
 
 
 def encode_frame(frame: Frame, time_base: Fraction, request: BuildRequest) -> Frame:

@@ -25,9 +25,8 @@ from pipelines.prediction.sequences import Answer, Item
 from pipelines.storage.scratch import scratch_folder
 from tfrecords_schema import spec as keys
 from tfrecords_schema import storage
-from tfrecords_schema.examples import decode_record, encode_record
+from tfrecords_schema.examples import SequenceRecord, decode_record, encode_record
 from tfrecords_schema.parse import parse_and_decode
-from tfrecords_schema.record import SequenceRecord
 from tfrecords_schema.resizing import resize_frame
 from tfrecords_schema.spec import LabelSpec, SequenceSpec
 

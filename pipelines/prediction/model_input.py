@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tfrecords_schema.clip_positions import clip_span, clip_start
-from tfrecords_schema.record import SequenceRecord
+from tfrecords_schema.examples import SequenceRecord
 from tfrecords_schema.spec import SequenceSpec
 
 READING_FILE = "reading.json"

@@ -14,8 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tfrecords_schema import example_pb2
-from tfrecords_schema.examples import decode_record, encode_record
-from tfrecords_schema.record import SequenceRecord
+from tfrecords_schema.examples import SequenceRecord, decode_record, encode_record
 from tfrecords_schema.spec import ImageSpec, LabelSpec, SequenceSpec, SignalSpec, SpecError
 
 JPEG = ImageSpec(height=18, width=32)

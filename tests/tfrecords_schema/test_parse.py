@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfrecords_schema.examples import decode_record, encode_record
+from tfrecords_schema.examples import SequenceRecord, decode_record, encode_record
 from tfrecords_schema.fake import fake_record, write_fake_dataset
 from tfrecords_schema.parse import decode_frames, parse_and_decode, parse_sequence
-from tfrecords_schema.record import SequenceRecord
 from tfrecords_schema.spec import ImageSpec, LabelSpec, SequenceSpec, SignalSpec
 
 FRAMES = 4

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from tfrecords_schema import example_pb2
+from tfrecords_schema.examples import SequenceRecord
 from tfrecords_schema.fake import fake_record, write_fake_dataset
-from tfrecords_schema.record import SequenceRecord
 from tfrecords_schema.records import frame_record, read_file
 from tfrecords_schema.spec import ImageSpec, LabelSpec, SequenceSpec
 
