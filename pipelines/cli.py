@@ -25,7 +25,7 @@ INTERRUPTED = 130
 def make_parser(name: str) -> Parser:
     """Returns the parser of a verb's flags."""
     verb = VERBS[name]
-    runs_beam = any(item.name == "beam_args" for _, item in all_options(verb.options))
+    runs_beam = any(not item.has_flag for _, item in all_options(verb.options))
     beam = "Apache Beam's own flags (--runner, --project, ...) are passed on to it."
     sentences = [f"{verb.summary}.", verb.notes, beam if runs_beam else ""]
     return Parser(
@@ -33,7 +33,6 @@ def make_parser(name: str) -> Parser:
         prog=f"pipelines {name}",
         description=" ".join(filter(None, sentences)),
         example=f"pipelines {name} {verb.example}",
-        passes_unknown=runs_beam,
     )
 
 
@@ -78,8 +77,7 @@ def _run_verb(name: str, words: Sequence[str]) -> int:
     # For `validate`, 1 says that a check failed.
     failure = 2 if name == "validate" else 1
     try:
-        values, beam_args = parser.parse(words)
-        result = VERBS[name].call(**values, **({"beam_args": beam_args} if beam_args else {}))
+        result = VERBS[name].call(**parser.parse(words))
     except UsageError as error:
         hint = did_you_mean(error.flag, parser.flags) if isinstance(error, UnknownFlagError) else ""
         _fail(command, f"{error}{hint} (see {command} --help)")

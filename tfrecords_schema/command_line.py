@@ -17,18 +17,10 @@ from tfrecords_schema.options import REQUIRED, Option, Options, all_options, did
 class Parser(argparse.ArgumentParser):
     """Parses the flags of one verb: full names only, with underscores or dashes.
 
-    With ``passes_unknown``, unknown flags are returned, for Beam, instead of being refused.
+    An option without a flag takes the unknown words, such as Beam's flags. Otherwise they are refused.
     """
 
-    def __init__(
-        self,
-        options: type[Options],
-        *,
-        prog: str,
-        description: str,
-        example: str,
-        passes_unknown: bool = False,
-    ):
+    def __init__(self, options: type[Options], *, prog: str, description: str, example: str):
         items = list(all_options(options))
         required = [f"--{i.flag} {i.metavar} " for _, i in items if i.default is REQUIRED]
         super().__init__(
@@ -40,7 +32,8 @@ class Parser(argparse.ArgumentParser):
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         self.example = example
-        self._options, self._passes_unknown = options, passes_unknown
+        self._options = options
+        self._unknown = next((item.flag for _, item in items if not item.has_flag), None)
         groups: dict[str, Any] = {"": self}
         for title, item in items:
             if item.has_flag:
@@ -53,8 +46,8 @@ class Parser(argparse.ArgumentParser):
         """All flags, with their dashes."""
         return [name for name in self._option_string_actions if name.startswith("--")]
 
-    def parse(self, argv: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-        """Returns the values of the flags in ``argv``, as typed, for `make_options`; and unknown words."""
+    def parse(self, argv: Sequence[str]) -> dict[str, Any]:
+        """Returns the values of the flags in ``argv``, as typed, for `make_options`."""
         words = normalize(argv)
         given = [word.partition("=")[0] for word in words if word.startswith("--")]
         # An unknown flag is probably misspelled if it is close to a required one that is missing.
@@ -62,13 +55,13 @@ class Parser(argparse.ArgumentParser):
         missing = [flag for flag in required if flag not in given]
         for flag in given if given[:1] != ["--"] else []:
             if flag not in self._option_string_actions:
-                hint = did_you_mean(flag, missing if self._passes_unknown else self.flags)
-                if hint or not self._passes_unknown:
+                hint = did_you_mean(flag, missing if self._unknown else self.flags)
+                if hint or not self._unknown:
                     self.error(f"unknown flag {flag}{hint}")
         namespace, rest = self.parse_known_args(words)
-        if rest and not self._passes_unknown:
+        if rest and not self._unknown:
             self.error(f"expected flags only, got {rest[0]!r}")
-        return vars(namespace), rest
+        return {**vars(namespace), **({self._unknown: rest} if self._unknown and rest else {})}
 
     def error(self, message: str) -> NoReturn:
         """Raises the error of the options' program, in one line."""

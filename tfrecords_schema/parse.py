@@ -69,7 +69,8 @@ def parse_adopted(
     Missing names become empty, missing times 0. Longer sequences are cut after ``spec.num_frames`` frames;
     shorter ones are padded with their last frame. A record without a group is its own group.
     """
-    names = (keys.EXAMPLE_ID, keys.DATASET_NAME, keys.DATA_PATH, keys.MEDIA_ID, keys.GROUP_ID)
+    ids = (keys.GROUP_ID, keys.MEDIA_ID, keys.DATA_PATH, keys.EXAMPLE_ID)
+    names = (*ids, keys.DATASET_NAME)
     label = {keys.LABEL_INDEX: tf.int64, keys.LABEL_VALUE: tf.float32}
     wanted = {f.key: f for f in (*spec.context_features(), *spec.feature_lists())}
     context, steps = tf.io.parse_single_sequence_example(
@@ -86,10 +87,8 @@ def parse_adopted(
         },
     )
     parsed = {key: context[key] for key in names}
-    parsed[keys.GROUP_ID] = _first_of(
-        context, (keys.GROUP_ID, keys.MEDIA_ID, keys.DATA_PATH, keys.EXAMPLE_ID)
-    )
-    parsed[keys.MEDIA_ID] = _first_of(context, (keys.MEDIA_ID, keys.DATA_PATH, keys.EXAMPLE_ID))
+    parsed[keys.GROUP_ID] = _first_of(context, ids)
+    parsed[keys.MEDIA_ID] = _first_of(context, ids[1:])
     for key in label.keys() & wanted.keys():
         values, shape = context[key].values, wanted[key].shape
         parsed[key] = values[0] if shape == () else tf.ensure_shape(values, shape)

@@ -100,10 +100,8 @@ def find_matching(pattern: str) -> dict[str, Stored]:
         if not found:
             check_bucket(client, name)
         root = pattern[: len(pattern) - len(name)]  # the scheme, and the host if there is one
-        files = {
-            root + name: found[name] for name in sorted(found) if found[name]["type"] == "file"
-        }
-        return {url: describe(info) for url, info in files.items()}
+        files = [path for path in sorted(found) if found[path]["type"] == "file"]
+        return {root + path: describe(found[path]) for path in files}
 
 
 def read_bytes(path: StrPath) -> bytes:

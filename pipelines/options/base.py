@@ -9,7 +9,7 @@ from pipelines.errors import UsageError
 from tfrecords_schema.options import Options, option
 
 
-def names_option(help: str, *, metavar: str = "COLUMN") -> Any:
+def names(help: str, *, metavar: str = "COLUMN") -> Any:
     """Declares an option that holds distinct names, none by default."""
     help = f"{help}, separated by commas or spaces"
     return option((), help, distinct=True, metavar=metavar)

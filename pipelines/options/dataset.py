@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal
 
-from pipelines.options.base import PipelineOptions, names_option
+from pipelines.options.base import PipelineOptions, names
 from pipelines.options.telemetry import AnnotationOptions, TelemetryOptions
 from tfrecords_schema.codec import to_json
 from tfrecords_schema.machine import usable_cpus
@@ -208,12 +208,10 @@ class ShardOptions(PipelineOptions):
 class LabelOptions(PipelineOptions):
     """Labels of sequences."""
 
-    label_columns: tuple[str, ...] = names_option(
+    label_columns: tuple[str, ...] = names(
         "Numeric columns of the manifest or the telemetry that are regression targets"
     )
-    label_names: tuple[str, ...] = names_option(
-        "Names of the targets that --label finds", metavar="NAME"
-    )
+    label_names: tuple[str, ...] = names("Names of the targets that --label finds", metavar="NAME")
     label_units: tuple[str, ...] = option(
         (), "Units of the targets, in their order, such as m/s,rad/s", metavar="UNIT"
     )

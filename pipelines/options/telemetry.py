@@ -8,7 +8,7 @@ from string import Formatter
 from typing import Literal
 
 from pipelines.errors import UsageError
-from pipelines.options.base import PipelineOptions, names_option
+from pipelines.options.base import PipelineOptions, names
 from tfrecords_schema.options import REQUIRED, option
 from tfrecords_schema.spec import SignalSpec, SpecError
 
@@ -68,9 +68,7 @@ class TelemetryOptions(PipelineOptions):
         "{name} with it, {parent} its folder and {drive} its drive",
         metavar="TEMPLATE",
     )
-    telemetry_columns: tuple[str, ...] = names_option(
-        "Names of the columns, for files without a header"
-    )
+    telemetry_columns: tuple[str, ...] = names("Names of the columns, for files without a header")
     time_column: str | None = option(
         None,
         "Column of times",
@@ -92,10 +90,8 @@ class TelemetryOptions(PipelineOptions):
         unit="s",
         metavar="S",
     )
-    angle_columns: tuple[str, ...] = names_option("Columns of degrees, where 359 and 1 are 2 apart")
-    signal_columns: tuple[str, ...] = names_option(
-        "Columns of the telemetry that become input signals"
-    )
+    angle_columns: tuple[str, ...] = names("Columns of degrees, where 359 and 1 are 2 apart")
+    signal_columns: tuple[str, ...] = names("Columns of the telemetry that become input signals")
     signal_units: tuple[str, ...] = option(
         (), "Units of the signals, in their order, such as m/s,rad/s", metavar="UNIT"
     )

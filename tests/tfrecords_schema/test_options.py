@@ -60,10 +60,14 @@ class Outer(Sample):
         self.require(not (self.quick and self.mode == "exact"), "--quick is never exact, got both")
 
 
-def parse(*words: str, **settings: Any) -> tuple[Outer, list[str]]:
-    parser = Parser(Outer, prog="sample", description="Samples.", example="sample", **settings)
-    values, rest = parser.parse(words)
-    return make_options(Outer, values), rest
+@dataclass(frozen=True, kw_only=True)
+class Passing(Outer):
+    others: tuple[str, ...] = option((), "Flags of another program", has_flag=False, commas=False)
+
+
+def parse(*words: str, options: type[Outer] = Outer) -> Outer:
+    parser = Parser(options, prog="sample", description="Samples.", example="sample")
+    return make_options(options, parser.parse(words))
 
 
 def test_make_options_defaults():
@@ -135,13 +139,13 @@ def test_make_options_group_of_defaults_is_absent():
 
 
 def test_parser_reads_lists_switches_and_other_spellings():
-    made, _ = parse("--input=a-b", "--quick", "--units", "4", "2,1", "--names", "a,", "b c", "d")
+    made = parse("--input=a-b", "--quick", "--units", "4", "2,1", "--names", "a,", "b c", "d")
     assert made == Outer(
         input="a-b", quick=True, inner=Inner(units=(4, 2, 1), names=("a", "b c", "d"))
     )
-    assert parse("--input", "a", "--layers", "5")[0].inner.units == (5,)
-    assert parse("--input", "a", "--files", "b", "--files", "c", "d")[0].files == ("b", "c", "d")
-    assert parse("--input", "a", "--quick", "off")[0] == Outer(input="a")
+    assert parse("--input", "a", "--layers", "5").inner.units == (5,)
+    assert parse("--input", "a", "--files", "b", "--files", "c", "d").files == ("b", "c", "d")
+    assert parse("--input", "a", "--quick", "off") == Outer(input="a")
 
 
 @pytest.mark.parametrize(
@@ -163,10 +167,10 @@ def test_parser_refuses(words, message):
 
 
 def test_parser_returns_unknown_words():
-    made, rest = parse("--input", "a", "--other-flag", "b", passes_unknown=True)
-    assert (made, rest) == (Outer(input="a"), ["--other_flag", "b"])
+    made = parse("--input", "a", "--other-flag", "b", options=Passing)
+    assert made == Passing(input="a", others=("--other_flag", "b"))
     with pytest.raises(OptionError, match=r"unknown flag --inptu, did you mean --input\?"):
-        parse("--inptu", "a", passes_unknown=True)
+        parse("--inptu", "a", options=Passing)
 
 
 def test_document_call_names_every_option():

@@ -98,7 +98,7 @@ def parse_train(words: Sequence[str]) -> TrainOptions:
     Raises:
         ConfigError: for a flag that is unknown, or a value that is wrong.
     """
-    values, _ = train_parser().parse(words)
+    values = train_parser().parse(words)
     preset = PRESETS.get(values.get("preset"), {})  # type: ignore[arg-type]
     return make_options(TrainOptions, {**preset, **values})
 
@@ -109,4 +109,4 @@ def parse_evaluate(words: Sequence[str]) -> EvaluateOptions:
     Raises:
         ConfigError: for a flag that is unknown, or a value that is wrong.
     """
-    return make_options(EvaluateOptions, evaluate_parser().parse(words)[0])
+    return make_options(EvaluateOptions, evaluate_parser().parse(words))

@@ -537,8 +537,7 @@ class TestOptions:
 
 def parse(*argv: str, verb: str = "videos") -> tuple[DatasetOptions, RunOptions]:
     words = ["--input", "in", "--output", "out", *argv]
-    values, beam_args = make_parser(verb).parse(words)
-    options = make_options(VERBS[verb].options, {**values, "beam_args": beam_args})
+    options = make_options(VERBS[verb].options, make_parser(verb).parse(words))
     return options.dataset, options.run
 
 
