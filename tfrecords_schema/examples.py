@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from tfrecords_schema import example_pb2
 from tfrecords_schema import spec as keys
+from tfrecords_schema.example_pb2 import Feature as StoredFeature
+from tfrecords_schema.example_pb2 import SequenceExample
 from tfrecords_schema.info import DatasetInfo, DatasetInfoError
-from tfrecords_schema.paths import join
+from tfrecords_schema.paths import StrPath, join
 from tfrecords_schema.records import read_file
 from tfrecords_schema.spec import Feature, SequenceSpec, SpecError
 
@@ -123,8 +123,8 @@ def encode_record(record: SequenceRecord, spec: SequenceSpec) -> bytes:
     return example.SerializeToString(deterministic=True)
 
 
-def _to_example(record: SequenceRecord, spec: SequenceSpec) -> example_pb2.SequenceExample:
-    example = example_pb2.SequenceExample()
+def _to_example(record: SequenceRecord, spec: SequenceSpec) -> SequenceExample:
+    example = SequenceExample()
     context, feature_lists = _features(spec)
     values: dict[str, Any] = {key: [value] for key, value in _derived_values(record, spec).items()}
     values |= {key: [getattr(record, name)] for key, name in _VALUES.items()}
@@ -188,9 +188,7 @@ def _naming(record: SequenceRecord) -> Iterator[None]:
         raise SpecError(f"record {record.id}: {error}") from error.__cause__
 
 
-def read_records(
-    directory: str | os.PathLike[str], split: str | None = None
-) -> Iterator[SequenceRecord]:
+def read_records(directory: StrPath, split: str | None = None) -> Iterator[SequenceRecord]:
     """Yields the records of a dataset, shard by shard; of one split, or of all.
 
     Args:
@@ -214,24 +212,22 @@ def read_records(
                 yield decode_record(stored.data, info.spec)
 
 
-def parse_example(serialized: bytes) -> example_pb2.SequenceExample:
+def parse_example(serialized: bytes) -> SequenceExample:
     """Returns the ``SequenceExample`` in ``serialized``, or raises SpecError if there is none."""
     try:
-        return example_pb2.SequenceExample.FromString(serialized)
+        return SequenceExample.FromString(serialized)
     except DecodeError as error:
         raise SpecError(f"not a SequenceExample: {error}") from error
 
 
-def context_values(example: example_pb2.SequenceExample, feature: Feature) -> list[Any]:
+def context_values(example: SequenceExample, feature: Feature) -> list[Any]:
     """Returns the values of one context key; raises SpecError if it is missing or does not fit."""
     if feature.key not in example.context.feature:
         raise SpecError(f"missing context key {feature.key}")
     return _values(example.context.feature[feature.key], feature)
 
 
-def step_values(
-    example: example_pb2.SequenceExample, feature: Feature, num_frames: int
-) -> list[list[Any]]:
+def step_values(example: SequenceExample, feature: Feature, num_frames: int) -> list[list[Any]]:
     """Returns the values of each step of one feature list, checked as `context_values` are."""
     if feature.key not in example.feature_lists.feature_list:
         raise SpecError(f"missing feature list {feature.key}")
@@ -241,7 +237,7 @@ def step_values(
     return [_values(step, feature) for step in steps]
 
 
-def _values(stored: example_pb2.Feature, feature: Feature) -> list[Any]:
+def _values(stored: StoredFeature, feature: Feature) -> list[Any]:
     expected, received = _LISTS[feature.kind], stored.WhichOneof("kind")
     if received != expected:
         raise SpecError(f"{feature.key} must be a {expected}, got {received}")
@@ -257,7 +253,7 @@ def _to_text(feature: Feature, values: list[Any]) -> list[Any]:
     return [value.decode("utf-8", "surrogateescape") for value in values]
 
 
-def _fill(target: example_pb2.Feature, feature: Feature, values: Any) -> None:
+def _fill(target: StoredFeature, feature: Feature, values: Any) -> None:
     if not feature.accepts(len(values)):
         raise SpecError(f"{feature.key} must have shape {feature.shape}, got {len(values)} values")
     try:

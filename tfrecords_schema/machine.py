@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-_ROOT = Path("/")
+_ROOT = Path("/")  # holds proc and sys; another folder simulates a machine
 # Controllers and path: "4:cpu,cpuacct:/docker/1f"; no controllers in version 2.
 _MEMBERSHIP = re.compile(r"^\d+:([^:\n]*):(.*)$", re.M)
 # Root within the hierarchy, mount point, version and options:
@@ -21,10 +21,7 @@ _MOUNT = re.compile(r"^\S+ \S+ \S+ (\S+) (\S+) .*- (cgroup2?) .*?(\S+)$", re.M)
 
 
 def usable_cpus(root: Path = _ROOT) -> int:
-    """Returns the number of CPUs that this process may use, at least 1; a quota of 1.5 counts as 2.
-
-    ``root`` holds ``proc`` and ``sys``; another folder simulates a machine.
-    """
+    """Returns the number of CPUs that this process may use, at least 1; a quota of 1.5 counts as 2."""
     has_affinity = hasattr(os, "sched_getaffinity")
     allowed = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
     quotas = (_cpu_quota(group) for group in _groups("cpu", root))

@@ -88,7 +88,7 @@ def scan_records(file: BinaryIO, name: str) -> Iterator[StoredRecord | CorruptRe
 
     Args:
         file: open for binary reading, at its first record. It is read to its end, front to back.
-        name: file name for error messages.
+        name: of the file, for error messages.
     """
     reader, offset = _RereadableFile(file), 0
     while header := reader.read(_HEADER_BYTES):

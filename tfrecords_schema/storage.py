@@ -46,11 +46,10 @@ def is_file(path: StrPath) -> bool:
     """Returns True if there is a file or an object at ``path``."""
     if not is_url(path):
         return os.path.isfile(path)
-    try:
+    with contextlib.suppress(FileNotFoundError):
         status(path)
-    except FileNotFoundError:
-        return False
-    return True
+        return True
+    return False
 
 
 def is_folder(path: StrPath) -> bool:

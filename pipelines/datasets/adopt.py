@@ -32,12 +32,11 @@ def adopt_folder(options: AdoptOptions) -> DatasetInfo:
 
 def describe_adopted(info: DatasetInfo, directory: str) -> str:
     """Returns lines about an adopted dataset: its frames, labels, signals and splits."""
-    spec, label = info.spec, info.spec.label
-    image = spec.image
+    spec, label, image = info.spec, info.spec.label, info.spec.image
+    images = f" of {'x'.join(map(str, image.shape))}, {image.format}" if image else ""
     lines = [
         f"{Path(directory) / FILE_NAME} describes",
-        f"  sequences of {spec.num_frames} frames"
-        + (f" of {image.height}x{image.width}x{image.channels}, {image.format}" if image else ""),
+        f"  sequences of {spec.num_frames} frames{images}",
         f"  task {label.task}{' by frame' if label.per_frame else ''}: "
         f"{', '.join(label.class_names or label.target_names) or 'no labels'}",
     ]
