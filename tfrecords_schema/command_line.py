@@ -88,19 +88,15 @@ def document_call(function: Callable[..., Any], options: type[Options]) -> None:
     own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
     names = [parameter.name for parameter in own]
     items = [item for _, item in all_options(options) if item.flag not in names]
-    keywords = [_keyword(item) for item in items]
+    keywords = []
+    for item in items:
+        is_file = dataclasses.is_dataclass(item.default)  # which the value is read from
+        default, hint = (None, str) if is_file else (item.default, item.hint)
+        settings = {"default": default, "annotation": hint if default is not None else hint | None}
+        keywords.append(inspect.Parameter(item.flag, inspect.Parameter.KEYWORD_ONLY, **settings))
     function.__signature__ = signature.replace(parameters=[*own, *keywords])  # type: ignore[attr-defined]
     lines = [f"    {item.flag}: {item.help}" for item in items]
     function.__doc__ = "\n".join([inspect.getdoc(function) or "", "", "Options:", *lines])
-
-
-def _keyword(item: Option) -> inspect.Parameter:
-    default, hint = item.default, item.hint
-    if dataclasses.is_dataclass(default):  # read from a file if it is not given
-        default, hint = None, str
-    annotation = hint if default is not None else hint | None
-    kind = inspect.Parameter.KEYWORD_ONLY
-    return inspect.Parameter(item.flag, kind, default=default, annotation=annotation)
 
 
 class _Words(argparse.Action):

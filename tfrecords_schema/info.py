@@ -56,9 +56,6 @@ class TargetStatistics:
     min: float
     max: float
 
-    def __post_init__(self) -> None:
-        check_fields(self, DatasetInfoError)
-
 
 def statistics_of(moments: Iterable[Moments]) -> tuple[TargetStatistics, ...]:
     """Returns the statistics of each column from its moments."""

@@ -271,11 +271,8 @@ class Options:
 
     def changed(self, names: Collection[str] | None = None) -> list[str]:
         """Returns the options (of ``names``, or all) that differ from their defaults."""
-        return [
-            item.name
-            for item in options_of(type(self))
-            if (names is None or item.name in names) and getattr(self, item.name) != item.default
-        ]
+        asked = (i for i in options_of(type(self)) if names is None or i.name in names)
+        return [item.name for item in asked if getattr(self, item.name) != item.default]
 
     def typed(self, names: Sequence[str]) -> str:
         """Returns options as they are typed: ``--filters 8,16, --batch_norm on``."""

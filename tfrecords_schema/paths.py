@@ -71,10 +71,9 @@ def folder_name(path: str) -> str:
 
 
 def relative(path: str, root: str) -> str:
-    """Returns ``path`` relative to ``root``: ``/data/clips/a.mp4`` in ``/data`` is ``clips/a.mp4``.
+    """Returns ``path`` relative to ``root``; the name for ``root`` itself.
 
-    A path outside ``root`` loses its leading slash or scheme: no record holds an absolute path. Of ``root``
-    itself, the name is returned.
+    A path outside ``root`` only loses its leading slash or scheme, so that no record holds an absolute path.
     """
     root, path = absolute(root), absolute(path)
     if path == root:

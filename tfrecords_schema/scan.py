@@ -1,7 +1,6 @@
 """Describes TFRecords of other programs by scanning them, if they have MediaSequence's keys.
 
-`adopt` returns a `DatasetInfo` with ``adopted`` set: its records may lack keys, and hold other numbers of
-frames than the spec and frames of other sizes. Readers adjust them. Needs no TensorFlow.
+Readers adjust records that lack keys, or hold other numbers of frames than the spec or frames of other sizes.
 """
 
 from __future__ import annotations
@@ -215,8 +214,7 @@ def adopt(
         scans[split_of(path.name)].add_file(path)
     if not any(scan.records for scan in scans.values()):
         raise AdoptError(f"{directory} must hold records, found {len(files)} empty files")
-    if spec is None:
-        spec = _common_spec(list(scans.values()))
+    spec = spec or _common_spec(list(scans.values()))
     if num_frames is not None:
         spec = replace(spec, num_frames=num_frames)
     if size is not None and spec.image is not None:

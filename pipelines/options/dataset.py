@@ -1,7 +1,6 @@
 """Options of a build, grouped by the stage that reads them.
 
-Those in `DatasetOptions` decide the bytes of the dataset and are stored in its ``dataset_info.json``. Those
-in `RunOptions` only decide how the work is done.
+Those in `DatasetOptions` decide the bytes of the dataset, those in `RunOptions` only how the work is done.
 """
 
 from __future__ import annotations

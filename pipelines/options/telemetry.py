@@ -110,12 +110,11 @@ class TelemetryOptions(PipelineOptions):
     def check_together(self) -> None:
         """Checks that the options fit the telemetry, its times and each other."""
         if self.telemetry is None and not self.no_images:
-            if changed := self.changed():
-                raise UsageError(
-                    f"--{changed[0]} needs --telemetry, which names the telemetry file of a drive"
-                )
+            changed = self.changed()
             raise UsageError(
-                "--telemetry must name the telemetry file of a video, such as '{stem}.csv', got none"
+                f"--{changed[0]} needs --telemetry, which names the telemetry file of a drive"
+                if changed
+                else "--telemetry must name the telemetry file of a video, such as '{stem}.csv', got none"
             )
         self._check_template()
         self.require(
