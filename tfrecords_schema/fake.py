@@ -96,10 +96,8 @@ def write_fake_dataset(
     folder.mkdir(parents=True, exist_ok=True)
     splits, seed = {}, 0
     for split, count in split_records.items():
-        if records and split in records:
-            chosen = records[split]
-        else:
-            chosen = [fake_record(spec, seed + i) for i in range(count)]
+        fakes = (fake_record(spec, seed + i) for i in range(count))
+        chosen = records[split] if records and split in records else [*fakes]
         seed += count
         scan = SplitScan()
         for shard in range(shards):

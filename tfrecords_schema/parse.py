@@ -9,8 +9,7 @@ import tensorflow as tf
 from tfrecords_schema import spec as keys
 from tfrecords_schema.spec import ImageSpec, SequenceSpec, signal_floats_key
 
-# Up to this many frames are decoded by one operation each, a tenth faster than a loop. More operations would
-# make the graph slow to build.
+# Up to this many frames, one operation each is a tenth faster than a loop; a graph of more is slow to build.
 _MAX_UNROLLED = 32
 _DTYPES = {"bytes": tf.string, "int": tf.int64, "float": tf.float32}
 

@@ -26,8 +26,7 @@ _HEADER_BYTES = _HEADER.size
 FRAMING_BYTES = _HEADER_BYTES + _CRC.size
 """Bytes of a record beyond its data."""
 
-# Larger lengths are refused, so that a forged header cannot allocate all memory. Protobuf messages end at 2
-# GiB.
+# A forged header must not allocate all memory. Protobuf messages end at 2 GiB.
 _MAX_RECORD_BYTES = 2**31
 
 _SEARCH_BYTES = 1 << 20  # read at a time while searching for the next record

@@ -226,11 +226,10 @@ def create(url: str, data: bytes) -> bool:
         if _is_folder_tree(url):
             write_bytes(url, data)
             return True
-        try:
+        with contextlib.suppress(FileExistsError):
             client.pipe_file(name, data, mode="create")
-        except FileExistsError:
-            return False
-    return True
+            return True
+    return False
 
 
 def make_folder(path: StrPath) -> None:

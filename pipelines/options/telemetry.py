@@ -16,11 +16,7 @@ TimeUnit = Literal["s", "ms", "us"]
 TimeOrigin = Literal["file", "clock"]
 Interpolate = Literal["linear", "nearest", "hold"]
 
-# With their format and conversion; the last one stands for text after all fields.
-_TEMPLATE_FIELDS: set[tuple[str | None, ...]] = {
-    (name, "", None) for name in ("stem", "name", "parent", "drive")
-}
-_TEMPLATE_FIELDS |= {(None, None, None)}
+_TEMPLATE_FIELDS = {(name, "", None) for name in ("stem", "name", "parent", "drive")}
 _TIME_OPTIONS = ("time_unit", "time_offset", "time_origin", "interpolate", "max_gap")
 
 
@@ -151,11 +147,11 @@ class TelemetryOptions(PipelineOptions):
 
     def _check_template(self) -> None:
         try:
-            fields = [field[1:] for field in Formatter().parse(self.telemetry or "")]
+            fields = {f[1:] for f in Formatter().parse(self.telemetry or "") if f[1] is not None}
         except ValueError:
-            fields = [("{", "", None)]
+            fields = {("{", "", None)}
         self.require(
-            {*fields} <= _TEMPLATE_FIELDS,
+            fields <= _TEMPLATE_FIELDS,  # without format or conversion
             "--telemetry may hold {stem}, {name}, {parent} and {drive}, such as '{stem}.csv', "
             f"got {self.telemetry!r}",
         )

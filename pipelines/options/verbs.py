@@ -10,7 +10,6 @@ from tfrecords_schema.options import REQUIRED, group, option
 
 _URLS = "local, or a URL (s3://, gs://, hdfs://)"
 _OF_DASHCAM = ("label_names", "label_at", "class_column", "annotation", "telemetry")
-_OF_BUILDS = ("overwrite", "dry_run")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +82,7 @@ class PredictionOptions(PipelineOptions):
         metavar="TEMPLATE",
     )
     batch_size: int = option(16, "Sequences that the model predicts at a time", min=1)
-    run: RunOptions = group(RunOptions, "running", omit=_OF_BUILDS)
+    run: RunOptions = group(RunOptions, "running", omit=("overwrite", "dry_run"))
 
     def check_together(self) -> None:
         """Checks that the output has a name."""
