@@ -90,7 +90,8 @@ def document_call(function: Callable[..., Any], options: type[Options]) -> None:
     items = [item for _, item in all_options(options) if item.flag not in names]
     keywords = []
     for item in items:
-        is_file = dataclasses.is_dataclass(item.default)  # which the value is read from
+        # The value of a dataclass is read from a file.
+        is_file = dataclasses.is_dataclass(item.default)
         default, hint = (None, str) if is_file else (item.default, item.hint)
         settings = {"default": default, "annotation": hint if default is not None else hint | None}
         keywords.append(inspect.Parameter(item.flag, inspect.Parameter.KEYWORD_ONLY, **settings))

@@ -152,13 +152,11 @@ class SplitScan:
         tables = {s.name: (keys.signal_floats_key(s.name), s.size) for s in spec.signals}
         if label.task == "regression":
             key = keys.FRAME_LABEL_VALUE if label.per_frame else keys.LABEL_VALUE
-            tables[""] = key, len(label.target_names)
-        held = {
-            f"{key} with {width} values{'' if key == keys.LABEL_VALUE else ' per step'}": self.tables[
-                key, width
-            ]
-            for key, width in tables.values()
-        }
+            tables[""] = key, len(label.target_names)  # no signal has this name
+        held = {}
+        for key, width in tables.values():
+            per_step = "" if key == keys.LABEL_VALUE else " per step"
+            held[f"{key} with {width} values{per_step}"] = self.tables[key, width]
         if spec.image is not None:
             held[keys.IMAGE_ENCODED] = self.images.total()
         if label.task == "classification" and not label.per_frame:
