@@ -99,7 +99,7 @@ def write_fake_dataset(
         fakes = (fake_record(spec, seed + i) for i in range(count))
         chosen = records[split] if records and split in records else [*fakes]
         seed += count
-        scan = SplitScan()
+        scan = SplitScan(decodes=False)
         for shard in range(shards):
             path = folder / f"{split}-{shard:05d}-of-{shards:05d}.tfrecord"
             framed = [frame_record(encode_record(own, spec)) for own in chosen[shard::shards]]

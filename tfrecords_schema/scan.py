@@ -41,6 +41,7 @@ class SplitScan:
     """Counts and values of the records of a split.
 
     Attributes:
+        decodes: the first frame of each record is decoded, for its size and colours.
         shards: its files.
         lengths, images: records of each number of frames, and of each format, height, width and channels.
         label_counts, frame_counts: records and frames of each class.
@@ -50,6 +51,7 @@ class SplitScan:
         pixels: mean and mean square of each channel of a record's first frame.
     """
 
+    decodes: bool = True
     shards: list[ShardInfo] = field(default_factory=list)
     lengths: Counter[int] = field(default_factory=Counter)
     images: Counter[tuple[str, int, int, int]] = field(default_factory=Counter)
@@ -73,7 +75,7 @@ class SplitScan:
         for count, record in enumerate(read_file(path), start=1):  # noqa: B007
             try:
                 self._add_record(parse_example(record.data))
-            except (SpecError, cv2.error) as error:
+            except (ValueError, cv2.error) as error:
                 raise AdoptError(f"{path}: the record at byte {record.offset}: {error}") from error
         size, checksum = path.stat().st_size, file_checksum(path)
         self.shards.append(ShardInfo(file=path.name, records=count, bytes=size, sha256=checksum))
@@ -82,7 +84,7 @@ class SplitScan:
         context, lists = example.context.feature, example.feature_lists.feature_list
         steps = {key: lists[key].feature for key in lists}
         frames = steps.get(keys.IMAGE_ENCODED, ())
-        if frames:
+        if frames and self.decodes:
             self._add_frame(b"".join(frames[0].bytes_list.value[:1]))
         tables = {key: steps[key] for key in sorted(steps) if _SIGNAL.fullmatch(key)}
         length = len(frames) or next((len(rows) for rows in tables.values() if rows), 0)
@@ -157,7 +159,7 @@ class SplitScan:
         for key, width in tables.values():
             per_step = "" if key == keys.LABEL_VALUE else " per step"
             held[f"{key} with {width} values{per_step}"] = self.tables[key, width]
-        if spec.image is not None:
+        if spec.image is not None and self.decodes:
             held[keys.IMAGE_ENCODED] = self.images.total()
         if label.task == "classification" and not label.per_frame:
             held[f"{keys.LABEL_INDEX} with one class"] = self.tables[keys.LABEL_INDEX, 1]

@@ -134,6 +134,14 @@ def test_write_fake_dataset_writes_given_records(tmp_path):
     assert info.splits["test"].num_records == 0
 
 
+def test_write_fake_dataset_writes_damaged_frames(tmp_path):
+    spec = SPECS["classification"]
+    damaged = dataclasses.replace(fake_record(spec, 0), frames=[b"no image"] * 3)
+    info = write_fake_dataset(tmp_path, spec, {"train": 1}, records={"train": [damaged]})
+    assert info.splits["train"].num_records == 1
+    assert len(info.splits["train"].pixel_mean) == 3
+
+
 def test_timestamps_follow_frame_rate():
     record = fake_record(SPECS["signals only"], 0)
     assert record.timestamps == [0, 20_000, 40_000]
