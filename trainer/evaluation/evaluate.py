@@ -30,9 +30,9 @@ from trainer.evaluation.breakdown import (
     source_rows,
     worst_rows,
 )
-from trainer.evaluation.filmstrips import Filmstrip, read_filmstrips
 from trainer.evaluation.predictions import Predictions, predict_split
 from trainer.evaluation.score import Score, explain_no_intervals, score
+from trainer.evaluation.sequence_strips import Filmstrip, read_filmstrips
 from trainer.models.export import load_model
 
 _SEEN = {

@@ -18,8 +18,8 @@ from tfrecords_schema.spec import ImageSpec, LabelSpec
 from trainer.cli import main
 from trainer.config.dataset import DatasetError, check_compatible
 from trainer.evaluation.evaluate import evaluate_model, scores_to_json
-from trainer.evaluation.filmstrips import read_filmstrips
 from trainer.evaluation.predictions import predict_split
+from trainer.evaluation.sequence_strips import read_filmstrips
 from trainer.report.page import render_report, write_report
 
 LABELLED = {name: spec for name, spec in SPECS.items() if spec.label.task != "none"}
