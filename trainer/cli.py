@@ -137,7 +137,7 @@ def _evaluate(options: EvaluateOptions) -> None:
     _prepare_tensorflow()
     from trainer.evaluation.baseline import describe_baseline
     from trainer.evaluation.evaluate import evaluate_run, scores_to_json
-    from trainer.evaluation.score import compare, format_score
+    from trainer.evaluation.score import describe_main_metric, format_score
     from trainer.report.page import write_report
 
     score = evaluate_run(
@@ -145,7 +145,7 @@ def _evaluate(options: EvaluateOptions) -> None:
     )
     baseline = describe_baseline(trained_on)
     _log.info("baseline: %s", baseline)
-    _log.info("%s\n%s", format_score(score), compare(score))
+    _log.info("%s\n%s", format_score(score), describe_main_metric(score))
     if options.output is not None:
         described = {"model": options.model, "tfrecords": directory, "baseline": baseline}
         write_json(Path(options.output), {**described, **scores_to_json([score])})

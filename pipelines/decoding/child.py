@@ -23,7 +23,7 @@ from pipelines.decoding import protocol
 from pipelines.decoding.damage import count_errors
 from pipelines.decoding.overlay import draw_overlay
 from pipelines.decoding.protocol import BuildRequest, DecodingFailure, SegmentResult
-from pipelines.decoding.segments import build_segment, find_extent, index_clip, probe_file
+from pipelines.decoding.segments import build_segment, find_boundaries, find_extent, probe_file
 from pipelines.runners.child_process import HEADER, pack
 
 _MAX_CHARACTERS = 300
@@ -92,7 +92,7 @@ def _handle(request: protocol.Request, answers: BinaryIO) -> Any:
         case protocol.ExtentRequest():
             return find_extent(request.path, on_progress)
         case protocol.IndexRequest():
-            return index_clip(request, on_progress)
+            return find_boundaries(request, on_progress)
         case protocol.ProbeRequest():
             return probe_file(request.path)
 

@@ -77,17 +77,18 @@ def find_extent(path: str, on_progress: OnProgress = lambda: None) -> Extent:
         return video.extent()
 
 
-def index_clip(
+def find_boundaries(
     request: IndexRequest, on_progress: OnProgress = lambda: None
 ) -> tuple[Boundary, ...]:
-    """Returns where a clip whose every frame is used may be cut into segments.
+    """Returns where a clip may be cut into segments of about ``segment_length``, if all its frames are used.
 
-    Reads all packets, and decodes the first frame only.
+    A boundary names the keyframe at which to start decoding. Reads all packets, and decodes the first frame.
     """
     with open_video_source(request.source, on_progress) as video:
         if not video.cuttable:
             return ()
         clip = Clip(video, video.first_pts(), request.source.start, request.source.end)
+    # Opened again: finding the first frame has read packets.
     with open_video_source(request.source, on_progress) as video:
         times, keys = video.packet_times()
     inside = times >= clip.start_pts

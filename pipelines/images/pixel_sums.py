@@ -13,7 +13,8 @@ from pipelines.images.yuv import BT601, YuvPixels, yuv_to_rgb
 _ROWS = 24  # per picture
 _SAMPLED_ONE_IN = 32
 _FIRST_SAMPLED = 4
-_STEP, _MODULUS = 0x9E3779B1, 2**32  # in the golden ratio
+_STEP, _MODULUS = 0x9E3779B1, 2**32
+"""Their ratio is the golden ratio, modulo 1."""
 
 
 class PixelSums(NamedTuple):
@@ -65,10 +66,10 @@ class PixelSums(NamedTuple):
 
 
 def is_sampled(slot: int) -> bool:
-    """Returns True if the frame at ``slot`` of a folder is in the sample: one in 32, from slot 4 on.
+    """Returns True for one frame in 32, whose pixels stand for those of the others.
 
-    Multiples of the golden ratio are spread evenly modulo 1, also if only every n-th is taken. The sampled
-    frames are therefore spread evenly among the used ones.
+    Multiples of the golden ratio are spread evenly modulo 1, also if only every n-th is taken, so the sampled
+    frames are spread evenly among the frames of any stride. The first is at slot 4: short folders have one.
     """
     return (slot - _FIRST_SAMPLED) * _STEP % _MODULUS < _MODULUS // _SAMPLED_ONE_IN
 

@@ -92,14 +92,14 @@ class ServedModel:
 
     def _compute(self, records: tf.Tensor) -> tf.Tensor:
         """Parses B serialized records, and returns the model's output for them, ``[B, ...]``."""
-        record_spec, spec = self._reading.clip_spec(self._spec), self._model_spec
+        record_spec, model_spec = self._reading.clip_spec(self._spec), self._model_spec
 
         def parse(record: tf.Tensor) -> dict[str, tf.Tensor]:
             parsed = parse_and_decode(record, record_spec)
             features = {_VALID_FRAMES: parsed[keys.VALID_FRAMES]}
-            if spec.image is not None:
-                features[_IMAGE] = _resized(parsed["image"], spec)
-            for signal in spec.signals:
+            if model_spec.image is not None:
+                features[_IMAGE] = _resized(parsed["image"], model_spec)
+            for signal in model_spec.signals:
                 features[signal.name] = parsed[keys.signal_floats_key(signal.name)]
             return features
 

@@ -110,7 +110,7 @@ def job_server(
         options: options of the pipeline.
         unknown: flags that only the engine may know.
         log: receives the output of the job server.
-        workers: tasks to run at once if this machine is the cluster.
+        workers: tasks to run at once on Flink's embedded cluster, on this machine.
 
     Yields:
         A function that cancels a job, wherever it runs.
@@ -119,8 +119,9 @@ def job_server(
         UsageError: for a flag that the engine does not know.
         UserError: if the job server cannot be found or does not start.
     """
-    flink, named = options.view_as(FlinkRunnerOptions), options.view_as(GoogleCloudOptions)
-    named.job_name = named.job_name or f"reelbeam-{uuid.uuid4().hex}"
+    # Beam keeps the name of a job on any runner among the options of Google Cloud.
+    flink, naming = options.view_as(FlinkRunnerOptions), options.view_as(GoogleCloudOptions)
+    naming.job_name = naming.job_name or f"reelbeam-{uuid.uuid4().hex}"
     on_flink, cluster = _runner(options) == "flinkrunner", FlinkCluster(flink.flink_master)
     on_cluster = on_flink and flink.flink_master not in EMBEDDED
     if on_flink and flink.parallelism < 1:
@@ -129,8 +130,8 @@ def job_server(
 
     def cancel(result: PipelineResult) -> None:
         result.cancel()
-        if on_cluster:
-            cluster.cancel(named.job_name)
+        if on_cluster:  # where the job server's own cancellation may not arrive
+            cluster.cancel(naming.job_name)
 
     # Removed after the job server has stopped.
     with tempfile.TemporaryDirectory(prefix="reelbeam-") as artifacts:

@@ -31,29 +31,36 @@ _MAX_PER_SOURCE = 4
 """Records compared with one source: many files can only be read from their beginning, which takes long."""
 
 
-class Names(NamedTuple):
-    """Hashes of the names under one key in some shards, with offset and number of shard of their records."""
+class HashedNames(NamedTuple):
+    """Hashes of the texts under one key, such as records' ids, with the places of the records that hold them.
+
+    Attributes:
+        hashes: of the texts, ``[names]``.
+        offsets: of the records in their files, in bytes, ``[names]``.
+        shards: indices in ``files``, ``[names]``.
+        files: of the shards.
+    """
 
     hashes: NDArray[np.uint64]
     offsets: NDArray[np.uint64]
-    numbers: NDArray[np.int64]
+    shards: NDArray[np.int64]
     files: list[str]
 
     def place(self, index: int) -> tuple[str, int]:
         """Returns shard and offset of the record of a name."""
-        return self.files[self.numbers[index]], int(self.offsets[index])
+        return self.files[self.shards[index]], int(self.offsets[index])
 
 
-def names_in(shards: Sequence[ShardSummary], key: str) -> Names:
-    """Returns the names under one of `NAME_KEYS`, in the order of the shards and their records."""
+def hashed_names(shards: Sequence[ShardSummary], key: str) -> HashedNames:
+    """Returns the hashes under one of `NAME_KEYS`, in the order of the shards and their records."""
     rows = [np.frombuffer(shard.names[key], np.uint64).reshape(-1, 2) for shard in shards]
     hashes, offsets = np.concatenate([np.zeros((0, 2), np.uint64), *rows]).T
-    numbers = np.repeat(np.arange(len(rows)), [len(own) for own in rows])
-    return Names(hashes, offsets, numbers, [shard.file for shard in shards])
+    indices = np.repeat(np.arange(len(rows)), [len(own) for own in rows])
+    return HashedNames(hashes, offsets, indices, [shard.file for shard in shards])
 
 
 def shared_names(
-    one: Names, other: Names
+    one: HashedNames, other: HashedNames
 ) -> tuple[list[tuple[tuple[str, int], tuple[str, int]]], int]:
     """Returns the places in both of the first `MAX_NAMED` common names, and the number of further ones."""
     common, mine, theirs = np.intersect1d(one.hashes, other.hashes, return_indices=True)

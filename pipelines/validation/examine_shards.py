@@ -27,9 +27,9 @@ def validation_job(
     """Returns the job that examines the shards of `ShardJob`s, and writes the result.
 
     Args:
-        examiner: the common part of all shards.
+        examiner: examines a shard; it holds what all shards share, such as the spec.
         result_path: file for the result, as JSON.
-        local: None unless the workers are threads of the driver's process.
+        local: state shared with workers that are threads of the driver's process; None for other workers.
         children: examine in a child process per worker; only for local workers.
     """
 

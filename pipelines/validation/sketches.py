@@ -83,19 +83,19 @@ class Sketch:
         """Returns the median and a robust standard deviation, which is 0 if nearly all values are equal.
 
         It is the larger of two estimates: by the median absolute deviation, and by the range of the middle
-        98% of the values. With the second, a value is no outlier if one value in fifty is like it.
+        98% of the values. The second keeps values from being outliers if one in fifty is like them.
         """
         if not self.sample:
             return 0.0, 0.0
         values = np.array([value for _, value in self.sample])
-        # A hundredth of few values is none: at least five on either side are left out.
+        # 1% on either side is left out, but of fewer than 500 values five, and at most a quarter.
         outer = min(max(0.01, 5 / len(values)), 0.25)
-        first, median, last = np.quantile(values, [outer, 0.5, 1 - outer])
-        if last == first:
+        low, median, high = np.quantile(values, [outer, 0.5, 1 - outer])
+        if high == low:
             return float(median), 0.0
         mad = float(np.median(np.abs(values - median)))
         normal_range = 2 * NormalDist().inv_cdf(1 - outer)
-        return float(median), max(_NORMAL_MAD * mad, float(last - first) / normal_range)
+        return float(median), max(_NORMAL_MAD * mad, float(high - low) / normal_range)
 
 
 def _highest(extremes: list[Extreme]) -> list[Extreme]:

@@ -152,8 +152,8 @@ def format_score(score: Score) -> str:
     return "\n".join(lines)
 
 
-def compare(score: Score) -> str:
-    """Returns the first metric in words.
+def describe_main_metric(score: Score) -> str:
+    """Returns the model's and the baseline's value of the main metric, which is the first, with the verdict.
 
     Example: ``test speed_mae 0.61 m/s (0.5 to 0.7), the baseline's 3.1 m/s: better``.
     """

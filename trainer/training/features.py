@@ -116,10 +116,13 @@ def computed_features(
     reads: dict[str, dict[str, Any]],
     folder: Path,
 ) -> Iterator[dict[str, CachedSplit]]:
-    """Computes the features of each split, in files of ``folder``, which is made here and removed afterwards.
+    """Computes the features of each split once: those of a frozen encoder are the same in every epoch.
 
-    ``encoder`` is the first model of `split_at_features`; ``reads`` holds options of `read_sequences` by
-    split.
+    Args:
+        encoder: the frozen part of the model, from images to features.
+        directory: of the dataset.
+        reads: options of `read_sequences` by split, which read each record once.
+        folder: for the files of features; made here, and removed afterwards.
     """
     info = DatasetInfo.load(directory)
     encode = tf.function(

@@ -38,23 +38,25 @@ class Phase:
     Attributes:
         first, last: epochs from ``first`` up to but not including ``last``, counted from 0.
         learning_rate: the highest.
-        backbone: train the last layers of the backbone as well.
+        trains_backbone: train the last layers of the backbone as well.
     """
 
     first: int
     last: int
     learning_rate: float
-    backbone: bool
+    trains_backbone: bool
 
 
 def plan_phases(config: TrainingConfig) -> list[Phase]:
-    """Returns one phase; with ``head_epochs``, one without the backbone and one with it."""
+    """Returns one phase; with ``head_epochs``, one that trains only the head, and one that trains both."""
+    rate = config.learning_rate
     if not config.head_epochs:
-        return [Phase(0, config.epochs, config.learning_rate, backbone=True)]
-    fine = config.fine_tune_learning_rate or config.learning_rate / 10
+        return [Phase(first=0, last=config.epochs, learning_rate=rate, trains_backbone=True)]
+    fine = config.fine_tune_learning_rate or rate / 10
+    head, end = config.head_epochs, config.epochs
     return [
-        Phase(0, config.head_epochs, config.learning_rate, backbone=False),
-        Phase(config.head_epochs, config.epochs, fine, backbone=True),
+        Phase(first=0, last=head, learning_rate=rate, trains_backbone=False),
+        Phase(first=head, last=end, learning_rate=fine, trains_backbone=True),
     ]
 
 
@@ -104,7 +106,7 @@ def fit(model: keras.Model, job: TrainingJob) -> Progress:
             for phase in plan_phases(config):
                 if progress.epoch < phase.last and not progress.stopped:
                     for layer in backbone:
-                        layer.trainable = phase.backbone
+                        layer.trainable = phase.trains_backbone
                     _fit_phase(model, feed, job, progress, phase)
     except tf.errors.ResourceExhaustedError as error:
         raise TrainingError(
@@ -146,7 +148,11 @@ def _fit_phase(
     else:
         progress.waited = 0
     if config.head_epochs:
-        which = "with the last layers of the backbone" if phase.backbone else "without the backbone"
+        which = (
+            "with the last layers of the backbone"
+            if phase.trains_backbone
+            else "without the backbone"
+        )
         _log.info("epochs %d to %d: %s", progress.epoch + 1, phase.last, which)
     # Hosts do not save within epochs: by their own clocks, they would not save at the same step.
     minutes = 0 if has_several_hosts() else config.checkpoint_minutes

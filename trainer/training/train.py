@@ -28,7 +28,7 @@ from trainer.errors import TrainerError
 from trainer.evaluation.baseline import baseline_answers, describe_baseline
 from trainer.evaluation.evaluate import evaluate_model, scores_to_json
 from trainer.evaluation.metrics import measure
-from trainer.evaluation.score import Score, compare, format_score
+from trainer.evaluation.score import Score, describe_main_metric, format_score
 from trainer.models.export import export_run
 from trainer.models.keras_settings import own_settings
 from trainer.models.network import build_model
@@ -178,7 +178,7 @@ def _log_dataset(job: TrainingJob) -> None:
 def _log_baseline(
     job: TrainingJob, splits: list[str], clips: Clips | None
 ) -> dict[str, dict[str, float]]:
-    """Logs the scores that a model must exceed; returns the baseline's metrics by split."""
+    """Logs the scores that a model must beat; returns the baseline's metrics by split."""
     _log.info("BASELINE any model must beat: %s", describe_baseline(job.info))
     baselines = {}
     for split in splits:
@@ -216,4 +216,4 @@ def _log_results(
         "report": folder.report,
     }
     _log.info("\n%s", "\n".join(f"{name:<12}{path}" for name, path in paths.items()))
-    _log.info("%s", compare(scores[main_split]))
+    _log.info("%s", describe_main_metric(scores[main_split]))

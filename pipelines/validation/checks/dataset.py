@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pipelines.validation.dataset_view import MAX_NAMED, DatasetView, names_in
+from pipelines.validation.dataset_view import MAX_NAMED, DatasetView, hashed_names
 from pipelines.validation.findings import Problem, Where, check, error, warning
 from pipelines.validation.shard_summary import Conflicts
 from tfrecords_schema import spec as keys
@@ -41,7 +41,7 @@ def format_shards(dataset: DatasetView) -> Iterator[Problem]:
 )
 def format_unique_ids(dataset: DatasetView) -> Iterator[Problem]:
     """No two records have the same ``example/id``."""
-    ids = names_in(dataset.shards, keys.EXAMPLE_ID)
+    ids = hashed_names(dataset.shards, keys.EXAMPLE_ID)
     order = np.argsort(ids.hashes, kind="stable")
     ordered = ids.hashes[order]
     repeats = np.flatnonzero(ordered[1:] == ordered[:-1]) + 1  # all but the first of each id
@@ -85,7 +85,7 @@ def format_counts(dataset: DatasetView) -> Iterator[Problem]:
             ("sources", split.sources, keys.MEDIA_ID),
             ("groups", split.groups, keys.GROUP_ID),
         ):
-            found = len(np.unique(names_in(shards, key).hashes))
+            found = len(np.unique(hashed_names(shards, key).hashes))
             # Other writers may leave the counts, or the names in records, out.
             if said and found and not found <= said <= found + empty:
                 problem = error if said < found else warning

@@ -10,8 +10,8 @@ import numpy as np
 
 from pipelines.validation.dataset_view import (
     DatasetView,
+    hashed_names,
     list_names,
-    names_in,
     shared_names,
     used_classes,
 )
@@ -54,7 +54,7 @@ def drift_splits(versions: Versions) -> Iterator[Problem]:
     ):
         if now == then:
             continue
-        groups, old_groups = (names_in(shards, keys.GROUP_ID) for shards in (mine, theirs))
+        groups, old_groups = (hashed_names(shards, keys.GROUP_ID) for shards in (mine, theirs))
         pairs, more = shared_names(groups, old_groups)
         for place, _ in pairs:
             name = dataset.read_text(*place, keys.GROUP_ID)

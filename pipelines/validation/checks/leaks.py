@@ -6,7 +6,7 @@ import bisect
 import itertools
 from collections.abc import Iterator
 
-from pipelines.validation.dataset_view import MAX_NAMED, DatasetView, names_in, shared_names
+from pipelines.validation.dataset_view import MAX_NAMED, DatasetView, hashed_names, shared_names
 from pipelines.validation.findings import Problem, check, error, note, warning
 from pipelines.validation.pictures.leak_pairs import RecordPair, find_pairs
 from pipelines.validation.shard_summary import Span, file_of
@@ -37,7 +37,7 @@ def leaks_groups(dataset: DatasetView) -> Iterator[Problem]:
 
 
 def _find_shared_names(dataset: DatasetView, key: str, what: str) -> Iterator[Problem]:
-    names = {split: names_in(shards, key) for split, shards in dataset.by_split.items()}
+    names = {split: hashed_names(shards, key) for split, shards in dataset.by_split.items()}
     for (one, mine), (other, theirs) in itertools.combinations(names.items(), 2):
         pairs, more = shared_names(mine, theirs)
         for (shard, offset), own in pairs:

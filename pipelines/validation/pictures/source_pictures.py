@@ -29,8 +29,8 @@ _CODING_NOISE = 3.0
 """Mean difference, in levels, of the grids of a picture that two versions of an encoder coded."""
 _ALIKE = 3.0
 """A picture is another one, or has red and blue swapped, if that is so many times more alike."""
-_DELAY = 2e-6
-"""Seconds after a sample's time, which is rounded to microseconds, at which it is asked for."""
+_ROUNDING_MARGIN = 2e-6
+"""Seconds after a frame's time at which it is looked for, as stored times are rounded to microseconds."""
 
 Grid = NDArray[np.int16]
 
@@ -81,27 +81,27 @@ class SourceReader:
         return Comparison("unlike", f"its source has no frame at {format_seconds(times[0])}")
 
     def _decode_at(self, path: str, record: RecordView) -> dict[int, Grid]:
-        """Returns the source's frames at the record's times, by timestamp."""
+        """Returns the source's frames at the record's times, by timestamp; only the first of uneven times."""
         is_windows, rate = record.expected.by_windows, record.spec.frame_rate
         start = record.timestamps[0]
         if not is_windows and not os.path.isdir(path):
-            rate = None
+            rate = None  # uneven times of a video are looked for among all of its frames
         if rate is not None:
-            source, _, stated = record.text(keys.EXAMPLE_ID).rpartition("@")
-            if source == record.text(keys.MEDIA_ID) and stated.isdecimal():
-                start = int(stated)  # the time of the first sample
+            # An id is "SOURCE@MICROSECONDS": the time asked for, which a frame's own may lie behind.
+            source, _, asked_for = record.text(keys.EXAMPLE_ID).rpartition("@")
+            if source == record.text(keys.MEDIA_ID) and asked_for.isdecimal():
+                start = int(asked_for)
         if path not in self._origins:
-            first = self._decode(path, None, 1, rate)
+            first = self._decode(path, None, count=1, rate=rate)
             self._origins[path] = first[0][0] if first else 0
         seconds = (start - self._origins[path]) / MICROSECONDS
-        # If frames are not at even times, only the first time is known.
+        start_time = seconds + _ROUNDING_MARGIN if seconds > 0 else None
         count = record.valid_frames if is_windows else 1
-        start_time = seconds + _DELAY if seconds > 0 else None
-        decoded = self._decode(path, start_time, count, rate)
+        decoded = self._decode(path, start_time, count=count, rate=rate)
         return {time: _to_grid(pixels) for time, pixels in decoded}
 
     def _decode(
-        self, path: str, start: float | None, count: int, rate: float | None
+        self, path: str, start: float | None, *, count: int, rate: float | None
     ) -> list[tuple[int, NDArray[np.uint8]]]:
         """Returns timestamps and frames of a source from ``start`` on, in seconds after its first frame."""
         options, image = self._info.build_options, _image_options(self._info)

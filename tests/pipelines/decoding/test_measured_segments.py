@@ -17,7 +17,7 @@ from pipelines.decoding.protocol import (
     request_from_json,
     request_to_json,
 )
-from pipelines.decoding.segments import build_segment, find_extent, index_clip
+from pipelines.decoding.segments import build_segment, find_boundaries, find_extent
 from pipelines.decoding.video import open_video
 from pipelines.options.dataset import ImageOptions, LabelOptions, SamplingOptions
 from pipelines.options.telemetry import TelemetryOptions
@@ -195,7 +195,7 @@ class TestFramesWithoutTelemetry:
     def segments(source: Source, rate: Fraction | None, length: float) -> list[Segment]:
         if rate is None:
             request = IndexRequest(source=source, segment_length=length)
-            boundaries = index_clip(request)
+            boundaries = find_boundaries(request)
         else:
             sampling = SamplingOptions(num_frames=4, frame_rate=rate)
             boundaries = time_boundaries(10.0, sampling, length)

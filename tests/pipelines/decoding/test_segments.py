@@ -17,7 +17,7 @@ from pipelines.decoding.protocol import (
     request_from_json,
     request_to_json,
 )
-from pipelines.decoding.segments import build_segment, index_clip, probe_file
+from pipelines.decoding.segments import build_segment, find_boundaries, probe_file
 from pipelines.images import frames as frame_functions
 from pipelines.options.dataset import ImageOptions, SamplingOptions
 from pipelines.plan.descriptors import Segment, Source
@@ -105,7 +105,7 @@ def cut(source, sampling, segment_length):
     if sampling.frame_rate is not None:
         boundaries = time_boundaries(seconds, sampling, segment_length)
     else:
-        boundaries = index_clip(
+        boundaries = find_boundaries(
             IndexRequest(
                 source=source,
                 segment_length=segment_length,
@@ -290,7 +290,7 @@ class TestAgainstOracle:
         assert [read_barcode(decode_image(record.frames[0])) for record in inside] == list(
             range(first, last)
         )
-        assert not index_clip(IndexRequest(source=make_source(path), segment_length=0.1))
+        assert not find_boundaries(IndexRequest(source=make_source(path), segment_length=0.1))
 
 
 def segmented(source, sampling, segment_length):
@@ -573,7 +573,7 @@ class TestProgress:
     def test_index_reports_progress(self, clip):
         calls = []
         request = IndexRequest(source=make_source(clip("steady.mp4")), segment_length=1.0)
-        index_clip(request, lambda: calls.append(1))
+        find_boundaries(request, lambda: calls.append(1))
         assert len(calls) >= 100
 
 

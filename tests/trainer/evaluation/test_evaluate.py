@@ -10,7 +10,7 @@ from tfrecords_schema.fake import write_fake_dataset
 from trainer.evaluation.baseline import baseline_prediction, describe_baseline
 from trainer.evaluation.score import (
     Metric,
-    compare,
+    describe_main_metric,
     format_score,
     score,
 )
@@ -38,7 +38,7 @@ def test_score_classification_by_hand(tmp_path):
         (-np.log([0.8, 0.2, 0.8, 0.8]).mean(), -np.log([0.6, 0.6, 0.3, 0.1]).mean())
     )
     assert describe_baseline(info) == "always answering 'a', 60% of the train split"
-    assert compare(result) == "test accuracy 0.75, the baseline's 0.5: better"
+    assert describe_main_metric(result) == "test accuracy 0.75, the baseline's 0.5: better"
 
 
 def test_score_regression_by_hand_in_units(tmp_path):
@@ -56,7 +56,7 @@ def test_score_regression_by_hand_in_units(tmp_path):
     }
     assert [m.unit for m in result.metrics] == ["m/s", "m/s", "rad/s", "rad/s"]
     assert describe_baseline(info) == "predicting the train mean: speed 10 m/s, turn 0 rad/s"
-    assert compare(result) == "test speed_mae 2 m/s, the baseline's 3 m/s: better"
+    assert describe_main_metric(result) == "test speed_mae 2 m/s, the baseline's 3 m/s: better"
     assert "speed_mae" in format_score(result)
     assert json.loads(json.dumps(result.to_json()))["metrics"]["turn_mae"]["unit"] == "rad/s"
 

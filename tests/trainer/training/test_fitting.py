@@ -38,7 +38,7 @@ def rates(config, phase, steps, at):
 
 
 def test_make_optimizer_learning_rates():
-    phase = Phase(0, 10, 0.5, backbone=True)
+    phase = Phase(0, 10, 0.5, trains_backbone=True)
     assert rates(TrainingConfig(), phase, 4, [0, 39]) == [0.5, 0.5]
     warm = TrainingConfig(warmup_epochs=2)
     assert rates(warm, phase, 4, [0, 4, 8, 39]) == pytest.approx([0, 0.25, 0.5, 0.5])
@@ -52,12 +52,12 @@ def test_make_optimizer_learning_rates():
 
 
 def test_plan_phases():
-    assert plan_phases(TrainingConfig()) == [Phase(0, 40, 1e-3, backbone=True)]
-    model = ModelConfig(backbone="VGG16", trainable_layers=4)
+    assert plan_phases(TrainingConfig()) == [Phase(0, 40, 1e-3, trains_backbone=True)]
+    model = ModelConfig(trains_backbone="VGG16", trainable_layers=4)
     config = TrainingConfig(head_epochs=5, epochs=20, model=model)
     head, rest = plan_phases(config)
-    assert head == Phase(0, 5, 1e-3, backbone=False)
-    assert rest == Phase(5, 20, pytest.approx(1e-4), backbone=True)
+    assert head == Phase(0, 5, 1e-3, trains_backbone=False)
+    assert rest == Phase(5, 20, pytest.approx(1e-4), trains_backbone=True)
 
 
 @pytest.mark.slow
