@@ -20,7 +20,7 @@ _TARGET = "target "
 
 @dataclass(frozen=True, kw_only=True)
 class Expectation:
-    """What is known of the records of a dataset before they are read.
+    """The facts about the records of a dataset that are known before they are read.
 
     Attributes:
         info: description of the dataset. Those of other writers may have no options.
