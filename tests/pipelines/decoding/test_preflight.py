@@ -88,13 +88,17 @@ def test_check_decoder_names_the_package(use_pool, monkeypatch, declared, instal
     assert said in text
 
 
-@pytest.mark.parametrize("verb", [["videos"], ["dashcam", "--annotation", "annotation.json"]])
+@pytest.mark.parametrize(
+    "verb",
+    ["videos", "dashcam --annotation a.json --label [0].v --frame_rate 8"],
+    ids=["videos", "dashcam"],
+)
 def test_build_checks_decoder_before_listing(use_pool, monkeypatch, capsys, tmp_path, verb):
     use_pool(BROKEN)
     asked = []
     monkeypatch.setattr(DecoderProcess, "probe", lambda self, path: asked.append(path))
     words = ["--input", str(tmp_path / "none"), "--output", str(tmp_path / "out")]
-    assert cli.main([*verb, *words]) == 1
+    assert cli.main([*verb.split(), *words]) == 1
     said = capsys.readouterr().err
     assert "cannot decode a test clip, so no footage was tried" in said
     assert said.count("\n") == 1
