@@ -1,7 +1,4 @@
-"""Changes made to sequences while they are read: fewer frames, another size, augmentation.
-
-These are options that check themselves, and the spec of the sequences that they give. No TensorFlow here.
-"""
+"""Changes made to sequences while they are read: fewer frames, another size, augmentation."""
 
 from __future__ import annotations
 
@@ -44,15 +41,13 @@ class Clips(TrainerOptions):
     at: Place | int = "random"
 
     def check_together(self) -> None:
-        """Checks the place."""
-        is_count = isinstance(self.at, int) and not isinstance(self.at, bool)
-        if is_count:
-            self.require(1 <= int(self.at) < 2**31, f"at must be at least 1 clip, got {self.at}")
+        """Checks the place, which is of one of two types."""
+        places = get_args(Place)
+        if isinstance(self.at, bool) or not isinstance(self.at, int):
+            message = f"at must be {', '.join(places)} or a number of clips, got {self.at!r}"
+            self.require(self.at in places, message)
         else:
-            self.require(
-                self.at in get_args(Place),
-                f"at must be {', '.join(get_args(Place))} or a number of clips, got {self.at!r}",
-            )
+            self.require(1 <= self.at < 2**31, f"at must be at least 1 clip, got {self.at}")
 
     @property
     def span(self) -> int:
@@ -112,19 +107,17 @@ class Augmentation(TrainerOptions):
         return any((self.brightness, self.contrast, self.saturation, self.hue))
 
     def check_for(self, info: DatasetInfo) -> None:
-        """Checks that the changes make sense for a dataset.
+        """Checks that a dataset has images, colours and values that the changes make sense for.
 
         Raises:
-            ConfigError: for changes of images or colours that the records do not have.
-            DatasetError: for a flip if the dataset does not say which values change their sign, and for a
-                reversal of measured values.
+            ConfigError, DatasetError: if not.
         """
         spec = info.spec
-        if spec.image is None:
-            changed = ", ".join(self.changed(_IMAGE_CHANGES))
-            self.require(
-                not changed, f"the records hold no images for {changed}. Leave it out of --augment"
-            )
+        changed = ", ".join(self.changed(_IMAGE_CHANGES))
+        self.require(
+            spec.image is not None or not changed,
+            f"the records hold no images for {changed}. Leave it out of --augment",
+        )
         self.require(
             spec.image is None or spec.image.channels != 1 or not (self.saturation or self.hue),
             "gray frames have neither saturation nor hue. Leave them out of --augment",
@@ -150,40 +143,32 @@ class Augmentation(TrainerOptions):
 
 
 def parse_augmentation(text: str, mirrored_classes: str = "") -> Augmentation:
-    """Returns what ``--augment crop=0.7,flip=0.5`` and ``--mirrored_classes left=right`` ask for.
-
-    Raises:
-        ConfigError: for anything else.
-    """
+    """Returns what ``--augment crop=0.7,flip=0.5`` and ``--mirrored_classes left=right`` ask for."""
     names = [item.name for item in options_of(Augmentation)]
-    values = dict(_pairs("augment", "crop=0.7,flip=0.5", text))
+    values = _pairs("augment", "crop=0.7,flip=0.5", text)
     for name in values:
         if name not in names:
             raise ConfigError(f"--augment takes {', '.join(names)}, got {name!r}")
-    pairs = tuple(_pairs("mirrored_classes", "left=right", mirrored_classes))
+    pairs = tuple(_pairs("mirrored_classes", "left=right", mirrored_classes).items())
     return dataclasses.replace(make_options(Augmentation, values), mirrored_classes=pairs)
 
 
-def _pairs(flag: str, example: str, text: str) -> list[tuple[str, str]]:
-    pairs = []
+def _pairs(flag: str, example: str, text: str) -> dict[str, str]:
+    pairs: dict[str, str] = {}
     for part in text.split(",") if text else ():
         name, _, value = (word.strip() for word in part.partition("="))
         if not (name and value):
             raise ConfigError(f"--{flag} must be like {example}, got {text!r}")
-        pairs.append((name, value))
-    if len(dict(pairs)) != len(pairs):
-        raise ConfigError(f"--{flag} must name each once, got {text!r}")
+        if name in pairs:
+            raise ConfigError(f"--{flag} must name each once, got {text!r}")
+        pairs[name] = value
     return pairs
 
 
 def read_spec(
     spec: SequenceSpec, clips: Clips | None = None, image_size: tuple[int, int] | None = None
 ) -> SequenceSpec:
-    """Returns the spec of sequences as they are read: of clips, and of resized frames.
-
-    Raises:
-        ConfigError: if records are shorter than a clip, or have no images to resize.
-    """
+    """Returns the spec of sequences as they are read; checks that records have such clips and images."""
     if clips is not None:
         if clips.span > spec.num_frames:
             raise ConfigError(

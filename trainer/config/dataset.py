@@ -32,14 +32,10 @@ def default_split(info: DatasetInfo) -> str:
 
 
 def split_contents(info: DatasetInfo, directory: str | os.PathLike[str], split: str) -> SplitInfo:
-    """Returns the description of a split that has records.
-
-    Raises:
-        DatasetError: if the split is absent or empty.
-    """
+    """Returns the description of a split, which must have records."""
     if not has_split(info, split):
         held = [
-            f"{s} ({info.splits[s].num_records} records)" for s in info.splits if has_split(info, s)
+            f"{name} ({s.num_records} records)" for name, s in info.splits.items() if s.num_records
         ]
         raise DatasetError(
             f"{directory} has no records in a split {split!r}, but in {', '.join(held) or 'none'}. "
@@ -49,11 +45,7 @@ def split_contents(info: DatasetInfo, directory: str | os.PathLike[str], split: 
 
 
 def shard_paths(directory: str | os.PathLike[str], info: DatasetInfo, split: str) -> list[str]:
-    """Returns the files of a split in order, after checking that each exists and has the recorded size.
-
-    Raises:
-        DatasetError: if the split is absent or empty, or a shard is missing or has another size.
-    """
+    """Returns the files of a split in order, after checking that each exists and has the recorded size."""
     shards = split_contents(info, directory, split).shards
     files = list_folder(directory)
     paths = [join(directory, shard.file) for shard in shards]
@@ -72,11 +64,10 @@ def shard_paths(directory: str | os.PathLike[str], info: DatasetInfo, split: str
 
 
 def check_trainable(directory: str | os.PathLike[str], info: DatasetInfo) -> None:
-    """Checks that a dataset has labels, records to train on, their statistics and all shards.
+    """Checks that a dataset has labels, several classes, records to train on, statistics and all shards.
 
     Raises:
-        DatasetError: if anything of that is missing, if all records are of one class, or if a shard has
-            another size.
+        DatasetError: if not.
     """
     label = info.spec.label
     for signal in info.spec.signals:
@@ -91,17 +82,18 @@ def check_trainable(directory: str | os.PathLike[str], info: DatasetInfo) -> Non
         if split == "train" or has_split(info, split):
             shard_paths(directory, info, split)
     train = info.splits["train"]
-    if label.task == "classification" and sum(count > 0 for count in train.label_counts) < 2:
-        held = [n for n, c in zip(label.class_names, train.label_counts, strict=False) if c]
+    held = [n for n, c in zip(label.class_names, train.label_counts, strict=False) if c]
+    if label.task == "classification" and len(held) < 2:
         raise DatasetError(
             f"the train split of {directory} must hold at least 2 classes, and holds {held}. "
             "Build it from more footage, or with other --splits"
         )
+    channels = info.spec.image.channels if info.spec.image else 0
     counted = {
         "label_counts": (train.label_counts, label.num_classes),
         "targets": (train.targets, len(label.target_names)),
-        "pixel_mean": (train.pixel_mean, info.spec.image.channels if info.spec.image else 0),
-        "pixel_std": (train.pixel_std, info.spec.image.channels if info.spec.image else 0),
+        "pixel_mean": (train.pixel_mean, channels),
+        "pixel_std": (train.pixel_std, channels),
         **{f"signals.{s.name}": (train.signals.get(s.name, ()), s.size) for s in info.spec.signals},
     }
     for name, (values, expected) in counted.items():
@@ -115,11 +107,7 @@ def check_trainable(directory: str | os.PathLike[str], info: DatasetInfo) -> Non
 def check_compatible(
     run: str | os.PathLike[str], trained_on: DatasetInfo, info: DatasetInfo
 ) -> None:
-    """Checks that the model of ``run``, trained on ``trained_on``, takes the records of ``info``.
-
-    Raises:
-        DatasetError: naming each difference between the specs.
-    """
+    """Checks that the model of ``run``, trained on ``trained_on``, takes the records of ``info``."""
     differences = trained_on.spec.differences(info.spec, sides=_SIDES)
     if not differences:
         return
@@ -142,14 +130,9 @@ def _differing_classes(ours: Sequence[str], theirs: Sequence[str]) -> str:
             f"the same in another order, class {place} is {ours[place]!r} {_SIDES[0]}, "
             f"{theirs[place]!r} {_SIDES[1]}"
         )
-    only = (
-        (where, [name for name in names if name not in others])
-        for where, names, others in ((_SIDES[0], ours, theirs), (_SIDES[1], theirs, ours))
-    )
-    return ", ".join(f"{_some(names)} only {where}" for where, names in only if names)
-
-
-def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(repr(name) for name in names[:_MAX_NAMES])
-    more = len(names) - _MAX_NAMES
-    return f"{shown} and {more} more" if more > 0 else shown
+    found = []
+    for where, names, others in zip(_SIDES, (ours, theirs), (theirs, ours), strict=True):
+        if only := [repr(name) for name in names if name not in others]:
+            more = f" and {len(only) - _MAX_NAMES} more" if len(only) > _MAX_NAMES else ""
+            found.append(f"{', '.join(only[:_MAX_NAMES])}{more} only {where}")
+    return ", ".join(found)

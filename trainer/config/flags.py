@@ -93,20 +93,12 @@ def evaluate_parser() -> Parser:
 
 
 def parse_train(words: Sequence[str]) -> TrainOptions:
-    """Returns the options of a training. Those of a preset apply where a flag is not given.
-
-    Raises:
-        ConfigError: for a flag that is unknown, or a value that is wrong.
-    """
+    """Returns the options of a training. Those of a preset apply where a flag is not given."""
     values = train_parser().parse(words)
     preset = PRESETS.get(values.get("preset"), {})  # type: ignore[arg-type]
     return make_options(TrainOptions, {**preset, **values})
 
 
 def parse_evaluate(words: Sequence[str]) -> EvaluateOptions:
-    """Returns the options of ``trainer evaluate``.
-
-    Raises:
-        ConfigError: for a flag that is unknown, or a value that is wrong.
-    """
+    """Returns the options of ``trainer evaluate``."""
     return make_options(EvaluateOptions, evaluate_parser().parse(words))

@@ -13,11 +13,7 @@ EXAMPLE = '{"cluster": {"worker": ["a:12345", "b:12345"]}, "task": {"type": "wor
 
 
 def is_chief(distribute: Distribute) -> bool:
-    """Returns True if this host writes the results: it is the ``chief``, or the first worker without one.
-
-    Raises:
-        TrainerError: if ``TF_CONFIG`` is not a valid description of the hosts.
-    """
+    """Returns True if this host writes the results: it is the ``chief``, or the first worker without one."""
     text = os.environ.get(CLUSTER)
     if distribute not in ("auto", "multi_worker") or not text:
         return True

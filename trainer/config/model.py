@@ -159,11 +159,7 @@ class ModelConfig(TrainerOptions):
         return self.stack_frames or (2 if self.backbone == SMALL else 1)
 
     def check_for(self, spec: SequenceSpec) -> None:
-        """Checks that records of ``spec`` have images if an option needs them.
-
-        Raises:
-            ConfigError: if an option of images is set for records that hold none.
-        """
+        """Checks that records of ``spec`` have images if an option needs them."""
         if spec.image is not None:
             return
         if changed := self.changed(_IMAGE_OPTIONS):
@@ -176,20 +172,19 @@ class ModelConfig(TrainerOptions):
         )
 
     def _check_weights(self) -> None:
-        if self.weights in (None, "none"):
-            return
-        if self.weights == "imagenet":
-            self.require(
-                self.backbone != SMALL,
-                "there are no imagenet weights of the small backbone. Give --backbone, or a file",
-            )
+        weights = self.weights
+        self.require(
+            weights != "imagenet" or self.backbone != SMALL,
+            "there are no imagenet weights of the small backbone. Give --backbone, or a file",
+        )
+        if weights is None or weights in ("imagenet", "none"):
             return
         self.require(
-            Path(self.weights or "").is_file(),
-            f"--weights must be imagenet, none or a file that exists, got {self.weights!r}",
+            Path(weights).is_file(),
+            f"--weights must be imagenet, none or a file that exists, got {weights!r}",
         )
         self.require(
-            str(self.weights).endswith(WEIGHT_FILES),
+            weights.endswith(WEIGHT_FILES),
             f"--weights must be a file that Keras saved, ending in {' or '.join(WEIGHT_FILES)}; "
-            f"got {self.weights!r}",
+            f"got {weights!r}",
         )

@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from tfrecords_schema.codec import to_json
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.options import option
 from trainer.config.clips import Augmentation, Clips, Place, parse_augmentation, read_spec
@@ -43,13 +44,8 @@ class Reading:
 
         Null means all frames, and their stored size.
         """
-        clips = self.clips
-        return {
-            "num_frames": clips.num_frames if clips else None,
-            "frame_step": clips.frame_step if clips else 1,
-            "at": clips.at if clips else "first",
-            "image_size": list(self.image_size) if self.image_size else None,
-        }
+        whole = {"num_frames": None, "frame_step": 1, "at": "first"}
+        return {**(to_json(self.clips) or whole), "image_size": to_json(self.image_size)}
 
 
 WHOLE = Reading()
@@ -153,9 +149,8 @@ class ReadingConfig(TrainerOptions):
     def evaluation(self, info: DatasetInfo) -> Reading:
         """Returns how sequences are read in evaluation, where nothing is random."""
         place = self._place(info)
-        at: Place | int = "center" if place == "random" else place
-        if self.eval_clips > 1:
-            at = self.eval_clips
+        single: Place = "center" if place == "random" else place
+        at = self.eval_clips if self.eval_clips > 1 else single
         return Reading(clips=self._clips(info, at), image_size=self.image_size)
 
     def validation(self, info: DatasetInfo) -> Reading:
@@ -163,16 +158,12 @@ class ReadingConfig(TrainerOptions):
         return dataclasses.replace(self, eval_clips=1).evaluation(info)
 
     def check_for(self, info: DatasetInfo) -> None:
-        """Checks that a dataset has what the options need.
-
-        Raises:
-            ConfigError, DatasetError: naming the option.
-        """
+        """Checks that a dataset has what the options need."""
         if self.augmentation is not None:
             self.augmentation.check_for(info)
-        label, has_images = info.spec.label, info.spec.image is not None
+        label = info.spec.label
         self.require(
-            self.cache_frames is None or has_images,
+            self.cache_frames is None or info.spec.image is not None,
             "the records hold signals only, no images for --cache_frames. Leave it out",
         )
         read_spec(info.spec, self.training_clips(info), self.image_size)
@@ -192,8 +183,8 @@ class ReadingConfig(TrainerOptions):
         if self.clip_at != "auto":
             return self.clip_at
         label_at = info.build_options.label_at
+        # The value of one frame does not describe a clip without that frame.
         if label_at in ("last", "center") and not info.spec.label.per_frame:
-            # The value of one frame does not describe a clip without that frame.
             return "last" if label_at == "last" else "center"
         return "random"
 

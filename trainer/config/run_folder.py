@@ -1,20 +1,8 @@
-"""The folder of a run: names of its files, where a new one is made, and checks of an existing one.
-
-    model.keras          the best model, for Keras (import `trainer.models.layers` before loading it)
-    export/              the same as a SavedModel: takes uint8 frames, returns values in units
-    checkpoint.npz       the state of the training, for `trainer --resume`
-    history.csv          loss and metrics of each epoch
-    curves.png           plot of them
-    report.html          report on the errors of the model
-    metrics.json         metrics by split, with the baseline's; written last
-    config.json          the options of the run and the versions of the libraries
-    dataset_info.json    the dataset it was trained on
-
-No TensorFlow is imported here, so that a wrong folder is reported at once.
-"""
+"""The folder of a run: names of its files, where a new one is made, and checks of an existing one."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -45,39 +33,32 @@ class _Named:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The paths in a run's folder; the folder itself need not exist."""
+    """The paths in a run's folder, which need not exist. It holds a ``dataset_info.json`` as well."""
 
     path: Path
 
-    model = _Named("model.keras", "Best model.")
-    export = _Named("export", "Folder of the SavedModel.")
+    model = _Named(
+        "model.keras", "Best model, which imports of `trainer.models.layers` let Keras load."
+    )
+    export = _Named("export", "The same as a SavedModel: uint8 frames to values in units.")
     history = _Named("history.csv", "Loss and metrics of each epoch.")
     curves = _Named("curves.png", "Plot of the history.")
     report = _Named("report.html", "Report on the errors of the model.")
-    metrics = _Named("metrics.json", "Metrics by split.")
-    checkpoint = _Named("checkpoint.npz", "State of the training.")
+    metrics = _Named("metrics.json", "Metrics by split, with the baseline's; written last.")
+    checkpoint = _Named("checkpoint.npz", "State of the training, for ``--resume``.")
     tensorboard = _Named("tensorboard", "Logs for TensorBoard, with ``--tensorboard on``.")
     features = _Named(".features", "Features of a frozen backbone, during training.")
     config = _Named("config.json", "Options and library versions.")
 
 
 def new_run(output: str | None, dataset_name: str) -> RunFolder:
-    """Returns the folder of a new run: ``output``, or ``runs/NAME-TIMESTAMP`` in the working folder.
-
-    Nothing is written.
-
-    Raises:
-        TrainerError: if ``output`` is a file, or a folder that is not empty.
-    """
+    """Returns the folder of a new run, which is not made: ``output``, or a new ``runs/NAME-TIMESTAMP``."""
     if output is None:
         name = re.sub(r"[^\w.-]+", "_", dataset_name).strip(".") or "run"
         base = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
-        path = Path("runs") / base
-        count = 1
-        while path.exists():
-            count += 1
-            path = Path("runs") / f"{base}-{count}"
-        return RunFolder(path)
+        names = itertools.chain([base], (f"{base}-{count}" for count in itertools.count(2)))
+        paths = (Path("runs") / name for name in names)
+        return RunFolder(next(path for path in paths if not path.exists()))
     path = Path(output)
     if path.exists() and not path.is_dir():
         raise TrainerError(
@@ -95,15 +76,7 @@ def new_run(output: str | None, dataset_name: str) -> RunFolder:
 def resumed_run(output: str | None, info: DatasetInfo, options: dict[str, Any]) -> RunFolder:
     """Returns the run to continue, of the same dataset and options, or a new one if ``output`` is empty.
 
-    Args:
-        output: the folder.
-        info: the dataset.
-        options: `trainer.config.training.TrainingConfig.to_json`; the epochs, the patience and the minutes
-            between checkpoints may differ.
-
-    Raises:
-        TrainerError: if they differ, naming each difference; or if the folder is not that of a run, or its
-            ``config.json`` is invalid.
+    ``options`` are those of `trainer.config.training.TrainingConfig.to_json`; some of them may differ.
     """
     if output is None:
         raise TrainerError("--resume continues the run in --output. Give --output too")
@@ -138,11 +111,7 @@ def _differing(held: dict[str, Any], options: dict[str, Any]) -> list[tuple[str,
 
 
 def open_run(run: str | os.PathLike[str]) -> tuple[RunFolder, DatasetInfo]:
-    """Returns a run's folder, and the description of the dataset that it was trained on.
-
-    Raises:
-        TrainerError: if the folder is not that of a finished run.
-    """
+    """Returns the folder of a finished run, and the description of the dataset that it was trained on."""
     folder = RunFolder(Path(run))
     if not folder.model.is_file() or not (folder.path / FILE_NAME).is_file():
         found = "no such folder" if not folder.path.is_dir() else "a folder without both"
@@ -154,11 +123,7 @@ def open_run(run: str | os.PathLike[str]) -> tuple[RunFolder, DatasetInfo]:
 
 
 def reading_of(folder: RunFolder) -> ReadingConfig:
-    """Returns the options by which a run read its dataset.
-
-    Raises:
-        TrainerError: if its ``config.json`` is missing or invalid.
-    """
+    """Returns the options by which a run read its dataset."""
     fields = _load_options(folder).get("reading", {})
     try:
         return from_json(ReadingConfig, fields, strict=True)

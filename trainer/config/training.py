@@ -1,7 +1,4 @@
-"""`TrainingConfig`: everything that a run can be told.
-
-What a dataset says of itself (shapes, task, classes, statistics) comes from its ``dataset_info.json``.
-"""
+"""`TrainingConfig`: everything that a run can be told."""
 
 from __future__ import annotations
 
@@ -101,11 +98,7 @@ class TrainingConfig(TrainerOptions):
     model: ModelConfig = group(ModelConfig, "model")
 
     def check_for(self, info: DatasetInfo) -> None:
-        """Checks that a dataset has what the options need.
-
-        Raises:
-            ConfigError, DatasetError: naming the option.
-        """
+        """Checks that a dataset has what the options need; raises `ConfigError` or `DatasetError`."""
         self.model.check_for(info.spec)
         self.reading.check_for(info)
 

@@ -1,12 +1,9 @@
-"""Draws the random changes of a sequence, which all its frames share, and changes its labels and signals.
-
-One vector of random numbers decides all changes: equal numbers, equal changes. `trainer.data.pixels`
-changes the pixels.
-"""
+"""Draws the random changes of a sequence, which all its frames share, and changes its labels and signals."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections import namedtuple
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -25,20 +22,11 @@ _LUMA = _TO_YIQ[:1]
 _GRAY = 127.5
 
 
-class RandomNumbers(NamedTuple):
-    """The random numbers of one sequence, float32 from 0 to below 1: scalars, and ``jitter`` ``[T]``."""
-
-    clip_start: tf.Tensor
-    size: tf.Tensor
-    top: tf.Tensor
-    left: tf.Tensor
-    flip: tf.Tensor
-    brightness: tf.Tensor
-    contrast: tf.Tensor
-    saturation: tf.Tensor
-    hue: tf.Tensor
-    reverse: tf.Tensor
-    jitter: tf.Tensor
+RandomNumbers = namedtuple(
+    "RandomNumbers",
+    "clip_start size top left flip brightness contrast saturation hue reverse jitter",
+)
+"""The random numbers of a sequence, float32 from 0 to below 1: scalars, and ``jitter`` ``[T]``."""
 
 
 def draw_numbers(seed: tf.Tensor, num_frames: int) -> RandomNumbers:

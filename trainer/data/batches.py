@@ -10,7 +10,7 @@ import tensorflow as tf
 from tfrecords_schema.machine import usable_cpus
 from trainer.data import buffers
 from trainer.data.cached_frames import CachedFrames
-from trainer.data.corrupt import SkippedRecords, skip_undecodable
+from trainer.data.corrupt import skip_undecodable
 from trainer.data.elements import ElementBuilder
 from trainer.data.shuffling import do_not_convert
 from trainer.data.stored_records import StoredRecords
@@ -29,7 +29,6 @@ class BatchSteps:
         epoch_size: records per epoch.
         drop_remainder: leave out a last batch that is not full.
         host: the part of each batch that this host reads; None reads all of it.
-        skipped: counts corrupt records, which are skipped; None stops at them.
     """
 
     records: StoredRecords | CachedFrames
@@ -38,7 +37,6 @@ class BatchSteps:
     epoch_size: int
     drop_remainder: bool
     host: tf.distribute.InputContext | None
-    skipped: SkippedRecords | None
 
     def __post_init__(self) -> None:
         if self.host is None:
@@ -56,7 +54,7 @@ class BatchSteps:
         self, records: tf.data.Dataset, seed: Any, skipped_steps: Any = 0
     ) -> tf.data.Dataset:
         """Returns the batches of one epoch, without the first ``skipped_steps``."""
-        if self.skipped is None:
+        if self.records.skipped is None:
             records = records.apply(tf.data.experimental.assert_cardinality(self.epoch_size))
         parts: tuple[tf.data.Dataset, ...] = (records,)
         if self.elements.random:
@@ -71,7 +69,7 @@ class BatchSteps:
         batches = batches.skip(skipped_steps)
         if self.host is not None:
             batches = _split_by_replica(batches, self.host)
-        if self.skipped is not None:  # elements are decoded already
+        if self.records.skipped is not None:  # elements are decoded already
             return batches
         decode = do_not_convert(lambda *batch: self.elements.decode_pixels(_unwrap(batch)))
         return batches.map(decode, num_parallel_calls=buffers.parallel_batches(size))
@@ -108,11 +106,11 @@ class BatchSteps:
             elements = [self.elements.build(parsed, seed, clip) for clip in clips]
             return tf.nest.map_structure(lambda *each: tf.stack(each), *elements)
 
-        if self.skipped is None:
+        skipped, decode = self.records.skipped, self.elements.decode_pixels
+        if skipped is None:
             built = records.map(do_not_convert(build), num_parallel_calls=usable_cpus())
         else:
-            decode = self.elements.decode_pixels
-            built = skip_undecodable(records, lambda *r: decode(build(*r)), self.skipped)
+            built = skip_undecodable(records, lambda *parts: decode(build(*parts)), skipped)
         return built.unbatch()
 
 

@@ -22,8 +22,7 @@ _FRAMES_PER_THREAD = 4
 def without_autotune(dataset: tf.data.Dataset) -> tf.data.Dataset:
     """Returns ``dataset`` with TensorFlow's tuning off; every number of threads and batches is given anyway.
 
-    The tuning thread may miss that a dataset has ended, and hold it open until it would have looked again:
-    for as long as the whole epoch took, up to a minute.
+    The tuning thread may miss that a dataset has ended, and hold it open for up to a minute.
     """
     options = tf.data.Options()
     options.autotune.enabled = False
@@ -55,13 +54,10 @@ def reading_bytes(
     batch_size: int,
     image_bytes: int = 1,
 ) -> int:
-    """Returns the most bytes that reading a shuffled split holds, beside TensorFlow itself.
-
-    Compressed records: those in the shuffle buffer, in open shards, and in batches not yet decoded. Decoded
-    batches: those being made, prefetched, in use, and kept as spare memory. And the frames that threads
-    transform.
-    """
+    """Returns the most bytes that reading a shuffled split holds, beside TensorFlow itself."""
     parallel = parallel_batches(batch_size)
+    # Compressed records wait in open shards and in batches not yet decoded. Decoded batches are being made,
+    # prefetched, in use, or kept as spare memory. Threads hold the frames that they transform.
     waiting = READ_AHEAD * plan.open_shards + batch_size * (parallel + 1) + usable_cpus()
     compressed = max_record_bytes(contents) * (plan.buffer + waiting)
     batches = batches_ahead(spec, batch_size, image_bytes) + parallel + 1 + MAX_SPARE_BATCHES

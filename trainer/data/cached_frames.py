@@ -1,16 +1,4 @@
-"""Decodes the frames of a split once, and keeps them in memory or in a file for every epoch.
-
-Worth it if training waits for decoding and the frames fit: they take ten to thirty times the room of their
-JPEGs. Clips, augmentation and orders are the same as without a cache, and so are pixels. Only in adopted
-datasets, frames are resized before they are cropped, not after.
-
-Example::
-
-    cache = cached_frames("dataset", "train", folder="/fast/disk")
-    train = read_sequences(
-        "dataset", "train", batch_size=16, shuffle=True, loading=Loading(cache=cache)
-    )
-"""
+"""Decodes the frames of a split once, and keeps them in memory or in a file for every epoch."""
 
 from __future__ import annotations
 
@@ -20,7 +8,7 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -57,6 +45,7 @@ class CachedFrames:
     rest: tf.Tensor
     shard_records: tuple[int, ...]
     info: DatasetInfo
+    skipped: ClassVar[None] = None
 
     @property
     def shards(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -92,12 +81,18 @@ def cached_bytes(info: DatasetInfo, split: str) -> int:
 
 
 def cached_frames(
-    directory: str | os.PathLike[str],
-    split: str,
-    *,
-    folder: str | os.PathLike[str] | None = None,
+    directory: str | os.PathLike[str], split: str, *, folder: str | os.PathLike[str] | None = None
 ) -> CachedFrames:
     """Decodes all frames of a split. Logs first how much room they take.
+
+    Worth it if training waits for decoding and the frames fit: they take ten to thirty times the room of
+    their JPEGs. Clips, augmentation, orders and pixels are the same as without a cache. Only in adopted
+    datasets, frames are resized before they are cropped, not after.
+
+    Example::
+
+        cache = cached_frames("dataset", "train", folder="/fast/disk")
+        train = read_sequences("dataset", "train", batch_size=16, loading=Loading(cache=cache))
 
     Args:
         directory: a dataset folder.
@@ -124,7 +119,7 @@ def cached_frames(
         if file is not None and file.is_file():
             _log.info("decoded frames of %s: found in %s, %.0f MiB", split, file, needed / 2**20)
             records = without_autotune(stored.in_order()).as_numpy_iterator()
-            frames, rest = _load(file, shape), list(map(_without_frames, records))
+            frames, rest = _load(file, shape), [_without_frames(record) for record in records]
         else:
             _check_room(needed, file)
             place = file or "memory"
@@ -153,6 +148,12 @@ def _decode(
     stored: StoredRecords, image: ImageSpec, shape: tuple[int, ...], file: Path | None
 ) -> tuple[npt.NDArray[np.uint8], list[bytes]]:
     """Returns the frames, in ``file`` if there is one, and the records without them."""
+    partial = file and file.with_name(f".{file.name}.{os.getpid()}")
+    frames: Any = (
+        np.lib.format.open_memmap(partial, "w+", np.uint8, shape)
+        if partial
+        else np.empty(shape, np.uint8)
+    )
 
     def encoded(serialized: tf.Tensor) -> Any:
         return serialized, stored.parse(serialized)[keys.IMAGE_ENCODED]
@@ -167,25 +168,18 @@ def _decode(
     )
     reader = FrameReader(stored=image, wanted=image, adopted=stored.info.adopted)
     rest: list[bytes] = []
-
-    def fill(frames: npt.NDArray[np.uint8]) -> None:
+    try:
         for serialized, files in batches.as_numpy_iterator():
             frames[len(rest) : len(rest) + len(files)] = reader.read(files)
-            rest.extend(map(_without_frames, serialized))
-
-    if file is None:
-        frames = np.empty(shape, np.uint8)
-        fill(frames)
-        return frames, rest
-    partial = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        mapped = np.lib.format.open_memmap(partial, "w+", np.uint8, shape)
-        fill(mapped)
-        mapped.flush()
-        partial.replace(file)
+            rest += map(_without_frames, serialized)
+        if partial and file:
+            frames.flush()
+            partial.replace(file)
+            frames = np.load(file, mmap_mode="r")
     finally:
-        partial.unlink(missing_ok=True)
-    return np.load(file, mmap_mode="r"), rest
+        if partial:
+            partial.unlink(missing_ok=True)
+    return frames, rest
 
 
 def _without_frames(serialized: bytes) -> bytes:

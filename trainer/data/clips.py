@@ -15,11 +15,8 @@ from trainer.config.clips import Clips
 def choose_frames(valid: tf.Tensor, clips: Clips, clip: Any, number: Any) -> Any:
     """Returns the indices of a clip's frames, ``[num_frames]`` int64, and how many are not padding, ``[]``.
 
-    Args:
-        valid: ``[]`` int64; frames of the sequence from this index on are padding.
-        clips: number, distance and position of the frames.
-        clip: ``[]`` int64, index of the clip, below ``clips.count``.
-        number: ``[]`` float32 from 0 to below 1, which places a random clip.
+    Frames of the sequence from index ``valid``, ``[]`` int64, on are padding. ``clip`` is below
+    ``clips.count``; ``number``, ``[]`` float32 from 0 to below 1, places a random clip.
     """
     room = tf.maximum(valid - clips.span, 0)
     if clips.at == "random":
@@ -33,13 +30,9 @@ def choose_frames(valid: tf.Tensor, clips: Clips, clip: Any, number: Any) -> Any
 
 
 def jitter_frames(indices: tf.Tensor, valid: tf.Tensor, maximum: int, numbers: Any) -> tf.Tensor:
-    """Returns indices up to ``maximum`` earlier or later, in order. Only padding stays or becomes padding.
+    """Returns indices, ``[n]``, up to ``maximum`` earlier or later, in order, by random ``numbers``, ``[n]``.
 
-    Args:
-        indices: ``[n]`` int64.
-        valid: ``[]`` int64, frames of the sequence that are not padding.
-        maximum: in frames.
-        numbers: ``[n]`` float32 from 0 to below 1.
+    Only padding, frames from ``valid`` on, stays or becomes padding.
     """
     moved = indices + tf.cast(numbers * (2 * maximum + 1), tf.int64) - maximum
     moved = tf.clip_by_value(moved, 0, tf.maximum(valid - 1, 0))

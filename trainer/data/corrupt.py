@@ -66,7 +66,7 @@ def located_errors(directory: str | os.PathLike[str], *splits: str) -> Iterator[
 
 
 def _check_records(directory: str | os.PathLike[str], info: DatasetInfo, split: str) -> None:
-    """Reads every record of a split as training does; raises an error that locates the first corrupt one."""
+    """Raises an error that locates the first record of a split that training cannot read."""
     parse = tf.function(lambda serialized: parse_record(serialized, info))
     image = info.spec.image
     reader = image and FrameReader(stored=image, wanted=image, adopted=info.adopted)
@@ -83,11 +83,8 @@ def _check_records(directory: str | os.PathLike[str], info: DatasetInfo, split: 
                 reason = getattr(error, "message", str(error)).splitlines()[0]
                 raise CorruptRecordError(path, offset, reason) from error
         if count != shard.records:
-            raise CorruptRecordError(
-                path,
-                offset,
-                f"the shard ends after {count} records, but dataset_info.json says {shard.records}",
-            )
+            reason = f"the shard ends after {count} records, but dataset_info.json says {shard.records}"
+            raise CorruptRecordError(path, offset, reason)
 
 
 class SkippedRecords:
@@ -132,10 +129,7 @@ def skip_undecodable(
 ) -> tf.data.Dataset:
     """Returns ``build`` of each element, without those for which it fails. Their order stays.
 
-    Args:
-        records: tuples that begin with a record of `StoredRecords`.
-        build: maps the parts of such a tuple to what is read.
-        skipped: counts the failures.
+    Elements are tuples that begin with a record of `StoredRecords`.
     """
 
     def add(file: bytes, offset: int) -> bool:

@@ -1,8 +1,4 @@
-"""Builds the element of one sequence from its parsed record: features, labels and weights.
-
-Pixels come last, batch by batch: until then an element holds encoded frames, and the parameters of their
-transforms.
-"""
+"""Builds the element of one sequence from its parsed record: features, labels and weights."""
 
 from __future__ import annotations
 
@@ -35,11 +31,11 @@ from trainer.errors import ConfigError
 class ElementBuilder:
     """Builds elements of a dataset; `trainer.data.reader.read_sequences` says what the options mean.
 
+    Pixels come last, batch by batch: until then an element holds encoded frames, and the parameters of their
+    transforms.
+
     Attributes:
         cached: the frames of a cache, ``[N, height, width, channels]``; None if records hold them.
-
-    Raises:
-        ConfigError, DatasetError: if the dataset does not fit the options.
     """
 
     info: DatasetInfo
@@ -88,12 +84,10 @@ class ElementBuilder:
         return self.augment is not None or (self.clips is not None and self.clips.at == "random")
 
     def build(self, parsed: dict[str, Any], seed: Any, clip: int) -> Any:
-        """Builds one element, whose frames `decode_pixels` decodes.
+        """Builds the element of a clip, whose frames `decode_pixels` decodes.
 
-        Args:
-            parsed: a record, whose frames are encoded, or indices into ``cached``.
-            seed: ``[2]`` int64, if elements are `random`.
-            clip: index of the clip.
+        The frames of ``parsed`` are encoded, or indices into ``cached``. If elements are `random`, ``seed``
+        is ``[2]`` int64.
         """
         spec, augment = self.info.spec, self.augment or Augmentation()
         numbers: Any = draw_numbers(seed, self.spec.num_frames) if self.random else None

@@ -24,7 +24,7 @@ class FrameThreads:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._pool: ThreadPoolExecutor | None = None
+        self._pool = ThreadPoolExecutor(usable_cpus(), thread_name_prefix="frames")
         self._active_calls = 0
         self._last_call = -math.inf
         self._stopping = False
@@ -36,8 +36,6 @@ class FrameThreads:
         """
         with self._lock:
             self._active_calls += 1
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(usable_cpus(), thread_name_prefix="frames")
         try:
             if not self._stopping:
                 list(self._pool.map(work, range(count)))

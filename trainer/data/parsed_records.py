@@ -25,13 +25,7 @@ METADATA = {
 
 
 def parse_record(serialized: tf.Tensor, info: DatasetInfo, *, frames: bool = True) -> Any:
-    """Parses a record of a dataset, built or adopted, into the tensors of its spec.
-
-    Args:
-        serialized: ``[]`` string.
-        info: description of the dataset.
-        frames: also return the encoded frames.
-    """
+    """Parses a record, ``[]`` string, built or adopted, into the tensors of its spec."""
     parse = parse_adopted if info.adopted else parse_sequence
     return parse(serialized, info.spec, frames=frames)
 

@@ -1,9 +1,4 @@
-"""Decodes and transforms frames into batches of pixels, without TensorFlow.
-
-libjpeg-turbo decodes the frames of a sequence into the same memory, so that they stay in the CPU's cache for
-the transforms. The last transform writes the frame into its place in the batch. Both libjpeg-turbo and OpenCV
-let other threads run meanwhile.
-"""
+"""Decodes and transforms frames into batches of pixels, without TensorFlow."""
 
 from __future__ import annotations
 
@@ -22,8 +17,9 @@ from trainer.data.frame_threads import frame_threads
 from trainer.data.reused_memory import BatchMemory
 
 Frames = npt.NDArray[np.uint8]
-_Operation = Callable[[Frames, npt.NDArray[Any]], Any]
-"""Transforms its first argument, a frame, into its second."""
+_Operation = Callable[
+    [Frames, npt.NDArray[Any]], Any
+]  # transforms its first argument into its second
 
 # Takes one gray channel and 1 to three equal channels and 1, which a colour matrix expects.
 _GRAY_TO_RGB = np.array([[1, 0], [1, 0], [1, 0], [0, 1]], np.float32)
@@ -39,12 +35,6 @@ class FrameError(ValueError):
 @dataclass(frozen=True, kw_only=True)
 class FrameReader:
     """Decodes and transforms frames into batches.
-
-    Example: 8 JPEGs of 90x160 each, of 2 sequences, some of them mirrored::
-
-        image = ImageSpec(height=90, width=160)
-        reader = FrameReader(stored=image, wanted=image)
-        reader.read(files, flipped=np.array([True, False])).shape  # (2, 8, 90, 160, 3)
 
     Attributes:
         stored: spec of the frames in records.
@@ -89,22 +79,16 @@ class FrameReader:
         batch = self._memory.take((*frames.shape, *self.wanted.shape), dtype)
 
         def write_sequence(i: int) -> None:
-            self._write(
-                frames[i],
-                batch[i],
-                None if window is None else window[i].tolist(),
-                self._operations(
-                    flipped is not None and bool(flipped[i]),
-                    None if colours is None else colours[i],
-                ),
+            own_window = None if window is None else window[i].tolist()
+            operations = self._operations(
+                flipped is not None and flipped[i], None if colours is None else colours[i]
             )
+            self._write(frames[i], batch[i], own_window, operations)
 
         frame_threads.run(write_sequence, len(frames))
         return batch
 
-    def _operations(
-        self, flipped: bool, colours: npt.NDArray[np.float32] | None
-    ) -> list[_Operation]:
+    def _operations(self, flipped: Any, colours: Any) -> list[_Operation]:
         """Returns what is done to each frame of a sequence after it was cropped and resized."""
         operations: list[_Operation] = []
         if flipped:
@@ -123,6 +107,7 @@ class FrameReader:
     ) -> None:
         """Writes the frames of a sequence into the batch."""
         as_stored = self.stored == self.wanted and window is None and not operations
+        # Decoded into the same memory, frames stay in the CPU's cache for what follows.
         memory = np.empty(self.stored.shape, np.uint8)
         between = [np.empty(self.wanted.shape, np.uint8) for _ in operations]
         size = (self.wanted.height, self.wanted.width)

@@ -1,14 +1,7 @@
 """Reads a dataset folder as a `tf.data.Dataset` of batches, for any ``model.fit``.
 
-Example::
-
-    train = read_sequences("dataset", "train", batch_size=16, shuffle=True, seed=0)
-    features, labels = next(iter(train))
-    features["image"].shape  # (16, 8, 180, 320, 3), uint8
-
-Shapes, the number of batches and the task come from ``dataset_info.json``. Records are shuffled while they
-are still compressed, so a large buffer is cheap. They are parsed and decoded in parallel, in bounded memory
-(`trainer.data.buffers`).
+Records are shuffled while they are still compressed, so a large buffer is cheap. They are parsed and decoded
+in parallel, in bounded memory (`trainer.data.buffers`).
 """
 
 from __future__ import annotations
@@ -24,10 +17,8 @@ from trainer.config.clips import Augmentation, Clips
 from trainer.config.dataset import split_contents
 from trainer.data import buffers
 from trainer.data.batches import BatchSteps
-from trainer.data.corrupt import SkippedRecords, located_errors
+from trainer.data.corrupt import SkippedRecords
 from trainer.data.elements import ElementBuilder
-from trainer.data.labels import Labels, read_labels
-from trainer.data.parsed_records import IMAGE, VALID_FRAMES
 from trainer.data.read_options import Loading, Outputs, Shuffle
 from trainer.data.shuffling import (
     endless_epochs,
@@ -37,21 +28,6 @@ from trainer.data.shuffling import (
     subsample_classes,
 )
 from trainer.data.stored_records import StoredRecords
-
-__all__ = [
-    "IMAGE",
-    "VALID_FRAMES",
-    "Augmentation",
-    "Clips",
-    "Labels",
-    "Loading",
-    "Outputs",
-    "Shuffle",
-    "SkippedRecords",
-    "located_errors",
-    "read_labels",
-    "read_sequences",
-]
 
 
 def read_sequences(
@@ -135,7 +111,6 @@ def read_sequences(
         epoch_size=epoch_size(contents, balance_classes=balances),
         drop_remainder=loading.drop_remainder,
         host=loading.input_context,
-        skipped=skipped,
     )
     if order is None:
         dataset = steps.make_batches(records.in_order(), seed)

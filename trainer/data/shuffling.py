@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,28 +26,18 @@ _EPOCHS = 2**30
 
 @dataclass(frozen=True, kw_only=True)
 class ShufflePlan:
-    """Numbers of shards and records that are shuffled at a time, while records are still compressed.
-
-    Attributes:
-        open_shards: shards that are read in turn.
-        buffer: records shuffled at a time.
-    """
+    """Numbers of shards that are read in turn, and of records in the shuffle buffer, still compressed."""
 
     open_shards: int
     buffer: int
 
 
 def plan_shuffle(contents: SplitInfo, buffer: int | None = None) -> ShufflePlan:
-    """Returns the plan for a split: as many shards and records as the memory set aside for them holds.
-
-    Args:
-        contents: description of the split.
-        buffer: records shuffled at a time; None for as many as fit in `SHUFFLE_BYTES`.
-    """
+    """Returns the plan for a split: as many shards, and by default records, as their memory holds."""
     record_bytes = max_record_bytes(contents)
     if buffer is None:
-        buffer = max(1, math.floor(SHUFFLE_BYTES / record_bytes))
-    max_open = max(2, math.floor(OPEN_BYTES / (READ_AHEAD * record_bytes)))
+        buffer = max(1, int(SHUFFLE_BYTES / record_bytes))
+    max_open = max(2, int(OPEN_BYTES / (READ_AHEAD * record_bytes)))
     return ShufflePlan(
         open_shards=min(len(contents.shards), max_open, MAX_OPEN_SHARDS),
         buffer=min(buffer, contents.num_records),
@@ -65,13 +54,9 @@ def interleave_shards(
 ) -> tf.data.Dataset:
     """Returns the records of the shards, which are read in turn; a shuffle buffer must follow.
 
-    The order depends only on the number of records per shard, ``plan`` and ``seed``.
-
-    Args:
-        shards: a sequence, or a tuple of sequences, with an element for each shard.
-        open_shard: maps such an element to the records of the shard.
-        plan: open shards.
-        seed: an int, an int64 tensor, or None for an order that cannot be repeated.
+    The order depends only on the number of records per shard, ``plan`` and ``seed``, an int or an int64
+    tensor; with None, it cannot be repeated. ``open_shard`` maps an element of ``shards``, a sequence or a
+    tuple of sequences, to the records of the shard.
     """
     count = len(shards[0] if isinstance(shards, tuple) else shards)
     return (
@@ -105,10 +90,7 @@ def endless_epochs(
 
 
 def balanced_size(counts: Sequence[int]) -> int:
-    """Returns the records of each class in a balanced epoch of `subsample_classes`.
-
-    All classes that occur together make up about ``sum(counts)`` records, rounded down.
-    """
+    """Returns the records of each class in a balanced epoch, which keeps about its size."""
     return sum(counts) // sum(count > 0 for count in counts)
 
 
@@ -129,13 +111,8 @@ def subsample_classes(
     """Returns equally many records of each class: repeats those of rare classes, drops some of common ones.
 
     With m = `balanced_size`, each of the n records of a class comes m / n times, rounded up or down so that
-    the class comes m times. The seed decides which ones are rounded up.
-
-    Args:
-        records: in any order.
-        class_of: maps a record to its class, ``[]`` int64.
-        counts: records of each class.
-        seed: of the epoch, or None.
+    the class comes m times. The seed decides which ones are rounded up. ``class_of`` maps a record to its
+    class, ``[]`` int64, and ``counts`` holds the number of records of each class.
     """
     size = balanced_size(counts)
     numbers = tf.constant([max(count, 1) for count in counts], tf.int64)

@@ -13,9 +13,11 @@ import numpy.typing as npt
 
 from trainer.config.dataset import DatasetError
 from trainer.config.reading import WHOLE, Reading
-from trainer.data.corrupt import SkippedRecords
+from trainer.data.corrupt import SkippedRecords, located_errors
+from trainer.data.labels import Labels
 from trainer.data.parsed_records import METADATA, VALID_FRAMES
-from trainer.data.reader import Labels, Loading, Outputs, located_errors, read_sequences
+from trainer.data.read_options import Loading, Outputs
+from trainer.data.reader import read_sequences
 from trainer.models.keras_settings import own_settings
 
 Array = npt.NDArray[Any]

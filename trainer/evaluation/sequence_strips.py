@@ -17,9 +17,9 @@ from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.records import read_file
 from tfrecords_schema.report.filmstrips import StripFrame, choose_frames, make_thumbnail
 from trainer.config.dataset import shard_paths
+from trainer.data.corrupt import located_errors
 from trainer.data.parsed_records import parse_record
 from trainer.data.pixels import FrameError, FrameReader
-from trainer.data.reader import located_errors
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,15 +1,9 @@
-"""Builds networks that see one frame: a small stack of convolutions, or any of `keras.applications`.
-
-A network has two parts, of which either may be absent. The frozen part comes first and always runs in
-inference mode, so that its batch normalisation stays as it was learned and `trainer.training.features` may
-compute its output once. The trained part follows.
-"""
+"""Builds networks that see one frame: a small stack of convolutions, or any of `keras.applications`."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py  # type: ignore[import-untyped]
 import keras
@@ -25,13 +19,13 @@ from trainer.models.layers import Preprocess
 _IMAGENET_STD = np.array([0.229, 0.224, 0.225])  # by channel, of pixels from 0 to 1
 
 
-@dataclass(frozen=True, kw_only=True)
-class FrameNetwork:
-    """A network from one frame to its features, in two parts.
+class FrameNetwork(NamedTuple):
+    """A network from one frame to its features, in two parts, of which either may be None.
 
     Attributes:
-        frozen: layers before the first trained one; None if there are none.
-        trained: the other layers, which take the output of ``frozen``; None if nothing is trained.
+        frozen: layers before the first trained one. They always run in inference mode, so that their batch
+            normalisation stays as it was learned, and their output may be computed once.
+        trained: the other layers, which take the output of ``frozen``.
     """
 
     frozen: keras.Model | None
@@ -40,39 +34,41 @@ class FrameNetwork:
 
 @own_settings()
 def build_frame_network(image: ImageSpec, config: ModelConfig) -> FrameNetwork:
-    """Builds the network for frames of ``image``.
+    """Builds the network for frames ``[height, width, channels]`` of ``image``.
 
-    It takes ``[height, width, channels]``: for the small backbone normalised float32, with the channels of
-    all frames that it sees at once; for the others uint8. It returns a vector, or with ``rnn``
-    ``"convlstm"`` the feature map.
-
-    Raises:
-        TrainerError: if the backbone cannot take such frames, or its weights are not available.
+    The small backbone takes normalised float32, with the channels of all frames that it sees at once; the
+    others take uint8. The result is a vector, or with ``rnn`` ``"convlstm"`` the feature map.
     """
     if config.backbone == SMALL:
         before, network = [], _small_network(image, config)
     else:
-        before = [Preprocess(_module(config.backbone).__name__.rsplit(".", 1)[-1])]
+        build = getattr(keras.applications, config.backbone, None)
+        if build is None:
+            raise TrainerError(
+                f"backbone {config.backbone} is not in Keras {keras.__version__}: install a later version, "
+                "or use another"
+            )
+        # The module of the network holds its preprocessing, too.
+        before = [Preprocess(build.__module__.rsplit(".", 1)[-1])]
         network = _application(image, config)
     if config.weights not in (None, "none", "imagenet"):
         _load_weights(network, str(config.weights), config.backbone)
         if config.backbone.startswith("EfficientNetB"):
             before += _rescaling_of_imagenet(network)
     after = [] if config.rnn == "convlstm" else [pooling_layer(config)]
-    frozen, trained = _split(network, _num_trained(config))
-    frames = (*image.shape[:2], image.channels * config.frames_at_once)
-    dtype = "float32" if config.backbone == SMALL else "uint8"
-    if trained is None:
-        return FrameNetwork(
-            frozen=_chain("backbone", frames, dtype, [*before, frozen, *after]), trained=None
-        )
-    if frozen is None:
-        return FrameNetwork(
-            frozen=None, trained=_chain("backbone", frames, dtype, [*before, trained, *after])
-        )
+    num_trained = config.trainable_layers
+    if num_trained is None and config.pretrained:
+        num_trained = 0
+    frozen, trained = _split(network, num_trained)
+    shape = (*image.shape[:2], image.channels * config.frames_at_once)
+    frames = keras.Input(shape, dtype="float32" if config.backbone == SMALL else "uint8")
+    if frozen is None or trained is None:
+        whole = keras.Sequential([frames, *before, frozen or trained, *after], name="backbone")
+        return FrameNetwork(None, whole) if frozen is None else FrameNetwork(whole, None)
+    maps = keras.Input(frozen.output.shape[1:])
     return FrameNetwork(
-        frozen=_chain("frozen_backbone", frames, dtype, [*before, frozen]),
-        trained=_chain("trained_backbone", frozen.output.shape[1:], None, [trained, *after]),
+        frozen=keras.Sequential([frames, *before, frozen], name="frozen_backbone"),
+        trained=keras.Sequential([maps, trained, *after], name="trained_backbone"),
     )
 
 
@@ -95,13 +91,11 @@ def _small_network(image: ImageSpec, config: ModelConfig) -> keras.Model:
     for filters in config.filters:
         for _ in range(config.convolutions):
             # Batch normalisation, which has a bias of its own, would cancel this one.
-            x = layers.Conv2D(
-                filters,
-                3,
-                padding="same",
-                data_format="channels_last",
-                use_bias=not config.batch_norm,
-            )(x)
+            with_bias = not config.batch_norm
+            convolution = layers.Conv2D(
+                filters, 3, padding="same", data_format="channels_last", use_bias=with_bias
+            )
+            x = convolution(x)
             if config.batch_norm:
                 x = layers.BatchNormalization(axis=-1)(x)
             x = layers.ReLU()(x)
@@ -135,24 +129,17 @@ def _application(image: ImageSpec, config: ModelConfig) -> keras.Model:
         ) from error
 
 
-def _module(name: str) -> Any:
-    """Returns the module of a network of `keras.applications`, which holds its preprocessing."""
-    build = getattr(keras.applications, name, None)
-    if build is None:
-        raise TrainerError(
-            f"backbone {name} is not in Keras {keras.__version__}: install a later version, or use another"
-        )
-    return getattr(keras.applications, build.__module__.rsplit(".", 1)[-1])
-
-
 def _load_weights(network: keras.Model, file: str, backbone: str) -> None:
     expected = sorted(tuple(weight.shape) for weight in network.weights)
     try:
         if file.endswith(".weights.h5"):
             found = _shapes_in(file)
             # Keras ignores weights that it has no layer for.
-            if found != expected:
-                raise ValueError(_difference(expected, found))
+            if len(found) != len(expected):
+                raise ValueError(f"expected {len(expected)} arrays, found {len(found)}")
+            for wanted, other in zip(expected, found, strict=True):
+                if wanted != other:
+                    raise ValueError(f"expected an array of {wanted}, found one of {other}")
         network.load_weights(file)
     except (ValueError, OSError, KeyError, IndexError) as error:
         reason = " ".join(str(error).split())
@@ -182,29 +169,13 @@ def _shapes_in(file: str) -> list[tuple[int, ...]]:
     shapes = []
 
     def visit(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset) and not {"optimizer", "seed_generator"} & set(
-            name.split("/")
-        ):
+        is_state = {"optimizer", "seed_generator"} & set(name.split("/"))
+        if isinstance(item, h5py.Dataset) and not is_state:
             shapes.append(tuple(item.shape))
 
     with h5py.File(file) as opened:
         opened.visititems(visit)
     return sorted(shapes)
-
-
-def _difference(expected: list[tuple[int, ...]], found: list[tuple[int, ...]]) -> str:
-    if len(expected) != len(found):
-        return f"expected {len(expected)} arrays, found {len(found)}"
-    pairs = zip(expected, found, strict=True)
-    wanted, other = next(pair for pair in pairs if pair[0] != pair[1])
-    return f"expected an array of {wanted}, found one of {other}"
-
-
-def _num_trained(config: ModelConfig) -> int | None:
-    """Returns the number of layers at the end that are trained; None for all."""
-    if config.trainable_layers is None:
-        return 0 if config.pretrained else None
-    return config.trainable_layers
 
 
 def _split(
@@ -235,22 +206,13 @@ def _last_cut(network: keras.Model, first_trained: keras.layers.Layer) -> Any:
     A residual network can be cut between its blocks, not within.
     """
     operations = network.operations
-    position = {id(operation): i for i, operation in enumerate(operations)}
-    last_use = {id(tensor): len(operations) for tensor in network.outputs}
+    first = operations.index(first_trained)
+    needed = {id(tensor) for tensor in network.outputs}  # by the operations after this one
     for i, operation in reversed(list(enumerate(operations))):
+        if i < first and needed == {id(operation.output)}:
+            has_weights = any(getattr(other, "weights", ()) for other in operations[: i + 1])
+            return operation.output if has_weights else None
+        needed.discard(id(operation.output))
         if not isinstance(operation, layers.InputLayer):
-            for tensor in keras.tree.flatten(operation.input):
-                last_use.setdefault(id(tensor), i)
-    living: list[tuple[int, Any]] = []
-    cut, weights_before = None, False
-    for i, operation in enumerate(operations[: position[id(first_trained)]]):
-        living.append((last_use.get(id(operation.output), i), operation.output))
-        living = [(last, tensor) for last, tensor in living if last > i]
-        weights_before = weights_before or bool(getattr(operation, "weights", ()))
-        if len(living) == 1 and weights_before:
-            cut = living[0][1]
-    return cut
-
-
-def _chain(name: str, shape: Any, dtype: str | None, parts: list[Any]) -> keras.Model:
-    return keras.Sequential([keras.Input(shape, dtype=dtype), *parts], name=name)
+            needed |= {id(tensor) for tensor in keras.tree.flatten(operation.input)}
+    return None

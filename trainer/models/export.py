@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from pathlib import Path
 
 import keras
 
@@ -22,30 +21,21 @@ def load_model(path: str | os.PathLike[str]) -> keras.Model:
     return keras.models.load_model(path, compile=False)
 
 
-def export_model(model: keras.Model, info: DatasetInfo, reading: Reading, directory: Path) -> None:
-    """Writes a SavedModel that TensorFlow loads without this package.
+def export_run(folder: RunFolder, info: DatasetInfo, reading: Reading) -> keras.Model:
+    """Writes the best model of a run as a SavedModel, and returns it as loaded from its file.
 
     Its ``serving_default`` takes the model's inputs by name (``image`` ``[B, T, height, width, channels]``
     uint8, ``valid_frames`` ``[B]`` int64, signals float32) and returns ``probabilities`` or ``targets``.
     ``assets.extra`` holds the dataset's description, for class names and units, and ``reading.json``,
-    which says which frames of a record the model takes, and at which size.
-
-    Example::
-
-        served = tf.saved_model.load("run/export").signatures["serving_default"]
-        served(image=frames, valid_frames=tf.constant([8], tf.int64))["targets"]
+    which says which frames of a record the model takes, and at which size. TensorFlow loads it without this
+    package.
     """
+    model = load_model(folder.model)
+    shutil.rmtree(folder.export, ignore_errors=True)  # left by the run before it was resumed
     named = keras.Model(model.input, {output_name(info.spec): model.output}, name=model.name)
-    named.export(str(directory), format="tf_saved_model", verbose=False)
-    extra = directory / "assets.extra"
+    named.export(str(folder.export), format="tf_saved_model", verbose=False)
+    extra = folder.export / "assets.extra"
     extra.mkdir()
     info.save(extra)
     write_json(extra / READING_FILE, reading.to_json())
-
-
-def export_run(folder: RunFolder, info: DatasetInfo, reading: Reading) -> keras.Model:
-    """Exports the best model of a run, and returns it as loaded from its file."""
-    model = load_model(folder.model)
-    shutil.rmtree(folder.export, ignore_errors=True)  # left by the run before it was resumed
-    export_model(model, info, reading, folder.export)
     return model

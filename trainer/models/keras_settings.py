@@ -1,7 +1,7 @@
 """Replaces the user's Keras settings while this package builds, trains and applies models.
 
-Keras takes them from ``~/.keras/keras.json`` and the environment. It reads some only when a layer is made
-or called, such as the order of an image's axes in the networks of `keras.applications`.
+Keras takes them from ``~/.keras/keras.json`` and the environment, and reads some only when a layer is made or
+called.
 """
 
 from __future__ import annotations
@@ -41,16 +41,13 @@ def own_settings() -> Iterator[None]:
     names = [name for name in _OURS if hasattr(keras.config, f"set_{name}")]
     before = {name: getattr(keras.config, name)() for name in names}
     policy = keras.config.dtype_policy()
-    _set({name: _OURS[name] for name in names})
+    for name in names:
+        getattr(keras.config, f"set_{name}")(_OURS[name])
     if policy.name == before["floatx"]:  # no other policy was set
         keras.config.set_dtype_policy(_OURS["floatx"])
     try:
         yield
     finally:
-        _set(before)
+        for name, value in before.items():
+            getattr(keras.config, f"set_{name}")(value)
         keras.config.set_dtype_policy(policy)
-
-
-def _set(values: dict[str, Any]) -> None:
-    for name, value in values.items():
-        getattr(keras.config, f"set_{name}")(value)

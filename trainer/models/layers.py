@@ -1,12 +1,7 @@
-"""Keras layers for sequences of frames, which serialize and are useful in any model.
-
-`keras.models.load_model` loads models with these layers after this module was imported. An exported
-SavedModel does not need this package.
-"""
+"""Keras layers for sequences of frames, which serialize: `keras.models.load_model` needs this module."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -37,13 +32,15 @@ class TimeDistributed(keras.layers.TimeDistributed):
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Applies the layer to ``inputs``, ``[batch, time, ...]``; ``mask`` is ``[batch, time, ...]``."""
         steps = inputs.shape[1]
-        if mask is not None and _contradicts(mask.shape, inputs.shape):
-            raise ValueError(
-                f"TimeDistributed got a mask of shape {tuple(mask.shape)}, which is incompatible with the "
-                f"input of shape {tuple(inputs.shape)}: give one of [batch, time, ...]"
-            )
-        # Shapes that are not known yet are left to Keras.
-        if steps is None or not _fits(mask, inputs):
+        if mask is not None:
+            pairs = zip(mask.shape[:2], inputs.shape[:2], strict=False)
+            differs = any(None not in pair and pair[0] != pair[1] for pair in pairs)
+            if differs or len(mask.shape) < 2:
+                raise ValueError(
+                    f"TimeDistributed got a mask of shape {tuple(mask.shape)}, which is incompatible with "
+                    f"the input of shape {tuple(inputs.shape)}: give one of [batch, time, ...]"
+                )
+        if steps is None or (mask is not None and mask.shape[1] is None):
             return super().call(inputs, training=training, mask=mask)
         kwargs: dict[str, Any] = {}
         if mask is not None and self.layer._call_has_mask_arg:
@@ -56,11 +53,7 @@ class TimeDistributed(keras.layers.TimeDistributed):
 
 @keras.saving.register_keras_serializable(package="reelbeam")
 class FrozenTimeDistributed(TimeDistributed):
-    """`TimeDistributed` of a frozen layer, always in inference mode.
-
-    Training the model around it does not affect its batch normalisation and dropout, so its output for a
-    frame never changes.
-    """
+    """`TimeDistributed` of a frozen layer, always in inference mode: its output for a frame never changes."""
 
     def __init__(self, layer: keras.layers.Layer, **kwargs: Any):
         super().__init__(layer, **kwargs)
@@ -73,13 +66,10 @@ class FrozenTimeDistributed(TimeDistributed):
 
 @keras.saving.register_keras_serializable(package="reelbeam")
 class Preprocess(keras.layers.Layer):
-    """The preprocessing of a network of `keras.applications`, for uint8 RGB or gray frames.
+    """The preprocessing of a network of `keras.applications`, by the name of its module, for uint8 frames.
 
     Example: ``Preprocess("vgg16")`` turns ``[..., 1]`` gray or ``[..., 3]`` RGB into BGR minus ImageNet's
     mean, ``[..., 3]``.
-
-    Args:
-        module: of `keras.applications`, which has the ``preprocess_input`` to apply.
     """
 
     def __init__(self, module: str, **kwargs: Any):
@@ -92,9 +82,8 @@ class Preprocess(keras.layers.Layer):
         pixels = ops.cast(frames, "float32")
         if frames.shape[-1] == 1:
             pixels = ops.repeat(pixels, 3, axis=-1)
-        return getattr(keras.applications, self.module).preprocess_input(
-            pixels, data_format="channels_last"
-        )
+        module = getattr(keras.applications, self.module)
+        return module.preprocess_input(pixels, data_format="channels_last")
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Returns ``input_shape`` with 3 channels."""
@@ -103,20 +92,6 @@ class Preprocess(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return {**super().get_config(), "module": self.module}
-
-
-def _contradicts(mask: Sequence[int | None], inputs: Sequence[int | None]) -> bool:
-    """Returns whether a mask is for another batch or time than the inputs', as far as they are known."""
-    pairs = zip(mask[:2], inputs[:2], strict=False)
-    return len(mask) < 2 or any(None not in pair and pair[0] != pair[1] for pair in pairs)
-
-
-def _fits(mask: Any, inputs: Any) -> bool:
-    """Returns True if batch and time of ``mask`` match ``inputs``, as far as they are known."""
-    if mask is None:
-        return True
-    (mask_batch, *mask_time), (batch, steps) = mask.shape[:2], inputs.shape[:2]
-    return mask_time == [steps] and (None in (mask_batch, batch) or mask_batch == batch)
 
 
 @keras.saving.register_keras_serializable(package="reelbeam")
@@ -166,10 +141,6 @@ class FrameMask(keras.layers.Layer):
         """Returns the mask of ``valid_frames``, ``[batch]`` int."""
         positions = ops.arange(self.num_frames, dtype=valid_frames.dtype)
         return positions[None, :] < valid_frames[:, None]
-
-    def compute_output_spec(self, valid_frames: Any) -> Any:
-        """Returns the spec of the mask, ``[batch, num_frames]`` bool."""
-        return keras.KerasTensor((valid_frames.shape[0], self.num_frames), dtype="bool")
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""

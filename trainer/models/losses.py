@@ -18,10 +18,10 @@ _MIN_LIKELIHOOD = 1e-7
 
 
 class _MeanOverLabels(keras.losses.Loss):
-    """A weighted sum of losses, divided by the number of labels with a weight above 0.
+    """A weighted sum of losses, divided by the number of labels with a weight above 0, which padding has not.
 
-    Padding has weight 0 and does not lower the mean. Dividing by the sum of the weights instead would undo
-    most of the effect of class weights: a batch without a rare class would count as much as any other.
+    Dividing by the sum of the weights instead would undo most of the effect of class weights: a batch without
+    a rare class would count as much as any other.
     """
 
     def __init__(self, **kwargs: Any):
@@ -59,12 +59,9 @@ class CountedAccuracy(keras.metrics.SparseCategoricalAccuracy):
 
 @keras.saving.register_keras_serializable(package="reelbeam")
 class StandardizedMeanSquaredError(_MeanOverLabels):
-    """Mean squared error in units of each target's standard deviation.
+    """Mean squared error in units of ``std``, the standard deviation of each target.
 
     Targets of different units contribute alike, and predicting the mean of the train split scores 1.
-
-    Args:
-        std: of each target, in its unit.
     """
 
     def __init__(self, std: Sequence[float], name: str = "standardized_mse", **kwargs: Any):
@@ -82,11 +79,7 @@ class StandardizedMeanSquaredError(_MeanOverLabels):
 
 @keras.saving.register_keras_serializable(package="reelbeam")
 class WeightedBinaryCrossentropy(_MeanOverLabels):
-    """Binary cross-entropy with a weight for present labels of each class.
-
-    Args:
-        positive_weights: weights of present labels, by class; absent labels have weight 1.
-    """
+    """Binary cross-entropy with a weight for present labels of each class; absent labels have weight 1."""
 
     def __init__(
         self, positive_weights: Sequence[float], name: str = "weighted_crossentropy", **kwargs: Any
@@ -123,19 +116,13 @@ def make_loss(label: LabelSpec, train: SplitInfo, *, class_weights: bool) -> ker
 
 
 def balanced_class_weights(counts: Sequence[int]) -> list[float]:
-    """Returns weights that give all classes that occur the same total, with a mean weight of 1.
-
-    Example: ``balanced_class_weights([30, 10])`` is ``[2/3, 2]``.
-    """
+    """Returns weights that give all classes the same total and a mean of 1: ``[2/3, 2]`` for ``[30, 10]``."""
     occurring = sum(count > 0 for count in counts)
     return [sum(counts) / (occurring * count) if count else 1.0 for count in counts]
 
 
 def positive_weights(train: SplitInfo) -> list[float]:
-    """Returns for each class of a multi-label split its absences over its presences.
-
-    Example: a class in 10 of 40 records has weight 3.
-    """
+    """Returns each class's absences over presences in a multi-label split: 3 for one in 10 of 40."""
     return [
         (train.num_records - count) / count if 0 < count < train.num_records else 1.0
         for count in train.label_counts

@@ -1,8 +1,4 @@
-"""Builds the network: a TimeDistributed backbone, recurrent layers, dense layers and a head for the task.
-
-It includes all preprocessing, and its outputs are in the targets' units: a user of the model passes
-decoded frames, uint8, and gets metres per second.
-"""
+"""Builds the network: a TimeDistributed backbone, recurrent layers, dense layers and a head for the task."""
 
 from __future__ import annotations
 
@@ -15,7 +11,7 @@ from keras import layers
 from tfrecords_schema.info import DatasetInfo, TargetStatistics
 from tfrecords_schema.spec import SequenceSpec
 from trainer.config.model import SMALL, ModelConfig
-from trainer.data.reader import IMAGE, VALID_FRAMES
+from trainer.data.parsed_records import IMAGE, VALID_FRAMES
 from trainer.models.backbones import build_frame_network
 from trainer.models.keras_settings import own_settings
 from trainer.models.layers import FrameMask, FrozenTimeDistributed, StackFrames, TimeDistributed
@@ -33,10 +29,10 @@ _NAME = "cnn_lstm"
 def build_model(info: DatasetInfo, config: ModelConfig) -> keras.Model:
     """Builds the untrained network for a dataset, initialised from Keras's global seed.
 
-    Inputs are the features of `trainer.data.reader.read_sequences`, by the same names. For B sequences of
-    T frames the output is, in float32: classification ``[B, num_classes]`` probabilities; multilabel the
-    same, independent of each other; regression ``[B, targets]`` in the targets' units; and ``[B, T, ...]``
-    with labels by frame.
+    It includes all preprocessing, and takes the features of `trainer.data.reader.read_sequences` by name.
+    For B sequences of T frames the output is, in float32: classification ``[B, num_classes]`` probabilities;
+    multilabel the same, independent of each other; regression ``[B, targets]`` in the targets' units; and
+    ``[B, T, ...]`` with labels by frame.
 
     Raises:
         TrainerError: if the backbone cannot take the frames, or its weights are not available.
@@ -84,18 +80,19 @@ def _after_frames(
 ) -> Any:
     """Returns the outputs, given ``x`` ``[B, T, ...]`` (None without images) and the other inputs.
 
-    ``trained`` is the trained part of the backbone, applied to each frame of ``x`` first; None if there is
-    none.
+    ``trained``, the trained part of the backbone if there is one, is applied to each frame of ``x`` first.
     """
     spec, train = info.spec, info.splits["train"]
     if trained is not None:
         x = TimeDistributed(trained, name=FRAME_FEATURES)(x)
-    signals = []
-    for signal in spec.signals:
-        mean = [moments.mean for moments in train.signals[signal.name]]
-        std = [moments.std for moments in train.signals[signal.name]]
-        normalized = _normalization(f"normalize_{signal.name}", mean, std)(inputs[signal.name])
-        signals.append(normalized)
+    signals = [
+        _normalization(
+            f"normalize_{signal.name}",
+            [moments.mean for moments in train.signals[signal.name]],
+            [moments.std for moments in train.signals[signal.name]],
+        )(inputs[signal.name])
+        for signal in spec.signals
+    ]
     x = join_signals(x, signals)
     mask = FrameMask(spec.num_frames, name="frame_mask")(inputs[VALID_FRAMES])
     x = read_over_time(x, mask, config, by_frame=spec.label.per_frame)
@@ -123,9 +120,8 @@ def _head(x: Any, spec: SequenceSpec, targets: Sequence[TargetStatistics]) -> An
         return dense(label.num_classes, activation="softmax", name=name)
     if label.task == "multilabel":
         return dense(label.num_classes, activation="sigmoid", name=name)
-    mean = [target.mean for target in targets]
-    std = [target.std for target in targets]
-    standardized = dense(len(label.target_names), name="standardized")
+    mean, std = [target.mean for target in targets], [target.std for target in targets]
+    standardized = dense(len(targets), name="standardized")
     return _normalization(name, mean, std, invert=True)(standardized)
 
 

@@ -13,23 +13,14 @@ from trainer.models.layers import TimeDistributed
 
 
 def read_over_time(x: Any, mask: Any, config: ModelConfig, *, by_frame: bool) -> Any:
-    """Applies the recurrent layers, or an average in place of them.
+    """Applies the recurrent layers, or an average in place of them; gives ``[B, units]``.
 
-    Args:
-        x: ``[B, T, features]``; ``[B, T, height, width, channels]`` for ``convlstm``.
-        mask: ``[B, T]`` bool: False for padding.
-        config: kind and sizes of the layers.
-        by_frame: True if each frame has a label.
-
-    Returns:
-        ``[B, units]``; ``[B, T, units]`` if ``by_frame``.
+    ``x`` is ``[B, T, features]``, or ``[B, T, height, width, channels]`` for ``convlstm``; ``mask`` is
+    ``[B, T]`` bool, False for padding. If each frame has a label, the result is ``[B, T, units]``.
     """
     if config.rnn == "none":
-        if by_frame:
-            return x
-        return layers.GlobalAveragePooling1D(data_format="channels_last", name="average")(
-            x, mask=mask
-        )
+        average = layers.GlobalAveragePooling1D(data_format="channels_last", name="average")
+        return x if by_frame else average(x, mask=mask)
     last = len(config.rnn_units) - 1
     for i, units in enumerate(config.rnn_units):
         name = config.rnn if i == 0 else f"{config.rnn}_{i + 1}"
@@ -60,17 +51,11 @@ def join_signals(features: Any, signals: list[Any]) -> Any:
     return layers.Concatenate(name="features")(parts) if len(parts) > 1 else parts[0]
 
 
-def _recurrent(
-    units: int, config: ModelConfig, *, return_sequences: bool, name: str
-) -> keras.layers.Layer:
-    options: dict[str, Any] = {
-        "return_sequences": return_sequences,
-        "activation": config.rnn_activation,
-        "recurrent_dropout": config.recurrent_dropout,
-        "name": name,
-    }
+def _recurrent(units: int, config: ModelConfig, **options: Any) -> keras.layers.Layer:
+    options["activation"] = config.rnn_activation
+    options["recurrent_dropout"] = config.recurrent_dropout
     if config.rnn == "convlstm":
         layer = layers.ConvLSTM2D(units, 3, padding="same", data_format="channels_last", **options)
     else:
         layer = {"lstm": layers.LSTM, "gru": layers.GRU}[config.rnn](units, **options)
-    return layers.Bidirectional(layer, name=name) if config.bidirectional else layer
+    return layers.Bidirectional(layer, name=layer.name) if config.bidirectional else layer

@@ -22,7 +22,8 @@ from trainer.config.run_folder import RunFolder
 from trainer.config.training import TrainingConfig
 from trainer.data.cached_frames import cached_frames
 from trainer.data.corrupt import SkippedRecords
-from trainer.data.reader import Loading, Outputs, Shuffle, read_sequences
+from trainer.data.read_options import Loading, Outputs, Shuffle
+from trainer.data.reader import read_sequences
 from trainer.data.shuffling import epoch_size
 from trainer.models.losses import balanced_class_weights
 from trainer.models.network import FROZEN_FEATURES

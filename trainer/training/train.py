@@ -22,8 +22,8 @@ from trainer.config.dataset import check_trainable, default_split, has_split
 from trainer.config.hosts import is_chief
 from trainer.config.run_folder import RunFolder, write_json
 from trainer.config.training import TrainingConfig
-from trainer.data.corrupt import SkippedRecords
-from trainer.data.reader import located_errors, read_labels
+from trainer.data.corrupt import SkippedRecords, located_errors
+from trainer.data.labels import read_labels
 from trainer.errors import TrainerError
 from trainer.evaluation.baseline import baseline_answers, describe_baseline
 from trainer.evaluation.evaluate import evaluate_model, scores_to_json

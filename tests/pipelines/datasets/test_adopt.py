@@ -18,8 +18,10 @@ from tfrecords_schema.records import frame_record
 from tfrecords_schema.scan import AdoptError, adopt, split_of
 from tfrecords_schema.spec import ImageSpec, LabelSpec, SequenceSpec, SignalSpec
 from trainer.cli import main as trainer_main
+from trainer.config.clips import Augmentation
+from trainer.data.labels import read_labels
 from trainer.data.parsed_records import parse_record
-from trainer.data.reader import Augmentation, read_labels, read_sequences
+from trainer.data.reader import read_sequences
 
 
 def jpeg(height, width, level):

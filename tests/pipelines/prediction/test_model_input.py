@@ -16,9 +16,11 @@ from tests.pipelines.prediction.test_predict import build_dataset, predict, writ
 from tfrecords_schema.codec import from_json
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.spec import ImageSpec, LabelSpec, SequenceSpec
+from trainer.config.clips import Clips
 from trainer.config.reading import Reading as Trained
 from trainer.data.clips import choose_frames
-from trainer.data.reader import Clips, Outputs, read_sequences
+from trainer.data.read_options import Outputs
+from trainer.data.reader import read_sequences
 
 
 @given(

@@ -13,11 +13,12 @@ from tests.trainer.conftest import IMAGE, SIGNALS, SPECS, make_spec
 from tests.trainer.data.test_reader import decoded, stored
 from tfrecords_schema.fake import fake_record, write_fake_dataset
 from tfrecords_schema.info import DatasetInfo
-from trainer.config.clips import parse_augmentation
+from trainer.config.clips import Augmentation, Clips, parse_augmentation
 from trainer.config.dataset import DatasetError
 from trainer.data.augment import RandomNumbers, colour_matrix, crop_window
 from trainer.data.clips import choose_frames, jitter_frames, reverse_frames
-from trainer.data.reader import Augmentation, Clips, Outputs, Shuffle, read_sequences
+from trainer.data.read_options import Outputs, Shuffle
+from trainer.data.reader import read_sequences
 from trainer.errors import ConfigError
 
 HALF = {name: tf.constant(0.5) for name in RandomNumbers._fields}

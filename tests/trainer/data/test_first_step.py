@@ -5,7 +5,9 @@ import pytest
 from tests.trainer.conftest import SPECS
 from tests.trainer.data.test_reader_options import as_numpy, assert_same
 from tfrecords_schema.fake import write_fake_dataset
-from trainer.data.reader import Clips, Shuffle, read_sequences
+from trainer.config.clips import Clips
+from trainer.data.read_options import Shuffle
+from trainer.data.reader import read_sequences
 
 
 @pytest.mark.parametrize(

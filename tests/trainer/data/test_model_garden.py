@@ -8,7 +8,8 @@ import pytest
 from tests.processes import run_python
 from tests.trainer.conftest import SPECS
 from tfrecords_schema.fake import write_fake_dataset
-from trainer.data.reader import Outputs, read_sequences
+from trainer.data.read_options import Outputs
+from trainer.data.reader import read_sequences
 
 # In a process of its own: Model Garden is installed without what it needs for other things than this, and a
 # stand-in takes the place of each package that it does not find.

@@ -12,7 +12,8 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 other = tf.config.list_logical_devices("CPU")[1]
 found = tf.config.list_logical_devices
 tf.config.list_logical_devices = lambda kind=None: [other] if kind == "GPU" else found(kind)
-from trainer.data.reader import Shuffle, read_sequences
+from trainer.data.read_options import Shuffle
+from trainer.data.reader import read_sequences
 read = {"batch_size": 2, "shuffle": Shuffle(first_epoch=0), "seed": 0}
 dataset = read_sequences(sys.argv[1], "train", **read)
 step = tf.function(lambda iterator: next(iterator))  # as Keras takes its batches

@@ -14,14 +14,10 @@ from tfrecords_schema.fake import fake_record, write_fake_dataset
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.records import CorruptRecordError, frame_record, read_file
 from trainer.config.dataset import DatasetError
-from trainer.data.reader import (
-    Loading,
-    Outputs,
-    Shuffle,
-    located_errors,
-    read_labels,
-    read_sequences,
-)
+from trainer.data.corrupt import located_errors
+from trainer.data.labels import read_labels
+from trainer.data.read_options import Loading, Outputs, Shuffle
+from trainer.data.reader import read_sequences
 from trainer.errors import ConfigError
 
 RECORDS = 7

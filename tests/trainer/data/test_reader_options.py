@@ -16,6 +16,7 @@ from tfrecords_schema.fake import fake_record, write_fake_dataset
 from tfrecords_schema.info import ShardInfo, SplitInfo
 from tfrecords_schema.machine import usable_cpus
 from tfrecords_schema.records import CorruptRecordError, frame_record, read_file
+from trainer.config.clips import Augmentation, Clips
 from trainer.config.dataset import DatasetError
 from trainer.config.run_folder import RunFolder
 from trainer.config.training import ModelConfig, ReadingConfig, TrainingConfig
@@ -23,7 +24,8 @@ from trainer.data.batches import share
 from trainer.data.buffers import parallel_batches, reading_bytes
 from trainer.data.cached_frames import cached_bytes, cached_frames
 from trainer.data.corrupt import SkippedRecords, read_sound_records
-from trainer.data.reader import Augmentation, Clips, Loading, Outputs, Shuffle, read_sequences
+from trainer.data.read_options import Loading, Outputs, Shuffle
+from trainer.data.reader import read_sequences
 from trainer.data.shuffling import SHUFFLE_BYTES, balanced_size, plan_shuffle, subsample_classes
 from trainer.training import feeds
 

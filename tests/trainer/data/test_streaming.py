@@ -14,13 +14,10 @@ from trainer.cli import main
 from trainer.config.dataset import DatasetError
 from trainer.data import corrupt
 from trainer.data import stored_records as storage
-from trainer.data.reader import (
-    Loading,
-    SkippedRecords,
-    located_errors,
-    read_labels,
-    read_sequences,
-)
+from trainer.data.corrupt import SkippedRecords, located_errors
+from trainer.data.labels import read_labels
+from trainer.data.read_options import Loading
+from trainer.data.reader import read_sequences
 
 SPEC = SequenceSpec(
     num_frames=3,

@@ -11,9 +11,11 @@ import tensorflow as tf
 from tests.trainer.conftest import NO_JPEG, SPECS, make_spec
 from tfrecords_schema.fake import fake_record, write_fake_dataset
 from trainer.cli import main
+from trainer.config.clips import Clips
 from trainer.config.reading import Reading, ReadingConfig
 from trainer.data.corrupt import SkippedRecords
-from trainer.data.reader import Clips, Outputs, read_sequences
+from trainer.data.read_options import Outputs
+from trainer.data.reader import read_sequences
 from trainer.errors import ConfigError
 from trainer.evaluation.predictions import predict_split
 

@@ -6,8 +6,9 @@ from tests.trainer.conftest import IMAGE, fit_run, history, write_brightness_dat
 from tfrecords_schema.info import DatasetInfo
 from trainer.config.run_folder import RunFolder
 from trainer.config.training import ModelConfig, TrainingConfig
-from trainer.data import reader
-from trainer.data.reader import Outputs, Shuffle, read_sequences
+from trainer.data.parsed_records import IMAGE as FRAMES
+from trainer.data.read_options import Outputs, Shuffle
+from trainer.data.reader import read_sequences
 from trainer.models.backbones import build_frame_network
 from trainer.models.export import load_model
 from trainer.models.network import FROZEN_FEATURES, build_model
@@ -79,7 +80,7 @@ def test_cached_split_gives_the_batches_of_the_reader(data, pretrained, tmp_path
             cached.take(10), read.take(10), strict=True
         ):
             np.testing.assert_allclose(
-                mine[FROZEN_FEATURES], encoder(theirs[reader.IMAGE]), rtol=1e-4, atol=1e-5
+                mine[FROZEN_FEATURES], encoder(theirs[FRAMES]), rtol=1e-4, atol=1e-5
             )
             np.testing.assert_allclose(head(mine), model(theirs), rtol=1e-4)
             for one, other in zip(labels, expected, strict=True):

@@ -13,7 +13,8 @@ from tests.trainer.conftest import IMAGE, SPECS
 from tfrecords_schema.fake import fake_record, write_fake_dataset
 from tfrecords_schema.spec import LabelSpec, SequenceSpec, SignalSpec
 from trainer.cli import main
-from trainer.data.reader import Outputs, read_sequences
+from trainer.data.read_options import Outputs
+from trainer.data.reader import read_sequences
 from trainer.models.export import load_model
 
 TOP_SPEED = 20.0

@@ -11,7 +11,8 @@ from tfrecords_schema.fake import fake_record, write_fake_dataset
 from tfrecords_schema.info import DatasetInfo
 from trainer.config.run_folder import RunFolder
 from trainer.config.training import ModelConfig, ReadingConfig, TrainingConfig
-from trainer.data.reader import Shuffle, read_sequences
+from trainer.data.read_options import Shuffle
+from trainer.data.reader import read_sequences
 from trainer.models.network import build_model
 from trainer.training.feeds import TrainingJob
 from trainer.training.fitting import fit
