@@ -16,8 +16,6 @@ from trainer.errors import ConfigError
 
 Place = Literal["random", "first", "center", "last"]
 
-_IMAGE_CHANGES = ("crop", "flip", "brightness", "contrast", "saturation", "hue")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Clips(TrainerOptions):
@@ -113,7 +111,8 @@ class Augmentation(TrainerOptions):
             ConfigError, DatasetError: if not.
         """
         spec = info.spec
-        changed = ", ".join(self.changed(_IMAGE_CHANGES))
+        of_images = ("crop", "flip", "brightness", "contrast", "saturation", "hue")
+        changed = ", ".join(self.changed(of_images))
         self.require(
             spec.image is not None or not changed,
             f"the records hold no images for {changed}. Leave it out of --augment",

@@ -21,15 +21,11 @@ def is_chief(distribute: Distribute) -> bool:
         fields = json.loads(text)
         cluster, task = fields["cluster"], fields["task"]
         kind, index = task["type"], int(task["index"])
-        address = cluster[kind][index]
-        others = set(cluster) - {"chief", "worker"}
+        if set(cluster) - {"chief", "worker"} or not isinstance(cluster[kind][index], str):
+            raise ValueError("expected workers and at most one chief")
     except (ValueError, KeyError, IndexError, TypeError) as error:
         raise TrainerError(
             f"the variable {CLUSTER} must name the hosts and the role of this one, as in {EXAMPLE}; got "
             f"{text} ({type(error).__name__}: {error})"
         ) from error
-    if others or not isinstance(address, str):
-        raise TrainerError(
-            f"the variable {CLUSTER} must name workers and at most one chief, as in {EXAMPLE}; got {text}"
-        )
     return kind == "chief" or ("chief" not in cluster and index == 0)

@@ -12,10 +12,6 @@ from tfrecords_schema.spec import SequenceSpec
 from trainer.config.options import TrainerOptions
 from trainer.errors import ConfigError
 
-Pooling = Literal["avg", "flatten"]
-Rnn = Literal["lstm", "gru", "convlstm", "none"]
-Activation = Literal["tanh", "relu"]
-
 SMALL = "small"
 # Listed here because importing `keras.applications` takes seconds.
 APPLICATIONS = (
@@ -82,12 +78,12 @@ class ModelConfig(TrainerOptions):
     batch_norm: bool = option(
         False, "Normalise batches after each convolution of the small backbone"
     )
-    pooling: Pooling = option(
+    pooling: Literal["avg", "flatten"] = option(
         "avg",
         "How the feature map of a frame becomes a vector. avg: averaged, without places; flatten: with "
         "places, which helps to judge speed and has more weights",
     )
-    rnn: Rnn = option(
+    rnn: Literal["lstm", "gru", "convlstm", "none"] = option(
         "lstm",
         "Layers that read the frames in order: lstm, gru, convlstm (convolutions over feature maps), or none "
         "(the average of the frames)",
@@ -101,7 +97,7 @@ class ModelConfig(TrainerOptions):
     bidirectional: bool = option(
         False, "Let the recurrent layers read the sequence backwards as well"
     )
-    rnn_activation: Activation = option(
+    rnn_activation: Literal["tanh", "relu"] = option(
         "tanh",
         "Activation of the recurrent layers. relu, which tutorials use, may diverge and is slow on GPUs",
     )
@@ -135,7 +131,21 @@ class ModelConfig(TrainerOptions):
                 f"{', '.join(likely)}; got {self.backbone!r}"
             )
         object.__setattr__(self, "backbone", names[self.backbone.lower()])
-        self._check_weights()
+        weights = self.weights
+        self.require(
+            weights != "imagenet" or self.backbone != SMALL,
+            "there are no imagenet weights of the small backbone. Give --backbone, or a file",
+        )
+        if weights is not None and weights not in ("imagenet", "none"):
+            self.require(
+                Path(weights).is_file(),
+                f"--weights must be imagenet, none or a file that exists, got {weights!r}",
+            )
+            self.require(
+                weights.endswith(WEIGHT_FILES),
+                f"--weights must be a file that Keras saved, ending in {' or '.join(WEIGHT_FILES)}; "
+                f"got {weights!r}",
+            )
         if self.backbone != SMALL and (changed := self.changed(_SMALL_OPTIONS)):
             raise ConfigError(
                 f"{self.typed(changed)} shapes the small backbone, not {self.backbone}. Leave it out"
@@ -169,22 +179,4 @@ class ModelConfig(TrainerOptions):
         self.require(
             self.rnn != "convlstm",
             "the records hold signals only, no images for --rnn convlstm. Take lstm or gru",
-        )
-
-    def _check_weights(self) -> None:
-        weights = self.weights
-        self.require(
-            weights != "imagenet" or self.backbone != SMALL,
-            "there are no imagenet weights of the small backbone. Give --backbone, or a file",
-        )
-        if weights is None or weights in ("imagenet", "none"):
-            return
-        self.require(
-            Path(weights).is_file(),
-            f"--weights must be imagenet, none or a file that exists, got {weights!r}",
-        )
-        self.require(
-            weights.endswith(WEIGHT_FILES),
-            f"--weights must be a file that Keras saved, ending in {' or '.join(WEIGHT_FILES)}; "
-            f"got {weights!r}",
         )

@@ -12,8 +12,6 @@ from tfrecords_schema.options import option
 from trainer.config.clips import Augmentation, Clips, Place, parse_augmentation, read_spec
 from trainer.config.options import TrainerOptions
 
-ClipAt = Literal["auto", "random", "first", "center", "last"]
-
 READING_FILE = "reading.json"
 
 
@@ -40,10 +38,7 @@ class Reading:
         return dataclasses.replace(info, spec=spec)
 
     def to_json(self) -> dict[str, Any]:
-        """Returns ``{"num_frames": 8, "frame_step": 2, "at": "center", "image_size": [90, 160]}``.
-
-        Null means all frames, and their stored size.
-        """
+        """Returns the four options of a clip and its size; null means all frames, and their stored size."""
         whole = {"num_frames": None, "frame_step": 1, "at": "first"}
         return {**(to_json(self.clips) or whole), "image_size": to_json(self.image_size)}
 
@@ -67,7 +62,7 @@ class ReadingConfig(TrainerOptions):
     frame_step: int = option(
         1, "Frames from one frame that is read to the next; 2 takes every other", min=1
     )
-    clip_at: ClipAt = option(
+    clip_at: Literal["auto", "random", "first", "center", "last"] = option(
         "auto",
         "Place in its sequence of a clip of fewer frames; random is center in evaluation. auto: where the "
         "label was measured, else random",

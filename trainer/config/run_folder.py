@@ -60,15 +60,13 @@ def new_run(output: str | None, dataset_name: str) -> RunFolder:
         paths = (Path("runs") / name for name in names)
         return RunFolder(next(path for path in paths if not path.exists()))
     path = Path(output)
-    if path.exists() and not path.is_dir():
-        raise TrainerError(
-            f"--output {path} is a file: expected a new or empty folder. Name another"
-        )
+    problem = "" if path.is_dir() or not path.exists() else "is a file"
     if path.is_dir() and any(path.iterdir()):
         held = "another run" if RunFolder(path).config.exists() else "other files"
+        problem = f"already holds {held}"
+    if problem:
         raise TrainerError(
-            f"--output {path} already holds {held}: expected a new or empty folder. "
-            "Name another, or delete it"
+            f"--output {path} {problem}: expected a new or empty folder. Name another, or delete it"
         )
     return RunFolder(path)
 
@@ -134,12 +132,9 @@ def reading_of(folder: RunFolder) -> ReadingConfig:
 def _load_options(folder: RunFolder) -> dict[str, Any]:
     """Returns the options of a run, from its ``config.json``."""
     try:
-        options = json.loads(folder.config.read_bytes())
+        return from_json(dict[str, Any], json.loads(folder.config.read_bytes()))
     except (OSError, ValueError) as error:
         raise _invalid_config(folder, error) from error
-    if not isinstance(options, dict):
-        raise _invalid_config(folder, f"it holds a {type(options).__name__}")
-    return options
 
 
 def _invalid_config(folder: RunFolder, reason: object) -> TrainerError:

@@ -13,12 +13,7 @@ from trainer.config.model import ModelConfig
 from trainer.config.options import TrainerOptions
 from trainer.config.reading import ReadingConfig
 
-__all__ = ["ModelConfig", "ReadingConfig", "TrainingConfig"]
-
-Schedule = Literal["constant", "cosine"]
 Precision = Literal["float32", "mixed_float16", "mixed_bfloat16"]
-Xla = Literal["auto", "on", "off"]
-Caching = Literal["auto", "off"]
 Distribute = Literal["auto", "off", "mirrored", "multi_worker"]
 
 
@@ -40,7 +35,7 @@ class TrainingConfig(TrainerOptions):
         above=0,
         expected="a finite number above 0, usually 1e-5 to 1e-2",
     )
-    schedule: Schedule = option(
+    schedule: Literal["constant", "cosine"] = option(
         "constant", "Learning rate over the epochs: constant, or falling to 0 as a cosine"
     )
     warmup_epochs: int = option(0, "Epochs in which the learning rate first rises from 0", min=0)
@@ -69,8 +64,10 @@ class TrainingConfig(TrainerOptions):
         "float32",
         "Precision of the layers. mixed_float16 is faster on GPUs, mixed_bfloat16 on TPUs and recent CPUs",
     )
-    xla: Xla = option("auto", "Compile each step with XLA; auto leaves it to Keras")
-    cache_features: Caching = option(
+    xla: Literal["auto", "on", "off"] = option(
+        "auto", "Compile each step with XLA; auto leaves it to Keras"
+    )
+    cache_features: Literal["auto", "off"] = option(
         "auto", "Compute the output of a frozen backbone once instead of in every epoch"
     )
     distribute: Distribute = option(

@@ -28,7 +28,7 @@ class BatchSteps:
         batch_size: sequences per batch, of all hosts together.
         epoch_size: records per epoch.
         drop_remainder: leave out a last batch that is not full.
-        host: the part of each batch that this host reads; None reads all of it.
+        host: the part of each batch that this host reads.
     """
 
     records: StoredRecords | CachedFrames
@@ -36,16 +36,15 @@ class BatchSteps:
     batch_size: int
     epoch_size: int
     drop_remainder: bool
-    host: tf.distribute.InputContext | None
+    host: tf.distribute.InputContext
 
     def __post_init__(self) -> None:
-        if self.host is None:
-            return
-        if self.batch_size < (replicas := self.host.num_replicas_in_sync):
+        replicas = self.host.num_replicas_in_sync
+        if self.batch_size < replicas:
             raise ValueError(
                 f"batch_size must be at least the {replicas} replicas, got {self.batch_size}"
             )
-        if self.elements.clips_per_sequence > 1:
+        if replicas > 1 and self.elements.clips_per_sequence > 1:
             raise ValueError(
                 "several clips per sequence cannot be combined with input_context: take one clip"
             )
@@ -60,27 +59,23 @@ class BatchSteps:
         if self.elements.random:
             seeds = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True)
             parts = (records, seeds.batch(2, drop_remainder=True))
-        records = tf.data.Dataset.zip(parts)
-        size = self.batch_size
-        if self.host is not None:
-            first, end = self._own_share(self.host, size)
-            records, size = self._keep_own_share(records, self.host), end - first
-        batches = self._build_elements(records).batch(size, drop_remainder=self.drop_remainder)
-        batches = batches.skip(skipped_steps)
-        if self.host is not None:
-            batches = _split_by_replica(batches, self.host)
+        records = self._keep_own_share(tf.data.Dataset.zip(parts))
+        first, end = self._own_share(self.batch_size)
+        batches = self._build_elements(records)
+        batches = batches.batch(end - first, drop_remainder=self.drop_remainder).skip(skipped_steps)
+        batches = self._split_by_replica(batches)
         if self.records.skipped is not None:  # elements are decoded already
             return batches
         decode = do_not_convert(lambda *batch: self.elements.decode_pixels(_unwrap(batch)))
-        return batches.map(decode, num_parallel_calls=buffers.parallel_batches(size))
+        return batches.map(decode, num_parallel_calls=buffers.parallel_batches(end - first))
 
-    def _own_share(self, host: tf.distribute.InputContext, count: Any) -> tuple[Any, Any]:
-        return share(count, host.num_input_pipelines, host.input_pipeline_id)
+    def _own_share(self, count: Any) -> tuple[Any, Any]:
+        return share(count, self.host.num_input_pipelines, self.host.input_pipeline_id)
 
-    def _keep_own_share(
-        self, records: tf.data.Dataset, host: tf.distribute.InputContext
-    ) -> tf.data.Dataset:
+    def _keep_own_share(self, records: tf.data.Dataset) -> tf.data.Dataset:
         """Keeps the records of this host in each batch, before they are decoded."""
+        if self.host.num_input_pipelines == 1:
+            return records
         size = self.epoch_size
         if self.drop_remainder:
             size -= size % self.batch_size
@@ -89,7 +84,7 @@ class BatchSteps:
         def is_own(position: tf.Tensor, _: Any) -> tf.Tensor:
             step, position = position // self.batch_size, position % self.batch_size
             in_batch = tf.minimum(size - step * self.batch_size, self.batch_size)
-            first, end = self._own_share(host, in_batch)
+            first, end = self._own_share(in_batch)
             return (position >= first) & (position < end)
 
         return records.enumerate().filter(do_not_convert(is_own)).map(lambda _, record: record)
@@ -113,25 +108,22 @@ class BatchSteps:
             built = skip_undecodable(records, lambda *parts: decode(build(*parts)), skipped)
         return built.unbatch()
 
+    def _split_by_replica(self, batches: tf.data.Dataset) -> tf.data.Dataset:
+        """Splits each batch of this host into one batch per device."""
+        parts = self.host.num_replicas_in_sync // self.host.num_input_pipelines
+        if parts == 1:
+            return batches
 
-def _split_by_replica(
-    batches: tf.data.Dataset, host: tf.distribute.InputContext
-) -> tf.data.Dataset:
-    """Splits each batch of this host into one batch per device."""
-    parts = host.num_replicas_in_sync // host.num_input_pipelines
-    if parts == 1:
-        return batches
+        def split(*batch: Any) -> tf.data.Dataset:
+            count = tf.shape(tf.nest.flatten(batch)[0], tf.int64)[0]
 
-    def split(*batch: Any) -> tf.data.Dataset:
-        count = tf.shape(tf.nest.flatten(batch)[0], tf.int64)[0]
+            def cut(part: tf.Tensor) -> Any:
+                first, end = share(count, parts, part)
+                return _unwrap(tf.nest.map_structure(lambda values: values[first:end], batch))
 
-        def cut(part: tf.Tensor) -> Any:
-            first, end = share(count, parts, part)
-            return _unwrap(tf.nest.map_structure(lambda values: values[first:end], batch))
+            return tf.data.Dataset.range(parts).map(do_not_convert(cut))
 
-        return tf.data.Dataset.range(parts).map(do_not_convert(cut))
-
-    return batches.flat_map(do_not_convert(split))
+        return batches.flat_map(do_not_convert(split))
 
 
 def _unwrap(parts: tuple[Any, ...]) -> Any:

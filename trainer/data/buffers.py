@@ -1,4 +1,4 @@
-"""Bounds on the memory of reading, in bytes: how many batches are made and kept at a time."""
+"""Bounds on the memory of reading: how many batches are made and kept at a time."""
 
 from __future__ import annotations
 

@@ -86,8 +86,8 @@ class ElementBuilder:
     def build(self, parsed: dict[str, Any], seed: Any, clip: int) -> Any:
         """Builds the element of a clip, whose frames `decode_pixels` decodes.
 
-        The frames of ``parsed`` are encoded, or indices into ``cached``. If elements are `random`, ``seed``
-        is ``[2]`` int64.
+        The frames of ``parsed`` are encoded, indices into ``cached``, or left out. ``seed`` is ``[2]`` int64 if
+        elements are `random`.
         """
         spec, augment = self.info.spec, self.augment or Augmentation()
         numbers: Any = draw_numbers(seed, self.spec.num_frames) if self.random else None
@@ -111,7 +111,7 @@ class ElementBuilder:
         if augment.recolours:
             transforms["colours"] = colour_matrix(augment, numbers)
         features = self._features(parsed)
-        if spec.image is not None:
+        if keys.IMAGE_ENCODED in parsed:
             features[IMAGE] = {"frames": parsed[keys.IMAGE_ENCODED], **transforms}
         if spec.label.task == "none":
             return features

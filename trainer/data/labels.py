@@ -10,15 +10,14 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from tfrecords_schema import spec as keys
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.machine import usable_cpus
-from trainer.config.clips import Clips, read_spec
+from trainer.config.clips import Clips
 from trainer.config.dataset import DatasetError
 from trainer.data.buffers import without_autotune
-from trainer.data.clips import choose_frames, take_frames
 from trainer.data.corrupt import SkippedRecords, skip_undecodable
-from trainer.data.parsed_records import labels_of, weights_of
+from trainer.data.elements import ElementBuilder
+from trainer.data.read_options import Outputs
 from trainer.data.shuffling import do_not_convert
 from trainer.data.stored_records import StoredRecords
 
@@ -55,19 +54,14 @@ def read_labels(
         DatasetInfoError, DatasetError: see `read_sequences`; and if the dataset has no labels.
     """
     info = DatasetInfo.load(directory)
-    spec = read_spec(info.spec, clips)
-    if spec.label.task == "none":
+    if info.spec.label.task == "none":
         raise DatasetError(f"{directory} has no labels: build it with labels")
+    elements = ElementBuilder(info=info, clips=clips, outputs=Outputs(sample_weights=True))
     stored = StoredRecords(directory, info, split, ignore_errors)
 
     def to_labels(record: Any) -> Any:
-        parsed = stored.parse(record, frames=False)
-        if clips is not None:
-            first = tf.constant(0, tf.int64)
-            indices, kept = choose_frames(parsed[keys.VALID_FRAMES], clips, first, 0.0)
-            parsed = take_frames(parsed, info.spec, indices, kept)
-        labels = labels_of(parsed, spec)
-        return labels, weights_of(parsed, labels, spec)
+        _, labels, weights = elements.build(stored.parse(record, frames=False), None, 0)
+        return labels, weights
 
     records = tf.data.Dataset.zip((stored.in_order(),))
     if ignore_errors is None:

@@ -63,17 +63,13 @@ class FrameReader:
         flipped: npt.NDArray[np.bool_] | None = None,
         colours: npt.NDArray[np.float32] | None = None,
     ) -> npt.NDArray[Any]:
-        """Returns a batch, ``[B, T, height, width, channels]``.
+        """Returns a batch, ``[B, T, height, width, channels]``, or raises `FrameError`.
 
         Args:
             frames: ``[B, T]``: bytes of JPEG or PNG files, or int64 indices into ``cached``.
-            window: ``[B, 4]``: top, left, height and width of the part to keep, in pixels of ``stored``; None
-                keeps all.
+            window: ``[B, 4]``: top, left, height and width of the part to keep, in pixels of ``stored``.
             flipped: ``[B]``: True mirrors a sequence left to right.
             colours: ``[B, 3, 4]``: matrices that RGB and 1 are multiplied with.
-
-        Raises:
-            FrameError: if a frame does not decode, or has the wrong size.
         """
         dtype = np.float32 if self.as_float else np.uint8
         batch = self._memory.take((*frames.shape, *self.wanted.shape), dtype)
@@ -163,18 +159,15 @@ def _to_unit_range(frame: Frames, output: npt.NDArray[np.float32]) -> None:
     cv2.normalize(frame, output, maximum, norm_type=cv2.NORM_INF, dtype=cv2.CV_32F)
 
 
-def _decode_jpeg(data: bytes, output: Frames) -> None:
+def _decode_jpeg(data: bytes, output: Frames, *, strict: bool = True) -> None:
     colours = "GRAY" if output.shape[2] == 1 else "RGB"
     try:
-        try:
-            simplejpeg.decode_jpeg(data, colours, buffer=output)
-        except ValueError as error:
-            # Some cameras write more bytes than they should between two segments, which is harmless.
-            if "extraneous bytes" not in str(error):
-                raise
-            simplejpeg.decode_jpeg(data, colours, buffer=output, strict=False)
+        simplejpeg.decode_jpeg(data, colours, buffer=output, strict=strict)
     except ValueError as error:
-        raise FrameError(f"a JPEG does not decode: {error}") from None
+        # Some cameras write more bytes than they should between two segments, which is harmless.
+        if not strict or "extraneous bytes" not in str(error):
+            raise FrameError(f"a JPEG does not decode: {error}") from None
+        _decode_jpeg(data, output, strict=False)
 
 
 def _decode_with_opencv(data: bytes, channels: int) -> Frames:

@@ -110,7 +110,7 @@ def read_sequences(
         batch_size=batch_size,
         epoch_size=epoch_size(contents, balance_classes=balances),
         drop_remainder=loading.drop_remainder,
-        host=loading.input_context,
+        host=loading.input_context or tf.distribute.InputContext(),
     )
     if order is None:
         dataset = steps.make_batches(records.in_order(), seed)

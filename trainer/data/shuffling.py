@@ -58,15 +58,11 @@ def interleave_shards(
     tensor; with None, it cannot be repeated. ``open_shard`` maps an element of ``shards``, a sequence or a
     tuple of sequences, to the records of the shard.
     """
-    count = len(shards[0] if isinstance(shards, tuple) else shards)
-    return (
-        tf.data.Dataset.from_tensor_slices(shards)
-        .shuffle(count, seed=seed)
-        .interleave(
-            do_not_convert(open_shard),
-            cycle_length=plan.open_shards,
-            num_parallel_calls=tf.data.AUTOTUNE,
-        )
+    opened = tf.data.Dataset.from_tensor_slices(shards)
+    return opened.shuffle(opened.cardinality(), seed=seed).interleave(
+        do_not_convert(open_shard),
+        cycle_length=plan.open_shards,
+        num_parallel_calls=tf.data.AUTOTUNE,
     )
 
 

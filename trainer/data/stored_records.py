@@ -23,9 +23,6 @@ class StoredRecords:
     """The records of a split: ``[]`` string, or with `skipped` dicts of ``record``, ``file`` and ``offset``.
 
     Attributes:
-        directory: of the dataset.
-        info: its description.
-        split: one of its splits.
         skipped: counts corrupt records, which are skipped; None stops at the first.
         shards: paths, in order.
     """

@@ -63,7 +63,8 @@ def build_frame_network(image: ImageSpec, config: ModelConfig) -> FrameNetwork:
     shape = (*image.shape[:2], image.channels * config.frames_at_once)
     frames = keras.Input(shape, dtype="float32" if config.backbone == SMALL else "uint8")
     if frozen is None or trained is None:
-        whole = keras.Sequential([frames, *before, frozen or trained, *after], name="backbone")
+        only = trained if frozen is None else frozen
+        whole = keras.Sequential([frames, *before, only, *after], name="backbone")
         return FrameNetwork(None, whole) if frozen is None else FrameNetwork(whole, None)
     maps = keras.Input(frozen.output.shape[1:])
     return FrameNetwork(
@@ -152,8 +153,7 @@ def _load_weights(network: keras.Model, file: str, backbone: str) -> None:
 def _rescaling_of_imagenet(network: keras.Model) -> list[keras.layers.Layer]:
     """Returns the rescaling of EfficientNet B0 to B7, which Keras omits unless it downloads their weights.
 
-    Keras would rescale after its normalisation, in ``network``: (x / 255 - mean) / std / sqrt(std). Here
-    frames are scaled about the mean before it, with the same result.
+    Keras would rescale after its normalisation in ``network``. Frames scaled about the mean give the same.
     """
     normalization = next(a for a in network.layers if isinstance(a, layers.Normalization))
     mean = np.ravel(keras.ops.convert_to_numpy(normalization.mean))

@@ -1,8 +1,4 @@
-"""Replaces the user's Keras settings while this package builds, trains and applies models.
-
-Keras takes them from ``~/.keras/keras.json`` and the environment, and reads some only when a layer is made or
-called.
-"""
+"""Replaces the user's Keras settings while this package builds, trains and applies models."""
 
 from __future__ import annotations
 
@@ -27,10 +23,8 @@ _OURS: dict[str, Any] = {
 def own_settings() -> Iterator[None]:
     """Sets Keras's settings to this package's inside the context, and to the user's afterwards.
 
+    Keras takes those from ``~/.keras/keras.json`` and the environment, some only when a layer is made.
     A precision that was set by ``keras.config.set_dtype_policy`` is kept.
-
-    Raises:
-        TrainerError: if Keras does not run on TensorFlow.
     """
     if keras.config.backend() != "tensorflow":
         raise TrainerError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
@@ -12,11 +12,10 @@ from tfrecords_schema.info import DatasetInfo, TargetStatistics
 from tfrecords_schema.spec import SequenceSpec
 from trainer.config.model import SMALL, ModelConfig
 from trainer.data.parsed_records import IMAGE, VALID_FRAMES
-from trainer.models.backbones import build_frame_network
+from trainer.models.backbones import build_frame_network, pooling_layer
 from trainer.models.keras_settings import own_settings
 from trainer.models.layers import FrameMask, FrozenTimeDistributed, StackFrames, TimeDistributed
 from trainer.models.losses import safe_std
-from trainer.models.temporal import join_signals, read_over_time
 
 FROZEN_FEATURES = "frozen_features"  # the layer whose output training does not change
 HEAD = "head"  # the model after it
@@ -45,7 +44,8 @@ def build_model(info: DatasetInfo, config: ModelConfig) -> keras.Model:
     x = inputs[IMAGE]
     if config.backbone == SMALL:
         train = info.splits["train"]
-        x = _normalization("normalize_pixels", train.pixel_mean, train.pixel_std)(x)
+        moments = zip(train.pixel_mean, train.pixel_std, strict=True)
+        x = _normalization("normalize_pixels", moments)(x)
         x = StackFrames(config.frames_at_once, name="stack_frames")(x)
     network = build_frame_network(spec.image, config)
     if network.frozen is None:
@@ -85,23 +85,68 @@ def _after_frames(
     spec, train = info.spec, info.splits["train"]
     if trained is not None:
         x = TimeDistributed(trained, name=FRAME_FEATURES)(x)
-    signals = [
-        _normalization(
-            f"normalize_{signal.name}",
-            [moments.mean for moments in train.signals[signal.name]],
-            [moments.std for moments in train.signals[signal.name]],
-        )(inputs[signal.name])
-        for signal in spec.signals
-    ]
-    x = join_signals(x, signals)
+    signals = []
+    for signal in spec.signals:
+        moments = [(value.mean, value.std) for value in train.signals[signal.name]]
+        signals.append(_normalization(f"normalize_{signal.name}", moments)(inputs[signal.name]))
+    x = _join_signals(x, signals)
     mask = FrameMask(spec.num_frames, name="frame_mask")(inputs[VALID_FRAMES])
-    x = read_over_time(x, mask, config, by_frame=spec.label.per_frame)
+    x = _read_over_time(x, mask, config, by_frame=spec.label.per_frame)
     for i, units in enumerate(config.dense_units):
         name = "dense" if i == 0 else f"dense_{i + 1}"
         x = _over_time(layers.Dense(units, activation="relu", name=name), spec)(x)
         if config.dropout:
             x = layers.Dropout(config.dropout, name=f"{name}_dropout")(x)
     return _head(x, spec, train.targets)
+
+
+def _join_signals(features: Any, signals: list[Any]) -> Any:
+    """Joins signals, ``[B, T, size]`` each, to the features of the frames, at each position of a feature map.
+
+    Without images ``features`` is None; ``signals`` may be empty.
+    """
+    if features is not None and len(features.shape) == 5:
+        _, steps, height, width, _ = features.shape
+        signals = [
+            layers.UpSampling3D((1, height, width), data_format="channels_last")(
+                layers.Reshape((steps, 1, 1, signal.shape[-1]))(signal)
+            )
+            for signal in signals
+        ]
+    parts = [*([] if features is None else [features]), *signals]
+    return layers.Concatenate(name="features")(parts) if len(parts) > 1 else parts[0]
+
+
+def _read_over_time(x: Any, mask: Any, config: ModelConfig, *, by_frame: bool) -> Any:
+    """Applies the recurrent layers, or an average in place of them; gives ``[B, units]``.
+
+    ``x`` is ``[B, T, features]``, or ``[B, T, height, width, channels]`` for ``convlstm``; ``mask`` is
+    ``[B, T]`` bool, False for padding. If each frame has a label, the result is ``[B, T, units]``.
+    """
+    if config.rnn == "none":
+        average = layers.GlobalAveragePooling1D(data_format="channels_last", name="average")
+        return x if by_frame else average(x, mask=mask)
+    last = len(config.rnn_units) - 1
+    for i, units in enumerate(config.rnn_units):
+        name = config.rnn if i == 0 else f"{config.rnn}_{i + 1}"
+        layer = _recurrent(units, config, return_sequences=by_frame or i < last, name=name)
+        x = layer(x, mask=mask)
+        if i == last and config.rnn == "convlstm":
+            pooling = pooling_layer(config)
+            x = TimeDistributed(pooling, name="pooling")(x) if by_frame else pooling(x)
+        if config.dropout:
+            x = layers.Dropout(config.dropout, name=f"{name}_dropout")(x)
+    return x
+
+
+def _recurrent(units: int, config: ModelConfig, **options: Any) -> keras.layers.Layer:
+    options["activation"] = config.rnn_activation
+    options["recurrent_dropout"] = config.recurrent_dropout
+    if config.rnn == "convlstm":
+        layer = layers.ConvLSTM2D(units, 3, padding="same", data_format="channels_last", **options)
+    else:
+        layer = {"lstm": layers.LSTM, "gru": layers.GRU}[config.rnn](units, **options)
+    return layers.Bidirectional(layer, name=layer.name) if config.bidirectional else layer
 
 
 def output_name(spec: SequenceSpec) -> str:
@@ -120,9 +165,8 @@ def _head(x: Any, spec: SequenceSpec, targets: Sequence[TargetStatistics]) -> An
         return dense(label.num_classes, activation="softmax", name=name)
     if label.task == "multilabel":
         return dense(label.num_classes, activation="sigmoid", name=name)
-    mean, std = [target.mean for target in targets], [target.std for target in targets]
-    standardized = dense(len(targets), name="standardized")
-    return _normalization(name, mean, std, invert=True)(standardized)
+    moments = [(target.mean, target.std) for target in targets]
+    return _normalization(name, moments, invert=True)(dense(len(targets), name="standardized"))
 
 
 def _over_time(layer: Any, spec: SequenceSpec) -> Any:
@@ -132,9 +176,10 @@ def _over_time(layer: Any, spec: SequenceSpec) -> Any:
 
 
 def _normalization(
-    name: str, mean: Sequence[float], std: Sequence[float], *, invert: bool = False
+    name: str, moments: Iterable[tuple[float, float]], *, invert: bool = False
 ) -> Any:
     """Returns the layer that subtracts the mean and divides by the standard deviation; or inverts that."""
+    mean, std = zip(*moments, strict=True)
     return layers.Normalization(
         axis=-1,
         mean=list(mean),
