@@ -86,8 +86,7 @@ class ElementBuilder:
     def build(self, parsed: dict[str, Any], seed: Any, clip: int) -> Any:
         """Builds the element of a clip, whose frames `decode_pixels` decodes.
 
-        The frames of ``parsed`` are encoded, indices into ``cached``, or left out. ``seed`` is ``[2]`` int64 if
-        elements are `random`.
+        Frames in ``parsed`` are encoded, indices into ``cached``, or left out. A ``seed`` is ``[2]`` int64.
         """
         spec, augment = self.info.spec, self.augment or Augmentation()
         numbers: Any = draw_numbers(seed, self.spec.num_frames) if self.random else None
@@ -133,7 +132,7 @@ class ElementBuilder:
             as_float=dtype == "float32",
             cached=self.cached,
         )
-        features = batch[0] if isinstance(batch, tuple) else batch
+        features, *labels = batch if isinstance(batch, tuple) else (batch,)
         names, arguments = zip(*features[IMAGE].items(), strict=True)
 
         def read(*values: Any) -> Any:
@@ -142,7 +141,7 @@ class ElementBuilder:
         pixels = tf.numpy_function(read, arguments, tf.as_dtype(dtype), stateful=False)
         shape = (*features[IMAGE]["frames"].shape, *wanted.shape)
         features = {**features, IMAGE: tf.ensure_shape(pixels, shape)}
-        return (features, *batch[1:]) if isinstance(batch, tuple) else features
+        return (features, *labels) if labels else features
 
     def _features(self, parsed: dict[str, Any]) -> dict[str, Any]:
         """Returns all features but the frames."""

@@ -26,7 +26,9 @@ import tensorflow as tf
 
 from tfrecords_schema.info import DatasetInfo, SplitInfo
 from trainer.data.buffers import without_autotune
-from trainer.data.reader import IMAGE, Shuffle, read_sequences
+from trainer.data.parsed_records import IMAGE
+from trainer.data.read_options import Shuffle
+from trainer.data.reader import read_sequences
 from trainer.data.shuffling import endless_epochs, interleave_shards, plan_shuffle
 from trainer.models.network import FROZEN_FEATURES, HEAD
 

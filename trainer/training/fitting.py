@@ -18,7 +18,8 @@ import tensorflow as tf
 
 from tfrecords_schema.info import DatasetInfo
 from trainer.config.training import Precision, TrainingConfig
-from trainer.data.reader import Shuffle, located_errors
+from trainer.data.corrupt import located_errors
+from trainer.data.read_options import Shuffle
 from trainer.models.keras_settings import own_settings
 from trainer.models.losses import CountedAccuracy, make_loss
 from trainer.models.network import FRAME_FEATURES

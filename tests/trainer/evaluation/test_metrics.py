@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.trainer.conftest import SPECS
-from trainer.data.reader import Labels
+from trainer.data.labels import Labels
 from trainer.evaluation import bootstrap, metrics
 from trainer.evaluation.bootstrap import MIN_GROUPS, bootstrap_intervals, resample_weights
 from trainer.evaluation.metrics import (
