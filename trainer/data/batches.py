@@ -94,19 +94,20 @@ class BatchSteps:
 
         Pixels are decoded here only if corrupt records are skipped.
         """
+        skipped, count = self.records.skipped, self.elements.clips_per_sequence
 
         def build(record: Any, seed: Any = None) -> Any:
             parsed = self.records.parse(record)
-            clips = range(self.elements.clips_per_sequence)
-            elements = [self.elements.build(parsed, seed, clip) for clip in clips]
-            return tf.nest.map_structure(lambda *each: tf.stack(each), *elements)
+            elements = [self.elements.build(parsed, seed, clip) for clip in range(count)]
+            if skipped is None and count == 1:
+                return elements[0]
+            stacked = tf.nest.map_structure(lambda *each: tf.stack(each), *elements)
+            return stacked if skipped is None else self.elements.decode_pixels(stacked)
 
-        skipped, decode = self.records.skipped, self.elements.decode_pixels
-        if skipped is None:
-            built = records.map(do_not_convert(build), num_parallel_calls=usable_cpus())
-        else:
-            built = skip_undecodable(records, lambda *parts: decode(build(*parts)), skipped)
-        return built.unbatch()
+        if skipped is not None:
+            return skip_undecodable(records, build, skipped).unbatch()
+        built = records.map(do_not_convert(build), num_parallel_calls=usable_cpus())
+        return built if count == 1 else built.unbatch()
 
     def _split_by_replica(self, batches: tf.data.Dataset) -> tf.data.Dataset:
         """Splits each batch of this host into one batch per device."""
