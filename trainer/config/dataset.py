@@ -64,11 +64,7 @@ def shard_paths(directory: str | os.PathLike[str], info: DatasetInfo, split: str
 
 
 def check_trainable(directory: str | os.PathLike[str], info: DatasetInfo) -> None:
-    """Checks that a dataset has labels, several classes, records to train on, statistics and all shards.
-
-    Raises:
-        DatasetError: if not.
-    """
+    """Checks that a dataset has labels, several classes, records to train on, statistics and all shards."""
     label = info.spec.label
     for signal in info.spec.signals:
         if signal.name in _ORIGINS:

@@ -81,12 +81,7 @@ def resumed_run(output: str | None, info: DatasetInfo, options: dict[str, Any]) 
     folder = RunFolder(Path(output))
     if not folder.config.is_file():
         return new_run(output, info.name)
-    held = _load_options(folder)
-    differences = [
-        f"{name}: {held_value!r} there, {value!r} now"
-        for name, held_value, value in _differing(held, options)
-        if name not in _MAY_CHANGE
-    ]
+    differences = _differences(_load_options(folder), options)
     if (folder.path / FILE_NAME).is_file() and DatasetInfo.load(folder.path) != info:
         differences.append("another dataset, or another build of it")
     if differences:
@@ -97,14 +92,14 @@ def resumed_run(output: str | None, info: DatasetInfo, options: dict[str, Any]) 
     return folder
 
 
-def _differing(held: dict[str, Any], options: dict[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Returns the options that differ, at any depth: name, the value of the run, the new value."""
+def _differences(held: dict[str, Any], options: dict[str, Any]) -> list[str]:
+    """Describes the options, at any depth, that differ from those of the run and may not."""
     found = []
     for name, value in options.items():
         if isinstance(value, dict) and isinstance(held.get(name, {}), dict):
-            found += _differing(held.get(name, {}), value)
-        elif held.get(name) != value:
-            found.append((name, held.get(name), value))
+            found += _differences(held.get(name, {}), value)
+        elif held.get(name) != value and name not in _MAY_CHANGE:
+            found.append(f"{name}: {held.get(name)!r} there, {value!r} now")
     return found
 
 

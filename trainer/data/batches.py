@@ -24,7 +24,6 @@ class BatchSteps:
 
     Attributes:
         records: of the split, or decoded frames in their place.
-        elements: builds the elements of a record.
         batch_size: sequences per batch, of all hosts together.
         epoch_size: records per epoch.
         drop_remainder: leave out a last batch that is not full.

@@ -149,11 +149,11 @@ def _decode(
 ) -> tuple[npt.NDArray[np.uint8], list[bytes]]:
     """Returns the frames, in ``file`` if there is one, and the records without them."""
     partial = file and file.with_name(f".{file.name}.{os.getpid()}")
-    frames: Any = (
-        np.lib.format.open_memmap(partial, "w+", np.uint8, shape)
-        if partial
-        else np.empty(shape, np.uint8)
-    )
+    frames: Any
+    if partial:
+        frames = np.lib.format.open_memmap(partial, "w+", np.uint8, shape)
+    else:
+        frames = np.empty(shape, np.uint8)
 
     def encoded(serialized: tf.Tensor) -> Any:
         return serialized, stored.parse(serialized)[keys.IMAGE_ENCODED]

@@ -83,7 +83,9 @@ def _check_records(directory: str | os.PathLike[str], info: DatasetInfo, split: 
                 reason = getattr(error, "message", str(error)).splitlines()[0]
                 raise CorruptRecordError(path, offset, reason) from error
         if count != shard.records:
-            reason = f"the shard ends after {count} records, but dataset_info.json says {shard.records}"
+            reason = (
+                f"the shard ends after {count} records, but dataset_info.json says {shard.records}"
+            )
             raise CorruptRecordError(path, offset, reason)
 
 

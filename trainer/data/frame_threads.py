@@ -30,10 +30,7 @@ class FrameThreads:
         self._stopping = False
 
     def run(self, work: Callable[[int], None], count: int) -> None:
-        """Calls ``work(i)`` for each ``i`` below ``count``, in parallel, and returns when all are done.
-
-        Does nothing while Python exits: nobody will use the result.
-        """
+        """Calls ``work(i)`` for each ``i`` below ``count``, in parallel; does nothing while Python exits."""
         with self._lock:
             self._active_calls += 1
         try:

@@ -60,8 +60,7 @@ def read_labels(
     stored = StoredRecords(directory, info, split, ignore_errors)
 
     def to_labels(record: Any) -> Any:
-        _, labels, weights = elements.build(stored.parse(record, frames=False), None, 0)
-        return labels, weights
+        return elements.build(stored.parse(record, frames=False), None, 0)[1:]
 
     records = tf.data.Dataset.zip((stored.in_order(),))
     if ignore_errors is None:
