@@ -299,7 +299,9 @@ def test_located_errors_names_missing_records(tmp_path):
     train = info.splits["train"]
     shard = replace(train.shards[0], records=5)
     replace(info, splits={"train": replace(train, shards=(shard,))}).save(tmp_path)
-    with pytest.raises(CorruptRecordError, match="ends after 4 records, but dataset_info.json says 5"):
+    with pytest.raises(
+        CorruptRecordError, match=r"ends after 4 records, but dataset_info\.json says 5"
+    ):
         read_all(tmp_path)
 
 
