@@ -190,6 +190,12 @@ class TestGlob:
         (tmp_path / "run/again").symlink_to(tmp_path / "run")
         assert ids(list_glob(f"{tmp_path}/**/*.mp4")) == ["run/a.mp4", "walk/b.mp4"]
 
+    def test_a_video_that_a_pattern_matches_twice_is_listed_once(self, tmp_path) -> None:
+        fill(tmp_path, "run/x/a.mp4")
+        found = list_glob(f"{tmp_path}/**/**/*.mp4")
+        assert ids(found) == ["run/x/a.mp4"]
+        assert found.notes == ()
+
     def test_a_link_that_leads_nowhere_is_a_failure(self, tmp_path) -> None:
         fill(tmp_path, "run/a.mp4")
         (tmp_path / "run/gone.mp4").symlink_to("nowhere.mp4")
