@@ -853,7 +853,7 @@ class TestFoldersOfFrames:
         for source, *texts in (
             ("short", "7 frames", "--num_frames needs 8"),
             ("hole", "frame 004 is missing between 003.jpg and 005.jpg"),
-            ("size", "006.jpg is 640x360", "001.jpg is 1280x720"),
+            ("size", "006.jpg has 640x360 pixels", "001.jpg has 1280x720"),
             ("unlabelled", "annotation.json"),
             ("no_json", "annotation.json", "line 1"),
             ("no_velocity", "annotation.json", "found nothing"),
