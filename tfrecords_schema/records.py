@@ -31,9 +31,7 @@ _MAX_RECORD_BYTES = 2**31
 
 _SEARCH_BYTES = 1 << 20  # read at a time while searching for the next record
 
-# Positions at which a record's length and checksum may stand: the upper half of a length is four zeros, which
-# compressed images hardly ever hold, and no checksum is zero, of which a power cut may leave megabytes.
-_POSSIBLE_HEADER = re.compile(rb"(?=.{4}\0{4}(?!\0{4}).{4})", re.DOTALL)
+_ZEROS = re.compile(rb"\0{4,}")
 
 
 class CorruptRecordError(ValueError):
@@ -124,7 +122,7 @@ def _skip_to_header(reader: _RereadableFile) -> int:
     """Reads up to the next valid header, or to the end of the file; returns the number of bytes skipped."""
     skipped = 0
     while len(block := reader.read(_SEARCH_BYTES)) >= _HEADER_BYTES:
-        for start in (match.start() for match in _POSSIBLE_HEADER.finditer(block)):
+        for start in _possible_headers(block):
             if _parse_header(block[start : start + _HEADER_BYTES])[0] is not None:
                 reader.put_back(block[start:])
                 return skipped + start
@@ -133,6 +131,18 @@ def _skip_to_header(reader: _RereadableFile) -> int:
         skipped += len(block) - len(kept)
         reader.put_back(kept)
     return skipped + len(block)
+
+
+def _possible_headers(block: bytes) -> Iterator[int]:
+    """Yields the positions in ``block`` at which a record's length and checksum may stand.
+
+    The upper half of a length is four zeros, which compressed images hardly ever hold. Only the end of a
+    longer run is tried: a power cut may leave megabytes of zeros, and no checksum is zero.
+    """
+    for zeros in _ZEROS.finditer(block):
+        first, end = zeros.span()
+        for upper_half in range(max(first, end - 7, 4), min(end - 3, len(block) - 7)):
+            yield upper_half - 4
 
 
 class _RereadableFile:
