@@ -26,7 +26,7 @@ from pipelines.labels.cells import TelemetryError
 from pipelines.labels.telemetry import read_telemetry
 from pipelines.options.dataset import LabelOptions
 from pipelines.options.telemetry import TelemetryOptions
-from pipelines.plan.descriptors import Source
+from pipelines.plan.descriptors import Listing, Source
 from pipelines.sources.manifest import list_manifest
 from pipelines.sources.split_lists import apply_split_lists
 from tfrecords_schema.codec import to_json
@@ -97,11 +97,12 @@ def _telemetry(name: str, **options: object) -> _File:
 
 
 def _split_list(path: str) -> None:
-    sources = [
+    sources = (
         Source(id=f"{c}/v_{c}.avi", path="x", data_path=f"{c}/v_{c}.avi", group=c) for c in "ab"
-    ]
-    apply_split_lists(sources, [path])
-    apply_split_lists(sources, [f"train={path}"])
+    )
+    listing = Listing(name="fuzz", sources=tuple(sources), label=LabelSpec())
+    apply_split_lists(listing, [path])
+    apply_split_lists(listing, [f"train={path}"])
 
 
 def _endings(data: bytes) -> None:

@@ -412,8 +412,13 @@ def _add_feature(digest: Any, key: str, feature: Any) -> None:
 
 def measure_reading(dataset: Path) -> dict[str, str]:
     """Returns the SHA-256 of the first batches of the train split, by the way they are read."""
+    import tensorflow as tf
+
     from trainer import Augmentation, Clips, Outputs, read_sequences
 
+    tf.random.set_seed(
+        None
+    )  # tests in the same process set it, and TensorFlow's shuffling takes both seeds
     images = json.loads((dataset / "dataset_info.json").read_text())["spec"]["image"] is not None
     ways: dict[str, dict[str, Any]] = {
         "plain": {"outputs": Outputs(metadata=True, padding_mask=True)},

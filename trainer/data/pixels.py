@@ -128,18 +128,20 @@ class FrameReader:
     def _decode(self, data: bytes, output: Frames) -> Frames:
         """Returns a frame: a JPEG of the stored size in ``output``, another in an array of its own."""
         image, adopted = self.stored, self.adopted
-        is_jpeg = data.startswith(_JPEG_START) if adopted else image.format == "JPEG"
-        if is_jpeg:
+        if not adopted and image.format == "JPEG":
             try:
-                height, width, colour_space, _ = simplejpeg.decode_jpeg_header(data)
-            except ValueError as error:
-                raise FrameError(f"a frame is no JPEG: {error}") from None
-            if (height, width) != (image.height, image.width):
-                self._check_size(height, width)
-                output = np.empty((height, width, image.channels), np.uint8)
-            if not adopted or colour_space in _COLOUR_SPACES:
-                _decode_jpeg(data, output)
-                return output
+                frame = _decode_jpeg(data, output)
+            except FrameError:
+                self._check_size(
+                    *_jpeg_header(data)[:2]
+                )  # a larger frame does not fit into ``output``
+                raise
+            self._check_size(*frame.shape[:2])
+            return output
+        if adopted and data.startswith(_JPEG_START):
+            height, width, colour_space, _ = _jpeg_header(data)
+            if colour_space in _COLOUR_SPACES:
+                return _decode_jpeg(data, np.empty((height, width, image.channels), np.uint8))
         frame = _decode_with_opencv(data, image.channels)
         self._check_size(*frame.shape[:2])
         return frame
@@ -159,15 +161,24 @@ def _to_unit_range(frame: Frames, output: npt.NDArray[np.float32]) -> None:
     cv2.normalize(frame, output, maximum, norm_type=cv2.NORM_INF, dtype=cv2.CV_32F)
 
 
-def _decode_jpeg(data: bytes, output: Frames, *, strict: bool = True) -> None:
+def _jpeg_header(data: bytes) -> tuple[int, int, str, str]:
+    """Returns height, width, colour space and subsampling."""
+    try:
+        return simplejpeg.decode_jpeg_header(data)
+    except ValueError as error:
+        raise FrameError(f"a frame is no JPEG: {error}") from None
+
+
+def _decode_jpeg(data: bytes, output: Frames, *, strict: bool = True) -> Frames:
+    """Returns a frame in its own size, at the beginning of ``output``."""
     colours = "GRAY" if output.shape[2] == 1 else "RGB"
     try:
-        simplejpeg.decode_jpeg(data, colours, buffer=output, strict=strict)
+        return simplejpeg.decode_jpeg(data, colours, buffer=output, strict=strict)
     except ValueError as error:
         # Some cameras write more bytes than they should between two segments, which is harmless.
         if not strict or "extraneous bytes" not in str(error):
             raise FrameError(f"a JPEG does not decode: {error}") from None
-        _decode_jpeg(data, output, strict=False)
+        return _decode_jpeg(data, output, strict=False)
 
 
 def _decode_with_opencv(data: bytes, channels: int) -> Frames:

@@ -22,7 +22,7 @@ from pipelines.decoding.protocol import (
     IndexRequest,
     SegmentResult,
 )
-from pipelines.decoding.segments import build_segment, index_clip, probe_file
+from pipelines.decoding.segments import build_segment, find_boundaries, probe_file
 from pipelines.options.dataset import ImageOptions, SamplingOptions
 from pipelines.plan.descriptors import Segment, Source
 from pipelines.runners.python_child import python_command
@@ -140,7 +140,7 @@ class TestRealChild:
         assert (records, result) == build_here(request)
         assert len(records) == 4
         index = IndexRequest(source=make_source(clip), segment_length=0.5)
-        assert decoder.index(index) == index_clip(index) != ()
+        assert decoder.index(index) == find_boundaries(index) != ()
 
     def test_one_child_answers_many_requests(self, decoder, clip):
         for _ in range(3):

@@ -17,7 +17,7 @@ from pipelines.decoding.protocol import (
     request_from_json,
     request_to_json,
 )
-from pipelines.decoding.segments import build_segment, find_extent, index_clip
+from pipelines.decoding.segments import build_segment, find_boundaries, find_extent
 from pipelines.decoding.video import open_video
 from pipelines.options.dataset import ImageOptions, SamplingOptions
 from pipelines.plan.descriptors import Part, Segment, Source
@@ -447,7 +447,7 @@ class TestSequences:
         source = place(write_drive(kind))
         options = SamplingOptions(num_frames=8, stride=3, frame_rate=rate)
         if rate is None:
-            boundaries = index_clip(IndexRequest(source=source, segment_length=0.9))
+            boundaries = find_boundaries(IndexRequest(source=source, segment_length=0.9))
             assert all(b.anchor_slot <= b.slot for b in boundaries)
         else:
             boundaries = time_boundaries(FRAMES / 25, options, 0.9)
@@ -477,7 +477,7 @@ class TestSequences:
             ]
 
         if rate is None:
-            boundaries = index_clip(IndexRequest(source=source, segment_length=0.2))
+            boundaries = find_boundaries(IndexRequest(source=source, segment_length=0.2))
         else:
             boundaries = time_boundaries(1.6, options, 0.3)
         segments = cut_segments(source, 1.6, boundaries)

@@ -53,7 +53,7 @@ def test_make_optimizer_learning_rates():
 
 def test_plan_phases():
     assert plan_phases(TrainingConfig()) == [Phase(0, 40, 1e-3, trains_backbone=True)]
-    model = ModelConfig(trains_backbone="VGG16", trainable_layers=4)
+    model = ModelConfig(backbone="VGG16", trainable_layers=4)
     config = TrainingConfig(head_epochs=5, epochs=20, model=model)
     head, rest = plan_phases(config)
     assert head == Phase(0, 5, 1e-3, trains_backbone=False)
