@@ -81,11 +81,12 @@ def _decode(data: bytes, mode: int) -> np.ndarray:
 
 def _ffmpeg_lumas(ffmpeg: str, clip: Path) -> Iterator[np.ndarray]:
     """Yields the luma planes that ffmpeg encodes."""
-    size = OPTIONS.height * OPTIONS.width
+    height, width = OPTIONS.size
+    size = height * width
     data = _output(ffmpeg, clip, "rawvideo")
     for start in range(0, len(data), size * 3 // 2):
         plane = np.frombuffer(data, np.uint8, size, start)
-        yield plane.reshape(OPTIONS.height, OPTIONS.width)
+        yield plane.reshape(OPTIONS.size)
 
 
 def _ffmpeg_files(ffmpeg: str, clip: Path) -> Iterator[bytes]:

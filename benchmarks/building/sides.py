@@ -131,9 +131,8 @@ def run_ffmpeg(program: str, paths: Sequence[Path], folder: Path) -> None:
 
 def ffmpeg_command(program: str, path: Path) -> list[str]:
     """Returns the command without its target: scaled by area as ours, full-range BT.601, best quality."""
-    scaled = (
-        f"scale={OPTIONS.width}:{OPTIONS.height}:flags=area:out_color_matrix=bt601:out_range=pc"
-    )
+    height, width = OPTIONS.size
+    scaled = f"scale={width}:{height}:flags=area:out_color_matrix=bt601:out_range=pc"
     return [
         *(program, "-v", "error", "-y", "-threads", "1", "-filter_threads", "1", "-i", str(path)),
         *("-an", "-vf", scaled, "-pix_fmt", "yuvj420p", "-threads", "1"),

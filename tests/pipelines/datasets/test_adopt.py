@@ -326,7 +326,10 @@ def test_trainer_trains_with_spec(foreign, tmp_path, capsys):
     assert (tmp_path / "run" / "report.html").is_file()
     file.write_text(json.dumps(to_json(replace(spec, num_frames=2))))
     assert trainer_main([*words, "--output", str(tmp_path / "other")]) == 1
-    assert "num_frames: 2 here, 3 there. Leave --spec out" in capsys.readouterr().err
+    assert (
+        "num_frames: 2 in --spec, 3 in dataset_info.json. Leave --spec out"
+        in capsys.readouterr().err
+    )
     file.write_text("[]")
     assert trainer_main([*words, "--output", str(tmp_path / "other")]) == 2
     assert "must describe the records in JSON" in capsys.readouterr().err
