@@ -10,7 +10,7 @@
     make_options(SamplingOptions, {"num_frames": "8"}).num_frames    # 8: text is parsed by the annotation
 
 Annotations may be bool, int, float, str, `Fraction`, a `Literal`, tuples of names or whole numbers, an image
-size (``tuple[int, int]``), and each of these ``| None``. `Options.check_together` checks across fields.
+size (``tuple[int, int]``), and each of these ``| None``. `Options.check_combination` checks across fields.
 """
 
 from __future__ import annotations
@@ -259,9 +259,9 @@ class Options:
                     not any(isinstance(n, int) and n >= 2**self.int_bits for n in numbers),
                     f"{self.dashes}{item.flag} must be below 2**{self.int_bits}, got {show(value)}",
                 )
-        self.check_together()
+        self.check_combination()
 
-    def check_together(self) -> None:
+    def check_combination(self) -> None:
         """Checks that the options do not contradict each other."""
 
     def require(self, holds: bool, message: str) -> None:

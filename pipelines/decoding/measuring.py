@@ -163,6 +163,7 @@ def _load(
     columns: tuple[str, ...],
     class_column: str | None,
 ) -> ClipTelemetry:
+    """Reads the telemetry of a source: labels by frame in its annotation, one file, or one for each part."""
     if options is None:
         return ClipTelemetry(_annotation_rows(source, annotation, columns))
 
@@ -189,6 +190,7 @@ def _load(
         pieces.append((own, frames))
     if pieces[0][0].times is None:
         return ClipTelemetry(concatenate_rows(pieces), mismatch)
+    # Each piece has been placed on the clock of the source before.
     return ClipTelemetry(concatenate([(telemetry, 0.0) for telemetry, _ in pieces]))
 
 

@@ -26,7 +26,7 @@ def find_nonreference_test(codec: VideoCodecContext) -> PacketTest | None:
     another layer are predicted from a frame in spite of its mark.
     """
     header = bytes(codec.extradata or b"")
-    if codec.name == "h264" and _consists_of_frames(header):
+    if codec.name == "h264" and _is_never_interlaced(header):
         return _all_slices(header[4], _H264_SLICES, range(1, 32))  # nal_ref_idc is 0
     if codec.name == "hevc" and _is_hvcc(header) and header[21] >> 3 & 7 == 1:
         return _all_slices(header[21], _HEVC_SLICES, [b for b in range(30) if not b & 2])
@@ -90,7 +90,7 @@ def _is_bidirectional_vop(packet: bytes) -> bool:
     return len(frames) == 1 and bool(frames[0]) and frames[0][0] >> 6 == 2
 
 
-def _consists_of_frames(header: bytes) -> bool:
+def _is_never_interlaced(header: bytes) -> bool:
     """Tests ``frame_mbs_only_flag`` in all parameter sets of ``avcC`` (ISO 14496-15 section 5.3.3)."""
     count, position = header[5] & 31 if _is_avcc(header) else 0, 6
     for _ in range(count):

@@ -82,13 +82,13 @@ def _decodable_header(segments: tuple[bytes, ...]) -> Header | None:
     # All components, and all coefficients in full.
     if scan[4:5] != frame[9:10] or scan[-3:] != b"\x00\x3f\x00":
         return None
-    # libjpeg has tables of its own for files without any.
+    # Missing Huffman tables must be found here: the trial below would take libjpeg's default ones.
     huffman = {
         number for segment in tables if segment[1] == _HUFFMAN for number in _tables(segment[4:])
     }
     if not all({codes >> 4, 16 + (codes & 15)} <= huffman for codes in scan[6:-3:2]):
         return None
-    # Any size needs the same tables. Without coded pixels, libjpeg only warns of their lack.
+    # A tiny picture needs the same tables. Without coded pixels, libjpeg only warns of their lack.
     tiny = [s[:5] + _TINY + s[9:] if s is frame else s for s in segments]
     try:
         simplejpeg.decode_jpeg(b"".join((_START, *tiny, _END)), colorspace="gray", strict=False)

@@ -89,7 +89,10 @@ class TimeParser:
         self.dates = dates
 
     def parse(self, cell: Cell) -> float:
-        """Returns the seconds in ``cell``; since 1970 (UTC) if it holds a date."""
+        """Returns the seconds in ``cell``; since 1970 (UTC) if it holds a date.
+
+        The first cell decides whether the others must be dates or numbers.
+        """
         number = _as_float(cell)
         is_date = number is None and isinstance(cell, str)
         seconds = _parse_date_time(str(cell).strip()) if is_date else None

@@ -74,7 +74,7 @@ class SamplingOptions(PipelineOptions):
         "last frame is repeated, and image/valid_frames counts the real ones; loop: they start again",
     )
 
-    def check_together(self) -> None:
+    def check_combination(self) -> None:
         """Checks that a stride is given for windows only."""
         self.require(
             self.sampling == "windows" or self.stride is None,
@@ -154,7 +154,7 @@ class SplitOptions(PipelineOptions):
     )
     seed: int = option(0, "Seed of the hash that assigns groups to splits and segments to shards")
 
-    def check_together(self) -> None:
+    def check_combination(self) -> None:
         """Checks the fractions, the pattern of groups, and that a split by time has no groups."""
         text = ",".join(f"{name}={show(fraction)}" for name, fraction in self.splits)
         names = [name for name, _ in self.splits]
@@ -231,7 +231,7 @@ class LabelOptions(PipelineOptions):
         metavar="COLUMN",
     )
 
-    def check_together(self) -> None:
+    def check_combination(self) -> None:
         """Checks that targets, their names and units, and classes fit each other."""
         columns, names, units = self.label_columns, self.label_names, self.label_units
         self.require(
@@ -274,7 +274,7 @@ class DatasetOptions(PipelineOptions):
     annotation: AnnotationOptions | None = group(None, "folders of frames")
     telemetry: TelemetryOptions | None = group(None, "drives with telemetry")
 
-    def check_together(self) -> None:
+    def check_combination(self) -> None:
         """Checks that labels of drives and of folders of frames are not mixed."""
         self.require(
             self.annotation is None or self.telemetry is None,

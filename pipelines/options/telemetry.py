@@ -34,7 +34,7 @@ class AnnotationOptions(PipelineOptions):
         metavar="EXPRESSION",
     )
 
-    def check_together(self) -> None:
+    def check_combination(self) -> None:
         """Checks the name of the file and the expression."""
         self.require(
             bool(self.annotation) and "/" not in self.annotation,
@@ -103,7 +103,7 @@ class TelemetryOptions(PipelineOptions):
         metavar="REGEX",
     )
 
-    def check_together(self) -> None:
+    def check_combination(self) -> None:
         """Checks that the options fit the telemetry, its times and each other."""
         if self.telemetry is None and not self.no_images:
             changed = self.changed()

@@ -84,7 +84,7 @@ class PredictionOptions(PipelineOptions):
     batch_size: int = option(16, "Sequences that the model predicts at a time", min=1)
     run: RunOptions = group(RunOptions, "running", omit=("overwrite", "dry_run"))
 
-    def check_together(self) -> None:
+    def check_combination(self) -> None:
         """Checks that the output has a name."""
         self.require(bool(self.output), "--output must name a file, got an empty name")
 

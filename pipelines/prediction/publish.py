@@ -51,6 +51,7 @@ def write_chunk(
     short_clips = 0
     for segment in chunk.segments:
         answers: list[Answer] = []
+        # By number, the answers of a segment come first, then its result or its failure.
         while isinstance(end := next(contents, None), Answer):
             answers.append(end)
         if isinstance(end, SourceFailure):

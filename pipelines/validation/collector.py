@@ -86,7 +86,7 @@ class RecordCollector:
         if times:
             file_hash = hash_text(file_of(record.value(keys.MEDIA_ID)))
             self._summary.spans.add(file_hash, min(times), max(times), offset)
-        pictures = record.sound_pictures
+        pictures = record.intact_pictures
         if pictures is not None:
             id_hash = hash_text(record.value(keys.EXAMPLE_ID))
             count = frames_to_compare(id_hash, records, record.spec.num_frames)

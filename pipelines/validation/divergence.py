@@ -15,7 +15,7 @@ _BINS = 8
 """Bins of the histograms that are compared: few, so that few values suffice."""
 
 
-def label_divergences(
+def significant_divergences(
     one: tuple[DatasetView, str], other: tuple[DatasetView, str]
 ) -> Iterator[tuple[str, float]]:
     """Yields the names and divergences of classes or targets that differ by more than chance.

@@ -66,7 +66,7 @@ class Tally:
         if rate > 0:
             for one, other in itertools.pairwise(times):
                 self.steps[find_bin((other - one) * rate / 1e6, STEP_RANGE)] += 1
-        if (pictures := record.sound_pictures) is not None:
+        if (pictures := record.intact_pictures) is not None:
             sums = pictures.colours.sum(0)[::-1]  # from OpenCV's BGR order
             self.pixel_sums = _add(self.pixel_sums, sums.tolist())
             self.pixel_frames += valid

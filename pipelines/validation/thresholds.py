@@ -156,7 +156,7 @@ class ValidationOptions(PipelineOptions):
         omit=("max_failure_rate", "decode_timeout", "staging_size", "overwrite", "dry_run"),
     )
 
-    def check_together(self) -> None:
+    def check_combination(self) -> None:
         """Checks that the sources are there, and that the files can be written."""
         if self.sources is not None and not Path(self.sources).is_dir():
             raise UserError(

@@ -49,8 +49,8 @@ def _bounds_of_start(times: Sequence[int], frame_rate: float) -> tuple[float, li
     return max(time - k * period for k, time in enumerate(times)), ends
 
 
-def first_lap(times: Sequence[int]) -> Sequence[int]:
-    """Returns ``times`` up to where they first go back."""
+def until_first_decrease(times: Sequence[int]) -> Sequence[int]:
+    """Returns ``times`` up to where they first go back, as those of looped sequences do."""
     for index in range(1, len(times)):
         if times[index] < times[index - 1]:
             return times[:index]

@@ -9,7 +9,7 @@ from typing import Any
 
 from pipelines.validation.pictures.thumbnails import PictureReader, Pictures
 from pipelines.validation.thresholds import DEFAULTS, Thresholds
-from pipelines.validation.times import first_lap
+from pipelines.validation.times import until_first_decrease
 from tfrecords_schema import spec as keys
 from tfrecords_schema.examples import context_values, parse_example, step_values
 from tfrecords_schema.info import BuildOptions, DatasetInfo
@@ -163,7 +163,7 @@ class RecordView:
     @cached_property
     def lap(self) -> Sequence[int]:
         """Timestamps without padding, up to where they first go back: the first round of a looped clip."""
-        return first_lap(self.shown_times)
+        return until_first_decrease(self.shown_times)
 
     @cached_property
     def images(self) -> list[bytes]:
@@ -178,7 +178,7 @@ class RecordView:
         return (self._reader or PictureReader(self.spec.image)).read(self.images)
 
     @cached_property
-    def sound_pictures(self) -> Pictures | None:
+    def intact_pictures(self) -> Pictures | None:
         """The pictures without padding; None if there are none, or one of the record has a problem."""
         pictures = self.pictures
         if pictures is None or any(pictures.problems) or not self.valid_frames:

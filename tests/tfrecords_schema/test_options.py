@@ -56,7 +56,7 @@ class Outer(Sample):
     inner: Inner = group(Inner, "inner things", omit=("hidden",))
     extra: Extra | None = group(None, "extra things")
 
-    def check_together(self) -> None:
+    def check_combination(self) -> None:
         self.require(not (self.quick and self.mode == "exact"), "--quick is never exact, got both")
 
 

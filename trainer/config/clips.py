@@ -38,8 +38,8 @@ class Clips(TrainerOptions):
     frame_step: int = option(1, "Frames from one frame of the clip to the next", min=1)
     at: Place | int = "random"
 
-    def check_together(self) -> None:
-        """Checks the place, which is of one of two types."""
+    def check_combination(self) -> None:
+        """Checks ``at``: the name of a place in the sequence, or a number of clips."""
         places = get_args(Place)
         if isinstance(self.at, bool) or not isinstance(self.at, int):
             message = f"at must be {', '.join(places)} or a number of clips, got {self.at!r}"
@@ -91,7 +91,7 @@ class Augmentation(TrainerOptions):
     reverse: float = option(0.0, "Probability of running backwards", min=0, max=1)
     mirrored_classes: tuple[tuple[str, str], ...] = ()
 
-    def check_together(self) -> None:
+    def check_combination(self) -> None:
         """Checks that each class is exchanged with one other."""
         named = [name for pair in self.mirrored_classes for name in pair]
         self.require(

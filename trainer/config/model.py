@@ -120,7 +120,7 @@ class ModelConfig(TrainerOptions):
         below=1,
     )
 
-    def check_together(self) -> None:
+    def check_combination(self) -> None:
         """Checks the names of networks and weights, and that every option has an effect."""
         names = {name.lower(): name for name in (SMALL, *APPLICATIONS)}
         if self.backbone.lower() not in names:

@@ -107,7 +107,7 @@ class ReadingConfig(TrainerOptions):
         False, "Skip and count damaged records instead of stopping at the first"
     )
 
-    def check_together(self) -> None:
+    def check_combination(self) -> None:
         """Checks that clips, augmentation and caching do not contradict each other."""
         augmentation = self.augmentation
         self.require(

@@ -99,7 +99,7 @@ class TrainingConfig(TrainerOptions):
         self.model.check_for(info.spec)
         self.reading.check_for(info)
 
-    def check_together(self) -> None:
+    def check_combination(self) -> None:
         """Checks that the phases of the training fit into its epochs, and that they have an effect."""
         self.require(
             self.head_epochs < self.epochs,

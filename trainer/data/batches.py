@@ -89,9 +89,10 @@ class BatchSteps:
         return records.enumerate().filter(do_not_convert(is_own)).map(lambda _, record: record)
 
     def _build_elements(self, records: tf.data.Dataset) -> tf.data.Dataset:
-        """Builds the elements of each record: all its clips or none, since answers to them are averaged.
+        """Builds the elements of each record: all its clips or none, since their predictions are averaged.
 
-        Pixels are decoded here only if corrupt records are skipped.
+        To skip corrupt records, pixels are decoded here, where a failure drops the whole record. Otherwise
+        they are decoded later, a batch at a time.
         """
         skipped, count = self.records.skipped, self.elements.clips_per_sequence
 

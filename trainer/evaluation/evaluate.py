@@ -159,8 +159,8 @@ def evaluate_model(
 ) -> Evaluation:
     """Scores ``model`` on a split of the dataset in ``directory``, whose spec is that of ``trained_on``.
 
-    Reads the split batch by batch, then the frames of the worst sequences. Corrupt records are skipped and
-    counted in ``skipped``; None stops at the first.
+    Reads the split batch by batch, then the frames of the worst sequences. ``reading`` says which frames of
+    a record the model sees. Corrupt records are skipped and counted in ``skipped``; None stops at the first.
 
     Raises:
         DatasetInfoError, DatasetError, CorruptRecordError: if the split cannot be read.

@@ -64,7 +64,7 @@ def _to_strip(data: bytes, info: DatasetInfo) -> Filmstrip:
         try:
             pixels = reader.read(encoded[np.newaxis, index : index + 1])[0, 0]
         except FrameError:
-            continue  # it is in no clip that was evaluated
+            continue  # an evaluated clip does not contain it: its frames were decoded before
         jpeg = make_thumbnail(pixels[:, :, ::-1])
         frames.append(StripFrame(index=index, seconds=float(times[index]), jpeg=jpeg))
     return Filmstrip(frames=tuple(frames), signals=signals)

@@ -42,7 +42,7 @@ def build_model(info: DatasetInfo, config: ModelConfig) -> keras.Model:
         return keras.Model(inputs, _after_frames(None, inputs, info, config, None), name=_NAME)
     inputs[IMAGE] = keras.Input(spec.image_shape, dtype="uint8", name=IMAGE)
     x = inputs[IMAGE]
-    if config.backbone == SMALL:
+    if config.backbone == SMALL:  # others normalise pixels themselves, and take single frames
         train = info.splits["train"]
         moments = zip(train.pixel_mean, train.pixel_std, strict=True)
         x = _normalization("normalize_pixels", moments)(x)
@@ -53,12 +53,13 @@ def build_model(info: DatasetInfo, config: ModelConfig) -> keras.Model:
         return keras.Model(inputs, outputs, name=_NAME)
     # The layers after the frozen features are a model of their own, which can be trained without frames.
     x = FrozenTimeDistributed(network.frozen, name=FROZEN_FEATURES)(x)
-    own = _inputs(spec)
-    own[FROZEN_FEATURES] = keras.Input(x.shape[1:], dtype=x.dtype, name=FROZEN_FEATURES)
-    outputs = _after_frames(own[FROZEN_FEATURES], own, info, config, network.trained)
-    head = keras.Model(own, outputs, name=HEAD)
-    given = {name: values for name, values in inputs.items() if name != IMAGE}
-    return keras.Model(inputs, head({**given, FROZEN_FEATURES: x}), name=_NAME)
+    head_inputs = _inputs(spec)
+    features = keras.Input(x.shape[1:], dtype=x.dtype, name=FROZEN_FEATURES)
+    head_inputs[FROZEN_FEATURES] = features
+    outputs = _after_frames(features, head_inputs, info, config, network.trained)
+    head = keras.Model(head_inputs, outputs, name=HEAD)
+    others = {name: values for name, values in inputs.items() if name != IMAGE}
+    return keras.Model(inputs, head({**others, FROZEN_FEATURES: x}), name=_NAME)
 
 
 def _inputs(spec: SequenceSpec) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterator
 
 from pipelines.validation.dataset_view import DatasetView
-from pipelines.validation.divergence import coarsen, label_divergences
+from pipelines.validation.divergence import coarsen, significant_divergences
 from pipelines.validation.findings import Problem, check, error, note, warning
 
 _MIN_CHANGES = 20
@@ -86,7 +86,7 @@ def balance_skew(dataset: DatasetView) -> Iterator[Problem]:
     base = "train" if "train" in dataset.tallies else next(iter(dataset.tallies), "")
     for split in dataset.tallies:
         if split != base:
-            for what, divergence in label_divergences((dataset, base), (dataset, split)):
+            for what, divergence in significant_divergences((dataset, base), (dataset, split)):
                 yield warning(
                     f"{what} of {split} are distributed differently from those of {base}: a Jensen-Shannon "
                     f"divergence of {divergence:.2f}"

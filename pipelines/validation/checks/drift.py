@@ -15,7 +15,7 @@ from pipelines.validation.dataset_view import (
     shared_names,
     used_classes,
 )
-from pipelines.validation.divergence import label_divergences
+from pipelines.validation.divergence import significant_divergences
 from pipelines.validation.findings import Problem, check, error, note, warning
 from tfrecords_schema import spec as keys
 
@@ -101,7 +101,7 @@ def drift_labels(versions: Versions) -> Iterator[Problem]:
     if dataset.info.spec.label != old.info.spec.label:
         return  # `drift_spec` reports the difference
     for split in [name for name in dataset.tallies if name in old.tallies]:
-        for what, divergence in label_divergences((old, split), (dataset, split)):
+        for what, divergence in significant_divergences((old, split), (dataset, split)):
             yield warning(
                 f"{split}: {what} are distributed differently: a Jensen-Shannon divergence of "
                 f"{divergence:.2f}"

@@ -67,7 +67,7 @@ def frames_shared(pair: Neighbours) -> Iterator[Problem]:
 )
 def pictures_adjoining(pair: Neighbours) -> Iterator[Problem]:
     """Frames around the join of two sequences are not foreign, and red and blue are not swapped."""
-    before, record = pair.before.sound_pictures, pair.record.sound_pictures
+    before, record = pair.before.intact_pictures, pair.record.intact_pictures
     times = pair.before.shown_times
     if before is None or record is None or len(times) < 2:
         return

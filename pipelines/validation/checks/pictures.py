@@ -115,7 +115,7 @@ def pictures_flat(record: RecordView) -> Iterator[Problem]:
 )
 def pictures_foreign(record: RecordView) -> Iterator[Problem]:
     """No frame is unlike both its neighbours while these are alike."""
-    pictures = record.sound_pictures
+    pictures = record.intact_pictures
     if pictures is None:
         return
     limit = record.expected.thresholds.jump_levels
@@ -135,6 +135,6 @@ def pictures_foreign(record: RecordView) -> Iterator[Problem]:
 )
 def pictures_colours(record: RecordView) -> Iterator[Problem]:
     """Red and blue are not swapped from one frame to the next."""
-    pictures = record.sound_pictures
+    pictures = record.intact_pictures
     for index in pictures.find_swapped_colours()[:1] if pictures is not None else ():
         yield warning(f"red and blue look swapped from frame {index - 1} to frame {index}")
