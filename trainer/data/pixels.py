@@ -132,9 +132,8 @@ class FrameReader:
             try:
                 frame = _decode_jpeg(data, output)
             except FrameError:
-                self._check_size(
-                    *_jpeg_header(data)[:2]
-                )  # a larger frame does not fit into ``output``
+                # A larger frame, which does not fit into ``output``, is named by its size.
+                self._check_size(*_jpeg_header(data)[:2])
                 raise
             self._check_size(*frame.shape[:2])
             return output
