@@ -14,16 +14,14 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
+from tfrecords_schema.natural_order import Natural, natural_parts
+
 IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 _MAX_HOLE = 100_000
 """Missing frames in a row. Names that skip more are times, or belong to several recordings."""
 
 _MAX_DIGITS = 300  # Python refuses to read numbers of several thousand digits
-
-# Texts and numbers in turn, starting with a text. A number is stored as its length and its digits without
-# leading zeros, which compare like numbers.
-_Natural = tuple["str | tuple[int, str]", ...]
 
 
 def is_image(name: str) -> bool:
@@ -32,14 +30,14 @@ def is_image(name: str) -> bool:
     return not hidden and os.path.splitext(name)[1].lower() in IMAGE_EXTENSIONS
 
 
-def natural_key(name: str) -> tuple[_Natural, str]:
-    """Returns a sort key that compares numbers in names as numbers: ``2.jpg`` before ``10.jpg``."""
+def frame_key(name: str) -> tuple[Natural, str]:
+    """Returns a sort key that compares numbers in file names as numbers: ``2.jpg`` before ``10.jpg``."""
     return _natural_stem(name), name
 
 
 def find_duplicate(names: Iterable[str]) -> tuple[str, str] | None:
     """Returns the first two names that differ only in extension or leading zeros; None without any."""
-    for one, other in pairwise(sorted(names, key=natural_key)):
+    for one, other in pairwise(sorted(names, key=frame_key)):
         if _natural_stem(one) == _natural_stem(other):
             return one, other
     return None
@@ -122,7 +120,7 @@ class FrameSequence:
 
 def order_frames(names: Iterable[str]) -> FrameSequence:
     """Returns names in natural order, with slots by their numbers; without numbers, in consecutive slots."""
-    ordered = tuple(sorted(names, key=natural_key))
+    ordered = tuple(sorted(names, key=frame_key))
     slots = number_frames(ordered)
     return FrameSequence(ordered, slots or tuple(range(len(ordered))), numbered=slots is not None)
 
@@ -145,9 +143,5 @@ def _last_number(name: str) -> _LastNumber | None:
 
 
 @functools.lru_cache(maxsize=4096)
-def _natural_stem(name: str) -> _Natural:
-    key: list[str | tuple[int, str]] = []
-    for index, part in enumerate(re.split("([0-9]+)", os.path.splitext(name)[0])):
-        digits = part.lstrip("0")
-        key.append((len(digits), digits) if index % 2 else part)
-    return tuple(key)
+def _natural_stem(name: str) -> Natural:
+    return natural_parts(os.path.splitext(name)[0])

@@ -11,7 +11,7 @@ from itertools import pairwise
 from tqdm.auto import tqdm
 
 from pipelines.errors import UsageError, UserError
-from pipelines.images.frame_names import is_image, natural_key
+from pipelines.images.frame_names import frame_key, is_image
 from pipelines.labels.telemetry import Telemetry, TelemetryError, read_telemetry
 from pipelines.options.dataset import LabelOptions, SamplingOptions
 from pipelines.options.telemetry import TelemetryOptions
@@ -211,7 +211,7 @@ def _group_drives(videos: Sequence[_DriveFile]) -> dict[str, list[_DriveFile]]:
     for video in videos:
         by_drive.setdefault(video.drive, []).append(video)
     for name, own in by_drive.items():
-        own.sort(key=lambda video: natural_key(video.order))
+        own.sort(key=lambda video: frame_key(video.order))
         for before, after in pairwise(own):
             if before.order == after.order:
                 raise UserError(

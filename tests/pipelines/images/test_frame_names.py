@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from pipelines.images.frame_names import (
     FrameSequence,
     find_duplicate,
+    frame_key,
     is_image,
-    natural_key,
     number_frames,
     order_frames,
 )
@@ -24,25 +24,25 @@ def write(numbers, *, prefix="", digits=3, suffix="", extension=".jpg"):
 
 
 class TestOrder:
-    def test_natural_key_compares_numbers(self) -> None:
+    def test_frame_key_compares_numbers(self) -> None:
         written = ["10.jpg", "2.jpg", "a10b2.png", "a9b10.png", "a9b9.png", "1.jpg"]
         expected = ["1.jpg", "2.jpg", "10.jpg", "a9b9.png", "a9b10.png", "a10b2.png"]
-        assert sorted(written, key=natural_key) == expected
+        assert sorted(written, key=frame_key) == expected
         # A stem goes before the longer one that begins with it, whatever the extension is.
-        assert sorted(["a1.jpg", "a.jpg"], key=natural_key) == ["a.jpg", "a1.jpg"]
+        assert sorted(["a1.jpg", "a.jpg"], key=frame_key) == ["a.jpg", "a1.jpg"]
 
     @given(prefixes, st.sets(st.integers(0, 10**30), min_size=1, max_size=8), st.randoms())
     def test_order_follows_numbers(self, prefix, numbers, random) -> None:
         shuffled = list(numbers)
         random.shuffle(shuffled)
-        ordered = sorted(write(shuffled, prefix=prefix, digits=1), key=natural_key)
+        ordered = sorted(write(shuffled, prefix=prefix, digits=1), key=frame_key)
         assert ordered == write(sorted(numbers), prefix=prefix, digits=1)
 
     @given(st.lists(names, unique=True, max_size=8), st.randoms())
     def test_order_is_total(self, some, random) -> None:
-        expected = sorted(some, key=natural_key)
+        expected = sorted(some, key=frame_key)
         random.shuffle(some)
-        assert sorted(some, key=natural_key) == expected
+        assert sorted(some, key=frame_key) == expected
 
     @given(st.lists(names, unique=True, max_size=6))
     def test_duplicates_differ_only_in_extension_or_zeros(self, some) -> None:
