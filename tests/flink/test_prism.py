@@ -19,8 +19,6 @@ def prism(request, cache):
     folder = cache / f"prism-{apache_beam.__version__}"
     if (folder / "prism").exists():
         return folder / "prism"
-    if not shutil.which("go"):
-        pytest.skip("Go, which builds Prism, is not on the PATH")
     if not request.config.getoption("--obtain_engines", default=False):
         pytest.skip("Prism has not been built: `make test-flink` does")
     command = ["go", "install", f"{PACKAGE}@v{apache_beam.__version__}"]
