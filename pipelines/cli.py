@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import io
 import logging
 import os
 import sys
@@ -17,6 +16,7 @@ from pipelines.verbs import VERBS, say
 from tfrecords_schema.command_line import Parser
 from tfrecords_schema.options import all_options, did_you_mean
 from tfrecords_schema.surroundings import use_utf8
+from tfrecords_schema.terminal import outlive_terminal, printable
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C or SIGTERM, as shells define it."""
@@ -43,6 +43,7 @@ def run() -> NoReturn:
     while Python shuts down aborts the process ("FATAL: exception not rethrown"), whatever the result was.
     """
     use_utf8()
+    outlive_terminal()
     interruption.install_handlers(functools.partial(_abandon, "pipelines"))
     _end(main())
 
@@ -50,10 +51,6 @@ def run() -> NoReturn:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line and returns its exit status: 0, 1 for a failure, 2 for a wrong call."""
     words = list(sys.argv[1:] if argv is None else argv)
-    for stream in (sys.stdout, sys.stderr):
-        # Names of files and classes may hold bytes that no encoding can represent.
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
     # Beam's warnings concern Beam; messages for users are our own.
     logging.basicConfig(level=logging.ERROR, format="%(levelname)s: %(message)s")
     if words[:1] in (["--help"], ["-h"]):
@@ -94,7 +91,7 @@ def _run_verb(name: str, words: Sequence[str]) -> int:
 
 
 def _fail(command: str, message: str) -> None:
-    line = " ".join(message.split("\n"))
+    line = printable(" ".join(message.split("\n")))
     print(f"{command}: error: {line}", file=sys.stderr)  # noqa: T201
 
 
@@ -108,6 +105,5 @@ def _abandon(command: str) -> NoReturn:
 def _end(status: int) -> NoReturn:
     remove_scratch()
     for stream in (sys.stdout, sys.stderr):
-        if stream is not None:  # None if the caller closed it
-            stream.flush()
+        stream.flush()
     os._exit(status)

@@ -5,8 +5,6 @@ Keywords are the verb's flags. They take values of Python's types, or the text t
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -25,6 +23,7 @@ from pipelines.validation.thresholds import Thresholds, ValidationOptions, load_
 from tfrecords_schema.command_line import document_call
 from tfrecords_schema.options import Options, make_options
 from tfrecords_schema.paths import is_inside
+from tfrecords_schema.terminal import printable
 
 if TYPE_CHECKING:
     from pipelines.plan.descriptors import Listing
@@ -161,11 +160,8 @@ def adopt(tfrecords: str, **options: Any) -> DatasetInfo:
 
 
 def say(text: str) -> None:
-    """Prints ``text``, unless stdout was closed, for example by ``head``; the work continues."""
-    try:
-        print(text, flush=True)  # noqa: T201
-    except BrokenPipeError:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    """Prints ``text``, in which names cannot control the terminal."""
+    print(printable(text), flush=True)  # noqa: T201
 
 
 def _check_outside(source: str, flag: str, output: str) -> None:

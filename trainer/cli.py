@@ -15,6 +15,7 @@ from tfrecords_schema.info import FILE_NAME, DatasetInfo, DatasetInfoError
 from tfrecords_schema.records import CorruptRecordError
 from tfrecords_schema.spec import SpecError, load_spec
 from tfrecords_schema.surroundings import use_utf8
+from tfrecords_schema.terminal import outlive_terminal, printable
 from trainer.config.dataset import check_compatible, check_trainable, default_split, shard_paths
 from trainer.config.flags import EvaluateOptions, TrainOptions, parse_evaluate, parse_train
 from trainer.config.hosts import is_chief
@@ -38,6 +39,7 @@ _INTERRUPTED_EXIT = 130
 def run() -> int:
     """The ``trainer`` program: `main`, with names in UTF-8 whatever the locale."""
     use_utf8()
+    outlive_terminal()
     return main()
 
 
@@ -180,7 +182,7 @@ def _prepare_tensorflow() -> None:
 def _log_to_stdout() -> Iterator[None]:
     """Prints the log of the package as plain lines; there is no other output."""
     handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(_Printable("%(message)s"))
     logger = logging.getLogger("trainer")
     before = logger.level, logger.propagate
     logger.setLevel(logging.INFO)
@@ -194,7 +196,15 @@ def _log_to_stdout() -> Iterator[None]:
         logger.propagate = before[1]
 
 
+class _Printable(logging.Formatter):
+    """Formats lines in which names of classes and files cannot control the terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Returns the line."""
+        return printable(super().format(record))
+
+
 def _report(error: object, code: int) -> int:
-    message = " ".join(str(error).split())
+    message = printable(" ".join(str(error).split()))
     sys.stderr.write(f"trainer: error: {message}\n")
     return code

@@ -523,14 +523,28 @@ def test_a_decoder_killed_by_accident_costs_nothing_the_next_time(tmp_path: Path
     assert (tmp_path / "out/failures.jsonl").read_text() == ""
 
 
-def test_whoever_reads_along_may_leave(clips: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("readers", ["2>&1 | head -c 1", "2>&1 >&-", "2>&-", ">&- 2>&-"])
+def test_videos_ends_well_when_its_output_is_not_read(
+    readers: str, clips: Path, tmp_path: Path
+) -> None:
     command = f"{sys.executable} -m pipelines videos --input {clips} --output {tmp_path / 'out'}"
     done = subprocess.run(
-        ["bash", "-c", f"set -o pipefail; {command} --num_frames 8 | head -c 1; {command} >&-"],
+        ["bash", "-c", f"set -o pipefail; {command} --num_frames 8 {readers}"],
         capture_output=True,
         text=True,
         timeout=120,
     )
-    assert "Traceback" not in done.stderr
-    assert "Broken pipe" not in done.stderr
+    assert done.returncode == 0
+    assert not done.stderr
     assert (tmp_path / "out/dataset_info.json").exists()
+
+
+def test_names_cannot_control_the_terminal(clips: Path, tmp_path: Path) -> None:
+    next(clips.iterdir()).rename(clips / "a\x1b[2Jclass\u202e")
+    done = run("videos", "--input", clips, "--output", tmp_path / "out", "--num_frames", 8)
+    assert done.returncode == 0
+    assert "a\\x1b[2Jclass\\u202e" in done.stdout
+    assert "\x1b[2J" not in done.stdout + done.stderr
+    missing = run("videos", "--input", f"{clips}/\x1b[2J", "--output", tmp_path / "other")
+    assert missing.returncode == 1
+    assert "\x1b" not in missing.stderr
