@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -11,10 +13,13 @@ from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.options import REQUIRED, make_options, option, options_of
 from tfrecords_schema.spec import SequenceSpec
 from trainer.config.dataset import DatasetError
+from trainer.config.mirrors import find_mirrored
 from trainer.config.options import TrainerOptions
 from trainer.errors import ConfigError
 
 Place = Literal["random", "first", "center", "last"]
+
+_MAX_NAMED = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +71,9 @@ class Augmentation(TrainerOptions):
     luma, hue as a rotation of the colour plane.
 
     Attributes:
-        mirrored_classes: pairs of classes that a flip exchanges: ``(("left", "right"),)``.
+        mirrored_classes: pairs of classes that a flip exchanges: ``(("left", "right"),)``. A class that is
+            paired with itself keeps its name, and so do classes that are not named. ``()`` says that a flip
+            changes no class; None, that nobody has said so, and classes such as ``left`` are refused.
 
     Raises:
         ConfigError: if a value is out of range.
@@ -89,11 +96,11 @@ class Augmentation(TrainerOptions):
     hue: float = option(0.0, "Maximum rotation, as a share of the circle", min=0, max=0.5)
     jitter: int = option(0, "Maximum frames by which a frame is taken earlier or later", min=0)
     reverse: float = option(0.0, "Probability of running backwards", min=0, max=1)
-    mirrored_classes: tuple[tuple[str, str], ...] = ()
+    mirrored_classes: tuple[tuple[str, str], ...] | None = None
 
     def check_combination(self) -> None:
         """Checks that each class is exchanged with one other."""
-        named = [name for pair in self.mirrored_classes for name in pair]
+        named = [name for pair in self.mirrored_classes or () for name in dict.fromkeys(pair)]
         self.require(
             len(set(named)) == len(named),
             f"mirrored_classes must name each class once, in one pair, got {', '.join(named)}",
@@ -122,12 +129,14 @@ class Augmentation(TrainerOptions):
             "gray frames have neither saturation nor hue. Leave them out of --augment",
         )
         classes = spec.label.class_names
-        unknown = {name for pair in self.mirrored_classes for name in pair} - set(classes)
+        named = {name for pair in self.mirrored_classes or () for name in pair}
         self.require(
-            not unknown,
+            named <= set(classes),
             f"mirrored_classes must name classes ({', '.join(classes) or 'none'}), "
-            f"got {', '.join(sorted(unknown))}",
+            f"got {', '.join(sorted(named - set(classes)))}",
         )
+        if self.flip and self.mirrored_classes != ():
+            _check_named([name for name in classes if name not in named], bool(named))
         if self.flip and spec.value_names and info.mirrored is None:
             raise DatasetError(
                 f"a flip may change the sign of {', '.join(spec.value_names)}, and the dataset does not say "
@@ -148,8 +157,29 @@ def parse_augmentation(text: str, mirrored_classes: str = "") -> Augmentation:
     for name in values:
         if name not in names:
             raise ConfigError(f"--augment takes {', '.join(names)}, got {name!r}")
-    pairs = tuple(_pairs("mirrored_classes", "left=right", mirrored_classes).items())
+    pairs = None if not mirrored_classes else ()
+    if mirrored_classes not in ("", "none"):
+        pairs = tuple(_pairs("mirrored_classes", "left=right", mirrored_classes).items())
     return dataclasses.replace(make_options(Augmentation, values), mirrored_classes=pairs)
+
+
+def _check_named(classes: Sequence[str], others_named: bool) -> None:
+    """Raises `DatasetError` if a flip seems to change classes that ``mirrored_classes`` does not name."""
+    pairs, alone = find_mirrored(classes)
+    if not pairs and not alone:
+        return
+    found = [f"{first!r} and {second!r} seem to change places" for first, second in pairs]
+    found += [f"{name!r} seems to become another class, and none has its name" for name in alone]
+    more = f", and {len(found) - _MAX_NAMED} more" if len(found) > _MAX_NAMED else ""
+    said = ",".join(
+        f"{first}={second}" for first, second in [*pairs, *zip(alone, alone, strict=True)]
+    )
+    what = "Name them too" if others_named else "Say what a flip does to them"
+    keep = "" if others_named else ", or --mirrored_classes none if all classes stay the same"
+    raise DatasetError(
+        f"a flip mirrors left and right: {', '.join(found[:_MAX_NAMED])}{more}. {what}: --mirrored_classes "
+        f"{shlex.quote(said)} (NAME=NAME keeps a class){keep}, or leave flip out of --augment"
+    )
 
 
 def _pairs(flag: str, example: str, text: str) -> dict[str, str]:

@@ -86,6 +86,12 @@ def test_mirrored_classes_are_pairs():
     assert config.reading.augmentation.mirrored_classes == (("left", "right"), ("l", "r"))
 
 
+@pytest.mark.parametrize(("typed", "pairs"), [([], None), (["--mirrored_classes", "none"], ())])
+def test_mirrored_classes_none_is_not_unknown(typed, pairs):
+    config = parse("--augment", "flip=0.5", *typed)
+    assert config.reading.augmentation.mirrored_classes == pairs
+
+
 def test_flags_of_clips():
     config = parse("--num_frames", "4", "--clip_at", "random", "--eval_clips", "3")
     assert config.reading == ReadingConfig(num_frames=4, clip_at="random", eval_clips=3)

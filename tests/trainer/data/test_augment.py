@@ -13,6 +13,7 @@ from tests.trainer.conftest import IMAGE, SIGNALS, SPECS, make_spec
 from tests.trainer.data.test_reader import decoded, stored
 from tfrecords_schema.fake import fake_record, write_fake_dataset
 from tfrecords_schema.info import DatasetInfo
+from tfrecords_schema.spec import LabelSpec
 from trainer.config.clips import Augmentation, Clips, parse_augmentation
 from trainer.config.dataset import DatasetError
 from trainer.data.augment import RandomNumbers, colour_matrix, crop_window
@@ -234,6 +235,44 @@ class TestFlips:
         labels = labels.numpy()
         expected = labels[:, ::-1] if name == "multilabel" else 2 - labels
         np.testing.assert_array_equal(swapped, expected)
+
+    @pytest.mark.parametrize("by_frame", [False, True])
+    def test_flip_swaps_classes_of_flipped_records_only(self, by_frame, tmp_path):
+        label = LabelSpec(
+            task="classification", class_names=("left", "right", "stop"), per_frame=by_frame
+        )
+        spec = replace(SPECS["classification"], label=label)
+        write_fake_dataset(tmp_path, spec, {"train": 40}, shards=1)
+        read = {"batch_size": 40, "seed": 3}
+        (plain, labels), *_ = read_sequences(tmp_path, "train", **read)
+        augment = Augmentation(flip=0.5, mirrored_classes=(("left", "right"),))
+        (frames, swapped), *_ = read_sequences(tmp_path, "train", augment=augment, **read)
+        is_flipped = (frames["image"].numpy() != plain["image"].numpy()).any(axis=(1, 2, 3, 4))
+        assert 5 < is_flipped.sum() < 35
+        labels = labels.numpy().reshape(40, -1)
+        expected = np.where(is_flipped[:, None], np.array([1, 0, 2])[labels], labels)
+        np.testing.assert_array_equal(swapped.numpy().reshape(40, -1), expected)
+
+    def test_flip_refuses_classes_with_sides_until_said(self, tmp_path):
+        names = ("Turn left", "straight", "turn right", "look_left")
+        spec = replace(
+            SPECS["classification"], label=LabelSpec(task="classification", class_names=names)
+        )
+        write_fake_dataset(tmp_path, spec, {"train": 1})
+
+        def read(pairs, flip=0.5):
+            augment = Augmentation(flip=flip, mirrored_classes=pairs)
+            read_sequences(tmp_path, "train", batch_size=1, augment=augment)
+
+        said = "--mirrored_classes 'Turn left=turn right,look_left=look_left'"
+        with pytest.raises(DatasetError, match=rf"'Turn left' and 'turn right' seem .*{said}"):
+            read(None)
+        pair = ("Turn left", "turn right")
+        with pytest.raises(DatasetError, match=r"'look_left' seems to become .* Name them too"):
+            read((pair,))
+        read((pair, ("look_left", "look_left")))
+        read(())
+        read(None, flip=0.0)
 
     def test_flip_applies_to_half_of_the_sequences(self, tmp_path):
         info = write_fake_dataset(tmp_path, SPECS["regression"], {"train": 200}, shards=1)
