@@ -24,10 +24,9 @@ from tfrecords_schema.info import DatasetInfo, ShardInfo, SplitInfo, statistics_
 from tfrecords_schema.moments import Moments, add_each, moments_by_column
 from tfrecords_schema.records import file_checksum, read_file
 from tfrecords_schema.spec import ImageSpec, LabelSpec, SequenceSpec, SignalSpec, SpecError
+from tfrecords_schema.split_names import split_of_file
 
 _SHARD = re.compile(r"tfrecord|-\d+-of-\d+$", re.IGNORECASE)
-_SPLITS = {"train": "train", "training": "train", "test": "test"}
-_SPLITS |= dict.fromkeys(("validation", "valid", "val", "validate", "dev", "eval"), "validation")
 _SIGNAL = re.compile(r"(?!LABEL/)([^/]+)/feature/floats")  # "LABEL" holds the targets by frame
 _FORMATS = {b"\xff\xd8\xff": "JPEG", b"\x89PN": "PNG"}
 
@@ -210,8 +209,12 @@ def adopt(
     if not files:
         raise AdoptError(f"{directory} must be a folder of TFRecord files, found none in it")
     scans: dict[str, SplitScan] = defaultdict(SplitScan)
-    for path in files:
-        scans[split_of(path.name)].add_file(path)
+    try:
+        splits_of_files = [split_of_file(path.name) or "train" for path in files]
+    except ValueError as error:
+        raise AdoptError(str(error)) from None
+    for path, name in zip(files, splits_of_files, strict=True):
+        scans[name].add_file(path)
     if not any(scan.records for scan in scans.values()):
         raise AdoptError(f"{directory} must hold records, found {len(files)} empty files")
     spec = spec or _common_spec(list(scans.values()))
@@ -221,12 +224,6 @@ def adopt(
         spec = replace(spec, image=replace(spec.image, height=size[0], width=size[1]))
     splits = {name: scan.describe(spec) for name, scan in scans.items()}
     return DatasetInfo(name=folder.resolve().name, spec=spec, splits=splits, adopted=True)
-
-
-def split_of(file: str) -> str:
-    """Returns the split in the name of a file: ``validation`` for ``val-00000-of-00002``."""
-    words = re.findall(r"[a-z]+", file.lower())
-    return next((_SPLITS[word] for word in words if word in _SPLITS), "train")
 
 
 def _held(context: Mapping[str, Feature], key: str, kind: str = "bytes_list") -> Sequence[Any]:

@@ -9,6 +9,7 @@ from pipelines.options.verbs import AdoptOptions
 from tfrecords_schema.info import FILE_NAME, DatasetInfo
 from tfrecords_schema.records import CorruptRecordError
 from tfrecords_schema.spec import SpecError, load_spec
+from tfrecords_schema.split_names import split_of_file
 
 
 def adopt_folder(options: AdoptOptions) -> DatasetInfo:
@@ -46,4 +47,10 @@ def describe_adopted(info: DatasetInfo, directory: str) -> str:
         f"  {name}: {split.num_records} records in {len(split.shards)} files"
         for name, split in info.splits.items()
     ]
+    files = [shard.file for split in info.splits.values() for shard in split.shards]
+    if unnamed := [file for file in files if split_of_file(file) is None]:
+        lines.append(
+            f"note: {len(unnamed)} of {len(files)} files name no split and were taken as train, for example "
+            f"{unnamed[0]}. If they are not, rename them, such as test-{unnamed[0]}"
+        )
     return "\n".join(lines)

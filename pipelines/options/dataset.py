@@ -16,12 +16,15 @@ from tfrecords_schema.codec import to_json
 from tfrecords_schema.machine import usable_cpus
 from tfrecords_schema.options import group, option, parse_bytes, show
 from tfrecords_schema.spec import ImageSpec
+from tfrecords_schema.split_names import standard_split
 
 SamplingMode = Literal["windows", "uniform", "last"]
 ShortClips = Literal["drop", "pad", "loop"]
 Resize = Literal["stretch", "crop", "letterbox"]
 Interpolation = Literal["area", "nearest", "linear", "cubic", "lanczos"]
 SplitBy = Literal["group", "time"]
+GroupScope = Literal["dataset", "class"]
+Unlisted = Literal["leave_out", "train"]
 LabelAt = Literal["last", "mean", "center", "each"]
 
 MAX_SHARDS = 99_999
@@ -33,9 +36,9 @@ _BYTES = {"parse": parse_bytes, "min": 1, "metavar": "SIZE"}
 _BYTES["expected"] = "a size of at least 1 byte, such as 128MiB or 1GB"
 
 
-def is_split_name(text: str) -> bool:
-    """Returns True if ``text`` may name a split, and so its shard files."""
-    return bool(re.fullmatch(r"[a-z][a-z0-9_]*", text))
+def split_name(text: str) -> str | None:
+    """Returns the split that ``text`` names: ``validation`` for ``val``; None if it cannot name a split."""
+    return standard_split(text) or (text if re.fullmatch(r"[a-z][a-z0-9_]*", text) else None)
 
 
 def _parse_splits(text: str) -> tuple[tuple[str, float], ...]:
@@ -139,6 +142,11 @@ class SplitOptions(PipelineOptions):
         default_text="each video is its own group",
         metavar="REGEX",
     )
+    group_scope: GroupScope = option(
+        "dataset",
+        "Whether sources of several classes may be one group. dataset: 'p07' is one group in all classes, "
+        "such as a person; class: 'g01' is another group in each class, as in UCF101",
+    )
     split_by: SplitBy = option(
         "group",
         "How sources are divided. group: whole groups go to one split; time: every source is cut into one "
@@ -152,21 +160,37 @@ class SplitOptions(PipelineOptions):
         commas=False,
         metavar="[NAME=]FILE",
     )
+    unlisted: Unlisted | None = option(
+        None,
+        "How sources without a split are handled if others have one, from a list, a column or a folder. "
+        "leave_out: they are not built; train: they train. No other listed split grows",
+        default_text="leave_out if train is listed, else train",
+    )
+    stratify: bool = option(
+        False,
+        "Move groups so that each class is in every split, if it has as many groups as splits",
+    )
     seed: int = option(0, "Seed of the hash that assigns groups to splits and segments to shards")
 
     def check_combination(self) -> None:
         """Checks the fractions, the pattern of groups, and that a split by time has no groups."""
         text = ",".join(f"{name}={show(fraction)}" for name, fraction in self.splits)
-        names = [name for name, _ in self.splits]
+        names = [split_name(name) for name, _ in self.splits]
         total = sum(fraction for _, fraction in self.splits)
         self.require(
             bool(names)
-            and len(set(names)) == len(names)
-            and all(is_split_name(name) and 0 <= fraction <= 1 for name, fraction in self.splits)
+            and all(names)
+            and all(0 <= fraction <= 1 for _, fraction in self.splits)
             and abs(total - 1) < 1e-6,
             "--splits must be NAME=FRACTION,... with fractions that sum to 1 and names that are "
             f"{SPLIT_NAME_RULE}, got {text} (sum {total:g})",
         )
+        self.require(
+            len(set(names)) == len(names),
+            f"--splits must name each split once, got {text} (val, valid and dev mean validation)",
+        )
+        splits = tuple((name, part) for name, (_, part) in zip(names, self.splits, strict=True))
+        object.__setattr__(self, "splits", splits)
         if self.group_by is not None:
             groups = self.compile_pattern("group_by").groups
             self.require(
@@ -178,6 +202,12 @@ class SplitOptions(PipelineOptions):
             self.split_by == "group" or not (self.group_by or self.split_lists),
             "--split_by time cuts every source into all splits. Leave out --group_by and --split_list, "
             "got both",
+        )
+        others = self.changed(("group_scope", "unlisted", "stratify"))
+        self.require(
+            self.split_by == "group" or not others,
+            "--split_by time cuts every source into all splits. Leave out flags for groups and lists, "
+            f"got {self.typed(others)}",
         )
 
 

@@ -15,8 +15,9 @@ from itertools import pairwise
 
 from pipelines.options.dataset import MAX_SHARDS, DatasetOptions, ImageOptions, SamplingOptions
 from pipelines.plan.descriptors import Boundary, Probe, Segment, Shard, Source
+from pipelines.plan.hashing import hash_fraction
 from pipelines.plan.sampling import count_windows
-from pipelines.plan.splits import assign_splits, hash_fraction
+from pipelines.plan.splits import assign_splits
 
 # Shards per split even of a small dataset, if it has as many segments: workers build whole shards, and
 # readers mix records by reading several shards at a time.

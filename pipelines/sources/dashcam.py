@@ -7,8 +7,7 @@ from pipelines.options.dataset import DatasetOptions, ImageOptions
 from pipelines.plan.descriptors import Listing
 from pipelines.sources.annotated_frames import list_annotated_frames
 from pipelines.sources.drives import list_drives
-from pipelines.sources.listing import assign_groups
-from pipelines.sources.split_lists import apply_split_lists
+from pipelines.sources.grouping import group_and_split
 
 
 def check_dashcam_options(options: DatasetOptions) -> None:
@@ -66,6 +65,4 @@ def list_dashcam(location: str, options: DatasetOptions) -> Listing:
         listing = list_drives(location, telemetry=telemetry, label=label, sampling=sampling)
     else:
         raise ValueError("options must pass check_dashcam_options first")
-    return assign_groups(
-        apply_split_lists(listing, options.split.split_lists), options.split.group_by
-    )
+    return group_and_split(listing, options.split)

@@ -1,16 +1,14 @@
-"""Steps that every kind of input shares: walking folders, describing files, grouping sources."""
+"""Steps that every kind of input shares: walking folders and describing files."""
 
 from __future__ import annotations
 
 import glob
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from typing import Any, TypeVar
 
 from pipelines.errors import UserError
-from pipelines.plan.descriptors import Listing, Source, SourceFailure
+from pipelines.plan.descriptors import Source, SourceFailure
 from pipelines.sources.files import Files
 from tfrecords_schema import storage
 from tfrecords_schema.paths import absolute, fixed_prefix
@@ -106,24 +104,3 @@ def list_failure(source_id: str, error: Exception) -> SourceFailure:
     """Returns the failure of a source that cannot be listed, for example because its file is missing."""
     reason = (isinstance(error, OSError) and error.strerror) or str(error)
     return SourceFailure(source=source_id, stage="list", reason=reason)
-
-
-def assign_groups(listing: Listing, group_by: str | None) -> Listing:
-    """Returns the listing with the group that the expression ``group_by`` finds in each source's path."""
-    if group_by is None:
-        return listing
-    pattern, grouped = re.compile(group_by), []
-    for source in listing.sources:
-        match = pattern.search(source.data_path)
-        if source.group != source.data_path:
-            raise UserError(
-                f"--group_by and the manifest's group column both name the group of {source.id!r}. "
-                "Use one of them"
-            )
-        if not match or match[1] is None:
-            raise UserError(
-                f"--group_by {group_by!r} must match the path of every source, but does not match "
-                f"{source.data_path!r}. Adapt the expression, or leave the source out"
-            )
-        grouped.append(replace(source, group=match[1]))
-    return replace(listing, sources=tuple(grouped))

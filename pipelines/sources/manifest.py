@@ -18,7 +18,7 @@ from typing import Any
 
 from pipelines.errors import UserError
 from pipelines.labels.cells import MAX_FLOAT32
-from pipelines.options.dataset import SPLIT_NAME_RULE, LabelOptions, is_split_name
+from pipelines.options.dataset import SPLIT_NAME_RULE, LabelOptions, split_name
 from pipelines.plan.descriptors import Listing, Source, SourceFailure
 from pipelines.sources.files import Files
 from pipelines.sources.listing import list_failure
@@ -199,9 +199,10 @@ def _describe(row: _Row, root: str, label_options: LabelOptions) -> Source:
         if abs(value) > MAX_FLOAT32:
             raise UserError(f"{row.line}: {column} must fit into a float32, got {value:g}")
         values.append(value)
-    split = row.text("split")
-    if split is not None and not is_split_name(split):
-        raise UserError(f"{row.line}: split must be {SPLIT_NAME_RULE}, got {split!r}")
+    typed = row.text("split")
+    split = None if typed is None else split_name(typed)
+    if typed is not None and split is None:
+        raise UserError(f"{row.line}: split must be {SPLIT_NAME_RULE}, got {typed!r}")
     labels: list[str] = []
     if not values:
         names = (name.strip() for name in (row.text("label") or "").split("|"))

@@ -4,101 +4,318 @@ UCF101 (https://www.crcv.ucf.edu/data/UCF101.php) has one file per split, ``--sp
 train=trainlist01.txt``, with one video per line, ``Archery/v_Archery_g08_c01.avi 1``. The number is ignored.
 HMDB51 (https://serre-lab.clps.brown.edu/resource/hmdb-a-large-human-motion-database/) has one file per class,
 ``--split_list wave_test_split1.txt``, with lines ``name.avi CODE``: 1 is train, 2 is test, 0 is neither.
+
+Columns may be separated by spaces, tabs, commas or semicolons, and folders by ``/`` or a backslash.
 """
 
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from pathlib import Path, PurePath
+import posixpath
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from pipelines.errors import UserError
-from pipelines.options.dataset import SPLIT_NAME_RULE, is_split_name
-from pipelines.plan.descriptors import Listing
+from pipelines.options.dataset import SPLIT_NAME_RULE, split_name
+from pipelines.plan.descriptors import Listing, Source
+from pipelines.plan.splits import name_some
+from pipelines.sources.listing import is_video
+from tfrecords_schema.split_names import standard_split
 
 _HMDB51_SPLITS = {"0": None, "1": "train", "2": "test"}
+_HMDB51_FILE = re.compile(r"(.+)_test_split\d+")
+_CODED = re.compile(r"(.*[^\s,;])[\s,;]+([012])")
+_QUOTED = re.compile(r"""(["'])(.+?)\1(?:[\s,;].*)?""")
+_ABOVE_ROOT = re.compile(r"(?:[A-Za-z]:)?(?:/|\.\.(?:/|$))*")
+_PATH_HEADERS = re.compile(r"(video|file|clip|youtube)?_?(path|file|name|id)s?|video|clip|file")
+_SPLIT_HEADERS = frozenset(("split", "subset", "set", "phase", "partition", "usage"))
+_MAX_FOLDERS = 16  # of a path that are compared
+
+
+@dataclass(slots=True)
+class _Line:
+    """A line of a split list.
+
+    Attributes:
+        file, number, text: the list, and the number and text of the line.
+        split: the split that it names; None excludes the video.
+        class_name: the class in the file name of HMDB51's list.
+        paths: the paths that the line may mean.
+        is_header: the line names columns, unless there is a video of that name.
+        score: of the best matches so far; the lowest is the best.
+        found: these matches: positions of sources by path. Clips of one file are one match.
+    """
+
+    file: str
+    number: int
+    text: str
+    split: str | None
+    paths: tuple[str, ...]
+    class_name: str | None = None
+    is_header: bool = False
+    score: tuple[int, int] = (9, 0)
+    found: dict[str, list[int]] = field(default_factory=dict)
+
+    @property
+    def place(self) -> str:
+        """File and number, for messages."""
+        return f"{self.file} line {self.number}"
+
+    def offer(self, score: tuple[int, int], index: int, source: Source, stem: str) -> None:
+        """Adds a source that the line may mean, and forgets matches with a higher score."""
+        folders = stem.split("/")[:-1]
+        if self.class_name is not None and self.class_name not in (*source.labels, *folders):
+            return
+        if score < self.score:
+            self.score, self.found = score, {}
+        if score == self.score:
+            self.found.setdefault(source.data_path, []).append(index)
 
 
 def apply_split_lists(listing: Listing, split_lists: Sequence[str]) -> Listing:
     """Returns the listing with the splits that the lists name, without the sources that HMDB51 excludes.
 
-    A source is found by its path relative to the input, or by its file name alone. The split of a source that
-    is in no list is decided by its hash. Lists are ``NAME=FILE`` or ``FILE``, which may be a glob.
+    A listed video is found by its path relative to the input. If there is none, a source of the same path
+    with another suffix or none is taken, else one whose path ends with the listed path, or the listed path
+    with its own. Lists are ``NAME=FILE`` or ``FILE``, which may be a glob.
+
+    Raises:
+        UserError: if a line cannot be read, or means several sources; if a source is in two splits; or if no
+            video of a list is there.
     """
     if not split_lists:
         return listing
-    split_of: dict[str, str | None] = {}
-    for item in split_lists:
-        name, equals, pattern = item.partition("=")
-        if Path(item).is_file():
-            equals = ""  # part of the file's name
-        if equals and not is_split_name(name):
-            raise UserError(f"--split_list NAME=FILE takes {SPLIT_NAME_RULE}, got {item!r}")
-        pattern = pattern if equals else item
-        files = [pattern] if Path(pattern).is_file() else sorted(glob.glob(pattern))
-        if not files:
-            raise UserError(f"--split_list must name a local file, but there is none at {pattern}")
-        for file in files:
-            for video, split in _read_list(file, name if equals else None):
-                if split_of.setdefault(video, split) != split:
-                    raise UserError(
-                        f"{file}: a video must be in one split, but {video!r} is listed as "
-                        f"{split_of[video] or 'left out (0)'} and as {split or 'left out (0)'}"
-                    )
-    if not split_of:
-        raise UserError(
-            f"{', '.join(split_lists)}: expected videos, but these split lists are empty"
-        )
-    kept, unlisted = [], 0
     for source in listing.sources:
-        path = PurePath(source.data_path)
-        key = next((key for key in (path.as_posix(), path.name) if key in split_of), None)
         if source.split is not None:
             raise UserError(
-                f"--split_list and the manifest's split column both name the split of {source.id!r}. "
-                "Use one of them"
+                f"--split_list and the input (a split column, or folders of splits) both name the split of "
+                f"{source.id!r}. Use one of them"
             )
-        if key is None:
-            unlisted += 1
+    lists = [(item, list(_read(item))) for item in split_lists]
+    lines = [line for _, own in lists for line in own]
+    _match(lines, listing)
+    lines = [line for line in lines if line.found or not line.is_header]
+    for item, own in lists:
+        if not own:
+            raise UserError(f"--split_list {item}: expected videos, but this split list is empty")
+        # Lists by class may include classes that the input lacks.
+        if not any(line.found for line in (own if own[0].class_name is None else lines)):
+            raise UserError(_describe_unmatched(item, own, listing))
+    return _with_splits(listing, lines)
+
+
+def _describe_unmatched(item: str, lines: Sequence[_Line], listing: Listing) -> str:
+    line = lines[-1]
+    hint = f" in a folder or class {line.class_name!r}" if line.class_name else ""
+    example = f", such as {listing.sources[0].data_path!r}" if listing.sources else ""
+    return (
+        f"--split_list {item}: expected paths of videos relative to --input{example}, but none of its "
+        f"{len(lines)} videos is there, for example {line.paths[-1]!r}{hint} ({line.place}). Correct the "
+        "paths, or leave the list out"
+    )
+
+
+def _with_splits(listing: Listing, lines: Sequence[_Line]) -> Listing:
+    """Returns the listing with the splits of the sources that each line has found."""
+    owners: dict[int, _Line] = {}
+    for line in lines:
+        if len(line.found) > 1:
+            raise UserError(
+                f"{line.place}: expected {line.text!r} to mean one source, but it may mean "
+                f"{name_some(line.found)}. Give its whole path relative to --input, in quotes"
+            )
+        for index in next(iter(line.found.values()), ()):
+            other = owners.setdefault(index, line)
+            if other.split != line.split:
+                first, second = (known.split or "left out (0)" for known in (other, line))
+                raise UserError(
+                    f"{line.place}: a video must be in one split, but {listing.sources[index].id!r} is "
+                    f"listed as {first} ({other.place}) and as {second}"
+                )
+    kept, excluded = [], []
+    for index, source in enumerate(listing.sources):
+        if index not in owners:
             kept.append(source)
-        elif split_of[key] is not None:
-            kept.append(replace(source, split=split_of[key]))
-    left_out = len(listing.sources) - len(kept)
+        elif owners[index].split is None:
+            excluded.append(source.id)
+        else:
+            kept.append(replace(source, split=owners[index].split))
     if not kept:
         raise UserError(
-            f"expected the split lists to leave sources to build, but they exclude all {left_out}. "
+            f"expected the split lists to leave sources to build, but they exclude all {len(excluded)}. "
             "Code 1 is train, 2 is test, 0 is neither"
         )
-    if unlisted == len(listing.sources):
-        raise UserError(
-            f"expected the split lists to name videos of the input, but none of their {len(split_of)} videos "
-            f"is there, for example {next(iter(split_of))!r}. Their paths must be relative to --input"
-        )
     notes = list(listing.notes)
-    if unlisted:
-        notes.append(f"{unlisted} sources are in no split list and are split by --splits")
-    if left_out:
-        notes.append(f"{left_out} sources that the split lists exclude were left out")
+    if missing := [line.text for line in lines if not line.found]:
+        notes.append(
+            f"{len(missing)} of the {len(lines)} videos in the split lists are not in the input: "
+            f"{name_some(missing)}"
+        )
+    if excluded:
+        notes.append(
+            f"{len(excluded)} sources that the split lists exclude (0) were left out: {name_some(excluded)}"
+        )
     return replace(listing, sources=tuple(kept), notes=tuple(notes))
 
 
-def _read_list(file: str, split: str | None) -> Iterator[tuple[str, str | None]]:
-    try:
-        lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--split_list {file} could not be read: {error}") from error
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
+def _match(lines: Sequence[_Line], listing: Listing) -> None:
+    """Offers each line the sources that it may mean."""
+    listed = _by_stem(lines)
+    for index, source in enumerate(listing.sources):
+        stem, suffix = _split_suffix(_clean(source.data_path))
+        for line, own in listed.get(stem, ()):
+            line.offer((int(own != suffix), 0), index, source, stem)
+    listed = _by_stem([line for line in lines if not line.found and not line.is_header])
+    if not listed:
+        return
+    longer: dict[str, list[tuple[_Line, str, str]]] = defaultdict(list)  # by the end of the path
+    for stem, items in listed.items():
+        for end in _ends(stem):
+            folder = posixpath.basename(stem[: -len(end) - 1])
+            longer[end] += [(line, suffix, folder) for line, suffix in items]
+    for index, source in enumerate(listing.sources):
+        stem, suffix = _split_suffix(_clean(source.data_path))
+        for line, own, folder in longer.get(stem, ()):
+            # A file outside any folder is in the listed folder only if this is its class or the input itself.
+            if "/" in stem or not source.labels or folder in (*source.labels, listing.name):
+                line.offer((2 + (own != suffix), -stem.count("/")), index, source, stem)
+        for end in _ends(stem):
+            for line, own in listed.get(end, ()):
+                line.offer((2 + (own != suffix), -end.count("/")), index, source, stem)
+
+
+def _by_stem(lines: Iterable[_Line]) -> dict[str, list[tuple[_Line, str]]]:
+    """Returns lines with the suffix of each path that they may mean, by the path without it."""
+    found: dict[str, list[tuple[_Line, str]]] = {}
+    for line in lines:
+        for path in line.paths:
+            stem, suffix = _split_suffix(path)
+            found.setdefault(stem, []).append((line, suffix))
+    return found
+
+
+def _clean(path: str) -> str:
+    """Returns ``path`` with ``/``, without ``./``, ``../``, a drive or a root before it."""
+    path = posixpath.normpath(unicodedata.normalize("NFC", path.strip().replace("\\", "/")))
+    return path[_ABOVE_ROOT.match(path).end() :]  # type: ignore[union-attr]
+
+
+def _split_suffix(path: str) -> tuple[str, str]:
+    """Returns a path without the suffix of a video, and this suffix or ""."""
+    return posixpath.splitext(path) if is_video(path) else (path, "")
+
+
+def _ends(stem: str) -> Iterator[str]:
+    """Yields the shorter paths that ``stem`` ends with: ``b/c`` and ``c`` for ``a/b/c``."""
+    parts = stem.split("/")
+    for count in range(1, min(len(parts), _MAX_FOLDERS)):
+        yield "/".join(parts[-count:])
+
+
+def _read(item: str) -> Iterator[_Line]:
+    """Yields the lines of the files that ``[NAME=]FILE`` names."""
+    name, equals, pattern = item.partition("=")
+    if Path(item).is_file():
+        equals = ""  # part of the file's name
+    split = split_name(name) if equals else None
+    if equals and split is None:
+        raise UserError(f"--split_list NAME=FILE takes {SPLIT_NAME_RULE}, got {item!r}")
+    pattern = pattern if equals else item
+    files = [pattern] if Path(pattern).is_file() else sorted(glob.glob(pattern))
+    if not files:
+        raise UserError(f"--split_list must name a local file, but there is none at {pattern}")
+    for file in files:
+        try:
+            texts = Path(file).read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"--split_list {file} could not be read: {error}") from error
+        lines = [(i, text.strip()) for i, text in enumerate(texts, start=1) if text.strip()]
+        header = lines.pop(0) if lines and _is_header(lines[0][1], file) else None
+        if split is None:
+            yield from _read_codes(file, lines)
             continue
-        # The path may contain spaces. The word after the last one is a number, or part of the path.
-        path, _, code = line.strip().rpartition(" ")
-        if split is not None:
-            yield (path.strip() if path and code.isdigit() else line.strip()), split
-        elif path and code in _HMDB51_SPLITS:
-            yield path.strip(), _HMDB51_SPLITS[code]
-        else:
+        if header:  # or a video of this name
+            yield _Line(file, *header, split, _paths(header[1]), is_header=True)
+        yield from _read_split(file, lines, split)
+
+
+def _is_header(text: str, file: str) -> bool:
+    columns = [column.strip("\"'") for column in re.split(r"[\s,;]+", text.lower())]
+    if not any(map(_PATH_HEADERS.fullmatch, columns)) or any(map(is_video, columns)):
+        return False
+    if splits := _SPLIT_HEADERS.intersection(columns):
+        raise UserError(
+            f"{file}: expected a list of the videos of one split, but it has a column {min(splits)!r}. Give "
+            "the file as --input (a manifest with the columns path, label and split), or one list per split"
+        )
+    return True
+
+
+def _read_split(file: str, lines: Sequence[tuple[int, str]], split: str) -> Iterator[_Line]:
+    """Yields the lines of a list of one split."""
+    if _HMDB51_FILE.fullmatch(Path(file).stem) and all(_CODED.fullmatch(text) for _, text in lines):
+        raise UserError(
+            f"{file}: expected a list of the videos in {split}, but by its name and codes it is HMDB51's, "
+            "which names the split of each video. Give it as --split_list FILE, without NAME="
+        )
+    for number, text in lines:
+        others = {standard_split(part.strip(" \"'")) for part in re.split(r"[\t,;]", text)[1:]}
+        if others - {None, split}:
             raise UserError(
-                f"{file} line {number}: expected a video and 0, 1 or 2 (HMDB51's format), got {line!r}. "
-                "Give a list of one split as --split_list NAME=FILE"
+                f"{file} line {number}: expected a video in {split}, such as "
+                f"'Archery/v_Archery_g08_c01.avi 1', got {text!r}, which names another split"
             )
+        yield _Line(file, number, text, split, _paths(text))
+
+
+def _read_codes(file: str, lines: Sequence[tuple[int, str]]) -> Iterator[_Line]:
+    """Yields the lines of a list with HMDB51's codes."""
+    named = _HMDB51_FILE.fullmatch(Path(file).stem)
+    codes: dict[str, set[str]] = defaultdict(set)  # by folder
+    for number, text in lines:
+        match = _CODED.fullmatch(text)
+        if not match:
+            raise UserError(
+                f"{file} line {number}: expected a video and 0, 1 or 2 (HMDB51's format), such as 'a.avi 1', "
+                f"got {text!r}. Give a list of one split as --split_list NAME=FILE"
+            )
+        paths, class_name = _paths(match[1], has_numbers=False), None
+        folder = posixpath.dirname(paths[-1])
+        codes[folder].add(match[2])
+        if named and not folder:
+            class_name = named[1]
+            paths = (f"{class_name}/{paths[-1]}", *paths)
+        yield _Line(file, number, text, _HMDB51_SPLITS[match[2]], paths, class_name)
+    if not named and len(set().union(*codes.values())) > 1 == max(map(len, codes.values())):
+        raise UserError(
+            f"{file}: expected HMDB51's codes (1 is train, 2 is test, 0 is neither), but each folder has one "
+            "number, which may be that of its class. Give a list of one split as --split_list NAME=FILE"
+        )
+
+
+def _paths(text: str, *, has_numbers: bool = True) -> tuple[str, ...]:
+    """Returns the paths that a line may mean: all of it or some columns, with or without numbers behind."""
+    if quoted := _QUOTED.fullmatch(text):
+        return (_clean(quoted[2]),)
+    columns = [column.strip(" \"'") for column in re.split(r"[\t,;]", text)]
+    videos = [column for column in columns if is_video(column)] if len(columns) > 1 else []
+    readings = [text] if is_video(text) or not videos else []
+    readings += videos or columns[:1]
+    found: dict[str, None] = {}
+    for reading in filter(None, readings):
+        words, numbers = reading.split(), 0
+        while has_numbers and numbers + 1 < len(words) and _is_number(words[-1 - numbers]):
+            numbers += 1
+        shortest = reading.rsplit(None, numbers)[0]
+        if not is_video(shortest):
+            found |= {_clean(reading.rsplit(None, n)[0]): None for n in range(min(numbers, 4))}
+        found[_clean(shortest)] = None
+    return tuple(found)
+
+
+def _is_number(word: str) -> bool:
+    return word.lstrip("-").replace(".", "", 1).isdigit()

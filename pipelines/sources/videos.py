@@ -8,15 +8,14 @@ from pipelines.plan.descriptors import Listing
 from pipelines.sources import manifest
 from pipelines.sources.class_folders import list_class_folders, list_glob
 from pipelines.sources.files import check_location
-from pipelines.sources.listing import assign_groups, is_glob
-from pipelines.sources.split_lists import apply_split_lists
+from pipelines.sources.grouping import group_and_split
+from pipelines.sources.listing import is_glob
 from tfrecords_schema import storage
 
 
 def list_videos(location: str, *, split: SplitOptions, label: LabelOptions) -> Listing:
     """Lists the videos at ``location``, with their groups and published splits."""
-    listing = _list(check_location(location), label)
-    return assign_groups(apply_split_lists(listing, split.split_lists), split.group_by)
+    return group_and_split(_list(check_location(location), label), split)
 
 
 def _list(location: str, label: LabelOptions) -> Listing:

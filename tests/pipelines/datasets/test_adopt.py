@@ -15,7 +15,7 @@ from tfrecords_schema.examples import encode_record
 from tfrecords_schema.fake import fake_record, write_fake_dataset
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.records import frame_record
-from tfrecords_schema.scan import AdoptError, adopt, split_of
+from tfrecords_schema.scan import AdoptError, adopt
 from tfrecords_schema.spec import ImageSpec, LabelSpec, SequenceSpec, SignalSpec
 from trainer.cli import main as trainer_main
 from trainer.config.clips import Augmentation
@@ -260,12 +260,12 @@ class TestStrange:
         assert spec.label.class_names == ("class 0", "class 1")
 
 
-def test_split_of_file_names():
-    assert split_of("train-00000-of-00008.tfrecord") == "train"
-    assert split_of("kinetics_val.tfrecord-00001-of-00002") == "validation"
-    assert split_of("ucf101-test@4.tfrecords") == "test"
-    assert split_of("part-00000.tfrecord") == "train"
-    assert split_of("latest-00000.tfrecord") == "train"
+def test_adopt_refuses_file_names_with_several_splits(foreign):
+    (foreign / "train_test_mix.tfrecord").write_bytes(b"")
+    with pytest.raises(
+        AdoptError, match=r"train_test_mix.tfrecord: expected the name of one split"
+    ):
+        adopt(foreign)
 
 
 def test_adopt_refuses_records_without_description(tmp_path):

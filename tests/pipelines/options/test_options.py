@@ -123,7 +123,19 @@ class TestOptions:
             (SplitOptions, {"splits": (("a", 0.5), ("a", 0.5))}, "--splits must", "a=0.5,a=0.5"),
             (SplitOptions, {"splits": (("a/b", 1.0),)}, "--splits must", "a/b=1"),
             (SplitOptions, {"splits": (("", 1.0),)}, "--splits must", "=1"),
-            (SplitOptions, {"splits": (("Train", 1.0),)}, "--splits must", "Train=1"),
+            (SplitOptions, {"splits": (("Fit", 1.0),)}, "--splits must", "Fit=1"),
+            (
+                SplitOptions,
+                {"splits": (("train", 0.8), ("val", 0.1), ("valid", 0.1))},
+                "each split once",
+                "train=0.8,val=0.1,valid=0.1",
+            ),
+            (
+                SplitOptions,
+                {"split_by": "time", "stratify": True},
+                "--split_by time cuts every source into all splits. Leave out flags",
+                "--stratify on",
+            ),
             (SplitOptions, {"splits": (("a", 1.5), ("b", -0.5))}, "--splits must", "a=1.5,b=-0.5"),
             (SplitOptions, {"splits": (("a", NAN),)}, "--splits must", "a=nan"),
             (SplitOptions, {"splits": (("a", 0.8), ("b", 0.1))}, "sum to 1", "(sum 0.9)"),
@@ -391,6 +403,9 @@ class TestOptions:
             "group_by": None,
             "split_by": "group",
             "split_lists": [],
+            "group_scope": "dataset",
+            "unlisted": None,
+            "stratify": False,
             "seed": 0,
             "shards": None,
             "shard_size": 128 * 2**20,
@@ -432,6 +447,12 @@ class TestOptions:
             options = group()
             with pytest.raises(dataclasses.FrozenInstanceError):
                 setattr(options, dataclasses.fields(options)[0].name, None)
+
+    def test_splits_have_their_usual_names(self) -> None:
+        options = SplitOptions(splits=(("Train", 0.7), ("val", 0.1), ("Testing", 0.1), ("b", 0.1)))
+        assert [name for name, _ in options.splits] == ["train", "validation", "test", "b"]
+        options = make_options(SplitOptions, {"splits": {"training": 0.5, "dev": 0.5}})
+        assert options.splits == (("train", 0.5), ("validation", 0.5))
 
     def test_window_stride_default_is_num_frames(self) -> None:
         assert SamplingOptions(num_frames=7).window_stride == 7
@@ -560,6 +581,9 @@ TURNED: Turns = {
     "--group_by": ([r"_(g\d+)_"], {"group_by": r"_(g\d+)_"}),
     "--split_by": (["time"], {"split_by": "time"}),
     "--split_list": (["train=a.txt", "b.txt"], {"split_lists": ("train=a.txt", "b.txt")}),
+    "--group_scope": (["class"], {"group_scope": "class"}),
+    "--unlisted": (["leave_out"], {"unlisted": "leave_out"}),
+    "--stratify": ([], {"stratify": True}),
     "--seed": (["7"], {"seed": 7}),
     "--shards": (["3"], {"shards": 3}),
     "--shard_size": (["1.5GB"], {"shard_size": 1_500_000_000}),

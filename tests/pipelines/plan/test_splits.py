@@ -10,8 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.errors import UserError
-from pipelines.plan.descriptors import Source
-from pipelines.plan.splits import assign_splits, hash_fraction, hashed_split
+from pipelines.options.dataset import SplitOptions
+from pipelines.plan.descriptors import Listing, Source
+from pipelines.plan.hashing import hash_fraction
+from pipelines.plan.splits import assign_splits, hashed_split, settle_splits
+from tfrecords_schema.spec import LabelSpec
 
 SPLITS = (("train", 0.8), ("validation", 0.1), ("test", 0.1))
 
@@ -41,7 +44,7 @@ def test_hash_fraction_never_changes() -> None:
 
 
 def test_hash_fraction_is_independent_of_process() -> None:
-    code = "from pipelines.plan.splits import hash_fraction; print(repr(hash_fraction('split', 3, 'a')))"
+    code = "from pipelines.plan.hashing import hash_fraction; print(repr(hash_fraction('split', 3, 'a')))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert float(run.stdout) == hash_fraction("split", 3, "a")
 
@@ -123,3 +126,121 @@ def test_assign_splits_refuses_group_in_two_splits() -> None:
 
 def test_assign_splits_of_no_sources() -> None:
     assert assign_splits([], SPLITS, 0) == {}
+
+
+def settle(sources: list[Source], **options: object) -> tuple[dict[str, str | None], str]:
+    """Returns the split of each source that is built, and the notes."""
+    listing = Listing(name="in", sources=tuple(sources), label=LabelSpec())
+    found = settle_splits(listing, SplitOptions(**options))
+    return {s.id: s.split for s in found.sources}, "\n".join(found.notes)
+
+
+def listed(**splits: str | None) -> list[Source]:
+    """Returns sources of one group each, by name."""
+    return [source(name, split, name) for name, split in splits.items()]
+
+
+UNLISTED = {f"n{i:02}": None for i in range(40)}
+
+
+class TestSettleSplits:
+    def test_without_listed_splits_nothing_changes(self) -> None:
+        assert settle(listed(**UNLISTED)) == (UNLISTED, "")
+
+    def test_listed_train_leaves_others_out(self) -> None:
+        given = listed(a="train", b="test", **UNLISTED)
+        found, notes = settle(given)
+        assert found == {"a": "train", "b": "test"}
+        assert "test and train are listed. No other source joins them" in notes
+        assert "40 sources are in no listed split and were left out (--unlisted train" in notes
+        assert "'n00', 'n01', 'n02' and 37 more" in notes
+        assert (
+            "no validation split is listed, and train stays as it is. --splits train=0.9" in notes
+        )
+
+    def test_unlisted_join_listed_train(self) -> None:
+        found, notes = settle(listed(a="train", b="test", **UNLISTED), unlisted="train")
+        assert found == {"a": "train", "b": "test"} | dict.fromkeys(UNLISTED, "train")
+        assert "No other source joins them, but train" in notes
+        assert "40 sources are in no listed split and go to train" in notes
+
+    def test_listed_test_does_not_grow(self) -> None:
+        found, notes = settle(listed(b="test", **UNLISTED))
+        hashed = {name: hashed_split(name, SPLITS, 0) for name in UNLISTED}
+        assert "test" in hashed.values()
+        expected = {name: "train" if split == "test" else split for name, split in hashed.items()}
+        assert found == {"b": "test"} | expected
+        assert "40 sources are in no listed split and go to train and validation" in notes
+        assert settle(listed(b="test", **UNLISTED), unlisted="leave_out")[0] == {"b": "test"}
+
+    def test_splits_without_train_do_not_grow_listed_one(self) -> None:
+        found, _ = settle(listed(b="x", **UNLISTED), splits=(("x", 0.5), ("y", 0.2), ("z", 0.3)))
+        assert {found.pop("b"), *found.values()} == {"x", "y", "z"}
+        assert set(found.values()) == {"y", "z"}
+
+    def test_split_is_taken_out_of_listed_train(self) -> None:
+        train = {f"t{i:02}": "train" for i in range(60)}
+        given = listed(**train, x="test", y="test")
+        found, notes = settle(given, splits=(("train", 0.6), ("validation", 0.2), ("test", 0.2)))
+        assert found["x"] == found["y"] == "test"
+        ranges = (("train", 0.75), ("validation", 0.25))
+        assert {name: found[name] for name in train} == {
+            name: hashed_split(name, ranges, 0) for name in train
+        }
+        taken = list(found.values()).count("validation")
+        assert 5 < taken < 25
+        assert (
+            f"--splits takes validation by groups out of the listed train: {taken} of 60" in notes
+        )
+
+    def test_group_leaves_listed_train_whole(self) -> None:
+        train = [source(f"g{i % 10}", "train", f"{i}.mp4") for i in range(50)]
+        given = [*train, source("h", "test", "h.mp4")]
+        found, _ = settle(given, splits=(("train", 0.5), ("validation", 0.5)))
+        for s in train:
+            assert found[s.id] == found[f"{s.group[1]}.mp4"]
+        assert set(found.values()) == {"train", "validation", "test"}
+
+    def test_listed_train_is_not_given_away(self) -> None:
+        with pytest.raises(UserError, match="--splits must leave a fraction of the listed train"):
+            settle(listed(a="train"), splits=(("validation", 1.0),))
+
+    def test_others_of_listed_group_do_not_join_or_leak(self) -> None:
+        given = [source("p", "test", "a"), source("p", None, "b"), source("q", None, "c")]
+        found, notes = settle(given, splits=(("train", 1.0),))
+        assert found == {"a": "test", "c": "train"}
+        assert "1 sources share a group with test, which does not list them, and were left" in notes
+
+    def test_unlisted_needs_listed_splits(self) -> None:
+        with pytest.raises(UserError, match="--unlisted needs splits that"):
+            settle(listed(**UNLISTED), unlisted="train")
+
+    def test_stratify_needs_classes(self) -> None:
+        with pytest.raises(UserError, match="--stratify on needs sources with classes"):
+            settle(listed(**UNLISTED), stratify=True)
+
+    def test_stratify_moves_groups_outside_listed_splits(self) -> None:
+        given = [
+            Source(
+                id=f"{c}{i}",
+                path="x",
+                data_path=f"{c}{i}",
+                group=f"{c}{i}",
+                labels=(c,),
+                split=split,
+            )
+            for c in "abcdefgh"
+            for i, split in enumerate(["test", *[None] * 4])
+        ]
+        found, notes = settle(given, stratify=True, splits=(("train", 0.9), ("validation", 0.1)))
+        for c in "abcdefgh":
+            own = [found[f"{c}{i}"] for i in range(5)]
+            assert own.count("test") == 1
+            assert own[0] == "test"
+            assert own.count("validation") >= 1
+        assert "--stratify on moved" in notes
+        few = [s for s in given if s.id not in ("a2", "a3", "a4")]
+        assert (
+            "fewer groups than these splits are in some of them: 'a'"
+            in settle(few, stratify=True)[1]
+        )

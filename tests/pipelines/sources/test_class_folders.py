@@ -262,5 +262,5 @@ class TestListVideos:
         fill(tmp_path, "list")
         (tmp_path / "list").write_text("run/a.avi 1\n")
         found = self.list(tmp_path / "in", split_lists=(f"test={tmp_path}/list",))
-        assert [source.split for source in found.sources] == ["test", None]
-        assert len(found.notes) == 2
+        assert [source.split for source in found.sources] == ["test", "validation"]  # its hash
+        assert [note.split(" ")[0] for note in found.notes] == ["1", "test", "1"]

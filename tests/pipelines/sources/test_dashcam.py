@@ -150,8 +150,8 @@ class TestListing:
         split = SplitOptions(split_lists=(f"test={tmp_path}/test.list",))
         found = list_dashcam(str(drives), options(**DRIVES, split=split))
         assert [(source.id, source.split) for source in found.sources] == [
-            ("car1_a.mp4", None),
-            ("car1_b.mp4", None),
+            ("car1_a.mp4", "train"),
+            ("car1_b.mp4", "train"),
             ("car2_a.mp4", "test"),
         ]
 

@@ -170,7 +170,7 @@ class TestWhatIsRefused:
             ({"path": "a.mp4", "end": 10**400}, "end must be a finite number"),
             ({"path": "a.mp4", "end": [1]}, "end must be a finite number"),
             ({"path": "a.mp4", "split": "../x"}, "split must be a name of small letters"),
-            ({"path": "a.mp4", "split": "Train"}, "split must be .*, got 'Train'"),
+            ({"path": "a.mp4", "split": "Fit"}, "split must be .*, got 'Fit'"),
             ({"path": "a.mp4", "group": 7}, "group must be text, got 7"),
             ({"path": "./sub/b.mp4"}, r"listed once, but 'sub/b.mp4' is also at .* line 1\. Merge"),
             ([1], r"expected a JSON object, got \[1\]"),
