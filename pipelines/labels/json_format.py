@@ -16,16 +16,12 @@ _MAX_LIST = 2**28  # bytes: a list can only be read whole
 def read_json(path: str, name: str, wanted: Wanted) -> Table:
     """Reads rows from JSON lines or, if the file begins with a bracket, from a list."""
     known: dict[str, None] = {}
-    is_list = False
-    if path.lower().endswith(".json"):
-        with open(path, "rb") as file:
-            is_list = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"[")
+    unit, records = json_records(path, name)
 
     def place(number: int) -> str:
-        return f"{name} {'index' if is_list else 'line'} {number}"
+        return f"{name} {unit} {number}"
 
     def rows() -> Iterator[tuple[int, list[Cell]]]:
-        records = _list_records(path, name) if is_list else _line_records(path, name)
         for number, fields in skip_blank_rows(records, place, wanted):
             known.update(dict.fromkeys(fields))
             yield number, [fields.get(column) for column in wanted.columns]
@@ -33,10 +29,19 @@ def read_json(path: str, name: str, wanted: Wanted) -> Table:
     return Table(rows(), place, known=known.keys())
 
 
+def json_records(path: str, name: str) -> tuple[str, Iterator[tuple[int, dict[str, Any] | None]]]:
+    """Returns what the numbers of the records count, and the records: objects, or None for a blank line."""
+    is_list = False
+    if path.lower().endswith(".json"):
+        with open(path, "rb") as file:
+            is_list = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"[")
+    return ("index", _list_records(path, name)) if is_list else ("line", _line_records(path, name))
+
+
 def _line_records(path: str, name: str) -> Iterator[tuple[int, dict[str, Any] | None]]:
     for number, line in enumerate(read_lines(path, name), start=1):
         place = f"{name} line {number}"
-        yield number, _checked(_load(line, place), place) if line.strip() else None
+        yield number, _checked(load_json(line, place), place) if line.strip() else None
 
 
 def _list_records(path: str, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -47,12 +52,13 @@ def _list_records(path: str, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
             "write one object per line, in a .jsonl file"
         )
     with open(path, "rb") as file:
-        rows = _load(file.read(), name)
+        rows = load_json(file.read(), name)
     for index, row in enumerate(rows):
         yield index, _checked(row, f"{name} index {index}")
 
 
-def _load(text: str | bytes, place: str) -> Any:
+def load_json(text: str | bytes, place: str) -> Any:
+    """Returns the value of JSON; raises `TelemetryError`."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -64,7 +70,5 @@ def _load(text: str | bytes, place: str) -> Any:
 
 def _checked(row: Any, place: str) -> dict[str, Any]:
     if not isinstance(row, dict):
-        raise TelemetryError(
-            f'{place}: expected an object such as {{"speed": 13.5}}, got {show(row)}: correct it'
-        )
+        raise TelemetryError(f"{place}: expected a JSON object, got {show(row)}: correct it")
     return row

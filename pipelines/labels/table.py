@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -10,7 +11,8 @@ from pipelines.labels.cells import Cell, TelemetryError, show
 
 R = TypeVar("R")  # a row in the format of a reader
 
-_MAX_LINE = 2**20  # bytes: a longer line is not text
+_MAX_LINE = 2**20  # characters: a longer line is not text
+_NOT_TEXT = re.compile("[\udc80-\udcff]")  # a byte that is not UTF-8, as a surrogate escape
 _MAX_SHOWN = 30  # column names that a message lists
 
 
@@ -113,23 +115,31 @@ def skip_blank_rows(
 
 
 def read_lines(path: str, name: str) -> Iterator[str]:
-    """Yields the lines of UTF-8 text with their line ends, without a byte order mark.
+    """Yields the lines of text with their line ends, without a byte order mark.
 
-    Lines are read as bytes, which limits their length and tells which line is not UTF-8.
+    The text is UTF-8, or UTF-16 if it begins with the mark of that, as "Unicode text" of Excel does. Reading
+    limits the length of lines, and tells which one is not text.
     """
     with open(path, "rb") as file:
-        lines = iter(lambda: file.readline(_MAX_LINE + 1), b"")
-        for number, line in enumerate(lines, start=1):
-            if len(line) > _MAX_LINE or b"\0" in line:
-                received = "a zero byte" if b"\0" in line else f"more than {_MAX_LINE} bytes"
-                raise TelemetryError(
-                    f"{name} line {number}: expected a line of text, got {received}: "
-                    "check --telemetry, and save the file as UTF-8 text"
-                )
-            try:
-                yield line.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                raise TelemetryError(
-                    f"{name} line {number}: expected UTF-8 text, got the byte "
-                    f"0x{error.object[error.start]:02x}: save the file as UTF-8"
-                ) from error
+        is_utf16 = file.read(2) in (b"\xff\xfe", b"\xfe\xff")
+    encoding = "utf-16" if is_utf16 else "utf-8-sig"
+    number = 0
+    with open(path, encoding=encoding, errors="surrogateescape", newline="") as file:
+        try:
+            for number, line in enumerate(iter(lambda: file.readline(_MAX_LINE + 1), ""), start=1):
+                byte = None if line.isascii() else _NOT_TEXT.search(line)
+                if byte or len(line) > _MAX_LINE or "\0" in line:
+                    received = (
+                        "a zero byte" if "\0" in line else f"more than {_MAX_LINE} characters"
+                    )
+                    received = f"the byte 0x{ord(byte[0]) - 0xDC00:02x}" if byte else received
+                    raise TelemetryError(
+                        f"{name} line {number}: expected a line of UTF-8 text, got {received}: "
+                        "check that this is the right file, and save it as UTF-8 text"
+                    )
+                yield line
+        except UnicodeError as error:
+            raise TelemetryError(
+                f"{name} line {number + 1}: expected UTF-16 text, as its first bytes say, but {error}: "
+                "save the file as UTF-8"
+            ) from error

@@ -20,12 +20,14 @@ from pipelines.labels.table import (
 
 _SEPARATOR = re.compile(r"\s*,\s*|\s+")
 
-_Records = Iterator[tuple[int, "list[str] | None"]]  # line number and cells; None for a blank line
+Records = Iterator[tuple[int, "list[str] | None"]]  # line number and cells; None for a blank line
 
 
 def read_csv(path: str, name: str, wanted: Wanted) -> Table:
-    """Reads rows separated by commas, semicolons or tabs, below a line that names the columns."""
-    return _read_table(name, _csv_records(path, name, wanted), wanted)
+    """Reads rows separated by commas, semicolons, tabs or ``|``, below a line that names the columns."""
+    # By row, a blank row is a frame without values.
+    _, records = csv_records(path, name, keep_blank=wanted.by_row)
+    return _read_table(name, records, wanted)
 
 
 def read_text(path: str, name: str, wanted: Wanted) -> Table:
@@ -39,7 +41,7 @@ def read_text(path: str, name: str, wanted: Wanted) -> Table:
 
 
 def _read_table(
-    name: str, records: _Records, wanted: Wanted, *, may_have_header: bool = True
+    name: str, records: Records, wanted: Wanted, *, may_have_header: bool = True
 ) -> Table:
     def place(line: int) -> str:
         return f"{name} line {line}"
@@ -84,26 +86,36 @@ def _read_table(
     return Table(rows(), place, hint, columns)
 
 
-def _csv_records(path: str, name: str, wanted: Wanted) -> _Records:
+def csv_records(path: str, name: str, *, keep_blank: bool = False) -> tuple[str, Records]:
+    """Returns the mark that separates the columns, and the records below.
+
+    It is what a first line ``sep=;`` names, which Excel writes and reads, or else the first of tab, ``;``,
+    ``,`` and ``|`` that the header line holds outside quotes. Records of blank cells are None, because
+    spreadsheets end in such rows, unless they are kept.
+    """
     lines = read_lines(path, name)
-    leading = []
+    leading: list[str] = []
+    mark = None
     for line in lines:
+        if hint := None if leading else re.fullmatch(r'"?sep=(.)"?\s*', line, re.IGNORECASE):
+            mark, line = hint[1], "\n"
         leading.append(line)
         if line.strip():
             break
     header = re.sub(r'"[^"]*"', "", leading[-1] if leading else "").strip(" \r\n")
-    reader = csv.reader(
-        chain(leading, lines),
-        delimiter=next((mark for mark in "\t;" if mark in header), ","),
-        skipinitialspace=True,
-        strict=True,
-    )
-    try:
-        for cells in reader:
-            # Spreadsheets end in rows of separators. By row, such a row is a frame without values.
-            blank = not cells or not (wanted.by_row or "".join(cells).strip())
-            yield reader.line_num, None if blank else cells
-    except csv.Error as error:
-        raise TelemetryError(
-            f"{name} line {reader.line_num}: expected valid CSV, but {error}: correct the line"
-        ) from error
+    mark = mark or next((mark for mark in "\t;,|" if mark in header), ",")
+
+    def records() -> Records:
+        reader = csv.reader(
+            chain(leading, lines), delimiter=mark, skipinitialspace=True, strict=True
+        )
+        try:
+            for cells in reader:
+                blank = not cells or not (keep_blank or "".join(cells).strip())
+                yield reader.line_num, None if blank else cells
+        except csv.Error as error:
+            raise TelemetryError(
+                f"{name} line {reader.line_num}: expected valid CSV, but {error}: correct the line"
+            ) from error
+
+    return mark, records()

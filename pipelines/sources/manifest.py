@@ -1,94 +1,67 @@
-"""Lists of clips in a file: CSV with a header line, or JSON lines.
+"""Lists of clips in a file: CSV with a header line, or JSON.
 
 Columns: ``path`` (a URL, or relative to the manifest's folder), ``label`` (a class, or several separated by
 ``|``), and optionally ``start`` and ``end`` in seconds after the file's first frame, ``split`` and ``group``.
-In place of ``label``, the numeric columns that ``--label_columns`` names are regression targets.
+In place of ``label``, the numeric columns that ``--label_columns`` names are regression targets. Other forms
+that programs export are accepted, and notes say how they were read (docs/manifests.md).
 """
 
 from __future__ import annotations
 
-import csv
-import json
-import math
+import functools
 import os
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from pipelines.errors import UserError
-from pipelines.labels.cells import MAX_FLOAT32
-from pipelines.options.dataset import SPLIT_NAME_RULE, LabelOptions, split_name
+from pipelines.labels.cells import MAX_FLOAT32, CellError, parse_class
+from pipelines.options.dataset import LabelOptions
 from pipelines.plan.descriptors import Listing, Source, SourceFailure
 from pipelines.sources.files import Files
 from pipelines.sources.listing import list_failure
-from pipelines.storage.scratch import scratch_folder
-from tfrecords_schema import storage
-from tfrecords_schema.paths import UrlError, absolute, check_path, relative, resolve
+from pipelines.sources.manifest_cells import CellParser, parse_text
+from pipelines.sources.manifest_columns import Column, find_columns
+from pipelines.sources.manifest_table import EXTENSIONS, ManifestTable, read_table
+from tfrecords_schema.paths import UrlError, absolute, check_path, is_url, relative, resolve
 from tfrecords_schema.spec import LabelSpec
 from tfrecords_schema.store_clients import StorageError
 
-EXTENSIONS = (".csv", ".jsonl", ".ndjson", ".json")
+__all__ = ["EXTENSIONS", "list_manifest"]
+
 _MAX_SECONDS = 1e8  # three years; a larger number has another unit
-
-
-@dataclass(frozen=True)
-class _Row:
-    """A row of a manifest: its file and line number for messages, and its fields that are not empty."""
-
-    line: str
-    fields: dict[str, Any]
-
-    def text(self, column: str) -> str | None:
-        value = self.fields.get(column)
-        if value is None:
-            return None
-        if not isinstance(value, str):
-            raise UserError(f"{self.line}: {column} must be text, got {value!r}")
-        try:
-            value.encode("utf-8", "surrogateescape")
-        except UnicodeEncodeError:
-            raise UserError(
-                f"{self.line}: {column} must be valid Unicode, got half a surrogate pair in {value!r}"
-            ) from None
-        if "\0" in value:
-            raise UserError(f"{self.line}: {column} must not hold a zero byte, got {value!r}")
-        return value
-
-    def number(self, column: str) -> float | None:
-        value = self.fields.get(column)
-        if value is None:
-            return None
-        try:
-            number = math.nan if isinstance(value, bool) else float(value)
-        except (TypeError, ValueError, OverflowError):
-            number = math.nan
-        if not math.isfinite(number):
-            raise UserError(f"{self.line}: {column} must be a finite number, got {value!r}")
-        return number
+_WINDOWS_ROOT = re.compile(r"[A-Za-z]:[\\/]|\\\\")
+_NO_CLASS = frozenset({"nan", "na", "n/a", "null", "none"})
 
 
 def list_manifest(path: str, label_options: LabelOptions, *, labelled: bool = True) -> Listing:
     """Lists the clips in the manifest at ``path``, without their labels if ``labelled`` is False."""
-    rows = list(_read_rows(path))
-    if not rows:
-        raise UserError(f"{path}: expected clips in this manifest, but it lists none")
-    root = os.path.dirname(absolute(path))
-    clips: dict[str, tuple[_Row, Source]] = {}
-    for row in rows:
-        source = _describe(row, root, label_options)
-        if source.id in clips:
+    table = read_table(path)
+    reader = _RowReader(table, label_options, labelled=labelled)
+    numbers: dict[str, int] = {}  # by source id
+    listed: list[Source] = []
+    for number, cells in table.rows:
+        try:
+            source = reader.describe(cells)
+        except (CellError, UrlError) as error:
+            raise UserError(f"{table.place(number)}: {error}") from error
+        if source.id in numbers:
             raise UserError(
-                f"{row.line}: a clip must be listed once, but {source.id!r} is also at "
-                f"{clips[source.id][0].line}. Merge the lines (labels are separated by '|')"
+                f"{table.place(number)}: a clip must be listed once, but {source.id!r} is also at "
+                f"{table.place(numbers[source.id])}. Merge the lines (labels are separated by '|')"
             )
-        clips[source.id] = row, source
-    label = _label_spec(path, clips.values(), label_options) if labelled else LabelSpec()
+        numbers[source.id] = number
+        listed.append(source)
+    label = _label_spec(table, listed, numbers, label_options) if labelled else LabelSpec()
+    listed.sort(key=lambda source: source.id)
     files = Files()
-    files.look_up(source.path for _, source in clips.values())
+    files.look_up(source.path for source in listed)
     sources: list[Source] = []
     failures: list[SourceFailure] = []
-    for _, (_, source) in sorted(clips.items()):
+    for source in listed:
         try:
             status = files.status(source.path)
         except StorageError:
@@ -96,16 +69,9 @@ def list_manifest(path: str, label_options: LabelOptions, *, labelled: bool = Tr
         except OSError as error:
             failures.append(list_failure(source.id, error))
         else:
-            labels = source.labels if labelled else ()
-            sources.append(
-                replace(source, labels=labels, bytes=status.bytes, mtime_ns=status.mtime_ns)
-            )
-    notes = []
-    used = {"path", "start", "end", "split", "group", *(label_options.label_columns or ["label"])}
-    unused = sorted({column for row in rows for column in row.fields} - used)
-    if unused and labelled:
-        notes.append(f"columns of the manifest that are not used: {', '.join(map(repr, unused))}")
-    prefix = root.rstrip("/") + "/"
+            sources.append(replace(source, bytes=status.bytes, mtime_ns=status.mtime_ns))
+    notes = [*table.notes, *reader.notes(label)]
+    prefix = reader.root.rstrip("/") + "/"
     outside = sorted({source.path for source in sources if not source.path.startswith(prefix)})
     if outside:
         lie = "file of the manifest lies" if len(outside) == 1 else "files of the manifest lie"
@@ -119,125 +85,178 @@ def list_manifest(path: str, label_options: LabelOptions, *, labelled: bool = Tr
     )
 
 
-def _read_rows(path: str) -> Iterator[_Row]:
-    try:
-        with (
-            storage.local_copy(path, scratch=scratch_folder("listing")) as local,
-            open(local, encoding="utf-8-sig", newline="") as file,
-        ):
-            if path.lower().endswith(".csv"):
-                yield from _read_csv(file, path)
-            else:
-                yield from _read_json_lines(file, path)
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: a manifest must be UTF-8 text: {error}") from error
+class _RowReader:
+    """Describes the rows of a manifest as sources. Raises `CellError` or `UrlError` for one that is wrong."""
 
+    def __init__(self, table: ManifestTable, options: LabelOptions, *, labelled: bool):
+        self.root = os.path.dirname(absolute(table.path))
+        self._table, self._labelled = table, labelled
+        roles = ["path", "start", "end", "duration"]
+        roles += ["split", "group"] if labelled else []
+        targets = options.label_columns if labelled else ()
+        roles += ["label"] if labelled and not targets else []
+        self._columns = find_columns(table.path, table.columns, roles, targets)
+        if "end" in self._columns or "start" not in self._columns:
+            self._columns.pop("duration", None)  # of the file, or known from start and end
+        self._check_units()
+        self._targets = [Column(_index_of(name, table), name, "") for name in targets]
+        self._parser = CellParser(decimal_comma=table.decimal_comma)
+        self._locate = functools.lru_cache(maxsize=1 << 12)(self._find_file)
 
-def _read_csv(file: Any, path: str) -> Iterator[_Row]:
-    reader = csv.DictReader(file, strict=True)
-    try:
-        columns = [name.strip() for name in reader.fieldnames or []]
-        reader.fieldnames = columns
-        if "path" not in columns or len(set(columns)) != len(columns):
-            raise UserError(
-                f"{path} line 1: must name each column once, and one of them 'path', got {columns}"
+    def _check_units(self) -> None:
+        for column in self._columns.values():
+            if "frame" in column.unit:
+                raise UserError(
+                    f"{self._table.path}: expected spans in seconds, but the column {column.name!r} counts "
+                    "frames. Write the times of these frames as 'start' and 'end' in seconds"
+                )
+
+    def describe(self, cells: Sequence[Any]) -> Source:
+        """Returns the source that a row describes. The file is not looked at."""
+        written = self._cell(cells, "path")
+        if written is None:
+            raise CellError("'path' must name a video, but it is empty")
+        path, data_path = self._locate(parse_text(written, "path"))
+        start, end = self._span(cells)
+        source_id = data_path
+        if start is not None or end is not None:
+            # All digits that were written, because two spans may differ in the last one.
+            first, last = ("" if t is None else repr(t).removesuffix(".0") for t in (start, end))
+            source_id += f"#t={first},{last}".rstrip(",")
+        split, group = self._cell(cells, "split"), self._cell(cells, "group")
+        if isinstance(group, (int, float)):
+            group = parse_class(group)
+        label = self._cell(cells, "label")
+        return Source(
+            id=source_id,
+            path=path,
+            data_path=data_path,
+            group=data_path if group is None else parse_text(group, "group").strip() or data_path,
+            split=None if split is None else self._parser.split(split),
+            labels=() if label is None else self._parser.labels(label),
+            values=tuple(self._target(cells, column) for column in self._targets),
+            start=start,
+            end=end,
+        )
+
+    def _cell(self, cells: Sequence[Any], role: str) -> Any:
+        """Returns the cell for a role; None if it is empty."""
+        column = self._columns.get(role)
+        if column is None or column.place >= len(cells):
+            return None
+        value = cells[column.place]
+        return None if value == "" else value
+
+    def _find_file(self, written: str) -> tuple[str, str]:
+        """Returns the absolute path of a file, and its path relative to the manifest."""
+        path = resolve(self.root, written)
+        plain = written.strip().replace("\\", "/")
+        is_odd = plain != written or _WINDOWS_ROOT.match(written)
+        if is_odd and not is_url(written) and (is_url(path) or not os.path.isfile(path)):
+            if _WINDOWS_ROOT.match(written):
+                raise CellError(
+                    f"path must lead to a file on this machine, got {written!r} of another one. "
+                    "Write it relative to the manifest's folder, for example 'clips/a.avi'"
+                )
+            self._parser.notes.setdefault(
+                "path", f"paths such as {written!r} are taken as {plain!r}"
             )
-        for fields in reader:
-            place = f"{path} line {reader.line_num}"
-            if None in fields:
-                raise UserError(f"{place}: expected {len(columns)} columns, got more")
-            yield _Row(place, {key: value for key, value in fields.items() if value})
-    except csv.Error as error:
-        line = reader.reader.line_num  # DictReader.line_num counts only returned rows
-        raise UserError(f"{path} line {line}: not valid CSV: {error}") from error
+            path = resolve(self.root, plain)
+        path = check_path(path)
+        return path, relative(path, self.root)
 
+    def _span(self, cells: Sequence[Any]) -> tuple[float | None, float | None]:
+        start, end = self._time(cells, "start"), self._time(cells, "end")
+        duration = self._time(cells, "duration")
+        if duration is not None:
+            end = float(Decimal(repr(start or 0.0)) + Decimal(repr(duration)))
+        if max(start or 0, end or 0) > _MAX_SECONDS:
+            raise CellError(
+                f"start and end must be seconds, at most {_MAX_SECONDS:g}, got start {start} and end {end}"
+            )
+        if (start or 0) < 0 or (end is not None and end <= (start or 0)):
+            raise CellError(
+                f"a clip must have 0 <= start < end in seconds, got start {start} and end {end}"
+            )
+        return start, end
 
-def _read_json_lines(file: Any, path: str) -> Iterator[_Row]:
-    for number, line in enumerate(file, start=1):
-        if not line.strip():
-            continue
-        place = f"{path} line {number}"
-        try:
-            fields = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{place}: expected a JSON object, got {line[:50]!r}") from error
-        if not isinstance(fields, dict):
-            raise UserError(f"{place}: expected a JSON object, got {line.strip()[:50]}")
-        yield _Row(place, {key: value for key, value in fields.items() if value not in (None, "")})
-
-
-def _describe(row: _Row, root: str, label_options: LabelOptions) -> Source:
-    """Returns the source that a row describes. The file is not looked at."""
-    written = row.text("path")
-    if written is None:
-        raise UserError(f"{row.line}: 'path' must name a video, but it is empty")
-    try:
-        path = check_path(resolve(root, written))
-    except UrlError as error:
-        raise UserError(f"{row.line}: {error}") from error
-    data_path = relative(path, root)
-    start, end = row.number("start"), row.number("end")
-    if max(start or 0, end or 0) > _MAX_SECONDS:
-        raise UserError(
-            f"{row.line}: start and end must be seconds, at most {_MAX_SECONDS:g}, "
-            f"got start {start} and end {end}"
-        )
-    if (start or 0) < 0 or (end is not None and end <= (start or 0)):
-        raise UserError(
-            f"{row.line}: a clip must have 0 <= start < end in seconds, got start {start} and end {end}"
-        )
-    source_id = data_path
-    if start is not None or end is not None:
-        # All digits that were written, because two spans may differ in the last one.
-        first, last = ("" if t is None else repr(t).removesuffix(".0") for t in (start, end))
-        source_id += f"#t={first},{last}".rstrip(",")
-    values = []
-    for column in label_options.label_columns:
-        value = row.number(column)
+    def _time(self, cells: Sequence[Any], role: str) -> float | None:
+        value = self._cell(cells, role)
         if value is None:
-            raise UserError(f"{row.line}: --label_columns names {column!r}, but it is empty")
-        if abs(value) > MAX_FLOAT32:
-            raise UserError(f"{row.line}: {column} must fit into a float32, got {value:g}")
-        values.append(value)
-    typed = row.text("split")
-    split = None if typed is None else split_name(typed)
-    if typed is not None and split is None:
-        raise UserError(f"{row.line}: split must be {SPLIT_NAME_RULE}, got {typed!r}")
-    labels: list[str] = []
-    if not values:
-        names = (name.strip() for name in (row.text("label") or "").split("|"))
-        labels = [name for name in names if name]
-    if len(set(labels)) != len(labels):
-        raise UserError(f"{row.line}: the labels of a clip must be distinct, got {labels}")
-    return Source(
-        id=source_id,
-        path=path,
-        data_path=data_path,
-        group=row.text("group") or data_path,
-        split=split,
-        labels=tuple(sorted(labels)),
-        values=tuple(values),
-        start=start,
-        end=end,
-    )
+            return None
+        column = self._columns[role]
+        if column.unit == "ms":
+            return float(Decimal(repr(self._parser.number(value, column.name))) / 1000)
+        return self._parser.seconds(value, column.name)
+
+    def _target(self, cells: Sequence[Any], column: Column) -> float:
+        value = cells[column.place] if column.place < len(cells) else None
+        if value in (None, ""):
+            raise CellError(f"--label_columns names {column.name!r}, but it is empty")
+        number = self._parser.number(value, column.name)
+        if abs(number) > MAX_FLOAT32:
+            raise CellError(f"{column.name} must fit into a float32, got {number:g}")
+        return number
+
+    def notes(self, label: LabelSpec) -> list[str]:
+        """Returns how the manifest was read where there is another way, and which columns were not read."""
+        parser, columns = self._parser, self._columns
+        renamed = [
+            f"{column.name!r} as {role}" for role, column in columns.items() if column.name != role
+        ]
+        notes = [f"columns of the manifest are taken: {', '.join(renamed)}"] if renamed else []
+        notes += parser.notes.values()
+        if parser.commas and parser.points:
+            raise UserError(
+                f"{self._table.path}: expected one decimal mark, got both {parser.commas!r} and "
+                f"{parser.points!r}. Write all numbers with a point"
+            )
+        if parser.commas:
+            notes.append(f"numbers such as {parser.commas!r} have a decimal comma")
+        if odd := [name for name in label.class_names if re.search("[;,[]", name)]:
+            notes.append(f"{odd[0]!r} is one class. Separate several classes of a clip by '|'")
+        if odd := [name for name in label.class_names if name.lower() in _NO_CLASS]:
+            notes.append(f"{odd[0]!r} is a class. Remove its clips if it means that they have none")
+        used = {column.place for column in (*columns.values(), *self._targets)}
+        names = enumerate(self._table.columns)
+        unused = sorted(name for place, name in names if name and place not in used)
+        if unused and self._labelled:
+            notes.append(
+                f"columns of the manifest that are not used: {', '.join(map(repr, unused))}"
+            )
+        return notes
+
+
+def _index_of(name: str, table: ManifestTable) -> int:
+    if name not in table.columns:
+        raise UserError(
+            f"{table.path}: expected a column {name!r}, which --label_columns names, got "
+            f"{', '.join(map(repr, table.columns))}"
+        )
+    return table.columns.index(name)
 
 
 def _label_spec(
-    path: str, clips: Collection[tuple[_Row, Source]], options: LabelOptions
+    table: ManifestTable,
+    sources: Sequence[Source],
+    numbers: Mapping[str, int],
+    options: LabelOptions,
 ) -> LabelSpec:
     if options.label_columns:
         return LabelSpec(
             task="regression", target_names=options.label_columns, target_units=options.label_units
         )
-    names = tuple(sorted({name for _, source in clips for name in source.labels}))
+    names = tuple(sorted({name for source in sources for name in source.labels}))
     if not names:
         raise UserError(
-            f"{path}: expected a column 'label' with classes, or --label_columns with the names of numeric "
-            "columns, got neither"
+            f"{table.path}: expected a column 'label' with classes, or --label_columns with the names of "
+            "numeric columns, got neither"
         )
-    if any(len(source.labels) > 1 for _, source in clips):
+    if any(len(source.labels) > 1 for source in sources):
         return LabelSpec(task="multilabel", class_names=names)
-    for row, source in clips:
+    for source in sources:
         if not source.labels:
-            raise UserError(f"{row.line}: 'label' must name a class, but it is empty")
+            raise UserError(
+                f"{table.place(numbers[source.id])}: 'label' must name a class, but it is empty"
+            )
     return LabelSpec(task="classification", class_names=names)

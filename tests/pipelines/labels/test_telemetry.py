@@ -212,8 +212,8 @@ class TestCsvErrors:
             ("t,speed\n0,1\x00\n", ["line 2", "zero byte"]),
             (b"\x89PNG\r\n\x1a\n\xff\xd8", ["line 1", "UTF-8", "0x89", "save"]),
             (b"t,speed\n0,1\n1,\xb0\n", ["line 3", "UTF-8", "0xb0"]),
-            ("t,speed\n0,1\n".encode("utf-16"), ["line 1", "zero byte", "UTF-8"]),
-            (b"t,speed\n" + b"1" * (2**20 + 9), ["line 2", "more than 1048576 bytes"]),
+            ("t,speed\n0,1\n".encode("utf-16-le"), ["line 1", "zero byte", "UTF-8"]),
+            (b"t,speed\n" + b"1" * (2**20 + 9), ["line 2", "more than 1048576 characters"]),
             (b"t,speed\n" + b"1" * 200_000, ["line 2", "field limit"]),
         ],
     )  # fmt: skip
@@ -363,8 +363,8 @@ class TestJson:
             ('{"t": 0, "speed": 1%s}' % ("0" * 400), ["line 1, column 'speed'", "float32"]),
             ('{"t": 0, "speed": 1%s}' % ("0" * 9000), ["line 1"]),
             ('{"t": false, "speed": 1}', ["line 1, column 't'", "False"]),
-            ('{"t": 0, "speed": 1}\n[]', ["line 2", "expected an object", "got []"]),
-            ('{"t": 0, "speed": 1}\nnull', ["line 2", "expected an object", "got None"]),
+            ('{"t": 0, "speed": 1}\n[]', ["line 2", "expected a JSON object", "got []"]),
+            ('{"t": 0, "speed": 1}\nnull', ["line 2", "expected a JSON object", "got None"]),
             ('{"t": 0, "speed": 1}\n{"t":', ["line 2", "expected JSON", "correct it"]),
             ("[" * 100_000, ["line 1", "expected JSON"]),
             ('{"t": 0, "v": 1}', ["expected a column 'speed'", "got 't', 'v'"]),
@@ -382,7 +382,7 @@ class TestJson:
     @pytest.mark.parametrize(
         ("text", "parts"),
         [
-            ('[{"t": 0, "speed": 1}, 7]', ["a.json index 1", "expected an object", "got 7"]),
+            ('[{"t": 0, "speed": 1}, 7]', ["a.json index 1", "expected a JSON object", "got 7"]),
             ('[{"t": 0, "speed": "x"}]', ["a.json index 0, column 'speed'", "'x'"]),
             ('[{"t": 0}', ["a.json: expected JSON"]),
             (b'[{"t": 0, "\xff": 1}]', ["a.json: expected JSON"]),

@@ -53,7 +53,10 @@ class TestWhatIsRead:
         )
         assert found.name == "clips"
         assert found.label == LabelSpec(task="classification", class_names=("run, fast", "walk"))
-        assert found.failures == found.notes == ()
+        assert found.failures == ()
+        assert found.notes == (
+            "'run, fast' is one class. Separate several classes of a clip by '|'",
+        )
         assert [
             (s.id, s.data_path, s.labels, s.start, s.end, s.split, s.group) for s in found.sources
         ] == [
@@ -157,21 +160,30 @@ class TestWhatIsRefused:
             ({"path": 3}, "path must be text, got 3"),
             ({"path": "a\0.mp4"}, "path must not hold a zero byte"),
             ({"path": "\ud800.mp4"}, "path must be valid Unicode"),
-            ({"path": "a.mp4", "label": ["x"]}, r"label must be text, got \['x'\]"),
+            ({"path": "a.mp4", "label": [["x"]]}, r"expected the name of a class, got \['x'\]"),
             ({"path": "a.mp4", "label": "x|y|x"}, "labels of a clip must be distinct"),
             ({"path": "a.mp4", "label": ""}, "'label' must name a class, but it is empty"),
             ({"path": "a.mp4", "label": "|"}, "'label' must name a class, but it is empty"),
             ({"path": "a.mp4", "start": -1}, "0 <= start < end in seconds, got start -1.0"),
             ({"path": "a.mp4", "end": 0}, "0 <= start < end"),
             ({"path": "a.mp4", "start": 2, "end": 2}, "0 <= start < end"),
-            ({"path": "a.mp4", "start": "soon"}, "start must be a finite number, got 'soon'"),
-            ({"path": "a.mp4", "start": True}, "start must be a finite number, got True"),
-            ({"path": "a.mp4", "end": float("nan")}, "end must be a finite number, got nan"),
+            (
+                {"path": "a.mp4", "start": "soon"},
+                "start must be a finite number of seconds, .*, got 'soon'",
+            ),
+            (
+                {"path": "a.mp4", "start": True},
+                "start must be a finite number of seconds, .*, got True",
+            ),
+            (
+                {"path": "a.mp4", "end": float("nan")},
+                "end must be a finite number of seconds, .*, got nan",
+            ),
             ({"path": "a.mp4", "end": 10**400}, "end must be a finite number"),
             ({"path": "a.mp4", "end": [1]}, "end must be a finite number"),
             ({"path": "a.mp4", "split": "../x"}, "split must be a name of small letters"),
             ({"path": "a.mp4", "split": "Fit"}, "split must be .*, got 'Fit'"),
-            ({"path": "a.mp4", "group": 7}, "group must be text, got 7"),
+            ({"path": "a.mp4", "group": {}}, "group must be text, got {}"),
             ({"path": "./sub/b.mp4"}, r"listed once, but 'sub/b.mp4' is also at .* line 1\. Merge"),
             ([1], r"expected a JSON object, got \[1\]"),
         ],
@@ -199,22 +211,27 @@ class TestWhatIsRefused:
             manifest(f"path,speed\nsub/b.mp4,1\na.mp4,{value}\n", labels=SPEED)
 
     def test_a_target_without_a_column(self, manifest) -> None:
-        with pytest.raises(UserError, match="line 2: --label_columns names 'speed'"):
+        with pytest.raises(
+            UserError, match="expected a column 'speed', which --label_columns names, got 'path'"
+        ):
             manifest("path,label\na.mp4,x\n", labels=SPEED)
 
     @pytest.mark.parametrize(
         ("text", "message"),
         [
             ("", "line 1: must name each column"),
-            ("file,label\na.mp4,x\n", r"one of them 'path', got \['file', 'label'\]"),
+            ("a.mp4,x\nsub/b.mp4,y\n", r"line 1: .*one of them 'path', got \['a.mp4', 'x'\]"),
             ("path,label,label\na.mp4,x,y\n", "name each column once"),
-            ('path,"label\na.mp4,x\n', "not valid CSV"),
-            ('path,label\na.mp4,"x"y\n', "line 2: not valid CSV"),
+            ('path,"label\na.mp4,x\n', "expected valid CSV"),
+            ('path,label\na.mp4,"x"y\n', "line 2: expected valid CSV"),
             ("path,label\na.mp4,x\nsub/b.mp4,y,z\n", "line 3: expected 2 columns, got more"),
             ("path,label\n", "but it lists none"),
             ("path,label\na.mp4,\n", "expected a column 'label' with classes, or --label_columns"),
             ("path\na.mp4\n", "expected a column 'label' with classes, or --label_columns"),
-            (b"path,label\ncaf\xe9.mp4,x\n", "must be UTF-8"),
+            (
+                b"path,label\ncaf\xe9.mp4,x\n",
+                "line 2: expected a line of UTF-8 text, got the byte 0xe9",
+            ),
         ],
     )
     def test_a_wrong_csv(self, manifest, text, message) -> None:
@@ -227,11 +244,11 @@ class TestWhatIsRefused:
         [
             ("", "but it lists none"),
             ("\n  \n", "but it lists none"),
-            ("a.mp4 run\n", "line 1: expected a JSON object, got 'a.mp4 run"),
-            ('{"path": ', "line 1: expected a JSON object"),
-            ("[" * 100_000, "line 1: expected a JSON object"),
-            ("9" * 5000, "line 1: expected a JSON object"),
-            (b'{"path": "\xff"}', "must be UTF-8"),
+            ("a.mp4 run\n", "line 1: expected JSON, got 'a.mp4 run"),
+            ('{"path": ', "line 1: expected JSON"),
+            ("[" * 100_000, "line 1: expected JSON"),
+            ("9" * 5000, "line 1: expected JSON"),
+            (b'{"path": "\xff"}', "line 1: expected a line of UTF-8 text"),
         ],
     )
     def test_wrong_json_lines(self, manifest, text, message) -> None:
