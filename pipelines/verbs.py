@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pipelines.datasets.adopt import adopt_folder, describe_adopted
+from pipelines.datasets.show import describe_contents, load_dataset
 from pipelines.errors import UsageError, UserError
 from pipelines.options.dataset import RunOptions
 from pipelines.options.verbs import (
@@ -17,6 +18,7 @@ from pipelines.options.verbs import (
     BuildOptions,
     DashcamOptions,
     PredictionOptions,
+    ShowOptions,
     VideosOptions,
 )
 from pipelines.validation.thresholds import Thresholds, ValidationOptions, load_thresholds
@@ -78,6 +80,7 @@ def _build(options: BuildOptions, list_sources: Callable[[], Listing]) -> Datase
     from pipelines.build.output import OutputFolder
     from pipelines.build.summary import describe_dataset, describe_failures, describe_plan
     from pipelines.decoding.preflight import check_decoder
+    from tfrecords_schema.tables import class_warnings
 
     output = OutputFolder(options.output)
     if not run.dry_run:
@@ -100,7 +103,9 @@ def _build(options: BuildOptions, list_sources: Callable[[], Listing]) -> Datase
         if output.complete_info() is None:  # otherwise the failures are those of another build
             say("\n".join(describe_failures(output.failures())))
         raise
-    say("\n".join([describe_dataset(info, options.output), *describe_failures(output.failures())]))
+    lines = [describe_dataset(info, options.output), *describe_failures(output.failures())]
+    # Last, where they are seen.
+    say("\n".join([*lines, *(f"warning: {text}" for text in class_warnings(info))]))
     return info
 
 
@@ -144,6 +149,20 @@ def predict(model: str, input: str, output: str, **options: Any) -> None:
     from pipelines.prediction.predict import predict_footage
 
     predict_footage(made, say)
+
+
+def show(tfrecords: str, **options: Any) -> DatasetInfo:
+    """Prints what a dataset holds: frames, splits, classes or targets by split, and how it was built.
+
+    Example: ``show("dataset").splits["train"].class_sources``.
+
+    Raises:
+        UserError: if the folder holds no complete dataset.
+    """
+    made = make_options(ShowOptions, {"tfrecords": tfrecords, **options})
+    info = load_dataset(made.tfrecords)
+    say(describe_contents(info, made.tfrecords))
+    return info
 
 
 def adopt(tfrecords: str, **options: Any) -> DatasetInfo:
@@ -221,6 +240,12 @@ VERBS = {
         PredictionOptions,
         "Predicts footage with a trained model",
         "--model run --input drives --output predictions.jsonl --overlay drawn",
+    ),
+    "show": Verb(
+        show,
+        ShowOptions,
+        "Describes a dataset: frames, splits, classes by split, options",
+        "--tfrecords dataset",
     ),
     "adopt": Verb(
         adopt,

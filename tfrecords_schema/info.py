@@ -77,6 +77,7 @@ class SplitInfo:
         pixel_frames: number of frames that these were computed from, a sample or all; 0 when unknown.
         groups: number of distinct groups.
         sources: number of distinct sources.
+        class_sources: sources with records (or frames) of each class, in label order; empty when unknown.
     """
 
     shards: tuple[ShardInfo, ...]
@@ -88,6 +89,7 @@ class SplitInfo:
     pixel_frames: int = 0
     groups: int = 0
     sources: int = 0
+    class_sources: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         check_fields(self, DatasetInfoError)
@@ -164,6 +166,8 @@ class DatasetInfo:
         splits: by name (``train``, ``validation``, ``test``).
         counts: of sources and frames during the build (``sources``, ``failed``, ``truncated``,
             ``short_clips_dropped``, ...).
+        dropped: sources of each class, in label order, that gave no sequence, by reason (``short_clips``,
+            ``failed``). Sources whose class is only known from their frames are not in it.
         options: all options of the build, as JSON; see `build_options`.
         versions: versions of the libraries that decided the records' bytes.
         fingerprint: digest of the sources, options and versions; equal fingerprints mean equal datasets.
@@ -178,6 +182,7 @@ class DatasetInfo:
     spec: SequenceSpec
     splits: dict[str, SplitInfo]
     counts: dict[str, int] = field(default_factory=dict)
+    dropped: dict[str, tuple[int, ...]] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     fingerprint: str = ""

@@ -47,6 +47,8 @@ class SplitScan:
         names: of the classes.
         tables: records that have each key with each number of values.
         moments: of each column of these.
+        sources, groups: their names.
+        class_sources: sources of each class of frames (True) or of whole records (False).
         pixels: mean and mean square of each channel of a record's first frame.
     """
 
@@ -62,6 +64,9 @@ class SplitScan:
     pixels: list[npt.NDArray[np.float64]] = field(default_factory=list)
     sources: set[bytes] = field(default_factory=set)
     groups: set[bytes] = field(default_factory=set)
+    class_sources: dict[tuple[bool, int], set[bytes]] = field(
+        default_factory=lambda: defaultdict(set)
+    )
 
     @property
     def records(self) -> int:
@@ -108,15 +113,20 @@ class SplitScan:
         texts = _held(context, keys.LABEL_STRING) or _held(context, keys.LABEL_TEXT)
         self._add_names(indices, texts)
         names = steps.get(keys.FRAME_LABEL_STRING, ())
+        classes = {(False, index) for index in indices}
         for i, step in enumerate(steps.get(keys.FRAME_LABEL_INDEX, ())):
             indices = step.int64_list.value
+            classes.update((True, index) for index in indices if i < valid)
             # Readers may meet a class that occurs only in padding, so it needs a name and the count 0.
             self.frame_counts.update(indices if i < valid else dict.fromkeys(indices, 0))
             self._add_names(indices, names[i].bytes_list.value if i < len(names) else ())
         id_keys = (keys.GROUP_ID, keys.MEDIA_ID, keys.DATA_PATH, keys.EXAMPLE_ID)
         ids = [b"".join(_held(context, key)[:1]) for key in id_keys]
         self.groups.add(next(filter(None, ids), b""))
-        self.sources.add(next(filter(None, ids[1:]), b""))
+        source = next(filter(None, ids[1:]), b"")
+        self.sources.add(source)
+        for own in classes:
+            self.class_sources[own].add(source)
 
     def _add_table(self, key: str, rows: Sequence[Sequence[float]], valid: int) -> None:
         widths = {len(row) for row in rows}
@@ -180,6 +190,9 @@ class SplitScan:
             pixel_std=tuple(np.sqrt(np.maximum(moments[1] - mean**2, 0)).tolist()),
             groups=len(self.groups),
             sources=len(self.sources),
+            class_sources=tuple(
+                len(self.class_sources[label.per_frame, i]) for i in range(label.num_classes)
+            ),
         )
 
 

@@ -16,7 +16,13 @@ from tfrecords_schema.records import CorruptRecordError
 from tfrecords_schema.spec import SpecError, load_spec
 from tfrecords_schema.surroundings import use_utf8
 from tfrecords_schema.terminal import outlive_terminal, printable
-from trainer.config.dataset import check_compatible, check_trainable, default_split, shard_paths
+from trainer.config.dataset import (
+    check_compatible,
+    check_trainable,
+    default_split,
+    describe_dataset,
+    shard_paths,
+)
 from trainer.config.flags import EvaluateOptions, TrainOptions, parse_evaluate, parse_train
 from trainer.config.hosts import is_chief
 from trainer.config.run_folder import (
@@ -74,13 +80,15 @@ def _train(options: TrainOptions) -> None:
         )
     info = DatasetInfo.load(directory)
     config.check_for(info)
-    check_trainable(directory, info)
+    check_trainable(directory, info, allow_empty_classes=config.allow_empty_classes)
     if options.output is not None and not is_chief(config.distribute):
         folder = RunFolder(Path(options.output))  # the chief writes to it, and may have begun
     elif options.resume:
         folder = resumed_run(options.output, info, config.to_json())
     else:
         folder = new_run(options.output, info.name)
+    if is_chief(config.distribute):
+        _log.info("%s", "\n".join(describe_dataset(directory, info)))
     _prepare_tensorflow()
     from trainer.training.train import train
 

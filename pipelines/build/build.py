@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -71,6 +72,15 @@ def make_plan(
     builder = ShardBuilder(output=output, spec=spec, options=options, versions=library_versions())
     survey = survey_footage(listing, options, run)
     shards, estimates = plan_shards(survey.segments, survey.probes, options)
+    names = spec.label.class_names
+    labels = {source.id: source.labels for source in listing.sources} if survey.failures else {}
+    classes = Counter(
+        name
+        for source in {failure.source for failure in survey.failures}
+        for name in labels.get(source, ())
+    )
+    for estimate in estimates.values():
+        classes.update({name: cell.sources or 0 for name, cell in estimate.classes.items()})
     fingerprints = "\n".join(builder.fingerprint(shard) for shard in shards)
     return Plan(
         listing=listing,
@@ -84,6 +94,7 @@ def make_plan(
             max_failure_rate=run.max_failure_rate,
             split_sources={split: estimate.sources for split, estimate in estimates.items()},
             split_groups={split: estimate.groups for split, estimate in estimates.items()},
+            class_sources=tuple(classes[name] for name in names) if classes else (),
             fingerprint=hashlib.sha256(fingerprints.encode()).hexdigest(),
         ),
     )

@@ -13,6 +13,7 @@ from pipelines.decoding.protocol import DISTANCES, SegmentCounts
 from pipelines.plan.descriptors import SourceFailure
 from tfrecords_schema.info import DatasetInfo, ShardInfo, SplitInfo, statistics_of
 from tfrecords_schema.spec import SequenceSpec
+from tfrecords_schema.tables import FAILED, SHORT_CLIPS
 
 _PAST = {"drop": "dropped", "pad": "padded", "loop": "looped"}
 _MAX_NAMED = 5
@@ -41,12 +42,14 @@ class Totals(Expected):
 
     Attributes:
         split_sources, split_groups: number of planned sources and groups by split.
+        class_sources: listed sources of each class, in label order; empty when only their frames tell.
         fingerprint: digest of everything that decides the dataset's bytes.
     """
 
     split_sources: dict[str, int]
     split_groups: dict[str, int]
     fingerprint: str
+    class_sources: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,19 +87,20 @@ def conclude(builder: ShardBuilder, reports: Sequence[ShardReport], totals: Tota
         return Outcome(failures=failures, info=None, error=error)
     truncated = sum(failure.truncated for failure in failures)
     options, built = builder.options, {report.split for report in reports}
+    splits = {
+        split: _describe_split(
+            [report for report in reports if report.split == split],
+            builder.spec,
+            sources=sources,
+            groups=totals.split_groups.get(split, 0),
+        )
+        for split, sources in totals.split_sources.items()
+        if split in built
+    }
     info = DatasetInfo(
         name=options.name,
         spec=builder.spec,
-        splits={
-            split: _describe_split(
-                [report for report in reports if report.split == split],
-                builder.spec,
-                sources=sources,
-                groups=totals.split_groups.get(split, 0),
-            )
-            for split, sources in totals.split_sources.items()
-            if split in built
-        },
+        splits=splits,
         counts={
             "sources": totals.sources,
             "failed": len(failures) - truncated,
@@ -110,6 +114,7 @@ def conclude(builder: ShardBuilder, reports: Sequence[ShardReport], totals: Tota
             "breaks": segments.breaks,
             **_telemetry_counts(segments),
         },
+        dropped=_count_dropped(reports, splits.values(), totals.class_sources),
         options=options.to_json(),
         versions=builder.versions,
         fingerprint=totals.fingerprint,
@@ -183,6 +188,7 @@ def _describe_split(
     for signal in spec.signals if moments else ():
         signals[signal.name] = statistics_of(moments[: signal.size])
         moments = moments[signal.size :]
+    given, class_sources = _count_sources(reports, spec.label.num_classes)
     return SplitInfo(
         shards=tuple(
             ShardInfo(file=r.file, records=r.records, bytes=r.bytes, sha256=r.sha256)
@@ -194,9 +200,46 @@ def _describe_split(
         pixel_mean=tuple(total / count for total in segments.pixel_sum),
         pixel_std=tuple(math.sqrt(max(0.0, variance)) for variance in variances),
         pixel_frames=segments.pixel_frames,
-        sources=sources,
+        sources=sources if given is None else given,
         groups=groups,
+        class_sources=class_sources,
     )
+
+
+def _count_sources(
+    reports: Sequence[ShardReport], num_classes: int
+) -> tuple[int | None, tuple[int, ...]]:
+    """Returns the sources that gave records, and those of each class; None and () when unknown.
+
+    A source that was cut may lie in several shards; it counts once.
+    """
+    shards = [report.sources for report in reports if report.sources is not None]
+    if len(shards) < len(reports):
+        return None, ()
+    cut: dict[str, set[int]] = {}
+    for shard in shards:
+        for source, classes in shard.cut.items():
+            cut.setdefault(source, set()).update(classes)
+    counts = Counter(index for classes in cut.values() for index in classes)
+    for shard in shards:
+        counts.update(dict(enumerate(shard.whole_classes)))
+    given = sum(shard.whole for shard in shards) + len(cut)
+    return given, tuple(counts[index] for index in range(num_classes))
+
+
+def _count_dropped(
+    reports: Sequence[ShardReport], splits: Iterable[SplitInfo], listed: Sequence[int]
+) -> dict[str, tuple[int, ...]]:
+    """Returns the sources of each class that gave no sequence, by reason; see `DatasetInfo.dropped`."""
+    given = [split.class_sources for split in splits]
+    short = [report.sources.short_clips for report in reports if report.sources is not None]
+    if not listed or not all(given) or len(short) < len(reports):
+        return {}
+    too_short = [sum(counts) for counts in zip(*short, strict=True)]
+    kept = [sum(counts) for counts in zip(*given, strict=True)]
+    failed = [max(0, a - b - c) for a, b, c in zip(listed, kept, too_short, strict=True)]
+    reasons = {SHORT_CLIPS: too_short, FAILED: failed}
+    return {reason: tuple(counts) for reason, counts in reasons.items() if any(counts)}
 
 
 def _telemetry_counts(segments: SegmentCounts) -> dict[str, int]:

@@ -12,8 +12,8 @@ import functools
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import Any, BinaryIO, Protocol
 
@@ -93,6 +93,22 @@ _DECIDING_PACKAGES = ("reelbeam", "av", "opencv-python-headless", "simplejpeg", 
 
 
 @dataclass(frozen=True, kw_only=True)
+class SourceCounts:
+    """The sources of a shard that gave records; a source counts for each class that its records have.
+
+    Attributes:
+        whole, whole_classes: sources that lie in this shard alone, and how many of them each class has.
+        cut: by id, the classes, as indices, of sources that were cut: other shards may hold parts of them.
+        short_clips: of each class, clips that were dropped because they are shorter than a sequence.
+    """
+
+    whole: int = 0
+    whole_classes: tuple[int, ...] = ()
+    cut: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    short_clips: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class ShardReport:
     """A complete shard: its contents, and the results of its segments.
 
@@ -102,6 +118,7 @@ class ShardReport:
         records, bytes, sha256: contents, size and checksum of the file.
         segments: sums of the segments' counts.
         failures: sources in this shard that failed or were truncated.
+        sources: those that gave records; None in the report of an earlier version.
     """
 
     file: str
@@ -112,6 +129,7 @@ class ShardReport:
     sha256: str
     segments: SegmentCounts
     failures: tuple[SourceFailure, ...]
+    sources: SourceCounts | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +176,7 @@ class ShardBuilder:
                     progress.add_failure(failure.source, truncated=failure.truncated)
                 return report
         failures: list[SourceFailure] = []
-        results: list[SegmentResult] = []
+        built: list[tuple[Segment, SegmentResult]] = []
         with self.output.new_shard(shard.file) as file:
             writer = ShardWriter(file, progress)
             for segment in shard.segments:
@@ -166,7 +184,7 @@ class ShardBuilder:
                 try:
                     result = self._build_segment(segment, decoder, writer, threads)
                     failed = segment_truncation(segment, result)
-                    results.append(result)
+                    built.append((segment, result))
                 except DecodingFailure as error:
                     # Keep nothing of a failed source: how far it got may differ from run to run.
                     writer.rollback()
@@ -174,6 +192,7 @@ class ShardBuilder:
                 if failed is not None:
                     failures.append(failed)
                     progress.add_failure(failed.source, truncated=failed.truncated)
+        results = [result for _, result in built]
         report = ShardReport(
             file=shard.file,
             split=shard.split,
@@ -183,6 +202,7 @@ class ShardBuilder:
             records=sum(result.sequences for result in results),
             segments=sum_counts(results),
             failures=tuple(failures),
+            sources=count_sources(built, self.spec.label.class_names),
         )
         self.output.store_report(shard.file, to_json(report))
         return report
@@ -229,6 +249,28 @@ def library_versions() -> dict[str, str]:
         raise UserError(
             f"the package {error.name} is not installed, and builds need it: install reelbeam again with pip"
         ) from error
+
+
+def count_sources(
+    built: Sequence[tuple[Segment, SegmentResult]], class_names: Sequence[str]
+) -> SourceCounts:
+    """Returns the sources that gave records, and the clips that are too short, of built segments."""
+    whole = 0
+    cut: dict[str, tuple[int, ...]] = {}
+    given, short = [0] * len(class_names), [0] * len(class_names)
+    for segment, result in built:
+        classes = tuple(i for i, count in enumerate(result.label_counts) if count)
+        if not result.sequences:
+            if result.short_clips and result.truncated is None:
+                for name in segment.source.labels:
+                    short[class_names.index(name)] += 1
+        elif segment.first_slot or segment.end_slot is not None:
+            cut[segment.source.id] = tuple(sorted({*cut.get(segment.source.id, ()), *classes}))
+        else:
+            whole += 1
+            for index in classes:
+                given[index] += 1
+    return SourceCounts(whole=whole, whole_classes=tuple(given), cut=cut, short_clips=tuple(short))
 
 
 def sum_counts(segments: Iterable[SegmentCounts]) -> SegmentCounts:

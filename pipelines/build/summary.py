@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pipelines.build.build import Plan
 from pipelines.plan.descriptors import SourceFailure
+from tfrecords_schema import tables
 from tfrecords_schema.info import DatasetInfo
-from tfrecords_schema.spec import LabelSpec
+from tfrecords_schema.report.pages import plural
+from tfrecords_schema.tables import Cell, format_bytes, format_table
 
-_MAX_CLASSES = 10
 _MAX_REASONS, _MAX_NAMED = 10, 3
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _NUMBER = re.compile(r"\b\d+(\.\d+)?\b")
 
 
@@ -25,9 +25,20 @@ def describe_plan(plan: Plan) -> str:
     ]
     header = ("split", "sources", "groups", "segments", "shards", "sequences ~", "bytes ~")
     lines = [
-        f"{listing.name}: {plan.totals.sources} sources, {_describe_label(listing.label)}",
-        *_table(header, *rows),
+        f"{listing.name}: {plan.totals.sources} sources, {tables.describe_label(listing.label)}",
+        *format_table(header, *rows),
     ]
+    label = listing.label
+    if label.task == "regression":
+        lines += tables.target_table(label, {split: e.targets for split, e in estimates})
+    elif any(e.classes for _, e in estimates):
+        cells = {
+            split: [e.classes.get(name, Cell(0, 0)) for name in label.class_names]
+            for split, e in estimates
+        }
+        lines += tables.class_table(label, cells)
+        warnings = [*_warn_of_short_clips(plan, cells), *tables.split_warnings(label, cells)]
+        lines += [f"warning: {warning}" for warning in warnings]
     if empty := [split for split, e in estimates if not e.sources]:
         lines.append(
             f"note: no group fell into {' or '.join(empty)}; with few groups, set --splits or another --seed"
@@ -37,19 +48,35 @@ def describe_plan(plan: Plan) -> str:
     return "\n".join(lines)
 
 
+def _warn_of_short_clips(plan: Plan, cells: Mapping[str, Sequence[Cell]]) -> list[str]:
+    """Returns a sentence about the classes that no sequence is expected of, according to headers."""
+    names, sampling = plan.listing.label.class_names, plan.builder.options.sampling
+    rows = enumerate(zip(*cells.values(), strict=True))
+    short = [
+        names[i]
+        for i, row in rows
+        if any(cell.sources for cell in row) and not any(cell.sequences for cell in row)
+    ]
+    if not short:
+        return []
+    return [
+        f"all clips of {tables.name_some(short, len(short))} look shorter than --num_frames "
+        f"{sampling.num_frames}, so they are dropped: {tables.KEEP_SHORT_CLIPS}"
+    ]
+
+
 def describe_dataset(info: DatasetInfo, output: str) -> str:
     """Returns what a complete dataset holds, where it lies, and which libraries decided its bytes."""
-    rows = [
-        (name, split.sources, len(split.shards), split.num_records, format_bytes(split.num_bytes))
-        for name, split in info.splits.items()
-    ]
     lines = [
         f"{info.name} is complete in {output}",
-        *_table(("split", "sources", "shards", "sequences", "bytes"), *rows),
+        *tables.split_table(info),
+        *tables.label_table(info),
+        *tables.describe_dropped(info),
     ]
-    if count := info.counts.get("short_clips_dropped"):
+    count = info.counts.get("short_clips_dropped")
+    if count and not info.dropped:
         lines.append(
-            f"{count} clips were shorter than a sequence and were dropped (see --short_clips)"
+            f"{plural(count, 'clip')} shorter than --num_frames, so dropped ({tables.KEEP_SHORT_CLIPS})"
         )
     if count := info.counts.get("telemetry_frames_without"):
         lines.append(f"{count} frames were left out: telemetry has no values there (see --max_gap)")
@@ -81,32 +108,3 @@ def describe_failures(failures: Sequence[SourceFailure]) -> list[str]:
         if len(ordered) > _MAX_REASONS:
             lines.append(f"  and {len(ordered) - _MAX_REASONS} more reasons")
     return [*lines, "see failures.jsonl for each"] if lines else []
-
-
-def format_bytes(count: int) -> str:
-    """Returns ``count`` with a binary unit: ``1.5 MiB``."""
-    power = min(max(count.bit_length() - 1, 0) // 10, len(_UNITS) - 1)
-    return f"{count / 1024**power:.{min(power, 1)}f} {_UNITS[power]}"
-
-
-def _describe_label(label: LabelSpec) -> str:
-    if label.task == "none":
-        return "no labels"
-    by_frame = " by frame" if label.per_frame else ""
-    if label.task == "regression":
-        units = label.target_units or ("",) * len(label.target_names)
-        targets = [
-            f"{name} ({unit})" if unit else name
-            for name, unit in zip(label.target_names, units, strict=True)
-        ]
-        return f"regression of {', '.join(targets)}{by_frame}"
-    shown = ", ".join(label.class_names[:_MAX_CLASSES])
-    more = f", ... ({label.num_classes})" if label.num_classes > _MAX_CLASSES else ""
-    return f"{label.task} of {shown}{more}{by_frame}"
-
-
-def _table(*rows: Sequence[object]) -> list[str]:
-    """Returns aligned lines: the first column to the left, the others to the right."""
-    widths = [max(len(str(cell)) for cell in column) for column in zip(*rows, strict=True)]
-    template = "  ".join(f"{{!s:{'>' if i else '<'}{width}}}" for i, width in enumerate(widths))
-    return [f"  {template.format(*row)}" for row in rows]

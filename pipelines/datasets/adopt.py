@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pipelines.datasets.show import describe_contents
 from pipelines.errors import UserError
 from pipelines.options.verbs import AdoptOptions
 from tfrecords_schema.info import FILE_NAME, DatasetInfo
@@ -32,21 +33,8 @@ def adopt_folder(options: AdoptOptions) -> DatasetInfo:
 
 
 def describe_adopted(info: DatasetInfo, directory: str) -> str:
-    """Returns lines about an adopted dataset: its frames, labels, signals and splits."""
-    spec, label, image = info.spec, info.spec.label, info.spec.image
-    images = f" of {'x'.join(map(str, image.shape))}, {image.format}" if image else ""
-    lines = [
-        f"{Path(directory) / FILE_NAME} describes",
-        f"  sequences of {spec.num_frames} frames{images}",
-        f"  task {label.task}{' by frame' if label.per_frame else ''}: "
-        f"{', '.join(label.class_names or label.target_names) or 'no labels'}",
-    ]
-    if spec.signals:
-        lines.append(f"  signals {', '.join(f'{s.name} ({s.size})' for s in spec.signals)}")
-    lines += [
-        f"  {name}: {split.num_records} records in {len(split.shards)} files"
-        for name, split in info.splits.items()
-    ]
+    """Returns the contents of an adopted dataset, and the files whose split had to be guessed."""
+    lines = [describe_contents(info, directory)]
     files = [shard.file for split in info.splits.values() for shard in split.shards]
     if unnamed := [file for file in files if split_of_file(file) is None]:
         lines.append(

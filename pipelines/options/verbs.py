@@ -90,6 +90,13 @@ class PredictionOptions(PipelineOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ShowOptions(PipelineOptions):
+    """Options of ``pipelines show``."""
+
+    tfrecords: str = option(REQUIRED, "Folder of the dataset; " + _URLS, metavar="DIR")
+
+
+@dataclass(frozen=True, kw_only=True)
 class AdoptOptions(PipelineOptions):
     """Options of ``pipelines adopt``."""
 

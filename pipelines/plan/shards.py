@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
 
@@ -18,6 +19,8 @@ from pipelines.plan.descriptors import Boundary, Probe, Segment, Shard, Source
 from pipelines.plan.hashing import hash_fraction
 from pipelines.plan.sampling import count_windows
 from pipelines.plan.splits import assign_splits
+from tfrecords_schema.moments import Moments, moments_by_column
+from tfrecords_schema.tables import Cell
 
 # Shards per split even of a small dataset, if it has as many segments: workers build whole shards, and
 # readers mix records by reading several shards at a time.
@@ -39,7 +42,12 @@ _MIN_BYTES_PER_SECOND = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """The estimated contents of a split, derived from headers, which may be wrong."""
+    """The estimated contents of a split, derived from headers, which may be wrong.
+
+    Attributes:
+        classes: sources and sequences by class; empty when only frames have classes.
+        targets: moments of each regression target over the sources; empty when only frames have values.
+    """
 
     sources: int
     groups: int
@@ -47,6 +55,8 @@ class Estimate:
     shards: int
     sequences: int
     bytes: int
+    classes: dict[str, Cell] = field(default_factory=dict)
+    targets: tuple[Moments, ...] = ()
 
 
 def clip_seconds(source: Source, declared: float) -> float:
@@ -159,9 +169,13 @@ def plan_shards(
                 s.first_slot,
             )
         )
-        sequences = sum(
-            estimate_segment(s, probes[s.source.path].frame_rate, sampling) for s in own
-        )
+        sequences, sources, by_class = 0.0, Counter[str](), Counter[str]()
+        for segment in own:
+            count = estimate_segment(segment, probes[segment.source.path].frame_rate, sampling)
+            sequences += count
+            for name in segment.source.labels:
+                by_class[name] += count  # type: ignore[assignment]
+                sources[name] += not segment.first_slot  # each source has one such segment
         num_bytes = round(sequences * record_bytes)
         wanted = options.shard.shards or max(
             MIN_SHARDS, math.ceil(num_bytes / options.shard.shard_size)
@@ -178,6 +192,10 @@ def plan_shards(
             shards=len(dealt),
             sequences=round(sequences),
             bytes=num_bytes,
+            classes={name: Cell(sources[name], round(by_class[name])) for name in sources},
+            targets=moments_by_column(
+                s.source.values for s in own if s.source.values and not s.first_slot
+            ),
         )
     return shards, estimates
 

@@ -7,7 +7,15 @@ from collections.abc import Sequence
 
 from tfrecords_schema.info import DatasetInfo, SplitInfo
 from tfrecords_schema.paths import join
+from tfrecords_schema.report.pages import printable
 from tfrecords_schema.storage import list_folder
+from tfrecords_schema.tables import (
+    class_warnings,
+    describe_label,
+    empty_classes,
+    label_table,
+    name_some,
+)
 from trainer.errors import TrainerError
 
 # Names that `trainer.data.parsed_records` gives to the origins of a sequence.
@@ -63,8 +71,10 @@ def shard_paths(directory: str | os.PathLike[str], info: DatasetInfo, split: str
     return paths
 
 
-def check_trainable(directory: str | os.PathLike[str], info: DatasetInfo) -> None:
-    """Checks that a dataset has labels, several classes, records to train on, statistics and all shards."""
+def check_trainable(
+    directory: str | os.PathLike[str], info: DatasetInfo, *, allow_empty_classes: bool = False
+) -> None:
+    """Checks that a dataset has labels, records of all classes to train on, statistics and all shards."""
     label = info.spec.label
     for signal in info.spec.signals:
         if signal.name in _ORIGINS:
@@ -98,6 +108,29 @@ def check_trainable(directory: str | os.PathLike[str], info: DatasetInfo) -> Non
                 f"dataset_info.json in {directory} must hold {expected} values in {name} of the train "
                 f"split, and holds {len(values)}. Build the dataset again"
             )
+    if not allow_empty_classes and (empty := empty_classes(info, "train")):
+        named = name_some((label.class_names[i] for i in empty), len(empty))
+        raise DatasetError(
+            f"the train split of {directory} has no record of {len(empty)} of {label.num_classes} classes "
+            f"({named}), so no model can learn them. `pipelines show --tfrecords {directory}` says why. "
+            "Build the dataset again with another --seed, other --splits, or more or longer clips of them, or "
+            "give --allow_empty_classes to train anyway"
+        )
+
+
+def describe_dataset(directory: str | os.PathLike[str], info: DatasetInfo) -> list[str]:
+    """Returns lines about the records of a dataset, its task, its splits and their classes or targets."""
+    spec = info.spec
+    shape = "signals only" if spec.image is None else "x".join(map(str, spec.image_shape))
+    signals = f", signals {', '.join(s.name for s in spec.signals)}" if spec.signals else ""
+    records = ", ".join(f"{name} {split.num_records}" for name, split in info.splits.items())
+    return [
+        f"dataset: {directory} ({printable(info.name)}), {shape}{printable(signals)}",
+        f"task: {describe_label(spec.label)}",
+        f"records: {printable(records)}",
+        *label_table(info),
+        *(f"warning: {text}" for text in class_warnings(info)),
+    ]
 
 
 def check_compatible(

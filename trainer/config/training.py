@@ -79,6 +79,9 @@ class TrainingConfig(TrainerOptions):
     class_weights: bool = option(
         True, "Give rare classes more weight in the loss, by the counts in dataset_info.json"
     )
+    allow_empty_classes: bool = option(
+        False, "Train although some classes have no record in the train split"
+    )
     checkpoint_minutes: float = option(
         10.0,
         "Minutes between the checkpoints within an epoch that --resume finds, on a single host; 0 saves at "

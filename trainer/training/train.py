@@ -73,7 +73,7 @@ def train(
     """
     info = DatasetInfo.load(directory)
     config.check_for(info)
-    check_trainable(directory, info)
+    check_trainable(directory, info, allow_empty_classes=config.allow_empty_classes)
     strategy = make_strategy(config.distribute)  # before TensorFlow does anything else
     skipped = SkippedRecords() if config.reading.ignore_errors else None
     if skipped and isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
@@ -89,7 +89,8 @@ def train(
         _log.info("done: the first of the hosts writes the results")
         return {}
     scored = [s for s in ("validation", "test") if has_split(info, s)] or ["train"]
-    _log_dataset(job)
+    if job.monitor == "loss":
+        _log.info("no validation split: the best epoch is the one with the lowest TRAINING loss")
     reading = config.reading.evaluation(info)
     baselines = _log_baseline(job, scored, reading.clips)
     best_epoch = _fit_new_model(job, strategy)
@@ -152,27 +153,6 @@ def _fit_new_model(job: TrainingJob, strategy: tf.distribute.Strategy | None) ->
         write_json(folder.config, described)
         info.save(folder.path)
         return fit(model, job).best_epoch
-
-
-def _log_dataset(job: TrainingJob) -> None:
-    info = job.info
-    spec, label = info.spec, info.spec.label
-    shape = "signals only" if spec.image is None else "x".join(map(str, spec.image_shape))
-    signals = f", signals {', '.join(s.name for s in spec.signals)}" if spec.signals else ""
-    names = label.class_names or label.target_names
-    _log.info("dataset: %s (%s), %s%s", job.directory, info.name, shape, signals)
-    _log.info(
-        "task: %s%s of %d: %s%s",
-        label.task,
-        " by frame" if label.per_frame else "",
-        len(names),
-        ", ".join(names[:10]),
-        ", ..." if len(names) > 10 else "",
-    )
-    records = ", ".join(f"{name} {split.num_records}" for name, split in info.splits.items())
-    _log.info("records: %s", records)
-    if job.monitor == "loss":
-        _log.info("no validation split: the best epoch is the one with the lowest TRAINING loss")
 
 
 def _log_baseline(

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipelines.build.summary import format_bytes
 from pipelines.validation.dataset_view import target_units
 from pipelines.validation.outcome import Validation
 from pipelines.validation.tallies import STEP_RANGE
 from pipelines.validation.views import Expectation, target_column
 from tfrecords_schema.report.pages import Cell, Row, Table, describe_rows, format_duration, plural
+from tfrecords_schema.tables import format_bytes
 
 _MAX_ROWS = 500
 _MAX_BARS = 300

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
-from typing import Any
 
-from pipelines.build.summary import format_bytes
+from pipelines.datasets.show import build_command, format_value
 from pipelines.validation.checks.catalogue import ALL_CHECKS
 from pipelines.validation.findings import LEVELS
 from pipelines.validation.folder import DatasetFolder
@@ -19,9 +17,9 @@ from pipelines.validation.report import contents
 from pipelines.validation.report.filmstrips import find_leak_pairs, make_strip_groups
 from tfrecords_schema.codec import to_json
 from tfrecords_schema.report.pages import render_page
+from tfrecords_schema.tables import format_bytes
 
 _MAX_FAILURES = 50
-_MAX_VALUE_LENGTH = 2000
 _MAX_BOXES = 12
 """Boxes in a group; a group of more values has none."""
 
@@ -64,43 +62,15 @@ def _provenance(validation: Validation) -> dict[str, list[tuple[str, str]]]:
     validated += ["--against", options.against] if options.against else []
     return {
         "": [
-            ("built by", _build_command(info.options) or "another program"),
+            ("built by", build_command(info.options) or "another program"),
             ("validated by", shlex.join([*validated, "--fail_on", options.fail_on])),
             ("fingerprint", info.fingerprint or "none"),
             *((f"version of {name}", version) for name, version in info.versions.items()),
         ],
-        "Options of the build": [(name, _format_value(v)) for name, v in info.options.items()],
+        "Options of the build": [(name, format_value(v)) for name, v in info.options.items()],
         "Counts of the build": [(name, f"{count:,}") for name, count in info.counts.items()],
-        "Spec of the records": [(name, _format_value(v)) for name, v in to_json(info.spec).items()],
+        "Spec of the records": [(name, format_value(v)) for name, v in to_json(info.spec).items()],
     }
-
-
-def _format_value(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value)
-    return text if len(text) <= _MAX_VALUE_LENGTH else f"{text[:_MAX_VALUE_LENGTH]} ..."
-
-
-def _build_command(options: Mapping[str, Any]) -> str:
-    """Returns the command that has these options, without paths; empty if they are not those of a build."""
-    if "num_frames" not in options:
-        return ""
-    verb = "dashcam" if "telemetry" in options or "annotation" in options else "videos"
-    words = [f"pipelines {verb} --input ... --output ..."]
-    rest = dict(options)
-    height, width = rest.pop("height", None), rest.pop("width", None)
-    if height and width:
-        words.append(f"--size {height}x{width}")
-    for name, value in rest.items():
-        flag = f"--{name.removesuffix('s')}" if name == "split_lists" else f"--{name}"
-        if value is True:
-            words.append(flag)
-        elif isinstance(value, dict):
-            words.append(f"{flag} {','.join(f'{k}={v:g}' for k, v in value.items())}")
-        elif isinstance(value, list) and value:
-            words.append(f"{flag} {shlex.quote(','.join(map(_format_value, value))[:200])}")
-        elif value not in (None, False, [], ""):
-            words.append(f"{flag} {shlex.quote(str(value))}")
-    return " ".join(words)
 
 
 def _describe_failure(line: str) -> str:
