@@ -258,7 +258,8 @@ class DatasetInfo:
                 if is_folder(directory):
                     problem = (
                         f"{directory} has no {FILE_NAME}, so it is not a complete dataset: "
-                        "finish building it with `pipelines`"
+                        "finish building it with `pipelines`, or describe records of another program with "
+                        "`pipelines adopt`"
                     )
             raise DatasetInfoError(problem) from None
         except OSError as error:

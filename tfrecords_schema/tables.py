@@ -212,24 +212,48 @@ def empty_classes(info: DatasetInfo, split: str) -> list[int]:
 
 def class_warnings(info: DatasetInfo) -> list[str]:
     """Returns sentences about classes that a complete dataset or one of its splits lacks, or half lost."""
-    label, cells = info.spec.label, class_cells(info)
-    lost = [sum(counts) for counts in zip(*info.dropped.values(), strict=False)]
-    lost = lost or [0] * label.num_classes
-    kept = [sum(cell.sources or 0 for cell in own) for own in zip(*cells.values(), strict=False)]
-    gone = missing_everywhere(cells)
-    lines = []
-    if gone:
-        lines.append(
-            f"no split has a record of {_count_dropped(info, gone, kept, lost)}, yet the dataset names the "
-            f"{'class' if len(gone) == 1 else 'classes'}: {_remedies(info, gone)}"
-        )
+    cells, lines = class_cells(info), []
+    if gone := missing_everywhere(cells):
+        what = "class" if len(gone) == 1 else "classes"
+        lines.append(f"no record has the {what} {explain_losses(info, gone)}")
+    return [*lines, *loss_warnings(info), *split_warnings(info.spec.label, cells, "record")]
+
+
+def loss_warnings(info: DatasetInfo) -> list[str]:
+    """Returns a sentence about the classes that lost more than half of their sources, but not all."""
+    lost, kept = _count_losses(info)
     halved = [i for i, (had, gave) in enumerate(zip(lost, kept, strict=False)) if 0 < gave < had]
-    if halved:
-        lines.append(
-            f"more than half of the sources were dropped of {_count_dropped(info, halved, kept, lost)}: "
-            f"{_remedies(info, halved)}"
+    if not halved:
+        return []
+    return [f"more than half of the sources were dropped of {explain_losses(info, halved)}"]
+
+
+def explain_losses(info: DatasetInfo, classes: Sequence[int]) -> str:
+    """Returns the names of ``classes``, how many of their sources were dropped, why, and what to do."""
+    lost, kept = _count_losses(info)
+    named = []
+    for i in classes[:_MAX_NAMED]:
+        counts = (
+            f" ({lost[i]} of {kept[i] + lost[i]} sources dropped)" if any(lost[i : i + 1]) else ""
         )
-    return [*lines, *split_warnings(label, cells)]
+        named.append(repr(shorten(info.spec.label.class_names[i])) + counts)
+    more = len(classes) - len(named)
+    remedies = [
+        f"{_REASONS[reason]} ({_REMEDIES[reason]})"
+        for reason, counts in info.dropped.items()
+        if reason in _REASONS and any(any(counts[i : i + 1]) for i in classes)
+    ]
+    return (
+        f"{', '.join(named)}{f' and {more} more' if more else ''}: "
+        f"{'; '.join(remedies) or SPREAD_CLASSES}"
+    )
+
+
+def _count_losses(info: DatasetInfo) -> tuple[list[int], list[int]]:
+    """Returns the sources of each class that were dropped, and those that gave records."""
+    splits = class_cells(info).values()
+    kept = [sum(cell.sources or 0 for cell in own) for own in zip(*splits, strict=False)]
+    return [sum(counts) for counts in zip(*info.dropped.values(), strict=False)], kept
 
 
 def missing_everywhere(cells: Mapping[str, Sequence[Cell]]) -> list[int]:
@@ -238,40 +262,17 @@ def missing_everywhere(cells: Mapping[str, Sequence[Cell]]) -> list[int]:
     return [i for i, row in enumerate(rows) if all(cell.is_empty for cell in row)]
 
 
-def split_warnings(label: LabelSpec, cells: Mapping[str, Sequence[Cell]]) -> list[str]:
+def split_warnings(
+    label: LabelSpec, cells: Mapping[str, Sequence[Cell]], what: str = "source"
+) -> list[str]:
     """Returns a sentence for each split that has some classes, but lacks classes of other splits."""
     lines, gone = [], set(missing_everywhere(cells))
     for split, column in cells.items():
         lacks = [i for i, cell in enumerate(column) if cell.is_empty and i not in gone]
         if lacks and len(lacks) + len(gone) < len(column):
             named = name_some((label.class_names[i] for i in lacks), len(lacks))
-            lines.append(f"no source of {named} is in {printable(split)}: {SPREAD_CLASSES}")
+            lines.append(f"no {what} of {named} is in {printable(split)}: {SPREAD_CLASSES}")
     return lines
-
-
-def _count_dropped(
-    info: DatasetInfo, classes: Sequence[int], kept: Sequence[int], lost: Sequence[int]
-) -> str:
-    """Returns ``'wave' (24 of 24 dropped) and 3 more``."""
-    named = []
-    for i in classes[:_MAX_NAMED]:
-        counts = f" ({lost[i]} of {kept[i] + lost[i]} dropped)" if lost[i] else ""
-        named.append(repr(shorten(info.spec.label.class_names[i])) + counts)
-    more = len(classes) - len(named)
-    return ", ".join(named) + (f" and {more} more" if more else "")
-
-
-def _remedies(info: DatasetInfo, classes: Sequence[int]) -> str:
-    """Returns the remedies for the reasons for which sources of ``classes`` were dropped."""
-    reasons = [
-        reason
-        for reason, counts in info.dropped.items()
-        if any(counts[i : i + 1] not in ((), (0,)) for i in classes)
-    ]
-    found = [
-        f"{_REASONS[reason]} ({_REMEDIES[reason]})" for reason in reasons if reason in _REASONS
-    ]
-    return "; ".join(found) or "add footage of them, or build without them"
 
 
 def _fit(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

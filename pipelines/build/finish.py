@@ -201,7 +201,7 @@ def _describe_split(
         pixel_std=tuple(math.sqrt(max(0.0, variance)) for variance in variances),
         pixel_frames=segments.pixel_frames,
         sources=sources if given is None else given,
-        groups=groups,
+        groups=groups if given is None else min(groups, given),  # some may have given no record
         class_sources=class_sources,
     )
 

@@ -46,10 +46,11 @@ def describe_contents(info: DatasetInfo, directory: str) -> str:
         *tables.split_table(info),
         *tables.label_table(info, max_rows=None),
         *tables.describe_dropped(info),
-        *(f"{count:,} {printable(name)}" for name, count in info.counts.items() if count),
     ]
+    counts = [f"{name.replace('_', ' ')} {count:,}" for name, count in info.counts.items() if count]
+    lines += [printable(f"counts: {', '.join(counts)}")] if counts else []
     if command := build_command(_changed_options(info.options)):
-        lines.append(printable(f"built by {command} (options that are not the defaults)"))
+        lines.append(printable(f"built by {command} (defaults left out)"))
     if info.versions:
         named = ", ".join(f"{name} {version}" for name, version in info.versions.items())
         lines.append(printable(f"built with {named}"))

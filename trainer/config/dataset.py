@@ -13,8 +13,8 @@ from tfrecords_schema.tables import (
     class_warnings,
     describe_label,
     empty_classes,
+    explain_losses,
     label_table,
-    name_some,
 )
 from trainer.errors import TrainerError
 
@@ -109,12 +109,10 @@ def check_trainable(
                 f"split, and holds {len(values)}. Build the dataset again"
             )
     if not allow_empty_classes and (empty := empty_classes(info, "train")):
-        named = name_some((label.class_names[i] for i in empty), len(empty))
         raise DatasetError(
-            f"the train split of {directory} has no record of {len(empty)} of {label.num_classes} classes "
-            f"({named}), so no model can learn them. `pipelines show --tfrecords {directory}` says why. "
-            "Build the dataset again with another --seed, other --splits, or more or longer clips of them, or "
-            "give --allow_empty_classes to train anyway"
+            f"the train split of {directory} has no record of {len(empty)} of {label.num_classes} classes: "
+            f"{explain_losses(info, empty)}. No model can learn these: build the "
+            "dataset again, or give --allow_empty_classes to train without them"
         )
 
 

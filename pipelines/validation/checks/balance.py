@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pipelines.validation.dataset_view import DatasetView
 from pipelines.validation.divergence import coarsen, significant_divergences
 from pipelines.validation.findings import Problem, check, error, note, warning
-from tfrecords_schema.tables import class_warnings
 
 _MIN_CHANGES = 20
 _SMALL_SHARD = 1 << 20
@@ -28,18 +27,6 @@ def balance_empty_splits(dataset: DatasetView) -> Iterator[Problem]:
     for name, split in dataset.info.splits.items():
         if not split.num_records:
             yield note(f"split {name} holds no record")
-
-
-@check(
-    reason="A model cannot learn a class without training records, and a split that lacks a class says "
-    "nothing about it.",
-    remedy="`pipelines show` lists classes by split, and why clips were dropped. Choose another --seed or "
-    "--splits, keep short clips (--short_clips), add footage, or build without the class.",
-)
-def balance_classes(dataset: DatasetView) -> Iterator[Problem]:
-    """Every class has records in every split that has records."""
-    for text in class_warnings(dataset.info):
-        yield warning(text)
 
 
 @check(
