@@ -86,14 +86,17 @@ def describe_label(label: LabelSpec) -> str:
     """Returns the task and the first names: ``classification of run, walk``."""
     if label.task == "none":
         return "no labels"
-    units = label.target_units or ("",) * len(label.target_names)
-    names = [
-        f"{name} ({unit})" if unit else name
-        for name, unit in zip(label.target_names, units, strict=True)
-    ] or label.class_names
+    names = _name_targets(label) or label.class_names
     shown = ", ".join(shorten(printable(name)) for name in names[: 2 * _MAX_NAMED])
     more = f", ... ({len(names)})" if len(names) > 2 * _MAX_NAMED else ""
     return f"{label.task} of {shown}{more}{' by frame' if label.per_frame else ''}"
+
+
+def _name_targets(label: LabelSpec) -> list[str]:
+    """Returns the targets with their units: ``speed (m/s)``."""
+    units = label.target_units or ("",) * len(label.target_names)
+    pairs = zip(label.target_names, units, strict=True)
+    return [f"{name} ({unit})" if unit else name for name, unit in pairs]
 
 
 def class_cells(info: DatasetInfo) -> dict[str, list[Cell]]:
@@ -149,7 +152,7 @@ def target_table(
             *(shorten(printable(text)) for text in (name, split)),
             *(f"{value:.5g}" for value in (own.mean, own.std, own.min, own.max)),
         )
-        for i, name in enumerate(label.target_names[:max_rows])
+        for i, name in enumerate(_name_targets(label)[:max_rows])
         for split, targets in splits.items()
         for own in targets[i : i + 1]
     ]

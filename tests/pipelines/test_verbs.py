@@ -8,14 +8,23 @@ import shutil
 import pytest
 
 import pipelines
-from pipelines import UsageError, UserError, adopt, build_dashcam, build_videos, predict, validate
+from pipelines import (
+    UsageError,
+    UserError,
+    adopt,
+    build_dashcam,
+    build_videos,
+    predict,
+    show,
+    validate,
+)
 from pipelines.cli import VERBS, main
 from tests.processes import ROOT, run_python
 from tfrecords_schema.info import FILE_NAME, DatasetInfo
 from tfrecords_schema.options import all_options
 
 DATA = ROOT / "tests" / "data"
-CALLS = (build_videos, build_dashcam, validate, predict, adopt)
+CALLS = (build_videos, build_dashcam, validate, predict, show, adopt)
 
 
 @pytest.fixture(scope="module")

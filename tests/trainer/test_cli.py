@@ -14,6 +14,7 @@ from tests.trainer.conftest import (
 from tfrecords_schema.fake import write_fake_dataset
 from tfrecords_schema.spec import LabelSpec, SequenceSpec
 from trainer.cli import main
+from trainer.errors import TrainerError
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +117,21 @@ def test_process_refuses_wrong_folders_and_flags(dataset, tmp_path):
         "notes is not the folder of a run: expected model.keras and dataset_info.json",
     )
     assert sorted(p.name for p in tmp_path.iterdir()) == ["broken", "notes"]
+
+
+def test_classes_by_split_are_the_first_lines(dataset, monkeypatch, capsys):
+    """They are printed before TensorFlow is imported, which takes seconds."""
+
+    def stop():
+        raise TrainerError("stopped before TensorFlow")
+
+    monkeypatch.setattr("trainer.cli._prepare_tensorflow", stop)
+    assert main(["--tfrecords", str(dataset), "--allow_empty_classes"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"dataset: {dataset} (")
+    assert lines[1] == "task: classification of bright, dark, middle"
+    assert lines[3].split() == ["sources", "/", "sequences", "train", "test"]
+    assert [line.split()[0] for line in lines[4:7]] == ["bright", "dark", "middle"]
 
 
 def test_train_refuses_a_missing_shard(tmp_path):

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from pipelines.build.finish import Outcome, Totals, conclude
 from pipelines.build.output import OutputFolder
-from pipelines.build.shard import ShardBuilder, ShardReport
-from pipelines.decoding.protocol import SegmentCounts
+from pipelines.build.shard import ShardBuilder, ShardReport, count_sources, sum_counts
+from pipelines.decoding.protocol import SegmentCounts, SegmentResult
 from pipelines.images.pixel_sums import PixelSums
 from pipelines.options.dataset import DatasetOptions, SamplingOptions
-from pipelines.plan.descriptors import SourceFailure
+from pipelines.plan.descriptors import Segment, Source, SourceFailure
 from tfrecords_schema.codec import from_json, to_json
 from tfrecords_schema.info import DatasetInfo, ShardInfo, TargetStatistics
 from tfrecords_schema.moments import Moments, moments_by_column
@@ -340,6 +340,87 @@ class TestSignals:
         info = finish(reports, totals(tasks=2), signals=self.SPECS).info
         assert info.splits["test"].signals == {}
         assert list(info.splits["train"].signals) == ["yaw", "accel"]
+
+
+class TestClassSources:
+    @given(
+        st.lists(  # of each source: split, whether it is cut, and of each segment: shard, class counts
+            st.tuples(
+                st.sampled_from(["train", "test"]),
+                st.lists(
+                    st.tuples(st.integers(0, 2), st.tuples(st.integers(0, 2), st.integers(0, 2))),
+                    min_size=1,
+                    max_size=4,
+                ),
+            ),
+            min_size=1,
+            max_size=12,
+        )
+    )
+    @settings(max_examples=50, deadline=None)
+    def test_each_source_counts_once_however_it_is_cut(self, sources) -> None:
+        """Reports of shards against sets of sources."""
+        shards: dict[tuple[str, int], list[tuple[Segment, SegmentResult]]] = {}
+        expected = {(split, i): set() for split in ("train", "test") for i in range(3)}
+        for number, (split, pieces) in enumerate(sources):
+            name = f"caf\udce9 {number}"
+            source = Source(id=name, path="p", data_path="p", group="g")
+            for k, (shard, counts) in enumerate(pieces):
+                segment = Segment(
+                    source=source, first_slot=9 * k, end_slot=9 * k + 9 if pieces[k + 1 :] else None
+                )
+                result = SegmentResult(sequences=sum(counts), label_counts=counts)
+                shards.setdefault((split, shard), []).append((segment, result))
+                if any(counts):
+                    expected[split, 2].add(name)
+                for i in range(2):
+                    if counts[i]:
+                        expected[split, i].add(name)
+        reports = [
+            report(
+                shard,
+                split,
+                records=1,
+                results=sum_counts(result for _, result in built),
+                sources=count_sources(built, CLASSES.class_names),
+            )
+            for (split, shard), built in shards.items()
+        ]
+        stored = json.loads(json.dumps(to_json(reports)))
+        info = finish(from_json(list[ShardReport], stored), totals(tasks=len(reports))).info
+        for name, split in info.splits.items():
+            assert split.class_sources == tuple(len(expected[name, i]) for i in range(2))
+            assert split.sources == len(expected[name, 2])
+            assert split.groups <= split.sources
+
+    def test_dropped_sources_are_counted_by_class_and_reason(self) -> None:
+        def built(name: str, label: str, **fields: Any) -> tuple[Segment, SegmentResult]:
+            source = Source(id=name, path=name, data_path=name, group=name, labels=(label,))
+            return Segment(source=source), SegmentResult(**fields)
+
+        segments = [
+            built("a", "run", sequences=2, label_counts=(2, 0)),
+            built("b", "walk", short_clips=1),
+            built("c", "walk", short_clips=1),
+            built("d", "walk", short_clips=1, truncated="the file is cut"),  # counts as failed
+            built("e", "run", short_clips=1, sequences=1, label_counts=(1, 0)),  # padded
+        ]
+        made = report(sources=count_sources(segments, CLASSES.class_names))
+        plan = totals(max_failure_rate=1.0, class_sources=(3, 4))  # one each failed while probed
+        info = finish([made], plan).info
+        assert info.dropped == {"short_clips": (0, 2), "failed": (1, 2)}
+        assert DatasetInfo.from_bytes(info.to_bytes(), "there") == info
+        assert finish([made], totals()).info.dropped == {}  # classes are only known by frame
+
+    def test_a_report_of_an_earlier_version_leaves_sources_unknown(self) -> None:
+        fields = to_json(report())
+        del fields["sources"]
+        older = from_json(ShardReport, fields)
+        newer = report(1, sources=count_sources([], CLASSES.class_names))
+        info = finish([older, newer], totals(tasks=2, class_sources=(4, 4))).info
+        assert info.splits["train"].class_sources == ()
+        assert info.splits["train"].sources == 8
+        assert info.dropped == {}
 
 
 def test_totals_and_reports_go_through_json_unchanged() -> None:

@@ -166,6 +166,38 @@ class TestBuild:
         assert records(9.5) == whole
         assert records(1.7) == whole
 
+    def test_classes_are_counted_by_split_and_lost_ones_are_named(
+        self, tmp_path: Path, write_video
+    ) -> None:
+        """Sources that are cut into segments, and a class whose clips are all too short."""
+        lengths = {"run": (60, 50, 9), "walk": (70, 40), "wave": (9, 9)}
+        for name, counts in lengths.items():
+            (tmp_path / "clips" / name).mkdir(parents=True)
+            for i, frames in enumerate(counts):
+                write_video(tmp_path / "clips" / name / f"{i}.mp4", frames=frames)
+        flags = ("--num_frames", "10", "--segment_length", "0.5", "--splits", "train=.5,test=.5")
+        words = ("--input", tmp_path / "clips", "--output", tmp_path / "out", "--size", "16x16")
+        done = run("videos", *words, *flags)
+        assert done.returncode == 0, done.stderr
+        info = json.loads((tmp_path / "out/dataset_info.json").read_text())
+        records = read_with_tensorflow(tmp_path / "out")
+        assert len({record["id"] for record in records}) > 7
+        names = info["spec"]["label"]["class_names"]
+        for split, held in info["splits"].items():
+            of_split = [record for record in records if record["split"] == split]
+            sources = {(r["labels"][0], r["path"]) for r in of_split}
+            assert held["class_sources"] == [
+                sum(label == name for label, _ in sources) for name in names
+            ]
+            assert held["sources"] == len(sources)
+        assert info["dropped"] == {"short_clips": [1, 0, 2]}
+        plan, summary = done.stdout.split("is complete in")
+        assert "warning: all clips of 'wave' look shorter than --num_frames 10" in plan
+        assert "wave 2, run 1 (--short_clips pad or loop" in summary
+        ending = [line for line in summary.splitlines() if line.startswith("warning: ")]
+        assert summary.splitlines()[-len(ending) :] == ending
+        assert ending[0].startswith("warning: no record has the class 'wave' (2 of 2 sources")
+
     def test_groups_never_straddle_splits(self, tmp_path: Path) -> None:
         for person in range(20):
             for take in range(3):

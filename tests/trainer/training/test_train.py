@@ -1,5 +1,6 @@
 import csv
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,7 +14,7 @@ from tests.trainer.conftest import SPECS, make_spec, write_brightness_dataset
 from tfrecords_schema.fake import fake_record, write_fake_dataset
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.spec import SignalSpec
-from trainer.config.dataset import DatasetError, check_trainable
+from trainer.config.dataset import DatasetError, check_trainable, describe_dataset
 from trainer.config.run_folder import RunFolder
 from trainer.config.training import ModelConfig, TrainingConfig
 from trainer.data.reader import read_sequences
@@ -176,6 +177,21 @@ def test_train_refuses_unsuitable_dataset(spec, statistics, message, tmp_path):
     changed = replace(info, splits={"train": replace(info.splits["train"], **statistics)})
     with pytest.raises(DatasetError, match=message):
         check_trainable(tmp_path, changed)
+
+
+@pytest.mark.parametrize("task", ["classification", "multilabel", "classification by frame"])
+def test_train_refuses_class_without_training_records(task, tmp_path):
+    info = write_fake_dataset(tmp_path, SPECS[task], {"train": 6, "test": 2})
+    train_split = replace(info.splits["train"], label_counts=(3, 0, 3), class_sources=(2, 0, 3))
+    lost = replace(
+        info,
+        splits={**info.splits, "train": train_split},
+        dropped={"short_clips": (0, 24, 0)},
+    )
+    with pytest.raises(DatasetError, match=r"no record of 1 of 3 classes: 'b' \(24 of \d+ .*pad"):
+        check_trainable(tmp_path, lost)
+    check_trainable(tmp_path, lost, allow_empty_classes=True)
+    assert re.search(r"\n  b  +none  ", "\n".join(describe_dataset(tmp_path, lost)))
 
 
 def test_train_refuses_dataset_without_train_split(tmp_path):

@@ -1,0 +1,162 @@
+"""Tables of classes and targets by split, and the sentences about what is missing."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tfrecords_schema import tables
+from tfrecords_schema.info import DatasetInfo, ShardInfo, SplitInfo, TargetStatistics
+from tfrecords_schema.spec import ImageSpec, LabelSpec, SequenceSpec
+from tfrecords_schema.tables import Cell, class_cells, class_table, class_warnings, describe_dropped
+
+
+def make_info(splits, names=("jump", "run", "wave"), **fields) -> DatasetInfo:
+    """Returns a dataset with the sources and sequences of each class by split."""
+    label = LabelSpec(task="classification", class_names=names)
+    return DatasetInfo(
+        name="actions",
+        spec=SequenceSpec(num_frames=4, image=ImageSpec(height=4, width=4), label=label),
+        splits={
+            split: SplitInfo(
+                shards=(
+                    ShardInfo(file=f"{split}.tfrecord", records=sum(counts), bytes=9, sha256=""),
+                ),
+                label_counts=counts,
+                class_sources=sources,
+            )
+            for split, (sources, counts) in splits.items()
+        },
+        **fields,
+    )
+
+
+INFO = make_info(
+    {"train": ((12, 3, 0), (340, 40, 0)), "validation": ((2, 0, 0), (50, 0, 0))},
+    dropped={"short_clips": (1, 4, 24), "failed": (0, 0, 2)},
+)
+
+
+def test_class_table_shows_sources_and_sequences() -> None:
+    assert class_table(INFO.spec.label, class_cells(INFO)) == [
+        "  sources / sequences     train  validation",
+        "  jump                 12 / 340      2 / 50",
+        "  run                    3 / 40        none",
+        "  wave                     none        none",
+    ]
+
+
+def test_class_table_without_known_sources_shows_sequences() -> None:
+    """An older description has no sources by class."""
+    older = make_info({"train": ((), (340, 40, 0))})
+    assert class_table(older.spec.label, class_cells(older))[:2] == [
+        "  sequences  train",
+        "  jump         340",
+    ]
+
+
+def test_labels_by_frame_are_counted_in_frames() -> None:
+    label = dataclasses.replace(INFO.spec.label, per_frame=True)
+    assert class_table(label, class_cells(INFO))[0].split()[:3] == ["sources", "/", "frames"]
+
+
+def test_warnings_name_lost_classes_and_empty_cells() -> None:
+    keep = "--short_clips pad or loop, or a smaller --num_frames, keeps them"
+    assert class_warnings(INFO) == [
+        "no record has the class 'wave' (26 of 26 sources dropped): shorter than --num_frames "
+        f"({keep}); failed or damaged (failures.jsonl says why)",
+        "more than half of the sources were dropped of 'run' (4 of 7 sources dropped): "
+        f"shorter than --num_frames ({keep})",
+        f"no record of 'run' is in validation: {tables.SPREAD_CLASSES}",
+    ]
+    assert describe_dropped(INFO) == [
+        f"29 sources shorter than --num_frames, so dropped: wave 24, run 4, jump 1 ({keep})",
+        "2 sources failed or damaged, so dropped: wave 2 (failures.jsonl says why)",
+    ]
+    assert tables.empty_classes(INFO, "train") == [2]
+
+
+def test_complete_classes_give_no_warning() -> None:
+    whole = {"train": ((1, 1, 1), (4, 4, 4)), "test": ((1, 1, 1), (4, 4, 4))}
+    assert class_warnings(make_info(whole)) == []
+    # A split without any record is reported by split, not by class.
+    assert class_warnings(make_info({**whole, "test": ((0, 0, 0), (0, 0, 0))})) == []
+
+
+names = st.lists(st.text(max_size=60), min_size=1, max_size=30, unique=True).filter(all)
+counts = st.integers(0, 3) | st.integers(0, 10**7)
+
+
+@given(names=names, splits=st.lists(st.text(max_size=40), min_size=1, max_size=9), data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_class_table_fits_the_screen_and_shows_the_worst_classes(names, splits, data) -> None:
+    """The lines against a count of the classes by hand."""
+    label = LabelSpec(task="classification", class_names=tuple(names))
+    cells = {
+        split: [
+            Cell(min(n, 99), n)
+            for n in data.draw(st.lists(counts, min_size=len(names), max_size=len(names)))
+        ]
+        for split in splits
+    }
+    lines = class_table(label, cells, max_rows=20)
+    assert all(len(line) <= 80 and line.isprintable() for line in lines)
+    shown = min(len(names), 20)
+    columns = [column for column in cells.values() if any(cell.sequences for cell in column)]
+    blocks, rest = divmod(len(lines) - (len(names) > 20), shown + 1)
+    assert rest == 0
+    assert blocks >= 1
+    if len(names) > 20:
+        assert lines[-1].split()[:2] == ["and", str(len(names) - 20)]
+        order = sorted(
+            range(len(names)),
+            key=lambda i: (
+                not any(column[i].sequences == 0 for column in columns),
+                sum(column[i].sequences for column in columns),
+            ),
+        )
+    else:
+        order = list(range(len(names)))
+    if blocks == 1:
+        for i, line in zip(order, lines[1:], strict=False):
+            cut = line[-sum(len(str(c[i])) for c in cells.values()) :]
+            assert cut.split()[-1] == str(list(cells.values())[-1][i]).split()[-1]
+
+
+def test_many_classes_are_shown_in_full_on_demand() -> None:
+    many = 700
+    info = make_info(
+        {"train": ((1,) * many, (1,) * many)}, tuple(f"class {i:03d}" for i in range(many))
+    )
+    assert len(tables.label_table(info)) == tables.MAX_ROWS + 2
+    assert tables.label_table(info)[-1] == "  and 680 larger classes"
+    assert len(tables.label_table(info, max_rows=None)) == many + 1
+
+
+def test_names_are_escaped() -> None:
+    info = make_info({"train": ((1, 0), (1, 0)), "a\x1b[2J": ((0, 1), (0, 1))}, ("\x1b[31m", "b"))
+    text = "\n".join([*tables.label_table(info), *class_warnings(info), *tables.split_table(info)])
+    assert "\x1b" not in text
+    assert "\\x1b[31m" in text
+
+
+def test_target_table_has_a_line_for_each_target_and_split() -> None:
+    label = LabelSpec(task="regression", target_names=("speed", "turn"))
+    own = TargetStatistics(mean=12.5, std=3.25, min=0.0, max=31.0)
+    lines = tables.target_table(label, {"train": (own, own), "test": (own,), "dev": ()})
+    assert lines == [
+        "  target  split  mean   std  min  max",
+        "  speed   train  12.5  3.25    0   31",
+        "  speed    test  12.5  3.25    0   31",
+        "  turn    train  12.5  3.25    0   31",
+    ]
+    assert tables.target_table(label, {"train": ()}) == []
+
+
+@pytest.mark.parametrize("sources", [(), (1, 2)])
+def test_an_edited_description_does_not_break_the_table(sources) -> None:
+    info = make_info({"train": (sources, (5,))})
+    assert [str(cell) for cell in class_cells(info)["train"]] == ["5", "none", "none"]
