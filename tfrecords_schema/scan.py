@@ -181,6 +181,7 @@ class SplitScan:
         moments = np.mean(self.pixels, axis=0) if self.pixels and spec.image else np.zeros((2, 0))
         mean = moments[0]
         statistics = {n: statistics_of(self.moments.get(own, ())) for n, own in tables.items()}
+        is_named = b"" not in self.sources
         return SplitInfo(
             shards=tuple(self.shards),
             label_counts=tuple(counts[i] for i in range(label.num_classes)),
@@ -188,10 +189,11 @@ class SplitScan:
             signals=statistics,
             pixel_mean=tuple(mean.tolist()),
             pixel_std=tuple(np.sqrt(np.maximum(moments[1] - mean**2, 0)).tolist()),
-            groups=len(self.groups),
-            sources=len(self.sources),
+            groups=len(self.groups) if is_named else 0,
+            sources=len(self.sources) if is_named else 0,
             class_sources=tuple(
-                len(self.class_sources[label.per_frame, i]) for i in range(label.num_classes)
+                len(self.class_sources[label.per_frame, i])
+                for i in range(label.num_classes if is_named else 0)
             ),
         )
 

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from tfrecords_schema.info import DatasetInfo
-from tfrecords_schema.report.pages import plural, printable
+from tfrecords_schema.report.pages import plural
 from tfrecords_schema.spec import LabelSpec
+from tfrecords_schema.terminal import printable_name as printable
 
 MAX_ROWS = 20
 """Classes or targets in a table, unless all are asked for."""
@@ -19,7 +20,7 @@ MAX_ROWS = 20
 SHORT_CLIPS, FAILED = "short_clips", "failed"
 """Reasons in `DatasetInfo.dropped`."""
 KEEP_SHORT_CLIPS = "--short_clips pad or loop, or a smaller --num_frames, keeps them"
-SPREAD_CLASSES = "choose another --seed or other --splits, or add sources"
+SPREAD_CLASSES = "give --stratify on, another --seed or other --splits, or add sources"
 
 _REASONS = {SHORT_CLIPS: "shorter than --num_frames", FAILED: "failed or damaged"}
 _REMEDIES = {SHORT_CLIPS: KEEP_SHORT_CLIPS, FAILED: "failures.jsonl says why"}
@@ -241,14 +242,15 @@ def explain_losses(info: DatasetInfo, classes: Sequence[int]) -> str:
         )
         named.append(repr(shorten(info.spec.label.class_names[i])) + counts)
     more = len(classes) - len(named)
+    gone = set(classes) <= set(missing_everywhere(class_cells(info)))
+    others = "add footage of them, or leave them out" if gone else SPREAD_CLASSES
     remedies = [
         f"{_REASONS[reason]} ({_REMEDIES[reason]})"
         for reason, counts in info.dropped.items()
         if reason in _REASONS and any(any(counts[i : i + 1]) for i in classes)
     ]
     return (
-        f"{', '.join(named)}{f' and {more} more' if more else ''}: "
-        f"{'; '.join(remedies) or SPREAD_CLASSES}"
+        f"{', '.join(named)}{f' and {more} more' if more else ''}: {'; '.join(remedies) or others}"
     )
 
 

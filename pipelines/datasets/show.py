@@ -13,7 +13,7 @@ from pipelines.options.dataset import DatasetOptions
 from pipelines.options.telemetry import TelemetryOptions
 from tfrecords_schema import tables
 from tfrecords_schema.info import DatasetInfo, DatasetInfoError
-from tfrecords_schema.report.pages import printable
+from tfrecords_schema.terminal import printable_name as printable
 
 _MAX_VALUE_LENGTH = 2000
 
@@ -33,7 +33,7 @@ def describe_contents(info: DatasetInfo, directory: str) -> str:
     rate = info.build_options.frame_rate or spec.frame_rate
     lines = [
         printable(f"{info.name} in {directory}{', written by another program' * info.adopted}"),
-        f"  {spec.num_frames} frames{images}{f', {rate} frames/s' if rate else ''}",
+        f"  sequences of {spec.num_frames} frames{images}{f', {rate} frames/s' if rate else ''}",
         f"  {tables.describe_label(spec.label)}",
     ]
     if spec.signals:

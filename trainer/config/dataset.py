@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from tfrecords_schema.info import DatasetInfo, SplitInfo
 from tfrecords_schema.paths import join
-from tfrecords_schema.report.pages import printable
 from tfrecords_schema.storage import list_folder
 from tfrecords_schema.tables import (
     class_warnings,
@@ -16,6 +15,7 @@ from tfrecords_schema.tables import (
     explain_losses,
     label_table,
 )
+from tfrecords_schema.terminal import printable_name as printable
 from trainer.errors import TrainerError
 
 # Names that `trainer.data.parsed_records` gives to the origins of a sequence.

@@ -44,7 +44,7 @@ def test_show_describes_a_dataset(dataset, capsys):
     assert main(["show", "--tfrecords", str(dataset)]) == 0
     printed = capsys.readouterr().out
     for expected in (
-        f"fake in {dataset}\n  4 frames of 8x12x3, JPEG, 10.0 frames/s\n",
+        f"fake in {dataset}\n  sequences of 4 frames of 8x12x3, JPEG, 10.0 frames/s\n",
         "classification of run, walk\n  signals SPEED (m/s)\n",
         "\n  split  sources  groups  shards  sequences",
         "\n  sources / sequences  ",
