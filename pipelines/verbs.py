@@ -50,7 +50,12 @@ def build_videos(input: str, output: str, **options: Any) -> DatasetInfo | None:
     from pipelines.sources.videos import list_videos
 
     dataset = made.dataset
-    return _build(made, lambda: list_videos(made.input, split=dataset.split, label=dataset.label))
+    return _build(
+        made,
+        lambda: list_videos(
+            made.input, split=dataset.split, label=dataset.label, sampling=dataset.sampling
+        ),
+    )
 
 
 def build_dashcam(input: str, output: str, **options: Any) -> DatasetInfo | None:

@@ -42,7 +42,12 @@ def check_path(path: str) -> str:
         raise UrlError(f"expected a local path or a URL of {known}, got {scheme}://{bucket}")
     if not bucket and scheme != "hdfs":
         raise UrlError(f"expected {scheme}://BUCKET/PATH, got {path}. Name the bucket")
-    return path.rstrip("/")
+    path = path.rstrip("/")
+    if scheme != "hdfs" and "//" in path.split("://", 1)[-1]:
+        raise UrlError(
+            f"expected a URL without empty folder names ('//'), got {path}. Rename the object"
+        )
+    return path
 
 
 def join(folder: StrPath, name: str) -> str:
@@ -51,8 +56,13 @@ def join(folder: StrPath, name: str) -> str:
 
 
 def resolve(folder: str, path: str) -> str:
-    """Returns ``path``, taken relative to ``folder`` unless it is absolute or a URL, without ``..`` parts."""
-    if not is_url(path) and not is_url(folder):
+    """Returns ``path``, taken relative to ``folder`` unless it is absolute or a URL, without ``..`` parts.
+
+    Raises `UrlError` for a URL that no store can be asked about, before ``..`` and ``//`` are resolved.
+    """
+    if is_url(path):
+        path = check_path(path)
+    elif not is_url(folder):
         return os.path.normpath(os.path.join(folder, path))
     url = path if is_url(path) else f"{folder}/{path}"
     scheme, rest = url.split("://", 1)

@@ -86,10 +86,13 @@ def list_folder(folder: StrPath) -> dict[str, Stored]:
         return described(found, name)
 
 
-def find_below(url: str) -> dict[str, Stored]:
-    """Returns the objects at any depth below ``url``, by name relative to it, sorted."""
+def find_below(url: str, *, unreadable: list[str] | None = None) -> dict[str, Stored]:
+    """Returns the objects at any depth below ``url``, by name relative to it, sorted.
+
+    The names of objects that no local file can have, such as ``a//b``, are added to ``unreadable``.
+    """
     with store_client(url) as (client, name):
-        return described(client.find(name, detail=True).values(), name)
+        return described(client.find(name, detail=True).values(), name, unreadable=unreadable)
 
 
 def find_matching(pattern: str) -> dict[str, Stored]:

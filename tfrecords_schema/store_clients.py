@@ -109,10 +109,23 @@ def check_bucket(client: Any, name: str) -> None:
         raise FileNotFoundError(_NO_BUCKET)
 
 
-def described(entries: Iterable[dict[str, Any]], folder: str) -> dict[str, Stored]:
-    """Returns the files among a client's ``entries``, by name relative to ``folder``, sorted."""
-    named = {_name(entry["name"], folder): entry for entry in entries if entry["type"] == "file"}
-    return {name: describe(named[name]) for name in sorted(named) if name}
+def described(
+    entries: Iterable[dict[str, Any]], folder: str, *, unreadable: list[str] | None = None
+) -> dict[str, Stored]:
+    """Returns the files among a client's ``entries``, by name relative to ``folder``, sorted.
+
+    Names that no local file can have are added to ``unreadable`` instead, except those of markers of folders,
+    which end with a slash.
+    """
+    root = folder.rstrip("/")
+    named = {
+        entry["name"].removeprefix(root).removeprefix("/"): entry
+        for entry in entries
+        if entry["type"] == "file" and not entry["name"].endswith("/")
+    }
+    if unreadable is not None:
+        unreadable += sorted(name for name in named if name and not is_path(name))
+    return {name: describe(named[name]) for name in sorted(named) if is_path(name)}
 
 
 def describe(info: dict[str, Any]) -> Stored:
@@ -129,8 +142,6 @@ def describe(info: dict[str, Any]) -> Stored:
     return Stored(int(info["size"]), nanoseconds, version)
 
 
-def _name(path: str, folder: str) -> str:
-    """Returns ``path`` relative to ``folder``; "" for its marker and for names no local file can have."""
-    name = path.removeprefix(folder.rstrip("/")).removeprefix("/")
-    parts = name.split("/")
-    return name if all(part not in ("", ".", "..") for part in parts) else ""
+def is_path(name: str) -> bool:
+    """Returns True if a local file can have the name of an object: no part is empty, ``.`` or ``..``."""
+    return all(part not in ("", ".", "..") for part in name.split("/"))

@@ -266,8 +266,8 @@ def _blocks(
     for source in runs:
         if source.split is not None:
             raise UserError(
-                f"--split_by time cannot divide {source.id!r}, which a list or column of splits puts into "
-                f"{source.split}. Leave out --split_by time, or the split in the list"
+                f"--split_by time cannot divide {source.id!r}, which a list, column or folder of splits puts "
+                f"into {source.split}. Leave out --split_by time, or the split that is given"
             )
     seconds = [clip_seconds(source, probes[source.path].duration) for source in runs]
     rate = float(options.sampling.frame_rate or probes[runs[0].path].frame_rate)

@@ -43,6 +43,23 @@ def find_duplicate(names: Iterable[str]) -> tuple[str, str] | None:
     return None
 
 
+def find_other_recording(names: Iterable[str]) -> tuple[str, str] | None:
+    """Returns two names of one number and other words, such as flow_x_01.jpg and img_01.jpg, or None.
+
+    They belong to several recordings. Words that differ only in their digits may be times.
+    """
+    seen: dict[int, tuple[str, str]] = {}
+    for name in sorted(names, key=frame_key):
+        part = _last_number(name)
+        if part is None:
+            continue
+        words = re.sub("[0-9]+", "0", f"{part.prefix}0{part.suffix}")
+        before, other = seen.setdefault(part.number, (words, name))
+        if before != words:
+            return other, name
+    return None
+
+
 def number_frames(names: Sequence[str]) -> tuple[int, ...] | None:
     """Returns the slot of each frame, from 0; a missing frame leaves its slot empty.
 

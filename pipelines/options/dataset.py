@@ -170,6 +170,11 @@ class SplitOptions(PipelineOptions):
         False,
         "Move groups so that each class is in every split, if it has as many groups as splits",
     )
+    split_folders: Literal["auto", "off"] = option(
+        "auto",
+        "How folders named train, val, test and the like are read. auto: as splits, if all folders of their "
+        "level are named so; off: as any other folder, such as a class",
+    )
     seed: int = option(0, "Seed of the hash that assigns groups to splits and segments to shards")
 
     def check_combination(self) -> None:
@@ -251,6 +256,22 @@ class LabelOptions(PipelineOptions):
     )
     class_column: str | None = option(
         None, "Column of the telemetry that holds each row's class", metavar="COLUMN"
+    )
+    classes: tuple[str, ...] = names(
+        "Only the sources of these classes are built. Their order here is not that of labels",
+        metavar="CLASS",
+    )
+    max_per_class: int | None = option(
+        None,
+        "Sources per class at most, over all splits, chosen by --seed",
+        default_text="all",
+        min=1,
+    )
+    class_order: str = option(
+        "natural",
+        "Order of classes, which gives their labels. natural: numbers by value, 2 before 10; text: as text, "
+        "10 before 2; or a local file with one class per line",
+        metavar="natural|text|FILE",
     )
     mirrored_columns: tuple[str, ...] | None = option(
         None,

@@ -28,8 +28,8 @@ class VideosOptions(BuildOptions):
 
     input: str = option(
         REQUIRED,
-        "Videos: a folder with one folder of videos per class, a glob, or a manifest (.csv, .tsv, .json, "
-        ".jsonl); " + _URLS,
+        "Videos: a folder with one folder of videos (or of folders of frames) per class, a glob, or a "
+        "manifest (.csv, .tsv, .json, .jsonl); " + _URLS,
         metavar="PATH",
     )
     dataset: DatasetOptions = group(DatasetOptions, "", omit=_OF_DASHCAM)

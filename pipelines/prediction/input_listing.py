@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import os
-
 from pipelines.errors import UserError
-from pipelines.images.frame_names import is_image
 from pipelines.options.dataset import DatasetOptions, LabelOptions
 from pipelines.plan.descriptors import Listing, Source
 from pipelines.sources import manifest
 from pipelines.sources.drives import list_drives
 from pipelines.sources.files import Files, check_location
 from pipelines.sources.frame_folders import describe_frame_folder
-from pipelines.sources.listing import describe_all, describe_file, find_files, is_video
+from pipelines.sources.listing import (
+    describe_all,
+    describe_file,
+    find_files,
+    group_images,
+    is_video,
+)
 from tfrecords_schema import storage
 from tfrecords_schema.paths import folder_name, relative
 from tfrecords_schema.spec import LabelSpec
@@ -48,11 +51,7 @@ def list_footage(location: str, options: DatasetOptions) -> Listing:
             items, lambda data_path, path: describe_file(path, data_path, files)
         )
     else:
-        folders: dict[str, list[str]] = {}
-        for path in paths:
-            folder, name = os.path.split(path)
-            if is_image(name):
-                folders.setdefault(folder, []).append(name)
+        folders = group_images(paths)
         _check_frames(location, len(paths), folders, options)
 
         def describe(data_path: str, folder: str) -> Source:
@@ -65,7 +64,7 @@ def list_footage(location: str, options: DatasetOptions) -> Listing:
         name=folder_name(root) or "footage",
         sources=tuple(sources),
         label=LabelSpec(),
-        failures=tuple(failures),
+        failures=(*failures, *files.failures),
         notes=notes,
     )
 

@@ -85,7 +85,10 @@ def list_annotated_frames(
         name=name,
         sources=tuple(sources[source_id] for source_id in sorted(usable)),
         label=label_spec(shape, classes, label, annotation.label),
-        failures=tuple(list_failure(id, Exception(failures[id])) for id in sorted(failures)),
+        failures=(
+            *(list_failure(id, Exception(failures[id])) for id in sorted(failures)),
+            *files.failures,
+        ),
         notes=tuple(notes),
     )
 

@@ -1,85 +1,212 @@
-"""Videos sorted into folders by class, as UCF101 and HMDB51 come: ``DIR/class/**/*.mp4``, or a glob."""
+"""Clips sorted into folders by class, as UCF101 and HMDB51 come: ``DIR/class/**/*.mp4``, or a glob.
+
+A clip is a video, or a folder of frames (``DIR/class/clip_001/*.jpg``), as Jester has them. Folders of splits
+may lie above the classes or directly below them.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field, replace
 
 from pipelines.errors import UserError
+from pipelines.options.dataset import DatasetOptions
 from pipelines.plan.descriptors import Listing, Source
+from pipelines.sources.classes import order_classes
 from pipelines.sources.files import Files
+from pipelines.sources.frame_folders import describe_frame_folder
 from pipelines.sources.listing import (
     describe_all,
     describe_file,
+    group_images,
     is_video,
     list_matching,
-    walk_files,
 )
+from pipelines.sources.split_folders import SplitFolders, find_split_folders
 from tfrecords_schema.paths import folder_name, relative
 from tfrecords_schema.spec import LabelSpec
 
+_DEFAULTS = DatasetOptions()
 
-def list_class_folders(root: str) -> Listing:
-    """Lists the videos below each folder in ``root``; the folder's name is their class."""
+
+def list_class_folders(root: str, options: DatasetOptions = _DEFAULTS) -> Listing:
+    """Lists the clips below each folder in ``root``; the folder's name is their class."""
     files = Files()
     _, folders, names = next(files.walk(root))
-    stray = [name for name in names if is_video(name) and not name.startswith(".")]
-    if stray:
-        count = "1 video" if len(stray) == 1 else f"{len(stray)} videos"
-        raise UserError(
-            f"{root}: expected one folder per class, but found {count} outside any class "
-            f"folder, for example {stray[0]}. Move them into class folders, or list them in a manifest"
-        )
+    _check_classified(root, [n for n in names if is_video(n) and not n.startswith(".")])
     if not folders:
         raise UserError(
             f"{root}: expected one folder of videos per class, but found no folder. "
             "Give the folder that contains the class folders"
         )
     paths: list[str] = []
-    for name in folders:
-        folder = os.path.join(root, name)
-        own = list(walk_files(folder, files, without=root))
-        if not any(map(is_video, own)):
+    inner: list[str] = []  # the folders in ``folders``
+    for top in folders:
+        for folder, below, own in files.walk(os.path.join(root, top), without=root):
+            if folder == os.path.join(root, top):
+                inner += [f"{top}/{name}" for name in below]
+            paths += [os.path.join(folder, name) for name in own if not name.startswith(".")]
+    clips = _find_clips(root, paths)
+    clips.leave_out_top()
+    splits = find_split_folders(
+        [*clips.found, *(f"{name}/" for name in folders)], options.split, as_folders="classes"
+    )
+    if splits.level != 0:
+        inner = []
+    files.check_distinct(os.path.join(root, name) for name in (*folders, *inner))
+    _leave_out_unclassified(root, clips, splits)
+    filled = {part for path in clips.found for part in enumerate(path.split("/", 2)[:2])}
+    for folder in (*folders, *inner):
+        level, name = folder.count("/"), folder.rpartition("/")[2]
+        if (level, name) not in filled:
             raise UserError(
-                f"{folder}: expected videos in this class folder, but no file name has the extension of a "
-                "video. Fill the folder or remove it"
+                f"{os.path.join(root, folder)}: expected videos in this class folder, or folders of frames, "
+                "but no file name in it has the extension of a video, and no folder below it holds images. "
+                "Fill the folder or remove it"
             )
-        paths += own
-    return _listing(root, paths, files)
+    return _describe(root, clips, splits, files, options)
 
 
-def list_glob(pattern: str) -> Listing:
-    """Lists the videos that match ``pattern`` (``**`` matches any depth).
+def list_glob(pattern: str, options: DatasetOptions = _DEFAULTS) -> Listing:
+    """Lists the videos and the folders of images that match ``pattern`` (``**`` matches any depth).
 
-    The folders before the first glob character are the root. The class of a video is the first folder below
-    the root, or the root's own name if the video lies directly in it.
+    The folders before the first glob character are the root. The class of a clip is the first folder below
+    the root that is no split, or the root's own name if the clip lies directly in it.
     """
     files = Files()
     root, paths = list_matching(pattern, files)
-    if not any(map(is_video, paths)):
+    clips = _find_clips(root, paths)
+    if any("/" in path for path in clips.found):
+        clips.leave_out_top()
+    if not clips.found:
         raise UserError(
-            f"expected videos to match {pattern!r}, but none of the {len(paths)} matching files has the "
-            "extension of a video. Check the pattern"
+            f"expected videos or folders of frames to match {pattern!r}, but none of the {len(paths)} "
+            "matching files has the extension of a video, or is an image in a folder below the first "
+            "glob character. Check the pattern"
         )
-    return _listing(root, paths, files)
+    splits = find_split_folders(clips.found, options.split, as_folders="classes")
+    _leave_out_unclassified(root, clips, splits)
+    return _describe(root, clips, splits, files, options)
 
 
-def _listing(root: str, paths: Sequence[str], files: Files) -> Listing:
+@dataclass
+class _Clips:
+    """Clips below an input.
+
+    Attributes:
+        found: path of each clip by its ``data_path``, and the names of its images; none for a video.
+        images: number of images that belong to no clip.
+        others: number of files that are neither videos nor images.
+    """
+
+    found: dict[str, tuple[str, Collection[str]]] = field(default_factory=dict)
+    images: int = 0
+    others: int = 0
+
+    def leave_out_top(self) -> None:
+        """Removes the folders of frames in the input itself, which would be both clips and classes."""
+        self.leave_out(
+            [path for path, (_, names) in self.found.items() if names and "/" not in path]
+        )
+
+    def leave_out(self, data_paths: Iterable[str]) -> None:
+        """Removes folders of frames, and counts their images."""
+        for data_path in data_paths:
+            self.images += len(self.found.pop(data_path)[1])
+
+
+def _find_clips(root: str, paths: Collection[str]) -> _Clips:
+    """Returns the videos among ``paths``, and the folders with images and without videos below ``root``."""
+    folders = group_images(paths)
+    videos = [path for path in paths if is_video(path)]
+    others = len(paths) - len(videos) - sum(map(len, folders.values()))
+    clips = _Clips({relative(path, root): (path, ()) for path in videos}, others=others)
+    beside_videos = {os.path.dirname(path) for path in videos} if folders else set()
+    for folder, names in folders.items():
+        data_path = relative(folder, root)
+        if folder in beside_videos or not folder.startswith(f"{root.rstrip('/')}/"):
+            clips.images += len(names)
+        else:
+            clips.found[data_path] = (folder, names)
+    return clips
+
+
+def _leave_out_unclassified(root: str, clips: _Clips, splits: SplitFolders) -> None:
+    """Leaves out images directly in folders that are splits; raises `UserError` for videos."""
+    if splits.level is None:
+        return
+    outside = [path for path in clips.found if not splits.divide(path)[1]]
+    _check_classified(root, [path for path in outside if not clips.found[path][1]])
+    clips.leave_out(outside)
+
+
+def _check_classified(root: str, outside: Collection[str]) -> None:
+    if outside:
+        count = "1 video" if len(outside) == 1 else f"{len(outside)} videos"
+        raise UserError(
+            f"{root}: expected one folder per class, but found {count} outside any class folder, "
+            f"for example {min(outside)}. Move them into class folders, or list them in a manifest"
+        )
+
+
+def _describe(
+    root: str, clips: _Clips, splits: SplitFolders, files: Files, options: DatasetOptions
+) -> Listing:
     name = folder_name(root)
     classes: dict[str, tuple[str, ...]] = {}  # the labels of each class, shared by its sources
+    deeper: dict[str, None] = {}  # examples of folders below a class
+    unnumbered: list[str] = []
+    frames = [path for path, (_, images) in clips.found.items() if images]
+    if frames and options.sampling.frame_rate is None:
+        raise UserError(
+            f"{root} holds folders of frames, for example {frames[0]}, which have no times. Give their "
+            "frames per second with --frame_rate, or a glob of the videos alone"
+        )
 
-    def describe(data_path: str, path: str) -> Source:
-        class_name = data_path.split("/")[0] if "/" in data_path else name
+    def describe(data_path: str, clip: tuple[str, Collection[str]]) -> Source:
+        path, images = clip
+        split, folders = splits.divide(data_path)
+        class_name = folders[0] if folders else name
         labels = classes.setdefault(class_name, (class_name,))
-        return describe_file(path, data_path, files, labels=labels)
+        if len(deeper) < 2 and (len(folders) > 1 or (images and not folders)):
+            deeper[folders[1] if folders else data_path] = None
+        if not images:
+            return describe_file(path, data_path, files, labels=labels, split=split)
+        source, ordered = describe_frame_folder(path, data_path, images, options.sampling, files)
+        if not ordered.numbered:
+            unnumbered.append(data_path)
+        return replace(source, labels=labels, split=split)
 
-    videos = ((relative(path, root), path) for path in paths if is_video(path))
-    sources, failures = describe_all(videos, describe)
-    skipped = len(paths) - len(sources) - len(failures)
+    sources, failures = describe_all(clips.found.items(), describe)
+    notes = list(splits.notes)
+    if len(classes) == 1 and len(deeper) > 1:
+        (only,), example = classes, " and ".join(deeper)
+        message = (
+            f"all {len(sources)} clips are of the one class {only}. If {example} are classes, give the "
+            f"folder {only} as --input"
+        )
+        if splits.level == 1:
+            raise UserError(f"{message}. If not, give --split_folders off")
+        notes.append(message)
+    if frames:
+        notes.append(
+            f"{len(frames)} folders of images are clips of {options.sampling.frame_rate} frames per second "
+            "(--frame_rate)"
+        )
+    if unnumbered:
+        notes.append(
+            f"frames are not numbered in {len(unnumbered)} folders (for example {min(unnumbered)}), "
+            "so missing ones cannot be noticed there"
+        )
+    if clips.others:
+        notes.append(f"{clips.others} files that are not named as videos were left out")
+    if clips.images:
+        notes.append(f"{clips.images} images that are not in a folder of their own were left out")
     return Listing(
         name=name or "dataset",
         sources=tuple(sources),
-        label=LabelSpec(task="classification", class_names=tuple(sorted(classes))),
-        failures=tuple(failures),
-        notes=(f"{skipped} files that are not named as videos were left out",) if skipped else (),
+        label=LabelSpec(task="classification", class_names=order_classes(classes, options.label)),
+        failures=(*failures, *files.failures),
+        notes=tuple(notes),
     )

@@ -8,6 +8,7 @@ from pipelines.plan.descriptors import Listing
 from pipelines.sources.annotated_frames import list_annotated_frames
 from pipelines.sources.drives import list_drives
 from pipelines.sources.grouping import group_and_split
+from pipelines.sources.split_folders import apply_split_folders
 
 
 def check_dashcam_options(options: DatasetOptions) -> None:
@@ -65,4 +66,5 @@ def list_dashcam(location: str, options: DatasetOptions) -> Listing:
         listing = list_drives(location, telemetry=telemetry, label=label, sampling=sampling)
     else:
         raise ValueError("options must pass check_dashcam_options first")
-    return group_and_split(listing, options.split)
+    split = options.split
+    return group_and_split(apply_split_folders(listing, split), split, label)

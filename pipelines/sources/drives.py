@@ -16,6 +16,7 @@ from pipelines.labels.telemetry import Telemetry, TelemetryError, read_telemetry
 from pipelines.options.dataset import LabelOptions, SamplingOptions
 from pipelines.options.telemetry import TelemetryOptions
 from pipelines.plan.descriptors import Listing, Part, SideFile, Source, SourceFailure
+from pipelines.sources.classes import order_classes
 from pipelines.sources.files import Files, check_location
 from pipelines.sources.frame_folders import describe_frame_folder
 from pipelines.sources.listing import (
@@ -23,6 +24,7 @@ from pipelines.sources.listing import (
     describe_file,
     file_fields,
     find_files,
+    group_images,
     is_video,
     list_failure,
 )
@@ -77,7 +79,7 @@ def list_drives(
         name=folder_name(root) or "dataset",
         sources=tuple(read),
         label=_label_spec(label, class_names),
-        failures=tuple(failures),
+        failures=(*failures, *files.failures),
         notes=notes if merged else (),
     )
 
@@ -143,10 +145,8 @@ class _Footage:
             raise UsageError(
                 "--join is for videos, but --input holds folders of frames. Leave it out"
             )
-        folders: dict[str, list[str]] = {}
-        for path in paths:
-            folders.setdefault(os.path.dirname(path), []).append(os.path.basename(path))
-        items = ((relative(path, self.root), (path, names)) for path, names in folders.items())
+        folders = group_images(paths).items()
+        items = ((relative(path, self.root), (path, names)) for path, names in folders)
         return describe_all(items, self._frames_source)
 
     def _rows_source(self, data_path: str, path: str) -> Source:
@@ -245,7 +245,7 @@ def _duration(rows: Telemetry, sampling: SamplingOptions) -> float:
 def _label_spec(label: LabelOptions, class_names: set[str]) -> LabelSpec:
     each = label.label_at == "each"
     if label.class_column:
-        classes = tuple(sorted(class_names))
+        classes = order_classes(class_names, label)
         return LabelSpec(task="classification", class_names=classes, per_frame=each)
     if not label.label_columns:
         return LabelSpec()

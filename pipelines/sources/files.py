@@ -11,11 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pipelines.errors import UserError
+from pipelines.plan.descriptors import SourceFailure
 from tfrecords_schema import storage
 from tfrecords_schema.paths import UrlError, check_path, fixed_prefix, is_url, join, relative
-from tfrecords_schema.store_clients import Stored
+from tfrecords_schema.store_clients import Stored, is_path
 
 _MAX_REQUESTS = 16  # at a time
+_UNREADABLE = "a key must not have an empty, '.' or '..' part, as in 'a//b'. Rename the object"
+_SYSTEM_FOLDERS = {"__MACOSX", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information"}
 
 
 class Files:
@@ -23,11 +26,15 @@ class Files:
 
     A store lists all objects below a folder in one request. Their sizes and times are kept, so that
     describing them takes no further requests. Hidden files and folders of a store are left out.
+
+    Attributes:
+        failures: of objects that were listed, but cannot be read: their keys hold ``//`` or ``..``.
     """
 
     def __init__(self) -> None:
         self._stored: dict[str, Stored] = {}
         self._listed: dict[str, list[str]] = {}  # sorted URLs of objects, by folder
+        self.failures: list[SourceFailure] = []
 
     def status(self, path: str) -> Stored:
         """Returns the size and time of the file at ``path``; raises `OSError` for anything but a file."""
@@ -52,8 +59,9 @@ class Files:
     ) -> Iterator[tuple[str, list[str], list[str]]]:
         """Yields each folder below ``root``, parents first: its path, and the names of its folders and files.
 
-        Names are sorted. Hidden folders are left out. Links to folders are followed, but each folder is
-        entered once, so that loops of links end. The local folder ``without`` is not entered, even by a link.
+        Names are sorted. Hidden folders and those of operating systems are left out. Links to folders are
+        followed, but each folder is entered once, so that loops of links end. The local folder ``without`` is
+        not entered, even by a link.
         """
         if is_url(root):
             yield from self._walk_stored(root)
@@ -65,7 +73,7 @@ class Files:
                 folders.clear()
                 continue
             seen.add(identity)
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            folders[:] = sorted(name for name in folders if not _is_hidden(name))
             yield folder, folders, sorted(names)
 
     def _walk_stored(self, root: str) -> Iterator[tuple[str, list[str], list[str]]]:
@@ -84,7 +92,14 @@ class Files:
         """Returns the sorted URLs of the objects below ``folder``."""
         listed = next((own for own in self._listed if f"{folder}/".startswith(f"{own}/")), None)
         if listed is None:
-            found = storage.find_below(folder)
+            unreadable: list[str] = []
+            found = storage.find_below(folder, unreadable=unreadable)
+            self._refuse(unreadable)
+            if unreadable and not found:
+                raise UserError(
+                    f"{folder}: none of {len(unreadable)} objects can be read, for example "
+                    f"{unreadable[0]!r}: {_UNREADABLE}"
+                )
             shown = [name for name in found if not _is_hidden(name)]
             self._listed[folder] = sorted(join(folder, name) for name in shown)
             self._stored |= {join(folder, name): found[name] for name in shown}
@@ -101,9 +116,29 @@ class Files:
             return sorted(p for p in found if not (os.path.isdir(p) or _is_in_loop(p, resolve)))
         stored = storage.find_matching(pattern)
         prefix = len(fixed_prefix(pattern))
-        shown = [url for url in stored if not _is_hidden(url[prefix:].lstrip("/"))]
+        names = {url: url[prefix:].removeprefix("/") for url in stored}
+        self._refuse(name for name in names.values() if not is_path(name))
+        shown = [url for url in stored if is_path(names[url]) and not _is_hidden(names[url])]
         self._stored |= {url: stored[url] for url in shown}
         return shown
+
+    def _refuse(self, names: Iterable[str]) -> None:
+        self.failures += [
+            SourceFailure(source=name, stage="list", reason=_UNREADABLE)
+            for name in names
+            if not _is_hidden(name)
+        ]
+
+    def check_distinct(self, folders: Iterable[str]) -> None:
+        """Raises `UserError` if links make two of ``folders`` one, whose files would be listed twice."""
+        seen: dict[tuple[int, int], str] = {}
+        for folder in folders:
+            other = folder if is_url(folder) else seen.setdefault(_identity(folder), folder)
+            if other != folder:
+                raise UserError(
+                    f"{other} and {folder} are the same folder, by a link, so its files would be listed in "
+                    "both. Remove one of them"
+                )
 
 
 def check_location(location: str) -> str:
@@ -131,4 +166,5 @@ def _is_in_loop(path: str, resolve: Callable[[str], str]) -> bool:
 
 
 def _is_hidden(name: str) -> bool:
-    return any(part.startswith(".") for part in name.split("/"))
+    """Returns True if a part of ``name`` is hidden, or a folder in which operating systems keep their own."""
+    return any(part.startswith(".") or part in _SYSTEM_FOLDERS for part in name.split("/"))

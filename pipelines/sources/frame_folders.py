@@ -6,7 +6,12 @@ import os
 from collections.abc import Collection
 from fractions import Fraction
 
-from pipelines.images.frame_names import FrameSequence, find_duplicate, order_frames
+from pipelines.images.frame_names import (
+    FrameSequence,
+    find_duplicate,
+    find_other_recording,
+    order_frames,
+)
 from pipelines.options.dataset import SamplingOptions
 from pipelines.plan.descriptors import Source
 from pipelines.sources.files import Files
@@ -48,6 +53,11 @@ def _check_frames(frames: FrameSequence, sampling: SamplingOptions) -> None:
     duplicate = find_duplicate(frames.names)
     if duplicate:
         raise UnusableFolderError(f"{duplicate[0]} and {duplicate[1]} are the same frame: keep one")
+    if not frames.numbered and (mixed := find_other_recording(frames.names)):
+        raise UnusableFolderError(
+            f"{mixed[0]} and {mixed[1]} are frames of two recordings in one folder: put each in its own, or "
+            "give a glob of one"
+        )
     wanted, count = sampling.num_frames, len(frames.names)
     if frames.total_slots < wanted and sampling.short_clips == "drop":
         raise UnusableFolderError(

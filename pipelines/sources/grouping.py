@@ -1,4 +1,4 @@
-"""Groups and splits of listed sources, whatever they are: the last step of every listing."""
+"""Classes, groups and splits of listed sources, whatever they are: the last step of every listing."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import re
 from dataclasses import replace
 
 from pipelines.errors import UserError
-from pipelines.options.dataset import SplitOptions
+from pipelines.options.dataset import LabelOptions, SplitOptions
 from pipelines.plan.descriptors import Listing, Source
 from pipelines.plan.splits import settle_splits
+from pipelines.sources.classes import select_classes
 from pipelines.sources.split_lists import apply_split_lists
 
 
-def group_and_split(listing: Listing, options: SplitOptions) -> Listing:
-    """Returns the listing with its groups, and with the splits that do not follow from a group's hash."""
+def group_and_split(listing: Listing, options: SplitOptions, label: LabelOptions) -> Listing:
+    """Returns the sources of the wanted classes, with groups, and splits that no group's hash decides."""
     listing = apply_split_lists(listing, options.split_lists)
+    listing = select_classes(listing, label, options.seed)
     return settle_splits(assign_groups(listing, options), options)
 
 

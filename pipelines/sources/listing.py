@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from pipelines.errors import UserError
+from pipelines.images.frame_names import is_image
 from pipelines.plan.descriptors import Source, SourceFailure
 from pipelines.sources.files import Files
 from tfrecords_schema import storage
@@ -67,6 +68,16 @@ def is_video(path: str) -> bool:
     return os.path.splitext(path)[1].lower() in VIDEO_EXTENSIONS
 
 
+def group_images(paths: Iterable[str]) -> dict[str, list[str]]:
+    """Returns the names of the images among ``paths``, by the folder that holds them."""
+    folders: dict[str, list[str]] = {}
+    for path in paths:
+        folder, name = os.path.split(path)
+        if is_image(name):
+            folders.setdefault(folder, []).append(name)
+    return folders
+
+
 def file_fields(path: str, data_path: str, files: Files) -> dict[str, Any]:
     """Returns the fields that `Source`, `Part` and `SideFile` share: location, size and time of a file."""
     status = files.status(path)
@@ -75,11 +86,16 @@ def file_fields(path: str, data_path: str, files: Files) -> dict[str, Any]:
 
 
 def describe_file(
-    path: str, data_path: str, files: Files, *, labels: tuple[str, ...] = ()
+    path: str,
+    data_path: str,
+    files: Files,
+    *,
+    labels: tuple[str, ...] = (),
+    split: str | None = None,
 ) -> Source:
     """Returns the `Source` for the whole video at ``path``, in a group of its own."""
     fields = file_fields(path, data_path, files)
-    return Source(id=data_path, group=data_path, labels=labels, **fields)
+    return Source(id=data_path, group=data_path, labels=labels, split=split, **fields)
 
 
 def describe_all(

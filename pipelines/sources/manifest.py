@@ -21,6 +21,7 @@ from pipelines.errors import UserError
 from pipelines.labels.cells import MAX_FLOAT32, CellError, parse_class
 from pipelines.options.dataset import LabelOptions
 from pipelines.plan.descriptors import Listing, Source, SourceFailure
+from pipelines.sources.classes import order_classes
 from pipelines.sources.files import Files
 from pipelines.sources.listing import list_failure
 from pipelines.sources.manifest_cells import CellParser, parse_text
@@ -246,7 +247,7 @@ def _label_spec(
         return LabelSpec(
             task="regression", target_names=options.label_columns, target_units=options.label_units
         )
-    names = tuple(sorted({name for source in sources for name in source.labels}))
+    names = order_classes({name for source in sources for name in source.labels}, options)
     if not names:
         raise UserError(
             f"{table.path}: expected a column 'label' with classes, or --label_columns with the names of "

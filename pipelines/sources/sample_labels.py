@@ -10,6 +10,7 @@ from typing import NamedTuple
 from pipelines.errors import UserError
 from pipelines.labels.annotations import FoundLabel, name_targets
 from pipelines.options.dataset import LabelOptions
+from pipelines.sources.classes import order_classes
 from tfrecords_schema.spec import LabelSpec, Task
 
 
@@ -117,4 +118,6 @@ def label_spec(
             f"--label_at mean needs labels that are numbers, got {shape} at {expression!r}. "
             "Use last, center or each"
         )
-    return LabelSpec(task=shape.task, class_names=tuple(sorted(classes)), per_frame=per_frame)
+    return LabelSpec(
+        task=shape.task, class_names=order_classes(classes, options), per_frame=per_frame
+    )

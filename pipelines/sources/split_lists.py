@@ -93,7 +93,7 @@ def apply_split_lists(listing: Listing, split_lists: Sequence[str]) -> Listing:
         if source.split is not None:
             raise UserError(
                 f"--split_list and the input (a split column, or folders of splits) both name the split of "
-                f"{source.id!r}. Use one of them"
+                f"{source.id!r}. Use one of them (--split_folders off leaves folders out)"
             )
     lists = [(item, list(_read(item))) for item in split_lists]
     lines = [line for _, own in lists for line in own]

@@ -310,8 +310,8 @@ class TestSplitByTime:
         with pytest.raises(UserError) as error:
             survey(pool, source, split=BY_TIME)
         assert str(error.value) == (
-            "--split_by time cannot divide 'd_1.mp4', which a list or column of splits puts into test. "
-            "Leave out --split_by time, or the split in the list"
+            "--split_by time cannot divide 'd_1.mp4', which a list, column or folder of splits puts into "
+            "test. Leave out --split_by time, or the split that is given"
         )
         assert survey(pool, source).sources == (source,)
 

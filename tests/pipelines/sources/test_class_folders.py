@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
 from pipelines.errors import UserError
-from pipelines.options.dataset import LabelOptions, SplitOptions
+from pipelines.options.dataset import DatasetOptions, LabelOptions, SamplingOptions, SplitOptions
 from pipelines.plan.descriptors import Listing, SourceFailure
 from pipelines.sources import listing as listing_module
 from pipelines.sources.class_folders import list_class_folders, list_glob
@@ -161,6 +162,76 @@ class TestClassFolders:
     @pytest.mark.parametrize("name", ["a", "mp4", ".mp4", "a.mp4.txt", "a.mp3", "dir.mp4/a"])
     def test_other_files_are_not(self, name) -> None:
         assert not is_video(name)
+
+    def test_links_of_two_classes_to_one_folder_are_refused(self, tmp_path) -> None:
+        fill(tmp_path, "run/a.mp4")
+        (tmp_path / "walk").symlink_to(tmp_path / "run")
+        with pytest.raises(UserError, match=r"/run and .*/walk are the same folder, by a link"):
+            list_class_folders(str(tmp_path))
+
+    def test_folders_of_operating_systems_are_left_out(self, tmp_path) -> None:
+        fill(tmp_path, "run/a.mp4", "run/@eaDir/a/thumb.jpg", "__MACOSX/run/a.mp4", ".DS_Store")
+        found = list_class_folders(str(tmp_path))
+        assert (ids(found), found.notes) == (["run/a.mp4"], ())
+
+    def test_names_of_classes_are_taken_as_they_are(self, tmp_path) -> None:
+        fill(tmp_path, "a|b/a.mp4", "a,b/a.mp4", "A,B/a.mp4")
+        assert list_class_folders(str(tmp_path)).label.class_names == ("A,B", "a,b", "a|b")
+
+
+FRAMES = DatasetOptions(sampling=SamplingOptions(num_frames=2, frame_rate=Fraction(12)))
+
+
+class TestFolderFrames:
+    CLIPS = tuple(
+        f"{clip}/{i:05d}.jpg" for clip in ("run/c1", "run/c2", "walk/x/c1") for i in (1, 2, 3)
+    )
+
+    @pytest.mark.parametrize("pattern", ["", "*/**/*.*"])
+    def test_folders_of_images_are_clips_beside_videos(self, tmp_path, pattern) -> None:
+        fill(tmp_path, *self.CLIPS, "walk/b.mp4", "walk/b.jpg", "run/poster.jpg")
+        find = list_glob if pattern else list_class_folders
+        found = find(os.path.join(tmp_path, pattern).rstrip("/"), FRAMES)
+        assert {source.id: (source.kind, source.labels) for source in found.sources} == {
+            "run/c1": ("frames", ("run",)),
+            "run/c2": ("frames", ("run",)),
+            "walk/b.mp4": ("video", ("walk",)),
+            "walk/x/c1": ("frames", ("walk",)),
+        }
+        assert [source.seconds for source in found.sources] == [0.25, 0.25, None, 0.25]
+        assert found.notes == (
+            "3 folders of images are clips of 12 frames per second (--frame_rate)",
+            "2 images that are not in a folder of their own were left out",
+        )
+
+    def test_a_frame_rate_is_needed(self, tmp_path) -> None:
+        fill(tmp_path, *self.CLIPS)
+        with pytest.raises(UserError, match=r"run/c1, which have no times. Give .* --frame_rate"):
+            list_class_folders(str(tmp_path))
+
+    def test_images_directly_in_the_classes_are_no_clips(self, tmp_path) -> None:
+        fill(tmp_path, "run/1.jpg", "run/2.jpg", "walk/1.jpg", "walk/2.jpg")
+        with pytest.raises(UserError, match="no folder below it holds images"):
+            list_class_folders(str(tmp_path), FRAMES)
+        with pytest.raises(UserError, match=r"or folders of frames to match .* Check the pattern"):
+            list_glob(f"{tmp_path}/run/*.jpg", FRAMES)
+
+    def test_clips_in_the_root_of_a_glob_are_of_its_class_and_said(self, tmp_path) -> None:
+        fill(tmp_path, *(f"db/{clip}" for clip in self.CLIPS if "/c" in clip))
+        found = list_glob(f"{tmp_path}/db/run/*/*.jpg", FRAMES)
+        assert classes(found) == {"c1": ("run",), "c2": ("run",)}
+        assert "all 2 clips are of the one class run. If c1 and c2 are classes" in found.notes[0]
+
+    def test_frames_and_optical_flow_in_one_folder_are_a_failure(self, tmp_path) -> None:
+        names = [f"{kind}_{i:05d}.jpg" for kind in ("img", "flow_x") for i in (1, 2, 3)]
+        fill(tmp_path, *(f"run/v/{name}" for name in names), "walk/v.mp4")
+        (failure,) = list_class_folders(str(tmp_path), FRAMES).failures
+        assert "flow_x_00001.jpg and img_00001.jpg are frames of two recordings" in failure.reason
+        assert ids(list_glob(f"{tmp_path}/*/*/img_*.jpg", FRAMES)) == ["run/v"]
+
+    def test_frames_without_numbers_are_said(self, tmp_path) -> None:
+        fill(tmp_path, "run/c/a.jpg", "run/c/b.jpg", "walk/d.mp4")
+        assert "not numbered in 1 folders" in list_class_folders(str(tmp_path), FRAMES).notes[1]
 
 
 class TestGlob:

@@ -38,6 +38,29 @@ def measured(**fields: Any) -> TelemetryOptions:
     return TelemetryOptions(telemetry="{stem}.csv", **fields)
 
 
+def test_split_folders_of_sample_folders_and_of_drives(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        for name in ("1", "2"):
+            folder = tmp_path / "frames" / split / name
+            folder.mkdir(parents=True)
+            (folder / "a.json").write_text(json.dumps([{"speed": 1.5}]))
+            for frame in ("1.jpg", "2.jpg"):
+                (folder / frame).write_bytes(b"x")
+        (tmp_path / "drives" / split).mkdir(parents=True)
+        (tmp_path / "drives" / split / "a.mp4").write_bytes(b"x")
+        (tmp_path / "drives" / split / "a.csv").write_text("t,speed\n0,1\n1,2\n")
+    for fields, place, count in ((FOLDERS, "frames", 2), (DRIVES, "drives", 1)):
+        found = list_dashcam(str(tmp_path / place), options(**fields))
+        assert [source.split for source in found.sources] == ["test"] * count + ["train"] * count
+        assert found.notes[0] == (
+            "the folders train and test are taken as splits; --split_folders off takes them as ordinary "
+            "folders"
+        )
+        off = options(**fields, split=SplitOptions(split_folders="off"))
+        found = list_dashcam(str(tmp_path / place), off)
+        assert {source.split for source in found.sources} == {None}
+
+
 class TestOptions:
     @pytest.mark.parametrize(
         "fields",

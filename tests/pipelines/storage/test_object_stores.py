@@ -118,6 +118,45 @@ class TestListing:
         found = described(self.videos(f"{url}/{pattern}"))
         assert found == described(self.videos(f"{clips}/{pattern}"))
 
+    @pytest.mark.parametrize("pattern", ["", "/**"])
+    def test_keys_with_empty_parts_are_failures_by_name(self, bucket, clips, pattern):
+        url = bucket.upload(clips, "clips")
+        for key in (
+            "clips//run/a.mp4",
+            "clips/dog//b.mp4",
+            "clips/dog/../c.mp4",
+            "clips/dog/",
+            "clips//",
+        ):
+            bucket.put(key, b"x")
+        listing = self.videos(url + pattern)
+        assert {source.labels for source in listing.sources} == {("concert",), ("dog",)}
+        assert {"/run/a.mp4", "dog//b.mp4"} <= {failure.source for failure in listing.failures}
+        assert all("Rename the object" in failure.reason for failure in listing.failures)
+        assert all("a//b" in failure.reason for failure in listing.failures)
+
+    def test_an_input_of_nothing_but_keys_with_empty_parts(self, bucket, tmp_path):
+        bucket.put("clips//run/a.mp4", b"x")
+        with pytest.raises(
+            UserError, match=r"none of 1 objects can be read, for example '/run/a.mp4'"
+        ):
+            self.videos(f"{bucket.url}/clips")
+        with pytest.raises(UserError, match=r"--input: expected a URL without empty folder names"):
+            self.videos(f"{bucket.url}/clips//*/*.mp4")
+        (tmp_path / "list.csv").write_text(f"path,label\n{bucket.url}/clips//run/a.mp4,run\n")
+        with pytest.raises(
+            UserError, match=r"list.csv line 2: expected a URL without empty folder"
+        ):
+            self.videos(tmp_path / "list.csv")
+
+    def test_split_folders(self, bucket, clips):
+        for split in ("train", "val"):
+            bucket.upload(clips, f"db/{split}")
+        for location in (f"{bucket.url}/db", f"{bucket.url}/db/*/*/**"):
+            listing = self.videos(location)
+            assert {source.split for source in listing.sources} == {"train", "validation"}
+            assert listing.label.class_names == ("concert", "dog")
+
     def test_a_manifest_beside_its_videos(self, bucket, clips):
         rows = "path,label,start,end\nconcert/demo.mp4,a,0,2\n./dog/../dog/phone_vfr.mp4,b,,\n"
         (clips / "list.csv").write_text(rows + "dog/gone.mp4,b,,\n")

@@ -1,0 +1,186 @@
+"""Orders, checks and selects the classes of a listing, whatever they were read from."""
+
+from __future__ import annotations
+
+import heapq
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+from pipelines.errors import UserError
+from pipelines.options.dataset import LabelOptions
+from pipelines.plan.descriptors import Listing
+from pipelines.plan.hashing import hash_fraction
+from pipelines.plan.splits import name_some
+from tfrecords_schema.natural_order import natural_key
+from tfrecords_schema.options import did_you_mean
+
+
+def order_classes(names: Iterable[str], options: LabelOptions) -> tuple[str, ...]:
+    """Returns distinct class names in label order, as ``--class_order`` says.
+
+    Example: ``{"10", "2"}`` gives ``("2", "10")`` in natural order, and ``("10", "2")`` as text.
+
+    Raises:
+        UserError: if two names are one text, or the file of ``--class_order`` names other classes.
+    """
+    distinct = set(names)
+    written: dict[str, str] = {}
+    for name in sorted(distinct):
+        other = written.setdefault(_plain(name), name)
+        if other != name:
+            raise UserError(
+                f"the classes {other!a} and {name!a} look the same: they differ only in their "
+                "Unicode form or in spaces around the name. Rename one, or merge them"
+            )
+    if options.class_order == "text":
+        return tuple(sorted(distinct))
+    if options.class_order == "natural":
+        return tuple(sorted(distinct, key=natural_key))
+    # A dictionary keeps the order of the lines.
+    ordered = dict.fromkeys(map(_plain, _read_order(options.class_order, written)))
+    missing = [name for plain, name in written.items() if plain not in ordered]
+    surplus = [name for name in ordered if name not in written]
+    if missing or surplus:
+        parts = [f"it lacks {name_some(missing)}"] if missing else []
+        parts += [f"it names {name_some(surplus)} without a source"] if surplus else []
+        raise UserError(
+            f"--class_order {options.class_order} must name exactly the {len(distinct)} classes of the "
+            f"input, but {' and '.join(parts)}. Adapt the file"
+        )
+    return tuple(written[name] for name in ordered)
+
+
+def select_classes(listing: Listing, options: LabelOptions, seed: int) -> Listing:
+    """Returns the listing with the sources that ``--classes`` and ``--max_per_class`` keep.
+
+    Notes say what was left out, and the order of labels if natural and text order differ.
+
+    Raises:
+        UserError: if there is no such class, or sources have no classes to select by.
+    """
+    names, notes = listing.label.class_names, list(listing.notes)
+    sources, label = listing.sources, listing.label
+    flag = "classes" if options.classes else "max_per_class"
+    if getattr(options, flag) and not any(source.labels for source in sources):
+        raise UserError(
+            f"--{flag} selects sources by their class, but no source of this input has one. Leave it out"
+        )
+    if options.classes:
+        names = _find_chosen(options.classes, names)
+        chosen, known = set(names), {source.labels for source in sources}
+        kept = {own: tuple(name for name in own if name in chosen) for own in known}
+        sources = tuple(
+            source
+            if kept[source.labels] == source.labels
+            else replace(source, labels=kept[source.labels])
+            for source in sources
+            if kept[source.labels]
+        )
+        left_out = len(listing.sources) - len(sources)
+        notes.append(f"{left_out} sources of no class in --classes were left out")
+        label = replace(label, class_names=names)
+    if options.max_per_class is not None:
+        if label.task == "multilabel":
+            raise UserError(
+                "--max_per_class needs sources of one class each, but some have several. Leave it out"
+            )
+        # Unlisted sources come last if train is listed, because then they may be left out.
+        listed = any(source.split == "train" for source in sources)
+        by_class: dict[str, list[tuple[bool, float, str]]] = defaultdict(list)
+        for source in sources:
+            place = hash_fraction("class", seed, source.id)
+            by_class[source.labels[0]].append((listed and not source.split, place, source.id))
+        chosen = {
+            source_id
+            for own in by_class.values()
+            for *_, source_id in heapq.nsmallest(options.max_per_class, own)
+        }
+        larger = sum(len(own) > options.max_per_class for own in by_class.values())
+        notes.append(
+            f"{len(sources) - len(chosen)} sources of {larger} classes were left out by --max_per_class "
+            f"{options.max_per_class}, chosen by --seed {seed}"
+        )
+        sources = tuple(source for source in sources if source.id in chosen)
+    notes += _describe_order(names, options.class_order)
+    return replace(listing, sources=sources, label=label, notes=tuple(notes))
+
+
+def _find_chosen(typed: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
+    """Returns the classes that ``--classes`` names, in label order."""
+    chosen = {_plain(name) for name in typed}
+    known = {_plain(name) for name in names}
+    for name in typed:
+        if _plain(name) in known:
+            continue
+        alike = next((own for own in names if own.casefold() == name.casefold()), None)
+        hint = f", did you mean {alike}?" if alike else did_you_mean(name, names)
+        commas = any("," in own for own in names)
+        raise UserError(
+            f"--classes must name classes of the input ({name_some(names)}), got {name!r}{hint}"
+            + (
+                " Names with a comma can only be given to the Python call, as a list"
+                if commas
+                else ""
+            )
+        )
+    return tuple(name for name in names if _plain(name) in chosen)
+
+
+def _describe_order(names: Sequence[str], order: str) -> list[str]:
+    """Returns notes on the order of labels and on names that are easily confused."""
+    notes = []
+    natural, text = sorted(names, key=natural_key), sorted(names)
+    if order not in ("natural", "text"):
+        notes.append(f"labels are in the order of {order}: {name_some(names)}")
+    elif natural != text:
+        one, other = next(pair for pair in pairwise(natural) if pair[0] > pair[1])
+        first, last = (one, other) if order == "natural" else (other, one)
+        turned = "text" if order == "natural" else "natural"
+        notes.append(
+            f"labels are in {order} order, with {first} before {last}; --class_order {turned} turns them"
+        )
+    counts = Counter(name.casefold() for name in names)
+    if alike := [name for name in names if counts[name.casefold()] > 1]:
+        notes.append(
+            f"classes that differ only in case are classes of their own: {name_some(alike)}"
+        )
+    if padded := [name for name in names if name != name.strip()]:
+        notes.append(f"names of classes begin or end with a space: {', '.join(map(repr, padded))}")
+    return notes
+
+
+def _read_order(path: str, classes: Collection[str]) -> list[str]:
+    """Returns the class of each line, without the numbers of lines such as ``1 ApplyEyeMakeup``."""
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig", errors="surrogateescape")
+    except OSError as error:
+        raise UserError(
+            "--class_order must be natural, text, or a local file with one class per line, "
+            f"got {path}: {error.strerror}"
+        ) from error
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    numbered = [re.fullmatch(r"([0-9]{1,9})[\s,]+(.+)", line) for line in lines]
+    if all(numbered) and not {_plain(line) for line in lines} <= set(classes):
+        numbers = [int(found[1]) for found in numbered if found]
+        if numbers not in (list(range(len(lines))), list(range(1, len(lines) + 1))):
+            raise UserError(
+                f"--class_order {path}: the numbers of the classes must count up from 0 or 1, one per line. "
+                "Sort the lines, or leave the numbers out"
+            )
+        lines = [found[2] for found in numbered if found]
+    for name, count in Counter(map(_plain, lines)).items():
+        if count > 1:
+            raise UserError(
+                f"--class_order {path}: must name each class once, got {name!r} {count} times"
+            )
+    return lines
+
+
+def _plain(name: str) -> str:
+    """Returns the name in the form that equal-looking names share."""
+    return unicodedata.normalize("NFC", name).strip()
