@@ -64,8 +64,7 @@ def settle_splits(listing: Listing, options: SplitOptions) -> Listing:
     Raises:
         UserError: if a group is in two listed splits, or the options do not fit the sources.
     """
-    sources, seed = listing.sources, options.seed
-    named = assign_splits((source for source in sources if source.split is not None), (), seed)
+    named = assign_splits((s for s in listing.sources if s.split is not None), (), options.seed)
     if not named and options.unlisted is not None:
         raise UserError(
             "--unlisted needs splits that a split list, a column or folders name, but there are none"
@@ -73,39 +72,36 @@ def settle_splits(listing: Listing, options: SplitOptions) -> Listing:
     if options.split_by == "time" or not (named or options.stratify):
         return listing
     listed = set(named.values())
-    notes: list[str] = []
-    shares = _open_splits(listed, options)
-    # Groups whose hash says a listed split train, so that others stay where they would be without lists.
-    ranges = shares if "train" in listed else options.splits
-    home = max(shares, key=lambda share: (share[0] == "train", share[1]))[0]
+    shares = dict(_open_splits(listed, options))
+    sources, notes = listing.sources, list(listing.notes)
     if named:
-        sources, notes = _place_unlisted(sources, named, shares, options)
-    free = {s.group: home for s in sources if named.get(s.group, "train") == "train"}
-    if len(shares) > 1:
-        for group in free:
-            split = hashed_split(group, ranges, seed)
-            free[group] = split if split in dict(shares) else home
-    moved: dict[str, str] = {}
-    if options.stratify:
-        moved, note = _stratify(listing, sources, free, shares, seed)
-        notes.append(note)
+        sources = _place_unlisted(sources, named, shares, options, notes)
+    # Groups whose hash says a listed split train, so that others stay where they would be without lists.
+    ranges = tuple(shares.items()) if "train" in listed else options.splits
+    home = max(shares, key=lambda name: (name == "train", shares[name]))
+    settled: dict[str, str] = {}
+    for source in sources:
+        group = source.group
+        if group not in settled and named.get(group, "train") == "train":
+            split = hashed_split(group, ranges, options.seed)
+            settled[group] = split if split in shares else home
+    moved = _stratify(sources, settled, shares, options.seed, notes) if options.stratify else {}
+    settled |= moved
     if "train" in listed and len(shares) > 1:
-        taken = sum(split != "train" for split in (free | moved).values())
-        names = join_names(name for name, _ in shares if name != "train")
-        notes.append(
-            f"--splits takes {names} by groups out of the listed train: {taken} of {len(free)} groups"
-        )
+        taken = sum(split != "train" for split in settled.values())
+        names = join_names(name for name in shares if name != "train")
+        notes.append(f"{names} are {taken} of the {len(settled)} groups of the listed train")
     elif "train" in listed and "validation" not in listed:
         notes.append(
             "no validation split is listed, and train stays as it is. --splits train=0.9,validation=0.1 "
             "takes groups of train for it"
         )
-    settled = free | moved if named else moved
+    changed = settled if named else moved
     sources = tuple(
-        replace(source, split=settled[source.group]) if source.group in settled else source
+        replace(source, split=changed[source.group]) if source.group in changed else source
         for source in sources
     )
-    return replace(listing, sources=sources, notes=(*listing.notes, *notes))
+    return replace(listing, sources=sources, notes=tuple(notes))
 
 
 def _open_splits(listed: Set[str], options: SplitOptions) -> Sequence[tuple[str, float]]:
@@ -125,79 +121,64 @@ def _open_splits(listed: Set[str], options: SplitOptions) -> Sequence[tuple[str,
 def _place_unlisted(
     sources: Sequence[Source],
     named: Mapping[str, str],
-    shares: Sequence[tuple[str, float]],
+    shares: Iterable[str],
     options: SplitOptions,
-) -> tuple[tuple[Source, ...], list[str]]:
-    """Returns the sources to build, without those that have no place, and notes for the user."""
-    listed = set(named.values())
+    notes: list[str],
+) -> tuple[Source, ...]:
+    """Returns the sources to build, without those that have no place, and adds notes for the user."""
+    listed = sorted(set(named.values()))
     leaves_out = options.unlisted == "leave_out" or (not options.unlisted and "train" in listed)
     kept: list[Source] = []
-    joined: list[str] = []
-    left: list[str] = []
-    bound: dict[str, list[str]] = {}  # by split; elsewhere they would leak from it
+    unlisted: dict[str, list[str]] = {}  # ids by what happens to them
     for source in sources:
         split = named.get(source.group, "train")
         if source.split is None and split != "train":
-            bound.setdefault(split, []).append(source.id)
+            reason = f"share a group with sources of {split} and were left out"
         elif source.split is None and leaves_out:
-            left.append(source.id)
+            reason = "were left out (--unlisted train trains on them)"
         else:
             kept.append(source)
-            if source.split is None:
-                joined.append(source.id)
-    notes = [
-        f"{join_names(sorted(listed))} {'is' if len(listed) == 1 else 'are'} listed. No other source "
-    ]
-    notes[0] += "joins them, but train" if joined and "train" in listed else "joins them"
-    if left:
-        notes.append(
-            f"{len(left)} sources are in no listed split and were left out (--unlisted train trains on "
-            f"them): {name_some(left)}"
-        )
-    for split, ids in sorted(bound.items()):
-        notes.append(
-            f"{len(ids)} sources share a group with {split}, which does not list them, and were left out: "
-            f"{name_some(ids)}"
-        )
-    if joined:
-        notes.append(
-            f"{len(joined)} sources are in no listed split and go to {join_names(n for n, _ in shares)} "
-            f"(--unlisted leave_out leaves them out): {name_some(joined)}"
-        )
-    return tuple(kept), notes
+            reason = f"go to {join_names(shares)} (--unlisted leave_out leaves them out)"
+        if source.split is None:
+            unlisted.setdefault(reason, []).append(source.id)
+    notes.append(f"listed splits, which do not grow: {join_names(listed)}")
+    if len(kept) > sum(source.split is not None for source in kept) and "train" in listed:
+        notes[-1] += ", except train"
+    for reason, ids in unlisted.items():
+        notes.append(f"{len(ids)} sources are in no listed split and {reason}: {name_some(ids)}")
+    return tuple(kept)
 
 
 def _stratify(
-    listing: Listing,
     sources: Sequence[Source],
-    free: Mapping[str, str],
-    shares: Sequence[tuple[str, float]],
+    split_of: Mapping[str, str],
+    shares: Mapping[str, float],
     seed: int,
-) -> tuple[dict[str, str], str]:
-    """Returns the groups that are moved for ``--stratify on`` with their new splits, and a note on them."""
+    notes: list[str],
+) -> dict[str, str]:
+    """Returns the new splits of groups that ``--stratify on`` moves, and adds a note."""
     if not any(source.labels for source in sources):
         raise UserError(
             "--stratify on needs sources with classes, of class folders or a manifest, but they have none"
         )
     classes_of: dict[str, tuple[str, ...]] = {}
-    sizes: Counter[str] = Counter()
+    sizes = Counter(source.group for source in sources if source.group in split_of)
     for source in sources:
-        if source.group in free:
-            sizes[source.group] += 1
-            own = classes_of.setdefault(source.group, source.labels)
-            if not set(source.labels).issubset(own):
-                classes_of[source.group] = tuple(sorted({*own, *source.labels}))
-    moved, lacking = stratify(classes_of, sizes, free, shares, seed)
-    names = join_names(name for name, _ in shares)
-    note = f"--stratify on moved {len(moved)} of {len(free)} groups, to have each class in {names}"
+        own = classes_of.setdefault(source.group, source.labels)
+        if not set(source.labels).issubset(own):
+            classes_of[source.group] = (*own, *(name for name in source.labels if name not in own))
+    classes_of = {group: classes_of[group] for group in split_of}
+    moved, lacking = stratify(classes_of, sizes, split_of, shares, seed)
+    names = join_names(shares)
+    notes.append(f"{len(moved)} of {len(split_of)} groups were moved to have each class in {names}")
     scarce = [name for name, groups in lacking.items() if groups < len(shares)]
     if scarce:
-        note += f". Classes with fewer groups than these splits are in some of them: {name_some(scarce)}"
-    if stuck := [name for name in lacking if name not in set(scarce)]:
-        note += (
-            f". No division was found for {name_some(stuck)}, which share groups with other classes"
+        notes[-1] += f". Classes with fewer groups than splits are in some: {name_some(scarce)}"
+    if stuck := [name for name, groups in lacking.items() if groups >= len(shares)]:
+        notes[-1] += (
+            f". Classes for which their groups with other classes do not allow it: {name_some(stuck)}"
         )
-    return moved, note
+    return moved
 
 
 def name_some(names: Iterable[str]) -> str:

@@ -151,7 +151,7 @@ class TestSettleSplits:
         given = listed(a="train", b="test", **UNLISTED)
         found, notes = settle(given)
         assert found == {"a": "train", "b": "test"}
-        assert "test and train are listed. No other source joins them" in notes
+        assert "listed splits, which do not grow: test and train\n" in notes
         assert "40 sources are in no listed split and were left out (--unlisted train" in notes
         assert "'n00', 'n01', 'n02' and 37 more" in notes
         assert (
@@ -161,7 +161,7 @@ class TestSettleSplits:
     def test_unlisted_join_listed_train(self) -> None:
         found, notes = settle(listed(a="train", b="test", **UNLISTED), unlisted="train")
         assert found == {"a": "train", "b": "test"} | dict.fromkeys(UNLISTED, "train")
-        assert "No other source joins them, but train" in notes
+        assert "which do not grow: test and train, except train" in notes
         assert "40 sources are in no listed split and go to train" in notes
 
     def test_listed_test_does_not_grow(self) -> None:
@@ -189,9 +189,7 @@ class TestSettleSplits:
         }
         taken = list(found.values()).count("validation")
         assert 5 < taken < 25
-        assert (
-            f"--splits takes validation by groups out of the listed train: {taken} of 60" in notes
-        )
+        assert f"validation are {taken} of the 60 groups of the listed train" in notes
 
     def test_group_leaves_listed_train_whole(self) -> None:
         train = [source(f"g{i % 10}", "train", f"{i}.mp4") for i in range(50)]
@@ -209,7 +207,10 @@ class TestSettleSplits:
         given = [source("p", "test", "a"), source("p", None, "b"), source("q", None, "c")]
         found, notes = settle(given, splits=(("train", 1.0),))
         assert found == {"a": "test", "c": "train"}
-        assert "1 sources share a group with test, which does not list them, and were left" in notes
+        assert (
+            "1 sources are in no listed split and share a group with sources of test and were left"
+            in notes
+        )
 
     def test_unlisted_needs_listed_splits(self) -> None:
         with pytest.raises(UserError, match="--unlisted needs splits that"):
@@ -238,9 +239,6 @@ class TestSettleSplits:
             assert own.count("test") == 1
             assert own[0] == "test"
             assert own.count("validation") >= 1
-        assert "--stratify on moved" in notes
+        assert "groups were moved to have each class in train and validation" in notes
         few = [s for s in given if s.id not in ("a2", "a3", "a4")]
-        assert (
-            "fewer groups than these splits are in some of them: 'a'"
-            in settle(few, stratify=True)[1]
-        )
+        assert "fewer groups than splits are in some: 'a'" in settle(few, stratify=True)[1]

@@ -47,7 +47,7 @@ def empty_cells(classes, split_of):
 @settings(deadline=None)
 def test_stratify_puts_class_into_every_split_by_fewest_moves(division) -> None:
     classes, sizes, before, seed = division
-    moved, lacking = stratify(classes, sizes, before, SPLITS, seed)
+    moved, lacking = stratify(classes, sizes, before, dict(SPLITS), seed)
     assert not empty_cells(classes, before | moved)
     # Each empty cell needs a move of its own, as a group has one class.
     assert len(moved) == len(empty_cells(classes, before))
@@ -60,7 +60,7 @@ def test_stratify_puts_class_into_every_split_by_fewest_moves(division) -> None:
 @settings(deadline=None)
 def test_stratify_of_groups_with_several_classes(division) -> None:
     classes, sizes, before, seed = division
-    moved, lacking = stratify(classes, sizes, before, SPLITS, seed)
+    moved, lacking = stratify(classes, sizes, before, dict(SPLITS), seed)
     after = before | moved
     left = empty_cells(classes, after)
     assert len(left) <= len(empty_cells(classes, before))
@@ -85,7 +85,7 @@ def test_stratify_finds_most_divisions_of_groups_across_classes() -> None:
         for group in range(24):
             classes[f"g{group}"] = tuple(chance.sample("abcdefghij", chance.randint(1, 4)))
             before[f"g{group}"] = "train"
-        moved, _ = stratify(classes, dict.fromkeys(classes, 1), before, SPLITS, 0)
+        moved, _ = stratify(classes, dict.fromkeys(classes, 1), before, dict(SPLITS), 0)
         found += not empty_cells(classes, before | moved)
     assert found >= 95
 
@@ -97,20 +97,20 @@ def test_stratify_is_independent_of_order(division, shuffler) -> None:
     names = list(classes)
     shuffler.shuffle(names)
     shuffled = {name: classes[name] for name in names}
-    one = stratify(classes, sizes, before, SPLITS, seed)
-    assert one == stratify(shuffled, sizes, before, SPLITS, seed)
+    one = stratify(classes, sizes, before, dict(SPLITS), seed)
+    assert one == stratify(shuffled, sizes, before, dict(SPLITS), seed)
 
 
 def test_stratify_keeps_what_is_in_every_split() -> None:
     classes = {f"g{i}": ("a",) for i in range(200)}
     before = {name: hashed_split(name, SPLITS, 0) for name in classes}
-    assert stratify(classes, dict.fromkeys(classes, 1), before, SPLITS, 0) == ({}, {})
+    assert stratify(classes, dict.fromkeys(classes, 1), before, dict(SPLITS), 0) == ({}, {})
 
 
 def test_stratify_moves_group_whose_size_is_near_the_share() -> None:
     classes = {f"g{i}": ("a",) for i in range(10)}
     sizes = dict.fromkeys(classes, 10) | {"g3": 1, "g7": 60}
     before = dict.fromkeys(classes, "train") | {"g0": "validation"}
-    moved, _ = stratify(classes, sizes, before, SPLITS, 0)
+    moved, _ = stratify(classes, sizes, before, dict(SPLITS), 0)
     assert list(moved.values()) == ["test"]
     assert sizes[next(iter(moved))] == 10

@@ -334,4 +334,4 @@ class TestListVideos:
         (tmp_path / "list").write_text("run/a.avi 1\n")
         found = self.list(tmp_path / "in", split_lists=(f"test={tmp_path}/list",))
         assert [source.split for source in found.sources] == ["test", "validation"]  # its hash
-        assert [note.split(" ")[0] for note in found.notes] == ["1", "test", "1"]
+        assert [note.split(" ")[0] for note in found.notes] == ["1", "listed", "1"]
