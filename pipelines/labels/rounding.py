@@ -11,9 +11,8 @@ from numpy.typing import ArrayLike
 
 from pipelines.errors import UserError
 
-_MAX_ERROR_WRITTEN, _MAX_ERROR = 1e-5, 1e-4
-"""Rounding errors at which labels lose precision, as fractions of their standard deviation in a source: of
-numbers that were written with few decimals, and of those that were computed, whose digits mean less."""
+_MAX_ERROR = 1e-4
+"""Rounding error at which labels lose precision, as a fraction of their standard deviation in a source."""
 _MAX_DECIMALS = 9
 _NOISE = 2.0**-46
 """Values are equal but for noise (0.1 + 0.2 and 0.3) if their deviation is this fraction of their size."""
@@ -64,9 +63,8 @@ class Rounding:
     @property
     def tolerance(self) -> float:
         """The error up to which nothing is lost: half of the last digit, or little for the spread."""
-        if self.decimals > _MAX_DECIMALS:
-            return _MAX_ERROR * self.std
-        return max(_MAX_ERROR_WRITTEN * self.std, 10.0**-self.decimals / 2)
+        digit = 10.0**-self.decimals if self.decimals <= _MAX_DECIMALS else 0.0
+        return max(_MAX_ERROR * self.std, digit / 2)
 
     @property
     def is_coarse(self) -> bool:
