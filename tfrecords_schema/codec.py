@@ -14,6 +14,8 @@ import contextlib
 import dataclasses
 import functools
 import itertools
+import json
+import re
 import typing
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
@@ -25,6 +27,8 @@ T = TypeVar("T")
 
 _hints = functools.cache(typing.get_type_hints)
 _PLAIN = frozenset({str, int, float, bool, type(None)})
+_MAX_DIGITS = 20
+_FRACTION = re.compile(r"-?[0-9]{1,40}(\.[0-9]{1,40}|/0*[1-9][0-9]{0,39})?")
 
 if TYPE_CHECKING:
     LocalPath = str
@@ -32,6 +36,25 @@ else:
 
     class LocalPath(str):
         """Type of a field that says where a file lies: a local path, or a URL until it is staged."""
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Returns the plain JSON types in ``text``, whose whole numbers must fit into 64 bits.
+
+    Raises:
+        ValueError: if it is not JSON, or is nested too deeply.
+    """
+    try:
+        return json.loads(text, parse_int=_parse_int)
+    except RecursionError as error:
+        raise ValueError("expected JSON, got too many brackets within brackets") from error
+
+
+def _parse_int(digits: str) -> int:
+    number = int(digits) if len(digits) <= _MAX_DIGITS else None
+    if number is None or not -(2**63) <= number < 2**63:
+        raise ValueError(f"expected a number of at most 64 bits, got {digits:.30}")
+    return number
 
 
 def to_json(value: Any) -> Any:
@@ -135,10 +158,10 @@ def _decode(cls: type, value: Any) -> Any:
         return LocalPath(value)
     if cls is not Fraction or not isinstance(value, str):
         raise TypeError(f"expected {cls.__name__}, got {type(value).__name__}")
-    try:
-        return Fraction(value)
-    except ZeroDivisionError as error:
-        raise ValueError(f"expected a fraction, got {value!r}") from error
+    # Python would compute all digits of 1e400000000.
+    if not _FRACTION.fullmatch(value):
+        raise ValueError(f"expected a fraction, got {value!r:.100}")
+    return Fraction(value)
 
 
 def _complete(value: Any, fields: Any, place: str = "") -> Iterator[str]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-from tfrecords_schema.codec import check_fields, from_json, to_json
+from tfrecords_schema.codec import check_fields, from_json, parse_json, to_json
 from tfrecords_schema.moments import Moments
 from tfrecords_schema.paths import StrPath, UrlError, join
 from tfrecords_schema.spec import SequenceSpec
@@ -71,8 +71,7 @@ class SplitInfo:
     Attributes:
         shards: its files, in order.
         label_counts: records (or frames, for labels by frame) of each class, in label order.
-        targets: statistics of each regression target as stored, less its offset, in the order of
-            ``target_names``.
+        targets: statistics of each regression target, in the order of ``target_names``.
         signals: statistics of each component of each input signal.
         pixel_mean, pixel_std: by channel, 0 to 255, over the stored frames.
         pixel_frames: number of frames that these were computed from, a sample or all; 0 when unknown.
@@ -94,6 +93,9 @@ class SplitInfo:
 
     def __post_init__(self) -> None:
         check_fields(self, DatasetInfoError)
+        numbers = (self.pixel_frames, self.groups, self.sources, *self.label_counts)
+        if min(numbers) < 0:
+            raise DatasetInfoError(f"the counts of a split cannot be negative, got {min(numbers)}")
 
     @property
     def num_records(self) -> int:
@@ -207,8 +209,6 @@ class DatasetInfo:
     def to_json(self) -> dict[str, Any]:
         """Returns plain JSON types, in the order of the file: version first, totals at each split's start."""
         fields = {**to_json(self), "options": self.options}
-        if not self.spec.label.target_offsets:  # as before there were any
-            del fields["spec"]["label"]["target_offsets"]
         for name, split in self.splits.items():
             totals = {"records": split.num_records, "bytes": split.num_bytes}
             fields["splits"][name] = {**totals, **fields["splits"][name]}
@@ -273,8 +273,8 @@ class DatasetInfo:
     def from_bytes(cls, data: bytes, name: str) -> DatasetInfo:
         """Returns the description in ``data``, the contents of a file that errors call ``name``."""
         try:
-            fields = json.loads(data)
-        except (ValueError, RecursionError) as error:
+            fields = parse_json(data)
+        except ValueError as error:
             raise DatasetInfoError(f"{name} is not JSON: {error}") from error
         if not isinstance(fields, dict):
             raise DatasetInfoError(f"{name} must hold a JSON object, got {type(fields).__name__}")

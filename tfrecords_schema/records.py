@@ -8,10 +8,10 @@ https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import re
 import struct
+from collections import deque
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
@@ -29,7 +29,11 @@ FRAMING_BYTES = _HEADER_BYTES + _CRC.size
 # A forged header must not allocate all memory. Protobuf messages end at 2 GiB.
 _MAX_RECORD_BYTES = 2**31
 
-_SEARCH_BYTES = 1 << 20  # read at a time while searching for the next record
+# Bytes read at a time while searching for the next record: the first block, and the largest.
+_MIN_SEARCH_BYTES, _MAX_SEARCH_BYTES = 1 << 12, 1 << 20
+
+# A forged file could hold a header in every 12 bytes, and each search takes time.
+_MAX_SEARCHES = 1000
 
 _ZEROS = re.compile(rb"\0{4,}")
 
@@ -82,15 +86,16 @@ def scan_records(file: BinaryIO, name: str) -> Iterator[StoredRecord | CorruptRe
 
     Reading continues after damage. If only the data fail their checksum, the next record follows them. If the
     length cannot be trusted, the file is searched for the next 12 bytes that are a length with its checksum.
+    After a thousand searches the rest of the file is given up, as the last error says.
 
     Args:
         file: open for binary reading, at its first record. It is read to its end, front to back.
         name: of the file, for error messages.
     """
-    reader, offset = _RereadableFile(file), 0
+    reader, offset, searches = _RereadableFile(file), 0, 0
     while header := reader.read(_HEADER_BYTES):
         length, reason = _parse_header(header)
-        if length is not None:
+        if length is not None and reader.holds(length + _CRC.size):
             data, footer = reader.read(length), reader.read(_CRC.size)
             if len(footer) == _CRC.size:
                 if masked_crc32c(data) == _CRC.unpack(footer)[0]:
@@ -99,8 +104,16 @@ def scan_records(file: BinaryIO, name: str) -> Iterator[StoredRecord | CorruptRe
                     yield CorruptRecordError(name, offset, "the data's checksum does not match")
                 offset += length + FRAMING_BYTES
                 continue
+            reader.put_back(footer)
+            reader.put_back(data)
+        if length is not None:
             reason = f"the file ends inside the record's {length} bytes"
-            reader.put_back(data + footer)
+        searches += 1
+        if searches == _MAX_SEARCHES:
+            yield CorruptRecordError(name, offset, f"{reason}, and the file has too much damage")
+            while reader.read(_MAX_SEARCH_BYTES):
+                pass
+            return
         yield CorruptRecordError(name, offset, reason)
         reader.put_back(header[1:])
         offset += 1 + _skip_to_header(reader)
@@ -120,8 +133,8 @@ def _parse_header(header: bytes) -> tuple[int | None, str]:
 
 def _skip_to_header(reader: _RereadableFile) -> int:
     """Reads up to the next valid header, or to the end of the file; returns the number of bytes skipped."""
-    skipped = 0
-    while len(block := reader.read(_SEARCH_BYTES)) >= _HEADER_BYTES:
+    skipped, size = 0, _MIN_SEARCH_BYTES
+    while len(block := reader.read(size)) >= _HEADER_BYTES:
         for start in _possible_headers(block):
             if _parse_header(block[start : start + _HEADER_BYTES])[0] is not None:
                 reader.put_back(block[start:])
@@ -130,6 +143,7 @@ def _skip_to_header(reader: _RereadableFile) -> int:
         kept = block[1 - _HEADER_BYTES :]
         skipped += len(block) - len(kept)
         reader.put_back(kept)
+        size = min(2 * size, _MAX_SEARCH_BYTES)
     return skipped + len(block)
 
 
@@ -146,18 +160,37 @@ def _possible_headers(block: bytes) -> Iterator[int]:
 
 
 class _RereadableFile:
-    """A file read front to back, to which bytes that were read can be put back."""
+    """A file read front to back, to which bytes that were read can be put back, without copying them."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self._waiting = io.BytesIO()
+        self._waiting: deque[memoryview] = deque()
+        self._ended = False
+
+    def holds(self, size: int) -> bool:
+        """Returns False if fewer than ``size`` bytes are left, as far as is known without reading."""
+        return not self._ended or size <= sum(map(len, self._waiting))
 
     def read(self, size: int) -> bytes:
-        data = self._waiting.read(size)
-        return data + self._file.read(size - len(data)) if len(data) < size else data
+        if not self._waiting:
+            return self._read_file(size)
+        parts, missing = [], size
+        while self._waiting and missing:
+            part = self._waiting.popleft()
+            if len(part) > missing:
+                self._waiting.appendleft(part[missing:])
+            parts.append(part[:missing])
+            missing -= len(parts[-1])
+        return b"".join([*parts, self._read_file(missing)] if missing else parts)
+
+    def _read_file(self, size: int) -> bytes:
+        data = self._file.read(size)
+        self._ended = len(data) < size
+        return data
 
     def put_back(self, data: bytes) -> None:
-        self._waiting = io.BytesIO(data + self._waiting.read())
+        if data:
+            self._waiting.appendleft(memoryview(data))
 
 
 def read_file(path: str | os.PathLike[str]) -> Iterator[StoredRecord]:

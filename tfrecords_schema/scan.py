@@ -5,6 +5,7 @@ Readers adjust records that lack keys, or hold other numbers of frames than the 
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections import Counter, defaultdict
@@ -20,6 +21,7 @@ import numpy.typing as npt
 from tfrecords_schema import spec as keys
 from tfrecords_schema.example_pb2 import Feature, SequenceExample
 from tfrecords_schema.examples import parse_example
+from tfrecords_schema.frame_size import frame_size
 from tfrecords_schema.info import DatasetInfo, ShardInfo, SplitInfo, statistics_of
 from tfrecords_schema.moments import Moments, add_each, moments_by_column
 from tfrecords_schema.records import file_checksum, read_file
@@ -141,8 +143,12 @@ class SplitScan:
         self.names.update(zip(indices, decoded, strict=False))
 
     def _add_frame(self, data: bytes) -> None:
-        kind = _FORMATS.get(data[:3])
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if kind else None
+        kind, size = _FORMATS.get(data[:3]), frame_size(data)
+        if size is not None and math.prod(size) > keys.MAX_PIXELS:
+            raise SpecError(
+                f"expected frames of at most {keys.MAX_PIXELS} pixels, found one of {size[0]}x{size[1]}"
+            )
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if size else None
         if kind is None or pixels is None:
             raise SpecError("expected JPEG or PNG frames, found one that is neither")
         channels = 1 if pixels.ndim == 2 else 3

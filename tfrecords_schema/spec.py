@@ -9,19 +9,23 @@ MediaSequence lacks are marked "ours" below. All times are integer microseconds.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
-from tfrecords_schema.codec import check_fields, from_json, to_json
+from tfrecords_schema.codec import check_fields, from_json, parse_json, to_json
 
 Kind = Literal["bytes", "int", "float"]
 Task = Literal["none", "classification", "multilabel", "regression"]
 ImageFormat = Literal["JPEG", "PNG"]
+
+# Limits of what a description may demand of its readers, far beyond any real dataset.
+MAX_PIXELS = 8192 * 8192  # per frame; 8K video has half as many
+MAX_FRAMES = 100_000  # per sequence
+MAX_CLASSES = 100_000
+MAX_VALUES = 65_536  # of a signal per frame
 
 # Context of a record.
 EXAMPLE_ID = "example/id"
@@ -101,6 +105,10 @@ class ImageSpec:
         for name in ("height", "width"):
             if getattr(self, name) < 1:
                 raise SpecError(f"image {name} must be at least 1, got {getattr(self, name)}")
+        if self.height * self.width > MAX_PIXELS:
+            raise SpecError(
+                f"an image may have at most {MAX_PIXELS} pixels, got {self.height}x{self.width}"
+            )
         if self.channels not in (1, 3):
             raise SpecError(f"image channels must be 1 (gray) or 3 (RGB), got {self.channels}")
 
@@ -129,8 +137,6 @@ class LabelSpec:
         class_names: in label order: ``class_names[i]`` is the class with index ``i``.
         target_names: the regression targets, in order.
         target_units: their units; empty when unknown.
-        target_offsets: subtracted from targets before they are stored as float32, which has 7 digits: a
-            target is the stored value plus its offset. Empty for none.
         per_frame: every frame has a label of its own, not the sequence.
     """
 
@@ -138,7 +144,6 @@ class LabelSpec:
     class_names: tuple[str, ...] = ()
     target_names: tuple[str, ...] = ()
     target_units: tuple[str, ...] = ()
-    target_offsets: tuple[float, ...] = ()
     per_frame: bool = False
 
     def __post_init__(self) -> None:
@@ -151,20 +156,16 @@ class LabelSpec:
                 raise SpecError(f"task {self.task!r} needs at least one {kind} name, got none")
             if self.task not in tasks and names:
                 raise SpecError(f"task {self.task!r} takes no {kind} names, got {list(names)}")
+            if len(names) > MAX_CLASSES:
+                raise SpecError(
+                    f"there may be at most {MAX_CLASSES} {kind} names, got {len(names)}"
+                )
             if len(set(names)) != len(names):
                 raise SpecError(f"{kind} names must be distinct, got {list(names)}")
         if self.target_units and len(self.target_units) != len(self.target_names):
             raise SpecError(
                 f"target_units must name a unit for each of {len(self.target_names)} targets, "
                 f"got {len(self.target_units)}"
-            )
-        if self.target_offsets and (
-            len(self.target_offsets) != len(self.target_names)
-            or not all(map(math.isfinite, self.target_offsets))
-        ):
-            raise SpecError(
-                f"target_offsets must hold a finite number for each of {len(self.target_names)} targets, "
-                f"got {list(self.target_offsets)}"
             )
         if self.per_frame and self.task not in ("classification", "regression"):
             raise SpecError(
@@ -175,11 +176,6 @@ class LabelSpec:
     def num_classes(self) -> int:
         """Number of classes; 0 for tasks without classes."""
         return len(self.class_names)
-
-    @property
-    def offsets(self) -> tuple[float, ...]:
-        """The offset of each target; 0 for none."""
-        return self.target_offsets or (0.0,) * len(self.target_names)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,8 +194,10 @@ class SignalSpec:
                 "a signal's name must begin with a letter, consist of letters, digits, '_', '.' and '-', and "
                 f"be none of {', '.join(_RESERVED_NAMES)}; got {self.name!r}"
             )
-        if self.size < 1:
-            raise SpecError(f"signal {self.name} must have at least one value, got {self.size}")
+        if not 1 <= self.size <= MAX_VALUES:
+            raise SpecError(
+                f"signal {self.name} must have from 1 to {MAX_VALUES} values, got {self.size}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,8 +233,8 @@ class SequenceSpec:
 
     def __post_init__(self) -> None:
         check_fields(self, SpecError)
-        if self.num_frames < 1:
-            raise SpecError(f"num_frames must be at least 1, got {self.num_frames}")
+        if not 1 <= self.num_frames <= MAX_FRAMES:
+            raise SpecError(f"num_frames must be from 1 to {MAX_FRAMES}, got {self.num_frames}")
         if self.frame_rate is not None and not 0 < self.frame_rate < math.inf:
             raise SpecError(f"frame_rate must be positive and finite, got {self.frame_rate}")
         if self.image is None and not self.signals:
@@ -305,19 +303,10 @@ class SequenceSpec:
         ]
 
 
-def format_target(stored: float, offset: float, digits: int) -> str:
-    """Returns a target, ``stored + offset``, with ``digits`` significant digits of ``stored``.
-
-    ``format_target(12.3456, 1.7e9, 4)`` is ``1700000012.35``.
-    """
-    text = f"{stored:.{digits}g}"
-    return f"{Decimal(text) + Decimal(repr(float(offset))):f}" if offset else text
-
-
 def load_spec(path: str) -> SequenceSpec:
     """Returns the spec in the JSON file of ``--spec``; raises SpecError if it holds something else."""
     try:
-        fields = json.loads(Path(path).read_bytes())
+        fields = parse_json(Path(path).read_bytes())
         return from_json(SequenceSpec, fields, error=SpecError, strict=True)
     except ValueError as error:
         raise SpecError(

@@ -31,9 +31,7 @@ def status(path: StrPath) -> Stored:
     """Returns the size and modification time of a file; refuses folders and devices, which may be endless."""
     if not is_url(path):
         found = os.stat(path)
-        if not stat.S_ISREG(found.st_mode):
-            reason = "it is a folder or a device, not a regular file"
-            raise OSError(errno.EINVAL, reason, os.fspath(path))
+        _check_regular(found, path)
         return Stored(found.st_size, found.st_mtime_ns)
     with store_client(path) as (client, name):
         info = client.info(name)
@@ -109,9 +107,31 @@ def find_matching(pattern: str) -> dict[str, Stored]:
 def read_bytes(path: StrPath) -> bytes:
     """Returns the contents of a file."""
     if not is_url(path):
-        return Path(path).read_bytes()
+        with _open_regular(path) as file:
+            return file.read()
     with store_client(path) as (client, name):
         return cast(bytes, client.cat_file(name))
+
+
+def _open_regular(path: StrPath) -> BinaryIO:
+    """Opens a local file for reading, and no device or pipe, which might never end or never begin."""
+
+    def open_at_once(name: str, flags: int) -> int:
+        return os.open(name, flags | os.O_NONBLOCK)  # does not wait for a pipe's writer
+
+    file = open(path, "rb", opener=open_at_once)  # noqa: SIM115 - returned
+    try:
+        _check_regular(os.fstat(file.fileno()), path)
+    except OSError:
+        file.close()
+        raise
+    return file
+
+
+def _check_regular(found: os.stat_result, path: StrPath) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        reason = "it is a folder, a device or a pipe, not a regular file"
+        raise OSError(errno.EINVAL, reason, os.fspath(path))
 
 
 def read_range(url: str, start: int, end: int) -> bytes:
@@ -131,7 +151,7 @@ def read_line(path: StrPath, start: int) -> bytes:
 def open_stream(path: StrPath) -> Iterator[BinaryIO]:
     """Opens a file for reading from front to back. Of an object, the next block is fetched in advance."""
     if not is_url(path):
-        with open(path, "rb") as file:
+        with _open_regular(path) as file:
             yield file
         return
     with store_client(path) as (client, name):

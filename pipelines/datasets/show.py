@@ -89,7 +89,8 @@ def build_command(options: Mapping[str, Any]) -> str:
         if value is True:
             words.append(flag)
         elif isinstance(value, dict):
-            words.append(f"{flag} {','.join(f'{k}={v:g}' for k, v in value.items())}")
+            pairs = (f"{key}={format_value(own)}" for key, own in value.items())
+            words.append(f"{flag} {shlex.quote(','.join(pairs)[:200])}")
         elif isinstance(value, list) and value:
             words.append(f"{flag} {shlex.quote(','.join(map(format_value, value))[:200])}")
         elif value not in (None, False, [], ""):

@@ -9,6 +9,7 @@ from av.video.stream import VideoStream
 
 from pipelines.decoding.protocol import DecodingFailure
 from pipelines.decoding.pyav import LENIENT
+from tfrecords_schema.spec import MAX_PIXELS
 
 # Demuxers that read one file and nothing else. Playlists, concatenation scripts and image-sequence patterns
 # refer to other files or addresses, and are not among them.
@@ -20,9 +21,6 @@ _FORMATS = (
 # Decoders that return the same frames with any number of threads, or report damage. HEVC is not among them:
 # its decoder conceals some damage silently, depending on the threads.
 _THREADED_CODECS = ("h264",)
-
-MAX_PIXELS = 8192 * 8192
-"""Maximum pixels per frame: more than 8K video, far fewer than would exhaust memory."""
 
 
 def open_container(path: str, *, header_only: bool = False) -> InputContainer:

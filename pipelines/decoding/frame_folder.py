@@ -15,7 +15,6 @@ from fractions import Fraction
 
 import numpy as np
 
-from pipelines.decoding.containers import MAX_PIXELS
 from pipelines.decoding.footage import Frame, ListedFootage
 from pipelines.decoding.protocol import DecodingFailure
 from pipelines.images.frame_names import is_image, order_frames
@@ -24,6 +23,7 @@ from pipelines.images.headers import Header, ImageError, decode_rgb, read_header
 from pipelines.images.jpeg_structure import StructureReader
 from pipelines.images.pixel_sums import is_sampled
 from pipelines.options.dataset import ImageOptions
+from tfrecords_schema.spec import MAX_PIXELS
 
 
 @dataclass(frozen=True, eq=False)

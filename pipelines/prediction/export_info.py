@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 
 from pipelines.build.shard import library_versions
@@ -11,7 +10,7 @@ from pipelines.options.dataset import DatasetOptions, ImageOptions, SamplingOpti
 from pipelines.options.telemetry import TelemetryOptions
 from pipelines.prediction.model_input import READING_FILE, Reading
 from tfrecords_schema import storage
-from tfrecords_schema.codec import from_json
+from tfrecords_schema.codec import from_json, parse_json
 from tfrecords_schema.info import FILE_NAME, DatasetInfo, DatasetInfoError
 from tfrecords_schema.spec import LabelSpec, SequenceSpec
 
@@ -129,7 +128,7 @@ def _reading(info: DatasetInfo, folder: str) -> Reading:
     if not storage.is_file(place):
         return Reading()  # older exports take whole records
     try:
-        reading = from_json(Reading, json.loads(storage.read_bytes(place)), strict=True)
+        reading = from_json(Reading, parse_json(storage.read_bytes(place)), strict=True)
         reading.seen(info.spec)
     except (TypeError, ValueError, AttributeError) as error:
         raise UserError(

@@ -7,6 +7,7 @@ Python's own ``-m`` puts the current folder first on the path of imports: a fold
 from __future__ import annotations
 
 import os
+import resource
 import sys
 from collections.abc import Iterable
 
@@ -49,3 +50,11 @@ def _is_current_folder(entry: str) -> bool:
         return os.path.samefile(entry, os.curdir)
     except OSError:
         return False  # one of them is gone
+
+
+def limit_memory(limit: int) -> None:
+    """Limits the address space of this process to ``limit`` bytes, or to less if less is allowed already."""
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    allowed = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (allowed, allowed))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

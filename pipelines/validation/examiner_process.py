@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import pickle
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
 from pipelines.runners.child_process import HEADER, ChildError, ChildProcess, pack
-from pipelines.runners.python_child import child_environment, python_command
+from pipelines.runners.python_child import child_environment, limit_memory, python_command
 from pipelines.validation.checks.shards import ShardFacts, format_framing
 from pipelines.validation.examine import ShardExaminer, ShardJob
 from pipelines.validation.findings import Where
@@ -21,13 +22,20 @@ from pipelines.validation.shard_summary import ShardSummary
 
 _REQUEST, _PROGRESS, _SUMMARY, _ERROR = b"Q", b"P", b"S", b"E"
 _REPORT_BYTES = 1 << 20
+_REPORT_SECONDS = 0.5
+_TIMEOUT_SECONDS = 60.0
+_MAX_MEMORY = 4 * 2**30
 
 
 class ChildExaminer:
-    """Examines shards as ``examiner`` does, in a child process that is started at the first shard."""
+    """Examines shards as ``examiner`` does, in a child process that is started at the first shard.
 
-    def __init__(self, examiner: ShardExaminer):
+    A child that reads nothing for ``timeout`` seconds, or needs too much memory, is ended.
+    """
+
+    def __init__(self, examiner: ShardExaminer, timeout: float = _TIMEOUT_SECONDS):
         self._examiner = examiner
+        self._timeout = timeout
         self._child: ChildProcess | None = None
 
     def close(self) -> None:
@@ -47,6 +55,7 @@ class ChildExaminer:
                     python_command("pipelines.validation.examiner_process"),
                     child_environment(),
                     kinds=(_PROGRESS, _SUMMARY, _ERROR),
+                    timeout=self._timeout,
                 )
                 self._child.send(pack(_REQUEST, pickle.dumps(self._examiner)))
             child = self._child
@@ -71,23 +80,26 @@ def main() -> None:
     """Examines the shards that the parent names, until the parent closes the pipe."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # prints must not be taken for answers
-    unsent = 0
+    limit_memory(_MAX_MEMORY)
+    unsent, sent_at = 0, time.monotonic()
 
     def answer(kind: bytes, payload: bytes) -> None:
         answers.write(pack(kind, payload))
         answers.flush()
 
     def report(count: int) -> None:
-        nonlocal unsent
+        nonlocal unsent, sent_at
         unsent += count
-        if unsent >= _REPORT_BYTES:
+        if unsent >= _REPORT_BYTES or time.monotonic() > sent_at + _REPORT_SECONDS:
             answer(_PROGRESS, pickle.dumps(unsent))
-            unsent = 0
+            unsent, sent_at = 0, time.monotonic()
 
     examiner: ShardExaminer | None = _read_request()
     while (job := _read_request()) is not None and examiner is not None:
         try:
             answer(_SUMMARY, pickle.dumps(examiner.examine(job, report)))
+        except MemoryError:
+            raise  # ends this process, which the parent reports
         except Exception as error:
             answer(_ERROR, f"{type(error).__name__}: {error}".encode())
 

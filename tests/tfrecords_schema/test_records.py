@@ -13,6 +13,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tfrecords_schema import records
 from tfrecords_schema.records import (
     FRAMING_BYTES,
     CorruptRecordError,
@@ -288,16 +289,16 @@ def test_scan_records_finds_what_trying_every_byte_finds(records, changes, cut):
 @pytest.mark.parametrize("fill", [b"\0", b"\xab"])
 def test_scan_records_goes_on_behind_garbage_of_any_length(gap, fill):
     stored = naive_frame(b"first") + fill * gap + naive_frame(b"second")
-    records, damaged = scan(stored)
-    assert [record.data for record in records] == [b"first", b"second"]
+    intact, damaged = scan(stored)
+    assert [record.data for record in intact] == [b"first", b"second"]
     assert damaged == ([21] if gap else [])
 
 
 def test_scan_records_goes_on_inside_a_record_that_claims_the_rest_of_the_file():
     length = (1000).to_bytes(8, "little")
     forged = length + bitwise_masked_crc32c(length).to_bytes(4, "little")
-    records, damaged = scan(forged + naive_frame(b"behind"))
-    assert [record.data for record in records] == [b"behind"]
+    intact, damaged = scan(forged + naive_frame(b"behind"))
+    assert [record.data for record in intact] == [b"behind"]
     assert damaged == [0]
 
 
@@ -308,3 +309,15 @@ def test_scan_file_names_the_file_and_reason(tmp_path):
     assert (first.file, first.offset) == (str(path), 0)
     assert first.reason == "the length's checksum does not match"
     assert [record.data for record in rest] == list(SMALL[1:])
+
+
+def test_scan_records_gives_up_a_file_of_forged_headers(monkeypatch):
+    monkeypatch.setattr(records, "_MAX_SEARCHES", 10)
+    length = (2**31 - 1).to_bytes(8, "little")
+    forged = length + bitwise_masked_crc32c(length).to_bytes(4, "little")
+    file = io.BytesIO(naive_frame(b"first") + forged * 100_000)
+    first, *damaged = scan_records(file, "shard")
+    assert first.data == b"first"
+    assert [error.offset for error in damaged] == [21 + 12 * i for i in range(10)]
+    assert damaged[-1].reason.endswith("the file has too much damage")
+    assert not file.read()  # its size and checksum are those of the whole file

@@ -157,12 +157,10 @@ def parse_augmentation(text: str, mirrored_classes: str = "") -> Augmentation:
     for name in values:
         if name not in names:
             raise ConfigError(f"--augment takes {', '.join(names)}, got {name!r}")
-    augmentation = make_options(Augmentation, values)
-    if not mirrored_classes:
-        return augmentation
-    named = "" if mirrored_classes == "none" else mirrored_classes
-    pairs = tuple(_pairs("mirrored_classes", "left=right", named).items())
-    return dataclasses.replace(augmentation, mirrored_classes=pairs)
+    pairs: tuple[tuple[str, str], ...] | None = None if not mirrored_classes else ()
+    if mirrored_classes not in ("", "none"):
+        pairs = tuple(_pairs("mirrored_classes", "left=right", mirrored_classes).items())
+    return dataclasses.replace(make_options(Augmentation, values), mirrored_classes=pairs)
 
 
 def _check_named(classes: Sequence[str], others_named: bool) -> None:

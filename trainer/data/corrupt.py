@@ -100,6 +100,7 @@ class SkippedRecords:
     def __init__(self) -> None:
         self.count = 0
         self.places: list[tuple[str, int]] = []
+        self._known: set[tuple[str, int]] = set()
         self._lock = threading.Lock()
 
     def to_json(self) -> dict[str, Any]:
@@ -111,8 +112,9 @@ class SkippedRecords:
         """Counts one, and logs a warning the first time."""
         with self._lock:
             self.count += 1
-            if (file, offset) in self.places:
+            if (file, offset) in self._known:
                 return
+            self._known.add((file, offset))
             self.places.append((file, offset))
         _log.warning("skipped: %s: corrupt record at byte %d: %s", file, offset, reason)
 

@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import simplejpeg
 
+from tfrecords_schema.frame_size import frame_size
 from tfrecords_schema.resizing import resize_frame
-from tfrecords_schema.spec import ImageSpec
+from tfrecords_schema.spec import MAX_PIXELS, ImageSpec
 from trainer.data.frame_threads import frame_threads
 from trainer.data.reused_memory import BatchMemory
 
@@ -139,16 +140,22 @@ class FrameReader:
             return output
         if adopted and data.startswith(_JPEG_START):
             height, width, colour_space, _ = _jpeg_header(data)
+            self._check_size(height, width)
             if colour_space in _COLOUR_SPACES:
                 return _decode_jpeg(data, np.empty((height, width, image.channels), np.uint8))
-        frame = _decode_with_opencv(data, image.channels)
-        self._check_size(*frame.shape[:2])
-        return frame
+        elif (size := frame_size(data)) is not None:
+            self._check_size(*size)
+        else:
+            raise FrameError("a frame does not decode as PNG or JPEG")
+        return _decode_with_opencv(data, image.channels)
 
     def _check_size(self, height: int, width: int) -> None:
+        """Checks the size in a frame's header, before memory is allocated for its pixels."""
         image = self.stored
         if not self.adopted and (height, width) != (image.height, image.width):
             raise FrameError(f"a frame is not {image.height}x{image.width}, but {height}x{width}")
+        if height * width > MAX_PIXELS:
+            raise FrameError(f"a frame has {height}x{width} pixels, the limit is {MAX_PIXELS}")
 
 
 def _to_unit_range(frame: Frames, output: npt.NDArray[np.float32]) -> None:

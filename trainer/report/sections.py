@@ -16,7 +16,6 @@ from tfrecords_schema.report.pages import (
     format_number,
     format_percentage,
 )
-from tfrecords_schema.spec import format_target
 from trainer.evaluation.baseline import baseline_prediction
 from trainer.evaluation.breakdown import ClassRow, RangeRow
 from trainer.evaluation.evaluate import Evaluation
@@ -116,13 +115,9 @@ def targets(evaluation: Evaluation) -> list[dict[str, Any]]:
     found = []
     for index, name in enumerate(label.target_names[:_MAX_TARGETS]):
         unit = label.target_units[index] if label.target_units else ""
-        quantity, offset = f"{name} ({unit})" if unit else name, label.offsets[index]
-        ranges = _ranges(evaluation.ranges[name], quantity, offset)
-        baseline = float(baseline_prediction(evaluation.trained_on)[index]) - offset
+        quantity = f"{name} ({unit})" if unit else name
+        baseline = float(baseline_prediction(evaluation.trained_on)[index])
         truth, answers = predictions.truth[:, index], predictions.answers[:, index]
-        if offset:  # axes have no room for the digits of both
-            quantity += f" from {offset!r}"
-            truth, answers = truth - offset, answers - offset
         scatter = make_scatter_chart(
             truth,
             answers,
@@ -150,7 +145,7 @@ def targets(evaluation: Evaluation) -> list[dict[str, Any]]:
             {
                 "name": name,
                 "scatter": scatter,
-                "ranges": ranges,
+                "ranges": _ranges(evaluation.ranges[name], quantity),
                 "time_charts": time_charts,
                 "sources": len(rows),
             }
@@ -158,11 +153,11 @@ def targets(evaluation: Evaluation) -> list[dict[str, Any]]:
     return found
 
 
-def _ranges(ranges: list[RangeRow], quantity: str, offset: float) -> Table:
+def _ranges(ranges: list[RangeRow], quantity: str) -> Table:
     largest = max([row.mae for row in ranges if math.isfinite(row.mae)], default=0.0)
     rows: list[Row] = [
         [
-            " to ".join(format_target(edge - offset, offset, 4) for edge in (row.low, row.high)),
+            f"{row.low:.4g} to {row.high:.4g}",
             f"{row.labels:,}",
             _bar(row.mae, largest, format_number(row.mae)),
             format_number(row.baseline_mae),

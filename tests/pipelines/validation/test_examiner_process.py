@@ -7,6 +7,7 @@ import dataclasses
 import os
 import pickle
 import signal
+import time
 
 import pytest
 
@@ -47,6 +48,30 @@ def test_child_examiner_reports_death_and_restarts(prepared):
     assert [f.where.shard for f in framing] == [jobs[1].shard.file]
     assert "the process that examined it was killed by SIGKILL" in framing[0].message
     assert result.records == 21 - jobs[1].shard.records
+
+
+class StuckFolder(DatasetFolder):
+    def open(self, shard):
+        time.sleep(60)
+
+
+class GreedyFolder(DatasetFolder):
+    def open(self, shard):
+        return bytearray(8 * 2**30)
+
+
+@pytest.mark.parametrize(
+    ("folder", "timeout", "reason"),
+    [(StuckFolder, 2, "made no progress for 2 s"), (GreedyFolder, 60, "MemoryError")],
+)
+def test_child_examiner_is_limited(prepared, folder, timeout, reason):
+    examiner, jobs = prepared
+    limited = dataclasses.replace(examiner, folder=folder(examiner.folder.path))
+    with contextlib.closing(ChildExaminer(limited, timeout)) as child:
+        summary = child.examine(jobs[0], lambda count: None)
+    (finding,) = conclude(examiner, [summary]).findings[:1]
+    assert finding.check == "format.framing"
+    assert reason in finding.message
 
 
 def test_child_examiner_raises_errors_of_the_child(prepared):

@@ -197,8 +197,12 @@ class TestDamage:
         data = bytearray(encode(noise(20, 30, 3), ".png"))
         data[16:24] = struct.pack(">II", 40000, 40000)
         data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
-        with pytest.raises(FrameError, match="a frame does not decode as PNG or JPEG"):
+        with pytest.raises(FrameError, match="a frame is not 20x30, but 40000x40000"):
             self.read(bytes(data), format="PNG")
+        image = replace(IMAGE, height=20, width=30, format="PNG")
+        adopted = FrameReader(stored=image, wanted=image, adopted=True)
+        with pytest.raises(FrameError, match="has 40000x40000 pixels, the limit is 67108864"):
+            adopted.read(files(bytes(data)))
 
     def test_read_accepts_extraneous_bytes_between_segments(self):
         data = encode(noise(20, 30, 3))

@@ -1,0 +1,111 @@
+"""Descriptions that are forged: every number in them is bounded before it is used."""
+
+import copy
+import json
+import os
+import random
+
+import pytest
+
+from pipelines.errors import UserError
+from pipelines.validation.conclude import conclude
+from pipelines.validation.folder import DatasetFolder
+from pipelines.validation.outcome import Validation, describe
+from pipelines.validation.pipeline import prepare
+from pipelines.validation.report.page import render_report
+from pipelines.validation.thresholds import ValidationOptions
+from tfrecords_schema.info import FILE_NAME
+
+HOSTILE = [
+    *(
+        None,
+        True,
+        -1,
+        0,
+        10**18,
+        10**400,
+        1e308,
+        float("nan"),
+        float("inf"),
+        [],
+        [[]],
+        {},
+        {"a": 1},
+    ),
+    *("", "x", "1e400000000", "1/0", "a\x1b[2J", "../x", "\udcff", "9" * 100, ["a"] * 5),
+]
+
+
+def places(value, place=()):
+    """Yields the place of each value in nested JSON."""
+    yield place
+    items = value.items() if isinstance(value, dict) else ()
+    items = enumerate(value[:2]) if isinstance(value, list) else items
+    for name, own in items:
+        yield from places(own, (*place, name))
+
+
+def replaced(fields, place, value):
+    """Returns a copy of nested JSON with another value at a place."""
+    fields = copy.deepcopy(fields)
+    *way, last = place
+    inner = fields
+    for name in way:
+        inner = inner[name]
+    inner[last] = value
+    return fields
+
+
+def examine(path):
+    """Validates a dataset without Beam, and renders its report; returns the result."""
+    folder = DatasetFolder(str(path))
+    info = folder.load_info()
+    options = ValidationOptions(tfrecords=str(path))
+    examiner, jobs = prepare(folder, info, options)
+    result = conclude(examiner, [examiner.examine(job, lambda count: None) for job in jobs])
+    validation = Validation(options, info, result, 1.0)
+    assert describe(validation)
+    assert render_report(validation, folder)
+    return result
+
+
+def test_validate_refuses_or_examines_every_forged_description(make):
+    dataset = make("classification")
+    file = dataset.path / FILE_NAME
+    fields = json.loads(file.read_text())
+    fields["options"] |= {"num_frames": 4, "frame_rate": "10", "splits": {"train": 1.0}, "seed": 0}
+    cases = [(place, value) for place in places(fields) if place for value in HOSTILE]
+    refused = 0
+    for place, value in random.Random(0).sample(cases, 150):
+        file.write_text(json.dumps(replaced(fields, place, value)))
+        try:
+            examine(dataset.path)
+        except UserError:
+            refused += 1
+    assert 20 < refused < 150
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (("spec", "num_frames"), 10**9, "num_frames must be from 1 to 100000, got 1000000000"),
+        (("spec", "image", "height"), 20_000_000, "an image may have at most 67108864 pixels"),
+        (("spec", "label", "class_names"), [str(i) for i in range(10**6)], "at most 100000 class"),
+    ],
+)
+def test_validate_bounds_the_spec(make, place, value, message):
+    dataset = make("classification")
+    file = dataset.path / FILE_NAME
+    file.write_text(json.dumps(replaced(json.loads(file.read_text()), place, value)))
+    with pytest.raises(UserError, match=message):
+        examine(dataset.path)
+
+
+@pytest.mark.parametrize("replace", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_validate_reads_regular_files_only(make, replace):
+    dataset = make("classification")
+    dataset.shard().unlink()
+    replace(dataset.shard())
+    first, *_ = examine(dataset.path).findings
+    assert first.check == "format.framing"
+    assert "not a regular file" in first.message
