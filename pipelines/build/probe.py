@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -12,11 +12,12 @@ from typing import TypeVar
 from tqdm.auto import tqdm
 
 from pipelines.decoding.client import DecoderPool, DecoderProcess, shared_pool
-from pipelines.decoding.protocol import DecodingFailure, IndexRequest
+from pipelines.decoding.protocol import DecodingFailure, IndexRequest, SpansRequest
 from pipelines.errors import UserError
 from pipelines.options.dataset import DatasetOptions, RunOptions
 from pipelines.plan.descriptors import (
     Extent,
+    FrameSpan,
     Listing,
     Part,
     Probe,
@@ -125,6 +126,7 @@ def probe_sources(
         UserError: if the first files all fail for one reason, and ``max_failure_rate`` does not allow as many
             failures. The other files are not tried.
     """
+    sources, failures = _find_spans(sources, pool, workers)
     by_time = options.split.split_by == "time"
     # Each block of a drive is a source.
     max_blocks = len(options.split.splits) if by_time else 1
@@ -132,7 +134,6 @@ def probe_sources(
     extents = _probe_files(
         parts, DecoderProcess.extent, pool, workers, max_failure_rate, max_blocks * len(parts)
     )
-    failures: list[SourceFailure] = []
     drives: list[list[Source]] = []
     for source in sources:
         own, own_failures = _place(source, extents, options)
@@ -171,6 +172,41 @@ def probe_sources(
             failures.append(SourceFailure(source=runs[0].id, stage="list", reason=reason))
         usable += blocks
     return Survey(sources=tuple(usable), probes=probes, failures=tuple(failures))
+
+
+def _find_spans(
+    sources: Sequence[Source], pool: DecoderPool, workers: int
+) -> tuple[Sequence[Source], list[SourceFailure]]:
+    """Returns the sources with the times of spans that are in frames, and failures of those without."""
+    spans: defaultdict[str, list[FrameSpan]] = defaultdict(list)  # by path
+    for source in sources:
+        if source.frame_span is not None:
+            spans[source.path].append(source.frame_span)
+    if not spans:
+        return sources, []
+
+    def ask(path: str) -> Iterator[FrameSpan] | DecodingFailure:
+        request = SpansRequest(path, tuple(spans[path]))
+        answer = _ask(pool, lambda decoder: decoder.spans(request))
+        return answer if isinstance(answer, DecodingFailure) else iter(answer)
+
+    answers = dict(zip(spans, in_parallel(ask, list(spans), workers, "Counting"), strict=True))
+    found: list[Source] = []
+    failures: list[SourceFailure] = []
+    for source in sources:
+        answer = answers[source.path] if source.frame_span else iter(())
+        if isinstance(answer, DecodingFailure):
+            failures.append(_failure(source.id, answer))
+            continue
+        span = next(answer, None)
+        if span is not None and span.start is None:
+            reason = f"the file ends before frame {(span.stop or span.first + 1) - 1}"
+            failures.append(SourceFailure(source=source.id, stage="list", reason=reason))
+            continue
+        start, end = (span.start, span.end) if span else (source.start, source.end)
+        start, end = (None if t is None else float(t) for t in (start, end))
+        found.append(replace(source, start=start, end=end, frame_span=span))
+    return found, failures
 
 
 def _probe_files(
@@ -264,6 +300,11 @@ def _blocks(
     runs: Sequence[Source], probes: dict[str, Probe], options: DatasetOptions
 ) -> list[Source]:
     for source in runs:
+        if source.frame_span is not None:
+            raise UserError(
+                f"--split_by time cannot divide {source.id!r}, whose span is in frames. "
+                "Leave out --split_by time, or give the span in seconds"
+            )
         if source.split is not None:
             raise UserError(
                 f"--split_by time cannot divide {source.id!r}, which a list, column or folder of splits puts "

@@ -23,7 +23,13 @@ from pipelines.decoding import protocol
 from pipelines.decoding.damage import count_errors
 from pipelines.decoding.overlay import draw_overlay
 from pipelines.decoding.protocol import BuildRequest, DecodingFailure, SegmentResult
-from pipelines.decoding.segments import build_segment, find_boundaries, find_extent, probe_file
+from pipelines.decoding.segments import (
+    build_segment,
+    find_boundaries,
+    find_extent,
+    find_spans,
+    probe_file,
+)
 from pipelines.runners.child_process import HEADER, pack
 
 _MAX_CHARACTERS = 300
@@ -91,6 +97,8 @@ def _handle(request: protocol.Request, answers: BinaryIO) -> Any:
             return draw_overlay(request, on_progress)
         case protocol.ExtentRequest():
             return find_extent(request.path, on_progress)
+        case protocol.SpansRequest():
+            return find_spans(request, on_progress)
         case protocol.IndexRequest():
             return find_boundaries(request, on_progress)
         case protocol.ProbeRequest():

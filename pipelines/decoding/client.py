@@ -16,7 +16,7 @@ from typing import TypeVar
 from pipelines.decoding import protocol
 from pipelines.decoding.protocol import BuildRequest, DecodingFailure, SegmentResult
 from pipelines.options.dataset import RunOptions
-from pipelines.plan.descriptors import Boundary, Extent, Probe
+from pipelines.plan.descriptors import Boundary, Extent, FrameSpan, Probe
 from pipelines.runners.child_process import ChildError, ChildProcess
 from pipelines.runners.python_child import child_environment, python_command
 from pipelines.storage.staging import Staging, StagingError
@@ -69,6 +69,10 @@ class DecoderProcess:
     def extent(self, path: str) -> Extent:
         """Returns the time range of the footage in the file at ``path``."""
         return _result(self._ask(protocol.ExtentRequest(path), Extent))
+
+    def spans(self, request: protocol.SpansRequest) -> tuple[FrameSpan, ...]:
+        """Returns the spans of a file with their times."""
+        return _result(self._ask(request, tuple[FrameSpan, ...]))
 
     def index(self, request: protocol.IndexRequest) -> tuple[Boundary, ...]:
         """Returns the places where a clip may be cut into segments."""

@@ -14,7 +14,7 @@ from pipelines.decoding.footage import Footage, Frame
 from pipelines.decoding.lookahead import IsUsed
 from pipelines.decoding.protocol import DecodingFailure
 from pipelines.options.dataset import SamplingOptions
-from pipelines.plan.descriptors import Segment
+from pipelines.plan.descriptors import Segment, Source
 from pipelines.plan.sampling import Position, TimeGrid, cover_slots, uniform_slots
 
 UsesAny = Callable[[int, float], bool]
@@ -29,9 +29,18 @@ class Clip:
     Attributes:
         start_pts, end_pts: presentation times in the footage's time base. Frames of the clip lie in
             ``[start_pts, end_pts)``.
+        ends_at_frame: ``end`` is the time of a frame that is not in the clip.
     """
 
-    def __init__(self, footage: Footage, first_pts: int, start: float | None, end: float | None):
+    ends_at_frame = False
+
+    def __init__(
+        self,
+        footage: Footage,
+        first_pts: int,
+        start: float | Fraction | None,
+        end: float | Fraction | None,
+    ):
         self.time_base = footage.time_base
         self.tolerance = footage.tolerance
         self.first_pts = first_pts
@@ -40,6 +49,16 @@ class Clip:
         self.end = None if end is None else Fraction(str(end))
         self.start_pts = first_pts if start is None else self._first_at(self.start)
         self.end_pts = None if self.end is None else self._first_at(self.end)
+
+    @classmethod
+    def of(cls, source: Source, footage: Footage, first_pts: int) -> Clip:
+        """Returns the clip of a source in ``footage``, whose first frame is at ``first_pts``."""
+        span = source.frame_span
+        if span is None:
+            return cls(footage, first_pts, source.start, source.end)
+        clip = cls(footage, first_pts, span.start, span.end)
+        clip.ends_at_frame = True
+        return clip
 
     def seconds_after_first(self, pts: int) -> Fraction:
         """Returns ``pts`` in seconds after the file's first frame."""
@@ -100,10 +119,10 @@ def start_reading(
         if first is None:
             raise DecodingFailure("decode", footage.truncated or "no frame could be decoded")
         first_pts = first.pts if footage.begins_at is None else footage.begins_at
-        return Clip(footage, first_pts, source.start, source.end), chain([first], frames)
+        return Clip.of(source, footage, first_pts), chain([first], frames)
     # All times count from the file's first frame, so that it is decoded even if the clip starts later.
     with reopen() as beginning:
-        clip = Clip(footage, beginning.first_pts(), source.start, source.end)
+        clip = Clip.of(source, footage, beginning.first_pts())
     if segment.anchor_pts is not None:
         return clip, footage.frames(near=segment.anchor_pts, exactly=True)
     near = clip.start_pts
@@ -123,7 +142,9 @@ def cover_clip(
     else:
         position = clip.time_grid(rate).position
         placed = ((position(clip.seconds_after_first(frame.pts)), frame) for frame in frames)
-        if clip.end is not None:
+        if clip.end is not None and clip.ends_at_frame:
+            end_slot = position(clip.end).slot
+        elif clip.end is not None:
             end_slot = math.ceil((clip.end - clip.start) * rate)
     return cover_slots(placed, end_slot=end_slot)
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 
 from pipelines.options.dataset import ImageOptions, LabelOptions, SamplingOptions
 from pipelines.options.telemetry import AnnotationOptions, TelemetryOptions
-from pipelines.plan.descriptors import Segment, Source
+from pipelines.plan.descriptors import FrameSpan, Segment, Source
 from pipelines.runners.child_process import pack
 from tfrecords_schema.codec import LocalPath, from_json, to_json
 from tfrecords_schema.moments import Moments
@@ -50,6 +50,14 @@ class ExtentRequest:
     """A request for the `Extent` of a file, which is read but not decoded."""
 
     path: LocalPath
+
+
+@dataclass(frozen=True)
+class SpansRequest:
+    """A request for the times of spans of a file; those beyond its end are returned without."""
+
+    path: LocalPath
+    spans: tuple[FrameSpan, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,7 +197,7 @@ class DecodingFailure(Exception):  # noqa: N818 - an event of a source, not an e
         return f"{self.stage}: {self.reason}"
 
 
-Request = ProbeRequest | ExtentRequest | IndexRequest | BuildRequest | OverlayRequest
+Request = ProbeRequest | ExtentRequest | SpansRequest | IndexRequest | BuildRequest | OverlayRequest
 
 _REQUESTS: dict[str, type[Request]] = {cls.__name__: cls for cls in get_args(Request)}
 

@@ -6,7 +6,7 @@ import functools
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
@@ -16,11 +16,17 @@ from pipelines.decoding.footage import Footage, Frame
 from pipelines.decoding.frame_folder import FrameFolder
 from pipelines.decoding.joined import JoinedVideos
 from pipelines.decoding.measuring import Measurements, clip_telemetry, is_measured
-from pipelines.decoding.protocol import BuildRequest, DecodingFailure, IndexRequest, SegmentResult
+from pipelines.decoding.protocol import (
+    BuildRequest,
+    DecodingFailure,
+    IndexRequest,
+    SegmentResult,
+    SpansRequest,
+)
 from pipelines.decoding.record_builder import SequenceTally, build_record, encode_frame
 from pipelines.decoding.telemetry_rows import TelemetryRows
 from pipelines.decoding.video import open_video
-from pipelines.plan.descriptors import Boundary, Extent, Probe, Segment, Source
+from pipelines.plan.descriptors import Boundary, Extent, FrameSpan, Probe, Segment, Source
 from pipelines.plan.sampling import cut_windows, pick_last, pick_uniform
 from pipelines.plan.shards import clip_seconds
 from tfrecords_schema.examples import encode_record
@@ -77,6 +83,36 @@ def find_extent(path: str, on_progress: OnProgress = lambda: None) -> Extent:
         return video.extent()
 
 
+def find_spans(
+    request: SpansRequest, on_progress: OnProgress = lambda: None
+) -> tuple[FrameSpan, ...]:
+    """Returns the spans of a file with their times; decodes it if packets do not tell those of frames.
+
+    Raises:
+        DecodingFailure: if damage hides how many frames there are.
+    """
+    with open_video(request.path, on_progress) as video:
+        first_pts = video.first_pts()
+    with open_video(request.path, on_progress) as video:
+        if video.cuttable:
+            times, _ = video.packet_times()
+            shown = times[times >= first_pts].tolist()
+        else:
+            shown = [frame.pts for frame in video.frames()]
+        if video.damage is not None:
+            reason = f"the file is damaged, so its frames cannot be counted: {video.damage.reason}"
+            raise DecodingFailure("decode", reason)
+
+    def place(span: FrameSpan) -> FrameSpan:
+        if max(span.first + 1, span.stop or 0) > len(shown):
+            return span
+        ends = [None if n in (None, len(shown)) else shown[n] for n in (span.first, span.stop)]
+        start, end = (None if t is None else (t - first_pts) * video.time_base for t in ends)
+        return replace(span, start=start, end=end)
+
+    return tuple(map(place, request.spans))
+
+
 def find_boundaries(
     request: IndexRequest, on_progress: OnProgress = lambda: None
 ) -> tuple[Boundary, ...]:
@@ -87,7 +123,7 @@ def find_boundaries(
     with open_video_source(request.source, on_progress) as video:
         if not video.cuttable:
             return ()
-        clip = Clip(video, video.first_pts(), request.source.start, request.source.end)
+        clip = Clip.of(request.source, video, video.first_pts())
     # Opened again: finding the first frame has read packets.
     with open_video_source(request.source, on_progress) as video:
         times, keys = video.packet_times()

@@ -102,6 +102,21 @@ class Part(SideFile):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class FrameSpan:
+    """A span of the frames ``[first, stop)`` of a file, counted from 0; a ``stop`` of None is its end.
+
+    Attributes:
+        start, end: seconds after the file's first frame, exactly; None until probing finds them, and for the
+            end of the file.
+    """
+
+    first: int
+    stop: int | None = None
+    start: Fraction | None = None
+    end: Fraction | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Source:
     """One clip: a video file or a span of one, a drive in several files, a folder of frames, or telemetry.
 
@@ -119,6 +134,7 @@ class Source:
         labels: class names.
         values: regression targets.
         start, end: span in seconds after the file's first frame; None for its beginning or end.
+        frame_span: the span, if it was given in frames; ``start`` and ``end`` are rounded then.
         bytes, mtime_ns: as in `SideFile`; for several files their sum and the latest.
         kind: of ``path``: a video file, a folder of frames, or a file of telemetry alone.
         seconds, frames: duration and number of frames, if listing found them; None uses the header.
@@ -138,6 +154,7 @@ class Source:
     values: tuple[float, ...] = ()
     start: float | None = None
     end: float | None = None
+    frame_span: FrameSpan | None = None
     bytes: int = 0
     mtime_ns: int = 0
     kind: SourceKind = "video"

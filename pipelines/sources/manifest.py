@@ -20,7 +20,7 @@ from typing import Any
 from pipelines.errors import UserError
 from pipelines.labels.cells import MAX_FLOAT32, CellError, parse_class
 from pipelines.options.dataset import LabelOptions
-from pipelines.plan.descriptors import Listing, Source, SourceFailure
+from pipelines.plan.descriptors import FrameSpan, Listing, Source, SourceFailure
 from pipelines.sources.classes import order_classes
 from pipelines.sources.files import Files
 from pipelines.sources.listing import list_failure
@@ -99,18 +99,21 @@ class _RowReader:
         self._columns = find_columns(table.path, table.columns, roles, targets)
         if "end" in self._columns or "start" not in self._columns:
             self._columns.pop("duration", None)  # of the file, or known from start and end
-        self._check_units()
+        self._by_frame = self._counts_frames()
         self._targets = [Column(_index_of(name, table), name, "") for name in targets]
         self._parser = CellParser(decimal_comma=table.decimal_comma)
         self._locate = functools.lru_cache(maxsize=1 << 12)(self._find_file)
 
-    def _check_units(self) -> None:
-        for column in self._columns.values():
-            if "frame" in column.unit:
-                raise UserError(
-                    f"{self._table.path}: expected spans in seconds, but the column {column.name!r} counts "
-                    "frames. Write the times of these frames as 'start' and 'end' in seconds"
-                )
+    def _counts_frames(self) -> bool:
+        """Returns True if spans are in frames, False if they are in seconds."""
+        spans = [self._columns[r] for r in ("start", "end", "duration") if r in self._columns]
+        by_frame = ["frame" in column.unit for column in spans]
+        if any(by_frame) and not all(by_frame):
+            names = " and ".join(repr(column.name) for column in spans)
+            raise UserError(
+                f"{self._table.path}: expected spans in seconds or in frames, but {names} mix both"
+            )
+        return any(by_frame)
 
     def describe(self, cells: Sequence[Any]) -> Source:
         """Returns the source that a row describes. The file is not looked at."""
@@ -123,7 +126,8 @@ class _RowReader:
         if start is not None or end is not None:
             # All digits that were written, because two spans may differ in the last one.
             first, last = ("" if t is None else repr(t).removesuffix(".0") for t in (start, end))
-            source_id += f"#t={first},{last}".rstrip(",")
+            unit = "frame:" if self._by_frame else ""
+            source_id += f"#t={unit}{first},{last}".rstrip(",")
         split, group = self._cell(cells, "split"), self._cell(cells, "group")
         if isinstance(group, (int, float)):
             group = parse_class(group)
@@ -136,8 +140,11 @@ class _RowReader:
             split=None if split is None else self._parser.split(split),
             labels=() if label is None else self._parser.labels(label),
             values=tuple(self._target(cells, column) for column in self._targets),
-            start=start,
-            end=end,
+            start=None if self._by_frame else start,
+            end=None if self._by_frame else end,
+            frame_span=FrameSpan(first=int(start or 0), stop=None if end is None else int(end))
+            if self._by_frame and (start or end is not None)
+            else None,
         )
 
     def _cell(self, cells: Sequence[Any], role: str) -> Any:
@@ -171,14 +178,11 @@ class _RowReader:
         duration = self._time(cells, "duration")
         if duration is not None:
             end = float(Decimal(repr(start or 0.0)) + Decimal(repr(duration)))
+        unit, got = "frames" if self._by_frame else "seconds", f"got start {start} and end {end}"
         if max(start or 0, end or 0) > _MAX_SECONDS:
-            raise CellError(
-                f"start and end must be seconds, at most {_MAX_SECONDS:g}, got start {start} and end {end}"
-            )
+            raise CellError(f"start and end must be {unit}, at most {_MAX_SECONDS:g}, {got}")
         if (start or 0) < 0 or (end is not None and end <= (start or 0)):
-            raise CellError(
-                f"a clip must have 0 <= start < end in seconds, got start {start} and end {end}"
-            )
+            raise CellError(f"a clip must have 0 <= start < end in {unit}, {got}")
         return start, end
 
     def _time(self, cells: Sequence[Any], role: str) -> float | None:
@@ -186,6 +190,11 @@ class _RowReader:
         if value is None:
             return None
         column = self._columns[role]
+        if self._by_frame:
+            frame = self._parser.number(value, column.name, "the number of a frame")
+            if not frame.is_integer():
+                raise CellError(f"{column.name} must be the number of a frame, got {value!r}")
+            return frame + (column.unit == "last frame")
         if column.unit == "ms":
             return float(Decimal(repr(self._parser.number(value, column.name))) / 1000)
         return self._parser.seconds(value, column.name)
@@ -206,6 +215,10 @@ class _RowReader:
             f"{column.name!r} as {role}" for role, column in columns.items() if column.name != role
         ]
         notes = [f"columns of the manifest are taken: {', '.join(renamed)}"] if renamed else []
+        if self._by_frame:
+            end = columns.get("end", Column(0, "end_frame", "frame"))
+            which = "the first frame after" if end.unit == "frame" else "the last frame of"
+            notes.append(f"frames count from 0, and {end.name!r} is {which} a clip")
         notes += parser.notes.values()
         if parser.commas and parser.points:
             raise UserError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import functools
-import json
 import math
 import re
 from decimal import Decimal
@@ -107,10 +106,8 @@ def _check_labels(items: list[Any]) -> tuple[str, ...]:
 
 def _parse_list(text: str) -> list[Any] | None:
     """Returns the list that JSON or pandas wrote as text; None for other text."""
-    for parse in (json.loads, ast.literal_eval):
-        try:
-            items = parse(text)
-        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
-            continue
-        return items if isinstance(items, list) else None
-    return None
+    try:
+        items = ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+        return None
+    return items if isinstance(items, list) else None

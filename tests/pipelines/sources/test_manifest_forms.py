@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pipelines.errors import UserError
 from pipelines.options.dataset import LabelOptions
-from pipelines.plan.descriptors import Listing
+from pipelines.plan.descriptors import FrameSpan, Listing
 from pipelines.sources.manifest import list_manifest
 from pipelines.sources.manifest_columns import find_columns
 
@@ -122,6 +122,25 @@ class TestCsv:
         found = manifest("path,label,start,duration\nsub/a.avi,run,0.1,0.2\n")
         assert found.sources[0].id == "sub/a.avi#t=0.1,0.3"
 
+    @pytest.mark.parametrize(
+        ("names", "cells", "span", "note"),
+        [
+            ("start_frame,end_frame", "2,9", (2, 9), "'end_frame' is the first frame after a clip"),
+            ("first_frame,last_frame", "2,9", (2, 10), "'last_frame' is the last frame of a clip"),
+            ("Start Frame,duration_frames", "2,9", (2, 11), "is the first frame after a clip"),
+            ("start_frame,end_frame", ",9", (0, 9), "frames count from 0"),
+            ("start_frame,end_frame", ",", None, "frames count from 0"),
+        ],
+    )
+    def test_spans_in_frames(self, manifest, names, cells, span, note) -> None:
+        found = manifest(f"path,label,{names}\nsub/a.avi,x,{cells}\n")
+        source = found.sources[0]
+        assert (source.start, source.end) == (None, None)
+        assert source.frame_span == (span and FrameSpan(first=span[0], stop=span[1]))
+        first = cells.split(",")[0]
+        assert source.id == (f"sub/a.avi#t=frame:{first},{span[1]}" if span else "sub/a.avi")
+        assert any(note in line for line in found.notes)
+
     def test_a_name_with_backslashes_is_found(self, manifest, tmp_path) -> None:
         (tmp_path / "sub\\a.avi").write_bytes(b"")
         found = manifest("path,label\nsub\\a.avi,run\n")
@@ -208,6 +227,9 @@ class TestErrors:
             ("path,label,start\nsub/a.avi,run,1_0\n", "c.csv", ["'1_0'"]),
             (b"path,label\nsub/a.avi,caf\xe9\n", "c.csv", ["line 2", "0xe9", "UTF-8"]),
             (b"\xff\xfep\x00\n", "c.csv", ["line 1", "UTF-16"]),
+            ("path,label,start,end_frame\nsub/a.avi,x,1,9\n", "c.csv", ["'end_frame' mix both"]),
+            ("path,label,end_frame\nsub/a.avi,x,1.5\n", "c.csv", ["line 2", "number of a frame"]),
+            ("path,label,start_frame,end_frame\nsub/a.avi,x,9,9\n", "c.csv", ["end in frames"]),
             ({"clips": [{"path": "a"}]}, "c.json", ['"path": "clips/a.mp4"']),
             ([{"path": "a"}, 3], "c.json", ["index 1", "expected a JSON object, got 3"]),
             ({"a.avi": {"file": "b.avi"}}, "c.json", ["expected a list of objects"]),
