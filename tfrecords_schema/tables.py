@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
-from tfrecords_schema.info import DatasetInfo
+from tfrecords_schema.info import DatasetInfo, TargetStatistics
+from tfrecords_schema.moments import Moments
 from tfrecords_schema.report.pages import plural
 from tfrecords_schema.spec import LabelSpec
 from tfrecords_schema.terminal import printable_name as printable
@@ -24,7 +25,7 @@ SPREAD_CLASSES = "give --stratify on, another --seed or other --splits, or add s
 
 _REASONS = {SHORT_CLIPS: "shorter than --num_frames", FAILED: "failed or damaged"}
 _REMEDIES = {SHORT_CLIPS: KEEP_SHORT_CLIPS, FAILED: "failures.jsonl says why"}
-_WIDTH, _MAX_NAME, _MAX_NAMED = 80, 32, 5
+_WIDTH, _MAX_NAME, _MAX_NAMED, _MAX_CLASSES = 80, 32, 3, 10
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -45,19 +46,6 @@ class Cell(NamedTuple):
         return str(self.sequences) if self.sources is None else f"{self.sources} / {self.sequences}"
 
 
-class Statistics(Protocol):
-    """Statistics of a target: `tfrecords_schema.moments.Moments` or `TargetStatistics`."""
-
-    @property
-    def mean(self) -> float: ...  # noqa: D102
-    @property
-    def std(self) -> float: ...  # noqa: D102
-    @property
-    def min(self) -> float: ...  # noqa: D102
-    @property
-    def max(self) -> float: ...  # noqa: D102
-
-
 def format_bytes(count: int) -> str:
     """Returns ``count`` with a binary unit: ``1.5 MiB``."""
     power = min(max(count.bit_length() - 1, 0) // 10, len(_UNITS) - 1)
@@ -71,10 +59,11 @@ def format_table(*rows: Sequence[object]) -> list[str]:
     return [f"  {template.format(*row)}" for row in rows]
 
 
-def name_some(names: Iterable[str], count: int) -> str:
-    """Returns the first of ``count`` names, quoted: ``'run', 'walk' and 3 more``."""
-    shown = [repr(shorten(name)) for name, _ in zip(names, range(_MAX_NAMED), strict=False)]
-    return ", ".join(shown) + (f" and {count - len(shown)} more" if count > len(shown) else "")
+def name_some(names: Iterable[str]) -> str:
+    """Returns the first names, and the number of the others: ``'a', 'b', 'c' and 4 more``."""
+    names = list(names)
+    more = len(names) - _MAX_NAMED
+    return ", ".join(map(repr, names[:_MAX_NAMED])) + (f" and {more} more" if more > 0 else "")
 
 
 def shorten(text: str, width: int = _MAX_NAME) -> str:
@@ -88,8 +77,8 @@ def describe_label(label: LabelSpec) -> str:
     if label.task == "none":
         return "no labels"
     names = _name_targets(label) or label.class_names
-    shown = ", ".join(shorten(printable(name)) for name in names[: 2 * _MAX_NAMED])
-    more = f", ... ({len(names)})" if len(names) > 2 * _MAX_NAMED else ""
+    shown = ", ".join(shorten(printable(name)) for name in names[:_MAX_CLASSES])
+    more = f", ... ({len(names)})" if len(names) > _MAX_CLASSES else ""
     return f"{label.task} of {shown}{more}{' by frame' if label.per_frame else ''}"
 
 
@@ -143,7 +132,7 @@ def class_table(
 
 def target_table(
     label: LabelSpec,
-    splits: Mapping[str, Sequence[Statistics]],
+    splits: Mapping[str, Sequence[Moments | TargetStatistics]],
     *,
     max_rows: int | None = MAX_ROWS,
 ) -> list[str]:
@@ -243,7 +232,7 @@ def explain_losses(info: DatasetInfo, classes: Sequence[int]) -> str:
         named.append(repr(shorten(info.spec.label.class_names[i])) + counts)
     more = len(classes) - len(named)
     gone = set(classes) <= set(missing_everywhere(class_cells(info)))
-    others = "add footage of them, or leave them out" if gone else SPREAD_CLASSES
+    others = "add footage of them, or leave them out (--classes)" if gone else SPREAD_CLASSES
     remedies = [
         f"{_REASONS[reason]} ({_REMEDIES[reason]})"
         for reason, counts in info.dropped.items()
@@ -275,7 +264,7 @@ def split_warnings(
     for split, column in cells.items():
         lacks = [i for i, cell in enumerate(column) if cell.is_empty and i not in gone]
         if lacks and len(lacks) + len(gone) < len(column):
-            named = name_some((label.class_names[i] for i in lacks), len(lacks))
+            named = name_some(shorten(label.class_names[i]) for i in lacks)
             lines.append(f"no {what} of {named} is in {printable(split)}: {SPREAD_CLASSES}")
     return lines
 

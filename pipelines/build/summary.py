@@ -53,14 +53,14 @@ def _warn_of_short_clips(plan: Plan, cells: Mapping[str, Sequence[Cell]]) -> lis
     names, sampling = plan.listing.label.class_names, plan.builder.options.sampling
     rows = enumerate(zip(*cells.values(), strict=True))
     short = [
-        names[i]
+        tables.shorten(names[i])
         for i, row in rows
         if any(cell.sources for cell in row) and not any(cell.sequences for cell in row)
     ]
     if not short:
         return []
     return [
-        f"all clips of {tables.name_some(short, len(short))} look shorter than --num_frames "
+        f"all clips of {tables.name_some(short)} look shorter than --num_frames "
         f"{sampling.num_frames}, so they are dropped: {tables.KEEP_SHORT_CLIPS}"
     ]
 

@@ -15,8 +15,7 @@ from pipelines.options.dataset import SplitOptions
 from pipelines.plan.descriptors import Listing, Source
 from pipelines.plan.hashing import hash_fraction
 from pipelines.plan.stratify import stratify
-
-_MAX_NAMED = 3
+from tfrecords_schema.tables import name_some
 
 
 def hashed_split(group: str, splits: Sequence[tuple[str, float]], seed: int) -> str:
@@ -179,13 +178,6 @@ def _stratify(
             f". Classes for which their groups with other classes do not allow it: {name_some(stuck)}"
         )
     return moved
-
-
-def name_some(names: Iterable[str]) -> str:
-    """Returns the first names, and the number of the others: ``'a', 'b', 'c' and 4 more``."""
-    names = list(names)
-    more = len(names) - _MAX_NAMED
-    return ", ".join(map(repr, names[:_MAX_NAMED])) + (f" and {more} more" if more > 0 else "")
 
 
 def join_names(names: Iterable[str]) -> str:

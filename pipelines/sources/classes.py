@@ -15,9 +15,9 @@ from pipelines.errors import UserError
 from pipelines.options.dataset import LabelOptions
 from pipelines.plan.descriptors import Listing
 from pipelines.plan.hashing import hash_fraction
-from pipelines.plan.splits import name_some
 from tfrecords_schema.natural_order import natural_key
 from tfrecords_schema.options import did_you_mean
+from tfrecords_schema.tables import name_some
 
 
 def order_classes(names: Iterable[str], options: LabelOptions) -> tuple[str, ...]:

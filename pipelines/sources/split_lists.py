@@ -22,9 +22,9 @@ from pathlib import Path
 from pipelines.errors import UserError
 from pipelines.options.dataset import SPLIT_NAME_RULE, split_name
 from pipelines.plan.descriptors import Listing, Source
-from pipelines.plan.splits import name_some
 from pipelines.sources.listing import is_video
 from tfrecords_schema.split_names import standard_split
+from tfrecords_schema.tables import name_some
 
 _HMDB51_SPLITS = {"0": None, "1": "train", "2": "test"}
 _HMDB51_FILE = re.compile(r"(.+)_test_split\d+")
