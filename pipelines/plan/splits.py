@@ -97,7 +97,9 @@ def settle_splits(listing: Listing, options: SplitOptions) -> Listing:
         )
     changed = settled if named else moved
     sources = tuple(
-        replace(source, split=changed[source.group]) if source.group in changed else source
+        source
+        if changed.get(source.group, source.split) == source.split
+        else replace(source, split=changed[source.group])
         for source in sources
     )
     return replace(listing, sources=sources, notes=tuple(notes))

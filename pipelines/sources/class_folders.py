@@ -7,8 +7,9 @@ may lie above the classes or directly below them.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 from pipelines.errors import UserError
 from pipelines.options.dataset import DatasetOptions
@@ -50,21 +51,21 @@ def list_class_folders(root: str, options: DatasetOptions = _DEFAULTS) -> Listin
     clips = _find_clips(root, paths)
     clips.leave_out_top()
     splits = find_split_folders(
-        [*clips.found, *(f"{name}/" for name in folders)], options.split, as_folders="classes"
+        [*clips, *(f"{name}/" for name in folders)], options.split, as_folders="classes"
     )
-    if splits.level != 0:
-        inner = []
+    inner = inner if splits.level == 0 else []
     files.check_distinct(os.path.join(root, name) for name in (*folders, *inner))
     _leave_out_unclassified(root, clips, splits)
-    filled = {part for path in clips.found for part in enumerate(path.split("/", 2)[:2])}
-    for folder in (*folders, *inner):
-        level, name = folder.count("/"), folder.rpartition("/")[2]
-        if (level, name) not in filled:
-            raise UserError(
-                f"{os.path.join(root, folder)}: expected videos in this class folder, or folders of frames, "
-                "but no file name in it has the extension of a video, and no folder below it holds images. "
-                "Fill the folder or remove it"
-            )
+    filled = {path.split("/", 1)[0] for path in clips}
+    classes = {path.split("/", 2)[1] for path in clips} if inner else set()
+    empty = [name for name in folders if name not in filled]
+    empty += [name for name in inner if name.rpartition("/")[2] not in classes]
+    if empty:
+        raise UserError(
+            f"{os.path.join(root, empty[0])}: expected videos in this class folder, or folders of frames, "
+            "but no file name in it has the extension of a video, and no folder below it holds images. "
+            "Fill the folder or remove it"
+        )
     return _describe(root, clips, splits, files, options)
 
 
@@ -77,58 +78,60 @@ def list_glob(pattern: str, options: DatasetOptions = _DEFAULTS) -> Listing:
     files = Files()
     root, paths = list_matching(pattern, files)
     clips = _find_clips(root, paths)
-    if any("/" in path for path in clips.found):
+    if any("/" in path for path in clips):
         clips.leave_out_top()
-    if not clips.found:
+    if not any(clips):
         raise UserError(
             f"expected videos or folders of frames to match {pattern!r}, but none of the {len(paths)} "
             "matching files has the extension of a video, or is an image in a folder below the first "
             "glob character. Check the pattern"
         )
-    splits = find_split_folders(clips.found, options.split, as_folders="classes")
+    splits = find_split_folders(list(clips), options.split, as_folders="classes")
     _leave_out_unclassified(root, clips, splits)
     return _describe(root, clips, splits, files, options)
 
 
 @dataclass
 class _Clips:
-    """Clips below an input.
+    """Clips below an input, by ``data_path``.
 
     Attributes:
-        found: path of each clip by its ``data_path``, and the names of its images; none for a video.
+        videos: their paths.
+        frames: folders of frames, and the names of their images.
         images: number of images that belong to no clip.
         others: number of files that are neither videos nor images.
     """
 
-    found: dict[str, tuple[str, Collection[str]]] = field(default_factory=dict)
+    videos: dict[str, str]
+    frames: dict[str, tuple[str, list[str]]] = field(default_factory=dict)
     images: int = 0
     others: int = 0
 
-    def leave_out_top(self) -> None:
-        """Removes the folders of frames in the input itself, which would be both clips and classes."""
-        self.leave_out(
-            [path for path, (_, names) in self.found.items() if names and "/" not in path]
-        )
+    def __iter__(self) -> Iterator[str]:
+        yield from self.videos
+        yield from self.frames
 
     def leave_out(self, data_paths: Iterable[str]) -> None:
         """Removes folders of frames, and counts their images."""
         for data_path in data_paths:
-            self.images += len(self.found.pop(data_path)[1])
+            self.images += len(self.frames.pop(data_path)[1])
+
+    def leave_out_top(self) -> None:
+        """Removes the folders of frames in the input itself, which would be both clips and classes."""
+        self.leave_out([path for path in self.frames if "/" not in path])
 
 
 def _find_clips(root: str, paths: Collection[str]) -> _Clips:
-    """Returns the videos among ``paths``, and the folders with images and without videos below ``root``."""
+    """Returns the videos among ``paths``, and the folders below ``root`` with images and without videos."""
+    clips = _Clips({relative(path, root): path for path in paths if is_video(path)})
     folders = group_images(paths)
-    videos = [path for path in paths if is_video(path)]
-    others = len(paths) - len(videos) - sum(map(len, folders.values()))
-    clips = _Clips({relative(path, root): (path, ()) for path in videos}, others=others)
-    beside_videos = {os.path.dirname(path) for path in videos} if folders else set()
+    beside_videos = set(map(os.path.dirname, clips.videos.values())) if folders else set()
     for folder, names in folders.items():
-        data_path = relative(folder, root)
         if folder in beside_videos or not folder.startswith(f"{root.rstrip('/')}/"):
             clips.images += len(names)
         else:
-            clips.found[data_path] = (folder, names)
+            clips.frames[relative(folder, root)] = (folder, names)
+    clips.others = len(paths) - len(clips.videos) - sum(map(len, folders.values()))
     return clips
 
 
@@ -136,9 +139,8 @@ def _leave_out_unclassified(root: str, clips: _Clips, splits: SplitFolders) -> N
     """Leaves out images directly in folders that are splits; raises `UserError` for videos."""
     if splits.level is None:
         return
-    outside = [path for path in clips.found if not splits.divide(path)[1]]
-    _check_classified(root, [path for path in outside if not clips.found[path][1]])
-    clips.leave_out(outside)
+    _check_classified(root, [path for path in clips.videos if not splits.divide(path)[1]])
+    clips.leave_out([path for path in clips.frames if not splits.divide(path)[1]])
 
 
 def _check_classified(root: str, outside: Collection[str]) -> None:
@@ -157,42 +159,42 @@ def _describe(
     classes: dict[str, tuple[str, ...]] = {}  # the labels of each class, shared by its sources
     deeper: dict[str, None] = {}  # examples of folders below a class
     unnumbered: list[str] = []
-    frames = [path for path, (_, images) in clips.found.items() if images]
-    if frames and options.sampling.frame_rate is None:
+    if clips.frames and options.sampling.frame_rate is None:
         raise UserError(
-            f"{root} holds folders of frames, for example {frames[0]}, which have no times. Give their "
-            "frames per second with --frame_rate, or a glob of the videos alone"
+            f"{root} holds folders of frames, for example {min(clips.frames)}, which have no times. Give "
+            "their frames per second with --frame_rate, or a glob of the videos alone"
         )
 
-    def describe(data_path: str, clip: tuple[str, Collection[str]]) -> Source:
-        path, images = clip
+    def describe(data_path: str, path: str | None) -> Source:
         split, folders = splits.divide(data_path)
         class_name = folders[0] if folders else name
         labels = classes.setdefault(class_name, (class_name,))
-        if len(deeper) < 2 and (len(folders) > 1 or (images and not folders)):
+        if len(deeper) < 2 and (len(folders) > 1 or not (path or folders)):
             deeper[folders[1] if folders else data_path] = None
-        if not images:
+        if path is not None:
             return describe_file(path, data_path, files, labels=labels, split=split)
-        source, ordered = describe_frame_folder(path, data_path, images, options.sampling, files)
+        folder, images = clips.frames[data_path]
+        source, ordered = describe_frame_folder(folder, data_path, images, options.sampling, files)
         if not ordered.numbered:
             unnumbered.append(data_path)
         return replace(source, labels=labels, split=split)
 
-    sources, failures = describe_all(clips.found.items(), describe)
+    items = chain(clips.videos.items(), dict.fromkeys(clips.frames).items())
+    sources, failures = describe_all(items, describe)
     notes = list(splits.notes)
-    if len(classes) == 1 and len(deeper) > 1:
+    if len(classes) == 1 and len(deeper) >= (1 if splits.level == 1 else 2):
         (only,), example = classes, " and ".join(deeper)
         message = (
-            f"all {len(sources)} clips are of the one class {only}. If {example} are classes, give the "
-            f"folder {only} as --input"
+            f"all {len(sources)} clips are of the one class {only}. If the folders in it are the classes "
+            f"({example}), give {only} as --input"
         )
         if splits.level == 1:
             raise UserError(f"{message}. If not, give --split_folders off")
         notes.append(message)
-    if frames:
+    if clips.frames:
         notes.append(
-            f"{len(frames)} folders of images are clips of {options.sampling.frame_rate} frames per second "
-            "(--frame_rate)"
+            f"{len(clips.frames)} folders of images are clips of {options.sampling.frame_rate} frames per "
+            "second (--frame_rate)"
         )
     if unnumbered:
         notes.append(

@@ -30,7 +30,7 @@ from pipelines.sources.listing import (
 )
 from pipelines.storage.scratch import scratch_folder
 from tfrecords_schema import storage
-from tfrecords_schema.paths import absolute, folder_name, relative, resolve
+from tfrecords_schema.paths import UrlError, absolute, folder_name, relative, resolve
 from tfrecords_schema.spec import LabelSpec
 
 TELEMETRY_EXTENSIONS = (".csv", ".tsv", ".jsonl", ".ndjson", ".gpx", ".npy")
@@ -197,7 +197,10 @@ class _Footage:
         filled = (self.telemetry.telemetry or "").format(
             stem=stem, name=name, parent=folder, drive=drive if self.telemetry.join else stem
         )
-        path = resolve(folder, filled)
+        try:
+            path = resolve(folder, filled)
+        except UrlError as error:
+            raise UserError(f"--telemetry {self.telemetry.telemetry}: {error}") from error
         data_path = relative(path, self.root)
         try:
             return SideFile(**file_fields(path, data_path, self.files))

@@ -28,12 +28,14 @@ class Files:
     describing them takes no further requests. Hidden files and folders of a store are left out.
 
     Attributes:
+        from_glob: True if files were found by a pattern, which may match only some files of a folder.
         failures: of objects that were listed, but cannot be read: their keys hold ``//`` or ``..``.
     """
 
     def __init__(self) -> None:
         self._stored: dict[str, Stored] = {}
         self._listed: dict[str, list[str]] = {}  # sorted URLs of objects, by folder
+        self.from_glob = False
         self.failures: list[SourceFailure] = []
 
     def status(self, path: str) -> Stored:
@@ -110,6 +112,7 @@ class Files:
 
     def matching(self, pattern: str) -> list[str]:
         """Returns the sorted paths of the files that match ``pattern`` (``**`` matches any depth)."""
+        self.from_glob = True
         if not is_url(pattern):
             resolve = functools.cache(os.path.realpath)
             found = set(glob.glob(pattern, recursive=True))  # it repeats what two ** find

@@ -10,12 +10,14 @@ from pipelines.images.frame_names import (
     FrameSequence,
     find_duplicate,
     find_other_recording,
+    is_image,
     order_frames,
 )
 from pipelines.options.dataset import SamplingOptions
 from pipelines.plan.descriptors import Source
 from pipelines.sources.files import Files
 from pipelines.sources.listing import UnusableFolderError
+from tfrecords_schema import storage
 from tfrecords_schema.paths import absolute
 
 
@@ -26,6 +28,12 @@ def describe_frame_folder(
 
     Raises `UnusableFolderError` if the folder gives no sequence.
     """
+    whole = sum(map(is_image, storage.list_folder(path))) if files.from_glob else len(images)
+    if whole > len(images):
+        raise UnusableFolderError(
+            f"the glob matches {len(images)} of {whole} images, but all images in a folder are its frames. "
+            "Move the others into another folder"
+        )
     frames = order_frames(images)
     _check_frames(frames, sampling)
     statuses = []
@@ -55,8 +63,8 @@ def _check_frames(frames: FrameSequence, sampling: SamplingOptions) -> None:
         raise UnusableFolderError(f"{duplicate[0]} and {duplicate[1]} are the same frame: keep one")
     if not frames.numbered and (mixed := find_other_recording(frames.names)):
         raise UnusableFolderError(
-            f"{mixed[0]} and {mixed[1]} are frames of two recordings in one folder: put each in its own, or "
-            "give a glob of one"
+            f"{mixed[0]} and {mixed[1]} are frames of two recordings in one folder: put each into its "
+            "own"
         )
     wanted, count = sampling.num_frames, len(frames.names)
     if frames.total_slots < wanted and sampling.short_clips == "drop":

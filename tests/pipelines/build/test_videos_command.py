@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -214,6 +215,35 @@ class TestBuild:
         assert len(splits) == 20
         assert {len(own) for own in splits.values()} == {1}
         assert set.union(*splits.values()) == {"train", "test"}
+
+    def test_split_folders_hold_videos_and_folders_of_frames(self, tmp_path: Path) -> None:
+        root = tmp_path / "db"
+        for split, name in itertools.product(("Train", "testing"), ("2", "10")):
+            (root / split / name / "clip_1").mkdir(parents=True)
+            shutil.copy(DATA / "phone_vfr.mp4", root / split / name / "a.mp4")
+            for frame in range(8):
+                image = np.full((48, 64, 3), 20 * frame + int(name), np.uint8)
+                cv2.imwrite(str(root / split / name / f"clip_1/{frame}.png"), image)
+        output = tmp_path / "out"
+        flags = ("--splits", "train=0.5,test=0.5", "--image_format", "png")
+        done = run("videos", "--input", root, "--output", output, *FLAGS, *flags)
+        assert done.returncode == 0, done.stderr
+        assert (
+            "the folders Train and testing are taken as splits; --split_folders off" in done.stdout
+        )
+        assert "labels are in natural order, with 2 before 10" in done.stdout
+        assert "4 folders of images are clips of 10 frames per second" in done.stdout
+        records = read_with_tensorflow(output)
+        found = {(r["split"], r["path"], *r["labels"], *r["indices"]) for r in records}
+        assert found == {
+            (split, f"{folder}/{name}/{clip}", name, index)
+            for split, folder in (("train", "Train"), ("test", "testing"))
+            for index, name in enumerate(("2", "10"))
+            for clip in ("a.mp4", "clip_1")
+        }
+        (frames,) = (r for r in records if r["path"] == "Train/10/clip_1")
+        assert frames["times"] == [100_000 * slot for slot in range(8)]
+        assert [decode(png).max() for png in frames["frames"]] == [20 * i + 10 for i in range(8)]
 
     def test_a_manifest_gives_spans_splits_and_several_labels(self, tmp_path: Path) -> None:
         shutil.copy(DATA / "demo.mp4", tmp_path / "demo.mp4")

@@ -332,6 +332,11 @@ class TestLabels:
         ):
             listed(tmp_path, "c", label_names=("x",))
 
+    def test_classes_are_in_natural_order(self, tmp_path) -> None:
+        contents = [{"c": f"level {number}"} for number in (10, 2)]
+        found = self.sources(tmp_path, *contents, expression="c")
+        assert found.label.class_names == ("level 2", "level 10")
+
     def test_several_classes(self, tmp_path) -> None:
         found = self.sources(tmp_path, {"c": ["run", "fall"]}, {"c": ["wave"]}, expression="c")
         assert found.label == LabelSpec(task="multilabel", class_names=("fall", "run", "wave"))

@@ -220,14 +220,19 @@ class TestFolderFrames:
         fill(tmp_path, *(f"db/{clip}" for clip in self.CLIPS if "/c" in clip))
         found = list_glob(f"{tmp_path}/db/run/*/*.jpg", FRAMES)
         assert classes(found) == {"c1": ("run",), "c2": ("run",)}
-        assert "all 2 clips are of the one class run. If c1 and c2 are classes" in found.notes[0]
+        assert (
+            "all 2 clips are of the one class run. If the folders in it are the classes (c1 and c2)"
+            in found.notes[0]
+        )
 
     def test_frames_and_optical_flow_in_one_folder_are_a_failure(self, tmp_path) -> None:
         names = [f"{kind}_{i:05d}.jpg" for kind in ("img", "flow_x") for i in (1, 2, 3)]
         fill(tmp_path, *(f"run/v/{name}" for name in names), "walk/v.mp4")
         (failure,) = list_class_folders(str(tmp_path), FRAMES).failures
         assert "flow_x_00001.jpg and img_00001.jpg are frames of two recordings" in failure.reason
-        assert ids(list_glob(f"{tmp_path}/*/*/img_*.jpg", FRAMES)) == ["run/v"]
+        found = list_glob(f"{tmp_path}/*/*/img_*.jpg", FRAMES)
+        assert found.sources == ()
+        assert "the glob matches 3 of 6 images, but all images" in found.failures[0].reason
 
     def test_frames_without_numbers_are_said(self, tmp_path) -> None:
         fill(tmp_path, "run/c/a.jpg", "run/c/b.jpg", "walk/d.mp4")

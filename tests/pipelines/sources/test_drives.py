@@ -210,6 +210,13 @@ class TestLabels:
         each = LabelOptions(class_column="state", label_at="each")
         assert listed(root, label=each).label.per_frame
 
+    def test_classes_are_in_natural_order(self, tmp_path) -> None:
+        root = fill(tmp_path, "a.mp4", "a.csv", rows="t,state\n0,10\n1,2\n2,1\n")
+        found = listed(root, label=LabelOptions(class_column="state"))
+        assert found.label.class_names == ("1", "2", "10")
+        found = listed(root, label=LabelOptions(class_column="state", class_order="text"))
+        assert found.label.class_names == ("1", "10", "2")
+
     def test_without_labels_there_are_signals(self, tmp_path) -> None:
         root = fill(tmp_path, "a.mp4", "a.csv")
         assert listed(root, label=LabelOptions(), signal_columns=("yaw",)).label == LabelSpec()

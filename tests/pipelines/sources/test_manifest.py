@@ -92,6 +92,10 @@ class TestWhatIsRead:
         found = manifest('path,label\na.mp4,"say ""hi""\nnow"\nsub/b.mp4,x\n')
         assert found.label.class_names == ('say "hi"\nnow', "x")
 
+    def test_labels_are_in_natural_order(self, manifest) -> None:
+        found = manifest("path,label\na.mp4,10\nsub/b.mp4,2\n")
+        assert found.label.class_names == ("2", "10")
+
     def test_several_labels_make_it_multilabel(self, manifest) -> None:
         found = manifest("path,label\na.mp4, run | jump |\nsub/b.mp4,\n")
         assert found.label == LabelSpec(task="multilabel", class_names=("jump", "run"))

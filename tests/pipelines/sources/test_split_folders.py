@@ -109,9 +109,7 @@ class TestClassFolders:
 
     def test_a_folder_around_the_splits_is_not_taken_for_the_class(self, tmp_path) -> None:
         root = fill(tmp_path, *(f"UCF101/{path}" for path in TWO))
-        with pytest.raises(
-            UserError, match=r"of the one class UCF101.* give the folder UCF101 as --in"
-        ):
+        with pytest.raises(UserError, match=r"of the one class UCF101.* give UCF101 as --input"):
             listed(root)
         assert "one class UCF101. If" in listed(root, split_folders="off").notes[0]
 
