@@ -71,7 +71,8 @@ class SplitInfo:
     Attributes:
         shards: its files, in order.
         label_counts: records (or frames, for labels by frame) of each class, in label order.
-        targets: statistics of each regression target, in the order of ``target_names``.
+        targets: statistics of each regression target as stored, less its offset, in the order of
+            ``target_names``.
         signals: statistics of each component of each input signal.
         pixel_mean, pixel_std: by channel, 0 to 255, over the stored frames.
         pixel_frames: number of frames that these were computed from, a sample or all; 0 when unknown.
@@ -209,6 +210,8 @@ class DatasetInfo:
     def to_json(self) -> dict[str, Any]:
         """Returns plain JSON types, in the order of the file: version first, totals at each split's start."""
         fields = {**to_json(self), "options": self.options}
+        if not self.spec.label.target_offsets:  # as before there were any
+            del fields["spec"]["label"]["target_offsets"]
         for name, split in self.splits.items():
             totals = {"records": split.num_records, "bytes": split.num_bytes}
             fields["splits"][name] = {**totals, **fields["splits"][name]}

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
@@ -137,6 +138,8 @@ class LabelSpec:
         class_names: in label order: ``class_names[i]`` is the class with index ``i``.
         target_names: the regression targets, in order.
         target_units: their units; empty when unknown.
+        target_offsets: subtracted from targets before they are stored as float32, which has 7 digits: a
+            target is the stored value plus its offset. Empty for none.
         per_frame: every frame has a label of its own, not the sequence.
     """
 
@@ -144,6 +147,7 @@ class LabelSpec:
     class_names: tuple[str, ...] = ()
     target_names: tuple[str, ...] = ()
     target_units: tuple[str, ...] = ()
+    target_offsets: tuple[float, ...] = ()
     per_frame: bool = False
 
     def __post_init__(self) -> None:
@@ -167,6 +171,14 @@ class LabelSpec:
                 f"target_units must name a unit for each of {len(self.target_names)} targets, "
                 f"got {len(self.target_units)}"
             )
+        if self.target_offsets and (
+            len(self.target_offsets) != len(self.target_names)
+            or not all(map(math.isfinite, self.target_offsets))
+        ):
+            raise SpecError(
+                f"target_offsets must hold a finite number for each of {len(self.target_names)} targets, "
+                f"got {list(self.target_offsets)}"
+            )
         if self.per_frame and self.task not in ("classification", "regression"):
             raise SpecError(
                 f"per_frame labels need task 'classification' or 'regression', got {self.task!r}"
@@ -176,6 +188,11 @@ class LabelSpec:
     def num_classes(self) -> int:
         """Number of classes; 0 for tasks without classes."""
         return len(self.class_names)
+
+    @property
+    def offsets(self) -> tuple[float, ...]:
+        """The offset of each target; 0 for none."""
+        return self.target_offsets or (0.0,) * len(self.target_names)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -301,6 +318,15 @@ class SequenceSpec:
             for key in sorted(mine.keys() | theirs.keys())
             if mine.get(key) != theirs.get(key)
         ]
+
+
+def format_target(stored: float, offset: float, digits: int) -> str:
+    """Returns a target, ``stored + offset``, with ``digits`` significant digits of ``stored``.
+
+    ``format_target(12.3456, 1.7e9, 4)`` is ``1700000012.35``.
+    """
+    text = f"{stored:.{digits}g}"
+    return f"{Decimal(text) + Decimal(repr(float(offset))):f}" if offset else text
 
 
 def load_spec(path: str) -> SequenceSpec:

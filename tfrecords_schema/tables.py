@@ -83,10 +83,12 @@ def describe_label(label: LabelSpec) -> str:
 
 
 def _name_targets(label: LabelSpec) -> list[str]:
-    """Returns the targets with their units: ``speed (m/s)``."""
+    """Returns the targets with their units and offsets: ``time (s) less 1700000000``."""
     units = label.target_units or ("",) * len(label.target_names)
-    pairs = zip(label.target_names, units, strict=True)
-    return [f"{name} ({unit})" if unit else name for name, unit in pairs]
+    return [
+        (f"{name} ({unit})" if unit else name) + (f" less {offset:.15g}" if offset else "")
+        for name, unit, offset in zip(label.target_names, units, label.offsets, strict=True)
+    ]
 
 
 def class_cells(info: DatasetInfo) -> dict[str, list[Cell]]:

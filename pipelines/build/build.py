@@ -53,7 +53,8 @@ def make_plan(
     """Probes the sources and plans the shards.
 
     Raises:
-        UsageError: if ``--mirrored_columns`` names neither a target nor a signal.
+        UsageError: if ``--mirrored_columns`` names neither a target nor a signal, or ``--target_offset`` no
+            target.
     """
     rate, telemetry = options.sampling.frame_rate, options.telemetry
     spec = SequenceSpec(
@@ -63,6 +64,7 @@ def make_plan(
         label=listing.label,
         signals=telemetry.signals if telemetry else (),
     )
+    options.label.offsets_of(spec.label.target_names)
     for column in options.label.mirrored_columns or ():
         if column not in spec.value_names:
             raise UsageError(

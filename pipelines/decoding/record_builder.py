@@ -105,15 +105,21 @@ def _labels(
         return {
             "label_indices": indices,
             "label_strings": [names[index] for index in indices],
-            "label_values": source.values,
+            "label_values": _less(source.values, label.target_offsets),
         }
     columns = [values[name] for name in label.target_names]
     rows = [list(row) for row in zip(*columns, strict=True)]
     if label_at == "each":
-        return {"frame_label_values": rows}
+        return {"frame_label_values": [_less(row, label.target_offsets) for row in rows]}
     angles = request.telemetry.angle_columns if request.telemetry else ()
     is_angle = [name in angles for name in label.target_names]
-    return {"label_values": combine(rows[: window.valid], label_at, is_angle)}
+    combined = combine(rows[: window.valid], label_at, is_angle)
+    return {"label_values": _less(combined, label.target_offsets)}
+
+
+def _less(values: Sequence[float], offsets: Sequence[float]) -> Sequence[float]:
+    """Returns targets less their offsets, in float64: records hold float32."""
+    return [value - own for value, own in zip(values, offsets, strict=True)] if offsets else values
 
 
 class SequenceTally:

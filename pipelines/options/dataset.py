@@ -5,7 +5,9 @@ Those in `DatasetOptions` decide the bytes of the dataset, those in `RunOptions`
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal
@@ -45,6 +47,12 @@ def _parse_splits(text: str) -> tuple[tuple[str, float], ...]:
     """Returns the fractions by split name in ``"train=0.8,validation=0.2"``."""
     parts = [part.partition("=") for part in text.split(",")]
     return tuple((name.strip(), float(fraction)) for name, _, fraction in parts)
+
+
+def _parse_offsets(text: str) -> tuple[tuple[str, float], ...]:
+    """Returns the offsets by target in ``"time=1.7e9,lat=52.1"``; a name may hold ``=``."""
+    parts = [part.rpartition("=") for part in text.split(",")]
+    return tuple((name.strip(), float(offset)) for name, _, offset in parts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,6 +257,14 @@ class LabelOptions(PipelineOptions):
     label_units: tuple[str, ...] = option(
         (), "Units of the targets, in their order, such as m/s,rad/s", metavar="UNIT"
     )
+    target_offset: tuple[tuple[str, float], ...] = option(
+        (),
+        "Numbers subtracted from targets before they are stored as float32, which has 7 digits, and added to "
+        "predictions again, such as time=1700000000",
+        parse=_parse_offsets,
+        metavar="NAME=VALUE,...",
+        expected="NAME=VALUE,... with targets and finite numbers, such as time=1700000000,lat=52.1",
+    )
     label_at: LabelAt = option(
         "last",
         "Which value labels a sequence, if there is one per frame. last: the last frame's; mean: the mean "
@@ -295,6 +311,7 @@ class LabelOptions(PipelineOptions):
             not units or not named or len(units) == len(named),
             f"--label_units must name one unit for each of the {len(named)} in {flag}, got {len(units)}",
         )
+        self._check_offsets(columns or names)
         if self.class_column is not None:
             self.require(
                 not columns,
@@ -310,6 +327,38 @@ class LabelOptions(PipelineOptions):
                 "--label_at mean needs numbers. For --class_column take last, center or each, "
                 "got --label_at mean",
             )
+
+    def _check_offsets(self, targets: Sequence[str]) -> None:
+        offsets = dict(self.target_offset)
+        text = ",".join(f"{name}={offset!r}" for name, offset in self.target_offset)
+        self.require(
+            len(offsets) == len(self.target_offset) and all(map(math.isfinite, offsets.values())),
+            f"--target_offset must name each target once, with a finite number, got {text}",
+        )
+        if targets or self.class_column:
+            self.offsets_of(targets)
+        negated = [name for name in self.mirrored_columns or () if offsets.get(name)]
+        self.require(
+            not negated,
+            f"--target_offset moves the zero of {', '.join(negated)}, about which --mirrored_columns changes "
+            "signs. Leave it out of one of them",
+        )
+
+    def offsets_of(self, targets: Sequence[str]) -> tuple[float, ...]:
+        """Returns the offset of each target; none if no offset is given.
+
+        Raises:
+            UsageError: if ``--target_offset`` names something else.
+        """
+        offsets = dict(self.target_offset)
+        for name in offsets:
+            what = (
+                f"regression targets ({', '.join(targets)})"
+                if targets
+                else "regression targets, and there are none"
+            )
+            self.require(name in targets, f"--target_offset must name {what}, got {name!r}")
+        return tuple(float(offsets.get(name, 0)) for name in targets) if offsets else ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -341,6 +390,9 @@ class DatasetOptions(PipelineOptions):
             fields |= to_json(options) if options else {}
         del fields["size"]
         fields["splits"] = dict(self.split.splits)
+        fields["target_offset"] = dict(self.label.target_offset)
+        if not self.label.target_offset:  # as before there were any
+            del fields["target_offset"]
         return {key: list(v) if isinstance(v, tuple) else v for key, v in fields.items()}
 
 

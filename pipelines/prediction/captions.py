@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise, zip_longest
+from types import MappingProxyType
 from typing import Any
 
 from pipelines.decoding.protocol import Caption
+from tfrecords_schema.spec import format_target
 
 _MAX_CLASSES = 3
 
 Line = dict[str, Any]
 
 
-def make_captions(lines: Sequence[Line], *, num_frames: int, at_end: bool) -> list[Caption]:
+def make_captions(
+    lines: Sequence[Line],
+    *,
+    num_frames: int,
+    at_end: bool,
+    offsets: Mapping[str, float] = MappingProxyType({}),
+) -> list[Caption]:
     """Returns the captions over one source, whose lines are in order; each caption holds until the next.
 
     A sequence is shown while it lasts. Where sequences overlap, a moment shows the one whose middle is
     nearest; or ``at_end`` the one whose end is, where the model was trained on the labels of the last frame.
+    ``offsets`` of targets add digits: values have four beyond their offset.
     """
     shown: list[Caption] = []
     begin = lines[0]["start"] if lines else 0.0
@@ -26,7 +35,7 @@ def make_captions(lines: Sequence[Line], *, num_frames: int, at_end: bool) -> li
         if after is not None and after["start"] <= over + _interval(line, num_frames) / 2:
             middle = (_anchor(line, at_end) + _anchor(after, at_end)) / 2
             stop = max(after["start"], min(middle, over))
-        shown += _of_sequence(line, begin, stop)
+        shown += _of_sequence(line, begin, stop, offsets)
         if after is None or after["start"] > stop:
             shown.append(Caption(start=stop, lines=()))
             stop = after["start"] if after else stop
@@ -44,17 +53,21 @@ def _interval(line: Line, num_frames: int) -> float:
     return (line["end"] - line["start"]) / max(1, num_frames - 1)
 
 
-def _of_sequence(line: Line, begin: float, stop: float) -> Iterator[Caption]:
+def _of_sequence(
+    line: Line, begin: float, stop: float, offsets: Mapping[str, float]
+) -> Iterator[Caption]:
     for frame in line.get("frames", [{**line, "time": begin}]):
         if frame["time"] < stop:
-            lines = tuple(_describe(frame, line.get("units", {})))
+            lines = tuple(_describe(frame, line.get("units", {}), offsets))
             yield Caption(start=max(begin, frame["time"]), lines=lines)
 
 
-def _describe(said: Line, units: dict[str, str]) -> Iterator[str]:
+def _describe(said: Line, units: dict[str, str], offsets: Mapping[str, float]) -> Iterator[str]:
     if "values" in said:
         for name, value in said["values"].items():
-            number = "not a number" if value is None else f"{value:.4g} {units.get(name, '')}"
+            number, offset = "not a number", offsets.get(name, 0.0)
+            if value is not None:
+                number = f"{format_target(value - offset, offset, 4)} {units.get(name, '')}"
             yield f"{name} {number}".rstrip()
         return
     probabilities = said["probabilities"]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipelines.prediction.sequences import Answer
-from tfrecords_schema.spec import LabelSpec
+from tfrecords_schema.spec import LabelSpec, format_target
 
 LIKELY = 0.5
 """Probability from which a multi-label model reports a class."""
@@ -51,7 +51,8 @@ def _seconds(timestamp: int, origin: int) -> float:
 
 def _describe(values: Sequence[float], label: LabelSpec) -> dict[str, Any]:
     if label.task == "regression":
-        return {"values": dict(zip(label.target_names, map(_number, values), strict=True))}
+        named = zip(label.target_names, values, label.offsets, strict=True)
+        return {"values": {name: _number(value, offset) for name, value, offset in named}}
     probabilities = dict(zip(label.class_names, map(_number, values), strict=True))
     known = {name: value for name, value in probabilities.items() if value is not None}
     if label.task == "multilabel":
@@ -61,6 +62,6 @@ def _describe(values: Sequence[float], label: LabelSpec) -> dict[str, Any]:
     return {"class": likeliest, "probabilities": probabilities}
 
 
-def _number(value: float) -> float | None:
-    """Returns ``value`` with a float32's digits; None for NaN and infinities, which JSON does not have."""
-    return float(f"{value:.{_DIGITS}g}") if math.isfinite(value) else None
+def _number(value: float, offset: float = 0.0) -> float | None:
+    """Returns ``value`` with a float32's digits, plus ``offset``; None for NaN and infinities."""
+    return float(format_target(value, offset, _DIGITS)) if math.isfinite(value) else None

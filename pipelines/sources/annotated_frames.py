@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from pipelines.errors import UserError
 from pipelines.labels.annotations import AnnotationError, read_label
+from pipelines.labels.rounding import Rounding, add_rows, check_targets, make_roundings
 from pipelines.options.dataset import LabelOptions, SamplingOptions
 from pipelines.options.telemetry import AnnotationOptions
 from pipelines.plan.descriptors import Listing, SideFile, Source
@@ -19,7 +20,14 @@ from pipelines.sources.files import Files, check_location
 from pipelines.sources.frame_folders import describe_frame_folder
 from pipelines.sources.listing import UnusableFolderError, file_fields, list_failure
 from pipelines.sources.sample_folders import ImageFolder, find_image_folders, match_annotations
-from pipelines.sources.sample_labels import SampleLabel, choose_shape, label_spec, read_sample_label
+from pipelines.sources.sample_labels import (
+    LabelShape,
+    SampleLabel,
+    choose_shape,
+    label_spec,
+    read_sample_label,
+    target_names,
+)
 from pipelines.storage.scratch import scratch_folder
 from tfrecords_schema import storage
 from tfrecords_schema.paths import folder_name
@@ -40,6 +48,7 @@ def list_annotated_frames(
     failures = {data_path or root_id: reason for data_path, reason in reasons.items()}
     sources: dict[str, Source] = {}
     labels: dict[str, SampleLabel] = {}
+    roundings: dict[LabelShape, list[Rounding]] = {}
     unnumbered: list[str] = []
     for data_path, images in frame_folders.items():
         source_id = data_path or root_id
@@ -51,7 +60,12 @@ def list_annotated_frames(
         except (UnusableFolderError, AnnotationError) as error:
             failures[source_id] = str(error)
             continue
-        labels[source_id] = own
+        if own.shape not in roundings:
+            names = target_names(own.shape, label, annotation.label) if own.shape.targets else ()
+            offsets = dict(label.target_offset)
+            roundings[own.shape] = make_roundings(names, [offsets.get(n, 0.0) for n in names])
+        add_rows(roundings[own.shape], own.rows)
+        labels[source_id] = replace(own, rows=())  # those of all folders are too many to keep
         sources[source_id] = replace(
             source,
             values=own.values,
@@ -73,7 +87,11 @@ def list_annotated_frames(
         failures[source_id] = (
             f"the label is {labels[source_id].shape}, but most other labels are {shape}"
         )
-    classes = {name for own in usable.values() for name in own.classes}
+    add_rows(roundings[shape], [own.values for own in usable.values() if own.values])
+    spec = label_spec(
+        shape, {name for own in usable.values() for name in own.classes}, label, annotation.label
+    )
+    check_targets(root, roundings[shape])
     others = sum(folder.others for folder in folders.values())
     notes = [f"{others} files that are not named as images were left out"] if others else []
     if unnumbered := sorted(usable.keys() & unnumbered):
@@ -84,7 +102,7 @@ def list_annotated_frames(
     return Listing(
         name=name,
         sources=tuple(sources[source_id] for source_id in sorted(usable)),
-        label=label_spec(shape, classes, label, annotation.label),
+        label=spec,
         failures=(
             *(list_failure(id, Exception(failures[id])) for id in sorted(failures)),
             *files.failures,

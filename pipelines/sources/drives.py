@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+import numpy as np
 from tqdm.auto import tqdm
 
 from pipelines.errors import UsageError, UserError
 from pipelines.images.frame_names import frame_key, is_image
+from pipelines.labels.rounding import check_targets, describe_signals, make_roundings
 from pipelines.labels.telemetry import Telemetry, TelemetryError, read_telemetry
 from pipelines.options.dataset import LabelOptions, SamplingOptions
 from pipelines.options.telemetry import TelemetryOptions
@@ -52,6 +54,8 @@ def list_drives(
     read: list[Source] = []
     class_names: set[str] = set()
     merged = 0
+    targets = make_roundings(label.label_columns, label.offsets_of(label.label_columns))
+    signals = make_roundings(telemetry.signal_columns)
     for source in tqdm(sources, desc="Reading telemetry", unit="source", leave=False, delay=1):
         own = [source.telemetry, *(part.telemetry for part in source.parts)]
         try:
@@ -62,6 +66,8 @@ def list_drives(
         except OSError as error:
             failures.append(list_failure(source.id, error))
             continue
+        for rounding in (*targets, *signals):
+            rounding.add(np.concatenate([piece.columns[rounding.name] for piece in pieces]))
         merged += sum(piece.merged_rows for piece in pieces)
         class_names |= {name for piece in pieces for name in piece.classes if name is not None}
         if telemetry.no_images:
@@ -74,13 +80,18 @@ def list_drives(
             f"none of {len(failures)} drives at {location} can be used, for example {first.source!r}: "
             f"{first.reason}"
         )
-    notes = (f"{merged} rows of telemetry repeat the row before them and were merged with it",)
+    check_targets(location, targets)
+    notes = describe_signals(signals)
+    if merged:
+        notes.append(
+            f"{merged} rows of telemetry repeat the row before them and were merged with it"
+        )
     return Listing(
         name=folder_name(root) or "dataset",
         sources=tuple(read),
         label=_label_spec(label, class_names),
         failures=(*failures, *files.failures),
-        notes=notes if merged else (),
+        notes=tuple(notes),
     )
 
 
@@ -256,5 +267,6 @@ def _label_spec(label: LabelOptions, class_names: set[str]) -> LabelSpec:
         task="regression",
         target_names=label.label_columns,
         target_units=label.label_units,
+        target_offsets=label.offsets_of(label.label_columns),
         per_frame=each,
     )

@@ -19,6 +19,7 @@ from typing import Any
 
 from pipelines.errors import UserError
 from pipelines.labels.cells import MAX_FLOAT32, CellError, parse_class
+from pipelines.labels.rounding import add_rows, check_targets, make_roundings
 from pipelines.options.dataset import LabelOptions
 from pipelines.plan.descriptors import FrameSpan, Listing, Source, SourceFailure
 from pipelines.sources.classes import order_classes
@@ -57,6 +58,9 @@ def list_manifest(path: str, label_options: LabelOptions, *, labelled: bool = Tr
         numbers[source.id] = number
         listed.append(source)
     label = _label_spec(table, listed, numbers, label_options) if labelled else LabelSpec()
+    roundings = make_roundings(label.target_names, label.target_offsets)
+    add_rows(roundings, [source.values for source in listed if label.target_names])
+    check_targets(path, roundings)
     listed.sort(key=lambda source: source.id)
     files = Files()
     files.look_up(source.path for source in listed)
@@ -258,7 +262,10 @@ def _label_spec(
 ) -> LabelSpec:
     if options.label_columns:
         return LabelSpec(
-            task="regression", target_names=options.label_columns, target_units=options.label_units
+            task="regression",
+            target_names=options.label_columns,
+            target_units=options.label_units,
+            target_offsets=options.offsets_of(options.label_columns),
         )
     names = order_classes({name for source in sources for name in source.labels}, options)
     if not names:

@@ -43,11 +43,13 @@ class SampleLabel:
         shape: its kind.
         values: regression targets of the sequence; empty if every frame has its own.
         classes: sorted classes of the sequence, or of all its frames.
+        rows: regression targets of each frame; empty if the sequence has its own.
     """
 
     shape: LabelShape
     values: tuple[float, ...] = ()
     classes: tuple[str, ...] = ()
+    rows: tuple[tuple[float, ...], ...] = ()
 
 
 def read_sample_label(found: FoundLabel, options: LabelOptions, num_frames: int) -> SampleLabel:
@@ -66,7 +68,7 @@ def read_sample_label(found: FoundLabel, options: LabelOptions, num_frames: int)
     if found.kind == "class":
         classes = tuple(sorted(set(rows)))
         return SampleLabel(LabelShape("classification", by_frame=True), classes=classes)
-    return SampleLabel(LabelShape("regression", len(rows[0]), by_frame=True))
+    return SampleLabel(LabelShape("regression", len(rows[0]), by_frame=True), rows=rows)
 
 
 def choose_shape(labels: Mapping[str, SampleLabel], expression: str) -> LabelShape:
@@ -82,6 +84,11 @@ def choose_shape(labels: Mapping[str, SampleLabel], expression: str) -> LabelSha
             f"in {common[0][1]} folders each. Adapt --label, or remove the folders of one kind"
         )
     return common[0][0]
+
+
+def target_names(shape: LabelShape, options: LabelOptions, expression: str) -> tuple[str, ...]:
+    """Returns the names of the targets of a label, which the user or the expression gives."""
+    return options.label_names or name_targets(expression, shape.targets)
 
 
 def label_spec(
@@ -102,10 +109,12 @@ def label_spec(
                     f"{flag} must have one entry per number of the label {expression!r} "
                     f"({shape.targets}), got {','.join(names)}"
                 )
+        names = target_names(shape, options, expression)
         return LabelSpec(
             task="regression",
-            target_names=options.label_names or name_targets(expression, shape.targets),
+            target_names=names,
             target_units=options.label_units,
+            target_offsets=options.offsets_of(names),
             per_frame=per_frame,
         )
     if options.label_names or options.label_units:

@@ -148,10 +148,16 @@ class DatasetView:
 
 
 def target_units(info: DatasetInfo) -> list[tuple[str, str]]:
-    """Returns name and unit of each target; the unit is empty if there is none."""
+    """Returns name and unit of each target, as of stored values: ``s from 1700000000.0`` with an offset.
+
+    The unit is empty if there is none.
+    """
     label = info.spec.label
     units = label.target_units or ("",) * len(label.target_names)
-    return list(zip(label.target_names, units, strict=True))
+    return [
+        (name, f"{unit} from {offset!r}" if offset else unit)
+        for name, unit, offset in zip(label.target_names, units, label.offsets, strict=True)
+    ]
 
 
 def list_names(names: Sequence[str], max_shown: int = 8) -> str:

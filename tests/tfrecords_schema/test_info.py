@@ -338,3 +338,13 @@ def test_build_options_have_label_at_for_measured_labels_only(options, expected)
 @pytest.mark.parametrize("name", ["telemetry", "annotation", "class_column"])
 def test_labels_whole_sources_is_false_for_measured_labels(name):
     assert not build_options(**{name: "a"}).labels_whole_sources
+
+
+def test_target_offsets_are_kept_and_left_out_if_there_are_none() -> None:
+    label = LabelSpec(task="regression", target_names=("t",), target_offsets=(1.7e9,))
+    info = dataclasses.replace(INFO, spec=dataclasses.replace(INFO.spec, label=label))
+    assert DatasetInfo.from_json(json.loads(info.to_bytes())) == info
+    assert info.to_json()["spec"]["label"]["target_offsets"] == (1.7e9,)
+    assert "target_offsets" not in INFO.to_json()["spec"]["label"]
+    without = dataclasses.replace(info.spec, label=dataclasses.replace(label, target_offsets=()))
+    assert info.spec.differences(without) == ["label.target_offsets: [1700000000.0] here, [] there"]

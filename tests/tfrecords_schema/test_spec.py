@@ -18,6 +18,7 @@ from tfrecords_schema.spec import (
     SequenceSpec,
     SignalSpec,
     SpecError,
+    format_target,
 )
 
 FULL = SequenceSpec(
@@ -36,6 +37,7 @@ FULL_JSON = {
         "class_names": [],
         "target_names": ["speed"],
         "target_units": ["m/s"],
+        "target_offsets": [],
         "per_frame": False,
     },
     "signals": [{"name": "GPS", "size": 2, "unit": "degrees"}],
@@ -398,3 +400,22 @@ def test_differences_include_class_order():
 def test_differences_are_empty_only_for_equal_specs(one, other):
     assert (one.differences(other) == []) == (one == other)
     assert len(one.differences(other)) == len(other.differences(one))
+
+
+@pytest.mark.parametrize(
+    ("stored", "offset", "digits", "text"),
+    [
+        (12.3456, 1.7e9, 4, "1700000012.35"),
+        (-0.00012345678, 52.1, 7, "52.0998765432"),
+        (12.3456, 0.0, 4, "12.35"),
+        (float("nan"), 1.7e9, 4, "NaN"),
+    ],
+)
+def test_format_target(stored, offset, digits, text):
+    assert format_target(stored, offset, digits) == text
+
+
+@pytest.mark.parametrize("offsets", [(1.0,), (1.0, float("nan")), (1.0, float("inf"))])
+def test_label_spec_refuses_offsets(offsets):
+    with pytest.raises(SpecError, match="target_offsets must hold a finite number for each of 2 t"):
+        LabelSpec(task="regression", target_names=("a", "b"), target_offsets=offsets)

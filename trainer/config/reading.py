@@ -95,7 +95,7 @@ class ReadingConfig(TrainerOptions):
     mirrored_classes: str | None = option(
         None,
         "Pairs of classes that a flip exchanges, such as left=right; none if it changes no class",
-        default_text="unknown, so that classes such as turn_left are not flipped",
+        default_text="unknown, so that a flip of classes such as turn_left is refused",
         metavar="CLASS=CLASS,...",
     )
     cache_frames: str | None = option(

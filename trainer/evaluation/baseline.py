@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tfrecords_schema.info import DatasetInfo
+from tfrecords_schema.spec import format_target
+from trainer.evaluation.metrics import add_offsets
 
 Array = npt.NDArray[Any]
 
@@ -20,7 +22,7 @@ def baseline_prediction(trained_on: DatasetInfo) -> Array:
     """Returns the baseline's constant answer, ``[classes or targets]`` float64."""
     label, train = trained_on.spec.label, trained_on.splits["train"]
     if label.task == "regression":
-        return np.array([target.mean for target in train.targets])
+        return add_offsets(label, np.array([target.mean for target in train.targets]))
     counts = np.array(train.label_counts, np.float64)
     return counts / (train.num_records if label.task == "multilabel" else counts.sum())
 
@@ -37,8 +39,10 @@ def describe_baseline(trained_on: DatasetInfo) -> str:
     if label.task == "regression":
         units = label.target_units or ("",) * len(label.target_names)
         means = [
-            f"{name} {mean:.4g} {unit}".rstrip()
-            for name, mean, unit in zip(label.target_names, guess, units, strict=True)
+            f"{name} {format_target(mean - offset, offset, 4)} {unit}".rstrip()
+            for name, mean, unit, offset in zip(
+                label.target_names, guess, units, label.offsets, strict=True
+            )
         ]
         return f"predicting the train mean: {', '.join(means)}"
     if label.task == "multilabel":

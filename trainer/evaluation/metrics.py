@@ -27,6 +27,11 @@ _ALL = slice(None)
 _NUMBERS_AT_A_TIME = 2**20
 
 
+def add_offsets(label: LabelSpec, values: Array) -> Array:
+    """Returns labels, ``[..., targets]``, with the offsets of targets added, in float64 if there are any."""
+    return values.astype(np.float64) + label.target_offsets if label.target_offsets else values
+
+
 def measure(label: LabelSpec, truth: Array, predictions: Array) -> dict[str, float]:
     """Returns metrics by name, the most important one first.
 

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+from tfrecords_schema.info import DatasetInfo
 from trainer.config.dataset import DatasetError
 from trainer.config.reading import WHOLE, Reading
 from trainer.data.corrupt import SkippedRecords, located_errors
@@ -18,6 +19,7 @@ from trainer.data.labels import Labels
 from trainer.data.parsed_records import METADATA, VALID_FRAMES
 from trainer.data.read_options import Loading, Outputs
 from trainer.data.reader import read_sequences
+from trainer.evaluation.metrics import add_offsets
 from trainer.models.keras_settings import own_settings
 
 Array = npt.NDArray[Any]
@@ -28,7 +30,7 @@ class Predictions:
     """Predictions for the N sequences of T frames of a split, with labels and origins, in stored order.
 
     Attributes:
-        labels: the truth.
+        labels: the truth; targets with their offsets, as in ``values``.
         values: predictions, ``[N, classes or targets]``, or ``[N, T, ...]`` with labels by frame, float64;
             values that are not finite are NaN.
         ids: unique, of source and start.
@@ -111,11 +113,12 @@ def predict_split(
     answers = np.concatenate(values)
     answers = np.where(np.isfinite(answers), answers, np.nan)
     answers = answers.reshape(-1, reading.count, *answers.shape[1:]).mean(axis=1)
+    label = DatasetInfo.load(directory).spec.label
     # One string for the many sequences of a source. Names may not be UTF-8, while JSON and HTML are.
     to_text = functools.cache(lambda name: name.decode("utf-8", "backslashreplace"))
     return Predictions(
-        labels=Labels(values=of["labels"], valid=of["weights"] > 0),
-        values=answers,
+        labels=Labels(values=add_offsets(label, of["labels"]), valid=of["weights"] > 0),
+        values=add_offsets(label, answers),
         ids=tuple(map(to_text, of["id"])),
         sources=tuple(map(to_text, of["source"])),
         groups=tuple(map(to_text, of["group"])),

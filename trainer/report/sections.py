@@ -16,6 +16,7 @@ from tfrecords_schema.report.pages import (
     format_number,
     format_percentage,
 )
+from tfrecords_schema.spec import format_target
 from trainer.evaluation.baseline import baseline_prediction
 from trainer.evaluation.breakdown import ClassRow, RangeRow
 from trainer.evaluation.evaluate import Evaluation
@@ -115,9 +116,13 @@ def targets(evaluation: Evaluation) -> list[dict[str, Any]]:
     found = []
     for index, name in enumerate(label.target_names[:_MAX_TARGETS]):
         unit = label.target_units[index] if label.target_units else ""
-        quantity = f"{name} ({unit})" if unit else name
-        baseline = float(baseline_prediction(evaluation.trained_on)[index])
+        quantity, offset = f"{name} ({unit})" if unit else name, label.offsets[index]
+        ranges = _ranges(evaluation.ranges[name], quantity, offset)
+        baseline = float(baseline_prediction(evaluation.trained_on)[index]) - offset
         truth, answers = predictions.truth[:, index], predictions.answers[:, index]
+        if offset:  # axes have no room for the digits of both
+            quantity += f" from {offset!r}"
+            truth, answers = truth - offset, answers - offset
         scatter = make_scatter_chart(
             truth,
             answers,
@@ -145,7 +150,7 @@ def targets(evaluation: Evaluation) -> list[dict[str, Any]]:
             {
                 "name": name,
                 "scatter": scatter,
-                "ranges": _ranges(evaluation.ranges[name], quantity),
+                "ranges": ranges,
                 "time_charts": time_charts,
                 "sources": len(rows),
             }
@@ -153,11 +158,11 @@ def targets(evaluation: Evaluation) -> list[dict[str, Any]]:
     return found
 
 
-def _ranges(ranges: list[RangeRow], quantity: str) -> Table:
+def _ranges(ranges: list[RangeRow], quantity: str, offset: float) -> Table:
     largest = max([row.mae for row in ranges if math.isfinite(row.mae)], default=0.0)
     rows: list[Row] = [
         [
-            f"{row.low:.4g} to {row.high:.4g}",
+            " to ".join(format_target(edge - offset, offset, 4) for edge in (row.low, row.high)),
             f"{row.labels:,}",
             _bar(row.mae, largest, format_number(row.mae)),
             format_number(row.baseline_mae),

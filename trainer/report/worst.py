@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tfrecords_schema.report.pages import plural
-from tfrecords_schema.spec import LabelSpec
+from tfrecords_schema.spec import LabelSpec, format_target
 from trainer.evaluation.evaluate import Evaluation
 from trainer.report.charts import make_sparkline
 
@@ -46,8 +46,9 @@ def _describe(value: Any, label: LabelSpec) -> str:
     """Returns ``true`` or ``predicted`` of a `WorstSequence` in words."""
     if isinstance(value, dict):
         units = dict(zip(label.target_names, label.target_units, strict=False))
+        offsets = dict(zip(label.target_names, label.offsets, strict=True))
         return ", ".join(
-            f"{name} {_span(np.array(own))} {units.get(name, '')}".rstrip()
+            f"{name} {_span(np.array(own), offsets[name])} {units.get(name, '')}".rstrip()
             for name, own in value.items()
         )
     if not isinstance(value, list):
@@ -60,10 +61,10 @@ def _describe(value: Any, label: LabelSpec) -> str:
     return ", ".join(f"{_describe(v, label)} ({plural(n, 'frame')})" for v, n in counts.items())
 
 
-def _span(values: Array) -> str:
+def _span(values: Array, offset: float = 0.0) -> str:
     if not np.isfinite(values).all():
         return "not a number"
-    low, high = f"{values.min():.4g}", f"{values.max():.4g}"
+    low, high = (format_target(v - offset, offset, 4) for v in (values.min(), values.max()))
     return low if low == high else f"{low} to {high}"
 
 

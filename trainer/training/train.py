@@ -27,7 +27,7 @@ from trainer.data.labels import read_labels
 from trainer.errors import TrainerError
 from trainer.evaluation.baseline import baseline_answers, describe_baseline
 from trainer.evaluation.evaluate import evaluate_model, scores_to_json
-from trainer.evaluation.metrics import measure
+from trainer.evaluation.metrics import add_offsets, measure
 from trainer.evaluation.score import Score, describe_main_metric, format_score
 from trainer.models.export import export_run
 from trainer.models.keras_settings import own_settings
@@ -164,7 +164,7 @@ def _log_baseline(
     for split in splits:
         with located_errors(job.directory, split):
             labels = read_labels(job.directory, split, clips=clips, ignore_errors=job.skipped)
-        truth = labels.values[labels.valid]
+        truth = add_offsets(job.info.spec.label, labels.values[labels.valid])
         answers = baseline_answers(job.info, len(truth))
         baselines[split] = measure(job.info.spec.label, truth, answers)
         _log.info(

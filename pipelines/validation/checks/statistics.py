@@ -8,12 +8,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pipelines.validation.dataset_view import DatasetView, list_names, target_units, used_classes
+from pipelines.validation.dataset_view import DatasetView, list_names, used_classes
 from pipelines.validation.findings import Problem, check, error, note, warning
 from pipelines.validation.views import is_target_column, signal_column, target_column
 from tfrecords_schema.moments import Moments
 from tfrecords_schema.tables import describe_dropped, loss_warnings
 
+_ROUNDING = 1e-4
+"""Change of statistics by float32 at which labels lose precision, as a fraction of the deviation."""
 _PIXEL_TOLERANCE = 6.0
 """Levels by which the mean of thumbnails may differ from the declared mean of all pixels."""
 _PIXEL_SPREAD = 100.0
@@ -54,6 +56,17 @@ def labels_statistics(dataset: DatasetView) -> Iterator[Problem]:
                         f"{split}: dataset_info.json says {name} has {field} {said:g}, the records have "
                         f"{found:g}"
                     )
+                elif (
+                    abs(said - found) > _ROUNDING * statistics.std + 1e-12 * scale
+                    and statistics.std > 1e-12 * scale  # more than noise
+                ):
+                    problem = warning if is_target_column(name) else note
+                    yield problem(
+                        f"{split}: {name} had {field} {said!r} when it was measured, and the records, which "
+                        f"hold float32, have {found!r} (std {statistics.std:g}): differences are lost. Build "
+                        "again with --target_offset, or from differences"
+                    )
+                    break
 
 
 @check(
@@ -135,7 +148,8 @@ def labels_names(dataset: DatasetView) -> Iterator[Problem]:
             same = known.setdefault(name.strip().casefold(), name)
             if same != name:
                 yield warning(f"{what} names {same!r} and {name!r} differ only by case or spaces")
-    bare = [name for name, unit in target_units(dataset.info) if not unit.strip()]
+    units = label.target_units or ("",) * len(label.target_names)
+    bare = [n for n, unit in zip(label.target_names, units, strict=True) if not unit.strip()]
     if bare:
         yield note(f"no unit is given for {list_names(bare)}")
 

@@ -462,6 +462,35 @@ class TestOptions:
         assert SamplingOptions(num_frames=7).window_stride == 7
         assert SamplingOptions(num_frames=7, stride=2).window_stride == 2
 
+    def test_offsets_of_targets(self) -> None:
+        options = LabelOptions(target_offset=(("t", 1.7e9),))
+        assert options.offsets_of(("x", "t")) == (0.0, 1.7e9)
+        assert LabelOptions().offsets_of(("x", "t")) == ()
+        stored = DatasetOptions(label=options).to_json()
+        assert stored["target_offset"] == {"t": 1.7e9}
+        assert make_options(LabelOptions, {"target_offset": {"t": 1.7e9}}) == options
+        for names, message in ((("x", "y"), r"targets \(x, y\), got 't'"), ((), "there are none")):
+            with pytest.raises(UsageError, match=f"--target_offset must name .*{message}"):
+                options.offsets_of(names)
+
+    @pytest.mark.parametrize(
+        ("values", "message"),
+        [
+            ({"target_offset": "t"}, "must be NAME=VALUE,... with targets and finite numbers"),
+            (
+                {"target_offset": "t=nan"},
+                "must name each target once, with a finite number, got t=nan",
+            ),
+            ({"target_offset": "t=1,t=2"}, "must name each target once"),
+            ({"target_offset": "t=1", "label_columns": "a"}, r"must name .* \(a\), got 't'"),
+            ({"target_offset": "t=1", "class_column": "a"}, "must name .* none, got 't'"),
+            ({"target_offset": "t=1", "mirrored_columns": "t"}, "moves the zero of t, about which"),
+        ],
+    )
+    def test_target_offset_is_refused(self, values, message) -> None:
+        with pytest.raises(UsageError, match=f"--target_offset {message}"):
+            make_options(LabelOptions, values)
+
     def test_image_options_spec(self) -> None:
         assert ImageOptions(size=(9, 16)).spec == ImageSpec(height=9, width=16)
         gray = ImageOptions(size=(9, 16), grayscale=True, image_format="png").spec
@@ -478,7 +507,8 @@ class TestOptions:
         assert json.loads(json.dumps(stored, allow_nan=False)) == stored
         fields = [field.name for group in GROUPS for field in dataclasses.fields(group)]
         assert len(fields) == len(set(fields)), "two fields of one name hide one another"
-        assert stored.keys() == {"name", "height", "width", *fields} - {"size"}
+        # An offset that is not given is left out, as by builds before there were any.
+        assert stored.keys() == {"name", "height", "width", *fields} - {"size", "target_offset"}
         assert stored["frame_rate"] == "30000/1001"
         assert Fraction(stored["frame_rate"]) == options.sampling.frame_rate
 
@@ -599,6 +629,7 @@ TURNED: Turns = {
     "--max_per_class": (["5"], {"max_per_class": 5}),
     "--class_order": (["order.txt"], {"class_order": "order.txt"}),
     "--mirrored_columns": (["vy,yaw"], {"mirrored_columns": ("vy", "yaw")}),
+    "--target_offset": (["a=-1.5,t=1.7e9"], {"target_offset": (("a", -1.5), ("t", 1.7e9))}),
     "--workers": (["3"], {"workers": 3}),
     "--max_failure_rate": (["0.5"], {"max_failure_rate": 0.5}),
     "--decode_timeout": (["2.5"], {"decode_timeout": 2.5}),

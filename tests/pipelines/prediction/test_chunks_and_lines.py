@@ -140,6 +140,16 @@ class TestCaptions:
             Caption(start=pytest.approx(0.8), lines=()),
         ]
 
+    def test_offsets_are_added_with_all_their_digits(self):
+        names, offsets = ("t", "v"), (1.7e9, 0.0)
+        label = LabelSpec(task="regression", target_names=names, target_offsets=offsets)
+        answer = line(label, (12.3456789, 12.3456789))
+        assert answer["values"] == {"t": 1700000012.34568, "v": 12.34568}
+        (shown, _) = make_captions(
+            [answer], num_frames=4, at_end=False, offsets=dict(zip(names, offsets, strict=True))
+        )
+        assert shown.lines == ("t 1700000012.35", "v 12.35")
+
     def test_nothing_is_shown_in_a_gap(self):
         lines = [speed(0.0, 0.3, 1), speed(2.0, 2.3, 2)]
         shown = make_captions(lines, num_frames=4, at_end=False)

@@ -437,6 +437,20 @@ def test_label_statistics_finds_wrong_target_statistics(make, field):
     assert bad(dataset.examine()) == {"labels.statistics": "error"}
 
 
+def test_label_statistics_warns_of_labels_that_float32_rounded(make):
+    # As of a build that stored clocks: dataset_info.json has statistics of what was measured.
+    dataset = make("regression")
+
+    def change(fields):
+        target = fields["splits"]["train"]["targets"][0]
+        target["mean"] += 3e-4 * target["std"]
+
+    dataset.edit_info(change)
+    result = dataset.examine()
+    assert bad(result) == {"labels.statistics": "warning"}
+    assert "differences are lost. Build again with --target_offset" in result.findings[0].message
+
+
 def test_label_statistics_finds_missing_statistics(make):
     dataset = make("regression")
     dataset.edit_info(lambda fields: fields["splits"]["train"].update(targets=[]))
