@@ -6,6 +6,7 @@ Names come from the dataset, so they are escaped and shortened, and only some of
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -261,14 +262,20 @@ def missing_everywhere(cells: Mapping[str, Sequence[Cell]]) -> list[int]:
 def split_warnings(
     label: LabelSpec, cells: Mapping[str, Sequence[Cell]], what: str = "source"
 ) -> list[str]:
-    """Returns a sentence for each split that has some classes, but lacks classes of other splits."""
-    lines, gone = [], set(missing_everywhere(cells))
+    """Returns sentences about splits that have some classes, but lack classes of other splits."""
+    gone = set(missing_everywhere(cells))
+    splits_of: dict[tuple[int, ...], list[str]] = {}  # by the classes that they lack
     for split, column in cells.items():
-        lacks = [i for i, cell in enumerate(column) if cell.is_empty and i not in gone]
+        lacks = tuple(i for i, cell in enumerate(column) if cell.is_empty and i not in gone)
         if lacks and len(lacks) + len(gone) < len(column):
-            named = name_some(shorten(label.class_names[i]) for i in lacks)
-            lines.append(f"no {what} of {named} is in {printable(split)}: {SPREAD_CLASSES}")
-    return lines
+            splits_of.setdefault(lacks, []).append(printable(split))
+    lines = [
+        f"no {what} of {name_some(shorten(label.class_names[i]) for i in lacks)} is in "
+        f"{' or '.join(splits)}: {SPREAD_CLASSES}"
+        for lacks, splits in itertools.islice(splits_of.items(), _MAX_NAMED)
+    ]
+    others = [split for splits in [*splits_of.values()][_MAX_NAMED:] for split in splits]
+    return lines + ([f"{plural(len(others), 'more split')} lack classes"] if others else [])
 
 
 def _fit(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -90,6 +90,20 @@ names = st.lists(st.text(max_size=60), min_size=1, max_size=30, unique=True).fil
 counts = st.integers(0, 3) | st.integers(0, 10**7)
 
 
+def test_splits_that_lack_the_same_classes_share_a_line() -> None:
+    """Of many splits, only the first are named."""
+    both, one = ((1, 1), (4, 4)), ((1, 0), (4, 0))
+    splits = {"train": both, "validation": one, "test": one}
+    assert class_warnings(make_info(splits, ("a", "b"))) == [
+        f"no record of 'b' is in validation or test: {tables.SPREAD_CLASSES}"
+    ]
+    names = tuple(map(str, range(9)))
+    diagonal = {f"fold_{i}": (tuple(int(i == k) for k in range(9)),) * 2 for i in range(9)}
+    lines = class_warnings(make_info(diagonal, names))
+    assert lines[0].startswith("no record of '1', '2', '3' and 5 more is in fold_0: ")
+    assert lines[3:] == ["6 more splits lack classes"]
+
+
 @given(names=names, splits=st.lists(st.text(max_size=40), min_size=1, max_size=9), data=st.data())
 @settings(max_examples=60, deadline=None)
 def test_class_table_fits_the_screen_and_shows_the_worst_classes(names, splits, data) -> None:
