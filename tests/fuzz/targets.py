@@ -150,7 +150,15 @@ TARGETS = {
     "endings": Target(_endings, (b"RIFF\x0c\0\0\0AVI LIST", b"GIF89a" + bytes(9) + b";", b"G" * 400)),
     "manifest_csv": Target(
         _File("x.csv", lambda p: list_manifest(p, LabelOptions()), UserError),
-        (b"path,label,start,end,split,group\na.mp4,x|y,1,2.5,train,g\n", b'path,label\n"a\n""b.mp4",x\n'),
+        (b"path,label,start,end,split,group\na.mp4,x|y,1,2.5,train,g\n", b'path,label\n"a\n""b.mp4",x\n',
+         b"sep=;\nVideo;Class;start_frame;last_frame\na\\b.mp4;x;1;2,0\n",
+         "file\tlabel\na\t['x']\n".encode("utf-16")),
+    ),
+    "manifest_json": Target(
+        _File("x.json", lambda p: list_manifest(p, LabelOptions()), UserError),
+        (b'[{"path": "a.mp4", "labels": ["x", 1], "start": "1:02.5"}]',
+         b'{"a.mp4": {"label": true, "split": "VAL"}}', b'{"file": {"0": "a"},\n"label": {"0": "b"}}',
+         b'{"path": "a", "label": "x"}\n\n{"path": "b", "label": "x"}'),
     ),
     "manifest_jsonl": Target(
         _File("x.jsonl", lambda p: list_manifest(p, LabelOptions()), UserError),
