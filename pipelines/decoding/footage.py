@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import NamedTuple, Protocol
 
@@ -18,6 +18,9 @@ from pipelines.images.pixel_sums import PixelSums
 from pipelines.images.yuv import YuvPixels
 from pipelines.labels.alignment import Aligned
 from pipelines.options.dataset import ImageOptions
+
+OnProgress = Callable[[], None]
+"""Called now and then, which shows that a long reading goes on."""
 
 
 class FramePicture(Protocol):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.decoding.footage import Footage, Frame
+from pipelines.decoding.footage import Footage, Frame, OnProgress
 from pipelines.decoding.protocol import BuildRequest, DecodingFailure
 from pipelines.labels.alignment import Aligned, Alignment, concatenate, concatenate_rows
 from pipelines.labels.annotations import AnnotationError, read_label
@@ -33,8 +32,14 @@ class Measurements:
         DecodingFailure: of stage ``telemetry``, if it cannot be read or does not overlap the footage.
     """
 
-    def __init__(self, request: BuildRequest, footage: Footage, packets: Footage):
-        self._clip = clip_telemetry(request)
+    def __init__(
+        self,
+        request: BuildRequest,
+        footage: Footage,
+        packets: Footage,
+        on_progress: OnProgress = lambda: None,
+    ):
+        self._clip = clip_telemetry(request, on_progress)
         self._request = request
         self._time_base = footage.time_base
         self._origin_pts = 0
@@ -134,20 +139,24 @@ class ClipTelemetry(NamedTuple):
     mismatch: str | None = None
 
 
-def clip_telemetry(request: BuildRequest) -> ClipTelemetry:
-    """Reads the telemetry of the request's clip.
+def clip_telemetry(request: BuildRequest, on_progress: OnProgress = lambda: None) -> ClipTelemetry:
+    """Reads the telemetry of the request's clip, or returns that of the request before for the same clip.
 
     Raises:
         DecodingFailure: of stage ``telemetry``.
     """
+    key = (
+        request.segment.source,
+        request.telemetry,
+        request.annotation,
+        measured_columns(request),
+        request.label.class_column,
+    )
     try:
-        return _load(
-            request.segment.source,
-            request.telemetry,
-            request.annotation,
-            measured_columns(request),
-            request.label.class_column,
-        )
+        if key not in _last_clip:  # successive requests are often for segments of one clip
+            _last_clip.clear()
+            _last_clip[key] = _load(*key, on_progress)
+        return _last_clip[key]
     except (TelemetryError, AnnotationError) as error:
         raise DecodingFailure("telemetry", str(error)) from error
     except OSError as error:
@@ -155,13 +164,16 @@ def clip_telemetry(request: BuildRequest) -> ClipTelemetry:
         raise DecodingFailure("telemetry", f"{name}: {error.strerror or error}") from error
 
 
-@functools.lru_cache(maxsize=1)  # successive requests are often for segments of one clip
+_last_clip: dict[tuple[Any, ...], ClipTelemetry] = {}
+
+
 def _load(
     source: Source,
     options: TelemetryOptions | None,
     annotation: AnnotationOptions | None,
     columns: tuple[str, ...],
     class_column: str | None,
+    on_progress: OnProgress,
 ) -> ClipTelemetry:
     """Reads the telemetry of a source: labels by frame in its annotation, one file, or one for each part."""
     if options is None:
@@ -169,7 +181,12 @@ def _load(
 
     def read(file: SideFile, start: float) -> Telemetry:
         own = read_telemetry(
-            file.path, file.data_path, options, columns=columns, class_column=class_column
+            file.path,
+            file.data_path,
+            options,
+            columns=columns,
+            class_column=class_column,
+            on_progress=on_progress,
         )
         return _placed(own, source, options, start)
 

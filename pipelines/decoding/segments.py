@@ -12,7 +12,7 @@ from fractions import Fraction
 import numpy as np
 
 from pipelines.decoding.clip import Clip, CountedFrames, cover_clip, find_used_frames, start_reading
-from pipelines.decoding.footage import Footage, Frame
+from pipelines.decoding.footage import Footage, Frame, OnProgress
 from pipelines.decoding.frame_folder import FrameFolder
 from pipelines.decoding.joined import JoinedVideos
 from pipelines.decoding.measuring import Measurements, clip_telemetry, is_measured
@@ -31,7 +31,6 @@ from pipelines.plan.sampling import cut_windows, pick_last, pick_uniform
 from pipelines.plan.shards import clip_seconds
 from tfrecords_schema.examples import encode_record
 
-OnProgress = Callable[[], None]
 Reopen = Callable[[], AbstractContextManager[Footage]]
 
 # A source that ends this much earlier than its header declares is reported as truncated.
@@ -49,7 +48,7 @@ def open_footage(request: BuildRequest, on_progress: OnProgress) -> Iterator[Foo
     source, rate = request.segment.source, request.sampling.frame_rate
     if source.kind == "telemetry":
         max_gap = request.telemetry.max_gap if request.telemetry else math.inf
-        yield TelemetryRows(clip_telemetry(request).telemetry, rate, max_gap)
+        yield TelemetryRows(clip_telemetry(request, on_progress).telemetry, rate, max_gap)
     elif source.kind == "frames":
         if rate is None:
             raise ValueError("a folder of frames needs a frame rate")
@@ -161,7 +160,9 @@ def build_segment(
     """
     reopen = functools.partial(open_footage, request, on_progress)
     segment, sampling = request.segment, request.sampling
-    whole = None if sampling.sampling == "windows" else _read_whole_clip(request, reopen)
+    whole = (
+        None if sampling.sampling == "windows" else _read_whole_clip(request, reopen, on_progress)
+    )
     with reopen() as footage:
         clip, frames = start_reading(footage, reopen, segment, sampling)
         total_slots, times = (whole.slots, whole.times) if whole else (0, None)
@@ -170,7 +171,7 @@ def build_segment(
             footage.skip_unused(is_used)
         decoded = CountedFrames(frames)
         covering = CountedFrames(cover_clip(clip, decoded, segment, sampling))
-        measurements = _open_measurements(request, footage, reopen)
+        measurements = _open_measurements(request, footage, reopen, on_progress)
         measured = measurements.measure(covering) if measurements else covering
         encode = functools.partial(encode_frame, time_base=footage.time_base, request=request)
         if sampling.sampling == "windows":
@@ -251,7 +252,7 @@ class _WholeClip:
     last_seconds: float
 
 
-def _read_whole_clip(request: BuildRequest, reopen: Reopen) -> _WholeClip:
+def _read_whole_clip(request: BuildRequest, reopen: Reopen, on_progress: OnProgress) -> _WholeClip:
     """Reads the whole clip, without decoding if packets carry the times of frames."""
     segment, sampling = request.segment, request.sampling
     with reopen() as footage, reopen() as packets:
@@ -264,7 +265,7 @@ def _read_whole_clip(request: BuildRequest, reopen: Reopen) -> _WholeClip:
             end = len(times) if clip.end_pts is None else np.searchsorted(times, clip.end_pts)
             inside = times[np.searchsorted(times, clip.start_pts) : end].tolist()
             counted = CountedFrames(Frame(int(pts), rank) for rank, pts in enumerate(times))
-        measurements = _open_measurements(request, footage, reopen)
+        measurements = _open_measurements(request, footage, reopen, on_progress)
         covering = cover_clip(clip, counted, segment, sampling)
         measured = CountedFrames(measurements.measure(covering) if measurements else covering)
         for _ in measured:
@@ -278,12 +279,12 @@ def _read_whole_clip(request: BuildRequest, reopen: Reopen) -> _WholeClip:
 
 
 def _open_measurements(
-    request: BuildRequest, footage: Footage, reopen: Reopen
+    request: BuildRequest, footage: Footage, reopen: Reopen, on_progress: OnProgress
 ) -> Measurements | None:
     if not is_measured(request):
         return None
     with reopen() as packets:
-        return Measurements(request, footage, packets)
+        return Measurements(request, footage, packets, on_progress)
 
 
 def _last_seconds(clip: Clip, decoded: CountedFrames) -> float:

@@ -7,7 +7,7 @@ GPX 1.1 dropped them, and devices write them into ``extensions``, in namespaces 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from xml.parsers import expat
 
@@ -52,26 +52,29 @@ class Point:
         return next((text for text in written if text and not text.startswith("-")), None)
 
 
-def read_points(path: str, name: str) -> list[Point]:
-    """Returns the track points of the file at ``path``, in order; there is at least one."""
+def read_points(path: str, name: str) -> Iterator[Point]:
+    """Yields the track points of the file at ``path``, in order; there is at least one."""
     parser = _Parser(name)
-    parser.read(path)
-    if not parser.points:
+    yield from parser.read(path)
+    if not parser.count:
         raise TelemetryError(
             f"{name}: expected track points (trkpt), got none: waypoints and routes are not a drive"
         )
-    return parser.points
 
 
 class _Parser:
-    """Collects points from expat's events. Refuses a document type, which could declare entities.
+    """Makes points from expat's events. Refuses a document type, which could declare entities.
 
-    Memory grows only with the points: texts, tags and depth are limited.
+    Memory does not grow with the file: texts, tags and depth are limited.
+
+    Attributes:
+        count: number of points so far.
     """
 
     def __init__(self, name: str):
         self._name = name
-        self.points: list[Point] = []
+        self.count = 0
+        self._points: list[Point] = []  # of the current chunk
         self._segment = 0
         self._depth = 0
         self._point: Point | None = None
@@ -85,16 +88,22 @@ class _Parser:
         self._expat.EndElementHandler = self._end
         self._expat.CharacterDataHandler = self._characters
 
-    def read(self, path: str) -> None:
+    def read(self, path: str) -> Iterator[Point]:
+        with open(path, "rb") as file:
+            while chunk := file.read(_CHUNK):
+                yield from self._parse(chunk)
+                if file.tell() - self._expat.CurrentByteIndex > _MAX_TOKEN:
+                    raise self._error(f"a tag of more than {_MAX_TOKEN} bytes")
+        yield from self._parse(b"", is_last=True)
+
+    def _parse(self, chunk: bytes, *, is_last: bool = False) -> list[Point]:
+        """Returns the points that end in ``chunk``."""
+        self._points = []
         try:
-            with open(path, "rb") as file:
-                while chunk := file.read(_CHUNK):
-                    self._expat.Parse(chunk, False)
-                    if file.tell() - self._expat.CurrentByteIndex > _MAX_TOKEN:
-                        raise self._error(f"a tag of more than {_MAX_TOKEN} bytes")
-            self._expat.Parse(b"", True)
+            self._expat.Parse(chunk, is_last)
         except (expat.ExpatError, LookupError, ValueError) as error:
             raise self._error(f"invalid XML ({' '.join(str(error).split())})") from error
+        return self._points
 
     def _error(self, received: str) -> TelemetryError:
         line = self._expat.CurrentLineNumber
@@ -130,7 +139,7 @@ class _Parser:
             degrees = np.nan
         if not abs(degrees) <= limit:
             raise TelemetryError(
-                f"{self._name} line {self._expat.CurrentLineNumber} (point {len(self.points) + 1}): "
+                f"{self._name} line {self._expat.CurrentLineNumber} (point {self.count + 1}): "
                 f"expected {name} in degrees, -{limit} to {limit}, got "
                 f"{'none' if written is None else show(written)}: correct or remove the point"
             )
@@ -152,7 +161,8 @@ class _Parser:
                 self._point.fields.setdefault(local, text)
         self._text = None
         if self._point is not None and self._depth == self._point_depth:
-            self.points.append(self._point)
+            self._points.append(self._point)
+            self.count += 1
             self._point = None
         self._depth -= 1
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.labels.cells import Cell, TelemetryError
-from pipelines.labels.table import Table, Wanted, find_columns, name_columns
+from pipelines.labels.table import MAX_ROWS, Table, Wanted, find_columns, name_columns
 
 _MAGIC = b"\x93NUMPY"
 _EXPECTED = "expected a NumPy array of numbers, [rows] or [rows, columns]"
+_BLOCK_ROWS = 65_536
 _REMEDY = "save it again with numpy.save"
 
 
@@ -25,26 +27,35 @@ def read_npy(path: str, name: str, wanted: Wanted) -> Table:
         by_index = list(np.atleast_2d(array.T))
         columns = name_columns(name, len(by_index), wanted)
     indices = find_columns(name, columns, wanted)
-    cells = [_cells(by_index[index], f"{name}, column {columns[index]!r}") for index in indices]
-    return Table(
-        enumerate(zip(*cells, strict=True)), lambda row: f"{name} index {row}", known=columns
-    )
+    chosen = [by_index[index] for index in indices]
+
+    def rows() -> Iterator[Sequence[Cell]]:
+        for start in range(0, len(array), _BLOCK_ROWS):
+            cells = [
+                _cells(column[start : start + _BLOCK_ROWS], f"{name}, column {columns[index]!r}")
+                for index, column in zip(indices, chosen, strict=True)
+            ]
+            yield from zip(*cells, strict=True)
+
+    return Table(enumerate(rows()), lambda row: f"{name} index {row}", known=columns)
 
 
 def _load(path: str, name: str) -> NDArray[Any]:
     with open(path, "rb") as file:
         if file.read(len(_MAGIC)) != _MAGIC:
             raise TelemetryError(f"{name}: {_EXPECTED}, got another kind of file: {_REMEDY}")
-        file.seek(0)
         try:
-            array = np.load(file, allow_pickle=False)
-        except OSError:
-            raise
+            # Mapped, because a sparse file of a few bytes may declare a terabyte.
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
         except Exception as error:  # the header is parsed as Python: any kind of error
             reason = " ".join(str(error).split())
             raise TelemetryError(
                 f"{name}: {_EXPECTED}, got an invalid file: {reason}: {_REMEDY}"
             ) from error
+    if array.ndim and len(array) > MAX_ROWS:
+        raise TelemetryError(
+            f"{name}: expected at most {MAX_ROWS} rows, got {len(array)}: split the array, or thin it out"
+        )
     named = bool(array.dtype.names)
     if array.ndim not in ((1,) if named else (1, 2)) or not (named or array.dtype.kind in "biuf"):
         raise TelemetryError(

@@ -11,6 +11,9 @@ from pipelines.labels.cells import Cell, TelemetryError, show
 
 R = TypeVar("R")  # a row in the format of a reader
 
+MAX_ROWS = 50_000_000
+"""Maximum rows of a file: a drive of 5 days at 100 rows/s, whose numbers still fit into memory."""
+
 _MAX_LINE = 2**20  # characters: a longer line is not text
 _NOT_TEXT = re.compile("[\udc80-\udcff]")  # a byte that is not UTF-8, as a surrogate escape
 _MAX_SHOWN = 30  # column names that a message lists

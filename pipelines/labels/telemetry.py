@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,10 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.labels import gpx
-from pipelines.labels.cells import CellError, TelemetryError, TimeParser, parse_class, parse_number
+from pipelines.labels.cells import (
+    Cell,
+    CellError,
+    TelemetryError,
+    TimeParser,
+    parse_class,
+    parse_number,
+)
 from pipelines.labels.json_format import read_json
 from pipelines.labels.npy_format import read_npy
-from pipelines.labels.table import Table, Wanted, check_known
+from pipelines.labels.table import MAX_ROWS, Table, Wanted, check_known
 from pipelines.labels.text_formats import read_csv, read_text
 from pipelines.options.telemetry import TelemetryOptions
 
@@ -35,6 +42,7 @@ _READERS: dict[str, Callable[[str, str, Wanted], Table]] = {
     ".txt": read_text,
 }
 EXTENSIONS = (*_READERS, ".gpx")
+_PROGRESS_ROWS = 10_000
 
 
 @dataclass(frozen=True)
@@ -68,13 +76,15 @@ def read_telemetry(
     *,
     columns: Sequence[str],
     class_column: str | None = None,
+    on_progress: Callable[[], object] = lambda: None,
 ) -> Telemetry:
     """Reads some numeric ``columns`` of the file at ``path``, its times and its classes.
 
     Other columns may hold anything. Example: a file with the header ``t,speed`` and the rows ``0,13.5`` and
     ``500,13.75``, read with ``time_column="t"``, ``time_unit="ms"`` and ``columns=["speed"]``, has times
     ``[0.0, 0.5]`` and columns ``{"speed": [13.5, 13.75]}``. Neither ``time_offset`` nor ``time_origin`` is
-    applied. Each column must have at least one value. ``name`` is the file's name in messages.
+    applied. Each column must have at least one value. ``name`` is the file's name in messages, and
+    ``on_progress`` is called now and then while rows are read. Memory holds the numbers that are returned.
 
     Raises:
         TelemetryError: naming file and row, if the file cannot be parsed.
@@ -85,14 +95,15 @@ def read_telemetry(
     extension = os.path.splitext(path)[1].lower()
     numbers = tuple(dict.fromkeys(columns))
     if extension == ".gpx":
-        telemetry = _read_gpx(path, name, numbers, class_column)
+        telemetry = _read_gpx(path, name, numbers, class_column, on_progress)
     elif extension in _READERS:
         clock = None if options.time_column is None else TimeParser(options.time_unit)
         cells = (options.time_column, *numbers, class_column)
         names = tuple(column for column in cells if column is not None)
         wanted = Wanted(names, options.telemetry_columns, by_row=clock is None)
         table = _READERS[extension](path, name, wanted)
-        telemetry, _ = _collect(name, table, names, clock, has_classes=class_column is not None)
+        has_classes = class_column is not None
+        telemetry, _ = _collect(name, table, names, clock, on_progress, has_classes=has_classes)
         # JSON names its columns row by row, so a missing column is known only after the last row.
         check_known(name, table.known, names)
     else:
@@ -114,24 +125,35 @@ def read_telemetry(
     return telemetry
 
 
-def _read_gpx(path: str, name: str, columns: Sequence[str], class_column: str | None) -> Telemetry:
+def _read_gpx(
+    path: str,
+    name: str,
+    columns: Sequence[str],
+    class_column: str | None,
+    on_progress: Callable[[], object],
+) -> Telemetry:
     check_known(name, gpx.COLUMNS, columns)
     if class_column is not None:
         raise TelemetryError(
             f"{name}: expected a column {class_column!r} of classes, got GPX, which has none: "
             "convert it to CSV and add one"
         )
-    points = gpx.read_points(path, name)
     # Speed and heading are derived from positions; positions are parsed only if they are needed.
     moving = ("lat", "lon") if {"speed", "heading"} & set(columns) else ()
     names = ("time", *dict.fromkeys((*columns, *moving)))
-    rows = ((index, point.cells(names)) for index, point in enumerate(points))
-    table = Table(rows, lambda index: f"{name} line {points[index].line} (point {index + 1})")
-    found, kept = _collect(name, table, names, TimeParser("s", dates=True))
+    lines, segments = array("q"), array("q")
+
+    def rows() -> Iterator[tuple[int, list[Cell]]]:
+        for index, point in enumerate(gpx.read_points(path, name)):
+            lines.append(point.line)
+            segments.append(point.segment)
+            yield index, point.cells(names)
+
+    table = Table(rows(), lambda index: f"{name} line {lines[index]} (point {index + 1})")
+    found, kept = _collect(name, table, names, TimeParser("s", dates=True), on_progress)
     values = found.columns
     if moving and found.times is not None:
-        segments = np.array([points[index].segment for index in kept])
-        values |= gpx.fill_motion(found.times, values, segments)
+        values |= gpx.fill_motion(found.times, values, np.array(segments)[kept])
     return replace(found, columns={column: values[column] for column in columns})
 
 
@@ -140,9 +162,10 @@ def _collect(
     table: Table,
     columns: Sequence[str],
     clock: TimeParser | None,
+    on_progress: Callable[[], object],
     *,
     has_classes: bool = False,
-) -> tuple[Telemetry, list[int]]:
+) -> tuple[Telemetry, NDArray[np.int64]]:
     """Parses the rows of a table: checks that times rise, and merges rows with the same time.
 
     The cells of a row are in the order of ``columns``: time (with a ``clock``), numbers, class (with
@@ -154,9 +177,15 @@ def _collect(
     if has_classes:
         parsers[-1] = parse_class
     held: list[Any] = [[] if parse is parse_class else array("d") for parse in parsers]
-    kept: list[int] = []
+    kept = array("q")
     merged = 0
-    for number, cells in table.rows:
+    for count, (number, cells) in enumerate(table.rows):
+        if count % _PROGRESS_ROWS == 0:
+            on_progress()
+        if count == MAX_ROWS:
+            raise TelemetryError(
+                f"{name}: expected at most {MAX_ROWS} rows, got more: split the file, or thin it out"
+            )
         row: list[Any] = []
         try:
             for parse, cell in zip(parsers, cells, strict=True):
@@ -181,13 +210,13 @@ def _collect(
         )
     numbers = slice(1 if clock else 0, -1 if has_classes else None)
     telemetry = Telemetry(
-        times=np.array(held[0]) if clock else None,
+        times=np.frombuffer(held[0]) if clock else None,
         dates=bool(clock and clock.dates),
-        columns=dict(zip(columns[numbers], map(np.array, held[numbers]), strict=True)),
+        columns=dict(zip(columns[numbers], map(np.frombuffer, held[numbers]), strict=True)),
         classes=tuple(held[-1]) if has_classes else (),
         merged_rows=merged,
     )
-    return telemetry, kept
+    return telemetry, np.frombuffer(kept, np.int64)
 
 
 def _merge(

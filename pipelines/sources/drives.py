@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Sequence
@@ -56,10 +57,11 @@ def list_drives(
     merged = 0
     targets = make_roundings(label.label_columns, label.offsets_of(label.label_columns))
     signals = make_roundings(telemetry.signal_columns)
-    for source in tqdm(sources, desc="Reading telemetry", unit="source", leave=False, delay=1):
+    bar = tqdm(sources, desc="Reading telemetry", unit="source", leave=False, delay=1, miniters=0)
+    for source in bar:
         own = [source.telemetry, *(part.telemetry for part in source.parts)]
         try:
-            pieces = [_read(file, telemetry, label) for file in own if file is not None]
+            pieces = [_read(file, telemetry, label, bar) for file in own if file is not None]
         except TelemetryError as error:
             failures.append(SourceFailure(source=source.id, stage="telemetry", reason=str(error)))
             continue
@@ -236,12 +238,19 @@ def _group_drives(videos: Sequence[_DriveFile]) -> dict[str, list[_DriveFile]]:
     return dict(sorted(by_drive.items()))
 
 
-def _read(file: SideFile, options: TelemetryOptions, label: LabelOptions) -> Telemetry:
-    """Reads the columns of a telemetry file that labels and signals need."""
+def _read(
+    file: SideFile, options: TelemetryOptions, label: LabelOptions, bar: tqdm[Source]
+) -> Telemetry:
+    """Reads the columns of a telemetry file that labels and signals need; the bar shows that time passes."""
     columns = (*label.label_columns, *options.signal_columns)
     with storage.local_copy(file.path, scratch=scratch_folder("listing")) as local:
         return read_telemetry(
-            local, file.data_path, options, columns=columns, class_column=label.class_column
+            local,
+            file.data_path,
+            options,
+            columns=columns,
+            class_column=label.class_column,
+            on_progress=functools.partial(bar.update, 0),
         )
 
 

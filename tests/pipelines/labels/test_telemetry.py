@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import tracemalloc
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -551,3 +553,44 @@ class TestCells:
                 message = str(error)
             assert "\n" not in message
             assert len(message) < 250
+
+
+class TestSize:
+    def test_npy_is_not_loaded_for_more_rows_than_allowed(self, tmp_path: Path) -> None:
+        header = {"descr": "<f8", "fortran_order": False, "shape": (10**9, 2)}
+        with (tmp_path / "a.npy").open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            file.truncate(file.tell() + 16 * 10**9)  # sparse
+        options = replace(BY_ROW, telemetry_columns=("speed", "yaw"))
+        with pytest.raises(TelemetryError, match="expected at most 50000000 rows, got 1000000000"):
+            read_telemetry(str(tmp_path / "a.npy"), "a.npy", options, columns=["speed"])
+
+    @pytest.mark.parametrize("name", ["a.csv", "a.gpx", "a.npy"])
+    def test_long_files_show_progress_within_bounded_memory(
+        self, tmp_path: Path, name: str
+    ) -> None:
+        rows, options = 20_000, TelemetryOptions(telemetry="{stem}", time_column="t")
+        path = tmp_path / name
+        if name == "a.csv":
+            path.write_text("t,speed\n" + "".join(f"{i},{i % 7}\n" for i in range(rows)))
+        elif name == "a.npy":
+            values = np.arange(rows, dtype=np.float64)
+            np.save(path, np.rec.fromarrays([values, values % 7], names="t,speed"))
+        else:
+            point = '<trkpt lat="0" lon="0"><speed>{}</speed><time>{}</time></trkpt>'
+            start = np.datetime64("2024-01-01")
+            times = (start + np.arange(rows).astype("m8[s]")).astype(str)
+            points = "".join(point.format(i % 7, f"{time}Z") for i, time in enumerate(times))
+            path.write_text(f"<gpx><trk><trkseg>{points}</trkseg></trk></gpx>")
+        calls = []
+        tracemalloc.start()
+        found = read_telemetry(
+            str(path), name, options, columns=["speed"], on_progress=lambda: calls.append(1)
+        )
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert found.rows == rows
+        assert found.columns["speed"][10] == 3
+        assert len(calls) >= 2
+        # A row takes 16 bytes, and for a moment ten times as many where speed is derived from positions.
+        assert peak < 300 * rows + 2**21

@@ -261,7 +261,9 @@ class TestFailures:
         assert self.reason(root) == "008.jpg: No such file or directory"
         (root / "a/imgs/008.jpg").unlink()
         os.mkfifo(root / "a/imgs/008.jpg")
-        assert self.reason(root) == "008.jpg: it is a folder or a device, not a regular file"
+        assert (
+            self.reason(root) == "008.jpg: it is a folder, a device or a pipe, not a regular file"
+        )
 
     def test_an_annotation_that_is_not_there_or_cannot_be_read(self, root, monkeypatch) -> None:
         fill(root / "a", annotation=None)

@@ -160,7 +160,7 @@ class TestVideos:
         assert reported["d.mp4"][0] == "telemetry"
         assert reported["d.mp4"][1].startswith("d.csv: expected ")
         assert reported["e.mp4"][0] == "list"
-        assert "is a folder or a device, not a regular file" in reported["e.mp4"][1]
+        assert "is a folder, a device or a pipe, not a regular file" in reported["e.mp4"][1]
         assert len(reported) == 4
 
     def test_where_none_can_be_used_it_is_an_error(self, tmp_path) -> None:
