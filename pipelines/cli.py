@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
@@ -9,12 +10,18 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from pipelines.errors import UnknownFlagError, UsageError, UserError, describe_os_error
-from pipelines.runners import interruption
-from pipelines.storage.scratch import remove_scratch
+from pipelines.errors import (
+    InterruptedWorkError,
+    UnknownFlagError,
+    UsageError,
+    UserError,
+    as_interrupted_work,
+)
 from pipelines.verbs import VERBS, say
 from tfrecords_schema.command_line import Parser
 from tfrecords_schema.options import all_options, did_you_mean
+from tfrecords_schema.running import interruption
+from tfrecords_schema.running.scratch import hold_temporary_files, remove_scratch
 from tfrecords_schema.surroundings import use_utf8
 from tfrecords_schema.terminal import outlive_terminal, printable
 
@@ -44,7 +51,9 @@ def run() -> NoReturn:
     """
     use_utf8()
     outlive_terminal()
-    interruption.install_handlers(functools.partial(_abandon, "pipelines"))
+    interruption.install_handlers(functools.partial(_abandon, "".join(sys.argv[1:2])))
+    with contextlib.suppress(OSError):  # the verb that needs one reports it
+        hold_temporary_files()
     _end(main())
 
 
@@ -70,24 +79,31 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run_verb(name: str, words: Sequence[str]) -> int:
-    command, parser = f"pipelines {name}", make_parser(name)
-    # For `validate`, 1 says that a check failed.
-    failure = 2 if name == "validate" else 1
+    parser = make_parser(name)
     try:
         result = VERBS[name].call(**parser.parse(words))
-    except UsageError as error:
+    except (Exception, KeyboardInterrupt) as error:
+        # Libraries may turn the interruption into an error of their own.
+        if isinstance(error, KeyboardInterrupt) or interruption.is_received():
+            _abandon(name)
+        return _report(error, name, parser)
+    return 1 if name == "validate" and result.failed else 0
+
+
+def _report(error: BaseException, name: str, parser: Parser) -> int:
+    """Prints an error of a verb as one line; returns the exit status."""
+    command = f"pipelines {name}"
+    if isinstance(error, UsageError):
         hint = did_you_mean(error.flag, parser.flags) if isinstance(error, UnknownFlagError) else ""
         _fail(command, f"{error}{hint} (see {command} --help)")
         return 2
-    except UserError as error:
-        _fail(command, str(error))
-        return failure
-    except OSError as error:
-        _fail(command, describe_os_error(error, str(error.filename or "system")))
-        return failure
-    except KeyboardInterrupt:
-        _abandon(command)
-    return 1 if name == "validate" and result.failed else 0
+    if isinstance(error, OSError):
+        error = as_interrupted_work(error, str(error.filename or "system"))
+    if not isinstance(error, UserError):
+        raise error
+    is_late = isinstance(error, InterruptedWorkError)
+    _fail(command, f"{error}. {VERBS[name].again}" if is_late else str(error))
+    return 2 if name == "validate" else 1  # for `validate`, 1 says that a check failed
 
 
 def _fail(command: str, message: str) -> None:
@@ -95,10 +111,11 @@ def _fail(command: str, message: str) -> None:
     print(f"{command}: error: {line}", file=sys.stderr)  # noqa: T201
 
 
-def _abandon(command: str) -> NoReturn:
+def _abandon(name: str) -> NoReturn:
     """Ends the process at once. Beam's threads would go on, and decoders end when this process does."""
     interruption.lift_time_limit()
-    _fail(command, "interrupted. Type the same command again; a build continues where it stopped")
+    again = f". {VERBS[name].again}" if name in VERBS else ""
+    _fail(f"pipelines {name}".strip(), f"interrupted. Type the same command again{again}")
     _end(INTERRUPTED)
 
 

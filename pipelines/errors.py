@@ -7,6 +7,10 @@ class UserError(Exception):
     """A wrong path, flag, file or label. The message says what happened, what was expected and what to do."""
 
 
+class InterruptedWorkError(UserError):
+    """Work that stopped for a reason outside, such as a full disk: the same command may succeed later."""
+
+
 class UsageError(UserError):
     """A wrong flag or option, found before any work began; the command line exits with status 2."""
 
@@ -19,9 +23,8 @@ class UnknownFlagError(UsageError):
         self.flag = flag
 
 
-def describe_os_error(error: OSError, place: str) -> str:
-    """Describes a failure of the system at ``place``, such as a full disk or a missing permission."""
-    return (
-        f"{place}: {error.strerror or error}. Remove the cause and type the same command again. "
-        "Completed work is kept"
+def as_interrupted_work(error: OSError, place: str) -> InterruptedWorkError:
+    """Returns the error for a failure of the system at ``place``, such as a full disk."""
+    return InterruptedWorkError(
+        f"{place}: {error.strerror or error}. Remove the cause and type the same command again"
     )

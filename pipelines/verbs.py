@@ -210,6 +210,7 @@ class Verb:
         options: declare the flags.
         summary: one phrase for the list of verbs and for the verb's help.
         example: flags of a command that works.
+        again: a sentence that says what a stopped command does when it is typed again.
         notes: added to the verb's help.
     """
 
@@ -217,8 +218,11 @@ class Verb:
     options: type[Options]
     summary: str
     example: str
+    again: str = "It starts from the beginning; a file under its own name is complete"
     notes: str = ""
 
+
+_GOES_ON = "The build goes on where it stopped: complete shards are kept"
 
 VERBS = {
     "videos": Verb(
@@ -226,19 +230,21 @@ VERBS = {
         VideosOptions,
         "Builds a dataset from videos",
         "--input clips --output dataset --num_frames 16 --frame_rate 10 --size 128x171",
+        _GOES_ON,
     ),
     "dashcam": Verb(
         build_dashcam,
         DashcamOptions,
         "Builds a dataset from dash-cam footage",
         "--input drives --output dataset --telemetry '{stem}.csv' --time_column t --label_columns speed",
+        _GOES_ON,
     ),
     "validate": Verb(
         validate,
         ValidationOptions,
         "Checks a dataset",
         "--tfrecords dataset --report report.html",
-        "The exit status is 0 if no check fails, 1 if one does, and 2 for a wrong flag or folder.",
+        notes="The exit status is 0 if no check fails, 1 if one does, and 2 for a wrong flag or folder.",
     ),
     "predict": Verb(
         predict,

@@ -10,8 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
+import functools
+import hashlib
 import io
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -25,6 +29,11 @@ from tfrecords_schema.store_clients import Stored, check_bucket, describe, descr
 
 _BLOCK_BYTES = 2 << 20  # per request of a stream
 _MAX_BLOCKS = 2  # in memory per stream, the current and the previous, beside the one being fetched
+
+# Names of temporary files begin with a digest of their machine: locks may not reach across a network.
+MACHINE = hashlib.sha256(os.uname().nodename.encode()).hexdigest()[:8]
+_PARTIAL = re.compile(rf"\..+\.{MACHINE}[0-9a-f]{{24}}\.partial(\.\w+)?")
+_NO_FOLDER_SYNC = (errno.EINVAL, errno.EACCES, errno.ENOTSUP, errno.ENOSYS)
 
 
 def status(path: StrPath) -> Stored:
@@ -203,33 +212,106 @@ def upload(path: StrPath, url: str) -> None:
 
 
 @contextlib.contextmanager
-def replacing(path: StrPath, *, suffix: str = "", scratch: Path | None = None) -> Iterator[Path]:
+def replacing(
+    path: StrPath, *, suffix: str = "", scratch: Path | None = None, folder: bool = False
+) -> Iterator[Path]:
     """Yields the path of a temporary file to write. It replaces the file at ``path`` if the block succeeds.
 
     Readers of ``path`` see the old file or the whole new one, even after a power cut. If the block raises,
-    the old file stays and the temporary one is removed.
+    the old file stays and the temporary one is removed. If the process is killed, the next one that writes
+    to the same folder removes it. A link at ``path`` is replaced, and nothing is written to its target.
 
     Args:
         path: a local path or a URL.
         suffix: end of the temporary file's name, for writers that derive the format from it.
         scratch: local folder for the temporary file, on the same disk as a local ``path``; by default the
             folder of a local ``path``, or the system's.
+        folder: yield a new folder, which replaces the local folder at ``path``.
     """
-    partial_name = f".{os.path.basename(path)}.{uuid.uuid4().hex}.partial{suffix}"
+    name = os.path.basename(path)
     if is_url(path):
-        with tempfile.TemporaryDirectory(dir=scratch) as folder:
-            partial = Path(folder) / partial_name
+        with tempfile.TemporaryDirectory(dir=scratch) as parent:
+            partial = Path(parent) / f".{name}{suffix}"
             yield partial
             upload(partial, os.fspath(path))
         return
-    partial = (scratch or Path(path).parent) / partial_name
+    if scratch is None:
+        _remove_abandoned(Path(path).parent)
+    partial, lock = _new_partial(scratch or Path(path).parent, name, suffix, folder)
     try:
         yield partial
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())  # else a power cut may leave the new name on an empty file
+        if folder:
+            for parent, _, files in os.walk(partial, topdown=False):
+                for file in (*files, ""):
+                    sync(os.path.join(parent, file))
+            remove_folder(path)
+        sync(partial)  # else a power cut may leave the new name on an empty file
         partial.replace(path)
+        sync(Path(path).parent)
     finally:
-        partial.unlink(missing_ok=True)
+        if folder:
+            remove_folder(partial)
+        else:
+            partial.unlink(missing_ok=True)
+        os.close(lock)
+
+
+def _new_partial(folder: Path, name: str, suffix: str, is_folder: bool) -> tuple[Path, int]:
+    """Makes a temporary file or folder, whose name nobody can foresee.
+
+    Returns its path, and a descriptor that holds a lock on it while it is in use.
+    """
+    while True:
+        partial = folder / f".{name}.{MACHINE}{uuid.uuid4().hex[:24]}.partial{suffix}"
+        if is_folder:
+            partial.mkdir()
+            lock = os.open(partial, os.O_RDONLY)
+        else:
+            lock = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
+        with contextlib.suppress(OSError):  # a disk without locks: then nobody removes it either
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if partial.exists():  # else another process removed it before it was locked
+            return partial, lock
+        os.close(lock)
+
+
+@functools.lru_cache(maxsize=256)
+def _remove_abandoned(folder: Path) -> None:
+    """Removes temporary files that killed processes of this user left in ``folder``."""
+    with contextlib.suppress(OSError):
+        for name in filter(is_partial, os.listdir(folder)):
+            remove_abandoned(folder / name, folder / name)
+
+
+def remove_abandoned(path: Path, lock: Path) -> None:
+    """Removes this user's file or folder at ``path``, unless a process has locked the file ``lock``."""
+    # OSError: it is another user's, in use, or already removed.
+    with contextlib.suppress(OSError):
+        number = os.open(lock, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            if os.fstat(number).st_uid == os.getuid():
+                fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                remove_folder(path) if path.is_dir() else path.unlink()
+        finally:
+            os.close(number)
+
+
+def is_partial(name: str) -> bool:
+    """Returns True for the name of a temporary file of `replacing` on this machine."""
+    return _PARTIAL.fullmatch(name) is not None
+
+
+def sync(path: StrPath) -> None:
+    """Returns once a local file's contents, or the names in a local folder, would survive a power cut."""
+    try:
+        number = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC or not os.path.isdir(path):
+            raise
 
 
 def write_bytes(path: StrPath, data: bytes) -> None:
@@ -238,16 +320,27 @@ def write_bytes(path: StrPath, data: bytes) -> None:
         partial.write_bytes(data)
 
 
-def create(url: str, data: bytes) -> bool:
-    """Writes an object if there is none; returns True if it was written.
+def create(path: StrPath, data: bytes) -> bool:
+    """Writes a file or an object if there is none; returns True if it was written.
 
     Stores without conditional writes are asked first, so two callers at the same moment may both get True.
     """
-    with store_client(url, writing=True) as (client, name):
+    if not is_url(path):
+        partial, lock = _new_partial(Path(path).parent, os.path.basename(path), "", False)
+        try:
+            partial.write_bytes(data)
+            os.link(partial, path)
+        except FileExistsError:
+            return False
+        finally:
+            partial.unlink(missing_ok=True)
+            os.close(lock)
+        return True
+    with store_client(path, writing=True) as (client, name):
         if client.exists(name):
             return False
-        if _is_folder_tree(url):
-            write_bytes(url, data)
+        if _is_folder_tree(path):
+            write_bytes(path, data)
             return True
         with contextlib.suppress(FileExistsError):
             client.pipe_file(name, data, mode="create")
@@ -255,10 +348,23 @@ def create(url: str, data: bytes) -> bool:
     return False
 
 
-def make_folder(path: StrPath) -> None:
-    """Makes a folder and its parents. Stores need none: their folders appear with the first object."""
-    if not is_url(path):
-        os.makedirs(path, exist_ok=True)
+def make_folder(path: StrPath, *, inside: StrPath | None = None) -> None:
+    """Makes a folder and its parents. Stores need none: their folders appear with the first object.
+
+    Below ``inside``, a folder that is a link raises an error, because writing would go elsewhere.
+    """
+    if is_url(path):
+        return
+    path = os.path.abspath(path)
+    parents = [path, *map(os.fspath, Path(path).parents)]
+    for folder in parents[: 0 if inside is None else parents.index(os.path.abspath(inside))]:
+        if os.path.islink(folder):
+            reason = "it is a link, through which nothing is written. Delete it"
+            raise OSError(errno.ELOOP, reason, folder)
+    new = [folder for folder in parents if not os.path.isdir(folder)]
+    os.makedirs(path, exist_ok=True)
+    for folder in new:
+        sync(os.path.dirname(folder))
 
 
 def remove(paths: Iterable[StrPath]) -> None:
@@ -269,6 +375,9 @@ def remove(paths: Iterable[StrPath]) -> None:
     if not is_url(paths[0]):
         for path in paths:
             Path(path).unlink(missing_ok=True)
+        for folder in {Path(path).parent for path in paths}:
+            with contextlib.suppress(FileNotFoundError):
+                sync(folder)
         return
     with store_client(paths[0]) as (client, _):
         names = [client._strip_protocol(path) for path in paths]
@@ -279,8 +388,10 @@ def remove(paths: Iterable[StrPath]) -> None:
 
 
 def remove_folder(folder: StrPath) -> None:
-    """Removes ``folder`` and everything below it, if it exists."""
+    """Removes ``folder`` and everything below it, if it exists. Of a link, only the link is removed."""
     if not is_url(folder):
+        if os.path.islink(folder):
+            os.unlink(folder)
         shutil.rmtree(folder, ignore_errors=True)
         return
     with store_client(folder) as (client, name), contextlib.suppress(FileNotFoundError):

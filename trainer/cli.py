@@ -5,14 +5,18 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from tfrecords_schema.info import FILE_NAME, DatasetInfo, DatasetInfoError
 from tfrecords_schema.records import CorruptRecordError
+from tfrecords_schema.running import interruption
+from tfrecords_schema.running.scratch import hold_temporary_files, remove_scratch
 from tfrecords_schema.spec import SpecError, load_spec
 from tfrecords_schema.surroundings import use_utf8
 from tfrecords_schema.terminal import outlive_terminal, printable
@@ -42,34 +46,95 @@ _FAILURE_EXIT = 1
 _INTERRUPTED_EXIT = 130
 
 
+@dataclass
+class _Command:
+    """The command line, and the run that it trains.
+
+    Attributes:
+        words: after the program's name.
+        folder: of the run, once it is known; None for an evaluation.
+        is_named: the words name the folder.
+    """
+
+    words: list[str]
+    folder: RunFolder | None = None
+    is_named: bool = False
+
+    @property
+    def again(self) -> str:
+        """A sentence that says how to continue after an interruption."""
+        if self.folder is None or not self.folder.config.is_file():
+            return "Type the same command again"
+        progress = self.folder.saved_progress()
+        held = "no checkpoint yet"
+        if progress is not None:
+            held = f"the checkpoint of epoch {progress['epoch']}"
+            held += f" and {progress['step']} steps" if progress["step"] else ""
+        output = [] if self.is_named else ["--output", os.fspath(self.folder.path)]
+        words = [*self.words, *output, *([] if "--resume" in self.words else ["--resume"])]
+        return f"{self.folder.path} holds {held}. Continue with: trainer {shlex.join(words)}"
+
+    def abandon(self) -> NoReturn:
+        """Ends the program at once, after an interruption."""
+        interruption.lift_time_limit()
+        _report(f"interrupted. {self.again}", _INTERRUPTED_EXIT)
+        _end(_INTERRUPTED_EXIT)
+
+
 def run() -> int:
     """The ``trainer`` program: `main`, with names in UTF-8 whatever the locale."""
     use_utf8()
     outlive_terminal()
-    return main()
+    command = _Command(sys.argv[1:])
+    interruption.install_handlers(command.abandon)
+    with suppress(OSError):  # the code that needs a temporary file reports it
+        hold_temporary_files()
+    status = _run(command)
+    if interruption.is_received():
+        _end(status)  # TensorFlow's threads may still be running
+    return status
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line and returns its exit code: 0, 1 for a failure, 2 for wrong flags."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    return _run(_Command(list(sys.argv[1:] if argv is None else argv)))
+
+
+def _run(command: _Command) -> int:
+    words = command.words
     is_evaluation = words[:1] == ["evaluate"]
     try:
         with _log_to_stdout():
             if is_evaluation:
                 _evaluate(parse_evaluate(words[1:]))
             else:
-                _train(parse_train(words))
-    except ConfigError as error:
-        command = "trainer evaluate" if is_evaluation else "trainer"
-        return _report(f"{error} (see {command} --help)", _USAGE_EXIT)
-    except (TrainerError, DatasetInfoError, CorruptRecordError, OSError) as error:
-        return _report(error, _FAILURE_EXIT)
-    except KeyboardInterrupt:
-        return _report("interrupted", _INTERRUPTED_EXIT)
+                _train(parse_train(words), command)
+    except (Exception, KeyboardInterrupt) as error:
+        # TensorFlow may turn the interruption into an error of its own.
+        if isinstance(error, KeyboardInterrupt) or interruption.is_received():
+            interruption.lift_time_limit()
+            return _report(f"interrupted. {command.again}", _INTERRUPTED_EXIT)
+        if isinstance(error, ConfigError):
+            program = "trainer evaluate" if is_evaluation else "trainer"
+            return _report(f"{error} (see {program} --help)", _USAGE_EXIT)
+        if isinstance(error, OSError):
+            place = error.filename or "system"
+            reason = error.strerror or error
+            return _report(f"{place}: {reason}. {command.again}", _FAILURE_EXIT)
+        if isinstance(error, TrainerError | DatasetInfoError | CorruptRecordError):
+            return _report(error, _FAILURE_EXIT)
+        raise
     return 0
 
 
-def _train(options: TrainOptions) -> None:
+def _end(status: int) -> NoReturn:
+    remove_scratch()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(status)
+
+
+def _train(options: TrainOptions, command: _Command) -> None:
     directory, config = options.tfrecords, options.config
     if options.spec is not None:
         _adopt(directory, options.spec)
@@ -87,6 +152,7 @@ def _train(options: TrainOptions) -> None:
         folder = resumed_run(options.output, info, config.to_json())
     else:
         folder = new_run(options.output, info.name)
+    command.folder, command.is_named = folder, options.output is not None
     if is_chief(config.distribute):
         _log.info("%s", "\n".join(describe_dataset(directory, info)))
     _prepare_tensorflow()

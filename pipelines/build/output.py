@@ -22,13 +22,12 @@ import contextlib
 import dataclasses
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, TypeVar
 
 from pipelines.errors import UsageError, UserError
 from pipelines.plan.descriptors import Shard, SourceFailure
-from pipelines.storage.lock import file_lock, store_lock
 from pipelines.storage.new_files import new_file, write_lines
 from tfrecords_schema import storage
 from tfrecords_schema.codec import from_json
@@ -36,6 +35,7 @@ from tfrecords_schema.info import FILE_NAME as INFO_FILE
 from tfrecords_schema.info import DatasetInfo, DatasetInfoError
 from tfrecords_schema.paths import UrlError, check_path, is_url, join
 from tfrecords_schema.records import file_checksum
+from tfrecords_schema.running.lock import LockedError, folder_lock
 
 T = TypeVar("T")
 
@@ -114,11 +114,15 @@ class OutputFolder:
                 "Give another --output, or --overwrite to replace it"
             )
 
-    def locked(self) -> contextlib.AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
         """Makes the folder and keeps other runs out of it; raises `UserError` if one is building here."""
-        storage.make_folder(self._file(BUILD_FOLDER))
-        lock = store_lock if is_url(self.path) else file_lock
-        return lock(self._file(f"{BUILD_FOLDER}/lock"), self.path)
+        storage.make_folder(self._file(BUILD_FOLDER), inside=self.path)
+        try:
+            with folder_lock(self._file(f"{BUILD_FOLDER}/lock"), self.path, "building"):
+                yield
+        except LockedError as error:
+            raise UserError(str(error)) from None
 
     def begin(self, options: dict[str, Any], totals: Any, shards: Sequence[Shard]) -> list[int]:
         """Removes what earlier runs left, and stores the plan. Complete shards with a name in it stay.
@@ -130,7 +134,7 @@ class OutputFolder:
         building = storage.list_folder(self._file(BUILD_FOLDER))
         stale |= {f"{BUILD_FOLDER}/{name}" for name in building if name.endswith(".partial")}
         storage.remove(map(self._file, (INFO_FILE, FAILURES_FILE, _ERROR_FILE, *stale)))
-        storage.make_folder(self._file(f"{BUILD_FOLDER}/reports"))
+        storage.make_folder(self._file(f"{BUILD_FOLDER}/reports"), inside=self.path)
         self._write(_OPTIONS_FILE, json.dumps(options).encode())
         return self._write_lines(_PLAN_FILE, (totals, *shards))[1:]
 

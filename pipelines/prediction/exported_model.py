@@ -22,12 +22,12 @@ from pipelines.errors import UserError
 from pipelines.prediction.export_info import Export
 from pipelines.prediction.model_input import Reading
 from pipelines.prediction.sequences import Answer, Item
-from pipelines.storage.scratch import scratch_folder
 from tfrecords_schema import spec as keys
 from tfrecords_schema import storage
 from tfrecords_schema.examples import SequenceRecord, decode_record, encode_record
 from tfrecords_schema.parse import parse_and_decode
 from tfrecords_schema.resizing import resize_frame
+from tfrecords_schema.running.scratch import scratch_folder
 from tfrecords_schema.spec import LabelSpec, SequenceSpec
 
 _IMAGE, _VALID_FRAMES = "image", "valid_frames"  # inputs, beside the signals

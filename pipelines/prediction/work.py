@@ -14,8 +14,9 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
 
 from pipelines.errors import UserError
 from pipelines.plan.descriptors import SourceFailure
@@ -23,7 +24,8 @@ from pipelines.prediction.chunks import Chunk
 from pipelines.storage.new_files import new_file, write_lines
 from tfrecords_schema import storage
 from tfrecords_schema.codec import from_json, to_json
-from tfrecords_schema.paths import UrlError, check_path
+from tfrecords_schema.paths import UrlError, check_path, is_url
+from tfrecords_schema.running.scratch import marked_folder
 
 _COPY_BYTES = 1 << 20
 
@@ -43,10 +45,18 @@ class Outcome:
 
 @dataclass(frozen=True)
 class WorkFolder:
-    """The folder ``path`` in which the predictions for ``output`` are collected."""
+    """The folder ``path`` in which the predictions for ``output`` are collected.
+
+    A local one has a ``lock``, which is open in the driver, so that a later run removes it if this one is
+    killed.
+    """
 
     output: str
     path: str
+    lock: BinaryIO | None = field(default=None, repr=False, compare=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return WorkFolder, (self.output, self.path)
 
     @classmethod
     def make(cls, output: str) -> WorkFolder:
@@ -55,18 +65,22 @@ class WorkFolder:
         Raises:
             UserError: if it cannot be made.
         """
-        path = f"{output}.work-{uuid.uuid4().hex[:12]}"
+        path, lock = f"{output}.work-{uuid.uuid4().hex[:12]}", None
         try:
             check_path(output)
             if os.path.isdir(output):
                 raise UserError(f"--output must be a file, but {output} is a folder")
-            storage.make_folder(path)
+            if not is_url(output):
+                parent, name = os.path.split(output)
+                storage.make_folder(parent or ".")
+                folder, lock = marked_folder(Path(parent), f"{name}.work-{storage.MACHINE}-")
+                path = os.fspath(folder)
         except UrlError as error:
             raise UserError(f"--output: {error}") from error
         except OSError as error:
             reason = error.strerror or error
             raise UserError(f"--output cannot be written to {output}: {reason}") from error
-        return cls(output, path)
+        return cls(output, path, lock)
 
     def remove(self) -> None:
         """Removes the folder and its contents."""

@@ -17,7 +17,8 @@ from typing import BinaryIO
 
 import grpc
 
-from pipelines.errors import UsageError, UserError
+from pipelines.errors import InterruptedWorkError, UsageError, UserError
+from tfrecords_schema.running.scratch import keep_file, scratch_folder
 
 _ERROR = re.compile(r"(?:Caused by: )?((?:[\w$]+\.)*[A-Z]\w*(?:Error|Exception)): .*")
 _BEAM_THREADS = "read_grpc_client_inputs"
@@ -31,25 +32,25 @@ def job_log() -> Iterator[BinaryIO]:
     Raises:
         UserError: in place of the errors by which Beam reports a failed job.
     """
-    with tempfile.NamedTemporaryFile(prefix="reelbeam-", suffix=".log", delete=False) as log:
-        failed = False
+    with tempfile.NamedTemporaryFile(
+        prefix="reelbeam-", suffix=".log", dir=scratch_folder("logs"), delete=False
+    ) as log:
         try:
             with _logging_to(log.name):
                 yield log
         except UsageError:
             raise
         except UserError as error:
-            failed = os.path.getsize(log.name) > 0
-            raise UserError(f"{error}; log: {log.name}" if failed else str(error)) from error
+            if os.path.getsize(log.name):
+                raise UserError(f"{error}; log: {keep_file(log.name)}") from error
+            raise
         except (RuntimeError, grpc.RpcError) as error:
-            failed = True
-            raise UserError(
-                f"the job failed: {find_reason(str(error))}; what was completed is kept: type the same "
-                f"command again to go on from there; log: {log.name}"
+            raise InterruptedWorkError(
+                f"the job failed: {find_reason(str(error))}; log: {keep_file(log.name)}. Remove the cause "
+                "and type the same command again"
             ) from error
         finally:
-            if not failed:
-                Path(log.name).unlink(missing_ok=True)
+            Path(log.name).unlink(missing_ok=True)
 
 
 def find_reason(text: str) -> str:

@@ -35,7 +35,8 @@ from apache_beam.runners.portability.job_server import SubprocessJobServer
 from apache_beam.runners.runner import PipelineResult
 
 from pipelines.errors import UsageError, UserError
-from pipelines.runners import interruption
+from tfrecords_schema.running import interruption
+from tfrecords_schema.running.scratch import scratch_folder
 
 EMBEDDED = ("[local]", "[auto]")
 """Values of ``--flink_master`` that start Flink in the job server itself."""
@@ -134,7 +135,7 @@ def job_server(
             cluster.cancel(naming.job_name)
 
     # Removed after the job server has stopped.
-    with tempfile.TemporaryDirectory(prefix="reelbeam-") as artifacts:
+    with tempfile.TemporaryDirectory(dir=scratch_folder("artifacts")) as artifacts:
         options.view_as(JobServerOptions).artifacts_dir = artifacts
         command, endpoint = _find_server(options)
         with _running(command, log) as process:

@@ -29,9 +29,9 @@ from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.runners.runner import PipelineResult
 
 from pipelines.errors import UnknownFlagError, UsageError, UserError
-from pipelines.runners import interruption
 from pipelines.runners.job_log import job_log
 from pipelines.runners.job_server import has_engine, job_server
+from tfrecords_schema.running import interruption
 from tfrecords_schema.surroundings import reach_this_machine_directly
 
 _LOCAL_NAMES = ("", "local", "directrunner", "fnapirunner")

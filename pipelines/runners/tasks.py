@@ -23,7 +23,7 @@ from typing import Any, ClassVar
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 
-from pipelines.errors import UserError, describe_os_error
+from pipelines.errors import as_interrupted_work
 from pipelines.runners.local import Execution
 from pipelines.runners.progress import ProgressBar
 
@@ -188,7 +188,7 @@ def reported_errors(local: LocalRun | None, place: str) -> Iterator[None]:
     except OSError as error:
         if local is None:
             raise
-        local.errors.append(UserError(describe_os_error(error, place)))
+        local.errors.append(as_interrupted_work(error, place))
 
 
 class ProgressReporter:

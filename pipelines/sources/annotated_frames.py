@@ -28,9 +28,9 @@ from pipelines.sources.sample_labels import (
     read_sample_label,
     target_names,
 )
-from pipelines.storage.scratch import scratch_folder
 from tfrecords_schema import storage
 from tfrecords_schema.paths import folder_name
+from tfrecords_schema.running.scratch import scratch_folder
 
 
 def list_annotated_frames(

@@ -31,9 +31,9 @@ from pipelines.sources.listing import (
     is_video,
     list_failure,
 )
-from pipelines.storage.scratch import scratch_folder
 from tfrecords_schema import storage
 from tfrecords_schema.paths import UrlError, absolute, folder_name, relative, resolve
+from tfrecords_schema.running.scratch import scratch_folder
 from tfrecords_schema.spec import LabelSpec
 
 TELEMETRY_EXTENSIONS = (".csv", ".tsv", ".jsonl", ".ndjson", ".gpx", ".npy")

@@ -1,1 +1,1 @@
-"""Local copies of objects on stores, new files, scratch folders and locks."""
+"""Local copies of objects on stores, and new files."""

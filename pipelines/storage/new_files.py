@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from pipelines.storage.scratch import scratch_folder
 from tfrecords_schema import storage
 from tfrecords_schema.codec import to_json
 from tfrecords_schema.paths import is_url
+from tfrecords_schema.running.scratch import scratch_folder
 
 
 @contextlib.contextmanager

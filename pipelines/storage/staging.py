@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from pipelines.options.dataset import RunOptions
-from pipelines.storage.scratch import scratch_folder
 from tfrecords_schema import storage
 from tfrecords_schema.codec import map_paths, paths_in
 from tfrecords_schema.paths import is_url, join
+from tfrecords_schema.running.scratch import scratch_folder
 
 T = TypeVar("T")
 

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipelines.errors import UserError
-from pipelines.storage.scratch import scratch_folder
 from pipelines.validation.conclude import conclude
 from pipelines.validation.examine import ShardExaminer, ShardJob
 from pipelines.validation.folder import DatasetFolder
@@ -21,6 +20,7 @@ from pipelines.validation.views import Expectation
 from tfrecords_schema.codec import from_json
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.paths import absolute
+from tfrecords_schema.running.scratch import scratch_folder
 from tfrecords_schema.storage import write_bytes
 
 _MIN_BYTES_FOR_CHILDREN = 32 << 20

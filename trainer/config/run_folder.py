@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
 import re
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
 
 from tfrecords_schema import storage
 from tfrecords_schema.codec import from_json
 from tfrecords_schema.info import FILE_NAME, DatasetInfo
+from tfrecords_schema.running.lock import LockedError, folder_lock
 from trainer.config.reading import ReadingConfig
 from trainer.errors import TrainerError
 
+_LOCK = ".lock"
 # Options that a resumed run may change: they decide when it ends and when it is saved.
 _MAY_CHANGE = ("epochs", "patience", "checkpoint_minutes")
 
@@ -46,9 +53,34 @@ class RunFolder:
     report = _Named("report.html", "Report on the errors of the model.")
     metrics = _Named("metrics.json", "Metrics by split, with the baseline's; written last.")
     checkpoint = _Named("checkpoint.npz", "State of the training, for ``--resume``.")
+    previous = _Named("checkpoint.previous.npz", "The checkpoint before it, in case it is damaged.")
     tensorboard = _Named("tensorboard", "Logs for TensorBoard, with ``--tensorboard on``.")
     features = _Named(".features", "Features of a frozen backbone, during training.")
     config = _Named("config.json", "Options and library versions.")
+    lock = _Named(_LOCK, "Held by the one training that writes here.")
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Makes the folder, and keeps other trainings out; raises `TrainerError` if one is running here."""
+        storage.make_folder(self.path)
+        try:
+            with folder_lock(os.fspath(self.lock), os.fspath(self.path), "training"):
+                try:
+                    yield
+                finally:
+                    with contextlib.suppress(OSError):
+                        self.lock.unlink()
+                        self.path.rmdir()  # if it is empty: a training that cannot start leaves nothing
+        except LockedError as error:
+            raise TrainerError(str(error)) from None
+
+    def saved_progress(self) -> dict[str, Any] | None:
+        """Returns the progress in the checkpoint; None without a readable one."""
+        try:
+            with np.load(self.checkpoint) as saved:
+                return from_json(dict[str, Any], json.loads(str(saved["progress"])))
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+            return None
 
 
 def new_run(output: str | None, dataset_name: str) -> RunFolder:
@@ -61,7 +93,7 @@ def new_run(output: str | None, dataset_name: str) -> RunFolder:
         return RunFolder(next(path for path in paths if not path.exists()))
     path = Path(output)
     problem = "" if path.is_dir() or not path.exists() else "is a file"
-    if path.is_dir() and any(path.iterdir()):
+    if path.is_dir() and not all(map(_is_temporary, os.listdir(path))):
         held = "another run" if RunFolder(path).config.exists() else "other files"
         problem = f"already holds {held}"
     if problem:
@@ -81,15 +113,27 @@ def resumed_run(output: str | None, info: DatasetInfo, options: dict[str, Any]) 
     folder = RunFolder(Path(output))
     if not folder.config.is_file():
         return new_run(output, info.name)
+    check_same_run(folder, info, options)
+    return folder
+
+
+def check_same_run(folder: RunFolder, info: DatasetInfo, options: dict[str, Any]) -> None:
+    """Checks that a run in ``folder``, if there is one, has the same dataset and options."""
+    if not folder.config.is_file():
+        return
     differences = _differences(_load_options(folder), options)
     if (folder.path / FILE_NAME).is_file() and DatasetInfo.load(folder.path) != info:
         differences.append("another dataset, or another build of it")
     if differences:
         raise TrainerError(
-            f"--resume found a run with other options in {output}: {'; '.join(differences)}. "
+            f"--resume found a run with other options in {folder.path}: {'; '.join(differences)}. "
             "Give the same options, or another --output"
         )
-    return folder
+
+
+def _is_temporary(name: str) -> bool:
+    """Returns True for what a killed training may leave before it writes its options."""
+    return name == _LOCK or storage.is_partial(name)
 
 
 def _differences(held: dict[str, Any], options: dict[str, Any]) -> list[str]:

@@ -19,6 +19,7 @@ from tfrecords_schema.example_pb2 import SequenceExample
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.machine import usable_cpus, usable_memory
 from tfrecords_schema.spec import ImageSpec
+from tfrecords_schema.storage import replacing
 from trainer.config.dataset import DatasetError, split_contents
 from trainer.data.buffers import without_autotune
 from trainer.data.corrupt import located_errors
@@ -148,19 +149,25 @@ def _decode(
     stored: StoredRecords, image: ImageSpec, shape: tuple[int, ...], file: Path | None
 ) -> tuple[npt.NDArray[np.uint8], list[bytes]]:
     """Returns the frames, in ``file`` if there is one, and the records without them."""
-    partial = file and file.with_name(f".{file.name}.{os.getpid()}")
-    frames: Any
-    if partial:
-        frames = np.lib.format.open_memmap(partial, "w+", np.uint8, shape)
-    else:
+    if file is None:
         frames = np.empty(shape, np.uint8)
+        return frames, _decode_into(frames, stored, image)
+    with replacing(file) as partial:
+        frames = np.lib.format.open_memmap(partial, "w+", np.uint8, shape)
+        rest = _decode_into(frames, stored, image)
+        frames.flush()
+    return np.load(file, mmap_mode="r"), rest
+
+
+def _decode_into(frames: Any, stored: StoredRecords, image: ImageSpec) -> list[bytes]:
+    """Fills ``frames``, and returns the records without them."""
 
     def encoded(serialized: tf.Tensor) -> Any:
         return serialized, stored.parse(serialized)[keys.IMAGE_ENCODED]
 
     batches = (
         stored.in_order()
-        .apply(tf.data.experimental.assert_cardinality(shape[0]))
+        .apply(tf.data.experimental.assert_cardinality(len(frames)))
         .map(do_not_convert(encoded), num_parallel_calls=usable_cpus())
         .batch(2 * usable_cpus())
         .prefetch(1)
@@ -168,18 +175,10 @@ def _decode(
     )
     reader = FrameReader(stored=image, wanted=image, adopted=stored.info.adopted)
     rest: list[bytes] = []
-    try:
-        for serialized, files in batches.as_numpy_iterator():
-            frames[len(rest) : len(rest) + len(files)] = reader.read(files)
-            rest += map(_without_frames, serialized)
-        if partial and file:
-            frames.flush()
-            partial.replace(file)
-            frames = np.load(file, mmap_mode="r")
-    finally:
-        if partial:
-            partial.unlink(missing_ok=True)
-    return frames, rest
+    for serialized, files in batches.as_numpy_iterator():
+        frames[len(rest) : len(rest) + len(files)] = reader.read(files)
+        rest += map(_without_frames, serialized)
+    return rest
 
 
 def _without_frames(serialized: bytes) -> bytes:

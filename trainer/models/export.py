@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-import shutil
+from zipfile import BadZipFile
 
 import keras
+import tensorflow as tf
 
 from tfrecords_schema.info import DatasetInfo
+from tfrecords_schema.storage import replacing
 from trainer.config.reading import READING_FILE, Reading
 from trainer.config.run_folder import RunFolder, write_json
+from trainer.errors import TrainerError
 from trainer.models import layers, losses  # noqa: F401 - a saved model may name their classes
 from trainer.models.keras_settings import own_settings
 from trainer.models.network import output_name
@@ -17,8 +20,17 @@ from trainer.models.network import output_name
 
 @own_settings()
 def load_model(path: str | os.PathLike[str]) -> keras.Model:
-    """Loads a ``.keras`` file. The model can predict; it is not compiled."""
-    return keras.models.load_model(path, compile=False)
+    """Loads a ``.keras`` file, without code that it may hold. The model can predict; it is not compiled.
+
+    Raises:
+        TrainerError: if the file is damaged, or holds code.
+    """
+    try:
+        return keras.models.load_model(path, compile=False, safe_mode=True)
+    except (ValueError, TypeError, KeyError, AttributeError, OSError, BadZipFile) as error:
+        raise TrainerError(
+            f"{path} cannot be loaded ({error}): expected a model that `trainer` wrote. Train again"
+        ) from error
 
 
 def export_run(folder: RunFolder, info: DatasetInfo, reading: Reading) -> keras.Model:
@@ -31,11 +43,14 @@ def export_run(folder: RunFolder, info: DatasetInfo, reading: Reading) -> keras.
     package.
     """
     model = load_model(folder.model)
-    shutil.rmtree(folder.export, ignore_errors=True)  # left by the run before it was resumed
     named = keras.Model(model.input, {output_name(info.spec): model.output}, name=model.name)
-    named.export(str(folder.export), format="tf_saved_model", verbose=False)
-    extra = folder.export / "assets.extra"
-    extra.mkdir()
-    info.save(extra)
-    write_json(extra / READING_FILE, reading.to_json())
+    with replacing(folder.export, folder=True) as partial:
+        try:
+            named.export(str(partial), format="tf_saved_model", verbose=False)
+        except tf.errors.OpError as error:
+            raise TrainerError(f"{folder.export} cannot be written: {error.message}") from error
+        extra = partial / "assets.extra"
+        extra.mkdir()
+        info.save(extra)
+        write_json(extra / READING_FILE, reading.to_json())
     return model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import logging
 import math
 import time
@@ -12,6 +13,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from tfrecords_schema.storage import replacing, write_bytes
 from trainer.errors import TrainerError
 from trainer.training.checkpoint import Progress, add_metrics, save_checkpoint
 from trainer.training.feeds import TrainingJob
@@ -44,10 +46,11 @@ class HistoryFile(keras.callbacks.Callback):
         seconds = round(time.monotonic() - self._started, 3)
         row = {"epoch": epoch + 1, "seconds": seconds, **(logs or {})}
         before = read_history(self._path)[:epoch]
-        with self._path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, row.keys())
-            writer.writeheader()
-            writer.writerows([*before, row])
+        file = io.StringIO(newline="")
+        writer = csv.DictWriter(file, row.keys())
+        writer.writeheader()
+        writer.writerows([*before, row])
+        write_bytes(self._path, file.getvalue().encode())
 
 
 def read_history(path: Path) -> list[dict[str, str]]:
@@ -123,7 +126,6 @@ class SaveProgress(keras.callbacks.Callback):
         self._seconds = 60 * minutes
         self._saved_at = time.monotonic()
         self._first_step = 0
-        self._unfinished = job.folder.path / ".unfinished.keras"
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Remembers the step at which a resumed epoch starts."""
@@ -146,17 +148,13 @@ class SaveProgress(keras.callbacks.Callback):
         loss = float((logs or {})[self._job.monitor])
         if loss < progress.best:
             progress.best, progress.best_epoch, progress.waited = loss, epoch + 1, 0
-            self._whole.save(self._unfinished)
-            self._unfinished.replace(self._job.folder.model)
+            with replacing(self._job.folder.model, suffix=".keras") as partial:
+                self._whole.save(partial)
         if self._patience is not None and progress.waited >= self._patience:
             progress.stopped = self.model.stop_training = True
         self._save()
         if skipped is not None and skipped.places:
             _log.info("skipped so far: %d corrupt records", len(skipped.places))
-
-    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Removes what a killed run may have left."""
-        self._unfinished.unlink(missing_ok=True)
 
     def _save(self) -> None:
         path = self._job.folder.checkpoint

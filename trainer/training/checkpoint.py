@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import logging
 import math
+import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import keras
 import numpy as np
 
 from tfrecords_schema.codec import from_json
-from tfrecords_schema.storage import replacing
+from tfrecords_schema.storage import replacing, sync
+from trainer.config.run_folder import RunFolder
 from trainer.errors import TrainerError
 from trainer.models.network import FROZEN_FEATURES
+
+_log = logging.getLogger(__name__)
 
 _PROGRESS = "progress"
 _MAX_NAMES = 3
@@ -50,6 +57,8 @@ def save_checkpoint(
 ) -> None:
     """Writes weights, the states of optimizer, metrics and dropouts, and ``progress``, atomically.
 
+    The checkpoint before it is kept as `RunFolder.previous`.
+
     ``trained``, which has the optimizer and the metrics, is ``model`` or the part of it that is trained.
     """
     variables = {
@@ -59,8 +68,47 @@ def save_checkpoint(
     }
     arrays = {name: keras.ops.convert_to_numpy(variable) for name, variable in variables.items()}
     arrays[_PROGRESS] = np.array(json.dumps(dataclasses.asdict(progress)))
-    with replacing(path) as partial, partial.open("wb") as file:
-        np.savez(file, **arrays)
+    with replacing(path) as partial:
+        with partial.open("wb") as file:
+            np.savez(file, **arrays)
+        sync(partial)
+        with contextlib.suppress(FileNotFoundError):
+            path.replace(RunFolder(path.parent).previous)
+
+
+def use_sound_checkpoint(folder: RunFolder) -> None:
+    """Puts the previous checkpoint in the place of one that is empty, damaged or missing, and says so.
+
+    Raises:
+        TrainerError: if there is a checkpoint, but none that can be used.
+    """
+    problem = _problem(folder.checkpoint)
+    if problem is None or not (os.path.lexists(folder.checkpoint) or folder.previous.exists()):
+        return
+    if (before := _problem(folder.previous)) is not None:
+        raise TrainerError(
+            f"{folder.checkpoint} {problem}, and {folder.previous.name} {before}: the training cannot go on. "
+            "Delete both to train from the beginning"
+        )
+    _log.info("%s %s: continuing from the checkpoint before it", folder.checkpoint, problem)
+    folder.previous.replace(folder.checkpoint)
+    sync(folder.path)
+
+
+def _problem(path: Path) -> str | None:
+    """Returns what is wrong with a checkpoint; reads all of it, which verifies its checksums."""
+    if not path.is_file():
+        return "is missing"
+    if not path.stat().st_size:
+        return "is empty"
+    try:
+        with np.load(path) as saved:
+            for name in saved.files:
+                saved[name]
+        load_progress(path)
+    except (ValueError, KeyError, EOFError, TypeError, AttributeError, BadZipFile) as error:
+        return f"is damaged ({error})"
+    return None
 
 
 def load_progress(path: Path) -> Progress:

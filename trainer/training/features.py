@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tfrecords_schema.info import DatasetInfo, SplitInfo
+from tfrecords_schema.storage import remove_folder
 from trainer.data.buffers import without_autotune
 from trainer.data.parsed_records import IMAGE
 from trainer.data.read_options import Shuffle
@@ -149,7 +149,6 @@ def computed_features(
             contents=contents,
         )
 
-    shutil.rmtree(folder, ignore_errors=True)  # left by a killed run
     folder.mkdir(parents=True)
     started = time.monotonic()
     try:
@@ -162,4 +161,4 @@ def computed_features(
         )
         yield splits
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_folder(folder)

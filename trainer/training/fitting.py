@@ -17,6 +17,7 @@ import keras
 import tensorflow as tf
 
 from tfrecords_schema.info import DatasetInfo
+from tfrecords_schema.storage import make_folder
 from trainer.config.training import Precision, TrainingConfig
 from trainer.data.corrupt import located_errors
 from trainer.data.read_options import Shuffle
@@ -24,7 +25,13 @@ from trainer.models.keras_settings import own_settings
 from trainer.models.losses import CountedAccuracy, make_loss
 from trainer.models.network import FRAME_FEATURES
 from trainer.training.callbacks import HistoryFile, SaveProgress, StopOnNaN, TrainingError
-from trainer.training.checkpoint import Progress, load_progress, restore_model, restore_optimizer
+from trainer.training.checkpoint import (
+    Progress,
+    load_progress,
+    restore_model,
+    restore_optimizer,
+    use_sound_checkpoint,
+)
 from trainer.training.distribution import check_same_progress, has_several_hosts
 from trainer.training.features import has_frozen_features, split_at_features
 from trainer.training.feeds import TrainingFeed, TrainingJob, make_feed
@@ -83,6 +90,7 @@ def fit(model: keras.Model, job: TrainingJob) -> Progress:
         TrainingError: if the loss is no longer finite, memory runs out, or TensorBoard is not installed.
     """
     folder, config = job.folder, job.config
+    use_sound_checkpoint(folder)
     progress = load_progress(folder.checkpoint)
     check_same_progress(progress.epoch)
     # The resumed run may have more patience.
@@ -170,6 +178,8 @@ def _fit_phase(
         ),
     ]
     if config.tensorboard:
+        for part in ("train", "validation"):
+            make_folder(folder.tensorboard / part, inside=folder.path)
         callbacks.append(keras.callbacks.TensorBoard(str(folder.tensorboard)))
     reading = config.reading
     while progress.epoch < phase.last and not progress.stopped:

@@ -7,6 +7,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from tfrecords_schema.storage import replacing
 from trainer.training.callbacks import read_history
 
 
@@ -35,4 +36,5 @@ def plot_curves(history: Path, target: Path, *, baselines: dict[str, float]) -> 
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         axes.legend()
-    figure.savefig(target, dpi=120)
+    with replacing(target, suffix=".png") as partial:
+        figure.savefig(partial, dpi=120)

@@ -16,11 +16,12 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
+from tfrecords_schema import storage
 from tfrecords_schema.info import DatasetInfo
 from trainer.config.clips import Clips
 from trainer.config.dataset import check_trainable, default_split, has_split
 from trainer.config.hosts import is_chief
-from trainer.config.run_folder import RunFolder, write_json
+from trainer.config.run_folder import RunFolder, check_same_run, write_json
 from trainer.config.training import TrainingConfig
 from trainer.data.corrupt import SkippedRecords, located_errors
 from trainer.data.labels import read_labels
@@ -83,11 +84,24 @@ def train(
         # It takes the same steps as the chief, in a folder of its own.
         with tempfile.TemporaryDirectory(prefix="trainer-") as scratch:
             own = RunFolder(Path(scratch))
-            if folder.checkpoint.exists():
-                shutil.copy(folder.checkpoint, own.checkpoint)
+            # The previous one first, since the first host may be putting it in place of a damaged one.
+            files = [(folder.previous, own.previous), (folder.checkpoint, own.checkpoint)]
+            for theirs, mine in files:
+                with contextlib.suppress(FileNotFoundError):
+                    shutil.copy(theirs, mine)
             _fit_new_model(dataclasses.replace(job, folder=own), strategy)
         _log.info("done: the first of the hosts writes the results")
         return {}
+    with folder.locked():
+        check_same_run(folder, info, config.to_json())
+        storage.remove_folder(folder.features)  # left by a killed training
+        return _train_and_score(job, strategy)
+
+
+def _train_and_score(job: TrainingJob, strategy: tf.distribute.Strategy | None) -> dict[str, Score]:
+    """Does the work of `train` on the host that writes the results."""
+    directory, info, folder, config = job.directory, job.info, job.folder, job.config
+    skipped = job.skipped
     scored = [s for s in ("validation", "test") if has_split(info, s)] or ["train"]
     if job.monitor == "loss":
         _log.info("no validation split: the best epoch is the one with the lowest TRAINING loss")
@@ -142,8 +156,7 @@ def _fit_new_model(job: TrainingJob, strategy: tf.distribute.Strategy | None) ->
         frozen = f", of which {trained:,} are trained" if has_frozen_features(model) else ""
         _log.info("model: %s parameters%s", f"{model.count_params():,}", frozen)
         # Only now that there is a model: a run that cannot start leaves nothing behind.
-        folder.path.mkdir(parents=True, exist_ok=True)
-        folder.metrics.unlink(missing_ok=True)  # written last, it marks a complete run
+        storage.remove([folder.metrics])  # written last, it marks a complete run
         versions = {
             "python": platform.python_version(),
             "tensorflow": tf.__version__,

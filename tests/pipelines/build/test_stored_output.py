@@ -12,9 +12,9 @@ import pytest
 from pipelines.build.output import OutputFolder
 from pipelines.errors import UsageError, UserError
 from pipelines.plan.descriptors import Segment, Shard, Source
-from pipelines.storage import lock, scratch
 from tfrecords_schema import storage
 from tfrecords_schema.fake import write_fake_dataset
+from tfrecords_schema.running import lock, scratch
 from tfrecords_schema.spec import ImageSpec, SequenceSpec
 
 SHARD = "train-00000-of-00001.tfrecord"

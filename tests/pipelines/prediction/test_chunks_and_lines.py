@@ -17,8 +17,8 @@ from pipelines.prediction.lines import prediction_line
 from pipelines.prediction.publish import write_chunk
 from pipelines.prediction.sequences import Answer, Item
 from pipelines.prediction.work import WorkFolder
-from pipelines.storage import scratch
 from tfrecords_schema.codec import from_json, to_json
+from tfrecords_schema.running import scratch
 from tfrecords_schema.spec import LabelSpec
 
 

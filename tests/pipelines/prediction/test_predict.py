@@ -16,11 +16,11 @@ from pipelines.options.verbs import PredictionOptions
 from pipelines.prediction.predict import predict_footage
 from pipelines.prediction.publish import ChunkReport
 from pipelines.prediction.sequences import Item
-from pipelines.storage import scratch
 from tests.processes import run_python
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.parse import parse_and_decode
 from tfrecords_schema.records import read_file
+from tfrecords_schema.running import scratch
 from tfrecords_schema.spec import LabelSpec
 
 HEIGHT, WIDTH, FRAMES = 4, 6, 2

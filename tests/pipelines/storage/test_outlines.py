@@ -4,9 +4,10 @@ import pytest
 
 from pipelines.decoding.client import DecoderProcess
 from pipelines.decoding.protocol import DecodingFailure
-from pipelines.storage import scratch, staging
+from pipelines.storage import staging
 from pipelines.storage.staging import Staging
 from tfrecords_schema import storage
+from tfrecords_schema.running import scratch
 
 CLIPS = ("demo.mp4", "demo.webm", "demo.gif", "karma.mp4", "phone_vfr.mp4")
 

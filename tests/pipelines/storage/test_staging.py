@@ -13,9 +13,9 @@ import pytest
 
 from pipelines.decoding.protocol import IndexRequest, ProbeRequest
 from pipelines.plan.descriptors import Part, SideFile, Source
-from pipelines.storage import scratch
 from pipelines.storage.staging import Staging, StagingError
 from tfrecords_schema import storage
+from tfrecords_schema.running import scratch
 from tfrecords_schema.store_clients import StorageError
 
 
@@ -200,7 +200,7 @@ class TestFailures:
 class TestScratch:
     def test_what_a_killed_process_left_goes_with_the_next(self, temporary):
         program = (
-            "import os, pipelines.storage.scratch as s\n"
+            "import os, tfrecords_schema.running.scratch as s\n"
             "(s.scratch_folder('staging') / 'x').write_text('x')\n"
             "os._exit(1)"
         )
@@ -213,7 +213,7 @@ class TestScratch:
 
     def test_a_living_process_keeps_its_own(self, temporary):
         program = (
-            "import sys, pipelines.storage.scratch as s\n"
+            "import sys, tfrecords_schema.running.scratch as s\n"
             "s.scratch_folder('staging'); print(flush=True); sys.stdin.read()"
         )
         environment = {**os.environ, "TMPDIR": str(temporary)}

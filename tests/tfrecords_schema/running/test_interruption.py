@@ -8,7 +8,7 @@ import pytest
 
 PROGRAM = """
 import os, time
-from pipelines.runners import interruption
+from tfrecords_schema.running import interruption
 def end():
     print("ended", flush=True)
     os._exit(130)
