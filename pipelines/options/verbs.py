@@ -63,6 +63,11 @@ class PredictionOptions(PipelineOptions):
     output: str = option(
         REQUIRED, "File of the predictions, with one JSON object per sequence", metavar="FILE.jsonl"
     )
+    trust_model: bool = option(
+        False,
+        "Load a model that other users may have written, or that lies on an object store. A SavedModel can "
+        "read and write files like a program",
+    )
     overlay: str | None = option(
         None,
         "Folder to write the footage to with the predictions drawn on it",

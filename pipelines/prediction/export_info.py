@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from dataclasses import dataclass, replace
 
 from pipelines.build.shard import library_versions
@@ -12,6 +14,7 @@ from pipelines.prediction.model_input import READING_FILE, Reading
 from tfrecords_schema import storage
 from tfrecords_schema.codec import from_json, parse_json
 from tfrecords_schema.info import FILE_NAME, DatasetInfo, DatasetInfoError
+from tfrecords_schema.paths import is_url
 from tfrecords_schema.spec import LabelSpec, SequenceSpec
 
 _SAVED_MODEL = "saved_model.pb"
@@ -55,14 +58,20 @@ class Export:
 
 
 def open_export(
-    model: str, *, stride: int | None = None, telemetry_template: str | None = None
+    model: str,
+    *,
+    stride: int | None = None,
+    telemetry_template: str | None = None,
+    trusted: bool = False,
 ) -> Export:
     """Reads the description of an exported model in a run folder, or in the SavedModel's folder itself.
 
-    ``stride`` and ``telemetry_template`` replace those of the training set.
+    ``stride`` and ``telemetry_template`` replace those of the training set. A model that others may have
+    written must be ``trusted``.
 
     Raises:
-        UserError: if there is no such model, or the options of its training set are not understood.
+        UserError: if there is no such model, others may have written it, or the options of its training set
+            are not understood.
     """
     model = model.rstrip("/") or model
     tried = [model, f"{model}/export"]
@@ -72,6 +81,11 @@ def open_export(
         raise UserError(
             f"--model must be a run folder of `trainer` or the export in it (with {_SAVED_MODEL}), "
             f"got {found}: {model}"
+        )
+    if not trusted and (others := _other_writers(folder)):
+        raise UserError(
+            f"--model {folder}: {others}, and a SavedModel can read and write files like a program. If you "
+            "trust those who can write there, give --trust_model"
         )
     try:
         info = DatasetInfo.load(f"{folder}/assets.extra")
@@ -90,6 +104,23 @@ def open_export(
         telemetry = replace(options.telemetry, telemetry=telemetry_template)
         options = replace(options, telemetry=telemetry)
     return Export(path=folder, info=info, options=options, reading=_reading(info, folder))
+
+
+def _other_writers(folder: str) -> str | None:
+    """Describes who else may have written to a folder; None if only this user and root can."""
+    if is_url(folder):
+        return "it lies on an object store, where others may have written it"
+    entries = [os.path.dirname(os.path.abspath(folder)), folder]
+    for parent, folders, files in os.walk(folder):
+        entries += [os.path.join(parent, name) for name in (*folders, *files)]
+    for entry in entries:
+        found = os.stat(entry)
+        if found.st_uid not in (0, os.getuid()):
+            return f"{entry} belongs to another user"
+        # In a sticky folder, such as /tmp, only the owner of a file may replace it.
+        if found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
+            return f"all users may write to {entry}"
+    return None
 
 
 def _options(info: DatasetInfo, folder: str) -> DatasetOptions:

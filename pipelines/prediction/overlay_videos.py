@@ -52,7 +52,7 @@ def draw_overlays(options: PredictionOptions, export: Export, sources: Iterable[
         build = record_request(Segment(source=source), export.spec, export.options)
         target = targets[source.id]
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
+            storage.make_folder(target.parent, inside=folder)
             with storage.replacing(target, suffix=".mp4") as partial, pool.borrow() as decoder:
                 output = str(partial.absolute())
                 decoder.draw(OverlayRequest(build=build, captions=tuple(captions), output=output))

@@ -34,7 +34,12 @@ def predict_footage(options: PredictionOptions, say: Callable[[str], None]) -> N
     """
     run = options.run
     execution = parse_beam_args(run.beam_args, workers=run.local_workers)
-    export = open_export(options.model, stride=options.stride, telemetry_template=options.telemetry)
+    export = open_export(
+        options.model,
+        stride=options.stride,
+        telemetry_template=options.telemetry,
+        trusted=options.trust_model,
+    )
     check_decoder(run)
     listing = list_footage(options.input, export.options)
     for note in listing.notes:

@@ -46,8 +46,8 @@ def job_log() -> Iterator[BinaryIO]:
             raise
         except (RuntimeError, grpc.RpcError) as error:
             raise InterruptedWorkError(
-                f"the job failed: {find_reason(str(error))}; log: {keep_file(log.name)}. Remove the cause "
-                "and type the same command again"
+                f"the job failed: {find_reason(str(error))}. Remove the cause and type the same command "
+                f"again; log: {keep_file(log.name)}"
             ) from error
         finally:
             Path(log.name).unlink(missing_ok=True)

@@ -12,8 +12,8 @@ from pipelines.labels.cells import TelemetryError
 from pipelines.labels.json_format import json_records, load_json
 from pipelines.labels.text_formats import csv_records
 from pipelines.sources.manifest_columns import has_path
-from pipelines.storage.scratch import scratch_folder
 from tfrecords_schema import storage
+from tfrecords_schema.running.scratch import scratch_folder
 
 _JSON = (".jsonl", ".ndjson", ".json")
 EXTENSIONS = (".csv", ".tsv", ".txt", *_JSON)

@@ -247,6 +247,7 @@ class TestInputs:
                 model=f"{bucket.url}/run",
                 input=f"{bucket.url}/clips",
                 output=f"{bucket.url}/out/p.jsonl",
+                trust_model=True,
             ),
             lambda _: None,
         )

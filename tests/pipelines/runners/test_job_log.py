@@ -10,6 +10,7 @@ import pytest
 
 from pipelines.errors import UsageError, UserError
 from pipelines.runners.job_log import find_reason, job_log
+from tfrecords_schema.running import scratch
 
 JAVA = """\
 java.lang.RuntimeException: Error received from SDK harness for instruction 3: Traceback
@@ -24,8 +25,10 @@ Caused by: org.apache.flink.util.FlinkException: The job was lost.
 
 @pytest.fixture
 def logs(tmp_path, monkeypatch):
+    scratch.remove_scratch()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    return lambda: list(tmp_path.iterdir())
+    yield lambda: list(tmp_path.rglob("*.log"))
+    scratch.remove_scratch()
 
 
 class TestFindReason:
@@ -55,7 +58,7 @@ class TestJobLog:
         assert logs() == []
         assert capsys.readouterr().err == ""
 
-    def test_a_job_that_fails_is_one_line_that_names_the_log(self, logs, capsys):
+    def test_a_job_that_fails_is_one_line_that_names_the_log(self, logs, tmp_path, capsys):
         def hang_up():
             raise ConnectionError("the engine hung up")
 
@@ -73,6 +76,7 @@ class TestJobLog:
         with pytest.raises(UserError) as raised:
             run_a_job()
         (path,) = logs()
+        assert path.parent == tmp_path
         assert re.search(r"job failed: OSError: .*; log: (.*)", str(raised.value))[1] == str(path)
         assert "\n" not in str(raised.value)
         text = Path(path).read_text()
