@@ -72,8 +72,13 @@ def save_checkpoint(
         with partial.open("wb") as file:
             np.savez(file, **arrays)
         sync(partial)
-        with contextlib.suppress(FileNotFoundError):
-            path.replace(RunFolder(path.parent).previous)
+        previous = RunFolder(path.parent).previous
+        with contextlib.suppress(FileNotFoundError):  # this is the first checkpoint
+            previous.unlink(missing_ok=True)
+            try:
+                os.link(path, previous)
+            except PermissionError:  # a disk without hard links
+                path.replace(previous)
 
 
 def use_sound_checkpoint(folder: RunFolder) -> None:
