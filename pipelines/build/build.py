@@ -94,6 +94,7 @@ def make_plan(
             tasks=len(shards),
             failures=survey.failures,
             max_failure_rate=run.max_failure_rate,
+            by_file=survey.by_file,
             split_sources={split: estimate.sources for split, estimate in estimates.items()},
             split_groups={split: estimate.groups for split, estimate in estimates.items()},
             class_sources=tuple(classes[name] for name in names) if classes else (),

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import Protocol
 
 from pipelines.build.shard import ShardBuilder, ShardReport, sum_counts
 from pipelines.decoding.protocol import DISTANCES, SegmentCounts
-from pipelines.plan.descriptors import SourceFailure
+from pipelines.plan.descriptors import SourceFailure, file_id
 from tfrecords_schema.info import DatasetInfo, ShardInfo, SplitInfo, statistics_of
 from tfrecords_schema.spec import SequenceSpec
 from tfrecords_schema.tables import FAILED, SHORT_CLIPS
@@ -28,12 +29,27 @@ class Expected:
         tasks: number of planned tasks.
         failures: sources that failed while they were listed or probed.
         max_failure_rate: fraction of the sources that may fail.
+        by_file: spans of one file count as one source, as in ``sources``.
     """
 
     sources: int
     tasks: int
     failures: tuple[SourceFailure, ...]
     max_failure_rate: float
+    by_file: bool = False
+
+
+class TaskReport(Protocol):
+    """The part of a task's report that tells what became of its sources; see `ShardReport`."""
+
+    @property
+    def failures(self) -> tuple[SourceFailure, ...]: ...  # noqa: D102
+
+    @property
+    def kept(self) -> tuple[str, ...]: ...  # noqa: D102
+
+    @property
+    def empty(self) -> tuple[SourceFailure, ...]: ...  # noqa: D102
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,8 +93,7 @@ def finish_build(builder: ShardBuilder, reports: Sequence[ShardReport], totals: 
 def conclude(builder: ShardBuilder, reports: Sequence[ShardReport], totals: Totals) -> Outcome:
     """Decides whether a build succeeded, and describes the dataset."""
     reports = sorted(reports, key=lambda report: report.file)
-    found = (failure for report in reports for failure in report.failures)
-    failures, error = check_run(found, len(reports), totals, "shards were not built")
+    failures, error = check_run(reports, totals, "shards were not built")
     segments = sum_counts(report.segments for report in reports)
     records = sum(report.records for report in reports)
     if error is None and not records:
@@ -124,13 +139,21 @@ def conclude(builder: ShardBuilder, reports: Sequence[ShardReport], totals: Tota
 
 
 def check_run(
-    found: Iterable[SourceFailure], done: int, expected: Expected, missing: str
+    reports: Sequence[TaskReport], expected: Expected, missing: str
 ) -> tuple[tuple[SourceFailure, ...], str | None]:
     """Returns one failure per source, sorted by source, and a line that says why the run failed, else None.
 
-    The failures ``found`` are those of ``done`` tasks; of other tasks, ``missing`` is said, such as "shards
-    were not built".
+    A source of which a segment failed and another gave sequences is truncated. One that is neither short nor
+    gave any sequence has failed. ``missing`` is said of tasks without a report, such as "shards were not
+    built".
     """
+    kept = {source for report in reports for source in report.kept}
+    found = [
+        replace(failure, truncated=failure.truncated or failure.source in kept)
+        for report in reports
+        for failure in report.failures
+    ]
+    found += [f for report in reports for f in report.empty if f.source not in kept]
     by_source: dict[str, SourceFailure] = {}
     for failure in (*expected.failures, *found):
         known = by_source.setdefault(failure.source, failure)
@@ -140,14 +163,16 @@ def check_run(
     failed = [failure for failure in failures if not failure.truncated]
     error = None
     # As the decimal that was typed: 29 of 100 do not exceed 0.29, though 0.29 * 100 < 29 in binary.
-    if len(failed) > Fraction(str(expected.max_failure_rate)) * expected.sources:
+    names = (f.source for f in failed)
+    count = len({file_id(name) for name in names}) if expected.by_file else len(failed)
+    if count > Fraction(str(expected.max_failure_rate)) * expected.sources:
         error = (
-            f"{len(failed)} of {expected.sources} sources failed, more than --max_failure_rate "
+            f"{count} of {expected.sources} sources failed, more than --max_failure_rate "
             f"{expected.max_failure_rate:g} allows: {_name_sources(failed)}; repair or remove them, or allow "
             "more, and type the command again"
         )
-    elif done < expected.tasks:
-        error = f"{expected.tasks - done} of {expected.tasks} {missing}"
+    elif len(reports) < expected.tasks:
+        error = f"{expected.tasks - len(reports)} of {expected.tasks} {missing}"
     return failures, error
 
 

@@ -24,6 +24,7 @@ from pipelines.plan.descriptors import (
     Segment,
     Source,
     SourceFailure,
+    file_id,
 )
 from pipelines.plan.drive_files import cut_by_time, place_parts
 from pipelines.plan.shards import clip_seconds, cut_segments, time_boundaries
@@ -51,17 +52,22 @@ class Survey:
         probes: by source path.
         failures: of the other sources.
         segments: of the sources in order.
+        by_file: spans of one file count as one source, because ``--split_by time`` cut them.
     """
 
     sources: tuple[Source, ...]
     probes: dict[str, Probe]
     failures: tuple[SourceFailure, ...]
     segments: tuple[Segment, ...] = ()
+    by_file: bool = False
 
     @property
     def num_sources(self) -> int:
         """Number of the sources, with those that failed."""
-        return len(self.sources) + len({failure.source for failure in self.failures})
+        failed = {failure.source for failure in self.failures}
+        if self.by_file:
+            return len({*map(file_id, failed), *(file_id(source.id) for source in self.sources)})
+        return len(self.sources) + len(failed)
 
 
 def survey_footage(listing: Listing, options: DatasetOptions, run: RunOptions) -> Survey:
@@ -100,6 +106,7 @@ def survey_footage(listing: Listing, options: DatasetOptions, run: RunOptions) -
         probes=survey.probes,
         failures=tuple(failures),
         segments=tuple(segments),
+        by_file=options.split.split_by == "time",
     )
 
 

@@ -119,6 +119,7 @@ class ShardReport:
         segments: sums of the segments' counts.
         failures: sources in this shard that failed or were truncated.
         sources: those that gave records; None in the report of an earlier version.
+        empty: sources with a segment here that is not short and gave no sequence.
     """
 
     file: str
@@ -130,6 +131,12 @@ class ShardReport:
     segments: SegmentCounts
     failures: tuple[SourceFailure, ...]
     sources: SourceCounts | None = None
+    empty: tuple[SourceFailure, ...] = ()
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """Sources in several segments that gave sequences here."""
+        return tuple(self.sources.cut) if self.sources else ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,6 +210,7 @@ class ShardBuilder:
             segments=sum_counts(results),
             failures=tuple(failures),
             sources=count_sources(built, self.spec.label.class_names),
+            empty=find_empty(built),
         )
         self.output.store_report(shard.file, to_json(report))
         return report
@@ -264,7 +272,7 @@ def count_sources(
             if result.short_clips and result.truncated is None:
                 for name in segment.source.labels:
                     short[class_names.index(name)] += 1
-        elif segment.first_slot or segment.end_slot is not None:
+        elif not is_whole(segment):
             cut[segment.source.id] = tuple(sorted({*cut.get(segment.source.id, ()), *classes}))
         else:
             whole += 1
@@ -299,11 +307,30 @@ def segment_truncation(segment: Segment, result: SegmentResult) -> SourceFailure
     """
     if result.truncated is None:
         return None
-    is_whole = not segment.first_slot and segment.end_slot is None
     return SourceFailure(
         source=segment.source.id,
         stage="decode",
         reason=result.truncated,
         seconds=result.last_seconds if result.damaged_seconds is None else result.damaged_seconds,
-        truncated=result.sequences > 0 or not is_whole,
+        truncated=result.sequences > 0 or not is_whole(segment),
     )
+
+
+def find_empty(built: Sequence[tuple[Segment, SegmentResult]]) -> tuple[SourceFailure, ...]:
+    """Returns failures for the sources of segments that are not short and gave no sequence."""
+    return tuple(
+        SourceFailure(
+            source=segment.source.id,
+            stage="decode",
+            reason=result.truncated
+            or f"no sequence: {result.frames_without_telemetry} frames lie where telemetry has no values, "
+            f"and the footage has {result.breaks} breaks",
+        )
+        for segment, result in built
+        if not result.sequences and not result.short_clips
+    )
+
+
+def is_whole(segment: Segment) -> bool:
+    """Returns True if the segment is the only one of its source."""
+    return not segment.first_slot and segment.end_slot is None

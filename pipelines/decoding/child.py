@@ -39,8 +39,7 @@ _BUFFER_BYTES = 1 << 16  # larger messages bypass the buffer and are not copied
 
 def main() -> None:
     """Answers requests; the only argument is the memory limit of this process in bytes."""
-    memory_limit = int(sys.argv[1])
-    resource.setrlimit(resource.RLIMIT_AS, (memory_limit, memory_limit))
+    _limit_memory(int(sys.argv[1]))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     av.logging.set_level(None)
     cv2.setNumThreads(1)  # the pool has a child per CPU
@@ -53,6 +52,13 @@ def main() -> None:
     while True:
         answers.write(_answer(requests.get(), answers))
         answers.flush()
+
+
+def _limit_memory(limit: int) -> None:
+    """Limits the address space to ``limit`` bytes, or to a lower limit that this process already has."""
+    known = [own for own in resource.getrlimit(resource.RLIMIT_AS) if own != resource.RLIM_INFINITY]
+    limit = min(limit, *known) if known else limit
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
 def _read_requests(pipe: int, requests: queue.SimpleQueue[dict[str, Any]]) -> None:

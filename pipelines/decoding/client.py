@@ -9,19 +9,22 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import os
 import queue
+import stat
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TypeVar
 
 from pipelines.decoding import protocol
 from pipelines.decoding.protocol import BuildRequest, DecodingFailure, SegmentResult
 from pipelines.options.dataset import RunOptions
-from pipelines.plan.descriptors import Boundary, Extent, FrameSpan, Probe
+from pipelines.plan.descriptors import Boundary, Extent, FrameSpan, Probe, SideFile, Source
 from pipelines.runners.child_process import ChildError, ChildProcess
 from pipelines.runners.python_child import child_environment, python_command
 from pipelines.storage.staging import Staging, StagingError
 from tfrecords_schema.codec import from_json, to_json
 from tfrecords_schema.machine import usable_cpus
+from tfrecords_schema.paths import is_url
 
 MEMORY_LIMIT = 4 * 2**30
 """Max bytes of a decoder's address space: the reference frames of 8K video fit, a leak does not."""
@@ -90,7 +93,11 @@ class DecoderProcess:
 
         Closing the generator before its end kills the child.
         """
-        return self._ask(request, SegmentResult)
+        source = request.segment.source
+        check_unchanged(source)
+        result = yield from self._ask(request, SegmentResult)
+        check_unchanged(source)
+        return result
 
     def draw(self, request: protocol.OverlayRequest) -> int:
         """Writes a video of footage with captions, and returns its number of frames."""
@@ -146,6 +153,29 @@ class DecoderProcess:
                 timeout=self._timeout,
             )
         return self._child
+
+
+def check_unchanged(source: Source) -> None:
+    """Raises a `DecodingFailure` if a local file of a source was replaced since it was listed."""
+    files: list[Source | SideFile] = [source, *source.parts]
+    files += [file for part in source.parts for file in [part.telemetry] if file]
+    files += [source.telemetry] if source.telemetry else []
+    for file in files:
+        listed = file.bytes, file.mtime_ns
+        if is_url(file.path) or not file.mtime_ns or (file is source and source.parts):
+            continue
+        try:
+            status = os.stat(file.path)
+        except OSError as error:
+            raise DecodingFailure("open", error.strerror or str(error)) from error
+        if stat.S_ISDIR(status.st_mode):
+            continue  # the folder of a source of frames
+        if (status.st_size, status.st_mtime_ns) != listed:
+            raise DecodingFailure(
+                "open",
+                f"{file.data_path} has changed since it was listed: it had {file.bytes} bytes and has "
+                f"{status.st_size}, or another modification time. Type the command again",
+            )
 
 
 class DecoderPool:

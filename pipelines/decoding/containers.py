@@ -8,7 +8,7 @@ from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
 from pipelines.decoding.protocol import DecodingFailure
-from pipelines.decoding.pyav import LENIENT
+from pipelines.decoding.pyav import DECODING_ERRORS, LENIENT
 from tfrecords_schema.spec import MAX_PIXELS
 
 # Demuxers that read one file and nothing else. Playlists, concatenation scripts and image-sequence patterns
@@ -17,6 +17,8 @@ _FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,m4v,h264,hevc,av1,obu,ivf,"
     "flv,asf,gif,ogg,mjpeg,mxf,rm,dv,nut,yuv4mpegpipe,vc1,h263,h261,cavsvideo,wtv,swf"
 )
+
+_RAW_JPEG = (".mjpeg", ".mjpg")
 
 # Decoders that return the same frames with any number of threads, or report damage. HEVC is not among them:
 # its decoder conceals some damage silently, depending on the threads.
@@ -35,11 +37,13 @@ def open_container(path: str, *, header_only: bool = False) -> InputContainer:
     try:
         container: InputContainer = av.open(
             f"file:{path}",
+            # Otherwise FFmpeg takes the first picture of raw Motion JPEG for a still image.
+            format="mjpeg" if path.lower().endswith(_RAW_JPEG) else None,
             options={"skip_frame": "all"} if header_only else {},
             container_options={"protocol_whitelist": "file", "format_whitelist": _FORMATS},
             **LENIENT,
         )
-    except (av.FFmpegError, ValueError) as error:
+    except DECODING_ERRORS as error:
         raise DecodingFailure("open", describe_error(error)) from error
     return container
 
@@ -96,4 +100,6 @@ def check_pixels(width: int, height: int) -> None:
 
 def describe_error(error: Exception) -> str:
     """Returns FFmpeg's description of an error, without the path that PyAV appends (it may be private)."""
-    return str(getattr(error, "strerror", None) or error)
+    if isinstance(error, av.FFmpegError):
+        return str(error.strerror or error)
+    return f"{type(error).__name__}: {error}"

@@ -87,6 +87,19 @@ class DamageRecorder:
         """Records that frames after `last_good` are missing."""
         self._missing = self._missing or self._describe("frames are damaged and left out")
 
+    def add_unordered(self) -> None:
+        """Records that a frame after `last_good` was left out because of its time."""
+        self._complaint = self._complaint or Damage(
+            self.last_good, "frames with times that are not later than the one before are left out"
+        )
+
+    def add_restart(self) -> None:
+        """Records that times restart after `last_good`, and that reading went on."""
+        self._missing = self._missing or Damage(
+            self.last_good,
+            "timestamps restart, and the footage after that is taken to follow directly",
+        )
+
     def check_messages(self) -> None:
         """Records damage after `last_good` if the decoder wrote an error message since the last call."""
         if self._has_new_message and self._complaint is None:

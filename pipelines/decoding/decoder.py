@@ -11,7 +11,15 @@ import av
 from pipelines.decoding.damage import DamageRecorder
 from pipelines.decoding.lookahead import MAX_REORDERED_PACKETS, Need
 from pipelines.decoding.packets import PacketReader
+from pipelines.decoding.protocol import DecodingFailure
+from pipelines.decoding.pyav import DECODING_ERRORS
 from pipelines.decoding.references import find_idr_test, find_nonreference_test
+
+_FREE_PIXELS = 5 * 10**10
+_MAX_PIXELS_PER_BYTE = 100_000
+"""Limits of the pixels that one reading decodes: so many, and so many per byte of the packets. Black video of
+3840x2160 has 30,000 (H.264) to 90,000 (VP9) per byte; a packet of 13 bytes may stand for 67 million."""
+_PACKET_BYTES = 16  # what containers add to a packet
 
 
 class Skipped(NamedTuple):
@@ -45,6 +53,7 @@ class PictureDecoder:
         self._skips_nonreference = False
         self._is_drained = False
         self._keys_until_reliable = int(start is not None)
+        self._pixels_left = _FREE_PIXELS
         # Heap of time, index and what the codec does not order.
         self._due: list[tuple[int, int, Picture]] = []
 
@@ -92,9 +101,11 @@ class PictureDecoder:
         try:
             with self._damage.decoding():
                 images = packet.decode()
-        except av.FFmpegError:
+        except DECODING_ERRORS:
+            self._count_work(packet, self._codec)
             yield index, None
             return
+        self._count_work(packet, images[-1] if images else self._codec)
         if packet.is_corrupt and self._reports_lost_packets:
             yield index, None
         if self._keys_until_reliable:
@@ -103,6 +114,18 @@ class PictureDecoder:
         for image in images:
             yield (image.opaque or (index,))[0], image
 
+    def _count_work(self, packet: Any, picture: Any) -> None:
+        """Raises a `DecodingFailure` once far more pixels were decoded than bytes were read."""
+        self._pixels_left += (packet.size + _PACKET_BYTES) * _MAX_PIXELS_PER_BYTE
+        self._pixels_left -= picture.width * picture.height
+        if self._pixels_left < 0:
+            raise DecodingFailure(
+                "limits",
+                f"packets of a few bytes, such as {packet.size}, hold frames of {picture.width}x"
+                f"{picture.height} pixels: more than {_FREE_PIXELS:.0e} pixels and "
+                f"{_MAX_PIXELS_PER_BYTE} per byte. Scale the footage down",
+            )
+
     def _drain(self, index: int) -> None:
         """Takes the pictures that the codec still holds before the packet ``index``."""
         self._is_drained = True
@@ -110,7 +133,7 @@ class PictureDecoder:
         try:
             with self._damage.decoding():
                 images = self._codec.decode(None)
-        except av.FFmpegError:
+        except DECODING_ERRORS:
             self._damage.add_missing()
             images = []
         self._codec.flush_buffers()

@@ -18,6 +18,7 @@ from pipelines.images.pixel_sums import PixelSums
 from pipelines.images.yuv import YuvPixels
 from pipelines.labels.alignment import Aligned
 from pipelines.options.dataset import ImageOptions
+from pipelines.plan.sampling import max_hold
 
 OnProgress = Callable[[], None]
 """Called now and then, which shows that a long reading goes on."""
@@ -83,6 +84,7 @@ class Footage(ABC):
         tolerance: seconds by which a presentation time may be later than the true one.
         cuttable: ``frames(near=...)`` and ``packet_times`` may be used, and give exact times.
         begins_at: presentation time of the first frame if it is known without decoding it.
+        max_hold: most seconds that a frame stays on screen.
         declared_seconds: duration by the header, 0 if it has none.
         breaks: places so far where frames are missing.
         unordered: frames so far that were left out because they were not later than the one before.
@@ -92,6 +94,7 @@ class Footage(ABC):
     tolerance: Fraction
     cuttable: bool
     begins_at: int | None = None
+    max_hold: Fraction = max_hold(None)
     declared_seconds: float
     breaks = 0
     unordered = 0

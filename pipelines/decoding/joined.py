@@ -75,6 +75,7 @@ class JoinedVideos(Footage):
                 local = None
                 if near is not None and not place:
                     local = (near - placed.shift) // placed.scale
+                video.max_hold = self.max_hold
                 # `skip_unused` may still come while the file is read.
                 video.skip_unused(functools.partial(self._is_used_in, placed))
                 read = repeated = 0

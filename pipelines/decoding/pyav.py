@@ -29,6 +29,10 @@ LENIENT: dict[str, Any] = (
 )
 """Arguments of `av.open`."""
 
+DECODING_ERRORS = (av.FFmpegError, ArithmeticError, AttributeError, LookupError, ValueError)
+"""Exceptions that PyAV may raise while it demuxes or decodes. Some files lead to errors of Python's own:
+IndexError for a stream that appears in mid-file, OverflowError for a time of more than 64 bits."""
+
 
 def to_fraction(value: Any) -> Fraction | None:
     """Returns a rational as a Fraction, None if it is not set (0 in PyAV 19)."""

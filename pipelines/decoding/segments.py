@@ -27,7 +27,7 @@ from pipelines.decoding.record_builder import SequenceTally, build_record, encod
 from pipelines.decoding.telemetry_rows import TelemetryRows
 from pipelines.decoding.video import open_video
 from pipelines.plan.descriptors import Boundary, Extent, FrameSpan, Probe, Segment, Source
-from pipelines.plan.sampling import cut_windows, pick_last, pick_uniform
+from pipelines.plan.sampling import cut_windows, max_hold, pick_last, pick_uniform
 from pipelines.plan.shards import clip_seconds
 from tfrecords_schema.examples import encode_record
 
@@ -55,6 +55,7 @@ def open_footage(request: BuildRequest, on_progress: OnProgress) -> Iterator[Foo
         yield FrameFolder(source.path, rate, on_progress, request.image)
     else:
         with open_video_source(source, on_progress, request.threads) as video:
+            video.max_hold = max_hold(rate)
             yield video
 
 
@@ -66,7 +67,9 @@ def open_video_source(
     if source.parts:
         yield JoinedVideos(source.parts, on_progress, threads)
     else:
-        with open_video(source.path, on_progress, threads) as video:
+        # Of times that restart, a span or telemetry may mean either.
+        by_time = source.telemetry or source.start is not None or source.end is not None
+        with open_video(source.path, on_progress, threads, spans_restarts=not by_time) as video:
             yield video
 
 

@@ -29,9 +29,6 @@ from pipelines.decoding.pyav import to_fraction
 from pipelines.decoding.stream import StreamReader
 from pipelines.plan.descriptors import Extent, Probe
 
-MAX_HOLD_SECONDS = 60
-"""Longest time that a frame stays on screen. A longer gap is a break in the footage."""
-
 _MAX_ROUNDING_TICK = Fraction(2, 1000)
 """Time bases up to this round the times of frames. Coarser ones (AVI) are the frame interval itself."""
 
@@ -43,6 +40,7 @@ def open_video(
     threads: int = 1,
     *,
     header_only: bool = False,
+    spans_restarts: bool = False,
 ) -> Iterator[Video]:
     """Opens the first real video stream of a local file.
 
@@ -51,13 +49,15 @@ def open_video(
         on_progress: called for each packet that is read.
         threads: decoding threads, used if they do not change the frames; see `use_threads`.
         header_only: nothing will be decoded.
+        spans_restarts: see `PacketReader`.
 
     Raises:
         DecodingFailure: if the file cannot be read, has no known format, or contains no video.
     """
     with capture_errors(), open_container(path, header_only=header_only) as container:
         stream = choose_stream(container)
-        video = Video(PacketReader(container, stream, path, on_progress))
+        packets = PacketReader(container, stream, path, on_progress, spans_restarts=spans_restarts)
+        video = Video(packets)
         if video.cuttable:
             use_threads(stream, threads)
         try:
@@ -130,18 +130,23 @@ class Video(Footage):
         if aspect is None or aspect <= 0:
             aspect = Fraction(1)
         is_threaded = self._stream.codec_context.thread_count > 1
-        max_hold = MAX_HOLD_SECONDS // self.time_base
+        max_hold = self.max_hold // self.time_base
         rank = 0  # packets shown before the current frame
         count = 0
         previous: int | None = None
         for picture, missing in self._reader.pictures(start):
             shown = self._reader.shown
             pts = self._pts(picture, previous, missing)
-            self._reader.damage.last_good = pts
-            if start is not None and pts < start:
-                continue
+            if self._packets.restarts and pts > self._packets.restarts[0]:
+                self._packets.restarts.pop(0)
+                self._reader.damage.add_restart()
+                missing += 1
             if previous is not None and pts <= previous:
                 self.unordered += 1
+                self._reader.damage.add_unordered()
+                continue
+            self._reader.damage.last_good = pts
+            if start is not None and pts < start:
                 continue
             if self.cuttable:
                 while shown and shown[0] < pts:

@@ -6,6 +6,7 @@ bytes that are not UTF-8, as surrogate escapes (`os.fsdecode`); JSON keeps those
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
@@ -239,6 +240,11 @@ class SourceFailure:
     reason: str
     seconds: float | None = None
     truncated: bool = False
+
+
+def file_id(source_id: str) -> str:
+    """Returns the id of a source without its span."""
+    return re.sub(r"#t=[\d.]+(,[\d.]+)?$", "", source_id)
 
 
 @dataclass(frozen=True, kw_only=True)

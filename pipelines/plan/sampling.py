@@ -27,6 +27,22 @@ F = TypeVar("F", bound="PlacedFrame")
 T = TypeVar("T")  # a frame prepared for a record
 
 
+_MAX_HOLD = 60
+_MAX_REPEATED = 10
+_MIN_REPEATS = 16
+
+
+def max_hold(frame_rate: Fraction | None) -> Fraction:
+    """Returns the most seconds that a frame stays on screen; a longer gap is a break in the footage.
+
+    60 s, but at most 10 s of copies of one frame, or 16 copies if these take longer: a few bytes of footage
+    must not become gigabytes of records. ``max_hold(Fraction(10)) == 10``, ``max_hold(Fraction(1)) == 16``.
+    """
+    if frame_rate is None:
+        return Fraction(_MAX_HOLD)
+    return min(Fraction(_MAX_HOLD), max(Fraction(_MAX_REPEATED), _MIN_REPEATS / frame_rate))
+
+
 class Position(NamedTuple):
     """A frame's position on the grid: the first slot at or after it, and True if it lies exactly there."""
 

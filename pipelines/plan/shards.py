@@ -17,7 +17,7 @@ from itertools import pairwise
 from pipelines.options.dataset import MAX_SHARDS, DatasetOptions, ImageOptions, SamplingOptions
 from pipelines.plan.descriptors import Boundary, Probe, Segment, Shard, Source
 from pipelines.plan.hashing import hash_fraction
-from pipelines.plan.sampling import count_windows
+from pipelines.plan.sampling import count_windows, max_hold
 from pipelines.plan.splits import assign_splits
 from tfrecords_schema.moments import Moments, moments_by_column
 from tfrecords_schema.tables import Cell
@@ -107,16 +107,26 @@ def estimate_sequences(seconds: float, probe_rate: float, sampling: SamplingOpti
     """Returns the number of sequences expected in ``seconds`` of one clip."""
     if sampling.sampling != "windows":
         return 1
+    if _is_broken(probe_rate, sampling):
+        return 0
     slots = math.floor(seconds * float(sampling.frame_rate or probe_rate))
     if slots < sampling.num_frames:
         return 0 if sampling.short_clips == "drop" else 1
     return count_windows(slots, num_frames=sampling.num_frames, stride=sampling.window_stride)
 
 
+def _is_broken(probe_rate: float, sampling: SamplingOptions) -> bool:
+    """Returns True if footage of ``probe_rate`` frames/s has a break after nearly every frame."""
+    hold = max_hold(sampling.frame_rate)
+    return sampling.num_frames > 1 and 0 < probe_rate < 1 / hold
+
+
 def estimate_segment(segment: Segment, probe_rate: float, sampling: SamplingOptions) -> float:
     """Returns the number of sequences expected in a segment of footage with ``probe_rate`` frames/s."""
     if segment.end_slot is None:
         return estimate_sequences(segment.seconds, probe_rate, sampling)
+    if _is_broken(probe_rate, sampling):
+        return 0
     stride = sampling.window_stride
     return segment.end_slot // stride - segment.first_slot // stride  # windows that start in it
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipelines.build.finish import Expected, check_run
-from pipelines.build.shard import segment_truncation
+from pipelines.build.shard import find_empty, is_whole, segment_truncation
 from pipelines.decoding.protocol import SegmentResult
-from pipelines.plan.descriptors import SourceFailure
+from pipelines.plan.descriptors import Segment, SourceFailure
 from pipelines.prediction.chunks import Chunk
 from pipelines.prediction.lines import prediction_line
 from pipelines.prediction.sequences import Answer, Item
@@ -26,7 +26,7 @@ class ChunkReport:
         part: name of the file with its lines.
         sequences: number of its lines.
         short_clips: clips with fewer frames than a sequence.
-        failures: sources in this chunk that failed or were truncated.
+        failures, kept, empty: as in `ShardReport`.
     """
 
     chunk: int
@@ -34,6 +34,8 @@ class ChunkReport:
     sequences: int
     short_clips: int
     failures: tuple[SourceFailure, ...]
+    kept: tuple[str, ...]
+    empty: tuple[SourceFailure, ...]
 
 
 def write_chunk(
@@ -48,6 +50,7 @@ def write_chunk(
     contents = iter([item.content for item in sorted(items, key=lambda item: item.number)])
     failures: list[SourceFailure] = []
     lines: list[dict[str, Any]] = []
+    built: list[tuple[Segment, SegmentResult]] = []
     short_clips = 0
     for segment in chunk.segments:
         answers: list[Answer] = []
@@ -65,6 +68,7 @@ def write_chunk(
             )
         if truncation := segment_truncation(segment, end):
             failures.append(truncation)
+        built.append((segment, end))
         short_clips += end.short_clips
         lines += [
             prediction_line(answer, label, source=source, origin=end.first_timestamp)
@@ -76,6 +80,8 @@ def write_chunk(
         sequences=len(lines),
         short_clips=short_clips,
         failures=tuple(failures),
+        kept=tuple(sorted({s.source.id for s, r in built if r.sequences and not is_whole(s)})),
+        empty=find_empty(built),
     )
 
 
@@ -83,8 +89,7 @@ def conclude(
     reports: Sequence[ChunkReport], expected: Expected, num_frames: int, work: WorkFolder
 ) -> Outcome:
     """Publishes the predictions and the failures, or returns the reason why there is no output."""
-    found = (failure for report in reports for failure in report.failures)
-    failures, error = check_run(found, len(reports), expected, "chunks were not predicted")
+    failures, error = check_run(reports, expected, "chunks were not predicted")
     sequences = sum(report.sequences for report in reports)
     if error is None and not sequences:
         error = (

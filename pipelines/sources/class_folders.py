@@ -56,8 +56,10 @@ def list_class_folders(root: str, options: DatasetOptions = _DEFAULTS) -> Listin
     inner = inner if splits.level == 0 else []
     files.check_distinct(os.path.join(root, name) for name in (*folders, *inner))
     _leave_out_unclassified(root, clips, splits)
-    filled = {path.split("/", 1)[0] for path in clips}
-    classes = {path.split("/", 2)[1] for path in clips} if inner else set()
+    # The clips of a folder that cannot be read are unknown.
+    found = [*clips, *(failure.source for failure in files.failures)]
+    filled = {path.split("/", 1)[0] for path in found}
+    classes = {path.split("/", 2)[1] for path in found if "/" in path} if inner else set()
     empty = [name for name in folders if name not in filled]
     empty += [name for name in inner if name.rpartition("/")[2] not in classes]
     if empty:
@@ -181,6 +183,9 @@ def _describe(
 
     items = chain(clips.videos.items(), dict.fromkeys(clips.frames).items())
     sources, failures = describe_all(items, describe)
+    for failure in files.failures:
+        if failure.source.endswith("/") and (inside := splits.divide(failure.source)[1]):
+            classes.setdefault(inside[0], (inside[0],))  # the class of a folder that cannot be read
     notes = list(splits.notes)
     if len(classes) == 1 and len(deeper) >= (1 if splits.level == 1 else 2):
         (only,), example = classes, " and ".join(deeper)

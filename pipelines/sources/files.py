@@ -29,7 +29,8 @@ class Files:
 
     Attributes:
         from_glob: True if files were found by a pattern, which may match only some files of a folder.
-        failures: of objects that were listed, but cannot be read: their keys hold ``//`` or ``..``.
+        failures: of objects that were listed, but cannot be read (their keys hold ``//`` or ``..``), and of
+            folders that cannot be listed.
     """
 
     def __init__(self) -> None:
@@ -63,13 +64,22 @@ class Files:
 
         Names are sorted. Hidden folders and those of operating systems are left out. Links to folders are
         followed, but each folder is entered once, so that loops of links end. The local folder ``without`` is
-        not entered, even by a link.
+        not entered, even by a link. Folders that cannot be listed are kept in ``failures``, relative to
+        ``without`` if given. If not, `OSError` is raised for ``root``.
         """
+
+        def keep(error: OSError) -> None:
+            if error.filename == (without or root):
+                raise error
+            source = f"{relative(error.filename, without or root)}/"
+            reason = error.strerror or str(error)
+            self.failures.append(SourceFailure(source=source, stage="list", reason=reason))
+
         if is_url(root):
             yield from self._walk_stored(root)
             return
         seen = set() if without is None else {_identity(without)}
-        for folder, folders, names in os.walk(root, followlinks=True, onerror=_raise):
+        for folder, folders, names in os.walk(root, followlinks=True, onerror=keep):
             identity = _identity(folder)
             if identity in seen:
                 folders.clear()
@@ -156,10 +166,6 @@ def _identity(folder: str) -> tuple[int, int]:
     """Returns device and inode, which tell whether two paths lead to one folder."""
     found = os.stat(folder)
     return found.st_dev, found.st_ino
-
-
-def _raise(error: OSError) -> None:
-    raise error
 
 
 def _is_in_loop(path: str, resolve: Callable[[str], str]) -> bool:

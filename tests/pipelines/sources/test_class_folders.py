@@ -100,20 +100,23 @@ class TestClassFolders:
         )
         assert found.label.class_names == ("run", "walk")
 
-    def test_a_folder_that_cannot_be_read_is_an_error_and_not_left_out(
-        self, tmp_path, monkeypatch
-    ) -> None:
-        fill(tmp_path, "run/a.mp4", "run/locked/b.mp4")
+    @pytest.mark.parametrize("locked", ["run/locked", "walk"])
+    def test_a_folder_that_cannot_be_read_is_a_failure(self, locked, tmp_path, monkeypatch) -> None:
+        fill(tmp_path, "run/a.mp4", f"{locked}/b.mp4", "walk/c.mp4")
         scandir = os.scandir
 
         def refuse(path: str):
-            if os.fspath(path).endswith("locked"):
+            if os.fspath(path).endswith(locked):
                 raise PermissionError(13, "Permission denied", path)
             return scandir(path)
 
         monkeypatch.setattr(listing_module.os, "scandir", refuse)
-        with pytest.raises(PermissionError, match="locked"):
-            list_class_folders(str(tmp_path))
+        listing = list_class_folders(str(tmp_path))
+        assert [(f.source, f.stage, f.reason) for f in listing.failures] == [
+            (f"{locked}/", "list", "Permission denied")
+        ]
+        assert listing.sources[0].id == "run/a.mp4"
+        assert listing.label.class_names == ("run", "walk")  # whether or not a class could be read
 
     def test_names_that_are_not_utf8_are_taken(self, tmp_path) -> None:
         name = os.fsdecode(b"caf\xe9")
