@@ -1,8 +1,8 @@
 """Footage to TFRecords with Apache Beam: list sources, plan shards, build them, describe the dataset.
 
 Each verb of the command line has a Python call, with the verb's flags as keywords: `build_videos`,
-`build_dashcam`, `validate`, `predict`, `show` and `adopt`. They raise `UserError`, and `UsageError` for a
-wrong option.
+`build_dashcam`, `validate`, `predict`, `merge`, `show` and `adopt`. They raise `UserError`, and `UsageError`
+for a wrong option.
 
     from pipelines import build_videos
 
@@ -17,7 +17,15 @@ from typing import TYPE_CHECKING, Any
 from pipelines.errors import UsageError, UserError
 
 if TYPE_CHECKING:
-    from pipelines.verbs import adopt, build_dashcam, build_videos, predict, show, validate
+    from pipelines.verbs import (
+        adopt,
+        build_dashcam,
+        build_videos,
+        merge,
+        predict,
+        show,
+        validate,
+    )
 
 __all__ = [
     "UsageError",
@@ -25,6 +33,7 @@ __all__ = [
     "adopt",
     "build_dashcam",
     "build_videos",
+    "merge",
     "predict",
     "show",
     "validate",

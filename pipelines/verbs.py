@@ -5,7 +5,7 @@ Keywords are the verb's flags. They take values of Python's types, or the text t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from pipelines.options.verbs import (
     AdoptOptions,
     BuildOptions,
     DashcamOptions,
+    MergeOptions,
     PredictionOptions,
     ShowOptions,
     VideosOptions,
@@ -82,6 +83,7 @@ def _build(options: BuildOptions, list_sources: Callable[[], Listing]) -> Datase
     _check_outside(options.input, "--output", options.output)
 
     from pipelines.build.build import build_dataset, import_beam_meanwhile, make_plan
+    from pipelines.build.growth import select_new
     from pipelines.build.output import OutputFolder
     from pipelines.build.summary import describe_dataset, describe_failures, describe_plan
     from pipelines.decoding.preflight import check_decoder
@@ -91,14 +93,20 @@ def _build(options: BuildOptions, list_sources: Callable[[], Listing]) -> Datase
     if not run.dry_run:
         import_beam_meanwhile()
     check_decoder(run)
-    listing = list_sources()
-    dataset = replace(options.dataset, name=options.dataset.name or listing.name)
-    if not run.dry_run:
-        # Checked before probing, which may take minutes.
-        output.check_free_for(dataset.to_json(), overwrite=run.overwrite)
+    listing, growth, dataset = list_sources(), None, options.dataset
+    if options.append:
+        old = output.check_appendable(dataset.to_json())
+        dataset = replace(dataset, name=old.options["name"])
+        keeps = options.changed_sources == "keep"
+        listing, growth = select_new(listing, old, output, keeps, dataset.split.stratify)
+    else:
+        dataset = replace(dataset, name=dataset.name or listing.name)
+        if not run.dry_run:
+            # Checked before probing, which may take minutes.
+            output.check_free_for(dataset.to_json(), overwrite=run.overwrite)
     for note in listing.notes:
         say(f"note: {note}")
-    plan = make_plan(listing, dataset, run, output)
+    plan = make_plan(listing, dataset, run, output, growth)
     say(describe_plan(plan))
     if run.dry_run:
         return None
@@ -183,6 +191,24 @@ def adopt(tfrecords: str, **options: Any) -> DatasetInfo:
     return info
 
 
+def merge(tfrecords: Sequence[str], output: str, **options: Any) -> DatasetInfo:
+    """Copies several datasets of the same kind into one, with the classes of all of them.
+
+    Example: ``merge(["monday", "tuesday"], "week").spec.label.class_names``.
+
+    Raises:
+        UserError: if records differ in more than classes, datasets share a source, a group lies in different
+            splits, or a shard is damaged.
+    """
+    made = make_options(MergeOptions, {"tfrecords": tfrecords, "output": output, **options})
+    from pipelines.build.summary import describe_dataset
+    from pipelines.datasets.merge import merge_datasets
+
+    info = merge_datasets(made, say)
+    say(describe_dataset(info, made.output))
+    return info
+
+
 def say(text: str) -> None:
     """Prints ``text``, in which names cannot control the terminal."""
     print(printable(text), flush=True)  # noqa: T201
@@ -257,6 +283,12 @@ VERBS = {
         ShowOptions,
         "Describes a dataset: frames, splits, classes by split, options",
         "--tfrecords dataset",
+    ),
+    "merge": Verb(
+        merge,
+        MergeOptions,
+        "Copies several datasets into one",
+        "monday tuesday --output week",
     ),
     "adopt": Verb(
         adopt,

@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 CHANGELOG = ROOT / "CHANGELOG.md"
 PACKAGES = ("pipelines", "trainer", "tfrecords_schema")
-VERBS = ("videos", "dashcam", "validate", "adopt", "predict")
+VERBS = ("videos", "dashcam", "validate", "adopt", "predict", "merge")
 
 PROGRAMS = ("pipelines", "trainer", "python", "pytest", "make", "pip", "docker", "gcloud", "go")
 

@@ -33,6 +33,7 @@ class Parser(argparse.ArgumentParser):
         )
         self.example = example
         self._options = options
+        self._leading = next((f"--{item.flag}" for _, item in items if item.leads), None)
         self._unknown = next((item.flag for _, item in items if not item.has_flag), None)
         groups: dict[str, Any] = {"": self}
         for title, item in items:
@@ -49,6 +50,8 @@ class Parser(argparse.ArgumentParser):
     def parse(self, argv: Sequence[str]) -> dict[str, Any]:
         """Returns the values of the flags in ``argv``, as typed, for `make_options`."""
         words = normalize(argv)
+        if self._leading and words and not words[0].startswith("-"):
+            words.insert(0, self._leading)
         given = [word.partition("=")[0] for word in words if word.startswith("--")]
         # An unknown flag is probably misspelled if it is close to a required one that is missing.
         required = [f"--{action.dest}" for action in self._actions if action.required]

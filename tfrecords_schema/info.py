@@ -49,17 +49,24 @@ class ShardInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class TargetStatistics:
-    """Statistics of one regression target, or of one component of an input signal."""
+    """Statistics of one regression target, or of one component of an input signal.
+
+    ``count`` is the number of values, 0 if an earlier version built the dataset.
+    """
 
     mean: float
     std: float
     min: float
     max: float
+    count: int = 0
 
 
 def statistics_of(moments: Iterable[Moments]) -> tuple[TargetStatistics, ...]:
     """Returns the statistics of each column from its moments."""
-    return tuple(TargetStatistics(mean=m.mean, std=m.std, min=m.min, max=m.max) for m in moments)
+    return tuple(
+        TargetStatistics(mean=m.mean, std=m.std, min=m.min, max=m.max, count=m.count)
+        for m in moments
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

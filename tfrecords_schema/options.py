@@ -55,6 +55,7 @@ class Option:
         flag: name of the flag, without dashes, and of the keyword; by default the field's.
         has_flag: False for a keyword without a flag.
         also: another accepted name of the flag.
+        leads: words before the first flag are its values.
         metavar: placeholder for the value in the help.
         min, max: inclusive bounds.
         above, below: exclusive bounds.
@@ -77,6 +78,7 @@ class Option:
     flag: str = ""
     has_flag: bool = True
     also: str = ""
+    leads: bool = False
     metavar: str = ""
     min: float | None = None
     max: float | None = None
@@ -176,7 +178,8 @@ class Option:
         if isinstance(value, os.PathLike):
             value = os.fspath(value)
         if isinstance(value, list | tuple | Mapping):
-            return tuple(value.items() if isinstance(value, Mapping) else value)
+            items = value.items() if isinstance(value, Mapping) else value
+            return tuple(os.fspath(i) if isinstance(i, os.PathLike) else i for i in items)
         try:
             if isinstance(value, str):
                 return self._parse(value)

@@ -22,9 +22,12 @@ from tfrecords_schema.surroundings import use_utf8
 from tfrecords_schema.terminal import outlive_terminal, printable
 from trainer.config.dataset import (
     check_compatible,
+    check_separate,
     check_trainable,
     default_split,
     describe_dataset,
+    folders_of,
+    load_dataset,
     shard_paths,
 )
 from trainer.config.flags import EvaluateOptions, TrainOptions, parse_evaluate, parse_train
@@ -135,15 +138,17 @@ def _end(status: int) -> NoReturn:
 
 
 def _train(options: TrainOptions, command: _Command) -> None:
-    directory, config = options.tfrecords, options.config
+    directory, config = folders_of(options.tfrecords), options.config
     if options.spec is not None:
-        _adopt(directory, options.spec)
-    elif not (Path(directory) / FILE_NAME).exists() and any(Path(directory).glob("*tfrecord*")):
-        raise TrainerError(
-            f"{directory} holds TFRecords and no {FILE_NAME}. If another program wrote them, describe them "
-            f"by `pipelines adopt --tfrecords {directory}`, or give --spec. Otherwise finish the build"
-        )
-    info = DatasetInfo.load(directory)
+        options.require(len(directory) == 1, f"--spec describes one dataset, got {directory}")
+        _adopt(directory[0], options.spec)
+    for data in directory:
+        if not (Path(data) / FILE_NAME).exists() and any(Path(data).glob("*tfrecord*")):
+            raise TrainerError(
+                f"{data} holds TFRecords and no {FILE_NAME}. If another program wrote them, describe them "
+                f"by `pipelines adopt --tfrecords {data}`, or give --spec. Otherwise finish the build"
+            )
+    info = load_dataset(directory)
     config.check_for(info)
     check_trainable(directory, info, allow_empty_classes=config.allow_empty_classes)
     if options.output is not None and not is_chief(config.distribute):
@@ -153,8 +158,9 @@ def _train(options: TrainOptions, command: _Command) -> None:
     else:
         folder = new_run(options.output, info.name)
     command.folder, command.is_named = folder, options.output is not None
+    note = check_separate(directory)
     if is_chief(config.distribute):
-        _log.info("%s", "\n".join(describe_dataset(directory, info)))
+        _log.info("%s", "\n".join([*describe_dataset(directory, info), *filter(None, [note])]))
     _prepare_tensorflow()
     from trainer.training.train import train
 
@@ -191,10 +197,10 @@ def _adopt(directory: str, spec_file: str) -> None:
 
 
 def _evaluate(options: EvaluateOptions) -> None:
-    directory = options.tfrecords
+    directory = folders_of(options.tfrecords)
     _check_writable(output=options.output, report=options.report)
     folder, trained_on = open_run(options.model)
-    info = DatasetInfo.load(directory)
+    info = load_dataset(directory)
     check_compatible(options.model, trained_on, info)
     chosen = {"eval_clips": options.eval_clips, "ignore_errors": options.ignore_errors}
     given: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
@@ -223,10 +229,10 @@ def _evaluate(options: EvaluateOptions) -> None:
     _log.info("baseline: %s", baseline)
     _log.info("%s\n%s", format_score(score), describe_main_metric(score))
     if options.output is not None:
-        described = {"model": options.model, "tfrecords": directory, "baseline": baseline}
+        described = {"model": options.model, "tfrecords": str(directory), "baseline": baseline}
         write_json(Path(options.output), {**described, **scores_to_json([score])})
     if options.report is not None:
-        write_report(options.report, [score], model=options.model, directory=directory)
+        write_report(options.report, [score], model=options.model, directory=str(directory))
 
 
 def _check_writable(**files: str | None) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from tqdm.auto import tqdm
 
 from pipelines.build.finish import Totals, finish_build
+from pipelines.build.growth import Growth, source_digest
 from pipelines.build.output import OutputFolder
 from pipelines.build.probe import survey_footage
 from pipelines.build.shard import ShardBuilder, library_versions
@@ -23,6 +24,7 @@ from pipelines.plan.descriptors import Listing, Shard
 from pipelines.plan.shards import Estimate, order_work, plan_shards
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.paths import absolute
+from tfrecords_schema.sources import SourceRow
 from tfrecords_schema.spec import SequenceSpec
 
 _POLL_SECONDS = 5.0
@@ -38,6 +40,7 @@ class Plan:
         shards: the shards to build.
         estimates: expected sources, sequences and bytes by split.
         totals: numbers that the finished build is checked against.
+        growth: the dataset that the shards are added to; None for a new one.
     """
 
     listing: Listing
@@ -45,16 +48,35 @@ class Plan:
     shards: tuple[Shard, ...]
     estimates: dict[str, Estimate]
     totals: Totals
+    growth: Growth | None = None
+
+    def source_rows(self) -> Iterator[SourceRow]:
+        """Yields a row for each listed source, with the split of its group."""
+        splits = {
+            segment.source.group: shard.split for shard in self.shards for segment in shard.segments
+        }
+        for source in self.listing.sources:
+            yield SourceRow(
+                id=source.id,
+                group=source.group,
+                split=splits.get(source.group),
+                digest=source_digest(source),
+            )
 
 
 def make_plan(
-    listing: Listing, options: DatasetOptions, run: RunOptions, output: OutputFolder
+    listing: Listing,
+    options: DatasetOptions,
+    run: RunOptions,
+    output: OutputFolder,
+    growth: Growth | None = None,
 ) -> Plan:
     """Probes the sources and plans the shards.
 
     Raises:
         UsageError: if ``--mirrored_columns`` names neither a target nor a signal, or ``--target_offset`` no
             target.
+        UserError: if the dataset to add to holds other records.
     """
     rate, telemetry = options.sampling.frame_rate, options.telemetry
     spec = SequenceSpec(
@@ -72,8 +94,11 @@ def make_plan(
                 f"got {column!r}"
             )
     builder = ShardBuilder(output=output, spec=spec, options=options, versions=library_versions())
+    if growth is not None:
+        growth.check_spec(spec)
     survey = survey_footage(listing, options, run)
-    shards, estimates = plan_shards(survey.segments, survey.probes, options)
+    existing = growth.existing_shards if growth else None
+    shards, estimates = plan_shards(survey.segments, survey.probes, options, existing)
     names = spec.label.class_names
     labels = {source.id: source.labels for source in listing.sources} if survey.failures else {}
     classes = Counter(
@@ -83,23 +108,31 @@ def make_plan(
     )
     for estimate in estimates.values():
         classes.update({name: cell.sources or 0 for name, cell in estimate.classes.items()})
-    fingerprints = "\n".join(builder.fingerprint(shard) for shard in shards)
+    fingerprints = [builder.fingerprint(shard) for shard in shards]
+    if growth is not None:
+        fingerprints.insert(0, growth.info.fingerprint)
+    old_groups = Counter(growth.group_splits.values() if growth else ())
     return Plan(
         listing=listing,
         builder=builder,
         shards=tuple(shards),
         estimates=estimates,
         totals=Totals(
-            sources=survey.num_sources,
+            sources=survey.num_sources + (growth.old_sources if growth else 0),
             tasks=len(shards),
             failures=survey.failures,
             max_failure_rate=run.max_failure_rate,
             by_file=survey.by_file,
             split_sources={split: estimate.sources for split, estimate in estimates.items()},
-            split_groups={split: estimate.groups for split, estimate in estimates.items()},
+            split_groups={
+                split: estimate.groups - old_groups[split] for split, estimate in estimates.items()
+            },
             class_sources=tuple(classes[name] for name in names) if classes else (),
-            fingerprint=hashlib.sha256(fingerprints.encode()).hexdigest(),
+            fingerprint=hashlib.sha256("\n".join(fingerprints).encode()).hexdigest(),
+            appended_to=growth.info.fingerprint if growth else "",
+            old_sources=growth.old_sources if growth else 0,
         ),
+        growth=growth,
     )
 
 
@@ -110,6 +143,8 @@ def build_dataset(plan: Plan, run: RunOptions) -> DatasetInfo:
         UserError: if the folder holds another build, too many sources failed, or a shard was not written.
     """
     output, options = plan.builder.output, plan.builder.options.to_json()
+    if plan.growth is not None:
+        return _append(plan, plan.growth, run)
     output.check_free_for(options, overwrite=run.overwrite)
     with output.locked():
         # Again under the lock: another run may have finished the dataset while this one waited or planned.
@@ -117,24 +152,51 @@ def build_dataset(plan: Plan, run: RunOptions) -> DatasetInfo:
         info = None if run.overwrite else output.complete_info()
         if info is None:
             return _build(plan, run)
-        output.leave_complete()
+        unfinished = output.has_unfinished_append(info)
+        if not unfinished:
+            output.leave_complete()
     if info.fingerprint != plan.totals.fingerprint:
+        hint = (
+            "continues the append that was interrupted there"
+            if unfinished
+            else "adds new sources to it"
+        )
         raise UserError(
             f"{output.path} was built with the same options from other sources or library versions: "
-            "give another --output, or --overwrite to replace it"
+            f"--append {hint}. Otherwise give another --output, or --overwrite to replace it"
         )
     return info
 
 
+def _append(plan: Plan, growth: Growth, run: RunOptions) -> DatasetInfo:
+    """Adds the planned shards to the dataset in the folder, or only ends what a killed append left."""
+    output = plan.builder.output
+    with output.locked():
+        if output.complete_info() != growth.info:
+            raise UserError(
+                f"{output.path} was changed by another run meanwhile: type the command again"
+            )
+        if plan.listing.sources or plan.listing.failures:
+            return _build(plan, run)
+        output.leave_complete()
+    return growth.info
+
+
 def _build(plan: Plan, run: RunOptions) -> DatasetInfo:
     output = plan.builder.output
-    offsets = output.begin(plan.builder.options.to_json(), plan.totals, plan.shards)
+    offsets = output.begin(
+        plan.builder.options.to_json(),
+        plan.totals,
+        plan.shards,
+        sources=plan.source_rows(),
+        growing=plan.growth.info if plan.growth else None,
+    )
     if plan.shards:
         _run_pipeline(plan, offsets, run)
     elif error := finish_build(plan.builder, [], plan.totals).error:
         raise UserError(error)  # no source got as far as a shard
     info = output.complete_info()
-    if info is None:
+    if info is None or info.fingerprint != plan.totals.fingerprint:
         unknown = f"{output.path} was not completed, and no worker reported why"
         raise UserError(output.stored_error() or unknown)
     return info

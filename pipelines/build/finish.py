@@ -13,8 +13,10 @@ from pipelines.build.shard import ShardBuilder, ShardReport, sum_counts
 from pipelines.decoding.protocol import DISTANCES, SegmentCounts
 from pipelines.plan.descriptors import SourceFailure, file_id
 from tfrecords_schema.info import DatasetInfo, ShardInfo, SplitInfo, statistics_of
+from tfrecords_schema.sources import SOURCES_COUNT
 from tfrecords_schema.spec import SequenceSpec
 from tfrecords_schema.tables import FAILED, SHORT_CLIPS
+from tfrecords_schema.union import unite
 
 _PAST = {"drop": "dropped", "pad": "padded", "loop": "looped"}
 _MAX_NAMED = 5
@@ -60,12 +62,16 @@ class Totals(Expected):
         split_sources, split_groups: number of planned sources and groups by split.
         class_sources: listed sources of each class, in label order; empty when only their frames tell.
         fingerprint: digest of everything that decides the dataset's bytes.
+        appended_to: fingerprint of the dataset in the folder that grows; "" for a new one.
+        old_sources: number of its sources, which ``sources`` includes.
     """
 
     split_sources: dict[str, int]
     split_groups: dict[str, int]
     fingerprint: str
     class_sources: tuple[int, ...] = ()
+    appended_to: str = ""
+    old_sources: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,9 +91,35 @@ class Outcome:
 
 def finish_build(builder: ShardBuilder, reports: Sequence[ShardReport], totals: Totals) -> Outcome:
     """Concludes the build, and writes ``failures.jsonl`` and, on success, ``dataset_info.json``."""
-    outcome = conclude(builder, reports, totals)
-    builder.output.finish(outcome.failures, outcome.info)
-    return outcome
+    outcome, output = conclude(builder, reports, totals), builder.output
+    info, failures = outcome.info, outcome.failures
+    old = output.complete_info() if totals.appended_to else None
+    if old is not None:
+        kept = {failure.source: failure for failure in output.failures() if failure.truncated}
+        by_source = kept | {failure.source: failure for failure in failures}
+        failures = tuple(by_source[source] for source in sorted(by_source))
+    if info is not None:
+        failed = {failure.source for failure in outcome.failures if not failure.truncated}
+        rows = output.write_sources(old.counts[SOURCES_COUNT] if old else 0, failed)
+        info = replace(info, counts={**info.counts, SOURCES_COUNT: rows})
+        if old is not None:
+            info = _grow(old, info)
+    output.finish(failures, info)
+    return replace(outcome, failures=failures, info=info)
+
+
+def _grow(old: DatasetInfo, new: DatasetInfo) -> DatasetInfo:
+    """Returns the description of a dataset with the shards of an append that have records."""
+    splits = {
+        name: replace(split, shards=tuple(shard for shard in split.shards if shard.records))
+        for name, split in new.splits.items()
+    }
+    dropped = {reason: counts for reason, counts in old.dropped.items() if reason != FAILED}
+    old = replace(old, dropped=dropped)  # sources that failed were tried again
+    info = unite([old, replace(new, splits=splits)], ["the dataset", "the append"]).info
+    own = {name: new.counts[name] for name in ("sources", "failed", SOURCES_COUNT)}
+    counts = {**info.counts, **own}
+    return replace(info, options=new.options, fingerprint=new.fingerprint, counts=counts)
 
 
 def conclude(builder: ShardBuilder, reports: Sequence[ShardReport], totals: Totals) -> Outcome:
@@ -96,7 +128,7 @@ def conclude(builder: ShardBuilder, reports: Sequence[ShardReport], totals: Tota
     failures, error = check_run(reports, totals, "shards were not built")
     segments = sum_counts(report.segments for report in reports)
     records = sum(report.records for report in reports)
-    if error is None and not records:
+    if error is None and not records and not totals.appended_to:
         error = _describe_missing_sequences(segments.frames_without_telemetry)
     if error:
         return Outcome(failures=failures, info=None, error=error)
@@ -260,8 +292,9 @@ def _count_dropped(
     short = [report.sources.short_clips for report in reports if report.sources is not None]
     if not listed or not all(given) or len(short) < len(reports):
         return {}
-    too_short = [sum(counts) for counts in zip(*short, strict=True)]
-    kept = [sum(counts) for counts in zip(*given, strict=True)]
+    none = (0,) * len(listed)  # an append may have no shard
+    too_short = [sum(counts) for counts in zip(none, *short, strict=True)]
+    kept = [sum(counts) for counts in zip(none, *given, strict=True)]
     failed = [max(0, a - b - c) for a, b, c in zip(listed, kept, too_short, strict=True)]
     reasons = {SHORT_CLIPS: too_short, FAILED: failed}
     return {reason: tuple(counts) for reason, counts in reasons.items() if any(counts)}

@@ -4,13 +4,15 @@ During a build, everything that is not yet part of the dataset lies in ``_build`
 
     _build/options.json          options of the build; other options are refused
     _build/plan.jsonl            totals, then a line per shard
+    _build/sources.jsonl         a line per listed source
     _build/reports/SHARD.json    one per complete shard
     _build/error.txt             why the dataset could not be completed, for a driver on another machine
     _build/.*.partial            files being written; those for a store lie on the local disk
     _build/lock                  held by the one run that builds here
 
 A shard appears under its own name when it is complete. The dataset is complete when it has a
-``dataset_info.json``; then ``_build`` is removed.
+``dataset_info.json``; then ``_build`` is removed. An append builds further shards in the same way, while the
+dataset stays complete: ``dataset_info.json`` names them when all of them are.
 
 Stores show an object complete or not at all, and verify its checksum. The report of a sent shard holds the
 size, time and version that the store gave it: as long as these are the same, it is kept without being read.
@@ -20,14 +22,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, TypeVar
 
 from pipelines.errors import UsageError, UserError
-from pipelines.plan.descriptors import Shard, SourceFailure
+from pipelines.options.dataset import DatasetOptions
+from pipelines.plan.descriptors import SourceFailure
 from pipelines.storage.new_files import new_file, write_lines
 from tfrecords_schema import storage
 from tfrecords_schema.codec import from_json
@@ -36,6 +40,7 @@ from tfrecords_schema.info import DatasetInfo, DatasetInfoError
 from tfrecords_schema.paths import UrlError, check_path, is_url, join
 from tfrecords_schema.records import file_checksum
 from tfrecords_schema.running.lock import LockedError, folder_lock
+from tfrecords_schema.sources import SOURCES_COUNT, SOURCES_FILE, SourceRow
 
 T = TypeVar("T")
 
@@ -44,6 +49,7 @@ BUILD_FOLDER = "_build"
 _PLAN_FILE = f"{BUILD_FOLDER}/plan.jsonl"
 _OPTIONS_FILE = f"{BUILD_FOLDER}/options.json"
 _ERROR_FILE = f"{BUILD_FOLDER}/error.txt"
+_PLANNED_SOURCES = f"{BUILD_FOLDER}/{SOURCES_FILE}"
 _SHARD_FILE = re.compile(r"[a-z][a-z0-9_]*-\d{5}-of-\d{5}\.tfrecord")
 _STORED = "stored"  # key in the report of a shard on a store
 
@@ -102,17 +108,46 @@ class OutputFolder:
                     "Give another --output, or --overwrite to replace them"
                 )
             return
-        options = json.loads(json.dumps(options))
-        differing = ", ".join(
-            f"{key} {stored.get(key)!r} there and {options.get(key)!r} here"
-            for key in sorted(stored.keys() | options.keys())
-            if stored.get(key) != options.get(key)
-        )
-        if stored != options:
+        if differing := _differing(stored, options):
             raise UserError(
                 f"{self.path} holds another build ({differing}). "
                 "Give another --output, or --overwrite to replace it"
             )
+
+    def check_appendable(self, options: dict[str, Any]) -> DatasetInfo:
+        """Returns the description of the dataset that sources can be appended to with ``options``.
+
+        Raises:
+            UserError: if there is none, or it was built with other options.
+        """
+        info = None if storage.is_file(self.path) else self.complete_info()
+        if info is None:
+            raise UserError(
+                f"--append needs a complete dataset in --output, and {self.path} holds none. Build it, or "
+                "finish the build that is there, by the same command without --append"
+            )
+        if SOURCES_COUNT not in info.counts:
+            raise UserError(
+                f"--append needs to know which sources {self.path} was built from, and it has no "
+                f"{SOURCES_FILE}: an earlier version or another program wrote it. Build it again, or build "
+                "the new sources as a dataset of their own and use `pipelines merge`"
+            )
+        # An option that an earlier version did not have had its default.
+        stored = DatasetOptions().to_json() | info.options
+        if differing := _differing(stored, {**options, "name": options["name"] or info.name}):
+            raise UserError(
+                f"{self.path} was built with other options ({differing}), and --append keeps them. Give "
+                "the options of the build"
+            )
+        return info
+
+    def has_unfinished_append(self, info: DatasetInfo) -> bool:
+        """Returns True if an append to the dataset that ``info`` describes was begun and not finished."""
+        try:
+            totals = json.loads(storage.read_line(self._file(_PLAN_FILE), 0))
+        except (FileNotFoundError, ValueError):
+            return False
+        return bool(info.fingerprint) and totals.get("appended_to") == info.fingerprint
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -124,8 +159,18 @@ class OutputFolder:
         except LockedError as error:
             raise UserError(str(error)) from None
 
-    def begin(self, options: dict[str, Any], totals: Any, shards: Sequence[Shard]) -> list[int]:
+    def begin(
+        self,
+        options: dict[str, Any],
+        totals: Any,
+        shards: Sequence[Any],
+        *,
+        sources: Iterable[SourceRow] = (),
+        growing: DatasetInfo | None = None,
+    ) -> list[int]:
         """Removes what earlier runs left, and stores the plan. Complete shards with a name in it stay.
+
+        The dataset that is ``growing`` stays whole.
 
         Returns:
             The byte offset of each shard in the plan, for `planned`; the totals are at 0.
@@ -133,9 +178,15 @@ class OutputFolder:
         stale = self.complete_shards() - {shard.file for shard in shards}
         building = storage.list_folder(self._file(BUILD_FOLDER))
         stale |= {f"{BUILD_FOLDER}/{name}" for name in building if name.endswith(".partial")}
-        storage.remove(map(self._file, (INFO_FILE, FAILURES_FILE, _ERROR_FILE, *stale)))
+        # The description goes first: from then on the folder is not complete.
+        described: tuple[str, ...] = (INFO_FILE, FAILURES_FILE, SOURCES_FILE)
+        if growing is not None:
+            described = ()
+            stale -= {shard.file for split in growing.splits.values() for shard in split.shards}
+        storage.remove(map(self._file, (*described, _ERROR_FILE, *stale)))
         storage.make_folder(self._file(f"{BUILD_FOLDER}/reports"), inside=self.path)
         self._write(_OPTIONS_FILE, json.dumps(options).encode())
+        self._write_lines(_PLANNED_SOURCES, sources)
         return self._write_lines(_PLAN_FILE, (totals, *shards))[1:]
 
     def planned(self, cls: type[T], offset: int) -> T:
@@ -198,6 +249,24 @@ class OutputFolder:
             self._write(INFO_FILE, info.to_bytes())
             self.leave_complete()
 
+    def write_sources(self, old: int, failed: Collection[str]) -> int:
+        """Writes ``sources.jsonl``: its first ``old`` lines, then the planned sources that have not failed.
+
+        Returns:
+            The number of its lines.
+        """
+        count = 0
+        with new_file(self._file(SOURCES_FILE), partials=self._file(BUILD_FOLDER)) as file:
+            for name, lines in ((SOURCES_FILE, old), (_PLANNED_SOURCES, None)):
+                if lines == 0:
+                    continue
+                with storage.open_stream(self._file(name)) as stream:
+                    for line in itertools.islice(stream, lines):
+                        if lines or not failed or json.loads(line)["id"] not in failed:
+                            file.write(line)
+                            count += 1
+        return count
+
     def failures(self) -> list[SourceFailure]:
         """Returns the failures in ``failures.jsonl``; none without that file."""
         try:
@@ -231,6 +300,16 @@ class OutputFolder:
 
     def _write_lines(self, name: str, items: Iterable[Any]) -> list[int]:
         return write_lines(self._file(name), items, partials=self._file(BUILD_FOLDER))
+
+
+def _differing(stored: dict[str, Any], options: dict[str, Any]) -> str:
+    """Describes the options that differ; "" if none does."""
+    options = json.loads(json.dumps(options))
+    return ", ".join(
+        f"{key} {stored.get(key)!r} there and {options.get(key)!r} here"
+        for key in sorted(stored.keys() | options.keys())
+        if stored.get(key) != options.get(key)
+    )
 
 
 def _report_file(shard_file: str) -> str:

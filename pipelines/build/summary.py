@@ -18,7 +18,8 @@ _NUMBER = re.compile(r"\b\d+(\.\d+)?\b")
 
 def describe_plan(plan: Plan) -> str:
     """Returns sources and classes of a plan, and a table by split. Sequences and bytes are estimates."""
-    listing, estimates = plan.listing, plan.estimates.items()
+    listing, growth = plan.listing, plan.growth
+    estimates = [(s, e) for s, e in plan.estimates.items() if growth is None or e.sources]
     rows = [
         (split, e.sources, e.groups, e.segments, e.shards, e.sequences, format_bytes(e.bytes))
         for split, e in estimates
@@ -26,7 +27,7 @@ def describe_plan(plan: Plan) -> str:
     header = ("split", "sources", "groups", "segments", "shards", "sequences ~", "bytes ~")
     lines = [
         f"{listing.name}: {plan.totals.sources} sources, {tables.describe_label(listing.label)}",
-        *format_table(header, *rows),
+        *(format_table(header, *rows) if rows else ["nothing new"]),
     ]
     label = listing.label
     if label.task == "regression":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from pipelines.options.base import PipelineOptions
 from pipelines.options.dataset import DatasetOptions, RunOptions
@@ -18,8 +19,25 @@ class BuildOptions(PipelineOptions):
 
     input: str = option(REQUIRED, "Footage to build from", metavar="PATH")
     output: str = option(REQUIRED, "Folder of the dataset, or its URL", metavar="DIR")
+    append: bool = option(
+        False,
+        "Build the sources that the dataset in --output does not hold yet, and add them to it. Its shards "
+        "stay as they are",
+    )
+    changed_sources: Literal["refuse", "keep"] = option(
+        "refuse",
+        "How --append handles sources whose files or labels changed since they were built. refuse: nothing "
+        "is built; keep: their records stay as they are",
+    )
     dataset: DatasetOptions = group(DatasetOptions, "")
     run: RunOptions = group(RunOptions, "running")
+
+    def check_combination(self) -> None:
+        """Checks that a dataset is not both replaced and added to."""
+        self.require(
+            not (self.append and self.run.overwrite),
+            "--append adds to the dataset in --output, and --overwrite replaces it. Leave one out",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +117,33 @@ class ShowOptions(PipelineOptions):
     """Options of ``pipelines show``."""
 
     tfrecords: str = option(REQUIRED, "Folder of the dataset; " + _URLS, metavar="DIR")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergeOptions(PipelineOptions):
+    """Options of ``pipelines merge``."""
+
+    tfrecords: tuple[str, ...] = option(
+        REQUIRED,
+        "Folders of the datasets, or their URLs; the flag itself may be left out",
+        metavar="DIR",
+        commas=False,
+        leads=True,
+    )
+    output: str = option(REQUIRED, "Folder of the new dataset, or its URL", metavar="DIR")
+    prefix_sources: bool = option(
+        False,
+        "Put the name of its dataset's folder before each source and group, since equal names mean different "
+        "footage",
+    )
+    overwrite: bool = option(False, "Replace another dataset in --output")
+
+    def check_combination(self) -> None:
+        """Checks that there are several datasets."""
+        self.require(
+            len(set(self.tfrecords)) == len(self.tfrecords) > 1,
+            f"--tfrecords must name at least two different datasets, got {' '.join(self.tfrecords)}",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -151,13 +151,17 @@ def estimate_frame_bytes(image: ImageOptions) -> float:
 
 
 def plan_shards(
-    segments: Sequence[Segment], probes: Mapping[str, Probe], options: DatasetOptions
+    segments: Sequence[Segment],
+    probes: Mapping[str, Probe],
+    options: DatasetOptions,
+    existing: Mapping[str, int] | None = None,
 ) -> tuple[list[Shard], dict[str, Estimate]]:
     """Assigns segments to the shards of their splits.
 
     Groups decide splits. The segments of a split, in the order of a seeded hash, go one by one to the shard
     with the least estimated footage, so shards are of similar size and each holds a random mix. ``probes``
     are by source path. Returns the shards by split and index, and the estimated contents of each split.
+    In a dataset that grows, shards are numbered from ``existing`` of their split on.
     """
     split_options, sampling = options.split, options.sampling
     split_of_group = assign_splits(
@@ -190,10 +194,11 @@ def plan_shards(
         wanted = options.shard.shards or max(
             MIN_SHARDS, math.ceil(num_bytes / options.shard.shard_size)
         )
-        dealt = _deal(own, min(len(own), wanted, MAX_SHARDS))
+        first = (existing or {}).get(split, 0)
+        dealt = _deal(own, min(len(own), wanted, max(1, MAX_SHARDS - first)))
         shards += [
-            Shard(split=split, index=i, count=len(dealt), segments=tuple(part))
-            for i, part in enumerate(dealt)
+            Shard(split=split, index=i, count=first + len(dealt), segments=tuple(part))
+            for i, part in enumerate(dealt, first)
         ]
         estimates[split] = Estimate(
             sources=len({s.source.id for s in own}),

@@ -16,6 +16,7 @@ from tfrecords_schema.paths import UrlError, check_path, is_url, join
 from tfrecords_schema.records import read_records
 
 _LEFTOVER = re.compile(rf"_build|\.{re.escape(FILE_NAME)}\..*|.*\.partial")
+_APPENDED = re.compile(rf"{_LEFTOVER.pattern}|[a-z][a-z0-9_]*-\d{{5}}-of-\d{{5}}\.tfrecord")
 _SHARD = re.compile(r".*\.tfrecords?")
 
 
@@ -72,10 +73,12 @@ class DatasetFolder:
             found = set(os.listdir(self.path))  # a folder in place of a shard is named, too
         named = {shard.file for split in info.splits.values() for shard in split.shards}
         others = sorted(found - named)
+        # Further shards beside `_build` are those of an append that is not finished.
+        leftover = _APPENDED if "_build" in found else _LEFTOVER
         return Listing(
             missing=tuple(sorted(named - found)),
-            extra=tuple(name for name in others if _SHARD.fullmatch(name)),
-            leftover=tuple(name for name in others if _LEFTOVER.fullmatch(name)),
+            extra=tuple(n for n in others if _SHARD.fullmatch(n) and not leftover.fullmatch(n)),
+            leftover=tuple(name for name in others if leftover.fullmatch(name)),
         )
 
     def read_record(self, shard: str, offset: int) -> bytes:

@@ -53,7 +53,7 @@ def test_help_imports_no_tensorflow():
         (["--tfrecords", "DATA", "--epoch", "3"], ["unknown flag --epoch, did you mean --epochs?"]),
         (["--tfrecord", "DATA"], ["unknown flag --tfrecord, did you mean --tfrecords?"]),
         (["--tfrecords", "DATA", "--zzz=3"], ["unknown flag --zzz (see trainer --help)"]),
-        (["--tfrecords", "DATA", "train"], ["expected flags only, got 'train'"]),
+        (["train", "--tfrecords", "DATA"], ["expected flags only, got 'train'"]),
         (["--tfrecords", "DATA", "--epochs", "-3"], ["epochs must be a whole number", "got -3"]),
         (
             ["--tfrecords", "DATA", "--epochs", "many"],

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from tfrecords_schema.info import DatasetInfo, SplitInfo
+from tfrecords_schema.info import DatasetInfo, ShardInfo, SplitInfo
 from tfrecords_schema.paths import join
+from tfrecords_schema.sources import SOURCES_COUNT, SOURCES_FILE, check_distinct, read_sources
 from tfrecords_schema.storage import list_folder
 from tfrecords_schema.tables import (
     class_warnings,
@@ -16,6 +17,7 @@ from tfrecords_schema.tables import (
     label_table,
 )
 from tfrecords_schema.terminal import printable_name as printable
+from tfrecords_schema.union import unite
 from trainer.errors import TrainerError
 
 # Names that `trainer.data.parsed_records` gives to the origins of a sequence.
@@ -25,8 +27,69 @@ _SIDES = ("in the model", "in the dataset")
 _MAX_NAMES = 5
 
 
+Datasets = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+"""A dataset folder, or several that are read as one."""
+
+
 class DatasetError(TrainerError):
     """A split or shard that cannot be read, or a dataset that no model can be trained on."""
+
+
+class Folders(tuple[str, ...]):
+    """The folders of one or several datasets, as text separated by commas."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return ", ".join(self)
+
+
+def folders_of(directory: Datasets) -> Folders:
+    """Returns the folders that ``directory`` names."""
+    if isinstance(directory, str | os.PathLike):
+        directory = (directory,)
+    return Folders(os.fspath(folder) for folder in directory)
+
+
+def load_dataset(directory: Datasets) -> DatasetInfo:
+    """Returns the description of a dataset, or of several as one (`tfrecords_schema.union.unite`).
+
+    Raises:
+        DatasetInfoError: if a folder is no complete dataset, or records differ in more than classes.
+    """
+    folders = folders_of(directory)
+    infos = [DatasetInfo.load(folder) for folder in folders]
+    return infos[0] if len(infos) == 1 else unite(infos, folders).info
+
+
+def has_mixed_indices(directory: Datasets) -> bool:
+    """Returns True if one class has different indices in several datasets."""
+    folders = folders_of(directory)
+    infos = [DatasetInfo.load(folder) for folder in folders] if len(folders) > 1 else []
+    return bool(infos) and any(unite(infos, folders).remaps)
+
+
+def check_separate(directory: Datasets) -> str | None:
+    """Checks that several datasets share no source, and no group in different splits.
+
+    Returns:
+        A note if that is unknown, since one of them has no table of sources.
+
+    Raises:
+        DatasetInfoError: names what they share.
+    """
+    folders = folders_of(directory)
+    if len(folders) == 1:
+        return None
+    infos = [DatasetInfo.load(folder) for folder in folders]
+    for folder, info in zip(folders, infos, strict=True):
+        if SOURCES_COUNT not in info.counts:
+            return (
+                f"note: sources and groups of the datasets were not compared, as {folder} has no "
+                f"{SOURCES_FILE}. `pipelines merge` compares those of records"
+            )
+    check_distinct([*map(read_sources, folders, infos)], folders)
+    return None
 
 
 def has_split(info: DatasetInfo, split: str) -> bool:
@@ -39,7 +102,7 @@ def default_split(info: DatasetInfo) -> str:
     return next((split for split in ("test", "validation") if has_split(info, split)), "train")
 
 
-def split_contents(info: DatasetInfo, directory: str | os.PathLike[str], split: str) -> SplitInfo:
+def split_contents(info: DatasetInfo, directory: Datasets, split: str) -> SplitInfo:
     """Returns the description of a split, which must have records."""
     if not has_split(info, split):
         held = [
@@ -52,9 +115,20 @@ def split_contents(info: DatasetInfo, directory: str | os.PathLike[str], split: 
     return info.splits[split]
 
 
-def shard_paths(directory: str | os.PathLike[str], info: DatasetInfo, split: str) -> list[str]:
+def shard_paths(directory: Datasets, info: DatasetInfo, split: str) -> list[str]:
     """Returns the files of a split in order, after checking that each exists and has the recorded size."""
-    shards = split_contents(info, directory, split).shards
+    split_contents(info, directory, split)
+    folders = folders_of(directory)
+    infos = [info] if len(folders) == 1 else map(DatasetInfo.load, folders)
+    return [
+        path
+        for folder, own in zip(folders, infos, strict=True)
+        if split in own.splits
+        for path in _check_files(folder, own.splits[split].shards)
+    ]
+
+
+def _check_files(directory: str, shards: Sequence[ShardInfo]) -> list[str]:
     files = list_folder(directory)
     paths = [join(directory, shard.file) for shard in shards]
     for shard, path in zip(shards, paths, strict=True):
@@ -72,7 +146,7 @@ def shard_paths(directory: str | os.PathLike[str], info: DatasetInfo, split: str
 
 
 def check_trainable(
-    directory: str | os.PathLike[str], info: DatasetInfo, *, allow_empty_classes: bool = False
+    directory: Datasets, info: DatasetInfo, *, allow_empty_classes: bool = False
 ) -> None:
     """Checks that a dataset has labels, records of all classes to train on, statistics and all shards."""
     label = info.spec.label
@@ -116,7 +190,7 @@ def check_trainable(
         )
 
 
-def describe_dataset(directory: str | os.PathLike[str], info: DatasetInfo) -> list[str]:
+def describe_dataset(directory: Datasets, info: DatasetInfo) -> list[str]:
     """Returns lines about the records of a dataset, its task, its splits and their classes or targets."""
     spec = info.spec
     shape = "signals only" if spec.image is None else "x".join(map(str, spec.image_shape))

@@ -11,12 +11,15 @@ from trainer.config.options import TrainerOptions
 from trainer.config.presets import PRESETS, Preset
 from trainer.config.training import TrainingConfig
 
+_FOLDERS = "Folder of the dataset, or folders of several that are read as one"
+_DATASETS = {"metavar": "DIR", "commas": False, "distinct": True, "expected": "different folders"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions(TrainerOptions):
     """Options of ``trainer``: where to train, and how."""
 
-    tfrecords: str = option(REQUIRED, "Folder of the dataset", metavar="DIR")
+    tfrecords: tuple[str, ...] = option(REQUIRED, _FOLDERS, **_DATASETS)
     spec: str | None = option(
         None,
         "JSON file with the spec of records that another program wrote, as in a dataset_info.json, which "
@@ -42,7 +45,7 @@ class EvaluateOptions(TrainerOptions):
     """Options of ``trainer evaluate``."""
 
     model: str = option(REQUIRED, "Folder of a finished run", metavar="RUN")
-    tfrecords: str = option(REQUIRED, "Folder of the dataset", metavar="DIR")
+    tfrecords: tuple[str, ...] = option(REQUIRED, _FOLDERS, **_DATASETS)
     split: str | None = option(
         None,
         "Split to evaluate on",

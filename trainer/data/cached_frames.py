@@ -20,7 +20,7 @@ from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.machine import usable_cpus, usable_memory
 from tfrecords_schema.spec import ImageSpec
 from tfrecords_schema.storage import replacing
-from trainer.config.dataset import DatasetError, split_contents
+from trainer.config.dataset import DatasetError, Datasets, load_dataset, split_contents
 from trainer.data.buffers import without_autotune
 from trainer.data.corrupt import located_errors
 from trainer.data.parsed_records import parse_record
@@ -40,12 +40,14 @@ class CachedFrames:
         rest: ``[N]`` string, the records without their frames.
         shard_records: number of records in each shard.
         info: description of the dataset.
+        by_name: see `StoredRecords`.
     """
 
     frames: npt.NDArray[np.uint8]
     rest: tf.Tensor
     shard_records: tuple[int, ...]
     info: DatasetInfo
+    by_name: bool = False
     skipped: ClassVar[None] = None
 
     @property
@@ -69,7 +71,8 @@ class CachedFrames:
 
     def parse(self, index: tf.Tensor, *, frames: bool = True) -> dict[str, Any]:
         """Returns a parsed record with indices into `all_frames` in place of encoded frames."""
-        parsed = parse_record(tf.gather(self.rest, index), self.info, frames=False)
+        record = tf.gather(self.rest, index)
+        parsed = parse_record(record, self.info, frames=False, by_name=self.by_name)
         if frames:
             steps = self.info.spec.num_frames
             parsed[keys.IMAGE_ENCODED] = index * steps + tf.range(steps, dtype=tf.int64)
@@ -82,7 +85,7 @@ def cached_bytes(info: DatasetInfo, split: str) -> int:
 
 
 def cached_frames(
-    directory: str | os.PathLike[str], split: str, *, folder: str | os.PathLike[str] | None = None
+    directory: Datasets, split: str, *, folder: str | os.PathLike[str] | None = None
 ) -> CachedFrames:
     """Decodes all frames of a split. Logs first how much room they take.
 
@@ -96,7 +99,7 @@ def cached_frames(
         train = read_sequences("dataset", "train", batch_size=16, loading=Loading(cache=cache))
 
     Args:
-        directory: a dataset folder.
+        directory: a dataset folder, or several.
         split: one of its splits.
         folder: keeps them in a file here, which the next call for the same records finds. None keeps them in
             memory.
@@ -105,7 +108,7 @@ def cached_frames(
         DatasetInfoError, DatasetError: see `read_sequences`; and without frames or room for them.
         CorruptRecordError: if a record is corrupt.
     """
-    info = DatasetInfo.load(directory)
+    info = load_dataset(directory)
     contents = split_contents(info, directory, split)
     if info.spec.image is None:
         raise DatasetError(f"{directory} has no images: there is nothing to cache")
@@ -131,6 +134,7 @@ def cached_frames(
         rest=tf.constant(rest),
         shard_records=tuple(shard.records for shard in contents.shards),
         info=info,
+        by_name=stored.by_name,
     )
 
 

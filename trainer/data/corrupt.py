@@ -17,7 +17,7 @@ from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.machine import usable_cpus
 from tfrecords_schema.records import CorruptRecordError, StoredRecord, read_file, scan_file
 from tfrecords_schema.spec import IMAGE_ENCODED
-from trainer.config.dataset import shard_paths
+from trainer.config.dataset import Datasets, load_dataset, shard_paths
 from trainer.data.parsed_records import parse_record
 from trainer.data.pixels import FrameError, FrameReader
 from trainer.data.shuffling import do_not_convert
@@ -39,7 +39,7 @@ _STORE_ERROR = re.compile(
 
 
 @contextlib.contextmanager
-def located_errors(directory: str | os.PathLike[str], *splits: str) -> Iterator[None]:
+def located_errors(directory: Datasets, *splits: str) -> Iterator[None]:
     """Turns TensorFlow's error for a corrupt record into one that names file and byte.
 
     Example::
@@ -59,13 +59,13 @@ def located_errors(directory: str | os.PathLike[str], *splits: str) -> Iterator[
             raise OSError(found["reason"]) from error
         raise
     except _CORRUPTION_ERRORS:
-        info = DatasetInfo.load(directory)
+        info = load_dataset(directory)
         for split in splits:
             _check_records(directory, info, split)
         raise
 
 
-def _check_records(directory: str | os.PathLike[str], info: DatasetInfo, split: str) -> None:
+def _check_records(directory: Datasets, info: DatasetInfo, split: str) -> None:
     """Raises an error that locates the first record of a split that training cannot read."""
     parse = tf.function(lambda serialized: parse_record(serialized, info))
     image = info.spec.image

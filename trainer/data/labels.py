@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.machine import usable_cpus
 from trainer.config.clips import Clips
-from trainer.config.dataset import DatasetError
+from trainer.config.dataset import DatasetError, Datasets, load_dataset
 from trainer.data.buffers import without_autotune
 from trainer.data.corrupt import SkippedRecords, skip_undecodable
 from trainer.data.elements import ElementBuilder
@@ -36,7 +34,7 @@ class Labels:
 
 
 def read_labels(
-    directory: str | os.PathLike[str],
+    directory: Datasets,
     split: str,
     *,
     clips: Clips | None = None,
@@ -45,7 +43,7 @@ def read_labels(
     """Reads the labels of a split without decoding its frames.
 
     Args:
-        directory: a dataset folder.
+        directory: a dataset folder, or several.
         split: one of its splits.
         clips: the part of each sequence to take labels by frame from: one clip, not a random one.
         ignore_errors: counts corrupt records, which are skipped; None stops at the first.
@@ -53,7 +51,7 @@ def read_labels(
     Raises:
         DatasetInfoError, DatasetError: see `read_sequences`; and if the dataset has no labels.
     """
-    info = DatasetInfo.load(directory)
+    info = load_dataset(directory)
     if info.spec.label.task == "none":
         raise DatasetError(f"{directory} has no labels: build it with labels")
     elements = ElementBuilder(info=info, clips=clips, outputs=Outputs(sample_weights=True))

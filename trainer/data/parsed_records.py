@@ -16,6 +16,10 @@ from tfrecords_schema.spec import SequenceSpec
 IMAGE = "image"
 VALID_FRAMES = "valid_frames"
 PADDING_MASK = "padding_mask"
+_NAMED_CLASSES = {
+    keys.LABEL_INDEX: keys.LABEL_STRING,
+    keys.FRAME_LABEL_INDEX: keys.FRAME_LABEL_STRING,
+}
 METADATA = {
     "id": keys.EXAMPLE_ID,
     "source": keys.MEDIA_ID,
@@ -24,10 +28,30 @@ METADATA = {
 }
 
 
-def parse_record(serialized: tf.Tensor, info: DatasetInfo, *, frames: bool = True) -> Any:
-    """Parses a record, ``[]`` string, built or adopted, into the tensors of its spec."""
+def parse_record(
+    serialized: tf.Tensor, info: DatasetInfo, *, frames: bool = True, by_name: bool = False
+) -> Any:
+    """Parses a record, ``[]`` string, built or adopted, into the tensors of its spec.
+
+    ``by_name`` takes indices of classes from their names, for records of several datasets.
+    """
     parse = parse_adopted if info.adopted else parse_sequence
-    return parse(serialized, info.spec, frames=frames)
+    parsed = parse(serialized, info.spec, frames=frames)
+    for index, name in _NAMED_CLASSES.items() if by_name else ():
+        if name in parsed:
+            parsed[index] = _find_classes(parsed[name], info.spec.label.class_names)
+    return parsed
+
+
+def _find_classes(names: tf.Tensor, class_names: Sequence[str]) -> tf.Tensor:
+    """Returns the index of each class in ``class_names``, int64 in the shape of ``names``."""
+    known = tf.constant([name.encode("utf-8", "surrogateescape") for name in class_names])
+    matches = tf.equal(names[..., tf.newaxis], known)
+    found = tf.debugging.assert_equal(
+        tf.reduce_any(matches, axis=-1), True, "a record has a class that dataset_info.json lacks"
+    )
+    with tf.control_dependencies([found]):
+        return tf.argmax(tf.cast(matches, tf.int32), axis=-1)
 
 
 def labels_of(parsed: dict[str, Any], spec: SequenceSpec) -> tf.Tensor:

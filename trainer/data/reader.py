@@ -6,7 +6,6 @@ in parallel, in bounded memory (`trainer.data.buffers`).
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import tensorflow as tf
@@ -14,7 +13,7 @@ import tensorflow as tf
 from tfrecords_schema import spec as keys
 from tfrecords_schema.info import DatasetInfo
 from trainer.config.clips import Augmentation, Clips
-from trainer.config.dataset import split_contents
+from trainer.config.dataset import Datasets, load_dataset, split_contents
 from trainer.data import buffers
 from trainer.data.batches import BatchSteps
 from trainer.data.corrupt import SkippedRecords
@@ -31,7 +30,7 @@ from trainer.data.stored_records import StoredRecords
 
 
 def read_sequences(
-    directory: str | os.PathLike[str],
+    directory: Datasets,
     split: str,
     *,
     batch_size: int,
@@ -67,7 +66,7 @@ def read_sequences(
         )
 
     Args:
-        directory: a dataset folder.
+        directory: a dataset folder, or several, whose classes are united (docs/growing.md).
         split: ``train``, ``validation``, ``test``, or another that the dataset has.
         batch_size: sequences per batch; of all replicas together, with ``input_context``.
         shuffle: read in another order each epoch; a `Shuffle` holds details. False reads in stored order.
@@ -87,7 +86,7 @@ def read_sequences(
     """
     order = shuffle if isinstance(shuffle, Shuffle) else Shuffle() if shuffle else None
     balances = order is not None and order.balance_classes
-    info = DatasetInfo.load(directory)
+    info = load_dataset(directory)
     cache = loading.cache
     elements = ElementBuilder(
         info=info,

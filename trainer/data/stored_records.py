@@ -12,7 +12,7 @@ import tensorflow as tf
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.paths import is_url
 from tfrecords_schema.records import read_file
-from trainer.config.dataset import shard_paths
+from trainer.config.dataset import Datasets, folders_of, has_mixed_indices, shard_paths
 from trainer.data.corrupt import SkippedRecords, read_sound_records
 from trainer.data.parsed_records import parse_record
 from trainer.data.shuffling import do_not_convert
@@ -25,17 +25,20 @@ class StoredRecords:
     Attributes:
         skipped: counts corrupt records, which are skipped; None stops at the first.
         shards: paths, in order.
+        by_name: indices of classes differ between several datasets, so names decide.
     """
 
-    directory: str | os.PathLike[str]
+    directory: Datasets
     info: DatasetInfo
     split: str
     skipped: SkippedRecords | None = None
     shards: list[str] = field(init=False)
+    by_name: bool = field(init=False)
 
     def __post_init__(self) -> None:
         shards = shard_paths(self.directory, self.info, self.split)
         object.__setattr__(self, "shards", shards)
+        object.__setattr__(self, "by_name", has_mixed_indices(self.directory))
 
     def in_order(self) -> tf.data.Dataset:
         """Returns the records in stored order."""
@@ -49,7 +52,7 @@ class StoredRecords:
         MiB are held at a time, and nothing on disk.
         """
         skipped = self.skipped
-        if skipped is None and not is_url(self.directory):
+        if skipped is None and not any(map(is_url, folders_of(self.directory))):
             return tf.data.TFRecordDataset(path)
 
         def read(file: bytes) -> Iterator[dict[str, Any]]:
@@ -69,4 +72,4 @@ class StoredRecords:
     def parse(self, record: Any, *, frames: bool = True) -> dict[str, Any]:
         """Returns a record of this split as `parse_record` does."""
         serialized = record if self.skipped is None else record["record"]
-        return parse_record(serialized, self.info, frames=frames)
+        return parse_record(serialized, self.info, frames=frames, by_name=self.by_name)

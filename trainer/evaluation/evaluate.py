@@ -13,7 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from tfrecords_schema.info import DatasetInfo
-from trainer.config.dataset import check_compatible, default_split, shard_paths
+from trainer.config.dataset import (
+    Datasets,
+    check_compatible,
+    default_split,
+    load_dataset,
+    shard_paths,
+)
 from trainer.config.reading import WHOLE, Reading, ReadingConfig
 from trainer.config.run_folder import open_run, reading_of
 from trainer.data.corrupt import SkippedRecords
@@ -149,7 +155,7 @@ class Evaluation(Score):
 
 def evaluate_model(
     model: keras.Model,
-    directory: str | os.PathLike[str],
+    directory: Datasets,
     split: str,
     *,
     trained_on: DatasetInfo,
@@ -165,7 +171,7 @@ def evaluate_model(
     Raises:
         DatasetInfoError, DatasetError, CorruptRecordError: if the split cannot be read.
     """
-    info = DatasetInfo.load(directory)
+    info = load_dataset(directory)
     predictions = predict_split(
         model, directory, split, batch_size=batch_size, reading=reading, skipped=skipped
     )
@@ -201,7 +207,7 @@ def evaluate_model(
 
 def evaluate_run(
     run: str | os.PathLike[str],
-    directory: str | os.PathLike[str],
+    directory: Datasets,
     *,
     split: str | None = None,
     batch_size: int = 16,
@@ -221,7 +227,7 @@ def evaluate_run(
         DatasetInfoError, DatasetError, CorruptRecordError: if the split cannot be read.
     """
     folder, trained_on = open_run(run)
-    info = DatasetInfo.load(directory)
+    info = load_dataset(directory)
     check_compatible(run, trained_on, info)
     reading = reading or reading_of(folder)
     return evaluate_model(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tfrecords_schema.info import DatasetInfo
-from trainer.config.dataset import DatasetError
+from trainer.config.dataset import DatasetError, Datasets
 from trainer.config.reading import WHOLE, Reading
 from trainer.data.corrupt import SkippedRecords, located_errors
 from trainer.data.labels import Labels
@@ -74,7 +73,7 @@ class Predictions:
 @own_settings()
 def predict_split(
     model: keras.Model,
-    directory: str | os.PathLike[str],
+    directory: Datasets,
     split: str,
     *,
     batch_size: int,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,7 @@ from tfrecords_schema import spec as keys
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.records import read_file
 from tfrecords_schema.report.filmstrips import StripFrame, choose_frames, make_thumbnail
-from trainer.config.dataset import shard_paths
+from trainer.config.dataset import Datasets, load_dataset, shard_paths
 from trainer.data.corrupt import located_errors
 from trainer.data.parsed_records import parse_record
 from trainer.data.pixels import FrameError, FrameReader
@@ -30,14 +29,12 @@ class Filmstrip:
     signals: dict[str, npt.NDArray[Any]]
 
 
-def read_filmstrips(
-    directory: str | os.PathLike[str], split: str, places: Sequence[int]
-) -> dict[int, Filmstrip]:
+def read_filmstrips(directory: Datasets, split: str, places: Sequence[int]) -> dict[int, Filmstrip]:
     """Returns the strips of the sequences at these indices in stored order, without corrupt frames.
 
     Other records are not parsed, and one is held at a time.
     """
-    info, strips, start = DatasetInfo.load(directory), {}, 0
+    info, strips, start = load_dataset(directory), {}, 0
     paths = shard_paths(directory, info, split)
     with located_errors(directory, split):
         for path, shard in zip(paths, info.splits[split].shards, strict=True):

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,8 +22,9 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from tfrecords_schema.info import DatasetInfo, SplitInfo
+from tfrecords_schema.info import SplitInfo
 from tfrecords_schema.storage import remove_folder
+from trainer.config.dataset import Datasets, load_dataset
 from trainer.data.buffers import without_autotune
 from trainer.data.parsed_records import IMAGE
 from trainer.data.read_options import Shuffle
@@ -114,7 +114,7 @@ class CachedSplit:
 @contextlib.contextmanager
 def computed_features(
     encoder: keras.Model,
-    directory: str | os.PathLike[str],
+    directory: Datasets,
     reads: dict[str, dict[str, Any]],
     folder: Path,
 ) -> Iterator[dict[str, CachedSplit]]:
@@ -126,7 +126,7 @@ def computed_features(
         reads: options of `read_sequences` by split, which read each record once.
         folder: for the files of features; made here, and removed afterwards.
     """
-    info = DatasetInfo.load(directory)
+    info = load_dataset(directory)
     encode = tf.function(
         lambda frames: tf.cast(encoder(frames, training=False), tf.float32),
         input_signature=[tf.TensorSpec(encoder.input.shape, tf.uint8)],

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import logging
 import math
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrecords_schema.info import DatasetInfo
-from trainer.config.dataset import has_split
+from trainer.config.dataset import Datasets, has_split
 from trainer.config.run_folder import RunFolder
 from trainer.config.training import TrainingConfig
 from trainer.data.cached_frames import cached_frames
@@ -48,7 +47,7 @@ class TrainingJob:
         skipped: counts corrupt records, which are skipped; None stops at the first.
     """
 
-    directory: str | os.PathLike[str]
+    directory: Datasets
     info: DatasetInfo
     folder: RunFolder
     config: TrainingConfig

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import logging
 import math
-import os
 import platform
 import shutil
 import tempfile
@@ -17,9 +16,15 @@ import keras
 import tensorflow as tf
 
 from tfrecords_schema import storage
-from tfrecords_schema.info import DatasetInfo
 from trainer.config.clips import Clips
-from trainer.config.dataset import check_trainable, default_split, has_split
+from trainer.config.dataset import (
+    Datasets,
+    check_trainable,
+    default_split,
+    folders_of,
+    has_split,
+    load_dataset,
+)
 from trainer.config.hosts import is_chief
 from trainer.config.run_folder import RunFolder, check_same_run, write_json
 from trainer.config.training import TrainingConfig
@@ -44,9 +49,7 @@ _log = logging.getLogger(__name__)
 
 
 @own_settings()
-def train(
-    directory: str | os.PathLike[str], folder: RunFolder, config: TrainingConfig
-) -> dict[str, Score]:
+def train(directory: Datasets, folder: RunFolder, config: TrainingConfig) -> dict[str, Score]:
     """Trains on the train split, keeps the best epoch, evaluates it and exports it.
 
     The best epoch is the one with the lowest loss on the validation split, or on the train split if the
@@ -72,7 +75,7 @@ def train(
         ConfigError: if the options do not fit the dataset.
         TrainingError: if the loss is no longer finite, or memory runs out.
     """
-    info = DatasetInfo.load(directory)
+    info = load_dataset(directory)
     config.check_for(info)
     check_trainable(directory, info, allow_empty_classes=config.allow_empty_classes)
     strategy = make_strategy(config.distribute)  # before TensorFlow does anything else
@@ -128,7 +131,10 @@ def _train_and_score(job: TrainingJob, strategy: tf.distribute.Strategy | None) 
         for split in scored
     }
     write_report(
-        folder.report, list(reversed(scores.values())), model=folder.path, directory=directory
+        folder.report,
+        list(reversed(scores.values())),
+        model=folder.path,
+        directory=str(folders_of(directory)),
     )
     write_json(
         folder.metrics,
@@ -162,7 +168,9 @@ def _fit_new_model(job: TrainingJob, strategy: tf.distribute.Strategy | None) ->
             "tensorflow": tf.__version__,
             "keras": keras.__version__,
         }
-        described = {"tfrecords": str(job.directory), **config.to_json(), "versions": versions}
+        folders = folders_of(job.directory)
+        place = folders[0] if len(folders) == 1 else list(folders)
+        described = {"tfrecords": place, **config.to_json(), "versions": versions}
         write_json(folder.config, described)
         info.save(folder.path)
         return fit(model, job).best_epoch

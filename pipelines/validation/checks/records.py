@@ -10,6 +10,7 @@ from pipelines.validation.views import RecordView
 from tfrecords_schema import spec as keys
 from tfrecords_schema.examples import decode_record
 from tfrecords_schema.spec import SpecError
+from tfrecords_schema.union import NAME_SEPARATOR
 
 
 @check(
@@ -53,10 +54,12 @@ def format_agreement(record: RecordView) -> Iterator[Problem]:
     if not record.problems and not record.text(keys.EXAMPLE_ID):
         yield error(f"{keys.EXAMPLE_ID} must not be empty")
     dataset_name, data_path = record.text(keys.DATASET_NAME), record.text(keys.DATA_PATH)
-    if dataset_name not in ("", record.expected.info.name):
+    name = record.expected.info.name
+    # In a merged dataset, records keep the name of theirs.
+    if dataset_name not in ("", name, *name.split(NAME_SEPARATOR)):
         yield warning(
             f"{keys.DATASET_NAME} is {dataset_name!r}, but the dataset is called "
-            f"{record.expected.info.name!r}: the shard may come from another build"
+            f"{name!r}: the shard may come from another build"
         )
     if data_path.startswith("/"):
         yield warning(f"{keys.DATA_PATH} must be relative to the input, got {data_path!r}")

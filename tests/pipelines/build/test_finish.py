@@ -323,10 +323,10 @@ class TestSignals:
         reports.append(report(2, records=0))
         info = finish(reports, totals(tasks=3), signals=self.SPECS).info
         assert info.splits["train"].signals == {
-            "yaw": (TargetStatistics(mean=4.0, std=math.sqrt(26 / 3), min=1.0, max=8.0),),
+            "yaw": (TargetStatistics(mean=4.0, std=math.sqrt(26 / 3), min=1.0, max=8.0, count=3),),
             "accel": (
-                TargetStatistics(mean=20.0, std=math.sqrt(200), min=10.0, max=40.0),
-                TargetStatistics(mean=-2.0, std=math.sqrt(2 / 3), min=-3.0, max=-1.0),
+                TargetStatistics(mean=20.0, std=math.sqrt(200), min=10.0, max=40.0, count=3),
+                TargetStatistics(mean=-2.0, std=math.sqrt(2 / 3), min=-3.0, max=-1.0, count=3),
             ),
         }
         assert DatasetInfo.from_bytes(info.to_bytes(), "there") == info

@@ -158,6 +158,7 @@ class TestBegin:
                 "_build/lock",
                 "_build/options.json",
                 "_build/plan.jsonl",
+                "_build/sources.jsonl",
             }
         totals, shard = (Path(output.path) / "_build/plan.jsonl").read_text().splitlines()
         assert json.loads(totals) == TOTALS

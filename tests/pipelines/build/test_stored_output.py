@@ -96,6 +96,7 @@ class TestBuilding:
         assert bucket.names() == [
             "out/ds/_build/options.json",
             "out/ds/_build/plan.jsonl",
+            "out/ds/_build/sources.jsonl",
             "out/ds/notes.txt",
             f"out/ds/{SHARD}",
             "out/ds2/dataset_info.json",

@@ -1,0 +1,251 @@
+"""Copies several datasets into one. Shards whose records stay the same are copied byte for byte."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from pipelines.build.output import OutputFolder
+from pipelines.errors import UsageError, UserError
+from pipelines.options.dataset import MAX_SHARDS
+from pipelines.options.verbs import MergeOptions
+from tfrecords_schema import spec as keys
+from tfrecords_schema.codec import from_json
+from tfrecords_schema.example_pb2 import SequenceExample
+from tfrecords_schema.examples import parse_example
+from tfrecords_schema.info import DatasetInfo, DatasetInfoError, ShardInfo
+from tfrecords_schema.paths import UrlError, check_path, folder_name, is_inside, join
+from tfrecords_schema.records import CorruptRecordError, frame_parts, read_file
+from tfrecords_schema.sources import SOURCES_COUNT, SourceRow, check_distinct, read_sources
+from tfrecords_schema.spec import SpecError
+from tfrecords_schema.storage import open_stream
+from tfrecords_schema.union import unite
+
+_BLOCK_BYTES = 1 << 20
+_IDS = (keys.EXAMPLE_ID, keys.MEDIA_ID, keys.GROUP_ID)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One of the datasets, and how its records change.
+
+    Attributes:
+        folder, info: its path and description.
+        remap: new index of each class; None if all stay the same.
+        prefix: put before the names of sources and groups.
+    """
+
+    folder: str
+    info: DatasetInfo
+    remap: tuple[int, ...] | None
+    prefix: str
+
+    def sources(self) -> Iterator[SourceRow]:
+        """Yields the sources, under their new names; of an older dataset, those that its records name."""
+        listed = SOURCES_COUNT in self.info.counts
+        rows = read_sources(self.folder, self.info) if listed else self._recorded_sources()
+        for row in rows:
+            yield replace(row, id=self.prefix + row.id, group=self.prefix + row.group)
+
+    def _recorded_sources(self) -> Iterator[SourceRow]:
+        for split, contents in self.info.splits.items():
+            for shard in contents.shards:
+                latest = None
+                for record in read_file(join(self.folder, shard.file)):
+                    context = parse_example(record.data).context.feature
+                    names = [context[key].bytes_list.value[0] for key in _IDS[1:]]
+                    if names != latest:
+                        media, group = (name.decode("utf-8", "surrogateescape") for name in names)
+                        yield SourceRow(id=media, group=group, split=split)
+                    latest = names
+
+    def rewrite(self, data: bytes) -> bytes:
+        """Returns a record with its new indices of classes, and its new names."""
+        example = SequenceExample.FromString(data)
+        context, lists = example.context.feature, example.feature_lists.feature_list
+        if self.remap is not None:
+            labels = [context[keys.LABEL_INDEX]] if keys.LABEL_INDEX in context else []
+            if keys.FRAME_LABEL_INDEX in lists:
+                labels += lists[keys.FRAME_LABEL_INDEX].feature
+            for label in labels:
+                indices = label.int64_list.value
+                indices[:] = [self.remap[index] for index in indices]
+        for key in _IDS if self.prefix else ():
+            values = context[key].bytes_list.value
+            values[0] = self.prefix.encode("utf-8", "surrogateescape") + values[0]
+        return example.SerializeToString(deterministic=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardCopy:
+    """A shard to write: its name, its split, and the dataset and shard that it is a copy of."""
+
+    file: str
+    split: str
+    part: int
+    shard: ShardInfo
+
+
+def merge_datasets(options: MergeOptions, say: Callable[[str], None]) -> DatasetInfo:
+    """Merges datasets, or continues an interrupted merge; returns the new dataset's description."""
+    try:
+        return _merge(options, say)
+    except (UrlError, DatasetInfoError, CorruptRecordError, SpecError) as error:
+        raise UserError(str(error)) from error
+
+
+def _merge(options: MergeOptions, say: Callable[[str], None]) -> DatasetInfo:
+    folders = [check_path(folder) for folder in options.tfrecords]
+    output = OutputFolder(options.output)
+    for folder in folders:
+        if is_inside(output.path, folder):
+            raise UsageError(
+                f"--output must be outside the datasets, got {output.path} inside {folder}"
+            )
+    infos = [DatasetInfo.load(folder) for folder in folders]
+    united = unite(infos, folders)
+    prefixes = [f"{folder_name(folder)}/" if options.prefix_sources else "" for folder in folders]
+    if len(set(prefixes)) < len(prefixes) and options.prefix_sources:
+        raise UsageError("--prefix_sources needs folders with different names. Rename one")
+    parts = [
+        Part(folder=folder, info=info, remap=remap, prefix=prefix)
+        for folder, info, remap, prefix in zip(folders, infos, united.remaps, prefixes, strict=True)
+    ]
+    for part in parts:
+        if part.remap is not None:
+            say(
+                f"note: classes of {part.folder} get new indices, after those of the datasets before it"
+            )
+    copies = _plan_copies(infos)
+    identity = [[c.shard.sha256, c.file, parts[c.part].remap, prefixes[c.part]] for c in copies]
+    fingerprint = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
+    asked = {"merge": fingerprint}
+    _check_free(output, asked, fingerprint, overwrite=options.overwrite)
+    shared = check_distinct([part.sources() for part in parts], folders)
+    with output.locked():
+        done = _check_free(output, asked, fingerprint, overwrite=options.overwrite)
+        if done is not None:
+            output.leave_complete()
+            return done
+        rows = (row for part in parts for row in part.sources())
+        listed = SOURCES_COUNT in united.info.counts
+        output.begin(asked, {}, copies, sources=rows if listed else ())
+        shards = _write_shards(output, copies, parts)
+        failures = [
+            replace(failure, source=part.prefix + failure.source)
+            for part in parts
+            for failure in OutputFolder(part.folder).failures()
+        ]
+        counts = {**united.info.counts, SOURCES_COUNT: output.write_sources(0, ())}
+        info = replace(
+            united.info,
+            splits={
+                name: replace(split, shards=tuple(shards[name]), groups=split.groups - shared[name])
+                for name, split in united.info.splits.items()
+            },
+            counts=counts if listed else united.info.counts,
+            fingerprint=fingerprint,
+        )
+        output.finish(failures, info)
+    return info
+
+
+def _check_free(
+    output: OutputFolder, asked: dict[str, Any], fingerprint: str, *, overwrite: bool
+) -> DatasetInfo | None:
+    """Returns the description of the merged dataset if it is complete; refuses a folder of another."""
+    info = None if overwrite else output.complete_info()
+    if info is None:
+        output.check_free_for(asked, overwrite=overwrite)
+    elif info.fingerprint != fingerprint:
+        raise UserError(
+            f"{output.path} holds another dataset. Give another --output, or --overwrite to replace it"
+        )
+    return info
+
+
+def _plan_copies(infos: Sequence[DatasetInfo]) -> list[ShardCopy]:
+    """Returns the shards to write, by split in the order of the datasets, numbered anew."""
+    copies: list[ShardCopy] = []
+    for split in dict.fromkeys(name for info in infos for name in info.splits):
+        own = [
+            (part, shard)
+            for part, info in enumerate(infos)
+            if split in info.splits
+            for shard in info.splits[split].shards
+        ]
+        if len(own) > MAX_SHARDS:
+            raise UserError(
+                f"a split may have {MAX_SHARDS} shards, and {split} would have {len(own)}. Build the "
+                "datasets with a larger --shard_size"
+            )
+        copies += [
+            ShardCopy(
+                file=f"{split}-{index:05d}-of-{len(own):05d}.tfrecord",
+                split=split,
+                part=part,
+                shard=shard,
+            )
+            for index, (part, shard) in enumerate(own)
+        ]
+    return copies
+
+
+def _write_shards(
+    output: OutputFolder, copies: Sequence[ShardCopy], parts: Sequence[Part]
+) -> dict[str, list[ShardInfo]]:
+    """Writes the shards that an interrupted merge has not written yet; returns all by split."""
+    shards: dict[str, list[ShardInfo]] = {copy.split: [] for copy in copies}
+    total = sum(copy.shard.bytes for copy in copies)
+    with tqdm(total=total, desc="Merging", unit="B", unit_scale=True, delay=1, disable=None) as bar:
+        for copy in copies:
+            part = parts[copy.part]
+            identity = f"{copy.shard.sha256} {part.remap} {part.prefix}"
+            kept = output.kept_report(copy.file, identity)
+            if kept is not None:
+                written = from_json(ShardInfo, kept)
+            else:
+                written = _write_shard(output, copy, part)
+                report = {**vars(written), "fingerprint": identity}
+                output.store_report(copy.file, report)
+            shards[copy.split].append(written)
+            bar.update(copy.shard.bytes)
+    return shards
+
+
+def _write_shard(output: OutputFolder, copy: ShardCopy, part: Part) -> ShardInfo:
+    """Writes one shard; raises `UserError` if the shard that it is a copy of is damaged."""
+    source, size = join(part.folder, copy.shard.file), 0
+    digest = hashlib.sha256()
+    is_same = part.remap is None and not part.prefix
+    records = 0 if not is_same else copy.shard.records
+    with output.new_shard(copy.file) as file:
+
+        def write(data: bytes) -> None:
+            nonlocal size
+            file.write(data)
+            digest.update(data)
+            size += len(data)
+
+        if is_same:
+            with open_stream(source) as stream:
+                while block := stream.read(_BLOCK_BYTES):
+                    write(block)
+        else:
+            for record in read_file(source):
+                for data in frame_parts(part.rewrite(record.data)):
+                    write(data)
+                records += 1
+        intact = (
+            digest.hexdigest() == copy.shard.sha256 if is_same else records == copy.shard.records
+        )
+        if not intact:
+            raise UserError(
+                f"{source} is not as its dataset_info.json says. Copy it again, or build its dataset again"
+            )
+    return ShardInfo(file=copy.file, records=records, bytes=size, sha256=digest.hexdigest())

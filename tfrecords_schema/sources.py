@@ -1,0 +1,112 @@
+"""The table of a dataset's sources and their splits, ``sources.jsonl``.
+
+A dataset that grows gets new lines at the end. The count ``sources_built`` in ``dataset_info.json`` says how
+many lines belong to the dataset. So an append that is killed between the two files changes nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from tfrecords_schema.info import DatasetInfo, DatasetInfoError
+from tfrecords_schema.paths import StrPath, join
+from tfrecords_schema.storage import open_stream
+
+SOURCES_FILE = "sources.jsonl"
+SOURCES_COUNT = "sources_built"
+_MAX_NAMED = 5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SourceRow:
+    """One line of the table.
+
+    Attributes:
+        id, group: of the source.
+        split: that all its records are in; None if it was cut into blocks of several splits.
+        digest: of its labels, and of the sizes and modification times of its files; "" if unknown.
+    """
+
+    id: str
+    group: str
+    split: str | None
+    digest: str = ""
+
+
+def read_sources(directory: StrPath, info: DatasetInfo) -> Iterator[SourceRow]:
+    """Yields the sources of a dataset, one in memory at a time.
+
+    Raises:
+        DatasetInfoError: if the dataset has no table, or fewer lines than ``info`` says.
+    """
+    lines = info.counts.get(SOURCES_COUNT)
+    if lines is None:
+        raise DatasetInfoError(f"{directory} has no {SOURCES_FILE}: an earlier version built it")
+    path, count = join(directory, SOURCES_FILE), 0
+    try:
+        with open_stream(path) as file:
+            for line in itertools.islice(file, lines):
+                yield SourceRow(**json.loads(line))
+                count += 1
+    except (FileNotFoundError, TypeError, ValueError) as error:
+        raise DatasetInfoError(f"{path} cannot be read as the table of sources: {error}") from error
+    if count < lines:
+        raise DatasetInfoError(
+            f"{path} must have {lines} lines, as dataset_info.json says, and has {count}: copy it again"
+        )
+
+
+def check_distinct(tables: Sequence[Iterable[SourceRow]], names: Sequence[str]) -> Counter[str]:
+    """Checks that several datasets have no source in common, and no group in different splits.
+
+    Returns:
+        By split, how many groups are counted again when those of all datasets are added up.
+
+    Raises:
+        DatasetInfoError: names the sources or groups, and the datasets by ``names``.
+    """
+    owners: dict[str, int] = {}
+    splits: dict[str, tuple[str, int]] = {}
+    twice: list[str] = []
+    leaks: list[str] = []
+    shared: Counter[str] = Counter()
+    for index, table in enumerate(tables):
+        for row in table:
+            owner = owners.setdefault(row.id, index)
+            if owner != index:
+                twice.append(f"{row.id!r} of {names[owner]} and {names[index]}")
+            if row.split is None:
+                continue
+            split, latest = splits.get(row.group, (row.split, index))
+            splits[row.group] = split, index
+            if split != row.split:
+                leaks.append(
+                    f"{row.group!r} is in {split} of {names[latest]} and in {row.split} of {names[index]}"
+                )
+            elif latest != index:
+                shared[split] += 1
+    different = (
+        "If these are different footage with equal names, `pipelines merge --prefix_sources on` tells them "
+        "apart"
+    )
+    if leaks:
+        raise DatasetInfoError(
+            f"a group must lie in one split, but {_name(leaks)}. Build one of the datasets again, with the "
+            f"other's splits. {different}"
+        )
+    if twice:
+        raise DatasetInfoError(
+            f"a source must occur once, but two datasets hold {_name(twice)}. Build one of them without "
+            f"these. {different}"
+        )
+    return shared
+
+
+def _name(items: Sequence[str]) -> str:
+    items = list(dict.fromkeys(items))
+    more = f" and {len(items) - _MAX_NAMED} more" if len(items) > _MAX_NAMED else ""
+    return "; ".join(items[:_MAX_NAMED]) + more
