@@ -10,8 +10,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from tfrecords_schema.info import DatasetInfo
-from trainer.config.dataset import DatasetError, Datasets
+from trainer.config.dataset import DatasetError, Datasets, load_dataset
 from trainer.config.reading import WHOLE, Reading
 from trainer.data.corrupt import SkippedRecords, located_errors
 from trainer.data.labels import Labels
@@ -112,7 +111,7 @@ def predict_split(
     answers = np.concatenate(values)
     answers = np.where(np.isfinite(answers), answers, np.nan)
     answers = answers.reshape(-1, reading.count, *answers.shape[1:]).mean(axis=1)
-    label = DatasetInfo.load(directory).spec.label
+    label = load_dataset(directory).spec.label
     # One string for the many sequences of a source. Names may not be UTF-8, while JSON and HTML are.
     to_text = functools.cache(lambda name: name.decode("utf-8", "backslashreplace"))
     return Predictions(
