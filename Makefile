@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DATAFLOW := .venv-dataflow
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test test-slow test-dataflow test-flink test-versions model-garden fuzz bench lint types format proto clean
+.PHONY: help demo test test-slow test-dataflow test-flink test-versions model-garden fuzz bench load lint types format proto clean
 
 help:
 	@echo "make demo           render drives, build a dataset, validate it, train on it, predict"
@@ -17,6 +17,7 @@ help:
 	@echo "make model-garden   install TensorFlow Model Garden, for the tests that compare with it"
 	@echo "make fuzz           fuzz each parser for FUZZ_SECONDS seconds"
 	@echo "make bench          measure the speed of building, reading and validating"
+	@echo "make load           run loads that the tests do not have; prints time and peak memory"
 	@echo "make lint           check style and layers"
 	@echo "make types          check types"
 	@echo "make format         rewrite the code to the project's style"
@@ -78,6 +79,11 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/build.py --part $(BENCH_PART)
 	$(BIN)/python benchmarks/reader.py
 	$(BIN)/python benchmarks/validation.py --records 1000
+
+# Fraction of the loads: 1 takes about half an hour on two CPUs.
+LOAD_PART ?= 1
+load: $(INSTALLED)
+	$(BIN)/python benchmarks/load.py --part $(LOAD_PART)
 
 # Another reader of our records. Installed without its dependencies, because reading needs few of them.
 model-garden: $(INSTALLED)

@@ -116,12 +116,15 @@ class Run(NamedTuple):
     output: str
 
 
-def run_command(argv: Sequence[str | Path], *, sampled: bool = False) -> Run:
+def run_command(
+    argv: Sequence[str | Path], *, sampled: bool = False, accepted: Sequence[int] = (0,)
+) -> Run:
     """Runs a command to its end.
 
     Args:
         argv: the command.
         sampled: samples its memory, which costs a little CPU time.
+        accepted: exit statuses of success.
 
     Raises:
         RuntimeError: if it fails.
@@ -139,7 +142,7 @@ def run_command(argv: Sequence[str | Path], *, sampled: bool = False) -> Run:
     spent = Spent(time.perf_counter() - began, tree_cpu(os.getpid()) - cpu)
     if sampled:
         watch.join()
-    if process.returncode:
+    if process.returncode not in accepted:
         raise RuntimeError(f"{' '.join(map(str, argv))}\n{output[-2000:]}")
     return Run(spent, watch.driver, watch.child, output)
 
