@@ -131,7 +131,7 @@ class Source:
         path: of the file or folder.
         data_path: ``path`` relative to the input root, as stored in records.
         group: sources of one group go to one split.
-        split: the split that the manifest or a split list names; None chooses it by hash.
+        split: the split that a manifest, a split list or a folder names; None chooses it by hash.
         labels: class names.
         values: regression targets.
         start, end: span in seconds after the file's first frame; None for its beginning or end.

@@ -17,7 +17,7 @@ from pipelines.options.dataset import LabelOptions, SamplingOptions
 from pipelines.options.telemetry import AnnotationOptions
 from pipelines.plan.descriptors import Listing, SideFile, Source
 from pipelines.sources.files import Files, check_location
-from pipelines.sources.frame_folders import describe_frame_folder
+from pipelines.sources.frame_folders import describe_frame_folder, describe_unnumbered
 from pipelines.sources.listing import UnusableFolderError, file_fields, list_failure
 from pipelines.sources.sample_folders import ImageFolder, find_image_folders, match_annotations
 from pipelines.sources.sample_labels import (
@@ -94,11 +94,7 @@ def list_annotated_frames(
     check_targets(root, roundings[shape])
     others = sum(folder.others for folder in folders.values())
     notes = [f"{others} files that are not named as images were left out"] if others else []
-    if unnumbered := sorted(usable.keys() & unnumbered):
-        notes.append(
-            f"frames are not numbered in {len(unnumbered)} folders (for example {unnumbered[0]}), "
-            "so missing ones cannot be noticed there"
-        )
+    notes += describe_unnumbered(usable.keys() & unnumbered)
     return Listing(
         name=name,
         sources=tuple(sources[source_id] for source_id in sorted(usable)),

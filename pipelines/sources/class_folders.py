@@ -16,7 +16,7 @@ from pipelines.options.dataset import DatasetOptions
 from pipelines.plan.descriptors import Listing, Source
 from pipelines.sources.classes import order_classes
 from pipelines.sources.files import Files
-from pipelines.sources.frame_folders import describe_frame_folder
+from pipelines.sources.frame_folders import describe_frame_folder, describe_unnumbered
 from pipelines.sources.listing import (
     describe_all,
     describe_file,
@@ -201,11 +201,7 @@ def _describe(
             f"{len(clips.frames)} folders of images are clips of {options.sampling.frame_rate} frames per "
             "second (--frame_rate)"
         )
-    if unnumbered:
-        notes.append(
-            f"frames are not numbered in {len(unnumbered)} folders (for example {min(unnumbered)}), "
-            "so missing ones cannot be noticed there"
-        )
+    notes += describe_unnumbered(unnumbered)
     if clips.others:
         notes.append(f"{clips.others} files that are not named as videos were left out")
     if clips.images:

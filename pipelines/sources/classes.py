@@ -63,72 +63,67 @@ def select_classes(listing: Listing, options: LabelOptions, seed: int) -> Listin
     Raises:
         UserError: if there is no such class, or sources have no classes to select by.
     """
-    names, notes = listing.label.class_names, list(listing.notes)
-    sources, label = listing.sources, listing.label
     flag = "classes" if options.classes else "max_per_class"
-    if getattr(options, flag) and not any(source.labels for source in sources):
+    if getattr(options, flag) and not any(source.labels for source in listing.sources):
         raise UserError(
             f"--{flag} selects sources by their class, but no source of this input has one. Leave it out"
         )
     if options.classes:
-        names = _find_chosen(options.classes, names)
-        chosen, known = set(names), {source.labels for source in sources}
-        kept = {own: tuple(name for name in own if name in chosen) for own in known}
-        sources = tuple(
-            source
-            if kept[source.labels] == source.labels
-            else replace(source, labels=kept[source.labels])
-            for source in sources
-            if kept[source.labels]
-        )
-        left_out = len(listing.sources) - len(sources)
-        notes.append(f"{left_out} sources of no class in --classes were left out")
-        label = replace(label, class_names=names)
+        listing = _choose_classes(listing, options.classes)
     if options.max_per_class is not None:
-        if label.task == "multilabel":
-            raise UserError(
-                "--max_per_class needs sources of one class each, but some have several. Leave it out"
-            )
-        # Unlisted sources come last if train is listed, because then they may be left out.
-        listed = any(source.split == "train" for source in sources)
-        by_class: dict[str, list[tuple[bool, float, str]]] = defaultdict(list)
-        for source in sources:
-            place = hash_fraction("class", seed, source.id)
-            by_class[source.labels[0]].append((listed and not source.split, place, source.id))
-        chosen = {
-            source_id
-            for own in by_class.values()
-            for *_, source_id in heapq.nsmallest(options.max_per_class, own)
-        }
-        larger = sum(len(own) > options.max_per_class for own in by_class.values())
-        notes.append(
-            f"{len(sources) - len(chosen)} sources of {larger} classes were left out by --max_per_class "
-            f"{options.max_per_class}, chosen by --seed {seed}"
-        )
-        sources = tuple(source for source in sources if source.id in chosen)
-    notes += _describe_order(names, options.class_order)
-    return replace(listing, sources=sources, label=label, notes=tuple(notes))
+        listing = _limit_classes(listing, options.max_per_class, seed)
+    notes = _describe_order(listing.label.class_names, options.class_order)
+    return replace(listing, notes=(*listing.notes, *notes))
 
 
-def _find_chosen(typed: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
-    """Returns the classes that ``--classes`` names, in label order."""
-    chosen = {_plain(name) for name in typed}
-    known = {_plain(name) for name in names}
+def _choose_classes(listing: Listing, typed: Sequence[str]) -> Listing:
+    """Returns the listing without other classes; those of sources with several are left out, too."""
+    names = listing.label.class_names
+    known = {_plain(name): name for name in names}
     for name in typed:
-        if _plain(name) in known:
-            continue
-        alike = next((own for own in names if own.casefold() == name.casefold()), None)
-        hint = f", did you mean {alike}?" if alike else did_you_mean(name, names)
-        commas = any("," in own for own in names)
-        raise UserError(
-            f"--classes must name classes of the input ({name_some(names)}), got {name!r}{hint}"
-            + (
-                " Names with a comma can only be given to the Python call, as a list"
-                if commas
-                else ""
+        if _plain(name) not in known:
+            raise UserError(
+                f"--classes must name classes of the input ({name_some(names)}), got {name!r}"
+                f"{did_you_mean(name, names)}"
             )
+    chosen = {known[_plain(name)] for name in typed}
+    kept = {
+        labels: tuple(name for name in labels if name in chosen)
+        for labels in {source.labels for source in listing.sources}
+    }
+    sources = tuple(
+        source
+        if kept[source.labels] == source.labels
+        else replace(source, labels=kept[source.labels])
+        for source in listing.sources
+        if kept[source.labels]
+    )
+    left_out = len(listing.sources) - len(sources)
+    note = f"{left_out} sources of no class in --classes were left out"
+    label = replace(listing.label, class_names=tuple(name for name in names if name in chosen))
+    return replace(listing, sources=sources, label=label, notes=(*listing.notes, note))
+
+
+def _limit_classes(listing: Listing, limit: int, seed: int) -> Listing:
+    """Returns the listing with at most ``limit`` sources per class, chosen by the hashes of their ids."""
+    if listing.label.task == "multilabel":
+        raise UserError(
+            "--max_per_class needs sources of one class each, but some have several. Leave it out"
         )
-    return tuple(name for name in names if _plain(name) in chosen)
+    # Unlisted sources come last if train is listed, because then they may be left out.
+    listed = any(source.split == "train" for source in listing.sources)
+    by_class: dict[str, list[tuple[bool, float, str]]] = defaultdict(list)
+    for source in listing.sources:
+        place = hash_fraction("class", seed, source.id)
+        by_class[source.labels[0]].append((listed and not source.split, place, source.id))
+    chosen = {id for own in by_class.values() for *_, id in heapq.nsmallest(limit, own)}
+    larger = sum(len(own) > limit for own in by_class.values())
+    note = (
+        f"{len(listing.sources) - len(chosen)} sources of {larger} classes were left out by "
+        f"--max_per_class {limit}, chosen by --seed {seed}"
+    )
+    sources = tuple(source for source in listing.sources if source.id in chosen)
+    return replace(listing, sources=sources, notes=(*listing.notes, note))
 
 
 def _describe_order(names: Sequence[str], order: str) -> list[str]:

@@ -56,6 +56,16 @@ def describe_frame_folder(
     return source, frames
 
 
+def describe_unnumbered(ids: Collection[str]) -> tuple[str, ...]:
+    """Returns a note on folders whose frames are not numbered, if there are any."""
+    if not ids:
+        return ()
+    return (
+        f"frames are not numbered in {len(ids)} folders (for example {min(ids)}), so missing ones cannot be "
+        "noticed there",
+    )
+
+
 def _check_frames(frames: FrameSequence, sampling: SamplingOptions) -> None:
     """Raises `UnusableFolderError` if a frame occurs twice, or no sequence fits."""
     duplicate = find_duplicate(frames.names)

@@ -78,9 +78,9 @@ def find_split_folders(
         if level:
             listed, as_folders = f"{listed} below other folders", "ordinary folders"
         if not others:
+            these = f"folder {listed} is" if len(named) == 1 else f"folders {listed} are"
             notes.append(
-                f"the folders {listed} are taken as splits; --split_folders off takes them as "
-                f"{as_folders}"
+                f"the {these} taken as splits; --split_folders off takes them as {as_folders}"
             )
             for split in _ORDER:
                 same = [name for name in ordered if named[name] == split]
