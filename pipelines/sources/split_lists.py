@@ -13,26 +13,30 @@ from __future__ import annotations
 import glob
 import posixpath
 import re
+import sys
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipelines.errors import UserError
 from pipelines.options.dataset import SPLIT_NAME_RULE, split_name
 from pipelines.plan.descriptors import Listing, Source
-from pipelines.sources.listing import is_video
+from pipelines.sources.listing import VIDEO_EXTENSIONS, is_video
 from tfrecords_schema.split_names import standard_split
 from tfrecords_schema.tables import name_some
 
 _HMDB51_SPLITS = {"0": None, "1": "train", "2": "test"}
 _HMDB51_FILE = re.compile(r"(.+)_test_split\d+")
 _CODED = re.compile(r"(.*[^\s,;])[\s,;]+([012])")
+_DELIMITER = re.compile(r"[\t,;]")
+_PLAIN = re.compile(r"([^\s\"',;]+)(?: -?\d+)*")
 _QUOTED = re.compile(r"""(["'])(.+?)\1(?:[\s,;].*)?""")
 _ABOVE_ROOT = re.compile(r"(?:[A-Za-z]:)?(?:/|\.\.(?:/|$))*")
 _PATH_HEADERS = re.compile(r"(video|file|clip|youtube)?_?(path|file|name|id)s?|video|clip|file")
 _SPLIT_HEADERS = frozenset(("split", "subset", "set", "phase", "partition", "usage"))
+_SUFFIXES = frozenset(VIDEO_EXTENSIONS)
 _MAX_FOLDERS = 16  # of a path that are compared
 
 
@@ -41,39 +45,38 @@ class _Line:
     """A line of a split list.
 
     Attributes:
-        file, number, text: the list, and the number and text of the line.
+        file, number: the list, and the number of the line.
         split: the split that it names; None excludes the video.
         class_name: the class in the file name of HMDB51's list.
         paths: the paths that the line may mean.
         is_header: the line names columns, unless there is a video of that name.
         score: of the best matches so far; the lowest is the best.
-        found: these matches: positions of sources by path. Clips of one file are one match.
+        found: positions of these sources.
     """
 
     file: str
     number: int
-    text: str
     split: str | None
     paths: tuple[str, ...]
     class_name: str | None = None
     is_header: bool = False
-    score: tuple[int, int] = (9, 0)
-    found: dict[str, list[int]] = field(default_factory=dict)
+    score: int = 99
+    found: tuple[int, ...] = ()
 
     @property
     def place(self) -> str:
         """File and number, for messages."""
         return f"{self.file} line {self.number}"
 
-    def offer(self, score: tuple[int, int], index: int, source: Source, stem: str) -> None:
+    def offer(self, score: int, index: int, source: Source, stem: str) -> None:
         """Adds a source that the line may mean, and forgets matches with a higher score."""
-        folders = stem.split("/")[:-1]
-        if self.class_name is not None and self.class_name not in (*source.labels, *folders):
+        classes = () if self.class_name is None else (*source.labels, *stem.split("/")[:-1])
+        if self.class_name is not None and self.class_name not in classes:
             return
         if score < self.score:
-            self.score, self.found = score, {}
+            self.score, self.found = score, ()
         if score == self.score:
-            self.found.setdefault(source.data_path, []).append(index)
+            self.found += (index,)
 
 
 def apply_split_lists(listing: Listing, split_lists: Sequence[str]) -> Listing:
@@ -123,12 +126,14 @@ def _with_splits(listing: Listing, lines: Sequence[_Line]) -> Listing:
     """Returns the listing with the splits of the sources that each line has found."""
     owners: dict[int, _Line] = {}
     for line in lines:
-        if len(line.found) > 1:
+        # Clips of one file are one match.
+        paths = dict.fromkeys(listing.sources[index].data_path for index in line.found)
+        if len(paths) > 1:
             raise UserError(
-                f"{line.place}: expected {line.text!r} to mean one source, but it may mean "
-                f"{name_some(line.found)}. Give its whole path relative to --input, in quotes"
+                f"{line.place}: expected {line.paths[0]!r} to mean one source, but it may mean "
+                f"{name_some(paths)}. Give its whole path relative to --input, in quotes"
             )
-        for index in next(iter(line.found.values()), ()):
+        for index in line.found:
             other = owners.setdefault(index, line)
             if other.split != line.split:
                 first, second = (known.split or "left out (0)" for known in (other, line))
@@ -150,7 +155,7 @@ def _with_splits(listing: Listing, lines: Sequence[_Line]) -> Listing:
             "Code 1 is train, 2 is test, 0 is neither"
         )
     notes = list(listing.notes)
-    if missing := [line.text for line in lines if not line.found]:
+    if missing := [line.paths[0] for line in lines if not line.found]:
         notes.append(
             f"{len(missing)} of the {len(lines)} videos in the split lists are not in the input: "
             f"{name_some(missing)}"
@@ -168,7 +173,7 @@ def _match(lines: Sequence[_Line], listing: Listing) -> None:
     for index, source in enumerate(listing.sources):
         stem, suffix = _split_suffix(_clean(source.data_path))
         for line, own in listed.get(stem, ()):
-            line.offer((int(own != suffix), 0), index, source, stem)
+            line.offer(own != suffix, index, source, stem)
     listed = _by_stem([line for line in lines if not line.found and not line.is_header])
     if not listed:
         return
@@ -182,10 +187,15 @@ def _match(lines: Sequence[_Line], listing: Listing) -> None:
         for line, own, folder in longer.get(stem, ()):
             # A file outside any folder is in the listed folder only if this is its class or the input itself.
             if "/" in stem or not source.labels or folder in (*source.labels, listing.name):
-                line.offer((2 + (own != suffix), -stem.count("/")), index, source, stem)
+                line.offer(_score(own == suffix, stem), index, source, stem)
         for end in _ends(stem):
             for line, own in listed.get(end, ()):
-                line.offer((2 + (own != suffix), -end.count("/")), index, source, stem)
+                line.offer(_score(own == suffix, end), index, source, stem)
+
+
+def _score(same_suffix: bool, end: str) -> int:
+    """Returns the score of a match of the end of a path; less for a longer one."""
+    return 3 * _MAX_FOLDERS - 2 * _MAX_FOLDERS * same_suffix - min(end.count("/"), _MAX_FOLDERS)
 
 
 def _by_stem(lines: Iterable[_Line]) -> dict[str, list[tuple[_Line, str]]]:
@@ -206,7 +216,9 @@ def _clean(path: str) -> str:
 
 def _split_suffix(path: str) -> tuple[str, str]:
     """Returns a path without the suffix of a video, and this suffix or ""."""
-    return posixpath.splitext(path) if is_video(path) else (path, "")
+    stem, dot, extension = path.rpartition(".")
+    suffix = sys.intern(dot + extension)
+    return (stem, suffix) if suffix.lower() in _SUFFIXES else (path, "")
 
 
 def _ends(stem: str) -> Iterator[str]:
@@ -239,7 +251,7 @@ def _read(item: str) -> Iterator[_Line]:
             yield from _read_codes(file, lines)
             continue
         if header:  # or a video of this name
-            yield _Line(file, *header, split, _paths(header[1]), is_header=True)
+            yield _Line(file, header[0], split, _paths(header[1]), is_header=True)
         yield from _read_split(file, lines, split)
 
 
@@ -263,13 +275,13 @@ def _read_split(file: str, lines: Sequence[tuple[int, str]], split: str) -> Iter
             "which names the split of each video. Give it as --split_list FILE, without NAME="
         )
     for number, text in lines:
-        others = {standard_split(part.strip(" \"'")) for part in re.split(r"[\t,;]", text)[1:]}
+        others = {standard_split(part.strip(" \"'")) for part in _DELIMITER.split(text)[1:]}
         if others - {None, split}:
             raise UserError(
                 f"{file} line {number}: expected a video in {split}, such as "
                 f"'Archery/v_Archery_g08_c01.avi 1', got {text!r}, which names another split"
             )
-        yield _Line(file, number, text, split, _paths(text))
+        yield _Line(file, number, split, _paths(text))
 
 
 def _read_codes(file: str, lines: Sequence[tuple[int, str]]) -> Iterator[_Line]:
@@ -289,7 +301,7 @@ def _read_codes(file: str, lines: Sequence[tuple[int, str]]) -> Iterator[_Line]:
         if named and not folder:
             class_name = named[1]
             paths = (f"{class_name}/{paths[-1]}", *paths)
-        yield _Line(file, number, text, _HMDB51_SPLITS[match[2]], paths, class_name)
+        yield _Line(file, number, _HMDB51_SPLITS[match[2]], paths, class_name)
     if not named and len(set().union(*codes.values())) > 1 == max(map(len, codes.values())):
         raise UserError(
             f"{file}: expected HMDB51's codes (1 is train, 2 is test, 0 is neither), but each folder has one "
@@ -299,9 +311,12 @@ def _read_codes(file: str, lines: Sequence[tuple[int, str]]) -> Iterator[_Line]:
 
 def _paths(text: str, *, has_numbers: bool = True) -> tuple[str, ...]:
     """Returns the paths that a line may mean: all of it or some columns, with or without numbers behind."""
+    plain = _PLAIN.fullmatch(text)
+    if plain and has_numbers and is_video(plain[1]):
+        return (_clean(plain[1]),)
     if quoted := _QUOTED.fullmatch(text):
         return (_clean(quoted[2]),)
-    columns = [column.strip(" \"'") for column in re.split(r"[\t,;]", text)]
+    columns = [column.strip(" \"'") for column in _DELIMITER.split(text)]
     videos = [column for column in columns if is_video(column)] if len(columns) > 1 else []
     readings = [text] if is_video(text) or not videos else []
     readings += videos or columns[:1]

@@ -245,6 +245,33 @@ class TestBuild:
         assert frames["times"] == [100_000 * slot for slot in range(8)]
         assert [decode(png).max() for png in frames["frames"]] == [20 * i + 10 for i in range(8)]
 
+    def test_converted_footage_keeps_its_published_splits(self, tmp_path: Path) -> None:
+        lists: dict[str, list[str]] = {"train": [], "test": []}
+        for name in ("run", "walk"):
+            for group in range(1, 7):
+                split = "test" if group < 3 else "train"
+                lists[split].append(f"UCF-101\\{name}\\v_g{group:02}_c01.avi\t1\r\n")
+                target = tmp_path / f"clips/{name}/v_g{group:02}_c01.gif"
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(DATA / "demo.gif", target)
+        shutil.copy(DATA / "demo.gif", tmp_path / "clips/run/v_g09_c01.gif")  # in no list
+        for split, lines in lists.items():
+            (tmp_path / f"{split}.txt").write_text("".join(lines))
+        build(
+            *(tmp_path / "clips", tmp_path / "out", "--splits", "train=.5,val=.5", "--stratify"),
+            *("--group_by", r"_(g\d+)_", "--group_scope", "class"),
+            *("--split_list", f"train={tmp_path}/train.txt", f"Testing={tmp_path}/test.txt"),
+        )
+        splits: dict[str, str] = {}
+        for record in read_with_tensorflow(tmp_path / "out"):
+            assert splits.setdefault(record["group"], record["split"]) == record["split"]
+        tests = {f"{name}/g0{group}" for name in ("run", "walk") for group in (1, 2)}
+        assert {group for group, split in splits.items() if split == "test"} == tests
+        assert len(splits) == 12
+        for name in ("run", "walk"):  # by --stratify
+            own = {split for group, split in splits.items() if group.startswith(name)}
+            assert own == {"train", "validation", "test"}
+
     def test_a_manifest_gives_spans_splits_and_several_labels(self, tmp_path: Path) -> None:
         shutil.copy(DATA / "demo.mp4", tmp_path / "demo.mp4")
         shutil.copy(DATA / "demo.webm", tmp_path / "other.webm")

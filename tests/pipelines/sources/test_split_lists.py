@@ -82,7 +82,7 @@ def test_hmdb51_list_stays_within_its_class(lists, tmp_path) -> None:
         "run/c.avi": None,
     }
     assert notes == [
-        "2 of the 5 videos in the split lists are not in the input: 'b.avi 1', 'c.avi 2'"
+        "2 of the 5 videos in the split lists are not in the input: 'sit/b.avi', 'wave/c.avi'"
     ]
 
 
