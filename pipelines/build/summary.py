@@ -40,7 +40,10 @@ def describe_plan(plan: Plan) -> str:
         lines += tables.class_table(label, cells)
         warnings = [*_warn_of_short_clips(plan, cells), *tables.split_warnings(label, cells)]
         lines += [f"warning: {warning}" for warning in warnings]
-    if empty := [split for split, e in estimates if not e.sources]:
+    empty = [split for split, e in estimates if not e.sources]
+    if empty and not any(
+        source.split for source in listing.sources
+    ):  # listed splits have own notes
         lines.append(
             f"note: no group fell into {' or '.join(empty)}; with few groups, set --splits or another --seed"
         )

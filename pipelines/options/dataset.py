@@ -171,7 +171,8 @@ class SplitOptions(PipelineOptions):
     unlisted: Unlisted | None = option(
         None,
         "How sources without a split are handled if others have one, from a list, a column or a folder. "
-        "leave_out: they are not built; train: they train. No other listed split grows",
+        "leave_out: they are not built; train: they join train, and --splits may take other splits out of "
+        "it. No other listed split grows",
         default_text="leave_out if train is listed, else train",
     )
     stratify: bool = option(
