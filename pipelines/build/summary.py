@@ -41,9 +41,8 @@ def describe_plan(plan: Plan) -> str:
         warnings = [*_warn_of_short_clips(plan, cells), *tables.split_warnings(label, cells)]
         lines += [f"warning: {warning}" for warning in warnings]
     empty = [split for split, e in estimates if not e.sources]
-    if empty and not any(
-        source.split for source in listing.sources
-    ):  # listed splits have own notes
+    # Of published splits, those that are not listed are meant to be empty.
+    if empty and not any(source.split for source in listing.sources):
         lines.append(
             f"note: no group fell into {' or '.join(empty)}; with few groups, set --splits or another --seed"
         )

@@ -137,7 +137,7 @@ def _describe_order(names: Sequence[str], order: str) -> list[str]:
         first, last = (one, other) if order == "natural" else (other, one)
         turned = "text" if order == "natural" else "natural"
         notes.append(
-            f"labels are in {order} order, with {first} before {last}; --class_order {turned} turns them"
+            f"labels are in {order} order, {first} before {last}; --class_order {turned} puts {last} first"
         )
     counts = Counter(name.casefold() for name in names)
     if alike := [name for name in names if counts[name.casefold()] > 1]:

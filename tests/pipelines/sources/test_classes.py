@@ -96,11 +96,11 @@ class TestSelection:
 
     def test_the_order_is_said_where_it_matters(self) -> None:
         assert select(listing(("2",), ("10",))).notes == (
-            "labels are in natural order, with 2 before 10; --class_order text turns them",
+            "labels are in natural order, 2 before 10; --class_order text puts 10 first",
         )
         found = replace(listing(), label=LabelSpec(task="multilabel", class_names=("10", "2")))
         assert select(found, class_order="text").notes == (
-            "labels are in text order, with 10 before 2; --class_order natural turns them",
+            "labels are in text order, 10 before 2; --class_order natural puts 2 first",
         )
 
     def test_names_that_are_easily_confused_are_said(self) -> None:
