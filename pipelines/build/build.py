@@ -130,7 +130,6 @@ def make_plan(
             class_sources=tuple(classes[name] for name in names) if classes else (),
             fingerprint=hashlib.sha256("\n".join(fingerprints).encode()).hexdigest(),
             appended_to=growth.info.fingerprint if growth else "",
-            old_sources=growth.old_sources if growth else 0,
         ),
         growth=growth,
     )

@@ -62,8 +62,7 @@ class Totals(Expected):
         split_sources, split_groups: number of planned sources and groups by split.
         class_sources: listed sources of each class, in label order; empty when only their frames tell.
         fingerprint: digest of everything that decides the dataset's bytes.
-        appended_to: fingerprint of the dataset in the folder that grows; "" for a new one.
-        old_sources: number of its sources, which ``sources`` includes.
+        appended_to: fingerprint of the dataset that grows, whose sources ``sources`` includes; "" for a new one.
     """
 
     split_sources: dict[str, int]
@@ -71,7 +70,6 @@ class Totals(Expected):
     fingerprint: str
     class_sources: tuple[int, ...] = ()
     appended_to: str = ""
-    old_sources: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
