@@ -62,7 +62,7 @@ class Totals(Expected):
         split_sources, split_groups: number of planned sources and groups by split.
         class_sources: listed sources of each class, in label order; empty when only their frames tell.
         fingerprint: digest of everything that decides the dataset's bytes.
-        appended_to: fingerprint of the dataset that grows, whose sources ``sources`` includes; "" for a new one.
+        appended_to: fingerprint of the dataset that grows, whose sources count too; "" for a new one.
     """
 
     split_sources: dict[str, int]
