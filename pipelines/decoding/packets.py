@@ -74,7 +74,6 @@ class PacketReader:
         cut = False
         for packet in self._continuous():
             cut = self.reports_cuts and (packet.is_corrupt or (cut and not packet.size))
-            self.on_progress()
             yield packet
         if self.truncated is None:
             self.truncated = "the file ends inside a frame" if cut else self._missing_end
@@ -84,6 +83,7 @@ class PacketReader:
         ended = False
         try:
             for packet in self.container.demux(self.stream):
+                self.on_progress()
                 ended = not packet.size
                 yield packet
         except DECODING_ERRORS as error:
@@ -100,6 +100,8 @@ class PacketReader:
             if self._steps_back(packet):
                 group += islice(packets, 1)  # a single packet with a wrong time is no restart
                 if all(map(self._steps_back, group)) and not self._restart(packet):
+                    # The packet that makes the decoder give its last frames.
+                    yield from (rest for rest in packets if not rest.size)
                     return
             for each in group:
                 self._follow(each)

@@ -8,25 +8,31 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import itertools
 import json
 import tempfile
+import time
 import zlib
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
+import av
 import cv2
 import numpy as np
 
+from pipelines.decoding.protocol import BuildRequest, DecodingFailure
+from pipelines.decoding.segments import build_segment, find_extent, probe_file
 from pipelines.decoding.truncation import find_missing_end
 from pipelines.errors import UserError
 from pipelines.images.headers import ImageError, decode_rgb, read_header
 from pipelines.labels.annotations import AnnotationError, read_label
 from pipelines.labels.cells import TelemetryError
 from pipelines.labels.telemetry import read_telemetry
-from pipelines.options.dataset import LabelOptions
+from pipelines.options.dataset import ImageOptions, LabelOptions, SamplingOptions
 from pipelines.options.telemetry import TelemetryOptions
-from pipelines.plan.descriptors import Listing, Source
+from pipelines.plan.descriptors import Listing, Segment, Source
 from pipelines.sources.manifest import list_manifest
 from pipelines.sources.split_lists import apply_split_lists
 from tfrecords_schema.codec import to_json
@@ -35,6 +41,9 @@ from tfrecords_schema.info import DatasetInfo, DatasetInfoError
 from tfrecords_schema.records import CorruptRecordError, frame_record, read_records
 from tfrecords_schema.spec import ImageSpec, LabelSpec, SequenceSpec, SpecError
 
+_MAX_CONTAINER = 1 << 20
+_MAX_RECORDS = 500
+_MAX_SECONDS = 5
 _MAX_PIXELS = 1 << 20  # larger pictures are not decoded
 _SPEC = SequenceSpec(
     num_frames=2,
@@ -72,6 +81,31 @@ def read_picture(data: bytes) -> None:
     if header is not None and 0 < header.height * header.width <= _MAX_PIXELS:
         with contextlib.suppress(ImageError):
             assert decode_rgb(data, header).shape == (*header.upright_size, 3)
+
+
+def read_container(data: bytes) -> None:
+    """Builds a clip as decoder processes do, at most `_MAX_RECORDS` records of it."""
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(data[:_MAX_CONTAINER])
+        file.flush()
+        source = Source(id="a", path=file.name, data_path="a", group="a", labels=("a",))
+        sampling = SamplingOptions(num_frames=2, frame_rate=Fraction(10))
+        request = BuildRequest(
+            **{"segment": Segment(source=source), "spec": _SPEC, "dataset_name": "x"},
+            **{"sampling": sampling, "image": ImageOptions(size=(8, 8)), "label_indices": (0,)},
+        )
+        started, left = time.monotonic(), itertools.count(_MAX_RECORDS, -1)
+
+        def stop(_: object = None) -> None:
+            if time.monotonic() - started > _MAX_SECONDS or (_ is not None and not next(left)):
+                raise DecodingFailure("limits", "enough was read")
+
+        with contextlib.suppress(DecodingFailure):
+            probe_file(file.name)
+            extent = find_extent(file.name, stop)
+            assert extent.frames
+            result = build_segment(request, stop, stop)
+            assert result.sequences or result.short_clips or result.truncated or result.breaks
 
 
 class _File:
@@ -113,6 +147,45 @@ def _endings(data: bytes) -> None:
             find_missing_end(file.name, name)
 
 
+def _container(suffix: str, codec: str) -> bytes:
+    file = io.BytesIO()
+    with av.open(file, "w", format=suffix) as output:
+        stream = output.add_stream(codec, rate=25)
+        stream.width, stream.height = 64, 48
+        stream.pix_fmt = {"gif": "rgb8", "mjpeg": "yuvj420p"}.get(codec, "yuv420p")
+        stream.codec_context.gop_size = 5
+        for index in range(20):
+            pixels = np.full((48, 64, 3), index * 12, np.uint8)
+            image = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(
+                format=stream.pix_fmt
+            )
+            image.pts = index
+            output.mux(stream.encode(image))
+        output.mux(stream.encode(None))
+    return file.getvalue()
+
+
+def _containers() -> tuple[bytes, ...]:
+    kinds = {
+        "mp4": "libx264",
+        "matroska": "libx264",
+        "webm": "libvpx-vp9",
+        "avi": "mpeg4",
+        "gif": "gif",
+    }
+    kinds |= {"mpegts": "mpeg2video", "mpeg": "mpeg1video", "flv": "flv", "ogg": "libtheora"}
+    kinds |= {
+        "asf": "wmv2",
+        "nut": "mpeg4",
+        "h264": "libx264",
+        "mxf": "mpeg2video",
+        "ivf": "libvpx",
+    }
+    return tuple(
+        _container(suffix, codec) for suffix, codec in kinds.items() if codec in av.codecs_available
+    )
+
+
 def _picture(extension: str) -> bytes:
     return bytes(cv2.imencode(extension, np.arange(192, dtype=np.uint8).reshape(8, 8, 3))[1])
 
@@ -143,6 +216,7 @@ _GPX = (
 )
 
 TARGETS = {
+    "container": Target(read_container, _containers()),
     "framing": Target(read_framing, (frame_record(b"one") + frame_record(b""), frame_record(b"x" * 99))),
     "record": Target(read_record, (b"", zlib.compress(b"x"), b"\x0a\x10\x0a\x0e\x0a\x0aexample/id\x12\x00")),
     "info": Target(read_info, (json.dumps(_INFO).encode(), b"{}", b"[]")),

@@ -15,7 +15,13 @@ from hypothesis import strategies as st
 
 from pipelines.build.finish import Outcome, Totals, conclude
 from pipelines.build.output import OutputFolder
-from pipelines.build.shard import ShardBuilder, ShardReport, count_sources, sum_counts
+from pipelines.build.shard import (
+    ShardBuilder,
+    ShardReport,
+    SourceCounts,
+    count_sources,
+    sum_counts,
+)
 from pipelines.decoding.protocol import SegmentCounts, SegmentResult
 from pipelines.images.pixel_sums import PixelSums
 from pipelines.options.dataset import DatasetOptions, SamplingOptions
@@ -82,6 +88,28 @@ def finish(
 
 
 class TestFailures:
+    def test_a_source_with_kept_sequences_is_truncated_and_not_failed(self) -> None:
+        kept = SourceCounts(cut={"a": (0,)})
+        reports = [report(0, sources=kept), report(1, failures=(failure("a"), failure("b")))]
+        outcome = finish(reports, totals(tasks=2, max_failure_rate=1))
+        assert outcome.failures == (failure("a", truncated=True), failure("b"))
+
+    def test_a_source_without_sequences_or_another_reason_has_failed(self) -> None:
+        kept = SourceCounts(cut={"a": (0,)})
+        lost = failure("c", truncated=True)
+        reports = [
+            report(0, sources=kept, empty=(failure("b"),)),
+            report(1, empty=(failure("a"), failure("c")), failures=(lost,)),
+        ]
+        outcome = finish(reports, totals(tasks=2, max_failure_rate=1))
+        assert outcome.failures == (failure("b"), failure("c"))
+
+    def test_blocks_of_a_file_count_once(self) -> None:
+        failures = (failure("a.mp4#t=0,1.5"), failure("a.mp4#t=2"), failure("b.mp4"))
+        plan = {"sources": 20, "failures": failures, "max_failure_rate": 0.1}
+        assert finish([report()], totals(**plan, by_file=True)).error is None
+        assert finish([report()], totals(**plan)).error.startswith("3 of 20 sources failed")
+
     @pytest.mark.parametrize(
         ("failed", "sources", "rate", "succeeds"),
         [

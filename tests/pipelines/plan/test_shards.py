@@ -31,6 +31,7 @@ from pipelines.plan.shards import (
     clip_seconds,
     cut_segments,
     estimate_frame_bytes,
+    estimate_segment,
     estimate_sequences,
     order_work,
     plan_shards,
@@ -147,6 +148,13 @@ class TestEstimates:
     )
     def test_estimate_sequences_by_hand(self, seconds, sampling, sequences) -> None:
         assert estimate_sequences(seconds, 30.0, SamplingOptions(**sampling)) == sequences
+
+    @pytest.mark.parametrize(("gap", "sequences"), [(1, 1000), (10, 1000), (11, 0), (59, 0)])
+    def test_footage_with_breaks_between_frames_gives_no_sequences(self, gap, sequences) -> None:
+        sampling = SamplingOptions(num_frames=10, frame_rate=Fraction(10))
+        cut = Segment(source=source("a"), first_slot=0, end_slot=10_000, seconds=1000.0)
+        assert estimate_segment(cut, 1 / gap, sampling) == sequences
+        assert estimate_sequences(1000.0, 1 / gap, sampling) == sequences
 
     @pytest.mark.parametrize(
         ("image", "num_bytes"),
