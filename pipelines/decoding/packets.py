@@ -64,7 +64,7 @@ class PacketReader:
         self.truncated: str | None = None
         self._spans_restarts = spans_restarts and not self.cuttable
         self.restarts: list[int] = []
-        self._max_step_back = _MAX_STEP_BACK / (to_fraction(stream.time_base) or 1)
+        self._max_step_back = int(_MAX_STEP_BACK / (to_fraction(stream.time_base) or 1))
         self._shift = 0  # added to the file's times
         self._last: int | None = None  # decoding time of the packet before
         self._latest = 0  # presentation time so far
@@ -103,9 +103,13 @@ class PacketReader:
                     # The packet that makes the decoder give its last frames.
                     yield from (rest for rest in packets if not rest.size)
                     return
-            for each in group:
-                self._follow(each)
-                yield each
+            try:
+                for each in group:
+                    self._follow(each)
+            except OverflowError as error:
+                self.truncated = describe_error(error)
+                return
+            yield from group
 
     def _steps_back(self, packet: Any) -> bool:
         time = _time(packet)
@@ -135,7 +139,8 @@ class PacketReader:
                 packet.pts += self._shift
         if (time := _time(packet)) is not None:
             self._last = time
-            self._latest = max(self._latest, packet.pts or 0)
+            if (shown := packet.pts) is not None and shown > self._latest:
+                self._latest = shown
 
     def decodable(self) -> Iterator[Any]:
         """Yields packets without one that was cut and would decode to a wrong picture."""
@@ -191,5 +196,5 @@ def _time(packet: Any) -> int | None:
     """Returns the decoding time of a packet with a frame, else its presentation time if it has one."""
     if not packet.size or packet.is_discard:
         return None
-    time: int | None = packet.pts if packet.dts is None else packet.dts
-    return time
+    time: int | None = packet.dts
+    return packet.pts if time is None else time

@@ -28,6 +28,9 @@ def encode_frame(frame: Frame, time_base: Fraction, request: BuildRequest) -> Fr
     The picture is scaled and encoded, unless its own file can be stored.
     """
     timestamp = _microseconds(frame.pts, time_base)
+    if abs(timestamp) >= 1 << 62:
+        reason = f"a frame has the time {timestamp / 1e6:g} s, and records hold up to 4.6e12 s"
+        raise DecodingFailure("decode", reason)
     picture, options = frame.picture, request.image
     if request.spec.image is None:
         return frame._replace(timestamp=timestamp, picture=None)

@@ -166,3 +166,10 @@ def test_changed_files_fail(tmp_path):
     path.unlink()
     with pytest.raises(DecodingFailure, match="No such file"):
         check_unchanged(source)
+
+
+def test_times_beyond_records_are_a_failure(write_video, tmp_path, monkeypatch):
+    path = write(write_video, tmp_path / "a.mkv")
+    monkeypatch.setattr("pipelines.decoding.record_builder._microseconds", lambda *_: 1 << 63)
+    with pytest.raises(DecodingFailure, match="a frame has the time"):
+        build(path)
