@@ -193,8 +193,6 @@ class PacketReader:
 
 
 def _time(packet: Any) -> int | None:
-    """Returns the decoding time of a packet with a frame, else its presentation time if it has one."""
-    if not packet.size or packet.is_discard:
-        return None
+    """Returns the decoding time of a packet with a frame; presentation times may go back by seconds."""
     time: int | None = packet.dts
-    return packet.pts if time is None else time
+    return time if packet.size and not packet.is_discard else None

@@ -136,6 +136,13 @@ def test_a_frame_is_repeated_for_ten_seconds(gap, sequences, write_video, tmp_pa
     assert build(path, 0.2).sequences > 0
 
 
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".ts"])
+def test_slow_frames_out_of_order_are_no_restart(suffix, write_video, tmp_path):
+    times = [index * 9000 for index in range(30)]
+    result = build(write_video(tmp_path / f"a{suffix}", times=times, b_frames=3))
+    assert (result.frames, result.truncated) == (30, None)
+
+
 @pytest.mark.parametrize("limit", [2 << 30, 8 << 30])
 def test_child_accepts_a_lower_limit_of_memory(limit):
     code = (
