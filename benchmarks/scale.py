@@ -1,10 +1,13 @@
 """Measures the planning of a million sources, and simulates a build on a thousand workers.
 
     python benchmarks/scale.py plan [--sources 1000000] [--seconds 600] [--gigabytes 10]
+    python benchmarks/scale.py list [--sources 1000000] [--case folders|lists|manifest]
     python benchmarks/scale.py simulate [--workers 1000] [--hours 20000]
 
 `plan` generates the descriptors of sources and probes. It measures the time and the memory of the driver's
-work before workers start: cutting, dealing to shards, fingerprints, the plan's lines. `simulate` deals the
+work before workers start: cutting, dealing to shards, fingerprints, the plan's lines. `list` does the same
+for real, empty files in a thousand classes and ten thousand groups, from listing them on: with split folders
+and groups found by an expression, with split lists, or with a stratified manifest. `simulate` deals the
 shards of a build to workers, some of which are slow or lost, and compares sizes of segments and shards.
 """
 
@@ -21,8 +24,10 @@ import resource
 import shlex
 import statistics
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
@@ -30,9 +35,17 @@ from typing import NamedTuple
 from pipelines.build.finish import Totals
 from pipelines.build.output import OutputFolder
 from pipelines.build.shard import ShardBuilder
-from pipelines.options.dataset import DatasetOptions, ImageOptions, SamplingOptions, ShardOptions
+from pipelines.options.dataset import (
+    DatasetOptions,
+    ImageOptions,
+    LabelOptions,
+    SamplingOptions,
+    ShardOptions,
+    SplitOptions,
+)
 from pipelines.plan.descriptors import Probe, Segment, Source
 from pipelines.plan.shards import cut_segments, plan_shards, time_boundaries
+from pipelines.sources.videos import list_videos
 from tfrecords_schema.codec import to_json
 from tfrecords_schema.spec import SequenceSpec
 
@@ -48,6 +61,10 @@ def main() -> int:
     plan.add_argument("--seconds", type=float, default=600.0, help="length of a source")
     plan.add_argument("--gigabytes", type=float, default=10.0, help="size of a source")
     plan.set_defaults(run=measure_planning)
+    listing = verbs.add_parser("list", help="measure listing and planning")
+    listing.add_argument("--sources", type=int, default=1_000_000, help="number of sources")
+    listing.add_argument("--case", choices=CASES, default="folders", help="form of the input")
+    listing.set_defaults(run=measure_listing)
     simulate = verbs.add_parser("simulate", help="simulate builds")
     simulate.add_argument("--workers", type=int, default=1000, help="number of workers")
     simulate.add_argument("--hours", type=float, default=20_000.0, help="hours of footage")
@@ -93,6 +110,14 @@ def measure_planning(flags: argparse.Namespace) -> None:
         for i, source in enumerate(sources)
     }
     timer.step("descriptors (listing and probing make them)")
+    records = plan_all(timer, sources, probes, options)
+    print(f"  about {records / 1e12:,.1f} TB of records")
+
+
+def plan_all(
+    timer: Timer, sources: Sequence[Source], probes: dict[str, Probe], options: DatasetOptions
+) -> int:
+    """Times the planning of sources; returns the expected bytes of their records."""
     segments = [s for own in sources for s in cut(own, probes[own.path].duration, options)]
     timer.step(f"cut into {len(segments):,} segments")
     shards, estimates = plan_shards(segments, probes, options)
@@ -119,8 +144,55 @@ def measure_planning(flags: argparse.Namespace) -> None:
     written = sum(len(json.dumps(to_json(item))) + 1 for item in (totals, *shards))
     timer.step(f"the plan's lines, {written / 1e6:,.0f} MB")
     timer.total("all")
-    records = sum(estimate.bytes for estimate in estimates.values())
-    print(f"  about {records / 1e12:,.1f} TB of records")
+    return sum(estimate.bytes for estimate in estimates.values())
+
+
+CASES = ("folders", "lists", "manifest")
+
+
+def measure_listing(flags: argparse.Namespace) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        location, split = write_input(folder, flags.case, flags.sources)
+        options = DatasetOptions(name="fleet", sampling=SAMPLING, split=split)
+        print(f"{flags.sources:,} sources, {flags.case}")
+        timer = Timer()
+        listing = list_videos(location, split=split, label=LabelOptions(), sampling=SAMPLING)
+        timer.step("listed and divided into splits")
+        probe = Probe(duration=20.0, frame_rate=30, cuttable=True)
+        # Empty files have no seconds that their size allows.
+        sources = [replace(source, bytes=10**6) for source in listing.sources]
+        del listing
+        plan_all(timer, sources, dict.fromkeys((s.path for s in sources), probe), options)
+
+
+def write_input(folder: Path, case: str, count: int) -> tuple[str, SplitOptions]:
+    """Writes empty videos and what names their splits; returns the input and the options."""
+    root, paths = folder / "input", []
+    for number in range(count):
+        group, clip = divmod(number, max(1, count // 10_000))
+        top = f"{'test' if group % 5 == 0 else 'train'}/" if case == "folders" else ""
+        paths.append(f"{top}class{group % 1000:03d}/v_g{group:05d}_c{clip:03d}.mp4")
+    for parent in sorted({path.rpartition("/")[0] for path in paths}):
+        (root / parent).mkdir(parents=True)
+    for path in paths:
+        os.close(os.open(root / path, os.O_CREAT | os.O_WRONLY))
+    if case == "manifest":
+        with (root / "clips.csv").open("w", encoding="utf-8") as file:
+            file.write("path,label,group\n")
+            for path in paths:
+                label, _, clip = path.partition("/")
+                file.write(f"{path},{label},{clip[:8]}\n")
+        return str(root / "clips.csv"), SplitOptions(stratify=True)
+    if case == "folders":
+        return str(root), SplitOptions(group_by=r"_(g\d+)_")
+    lists = []
+    for name, rest in (("test", range(1)), ("train", range(1, 5))):
+        # As published before the files were converted.
+        lines = (f"{p[:-4]}.avi 1\n" for p in paths if int(p.rpartition("_g")[2][:5]) % 5 in rest)
+        (folder / f"{name}.txt").write_text("".join(lines), encoding="utf-8")
+        lists.append(f"{name}={folder / name}.txt")
+    return str(root), SplitOptions(split_lists=tuple(lists), group_by=r"_(g\d+)_")
 
 
 def make_source(number: int, gigabytes: float) -> Source:
