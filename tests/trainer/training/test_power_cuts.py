@@ -1,0 +1,162 @@
+"""A training goes on from the last checkpoint that was announced, wherever the power was cut."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+
+from tests.power_cuts import Disk, failing_sync, write_state
+from tests.processes import ROOT, wait_until
+from tests.trainer.conftest import history, write_brightness_dataset
+from tfrecords_schema.info import DatasetInfo
+from trainer.cli import main
+from trainer.config.run_folder import RunFolder
+from trainer.errors import TrainerError
+from trainer.training.callbacks import SaveProgress
+from trainer.training.checkpoint import load_progress, use_sound_checkpoint
+
+FLAGS = ("--epochs", "3", "--batch_size", "4", "--filters", "4", "--rnn_units", "4")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("data")
+    write_brightness_dataset(directory, "regression", {"train": 8, "validation": 4, "test": 4})
+    return directory
+
+
+def write_checkpoint(path, epoch):
+    np.savez(path, progress=np.array(json.dumps({"epoch": epoch, "step": 0})), weights=np.ones(99))
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "flipped", "missing"])
+def test_use_sound_checkpoint_takes_the_one_before_and_says_so(damage, tmp_path, caplog):
+    folder = RunFolder(tmp_path)
+    write_checkpoint(folder.previous, 2)
+    write_checkpoint(folder.checkpoint, 3)
+    content = bytearray(folder.checkpoint.read_bytes())
+    content[-500] ^= 1  # in the array
+    folder.checkpoint.write_bytes(
+        {"empty": b"", "cut": content[:-100], "flipped": content, "missing": b""}[damage]
+    )
+    if damage == "missing":
+        folder.checkpoint.unlink()
+    with caplog.at_level("INFO"):
+        use_sound_checkpoint(folder)
+    assert load_progress(folder.checkpoint).epoch == 2
+    (line,) = caplog.messages
+    assert line.startswith(f"{folder.checkpoint} is ")
+    assert line.endswith(": continuing from the checkpoint before it")
+    use_sound_checkpoint(folder)
+    assert len(caplog.messages) == 1
+
+
+def test_use_sound_checkpoint_refuses_to_start_anew_in_silence(tmp_path):
+    folder = RunFolder(tmp_path)
+    use_sound_checkpoint(folder)  # a new run
+    folder.checkpoint.touch()
+    with pytest.raises(TrainerError, match=r"is empty, and checkpoint.previous.npz is missing"):
+        use_sound_checkpoint(folder)
+
+
+@pytest.mark.slow
+def test_a_power_cut_at_every_step_loses_no_announced_checkpoint(data, tmp_path, monkeypatch):
+    root = tmp_path / "disk"
+    root.mkdir()
+    announced, states = [0], []
+    save = SaveProgress._save
+
+    def save_and_announce(self):
+        save(self)
+        announced[0] = self._progress.epoch
+
+    monkeypatch.setattr(SaveProgress, "_save", save_and_announce)
+    words = ["--tfrecords", str(data), *FLAGS, "--resume", "--output"]
+    with Disk(root, lambda found: states.extend((announced[0], state) for state in found)):
+        assert main([*words, str(root / "run")]) == 0
+    unlike = {f"{epoch} {sorted(state.items())}": (epoch, state) for epoch, state in states}
+    assert len(unlike) > 20
+    for number, (epoch, state) in enumerate(unlike.values()):
+        cut = tmp_path / f"cut{number}"
+        write_state(state, cut)
+        folder = RunFolder(cut / "run")
+        if folder.config.exists():
+            json.loads(folder.config.read_bytes())
+        if (folder.path / "dataset_info.json").exists():
+            DatasetInfo.load(folder.path)
+        if folder.path.exists():
+            use_sound_checkpoint(folder)
+        assert load_progress(folder.checkpoint).epoch >= epoch
+        if epoch:
+            assert len(history(folder.path)) >= epoch
+            assert zipfile.ZipFile(folder.model).testzip() is None
+        if folder.metrics.exists():
+            assert (folder.export / "saved_model.pb").stat().st_size
+        if number in (len(unlike) // 5, len(unlike) // 2):
+            assert main([*words, str(folder.path)]) == 0
+            ours = [{**row, "seconds": 0} for row in history(folder.path)]
+            assert ours == [
+                pytest.approx({**row, "seconds": 0}, rel=1e-5) for row in history(root / "run")
+            ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+def test_a_training_goes_on_after_a_write_that_failed(code, data, tmp_path, monkeypatch, capsys):
+    words = ["--tfrecords", str(data), *FLAGS, "--resume", "--output", str(tmp_path / "run")]
+    failed = 0
+    for call in range(0, 60, 7):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", failing_sync(call, code))
+            status = main(words)
+        error = capsys.readouterr().err
+        if status == 0:
+            break
+        failed += 1
+        assert status == 1
+        line = error.splitlines()[-1]
+        assert line.startswith("trainer: error: ")
+        assert os.strerror(code) in line
+        assert "Traceback" not in error
+        assert not any(".partial" in name for name in os.listdir(tmp_path / "run"))
+    assert failed > 1
+    assert main(words) == 0
+    assert len(history(tmp_path / "run")) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_training_says_how_to_continue(by, data, tmp_path):
+    run = tmp_path / "run"
+    words = ["--tfrecords", data, "--output", run, *FLAGS, "--epochs", 500, "--patience", 500]
+    with subprocess.Popen(
+        [sys.executable, "-m", "trainer", *map(str, words)],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),  # as in background jobs
+    ) as process:
+        try:
+            wait_until((run / "checkpoint.npz").exists, 200)
+            assert main(list(map(str, [*words, "--resume"]))) == 1  # two at once
+            process.send_signal(by)
+            _, error = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 130
+    line = error.splitlines()[-1]
+    epoch = load_progress(run / "checkpoint.npz").epoch
+    assert line.startswith(
+        f"trainer: error: interrupted. {run} holds the checkpoint of epoch {epoch}. Continue with: trainer "
+    )
+    assert line.endswith("--patience 500 --resume")
+    assert "Traceback" not in error
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert not (run / ".lock").exists()
