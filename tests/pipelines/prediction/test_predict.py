@@ -1,6 +1,7 @@
 """`pipelines predict` by the lines it writes, with models that answer a known function of what they see."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from fractions import Fraction
@@ -13,6 +14,7 @@ import tensorflow as tf
 from pipelines.errors import UserError
 from pipelines.options.dataset import RunOptions
 from pipelines.options.verbs import PredictionOptions
+from pipelines.prediction.export_info import open_export
 from pipelines.prediction.predict import predict_footage
 from pipelines.prediction.publish import ChunkReport
 from pipelines.prediction.sequences import Item
@@ -263,6 +265,35 @@ class TestInputs:
         footage = clips / "a/one.mp4"
         lines, _ = predict(shade_export, footage, tmp_path / "p.jsonl", stride=1)
         assert [line["start"] for line in lines] == [0.0, 0.2, 0.4, 0.6, 0.8]
+
+
+class TestTrust:
+    """A SavedModel is code, so it is loaded only if nobody else can have written it."""
+
+    @pytest.mark.parametrize("entry", [".", "saved_model.pb", "variables"])
+    def test_a_model_that_all_users_may_write_to(self, entry, clips, shade_export, tmp_path):
+        model = tmp_path / "run/export"
+        shutil.copytree(shade_export, model)
+        path = model / entry
+        path.chmod(path.stat().st_mode | 0o002)
+        message = f"all users may write to {path}, and a SavedModel .* give --trust_model"
+        with pytest.raises(UserError, match=message):
+            predict(model, clips / "a", tmp_path / "p.jsonl")
+        predict(model, clips / "a", tmp_path / "p.jsonl", trust_model=True)
+
+    def test_a_model_of_another_user(self, clips, shade_export, tmp_path, monkeypatch):
+        owner = os.stat(shade_export).st_uid
+        monkeypatch.setattr(os, "getuid", lambda: owner + 1)
+        if owner:
+            with pytest.raises(UserError, match="belongs to another user"):
+                predict(shade_export, clips / "a", tmp_path / "p.jsonl")
+        else:  # root's files are trusted
+            open_export(str(shade_export))
+
+    def test_a_model_on_an_object_store(self, shade_export, bucket):
+        bucket.upload(shade_export, "run/export")
+        with pytest.raises(UserError, match="it lies on an object store, where others may"):
+            open_export(f"{bucket.url}/run")
 
 
 class TestFailures:
