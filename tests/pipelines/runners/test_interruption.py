@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -117,3 +118,36 @@ def test_failures_are_complete_and_readable_by_machine(clips, tmp_path) -> None:
     }
     info = json.loads((tmp_path / "out/dataset_info.json").read_text())
     assert (info["counts"]["sources"], info["counts"]["failed"]) == (14, 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+def test_one_worker_that_is_interrupted_ends_with_one_line(by, clips, tmp_path) -> None:
+    """Also in a background job, which inherits that SIGINT is ignored."""
+    dataset, temporary = tmp_path / "dataset", tmp_path / "temporary"
+    temporary.mkdir()
+    finish(clips, dataset)
+    build = command(clips, tmp_path / "out")
+    validate = [sys.executable, "-m", "pipelines", "validate", "--tfrecords", str(dataset)]
+    for words, again in (
+        (build, "The build goes on where it stopped: complete shards are kept"),
+        (validate, "It starts from the beginning; a file under its own name is complete"),
+    ):
+        for seconds in (1.5, 3.0):
+            with subprocess.Popen(
+                [*words, "--workers", "1"],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                env={**os.environ, "TMPDIR": str(temporary)},
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+            ) as child:
+                time.sleep(seconds)
+                child.send_signal(by)
+                _, errors = child.communicate(timeout=60)
+            assert "Traceback" not in errors
+            if child.returncode != 0:  # it was done before the signal
+                assert child.returncode == 130, errors
+                expected = f"error: interrupted. Type the same command again. {again}"
+                assert errors.strip().splitlines()[-1].endswith(expected)
+            assert list(temporary.iterdir()) == []
