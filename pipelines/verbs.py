@@ -289,6 +289,7 @@ VERBS = {
         MergeOptions,
         "Copies several datasets into one",
         "monday tuesday --output week",
+        _GOES_ON.replace("build", "merge"),
     ),
     "adopt": Verb(
         adopt,

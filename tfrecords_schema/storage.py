@@ -248,6 +248,10 @@ def replacing(
         sync(partial)  # else a power cut may leave the new name on an empty file
         partial.replace(path)
         sync(Path(path).parent)
+    except OSError as error:
+        if error.filename is None:  # a full disk, of which `write` says only that it is full
+            error.filename = os.fspath(path)
+        raise
     finally:
         if folder:
             remove_folder(partial)

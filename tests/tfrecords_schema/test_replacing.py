@@ -64,8 +64,9 @@ def test_replacing_keeps_the_old_file_if_a_write_fails(code, tmp_path, monkeypat
     storage.write_bytes(tmp_path / "a", b"old")
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", failing_sync(0, code))
-        with pytest.raises(OSError, match=os.strerror(code)):
+        with pytest.raises(OSError, match=os.strerror(code)) as raised:
             storage.write_bytes(tmp_path / "a", b"new")
+    assert raised.value.filename == str(tmp_path / "a")
     assert names(tmp_path) == ["a"]
     assert (tmp_path / "a").read_bytes() == b"old"
 
