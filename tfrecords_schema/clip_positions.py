@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
+MAX_CLIPS = 1000
+"""Clips per sequence."""
+
 
 def clip_span(num_frames: int, frame_step: int) -> int:
     """Returns the frames from a clip's first to its last: 15 for 8 frames with a step of 2."""

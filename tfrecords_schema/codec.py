@@ -89,7 +89,7 @@ def from_json(
         raise error(_describe_error(reason)) from reason
     unknown = list(_complete(value, fields))
     if strict and unknown:
-        raise error(f"{unknown[0]}: unknown field")
+        raise error(f"{unknown[0]:.300}: unknown field")
     return value
 
 
@@ -190,7 +190,7 @@ def _describe_error(reason: Exception) -> str:
         return f"unexpected text {reason.object!r:.200}"
     text, _, place = str(reason).partition(" - at `$")
     text, place = text.replace("`", ""), place.rstrip("`").lstrip(".")
-    return f"{place}: {text[:1].lower()}{text[1:]}" if place else text
+    return f"{place:.300}: {text[:1].lower()}{text[1:300]}" if place else text[:300]
 
 
 def _describe_type(hint: Any) -> str:

@@ -27,6 +27,11 @@ class DatasetInfoError(ValueError):
     """A folder that is not a complete dataset, or a description that cannot be read."""
 
 
+def _is_file_name(name: str) -> bool:
+    """Returns True if a file in a folder may have this name, so that it cannot point outside of it."""
+    return name not in ("", ".", "..") and not set("/\\\0") & set(name) and len(name) <= 255
+
+
 @dataclass(frozen=True, kw_only=True)
 class ShardInfo:
     """One TFRecord file: its name in the dataset folder, its contents and its SHA-256 (hexadecimal)."""
@@ -39,8 +44,10 @@ class ShardInfo:
     def __post_init__(self) -> None:
         check_fields(self, DatasetInfoError)
         # Readers join the name to the folder, so a path could point outside of it.
-        if self.file in ("", ".", "..") or "/" in self.file or "\\" in self.file:
-            raise DatasetInfoError(f"a shard's file must be a plain file name, got {self.file!r}")
+        if not _is_file_name(self.file):
+            raise DatasetInfoError(
+                f"a shard's file must be a plain file name, got {self.file!r:.300}"
+            )
         if self.records < 0 or self.bytes < 0:
             raise DatasetInfoError(
                 f"shard {self.file} cannot hold {self.records} records in {self.bytes} bytes"
@@ -203,10 +210,13 @@ class DatasetInfo:
 
     def __post_init__(self) -> None:
         check_fields(self, DatasetInfoError)
+        # Names of shards begin with the split's when datasets are merged.
+        if wrong := [name for name in self.splits if not _is_file_name(name)]:
+            raise DatasetInfoError(f"a split's name must be one of a file, got {wrong[0]!r:.300}")
         if unknown := set(self.mirrored or ()) - set(self.spec.value_names):
             raise DatasetInfoError(
-                f"mirrored must name targets or signals ({', '.join(self.spec.value_names) or 'none'}), "
-                f"got {', '.join(sorted(unknown))}"
+                f"mirrored must name targets or signals ({', '.join(self.spec.value_names) or 'none':.300}), "
+                f"got {', '.join(sorted(unknown)):.300}"
             )
 
     @property
@@ -236,7 +246,7 @@ class DatasetInfo:
             raise DatasetInfoError("it lacks the field 'format_version'")
         if version != FORMAT_VERSION:
             raise DatasetInfoError(
-                f"it has format version {version!r}, and this version of Reelbeam reads "
+                f"it has format version {version!r:.100}, and this version of Reelbeam reads "
                 f"{FORMAT_VERSION}: build the dataset again, or use the version that built it"
             )
         return from_json(cls, fields, error=DatasetInfoError)

@@ -51,7 +51,7 @@ class SplitScan:
         moments: of each column of these.
         sources, groups: their names.
         class_sources: sources of each class of frames (True) or of whole records (False).
-        pixels: mean and mean square of each channel of a record's first frame.
+        pixels: by number of channels, the sums over first frames of each channel's mean and mean square.
     """
 
     decodes: bool = True
@@ -63,7 +63,7 @@ class SplitScan:
     names: dict[int, str] = field(default_factory=dict)
     tables: Counter[tuple[str, int]] = field(default_factory=Counter)
     moments: dict[tuple[str, int], tuple[Moments, ...]] = field(default_factory=dict)
-    pixels: list[npt.NDArray[np.float64]] = field(default_factory=list)
+    pixels: dict[int, npt.NDArray[np.float64]] = field(default_factory=dict)
     sources: set[bytes] = field(default_factory=set)
     groups: set[bytes] = field(default_factory=set)
     class_sources: dict[tuple[bool, int], set[bytes]] = field(
@@ -111,17 +111,17 @@ class SplitScan:
         self._add_table(keys.LABEL_VALUE, [_held(context, keys.LABEL_VALUE, "float_list")], 1)
         indices = _held(context, keys.LABEL_INDEX, "int64_list")
         self.tables[keys.LABEL_INDEX, len(indices)] += 1
-        self.label_counts.update(indices)
         texts = _held(context, keys.LABEL_STRING) or _held(context, keys.LABEL_TEXT)
         self._add_names(indices, texts)
+        self.label_counts.update(indices)
         names = steps.get(keys.FRAME_LABEL_STRING, ())
         classes = {(False, index) for index in indices}
         for i, step in enumerate(steps.get(keys.FRAME_LABEL_INDEX, ())):
             indices = step.int64_list.value
+            self._add_names(indices, names[i].bytes_list.value if i < len(names) else ())
             classes.update((True, index) for index in indices if i < valid)
             # Readers may meet a class that occurs only in padding, so it needs a name and the count 0.
             self.frame_counts.update(indices if i < valid else dict.fromkeys(indices, 0))
-            self._add_names(indices, names[i].bytes_list.value if i < len(names) else ())
         id_keys = (keys.GROUP_ID, keys.MEDIA_ID, keys.DATA_PATH, keys.EXAMPLE_ID)
         ids = [b"".join(_held(context, key)[:1]) for key in id_keys]
         self.groups.add(next(filter(None, ids), b""))
@@ -134,11 +134,17 @@ class SplitScan:
         widths = {len(row) for row in rows}
         if len(widths) == 1 and 0 not in widths:
             own = key, widths.pop()
+            if own[1] > keys.MAX_VALUES:
+                raise SpecError(
+                    f"expected at most {keys.MAX_VALUES} values in {key}, found {own[1]}"
+                )
             self.tables[own] += 1
             moments = moments_by_column(rows[:valid])
             self.moments[own] = add_each(self.moments.get(own, ()), moments)
 
     def _add_names(self, indices: Sequence[int], names: Sequence[bytes]) -> None:
+        if (last := max(indices, default=0)) >= keys.MAX_CLASSES:
+            raise SpecError(f"expected label indices below {keys.MAX_CLASSES}, found {last}")
         decoded = (name.decode("utf-8", "replace") for name in names)
         self.names.update(zip(indices, decoded, strict=False))
 
@@ -153,9 +159,9 @@ class SplitScan:
             raise SpecError("expected JPEG or PNG frames, found one that is neither")
         channels = 1 if pixels.ndim == 2 else 3
         self.images[kind, pixels.shape[0], pixels.shape[1], channels] += 1
-        colours = np.atleast_3d(pixels)[..., :3][..., ::-1].astype(np.float64)
-        means = [power.mean(axis=(0, 1)) for power in (colours, colours**2)]
-        self.pixels.append(np.stack(means))
+        mean, std = (np.ravel(own)[2::-1] for own in cv2.meanStdDev(pixels))  # BGR or BGRA to RGB
+        moments = np.stack([mean, std**2 + mean**2])
+        self.pixels[channels] = self.pixels.get(channels, 0) + moments
 
     def describe(self, spec: SequenceSpec) -> SplitInfo:
         """Returns the split's files and statistics; raises AdoptError if its records are not of ``spec``."""
@@ -184,7 +190,9 @@ class SplitScan:
                     f"expected {key} in each of {self.records} records, found it in {count}: "
                     "correct the spec or the records"
                 )
-        moments = np.mean(self.pixels, axis=0) if self.pixels and spec.image else np.zeros((2, 0))
+        channels = spec.image.channels if spec.image else 0
+        frames = sum(count for image, count in self.images.items() if image[3] == channels)
+        moments = self.pixels.get(channels, np.zeros((2, 0))) / max(frames, 1)
         mean = moments[0]
         statistics = {n: statistics_of(self.moments.get(own, ())) for n, own in tables.items()}
         is_named = b"" not in self.sources

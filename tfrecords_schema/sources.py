@@ -6,12 +6,11 @@ many lines belong to the dataset. So an append that is killed between the two fi
 
 from __future__ import annotations
 
-import itertools
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from tfrecords_schema.codec import parse_json
 from tfrecords_schema.info import DatasetInfo, DatasetInfoError
 from tfrecords_schema.paths import StrPath, join
 from tfrecords_schema.storage import open_stream
@@ -19,6 +18,7 @@ from tfrecords_schema.storage import open_stream
 SOURCES_FILE = "sources.jsonl"
 SOURCES_COUNT = "sources_built"
 _MAX_NAMED = 5
+_MAX_LINE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,8 +49,12 @@ def read_sources(directory: StrPath, info: DatasetInfo) -> Iterator[SourceRow]:
     path, count = join(directory, SOURCES_FILE), 0
     try:
         with open_stream(path) as file:
-            for line in itertools.islice(file, lines):
-                yield SourceRow(**json.loads(line))
+            while count < lines and (line := file.readline(_MAX_LINE_BYTES)):
+                row = SourceRow(**parse_json(line))
+                texts = (row.id, row.group, row.digest, row.split or "")
+                if not all(isinstance(text, str) for text in texts):
+                    raise ValueError(f"line {count + 1} holds {line!r:.200}")
+                yield row
                 count += 1
     except (FileNotFoundError, TypeError, ValueError) as error:
         raise DatasetInfoError(f"{path} cannot be read as the table of sources: {error}") from error

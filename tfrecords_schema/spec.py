@@ -159,13 +159,15 @@ class LabelSpec:
             if self.task in tasks and not names:
                 raise SpecError(f"task {self.task!r} needs at least one {kind} name, got none")
             if self.task not in tasks and names:
-                raise SpecError(f"task {self.task!r} takes no {kind} names, got {list(names)}")
+                raise SpecError(
+                    f"task {self.task!r} takes no {kind} names, got {list(names)!r:.300}"
+                )
             if len(names) > MAX_CLASSES:
                 raise SpecError(
                     f"there may be at most {MAX_CLASSES} {kind} names, got {len(names)}"
                 )
             if len(set(names)) != len(names):
-                raise SpecError(f"{kind} names must be distinct, got {list(names)}")
+                raise SpecError(f"{kind} names must be distinct, got {list(names)!r:.300}")
         if self.target_units and len(self.target_units) != len(self.target_names):
             raise SpecError(
                 f"target_units must name a unit for each of {len(self.target_names)} targets, "
@@ -209,7 +211,7 @@ class SignalSpec:
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_.-]*", self.name) or self.name in _RESERVED_NAMES:
             raise SpecError(
                 "a signal's name must begin with a letter, consist of letters, digits, '_', '.' and '-', and "
-                f"be none of {', '.join(_RESERVED_NAMES)}; got {self.name!r}"
+                f"be none of {', '.join(_RESERVED_NAMES)}; got {self.name!r:.300}"
             )
         if not 1 <= self.size <= MAX_VALUES:
             raise SpecError(
@@ -258,7 +260,7 @@ class SequenceSpec:
             raise SpecError("a sequence needs images or at least one signal, got neither")
         names = [signal.name for signal in self.signals]
         if len(set(names)) != len(names):
-            raise SpecError(f"signal names must be distinct, got {names}")
+            raise SpecError(f"signal names must be distinct, got {names!r:.300}")
 
     @property
     def image_shape(self) -> tuple[int, int, int, int]:

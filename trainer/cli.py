@@ -183,7 +183,7 @@ def _adopt(directory: str, spec_file: str) -> None:
         if differences := spec.differences(DatasetInfo.load(directory).spec, sides):
             raise TrainerError(
                 f"--spec differs from the {FILE_NAME} in {directory}: "
-                f"{'; '.join(differences)}. Leave --spec out to use the file, or delete it to use --spec"
+                f"{'; '.join(differences):.3000}. Leave --spec out to use the file, or delete the file"
             )
         return
     from tfrecords_schema.scan import AdoptError, adopt

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +17,6 @@ from pipelines.options.dataset import MAX_SHARDS
 from pipelines.options.verbs import MergeOptions
 from tfrecords_schema import spec as keys
 from tfrecords_schema.codec import from_json
-from tfrecords_schema.example_pb2 import SequenceExample
 from tfrecords_schema.examples import parse_example
 from tfrecords_schema.info import DatasetInfo, DatasetInfoError, ShardInfo
 from tfrecords_schema.paths import UrlError, check_path, folder_name, is_inside, join
@@ -57,8 +57,9 @@ class Part:
             for shard in contents.shards:
                 latest = None
                 for record in read_file(join(self.folder, shard.file)):
-                    context = parse_example(record.data).context.feature
-                    names = [context[key].bytes_list.value[0] for key in _IDS[1:]]
+                    with _locating(shard.file, record.offset):
+                        context = parse_example(record.data).context.feature
+                        names = [_only(context[key].bytes_list.value, key) for key in _IDS[1:]]
                     if names != latest:
                         media, group = (name.decode("utf-8", "surrogateescape") for name in names)
                         yield SourceRow(id=media, group=group, split=split)
@@ -66,7 +67,7 @@ class Part:
 
     def rewrite(self, data: bytes) -> bytes:
         """Returns a record with its new indices of classes, and its new names."""
-        example = SequenceExample.FromString(data)
+        example = parse_example(data)
         context, lists = example.context.feature, example.feature_lists.feature_list
         if self.remap is not None:
             labels = [context[keys.LABEL_INDEX]] if keys.LABEL_INDEX in context else []
@@ -74,11 +75,32 @@ class Part:
                 labels += lists[keys.FRAME_LABEL_INDEX].feature
             for label in labels:
                 indices = label.int64_list.value
+                if any(not 0 <= index < len(self.remap) for index in indices):
+                    raise SpecError(
+                        f"expected classes 0 to {len(self.remap) - 1}, found {list(indices)!r:.100}"
+                    )
                 indices[:] = [self.remap[index] for index in indices]
         for key in _IDS if self.prefix else ():
             values = context[key].bytes_list.value
-            values[0] = self.prefix.encode("utf-8", "surrogateescape") + values[0]
+            name = _only(values, key)
+            values[0] = self.prefix.encode("utf-8", "surrogateescape") + name
         return example.SerializeToString(deterministic=True)
+
+
+@contextlib.contextmanager
+def _locating(file: str, offset: int) -> Iterator[None]:
+    """Adds the place of a record to an error about its contents."""
+    try:
+        yield
+    except SpecError as error:
+        raise CorruptRecordError(file, offset, str(error)) from error
+
+
+def _only(values: Sequence[bytes], key: str) -> bytes:
+    """Returns the value of a record's key; raises SpecError unless there is one."""
+    if len(values) != 1:
+        raise SpecError(f"expected one {key} in each record, found one with {len(values)}")
+    return values[0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,7 +260,9 @@ def _write_shard(output: OutputFolder, copy: ShardCopy, part: Part) -> ShardInfo
                     write(block)
         else:
             for record in read_file(source):
-                for data in frame_parts(part.rewrite(record.data)):
+                with _locating(source, record.offset):
+                    rewritten = part.rewrite(record.data)
+                for data in frame_parts(rewritten):
                     write(data)
                 records += 1
         intact = (

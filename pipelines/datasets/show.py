@@ -16,6 +16,7 @@ from tfrecords_schema.info import DatasetInfo, DatasetInfoError
 from tfrecords_schema.terminal import printable_name as printable
 
 _MAX_VALUE_LENGTH = 2000
+_MAX_LINE_LENGTH = 10_000
 
 
 def load_dataset(directory: str) -> DatasetInfo:
@@ -56,7 +57,8 @@ def describe_contents(info: DatasetInfo, directory: str) -> str:
         lines.append(printable(f"built with {named}"))
     if info.fingerprint:
         lines.append(printable(f"fingerprint {info.fingerprint}"))
-    return "\n".join([*lines, *(f"warning: {text}" for text in tables.class_warnings(info))])
+    lines += [f"warning: {text}" for text in tables.class_warnings(info)]
+    return "\n".join(tables.shorten(line, _MAX_LINE_LENGTH) for line in lines)
 
 
 def _changed_options(options: Mapping[str, Any]) -> dict[str, Any]:

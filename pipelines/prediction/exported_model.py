@@ -51,10 +51,10 @@ class ServedModel:
             with storage.local_copy(path, scratch=scratch_folder("model")) as folder:
                 self._loaded = tf.saved_model.load(folder)
             self._signature = self._loaded.signatures["serving_default"]
-        except (OSError, ValueError, KeyError, tf.errors.OpError) as error:
-            reason = str(error).strip().splitlines()[:1]
+        except Exception as error:  # TensorFlow raises anything for a damaged graph
+            reason = "".join(str(error).strip().splitlines()[:1]) or type(error).__name__
             raise UserError(
-                f"--model {path} cannot be loaded ({''.join(reason)}): check that it is a folder that "
+                f"--model {path} cannot be loaded ({reason:.300}): check that it is a folder that "
                 "`trainer` exported, or export it again"
             ) from error
         self._check(path)

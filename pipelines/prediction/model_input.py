@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tfrecords_schema.clip_positions import clip_span, clip_start
+from tfrecords_schema.clip_positions import MAX_CLIPS, clip_span, clip_start
 from tfrecords_schema.examples import SequenceRecord
 from tfrecords_schema.spec import SequenceSpec
 
@@ -29,7 +29,7 @@ class Reading:
         image_size: height and width that frames are resized to; None keeps the stored size.
 
     Raises:
-        ValueError: for a number below 1 or another position.
+        ValueError: for a number below 1, another position, or too many clips.
     """
 
     num_frames: int | None = None
@@ -40,8 +40,9 @@ class Reading:
     def __post_init__(self) -> None:
         at = 1 if self.at in ("first", "center", "last") else self.at
         counts = [1 if self.num_frames is None else self.num_frames, self.frame_step]
-        if isinstance(at, str) or min(*counts, at, *(self.image_size or ())) < 1:
-            raise ValueError(f"{READING_FILE} holds an invalid value: {self}")
+        sizes = (*counts, *(self.image_size or ()))
+        if isinstance(at, str) or min(sizes) < 1 or not 1 <= at <= MAX_CLIPS:
+            raise ValueError(f"{READING_FILE} holds an invalid value: {self!s:.300}")
 
     @property
     def count(self) -> int:

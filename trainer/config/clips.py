@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from tfrecords_schema.clip_positions import clip_span
+from tfrecords_schema.clip_positions import MAX_CLIPS, clip_span
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.options import REQUIRED, make_options, option, options_of
 from tfrecords_schema.spec import SequenceSpec
@@ -50,7 +50,8 @@ class Clips(TrainerOptions):
             message = f"at must be {', '.join(places)} or a number of clips, got {self.at!r}"
             self.require(self.at in places, message)
         else:
-            self.require(1 <= self.at < 2**31, f"at must be at least 1 clip, got {self.at}")
+            message = f"at must be from 1 to {MAX_CLIPS} clips, got {self.at}"
+            self.require(1 <= self.at <= MAX_CLIPS, message)
 
     @property
     def span(self) -> int:

@@ -15,6 +15,7 @@ from tfrecords_schema.tables import (
     empty_classes,
     explain_losses,
     label_table,
+    shorten,
 )
 from tfrecords_schema.terminal import printable_name as printable
 from tfrecords_schema.union import unite
@@ -197,9 +198,9 @@ def describe_dataset(directory: Datasets, info: DatasetInfo) -> list[str]:
     signals = f", signals {', '.join(s.name for s in spec.signals)}" if spec.signals else ""
     records = ", ".join(f"{name} {split.num_records}" for name, split in info.splits.items())
     return [
-        f"dataset: {directory} ({printable(info.name)}), {shape}{printable(signals)}",
+        f"dataset: {directory} ({shorten(printable(info.name))}), {shape}{printable(signals):.1000}",
         f"task: {describe_label(spec.label)}",
-        f"records: {printable(records)}",
+        f"records: {printable(records):.1000}",
         *label_table(info),
         *(f"warning: {text}" for text in class_warnings(info)),
     ]
@@ -217,9 +218,9 @@ def check_compatible(
         differences = [d for d in differences if not d.startswith(_CLASS_NAMES)]
         differences.append(_CLASS_NAMES + _differing_classes(ours, theirs))
     raise DatasetError(
-        f"the model in {run} was trained on other records than {info.name!r} holds: "
-        f"{'; '.join(differences)}. Build the dataset with the options of the one it was trained on, or "
-        "train another model"
+        f"the model in {run} was trained on other records than {info.name!r:.300} holds: "
+        f"{'; '.join(differences):.3000}. Build the dataset with the options of the one it was trained on, "
+        "or train another model"
     )
 
 
@@ -228,12 +229,12 @@ def _differing_classes(ours: Sequence[str], theirs: Sequence[str]) -> str:
     if set(ours) == set(theirs):
         place = next(i for i, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b)
         return (
-            f"the same in another order, class {place} is {ours[place]!r} {_SIDES[0]}, "
-            f"{theirs[place]!r} {_SIDES[1]}"
+            f"the same in another order, class {place} is {shorten(ours[place])!r} {_SIDES[0]}, "
+            f"{shorten(theirs[place])!r} {_SIDES[1]}"
         )
     found = []
     for where, names, others in zip(_SIDES, (ours, theirs), (theirs, ours), strict=True):
-        if only := [repr(name) for name in names if name not in others]:
+        if only := [repr(shorten(name)) for name in names if name not in set(others)]:
             more = f" and {len(only) - _MAX_NAMES} more" if len(only) > _MAX_NAMES else ""
             found.append(f"{', '.join(only[:_MAX_NAMES])}{more} only {where}")
     return ", ".join(found)

@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from tfrecords_schema.clip_positions import MAX_CLIPS
 from tfrecords_schema.codec import to_json
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.options import option
@@ -71,6 +72,7 @@ class ReadingConfig(TrainerOptions):
         1,
         "Clips of each sequence, spread evenly, over which predictions are averaged in evaluation",
         min=1,
+        max=MAX_CLIPS,
     )
     image_size: tuple[int, int] | None = option(
         None,

@@ -17,7 +17,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from tfrecords_schema import storage
-from tfrecords_schema.codec import from_json
+from tfrecords_schema.codec import from_json, parse_json
 from tfrecords_schema.info import FILE_NAME, DatasetInfo
 from tfrecords_schema.running.lock import LockedError, folder_lock
 from trainer.config.reading import ReadingConfig
@@ -78,8 +78,9 @@ class RunFolder:
         """Returns the progress in the checkpoint; None without a readable one."""
         try:
             with np.load(self.checkpoint) as saved:
-                return from_json(dict[str, Any], json.loads(str(saved["progress"])))
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+                progress = from_json(dict[str, Any], parse_json(str(saved["progress"])))
+                return progress if {"epoch", "step"} <= progress.keys() else None
+        except (OSError, ValueError, KeyError, EOFError, MemoryError, BadZipFile):
             return None
 
 
@@ -143,7 +144,7 @@ def _differences(held: dict[str, Any], options: dict[str, Any]) -> list[str]:
         if isinstance(value, dict) and isinstance(held.get(name, {}), dict):
             found += _differences(held.get(name, {}), value)
         elif held.get(name) != value and name not in _MAY_CHANGE:
-            found.append(f"{name}: {held.get(name)!r} there, {value!r} now")
+            found.append(f"{name}: {held.get(name)!r:.100} there, {value!r:.100} now")
     return found
 
 
@@ -171,7 +172,7 @@ def reading_of(folder: RunFolder) -> ReadingConfig:
 def _load_options(folder: RunFolder) -> dict[str, Any]:
     """Returns the options of a run, from its ``config.json``."""
     try:
-        return from_json(dict[str, Any], json.loads(folder.config.read_bytes()))
+        return from_json(dict[str, Any], parse_json(storage.read_bytes(folder.config)))
     except (OSError, ValueError) as error:
         raise _invalid_config(folder, error) from error
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from zipfile import BadZipFile
+from zipfile import ZipFile
 
 import keras
 import tensorflow as tf
@@ -26,10 +26,16 @@ def load_model(path: str | os.PathLike[str]) -> keras.Model:
         TrainerError: if the file is damaged, or holds code.
     """
     try:
+        # Keras does not compress: a file that would unpack to more could fill memory.
+        with ZipFile(path) as file:
+            if sum(member.file_size for member in file.infolist()) > os.path.getsize(path):
+                raise ValueError("it would unpack to more bytes than it has")
         return keras.models.load_model(path, compile=False, safe_mode=True)
-    except (ValueError, TypeError, KeyError, AttributeError, OSError, BadZipFile) as error:
+    except Exception as error:  # Keras raises anything for a damaged description of a network
+        reason = f"{type(error).__name__}: {' '.join(str(error).split()):.300}"
         raise TrainerError(
-            f"{path} cannot be loaded ({error}): expected a model that `trainer` wrote. Train again"
+            f"{path} cannot be loaded ({reason}): expected a model that `trainer` wrote. Copy it again, or "
+            "train again"
         ) from error
 
 

@@ -19,7 +19,7 @@ from zipfile import BadZipFile
 import keras
 import numpy as np
 
-from tfrecords_schema.codec import from_json
+from tfrecords_schema.codec import from_json, parse_json
 from tfrecords_schema.storage import replacing, sync
 from trainer.config.run_folder import RunFolder
 from trainer.errors import TrainerError
@@ -29,6 +29,7 @@ _log = logging.getLogger(__name__)
 
 _PROGRESS = "progress"
 _MAX_NAMES = 3
+_DAMAGE = (ValueError, KeyError, EOFError, TypeError, AttributeError, MemoryError, BadZipFile)
 
 
 @dataclass
@@ -108,10 +109,12 @@ def _problem(path: Path) -> str | None:
         return "is empty"
     try:
         with np.load(path) as saved:
+            if sum(member.file_size for member in saved.zip.infolist()) > path.stat().st_size:
+                return "is damaged (it would unpack to more bytes than it has)"
             for name in saved.files:
                 saved[name]
         load_progress(path)
-    except (ValueError, KeyError, EOFError, TypeError, AttributeError, BadZipFile) as error:
+    except _DAMAGE as error:
         return f"is damaged ({error})"
     return None
 
@@ -121,7 +124,7 @@ def load_progress(path: Path) -> Progress:
     if not path.exists():
         return Progress()
     with np.load(path) as saved:
-        return from_json(Progress, json.loads(str(saved[_PROGRESS])))
+        return from_json(Progress, parse_json(str(saved[_PROGRESS])))
 
 
 def restore_model(path: Path, model: keras.Model) -> None:

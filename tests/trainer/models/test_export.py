@@ -1,0 +1,63 @@
+"""Damaged ``.keras`` files end in one clear error."""
+
+import io
+import json
+import random
+import zipfile
+
+import keras
+import pytest
+
+from tests.hostile import HOSTILE, places, replaced
+from trainer.errors import TrainerError
+from trainer.models.export import load_model
+
+
+@pytest.fixture(scope="module")
+def members(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "model.keras"
+    frames = keras.Input((4, 6), name="image")
+    keras.Model(frames, keras.layers.Dense(2)(keras.layers.LSTM(3)(frames))).save(path)
+    with zipfile.ZipFile(path) as file:
+        return {name: file.read(name) for name in file.namelist()}
+
+
+def write(path, members, compression=zipfile.ZIP_STORED):
+    with zipfile.ZipFile(path, "w", compression) as file:
+        for name, data in members.items():
+            file.writestr(name, data)
+    return path
+
+
+def test_load_model_refuses_damaged_files(members, tmp_path):
+    path = write(tmp_path / "model.keras", members)
+    assert load_model(path).output_shape == (None, 2)
+    config = json.loads(members["config.json"])
+    cases = [(p, v) for p in places(config) if p for v in HOSTILE if v not in (10**18, 10**400)]
+    forged = [
+        {**members, "config.json": json.dumps(replaced(config, *case)).encode()}
+        for case in random.Random(0).sample(cases, 60)
+    ]
+    forged += [{**members, "config.json": b"[" * 10**5}, {**members, "model.weights.h5": b"x"}, {}]
+    whole, errors = path.read_bytes(), []
+    files = [whole[: len(whole) * i // 10] for i in range(10)]
+    for case in forged:
+        buffer = io.BytesIO()
+        write(buffer, case)
+        files.append(buffer.getvalue())
+    for data in files:
+        path.write_bytes(data)
+        try:
+            load_model(path)
+        except TrainerError as error:
+            errors.append(str(error))
+    assert len(errors) > 20
+    assert all(error.startswith(f"{path} cannot be loaded (") for error in errors)
+    assert max(map(len, errors)) < 1000
+
+
+def test_load_model_unpacks_no_bombs(members, tmp_path):
+    members = {**members, "model.weights.h5": bytes(10**8)}
+    path = write(tmp_path / "model.keras", members, zipfile.ZIP_DEFLATED)
+    with pytest.raises(TrainerError, match="would unpack to more bytes than it has"):
+        load_model(path)
