@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from pipelines.errors import UserError
 from pipelines.labels.annotations import AnnotationError, read_label
-from pipelines.labels.rounding import Rounding, add_rows, check_targets, make_roundings
+from pipelines.labels.rounding import Rounding, add_rows, check_targets
 from pipelines.options.dataset import LabelOptions, SamplingOptions
 from pipelines.options.telemetry import AnnotationOptions
 from pipelines.plan.descriptors import Listing, SideFile, Source
@@ -63,7 +63,7 @@ def list_annotated_frames(
         if own.shape not in roundings:
             names = target_names(own.shape, label, annotation.label) if own.shape.targets else ()
             offsets = dict(label.target_offset)
-            roundings[own.shape] = make_roundings(names, [offsets.get(n, 0.0) for n in names])
+            roundings[own.shape] = [Rounding(name, offsets.get(name, 0.0)) for name in names]
         add_rows(roundings[own.shape], own.rows)
         labels[source_id] = replace(own, rows=())  # those of all folders are too many to keep
         sources[source_id] = replace(

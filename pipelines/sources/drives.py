@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from pipelines.errors import UsageError, UserError
 from pipelines.images.frame_names import frame_key, is_image
-from pipelines.labels.rounding import check_targets, describe_signals, make_roundings
+from pipelines.labels.rounding import Rounding, check_targets, describe_signals
 from pipelines.labels.telemetry import Telemetry, TelemetryError, read_telemetry
 from pipelines.options.dataset import LabelOptions, SamplingOptions
 from pipelines.options.telemetry import TelemetryOptions
@@ -55,8 +55,9 @@ def list_drives(
     read: list[Source] = []
     class_names: set[str] = set()
     merged = 0
-    targets = make_roundings(label.label_columns, label.offsets_of(label.label_columns))
-    signals = make_roundings(telemetry.signal_columns)
+    offsets = dict(label.target_offset)
+    targets = [Rounding(column, offsets.get(column, 0.0)) for column in label.label_columns]
+    signals = [Rounding(column) for column in telemetry.signal_columns]
     bar = tqdm(sources, desc="Reading telemetry", unit="source", leave=False, delay=1, miniters=0)
     for source in bar:
         own = [source.telemetry, *(part.telemetry for part in source.parts)]

@@ -13,6 +13,7 @@ from pipelines.plan.descriptors import Source, SourceFailure
 from pipelines.sources.files import Files
 from tfrecords_schema import storage
 from tfrecords_schema.paths import absolute, fixed_prefix
+from tfrecords_schema.store_clients import StorageError
 
 T = TypeVar("T")
 
@@ -111,6 +112,8 @@ def describe_all(
     for source_id, item in items:
         try:
             sources.append(describe(source_id, item))
+        except StorageError:
+            raise  # the store fails, not the source
         except (OSError, UnusableFolderError) as error:  # for example a dangling link
             failures.append(list_failure(source_id, error))
     return sorted(sources, key=lambda source: source.id), failures

@@ -3,52 +3,36 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from pipelines.errors import UserError
+from pipelines.labels.cells import TelemetryError
+from pipelines.labels.table import list_names
+
+_UNIT = "(?:time(?:stamp)?|s|secs?|seconds?|ms|msec|milliseconds?|frames?)?"
+# Names without case and separators: "Start Time" and "startTime" are "starttime".
+_NAMES = {
+    "path": "path|(?:file|video|clip)(?:file)?(?:name|path)?",
+    "label": "labels?|labelname|class(?:es|name)?|category(?:name)?|action|activity",
+    "start": f"(?:time|t)?(?:start|begin){_UNIT}|firstframe",
+    "end": f"(?:time|t)?(?:end|stop){_UNIT}|lastframe",
+    "duration": f"duration{_UNIT}",
+    "split": "split|subset|set|partition",
+    "group": "group(?:id)?",
+}
+# Of a name with another unit. A column such as "stop_sign" has no time.
+_OTHER_UNIT = {"start": re.compile(r"(?:start|begin)[\W_]"), "end": re.compile(r"end[\W_]")}
 
 
 class Column(NamedTuple):
-    """A column: its place, its name as written, and the unit of its numbers: s, ms, frame."""
+    """A column: its name as written, and the unit of its numbers: s, ms, frame or last frame."""
 
-    place: int
     name: str
     unit: str
 
 
-_WORDS = {
-    "path": "path file filename file_name filepath file_path video video_path video_file video_filename "
-    "video_name clip clip_path clip_name",
-    "label": "label labels label_name class classes class_name category category_name action activity",
-    "start": "start begin time_start t_start",
-    "end": "end stop time_end t_end",
-    "duration": "duration",
-    "split": "split subset set partition",
-    "group": "group group_id",
-}
-_UNITS = {
-    "s": "time timestamp s sec seconds",
-    "ms": "ms msec milliseconds",
-    "frame": "frame frames",
-}
-_ROLES = {word: (role, "s") for role, words in _WORDS.items() for word in words.split()}
-_ROLES |= {
-    f"{stem}_{suffix}": (_ROLES[stem][0], unit)
-    for stem in ("start", "begin", "end", "stop", "duration")
-    for unit, suffixes in _UNITS.items()
-    for suffix in suffixes.split()
-}
-_ROLES |= {"first_frame": ("start", "frame"), "last_frame": ("end", "last frame")}
-
-
-def has_path(columns: Iterable[str]) -> bool:
-    """Returns True if one of ``columns`` may hold paths."""
-    return any(_role(name)[0] == "path" for name in columns)
-
-
 def find_columns(
-    place: str, columns: Sequence[str], roles: Collection[str], others: Collection[str]
+    place: str, names: Sequence[str], roles: Collection[str], others: Collection[str]
 ) -> dict[str, Column]:
     """Returns the columns for those of ``roles`` that the manifest has; ``others`` have another use.
 
@@ -56,33 +40,33 @@ def find_columns(
     """
     found: dict[str, Column] = {}
     for role in roles:
-        likely = [
-            Column(number, name, _role(name)[1])
-            for number, name in enumerate(columns)
-            if _role(name)[0] == role and (name == role or name not in others)
-        ]
-        likely = [column for column in likely if column.name == role] or likely
+        free = [name for name in names if name not in others and name not in roles]
+        likely = [n for n in free if re.fullmatch(_NAMES[role], _plain(n))]
+        likely = [role] if role in names else likely
         if len(likely) > 1:
-            names = " and ".join(repr(column.name) for column in likely)
-            raise UserError(
-                f"{place}: expected one column for the {role}, but {names} could each be it. "
-                f"Rename the right one to {role!r}"
+            raise TelemetryError(
+                f"{place}: expected one column for the {role}, but {' and '.join(map(repr, likely))} could "
+                f"each be it. Rename the right one to {role!r}"
             )
         if likely:
-            found[role] = likely[0]
-    for name in columns:
-        role = _role(_plain(name).partition("_")[0])[0]
-        if role in ("start", "end") and role in roles and role not in found and name not in others:
-            raise UserError(
-                f"{place}: the column {name!r} may hold the {role} of clips, in an unknown unit. "
-                f"Rename it to {role!r} if it holds seconds or hh:mm:ss, or else to another word"
+            found[role] = Column(likely[0], _unit(_plain(likely[0])))
+        elif odd := [n for n in free if role in _OTHER_UNIT and _OTHER_UNIT[role].match(n.lower())]:
+            raise TelemetryError(
+                f"{place}: the column {odd[0]!r} may hold the {role} of clips, in an unknown unit. Rename it "
+                f"to {role!r} if it holds seconds or hh:mm:ss, or else to another word"
             )
+    if "path" not in found:
+        raise TelemetryError(
+            f"{place}: expected columns with names, one of them 'path', got {list_names(names)}"
+        )
     return found
 
 
-def _role(name: str) -> tuple[str, str]:
-    return _ROLES.get(_plain(name), ("", ""))
-
-
 def _plain(name: str) -> str:
-    return re.sub(r"[\s.-]+", "_", name.strip().lower())
+    return re.sub(r"[\W_]+", "", name.lower())
+
+
+def _unit(plain: str) -> str:
+    if "frame" in plain:
+        return "last frame" if plain == "lastframe" else "frame"
+    return "ms" if plain.endswith(("ms", "msec", "millisecond", "milliseconds")) else "s"
