@@ -41,7 +41,7 @@ def json_records(path: str, name: str) -> tuple[str, Iterator[tuple[int, dict[st
 def _line_records(path: str, name: str) -> Iterator[tuple[int, dict[str, Any] | None]]:
     for number, line in enumerate(read_lines(path, name), start=1):
         place = f"{name} line {number}"
-        yield number, _checked(load_json(line, place), place) if line.strip() else None
+        yield number, _checked(_load(line, place), place) if line.strip() else None
 
 
 def _list_records(path: str, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -52,12 +52,12 @@ def _list_records(path: str, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
             "write one object per line, in a .jsonl file"
         )
     with open(path, "rb") as file:
-        rows = load_json(file.read(), name)
+        rows = _load(file.read(), name)
     for index, row in enumerate(rows):
         yield index, _checked(row, f"{name} index {index}")
 
 
-def load_json(text: str | bytes, place: str) -> Any:
+def _load(text: str | bytes, place: str) -> Any:
     """Returns the value of JSON; raises `TelemetryError`."""
     try:
         return json.loads(text)

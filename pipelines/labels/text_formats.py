@@ -94,16 +94,13 @@ def csv_records(path: str, name: str, *, keep_blank: bool = False) -> tuple[str,
     spreadsheets end in such rows, unless they are kept.
     """
     lines = read_lines(path, name)
-    leading: list[str] = []
-    mark = None
-    for line in lines:
-        if hint := None if leading else re.fullmatch(r'"?sep=(.)"?\s*', line, re.IGNORECASE):
-            mark, line = hint[1], "\n"
-        leading.append(line)
-        if line.strip():
-            break
-    header = re.sub(r'"[^"]*"', "", leading[-1] if leading else "").strip(" \r\n")
-    mark = mark or next((mark for mark in "\t;,|" if mark in header), ",")
+    first = next(lines, "")
+    named = re.fullmatch(r'"?sep=([\t;,|])"?\s*', first, re.IGNORECASE)
+    leading = ["\n" if named else first]
+    while leading[-1] and not leading[-1].strip():
+        leading.append(next(lines, ""))
+    header = re.sub(r'"[^"]*"', "", leading[-1]).strip(" \r\n")
+    mark = named[1] if named else next((mark for mark in "\t;,|" if mark in header), ",")
 
     def records() -> Records:
         reader = csv.reader(

@@ -6,8 +6,6 @@ import re
 from collections.abc import Sequence
 
 _OTHER = {"left": "right", "clockwise": "counterclockwise", "cw": "ccw", "l": "r", "lh": "rh"}
-_OTHER |= {"lhs": "rhs", "port": "starboard", "east": "west", "links": "rechts"}
-_OTHER |= {"gauche": "droite", "izquierda": "derecha", "sinistra": "destra", "esquerda": "direita"}
 _OTHER |= {second: first for first, second in _OTHER.items()}
 
 _JOINTS = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[^\W\d_])(?=\d)|(?<=\d)(?=[^\W\d_])|[\W_]+")
@@ -17,7 +15,7 @@ _PATTERNS = (
     re.compile(rf"(?<![^_])(?:{'|'.join(_OTHER)})(?![^_])"),
     re.compile("left|right|counterclockwise|clockwise"),
 )
-# Other words, such as "port", "links" or a letter, have other meanings too if no class is their opposite.
+# A letter has other meanings too if no class is its opposite.
 _CLEAR = re.compile(r"(?<![^_])(?:(?:left|right)(?!over|eous|ful)|c?cw(?![^_]))|clockwise")
 
 

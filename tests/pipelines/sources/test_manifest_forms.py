@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -95,6 +96,20 @@ class TestCsv:
         found = manifest(content, name)
         assert rows(found) == ROWS
         assert (len(found.notes) if isinstance(notes, int) else list(found.notes)) == notes
+
+    def test_names_of_columns_need_no_separators(self, manifest) -> None:
+        found = manifest(
+            "fileName,ClassName,startTime,End (ms)\nsub/a.avi,run,1.5,4000\nsub/b.avi,walk,,\n"
+        )
+        assert [row[:4] for row in rows(found)] == [row[:4] for row in ROWS]
+        taken = "'fileName' as path, 'startTime' as start, 'End (ms)' as end, 'ClassName' as label"
+        assert found.notes == (TAKEN + taken,)
+
+    def test_names_that_only_begin_as_a_time_are_not_used(self, manifest) -> None:
+        found = manifest("path,label,stop_sign,endorsed\nsub/a.avi,run,1,2\n")
+        assert found.notes == (
+            "columns of the manifest that are not used: 'endorsed', 'stop_sign'",
+        )
 
     def test_text_stays_text(self, manifest) -> None:
         found = manifest("path,label\nsub/a.avi,007\nsub/b.avi,7\n")
@@ -211,9 +226,11 @@ class TestErrors:
             ("path,label\n\\\\nas\\a.avi,x\n", "c.csv", ["line 2", "of another one"]),
             ("path,label,start\nsub/a.avi,run,1,5\n", "c.csv", ["line 2", "holds ','"]),
             ('path,label,start\nsub/a.avi,run,"1,5"\n', "c.csv", ["line 2", "got '1,5'"]),
-            ("path;label;start;end\nsub/a.avi;x;1,5;1.900\n", "c.csv", ["'1,5' and '1.900'"]),
+            ("path;label;start;end\nsub/a.avi;x;1,5;1.900\n", "c.csv", ["line 2", "'1,5' and '1.900'"]),
             ("path,label,start\nsub/a.avi,run,00:00:01:12\n", "c.csv", ["hh:mm:ss"]),
             ("path,label,start\nsub/a.avi,run,1:75\n", "c.csv", ["hh:mm:ss", "'1:75'"]),
+            (f"path,label,start\nsub/a.avi,x,{'9' * 5000}:00\n", "c.csv", ["line 2", "hh:mm:ss"]),
+            ('sep="\npath"label\n', "c.csv", ["line 1", "one of them 'path'"]),
             ("path,label,start\nsub/a.avi,run,1_0\n", "c.csv", ["'1_0'"]),
             (b"path,label\nsub/a.avi,caf\xe9\n", "c.csv", ["line 2", "0xe9", "UTF-8"]),
             (b"\xff\xfep\x00\n", "c.csv", ["line 1", "UTF-16"]),
@@ -237,6 +254,18 @@ class TestErrors:
         found = manifest("file,path,label,class\nx,sub/a.avi,run,y\n")
         assert rows(found) == [("sub/a.avi", ("run",), None, None, None)]
         assert found.notes == ("columns of the manifest that are not used: 'class', 'file'",)
+
+
+def test_objects_with_keys_of_their_own_take_linear_memory(manifest) -> None:
+    listed = [{"path": f"{n}.avi", "label": "x", f"key {n}": n} for n in range(3000)]
+    tracemalloc.start()
+    try:
+        found = manifest(listed, "c.json")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(found.failures) == 3000
+    assert peak < 12e6
 
 
 def test_find_columns_leaves_targets_alone() -> None:
