@@ -226,7 +226,11 @@ class TestErrors:
             ("path,label\n\\\\nas\\a.avi,x\n", "c.csv", ["line 2", "of another one"]),
             ("path,label,start\nsub/a.avi,run,1,5\n", "c.csv", ["line 2", "holds ','"]),
             ('path,label,start\nsub/a.avi,run,"1,5"\n', "c.csv", ["line 2", "got '1,5'"]),
-            ("path;label;start;end\nsub/a.avi;x;1,5;1.900\n", "c.csv", ["line 2", "'1,5' and '1.900'"]),
+            (
+                "path;label;start;end\nsub/a.avi;x;1,5;1.900\n",
+                "c.csv",
+                ["line 2", "'1,5' and '1.900'"],
+            ),
             ("path,label,start\nsub/a.avi,run,00:00:01:12\n", "c.csv", ["hh:mm:ss"]),
             ("path,label,start\nsub/a.avi,run,1:75\n", "c.csv", ["hh:mm:ss", "'1:75'"]),
             (f"path,label,start\nsub/a.avi,x,{'9' * 5000}:00\n", "c.csv", ["line 2", "hh:mm:ss"]),
