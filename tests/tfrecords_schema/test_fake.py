@@ -117,7 +117,7 @@ def test_statistics_match_records(tmp_path):
         for column, moment in enumerate(moments):
             of_column = values[:, column]
             expected = of_column.mean(), of_column.std(), of_column.min(), of_column.max()
-            assert dataclasses.astuple(moment) == pytest.approx(expected)
+            assert dataclasses.astuple(moment)[:4] == pytest.approx(expected)
 
 
 def test_write_fake_dataset_writes_given_records(tmp_path):

@@ -233,8 +233,9 @@ def _differing_classes(ours: Sequence[str], theirs: Sequence[str]) -> str:
             f"{shorten(theirs[place])!r} {_SIDES[1]}"
         )
     found = []
-    for where, names, others in zip(_SIDES, (ours, theirs), (theirs, ours), strict=True):
-        if only := [repr(shorten(name)) for name in names if name not in set(others)]:
+    pairs = ((ours, frozenset(theirs)), (theirs, frozenset(ours)))
+    for where, (names, others) in zip(_SIDES, pairs, strict=True):
+        if only := [repr(shorten(name)) for name in names if name not in others]:
             more = f" and {len(only) - _MAX_NAMES} more" if len(only) > _MAX_NAMES else ""
             found.append(f"{', '.join(only[:_MAX_NAMES])}{more} only {where}")
     return ", ".join(found)
