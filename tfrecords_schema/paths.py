@@ -42,12 +42,11 @@ def check_path(path: str) -> str:
         raise UrlError(f"expected a local path or a URL of {known}, got {scheme}://{bucket}")
     if not bucket and scheme != "hdfs":
         raise UrlError(f"expected {scheme}://BUCKET/PATH, got {path}. Name the bucket")
-    path = path.rstrip("/")
-    if scheme != "hdfs" and "//" in path.split("://", 1)[-1]:
+    if scheme != "hdfs" and "//" in rest.rstrip("/"):
         raise UrlError(
             f"expected a URL without empty folder names ('//'), got {path}. Rename the object"
         )
-    return path
+    return path.rstrip("/")
 
 
 def join(folder: StrPath, name: str) -> str:
@@ -58,13 +57,11 @@ def join(folder: StrPath, name: str) -> str:
 def resolve(folder: str, path: str) -> str:
     """Returns ``path``, taken relative to ``folder`` unless it is absolute or a URL, without ``..`` parts.
 
-    Raises `UrlError` for a URL that no store can be asked about, before ``..`` and ``//`` are resolved.
+    Raises `UrlError` for a URL that no store can be asked about.
     """
-    if is_url(path):
-        path = check_path(path)
-    elif not is_url(folder):
+    if not is_url(path) and not is_url(folder):
         return os.path.normpath(os.path.join(folder, path))
-    url = path if is_url(path) else f"{folder}/{path}"
+    url = check_path(path) if is_url(path) else f"{folder}/{path}"
     scheme, rest = url.split("://", 1)
     bucket, _, key = rest.partition("/")
     return f"{scheme}://{bucket}{posixpath.normpath('/' + key).replace('//', '/')}".rstrip("/")

@@ -25,7 +25,14 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from tfrecords_schema.paths import StrPath, is_url
-from tfrecords_schema.store_clients import Stored, check_bucket, describe, described, store_client
+from tfrecords_schema.store_clients import (
+    Stored,
+    check_bucket,
+    describe,
+    described,
+    is_path,
+    store_client,
+)
 
 _BLOCK_BYTES = 2 << 20  # per request of a stream
 _MAX_BLOCKS = 2  # in memory per stream, the current and the previous, beside the one being fetched
@@ -93,13 +100,13 @@ def list_folder(folder: StrPath) -> dict[str, Stored]:
         return described(found, name)
 
 
-def find_below(url: str, *, unreadable: list[str] | None = None) -> dict[str, Stored]:
+def find_below(url: str) -> dict[str, Stored]:
     """Returns the objects at any depth below ``url``, by name relative to it, sorted.
 
-    The names of objects that no local file can have, such as ``a//b``, are added to ``unreadable``.
+    No local file can have some of the names, such as ``a//b`` (`tfrecords_schema.store_clients.is_path`).
     """
     with store_client(url) as (client, name):
-        return described(client.find(name, detail=True).values(), name, unreadable=unreadable)
+        return described(client.find(name, detail=True).values(), name)
 
 
 def find_matching(pattern: str) -> dict[str, Stored]:
@@ -182,7 +189,7 @@ def local_copy(path: StrPath, *, scratch: Path | None = None) -> Iterator[str]:
             download(os.fspath(path), copy)
         else:
             copy.mkdir()
-            for name in find_below(os.fspath(path)):
+            for name in filter(is_path, find_below(os.fspath(path))):
                 (copy / name).parent.mkdir(parents=True, exist_ok=True)
                 download(f"{os.fspath(path)}/{name}", copy / name)
         yield str(copy)

@@ -109,23 +109,15 @@ def check_bucket(client: Any, name: str) -> None:
         raise FileNotFoundError(_NO_BUCKET)
 
 
-def described(
-    entries: Iterable[dict[str, Any]], folder: str, *, unreadable: list[str] | None = None
-) -> dict[str, Stored]:
-    """Returns the files among a client's ``entries``, by name relative to ``folder``, sorted.
-
-    Names that no local file can have are added to ``unreadable`` instead, except those of markers of folders,
-    which end with a slash.
-    """
+def described(entries: Iterable[dict[str, Any]], folder: str) -> dict[str, Stored]:
+    """Returns the files among a client's ``entries``, by name relative to ``folder``, sorted."""
     root = folder.rstrip("/")
     named = {
         entry["name"].removeprefix(root).removeprefix("/"): entry
         for entry in entries
-        if entry["type"] == "file" and not entry["name"].endswith("/")
+        if entry["type"] == "file" and not entry["name"].endswith("/")  # marks a folder
     }
-    if unreadable is not None:
-        unreadable += sorted(name for name in named if name and not is_path(name))
-    return {name: describe(named[name]) for name in sorted(named) if is_path(name)}
+    return {name: describe(named[name]) for name in sorted(named) if name}
 
 
 def describe(info: dict[str, Any]) -> Stored:

@@ -56,7 +56,7 @@ def list_footage(location: str, options: DatasetOptions) -> Listing:
 
         def describe(data_path: str, folder: str) -> Source:
             images = folders[folder]
-            return describe_frame_folder(folder, data_path, images, options.sampling, files)[0]
+            return describe_frame_folder(folder, data_path, images, options.sampling, files)
 
         items = ((relative(folder, root), folder) for folder in folders)
         sources, failures = describe_all(items, describe)

@@ -49,14 +49,13 @@ def list_annotated_frames(
     sources: dict[str, Source] = {}
     labels: dict[str, SampleLabel] = {}
     roundings: dict[LabelShape, list[Rounding]] = {}
-    unnumbered: list[str] = []
     for data_path, images in frame_folders.items():
         source_id = data_path or root_id
         try:
-            source, frames = describe_frame_folder(
-                images.path, source_id, images.images, sampling, files
+            source = describe_frame_folder(images.path, source_id, images.images, sampling, files)
+            own, file = _read_label(
+                folders[data_path], annotation, label, len(images.images), files
             )
-            own, file = _read_label(folders[data_path], annotation, label, len(frames.names), files)
         except (UnusableFolderError, AnnotationError) as error:
             failures[source_id] = str(error)
             continue
@@ -73,8 +72,6 @@ def list_annotated_frames(
             telemetry=file if own.shape.by_frame else None,
             mtime_ns=max(source.mtime_ns, file.mtime_ns),
         )
-        if not frames.numbered:
-            unnumbered.append(source_id)
     if not labels:
         first = min(failures)
         raise UserError(
@@ -94,7 +91,6 @@ def list_annotated_frames(
     check_targets(root, roundings[shape])
     others = sum(folder.others for folder in folders.values())
     notes = [f"{others} files that are not named as images were left out"] if others else []
-    notes += describe_unnumbered(usable.keys() & unnumbered)
     return Listing(
         name=name,
         sources=tuple(sources[source_id] for source_id in sorted(usable)),
@@ -103,7 +99,7 @@ def list_annotated_frames(
             *(list_failure(id, Exception(failures[id])) for id in sorted(failures)),
             *files.failures,
         ),
-        notes=tuple(notes),
+        notes=(*notes, *describe_unnumbered(files)),
     )
 
 

@@ -7,26 +7,21 @@ may lie above the classes or directly below them.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, field, replace
-from itertools import chain
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+from typing import NoReturn
 
 from pipelines.errors import UserError
 from pipelines.options.dataset import DatasetOptions
 from pipelines.plan.descriptors import Listing, Source
+from pipelines.sources import listing
 from pipelines.sources.classes import order_classes
-from pipelines.sources.files import Files
+from pipelines.sources.files import Files, check_distinct
 from pipelines.sources.frame_folders import describe_frame_folder, describe_unnumbered
-from pipelines.sources.listing import (
-    describe_all,
-    describe_file,
-    group_images,
-    is_video,
-    list_matching,
-)
 from pipelines.sources.split_folders import SplitFolders, find_split_folders
-from tfrecords_schema.paths import folder_name, relative
+from tfrecords_schema.paths import absolute, folder_name, relative
 from tfrecords_schema.spec import LabelSpec
+from tfrecords_schema.tables import name_some
 
 _DEFAULTS = DatasetOptions()
 
@@ -35,7 +30,8 @@ def list_class_folders(root: str, options: DatasetOptions = _DEFAULTS) -> Listin
     """Lists the clips below each folder in ``root``; the folder's name is their class."""
     files = Files()
     _, folders, names = next(files.walk(root))
-    _check_classified(root, [n for n in names if is_video(n) and not n.startswith(".")])
+    if outside := list(filter(listing.is_video, names)):
+        _refuse_unclassified(root, outside)
     if not folders:
         raise UserError(
             f"{root}: expected one folder of videos per class, but found no folder. "
@@ -47,169 +43,137 @@ def list_class_folders(root: str, options: DatasetOptions = _DEFAULTS) -> Listin
         for folder, below, own in files.walk(os.path.join(root, top), without=root):
             if folder == os.path.join(root, top):
                 inner += [f"{top}/{name}" for name in below]
-            paths += [os.path.join(folder, name) for name in own if not name.startswith(".")]
-    clips = _find_clips(root, paths)
-    clips.leave_out_top()
-    splits = find_split_folders(
-        [*clips, *(f"{name}/" for name in folders)], options.split, as_folders="classes"
-    )
-    inner = inner if splits.level == 0 else []
-    files.check_distinct(os.path.join(root, name) for name in (*folders, *inner))
-    _leave_out_unclassified(root, clips, splits)
-    # The clips of a folder that cannot be read are unknown.
-    found = [*clips, *(failure.source for failure in files.failures)]
-    filled = {path.split("/", 1)[0] for path in found}
-    classes = {path.split("/", 2)[1] for path in found if "/" in path} if inner else set()
-    empty = [name for name in folders if name not in filled]
-    empty += [name for name in inner if name.rpartition("/")[2] not in classes]
-    if empty:
-        raise UserError(
-            f"{os.path.join(root, empty[0])}: expected videos in this class folder, or folders of frames, "
-            "but no file name in it has the extension of a video, and no folder below it holds images. "
-            "Fill the folder or remove it"
-        )
-    return _describe(root, clips, splits, files, options)
+            paths += [os.path.join(folder, name) for name in own]
+    return _list_clips(root, paths, files, options, folders, inner)
 
 
 def list_glob(pattern: str, options: DatasetOptions = _DEFAULTS) -> Listing:
     """Lists the videos and the folders of images that match ``pattern`` (``**`` matches any depth).
 
     The folders before the first glob character are the root. The class of a clip is the first folder below
-    the root that is no split, or the root's own name if the clip lies directly in it.
+    the root that is no split, or the root's own name if all clips lie directly in it.
     """
     files = Files()
-    root, paths = list_matching(pattern, files)
-    clips = _find_clips(root, paths)
-    if any("/" in path for path in clips):
-        clips.leave_out_top()
-    if not any(clips):
-        raise UserError(
-            f"expected videos or folders of frames to match {pattern!r}, but none of the {len(paths)} "
-            "matching files has the extension of a video, or is an image in a folder below the first "
-            "glob character. Check the pattern"
-        )
-    splits = find_split_folders(list(clips), options.split, as_folders="classes")
-    _leave_out_unclassified(root, clips, splits)
-    return _describe(root, clips, splits, files, options)
+    return _list_clips(*listing.list_matching(pattern, files), files, options)
 
 
-@dataclass
-class _Clips:
-    """Clips below an input, by ``data_path``.
-
-    Attributes:
-        videos: their paths.
-        frames: folders of frames, and the names of their images.
-        images: number of images that belong to no clip.
-        others: number of files that are neither videos nor images.
-    """
-
-    videos: dict[str, str]
-    frames: dict[str, tuple[str, list[str]]] = field(default_factory=dict)
-    images: int = 0
-    others: int = 0
-
-    def __iter__(self) -> Iterator[str]:
-        yield from self.videos
-        yield from self.frames
-
-    def leave_out(self, data_paths: Iterable[str]) -> None:
-        """Removes folders of frames, and counts their images."""
-        for data_path in data_paths:
-            self.images += len(self.frames.pop(data_path)[1])
-
-    def leave_out_top(self) -> None:
-        """Removes the folders of frames in the input itself, which would be both clips and classes."""
-        self.leave_out([path for path in self.frames if "/" not in path])
-
-
-def _find_clips(root: str, paths: Collection[str]) -> _Clips:
-    """Returns the videos among ``paths``, and the folders below ``root`` with images and without videos."""
-    clips = _Clips({relative(path, root): path for path in paths if is_video(path)})
-    folders = group_images(paths)
-    beside_videos = set(map(os.path.dirname, clips.videos.values())) if folders else set()
-    for folder, names in folders.items():
-        if folder in beside_videos or not folder.startswith(f"{root.rstrip('/')}/"):
-            clips.images += len(names)
-        else:
-            clips.frames[relative(folder, root)] = (folder, names)
-    clips.others = len(paths) - len(clips.videos) - sum(map(len, folders.values()))
-    return clips
-
-
-def _leave_out_unclassified(root: str, clips: _Clips, splits: SplitFolders) -> None:
-    """Leaves out images directly in folders that are splits; raises `UserError` for videos."""
-    if splits.level is None:
-        return
-    _check_classified(root, [path for path in clips.videos if not splits.divide(path)[1]])
-    clips.leave_out([path for path in clips.frames if not splits.divide(path)[1]])
-
-
-def _check_classified(root: str, outside: Collection[str]) -> None:
-    if outside:
-        count = "1 video" if len(outside) == 1 else f"{len(outside)} videos"
-        raise UserError(
-            f"{root}: expected one folder per class, but found {count} outside any class folder, "
-            f"for example {min(outside)}. Move them into class folders, or list them in a manifest"
-        )
-
-
-def _describe(
-    root: str, clips: _Clips, splits: SplitFolders, files: Files, options: DatasetOptions
+def _list_clips(
+    root: str,
+    paths: Collection[str],
+    files: Files,
+    options: DatasetOptions,
+    folders: Collection[str] = (),
+    inner: Collection[str] = (),
 ) -> Listing:
-    name = folder_name(root)
-    classes: dict[str, tuple[str, ...]] = {}  # the labels of each class, shared by its sources
-    deeper: dict[str, None] = {}  # examples of folders below a class
-    unnumbered: list[str] = []
-    if clips.frames and options.sampling.frame_rate is None:
+    """Lists the clips among ``paths``; ``folders`` in the root, and those in them, must not be empty."""
+    images = listing.group_images(paths)
+    clips, nested = _find_clips(root, paths, images, nested=bool(folders))
+    unread = [failure.source for failure in files.failures]
+    splits = find_split_folders([*clips, *unread], options.split, as_folders="classes")
+    for key in [key for key in clips if len(splits.divide(key)[1]) < nested + (key[-1] == "/")]:
+        if key[-1] != "/":
+            _refuse_unclassified(root, [path for path in clips if not splits.divide(path)[1]])
+        del clips[key]  # images directly in a split or a class
+    if folders:
+        folders = (*folders, *inner) if splits.level == 0 else folders
+        _check_folders(root, folders, (*clips, *unread), splits)
+    elif not clips:
         raise UserError(
-            f"{root} holds folders of frames, for example {min(clips.frames)}, which have no times. Give "
+            f"{root}: expected videos or folders of frames to match the pattern, but none of the "
+            f"{len(paths)} matching files has the extension of a video, or is an image in a folder below "
+            "the first glob character. Check the pattern"
+        )
+    frames = [key[:-1] for key in clips if key[-1] == "/"]
+    rate = options.sampling.frame_rate
+    if frames and rate is None:
+        raise UserError(
+            f"{root} holds folders of frames, for example {min(frames)}, which have no times. Give "
             "their frames per second with --frame_rate, or a glob of the videos alone"
         )
+    name = folder_name(root) or "dataset"
+    classes: dict[str, tuple[str, ...]] = {}  # the labels of each class, shared by its sources
 
-    def describe(data_path: str, path: str | None) -> Source:
-        split, folders = splits.divide(data_path)
-        class_name = folders[0] if folders else name
+    def describe(data_path: str, path: str) -> Source:
+        split, above = splits.divide(data_path)
+        class_name = above[0] if nested else name
         labels = classes.setdefault(class_name, (class_name,))
-        if len(deeper) < 2 and (len(folders) > 1 or not (path or folders)):
-            deeper[folders[1] if folders else data_path] = None
-        if path is not None:
-            return describe_file(path, data_path, files, labels=labels, split=split)
-        folder, images = clips.frames[data_path]
-        source, ordered = describe_frame_folder(folder, data_path, images, options.sampling, files)
-        if not ordered.numbered:
-            unnumbered.append(data_path)
+        if path not in images:
+            return listing.describe_file(path, data_path, files, labels=labels, split=split)
+        source = describe_frame_folder(path, data_path, images[path], options.sampling, files)
         return replace(source, labels=labels, split=split)
 
-    items = chain(clips.videos.items(), dict.fromkeys(clips.frames).items())
-    sources, failures = describe_all(items, describe)
-    for failure in files.failures:
-        if failure.source.endswith("/") and (inside := splits.divide(failure.source)[1]):
-            classes.setdefault(inside[0], (inside[0],))  # the class of a folder that cannot be read
+    items = ((key.rstrip("/"), path) for key, path in clips.items())
+    sources, failures = listing.describe_all(items, describe)
+    # The classes of folders that cannot be read.
+    names = {own for path in unread if path.endswith("/") for own in splits.divide(path)[1][:1]}
+    names |= classes.keys()
     notes = list(splits.notes)
-    if len(classes) == 1 and len(deeper) >= (1 if splits.level == 1 else 2):
-        (only,), example = classes, " and ".join(deeper)
-        message = (
-            f"all {len(sources)} clips are of the one class {only}. If the folders in it are the classes "
-            f"({example}), give {only} as --input"
+    inside = {own for key in clips for own in splits.divide(key)[1][nested:][:1]}
+    if len(names) == 1 and inside:
+        (only,) = names
+        notes.append(
+            f"all clips are of the one class {only}. If the folders in it are the classes "
+            f"({name_some(sorted(inside))}), give {only} as --input"
         )
         if splits.level == 1:
-            raise UserError(f"{message}. If not, give --split_folders off")
-        notes.append(message)
-    if clips.frames:
+            raise UserError(f"{notes[-1]}. If not, give --split_folders off")
+    if frames:
         notes.append(
-            f"{len(clips.frames)} folders of images are clips of {options.sampling.frame_rate} frames per "
-            "second (--frame_rate)"
+            f"{len(frames)} folders of images are clips of {rate} frames per second (--frame_rate)"
         )
-    notes += describe_unnumbered(unnumbered)
-    if clips.others:
-        notes.append(f"{clips.others} files that are not named as videos were left out")
-    if clips.images:
-        notes.append(f"{clips.images} images that are not in a folder of their own were left out")
+    used = sum(len(images.get(path, [path])) for path in clips.values())
+    if used < len(paths):
+        notes.append(
+            f"{len(paths) - used} files that are neither videos nor in folders of frames were left out"
+        )
     return Listing(
-        name=name or "dataset",
+        name=name,
         sources=tuple(sources),
-        label=LabelSpec(task="classification", class_names=order_classes(classes, options.label)),
+        label=LabelSpec(task="classification", class_names=order_classes(names, options.label)),
         failures=(*failures, *files.failures),
-        notes=tuple(notes),
+        notes=(*notes, *describe_unnumbered(files)),
     )
+
+
+def _find_clips(
+    root: str, paths: Iterable[str], images: Iterable[str], *, nested: bool
+) -> tuple[dict[str, str], bool]:
+    """Returns the videos and folders of images by path relative to ``root``, and if they lie in classes.
+
+    The path of a folder ends with a slash. It holds no videos and is not a class itself.
+    """
+    clips = {relative(path, root): path for path in paths if listing.is_video(path)}
+    no_clips = {os.path.dirname(path) for path in clips.values()} if images else set()
+    frames = {f"{relative(f, root)}/": f for f in images if f not in no_clips}
+    nested = nested or any("/" in key.rstrip("/") for key in (*clips, *frames))
+    here = absolute(root)
+    clips |= {
+        key: path
+        for key, path in frames.items()
+        if key.count("/") > nested and absolute(path) != here
+    }
+    return clips, nested
+
+
+def _refuse_unclassified(root: str, outside: Collection[str]) -> NoReturn:
+    raise UserError(
+        f"{root}: expected one folder per class, but found {len(outside)} videos outside any class folder, "
+        f"for example {min(outside)}. Move them into class folders, or list them in a manifest"
+    )
+
+
+def _check_folders(
+    root: str, folders: Iterable[str], clips: Iterable[str], splits: SplitFolders
+) -> None:
+    """Raises `UserError` for two folders that are one, and for a class without a clip."""
+    check_distinct(os.path.join(root, name) for name in folders)
+    filled: set[str] = set()
+    for path in clips:
+        filled |= {path.split("/", 1)[0], *splits.divide(path)[1][:1]}
+    for name in folders:
+        if os.path.basename(name) not in filled:
+            raise UserError(
+                f"{os.path.join(root, name)}: expected videos in this class folder, or folders of frames, "
+                "but no file name in it has the extension of a video, and no folder below it holds images. "
+                "Fill the folder or remove it"
+            )

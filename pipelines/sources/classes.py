@@ -41,13 +41,11 @@ def order_classes(names: Iterable[str], options: LabelOptions) -> tuple[str, ...
         return tuple(sorted(distinct))
     if options.class_order == "natural":
         return tuple(sorted(distinct, key=natural_key))
-    # A dictionary keeps the order of the lines.
-    ordered = dict.fromkeys(map(_plain, _read_order(options.class_order, written)))
-    missing = [name for plain, name in written.items() if plain not in ordered]
-    surplus = [name for name in ordered if name not in written]
+    ordered = _read_order(options.class_order, written)
+    missing, surplus = written.keys() - ordered, set(ordered) - written.keys()
     if missing or surplus:
-        parts = [f"it lacks {name_some(missing)}"] if missing else []
-        parts += [f"it names {name_some(surplus)} without a source"] if surplus else []
+        parts = [f"it lacks {name_some(sorted(missing))}"] if missing else []
+        parts += [f"it names {name_some(sorted(surplus))} without a source"] if surplus else []
         raise UserError(
             f"--class_order {options.class_order} must name exactly the {len(distinct)} classes of the "
             f"input, but {' and '.join(parts)}. Adapt the file"
@@ -63,10 +61,11 @@ def select_classes(listing: Listing, options: LabelOptions, seed: int) -> Listin
     Raises:
         UserError: if there is no such class, or sources have no classes to select by.
     """
-    flag = "classes" if options.classes else "max_per_class"
-    if getattr(options, flag) and not any(source.labels for source in listing.sources):
+    typed = options.changed(("classes", "max_per_class"))
+    if typed and not any(source.labels for source in listing.sources):
         raise UserError(
-            f"--{flag} selects sources by their class, but no source of this input has one. Leave it out"
+            f"{options.typed(typed)} selects sources by their class, but no source of this input has one. "
+            "Leave it out"
         )
     if options.classes:
         listing = _choose_classes(listing, options.classes)
@@ -77,7 +76,7 @@ def select_classes(listing: Listing, options: LabelOptions, seed: int) -> Listin
 
 
 def _choose_classes(listing: Listing, typed: Sequence[str]) -> Listing:
-    """Returns the listing without other classes; those of sources with several are left out, too."""
+    """Returns the listing with the ``typed`` classes alone, also of sources with several."""
     names = listing.label.class_names
     known = {_plain(name): name for name in names}
     for name in typed:
@@ -87,16 +86,12 @@ def _choose_classes(listing: Listing, typed: Sequence[str]) -> Listing:
                 f"{did_you_mean(name, names)}"
             )
     chosen = {known[_plain(name)] for name in typed}
-    kept = {
-        labels: tuple(name for name in labels if name in chosen)
-        for labels in {source.labels for source in listing.sources}
-    }
     sources = tuple(
         source
-        if kept[source.labels] == source.labels
-        else replace(source, labels=kept[source.labels])
+        if chosen.issuperset(source.labels)
+        else replace(source, labels=tuple(name for name in source.labels if name in chosen))
         for source in listing.sources
-        if kept[source.labels]
+        if not chosen.isdisjoint(source.labels)
     )
     left_out = len(listing.sources) - len(sources)
     note = f"{left_out} sources of no class in --classes were left out"
@@ -129,28 +124,27 @@ def _limit_classes(listing: Listing, limit: int, seed: int) -> Listing:
 def _describe_order(names: Sequence[str], order: str) -> list[str]:
     """Returns notes on the order of labels and on names that are easily confused."""
     notes = []
-    natural, text = sorted(names, key=natural_key), sorted(names)
+    # The first neighbours in natural order whose order as text differs.
+    pairs = pairwise(sorted(names, key=natural_key))
+    pair = next((pair for pair in pairs if pair[0] > pair[1]), None)
     if order not in ("natural", "text"):
         notes.append(f"labels are in the order of {order}: {name_some(names)}")
-    elif natural != text:
-        one, other = next(pair for pair in pairwise(natural) if pair[0] > pair[1])
-        first, last = (one, other) if order == "natural" else (other, one)
-        turned = "text" if order == "natural" else "natural"
+    elif pair:
+        other = "text" if order == "natural" else "natural"
+        first, last = pair if order == "natural" else pair[::-1]
         notes.append(
-            f"labels are in {order} order, {first} before {last}; --class_order {turned} puts {last} first"
+            f"labels are in {order} order, {first} before {last}; --class_order {other} puts {last} first"
         )
     counts = Counter(name.casefold() for name in names)
     if alike := [name for name in names if counts[name.casefold()] > 1]:
         notes.append(
             f"classes that differ only in case are classes of their own: {name_some(alike)}"
         )
-    if padded := [name for name in names if name != name.strip()]:
-        notes.append(f"names of classes begin or end with a space: {', '.join(map(repr, padded))}")
     return notes
 
 
 def _read_order(path: str, classes: Collection[str]) -> list[str]:
-    """Returns the class of each line, without the numbers of lines such as ``1 ApplyEyeMakeup``."""
+    """Returns the plain class of each line, without the numbers of lines such as ``1 ApplyEyeMakeup``."""
     try:
         text = Path(path).read_text(encoding="utf-8-sig", errors="surrogateescape")
     except OSError as error:
@@ -158,9 +152,9 @@ def _read_order(path: str, classes: Collection[str]) -> list[str]:
             "--class_order must be natural, text, or a local file with one class per line, "
             f"got {path}: {error.strerror}"
         ) from error
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [_plain(line) for line in text.splitlines() if line.strip()]
     numbered = [re.fullmatch(r"([0-9]{1,9})[\s,]+(.+)", line) for line in lines]
-    if all(numbered) and not {_plain(line) for line in lines} <= set(classes):
+    if all(numbered) and not set(lines) <= set(classes):
         numbers = [int(found[1]) for found in numbered if found]
         if numbers not in (list(range(len(lines))), list(range(1, len(lines) + 1))):
             raise UserError(
@@ -168,11 +162,11 @@ def _read_order(path: str, classes: Collection[str]) -> list[str]:
                 "Sort the lines, or leave the numbers out"
             )
         lines = [found[2] for found in numbered if found]
-    for name, count in Counter(map(_plain, lines)).items():
-        if count > 1:
-            raise UserError(
-                f"--class_order {path}: must name each class once, got {name!r} {count} times"
-            )
+    if len(lines) > len(set(lines)):
+        ((name, count),) = Counter(lines).most_common(1)
+        raise UserError(
+            f"--class_order {path}: must name each class once, got {name!r} {count} times"
+        )
     return lines
 
 

@@ -21,7 +21,7 @@ from pipelines.options.telemetry import TelemetryOptions
 from pipelines.plan.descriptors import Listing, Part, SideFile, Source, SourceFailure
 from pipelines.sources.classes import order_classes
 from pipelines.sources.files import Files, check_location
-from pipelines.sources.frame_folders import describe_frame_folder
+from pipelines.sources.frame_folders import describe_frame_folder, describe_unnumbered
 from pipelines.sources.listing import (
     describe_all,
     describe_file,
@@ -84,7 +84,7 @@ def list_drives(
             f"{first.reason}"
         )
     check_targets(location, targets)
-    notes = describe_signals(signals)
+    notes = [*describe_signals(signals), *describe_unnumbered(files)]
     if merged:
         notes.append(
             f"{merged} rows of telemetry repeat the row before them and were merged with it"
@@ -186,7 +186,7 @@ class _Footage:
 
     def _frames_source(self, name: str, folder: tuple[str, Sequence[str]]) -> Source:
         path, images = folder
-        source, _ = describe_frame_folder(path, name, images, self.sampling, self.files)
+        source = describe_frame_folder(path, name, images, self.sampling, self.files)
         return replace(source, telemetry=self._telemetry_file(path, name))
 
     def _drive_file(self, path: str) -> _DriveFile:

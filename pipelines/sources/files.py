@@ -6,7 +6,7 @@ import functools
 import glob
 import os
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -29,8 +29,8 @@ class Files:
 
     Attributes:
         from_glob: True if files were found by a pattern, which may match only some files of a folder.
-        failures: of objects that were listed, but cannot be read (their keys hold ``//`` or ``..``), and of
-            folders that cannot be listed.
+        failures: of objects whose keys no local file can have (``a//b``), and folders that cannot be listed.
+        unnumbered: folders of frames in which missing frames cannot be noticed.
     """
 
     def __init__(self) -> None:
@@ -38,6 +38,7 @@ class Files:
         self._listed: dict[str, list[str]] = {}  # sorted URLs of objects, by folder
         self.from_glob = False
         self.failures: list[SourceFailure] = []
+        self.unnumbered: list[str] = []
 
     def status(self, path: str) -> Stored:
         """Returns the size and time of the file at ``path``; raises `OSError` for anything but a file."""
@@ -62,16 +63,17 @@ class Files:
     ) -> Iterator[tuple[str, list[str], list[str]]]:
         """Yields each folder below ``root``, parents first: its path, and the names of its folders and files.
 
-        Names are sorted. Hidden folders and those of operating systems are left out. Links to folders are
+        Names are sorted. Hidden ones and the folders of operating systems are left out. Links to folders are
         followed, but each folder is entered once, so that loops of links end. The local folder ``without`` is
         not entered, even by a link. Folders that cannot be listed are kept in ``failures``, relative to
         ``without`` if given. If not, `OSError` is raised for ``root``.
         """
+        base = without or root
 
         def keep(error: OSError) -> None:
-            if error.filename == (without or root):
+            if error.filename == base:
                 raise error
-            source = f"{relative(error.filename, without or root)}/"
+            source = f"{relative(error.filename, base)}/"
             reason = error.strerror or str(error)
             self.failures.append(SourceFailure(source=source, stage="list", reason=reason))
 
@@ -86,7 +88,7 @@ class Files:
                 continue
             seen.add(identity)
             folders[:] = sorted(name for name in folders if not _is_hidden(name))
-            yield folder, folders, sorted(names)
+            yield folder, folders, sorted(name for name in names if not name.startswith("."))
 
     def _walk_stored(self, root: str) -> Iterator[tuple[str, list[str], list[str]]]:
         inside: dict[str, tuple[set[str], list[str]]] = {"": (set(), [])}
@@ -104,17 +106,7 @@ class Files:
         """Returns the sorted URLs of the objects below ``folder``."""
         listed = next((own for own in self._listed if f"{folder}/".startswith(f"{own}/")), None)
         if listed is None:
-            unreadable: list[str] = []
-            found = storage.find_below(folder, unreadable=unreadable)
-            self._refuse(unreadable)
-            if unreadable and not found:
-                raise UserError(
-                    f"{folder}: none of {len(unreadable)} objects can be read, for example "
-                    f"{unreadable[0]!r}: {_UNREADABLE}"
-                )
-            shown = [name for name in found if not _is_hidden(name)]
-            self._listed[folder] = sorted(join(folder, name) for name in shown)
-            self._stored |= {join(folder, name): found[name] for name in shown}
+            self._listed[folder] = self._keep(folder, storage.find_below(folder))
             listed = folder
         urls = self._listed[listed]
         # The character after "/" is "0".
@@ -126,32 +118,45 @@ class Files:
         if not is_url(pattern):
             resolve = functools.cache(os.path.realpath)
             found = set(glob.glob(pattern, recursive=True))  # it repeats what two ** find
-            return sorted(p for p in found if not (os.path.isdir(p) or _is_in_loop(p, resolve)))
+            system = _SYSTEM_FOLDERS.difference(fixed_prefix(pattern).split("/"))
+            return sorted(
+                path
+                for path in found
+                if system.isdisjoint(path.split("/"))
+                and not (os.path.isdir(path) or _is_in_loop(path, resolve))
+            )
+        root = fixed_prefix(pattern)
         stored = storage.find_matching(pattern)
-        prefix = len(fixed_prefix(pattern))
-        names = {url: url[prefix:].removeprefix("/") for url in stored}
-        self._refuse(name for name in names.values() if not is_path(name))
-        shown = [url for url in stored if is_path(names[url]) and not _is_hidden(names[url])]
-        self._stored |= {url: stored[url] for url in shown}
-        return shown
+        return self._keep(root, {url.removeprefix(root)[1:]: stored[url] for url in stored})
 
-    def _refuse(self, names: Iterable[str]) -> None:
-        self.failures += [
-            SourceFailure(source=name, stage="list", reason=_UNREADABLE)
-            for name in names
-            if not _is_hidden(name)
-        ]
+    def _keep(self, folder: str, found: Mapping[str, Stored]) -> list[str]:
+        """Returns the sorted URLs of the objects in ``folder`` that are not hidden and can be read."""
+        kept = []
+        for name, stored in found.items():
+            if not is_path(name):
+                failure = SourceFailure(source=name, stage="list", reason=_UNREADABLE)
+                self.failures.append(failure)
+            elif not _is_hidden(name):
+                kept.append(join(folder, name))
+                self._stored[kept[-1]] = stored
+        if self.failures and not kept:
+            raise UserError(
+                f"{folder}: none of {len(self.failures)} objects can be read, for example "
+                f"{self.failures[0].source!r}: {_UNREADABLE}"
+            )
+        return sorted(kept)
 
-    def check_distinct(self, folders: Iterable[str]) -> None:
-        """Raises `UserError` if links make two of ``folders`` one, whose files would be listed twice."""
-        seen: dict[tuple[int, int], str] = {}
-        for folder in folders:
-            other = folder if is_url(folder) else seen.setdefault(_identity(folder), folder)
-            if other != folder:
-                raise UserError(
-                    f"{other} and {folder} are the same folder, by a link, so its files would be listed in "
-                    "both. Remove one of them"
-                )
+
+def check_distinct(folders: Iterable[str]) -> None:
+    """Raises `UserError` if links make two of ``folders`` one, whose files would be listed twice."""
+    seen: dict[tuple[int, int], str] = {}
+    for folder in folders:
+        other = folder if is_url(folder) else seen.setdefault(_identity(folder), folder)
+        if other != folder:
+            raise UserError(
+                f"{other} and {folder} are the same folder, by a link, so its files would be listed in "
+                "both. Remove one of them"
+            )
 
 
 def check_location(location: str) -> str:
@@ -175,5 +180,5 @@ def _is_in_loop(path: str, resolve: Callable[[str], str]) -> bool:
 
 
 def _is_hidden(name: str) -> bool:
-    """Returns True if a part of ``name`` is hidden, or a folder in which operating systems keep their own."""
+    """Returns True if a part of ``name`` is hidden, or a folder of an operating system."""
     return any(part.startswith(".") or part in _SYSTEM_FOLDERS for part in name.split("/"))

@@ -23,8 +23,8 @@ from tfrecords_schema.paths import absolute
 
 def describe_frame_folder(
     path: str, source_id: str, images: Collection[str], sampling: SamplingOptions, files: Files
-) -> tuple[Source, FrameSequence]:
-    """Returns the source for the folder ``path`` of ``images`` (file names), and its frames in order.
+) -> Source:
+    """Returns the source for the folder ``path`` of ``images`` (file names).
 
     Raises `UnusableFolderError` if the folder gives no sequence.
     """
@@ -42,7 +42,9 @@ def describe_frame_folder(
             statuses.append(files.status(os.path.join(path, name)))
         except OSError as error:
             raise UnusableFolderError(f"{name}: {error.strerror or error}") from error
-    source = Source(
+    if not frames.numbered:
+        files.unnumbered.append(source_id)
+    return Source(
         id=source_id,
         path=absolute(path),
         data_path=source_id,
@@ -53,28 +55,24 @@ def describe_frame_folder(
         # Callers check that there is a frame rate.
         seconds=float(frames.total_slots / (sampling.frame_rate or Fraction(1))),
     )
-    return source, frames
 
 
-def describe_unnumbered(ids: Collection[str]) -> tuple[str, ...]:
+def describe_unnumbered(files: Files) -> list[str]:
     """Returns a note on folders whose frames are not numbered, if there are any."""
-    if not ids:
-        return ()
-    return (
-        f"frames are not numbered in {len(ids)} folders (for example {min(ids)}), so missing ones cannot be "
-        "noticed there",
-    )
+    ids = files.unnumbered
+    reason = "so missing ones cannot be noticed there"
+    return ids and [
+        f"frames are not numbered in {len(ids)} folders (for example {min(ids)}), {reason}"
+    ]
 
 
 def _check_frames(frames: FrameSequence, sampling: SamplingOptions) -> None:
     """Raises `UnusableFolderError` if a frame occurs twice, or no sequence fits."""
-    duplicate = find_duplicate(frames.names)
-    if duplicate:
+    if duplicate := find_duplicate(frames.names):
         raise UnusableFolderError(f"{duplicate[0]} and {duplicate[1]} are the same frame: keep one")
     if not frames.numbered and (mixed := find_other_recording(frames.names)):
         raise UnusableFolderError(
-            f"{mixed[0]} and {mixed[1]} are frames of two recordings in one folder: put each into its "
-            "own"
+            f"{mixed[0]} and {mixed[1]} are frames of two recordings: put each into a folder of its own"
         )
     wanted, count = sampling.num_frames, len(frames.names)
     if frames.total_slots < wanted and sampling.short_clips == "drop":
@@ -88,16 +86,12 @@ def _check_frames(frames: FrameSequence, sampling: SamplingOptions) -> None:
     runs = frames.runs()
     if any(_fits_sequence(run, frames.total_slots, sampling) for run in runs):
         return
-    missing, verb = frames.describe_hole(holes[0]), "leaves"
-    more = len(holes) - 1
-    if more:
-        others = "is 1 more such hole" if more == 1 else f"are {more} more such holes"
-        missing, verb = f"{missing}, and there {others}", "leave"
     left = f"no {wanted} frames in a row"
     if max(map(len, runs)) >= wanted:
         at_stride = f"that begin at a multiple of --stride {sampling.window_stride}"
         left += " at the end" if sampling.sampling == "last" else f" {at_stride}"
-    raise UnusableFolderError(f"{missing}, which {verb} {left}")
+    first = f" (the first of {len(holes)} holes)" if len(holes) > 1 else ""
+    raise UnusableFolderError(f"{frames.describe_hole(holes[0])}{first}, which leaves {left}")
 
 
 def _fits_sequence(run: range, total_slots: int, sampling: SamplingOptions) -> bool:

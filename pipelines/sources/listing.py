@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from pipelines.errors import UserError
@@ -29,14 +29,6 @@ class UnusableFolderError(Exception):
     """A folder of frames that gives no source. The message is the reason in its report."""
 
 
-def walk_files(root: str, files: Files, *, without: str | None = None) -> Iterator[str]:
-    """Yields the paths of the files below ``root`` in the order of `Files.walk`, without hidden ones."""
-    for folder, _, names in files.walk(root, without=without):
-        for name in names:
-            if not name.startswith("."):
-                yield os.path.join(folder, name)
-
-
 def is_glob(text: str) -> bool:
     """Returns True if ``text`` contains a glob character and is not the name of something that exists."""
     return glob.has_magic(text) and not storage.exists(text)
@@ -45,7 +37,8 @@ def is_glob(text: str) -> bool:
 def find_files(location: str, expected: str, files: Files) -> tuple[str, list[str]]:
     """Returns the root of the input, and the files in it: of a folder or a glob, or a single one."""
     if storage.is_folder(location):
-        return location, list(walk_files(location, files))
+        walk = files.walk(location)
+        return location, [os.path.join(folder, name) for folder, _, names in walk for name in names]
     if is_glob(location):
         return list_matching(location, files)
     if not storage.exists(location):
@@ -104,8 +97,8 @@ def describe_all(
 ) -> tuple[list[Source], list[SourceFailure]]:
     """Returns the sources, sorted by id, and the failures of those that cannot be used.
 
-    ``describe`` receives the id of a possible source and what it is made of; if there is no such source, it
-    raises `OSError` or `UnusableFolderError`.
+    ``describe`` receives an id and what the source is made of; it raises `OSError` or `UnusableFolderError`
+    if there is none.
     """
     sources: list[Source] = []
     failures: list[SourceFailure] = []

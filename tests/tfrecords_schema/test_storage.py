@@ -85,7 +85,8 @@ class TestReading:
             bucket.put(key)
         folder = f"{bucket.url}/d"
         assert list(storage.list_folder(folder)) == ["a"]
-        assert list(storage.find_below(folder)) == ["a", "sub/b", "sub/deep/c"]
+        found = ["/odd", "a", "sub/../up", "sub/b", "sub/deep/c"]
+        assert list(storage.find_below(folder)) == found
         assert storage.is_folder(folder)
         assert not storage.is_folder(f"{folder}/a")
         assert not storage.is_file(folder)

@@ -229,7 +229,8 @@ class TestBuild:
         done = run("videos", "--input", root, "--output", output, *FLAGS, *flags)
         assert done.returncode == 0, done.stderr
         assert (
-            "the folders Train and testing are taken as splits; --split_folders off" in done.stdout
+            "folders taken as splits: Train (train), testing (test); --split_folders off"
+            in done.stdout
         )
         assert "labels are in natural order, with 2 before 10" in done.stdout
         assert "4 folders of images are clips of 10 frames per second" in done.stdout

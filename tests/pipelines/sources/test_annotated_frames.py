@@ -169,7 +169,7 @@ class TestNoDataset:
 
 
 class TestFailures:
-    """Of one folder each, beside one that is well."""
+    """Failures of one folder, beside one without."""
 
     @pytest.fixture
     def root(self, tmp_path):
@@ -232,11 +232,9 @@ class TestFailures:
     def test_several_holes(self, root) -> None:
         fill(root / "a", frames=[*range(1, 4), *range(6, 10), *range(11, 15), *range(16, 20)])
         assert self.reason(root) == (
-            "frames 004 to 005 are missing between 003.jpg and 006.jpg, and there are 2 more such "
-            "holes, which leave no 8 frames in a row"
+            "frames 004 to 005 are missing between 003.jpg and 006.jpg (the first of 3 holes), "
+            "which leaves no 8 frames in a row"
         )
-        fill(root / "a", frames=[15])
-        assert "and there is 1 more such hole, which leave no 8" in self.reason(root)
 
     def test_a_hole_that_leaves_no_sequence_where_one_would_begin(self, root) -> None:
         fill(root / "a", frames=[1, 2, 3, *range(5, 14)])
@@ -247,7 +245,7 @@ class TestFailures:
         assert ids(listed(root, stride=2)) == ["a", "well"]
         assert ids(listed(root, sampling="last")) == ["a", "well"]
         fill(root / "a", frames=[15])
-        assert self.reason(root, sampling="last").endswith("leave no 8 frames in a row at the end")
+        assert self.reason(root, sampling="last").endswith("leaves no 8 frames in a row at the end")
 
     def test_one_frame_twice(self, root) -> None:
         fill(root / "a")

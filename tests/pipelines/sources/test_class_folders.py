@@ -14,7 +14,7 @@ from pipelines.plan.descriptors import Listing, SourceFailure
 from pipelines.sources import listing as listing_module
 from pipelines.sources.class_folders import list_class_folders, list_glob
 from pipelines.sources.files import Files
-from pipelines.sources.listing import is_glob, is_video, walk_files
+from pipelines.sources.listing import find_files, is_glob, is_video
 from pipelines.sources.videos import list_videos
 from tfrecords_schema.spec import LabelSpec
 
@@ -131,7 +131,7 @@ class TestClassFolders:
     def test_a_video_outside_the_classes_is_refused(self, tmp_path) -> None:
         fill(tmp_path, "run/a.mp4", "stray.mp4", "readme.txt")
         with pytest.raises(
-            UserError, match=r"one folder per class, but found 1 video .*stray.mp4.* Move"
+            UserError, match=r"one folder per class, but found 1 videos .*stray.mp4.* Move"
         ):
             list_class_folders(str(tmp_path))
 
@@ -155,7 +155,8 @@ class TestClassFolders:
 
     def test_files_are_walked_in_order(self, tmp_path) -> None:
         fill(tmp_path, "b/2", "b/1", "a/9", "c")
-        walked = [os.path.relpath(path, tmp_path) for path in walk_files(str(tmp_path), Files())]
+        _, paths = find_files(str(tmp_path), "a folder", Files())
+        walked = [os.path.relpath(path, tmp_path) for path in paths]
         assert walked == ["c", "a/9", "b/1", "b/2"]
 
     @pytest.mark.parametrize("name", ["a.mp4", "A.MP4", "a.b.WebM", "dir.txt/a.mts"])
@@ -204,7 +205,7 @@ class TestFolderFrames:
         assert [source.seconds for source in found.sources] == [0.25, 0.25, None, 0.25]
         assert found.notes == (
             "3 folders of images are clips of 12 frames per second (--frame_rate)",
-            "2 images that are not in a folder of their own were left out",
+            "2 files that are neither videos nor in folders of frames were left out",
         )
 
     def test_a_frame_rate_is_needed(self, tmp_path) -> None:
@@ -224,7 +225,7 @@ class TestFolderFrames:
         found = list_glob(f"{tmp_path}/db/run/*/*.jpg", FRAMES)
         assert classes(found) == {"c1": ("run",), "c2": ("run",)}
         assert (
-            "all 2 clips are of the one class run. If the folders in it are the classes (c1 and c2)"
+            "all clips are of the one class run. If the folders in it are the classes ('c1', 'c2')"
             in found.notes[0]
         )
 
@@ -237,6 +238,12 @@ class TestFolderFrames:
         assert found.sources == ()
         assert "the glob matches 3 of 6 images, but all images" in found.failures[0].reason
 
+    def test_a_relative_glob_finds_folders_of_images(self, tmp_path, monkeypatch) -> None:
+        fill(tmp_path, *self.CLIPS[:6])
+        monkeypatch.chdir(tmp_path)
+        for pattern in ("*/*/*.jpg", ".//*/*/*.jpg"):
+            assert classes(list_glob(pattern, FRAMES)) == {"run/c1": ("run",), "run/c2": ("run",)}
+
     def test_frames_without_numbers_are_said(self, tmp_path) -> None:
         fill(tmp_path, "run/c/a.jpg", "run/c/b.jpg", "walk/d.mp4")
         assert "not numbered in 1 folders" in list_class_folders(str(tmp_path), FRAMES).notes[1]
@@ -248,7 +255,9 @@ class TestGlob:
         found = list_glob(f"{tmp_path}/set/**/*.*")
         assert classes(found) == {"run/a.mp4": ("run",), "walk/x/b.mp4": ("walk",)}
         assert found.name == "set"
-        assert found.notes == ("1 files that are not named as videos were left out",)
+        assert found.notes == (
+            "1 files that are neither videos nor in folders of frames were left out",
+        )
         everything = list_glob(f"{tmp_path}/*/**/*.mp4")
         assert ids(everything) == ["other/c.mp4", "set/run/a.mp4", "set/walk/x/b.mp4"]
 
@@ -264,6 +273,15 @@ class TestGlob:
         assert found.name == "run"
         assert found.sources[0].path == str(tmp_path / "run/a.mp4")
 
+    def test_a_video_beside_class_folders_is_refused(self, tmp_path) -> None:
+        fill(tmp_path, "run/a.mp4", "stray.mp4")
+        with pytest.raises(UserError, match=r"found 1 videos outside any class .*stray.mp4"):
+            list_glob(f"{tmp_path}/**/*.mp4")
+
+    def test_folders_of_operating_systems_are_left_out(self, tmp_path) -> None:
+        fill(tmp_path, "run/a.mp4", "run/@eaDir/a.mp4/THUMB.jpg", "__MACOSX/run/a.mp4")
+        assert ids(list_glob(f"{tmp_path}/**/*.*")) == ["run/a.mp4"]
+
     def test_a_link_in_a_circle_gives_each_video_once(self, tmp_path) -> None:
         fill(tmp_path, "run/a.mp4", "walk/b.mp4")
         (tmp_path / "run/again").symlink_to(tmp_path / "run")
@@ -273,7 +291,6 @@ class TestGlob:
         fill(tmp_path, "run/x/a.mp4")
         found = list_glob(f"{tmp_path}/**/**/*.mp4")
         assert ids(found) == ["run/x/a.mp4"]
-        assert found.notes == ()
 
     def test_a_link_that_leads_nowhere_is_a_failure(self, tmp_path) -> None:
         fill(tmp_path, "run/a.mp4")

@@ -53,7 +53,7 @@ def test_split_folders_of_sample_folders_and_of_drives(tmp_path: Path) -> None:
         found = list_dashcam(str(tmp_path / place), options(**fields))
         assert [source.split for source in found.sources] == ["test"] * count + ["train"] * count
         assert found.notes[0] == (
-            "the folders train and test are taken as splits; --split_folders off takes them as ordinary "
+            "folders taken as splits: test, train; --split_folders off takes them as ordinary "
             "folders"
         )
         off = options(**fields, split=SplitOptions(split_folders="off"))

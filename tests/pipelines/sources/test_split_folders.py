@@ -42,7 +42,7 @@ PLACED = {
     "train/run/a.avi": ("train", "run"),
     "train/walk/x/b.avi": ("train", "walk"),
 }
-SAID = "the folders train and Test are taken as splits; --split_folders off takes them as classes"
+SAID = "folders taken as splits: Test (test), train; --split_folders off takes them as classes"
 
 
 class TestClassFolders:
@@ -67,8 +67,8 @@ class TestClassFolders:
             "walk/train/x/a.avi": ("train", "walk"),
         }
         assert found.notes[0] == (
-            "the folders train and val below other folders are taken as splits; --split_folders off takes "
-            "them as ordinary folders"
+            "folders taken as splits: train, val (validation), below other folders; --split_folders off "
+            "takes them as ordinary folders"
         )
 
     def test_two_names_of_one_split_are_united_and_said(self, tmp_path) -> None:
@@ -78,33 +78,35 @@ class TestClassFolders:
             "validation",
             "validation",
         ]
-        assert found.notes[1] == "Validation and val are united as the split validation"
+        assert "Validation (validation), train, val (validation);" in found.notes[0]
 
     def test_one_such_name_among_classes_is_a_class_and_said(self, tmp_path) -> None:
         found = listed(fill(tmp_path, "car/a.avi", "bus/a.avi", "train/a.avi"))
         assert found.label.class_names == ("bus", "car", "train")
-        assert found.notes[0].startswith("the folder train is not taken as a split, because")
+        assert found.notes[0].startswith("folder not taken as a split, because")
+        assert found.notes[0].endswith(": train")
 
     @pytest.mark.parametrize(
         "extra",
-        ["labels/a.txt", "car/a.avi", "labels/run/x.jpg"],
-        ids=["no clip", "class", "images"],
+        ["car/a.avi", "labels/run/x.jpg"],
+        ids=["class", "images"],
     )
     def test_two_such_names_among_others_are_asked_about(self, tmp_path, extra) -> None:
         root = fill(tmp_path, *TWO, extra)
         with pytest.raises(
-            UserError, match=r"train and Test are named like splits, but \w+/? .*off"
+            UserError,
+            match=r"like splits: Test \(test\), train; but others beside them are not: .*off",
         ):
             listed(root, rate=5)
 
     def test_some_classes_with_split_folders_are_asked_about(self, tmp_path) -> None:
         root = fill(tmp_path, "run/train/a.avi", "run/test/a.avi", "walk/a.avi")
-        with pytest.raises(UserError, match=r"train and test below other .* but walk/a.avi beside"):
+        with pytest.raises(UserError, match=r"test, train, below other .* are not: walk/a.avi. So"):
             listed(root)
 
     def test_videos_without_a_class_are_refused(self, tmp_path) -> None:
         root = fill(tmp_path, "train/a.avi", "train/run/b.avi", "test/run/a.avi")
-        with pytest.raises(UserError, match=r"found 1 video outside any class .*train/a.avi"):
+        with pytest.raises(UserError, match=r"found 1 videos outside any class .*train/a.avi"):
             listed(root)
 
     def test_a_folder_around_the_splits_is_not_taken_for_the_class(self, tmp_path) -> None:
@@ -193,9 +195,25 @@ class TestDrives:
         ):
             apply_split_folders(found, SplitOptions())
 
+    def test_folders_of_frames_may_be_the_splits_themselves(self) -> None:
+        def frames(*names: str) -> Listing:
+            sources = [
+                Source(id=name, path=f"/x/{name}", data_path=name, group=name, kind="frames")
+                for name in names
+            ]
+            return Listing(name="train", sources=tuple(sources), label=LabelSpec())
+
+        for names in (("train", "Test"), ("a/train", "b/test")):
+            done = apply_split_folders(frames(*names), SplitOptions())
+            assert [source.split for source in done.sources] == ["train", "test"]
+        with pytest.raises(UserError, match="others beside them are not: c/"):
+            apply_split_folders(frames("a/train", "b/test", "c"), SplitOptions())
+        only = frames("train")  # the input itself, whose id is its name
+        assert apply_split_folders(only, SplitOptions()) == only
+
     def test_a_drive_outside_the_splits_is_asked_about(self) -> None:
         found = self.listing(("train/a.mp4",), ("test/a.mp4",), ("b.mp4",))
-        with pytest.raises(UserError, match=r"but b.mp4 beside them is not"):
+        with pytest.raises(UserError, match=r"others beside them are not: b.mp4"):
             apply_split_folders(found, SplitOptions())
         off = apply_split_folders(found, SplitOptions(split_folders="off"))
         assert off == found
