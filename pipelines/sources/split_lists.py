@@ -248,9 +248,8 @@ def _is_header(text: str, file: str) -> bool:
         return False
     if splits := find_columns(file, columns, ("split",), ()):
         raise UserError(
-            f"{file}: expected a list of the videos of one split, but it has a column "
-            f"{splits['split'].name!r}. Give the file as --input (a manifest with the columns path, label and "
-            "split), or one list per split"
+            f"{file}: expected a list of one split, but it has a column {splits['split'].name!r}. Give the "
+            "file as --input (a manifest with the columns path, label and split), or one list per split"
         )
     return True
 
@@ -261,8 +260,8 @@ def _read_split(file: str, texts: Iterable[tuple[str, str]], split: str) -> Iter
     for place, text in texts:
         if is_header is None and _HMDB51_FILE.fullmatch(Path(file).stem) and _CODED.fullmatch(text):
             raise UserError(
-                f"{file}: expected a list of the videos in {split}, but by its name and codes it is HMDB51's, "
-                "which names the split of each video. Give it as --split_list FILE, without NAME="
+                f"{file}: expected a list of the videos in {split}, but by its name and codes it is "
+                "HMDB51's, which names the split of each video. Give it as --split_list FILE, without NAME="
             )
         others = {standard_split(part.strip(" \"'")) for part in _DELIMITER.split(text)[1:]}
         if others - {None, split}:
@@ -311,7 +310,7 @@ def _paths(text: str) -> Sequence[str]:
     columns = [column.strip(" \"'") for column in _DELIMITER.split(text)]
     readings = [_without_numbers(reading) for reading in dict.fromkeys((text, *columns))]
     videos = [paths[-1] for paths in readings if is_video(paths[-1])]
-    return videos or list(dict.fromkeys(sum(readings[:2], [])))
+    return videos or list(dict.fromkeys(path for paths in readings[:2] for path in paths))
 
 
 def _without_numbers(text: str) -> list[str]:
