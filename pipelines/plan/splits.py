@@ -7,7 +7,7 @@ later steps (windows, segments, shards) never separate a group.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from pipelines.errors import UserError
@@ -54,36 +54,68 @@ def assign_splits(
     }
 
 
-def settle_splits(listing: Listing, options: SplitOptions) -> Listing:
-    """Returns the listing with the splits that the hash of a group does not decide alone, and with notes.
+def place_unlisted(listing: Listing, listed: Collection[str], options: SplitOptions) -> Listing:
+    """Returns the listing without sources that have no place beside ``listed`` splits, and with notes.
 
-    A split is listed if sources name it, whether by a list, a column or a folder. Listed splits stay as they
-    are, but other splits may be taken out of ``train``, and other sources may join it.
+    A split is listed if sources name it, whether by a list, a column or a folder.
 
     Raises:
         UserError: if a group is in two listed splits, or the options do not fit the sources.
     """
-    named = assign_splits((s for s in listing.sources if s.split is not None), (), options.seed)
-    if not named and options.unlisted is not None:
+    if not listed and options.unlisted is not None:
         raise UserError(
             "--unlisted needs splits that a split list, a column or folders name, but there are none"
         )
-    if options.split_by == "time" or not (named or options.stratify):
+    named = assign_splits((s for s in listing.sources if s.split is not None), (), options.seed)
+    if options.split_by == "time" or not listed:
         return listing
-    listed = set(named.values())
-    shares = dict(_open_splits(listed, options))
+    leaves_out = options.unlisted == "leave_out" or (not options.unlisted and "train" in listed)
+    shares = join_names(_open_splits(listed, options))
+    kept: list[Source] = []
+    unlisted: dict[str, list[str]] = {}  # ids by what happens to them
+    for source in listing.sources:
+        split = named.get(source.group, "train")
+        if source.split is not None:
+            kept.append(source)
+            continue
+        if split != "train":
+            reason = f"share a group with sources of {split} and were left out"
+        elif leaves_out:
+            reason = "were left out (--unlisted train trains on them)"
+        else:
+            kept.append(source)
+            reason = f"go to {shares} (--unlisted leave_out leaves them out)"
+        unlisted.setdefault(reason, []).append(source.id)
+    grows = "train" in listed and not leaves_out and bool(unlisted)
+    note = f"listed splits, which do not grow: {join_names(sorted(listed))}"
+    notes = [note + (", except train" if grows else "")]
+    for reason, ids in unlisted.items():
+        notes.append(f"{len(ids)} sources are in no listed split and {reason}: {name_some(ids)}")
+    return replace(listing, sources=tuple(kept), notes=(*listing.notes, *notes))
+
+
+def settle_splits(listing: Listing, listed: Collection[str], options: SplitOptions) -> Listing:
+    """Returns the listing with the splits that the hash of a group does not decide alone, and with notes.
+
+    ``listed`` splits stay as they are, but other splits may be taken out of ``train``.
+
+    Raises:
+        UserError: if the options do not fit the sources.
+    """
+    if options.split_by == "time" or not (listed or options.stratify):
+        return listing
     sources, notes = listing.sources, list(listing.notes)
-    if named:
-        sources = _place_unlisted(sources, named, shares, options, notes)
+    shares = _open_splits(listed, options)
+    named = {source.group: source.split for source in sources if source.split}
     # Groups whose hash says a listed split train, so that others stay where they would be without lists.
     ranges = tuple(shares.items()) if "train" in listed else options.splits
     home = max(shares, key=lambda name: (name == "train", shares[name]))
-    settled: dict[str, str] = {}
-    for source in sources:
-        group = source.group
-        if group not in settled and named.get(group, "train") == "train":
-            split = hashed_split(group, ranges, options.seed)
-            settled[group] = split if split in shares else home
+    hashed = {
+        group: hashed_split(group, ranges, options.seed)
+        for group in dict.fromkeys(source.group for source in sources)
+        if named.get(group, "train") == "train"
+    }
+    settled = {group: split if split in shares else home for group, split in hashed.items()}
     moved = _stratify(sources, settled, shares, options.seed, notes) if options.stratify else {}
     settled |= moved
     if "train" in listed and len(shares) > 1:
@@ -95,7 +127,7 @@ def settle_splits(listing: Listing, options: SplitOptions) -> Listing:
             "no validation split is listed, and train stays as it is. --splits train=0.9,validation=0.1 "
             "takes groups of train for it"
         )
-    changed = settled if named else moved
+    changed = settled if listed else moved
     sources = tuple(
         source
         if changed.get(source.group, source.split) == source.split
@@ -105,49 +137,18 @@ def settle_splits(listing: Listing, options: SplitOptions) -> Listing:
     return replace(listing, sources=sources, notes=tuple(notes))
 
 
-def _open_splits(listed: Set[str], options: SplitOptions) -> Sequence[tuple[str, float]]:
+def _open_splits(listed: Collection[str], options: SplitOptions) -> dict[str, float]:
     """Returns the splits, with shares, that unlisted groups and those of ``train`` may go to."""
     if "train" in listed and "splits" not in options.changed():
-        return [("train", 1.0)]  # a published split is divided only if that is asked for
-    shares = [(n, f) for n, f in options.splits if f > 0 and n not in listed - {"train"}]
-    if "train" in listed and "train" not in dict(shares):
+        return {"train": 1.0}  # a published split is divided only if that is asked for
+    shares = {n: f for n, f in options.splits if f > 0 and (n == "train" or n not in listed)}
+    if "train" in listed and "train" not in shares:
         raise UserError(
             "--splits must leave a fraction of the listed train to train, such as "
             "train=0.9,validation=0.1, got none"
         )
-    total = sum(share for _, share in shares)
-    return [(name, share / total) for name, share in shares] or [("train", 1.0)]
-
-
-def _place_unlisted(
-    sources: Sequence[Source],
-    named: Mapping[str, str],
-    shares: Iterable[str],
-    options: SplitOptions,
-    notes: list[str],
-) -> tuple[Source, ...]:
-    """Returns the sources to build, without those that have no place, and adds notes for the user."""
-    listed = sorted(set(named.values()))
-    leaves_out = options.unlisted == "leave_out" or (not options.unlisted and "train" in listed)
-    kept: list[Source] = []
-    unlisted: dict[str, list[str]] = {}  # ids by what happens to them
-    for source in sources:
-        split = named.get(source.group, "train")
-        if source.split is None and split != "train":
-            reason = f"share a group with sources of {split} and were left out"
-        elif source.split is None and leaves_out:
-            reason = "were left out (--unlisted train trains on them)"
-        else:
-            kept.append(source)
-            reason = f"go to {join_names(shares)} (--unlisted leave_out leaves them out)"
-        if source.split is None:
-            unlisted.setdefault(reason, []).append(source.id)
-    notes.append(f"listed splits, which do not grow: {join_names(listed)}")
-    if len(kept) > sum(source.split is not None for source in kept) and "train" in listed:
-        notes[-1] += ", except train"
-    for reason, ids in unlisted.items():
-        notes.append(f"{len(ids)} sources are in no listed split and {reason}: {name_some(ids)}")
-    return tuple(kept)
+    total = sum(shares.values())
+    return {name: share / total for name, share in shares.items()} or {"train": 1.0}
 
 
 def _stratify(
@@ -162,23 +163,18 @@ def _stratify(
         raise UserError(
             "--stratify on needs sources with classes, of class folders or a manifest, but they have none"
         )
-    classes_of: dict[str, tuple[str, ...]] = {}
-    sizes = Counter(source.group for source in sources if source.group in split_of)
+    classes_of: dict[str, dict[str, None]] = {group: {} for group in split_of}
     for source in sources:
-        own = classes_of.setdefault(source.group, source.labels)
-        if not set(source.labels).issubset(own):
-            classes_of[source.group] = (*own, *(name for name in source.labels if name not in own))
-    classes_of = {group: classes_of[group] for group in split_of}
+        if source.group in split_of:
+            classes_of[source.group].update(dict.fromkeys(source.labels))
+    sizes = Counter(source.group for source in sources)
     moved, lacking = stratify(classes_of, sizes, split_of, shares, seed)
-    names = join_names(shares)
-    notes.append(f"{len(moved)} of {len(split_of)} groups were moved to have each class in {names}")
-    scarce = [name for name, groups in lacking.items() if groups < len(shares)]
-    if scarce:
-        notes[-1] += f". Classes with fewer groups than splits are in some: {name_some(scarce)}"
+    note = f"{len(moved)} of {len(split_of)} groups were moved to have each class in {join_names(shares)}"
+    if scarce := [name for name, groups in lacking.items() if groups < len(shares)]:
+        note += f". Classes with fewer groups than splits are in some: {name_some(scarce)}"
     if stuck := [name for name, groups in lacking.items() if groups >= len(shares)]:
-        notes[-1] += (
-            f". Classes for which their groups with other classes do not allow it: {name_some(stuck)}"
-        )
+        note += f". Classes for which their groups with other classes do not allow it: {name_some(stuck)}"
+    notes.append(note)
     return moved
 
 

@@ -53,8 +53,8 @@ def order_classes(names: Iterable[str], options: LabelOptions) -> tuple[str, ...
     return tuple(written[name] for name in ordered)
 
 
-def select_classes(listing: Listing, options: LabelOptions, seed: int) -> Listing:
-    """Returns the listing with the sources that ``--classes`` and ``--max_per_class`` keep.
+def select_classes(listing: Listing, options: LabelOptions) -> Listing:
+    """Returns the listing with the sources that ``--classes`` keeps.
 
     Notes say what was left out, and the order of labels if natural and text order differ.
 
@@ -69,8 +69,6 @@ def select_classes(listing: Listing, options: LabelOptions, seed: int) -> Listin
         )
     if options.classes:
         listing = _choose_classes(listing, options.classes)
-    if options.max_per_class is not None:
-        listing = _limit_classes(listing, options.max_per_class, seed)
     notes = _describe_order(listing.label.class_names, options.class_order)
     return replace(listing, notes=(*listing.notes, *notes))
 
@@ -99,19 +97,23 @@ def _choose_classes(listing: Listing, typed: Sequence[str]) -> Listing:
     return replace(listing, sources=sources, label=label, notes=(*listing.notes, note))
 
 
-def _limit_classes(listing: Listing, limit: int, seed: int) -> Listing:
-    """Returns the listing with at most ``limit`` sources per class, chosen by the hashes of their ids."""
+def limit_classes(listing: Listing, limit: int | None, seed: int) -> Listing:
+    """Returns the listing with at most ``limit`` sources per class, chosen by the hashes of their ids.
+
+    Raises:
+        UserError: if sources have several classes.
+    """
+    if limit is None:
+        return listing
     if listing.label.task == "multilabel":
         raise UserError(
             "--max_per_class needs sources of one class each, but some have several. Leave it out"
         )
-    # Unlisted sources come last if train is listed, because then they may be left out.
-    listed = any(source.split == "train" for source in listing.sources)
-    by_class: dict[str, list[tuple[bool, float, str]]] = defaultdict(list)
+    by_class: dict[str, list[tuple[float, str]]] = defaultdict(list)
     for source in listing.sources:
         place = hash_fraction("class", seed, source.id)
-        by_class[source.labels[0]].append((listed and not source.split, place, source.id))
-    chosen = {id for own in by_class.values() for *_, id in heapq.nsmallest(limit, own)}
+        by_class[source.labels[0]].append((place, source.id))
+    chosen = {id for own in by_class.values() for _, id in heapq.nsmallest(limit, own)}
     larger = sum(len(own) > limit for own in by_class.values())
     note = (
         f"{len(listing.sources) - len(chosen)} sources of {larger} classes were left out by "

@@ -8,16 +8,20 @@ from dataclasses import replace
 from pipelines.errors import UserError
 from pipelines.options.dataset import LabelOptions, SplitOptions
 from pipelines.plan.descriptors import Listing, Source
-from pipelines.plan.splits import settle_splits
-from pipelines.sources.classes import select_classes
+from pipelines.plan.splits import place_unlisted, settle_splits
+from pipelines.sources.classes import limit_classes, select_classes
 from pipelines.sources.split_lists import apply_split_lists
 
 
 def group_and_split(listing: Listing, options: SplitOptions, label: LabelOptions) -> Listing:
     """Returns the sources of the wanted classes, with groups, and splits that no group's hash decides."""
     listing = apply_split_lists(listing, options.split_lists)
-    listing = select_classes(listing, label, options.seed)
-    return settle_splits(assign_groups(listing, options), options)
+    listed = {source.split for source in listing.sources if source.split}
+    listing = assign_groups(select_classes(listing, label), options)
+    listing = place_unlisted(listing, listed, options)
+    # Only sources that will be built count towards the limit.
+    listing = limit_classes(listing, label.max_per_class, options.seed)
+    return settle_splits(listing, listed, options)
 
 
 def assign_groups(listing: Listing, options: SplitOptions) -> Listing:

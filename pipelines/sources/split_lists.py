@@ -23,10 +23,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipelines.errors import UserError
+from pipelines.labels.cells import TelemetryError
 from pipelines.options.dataset import SPLIT_NAME_RULE, split_name
 from pipelines.plan.descriptors import Listing
 from pipelines.sources.listing import VIDEO_EXTENSIONS, is_video
-from pipelines.sources.manifest_columns import find_columns, has_path
+from pipelines.sources.manifest_columns import find_columns
 from tfrecords_schema.split_names import standard_split
 from tfrecords_schema.tables import name_some
 
@@ -244,11 +245,13 @@ def _read(item: str) -> Iterator[_Line]:
 
 def _is_header(text: str, file: str) -> bool:
     columns = [column.strip("\"'") for column in re.split(r"[\s,;]+", text)]
-    if not has_path(columns) or any(map(is_video, columns)):
+    try:
+        found = find_columns(file, columns, ("path", "split"), ())
+    except TelemetryError:
         return False
-    if splits := find_columns(file, columns, ("split",), ()):
+    if "split" in found:
         raise UserError(
-            f"{file}: expected a list of one split, but it has a column {splits['split'].name!r}. Give the "
+            f"{file}: expected a list of one split, but it has a column {found['split'].name!r}. Give the "
             "file as --input (a manifest with the columns path, label and split), or one list per split"
         )
     return True

@@ -13,7 +13,7 @@ from pipelines.errors import UserError
 from pipelines.options.dataset import SplitOptions
 from pipelines.plan.descriptors import Listing, Source
 from pipelines.plan.hashing import hash_fraction
-from pipelines.plan.splits import assign_splits, hashed_split, settle_splits
+from pipelines.plan.splits import assign_splits, hashed_split, place_unlisted, settle_splits
 from tfrecords_schema.spec import LabelSpec
 
 SPLITS = (("train", 0.8), ("validation", 0.1), ("test", 0.1))
@@ -131,7 +131,9 @@ def test_assign_splits_of_no_sources() -> None:
 def settle(sources: list[Source], **options: object) -> tuple[dict[str, str | None], str]:
     """Returns the split of each source that is built, and the notes."""
     listing = Listing(name="in", sources=tuple(sources), label=LabelSpec())
-    found = settle_splits(listing, SplitOptions(**options))
+    listed = {source.split for source in sources if source.split}
+    chosen = SplitOptions(**options)
+    found = settle_splits(place_unlisted(listing, listed, chosen), listed, chosen)
     return {s.id: s.split for s in found.sources}, "\n".join(found.notes)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -352,6 +353,27 @@ class TestListVideos:
         fill(tmp_path, "run/a.avi", "walk/a_g01_.avi")
         with pytest.raises(UserError, match=r"must match the path of every source, .*'run/a.avi'"):
             self.list(tmp_path, group_by=expression)
+
+    def test_max_per_class_counts_sources_that_are_built(self, tmp_path) -> None:
+        names = [f"{c}/v_{c}_g{i:02}_c1.avi" for c in ("run", "walk") for i in range(20)]
+        fill(tmp_path / "in", *names)
+        (tmp_path / "list").write_text("".join(f"{name}\n" for name in names[::2]))
+        options = {"split_lists": (f"test={tmp_path}/list",), "unlisted": "leave_out"}
+        label = LabelOptions(max_per_class=8)
+        found = list_videos(str(tmp_path / "in"), split=SplitOptions(**options), label=label)
+        assert [source.labels[0] for source in found.sources] == ["run"] * 8 + ["walk"] * 8
+        assert {source.split for source in found.sources} == {"test"}
+
+    def test_limited_classes_do_not_fill_a_listed_split(self, tmp_path) -> None:
+        fill(tmp_path / "in", *(f"run/{i:02}.avi" for i in range(41)))
+        (tmp_path / "list").write_text("run/00.avi\n")
+        split = SplitOptions(split_lists=(f"test={tmp_path}/list",))
+        label = LabelOptions(max_per_class=40)
+        for seed in range(5):  # the one listed source is seldom among the chosen
+            split = replace(split, seed=seed, splits=(("train", 0.5), ("test", 0.5)))
+            found = list_videos(str(tmp_path / "in"), split=split, label=label)
+            assert {s.id for s in found.sources if s.split != "train"} <= {"run/00.avi"}
+            assert len(found.sources) == 40
 
     def test_split_lists_and_their_notes_are_passed_on(self, tmp_path) -> None:
         fill(tmp_path / "in", "run/a.avi", "run/b.avi", "run/n.txt")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pipelines.errors import UserError
 from pipelines.options.dataset import LabelOptions
 from pipelines.plan.descriptors import Listing, Source
-from pipelines.sources.classes import order_classes, select_classes
+from pipelines.sources.classes import limit_classes, order_classes, select_classes
 from tfrecords_schema.spec import LabelSpec
 
 
@@ -28,7 +28,8 @@ def listing(*labels: tuple[str, ...], task: str = "classification") -> Listing:
 
 
 def select(found: Listing, *, seed: int = 0, **options: object) -> Listing:
-    return select_classes(found, LabelOptions(**options), seed)
+    label = LabelOptions(**options)
+    return limit_classes(select_classes(found, label), label.max_per_class, seed)
 
 
 class TestOrder:

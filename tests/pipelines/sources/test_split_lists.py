@@ -190,9 +190,7 @@ def test_list_of_another_format_is_refused(lists, name, text, item, words) -> No
 
 def test_split_whose_list_names_no_source_is_refused(lists) -> None:
     train, test = lists("train", "run/a.avi\n"), lists("test", "x/b.avi\n")
-    with pytest.raises(
-        UserError, match=r"none of its videos is there, .*'x/b.avi'.*/test line 1"
-    ):
+    with pytest.raises(UserError, match=r"none of its videos is there, .*'x/b.avi'.*/test line 1"):
         apply_split_lists(sources("run/a.avi"), [f"train={train}", f"test={test}"])
 
 
