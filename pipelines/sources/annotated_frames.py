@@ -7,7 +7,6 @@ only sub-folder with images. No image is opened.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
 from dataclasses import replace
 
 from pipelines.errors import UserError
@@ -41,7 +40,12 @@ def list_annotated_frames(
     if not storage.is_folder(root):
         raise UserError(f"--input must be a folder that holds folders of frames, got {root}")
     folders = find_image_folders(root, annotation.annotation, files)
-    _check_found(root, folders.values(), annotation.annotation)
+    if not any(folder.annotated for folder in folders.values()):
+        found = sum(bool(folder.images) for folder in folders.values())
+        raise UserError(
+            f"{root}: expected a file {annotation.annotation} beside the frames, but no folder has one, and "
+            f"{found} folders have images. Check --input and --annotation"
+        )
     name = folder_name(root) or "dataset"
     root_id = "." if name in folders else name  # ids are unique
     frame_folders, reasons = match_annotations(folders, annotation.annotation)
@@ -100,21 +104,6 @@ def list_annotated_frames(
             *files.failures,
         ),
         notes=(*notes, *describe_unnumbered(files)),
-    )
-
-
-def _check_found(root: str, folders: Collection[ImageFolder], annotation: str) -> None:
-    if any(folder.annotated for folder in folders):
-        return
-    with_images = [folder for folder in folders if folder.images]
-    if not with_images:
-        raise UserError(
-            f"{root}: expected folders of frames, but no file name has the extension of an image. "
-            "Check --input"
-        )
-    raise UserError(
-        f"{root}: expected a file {annotation} beside the frames, but no folder has one. There are "
-        f"images in {len(with_images)} folders, for example {with_images[0].path}. Check --annotation"
     )
 
 

@@ -83,13 +83,6 @@ def _list_clips(
             f"{len(paths)} matching files has the extension of a video, or is an image in a folder below "
             "the first glob character. Check the pattern"
         )
-    frames = [key[:-1] for key in clips if key[-1] == "/"]
-    rate = options.sampling.frame_rate
-    if frames and rate is None:
-        raise UserError(
-            f"{root} holds folders of frames, for example {min(frames)}, which have no times. Give "
-            "their frames per second with --frame_rate, or a glob of the videos alone"
-        )
     name = folder_name(root) or "dataset"
     classes: dict[str, tuple[str, ...]] = {}  # the labels of each class, shared by its sources
 
@@ -108,8 +101,9 @@ def _list_clips(
     names = {own for path in unread if path.endswith("/") for own in splits.divide(path)[1][:1]}
     names |= classes.keys()
     notes = list(splits.notes)
-    inside = {own for key in clips for own in splits.divide(key)[1][nested:][:1]}
-    if len(names) == 1 and inside:
+    if len(names) == 1 and (
+        inside := {own for key in clips for own in splits.divide(key)[1][nested:][:1]}
+    ):
         (only,) = names
         notes.append(
             f"all clips are of the one class {only}. If the folders in it are the classes "
@@ -117,9 +111,10 @@ def _list_clips(
         )
         if splits.level == 1:
             raise UserError(f"{notes[-1]}. If not, give --split_folders off")
-    if frames:
+    if frames := sum(key[-1] == "/" for key in clips):
         notes.append(
-            f"{len(frames)} folders of images are clips of {rate} frames per second (--frame_rate)"
+            f"{frames} folders of images are clips of {options.sampling.frame_rate} frames per second "
+            "(--frame_rate)"
         )
     used = sum(len(images.get(path, [path])) for path in clips.values())
     if used < len(paths):

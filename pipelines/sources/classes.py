@@ -56,8 +56,6 @@ def order_classes(names: Iterable[str], options: LabelOptions) -> tuple[str, ...
 def select_classes(listing: Listing, options: LabelOptions) -> Listing:
     """Returns the listing with the sources that ``--classes`` keeps.
 
-    Notes say what was left out, and the order of labels if natural and text order differ.
-
     Raises:
         UserError: if there is no such class, or sources have no classes to select by.
     """
@@ -126,16 +124,12 @@ def limit_classes(listing: Listing, limit: int | None, seed: int) -> Listing:
 def _describe_order(names: Sequence[str], order: str) -> list[str]:
     """Returns notes on the order of labels and on names that are easily confused."""
     notes = []
-    # The first neighbours in natural order whose order as text differs.
     pairs = pairwise(sorted(names, key=natural_key))
     pair = next((pair for pair in pairs if pair[0] > pair[1]), None)
-    if order not in ("natural", "text"):
-        notes.append(f"labels are in the order of {order}: {name_some(names)}")
-    elif pair:
-        other = "text" if order == "natural" else "natural"
-        first, last = pair if order == "natural" else pair[::-1]
+    if pair and order == "natural":
+        first, last = pair
         notes.append(
-            f"labels are in {order} order, {first} before {last}; --class_order {other} puts {last} first"
+            f"labels are in natural order, {first} before {last}; --class_order text puts {last} first"
         )
     counts = Counter(name.casefold() for name in names)
     if alike := [name for name in names if counts[name.casefold()] > 1]:

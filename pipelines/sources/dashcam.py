@@ -21,10 +21,6 @@ def check_dashcam_options(options: DatasetOptions) -> None:
             "find the label with --label",
         )
         require(
-            options.sampling.frame_rate is not None,
-            "folders of frames have no times. Give their frames per second with --frame_rate",
-        )
-        require(
             options.split.split_by != "time",
             "--split_by time is for drives. Folders of frames are never divided",
         )

@@ -151,10 +151,6 @@ class _Footage:
         videos = [self._drive_file(path) for path in paths if is_video(path)]
         if videos:
             return describe_all(_group_drives(videos).items(), self._video_source)
-        if self.sampling.frame_rate is None:
-            raise UsageError(
-                "folders of frames have no times. Give their frames per second with --frame_rate"
-            )
         if self.telemetry.join is not None:
             raise UsageError(
                 "--join is for videos, but --input holds folders of frames. Leave it out"

@@ -168,7 +168,7 @@ def check_location(location: str) -> str:
 
 
 def _identity(folder: str) -> tuple[int, int]:
-    """Returns device and inode, which tell whether two paths lead to one folder."""
+    """Returns device and inode, which two paths to one folder share."""
     found = os.stat(folder)
     return found.st_dev, found.st_ino
 

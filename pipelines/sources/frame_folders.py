@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
-from fractions import Fraction
 
+from pipelines.errors import UserError
 from pipelines.images.frame_names import (
     FrameSequence,
     find_duplicate,
@@ -28,6 +28,11 @@ def describe_frame_folder(
 
     Raises `UnusableFolderError` if the folder gives no sequence.
     """
+    if sampling.frame_rate is None:
+        raise UserError(
+            f"{path} holds frames, which have no times. Give the frames per second of such folders with "
+            "--frame_rate, or a glob of the videos alone"
+        )
     whole = sum(map(is_image, storage.list_folder(path))) if files.from_glob else len(images)
     if whole > len(images):
         raise UnusableFolderError(
@@ -52,18 +57,16 @@ def describe_frame_folder(
         bytes=sum(status.bytes for status in statuses),
         mtime_ns=max(status.mtime_ns for status in statuses),
         kind="frames",
-        # Callers check that there is a frame rate.
-        seconds=float(frames.total_slots / (sampling.frame_rate or Fraction(1))),
+        seconds=float(frames.total_slots / sampling.frame_rate),
     )
 
 
 def describe_unnumbered(files: Files) -> list[str]:
     """Returns a note on folders whose frames are not numbered, if there are any."""
-    ids = files.unnumbered
-    reason = "so missing ones cannot be noticed there"
-    return ids and [
-        f"frames are not numbered in {len(ids)} folders (for example {min(ids)}), {reason}"
-    ]
+    if not (ids := files.unnumbered):
+        return []
+    where = f"{len(ids)} folders (for example {min(ids)})"
+    return [f"frames are not numbered in {where}, so missing ones cannot be noticed there"]
 
 
 def _check_frames(frames: FrameSequence, sampling: SamplingOptions) -> None:

@@ -35,7 +35,7 @@ def find_image_folders(root: str, annotation: str, files: Files) -> dict[str, Im
     found = {}
     for path, _, names in files.walk(root):
         data_path = "" if path == root else relative(path, root)
-        shown = [name for name in names if not name.startswith(".") and name != annotation]
+        shown = [name for name in names if name != annotation]
         images = tuple(name for name in shown if is_image(name))
         others = len(shown) - len(images)
         found[data_path] = ImageFolder(path, data_path, images, others, annotation in names)
@@ -50,22 +50,24 @@ def match_annotations(
     Both are by the ``data_path`` of the folder that holds the annotation, or should hold it. Images in the
     sample folder itself take precedence over those in its sub-folders.
     """
-    found = {
-        folder.data_path: [folder] if folder.images else []
-        for folder in folders.values()
-        if folder.annotated
+    found: dict[str, list[ImageFolder]] = {
+        key: [] for key, folder in folders.items() if folder.annotated
     }
     unannotated: list[tuple[ImageFolder, str | None]] = []
-    sub_folders = set()  # names of folders with the frames of a sample folder
-    for folder in folders.values():
-        if not folder.images or folder.annotated:
-            continue
-        parent = os.path.dirname(folder.data_path) if folder.data_path else None
-        if parent is None or parent not in found:
+    for key, folder in folders.items():
+        parent = os.path.dirname(key) if key else None
+        if folder.images and folder.annotated:
+            found[key].append(folder)
+        elif folder.images and parent not in found:
             unannotated.append((folder, parent))
-        elif not folders[parent].images:
+        elif folder.images and parent is not None and not folders[parent].images:
             found[parent].append(folder)
-            sub_folders.add(os.path.basename(folder.data_path))
+    sub_folders = {
+        os.path.basename(folder.data_path)
+        for key, own in found.items()
+        for folder in own
+        if folder.data_path != key
+    }
     reasons: dict[str, str] = {}
     for folder, parent in unannotated:
         name = os.path.basename(folder.data_path)

@@ -232,7 +232,7 @@ class TestBuild:
             "folders taken as splits: Train (train), testing (test); --split_folders off"
             in done.stdout
         )
-        assert "labels are in natural order, with 2 before 10" in done.stdout
+        assert "labels are in natural order, 2 before 10" in done.stdout
         assert "4 folders of images are clips of 10 frames per second" in done.stdout
         records = read_with_tensorflow(output)
         found = {(r["split"], r["path"], *r["labels"], *r["indices"]) for r in records}

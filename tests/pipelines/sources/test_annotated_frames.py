@@ -141,7 +141,7 @@ class TestNoDataset:
         (tmp_path / "notes.txt").touch()
         with pytest.raises(
             UserError,
-            match=r"expected folders of frames, but no file name has the extension of an image",
+            match=r"expected a file annotation.json .* and 0 folders have images. Check --input",
         ):
             listed(tmp_path)
 
@@ -150,7 +150,7 @@ class TestNoDataset:
         fill(tmp_path / "b")
         with pytest.raises(
             UserError,
-            match=r"a file labels.json beside .* in 2 folders, for example .*/a/imgs\. Check --annotation",
+            match=r"a file labels.json beside .* and 2 folders have images. Check .* --annotation",
         ):
             listed(tmp_path, annotation="labels.json")
 

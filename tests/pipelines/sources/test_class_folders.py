@@ -211,7 +211,9 @@ class TestFolderFrames:
 
     def test_a_frame_rate_is_needed(self, tmp_path) -> None:
         fill(tmp_path, *self.CLIPS)
-        with pytest.raises(UserError, match=r"run/c1, which have no times. Give .* --frame_rate"):
+        with pytest.raises(
+            UserError, match=r"run/c1 holds frames, which have no times. Give .* --frame_rate"
+        ):
             list_class_folders(str(tmp_path))
 
     def test_images_directly_in_the_classes_are_no_clips(self, tmp_path) -> None:

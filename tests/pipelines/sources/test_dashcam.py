@@ -105,10 +105,6 @@ class TestOptions:
                 "find the label with --label",
             ),
             (
-                {**FOLDERS, "sampling": SamplingOptions(num_frames=2)},
-                "folders of frames have no times. Give their frames per second with --frame_rate",
-            ),
-            (
                 {**FOLDERS, "split": SplitOptions(split_by="time")},
                 "--split_by time is for drives. Folders of frames are never divided",
             ),
