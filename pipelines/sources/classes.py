@@ -9,12 +9,12 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 
 from pipelines.errors import UserError
 from pipelines.options.dataset import LabelOptions
 from pipelines.plan.descriptors import Listing
 from pipelines.plan.hashing import hash_fraction
+from tfrecords_schema import storage
 from tfrecords_schema.natural_order import natural_key
 from tfrecords_schema.options import did_you_mean
 from tfrecords_schema.tables import name_some
@@ -142,11 +142,11 @@ def _describe_order(names: Sequence[str], order: str) -> list[str]:
 def _read_order(path: str, classes: Collection[str]) -> list[str]:
     """Returns the plain class of each line, without the numbers of lines such as ``1 ApplyEyeMakeup``."""
     try:
-        text = Path(path).read_text(encoding="utf-8-sig", errors="surrogateescape")
-    except OSError as error:
+        text = storage.read_bytes(path).decode("utf-8-sig")
+    except (OSError, UnicodeError) as error:
         raise UserError(
-            "--class_order must be natural, text, or a local file with one class per line, "
-            f"got {path}: {error.strerror}"
+            "--class_order must be natural, text, or a file with one class per line, "
+            f"got {path}: {getattr(error, 'strerror', 'it is not UTF-8')}"
         ) from error
     lines = [_plain(line) for line in text.splitlines() if line.strip()]
     numbered = [re.fullmatch(r"([0-9]{1,9})[\s,]+(.+)", line) for line in lines]

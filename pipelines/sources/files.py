@@ -6,7 +6,7 @@ import functools
 import glob
 import os
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -116,14 +116,14 @@ class Files:
         """Returns the sorted paths of the files that match ``pattern`` (``**`` matches any depth)."""
         self.from_glob = True
         if not is_url(pattern):
-            resolve = functools.cache(os.path.realpath)
+            is_in_loop = functools.cache(_is_in_loop)
             found = set(glob.glob(pattern, recursive=True))  # it repeats what two ** find
             system = _SYSTEM_FOLDERS.difference(fixed_prefix(pattern).split("/"))
             return sorted(
                 path
                 for path in found
                 if system.isdisjoint(path.split("/"))
-                and not (os.path.isdir(path) or _is_in_loop(path, resolve))
+                and not (os.path.isdir(path) or is_in_loop(os.path.dirname(path)))
             )
         root = fixed_prefix(pattern)
         stored = storage.find_matching(pattern)
@@ -173,9 +173,10 @@ def _identity(folder: str) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-def _is_in_loop(path: str, resolve: Callable[[str], str]) -> bool:
-    """Returns True if links lead ``path`` through one folder twice."""
-    folders = [resolve(str(folder)) for folder in Path(path).absolute().parents]
+def _is_in_loop(folder: str) -> bool:
+    """Returns True if links lead ``folder`` through one folder twice."""
+    path = Path(folder).absolute()
+    folders = [os.path.realpath(parent) for parent in (path, *path.parents)]
     return len(set(folders)) != len(folders)
 
 

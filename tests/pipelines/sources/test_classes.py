@@ -77,10 +77,15 @@ class TestOrder:
             order_classes({"run", "walk"}, LabelOptions(class_order=str(tmp_path / "order")))
 
     def test_a_file_that_is_not_there_is_refused(self) -> None:
-        with pytest.raises(
-            UserError, match=r"natural, text, or a local file .* got none.txt: No such"
-        ):
+        with pytest.raises(UserError, match=r"natural, text, or a file .* got none.txt: No such"):
             order_classes({"run"}, LabelOptions(class_order="none.txt"))
+        with pytest.raises(UserError, match=r"got /dev/zero: it is a folder, a device"):
+            order_classes({"run"}, LabelOptions(class_order="/dev/zero"))
+
+    def test_a_file_that_is_no_text_is_refused(self, tmp_path) -> None:
+        (tmp_path / "order").write_bytes(b"\xff\xfe")
+        with pytest.raises(UserError, match="order: it is not UTF-8"):
+            order_classes({"run"}, LabelOptions(class_order=str(tmp_path / "order")))
 
     @pytest.mark.parametrize("other", ["cafe\u0301", "caf\u00e9 "])
     def test_names_that_look_the_same_are_refused(self, other) -> None:
