@@ -279,7 +279,8 @@ class Options:
 
     def typed(self, names: Sequence[str]) -> str:
         """Returns options as they are typed: ``--filters 8,16, --batch_norm on``."""
-        return ", ".join(f"--{name} {show(getattr(self, name))}" for name in names)
+        flags = self.members()
+        return ", ".join(f"--{flags[name].flag} {show(getattr(self, name))}" for name in names)
 
 
 def options_of(cls: type[Options]) -> tuple[Option, ...]:

@@ -32,12 +32,8 @@ def split_of_file(name: str) -> str | None:
     Raises:
         ValueError: if several splits are named and the last word is none of them.
     """
-    words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)
-    splits = [
-        standard_split(word) or _FILE_SPLITS.get(word.lower())
-        for word in words
-        if word.lower() not in _FILE_WORDS
-    ]
+    words = [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]
+    splits = [standard_split(_FILE_SPLITS.get(w, w)) for w in words if w not in _FILE_WORDS]
     found = [split for split in splits if split]
     if len(set(found)) > 1 and splits[-1] is None:
         named = " and ".join(sorted(set(found)))

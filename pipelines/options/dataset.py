@@ -192,8 +192,7 @@ class SplitOptions(PipelineOptions):
         names = [split_name(name) for name, _ in self.splits]
         total = sum(fraction for _, fraction in self.splits)
         self.require(
-            bool(names)
-            and all(names)
+            all(names)
             and all(0 <= fraction <= 1 for _, fraction in self.splits)
             and abs(total - 1) < 1e-6,
             "--splits must be NAME=FRACTION,... with fractions that sum to 1 and names that are "
@@ -212,12 +211,8 @@ class SplitOptions(PipelineOptions):
                 r"--group_by must capture exactly one group, such as '_(g\d+)_', "
                 f"got {self.group_by!r} with {groups}",
             )
-        self.require(
-            self.split_by == "group" or not (self.group_by or self.split_lists),
-            "--split_by time cuts every source into all splits. Leave out --group_by and --split_list, "
-            "got both",
-        )
-        others = self.changed(("group_scope", "unlisted", "stratify"))
+        flags = ("group_by", "group_scope", "split_lists", "unlisted", "stratify")
+        others = self.changed(flags)
         self.require(
             self.split_by == "group" or not others,
             "--split_by time cuts every source into all splits. Leave out flags for groups and lists, "

@@ -147,14 +147,14 @@ class TestOptions:
             (
                 SplitOptions,
                 {"split_by": "time", "group_by": "(a)"},
-                "--split_by time cuts every source into all splits. Leave out --group_by",
-                "both",
+                "--split_by time cuts every source into all splits. Leave out flags for groups",
+                "--group_by (a)",
             ),
             (
                 SplitOptions,
                 {"split_by": "time", "split_lists": ("a.txt",)},
-                "Leave out --group_by and --split_list",
-                "both",
+                "Leave out flags for groups and lists",
+                "--split_list a.txt",
             ),
             (ShardOptions, {"shards": 0}, "--shards must be a whole number from 1 to 99999", "0"),
             (
