@@ -87,7 +87,6 @@ def _build(options: BuildOptions, list_sources: Callable[[], Listing]) -> Datase
     from pipelines.build.output import OutputFolder
     from pipelines.build.summary import describe_dataset, describe_failures, describe_plan
     from pipelines.decoding.preflight import check_decoder
-    from tfrecords_schema.tables import class_warnings
 
     output = OutputFolder(options.output)
     if not run.dry_run:
@@ -96,7 +95,7 @@ def _build(options: BuildOptions, list_sources: Callable[[], Listing]) -> Datase
     listing, growth, dataset = list_sources(), None, options.dataset
     if options.append:
         old = output.check_appendable(dataset.to_json())
-        dataset = replace(dataset, name=old.options["name"])
+        dataset = replace(dataset, name=old.name)
         keeps = options.changed_sources == "keep"
         listing, growth = select_new(listing, old, output, keeps, dataset.split.stratify)
     else:
@@ -116,9 +115,7 @@ def _build(options: BuildOptions, list_sources: Callable[[], Listing]) -> Datase
         if output.complete_info() is None:  # otherwise the failures are those of another build
             say("\n".join(describe_failures(output.failures())))
         raise
-    lines = [describe_dataset(info, options.output), *describe_failures(output.failures())]
-    # Last, where they are seen.
-    say("\n".join([*lines, *(f"warning: {text}" for text in class_warnings(info))]))
+    say(describe_dataset(info, options.output, output.failures()))
     return info
 
 

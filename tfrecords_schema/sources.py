@@ -14,10 +14,10 @@ from tfrecords_schema.codec import parse_json
 from tfrecords_schema.info import DatasetInfo, DatasetInfoError
 from tfrecords_schema.paths import StrPath, join
 from tfrecords_schema.storage import open_stream
+from tfrecords_schema.tables import list_some
 
 SOURCES_FILE = "sources.jsonl"
 SOURCES_COUNT = "sources_built"
-_MAX_NAMED = 5
 _MAX_LINE_BYTES = 1 << 20
 
 
@@ -27,7 +27,7 @@ class SourceRow:
 
     Attributes:
         id, group: of the source.
-        split: that all its records are in; None if it was cut into blocks of several splits.
+        split: that its records are in; None if it was cut into blocks of several splits, or none was planned.
         digest: of its labels, and of the sizes and modification times of its files; "" if unknown.
     """
 
@@ -75,42 +75,30 @@ def check_distinct(tables: Sequence[Iterable[SourceRow]], names: Sequence[str]) 
     """
     owners: dict[str, int] = {}
     splits: dict[str, tuple[str, int]] = {}
-    twice: list[str] = []
-    leaks: list[str] = []
-    shared: Counter[str] = Counter()
-    for index, table in enumerate(tables):
-        for row in table:
-            owner = owners.setdefault(row.id, index)
-            if owner != index:
-                twice.append(f"{row.id!r} of {names[owner]} and {names[index]}")
-            if row.split is None:
-                continue
-            split, latest = splits.get(row.group, (row.split, index))
-            splits[row.group] = split, index
-            if split != row.split:
-                leaks.append(
-                    f"{row.group!r} is in {split} of {names[latest]} and in {row.split} of {names[index]}"
-                )
-            elif latest != index:
-                shared[split] += 1
-    different = (
-        "If these are different footage with equal names, `pipelines merge --prefix_sources on` tells them "
-        "apart"
-    )
-    if leaks:
-        raise DatasetInfoError(
-            f"a group must lie in one split, but {_name(leaks)}. Build one of the datasets again, with the "
-            f"other's splits. {different}"
-        )
-    if twice:
-        raise DatasetInfoError(
-            f"a source must occur once, but two datasets hold {_name(twice)}. Build one of them without "
-            f"these. {different}"
-        )
+    # Keys, since one group may have many sources.
+    twice: dict[str, None] = {}
+    leaks: dict[str, None] = {}
+    shared = Counter[str]()
+    for index, row in ((i, row) for i, table in enumerate(tables) for row in table):
+        owner = owners.setdefault(row.id, index)
+        if owner != index:
+            twice[f"{row.id!r} of {names[owner]} and {names[index]}"] = None
+        if row.split is None:
+            continue
+        split, latest = splits.get(row.group, (row.split, index))
+        splits[row.group] = split, index
+        if split != row.split:
+            sides = f"in {split} of {names[latest]} and in {row.split} of {names[index]}"
+            leaks[f"{row.group!r} is {sides}"] = None
+        elif latest != index:
+            shared[split] += 1
+    for found, rule, remedy in (
+        (leaks, "a group must lie in one split, but", "with the other's splits"),
+        (twice, "a source must occur once, but two datasets hold", "without these"),
+    ):
+        if found:
+            raise DatasetInfoError(
+                f"{rule} {list_some(found, 5, '; ')}. Build one of the datasets again, {remedy}. If these are "
+                "different footage with equal names, `pipelines merge --prefix_sources on` tells them apart"
+            )
     return shared
-
-
-def _name(items: Sequence[str]) -> str:
-    items = list(dict.fromkeys(items))
-    more = f" and {len(items) - _MAX_NAMED} more" if len(items) > _MAX_NAMED else ""
-    return "; ".join(items[:_MAX_NAMED]) + more

@@ -9,9 +9,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import reduce
+from typing import NamedTuple
 
 from tfrecords_schema.info import (
     BuildOptions,
@@ -26,13 +27,14 @@ from tfrecords_schema.sources import SOURCES_COUNT
 from tfrecords_schema.spec import SequenceSpec
 
 NAME_SEPARATOR = " + "
-_CLASS_NAMES = "label.class_names: "
+DIFFERS = "differs between the merged datasets"
+"""Value of an option in the description of several datasets that were built with different ones."""
+
 # Options that may differ: how pixels were stored, and where labels came from.
 _MAY_DIFFER = ("interpolation", "jpeg_quality", "class_column", "annotation", "telemetry")
 
 
-@dataclass(frozen=True)
-class United:
+class United(NamedTuple):
     """The description of several datasets as one.
 
     Attributes:
@@ -57,70 +59,49 @@ def unite(infos: Sequence[DatasetInfo], names: Sequence[str]) -> United:
     for info, name in zip(infos, names, strict=True):
         _check_compatible(first, info, (f"in {names[0]}", f"in {name}"))
     # A dict keeps the order of first appearance.
-    classes = list(dict.fromkeys(c for info in infos for c in info.spec.label.class_names))
+    classes = tuple(dict.fromkeys(c for info in infos for c in info.spec.label.class_names))
     indices = {name: index for index, name in enumerate(classes)}
     tables = [tuple(map(indices.__getitem__, info.spec.label.class_names)) for info in infos]
-    spec = replace(first.spec, label=replace(first.spec.label, class_names=tuple(classes)))
-    splits = dict.fromkeys(name for info in infos for name in info.splits)
-    counts: Counter[str] = Counter()
+    moved = [_reindex(*pair, len(classes)) for pair in zip(infos, tables, strict=True)]
+    counts = Counter[str]()
     for info in infos:
         counts.update(info.counts)
     if not all(SOURCES_COUNT in info.counts for info in infos):
         del counts[SOURCES_COUNT]
-    reasons = dict.fromkeys(reason for info in infos for reason in info.dropped)
-    mirrored = {info.mirrored for info in infos}
+    versions: dict[str, dict[str, None]] = {}
+    for library, version in (pair for info in infos for pair in info.versions.items()):
+        versions.setdefault(library, {}).update(dict.fromkeys(version.split(", ")))
     fingerprints = "\n".join(info.fingerprint for info in infos)
     united = DatasetInfo(
         name=NAME_SEPARATOR.join(dict.fromkeys(info.name for info in infos)),
-        spec=spec,
+        spec=replace(first.spec, label=replace(first.spec.label, class_names=classes)),
         splits={
-            name: _unite_split(
-                [
-                    (i.splits[name], t, i)
-                    for i, t in zip(infos, tables, strict=True)
-                    if name in i.splits
-                ],
-                len(classes),
-            )
-            for name in splits
+            name: _unite_split([info.splits[name] for info in moved if name in info.splits])
+            for name in dict.fromkeys(name for info in infos for name in info.splits)
         },
         counts=dict(counts),
         dropped={
-            reason: _add_counts(
-                [
-                    (info.dropped[reason], table)
-                    for info, table in zip(infos, tables, strict=True)
-                    if reason in info.dropped
-                ],
-                len(classes),
-            )
-            for reason in reasons
+            reason: _add_counts([info.dropped[reason] for info in moved if reason in info.dropped])
+            for reason in dict.fromkeys(reason for info in infos for reason in info.dropped)
         },
         options={
-            key: value
+            key: value if all(info.options[key] == value for info in infos) else DIFFERS
             for key, value in first.options.items()
-            if all(key in info.options and info.options[key] == value for info in infos)
+            if all(key in info.options for info in infos)
         },
-        versions=unite_versions([info.versions for info in infos]),
+        versions={library: ", ".join(own) for library, own in versions.items()},
         fingerprint=hashlib.sha256(fingerprints.encode()).hexdigest(),
-        mirrored=first.mirrored if len(mirrored) == 1 else None,
+        mirrored=first.mirrored if len({info.mirrored for info in infos}) == 1 else None,
     )
-    remaps = tuple(None if table == tuple(range(len(table))) else table for table in tables)
-    return United(united, remaps)
+    return United(united, tuple(None if t == tuple(range(len(t))) else t for t in tables))
 
 
 def differences_beyond_classes(
     spec: SequenceSpec, other: SequenceSpec, sides: tuple[str, str]
 ) -> list[str]:
     """Returns the differences of two specs without those of class names; see `SequenceSpec.differences`."""
-    return [d for d in spec.differences(other, sides) if not d.startswith(_CLASS_NAMES)]
-
-
-def unite_versions(versions: Sequence[dict[str, str]]) -> dict[str, str]:
-    """Returns the versions of each library, several of them separated by commas."""
-    names = dict.fromkeys(name for own in versions for name in own)
-    found = {n: [v for own in versions if n in own for v in own[n].split(", ")] for n in names}
-    return {name: ", ".join(dict.fromkeys(own)) for name, own in found.items()}
+    differences = spec.differences(other, sides)
+    return [text for text in differences if not text.startswith("label.class_names: ")]
 
 
 def _check_compatible(first: DatasetInfo, info: DatasetInfo, sides: tuple[str, str]) -> None:
@@ -131,16 +112,18 @@ def _check_compatible(first: DatasetInfo, info: DatasetInfo, sides: tuple[str, s
             "`pipelines`"
         )
     differences = differences_beyond_classes(first.spec, info.spec, sides)
-    ours, theirs = first.build_options, info.build_options
-    for field in dataclasses.fields(BuildOptions):
-        mine, other = getattr(ours, field.name), getattr(theirs, field.name)
-        if mine != other and field.name not in _MAY_DIFFER:
-            differences.append(f"{field.name}: {mine} {sides[0]}, {other} {sides[1]}")
-    if None not in (first.mirrored, info.mirrored) and first.mirrored != info.mirrored:
-        differences.append(
-            f"mirrored_columns: {list(first.mirrored or ())} {sides[0]}, "
-            f"{list(info.mirrored or ())} {sides[1]}"
-        )
+    compared = [
+        (field.name, *(getattr(own.build_options, field.name) for own in (first, info)))
+        for field in dataclasses.fields(BuildOptions)
+        if field.name not in _MAY_DIFFER
+    ]
+    if None not in (first.mirrored, info.mirrored):
+        compared.append(("mirrored_columns", first.mirrored, info.mirrored))
+    differences += [
+        f"{name}: {mine} {sides[0]}, {other} {sides[1]}"
+        for name, mine, other in compared
+        if mine != other
+    ]
     if differences:
         raise DatasetInfoError(
             f"datasets can be put together if their records differ in classes only, but here differ "
@@ -148,76 +131,81 @@ def _check_compatible(first: DatasetInfo, info: DatasetInfo, sides: tuple[str, s
         )
 
 
-def _unite_split(
-    parts: Sequence[tuple[SplitInfo, tuple[int, ...], DatasetInfo]], num_classes: int
-) -> SplitInfo:
-    """Returns the description of a split from those in several datasets, with the new indices of classes."""
-    held = [part for part in parts if part[0].num_records]
+def _reindex(info: DatasetInfo, table: tuple[int, ...], num_classes: int) -> DatasetInfo:
+    """Returns a description whose counts by class and of values are those of ``num_classes`` classes."""
 
-    def statistics(
-        choose: Callable[[SplitInfo], Sequence[TargetStatistics]], by_frame: bool
-    ) -> Any:
-        """Returns the statistics of each column; none if a part with records has none."""
-        return statistics_of(
-            _add_all(
-                [_moments(s, _count(split, info, by_frame)) for s in choose(split)]
-                for split, _, info in held
-            )
+    def place(counts: Sequence[int]) -> tuple[int, ...]:
+        total = [0] * num_classes
+        for index, count in zip(table, counts, strict=False):
+            total[index] += count
+        return tuple(total) if counts else ()
+
+    def count(columns: Iterable[TargetStatistics], number: int) -> tuple[TargetStatistics, ...]:
+        return tuple(replace(own, count=own.count or number) for own in columns)
+
+    splits = {}
+    for name, split in info.splits.items():
+        # An earlier version did not store how many values statistics are of.
+        frames = split.num_records * info.spec.num_frames
+        values = frames if info.spec.label.per_frame else split.num_records
+        splits[name] = replace(
+            split,
+            label_counts=place(split.label_counts),
+            class_sources=place(split.class_sources),
+            targets=count(split.targets, values),
+            signals={key: count(own, frames) for key, own in split.signals.items()},
+            pixel_frames=split.pixel_frames or frames,
         )
+    dropped = {reason: place(counts) for reason, counts in info.dropped.items()}
+    return replace(info, splits=splits, dropped=dropped)
 
-    pixels = _add_all(
+
+def _unite_split(parts: Sequence[SplitInfo]) -> SplitInfo:
+    """Returns the description of a split from those in several datasets, whose classes are the same."""
+    held = [split for split in parts if split.num_records]
+    pixels = _add_moments(
         [
-            _moments_of(split.pixel_frames or _count(split, info, True), mean, std)
-            for mean, std in zip(split.pixel_mean, split.pixel_std, strict=True)
+            [
+                _moments(split.pixel_frames, *pair)
+                for pair in zip(split.pixel_mean, split.pixel_std, strict=True)
+            ]
+            for split in held
         ]
-        for split, _, info in held
     )
     return SplitInfo(
-        shards=tuple(shard for split, _, _ in parts for shard in split.shards),
-        label_counts=_add_counts([(s.label_counts, t) for s, t, _ in held], num_classes),
-        class_sources=_add_counts([(s.class_sources, t) for s, t, _ in held], num_classes),
-        targets=statistics(lambda s: s.targets, parts[0][2].spec.label.per_frame),
+        shards=tuple(shard for split in parts for shard in split.shards),
+        label_counts=_add_counts([split.label_counts for split in held]),
+        class_sources=_add_counts([split.class_sources for split in held]),
+        targets=_add_statistics([split.targets for split in held]),
         signals={
-            name: statistics(lambda s, name=name: s.signals.get(name, ()), True)
-            for name in dict.fromkeys(name for split, _, _ in held for name in split.signals)
+            name: _add_statistics([split.signals.get(name, ()) for split in held])
+            for name in dict.fromkeys(name for split in held for name in split.signals)
         },
         pixel_mean=tuple(moments.mean for moments in pixels),
         pixel_std=tuple(moments.std for moments in pixels),
-        pixel_frames=sum(split.pixel_frames for split, _, _ in parts),
-        groups=sum(split.groups for split, _, _ in parts),
-        sources=sum(split.sources for split, _, _ in parts),
+        pixel_frames=sum(split.pixel_frames for split in held),
+        groups=sum(split.groups for split in parts),
+        sources=sum(split.sources for split in parts),
     )
 
 
-def _add_counts(
-    parts: Sequence[tuple[Sequence[int], tuple[int, ...]]], num_classes: int
-) -> tuple[int, ...]:
-    """Returns counts by class, added under the new indices; none if those of a part are unknown."""
-    total = [0] * num_classes
-    for counts, table in parts:
-        for index, count in zip(table, counts, strict=False):
-            total[index] += count
-    return tuple(total) if all(counts for counts, _ in parts) else ()
+def _add_counts(parts: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    """Returns the sums by class; none if those of a part are unknown."""
+    return tuple(map(sum, zip(*parts, strict=True))) if all(parts) else ()
 
 
-def _count(split: SplitInfo, info: DatasetInfo, by_frame: bool) -> int:
-    """Returns the number of values behind statistics of an earlier version, which did not store it."""
-    return split.num_records * (info.spec.num_frames if by_frame else 1)
+def _add_statistics(parts: Sequence[Sequence[TargetStatistics]]) -> tuple[TargetStatistics, ...]:
+    return statistics_of(
+        _add_moments(
+            [[_moments(s.count, s.mean, s.std, s.min, s.max) for s in own] for own in parts]
+        )
+    )
 
 
-def _moments(statistics: TargetStatistics, count: int) -> Moments:
-    own = _moments_of(statistics.count or count, statistics.mean, statistics.std)
-    return replace(own, min=statistics.min, max=statistics.max)
+def _moments(count: int, mean: float, std: float, low: float = 0, high: float = 0) -> Moments:
+    return Moments(count=count, mean=mean, deviations=std**2 * count, min=low, max=high)
 
 
-def _moments_of(count: int, mean: float, std: float) -> Moments:
-    return Moments(count=count, mean=mean, deviations=std**2 * count)
-
-
-def _add_all(parts: Iterable[Sequence[Moments]]) -> Sequence[Moments]:
+def _add_moments(parts: Sequence[Sequence[Moments]]) -> Sequence[Moments]:
     """Returns the sums of moments, position by position; none if a part has none."""
-    parts = list(parts)
-    total: Sequence[Moments] = ()
-    for own in parts if all(parts) else ():
-        total = add_each(total, own)
-    return total
+    return reduce(add_each, parts) if parts and all(parts) else ()

@@ -107,7 +107,7 @@ def make_plan(
         for name in labels.get(source, ())
     )
     for estimate in estimates.values():
-        classes.update({name: cell.sources or 0 for name, cell in estimate.classes.items()})
+        classes.update({name: cell.sources for name, cell in estimate.classes.items()})
     fingerprints = [builder.fingerprint(shard) for shard in shards]
     if growth is not None:
         fingerprints.insert(0, growth.info.fingerprint)

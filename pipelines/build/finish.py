@@ -42,7 +42,7 @@ class Expected:
 
 
 class TaskReport(Protocol):
-    """The part of a task's report that tells what became of its sources; see `ShardReport`."""
+    """The part of a task's report that says which of its sources failed; see `ShardReport`."""
 
     @property
     def failures(self) -> tuple[SourceFailure, ...]: ...  # noqa: D102
@@ -89,21 +89,25 @@ class Outcome:
 
 def finish_build(builder: ShardBuilder, reports: Sequence[ShardReport], totals: Totals) -> Outcome:
     """Concludes the build, and writes ``failures.jsonl`` and, on success, ``dataset_info.json``."""
-    outcome, output = conclude(builder, reports, totals), builder.output
-    info, failures = outcome.info, outcome.failures
+    output, rows = builder.output, 0
     old = output.complete_info() if totals.appended_to else None
+    if old is not None and old.fingerprint == totals.fingerprint:
+        # A runner tries again what had written the description: its shards must not be added twice.
+        output.leave_complete()
+        return Outcome(failures=tuple(output.failures()), info=old, error=None)
+    outcome = conclude(builder, reports, totals)
+    failed = {failure.source for failure in outcome.failures if not failure.truncated}
     if old is not None:
-        kept = {failure.source: failure for failure in output.failures() if failure.truncated}
-        by_source = kept | {failure.source: failure for failure in failures}
-        failures = tuple(by_source[source] for source in sorted(by_source))
-    if info is not None:
-        failed = {failure.source for failure in outcome.failures if not failure.truncated}
-        rows = output.write_sources(old.counts[SOURCES_COUNT] if old else 0, failed)
-        info = replace(info, counts={**info.counts, SOURCES_COUNT: rows})
-        if old is not None:
-            info = _grow(old, info)
-    output.finish(failures, info)
-    return replace(outcome, failures=failures, info=info)
+        rows = old.counts[SOURCES_COUNT]
+        truncated = {failure.source: failure for failure in output.failures() if failure.truncated}
+        by_source = truncated | {failure.source: failure for failure in outcome.failures}
+        outcome = replace(outcome, failures=tuple(by_source[name] for name in sorted(by_source)))
+    if outcome.info is not None:
+        counts = {**outcome.info.counts, SOURCES_COUNT: output.write_sources(rows, failed)}
+        info = replace(outcome.info, counts=counts)
+        outcome = replace(outcome, info=info if old is None else _grow(old, info))
+    output.finish(outcome.failures, outcome.info)
+    return outcome
 
 
 def _grow(old: DatasetInfo, new: DatasetInfo) -> DatasetInfo:
@@ -272,12 +276,12 @@ def _count_sources(
     if len(shards) < len(reports):
         return None, ()
     cut: dict[str, set[int]] = {}
-    for shard in shards:
-        for source, classes in shard.cut.items():
-            cut.setdefault(source, set()).update(classes)
-    counts = Counter(index for classes in cut.values() for index in classes)
+    counts = Counter[int]()
     for shard in shards:
         counts.update(dict(enumerate(shard.whole_classes)))
+        for source, classes in shard.cut.items():
+            cut.setdefault(source, set()).update(classes)
+    counts.update(index for classes in cut.values() for index in classes)
     given = sum(shard.whole for shard in shards) + len(cut)
     return given, tuple(counts[index] for index in range(num_classes))
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 
 from pipelines.build.output import OutputFolder
 from pipelines.errors import UserError
-from pipelines.plan.descriptors import Listing, SideFile, Source, SourceFailure
+from pipelines.plan.descriptors import Listing, SideFile, Source
 from tfrecords_schema.info import DatasetInfo
+from tfrecords_schema.report.pages import plural
 from tfrecords_schema.sources import SOURCES_COUNT, read_sources
 from tfrecords_schema.spec import SequenceSpec
+from tfrecords_schema.tables import list_some, name_some
 from tfrecords_schema.union import differences_beyond_classes
-
-_MAX_NAMED = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,24 +82,37 @@ def select_new(
     Raises:
         UserError: if sources have changed, or are listed in another split than their group has.
     """
-    found = _compare(listing, info, output)
-    if found.changed and not keeps_changed:
+    new = {source.id: source for source in listing.sources}
+    failures = {failure.source: failure for failure in listing.failures}
+    changed, moved, gone = list[str](), list[str](), list[str]()
+    for row in read_sources(output.path, info):
+        source = new.pop(row.id, None)
+        if source is None:
+            # A file that cannot be used any more has changed.
+            (gone if failures.pop(row.id, None) is None else changed).append(row.id)
+        elif source_digest(source) != row.digest:
+            changed.append(row.id)
+        elif None not in (source.split, row.split) and source.split != row.split:
+            moved.append(row.id)
+    if changed and not keeps_changed:
         raise UserError(
-            f"{_name(found.changed)} not as when {output.path} was built, and their records may be wrong. "
+            f"{_name(changed)} not as when {output.path} was built, and their records may be wrong. "
             "Restore them, or build again (--overwrite). Give --changed_sources keep if contents and labels "
             "are the same, for example after a copy with other modification times"
         )
-    if found.moved and not stratified:
+    if moved and not stratified:
         raise UserError(
-            f"{_name(found.moved)} listed in another split than in {output.path}, and an append moves no "
+            f"{_name(moved)} listed in another split than in {output.path}, and an append moves no "
             "records. Restore the list or column of splits, or build again (--overwrite)"
         )
-    groups, splits = {source.group for source in found.new}, {}
-    for row in read_sources(output.path, info):
-        if row.group in groups and row.split is not None:
-            splits[row.group] = row.split
+    groups = {source.group for source in new.values()}
+    splits = {
+        row.group: row.split
+        for row in read_sources(output.path, info)
+        if row.group in groups and row.split is not None
+    }
     sources = []
-    for source in found.new:
+    for source in new.values():
         split = splits.get(source.group, source.split)
         if source.split not in (None, split) and not stratified:
             raise UserError(
@@ -108,19 +121,20 @@ def select_new(
             )
         sources.append(replace(source, split=split))
     notes = [
-        f"--append adds {len(sources)} sources to {info.counts[SOURCES_COUNT]} in {output.path}"
+        f"--append adds {plural(len(new), 'source')} to {info.counts[SOURCES_COUNT]} in {output.path}"
     ]
-    for ids, reason in (
-        (found.changed, "changed since it was built"),
-        (found.gone, "not in the input any more"),
-    ):
-        if ids:
-            notes.append(f"{_name(ids)} {reason}: their records stay as they are")
+    reasons = {"not as when they were built": changed, "not in the input any more": gone}
+    notes += [
+        f"{_name(ids)} {reason}. Their records stay as they are"
+        for reason, ids in reasons.items()
+        if ids
+    ]
     label, old = listing.label, info.spec.label
-    if added := [name for name in label.class_names if name not in set(old.class_names)]:
+    known = set(old.class_names)
+    if added := [name for name in label.class_names if name not in known]:
         notes.append(
-            f"new classes come after the old ones, which keep their indices: {', '.join(added)} from index "
-            f"{old.num_classes} on"
+            f"new classes come after the old ones, which keep their indices: {list_some(added, 10)} from "
+            f"index {old.num_classes} on"
         )
     if label.task == old.task:
         label = replace(label, class_names=(*old.class_names, *added))
@@ -128,45 +142,12 @@ def select_new(
         listing,
         sources=tuple(sources),
         label=label,
-        failures=found.failures,
+        failures=tuple(failures.values()),
         notes=(*listing.notes, *notes),
     )
     return grown, Growth(info=info, group_splits=splits)
 
 
-@dataclass(frozen=True)
-class _Comparison:
-    """Listed sources and failures that a dataset does not hold, and ids of those that differ from its own."""
-
-    new: list[Source]
-    failures: tuple[SourceFailure, ...]
-    changed: list[str]
-    moved: list[str]
-    gone: list[str]
-
-
-def _compare(listing: Listing, info: DatasetInfo, output: OutputFolder) -> _Comparison:
-    """Compares a listing with the sources of a dataset, which are read one by one."""
-    places = {source.id: place for place, source in enumerate(listing.sources)}
-    failures = {failure.source: failure for failure in listing.failures}
-    known = bytearray(len(listing.sources))
-    changed, moved, gone = [], [], []
-    for row in read_sources(output.path, info):
-        place = places.get(row.id)
-        if place is None:
-            failures.pop(row.id, None)
-            gone.append(row.id)
-            continue
-        known[place], source = True, listing.sources[place]
-        if source_digest(source) != row.digest:
-            changed.append(row.id)
-        elif None not in (source.split, row.split) and source.split != row.split:
-            moved.append(row.id)
-    new = [source for source, is_old in zip(listing.sources, known, strict=True) if not is_old]
-    return _Comparison(new, tuple(failures.values()), changed, moved, gone)
-
-
 def _name(ids: Sequence[str]) -> str:
     """Returns the number of sources, the first of them, and the verb: ``1 source ('a.mp4') is``."""
-    named = ", ".join(map(repr, ids[:_MAX_NAMED])) + (", ..." if len(ids) > _MAX_NAMED else "")
-    return f"1 source ({named}) is" if len(ids) == 1 else f"{len(ids)} sources ({named}) are"
+    return f"{plural(len(ids), 'source')} ({name_some(ids)}) {'is' if len(ids) == 1 else 'are'}"

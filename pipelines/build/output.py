@@ -132,12 +132,13 @@ class OutputFolder:
                 f"{SOURCES_FILE}: an earlier version or another program wrote it. Build it again, or build "
                 "the new sources as a dataset of their own and use `pipelines merge`"
             )
-        # An option that an earlier version did not have had its default.
-        stored = DatasetOptions().to_json() | info.options
+        # An option that an earlier version did not have had its default. A merge has a name of its own.
+        stored = DatasetOptions().to_json() | info.options | {"name": info.name}
         if differing := _differing(stored, {**options, "name": options["name"] or info.name}):
             raise UserError(
                 f"{self.path} was built with other options ({differing}), and --append keeps them. Give "
-                "the options of the build"
+                "the options of the build, or build the new sources as a dataset of their own and use "
+                "`pipelines merge`"
             )
         return info
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from pipelines.build.build import Plan
 from pipelines.plan.descriptors import SourceFailure
@@ -12,35 +12,44 @@ from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.report.pages import plural
 from tfrecords_schema.tables import Cell, format_bytes, format_table
 
-_MAX_REASONS, _MAX_NAMED = 10, 3
+_MAX_REASONS = 10
 _NUMBER = re.compile(r"\b\d+(\.\d+)?\b")
 
 
 def describe_plan(plan: Plan) -> str:
     """Returns sources and classes of a plan, and a table by split. Sequences and bytes are estimates."""
-    listing, growth = plan.listing, plan.growth
-    estimates = [(s, e) for s, e in plan.estimates.items() if growth is None or e.sources]
+    listing, label = plan.listing, plan.listing.label
+    estimates = {s: e for s, e in plan.estimates.items() if plan.growth is None or e.sources}
     rows = [
         (split, e.sources, e.groups, e.segments, e.shards, e.sequences, format_bytes(e.bytes))
-        for split, e in estimates
+        for split, e in estimates.items()
     ]
     header = ("split", "sources", "groups", "segments", "shards", "sequences ~", "bytes ~")
     lines = [
-        f"{listing.name}: {plan.totals.sources} sources, {tables.describe_label(listing.label)}",
+        f"{listing.name}: {plan.totals.sources} sources, {tables.describe_label(label)}",
         *(format_table(header, *rows) if rows else ["nothing new"]),
     ]
-    label = listing.label
     if label.task == "regression":
-        lines += tables.target_table(label, {split: e.targets for split, e in estimates})
-    elif any(e.classes for _, e in estimates):
+        lines += tables.target_table(label, {split: e.targets for split, e in estimates.items()})
+    elif any(e.classes for e in estimates.values()):
         cells = {
-            split: [e.classes.get(name, Cell(0, 0)) for name in label.class_names]
-            for split, e in estimates
+            split: [e.classes.get(name, Cell()) for name in label.class_names]
+            for split, e in estimates.items()
         }
         lines += tables.class_table(label, cells)
-        warnings = [*_warn_of_short_clips(plan, cells), *tables.split_warnings(label, cells)]
-        lines += [f"warning: {warning}" for warning in warnings]
-    empty = [split for split, e in estimates if not e.sources]
+        short = [
+            tables.shorten(name)
+            for name, *row in zip(label.class_names, *cells.values(), strict=True)
+            if any(cell.sources for cell in row) and not any(cell.sequences for cell in row)
+        ]
+        if short:
+            lines.append(
+                f"warning: all clips of {tables.name_some(short)} look shorter than --num_frames "
+                f"{plan.builder.spec.num_frames}, so they are dropped: {tables.KEEP_SHORT_CLIPS}"
+            )
+        if plan.growth is None:  # else the dataset may have what the new sources lack
+            lines += [f"warning: {text}" for text in tables.split_warnings(label, cells)]
+    empty = [split for split, e in estimates.items() if not e.sources]
     # Of published splits, those that are not listed are meant to be empty.
     if empty and not any(source.split for source in listing.sources):
         lines.append(
@@ -51,25 +60,8 @@ def describe_plan(plan: Plan) -> str:
     return "\n".join(lines)
 
 
-def _warn_of_short_clips(plan: Plan, cells: Mapping[str, Sequence[Cell]]) -> list[str]:
-    """Returns a sentence about the classes that no sequence is expected of, according to headers."""
-    names, sampling = plan.listing.label.class_names, plan.builder.options.sampling
-    rows = enumerate(zip(*cells.values(), strict=True))
-    short = [
-        tables.shorten(names[i])
-        for i, row in rows
-        if any(cell.sources for cell in row) and not any(cell.sequences for cell in row)
-    ]
-    if not short:
-        return []
-    return [
-        f"all clips of {tables.name_some(short)} look shorter than --num_frames "
-        f"{sampling.num_frames}, so they are dropped: {tables.KEEP_SHORT_CLIPS}"
-    ]
-
-
-def describe_dataset(info: DatasetInfo, output: str) -> str:
-    """Returns what a complete dataset holds, where it lies, and which libraries decided its bytes."""
+def describe_dataset(info: DatasetInfo, output: str, failures: Sequence[SourceFailure] = ()) -> str:
+    """Returns what a complete dataset holds, where it lies, which libraries decided its bytes, warnings."""
     lines = [
         f"{info.name} is complete in {output}",
         *tables.split_table(info),
@@ -86,7 +78,8 @@ def describe_dataset(info: DatasetInfo, output: str) -> str:
     if info.versions:
         named = ", ".join(f"{name} {version}" for name, version in info.versions.items())
         lines.append(f"built with {named}")
-    return "\n".join(lines)
+    warnings = (f"warning: {text}" for text in tables.class_warnings(info))
+    return "\n".join([*lines, *describe_failures(failures), *warnings])  # last, where they are seen
 
 
 def describe_failures(failures: Sequence[SourceFailure]) -> list[str]:
@@ -102,12 +95,10 @@ def describe_failures(failures: Sequence[SourceFailure]) -> list[str]:
         if not by_reason:
             continue
         count = sum(map(len, by_reason.values()))
-        lines.append(f"{count} {'source' if count == 1 else 'sources'} {what}:")
+        lines.append(f"{plural(count, 'source')} {what}:")
         ordered = sorted(by_reason.items(), key=lambda item: (-len(item[1]), item[0]))
         for reason, sources in ordered[:_MAX_REASONS]:
-            named = ", ".join(map(repr, sources[:_MAX_NAMED]))
-            more = ", ..." if len(sources) > _MAX_NAMED else ""
-            lines.append(f"  {len(sources)} at {reason} ({named}{more})")
+            lines.append(f"  {len(sources)} at {reason} ({tables.name_some(sources)})")
         if len(ordered) > _MAX_REASONS:
             lines.append(f"  and {len(ordered) - _MAX_REASONS} more reasons")
     return [*lines, "see failures.jsonl for each"] if lines else []

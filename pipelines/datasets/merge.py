@@ -7,7 +7,6 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from tqdm.auto import tqdm
 
@@ -55,17 +54,35 @@ class Part:
     def _recorded_sources(self) -> Iterator[SourceRow]:
         for split, contents in self.info.splits.items():
             for shard in contents.shards:
-                latest = None
                 for record in read_file(join(self.folder, shard.file)):
                     with _locating(shard.file, record.offset):
                         context = parse_example(record.data).context.feature
                         names = [_only(context[key].bytes_list.value, key) for key in _IDS[1:]]
-                    if names != latest:
-                        media, group = (name.decode("utf-8", "surrogateescape") for name in names)
-                        yield SourceRow(id=media, group=group, split=split)
-                    latest = names
+                    media, group = (name.decode("utf-8", "surrogateescape") for name in names)
+                    yield SourceRow(id=media, group=group, split=split)
 
-    def rewrite(self, data: bytes) -> bytes:
+    def copy(self, shard: ShardInfo) -> Iterator[bytes]:
+        """Yields the new bytes of a shard; raises `UserError` if it is damaged."""
+        path, digest, records = join(self.folder, shard.file), hashlib.sha256(), 0
+        if self.remap is None and not self.prefix:
+            with open_stream(path) as stream:
+                while block := stream.read(_BLOCK_BYTES):
+                    digest.update(block)
+                    yield block
+            intact = digest.hexdigest() == shard.sha256
+        else:
+            for record in read_file(path):
+                with _locating(path, record.offset):
+                    rewritten = self._rewrite(record.data)
+                yield from frame_parts(rewritten)
+                records += 1
+            intact = records == shard.records
+        if not intact:
+            raise UserError(
+                f"{path} is not as its dataset_info.json says. Copy it again, or build its dataset again"
+            )
+
+    def _rewrite(self, data: bytes) -> bytes:
         """Returns a record with its new indices of classes, and its new names."""
         example = parse_example(data)
         context, lists = example.context.feature, example.feature_lists.feature_list
@@ -131,59 +148,51 @@ def _merge(options: MergeOptions, say: Callable[[str], None]) -> DatasetInfo:
             )
     infos = [DatasetInfo.load(folder) for folder in folders]
     united = unite(infos, folders)
-    prefixes = [f"{folder_name(folder)}/" if options.prefix_sources else "" for folder in folders]
-    if len(set(prefixes)) < len(prefixes) and options.prefix_sources:
+    prefixes = [f"{folder_name(folder)}/" * options.prefix_sources for folder in folders]
+    if options.prefix_sources and len(set(prefixes)) < len(prefixes):
         raise UsageError("--prefix_sources needs folders with different names. Rename one")
-    parts = [
-        Part(folder=folder, info=info, remap=remap, prefix=prefix)
-        for folder, info, remap, prefix in zip(folders, infos, united.remaps, prefixes, strict=True)
-    ]
-    for part in parts:
-        if part.remap is not None:
-            say(
-                f"note: classes of {part.folder} get new indices, after those of the datasets before it"
-            )
+    parts = []
+    for folder, info, remap, prefix in zip(folders, infos, united.remaps, prefixes, strict=True):
+        parts.append(Part(folder=folder, info=info, remap=remap, prefix=prefix))
+        if remap is not None:
+            say(f"note: classes of {folder} get new indices, after those of the datasets before it")
     copies = _plan_copies(infos)
     identity = [[c.shard.sha256, c.file, parts[c.part].remap, prefixes[c.part]] for c in copies]
     fingerprint = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
-    asked = {"merge": fingerprint}
-    _check_free(output, asked, fingerprint, overwrite=options.overwrite)
+    _find_merged(output, fingerprint, overwrite=options.overwrite)  # before all sources are read
     shared = check_distinct([part.sources() for part in parts], folders)
     with output.locked():
-        done = _check_free(output, asked, fingerprint, overwrite=options.overwrite)
-        if done is not None:
+        if done := _find_merged(output, fingerprint, overwrite=options.overwrite):
             output.leave_complete()
             return done
-        rows = (row for part in parts for row in part.sources())
         listed = SOURCES_COUNT in united.info.counts
-        output.begin(asked, {}, copies, sources=rows if listed else ())
+        rows = (row for part in parts for row in part.sources()) if listed else ()
+        output.begin({"merge": fingerprint}, {}, copies, sources=rows)
         shards = _write_shards(output, copies, parts)
         failures = [
             replace(failure, source=part.prefix + failure.source)
             for part in parts
             for failure in OutputFolder(part.folder).failures()
         ]
-        counts = {**united.info.counts, SOURCES_COUNT: output.write_sources(0, ())}
         info = replace(
             united.info,
             splits={
                 name: replace(split, shards=tuple(shards[name]), groups=split.groups - shared[name])
                 for name, split in united.info.splits.items()
             },
-            counts=counts if listed else united.info.counts,
             fingerprint=fingerprint,
         )
+        if listed:
+            output.write_sources(0, ())
         output.finish(failures, info)
     return info
 
 
-def _check_free(
-    output: OutputFolder, asked: dict[str, Any], fingerprint: str, *, overwrite: bool
-) -> DatasetInfo | None:
+def _find_merged(output: OutputFolder, fingerprint: str, *, overwrite: bool) -> DatasetInfo | None:
     """Returns the description of the merged dataset if it is complete; refuses a folder of another."""
     info = None if overwrite else output.complete_info()
     if info is None:
-        output.check_free_for(asked, overwrite=overwrite)
+        output.check_free_for({"merge": fingerprint}, overwrite=overwrite)
     elif info.fingerprint != fingerprint:
         raise UserError(
             f"{output.path} holds another dataset. Give another --output, or --overwrite to replace it"
@@ -193,29 +202,26 @@ def _check_free(
 
 def _plan_copies(infos: Sequence[DatasetInfo]) -> list[ShardCopy]:
     """Returns the shards to write, by split in the order of the datasets, numbered anew."""
-    copies: list[ShardCopy] = []
-    for split in dict.fromkeys(name for info in infos for name in info.splits):
-        own = [
-            (part, shard)
-            for part, info in enumerate(infos)
-            if split in info.splits
-            for shard in info.splits[split].shards
-        ]
+    by_split: dict[str, list[tuple[int, ShardInfo]]] = {}
+    for part, info in enumerate(infos):
+        for split, contents in info.splits.items():
+            by_split.setdefault(split, []).extend((part, shard) for shard in contents.shards)
+    for split, own in by_split.items():
         if len(own) > MAX_SHARDS:
             raise UserError(
                 f"a split may have {MAX_SHARDS} shards, and {split} would have {len(own)}. Build the "
                 "datasets with a larger --shard_size"
             )
-        copies += [
-            ShardCopy(
-                file=f"{split}-{index:05d}-of-{len(own):05d}.tfrecord",
-                split=split,
-                part=part,
-                shard=shard,
-            )
-            for index, (part, shard) in enumerate(own)
-        ]
-    return copies
+    return [
+        ShardCopy(
+            file=f"{split}-{index:05d}-of-{len(own):05d}.tfrecord",
+            split=split,
+            part=part,
+            shard=shard,
+        )
+        for split, own in by_split.items()
+        for index, (part, shard) in enumerate(own)
+    ]
 
 
 def _write_shards(
@@ -226,50 +232,22 @@ def _write_shards(
     total = sum(copy.shard.bytes for copy in copies)
     with tqdm(total=total, desc="Merging", unit="B", unit_scale=True, delay=1, disable=None) as bar:
         for copy in copies:
-            part = parts[copy.part]
+            part, digest, size = parts[copy.part], hashlib.sha256(), 0
             identity = f"{copy.shard.sha256} {part.remap} {part.prefix}"
             kept = output.kept_report(copy.file, identity)
-            if kept is not None:
-                written = from_json(ShardInfo, kept)
-            else:
-                written = _write_shard(output, copy, part)
-                report = {**vars(written), "fingerprint": identity}
-                output.store_report(copy.file, report)
-            shards[copy.split].append(written)
+            if kept is None:
+                with output.new_shard(copy.file) as file:
+                    for data in part.copy(copy.shard):
+                        file.write(data)
+                        digest.update(data)
+                        size += len(data)
+                kept = {
+                    "file": copy.file,
+                    "records": copy.shard.records,
+                    "bytes": size,
+                    "sha256": digest.hexdigest(),
+                }
+                output.store_report(copy.file, {**kept, "fingerprint": identity})
+            shards[copy.split].append(from_json(ShardInfo, kept))
             bar.update(copy.shard.bytes)
     return shards
-
-
-def _write_shard(output: OutputFolder, copy: ShardCopy, part: Part) -> ShardInfo:
-    """Writes one shard; raises `UserError` if the shard that it is a copy of is damaged."""
-    source, size = join(part.folder, copy.shard.file), 0
-    digest = hashlib.sha256()
-    is_same = part.remap is None and not part.prefix
-    records = 0 if not is_same else copy.shard.records
-    with output.new_shard(copy.file) as file:
-
-        def write(data: bytes) -> None:
-            nonlocal size
-            file.write(data)
-            digest.update(data)
-            size += len(data)
-
-        if is_same:
-            with open_stream(source) as stream:
-                while block := stream.read(_BLOCK_BYTES):
-                    write(block)
-        else:
-            for record in read_file(source):
-                with _locating(source, record.offset):
-                    rewritten = part.rewrite(record.data)
-                for data in frame_parts(rewritten):
-                    write(data)
-                records += 1
-        intact = (
-            digest.hexdigest() == copy.shard.sha256 if is_same else records == copy.shard.records
-        )
-        if not intact:
-            raise UserError(
-                f"{source} is not as its dataset_info.json says. Copy it again, or build its dataset again"
-            )
-    return ShardInfo(file=copy.file, records=records, bytes=size, sha256=digest.hexdigest())

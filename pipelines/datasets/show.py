@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pipelines.errors import UserError
@@ -32,72 +31,39 @@ def describe_contents(info: DatasetInfo, directory: str) -> str:
     spec, image = info.spec, info.spec.image
     images = f" of {'x'.join(map(str, image.shape))}, {image.format}" if image else ", no images"
     rate = info.build_options.frame_rate or spec.frame_rate
+    signals = (
+        f"{s.name}{f' ({s.unit})' if s.unit else ''}{f' x {s.size}' if s.size > 1 else ''}"
+        for s in spec.signals
+    )
     lines = [
         printable(f"{info.name} in {directory}{', written by another program' * info.adopted}"),
         f"  sequences of {spec.num_frames} frames{images}{f', {rate} frames/s' if rate else ''}",
         f"  {tables.describe_label(spec.label)}",
-    ]
-    if spec.signals:
-        named = ", ".join(
-            f"{s.name}{f' ({s.unit})' if s.unit else ''}{f' x {s.size}' if s.size > 1 else ''}"
-            for s in spec.signals
-        )
-        lines.append(printable(f"  signals {named}"))
-    lines += [
+        *([f"  signals {', '.join(map(printable, signals))}"] if spec.signals else []),
         *tables.split_table(info),
         *tables.label_table(info, max_rows=None),
         *tables.describe_dropped(info),
     ]
-    counts = [f"{name.replace('_', ' ')} {count:,}" for name, count in info.counts.items() if count]
-    lines += [printable(f"counts: {', '.join(counts)}")] if counts else []
-    if command := build_command(_changed_options(info.options)):
-        lines.append(printable(f"built by {command} (defaults left out)"))
-    if info.versions:
-        named = ", ".join(f"{name} {version}" for name, version in info.versions.items())
-        lines.append(printable(f"built with {named}"))
-    if info.fingerprint:
-        lines.append(printable(f"fingerprint {info.fingerprint}"))
+    for title, values in {
+        "counts: ": (f"{name.replace('_', ' ')} {n:,}" for name, n in info.counts.items() if n),
+        "options (others have their defaults): ": _changed_options(info.options),
+        "built with ": (f"{name} {version}" for name, version in info.versions.items()),
+        "fingerprint ": filter(None, [info.fingerprint]),
+    }.items():
+        if text := ", ".join(values):
+            lines.append(printable(title + text))
     lines += [f"warning: {text}" for text in tables.class_warnings(info)]
     return "\n".join(tables.shorten(line, _MAX_LINE_LENGTH) for line in lines)
 
 
-def _changed_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the options of a build without those that have their defaults of today."""
+def _changed_options(options: Mapping[str, Any]) -> Iterator[str]:
+    """Yields the options of a build that have other values than the defaults of today."""
     defaults = {field.name: field.default for field in dataclasses.fields(TelemetryOptions)}
     defaults |= DatasetOptions().to_json()
-    return {
-        name: value
-        for name, value in options.items()
-        if name in ("num_frames", "height", "width") or value != _as_json(defaults.get(name))
-    }
-
-
-def _as_json(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
-
-
-def build_command(options: Mapping[str, Any]) -> str:
-    """Returns the command that has these options, without paths; empty if they are not those of a build."""
-    if "num_frames" not in options:
-        return ""
-    verb = "dashcam" if "telemetry" in options or "annotation" in options else "videos"
-    words = [f"pipelines {verb} --input ... --output ..."]
-    rest = dict(options)
-    height, width = rest.pop("height", None), rest.pop("width", None)
-    if height and width:
-        words.append(f"--size {height}x{width}")
-    for name, value in rest.items():
-        flag = f"--{name.removesuffix('s')}" if name == "split_lists" else f"--{name}"
-        if value is True:
-            words.append(flag)
-        elif isinstance(value, dict):
-            pairs = (f"{key}={format_value(own)}" for key, own in value.items())
-            words.append(f"{flag} {shlex.quote(','.join(pairs)[:200])}")
-        elif isinstance(value, list) and value:
-            words.append(f"{flag} {shlex.quote(','.join(map(format_value, value))[:200])}")
-        elif value not in (None, False, [], ""):
-            words.append(f"{flag} {shlex.quote(str(value))}")
-    return " ".join(words)
+    for name, value in options.items():
+        default = defaults.get(name)
+        if value != (list(default) if isinstance(default, tuple) else default):
+            yield f"{name} {format_value(value)}"
 
 
 def format_value(value: Any) -> str:

@@ -66,11 +66,9 @@ def test_labels_by_frame_are_counted_in_frames() -> None:
 def test_warnings_name_lost_classes_and_empty_cells() -> None:
     keep = "--short_clips pad or loop, or a smaller --num_frames, keeps them"
     assert class_warnings(INFO) == [
-        "no record has the class 'wave' (26 of 26 sources dropped): shorter than --num_frames "
+        "no record is of class 'wave' (26 sources dropped): shorter than --num_frames "
         f"({keep}); failed or damaged (failures.jsonl says why)",
-        "more than half of the sources were dropped of 'run' (4 of 7 sources dropped): "
-        f"shorter than --num_frames ({keep})",
-        f"no record of 'run' is in validation: {tables.SPREAD_CLASSES}",
+        f"no record of 'run' is in validation: {tables.ADD_SOURCES}",
     ]
     assert describe_dropped(INFO) == [
         f"29 sources shorter than --num_frames, so dropped: wave 24, run 4, jump 1 ({keep})",
@@ -91,22 +89,20 @@ counts = st.integers(0, 3) | st.integers(0, 10**7)
 
 
 def test_splits_that_lack_the_same_classes_share_a_line() -> None:
-    """Of many splits, only the first are named."""
     both, one = ((1, 1), (4, 4)), ((1, 0), (4, 0))
     splits = {"train": both, "validation": one, "test": one}
     assert class_warnings(make_info(splits, ("a", "b"))) == [
-        f"no record of 'b' is in validation or test: {tables.SPREAD_CLASSES}"
+        f"no record of 'b' is in validation or test: {tables.ADD_SOURCES}"
     ]
     names = tuple(map(str, range(9)))
     diagonal = {f"fold_{i}": (tuple(int(i == k) for k in range(9)),) * 2 for i in range(9)}
     lines = class_warnings(make_info(diagonal, names))
     assert lines[0].startswith("no record of '1', '2', '3' and 5 more is in fold_0: ")
-    assert lines[3:] == ["6 more splits lack classes"]
 
 
 @given(names=names, splits=st.lists(st.text(max_size=40), min_size=1, max_size=9), data=st.data())
 @settings(max_examples=60, deadline=None)
-def test_class_table_fits_the_screen_and_shows_the_worst_classes(names, splits, data) -> None:
+def test_class_table_shows_the_worst_classes(names, splits, data) -> None:
     """The lines against a count of the classes by hand."""
     label = LabelSpec(task="classification", class_names=tuple(names))
     cells = {
@@ -117,27 +113,22 @@ def test_class_table_fits_the_screen_and_shows_the_worst_classes(names, splits, 
         for split in splits
     }
     lines = class_table(label, cells, max_rows=20)
-    assert all(len(line) <= 80 and line.isprintable() for line in lines)
+    assert all(line.isprintable() for line in lines)
     shown = min(len(names), 20)
+    assert len(lines) == 1 + shown + (len(names) > 20)
     columns = [column for column in cells.values() if any(cell.sequences for cell in column)]
-    blocks, rest = divmod(len(lines) - (len(names) > 20), shown + 1)
-    assert rest == 0
-    assert blocks >= 1
+    order = range(len(names))
     if len(names) > 20:
         assert lines[-1].split()[:2] == ["and", str(len(names) - 20)]
         order = sorted(
-            range(len(names)),
+            order,
             key=lambda i: (
                 not any(column[i].sequences == 0 for column in columns),
                 sum(column[i].sequences for column in columns),
             ),
         )
-    else:
-        order = list(range(len(names)))
-    if blocks == 1:
-        for i, line in zip(order, lines[1:], strict=False):
-            cut = line[-sum(len(str(c[i])) for c in cells.values()) :]
-            assert cut.split()[-1] == str(list(cells.values())[-1][i]).split()[-1]
+    for i, line in zip(order, lines[1:], strict=False):
+        assert line.split()[-1] == str(list(cells.values())[-1][i]).split()[-1]
 
 
 def test_many_classes_are_shown_in_full_on_demand() -> None:
@@ -170,7 +161,8 @@ def test_target_table_has_a_line_for_each_target_and_split() -> None:
     assert tables.target_table(label, {"train": ()}) == []
 
 
-@pytest.mark.parametrize("sources", [(), (1, 2)])
-def test_an_edited_description_does_not_break_the_table(sources) -> None:
-    info = make_info({"train": (sources, (5,))})
-    assert [str(cell) for cell in class_cells(info)["train"]] == ["5", "none", "none"]
+@pytest.mark.parametrize(("sources", "first"), [((), "5"), ((1,), "1 / 5")])
+def test_an_edited_description_does_not_break_the_table(sources, first) -> None:
+    info = make_info({"train": (sources, (5,))}, dropped={"short_clips": (2,)})
+    assert [str(cell) for cell in class_cells(info)["train"]] == [first, "none", "none"]
+    assert "'run', 'wave'" in class_warnings(info)[0]

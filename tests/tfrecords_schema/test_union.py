@@ -19,7 +19,7 @@ from tfrecords_schema.info import (
 from tfrecords_schema.moments import moments_by_column
 from tfrecords_schema.sources import SourceRow, check_distinct, read_sources
 from tfrecords_schema.spec import ImageSpec, LabelSpec, SequenceSpec, SignalSpec
-from tfrecords_schema.union import unite
+from tfrecords_schema.union import DIFFERS, unite
 
 IMAGE = ImageSpec(height=4, width=4)
 
@@ -106,10 +106,21 @@ def test_splits_names_options_versions_and_counts_are_put_together():
     assert list(united.info.splits) == ["train", "test"]
     assert united.info.splits["test"].label_counts == (0, 1)
     assert united.info.counts == {"sources": 5}
-    assert united.info.options == {"num_frames": 2}
+    # Not left out, since a missing option would be read as its default.
+    assert united.info.options == {"seed": DIFFERS, "num_frames": 2}
     assert united.info.versions == {"av": "1, 2", "x": "1"}
     assert united.info.mirrored is None
     assert united.remaps == (None, (1,))
+
+
+def test_measured_labels_stay_so_whichever_files_they_came_from():
+    """One dataset has ``{stem}.csv``, the other ``{stem}.json``."""
+    infos = [
+        described(classes("a"), ["a"], options={"telemetry": name, "label_at": "center"})
+        for name in ("{stem}.csv", "{stem}.json")
+    ]
+    found = unite(infos, "ab").info.build_options
+    assert (found.label_at, found.labels_whole_sources) == ("center", False)
 
 
 @pytest.mark.parametrize(

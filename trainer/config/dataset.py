@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from tfrecords_schema.info import DatasetInfo, ShardInfo, SplitInfo
+from tfrecords_schema.info import DatasetInfo, SplitInfo
 from tfrecords_schema.paths import join
 from tfrecords_schema.sources import SOURCES_COUNT, SOURCES_FILE, check_distinct, read_sources
 from tfrecords_schema.storage import list_folder
@@ -15,17 +15,16 @@ from tfrecords_schema.tables import (
     empty_classes,
     explain_losses,
     label_table,
+    name_some,
     shorten,
 )
 from tfrecords_schema.terminal import printable_name as printable
-from tfrecords_schema.union import unite
+from tfrecords_schema.union import differences_beyond_classes, unite
 from trainer.errors import TrainerError
 
 # Names that `trainer.data.parsed_records` gives to the origins of a sequence.
 _ORIGINS = ("id", "source", "group", "timestamps")
-_CLASS_NAMES = "label.class_names: "
 _SIDES = ("in the model", "in the dataset")
-_MAX_NAMES = 5
 
 
 Datasets = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -58,16 +57,18 @@ def load_dataset(directory: Datasets) -> DatasetInfo:
     Raises:
         DatasetInfoError: if a folder is no complete dataset, or records differ in more than classes.
     """
-    folders = folders_of(directory)
-    infos = [DatasetInfo.load(folder) for folder in folders]
-    return infos[0] if len(infos) == 1 else unite(infos, folders).info
+    infos = _load_each(directory)
+    return infos[0] if len(infos) == 1 else unite(infos, folders_of(directory)).info
+
+
+def _load_each(directory: Datasets) -> list[DatasetInfo]:
+    return list(map(DatasetInfo.load, folders_of(directory)))
 
 
 def has_mixed_indices(directory: Datasets) -> bool:
     """Returns True if one class has different indices in several datasets."""
     folders = folders_of(directory)
-    infos = [DatasetInfo.load(folder) for folder in folders] if len(folders) > 1 else []
-    return bool(infos) and any(unite(infos, folders).remaps)
+    return len(folders) > 1 and any(unite(_load_each(directory), folders).remaps)
 
 
 def check_separate(directory: Datasets) -> str | None:
@@ -80,10 +81,8 @@ def check_separate(directory: Datasets) -> str | None:
         DatasetInfoError: names what they share.
     """
     folders = folders_of(directory)
-    if len(folders) == 1:
-        return None
-    infos = [DatasetInfo.load(folder) for folder in folders]
-    for folder, info in zip(folders, infos, strict=True):
+    infos = _load_each(directory) if len(folders) > 1 else []
+    for folder, info in zip(folders, infos, strict=False):
         if SOURCES_COUNT not in info.counts:
             return (
                 f"note: sources and groups of the datasets were not compared, as {folder} has no "
@@ -119,30 +118,23 @@ def split_contents(info: DatasetInfo, directory: Datasets, split: str) -> SplitI
 def shard_paths(directory: Datasets, info: DatasetInfo, split: str) -> list[str]:
     """Returns the files of a split in order, after checking that each exists and has the recorded size."""
     split_contents(info, directory, split)
-    folders = folders_of(directory)
-    infos = [info] if len(folders) == 1 else map(DatasetInfo.load, folders)
-    return [
-        path
-        for folder, own in zip(folders, infos, strict=True)
-        if split in own.splits
-        for path in _check_files(folder, own.splits[split].shards)
-    ]
-
-
-def _check_files(directory: str, shards: Sequence[ShardInfo]) -> list[str]:
-    files = list_folder(directory)
-    paths = [join(directory, shard.file) for shard in shards]
-    for shard, path in zip(shards, paths, strict=True):
-        if shard.file not in files:
-            raise DatasetError(
-                f"{path} is missing, and dataset_info.json lists it with {shard.records} records. "
-                "Copy the whole folder again, or build the dataset again"
-            )
-        if files[shard.file].bytes != shard.bytes:
-            raise DatasetError(
-                f"{path} has {files[shard.file].bytes} bytes, and dataset_info.json says {shard.bytes}. "
-                "Copy the file again, or build the dataset again"
-            )
+    folders, paths = folders_of(directory), []
+    infos = [info] if len(folders) == 1 else _load_each(directory)
+    for folder, own in zip(folders, infos, strict=True):
+        files = list_folder(folder)
+        for shard in own.splits[split].shards if split in own.splits else ():
+            path = join(folder, shard.file)
+            paths.append(path)
+            if shard.file not in files:
+                raise DatasetError(
+                    f"{path} is missing, and dataset_info.json lists it with {shard.records} records. "
+                    "Copy the whole folder again, or build the dataset again"
+                )
+            if files[shard.file].bytes != shard.bytes:
+                raise DatasetError(
+                    f"{path} has {files[shard.file].bytes} bytes, and dataset_info.json says {shard.bytes}. "
+                    "Copy the file again, or build the dataset again"
+                )
     return paths
 
 
@@ -210,18 +202,16 @@ def check_compatible(
     run: str | os.PathLike[str], trained_on: DatasetInfo, info: DatasetInfo
 ) -> None:
     """Checks that the model of ``run``, trained on ``trained_on``, takes the records of ``info``."""
-    differences = trained_on.spec.differences(info.spec, sides=_SIDES)
-    if not differences:
-        return
+    differences = differences_beyond_classes(trained_on.spec, info.spec, _SIDES)
     ours, theirs = trained_on.spec.label.class_names, info.spec.label.class_names
-    if ours and theirs and ours != theirs:
-        differences = [d for d in differences if not d.startswith(_CLASS_NAMES)]
-        differences.append(_CLASS_NAMES + _differing_classes(ours, theirs))
-    raise DatasetError(
-        f"the model in {run} was trained on other records than {info.name!r:.300} holds: "
-        f"{'; '.join(differences):.3000}. Build the dataset with the options of the one it was trained on, "
-        "or train another model"
-    )
+    if ours != theirs:
+        differences.append(f"label.class_names: {_differing_classes(ours, theirs)}")
+    if differences:
+        raise DatasetError(
+            f"the model in {run} was trained on other records than {info.name!r:.300} holds: "
+            f"{'; '.join(differences):.3000}. Build the dataset with the options of the one it was trained on, "
+            "or train another model"
+        )
 
 
 def _differing_classes(ours: Sequence[str], theirs: Sequence[str]) -> str:
@@ -232,10 +222,8 @@ def _differing_classes(ours: Sequence[str], theirs: Sequence[str]) -> str:
             f"the same in another order, class {place} is {shorten(ours[place])!r} {_SIDES[0]}, "
             f"{shorten(theirs[place])!r} {_SIDES[1]}"
         )
-    found = []
-    pairs = ((ours, frozenset(theirs)), (theirs, frozenset(ours)))
-    for where, (names, others) in zip(_SIDES, pairs, strict=True):
-        if only := [repr(shorten(name)) for name in names if name not in others]:
-            more = f" and {len(only) - _MAX_NAMES} more" if len(only) > _MAX_NAMES else ""
-            found.append(f"{', '.join(only[:_MAX_NAMES])}{more} only {where}")
-    return ", ".join(found)
+    only = [[n for n in names if n not in s] for names, s in ((ours, {*theirs}), (theirs, {*ours}))]
+    pairs = zip(_SIDES, only, strict=True)
+    return ", ".join(
+        f"{name_some(map(shorten, names))} only {where}" for where, names in pairs if names
+    )

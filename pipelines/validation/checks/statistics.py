@@ -12,7 +12,7 @@ from pipelines.validation.dataset_view import DatasetView, list_names, used_clas
 from pipelines.validation.findings import Problem, check, error, note, warning
 from pipelines.validation.views import is_target_column, signal_column, target_column
 from tfrecords_schema.moments import Moments
-from tfrecords_schema.tables import describe_dropped, loss_warnings
+from tfrecords_schema.tables import describe_dropped
 
 _ROUNDING = 1e-4
 """Change of statistics by float32 at which labels lose precision, as a fraction of the deviation."""
@@ -96,7 +96,7 @@ def labels_constant(dataset: DatasetView) -> Iterator[Problem]:
     "manifest's split so that each split has it.",
 )
 def labels_coverage(dataset: DatasetView) -> Iterator[Problem]:
-    """Every class has records in every split, and kept most of its sources."""
+    """Every class has records in every split; sources that were dropped are counted."""
     names = dataset.info.spec.label.class_names
     if not names or not dataset.total.records:
         return
@@ -104,8 +104,6 @@ def labels_coverage(dataset: DatasetView) -> Iterator[Problem]:
     missing = [name for name in names if not any(name in own for own in used.values())]
     if missing:
         yield warning(f"no record is of class {list_names(missing)}")
-    for text in loss_warnings(dataset.info):
-        yield warning(text)
     for text in describe_dropped(dataset.info):
         yield note(text)
     for split, tally in dataset.tallies.items():

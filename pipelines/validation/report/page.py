@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import shlex
 
-from pipelines.datasets.show import build_command, format_value
+from pipelines.datasets.show import format_value
 from pipelines.validation.checks.catalogue import ALL_CHECKS
 from pipelines.validation.findings import LEVELS
 from pipelines.validation.folder import DatasetFolder
@@ -62,7 +62,7 @@ def _provenance(validation: Validation) -> dict[str, list[tuple[str, str]]]:
     validated += ["--against", options.against] if options.against else []
     return {
         "": [
-            ("built by", build_command(info.options) or "another program"),
+            *([("built by", "another program")] if info.adopted else []),
             ("validated by", shlex.join([*validated, "--fail_on", options.fail_on])),
             ("fingerprint", info.fingerprint or "none"),
             *((f"version of {name}", version) for name, version in info.versions.items()),

@@ -11,7 +11,8 @@ import time
 
 import pytest
 
-from pipelines import UserError, build_videos
+from pipelines import UserError, build_videos, merge
+from pipelines.build import build_shards
 from pipelines.build.growth import source_digest
 from pipelines.build.output import OutputFolder
 from pipelines.plan.descriptors import Source
@@ -106,7 +107,10 @@ def test_append_adds_shards_and_keeps_the_old_ones(footage, place, capsys):
     assert info == DatasetInfo.load(place / "out")
     # Indices of old records are right only if new classes come last: "jump" sorts before "run".
     assert info.spec.label.class_names == ("run", "walk", "jump")
-    assert "jump from index 2 on" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "jump from index 2 on" in said
+    # The dataset may have the classes that the new sources lack.
+    assert "no source of" not in said
     for name, split in info.splits.items():
         files = [shard.file for shard in split.shards]
         assert files == sorted(files)
@@ -198,9 +202,15 @@ def test_a_changed_source_is_an_error_unless_it_is_kept(footage, place, kept, ca
     os.utime(place / "clips/run/g01_a.mp4")
     if kept:
         append(place, changed_sources="keep")
-        assert "changed since it was built: their records stay" in capsys.readouterr().out
+        assert (
+            "('run/g01_a.mp4') is not as when they were built. Their records stay"
+            in capsys.readouterr().out
+        )
         return
     before = checksums(place / "out")
+    with pytest.raises(UserError, match=r"1 source \('run/g01_a.mp4'\) is not as when"):
+        append(place)
+    (place / "clips/run/g01_a.mp4").write_bytes(b"")
     with pytest.raises(UserError, match=r"1 source \('run/g01_a.mp4'\) is not as when"):
         append(place)
     assert checksums(place / "out") == before
@@ -300,6 +310,40 @@ def test_an_append_that_stops_before_its_last_file_changes_nothing(footage, plac
     info = append(place)
     assert info.counts["sources_built"] == 12
     assert not (place / "out/_build").exists()
+
+
+def test_a_runner_that_finishes_twice_adds_the_shards_once(footage, place, monkeypatch):
+    shutil.copytree(place, place / "whole")
+    add_new(footage, place / "whole")
+    expected = append(place / "whole")
+    finish = build_shards.finish_build
+
+    def finish_twice(*args):
+        with monkeypatch.context() as patch:
+            patch.setattr(OutputFolder, "leave_complete", lambda self: None)
+            finish(*args)
+        return finish(*args)
+
+    monkeypatch.setattr(build_shards, "finish_build", finish_twice)
+    add_new(footage, place)
+    assert append(place) == expected
+    assert checksums(place / "out") == checksums(place / "whole/out")
+
+
+def test_a_merged_dataset_grows_if_its_options_were_the_same(footage, place):
+    merged = {"append": True, **OPTIONS}
+    build_videos(footage / "new", place / "new", **OPTIONS)
+    info = merge([place / "out", place / "new"], place / "both")
+    assert info.name == "clips + new"
+    add_new(footage, place)
+    grown = build_videos(place / "clips", place / "both", **merged)
+    assert (grown.name, grown.counts) == (info.name, info.counts)
+    build_videos(footage / "new", place / "new", overwrite=True, **{**OPTIONS, "jpeg_quality": 70})
+    merge([place / "out", place / "new"], place / "both", overwrite=True)
+    with pytest.raises(
+        UserError, match=r"\(jpeg_quality 'differs .*' there and 95 here\).* `pipelines merge`"
+    ):
+        build_videos(place / "clips", place / "both", **merged)
 
 
 def test_append_on_an_object_store(footage, place, bucket):

@@ -30,7 +30,7 @@ def test_failures_are_counted_by_reason_the_most_frequent_first():
         "1 source not whole, but used:",
         "  1 at decode: frames end after N s ('c')",
         "5 sources failed:",
-        "  4 at process: the decoder was killed after N s ('b0', 'b1', 'b2', ...)",
+        "  4 at process: the decoder was killed after N s ('b0', 'b1', 'b2' and 1 more)",
         "  1 at open: no video ('a')",
         "see failures.jsonl for each",
     ]

@@ -197,7 +197,7 @@ class TestBuild:
         assert "wave 2, run 1 (--short_clips pad or loop" in summary
         ending = [line for line in summary.splitlines() if line.startswith("warning: ")]
         assert summary.splitlines()[-len(ending) :] == ending
-        assert ending[0].startswith("warning: no record has the class 'wave' (2 of 2 sources")
+        assert ending[0].startswith("warning: no record is of class 'wave' (2 sources")
 
     def test_groups_never_straddle_splits(self, tmp_path: Path) -> None:
         for person in range(20):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -121,6 +122,10 @@ def test_merge_as_a_process_takes_folders_first(tmp_path):
     done = run_python("-m", "pipelines", "merge", "a", "b", "--output", "out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "classes of b get new indices" in done.stdout
+    assert "warning: no record" not in done.stdout
+    write(tmp_path / "c", spec("run", "walk"), {"test": 1}, first=20)
+    done = run_python("-m", "pipelines", "merge", "a", "c", "--output", "ac", cwd=tmp_path)
+    assert re.search("warning: no record of '(run|walk)' is in test", done.stdout)
     flag = ("--tfrecords", "a", "b", "--output", "again")
     done = run_python("-m", "pipelines", "merge", *flag, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -143,7 +148,7 @@ def test_common_sources_are_an_error_or_get_prefixes(tmp_path, table):
     records = list(read_records(tmp_path / "out"))
     assert len({record.id for record in records}) == len({r.media_id for r in records}) == 8
     assert {record.group_id for record in records} >= {"a/clip2.mp4", "b/clip2.mp4"}
-    assert ("sources_built" in info.counts) == table
+    assert ("sources_built" in info.counts) == (tmp_path / "out/sources.jsonl").exists() == table
 
 
 def test_a_group_in_two_splits_is_an_error(tmp_path):

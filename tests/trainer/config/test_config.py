@@ -25,6 +25,7 @@ OTHER_VALUES = {
     "frame_step": ("2", 2),
     "image_size": ("9x16", (9, 16)),
     "ignore_errors": ("on", True),
+    "allow_empty_classes": ("on", True),
     "augment": ("crop=0.7,flip=0.5", "crop=0.7,flip=0.5"),
     "cache_frames": ("memory", "memory"),
     "checkpoint_minutes": ("2.5", 2.5),
