@@ -30,8 +30,8 @@ def find_mirrored(names: Sequence[str]) -> tuple[list[tuple[str, str]], list[str
     pairs: dict[str, str] = {}
     alone: list[str] = []
     for text, name in zip(texts, names, strict=True):
-        others = [name_of.get(p.sub(lambda found: _OTHER[found[0]], text), name) for p in _PATTERNS]
-        other = next((other for other in others if other != name), None)
+        mirrored = (pattern.sub(lambda found: _OTHER[found[0]], text) for pattern in _PATTERNS)
+        other = name_of.get(next((own for own in mirrored if own != text), ""))
         if name in pairs.values():
             continue
         if other is not None and other not in pairs.values():

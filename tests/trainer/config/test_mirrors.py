@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from trainer.config.mirrors import find_mirrored
@@ -49,6 +49,7 @@ WORDS = st.lists(
 )
 
 
+@example([["cw", "go", "left"], ["cw", "go", "right"]], "_")
 @given(st.lists(WORDS, max_size=8, unique_by=tuple), st.sampled_from(["_", " ", "-"]))
 def test_find_mirrored_names_all_classes_with_a_side(named, joint):
     other = {"left": "right", "right": "left", "cw": "ccw", "ccw": "cw"}
