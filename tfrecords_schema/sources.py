@@ -98,7 +98,8 @@ def check_distinct(tables: Sequence[Iterable[SourceRow]], names: Sequence[str]) 
     ):
         if found:
             raise DatasetInfoError(
-                f"{rule} {list_some(found, 5, '; ')}. Build one of the datasets again, {remedy}. If these are "
-                "different footage with equal names, `pipelines merge --prefix_sources on` tells them apart"
+                f"{rule} {list_some(found, 5, '; ')}. Build one of the datasets again, {remedy}. If "
+                "these are different footage with equal names, `pipelines merge --prefix_sources on` tells "
+                "them apart"
             )
     return shared

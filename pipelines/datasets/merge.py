@@ -23,6 +23,7 @@ from tfrecords_schema.records import CorruptRecordError, frame_parts, read_file
 from tfrecords_schema.sources import SOURCES_COUNT, SourceRow, check_distinct, read_sources
 from tfrecords_schema.spec import SpecError
 from tfrecords_schema.storage import open_stream
+from tfrecords_schema.tables import name_some, shorten
 from tfrecords_schema.union import unite
 
 _BLOCK_BYTES = 1 << 20
@@ -151,9 +152,12 @@ def _merge(options: MergeOptions, say: Callable[[str], None]) -> DatasetInfo:
     prefixes = [f"{folder_name(folder)}/" * options.prefix_sources for folder in folders]
     if options.prefix_sources and len(set(prefixes)) < len(prefixes):
         raise UsageError("--prefix_sources needs folders with different names. Rename one")
-    parts = []
+    parts, known = [], set(infos[0].spec.label.class_names)
     for folder, info, remap, prefix in zip(folders, infos, united.remaps, prefixes, strict=True):
         parts.append(Part(folder=folder, info=info, remap=remap, prefix=prefix))
+        if added := [name for name in info.spec.label.class_names if name not in known]:
+            say(f"note: {folder} adds classes: {name_some(map(shorten, added))}")
+        known.update(added)
         if remap is not None:
             say(f"note: classes of {folder} get new indices, after those of the datasets before it")
     copies = _plan_copies(infos)

@@ -127,12 +127,12 @@ def shard_paths(directory: Datasets, info: DatasetInfo, split: str) -> list[str]
             paths.append(path)
             if shard.file not in files:
                 raise DatasetError(
-                    f"{path} is missing, and dataset_info.json lists it with {shard.records} records. "
+                    f"{printable(path)} is missing, and dataset_info.json lists it with {shard.records} records. "
                     "Copy the whole folder again, or build the dataset again"
                 )
             if files[shard.file].bytes != shard.bytes:
                 raise DatasetError(
-                    f"{path} has {files[shard.file].bytes} bytes, and dataset_info.json says {shard.bytes}. "
+                    f"{printable(path)} has {files[shard.file].bytes} bytes, and dataset_info.json says {shard.bytes}. "
                     "Copy the file again, or build the dataset again"
                 )
     return paths
@@ -209,8 +209,8 @@ def check_compatible(
     if differences:
         raise DatasetError(
             f"the model in {run} was trained on other records than {info.name!r:.300} holds: "
-            f"{'; '.join(differences):.3000}. Build the dataset with the options of the one it was trained on, "
-            "or train another model"
+            f"{'; '.join(differences):.3000}. Build the dataset with the options of the one it was trained "
+            "on, or train another model"
         )
 
 

@@ -122,6 +122,7 @@ def test_merge_as_a_process_takes_folders_first(tmp_path):
     done = run_python("-m", "pipelines", "merge", "a", "b", "--output", "out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "classes of b get new indices" in done.stdout
+    assert "adds classes" not in done.stdout
     assert "warning: no record" not in done.stdout
     write(tmp_path / "c", spec("run", "walk"), {"test": 1}, first=20)
     done = run_python("-m", "pipelines", "merge", "a", "c", "--output", "ac", cwd=tmp_path)
@@ -149,6 +150,14 @@ def test_common_sources_are_an_error_or_get_prefixes(tmp_path, table):
     assert len({record.id for record in records}) == len({r.media_id for r in records}) == 8
     assert {record.group_id for record in records} >= {"a/clip2.mp4", "b/clip2.mp4"}
     assert ("sources_built" in info.counts) == (tmp_path / "out/sources.jsonl").exists() == table
+
+
+def test_classes_that_differ_in_case_are_said_to_be_new(tmp_path, capsys):
+    write(tmp_path / "a", spec("run", "walk"), {"train": 4})
+    write(tmp_path / "b", spec("Run", "walk"), {"train": 4}, first=10)
+    info = merge([tmp_path / "a", tmp_path / "b"], tmp_path / "out")
+    assert info.spec.label.class_names == ("run", "walk", "Run")
+    assert f"note: {tmp_path / 'b'} adds classes: 'Run'\n" in capsys.readouterr().out
 
 
 def test_a_group_in_two_splits_is_an_error(tmp_path):
