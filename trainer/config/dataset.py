@@ -123,16 +123,16 @@ def shard_paths(directory: Datasets, info: DatasetInfo, split: str) -> list[str]
     for folder, own in zip(folders, infos, strict=True):
         files = list_folder(folder)
         for shard in own.splits[split].shards if split in own.splits else ():
-            path = join(folder, shard.file)
-            paths.append(path)
+            paths.append(join(folder, shard.file))
+            path = printable(paths[-1])
             if shard.file not in files:
                 raise DatasetError(
-                    f"{printable(path)} is missing, and dataset_info.json lists it with {shard.records} records. "
+                    f"{path} is missing, and dataset_info.json lists it with {shard.records} records. "
                     "Copy the whole folder again, or build the dataset again"
                 )
             if files[shard.file].bytes != shard.bytes:
                 raise DatasetError(
-                    f"{printable(path)} has {files[shard.file].bytes} bytes, and dataset_info.json says {shard.bytes}. "
+                    f"{path} has {files[shard.file].bytes} bytes, and dataset_info.json says {shard.bytes}. "
                     "Copy the file again, or build the dataset again"
                 )
     return paths
