@@ -33,8 +33,8 @@ def json_records(path: str, name: str) -> tuple[str, Iterator[tuple[int, dict[st
     """Returns what the numbers of the records count, and the records: objects, or None for a blank line."""
     is_list = False
     if path.lower().endswith(".json"):
-        with open(path, "rb") as file:
-            is_list = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"[")
+        with open(path, "rb") as file:  # marks of UTF-8 and UTF-16 and blanks may come first
+            is_list = file.read(4096).lstrip(b"\xef\xbb\xbf\xff\xfe\0 \t\r\n").startswith(b"[")
     return ("index", _list_records(path, name)) if is_list else ("line", _line_records(path, name))
 
 

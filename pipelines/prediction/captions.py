@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise, zip_longest
-from types import MappingProxyType
+from collections.abc import Iterator, Sequence
+from itertools import pairwise, repeat, zip_longest
 from typing import Any
 
 from pipelines.decoding.protocol import Caption
@@ -16,11 +15,7 @@ Line = dict[str, Any]
 
 
 def make_captions(
-    lines: Sequence[Line],
-    *,
-    num_frames: int,
-    at_end: bool,
-    offsets: Mapping[str, float] = MappingProxyType({}),
+    lines: Sequence[Line], *, num_frames: int, at_end: bool, offsets: Sequence[float] = ()
 ) -> list[Caption]:
     """Returns the captions over one source, whose lines are in order; each caption holds until the next.
 
@@ -54,7 +49,7 @@ def _interval(line: Line, num_frames: int) -> float:
 
 
 def _of_sequence(
-    line: Line, begin: float, stop: float, offsets: Mapping[str, float]
+    line: Line, begin: float, stop: float, offsets: Sequence[float]
 ) -> Iterator[Caption]:
     for frame in line.get("frames", [{**line, "time": begin}]):
         if frame["time"] < stop:
@@ -62,10 +57,12 @@ def _of_sequence(
             yield Caption(start=max(begin, frame["time"]), lines=lines)
 
 
-def _describe(said: Line, units: dict[str, str], offsets: Mapping[str, float]) -> Iterator[str]:
+def _describe(said: Line, units: dict[str, str], offsets: Sequence[float]) -> Iterator[str]:
     if "values" in said:
-        for name, value in said["values"].items():
-            number, offset = "not a number", offsets.get(name, 0.0)
+        for (name, value), offset in zip(
+            said["values"].items(), offsets or repeat(0.0), strict=False
+        ):
+            number = "not a number"
             if value is not None:
                 number = f"{format_target(value - offset, offset, 4)} {units.get(name, '')}"
             yield f"{name} {number}".rstrip()

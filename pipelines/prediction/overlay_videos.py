@@ -42,12 +42,11 @@ def draw_overlays(options: PredictionOptions, export: Export, sources: Iterable[
         with storage.open_stream(options.output) as file:
             file.seek(begin)
             lines = [json.loads(line) for line in file.read(end - begin).splitlines()]
-        label = export.info.spec.label
         captions = make_captions(
             lines,
             num_frames=export.spec.num_frames,
             at_end=export.predicts_last_frame,
-            offsets=dict(zip(label.target_names, label.offsets, strict=True)),
+            offsets=export.info.spec.label.offsets,
         )
         build = record_request(Segment(source=source), export.spec, export.options)
         target = targets[source.id]

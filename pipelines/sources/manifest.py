@@ -18,17 +18,22 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.errors import UserError
-from pipelines.labels.cells import MAX_FLOAT32, CellError, TelemetryError, parse_class
+from pipelines.labels.cells import CellError, TelemetryError, parse_class
 from pipelines.labels.rounding import Rounding, add_rows, check_targets
-from pipelines.labels.table import check_known
+from pipelines.labels.table import check_known, list_names
 from pipelines.options.dataset import LabelOptions
 from pipelines.plan.descriptors import FrameSpan, Listing, Source
 from pipelines.sources.classes import order_classes
 from pipelines.sources.files import Files
 from pipelines.sources.listing import describe_all
 from pipelines.sources.manifest_cells import CellParser, parse_labels, parse_text
-from pipelines.sources.manifest_columns import find_columns
-from pipelines.sources.manifest_table import EXTENSIONS, ManifestTable, open_table
+from pipelines.sources.manifest_table import (
+    EXTENSIONS,
+    ManifestTable,
+    find_columns,
+    open_table,
+    unit_of,
+)
 from tfrecords_schema.paths import UrlError, absolute, check_path, is_url, relative, resolve
 from tfrecords_schema.spec import LabelSpec
 
@@ -36,7 +41,7 @@ __all__ = ["EXTENSIONS", "list_manifest"]
 
 _MAX_SECONDS = 1e8  # three years; a larger number has another unit
 _WINDOWS_ROOT = re.compile(r"[A-Za-z]:[\\/]|\\\\")
-_NO_CLASS = frozenset({"nan", "na", "n/a", "null", "none"})
+_ODD_CLASS = re.compile(r"[;,[]|\A(?:nan|n/?a|null|none)\Z", re.IGNORECASE)
 
 
 def list_manifest(path: str, label_options: LabelOptions, *, labelled: bool = True) -> Listing:
@@ -69,12 +74,13 @@ def list_manifest(path: str, label_options: LabelOptions, *, labelled: bool = Tr
         status = files.status(source.path)
         return replace(source, bytes=status.bytes, mtime_ns=status.mtime_ns)
 
+    listed.sort(key=lambda source: source.id)
     sources, failures = describe_all(((source.id, source) for source in listed), look_at)
     return Listing(
         name=Path(path).stem,
         sources=tuple(sources),
         label=label,
-        failures=tuple(sorted(failures, key=lambda failure: failure.source)),
+        failures=tuple(failures),
         notes=tuple(reader.notes(label, sources)),
     )
 
@@ -94,11 +100,12 @@ class _RowReader:
         self._columns = find_columns(head, table.columns, roles, self._targets)
         if "end" in self._columns or "start" not in self._columns:
             self._columns.pop("duration", None)  # of the file, or known from start and end
-        spans = [self._columns[r] for r in ("start", "end", "duration") if r in self._columns]
-        by_frame = ["frame" in column.unit for column in spans]
+        spans = [own for own in self._columns.items() if own[0] in ("start", "end", "duration")]
+        self._units = {role: unit_of(name) for role, name in spans}
+        by_frame = ["frame" in unit for unit in self._units.values()]
         self._by_frame = any(by_frame)
         if self._by_frame and not all(by_frame):
-            names = " and ".join(repr(column.name) for column in spans)
+            names = " and ".join(repr(name) for _, name in spans)
             raise TelemetryError(
                 f"{head}: expected spans in seconds or in frames, but {names} mix both"
             )
@@ -134,7 +141,7 @@ class _RowReader:
             group=data_path if group is None else parse_text(group, "group").strip() or data_path,
             split=None if split is None else self._parser.split(split),
             labels=() if label is None else parse_labels(label),
-            values=tuple(self._target(cells.get(name), name) for name in self._targets),
+            values=tuple(self._parser.number(cells.get(name), name) for name in self._targets),
             start=start,
             end=end,
             frame_span=frame_span,
@@ -142,21 +149,19 @@ class _RowReader:
 
     def _cell(self, cells: Mapping[str, Any], role: str) -> Any:
         """Returns the cell for a role; None if it is empty."""
-        value = cells.get(self._columns[role].name) if role in self._columns else None
+        value = cells.get(self._columns[role]) if role in self._columns else None
         return None if value == "" else value
 
     def _find_file(self, written: str) -> tuple[str, str]:
         """Returns the absolute path of a file, and its path relative to the manifest."""
-        path = resolve(self._root, written)
-        plain = written.strip().replace("\\", "/")
-        of_windows = _WINDOWS_ROOT.match(written)
-        is_odd = (plain != written or of_windows) and not is_url(written)
+        if _WINDOWS_ROOT.match(written):
+            raise CellError(
+                f"path must lead to a file on this machine, got {written!r} of another one. "
+                "Write it relative to the manifest's folder, for example 'clips/a.avi'"
+            )
+        path, plain = resolve(self._root, written), written.strip().replace("\\", "/")
+        is_odd = plain != written and not is_url(written)
         if is_odd and (is_url(path) or not os.path.isfile(path)):
-            if of_windows:
-                raise CellError(
-                    f"path must lead to a file on this machine, got {written!r} of another one. "
-                    "Write it relative to the manifest's folder, for example 'clips/a.avi'"
-                )
             self._parser.notes.setdefault(
                 "path", f"paths such as {written!r} are taken as {plain!r}"
             )
@@ -168,18 +173,20 @@ class _RowReader:
         start, end, duration = (self._time(cells, role) for role in ("start", "end", "duration"))
         if duration is not None:
             end = float(Decimal(repr(start or 0.0)) + Decimal(repr(duration)))
-        unit, got = "frames" if self._by_frame else "seconds", f"got start {start} and end {end}"
-        if max(start or 0, end or 0) > _MAX_SECONDS:
-            raise CellError(f"start and end must be {unit}, at most {_MAX_SECONDS:g}, {got}")
-        if (start or 0) < 0 or (end is not None and end <= (start or 0)):
-            raise CellError(f"a clip must have 0 <= start < end in {unit}, {got}")
+        unit = "frames" if self._by_frame else "seconds"
+        is_empty = end is not None and end <= (start or 0)
+        if is_empty or (start or 0) < 0 or max(start or 0, end or 0) > _MAX_SECONDS:
+            raise CellError(
+                f"a clip must have 0 <= start < end in {unit}, at most {_MAX_SECONDS:g}, "
+                f"got start {start} and end {end}"
+            )
         return start, end
 
     def _time(self, cells: Mapping[str, Any], role: str) -> float | None:
         value = self._cell(cells, role)
         if value is None:
             return None
-        name, unit = self._columns[role]
+        name, unit = self._columns[role], self._units[role]
         if self._by_frame:
             frame = self._parser.number(value, name, "the number of a frame")
             if not frame.is_integer():
@@ -189,36 +196,28 @@ class _RowReader:
             return float(Decimal(repr(self._parser.number(value, name))) / 1000)
         return self._parser.seconds(value, name)
 
-    def _target(self, value: Any, column: str) -> float:
-        if value in (None, ""):
-            raise CellError(f"--label_columns names {column!r}, but it is empty")
-        number = self._parser.number(value, column)
-        if abs(number) > MAX_FLOAT32:
-            raise CellError(f"{column} must fit into a float32, got {number:g}")
-        return number
-
     def notes(self, label: LabelSpec, sources: Sequence[Source]) -> list[str]:
         """Returns how the manifest was read where there is another way, and which columns were not read."""
         table, columns, notes = self._table, self._columns, []
         if table.mark != ("\t" if table.path.lower().endswith(".tsv") else ","):
             notes.append(f"the columns of the manifest are separated by {table.mark!r}")
-        renamed = [f"{own.name!r} as {role}" for role, own in columns.items() if own.name != role]
+        renamed = [f"{name!r} as {role}" for role, name in columns.items() if name != role]
         if renamed:
             notes.append(f"columns of the manifest are taken: {', '.join(renamed)}")
         if self._by_frame:
-            name, unit = columns.get("end", ("end_frame", "frame"))
-            which = "the first frame after" if unit == "frame" else "the last frame of"
+            is_last = self._units.get("end") == "last frame"
+            which = "the last frame of" if is_last else "the first frame after"
+            name = columns.get("end", "end_frame")
             notes.append(f"frames count from 0, and {name!r} is {which} a clip")
         notes += self._parser.notes.values()
-        if odd := [name for name in label.class_names if re.search("[;,[]", name)]:
-            notes.append(f"{odd[0]!r} is one class. Separate several classes of a clip by '|'")
-        if odd := [name for name in label.class_names if name.lower() in _NO_CLASS]:
-            notes.append(f"{odd[0]!r} is a class. Remove its clips if it means that they have none")
-        used = {"", *(column.name for column in columns.values()), *self._targets}
-        if self._labelled and (unused := sorted(set(table.columns) - used)):
+        if odd := [name for name in label.class_names if _ODD_CLASS.search(name)]:
             notes.append(
-                f"columns of the manifest that are not used: {', '.join(map(repr, unused))}"
+                f"classes are taken as written: {list_names(odd)}. Several classes of a clip are separated "
+                "by '|', and the cell of a clip without one is empty"
             )
+        used = {"", *columns.values(), *self._targets}
+        if self._labelled and (unused := sorted(set(table.columns) - used)):
+            notes.append(f"columns of the manifest that are not used: {list_names(unused)}")
         prefix = self._root.rstrip("/") + "/"
         if outside := sorted({s.path for s in sources if not s.path.startswith(prefix)}):
             lie = "file of the manifest lies" if len(outside) == 1 else "files of the manifest lie"
@@ -245,11 +244,10 @@ def _label_spec(
             f"{table.path}: expected a column 'label' with classes, or --label_columns with the names of "
             "numeric columns, got neither"
         )
-    if any(len(source.labels) > 1 for source in sources):
-        return LabelSpec(task="multilabel", class_names=names)
-    for source in sources:
-        if not source.labels:
-            raise UserError(
-                f"{table.place(numbers[source.id])}: 'label' must name a class, but it is empty"
-            )
-    return LabelSpec(task="classification", class_names=names)
+    several = any(len(source.labels) > 1 for source in sources)
+    bare = next((source for source in sources if not source.labels), None)
+    if bare and not several:
+        raise UserError(
+            f"{table.place(numbers[bare.id])}: 'label' must name a class, but it is empty"
+        )
+    return LabelSpec(task="multilabel" if several else "classification", class_names=names)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import functools
 import math
 import re
-from collections.abc import Sequence
+import sys
 from decimal import Decimal
 from typing import Any
 
-from pipelines.labels.cells import CellError, parse_class, show
+from pipelines.labels.cells import MAX_FLOAT32, CellError, parse_class, show
 from pipelines.options.dataset import SPLIT_NAME_RULE, split_name
 
 _CLOCK = re.compile(r"(?:(\d{1,9}):([0-5]\d)|(\d{1,9})):([0-5]\d(?:[.,]\d+)?)", re.ASCII)
@@ -39,16 +38,15 @@ class CellParser:
         self._marks: dict[str, str] = {}  # the first number with each decimal mark
         self.notes: dict[str, str] = {}
 
-    def number(self, value: Any, column: str, expected: str = "a finite number") -> float:
-        """Returns a finite number."""
-        text = value
-        if self._decimal_comma and isinstance(value, str):
-            text = self._with_point(value)
+    def number(self, value: Any, column: str, expected: str = "a finite float32") -> float:
+        """Returns a finite number that fits into a float32."""
+        is_text = isinstance(value, str)
+        text = self._with_point(value) if is_text and self._decimal_comma else value
         try:
             number = math.nan if isinstance(value, bool) else float(text)
         except (TypeError, ValueError, OverflowError):
             number = math.nan
-        if not math.isfinite(number) or (isinstance(value, str) and "_" in value):
+        if not abs(number) <= MAX_FLOAT32 or (is_text and "_" in value):
             raise CellError(f"{column} must be {expected}, got {show(value)}")
         return number
 
@@ -88,26 +86,19 @@ class CellParser:
 
 
 def parse_labels(value: Any) -> tuple[str, ...]:
-    """Returns the sorted classes in a cell: one, several separated by ``|``, or a list."""
+    """Returns the sorted classes in a cell: one, several separated by ``|``, or a list, also as text."""
+    items = value if isinstance(value, list) else [value]
     if isinstance(value, str):
-        return _parse_label_text(value)
-    return _check_labels(value if isinstance(value, list) else [value])
-
-
-@functools.lru_cache(maxsize=1 << 16)  # rows have few labels, and share them
-def _parse_label_text(text: str) -> tuple[str, ...]:
-    items = text.split("|")
-    if text.startswith("["):  # a list of Python or JSON
-        with contextlib.suppress(ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
-            items = ast.literal_eval(text)
-    return _check_labels(items)
-
-
-def _check_labels(items: Sequence[Any]) -> tuple[str, ...]:
+        items = value.split("|")
+        if value.startswith("["):  # a list of Python or JSON
+            with contextlib.suppress(
+                ValueError, SyntaxError, TypeError, RecursionError, MemoryError
+            ):
+                items = ast.literal_eval(value)
     names = [
         parse_text(v, "label").strip() if isinstance(v, str) else parse_class(v) for v in items
     ]
-    labels = [name for name in names if name]
+    labels = sorted(filter(None, names))
     if len(set(labels)) != len(labels):
         raise CellError(f"the labels of a clip must be distinct, got {labels}")
-    return tuple(sorted(labels))
+    return tuple(map(sys.intern, labels))

@@ -145,9 +145,7 @@ class TestCaptions:
         label = LabelSpec(task="regression", target_names=names, target_offsets=offsets)
         answer = line(label, (12.3456789, 12.3456789))
         assert answer["values"] == {"t": 1700000012.34568, "v": 12.34568}
-        (shown, _) = make_captions(
-            [answer], num_frames=4, at_end=False, offsets=dict(zip(names, offsets, strict=True))
-        )
+        (shown, _) = make_captions([answer], num_frames=4, at_end=False, offsets=offsets)
         assert shown.lines == ("t 1700000012.35", "v 12.35")
 
     def test_nothing_is_shown_in_a_gap(self):
