@@ -27,7 +27,7 @@ from pipelines.labels.cells import TelemetryError
 from pipelines.options.dataset import SPLIT_NAME_RULE, split_name
 from pipelines.plan.descriptors import Listing
 from pipelines.sources.listing import VIDEO_EXTENSIONS, is_video
-from pipelines.sources.manifest_columns import find_columns
+from pipelines.sources.manifest_table import find_columns
 from tfrecords_schema.split_names import standard_split
 from tfrecords_schema.tables import name_some
 
@@ -251,7 +251,7 @@ def _is_header(text: str, file: str) -> bool:
         return False
     if "split" in found:
         raise UserError(
-            f"{file}: expected a list of one split, but it has a column {found['split'].name!r}. Give the "
+            f"{file}: expected a list of one split, but it has a column {found['split']!r}. Give the "
             "file as --input (a manifest with the columns path, label and split), or one list per split"
         )
     return True
