@@ -66,11 +66,15 @@ def refuse(*arguments):
     return done.stderr.strip().splitlines()[-1]
 
 
+# Digests in them cover the times of the sources, which a store sets.
+WITH_TIMES = ("dataset_info.json", "sources.jsonl")
+
+
 def checksums(folder):
     return {
         path.name: hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.iterdir())
-        if path.name != "dataset_info.json"  # has the times of the sources in its fingerprint
+        if path.name not in WITH_TIMES
     }
 
 
@@ -79,8 +83,7 @@ def stored_checksums(bucket, prefix):
         name.removeprefix(f"{prefix}/"): hashlib.sha256(bucket.read(name)).hexdigest()
         for name in bucket.names(prefix)
     }
-    del found["dataset_info.json"]
-    return found
+    return {name: checksum for name, checksum in found.items() if name not in WITH_TIMES}
 
 
 def described(listing):
@@ -191,7 +194,7 @@ class TestListing:
         ("location", "message"),
         [
             ("{url}/none", "there is nothing at s3://"),
-            ("{url}/clips/dog/readme.txt", "got the file s3://"),
+            ("{url}/clips/dog/readme.txt", "readme.txt line 1: expected columns with names"),
             ("{url}/clips/dog", "found 2 videos outside any class folder"),
             ("{url}/clips/*.mp4", "no file does. Check the pattern"),
             ("https://host/clips", "local path or a URL of s3://"),
