@@ -51,6 +51,8 @@ def run() -> NoReturn:
     """
     use_utf8()
     outlive_terminal()
+    # gRPC logs that its own connections end when the program does.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     interruption.install_handlers(functools.partial(_abandon, "".join(sys.argv[1:2])))
     with contextlib.suppress(OSError):  # the verb that needs one reports it
         hold_temporary_files()

@@ -28,6 +28,7 @@ OTHER_TEXTS = {
     "image_size": "9x16",
     "splits": "a=0.25,b=0.75",
     "shard_size": "1.5GB",
+    "target_offset": "time=1700000000",
     "staging_size": "2GiB",
 }
 

@@ -256,7 +256,9 @@ def replacing(
         partial.replace(path)
         sync(Path(path).parent)
     except OSError as error:
-        if error.filename is None:  # a full disk, of which `write` says only that it is full
+        if (
+            error.errno and error.filename is None
+        ):  # a full disk, of which `write` says only that it is full
             error.filename = os.fspath(path)
         raise
     finally:

@@ -149,6 +149,7 @@ def computed_features(
             contents=contents,
         )
 
+    remove_folder(folder)  # left by a killed run
     folder.mkdir(parents=True)
     started = time.monotonic()
     try:

@@ -376,7 +376,7 @@ class TestOtherClocksAndFormats:
         build(
             *(drive, tmp_path / "out", "--telemetry", "{parent}/gps.gpx", "--label_at", "each"),
             *("--label_columns", "speed", "heading", "lat", "--angle_columns", "heading"),
-            *("--num_frames", 5),
+            *("--target_offset", "lat=47", "--num_frames", 5),
         )
         rows = {}
         for record in read_with_tensorflow(tmp_path / "out"):
@@ -384,9 +384,8 @@ class TestOtherClocksAndFormats:
         assert len(rows) == 60
         for moment, (speed, heading, latitude) in rows.items():
             second = moment / 1e6
-            assert latitude == pytest.approx(
-                np.interp(second, range(8), [p[1] for p in points]), abs=1e-5
-            )
+            expected = np.interp(second, range(8), [p[1] for p in points]) - 47
+            assert latitude == pytest.approx(expected, abs=1e-9)
             if second <= 2:
                 assert speed == pytest.approx(12, abs=1e-3)
                 assert min(heading, 360 - heading) < 1e-3
@@ -1069,7 +1068,6 @@ class TestCommandLine:
             ((), ["--annotation", "--telemetry", "neither"]),
             (("--annotation", "a.json"), ["--annotation", "--label"]),
             (("--annotation", "a.json", "--label", "[0"), ["JMESPath", "'[0'"]),
-            (("--annotation", "a.json", "--label", "x"), ["--frame_rate"]),
             ((*DRIVES, "--annotation", "a.json", "--label", "x"), ["both"]),
             (("--telemetry", "{stem}.csv"), ["--label_columns", "--signal_columns", "none"]),
             (("--telemetry", "{stm}.csv", "--label_columns", "a"), ["{stem}", "'{stm}.csv'"]),
@@ -1099,7 +1097,7 @@ class TestCommandLine:
             (
                 "drives",
                 ("--annotation", "a.json", "--label", "x", "--frame_rate", 1),
-                ["expected folders of frames", "extension of an image"],
+                ["expected a file a.json beside the frames", "0 folders have images"],
             ),
         ],
     )

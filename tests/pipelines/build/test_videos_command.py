@@ -305,7 +305,10 @@ class TestBuild:
         values = {r["path"]: tuple(r["values"]) for r in read_with_tensorflow(tmp_path / "out")}
         assert values == {"demo.gif": (3.5, -1.0), "demo.webm": (7.0, 0.25)}
         assert info["spec"]["label"]["target_units"] == ["m/s", "deg/s"]
-        assert info["splits"]["test"]["targets"][0] == {"mean": 7, "std": 0, "min": 7, "max": 7}
+        assert info["splits"]["test"]["targets"][0] == {
+            **{"mean": 7, "std": 0, "min": 7, "max": 7},
+            "count": info["splits"]["test"]["records"],
+        }
 
     def test_the_plan_is_printed_and_nothing_is_written(self, clips: Path, tmp_path: Path) -> None:
         done = run("videos", "--input", clips, "--output", tmp_path / "out", *FLAGS, "--dry_run")
@@ -562,7 +565,7 @@ class TestMistakesInManifests:
     def test_times_that_are_no_seconds(self, manifest, tmp_path) -> None:
         path = manifest("demo.gif,a,1e300,,")
         done = run("videos", "--input", path, "--output", tmp_path / "out")
-        assert_one_line_error(done, "line 2", "must be seconds")
+        assert_one_line_error(done, "line 2", "must be a finite number of seconds", "'1e300'")
 
 
 def test_output_inside_input_is_refused(clips: Path) -> None:

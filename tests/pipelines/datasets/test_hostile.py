@@ -175,4 +175,4 @@ def test_merge_refuses_classes_that_do_not_exist(index):
         pytest.raises(CorruptRecordError, match=f"x: .* byte 7: expected classes 0 to 1.*{index}"),
         _locating("x", 7),
     ):
-        part.rewrite(example.SerializeToString())
+        part._rewrite(example.SerializeToString())

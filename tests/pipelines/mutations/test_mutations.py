@@ -128,7 +128,7 @@ def build(clips: list[Path], mutants: list[Mutant], folder: Path) -> dict[str, l
     shards = sorted((folder / "out").glob("train-*.tfrecord"))
     assert {path.name for path in (folder / "out").iterdir()} == {
         *(path.name for path in shards),
-        *("dataset_info.json", "failures.jsonl"),
+        *("dataset_info.json", "failures.jsonl", "sources.jsonl"),
     }
     records = defaultdict(list)
     for shard in shards:

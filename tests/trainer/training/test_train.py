@@ -44,6 +44,7 @@ def test_train_writes_the_run_folder(bright_run, bright_dataset):
     held = {path.name for path in folder.iterdir()}
     assert held == {
         "model.keras",
+        "checkpoint.previous.npz",
         "export",
         "history.csv",
         "curves.png",
@@ -188,7 +189,9 @@ def test_train_refuses_class_without_training_records(task, tmp_path):
         splits={**info.splits, "train": train_split},
         dropped={"short_clips": (0, 24, 0)},
     )
-    with pytest.raises(DatasetError, match=r"no record of 1 of 3 classes: 'b' \(24 of \d+ .*pad"):
+    with pytest.raises(
+        DatasetError, match=r"no record of 1 of 3 classes: 'b' \(24 sources dropped\): .*pad"
+    ):
         check_trainable(tmp_path, lost)
     check_trainable(tmp_path, lost, allow_empty_classes=True)
     assert re.search(r"\n  b  +none  ", "\n".join(describe_dataset(tmp_path, lost)))
