@@ -21,7 +21,16 @@ def install_handlers(end: Callable[[], NoReturn]) -> None:
 
     That happens in the main thread, between any two instructions.
     """
-    signal.signal(signal.SIGALRM, lambda _signal, _frame: end())
+
+    def end_late(_signal: int, _frame: FrameType | None) -> None:
+        try:
+            end()
+        except BaseException:
+            # It may fail in the middle of what it interrupted, such as printing, and is then tried again.
+            signal.setitimer(signal.ITIMER_REAL, _GRACE_SECONDS)
+            raise
+
+    signal.signal(signal.SIGALRM, end_late)
     # SIGINT too: background jobs of shell scripts inherit that it is ignored.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)

@@ -47,3 +47,33 @@ def test_who_cleans_up_in_a_moment_does_so() -> None:
 def test_who_asks_for_time_gets_it() -> None:
     reaction = "interruption.lift_time_limit(); time.sleep(2); print('told')"
     assert interrupt(reaction, signal.SIGINT) == (0, "told\n")
+
+
+def test_end_that_fails_is_tried_again() -> None:
+    # A handler may run in the middle of a write, so that its own fails; the exception may be lost.
+    failing = """
+    real_end, calls = end, []
+    def end():
+        calls.append(1)
+        if len(calls) == 1:
+            raise RuntimeError("reentrant call")
+        real_end()
+    while True:
+        try:
+            time.sleep(600)
+        except RuntimeError:
+            pass
+"""
+    program = PROGRAM.replace(
+        "interruption.install_handlers(end)", "interruption.install_handlers(lambda: end())"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program.replace("    REACTION", failing)],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        said, _ = process.communicate(timeout=60)
+    assert (process.returncode, said) == (130, "ended\n")
