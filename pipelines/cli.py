@@ -22,8 +22,8 @@ from tfrecords_schema.command_line import Parser
 from tfrecords_schema.options import all_options, did_you_mean
 from tfrecords_schema.running import interruption
 from tfrecords_schema.running.scratch import hold_temporary_files, remove_scratch
-from tfrecords_schema.surroundings import use_utf8
-from tfrecords_schema.terminal import outlive_terminal, printable
+from tfrecords_schema.running.surroundings import use_utf8
+from tfrecords_schema.running.terminal import outlive_terminal, printable
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C or SIGTERM, as shells define it."""

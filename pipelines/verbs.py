@@ -26,7 +26,7 @@ from pipelines.validation.thresholds import Thresholds, ValidationOptions, load_
 from tfrecords_schema.command_line import document_call
 from tfrecords_schema.options import Options, make_options
 from tfrecords_schema.paths import is_inside
-from tfrecords_schema.terminal import printable
+from tfrecords_schema.running.terminal import printable
 
 if TYPE_CHECKING:
     from pipelines.plan.descriptors import Listing

@@ -11,8 +11,8 @@ from typing import NamedTuple
 from tfrecords_schema.info import DatasetInfo, TargetStatistics
 from tfrecords_schema.moments import Moments
 from tfrecords_schema.report.pages import plural
+from tfrecords_schema.running.terminal import printable_name as printable
 from tfrecords_schema.spec import LabelSpec
-from tfrecords_schema.terminal import printable_name as printable
 
 MAX_ROWS = 20
 """Classes or targets in a table, unless all are asked for."""

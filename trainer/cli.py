@@ -17,9 +17,9 @@ from tfrecords_schema.info import FILE_NAME, DatasetInfo, DatasetInfoError
 from tfrecords_schema.records import CorruptRecordError
 from tfrecords_schema.running import interruption
 from tfrecords_schema.running.scratch import hold_temporary_files, remove_scratch
+from tfrecords_schema.running.surroundings import use_utf8
+from tfrecords_schema.running.terminal import outlive_terminal, printable
 from tfrecords_schema.spec import SpecError, load_spec
-from tfrecords_schema.surroundings import use_utf8
-from tfrecords_schema.terminal import outlive_terminal, printable
 from trainer.config.dataset import (
     check_compatible,
     check_separate,

@@ -12,7 +12,7 @@ from pipelines.options.dataset import DatasetOptions
 from pipelines.options.telemetry import TelemetryOptions
 from tfrecords_schema import tables
 from tfrecords_schema.info import DatasetInfo, DatasetInfoError
-from tfrecords_schema.terminal import printable_name as printable
+from tfrecords_schema.running.terminal import printable_name as printable
 
 _MAX_VALUE_LENGTH = 2000
 _MAX_LINE_LENGTH = 10_000

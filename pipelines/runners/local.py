@@ -32,7 +32,7 @@ from pipelines.errors import UnknownFlagError, UsageError, UserError
 from pipelines.runners.job_log import job_log
 from pipelines.runners.job_server import has_engine, job_server
 from tfrecords_schema.running import interruption
-from tfrecords_schema.surroundings import reach_this_machine_directly
+from tfrecords_schema.running.surroundings import reach_this_machine_directly
 
 _LOCAL_NAMES = ("", "local", "directrunner", "fnapirunner")
 

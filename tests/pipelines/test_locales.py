@@ -102,7 +102,7 @@ def test_the_trainer_names_classes_in_every_locale(locales, tmp_path, clips):
 def test_use_utf8_once_whatever_python_was_told(options, locales):
     program = (
         "import sys; sys.path.insert(0, '.')\n"
-        "from tfrecords_schema.surroundings import use_utf8\n"
+        "from tfrecords_schema.running.surroundings import use_utf8\n"
         "use_utf8()\n"
         "import os; print(sys.flags.utf8_mode, os.environ['PYTHONUTF8'], ascii(sys.argv[1:]))"
     )
@@ -115,6 +115,8 @@ def test_use_utf8_once_whatever_python_was_told(options, locales):
 
 
 def test_use_utf8_leaves_a_program_from_standard_input_alone(locales):
-    program = "from tfrecords_schema.surroundings import use_utf8\nuse_utf8()\nprint('done')\n"
+    program = (
+        "from tfrecords_schema.running.surroundings import use_utf8\nuse_utf8()\nprint('done')\n"
+    )
     done = run_python("-", environment=locales["posix"], input=program)
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr

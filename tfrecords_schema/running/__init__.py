@@ -1,1 +1,1 @@
-"""Parts of a program that runs for long: locks, temporary folders and interruption."""
+"""Parts of a program that runs for long: locks, temporary folders, interruption, terminal, environment."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from tfrecords_schema.info import DatasetInfo, SplitInfo
 from tfrecords_schema.paths import join
+from tfrecords_schema.running.terminal import printable_name as printable
 from tfrecords_schema.sources import SOURCES_COUNT, SOURCES_FILE, check_distinct, read_sources
 from tfrecords_schema.storage import list_folder
 from tfrecords_schema.tables import (
@@ -18,7 +19,6 @@ from tfrecords_schema.tables import (
     name_some,
     shorten,
 )
-from tfrecords_schema.terminal import printable_name as printable
 from tfrecords_schema.union import differences_beyond_classes, unite
 from trainer.errors import TrainerError
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tests.pipelines.prediction.test_predict import write_export
 from tests.processes import run_python
 from tfrecords_schema.info import DatasetInfo
-from tfrecords_schema.surroundings import reach_this_machine_directly
+from tfrecords_schema.running.surroundings import reach_this_machine_directly
 
 NOWHERE = "http://127.0.0.1:9"
 PROXIES = ("http_proxy", "https_proxy", "grpc_proxy", "all_proxy")

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tfrecords_schema.terminal import printable, printable_name
+from tfrecords_schema.running.terminal import printable, printable_name
 
 PROGRAM = """
 import os, sys
-from tfrecords_schema.terminal import outlive_terminal
+from tfrecords_schema.running.terminal import outlive_terminal
 outlive_terminal()
 first = open(sys.argv[1], "w")
 for _ in range(1000):
