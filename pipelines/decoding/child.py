@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import queue
-import resource
 import sys
 import threading
 import time
@@ -31,6 +30,7 @@ from pipelines.decoding.segments import (
     probe_file,
 )
 from pipelines.runners.child_process import HEADER, pack
+from pipelines.runners.python_child import limit_memory
 
 _MAX_CHARACTERS = 300
 _PROGRESS_SECONDS = 0.5
@@ -39,8 +39,7 @@ _BUFFER_BYTES = 1 << 16  # larger messages bypass the buffer and are not copied
 
 def main() -> None:
     """Answers requests; the only argument is the memory limit of this process in bytes."""
-    _limit_memory(int(sys.argv[1]))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    limit_memory(int(sys.argv[1]))
     av.logging.set_level(None)
     cv2.setNumThreads(1)  # the pool has a child per CPU
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=_BUFFER_BYTES)
@@ -52,13 +51,6 @@ def main() -> None:
     while True:
         answers.write(_answer(requests.get(), answers))
         answers.flush()
-
-
-def _limit_memory(limit: int) -> None:
-    """Limits the address space to ``limit`` bytes, or to a lower limit that this process already has."""
-    known = [own for own in resource.getrlimit(resource.RLIMIT_AS) if own != resource.RLIM_INFINITY]
-    limit = min(limit, *known) if known else limit
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
 def _read_requests(pipe: int, requests: queue.SimpleQueue[dict[str, Any]]) -> None:

@@ -53,8 +53,11 @@ def _is_current_folder(entry: str) -> bool:
 
 
 def limit_memory(limit: int) -> None:
-    """Limits the address space of this process to ``limit`` bytes, or to less if less is allowed already."""
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    allowed = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+    """Limits the address space to ``limit`` bytes, or to a lower limit that this process already has.
+
+    It writes no core files either, which would be as large.
+    """
+    known = [own for own in resource.getrlimit(resource.RLIMIT_AS) if own != resource.RLIM_INFINITY]
+    allowed = min(limit, *known) if known else limit
     resource.setrlimit(resource.RLIMIT_AS, (allowed, allowed))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -147,8 +147,8 @@ def test_slow_frames_out_of_order_are_no_restart(suffix, write_video, tmp_path):
 def test_child_accepts_a_lower_limit_of_memory(limit):
     code = (
         f"import resource as r; r.setrlimit(r.RLIMIT_AS, ({limit}, {limit}))\n"
-        "from pipelines.decoding.child import _limit_memory\n"
-        "_limit_memory(4 << 30); print(r.getrlimit(r.RLIMIT_AS)[0])"
+        "from pipelines.runners.python_child import limit_memory\n"
+        "limit_memory(4 << 30); print(r.getrlimit(r.RLIMIT_AS)[0])"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(run.stdout) == min(limit, 4 << 30)
