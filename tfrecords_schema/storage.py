@@ -256,9 +256,8 @@ def replacing(
         partial.replace(path)
         sync(Path(path).parent)
     except OSError as error:
-        if (
-            error.errno and error.filename is None
-        ):  # a full disk, of which `write` says only that it is full
+        # Of a full disk, `write` says only that it is full.
+        if error.errno and error.filename is None:
             error.filename = os.fspath(path)
         raise
     finally:
