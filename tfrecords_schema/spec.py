@@ -192,6 +192,11 @@ class LabelSpec:
         return len(self.class_names)
 
     @property
+    def has_one_unit(self) -> bool:
+        """True if all of several targets are in the same unit, or none has one: their errors can be added."""
+        return len(self.target_names) > 1 and len(set(self.target_units)) <= 1
+
+    @property
     def offsets(self) -> tuple[float, ...]:
         """The offset of each target; 0 for none."""
         return self.target_offsets or (0.0,) * len(self.target_names)

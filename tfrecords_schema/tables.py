@@ -5,6 +5,7 @@ Names come from the dataset, so they are escaped and shortened, and only some of
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -29,6 +30,8 @@ _REASONS = {
     SHORT_CLIPS: ("shorter than --num_frames", KEEP_SHORT_CLIPS),
     FAILED: ("failed or damaged", "failures.jsonl says why"),
 }
+# An extreme value this many standard deviations from the others, of at least so many, is an outlier.
+_MAX_SPREADS, _MIN_VALUES = 12, 10
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -210,6 +213,38 @@ def class_warnings(info: DatasetInfo) -> list[str]:
     gone = _missing_everywhere(cells)
     lines = [f"no record is of class {explain_losses(info, gone)}"] if gone else []
     return lines + split_warnings(info.spec.label, cells, "record")
+
+
+def value_warnings(info: DatasetInfo) -> list[str]:
+    """Returns sentences about targets and signals that are constant in a split, or far from all others."""
+    spec, lines = info.spec, []
+    for split, own in info.splits.items():
+        columns = dict(zip(spec.label.target_names, own.targets, strict=False))
+        for name, parts in own.signals.items():
+            columns |= {f"{name}[{i}]" if len(parts) > 1 else name: v for i, v in enumerate(parts)}
+        for name, value in columns.items():
+            what = f"{_show(name)} in {_show(split)}"
+            if value.min == value.max and value.count > 1:
+                lines.append(f"{what} is {value.min:g} in all {value.count} values")
+            elif (spreads := _spreads_beyond(value)) > _MAX_SPREADS:
+                far = max(value.max, value.min, key=lambda end: abs(end - value.mean))
+                lines.append(
+                    f"{what} reaches {far:g}, {spreads:.0f} standard deviations from the mean of the other "
+                    "values: `pipelines validate` names the records"
+                )
+    return lines
+
+
+def _spreads_beyond(value: TargetStatistics) -> float:
+    """Returns the distance of the extreme value from the others' mean, in the others' standard deviations."""
+    rest = value.count - 1
+    if rest < _MIN_VALUES:
+        return 0.0
+    far = max(abs(end - value.mean) for end in (value.min, value.max))
+    # Without one value, mean and sum of squares follow from those of all.
+    squares = value.count * value.std**2 - far**2 * value.count / rest
+    distance = far * value.count / rest
+    return distance / max(math.sqrt(max(squares, 0.0) / rest), 1e-9 * distance)
 
 
 def explain_losses(info: DatasetInfo, classes: Sequence[int]) -> str:

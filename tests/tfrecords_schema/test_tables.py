@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tfrecords_schema import tables
 from tfrecords_schema.info import DatasetInfo, ShardInfo, SplitInfo, TargetStatistics
+from tfrecords_schema.moments import Moments
 from tfrecords_schema.spec import ImageSpec, LabelSpec, SequenceSpec
-from tfrecords_schema.tables import Cell, class_cells, class_table, class_warnings, describe_dropped
+from tfrecords_schema.tables import (
+    Cell,
+    class_cells,
+    class_table,
+    class_warnings,
+    describe_dropped,
+    value_warnings,
+)
 
 
 def make_info(splits, names=("jump", "run", "wave"), **fields) -> DatasetInfo:
@@ -166,3 +175,39 @@ def test_an_edited_description_does_not_break_the_table(sources, first) -> None:
     info = make_info({"train": (sources, (5,))}, dropped={"short_clips": (2,)})
     assert [str(cell) for cell in class_cells(info)["train"]] == [first, "none", "none"]
     assert "'run', 'wave'" in class_warnings(info)[0]
+
+
+def describe_values(values: list[float]) -> DatasetInfo:
+    """Returns a dataset whose train split has these values of its one target."""
+    info = make_info({"train": ((), ())}, names=("a",))
+    moments = Moments.of(values)
+    statistics = TargetStatistics(
+        mean=moments.mean, std=moments.std, min=moments.min, max=moments.max, count=len(values)
+    )
+    label = LabelSpec(task="regression", target_names=("speed",))
+    return dataclasses.replace(
+        info,
+        spec=dataclasses.replace(info.spec, label=label),
+        splits={"train": dataclasses.replace(info.splits["train"], targets=(statistics,))},
+    )
+
+
+@given(
+    st.lists(st.floats(-100, 100), min_size=10, max_size=60).filter(lambda v: np.std(v) > 1),
+    st.floats(-5000, 5000),
+)
+def test_value_warnings_find_one_value_far_from_the_others(others: list[float], far: float) -> None:
+    spreads = abs(far - np.mean(others)) / np.std(others)
+    is_extreme = abs(far - np.mean([*others, far])) >= max(
+        abs(v - np.mean([*others, far])) for v in others
+    )
+    warnings = value_warnings(describe_values([*others, far]))
+    if is_extreme and abs(spreads - 12) > 1e-3:
+        assert bool(warnings) == (spreads > 12)
+        assert all(f"speed in train reaches {far:g}, {spreads:.0f} " in text for text in warnings)
+
+
+def test_value_warnings_name_constant_targets_and_outliers_beyond_precision() -> None:
+    assert value_warnings(describe_values([3.0] * 7)) == ["speed in train is 3 in all 7 values"]
+    (warning,) = value_warnings(describe_values([*map(float, range(20)), 1e30]))
+    assert "reaches 1e+30, 1000000000 standard deviations" in warning

@@ -18,12 +18,15 @@ from tfrecords_schema.tables import (
     label_table,
     name_some,
     shorten,
+    value_warnings,
 )
 from tfrecords_schema.union import differences_beyond_classes, unite
 from trainer.errors import TrainerError
 
 # Names that `trainer.data.parsed_records` gives to the origins of a sequence.
 _ORIGINS = ("id", "source", "group", "timestamps")
+# Squares of larger values overflow float32, in which losses and metrics are computed.
+_MAX_VALUE = 1e17
 _SIDES = ("in the model", "in the dataset")
 
 
@@ -175,6 +178,16 @@ def check_trainable(
                 f"dataset_info.json in {directory} must hold {expected} values in {name} of the train "
                 f"split, and holds {len(values)}. Build the dataset again"
             )
+    columns = dict(zip(label.target_names, train.targets, strict=True)) | {
+        name: value for name, values in train.signals.items() for value in values
+    }
+    for name, value in columns.items():
+        if max(abs(value.min), abs(value.max)) > _MAX_VALUE:
+            raise DatasetError(
+                f"{name!r} in {directory} reaches {max(value.min, value.max, key=abs):g}, and must be below "
+                f"{_MAX_VALUE:g}, since its square would not be a float32: give it in another unit, or "
+                "repair the records that `pipelines validate` names"
+            )
     if not allow_empty_classes and (empty := empty_classes(info, "train")):
         raise DatasetError(
             f"the train split of {directory} has no record of {len(empty)} of {label.num_classes} classes: "
@@ -194,7 +207,7 @@ def describe_dataset(directory: Datasets, info: DatasetInfo) -> list[str]:
         f"task: {describe_label(spec.label)}",
         f"records: {printable(records):.1000}",
         *label_table(info),
-        *(f"warning: {text}" for text in class_warnings(info)),
+        *(f"warning: {text}" for text in [*class_warnings(info), *value_warnings(info)]),
     ]
 
 

@@ -58,6 +58,24 @@ class CountedAccuracy(keras.metrics.SparseCategoricalAccuracy):
 
 
 @keras.saving.register_keras_serializable(package="reelbeam")
+class TargetError(keras.metrics.MeanAbsoluteError):
+    """Mean absolute error of one of several targets, by its index, in its unit."""
+
+    def __init__(self, index: int, name: str = "mae", **kwargs: Any):
+        super().__init__(name=name, **kwargs)
+        self.index = index
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """Adds a batch."""
+        own = slice(self.index, self.index + 1)
+        return super().update_state(y_true[..., own], y_pred[..., own], sample_weight)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), "index": self.index}
+
+
+@keras.saving.register_keras_serializable(package="reelbeam")
 class StandardizedMeanSquaredError(_MeanOverLabels):
     """Mean squared error in units of ``std``, the standard deviation of each target.
 

@@ -25,7 +25,7 @@ def make_strategy(distribute: Distribute) -> tf.distribute.Strategy | None:
     if distribute == "mirrored":
         devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
         _check_devices(devices)
-        strategy = tf.distribute.MirroredStrategy([device.name for device in devices])
+        strategy = _MirroredStrategy([device.name for device in devices])
     elif distribute == "multi_worker":
         if not os.environ.get(CLUSTER):
             raise TrainerError(
@@ -39,10 +39,11 @@ def make_strategy(distribute: Distribute) -> tf.distribute.Strategy | None:
     return strategy
 
 
-class _MultiWorkerStrategy(tf.distribute.MultiWorkerMirroredStrategy):
-    """The strategy in the form that Keras 3 can train with (its issue 20585).
+class _KerasStrategy(tf.distribute.Strategy):
+    """A strategy in the form that Keras 3 can train with (its issue 20585).
 
-    Keras reduces whole batches, only for their shapes, and scalars over an axis that they do not have.
+    Keras reduces whole batches, only for their shapes, although replicas may have shares of different sizes,
+    and scalars over an axis that they do not have.
     """
 
     def reduce(self, reduce_op: Any, value: Any, axis: int | None) -> Any:
@@ -51,6 +52,14 @@ class _MultiWorkerStrategy(tf.distribute.MultiWorkerMirroredStrategy):
             return tf.nest.map_structure(lambda v: self.experimental_local_results(v)[0], value)
         scalars = [v.shape.rank == 0 for v in self.experimental_local_results(value)]
         return super().reduce(reduce_op, value, axis=None if all(scalars) else axis)
+
+
+class _MirroredStrategy(_KerasStrategy, tf.distribute.MirroredStrategy):
+    """Trains on the devices of one host."""
+
+
+class _MultiWorkerStrategy(_KerasStrategy, tf.distribute.MultiWorkerMirroredStrategy):
+    """Trains on several hosts."""
 
 
 def _check_devices(devices: list[Any]) -> None:

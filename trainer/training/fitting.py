@@ -22,7 +22,7 @@ from trainer.config.training import Precision, TrainingConfig
 from trainer.data.corrupt import located_errors
 from trainer.data.read_options import Shuffle
 from trainer.models.keras_settings import own_settings
-from trainer.models.losses import CountedAccuracy, make_loss
+from trainer.models.losses import CountedAccuracy, TargetError, make_loss
 from trainer.models.network import FRAME_FEATURES
 from trainer.training.callbacks import HistoryFile, SaveProgress, StopOnNaN, TrainingError
 from trainer.training.checkpoint import (
@@ -101,7 +101,6 @@ def fit(model: keras.Model, job: TrainingJob) -> Progress:
         _log.info("resumed after epoch %d%s", progress.epoch, within)
     if progress.stopped or progress.epoch >= config.epochs:
         return progress
-    _check_possible(job.info, config)
     backbone = _trained_backbone(model)
     started, first = time.monotonic(), progress.epoch
     try:
@@ -133,16 +132,30 @@ def fit(model: keras.Model, job: TrainingJob) -> Progress:
     return progress
 
 
-def _check_possible(info: DatasetInfo, config: TrainingConfig) -> None:
+def check_possible(
+    info: DatasetInfo, config: TrainingConfig, strategy: tf.distribute.Strategy | None
+) -> None:
+    """Checks, before anything is written, that the machine has what the training needs.
+
+    Raises:
+        TrainingError: if TensorBoard is not installed, or there are more replicas than sequences of a batch.
+    """
     if config.tensorboard and find_spec("tensorboard") is None:
         raise TrainingError(
             "--tensorboard on needs TensorBoard, which is not installed: pip install tensorboard"
         )
-    replicas = tf.distribute.get_strategy().num_replicas_in_sync
-    if min(config.batch_size, info.splits["train"].num_records) < replicas:
+    replicas = 1 if strategy is None else strategy.num_replicas_in_sync
+    sequences = min(config.batch_size, info.splits["train"].num_records)
+    if sequences < replicas:
         raise TrainingError(
-            f"each of {replicas} replicas needs at least one sequence of a batch of {config.batch_size}: "
+            f"each of {replicas} replicas needs at least one sequence of a batch, and one holds {sequences}: "
             "raise --batch_size, or give --distribute off"
+        )
+    if config.batch_size % replicas:
+        _log.info(
+            "note: %d replicas share batches of %d unevenly, so that sequences of smaller shares weigh more; "
+            "--batch_size %d is even",
+            *(replicas, config.batch_size, config.batch_size // replicas * replicas),
         )
 
 
@@ -225,11 +238,17 @@ def _compile(model: keras.Model, job: TrainingJob, phase: Phase) -> None:
         metrics = [CountedAccuracy(name="accuracy")]
     elif label.task == "multilabel":
         metrics = [keras.metrics.BinaryAccuracy(name="binary_accuracy")]
-    elif len(label.target_names) == 1:  # a mean over targets of different units means nothing
+    elif len(label.target_names) == 1:
         metrics = [
             keras.metrics.MeanAbsoluteError(name="mae"),
             keras.metrics.RootMeanSquaredError(name="rmse"),
         ]
+    else:
+        metrics = [
+            TargetError(index, name=f"{name}_mae") for index, name in enumerate(label.target_names)
+        ]
+        if label.has_one_unit:  # a mean over targets of different units means nothing
+            metrics.append(keras.metrics.RootMeanSquaredError(name="joint_rmse"))
     model.compile(
         optimizer=make_optimizer(config, phase, job.steps),
         loss=make_loss(label, info.splits["train"], class_weights=config.class_weights),

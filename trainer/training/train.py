@@ -42,7 +42,7 @@ from trainer.report.page import write_report
 from trainer.training.distribution import make_strategy
 from trainer.training.features import has_frozen_features
 from trainer.training.feeds import TrainingJob
-from trainer.training.fitting import computing_in, fit
+from trainer.training.fitting import check_possible, computing_in, fit
 from trainer.training.plots import plot_curves
 
 _log = logging.getLogger(__name__)
@@ -79,6 +79,7 @@ def train(directory: Datasets, folder: RunFolder, config: TrainingConfig) -> dic
     config.check_for(info)
     check_trainable(directory, info, allow_empty_classes=config.allow_empty_classes)
     strategy = make_strategy(config.distribute)  # before TensorFlow does anything else
+    check_possible(info, config, strategy)
     skipped = SkippedRecords() if config.reading.ignore_errors else None
     if skipped and isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         raise TrainerError("--ignore_errors on is for a single host: repair the records first")

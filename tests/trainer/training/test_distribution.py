@@ -18,7 +18,9 @@ from trainer.config.run_folder import RunFolder
 from trainer.config.training import TrainingConfig
 from trainer.errors import TrainerError
 from trainer.training import feeds
+from trainer.training.callbacks import TrainingError
 from trainer.training.distribution import make_strategy
+from trainer.training.fitting import check_possible
 
 SCRIPT = """
 import sys
@@ -121,6 +123,28 @@ def test_train_drops_batch_smaller_than_replicas(data, tmp_path):
     flags = ("--distribute", "mirrored", "--batch_size", 12, "--batch_norm", "on")
     out = finish(start(data, tmp_path / "run", *flags, devices=2))
     assert out.count("3/3 - ") == 2  # of 37 sequences, 36
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("devices", "batch_size"), [(3, 16), (4, 38)])
+def test_devices_share_batches_that_they_do_not_divide(devices, batch_size, data, tmp_path):
+    flags = ("--distribute", "mirrored", "--batch_size", batch_size, "--epochs", 1)
+    out = finish(start(data, tmp_path / "run", *flags, devices=devices))
+    even = batch_size // devices * devices
+    assert f"share batches of {batch_size} unevenly" in out
+    assert f"--batch_size {even} is even" in out
+    assert (tmp_path / "run" / "metrics.json").exists()
+
+
+def test_check_possible_needs_a_sequence_for_each_replica():
+    shard = ShardInfo(file="a", records=5, bytes=1, sha256="")
+    spec = SequenceSpec(num_frames=1, signals=(SignalSpec(name="X"),))
+    info = DatasetInfo(name="a", spec=spec, splits={"train": SplitInfo(shards=(shard,))})
+    check_possible(info, TrainingConfig(), SimpleNamespace(num_replicas_in_sync=5))
+    check_possible(info, TrainingConfig(), None)
+    message = "each of 6 replicas needs at least one sequence of a batch, and one holds 5"
+    with pytest.raises(TrainingError, match=message):
+        check_possible(info, TrainingConfig(), SimpleNamespace(num_replicas_in_sync=6))
 
 
 def test_drops_remainder(monkeypatch):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from tests.trainer.conftest import IMAGE, fit_run, history, write_brightness_dataset
+from tfrecords_schema.info import DatasetInfo
 from trainer.config.run_folder import RunFolder
 from trainer.config.training import ModelConfig, TrainingConfig
 from trainer.models.backbones import build_frame_network
@@ -132,8 +133,8 @@ def test_fit_writes_tensorboard_logs(data, tmp_path):
     assert list((tmp_path / "run" / "tensorboard").rglob("events.out.*"))
 
 
-def test_fit_refuses_missing_tensorboard(data, tmp_path, monkeypatch):
+def test_check_possible_refuses_missing_tensorboard(data, monkeypatch):
     monkeypatch.setattr(fitting, "find_spec", lambda name: None)
     config = TrainingConfig(tensorboard=True, model=ModelConfig(**SMALL))
     with pytest.raises(TrainingError, match="is not installed: pip install tensorboard"):
-        fit_run(data, RunFolder(tmp_path / "run"), config)
+        fitting.check_possible(DatasetInfo.load(data), config, None)

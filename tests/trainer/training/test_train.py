@@ -197,6 +197,15 @@ def test_train_refuses_class_without_training_records(task, tmp_path):
     assert re.search(r"\n  b  +none  ", "\n".join(describe_dataset(tmp_path, lost)))
 
 
+def test_train_refuses_targets_whose_squares_overflow(tmp_path):
+    info = write_fake_dataset(tmp_path, SPECS["regression"], {"train": 6})
+    train_split = info.splits["train"]
+    huge = replace(train_split.targets[0], min=-1e30)
+    changed = replace(train_split, targets=(huge, train_split.targets[1]))
+    with pytest.raises(DatasetError, match=r"'speed' .* reaches -1e\+30, and must be below"):
+        check_trainable(tmp_path, replace(info, splits={"train": changed}))
+
+
 def test_train_refuses_dataset_without_train_split(tmp_path):
     info = write_fake_dataset(tmp_path, SPECS["regression"], {"test": 2})
     with pytest.raises(DatasetError, match=r"no records in a split 'train', but in test"):
