@@ -97,12 +97,19 @@ class PacketReader:
         self._last = None
         for packet in packets:
             group = [packet]
-            if self._steps_back(packet):
+            ends = self.cuttable and packet.size and packet.pts is None
+            if ends:
+                self._leave_out(
+                    "a frame has no time",
+                    " (Matroska lacing without a default duration). mkvmerge --default-duration sets them",
+                )
+            elif self._steps_back(packet):
                 group += islice(packets, 1)  # a single packet with a wrong time is no restart
-                if all(map(self._steps_back, group)) and not self._restart(packet):
-                    # The packet that makes the decoder give its last frames.
-                    yield from (rest for rest in packets if not rest.size)
-                    return
+                ends = all(map(self._steps_back, group)) and not self._restart(packet)
+            if ends:
+                # The packet that makes the decoder give its last frames.
+                yield from (rest for rest in packets if not rest.size)
+                return
             try:
                 for each in group:
                     self._follow(each)
@@ -120,15 +127,18 @@ class PacketReader:
     def _restart(self, packet: Any) -> bool:
         """Returns False if times restart at a packet and reading ends there."""
         if not self._spans_restarts:
-            at = float(self._latest * (to_fraction(self.stream.time_base) or 1))
-            self.truncated = (
-                f"timestamps restart after {at:.6g} s, and the footage after that is left out because its "
-                "time is unknown. Cut the file there"
-            )
+            self._leave_out("timestamps restart", ". Cut the file there")
             return False
         self._shift = (self._last or 0) + max(packet.duration or 0, 1) - (_time(packet) or 0)
         self.restarts.append(self._latest)
         return True
+
+    def _leave_out(self, reason: str, advice: str) -> None:
+        at = float(self._latest * (to_fraction(self.stream.time_base) or 1))
+        self.truncated = (
+            f"{reason} after {at:.6g} s, and the footage after that is left out because its time is "
+            f"unknown{advice}"
+        )
 
     def _follow(self, packet: Any) -> None:
         """Moves a packet by the shift, and keeps the latest times."""

@@ -1,4 +1,4 @@
-"""Detects truncated files by the structure of their container, if the demuxer does not report it.
+"""Detects truncated and joined files by the structure of their container, if the demuxer does not report it.
 
 Raw streams have no such structure, so that truncation cannot be detected.
 """
@@ -20,10 +20,12 @@ _PACK = b"\0\0\1\xba"
 _PROGRAM_END = 0xB9
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 _GIF_IMAGE, _GIF_EXTENSION = 0x2C, 0x21
+_ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+_ASF_OBJECTS = (b"\x36" + _ASF_HEADER[1:], bytes.fromhex("90080033b1e5cf1189f400a0c90349cb"))
 
 
 def find_missing_end(path: str, format_name: str) -> str | None:
-    """Returns the reason why a file of FFmpeg's format ``format_name`` must be truncated, or None."""
+    """Returns the reason why reading a file of FFmpeg's format ``format_name`` ends too early, or None."""
     check = _CHECKS.get(format_name)
     if check is None:
         return None
@@ -125,6 +127,39 @@ def _check_ivf(read: Read, size: int) -> str | None:
     return None if position == size else "the file ends inside a frame"
 
 
+def _check_asf(read: Read, size: int) -> str | None:
+    position = 0
+    while position < size:
+        kind, length = struct.unpack("<16sQ", read(position, 24))
+        if kind == _ASF_HEADER and position:
+            return _describe_second(position)
+        if length < 24 or kind not in (_ASF_HEADER, *_ASF_OBJECTS):
+            return None  # a live stream has no lengths
+        position += length
+    return f"the file lacks its last {position - size} bytes" if position > size else None
+
+
+def _check_mov(read: Read, size: int) -> str | None:
+    start = position = 0
+    described = False
+    while position + 16 <= size:
+        length, kind, long_length = struct.unpack(">I4sQ", read(position, 16))
+        length = long_length if length == 1 else length
+        if kind == b"moof" or length < 8:
+            return None  # in fragments, a second description is no second film
+        if kind == b"moov":
+            if described:
+                return _describe_second(start)
+            described = True
+        start = position if kind == b"ftyp" else start
+        position += length
+    return None
+
+
+def _describe_second(position: int) -> str:
+    return f"another film follows in the file, and is left out. Cut the file at byte {position}"
+
+
 def _check_matroska(read: Read, size: int) -> str | None:
     head = read(0, 256)
     if not head.startswith(_EBML):
@@ -151,6 +186,8 @@ def _read_length(data: bytes, position: int) -> tuple[int, int]:
 
 _CHECKS: dict[str, Callable[[Read, int], str | None]] = {
     "avi": _check_avi,
+    "asf": _check_asf,
+    "mov,mp4,m4a,3gp,3g2,mj2": _check_mov,
     "matroska,webm": _check_matroska,
     "gif": _check_gif,
     "mpegts": _check_transport_stream,

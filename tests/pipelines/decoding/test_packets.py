@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import resource
+import struct
 import subprocess
 import sys
 from fractions import Fraction
 
+import cv2
 import numpy as np
 import pytest
 
@@ -82,6 +84,52 @@ def test_footage_after_a_restart_is_reported_if_its_time_is_unknown(
     assert result.frames == FRAMES
     assert result.truncated.startswith("timestamps restart after ")
     assert build(one, **fields | ({"end": 1.9} if "end" in fields else {})).truncated is None
+
+
+def element(name, data):
+    """Returns an EBML element; a number is its data as 8 bytes."""
+    data = data if isinstance(data, bytes) else data.to_bytes(8, "big")
+    return bytes.fromhex(name) + (len(data) | 1 << 56).to_bytes(8, "big") + data
+
+
+def write_laced(path, images, lace, default_duration=0):
+    """Writes a Matroska file of images, 40 ms apart, with ``lace`` of them in a block."""
+    track = element("D7", 1) + element("73C5", 1) + element("83", 1) + element("86", b"V_MJPEG")
+    if default_duration:
+        track += element("23E383", default_duration)
+    height, width = 48, 64
+    track += element("E0", element("B0", width) + element("BA", height))
+    blocks = b""
+    for first in range(0, len(images), lace):
+        own = images[first : first + lace]
+        sizes = (divmod(len(image), 255) for image in own[:-1])
+        lacing = b"".join(b"\xff" * whole + bytes([rest]) for whole, rest in sizes)
+        lacing = bytes([0x82, len(own) - 1]) + lacing if len(own) > 1 else b"\x80"
+        blocks += element("A3", b"\x81" + struct.pack(">h", 40 * first) + lacing + b"".join(own))
+    path.write_bytes(
+        element("1A45DFA3", element("4282", b"matroska") + element("4287", 4) + element("4285", 2))
+        + element(
+            "18538067",
+            element("1549A966", element("2AD7B1", 1_000_000))
+            + element("1654AE6B", element("AE", track))
+            + element("1F43B675", element("E7", 0) + blocks),
+        )
+    )
+    return path
+
+
+def test_laced_frames_without_times_are_reported(barcode, tmp_path):
+    images = [cv2.imencode(".jpg", barcode(index))[1].tobytes() for index in range(30)]
+    plain = write_laced(tmp_path / "plain.mkv", images, 1)
+    timed = write_laced(tmp_path / "timed.mkv", images, 4, 40_000_000)
+    for path in (plain, timed):
+        with open_video(str(path)) as video:
+            assert [frame.pts for frame in video.frames()] == list(range(0, 1200, 40))
+            assert video.truncated is None
+    laced = write_laced(tmp_path / "laced.mkv", images, 4)
+    result = build(laced)
+    assert (result.frames, result.sequences) == (1, 0)
+    assert result.truncated.startswith("a frame has no time after 0 s")
 
 
 def test_streams_that_appear_late_do_not_end_reading(write_video, tmp_path):

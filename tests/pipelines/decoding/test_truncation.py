@@ -17,9 +17,11 @@ WHOLE = {
     "a.vob": {"codec": "mpeg2video"},
     "a.flv": {"codec": "flv"},
     "a.ivf": {"codec": "libvpx-vp9"},
+    "a.wmv": {"codec": "wmv2"},
 }
 # Cut exactly between two of their parts, these look whole.
 BLIND = {"a.ts": 0.02, "a.m2ts": 0.02, "a.mpg": 0.02, "a.vob": 0.02, "a.flv": 0.02, "a.ivf": 0.02}
+BLIND["a.wmv"] = 0.02
 
 
 def read(path):
@@ -75,6 +77,24 @@ def test_frames_of_truncated_file_equal_those_of_complete_file(name, write_video
         assert cut.items() <= whole.items()
 
 
+@pytest.mark.parametrize("name", ["a.wmv", "a.mp4"])
+def test_joined_files_of_which_the_first_is_read_are_reported(name, write_video, tmp_path):
+    path = write_video(tmp_path / name, codec="wmv2" if name == "a.wmv" else "libx264")
+    size = path.stat().st_size
+    path.write_bytes(path.read_bytes() * 2)
+    frames, truncated = read(path)
+    assert frames in (29, 30)
+    assert truncated.startswith("another film follows")
+    assert truncated.endswith(f" {size}")
+
+
+def test_fragments_with_a_description_each_are_one_film(write_video, tmp_path):
+    fragmented = {"container_options": {"movflags": "frag_keyframe+empty_moov"}}
+    path = write_video(tmp_path / "a.mp4", **fragmented)
+    path.write_bytes(path.read_bytes() * 2)
+    assert "another film" not in (read(path)[1] or "")
+
+
 @pytest.mark.parametrize(("name", "tail"), [("a.ts", bytes(100)), ("a.gif", b"made with love")])
 def test_trailing_data_is_not_truncation(name, tail, write_video, tmp_path):
     path = write_video(tmp_path / name, **WHOLE[name])
@@ -93,7 +113,19 @@ def test_avi_without_length_is_not_truncated(write_video, tmp_path):
 
 @pytest.mark.parametrize("content", [b"", b"RIFF", b"\0" * 1000, bytes(range(256)) * 8])
 @pytest.mark.parametrize(
-    "name", ["avi", "gif", "mpegts", "mpeg", "flv", "ivf", "matroska,webm", "mov", "h264"]
+    "name",
+    [
+        "avi",
+        "gif",
+        "mpegts",
+        "mpeg",
+        "flv",
+        "ivf",
+        "matroska,webm",
+        "asf",
+        "mov,mp4,m4a,3gp,3g2,mj2",
+        "h264",
+    ],
 )
 def test_find_missing_end_accepts_any_bytes(name, content, tmp_path):
     path = tmp_path / "x"
