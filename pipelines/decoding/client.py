@@ -9,22 +9,23 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import os
 import queue
-import stat
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TypeVar
 
 from pipelines.decoding import protocol
 from pipelines.decoding.protocol import BuildRequest, DecodingFailure, SegmentResult
+from pipelines.images.frame_names import is_image
 from pipelines.options.dataset import RunOptions
 from pipelines.plan.descriptors import Boundary, Extent, FrameSpan, Probe, SideFile, Source
 from pipelines.runners.child_process import ChildError, ChildProcess
 from pipelines.runners.python_child import child_environment, python_command
 from pipelines.storage.staging import Staging, StagingError
+from tfrecords_schema import storage
 from tfrecords_schema.codec import from_json, to_json
 from tfrecords_schema.machine import usable_cpus
 from tfrecords_schema.paths import is_url
+from tfrecords_schema.store_clients import StorageError, Stored
 
 MEMORY_LIMIT = 4 * 2**30
 """Max bytes of a decoder's address space: the reference frames of 8K video fit, a leak does not."""
@@ -93,10 +94,8 @@ class DecoderProcess:
 
         Closing the generator before its end kills the child.
         """
-        source = request.segment.source
-        check_unchanged(source)
         result = yield from self._ask(request, SegmentResult)
-        check_unchanged(source)
+        check_unchanged(request.segment.source)
         return result
 
     def draw(self, request: protocol.OverlayRequest) -> int:
@@ -156,26 +155,36 @@ class DecoderProcess:
 
 
 def check_unchanged(source: Source) -> None:
-    """Raises a `DecodingFailure` if a local file of a source was replaced since it was listed."""
+    """Raises a `DecodingFailure` if a file of a source was replaced since it was listed."""
     files: list[Source | SideFile] = [source, *source.parts]
     files += [file for part in source.parts for file in [part.telemetry] if file]
     files += [source.telemetry] if source.telemetry else []
     for file in files:
-        listed = file.bytes, file.mtime_ns
-        if is_url(file.path) or not file.mtime_ns or (file is source and source.parts):
+        if not file.mtime_ns or (file is source and source.parts):
             continue
+        is_folder = file is source and source.kind == "frames"
         try:
-            status = os.stat(file.path)
+            found = _frames_state(file.path) if is_folder else storage.status(file.path)
+        except StorageError:
+            raise  # the store fails, not the source
         except OSError as error:
             raise DecodingFailure("open", error.strerror or str(error)) from error
-        if stat.S_ISDIR(status.st_mode):
-            continue  # the folder of a source of frames
-        if (status.st_size, status.st_mtime_ns) != listed:
+        # Some answers of a store have no fractions of a second.
+        unit = 10**9 if is_url(file.path) else 1
+        seconds = found.mtime_ns // unit - file.mtime_ns // unit
+        # The time of a folder of frames may be that of its annotation.
+        if found.bytes != file.bytes or (seconds > 0 if is_folder else seconds):
             raise DecodingFailure(
                 "open",
                 f"{file.data_path} has changed since it was listed: it had {file.bytes} bytes and has "
-                f"{status.st_size}, or another modification time. Type the command again",
+                f"{found.bytes}, or another modification time. Type the command again",
             )
+
+
+def _frames_state(folder: str) -> Stored:
+    """Returns the size of all frames in a folder, and the time of the latest."""
+    found = [state for name, state in storage.list_folder(folder).items() if is_image(name)]
+    return Stored(sum(s.bytes for s in found), max((s.mtime_ns for s in found), default=0))
 
 
 class DecoderPool:

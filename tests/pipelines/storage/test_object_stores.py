@@ -13,6 +13,8 @@ from dataclasses import replace
 import cv2
 import pytest
 
+from pipelines.decoding.client import check_unchanged
+from pipelines.decoding.protocol import DecodingFailure
 from pipelines.errors import UserError
 from pipelines.options.dataset import LabelOptions, SamplingOptions, SplitOptions
 from pipelines.options.telemetry import TelemetryOptions
@@ -204,6 +206,42 @@ class TestListing:
         bucket.upload(clips, "clips")
         with pytest.raises(UserError, match=message):
             self.videos(location.format(url=bucket.url))
+
+    @pytest.mark.parametrize("stored", [pytest.param(True, marks=pytest.mark.slow), False])
+    def test_a_source_that_was_replaced_since_is_noticed(self, stored, request, tmp_path):
+        """A video and a folder of frames; the times of objects may have no fractions of a second."""
+        root = tmp_path / "clips"
+        contents = {"a/v.mp4": b"one", "a/frames/1.jpg": b"x", "a/frames/2.jpg": b"y"}
+        for name, data in contents.items():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_bytes(data)
+        location, write = root, lambda name, data: (root / name).write_bytes(data)
+        if stored:
+            bucket = request.getfixturevalue("bucket")
+            location = bucket.upload(root, "clips")
+            write = lambda name, data: bucket.put(f"clips/{name}", data)  # noqa: E731
+        listing = list_videos(
+            str(location),
+            split=SplitOptions(),
+            label=LabelOptions(),
+            sampling=SamplingOptions(num_frames=2, frame_rate=1),
+        )
+        frames, video = listing.sources
+        check_unchanged(frames)
+        check_unchanged(video)
+        write("a/v.mp4", b"three")
+        write("a/frames/2.jpg", b"yy")
+        for source in (frames, video):
+            with pytest.raises(DecodingFailure, match="has changed since it was listed"):
+                check_unchanged(source)
+        write("a/frames/2.jpg", b"y")
+        write("a/frames/3.txt", b"y")
+        if not stored:
+            os.utime(root / "a/frames/2.jpg", ns=(1, frames.mtime_ns))
+            check_unchanged(frames)
+            os.utime(root / "a/frames/2.jpg", ns=(1, frames.mtime_ns + 1))
+            with pytest.raises(DecodingFailure, match="another modification time"):
+                check_unchanged(frames)
 
     def test_a_bucket_that_is_not_there(self, bucket):
         with pytest.raises(FileNotFoundError, match="there is no such bucket"):
