@@ -19,10 +19,12 @@ from tfrecords_schema.spec import LabelSpec
 from trainer.evaluation.metrics import (
     MIN_PROBABILITY,
     NO_CLASS,
+    THRESHOLD,
+    Thresholds,
     chosen_classes,
     cross_entropies,
     decide,
-    measure,
+    ranking_areas,
 )
 from trainer.evaluation.predictions import Predictions
 
@@ -43,14 +45,16 @@ class ClassRow:
         support: number of its labels.
         precision: share of its answers that are right.
         recall: share of its labels that are found.
-        average_precision: None unless the task is multi-label.
+        average_precision, auc: areas under precision over recall and under the ROC curve; see
+            `trainer.evaluation.metrics.ranking_areas`.
     """
 
     name: str
     support: int
     precision: float
     recall: float
-    average_precision: float | None = None
+    average_precision: float = math.nan
+    auc: float = math.nan
 
     @property
     def f1(self) -> float:
@@ -62,26 +66,36 @@ class ClassRow:
         return 2 * self.precision * self.recall / (self.precision + self.recall)
 
 
-def class_rows(label: LabelSpec, truth: Array, predictions: Array) -> list[ClassRow]:
+def class_rows(
+    label: LabelSpec, truth: Array, predictions: Array, thresholds: Thresholds = THRESHOLD
+) -> list[ClassRow]:
     """Returns a row per class, in label order; takes the same as `trainer.evaluation.metrics.measure`."""
-    multilabel, answers, rows = label.task == "multilabel", decide(label, predictions), []
+    multilabel, answers, rows = (
+        label.task == "multilabel",
+        decide(label, predictions, thresholds),
+        [],
+    )
+    together, once = np.zeros(len(truth), np.int64), np.ones((1, 1))
     for place, name in enumerate(label.class_names):
         true, answered = truth == place, answers == place
-        area = None
         if multilabel:
             true, answered = truth[:, place] == 1, answers[:, place] == 1
-            own = measure(label, truth[:, [place]], predictions[:, [place]])
-            area = own["mean_average_precision"]
         both, support, said = (
             int(np.count_nonzero(held)) for held in (true & answered, true, answered)
         )
+        areas = [math.nan, math.nan]
+        if support:
+            with np.errstate(invalid="ignore"):  # a class of all labels has no ROC curve
+                found = ranking_areas(true, predictions[:, place], together, once)
+            areas = [float(area[0]) for area in found]
         rows.append(
             ClassRow(
                 name=name,
                 support=support,
                 precision=both / said if said else math.nan,
                 recall=both / support if support else math.nan,
-                average_precision=area,
+                average_precision=areas[0],
+                auc=areas[1],
             )
         )
     return rows
@@ -98,7 +112,9 @@ def confusion_matrix(classes: int, truth: Array, predictions: Array) -> Array:
     return counts.reshape(classes, classes + 1)
 
 
-def label_errors(label: LabelSpec, truth: Array, predictions: Array) -> dict[str, Array]:
+def label_errors(
+    label: LabelSpec, truth: Array, predictions: Array, thresholds: Thresholds = THRESHOLD
+) -> dict[str, Array]:
     """Returns by name, ``[M]`` float64 each, values whose mean over some labels is a metric of them.
 
     They are ``accuracy`` (``binary_accuracy`` in a multi-label task), or for each target its ``mae`` and its
@@ -111,7 +127,7 @@ def label_errors(label: LabelSpec, truth: Array, predictions: Array) -> dict[str
             for i, target in enumerate(label.target_names)
             for name, values in (("mae", np.abs(errors[:, i])), ("bias", errors[:, i]))
         }
-    right = decide(label, predictions) == truth
+    right = decide(label, predictions, thresholds) == truth
     if label.task == "multilabel":
         return {"binary_accuracy": right.mean(axis=1)}
     return {"accuracy": right.astype(np.float64)}
@@ -145,12 +161,12 @@ def source_rows(label: LabelSpec, predictions: Predictions, guesses: Array) -> l
     places = predictions.by_label(places)
     counts = np.bincount(places, minlength=len(sources))
 
-    def means(answers: Array) -> dict[str, Array]:
-        errors = label_errors(label, predictions.truth, answers)
+    def means(answers: Array, thresholds: Thresholds = THRESHOLD) -> dict[str, Array]:
+        errors = label_errors(label, predictions.truth, answers, thresholds)
         sums = {name: np.bincount(places, v, len(sources)) for name, v in errors.items()}
         return {name: values / np.maximum(counts, 1) for name, values in sums.items()}
 
-    model, baseline = means(predictions.answers), means(guesses)
+    model, baseline = means(predictions.answers, predictions.thresholds), means(guesses)
     key = next(iter(model.values())) * (-1 if label.task == "regression" else 1)
     order = np.argsort(np.where(np.isfinite(key), key, -np.inf), kind="stable")
     return [
@@ -307,7 +323,9 @@ def worst_rows(predictions: Predictions, trained_on: DatasetInfo) -> list[WorstS
                 end=float(times[-1]),
                 loss=float(losses[place]),
                 true=_in_words(label, labels.values[place][own]),
-                predicted=_in_words(label, decide(label, predictions.values[place][own])),
+                predicted=_in_words(
+                    label, decide(label, predictions.values[place][own], predictions.thresholds)
+                ),
             )
         )
     return found

@@ -147,8 +147,7 @@ class Evaluation(Score):
             found.append(explain_no_intervals(self.groups))
         elif self.groups < FEW_GROUPS:
             found.append(
-                f"intervals over only {self.groups} groups are too narrow: trust them from {FEW_GROUPS} "
-                "groups on"
+                f"intervals over only {self.groups} groups are rough: trust them from {FEW_GROUPS} groups on"
             )
         return found
 
@@ -181,7 +180,10 @@ def evaluate_model(
         num_skipped = sum(file in own for file, _ in skipped.places)
     label, truth, answers = trained_on.spec.label, predictions.truth, predictions.answers
     guesses = baseline_answers(trained_on, len(truth))
-    rows = (class_rows(label, truth, values) for values in (answers, guesses))
+    rows = (
+        class_rows(label, truth, answers, predictions.thresholds),
+        class_rows(label, truth, guesses),
+    )
     is_classification = label.task == "classification"
     worst = worst_rows(predictions, trained_on)
     return Evaluation(
@@ -245,7 +247,7 @@ def evaluate_run(
 def scores_to_json(scores: Sequence[Score]) -> dict[str, Any]:
     """Returns `Score.to_json` by split, null where values are not finite, and the method of the intervals."""
     method = {
-        "method": "percentile bootstrap over groups",
+        "method": "percentile bootstrap over groups, expanded for few; Wilson where all groups agree",
         "level": LEVEL,
         "resamples": RESAMPLES,
         "seed": SEED,
@@ -255,12 +257,8 @@ def scores_to_json(scores: Sequence[Score]) -> dict[str, Any]:
 
 
 def _fields(row: Any, *, leave_out: tuple[str, ...]) -> dict[str, Any]:
-    """Returns the fields of a dataclass; average precision only if there is one."""
-    return {
-        name: value
-        for name, value in vars(row).items()
-        if name not in leave_out and (name != "average_precision" or value is not None)
-    }
+    """Returns the fields of a dataclass."""
+    return {name: value for name, value in vars(row).items() if name not in leave_out}
 
 
 def _null_if_not_finite(value: Any) -> Any:

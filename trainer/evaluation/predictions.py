@@ -17,7 +17,7 @@ from trainer.data.labels import Labels
 from trainer.data.parsed_records import METADATA, VALID_FRAMES
 from trainer.data.read_options import Loading, Outputs
 from trainer.data.reader import read_sequences
-from trainer.evaluation.metrics import add_offsets
+from trainer.evaluation.metrics import THRESHOLD, Thresholds, add_offsets
 from trainer.models.keras_settings import own_settings
 
 Array = npt.NDArray[Any]
@@ -36,6 +36,7 @@ class Predictions:
         groups: the group of each, such as a person or a drive.
         timestamps: ``[N, T]`` int64, of each frame in its source, in microseconds.
         valid_frames: ``[N]`` int64; frames from this index on are padding.
+        thresholds: of a multi-label task, see `trainer.evaluation.metrics.decide`.
     """
 
     labels: Labels
@@ -45,6 +46,7 @@ class Predictions:
     groups: tuple[str, ...]
     timestamps: Array
     valid_frames: Array
+    thresholds: Thresholds = THRESHOLD
 
     @property
     def truth(self) -> Array:

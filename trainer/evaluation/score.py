@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,12 +11,26 @@ import numpy as np
 import numpy.typing as npt
 
 from tfrecords_schema.info import DatasetInfo
+from tfrecords_schema.spec import LabelSpec
 from trainer.evaluation.baseline import baseline_answers
-from trainer.evaluation.bootstrap import LEVEL, MIN_GROUPS, Interval, bootstrap_intervals
-from trainer.evaluation.metrics import measure, measure_resamples
+from trainer.evaluation.bootstrap import (
+    LEVEL,
+    MIN_GROUPS,
+    Interval,
+    bootstrap_intervals,
+    wilson_interval,
+)
+from trainer.evaluation.metrics import THRESHOLD, Thresholds, measure_resamples
 from trainer.evaluation.predictions import Predictions
 
 Array = npt.NDArray[Any]
+Verdict = Literal["not a number", "too few groups", "not sure", "better", "not better"]
+_INTERVALS = ("interval", "baseline_interval", "gain_interval")
+_ERRORS = (
+    "mae",
+    "rmse",
+    "cross_entropy",
+)  # ends of the names of metrics that are better when lower
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,11 +74,13 @@ class Metric:
         return interval is not None and (interval[0] > 0 or interval[1] < 0)
 
     @property
-    def verdict(self) -> Literal["not a number", "not sure", "better", "not better"]:
-        """The comparison with the baseline; never ``not sure`` without an interval of the gain."""
+    def verdict(self) -> Verdict:
+        """The comparison with the baseline; without an interval of the gain, nothing is proven."""
         if math.isnan(self.gain):
             return "not a number"
-        if self.gain_interval is not None and not self.is_sure:
+        if self.gain_interval is None:
+            return "too few groups"
+        if not self.is_sure:
             return "not sure"
         return "better" if self.beats_baseline else "not better"
 
@@ -99,40 +116,110 @@ class Score:
         }
 
 
-def score(split: str, predictions: Predictions, trained_on: DatasetInfo) -> Score:
-    """Compares predictions, and the baseline of the train split of ``trained_on``, with the labels."""
+def score(
+    split: str, predictions: Predictions, trained_on: DatasetInfo, guesses: Array | None = None
+) -> Score:
+    """Compares predictions, and the baseline's, with the labels.
+
+    ``guesses`` are the baseline's answers; by default those of the train split of ``trained_on``.
+    """
     label, truth, answers = trained_on.spec.label, predictions.truth, predictions.answers
-    guesses = baseline_answers(trained_on, len(truth))
-    model, baseline = (measure(label, truth, values) for values in (answers, guesses))
-    is_regression = label.task == "regression"
-    higher_is_better = {name: not is_regression and name != "cross_entropy" for name in model}
-    units = dict(zip(label.target_names, label.target_units, strict=False))
+    guesses = baseline_answers(trained_on, len(truth)) if guesses is None else guesses
     _, places = np.unique(np.array(predictions.groups, object), return_inverse=True)
     groups, group_of = np.unique(predictions.by_label(places), return_inverse=True)
+    by_source = _mean_by_source(label, predictions, guesses, group_of)
 
     def measure_all(weights: Array) -> dict[tuple[str, str], Array]:
-        ours, theirs = (
-            measure_resamples(label, truth, values, group_of, weights)
-            for values in (answers, guesses)
-        )
-        signs = {name: 1 if higher else -1 for name, higher in higher_is_better.items()}
-        gains = {name: signs[name] * (ours[name] - theirs[name]) for name in ours}
-        kinds = {"interval": ours, "baseline_interval": theirs, "gain_interval": gains}
-        return {(name, kind): by_name[name] for kind, by_name in kinds.items() for name in ours}
+        def measure_one(values: Array, thresholds: Thresholds, side: int) -> dict[str, Array]:
+            found = measure_resamples(label, truth, values, group_of, weights, thresholds)
+            if by_source is not None:
+                own_truth, *sides, own_groups = by_source
+                own = measure_resamples(
+                    label, own_truth, sides[side], own_groups, weights, thresholds
+                )
+                name, value = next(iter(own.items()))
+                found[f"source_{name}"] = value
+            return found
 
+        ours = measure_one(answers, predictions.thresholds, 0)
+        theirs = measure_one(guesses, THRESHOLD, 1)
+        gains = {
+            name: (theirs[name] - ours[name]) * (1 if name.endswith(_ERRORS) else -1)
+            for name in ours
+        }
+        kinds = zip(_INTERVALS, (ours, theirs, gains), strict=True)
+        return {(name, kind): by_name[name] for kind, by_name in kinds for name in ours}
+
+    values = {key: float(value[0]) for key, value in measure_all(np.ones((1, len(groups)))).items()}
     intervals = bootstrap_intervals(measure_all, len(groups)) if len(groups) >= MIN_GROUPS else {}
-    metrics = [
-        Metric(
-            name=name,
-            model=value,
-            baseline=baseline[name],
-            unit=units.get(name.rpartition("_")[0], "") if is_regression else "",
-            higher_is_better=higher_is_better[name],
-            **{kind: interval for (own, kind), interval in intervals.items() if own == name},
+    return Score(
+        split=split,
+        labels=len(truth),
+        metrics=tuple(
+            _to_metric(name, values, intervals, label, len(groups))
+            for name, kind in values
+            if kind == "interval"
+        ),
+        groups=len(groups),
+    )
+
+
+def _mean_by_source(
+    label: LabelSpec, predictions: Predictions, guesses: Array, group_of: Array
+) -> tuple[Array, Array, Array, Array] | None:
+    """Returns truth, the mean predictions, the mean guesses and the group of each source that has labels.
+
+    None for targets, labels by frame, sources of several labels, and if no source has two sequences.
+    """
+    if label.task == "regression" or label.per_frame:
+        return None
+    _, place = np.unique(
+        predictions.by_label(np.array(predictions.sources, object)), return_inverse=True
+    )
+    count = int(place.max(initial=-1)) + 1
+    first = np.full(count, len(place))
+    np.minimum.at(first, place, np.arange(len(place)))
+    truth = predictions.truth
+    if count == len(truth) or (truth != truth[first][place]).any():
+        return None
+    counts = np.bincount(place)[:, None]
+    sums = [np.zeros((count, guesses.shape[1])) for _ in range(2)]
+    for total, values in zip(sums, (predictions.answers, guesses), strict=True):
+        np.add.at(total, place, values)
+    return truth[first], sums[0] / counts, sums[1] / counts, group_of[first]
+
+
+def _to_metric(
+    name: str,
+    values: Mapping[tuple[str, str], float],
+    intervals: Mapping[tuple[str, str], Interval | None],
+    label: LabelSpec,
+    groups: int,
+) -> Metric:
+    model, baseline = values[name, "interval"], values[name, "baseline_interval"]
+    own, theirs, gain = (intervals.get((name, kind)) for kind in _INTERVALS)
+    is_share = label.task != "regression" and not name.endswith(_ERRORS)
+    if is_share and gain is not None and model in (0.0, 1.0) and own == (model, model):
+        # All groups agree, and so do all resamples. Both sides of the gain vary.
+        own, middle = wilson_interval(model, groups), values[name, "gain_interval"]
+        low, high = (
+            math.hypot(middle - end, model - limit) for end, limit in zip(gain, own, strict=True)
         )
-        for name, value in model.items()
-    ]
-    return Score(split=split, labels=len(truth), metrics=tuple(metrics), groups=len(groups))
+        gain = (middle - low, middle + high)
+    units = dict(zip(label.target_names, label.target_units, strict=False))
+    if label.has_one_unit:
+        units["joint"] = "".join(label.target_units[:1])
+    unit = units.get(name.rpartition("_")[0], "") if name.endswith(_ERRORS) else ""
+    return Metric(
+        name=name,
+        model=model,
+        baseline=baseline,
+        unit=unit,
+        higher_is_better=not name.endswith(_ERRORS),
+        interval=own,
+        baseline_interval=theirs,
+        gain_interval=gain,
+    )
 
 
 def format_score(score: Score) -> str:
@@ -160,6 +247,7 @@ def describe_main_metric(score: Score) -> str:
     first = score.metrics[0]
     verdicts = {
         "not a number": "not a finite number",
+        "too few groups": f"too few groups to say ({score.groups})",
         "not sure": "not surely better or worse than the baseline",
         "better": "better",
         "not better": "not better than the baseline",

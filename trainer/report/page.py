@@ -20,7 +20,6 @@ from tfrecords_schema.storage import write_bytes
 from trainer.evaluation.baseline import describe_baseline
 from trainer.evaluation.bootstrap import LEVEL, MIN_GROUPS, RESAMPLES, SEED
 from trainer.evaluation.evaluate import Evaluation
-from trainer.evaluation.metrics import THRESHOLD
 from trainer.evaluation.score import Metric, format_interval
 from trainer.report import charts, sections
 from trainer.report.worst import worst_sequences
@@ -30,9 +29,16 @@ _MEANINGS = {
     "balanced_accuracy": "the mean over classes of the recall",
     "cross_entropy": "the mean of minus the logarithm of the probability of the true class",
     "mean_average_precision": "the mean over classes of the area under precision over recall",
-    "binary_accuracy": f"the fraction of correct decisions per class at a probability of {THRESHOLD:g}",
+    "mean_auc": "the mean over classes of the area under the ROC curve, each class against the others",
+    "binary_accuracy": "the fraction of correct decisions per class, at its threshold",
+    "top_3_accuracy": "the fraction of labels whose true class is among the 3 most probable ones",
+    "top_5_accuracy": "the fraction of labels whose true class is among the 5 most probable ones",
+    "source_accuracy": "the accuracy of the mean prediction over the sequences of each source",
+    "source_mean_average_precision": "the same of the mean prediction over the sequences of each source",
     "mae": "the mean of the absolute error",
     "rmse": "the root of the mean of the squared error",
+    "correlation": "Pearson's, of predictions and targets; 0 for constant predictions",
+    "joint_rmse": "the root of the mean of the squared error over all targets, which have one unit",
     "bias": "the mean of prediction minus truth",
 }
 
@@ -54,7 +60,8 @@ def render_report(evaluations: Sequence[Evaluation], *, model: str, directory: s
     first = evaluations[0]
     names = [metric.name for metric in first.metrics]
     if first.trained_on.spec.label.task == "regression":
-        names = ["mae", "rmse", "bias"]
+        names = ["mae", "rmse", "correlation", "bias"]
+        names += ["joint_rmse"] if first.trained_on.spec.label.has_one_unit else []
     return render_page(
         __package__,
         "page.html",
@@ -99,8 +106,8 @@ def _style_and_words(metric: Metric) -> tuple[str, str]:
         return "error", "Not better than the baseline"
     if metric.verdict == "not sure":
         return "warning", "Not surely better than the baseline"
-    if metric.gain_interval is None:
-        return "warning", "Better than the baseline, but in too few groups to be sure"
+    if metric.verdict == "too few groups":
+        return "warning", "Too few groups to say if it is better than the baseline"
     return "pass", "Better than the baseline"
 
 

@@ -44,14 +44,12 @@ def classes(evaluation: Evaluation) -> Table | None:
         return math.isnan(row.recall), row.recall if row.support else 0.0, row.name
 
     heading = ["class", "labels", "precision", "baseline's", "recall", "baseline's", "F1"]
-    if pairs[0][0].average_precision is not None:
-        heading += ["average precision", "baseline's"]
+    heading += ["average precision", "baseline's", "AUC"]
     largest = max(row.support for row, _ in pairs)
     rows: list[Row] = []
     for row, baseline in sorted(pairs, key=rank)[:_MAX_CLASSES]:
-        areas = (row.average_precision, baseline.average_precision)
         shares = [row.precision, baseline.precision, row.recall, baseline.recall, row.f1]
-        shares += [area for area in areas if area is not None]
+        shares += [row.average_precision, baseline.average_precision, row.auc]
         support = _bar(row.support, largest, f"{row.support:,}")
         rows.append([row.name, support, *map(format_percentage, shares)])
     shown = describe_rows(len(pairs), len(rows), "class")

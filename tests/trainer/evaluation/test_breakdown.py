@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.trainer.conftest import SPECS
-from tests.trainer.evaluation.test_metrics import made, predicted
+from tests.trainer.evaluation.test_metrics import made, predicted, slow_auc, slow_average_precision
 from trainer.evaluation.breakdown import (
     class_rows,
     confusion_matrix,
@@ -54,7 +54,12 @@ def test_class_rows_match_definitions(seed, count, task):
         expected = [both / sum(said) if sum(said) else math.nan]
         expected += [both / sum(true) if sum(true) else math.nan]
         assert [row.precision, row.recall] == pytest.approx(expected, nan_ok=True)
-        assert (row.average_precision is None) == (task == "classification")
+        scores = answers[:, c]
+        area = slow_average_precision(np.array(true), scores) if any(true) else math.nan
+        assert row.average_precision == pytest.approx(area, nan_ok=True)
+        both_sides = any(true) and not all(true)
+        auc = slow_auc(true, scores) if both_sides else math.nan
+        assert row.auc == pytest.approx(auc, nan_ok=True)
 
 
 def test_class_row_f1():

@@ -38,7 +38,9 @@ def test_score_classification_by_hand(tmp_path):
         (-np.log([0.8, 0.2, 0.8, 0.8]).mean(), -np.log([0.6, 0.6, 0.3, 0.1]).mean())
     )
     assert describe_baseline(info) == "always answering 'a', 60% of the train split"
-    assert describe_main_metric(result) == "test accuracy 0.75, the baseline's 0.5: better"
+    assert describe_main_metric(result) == (
+        "test accuracy 0.75, the baseline's 0.5: too few groups to say (1)"
+    )
 
 
 def test_score_regression_by_hand_in_units(tmp_path):
@@ -51,12 +53,16 @@ def test_score_regression_by_hand_in_units(tmp_path):
     assert metrics(result) == {
         "speed_mae": (2.0, 3.0),
         "speed_rmse": (pytest.approx(np.sqrt(5)), pytest.approx(np.sqrt(10))),
+        "speed_correlation": (1.0, 0.0),
         "turn_mae": (0.0, 1.0),
         "turn_rmse": (0.0, 1.0),
+        "turn_correlation": (1.0, 0.0),
     }
-    assert [m.unit for m in result.metrics] == ["m/s", "m/s", "rad/s", "rad/s"]
+    assert [m.unit for m in result.metrics] == ["m/s", "m/s", "", "rad/s", "rad/s", ""]
     assert describe_baseline(info) == "predicting the train mean: speed 10 m/s, turn 0 rad/s"
-    assert describe_main_metric(result) == "test speed_mae 2 m/s, the baseline's 3 m/s: better"
+    assert describe_main_metric(result) == (
+        "test speed_mae 2 m/s, the baseline's 3 m/s: too few groups to say (1)"
+    )
     assert "speed_mae" in format_score(result)
     assert json.loads(json.dumps(result.to_json()))["metrics"]["turn_mae"]["unit"] == "rad/s"
 
@@ -87,3 +93,37 @@ def test_beats_baseline_needs_a_gain():
     assert not Metric(name="a", model=0.5, baseline=0.5, higher_is_better=True).beats_baseline
     assert not Metric(name="a", model=0.5, baseline=0.5).beats_baseline
     assert Metric(name="a", model=0.4, baseline=0.5).beats_baseline
+
+
+def test_score_of_groups_that_agree_is_not_certain(tmp_path):
+    info = described(tmp_path, SPECS["classification"], label_counts=(6, 3, 1))
+    truth = np.arange(48) % 24 % 3
+    sources = [f"clip{place % 24}" for place in range(48)]
+    right = predicted(truth, np.eye(3)[truth] * 0.7 + 0.1, sources=sources)
+    accuracy, *_ = score("test", right, info).metrics
+    low, high = accuracy.interval
+    assert (low, high) == (pytest.approx(24 / (24 + 1.96**2), abs=1e-4), 1)
+    assert accuracy.gain_interval[0] < accuracy.gain < accuracy.gain_interval[1]
+    assert accuracy.verdict == "better"
+    wrong = predicted(truth, np.eye(3)[(truth + 1) % 3], sources=sources)
+    accuracy, *_ = score("test", wrong, info).metrics
+    assert accuracy.interval == (0, pytest.approx(1 - low))
+    assert accuracy.verdict == "not better"
+
+
+def test_score_of_sources_takes_mean_predictions(tmp_path):
+    info = described(tmp_path, SPECS["classification"], label_counts=(6, 3, 1))
+    truth, sources = np.array([0, 0, 0, 1, 1]), ["x", "x", "x", "y", "y"]
+    answers = np.array([[0.9, 0.1, 0], [0.4, 0.6, 0], [0.4, 0.6, 0], [0.9, 0.1, 0], [0.3, 0.7, 0]])
+    found = metrics(score("test", predicted(truth, answers, sources=sources), info))
+    assert found["accuracy"] == (0.4, 0.6)
+    assert found["source_accuracy"] == (0.5, 0.5)  # y's mean is 0.6, 0.4
+    mixed = predicted(np.array([0, 1, 0, 1, 1]), answers, sources=sources)
+    assert "source_accuracy" not in metrics(score("test", mixed, info))
+
+
+def test_metric_without_an_interval_proves_nothing():
+    metric = Metric(name="mae", model=0.9993, baseline=1.0)
+    assert metric.verdict == "too few groups"
+    assert replace(metric, gain_interval=(-0.1, 0.1)).verdict == "not sure"
+    assert replace(metric, gain_interval=(0.1, 0.2)).verdict == "better"
