@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from tfrecords_schema.options import option
-from tfrecords_schema.spec import SequenceSpec
+from tfrecords_schema.spec import LabelSpec, SequenceSpec
 from trainer.config.options import TrainerOptions
 from trainer.errors import ConfigError
 
@@ -27,9 +28,15 @@ APPLICATIONS = (
 )
 WEIGHT_FILES = (".weights.h5", ".h5")
 # Options that only the small backbone has, that only recurrent layers have, and that need images.
-_SMALL_OPTIONS = ("filters", "convolutions", "stack_frames", "batch_norm")
-_RNN_OPTIONS = ("rnn_units", "bidirectional", "rnn_activation", "recurrent_dropout")
-_IMAGE_OPTIONS = ("backbone", "weights", "trainable_layers", *_SMALL_OPTIONS, "pooling")
+_SMALL_OPTIONS = (
+    *("filters", "convolutions", "strides", "conv_padding", "pool_size"),
+    *("stack_frames", "batch_norm"),
+)
+_RNN_OPTIONS = ("rnn_units", "bidirectional")
+_STATE_OPTIONS = ("rnn_activation", "recurrent_dropout")  # of the decoder, too
+_TRAINED_PART = ("trainable_layers", "trainable_from")
+_IMAGE_OPTIONS = ("backbone", "weights", *_TRAINED_PART, *_SMALL_OPTIONS, "pooling")
+_FORECAST = re.compile(r"(.+)@([+-]?\d+(?:\.\d+)?)s?")  # speed@0.5: the speed in half a second
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,17 +64,38 @@ class ModelConfig(TrainerOptions):
     )
     trainable_layers: int | None = option(
         None,
-        "Train only the last N layers of the backbone that have weights",
+        "Train only the last N layers of the backbone, counted as Keras lists them, with pooling and "
+        "activations",
         default_text="all layers with random weights, and no pretrained ones",
         min=0,
     )
+    trainable_from: str | None = option(
+        None,
+        "Train only this layer of the backbone and those after it, such as block5_conv1 of VGG16",
+        default_text="as --trainable_layers",
+        metavar="LAYER",
+    )
     filters: tuple[int, ...] = option(
         (16, 32, 64),
-        "Filters in each block of the small backbone; each block halves height and width",
+        "Filters in each block of the small backbone, which ends with max pooling",
         min=1,
     )
     convolutions: int = option(
         1, "Convolutions in each block of the small backbone; VGG has 2", min=1
+    )
+    kernel_size: int = option(
+        3,
+        "Size of the convolutions of the small backbone, --rnn convlstm and --signal_filters",
+        min=1,
+    )
+    strides: int = option(1, "Stride of each convolution of the small backbone", min=1)
+    conv_padding: Literal["same", "valid"] = option(
+        "same",
+        "Edges in the convolutions of the small backbone. same: padded with 0, which keeps the size; valid: "
+        "not padded",
+    )
+    pool_size: int = option(
+        2, "Factor by which each block of the small backbone pools; 1 for no pooling", min=1
     )
     stack_frames: int | None = option(
         None,
@@ -83,10 +111,17 @@ class ModelConfig(TrainerOptions):
         "How the feature map of a frame becomes a vector. avg: averaged, without places; flatten: with "
         "places, which helps to judge speed and has more weights",
     )
-    rnn: Literal["lstm", "gru", "convlstm", "none"] = option(
+    signal_filters: tuple[int, ...] = option(
+        (),
+        "Filters of each convolution over time (Conv1D) that the signals pass before the recurrent layers",
+        default_text="none",
+        min=1,
+        may_be_empty=True,
+    )
+    rnn: Literal["simple", "lstm", "gru", "convlstm", "none"] = option(
         "lstm",
-        "Layers that read the frames in order: lstm, gru, convlstm (convolutions over feature maps), or none "
-        "(the average of the frames)",
+        "Layers that read the frames in order: simple (SimpleRNN), lstm, gru, convlstm (convolutions over "
+        "feature maps), or none",
     )
     rnn_units: tuple[int, ...] = option(
         (64,),
@@ -107,11 +142,42 @@ class ModelConfig(TrainerOptions):
         min=0,
         below=1,
     )
+    step_dense_units: tuple[int, ...] = option(
+        (),
+        "Units of each dense layer that is applied at every step, before --over_time",
+        default_text="none",
+        min=1,
+        may_be_empty=True,
+    )
+    over_time: Literal["first", "last", "mean", "max", "flatten", "attention"] | None = option(
+        None,
+        "How the steps become one vector: the first or the last step, their mean, maximum or sum weighted by "
+        "attention, or all of them (flatten)",
+        default_text="last after recurrent layers, mean without",
+    )
+    decoder_units: tuple[int, ...] = option(
+        (),
+        "Units of each recurrent layer of a decoder, which writes the labels by frame, or targets such as "
+        "speed@0.5 and speed@1, from one vector step by step",
+        default_text="none",
+        min=1,
+        may_be_empty=True,
+    )
+    target_replication: float = option(
+        0.0,
+        "Share of the mean loss of all steps in the loss, beside that of the last step, for one label per "
+        "sequence",
+        min=0,
+        below=1,
+    )
     dense_units: tuple[int, ...] = option(
         (64,),
         "Units of each dense layer after the recurrent ones; 0 for no dense layers",
         min=1,
         may_be_empty=True,
+    )
+    l2: float = option(
+        0.0, "L2 penalty of the kernels of all layers but those of keras.applications", min=0
     )
     dropout: float = option(
         0.2,
@@ -150,11 +216,29 @@ class ModelConfig(TrainerOptions):
             raise ConfigError(
                 f"{self.typed(changed)} shapes the small backbone, not {self.backbone}. Leave it out"
             )
-        if self.rnn == "none" and (changed := self.changed(_RNN_OPTIONS)):
+        recurrent = _RNN_OPTIONS if self.decoder_units else (*_RNN_OPTIONS, *_STATE_OPTIONS)
+        if self.rnn == "none" and (changed := self.changed(recurrent)):
             raise ConfigError(
                 f"{self.typed(changed)} sets recurrent layers, which --rnn none switches off. Leave one "
                 "of them out"
             )
+        self.require(
+            self.kernel_size == self.members()["kernel_size"].default
+            or self.backbone == SMALL
+            or self.rnn == "convlstm"
+            or bool(self.signal_filters),
+            f"--kernel_size {self.kernel_size} shapes the small backbone, --rnn convlstm and "
+            f"--signal_filters, not {self.backbone}. Leave it out",
+        )
+        self.require(
+            None in (self.trainable_layers, self.trainable_from),
+            f"{self.typed(_TRAINED_PART)} both say which layers are trained. Leave one of them out",
+        )
+        self.require(
+            not self.target_replication or (self.steps_become == "last" and not self.decoder_units),
+            "--target_replication is for networks that answer at the last step. Leave it, or --over_time and "
+            "--decoder_units, out",
+        )
 
     @property
     def pretrained(self) -> bool:
@@ -168,8 +252,31 @@ class ModelConfig(TrainerOptions):
         """Number of frames that the convolutions see at once."""
         return self.stack_frames or (2 if self.backbone == SMALL else 1)
 
+    @property
+    def fine_tunes(self) -> bool:
+        """True if the backbone is pretrained and some of it is trained."""
+        return self.pretrained and bool(self.trainable_layers or self.trainable_from)
+
+    @property
+    def steps_become(self) -> str:
+        """The value of ``over_time``, or its default."""
+        return self.over_time or ("mean" if self.rnn == "none" else "last")
+
     def check_for(self, spec: SequenceSpec) -> None:
-        """Checks that records of ``spec`` have images if an option needs them."""
+        """Checks that records of ``spec`` have what the options need, and that the options have an effect."""
+        self.require(
+            not self.signal_filters or bool(spec.signals),
+            "the records hold no signals for --signal_filters. Leave it out",
+        )
+        if self.decoder_units:
+            forecast_steps(spec.label)
+        elif spec.label.per_frame:
+            names = ("over_time", "step_dense_units", "target_replication")
+            if changed := self.changed(names):
+                raise ConfigError(
+                    f"each frame has a label, so that the steps stay apart: {self.typed(changed)} has no "
+                    "effect. Leave it out, or give --decoder_units (--dense_units applies at every step)"
+                )
         if spec.image is not None:
             return
         if changed := self.changed(_IMAGE_OPTIONS):
@@ -180,3 +287,34 @@ class ModelConfig(TrainerOptions):
             self.rnn != "convlstm",
             "the records hold signals only, no images for --rnn convlstm. Take lstm or gru",
         )
+        self.require(
+            self.kernel_size == 3 or bool(self.signal_filters),
+            "the records hold signals only, no images for --kernel_size. Leave it out, or give "
+            "--signal_filters",
+        )
+
+
+def forecast_steps(label: LabelSpec) -> list[list[int]] | None:
+    """Returns the indices of the targets of each step of a decoder; None for labels by frame.
+
+    Targets are named ``NAME@SECONDS``. Those of ``speed@1, yaw@1, speed@0.5, yaw@0.5`` are
+    ``[[2, 3], [0, 1]]``: steps are in order of time, the names of each in that of the first step.
+
+    Raises:
+        ConfigError: if the labels are no sequence.
+    """
+    if label.per_frame:
+        return None
+    found = [_FORECAST.fullmatch(name) for name in label.target_names]
+    by_time: dict[float, dict[str, int]] = {}
+    for i, match in enumerate(found):
+        if match is not None:
+            by_time.setdefault(float(match[2]), {})[match[1]] = i
+    steps = [by_time[time] for time in sorted(by_time)]
+    if None in found or not steps or any(step.keys() != steps[0].keys() for step in steps):
+        raise ConfigError(
+            "--decoder_units writes a sequence: expected labels by frame, or targets named NAME@SECONDS with "
+            f"the same names at each time, such as speed@0.5,speed@1; got "
+            f"{', '.join(label.target_names) or f'one {label.task} label per sequence'}. Leave it out"
+        )
+    return [[step[name] for name in steps[0]] for step in steps]

@@ -115,7 +115,7 @@ class TrainingConfig(TrainerOptions):
             f"got {self.warmup_epochs} of {rest}",
         )
         self.require(
-            not self.head_epochs or bool(self.model.pretrained and self.model.trainable_layers),
+            not self.head_epochs or self.model.fine_tunes,
             "--head_epochs needs a pretrained backbone whose last layers are trained afterwards. Give "
             "--weights and --trainable_layers too, or leave it out",
         )

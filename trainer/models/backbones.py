@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import difflib
 from typing import Any, NamedTuple
 
 import h5py  # type: ignore[import-untyped]
@@ -56,10 +56,7 @@ def build_frame_network(image: ImageSpec, config: ModelConfig) -> FrameNetwork:
         if config.backbone.startswith("EfficientNetB"):
             before += _rescaling_of_imagenet(network)
     after = [] if config.rnn == "convlstm" else [pooling_layer(config)]
-    num_trained = config.trainable_layers
-    if num_trained is None and config.pretrained:
-        num_trained = 0
-    frozen, trained = _split(network, num_trained)
+    frozen, trained = _split(network, _first_trained(network, config))
     shape = (*image.shape[:2], image.channels * config.frames_at_once)
     frames = keras.Input(shape, dtype="float32" if config.backbone == SMALL else "uint8")
     if frozen is None or trained is None:
@@ -81,27 +78,52 @@ def pooling_layer(config: ModelConfig) -> keras.layers.Layer:
 
 
 def _small_network(image: ImageSpec, config: ModelConfig) -> keras.Model:
-    max_blocks = int(math.log2(min(image.height, image.width)))
+    size, max_blocks = min(image.height, image.width), 0
+    while (size := _size_after_block(size, config)) >= 1 and max_blocks < len(config.filters):
+        max_blocks += 1
     if len(config.filters) > max_blocks:
         raise TrainerError(
-            f"{len(config.filters)} convolution blocks halve frames of {image.height}x{image.width} "
+            f"{len(config.filters)} convolution blocks reduce frames of {image.height}x{image.width} "
             f"to nothing: give at most {max_blocks} --filters, or build larger frames"
         )
     channels = image.channels * config.frames_at_once
     x = inputs = keras.Input((image.height, image.width, channels), dtype="float32")
-    for filters in config.filters:
-        for _ in range(config.convolutions):
-            # Batch normalisation, which has a bias of its own, would cancel this one.
-            with_bias = not config.batch_norm
+    for i, filters in enumerate(config.filters, 1):
+        for j in range(1, config.convolutions + 1):
             convolution = layers.Conv2D(
-                filters, 3, padding="same", data_format="channels_last", use_bias=with_bias
+                filters,
+                config.kernel_size,
+                strides=config.strides,
+                padding=config.conv_padding,
+                data_format="channels_last",
+                # Batch normalisation, which has a bias of its own, would cancel this one.
+                use_bias=not config.batch_norm,
+                kernel_regularizer=l2_penalty(config),
+                name=f"block{i}_conv{j}",
             )
             x = convolution(x)
             if config.batch_norm:
-                x = layers.BatchNormalization(axis=-1)(x)
-            x = layers.ReLU()(x)
-        x = layers.MaxPooling2D(data_format="channels_last")(x)
+                x = layers.BatchNormalization(axis=-1, name=f"block{i}_norm{j}")(x)
+            x = layers.ReLU(name=f"block{i}_relu{j}")(x)
+        if config.pool_size > 1:
+            pooling = layers.MaxPooling2D(
+                config.pool_size, data_format="channels_last", name=f"block{i}_pool"
+            )
+            x = pooling(x)
     return keras.Model(inputs, x, name=SMALL)
+
+
+def _size_after_block(size: int, config: ModelConfig) -> int:
+    for _ in range(config.convolutions):
+        if config.conv_padding == "valid":
+            size -= config.kernel_size - 1
+        size = -(-size // config.strides)
+    return size // config.pool_size
+
+
+def l2_penalty(config: ModelConfig) -> keras.regularizers.Regularizer | None:
+    """Returns the penalty of a layer's kernel, if there is one."""
+    return keras.regularizers.L2(config.l2) if config.l2 else None
 
 
 def _application(image: ImageSpec, config: ModelConfig) -> keras.Model:
@@ -178,20 +200,42 @@ def _shapes_in(file: str) -> list[tuple[int, ...]]:
     return sorted(shapes)
 
 
+def _first_trained(network: keras.Model, config: ModelConfig) -> int:
+    """Returns the index of the first layer that is trained, as Keras lists them; their number for none."""
+    names = [layer.name for layer in network.layers]
+    if config.trainable_from is not None:
+        if config.trainable_from not in names:
+            weighted = [layer.name for layer in network.layers if layer.weights]
+            close = difflib.get_close_matches(config.trainable_from, names, n=3) or weighted[-3:]
+            raise TrainerError(
+                f"--trainable_from must name a layer of backbone {config.backbone}, such as "
+                f"{', '.join(close)}; got {config.trainable_from!r}"
+            )
+        return names.index(config.trainable_from)
+    num_trained = config.trainable_layers
+    if num_trained is None:
+        num_trained = 0 if config.pretrained else len(names)
+    first = max(0, len(names) - num_trained)
+    if num_trained and not any(layer.weights for layer in network.layers[first:]):
+        raise TrainerError(
+            f"--trainable_layers {num_trained} trains nothing: the last layers of backbone {config.backbone} "
+            f"are {', '.join(names[first:])}, without weights. Give a larger number"
+        )
+    return first
+
+
 def _split(
-    network: keras.Model, num_trained: int | None
+    network: keras.Model, first_trained: int
 ) -> tuple[keras.Model | None, keras.Model | None]:
     """Splits ``network`` into a frozen and a trained model of its layers."""
-    weighted = [layer for layer in network.layers if layer.weights]
-    if num_trained is None or num_trained >= len(weighted):
-        return None, network
-    if num_trained == 0:
+    trained = [layer for layer in network.layers[first_trained:] if layer.weights]
+    if not trained:
         network.trainable = False
         return network, None
-    frozen = weighted[: len(weighted) - num_trained]
-    cut = _last_cut(network, weighted[-num_trained])
+    frozen = [layer for layer in network.layers[:first_trained] if layer.weights]
     for layer in frozen:
         layer.trainable = False
+    cut = _last_cut(network, trained[0]) if frozen else None
     if cut is None:
         return None, network
     first = keras.Model(network.input, cut, name=f"{network.name}_frozen")

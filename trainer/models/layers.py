@@ -145,3 +145,77 @@ class FrameMask(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return {**super().get_config(), "num_frames": self.num_frames}
+
+
+@keras.saving.register_keras_serializable(package="reelbeam")
+class ClearPadding(keras.layers.Layer):
+    """Sets masked steps of ``[B, T, ...]`` to 0. The mask is ``[B, T]`` bool, False for padding."""
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.supports_masking = True
+
+    def compute_mask(self, inputs: Any, previous_mask: Any) -> None:
+        """Returns None: later layers may use all steps."""
+
+    def call(self, inputs: Any, mask: Any = None) -> Any:
+        """Returns ``inputs`` with 0 in padding."""
+        if mask is None:
+            return inputs
+        return ops.where(ops.reshape(mask, (*ops.shape(mask), *[1] * (inputs.ndim - 2))), inputs, 0)
+
+
+@keras.saving.register_keras_serializable(package="reelbeam")
+class OverTime(keras.layers.Layer):
+    """Turns the steps of ``[B, T, F]`` into one vector ``[B, F]``; masked steps have no effect.
+
+    ``OverTime("mean")`` of three steps, of which the last is masked, is the mean of the first two.
+
+    Args:
+        how: ``first`` or ``last`` (the first or last step), ``mean``, ``max``, or ``attention``: a mean whose
+            weights are the softmax over time of one trained score per step, ``tanh(x W + b)``.
+    """
+
+    def __init__(self, how: str, **kwargs: Any):
+        super().__init__(**kwargs)
+        if how not in ("first", "last", "mean", "max", "attention"):
+            raise ValueError(f"expected first, last, mean, max or attention, got {how!r}")
+        self.how, self.supports_masking = how, True
+        self.score = keras.layers.Dense(1, activation="tanh") if how == "attention" else None
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Makes the weights of the score."""
+        if self.score is not None:
+            self.score.build(input_shape)
+
+    def call(self, inputs: Any, mask: Any = None) -> Any:
+        """Returns the vectors of ``inputs``, ``[B, T, F]``, with a mask of ``[B, T]`` bool."""
+        if mask is None:
+            mask = ops.ones_like(inputs[..., 0], dtype="bool")
+        if self.how == "first":
+            return inputs[:, 0]
+        if self.how == "max":
+            return ops.max(ops.where(mask[..., None], inputs, -float("inf")), axis=1)
+        if self.score is not None:
+            scores = ops.cast(self.score(inputs)[..., 0], "float32")
+            weights = ops.softmax(ops.where(mask, scores, -1e9), axis=-1)
+        else:
+            weights = ops.cast(mask, "float32")
+            if self.how == "last":
+                following = ops.concatenate(
+                    [weights[:, 1:], ops.zeros_like(weights[:, :1])], axis=1
+                )
+                weights *= 1 - following
+            weights /= ops.maximum(ops.sum(weights, axis=1, keepdims=True), 1)
+        return ops.sum(inputs * ops.cast(weights, inputs.dtype)[..., None], axis=1)
+
+    def compute_mask(self, inputs: Any, previous_mask: Any) -> None:
+        """Returns None: there are no steps any more."""
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Returns ``input_shape`` without time."""
+        return (input_shape[0], *input_shape[2:])
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "how": self.how}

@@ -6,19 +6,27 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
-from keras import layers
+from keras import layers, ops
 
 from tfrecords_schema.info import DatasetInfo, TargetStatistics
 from tfrecords_schema.spec import SequenceSpec
-from trainer.config.model import SMALL, ModelConfig
+from trainer.config.model import SMALL, ModelConfig, forecast_steps
 from trainer.data.parsed_records import IMAGE, VALID_FRAMES
-from trainer.models.backbones import build_frame_network, pooling_layer
+from trainer.models.backbones import build_frame_network, l2_penalty, pooling_layer
 from trainer.models.keras_settings import own_settings
-from trainer.models.layers import FrameMask, FrozenTimeDistributed, StackFrames, TimeDistributed
+from trainer.models.layers import (
+    ClearPadding,
+    FrameMask,
+    FrozenTimeDistributed,
+    OverTime,
+    StackFrames,
+    TimeDistributed,
+)
 from trainer.models.losses import safe_std
 
 FROZEN_FEATURES = "frozen_features"  # the layer whose output training does not change
 HEAD = "head"  # the model after it
+STEP_OUTPUTS = "step_outputs"  # outputs of every step, if only the last is the answer
 FRAME_FEATURES = "frame_features"  # the trained part of the backbone
 
 _NAME = "cnn_lstm"
@@ -62,6 +70,19 @@ def build_model(info: DatasetInfo, config: ModelConfig) -> keras.Model:
     return keras.Model(inputs, head({**others, FROZEN_FEATURES: x}), name=_NAME)
 
 
+def with_step_outputs(model: keras.Model) -> keras.Model:
+    """Returns a model of the same layers as ``model``, which outputs every step, not only the last.
+
+    It must have been built with ``target_replication``.
+    """
+    if any(layer.name == STEP_OUTPUTS for layer in model.layers):
+        return keras.Model(model.input, model.get_layer(STEP_OUTPUTS).output, name=model.name)
+    head_inputs = {name: values for name, values in model.input.items() if name != IMAGE}
+    head_inputs[FROZEN_FEATURES] = model.get_layer(FROZEN_FEATURES).output
+    outputs = with_step_outputs(model.get_layer(HEAD))(head_inputs)
+    return keras.Model(model.input, outputs, name=model.name)
+
+
 def _inputs(spec: SequenceSpec) -> dict[str, Any]:
     """Returns all inputs but the frames."""
     inputs = {VALID_FRAMES: keras.Input((), dtype="int64", name=VALID_FRAMES)}
@@ -90,18 +111,25 @@ def _after_frames(
     for signal in spec.signals:
         moments = [(value.mean, value.std) for value in train.signals[signal.name]]
         signals.append(_normalization(f"normalize_{signal.name}", moments)(inputs[signal.name]))
-    x = _join_signals(x, signals)
     mask = FrameMask(spec.num_frames, name="frame_mask")(inputs[VALID_FRAMES])
-    x = _read_over_time(x, mask, config, by_frame=spec.label.per_frame)
-    for i, units in enumerate(config.dense_units):
-        name = "dense" if i == 0 else f"dense_{i + 1}"
-        x = _over_time(layers.Dense(units, activation="relu", name=name), spec)(x)
-        if config.dropout:
-            x = layers.Dropout(config.dropout, name=f"{name}_dropout")(x)
-    return _head(x, spec, train.targets)
+    if config.signal_filters:
+        signals = [convolve_over_time(join_signals(None, signals), mask, config)]
+    x = join_signals(x, signals)
+    label, decodes = spec.label, bool(config.decoder_units)
+    replicates = config.target_replication > 0
+    x = read_over_time(x, mask, config, by_frame=not decodes and (label.per_frame or replicates))
+    forecast = forecast_steps(label) if decodes else None
+    if decodes:
+        x = decode_over_time(x, spec.num_frames if forecast is None else len(forecast), config)
+    by_step = label.per_frame or decodes or replicates
+    x = _dense_layers(x, config.dense_units, "dense", config, by_step=by_step)
+    if not replicates:
+        return output_layers(x, spec, train.targets, config, by_step=by_step, forecast=forecast)
+    x = output_layers(x, spec, train.targets, config, by_step=True, name=STEP_OUTPUTS)
+    return OverTime("last", name=output_name(spec), dtype="float32")(x, mask=mask)
 
 
-def _join_signals(features: Any, signals: list[Any]) -> Any:
+def join_signals(features: Any, signals: list[Any]) -> Any:
     """Joins signals, ``[B, T, size]`` each, to the features of the frames, at each position of a feature map.
 
     Without images ``features`` is None; ``signals`` may be empty.
@@ -115,39 +143,103 @@ def _join_signals(features: Any, signals: list[Any]) -> Any:
             for signal in signals
         ]
     parts = [*([] if features is None else [features]), *signals]
-    return layers.Concatenate(name="features")(parts) if len(parts) > 1 else parts[0]
+    if len(parts) == 1:
+        return parts[0]
+    return layers.Concatenate(name="signals" if features is None else "features")(parts)
 
 
-def _read_over_time(x: Any, mask: Any, config: ModelConfig, *, by_frame: bool) -> Any:
-    """Applies the recurrent layers, or an average in place of them; gives ``[B, units]``.
+def convolve_over_time(x: Any, mask: Any, config: ModelConfig) -> Any:
+    """Applies a Conv1D with ReLU for each of ``signal_filters`` to ``[B, T, size]``.
+
+    Padding is 0 before each one, as it is beyond the ends of a sequence.
+    """
+    for i, filters in enumerate(config.signal_filters):
+        convolution = layers.Conv1D(
+            filters,
+            config.kernel_size,
+            padding="same",
+            activation="relu",
+            data_format="channels_last",
+            kernel_regularizer=l2_penalty(config),
+            name=_numbered("signal_conv", i),
+        )
+        x = convolution(ClearPadding()(x, mask=mask))
+    return x
+
+
+def read_over_time(x: Any, mask: Any, config: ModelConfig, *, by_frame: bool) -> Any:
+    """Applies the recurrent layers and those of each step, and makes one vector of the steps, ``[B, units]``.
 
     ``x`` is ``[B, T, features]``, or ``[B, T, height, width, channels]`` for ``convlstm``; ``mask`` is
-    ``[B, T]`` bool, False for padding. If each frame has a label, the result is ``[B, T, units]``.
+    ``[B, T]`` bool, False for padding. With ``by_frame``, the result is ``[B, T, units]``.
     """
-    if config.rnn == "none":
-        average = layers.GlobalAveragePooling1D(data_format="channels_last", name="average")
-        return x if by_frame else average(x, mask=mask)
+    how, is_recurrent = config.steps_become, config.rnn != "none"
+    keeps_steps = by_frame or how != "last" or bool(config.step_dense_units)
     last = len(config.rnn_units) - 1
-    for i, units in enumerate(config.rnn_units):
-        name = config.rnn if i == 0 else f"{config.rnn}_{i + 1}"
-        layer = _recurrent(units, config, return_sequences=by_frame or i < last, name=name)
+    for i, units in enumerate(config.rnn_units if is_recurrent else ()):
+        name = _numbered(config.rnn, i)
+        layer = _recurrent(
+            config.rnn, units, config, return_sequences=keeps_steps or i < last, name=name
+        )
+        if config.bidirectional:
+            layer = layers.Bidirectional(layer, name=name)
         x = layer(x, mask=mask)
         if i == last and config.rnn == "convlstm":
             pooling = pooling_layer(config)
-            x = TimeDistributed(pooling, name="pooling")(x) if by_frame else pooling(x)
+            x = TimeDistributed(pooling, name="pooling")(x) if keeps_steps else pooling(x)
+        if config.dropout:
+            x = layers.Dropout(config.dropout, name=f"{name}_dropout")(x)
+    x = _dense_layers(x, config.step_dense_units, "step_dense", config, by_step=True)
+    if by_frame or (is_recurrent and not keeps_steps):
+        return x
+    if how == "flatten":
+        return layers.Flatten(name="over_time")(ClearPadding()(x, mask=mask))
+    return OverTime(how, name="over_time")(x, mask=mask)
+
+
+def decode_over_time(x: Any, num_steps: int, config: ModelConfig) -> Any:
+    """Repeats a vector and applies the decoder: ``[B, features]`` becomes ``[B, num_steps, units]``.
+
+    Its recurrent layers are of the kind ``config.rnn``, or LSTMs if that is ``convlstm`` or ``none``.
+    """
+    kind = "lstm" if config.rnn in ("convlstm", "none") else config.rnn
+    x = layers.RepeatVector(num_steps, name="repeat")(x)
+    for i, units in enumerate(config.decoder_units):
+        name = _numbered("decoder", i)
+        x = _recurrent(kind, units, config, return_sequences=True, name=name)(x)
         if config.dropout:
             x = layers.Dropout(config.dropout, name=f"{name}_dropout")(x)
     return x
 
 
-def _recurrent(units: int, config: ModelConfig, **options: Any) -> keras.layers.Layer:
+def _recurrent(kind: str, units: int, config: ModelConfig, **options: Any) -> keras.layers.Layer:
     options["activation"] = config.rnn_activation
     options["recurrent_dropout"] = config.recurrent_dropout
-    if config.rnn == "convlstm":
-        layer = layers.ConvLSTM2D(units, 3, padding="same", data_format="channels_last", **options)
-    else:
-        layer = {"lstm": layers.LSTM, "gru": layers.GRU}[config.rnn](units, **options)
-    return layers.Bidirectional(layer, name=layer.name) if config.bidirectional else layer
+    options["kernel_regularizer"] = l2_penalty(config)
+    if kind == "convlstm":
+        return layers.ConvLSTM2D(
+            units, config.kernel_size, padding="same", data_format="channels_last", **options
+        )
+    kinds = {"simple": layers.SimpleRNN, "lstm": layers.LSTM, "gru": layers.GRU}
+    return kinds[kind](units, **options)
+
+
+def _dense_layers(
+    x: Any, units: Sequence[int], name: str, config: ModelConfig, *, by_step: bool
+) -> Any:
+    for i, width in enumerate(units):
+        own = _numbered(name, i)
+        layer = layers.Dense(
+            width, activation="relu", kernel_regularizer=l2_penalty(config), name=own
+        )
+        x = _over_time(layer, by_step)(x)
+        if config.dropout:
+            x = layers.Dropout(config.dropout, name=f"{own}_dropout")(x)
+    return x
+
+
+def _numbered(name: str, i: int) -> str:
+    return name if i == 0 else f"{name}_{i + 1}"
 
 
 def output_name(spec: SequenceSpec) -> str:
@@ -155,23 +247,43 @@ def output_name(spec: SequenceSpec) -> str:
     return "targets" if spec.label.task == "regression" else "probabilities"
 
 
-def _head(x: Any, spec: SequenceSpec, targets: Sequence[TargetStatistics]) -> Any:
-    label, name = spec.label, output_name(spec)
+def output_layers(
+    x: Any,
+    spec: SequenceSpec,
+    targets: Sequence[TargetStatistics],
+    config: ModelConfig,
+    *,
+    by_step: bool,
+    forecast: Sequence[Sequence[int]] | None = None,
+    name: str = "",
+) -> Any:
+    """Returns the outputs of the task for ``x``: ``[B, features]``, or with ``by_step`` ``[B, T, features]``.
+
+    ``forecast`` says which targets a step writes; their outputs are ``[B, targets]`` in the spec's order.
+    """
+    label, name = spec.label, name or output_name(spec)
 
     def dense(units: int, **kwargs: Any) -> Any:
         # Outputs are float32 even if the other layers compute in half precision.
-        return _over_time(layers.Dense(units, dtype="float32", **kwargs), spec)(x)
+        penalty = l2_penalty(config)
+        layer = layers.Dense(units, dtype="float32", kernel_regularizer=penalty, **kwargs)
+        return _over_time(layer, by_step)(x)
 
     if label.task == "classification":
         return dense(label.num_classes, activation="softmax", name=name)
     if label.task == "multilabel":
         return dense(label.num_classes, activation="sigmoid", name=name)
     moments = [(target.mean, target.std) for target in targets]
-    return _normalization(name, moments, invert=True)(dense(len(targets), name="standardized"))
+    standardized = dense(len(forecast[0] if forecast else targets), name="standardized")
+    if forecast:
+        order = [index for step in forecast for index in step]
+        standardized = layers.Reshape((len(order),), dtype="float32")(standardized)
+        standardized = ops.take(standardized, [order.index(i) for i in range(len(order))], axis=-1)
+    return _normalization(name, moments, invert=True)(standardized)
 
 
-def _over_time(layer: Any, spec: SequenceSpec) -> Any:
-    if not spec.label.per_frame:
+def _over_time(layer: Any, by_step: bool) -> Any:
+    if not by_step:
         return layer
     return TimeDistributed(layer, name=layer.name, dtype=layer.dtype_policy)
 

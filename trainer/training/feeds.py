@@ -21,11 +21,12 @@ from trainer.config.run_folder import RunFolder
 from trainer.config.training import TrainingConfig
 from trainer.data.cached_frames import cached_frames
 from trainer.data.corrupt import SkippedRecords
+from trainer.data.parsed_records import VALID_FRAMES
 from trainer.data.read_options import Loading, Outputs, Shuffle
 from trainer.data.reader import read_sequences
 from trainer.data.shuffling import epoch_size
 from trainer.models.losses import balanced_class_weights
-from trainer.models.network import FROZEN_FEATURES
+from trainer.models.network import FROZEN_FEATURES, with_step_outputs
 from trainer.training.distribution import has_several_hosts
 from trainer.training.features import computed_features, has_frozen_features, split_at_features
 
@@ -123,11 +124,16 @@ def make_feed(model: keras.Model, job: TrainingJob) -> Iterator[TrainingFeed]:
         encoder, head = split_at_features(model)
         with computed_features(encoder, job.directory, reads, job.folder.features) as cached:
             yield TrainingFeed(
-                model=head,
-                train=lambda order: cached["train"].endless_epochs(
-                    config.batch_size, config.seed, order, drop_remainder=job.drops_remainder
+                model=_fitted(head, job),
+                train=lambda order: _with_step_labels(
+                    cached["train"].endless_epochs(
+                        config.batch_size, config.seed, order, drop_remainder=job.drops_remainder
+                    ),
+                    job,
                 ),
-                validation=cached["validation"].batches(config.batch_size)
+                validation=_with_step_labels(
+                    cached["validation"].batches(config.batch_size), job, "validation"
+                )
                 if "validation" in cached
                 else None,
             )
@@ -152,7 +158,10 @@ def _frame_feed(
                 drop_remainder=split == "train" and job.drops_remainder,
                 input_context=context,
             )
-            return read_sequences(job.directory, split, **reads[split], **options, loading=loading)
+            batches = read_sequences(
+                job.directory, split, **reads[split], **options, loading=loading
+            )
+            return _with_step_labels(batches, job, split)
 
         # On one host, each device gets its share of batches that are read once.
         if not has_several_hosts():
@@ -160,10 +169,44 @@ def _frame_feed(
         return tf.distribute.get_strategy().distribute_datasets_from_function(read_share)
 
     return TrainingFeed(
-        model=model,
+        model=_fitted(model, job),
         train=lambda order: read("train", shuffle=order, seed=seed, augment=reading.augmentation),
         validation=read("validation") if "validation" in job.splits else None,
     )
+
+
+def _fitted(model: keras.Model, job: TrainingJob) -> keras.Model:
+    return with_step_outputs(model) if job.config.model.target_replication else model
+
+
+def _with_step_labels(
+    batches: tf.data.Dataset, job: TrainingJob, split: str = "train"
+) -> tf.data.Dataset:
+    """Gives every step the label of its sequence, if the model is fitted to all of them.
+
+    Weights make the loss that of the last step, in training with the share of ``target_replication`` of the
+    mean loss of all steps. They compensate that losses are divided by the number of steps with a weight.
+    """
+    share = job.config.model.target_replication
+    if not share:
+        return batches
+
+    def repeat(inputs: Any, labels: tf.Tensor, weights: tf.Tensor) -> Any:
+        steps = next(values.shape[1] for values in inputs.values() if values.shape.rank > 1)
+        valid = tf.cast(inputs[VALID_FRAMES], tf.int32)
+        step_weights = tf.one_hot(valid - 1, steps)
+        if split == "train":
+            mask = tf.sequence_mask(valid, steps, tf.float32)
+            means = mask / tf.reduce_sum(mask, axis=1, keepdims=True)
+            step_weights = share * means + (1 - share) * step_weights
+        step_weights *= tf.reduce_mean(tf.reduce_sum(tf.sign(step_weights), axis=1))
+        return (
+            inputs,
+            tf.repeat(labels[:, None], steps, axis=1),
+            weights[:, None] * step_weights,
+        )
+
+    return batches.map(repeat)
 
 
 def _caches_features(model: keras.Model, job: TrainingJob) -> bool:

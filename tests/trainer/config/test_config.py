@@ -1,6 +1,8 @@
 import pytest
 
+from tfrecords_schema.spec import LabelSpec, SequenceSpec, SignalSpec
 from trainer.config.flags import parse_train
+from trainer.config.model import forecast_steps
 from trainer.config.training import ModelConfig, ReadingConfig, TrainingConfig
 from trainer.errors import ConfigError
 
@@ -37,7 +39,18 @@ OTHER_VALUES = {
     "backbone": ("mobilenetv2", "MobileNetV2"),
     "weights": ("none", "none"),
     "trainable_layers": ("4", 4),
+    "trainable_from": ("block3_conv1", "block3_conv1"),
     "convolutions": ("2", 2),
+    "kernel_size": ("5", 5),
+    "strides": ("2", 2),
+    "conv_padding": ("valid", "valid"),
+    "pool_size": ("1", 1),
+    "signal_filters": ("8,4", (8, 4)),
+    "step_dense_units": ("6", (6,)),
+    "over_time": ("flatten", "flatten"),
+    "decoder_units": ("9", (9,)),
+    "target_replication": ("0.5", 0.5),
+    "l2": ("0.01", 0.01),
     "rnn": ("gru", "gru"),
     "rnn_units": ("11,7", (11, 7)),
     "bidirectional": ("on", True),
@@ -200,7 +213,7 @@ def test_model_config_pretrained_and_frames_at_once():
             "rnn_units must be whole numbers of at least 1, such as 16,32,64, got 4,0",
         ),
         ({"rnn_units": ()}, "rnn_units must be .* got none"),
-        ({"rnn": "rnn"}, "rnn must be lstm, gru, convlstm or none, got 'rnn'"),
+        ({"rnn": "rnn"}, "rnn must be simple, lstm, gru, convlstm or none, got 'rnn'"),
         ({"rnn_activation": "elu"}, "rnn_activation must be tanh or relu, got 'elu'"),
         ({"recurrent_dropout": -1}, "recurrent_dropout must be"),
         ({"backbone": "VGG7"}, r"must be small or a network .* such as VGG19, VGG16; got 'VGG7'"),
@@ -218,6 +231,13 @@ def test_model_config_pretrained_and_frames_at_once():
             "--filters 8,16, --batch_norm on shapes the small backbone, not VGG16. Leave it out",
         ),
         ({"rnn": "none", "bidirectional": True}, "--bidirectional on sets recurrent layers"),
+        (
+            {"rnn": "none", "recurrent_dropout": 0.5},
+            "--recurrent_dropout 0.5 sets recurrent layers",
+        ),
+        ({"trainable_layers": 4, "trainable_from": "a"}, "--trainable_from a both say which"),
+        ({"backbone": "VGG16", "kernel_size": 5}, "--kernel_size 5 shapes .* not VGG16"),
+        ({"target_replication": 0.5, "over_time": "mean"}, "--target_replication is for networks"),
         ({"stack_frames": 0}, "stack_frames must be"),
         ({"dense_units": (-1,)}, "dense_units must be .*, or 0 for none, got -1"),
         ({"dropout": 1.0}, "dropout must be a number of at least 0 and below 1, got 1"),
@@ -226,3 +246,46 @@ def test_model_config_pretrained_and_frames_at_once():
 def test_model_config_refuses(options, message):
     with pytest.raises(ConfigError, match=message):
         ModelConfig(**options)
+
+
+def regression(*names, per_frame=False):
+    return LabelSpec(task="regression", target_names=names, per_frame=per_frame)
+
+
+def test_forecast_steps():
+    assert forecast_steps(regression("v@1", "w@1", "v@0.5", "w@0.5s")) == [[2, 3], [0, 1]]
+    assert forecast_steps(regression("v@+2", "v@-1")) == [[1], [0]]
+    assert forecast_steps(regression("v", per_frame=True)) is None
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        regression("v", "w"),
+        regression("v@1", "w@1", "v@2"),
+        regression("v@1", "w"),
+        LabelSpec(task="classification", class_names=("v@1", "v@2")),
+    ],
+)
+def test_decoder_needs_a_sequence(label):
+    spec = SequenceSpec(num_frames=3, signals=(SignalSpec(name="x"),), label=label)
+    with pytest.raises(
+        ConfigError, match=r"expected labels by frame, or targets named NAME@SECONDS"
+    ):
+        ModelConfig(decoder_units=(4,)).check_for(spec)
+
+
+@pytest.mark.parametrize(
+    ("options", "per_frame", "message"),
+    [
+        ({"over_time": "max"}, True, "--over_time max has no effect"),
+        ({"step_dense_units": (3,)}, True, "--step_dense_units 3 has no effect"),
+        ({"kernel_size": 2}, False, "no images for --kernel_size"),
+        ({"trainable_from": "x"}, False, "no images for --trainable_from x"),
+    ],
+)
+def test_options_without_effect_on_records_are_refused(options, per_frame, message):
+    label = regression("v", per_frame=per_frame)
+    spec = SequenceSpec(num_frames=3, signals=(SignalSpec(name="x"),), label=label)
+    with pytest.raises(ConfigError, match=message):
+        ModelConfig(**options).check_for(spec)

@@ -8,6 +8,7 @@ from trainer.config.flags import parse_train
 from trainer.config.presets import PRESETS
 from trainer.config.training import ModelConfig, TrainingConfig
 from trainer.errors import ConfigError
+from trainer.models.backbones import build_frame_network
 from trainer.models.export import load_model
 
 VELOCITY = LabelSpec(task="regression", target_names=("vx", "vy"), target_units=("m/s", "m/s"))
@@ -83,3 +84,33 @@ def test_preset_trains_a_step_and_saves(name, tmp_path, capsys):
         "valid_frames": np.array([steps]),
     }
     assert model.predict(features, verbose=0).shape == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "image", "trained", "counts"),
+    [
+        (
+            "vgg16-transfer",
+            ImageSpec(height=32, width=32),
+            ["block5_conv1", "block5_conv2", "block5_conv3"],
+            # Of 14,714,688 weights, three convolutions of 3x3 from 512 to 512 filters.
+            (14_714_688 - 3 * (9 * 512 + 1) * 512, 3 * (9 * 512 + 1) * 512),
+        ),
+        pytest.param(
+            "dashcam-speed",
+            ImageSpec(height=75, width=75),
+            ["conv_7b", "conv_7b_bn"],
+            # A convolution of 1x1 without bias, and the offsets of its normalisation.
+            (54_336_736 - 2080 * 1536 - 3 * 1536, 2080 * 1536 + 1536),
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_preset_trains_the_layers_of_the_tutorial(name, image, trained, counts):
+    network = build_frame_network(image, config_of("--preset", name, "--weights", "none").model)
+    layers = network.trained.layers[0].layers
+    assert [layer.name for layer in layers if layer.trainable and layer.weights] == trained
+    averages = 2 * 1536 if "conv_7b_bn" in trained else 0
+    assert network.frozen.count_params() == counts[0]
+    assert network.trained.count_params() == counts[1] + averages
+    assert sum(int(np.prod(w.shape)) for w in network.trained.trainable_weights) == counts[1]

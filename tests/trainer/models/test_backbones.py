@@ -81,7 +81,7 @@ def test_build_frame_network_with_weights_from_file(mobilenet_file):
     np.testing.assert_allclose(ours.frozen(frames()), expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("count", [1, 4, 5, 11])
+@pytest.mark.parametrize("count", [2, 5, 8, 17])
 @pytest.mark.parametrize("backbone", [FLAT, RESIDUAL], ids=["flat", "residual"])
 def test_trainable_layers_leave_other_layers_unchanged(backbone, count):
     config = ModelConfig(**backbone, pooling="flatten")
@@ -94,13 +94,40 @@ def test_trainable_layers_leave_other_layers_unchanged(backbone, count):
         parts.trained(parts.frozen(frames())), whole.trained(frames()), rtol=1e-4, atol=1e-5
     )
     layers = parts.trained.layers[0].layers
-    trained = [layer for layer in layers if layer.trainable and layer.weights]
-    assert len(trained) == count
+    trained = [layer.name for layer in layers if layer.trainable and layer.weights]
     assert not parts.frozen.trainable_weights
-    weighted = [layer for layer in whole.trained.layers[1].layers if layer.weights]
-    assert [layer.name.rstrip("_0123456789") for layer in trained] == [
-        layer.name.rstrip("_0123456789") for layer in weighted[-count:]
+    last = [layer.name for layer in whole.trained.layers[1].layers[-count:] if layer.weights]
+    assert [name.rstrip("_0123456789") for name in trained] == [
+        name.rstrip("_0123456789") for name in last
     ]
+
+
+def test_trainable_from_names_the_first_trained_layer():
+    by_name, by_number = (
+        build_frame_network(IMAGE, ModelConfig(**FLAT, **options)).trained.layers[0].layers
+        for options in ({"trainable_from": "conv_dw_13"}, {"trainable_layers": 6})
+    )
+    assert [layer.name for layer in by_name[1:]] == [layer.name for layer in by_number[1:]]
+    assert by_name[1].name == "conv_dw_13"
+    small = build_frame_network(IMAGE, ModelConfig(trainable_from="block2_conv1"))
+    assert [layer.name for layer in small.frozen.layers[0].layers if layer.weights] == [
+        "block1_conv1"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"trainable_from": "conv_dv_13"},
+            "must name a layer of backbone MobileNet, such as conv_dw_13",
+        ),
+        ({"trainable_layers": 1}, "1 trains nothing: .* MobileNet are conv_pw_13_relu, without"),
+    ],
+)
+def test_trained_part_without_layers_is_refused(options, message):
+    with pytest.raises(TrainerError, match=message):
+        build_frame_network(IMAGE, ModelConfig(**FLAT, **options))
 
 
 def test_trainable_layers_beyond_all_trains_all():
@@ -109,7 +136,7 @@ def test_trainable_layers_beyond_all_trains_all():
     assert len(network.trained.trainable_weights) > 80
 
 
-@pytest.mark.parametrize("count", [0, pytest.param(5, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [0, pytest.param(8, marks=pytest.mark.slow)])
 def test_frozen_batch_normalisation_is_unchanged(count, tmp_path):
     config = ModelConfig(**FLAT, trainable_layers=count, rnn_units=(4,), dense_units=())
     model = build_model(info_of(tmp_path), config)
@@ -130,7 +157,7 @@ def test_frozen_batch_normalisation_is_unchanged(count, tmp_path):
         not np.array_equal(a, b) for a, b in zip(kept, model.non_trainable_weights, strict=True)
     ]
     # Of the trained layers, three are batch normalisations, whose two averages move.
-    assert sum(changed) == {0: 0, 5: 6}[count]
+    assert sum(changed) == {0: 0, 8: 6}[count]
     model.save(tmp_path / "model.keras")
     loaded = export.load_model(tmp_path / "model.keras")
     assert not loaded.get_layer("frozen_features").trainable_weights
@@ -243,7 +270,7 @@ def test_train_with_pretrained_backbone(mobilenet_file, tmp_path):
     info_of(tmp_path / "data")
     process = run_trainer(
         *("--tfrecords", "data", "--output", "run", "--backbone", "mobilenet", "--epochs", 1),
-        *("--weights", mobilenet_file[0], "--trainable_layers", 2, "--rnn", "gru"),
+        *("--weights", mobilenet_file[0], "--trainable_layers", 3, "--rnn", "gru"),
         *("--rnn_units", "8,4", "--bidirectional", "on", "--pooling", "flatten"),
         cwd=tmp_path,
     )
@@ -264,7 +291,7 @@ def test_split_keeps_outputs_of_every_family(name):
     image = ImageSpec(height=80, width=75)
     config = ModelConfig(backbone=name, weights="none")
     whole = build_frame_network(image, config)
-    parts = build_frame_network(image, ModelConfig(**vars(config) | {"trainable_layers": 4}))
+    parts = build_frame_network(image, ModelConfig(**vars(config) | {"trainable_layers": 20}))
     assert parts.frozen is not None
     parts.frozen.set_weights(whole.trained.get_weights()[: len(parts.frozen.weights)])
     parts.trained.set_weights(whole.trained.get_weights()[len(parts.frozen.weights) :])

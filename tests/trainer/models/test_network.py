@@ -11,6 +11,7 @@ from tfrecords_schema.spec import LabelSpec, SignalSpec
 from trainer.config.training import ModelConfig
 from trainer.data.reader import read_sequences
 from trainer.errors import TrainerError
+from trainer.models.export import load_model
 from trainer.models.layers import TimeDistributed
 from trainer.models.losses import (
     StandardizedMeanSquaredError,
@@ -162,14 +163,44 @@ PERFORMED = {
     "none": {"rnn": "none", "rnn_units": (64,)},
     "relu, recurrent dropout": {"rnn_activation": "relu", "recurrent_dropout": 0.2},
     "two dense layers": {"dense_units": (5, 4)},
+    "simple": {"rnn": "simple", "l2": 0.01},
+    "signal filters": {"signal_filters": (16, 16), "kernel_size": 2},
+    "decoder": {"decoder_units": (5,)},
 }
+OVER_TIME = {
+    **{how: {"over_time": how} for how in ("first", "last", "mean", "max", "flatten", "attention")},
+    "none, maximum": {"rnn": "none", "rnn_units": (64,), "over_time": "max"},
+    "none, flatten": {"rnn": "none", "rnn_units": (64,), "over_time": "flatten"},
+    "dense steps": {"step_dense_units": (5, 4)},
+    "dense steps, flatten": {
+        "step_dense_units": (5,),
+        "over_time": "flatten",
+        "bidirectional": True,
+    },
+    "convlstm, attention": {"rnn": "convlstm", "over_time": "attention"},
+    "target replication": {"target_replication": 0.5},
+}
+CASES = [
+    *[
+        (name, options, by_frame)
+        for name, options in PERFORMED.items()
+        for by_frame in (False, True)
+    ],
+    *[(name, options, False) for name, options in OVER_TIME.items()],
+]
 
 
-@pytest.mark.parametrize("by_frame", [False, True], ids=["by sequence", "by frame"])
-@pytest.mark.parametrize("options", PERFORMED.values(), ids=PERFORMED)
-def test_read_over_time_shapes_and_padding(options, by_frame):
+@pytest.mark.parametrize(
+    ("options", "by_frame"),
+    [case[1:] for case in CASES],
+    ids=[f"{name} by {'frame' if by_frame else 'sequence'}" for name, _, by_frame in CASES],
+)
+def test_read_over_time_shapes_and_padding(options, by_frame, tmp_path):
     signals = (SignalSpec(name="SPEED"),)
-    info = fake_info(make_spec("regression", per_frame=by_frame, signals=signals))
+    spec = make_spec("regression", per_frame=by_frame, signals=signals)
+    if "decoder_units" in options and not by_frame:
+        spec = replace(spec, label=replace(spec.label, target_names=("speed@1", "speed@0.5")))
+    info = fake_info(spec)
     config = ModelConfig(**{"filters": (4, 8), "rnn_units": (6,), "dense_units": (5,), **options})
     model = build_model(info, config)
     random = np.random.default_rng(0)
@@ -185,6 +216,9 @@ def test_read_over_time_shapes_and_padding(options, by_frame):
     real = (np.s_[0, :2], np.s_[1]) if by_frame else (np.s_[:],)
     for part in real:
         np.testing.assert_allclose(one[part], two[part], rtol=1e-5)
+    saved = tmp_path / "model.keras"
+    model.save(saved)
+    np.testing.assert_allclose(load_model(saved)(features), one, rtol=1e-5)
     for name in ("image", "SPEED"):
         changed = {**features, name: features[name].copy()}
         changed[name][0, 0] += 1

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from importlib.util import find_spec
 
 import keras
@@ -5,11 +6,15 @@ import numpy as np
 import pytest
 
 from tests.trainer.conftest import IMAGE, fit_run, history, write_brightness_dataset
+from tfrecords_schema.fake import fake_record, write_fake_dataset
 from tfrecords_schema.info import DatasetInfo
+from tfrecords_schema.spec import LabelSpec, SequenceSpec
 from trainer.config.run_folder import RunFolder
 from trainer.config.training import ModelConfig, TrainingConfig
+from trainer.data.reader import read_sequences
 from trainer.models.backbones import build_frame_network
 from trainer.models.export import load_model
+from trainer.models.network import with_step_outputs
 from trainer.training import fitting
 from trainer.training.callbacks import SaveProgress, TrainingError
 from trainer.training.fitting import Phase, make_optimizer, plan_phases
@@ -69,7 +74,7 @@ def test_fit_trains_head_first_and_resumes_between_phases(data, pretrained, tmp_
         batch_size=8,
         learning_rate=1e-2,
         fine_tune_learning_rate=1e-3,
-        model=ModelConfig(**pretrained, trainable_layers=2),
+        model=ModelConfig(**pretrained, trainable_layers=4),
     )
     # The kernel that both phases see, after each epoch.
     seen = []
@@ -138,3 +143,39 @@ def test_check_possible_refuses_missing_tensorboard(data, monkeypatch):
     config = TrainingConfig(tensorboard=True, model=ModelConfig(**SMALL))
     with pytest.raises(TrainingError, match="is not installed: pip install tensorboard"):
         fitting.check_possible(DatasetInfo.load(data), config, None)
+
+
+@pytest.mark.parametrize("caching", ["auto", "off"])
+def test_target_replication_adds_the_loss_of_every_step(caching, pretrained, tmp_path):
+    label = LabelSpec(task="classification", class_names=("a", "b"))
+    spec = SequenceSpec(num_frames=4, image=IMAGE, label=label)
+    records = [
+        replace(fake_record(spec, i), valid_frames=valid) for i, valid in enumerate((2, 4, 3))
+    ]
+    splits = {"train": 3, "validation": 3}
+    write_fake_dataset(tmp_path / "data", spec, splits, records=dict.fromkeys(splits, records))
+    model = ModelConfig(**pretrained, target_replication=0.25, dropout=0.0)
+    config = TrainingConfig(
+        epochs=2,
+        batch_size=3,
+        learning_rate=1e-12,
+        class_weights=False,
+        cache_features=caching,
+        model=model,
+    )
+    fit_run(tmp_path / "data", RunFolder(tmp_path / "run"), config)
+    trained = load_model(tmp_path / "run" / "model.keras")
+    inputs, labels = next(iter(read_sequences(tmp_path / "data", "train", batch_size=3)))
+    steps = with_step_outputs(trained).predict(inputs, verbose=0)
+    lengths = inputs["valid_frames"].numpy()  # shards mix the order of records
+    assert sorted(lengths) == [2, 3, 4]
+    likelihoods = [
+        each[:valid, label] for each, valid, label in zip(steps, lengths, labels, strict=True)
+    ]
+    last = [-np.log(each[-1]) for each in likelihoods]
+    means = [-np.log(each).mean() for each in likelihoods]
+    epoch = history(tmp_path / "run")[-1]
+    assert epoch["loss"] == pytest.approx(0.25 * np.mean(means) + 0.75 * np.mean(last), rel=1e-4)
+    assert epoch["val_loss"] == pytest.approx(np.mean(last), rel=1e-4)
+    answers = trained.predict(inputs, verbose=0)
+    np.testing.assert_allclose(answers, steps[range(3), lengths - 1], rtol=1e-5)
