@@ -241,10 +241,21 @@ def _values(stored: StoredFeature, feature: Feature) -> list[Any]:
     expected, received = _LISTS[feature.kind], stored.WhichOneof("kind")
     if received != expected:
         raise SpecError(f"{feature.key} must be a {expected}, got {received}")
-    values = list(getattr(stored, expected).value)
-    if not feature.accepts(len(values)):
-        raise SpecError(f"{feature.key} must have shape {feature.shape}, got {len(values)} values")
-    return values
+    values = getattr(stored, expected).value
+    _check_count(feature, len(values))
+    if feature.kind == "bytes" and feature.key != keys.IMAGE_ENCODED:
+        longest = max(map(len, values), default=0)
+        if longest > keys.MAX_TEXT_BYTES:
+            limit = keys.MAX_TEXT_BYTES
+            raise SpecError(f"{feature.key} must have at most {limit} bytes, got {longest}")
+    return list(values)
+
+
+def _check_count(feature: Feature, count: int) -> None:
+    if not feature.accepts(count):
+        many = feature.shape == (None,)
+        expected = f"at most {feature.limit} values" if many else f"shape {feature.shape}"
+        raise SpecError(f"{feature.key} must have {expected}, got {count} values")
 
 
 def _to_text(feature: Feature, values: list[Any]) -> list[Any]:
@@ -254,8 +265,7 @@ def _to_text(feature: Feature, values: list[Any]) -> list[Any]:
 
 
 def _fill(target: StoredFeature, feature: Feature, values: Any) -> None:
-    if not feature.accepts(len(values)):
-        raise SpecError(f"{feature.key} must have shape {feature.shape}, got {len(values)} values")
+    _check_count(feature, len(values))
     try:
         if feature.kind == "bytes" and feature.key != keys.IMAGE_ENCODED:
             values = [text.encode("utf-8", "surrogateescape") for text in values]

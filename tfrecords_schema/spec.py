@@ -27,6 +27,7 @@ MAX_PIXELS = 8192 * 8192  # per frame; 8K video has half as many
 MAX_FRAMES = 100_000  # per sequence
 MAX_CLASSES = 100_000
 MAX_VALUES = 65_536  # of a signal per frame
+MAX_TEXT_BYTES = 16_384  # of an id, path or class name in a record
 
 # Context of a record.
 EXAMPLE_ID = "example/id"
@@ -77,16 +78,20 @@ class Feature:
     """One key of a record.
 
     Attributes:
-        shape: number of values (per step of a feature list): ``()`` is one, ``(3,)`` three, ``(None,)`` any.
+        shape: number of values (per step of a feature list): ``()`` is one, ``(3,)`` three, ``(None,)`` any
+            up to ``limit``.
     """
 
     key: str
     kind: Kind
     shape: tuple[int | None, ...] = ()
+    limit: int = 0
 
     def accepts(self, count: int) -> bool:
         """Returns True if ``count`` values fit the shape."""
-        return self.shape == (None,) or count == (self.shape[0] if self.shape else 1)
+        if self.shape == (None,):
+            return count <= self.limit
+        return count == (self.shape[0] if self.shape else 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -294,9 +299,10 @@ class SequenceSpec:
         features += [Feature(key, "int") for key in numbers]
         features.append(Feature(FRAME_RATE, "float"))
         if self.label.num_classes and not self.label.per_frame:
-            shape = () if self.label.task == "classification" else (None,)
-            features.append(Feature(LABEL_INDEX, "int", shape))
-            features += [Feature(key, "bytes", shape) for key in (LABEL_STRING, LABEL_TEXT)]
+            one = self.label.task == "classification"
+            shape, limit = ((), 0) if one else ((None,), self.label.num_classes)
+            features.append(Feature(LABEL_INDEX, "int", shape, limit))
+            features += [Feature(key, "bytes", shape, limit) for key in (LABEL_STRING, LABEL_TEXT)]
         if self.label.task == "regression" and not self.label.per_frame:
             features.append(Feature(LABEL_VALUE, "float", (len(self.label.target_names),)))
         return tuple(features)

@@ -8,11 +8,14 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
+from tfrecords_schema.tables import shorten
+
 Level = Literal["error", "warning", "note"]
 LEVELS: tuple[Level, ...] = ("error", "warning", "note")
 """The levels, worst first."""
 MAX_FINDINGS = 50
 """Findings kept per check and level; all are counted."""
+_MAX_MESSAGE = 2000
 
 S_contra = TypeVar("S_contra", contravariant=True)
 
@@ -110,7 +113,8 @@ class Check(Generic[S_contra]):
         """Yields the findings on ``subject``. Problems without a place of their own are at ``where``."""
         for problem in self.function(subject):
             place = where if problem.where is None else problem.where
-            yield Finding(self.name, problem.level, problem.message, place, problem.other)
+            message = shorten(problem.message, _MAX_MESSAGE)
+            yield Finding(self.name, problem.level, message, place, problem.other)
 
 
 def check(

@@ -600,12 +600,13 @@ def test_decode_names_key_with_another_number_of_values(spec, record):
     data = encode_record(record, spec)
     lists = {"bytes": "bytes_list", "int": "int64_list", "float": "float_list"}
     for feature in spec.context_features():
-        if feature.shape == (None,):
-            continue
         example = tf.train.SequenceExample.FromString(data)
         values = getattr(example.context.feature[feature.key], lists[feature.kind]).value
-        values.append(values[0])
-        with pytest.raises(SpecError, match=f"^{feature.key} must have shape .* {len(values)} "):
+        values.extend([*values, {"bytes": b"run"}.get(feature.kind, 1)][:1] * (feature.limit + 1))
+        expected = f"at most {feature.limit} values" if feature.limit else "shape .*"
+        with pytest.raises(
+            SpecError, match=f"^{feature.key} must have {expected}, got {len(values)} "
+        ):
             decode_record(example.SerializeToString(), spec)
     for feature in spec.feature_lists():
         example = tf.train.SequenceExample.FromString(data)

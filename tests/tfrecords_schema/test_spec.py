@@ -70,11 +70,17 @@ def test_num_classes_counts_class_names():
 
 
 @pytest.mark.parametrize(
-    ("shape", "accepted"),
-    [((), [1]), ((3,), [3]), ((1,), [1]), ((None,), [0, 1, 2, 3])],
+    ("shape", "limit", "accepted"),
+    [
+        ((), 0, [1]),
+        ((3,), 0, [3]),
+        ((1,), 0, [1]),
+        ((None,), 2, [0, 1, 2]),
+        ((None,), 9, [0, 1, 2, 3]),
+    ],
 )
-def test_feature_accepts_counts_that_fit_its_shape(shape, accepted):
-    feature = Feature("key", "int", shape)
+def test_feature_accepts_counts_that_fit_its_shape(shape, limit, accepted):
+    feature = Feature("key", "int", shape, limit)
     assert [count for count in range(4) if feature.accepts(count)] == accepted
 
 

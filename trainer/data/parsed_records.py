@@ -37,10 +37,23 @@ def parse_record(
     """
     parse = parse_adopted if info.adopted else parse_sequence
     parsed = parse(serialized, info.spec, frames=frames)
-    for index, name in _NAMED_CLASSES.items() if by_name else ():
-        if name in parsed:
-            parsed[index] = _find_classes(parsed[name], info.spec.label.class_names)
+    names = info.spec.label.class_names
+    for index, name in _NAMED_CLASSES.items():
+        if by_name and name in parsed:
+            parsed[index] = _find_classes(parsed[name], names)
+        elif index in parsed:
+            parsed[index] = _check_classes(parsed[index], len(names))
     return parsed
+
+
+def _check_classes(indices: tf.Tensor, count: int) -> tf.Tensor:
+    """Returns ``indices``, int64 in any shape, which must be those of ``count`` classes."""
+    in_range = (indices >= 0) & (indices < count)
+    checked = tf.debugging.assert_equal(
+        tf.reduce_all(in_range), True, f"a record has a class index that is not 0 to {count - 1}"
+    )
+    with tf.control_dependencies([checked]):
+        return tf.identity(indices)
 
 
 def _find_classes(names: tf.Tensor, class_names: Sequence[str]) -> tf.Tensor:
@@ -63,9 +76,10 @@ def labels_of(parsed: dict[str, Any], spec: SequenceSpec) -> tf.Tensor:
         return parsed[keys.FRAME_LABEL_INDEX]
     if label.task == "classification":
         return parsed[keys.LABEL_INDEX]
-    # A sum, since the maximum over no classes is minus infinity.
-    marks = tf.reduce_sum(tf.one_hot(parsed[keys.LABEL_INDEX], label.num_classes), axis=0)
-    return tf.minimum(marks, 1.0)
+    # One mark per class, however many labels the record has; classes without one are below zero.
+    indices = parsed[keys.LABEL_INDEX]
+    marks = tf.ones_like(indices, tf.float32)
+    return tf.maximum(tf.math.unsorted_segment_max(marks, indices, label.num_classes), 0.0)
 
 
 def weights_of(

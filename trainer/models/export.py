@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
+from collections.abc import Iterator
+from typing import Any
+from unittest import mock
 from zipfile import ZipFile
 
 import keras
@@ -27,16 +32,36 @@ def load_model(path: str | os.PathLike[str]) -> keras.Model:
     """
     try:
         # Keras does not compress: a file that would unpack to more could fill memory.
+        size = os.path.getsize(path)
         with ZipFile(path) as file:
-            if sum(member.file_size for member in file.infolist()) > os.path.getsize(path):
+            if sum(member.file_size for member in file.infolist()) > size:
                 raise ValueError("it would unpack to more bytes than it has")
-        return keras.models.load_model(path, compile=False, safe_mode=True)
+        with _limited_weights(size):
+            return keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises anything for a damaged description of a network
         reason = f"{type(error).__name__}: {' '.join(str(error).split()):.300}"
         raise TrainerError(
             f"{path} cannot be loaded ({reason}): expected a model that `trainer` wrote. Copy it again, or "
             "train again"
         ) from error
+
+
+@contextlib.contextmanager
+def _limited_weights(limit: int) -> Iterator[None]:
+    """Refuses layers with more than ``limit`` weights in all, before there is memory for them."""
+    add, count = keras.layers.Layer.add_weight, 0
+
+    def add_weight(layer: Any, shape: Any = None, *args: Any, **kwargs: Any) -> Any:
+        nonlocal count
+        count += math.prod(shape or ())
+        if count > limit:
+            raise ValueError(
+                f"its layers have more weights than the {limit} bytes of the file hold"
+            )
+        return add(layer, shape, *args, **kwargs)
+
+    with mock.patch.object(keras.layers.Layer, "add_weight", add_weight):
+        yield
 
 
 def export_run(folder: RunFolder, info: DatasetInfo, reading: Reading) -> keras.Model:

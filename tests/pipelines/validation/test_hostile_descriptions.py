@@ -70,3 +70,26 @@ def test_validate_reads_regular_files_only(make, replace):
     first, *_ = examine(dataset.path).findings
     assert first.check == "format.framing"
     assert "not a regular file" in first.message
+
+
+def test_validate_names_a_record_with_more_labels_than_classes(make):
+    dataset = make("multilabel")
+
+    def change(example):
+        example.context.feature["clip/label/index"].int64_list.value[:] = range(200_000)
+        example.context.feature["clip/label/string"].bytes_list.value[:] = [b"run"] * 200_000
+
+    dataset.edit(change)
+    found = {f.message: f.check for f in examine(dataset.path).findings}
+    for key in ("index", "string"):
+        message = f"clip/label/{key} must have at most 3 values, got 200000 values"
+        assert found[message] == "format.schema"
+
+
+@pytest.mark.parametrize("key", ["example/id", "clip/media_id", "clip/label/string"])
+def test_validate_names_a_record_with_a_text_of_megabytes(make, key):
+    dataset = make("classification")
+    dataset.edit(lambda own: own.context.feature[key].bytes_list.value.__setitem__(0, b"x" * 10**6))
+    found = {f.message: f for f in examine(dataset.path).findings}
+    assert f"{key} must have at most 16384 bytes, got 1000000" in found
+    assert len(str(found)) < 10_000

@@ -9,13 +9,15 @@ import pytest
 import tensorflow as tf
 
 from tests.trainer.conftest import SPECS, make_spec
-from tfrecords_schema.examples import decode_record
+from tfrecords_schema.examples import decode_record, parse_example
 from tfrecords_schema.fake import fake_record, write_fake_dataset
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.records import CorruptRecordError, frame_record, read_file
+from tfrecords_schema.spec import LABEL_INDEX, LabelSpec
 from trainer.config.dataset import DatasetError
 from trainer.data.corrupt import located_errors
 from trainer.data.labels import read_labels
+from trainer.data.parsed_records import labels_of
 from trainer.data.read_options import Loading, Outputs, Shuffle
 from trainer.data.reader import read_sequences
 from trainer.errors import ConfigError
@@ -292,6 +294,32 @@ def test_located_errors_names_frame_that_does_not_decode(tmp_path):
     with pytest.raises(CorruptRecordError, match="JPEG") as caught:
         read_all(tmp_path)
     assert (caught.value.file, caught.value.offset) == (str(path), records[1].offset)
+
+
+@pytest.mark.parametrize("index", [-1, 3, 2**63 - 1])
+@pytest.mark.parametrize("task", ["classification", "classification by frame", "multilabel"])
+def test_located_errors_names_class_that_does_not_exist(task, index, tmp_path):
+    info = write_fake_dataset(tmp_path, SPECS[task], {"train": 2}, shards=1)
+    path = tmp_path / info.splits["train"].shards[0].file
+    records = list(read_file(path))
+    example = parse_example(records[1].data)
+    context, lists = example.context.feature, example.feature_lists.feature_list
+    feature = context.get("clip/label/index") or lists["image/label/index"].feature[0]
+    feature.int64_list.value[:] = [index]
+    path.write_bytes(frame_record(records[0].data) + frame_record(example.SerializeToString()))
+    resized = replace(info.splits["train"].shards[0], bytes=path.stat().st_size)
+    replace(info, splits={"train": replace(info.splits["train"], shards=(resized,))}).save(tmp_path)
+    with pytest.raises(CorruptRecordError, match="class index that is not 0 to 2") as caught:
+        read_all(tmp_path)
+    assert (caught.value.file, caught.value.offset) == (str(path), records[1].offset)
+
+
+def test_labels_of_takes_memory_for_classes_and_labels_not_for_their_product():
+    names = tuple(map(str, range(100_000)))
+    spec = replace(SPECS["multilabel"], label=LabelSpec(task="multilabel", class_names=names))
+    marks = labels_of({LABEL_INDEX: tf.constant([7, 99_999, 7] * 100_000, tf.int64)}, spec)
+    assert np.flatnonzero(marks).tolist() == [7, 99_999]
+    assert marks.numpy()[7] == 1
 
 
 def test_located_errors_names_missing_records(tmp_path):
