@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from dataclasses import dataclass, replace
+from typing import Any
 
 from pipelines.build.shard import library_versions
 from pipelines.errors import UserError
@@ -18,6 +19,7 @@ from tfrecords_schema.paths import is_url
 from tfrecords_schema.spec import LabelSpec, SequenceSpec
 
 _SAVED_MODEL = "saved_model.pb"
+CALIBRATION_FILE = "calibration.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,12 +31,14 @@ class Export:
         info: the dataset it was trained on.
         options: the build options of that dataset, without labels and splits.
         reading: the part of a record that the model takes.
+        thresholds: probability from which a multi-label model reports each class; empty for one half.
     """
 
     path: str
     info: DatasetInfo
     options: DatasetOptions
     reading: Reading
+    thresholds: tuple[float, ...] = ()
 
     @property
     def spec(self) -> SequenceSpec:
@@ -103,7 +107,13 @@ def open_export(
             )
         telemetry = replace(options.telemetry, telemetry=telemetry_template)
         options = replace(options, telemetry=telemetry)
-    return Export(path=folder, info=info, options=options, reading=_reading(info, folder))
+    return Export(
+        path=folder,
+        info=info,
+        options=options,
+        reading=_reading(info, folder),
+        thresholds=_thresholds(info, folder),
+    )
 
 
 def _other_writers(folder: str) -> str | None:
@@ -166,3 +176,19 @@ def _reading(info: DatasetInfo, folder: str) -> Reading:
             f"{place} cannot be understood ({error}): export the model again with `trainer`"
         ) from error
     return reading
+
+
+def _thresholds(info: DatasetInfo, folder: str) -> tuple[float, ...]:
+    place = f"{folder}/assets.extra/{CALIBRATION_FILE}"
+    if not storage.is_file(place):
+        return ()  # older exports, and those of a regression
+    try:
+        fields = from_json(dict[str, Any], parse_json(storage.read_bytes(place)))
+        found = from_json(tuple[float, ...], fields["thresholds"])
+        if len(found) not in (0, info.spec.label.num_classes):
+            raise ValueError(f"{len(found)} thresholds of {info.spec.label.num_classes} classes")
+    except (KeyError, ValueError) as error:
+        raise UserError(
+            f"{place} cannot be understood ({error}): export the model again with `trainer`"
+        ) from error
+    return found

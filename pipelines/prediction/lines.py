@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import repeat
 from typing import Any
 
 from pipelines.prediction.sequences import Answer
@@ -16,7 +17,12 @@ _DIGITS = 7  # of a float32
 
 
 def prediction_line(
-    answer: Answer, label: LabelSpec, *, source: str, origin: int
+    answer: Answer,
+    label: LabelSpec,
+    *,
+    source: str,
+    origin: int,
+    thresholds: Sequence[float] = (),
 ) -> dict[str, Any]:
     """Returns a line of the output as JSON; its times are in seconds after the file's first frame.
 
@@ -25,7 +31,8 @@ def prediction_line(
         {"source": "a.mp4", "start": 0.8, "end": 1.5, "class": "run",
          "probabilities": {"run": 0.93, "walk": 0.07}}
 
-    ``origin`` is the presentation time of the first frame, microseconds.
+    ``origin`` is the presentation time of the first frame, microseconds; ``thresholds``, of each class of a
+    multi-label model, are `LIKELY` if empty.
     """
     fields: dict[str, Any] = {
         "source": source,
@@ -39,7 +46,7 @@ def prediction_line(
             for i, time in enumerate(answer.times)
         ]
     else:
-        fields |= _describe(answer.values, label)
+        fields |= _describe(answer.values, label, thresholds)
     if any(label.target_units):
         fields["units"] = dict(zip(label.target_names, label.target_units, strict=True))
     return fields
@@ -49,14 +56,17 @@ def _seconds(timestamp: int, origin: int) -> float:
     return (timestamp - origin) / 1_000_000
 
 
-def _describe(values: Sequence[float], label: LabelSpec) -> dict[str, Any]:
+def _describe(
+    values: Sequence[float], label: LabelSpec, thresholds: Sequence[float] = ()
+) -> dict[str, Any]:
     if label.task == "regression":
         named = zip(label.target_names, values, label.offsets, strict=True)
         return {"values": {name: _number(value, offset) for name, value, offset in named}}
     probabilities = dict(zip(label.class_names, map(_number, values), strict=True))
     known = {name: value for name, value in probabilities.items() if value is not None}
     if label.task == "multilabel":
-        likely = [name for name, value in known.items() if value >= LIKELY]
+        least = dict(zip(label.class_names, thresholds or repeat(LIKELY), strict=False))
+        likely = [name for name, value in known.items() if value >= least[name]]
         return {"classes": likely, "probabilities": probabilities}
     likeliest = max(known, key=lambda name: known[name], default=None)
     return {"class": likeliest, "probabilities": probabilities}

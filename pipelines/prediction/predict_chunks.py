@@ -29,7 +29,6 @@ from pipelines.prediction.sequences import Answer, Item
 from pipelines.prediction.work import WorkFolder
 from pipelines.runners.tasks import GroupReports, Job, LocalRun, ProgressReporter, reported_errors
 from tfrecords_schema.codec import to_json
-from tfrecords_schema.spec import LabelSpec
 
 
 def prediction_job(
@@ -50,8 +49,7 @@ def prediction_job(
         | "Predict" >> RunInference(model)  # Item, with answers
         | "KeyByChunk" >> beam.ParDo(_KeyByChunk(local))  # (offset, Item)
         | "GroupByChunk" >> GroupReports()  # (offset, Iterable[Item])
-        | "WriteParts"
-        >> beam.FlatMap(_write_part, export.info.spec.label, work, local)  # ChunkReport
+        | "WriteParts" >> beam.FlatMap(_write_part, export, work, local)  # ChunkReport
     )
     finish = functools.partial(_finish, expected, export.spec.num_frames, work)
     return Job(steps, finish, place=work.output, local=local)
@@ -104,11 +102,12 @@ class _KeyByChunk(beam.DoFn):
 
 
 def _write_part(
-    keyed: tuple[int, Iterable[Item]], label: LabelSpec, work: WorkFolder, local: LocalRun | None
+    keyed: tuple[int, Iterable[Item]], export: Export, work: WorkFolder, local: LocalRun | None
 ) -> Iterator[ChunkReport]:
     offset, items = keyed
     with reported_errors(local, work.output):
-        yield write_chunk(work.read_chunk(offset), items, label, work)
+        label = export.info.spec.label
+        yield write_chunk(work.read_chunk(offset), items, label, work, export.thresholds)
 
 
 def _finish(

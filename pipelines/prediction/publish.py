@@ -39,7 +39,11 @@ class ChunkReport:
 
 
 def write_chunk(
-    chunk: Chunk, items: Iterable[Item], label: LabelSpec, work: WorkFolder
+    chunk: Chunk,
+    items: Iterable[Item],
+    label: LabelSpec,
+    work: WorkFolder,
+    thresholds: Sequence[float] = (),
 ) -> ChunkReport:
     """Writes the lines of a chunk, in order of source and time, whatever the order of its items.
 
@@ -71,7 +75,9 @@ def write_chunk(
         built.append((segment, end))
         short_clips += end.short_clips
         lines += [
-            prediction_line(answer, label, source=source, origin=end.first_timestamp)
+            prediction_line(
+                *(answer, label), source=source, origin=end.first_timestamp, thresholds=thresholds
+            )
             for answer in answers
         ]
     return ChunkReport(

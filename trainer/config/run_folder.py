@@ -48,6 +48,7 @@ class RunFolder:
         "model.keras", "Best model, which imports of `trainer.models.layers` let Keras load."
     )
     export = _Named("export", "The same as a SavedModel: uint8 frames to values in units.")
+    calibration = _Named("calibration.json", "Changes of probabilities, and thresholds of classes.")
     history = _Named("history.csv", "Loss and metrics of each epoch.")
     curves = _Named("curves.png", "Plot of the history.")
     report = _Named("report.html", "Report on the errors of the model.")

@@ -39,7 +39,7 @@ from trainer.evaluation.breakdown import (
 from trainer.evaluation.predictions import Predictions, predict_split
 from trainer.evaluation.score import Score, explain_no_intervals, score
 from trainer.evaluation.sequence_strips import Filmstrip, read_filmstrips
-from trainer.models.export import load_model
+from trainer.models.export import load_run
 
 _SEEN = {
     "train": "the model was trained on this split",
@@ -161,6 +161,7 @@ def evaluate_model(
     batch_size: int,
     reading: Reading = WHOLE,
     skipped: SkippedRecords | None = None,
+    thresholds: Sequence[float] = (),
 ) -> Evaluation:
     """Scores ``model`` on a split of the dataset in ``directory``, whose spec is that of ``trained_on``.
 
@@ -172,7 +173,11 @@ def evaluate_model(
     """
     info = load_dataset(directory)
     predictions = predict_split(
-        model, directory, split, batch_size=batch_size, reading=reading, skipped=skipped
+        *(model, directory, split),
+        batch_size=batch_size,
+        reading=reading,
+        skipped=skipped,
+        thresholds=thresholds,
     )
     num_skipped = 0
     if skipped is not None:
@@ -232,8 +237,9 @@ def evaluate_run(
     info = load_dataset(directory)
     check_compatible(run, trained_on, info)
     reading = reading or reading_of(folder)
+    model, calibration = load_run(folder)
     return evaluate_model(
-        load_model(folder.model),
+        model,
         directory,
         split or default_split(info),
         trained_on=trained_on,
@@ -241,6 +247,7 @@ def evaluate_run(
         # By the training set, which says which frame a label belongs to.
         reading=reading.evaluation(trained_on),
         skipped=SkippedRecords() if reading.ignore_errors else None,
+        thresholds=calibration.thresholds,
     )
 
 

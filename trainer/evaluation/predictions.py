@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,6 +81,7 @@ def predict_split(
     batch_size: int,
     reading: Reading = WHOLE,
     skipped: SkippedRecords | None = None,
+    thresholds: Sequence[float] = (),
 ) -> Predictions:
     """Predicts a split in one pass; predictions for several clips of a sequence are averaged.
 
@@ -124,4 +126,5 @@ def predict_split(
         groups=tuple(map(to_text, of["group"])),
         timestamps=of["timestamps"],
         valid_frames=of["frames"],
+        thresholds=np.array(thresholds) if len(thresholds) else THRESHOLD,
     )

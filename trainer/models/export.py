@@ -13,12 +13,14 @@ from zipfile import ZipFile
 import keras
 import tensorflow as tf
 
+from tfrecords_schema.codec import from_json, parse_json, to_json
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.storage import replacing
 from trainer.config.reading import READING_FILE, Reading
 from trainer.config.run_folder import RunFolder, write_json
 from trainer.errors import TrainerError
 from trainer.models import layers, losses  # noqa: F401 - a saved model may name their classes
+from trainer.models.calibration import CALIBRATION_FILE, Calibration, calibrated_model
 from trainer.models.keras_settings import own_settings
 from trainer.models.network import output_name
 
@@ -64,16 +66,33 @@ def _limited_weights(limit: int) -> Iterator[None]:
         yield
 
 
+@own_settings()
+def load_run(folder: RunFolder) -> tuple[keras.Model, Calibration]:
+    """Returns the calibrated model of a run, and its calibration.
+
+    Raises:
+        TrainerError: if a file is damaged, or holds code.
+    """
+    model, calibration = load_model(folder.model), Calibration()
+    if folder.calibration.is_file():  # earlier versions did not calibrate
+        try:
+            fields = parse_json(folder.calibration.read_bytes())
+            calibration = from_json(Calibration, fields, strict=True)
+        except ValueError as error:
+            raise TrainerError(f"{folder.calibration} is damaged ({error}): train again") from error
+    return calibrated_model(model, calibration), calibration
+
+
 def export_run(folder: RunFolder, info: DatasetInfo, reading: Reading) -> keras.Model:
-    """Writes the best model of a run as a SavedModel, and returns it as loaded from its file.
+    """Writes the calibrated model of a run as a SavedModel, and returns it.
 
     Its ``serving_default`` takes the model's inputs by name (``image`` ``[B, T, height, width, channels]``
     uint8, ``valid_frames`` ``[B]`` int64, signals float32) and returns ``probabilities`` or ``targets``.
     ``assets.extra`` holds the dataset's description, for class names and units, and ``reading.json``,
-    which says which frames of a record the model takes, and at which size. TensorFlow loads it without this
-    package.
+    which says which frames of a record the model takes, and at which size, and ``calibration.json``, with the
+    thresholds of classes. TensorFlow loads it without this package.
     """
-    model = load_model(folder.model)
+    model, calibration = load_run(folder)
     named = keras.Model(model.input, {output_name(info.spec): model.output}, name=model.name)
     with replacing(folder.export, folder=True) as partial:
         try:
@@ -84,4 +103,5 @@ def export_run(folder: RunFolder, info: DatasetInfo, reading: Reading) -> keras.
         extra.mkdir()
         info.save(extra)
         write_json(extra / READING_FILE, reading.to_json())
+        write_json(extra / CALIBRATION_FILE, to_json(calibration))
     return model

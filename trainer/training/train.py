@@ -13,9 +13,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfrecords_schema import storage
+from tfrecords_schema.codec import to_json
 from trainer.config.clips import Clips
 from trainer.config.dataset import (
     Datasets,
@@ -26,6 +28,7 @@ from trainer.config.dataset import (
     load_dataset,
 )
 from trainer.config.hosts import is_chief
+from trainer.config.reading import Reading
 from trainer.config.run_folder import RunFolder, check_same_run, write_json
 from trainer.config.training import TrainingConfig
 from trainer.data.corrupt import SkippedRecords, located_errors
@@ -34,8 +37,10 @@ from trainer.errors import TrainerError
 from trainer.evaluation.baseline import baseline_answers, describe_baseline
 from trainer.evaluation.evaluate import evaluate_model, scores_to_json
 from trainer.evaluation.metrics import add_offsets, measure
+from trainer.evaluation.predictions import predict_split
 from trainer.evaluation.score import Score, describe_main_metric, format_score
-from trainer.models.export import export_run
+from trainer.models.calibration import fit_calibration
+from trainer.models.export import export_run, load_model
 from trainer.models.keras_settings import own_settings
 from trainer.models.network import build_model
 from trainer.report.page import write_report
@@ -112,6 +117,7 @@ def _train_and_score(job: TrainingJob, strategy: tf.distribute.Strategy | None) 
     reading = config.reading.evaluation(info)
     baselines = _log_baseline(job, scored, reading.clips)
     best_epoch = _fit_new_model(job, strategy)
+    thresholds = _calibrate(job, reading)
     best = export_run(folder, info, reading)
     targets = info.spec.label.target_names
     # The names of metrics in training do not begin with the name of the only target.
@@ -128,6 +134,7 @@ def _train_and_score(job: TrainingJob, strategy: tf.distribute.Strategy | None) 
             batch_size=config.batch_size,
             reading=reading,
             skipped=skipped,
+            thresholds=thresholds,
         )
         for split in scored
     }
@@ -175,6 +182,30 @@ def _fit_new_model(job: TrainingJob, strategy: tf.distribute.Strategy | None) ->
         write_json(folder.config, described)
         info.save(folder.path)
         return fit(model, job).best_epoch
+
+
+def _calibrate(job: TrainingJob, reading: Reading) -> tuple[float, ...]:
+    """Fits the probabilities of the kept model to the validation split; returns the thresholds of classes."""
+    info, folder, config = job.info, job.folder, job.config
+    label, truth = info.spec.label, np.zeros(0, np.int64)
+    if label.task == "regression":
+        return ()
+    probabilities = np.zeros((0, label.num_classes))
+    if "validation" in job.splits:
+        found = predict_split(
+            *(load_model(folder.model), job.directory, "validation"),
+            batch_size=config.batch_size,
+            reading=reading,
+            skipped=job.skipped,
+        )
+        truth, probabilities = found.truth, found.answers
+    calibration = fit_calibration(
+        *(label, info.splits["train"], truth, probabilities), class_weights=config.class_weights
+    )
+    write_json(folder.calibration, to_json(calibration))
+    by = f"on {len(truth)} labels of validation" if len(truth) else "without a validation split"
+    _log.info("probabilities are calibrated %s: temperature %.3g", by, 1 / calibration.scale)
+    return calibration.thresholds
 
 
 def _log_baseline(

@@ -73,9 +73,10 @@ class TestChunks:
         assert from_json(type(chunk), json.loads(json.dumps(to_json(chunk)))) == chunk
 
 
-def line(label, values, *, start=1_500_000, end=2_250_000, times=(), origin=500_000):
+def line(label, values, *, start=1_500_000, end=2_250_000, times=(), origin=500_000, **options):
     answer = Answer(start=start, end=end, times=times, values=tuple(values))
-    return json.loads(json.dumps(prediction_line(answer, label, source="a.mp4", origin=origin)))
+    made = prediction_line(answer, label, source="a.mp4", origin=origin, **options)
+    return json.loads(json.dumps(made))
 
 
 class TestLines:
@@ -93,6 +94,8 @@ class TestLines:
         label = LabelSpec(task="multilabel", class_names=("a", "b", "c"))
         assert line(label, (0.5, 0.1, 0.9))["classes"] == ["a", "c"]
         assert line(label, (0.49, 0.1, 0.2))["classes"] == []
+        tuned = line(label, (0.49, 0.1, 0.2), thresholds=(0.5, 0.05, 0.2))
+        assert tuned["classes"] == ["b", "c"]
 
     def test_a_regression_has_units(self):
         label = LabelSpec(

@@ -136,6 +136,18 @@ def test_an_older_export_takes_whole_records_and_a_garbled_one_is_refused(datase
     assert open_export(str(export)).reading == Reading()
 
 
+def test_thresholds_come_from_the_export(dataset, tmp_path):
+    export = export_of(dataset, tmp_path / "export", Trained())
+    assert open_export(str(export)).thresholds == ()
+    file = export / "assets.extra" / "calibration.json"
+    file.write_text('{"scale": 2, "biases": [], "thresholds": []}')
+    assert open_export(str(export)).thresholds == ()
+    for text in ("{", "[]", "{}", '{"thresholds": ["a"]}', '{"thresholds": [0.5, 0.5, 0.5]}'):
+        file.write_text(text)
+        with pytest.raises(UserError, match=r"calibration.json cannot be understood .*: export"):
+            open_export(str(export))
+
+
 def test_what_a_model_sees():
     spec = SequenceSpec(num_frames=9, frame_rate=10.0, image=ImageSpec(height=12, width=18))
     reading = Reading(num_frames=3, frame_step=4, image_size=(4, 6))
