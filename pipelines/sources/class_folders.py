@@ -67,8 +67,9 @@ def _list_clips(
 ) -> Listing:
     """Lists the clips among ``paths``; ``folders`` in the root, and those in them, must not be empty."""
     images = listing.group_images(paths)
-    clips, nested = _find_clips(root, paths, images, nested=bool(folders))
     unread = [failure.source for failure in files.failures]
+    nested = bool(folders) or any(path.endswith("/") for path in unread)
+    clips, nested = _find_clips(root, paths, images, nested=nested)
     splits = find_split_folders([*clips, *unread], options.split, as_folders="classes")
     for key in [key for key in clips if len(splits.divide(key)[1]) < nested + (key[-1] == "/")]:
         if key[-1] != "/":

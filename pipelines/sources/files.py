@@ -68,15 +68,7 @@ class Files:
         not entered, even by a link. Folders that cannot be listed are kept in ``failures``, relative to
         ``without`` if given. If not, `OSError` is raised for ``root``.
         """
-        base = without or root
-
-        def keep(error: OSError) -> None:
-            if error.filename == base:
-                raise error
-            source = f"{relative(error.filename, base)}/"
-            reason = error.strerror or str(error)
-            self.failures.append(SourceFailure(source=source, stage="list", reason=reason))
-
+        keep = functools.partial(self._keep_unread, without or root)
         if is_url(root):
             yield from self._walk_stored(root)
             return
@@ -89,6 +81,13 @@ class Files:
             seen.add(identity)
             folders[:] = sorted(name for name in folders if not _is_hidden(name))
             yield folder, folders, sorted(name for name in names if not name.startswith("."))
+
+    def _keep_unread(self, base: str, error: OSError) -> None:
+        if error.filename == base:
+            raise error
+        source = f"{relative(error.filename, base)}/"
+        reason = error.strerror or str(error)
+        self.failures.append(SourceFailure(source=source, stage="list", reason=reason))
 
     def _walk_stored(self, root: str) -> Iterator[tuple[str, list[str], list[str]]]:
         inside: dict[str, tuple[set[str], list[str]]] = {"": (set(), [])}
@@ -113,12 +112,22 @@ class Files:
         return urls[bisect_left(urls, f"{folder}/") : bisect_left(urls, f"{folder}0")]
 
     def matching(self, pattern: str) -> list[str]:
-        """Returns the sorted paths of the files that match ``pattern`` (``**`` matches any depth)."""
+        """Returns the sorted paths of the files that match ``pattern`` (``**`` matches any depth).
+
+        Folders that cannot be listed are kept in ``failures``; `OSError` is raised for the root.
+        """
         self.from_glob = True
         if not is_url(pattern):
             is_in_loop = functools.cache(_is_in_loop)
             found = set(glob.glob(pattern, recursive=True))  # it repeats what two ** find
-            system = _SYSTEM_FOLDERS.difference(fixed_prefix(pattern).split("/"))
+            root = fixed_prefix(pattern)
+            for folder in _listed_folders(pattern):
+                if not _is_hidden(relative(folder, root)):
+                    try:
+                        os.scandir(folder).close()  # `glob` skips those that it cannot list
+                    except OSError as error:
+                        self._keep_unread(root, error)
+            system = _SYSTEM_FOLDERS.difference(root.split("/"))
             return sorted(
                 path
                 for path in found
@@ -145,6 +154,18 @@ class Files:
                 f"{self.failures[0].source!r}: {_UNREADABLE}"
             )
         return sorted(kept)
+
+
+def _listed_folders(pattern: str) -> Iterator[str]:
+    """Yields the local folders whose names decide what matches ``pattern``."""
+    parts = [f"{part}/" for part in pattern.split("/")]
+    places = {
+        "".join(parts[: number + (part == "**/")])
+        for number, part in enumerate(parts)
+        if glob.has_magic(part)
+    }
+    found = {path for place in places for path in glob.glob(place or "./", recursive=True)}
+    return (path.rstrip("/") or "/" for path in sorted(found))
 
 
 def check_distinct(folders: Iterable[str]) -> None:

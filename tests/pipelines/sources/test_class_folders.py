@@ -101,9 +101,18 @@ class TestClassFolders:
         )
         assert found.label.class_names == ("run", "walk")
 
-    @pytest.mark.parametrize("locked", ["run/locked", "walk"])
-    def test_a_folder_that_cannot_be_read_is_a_failure(self, locked, tmp_path, monkeypatch) -> None:
-        fill(tmp_path, "run/a.mp4", f"{locked}/b.mp4", "walk/c.mp4")
+    @pytest.mark.parametrize(
+        ("locked", "pattern"),
+        [
+            *[("run/locked", pattern) for pattern in ("", "**", "**/*.mp4", "r*/*/*", "[rw]*/**")],
+            *[("walk", pattern) for pattern in ("", "**", "*/*.mp4", "[rw]*/*.mp4")],
+        ],
+    )
+    def test_a_folder_that_cannot_be_read_is_a_failure(
+        self, locked, pattern, tmp_path, monkeypatch
+    ) -> None:
+        fill(tmp_path, "run/a.mp4", "run/x/d.mp4", f"{locked}/b.mp4", "walk/c.mp4")
+        (tmp_path / ".hidden/locked/run/locked").mkdir(parents=True)
         scandir = os.scandir
 
         def refuse(path: str):
@@ -112,12 +121,28 @@ class TestClassFolders:
             return scandir(path)
 
         monkeypatch.setattr(listing_module.os, "scandir", refuse)
-        listing = list_class_folders(str(tmp_path))
+        listing = (
+            list_glob(f"{tmp_path}/{pattern}") if pattern else list_class_folders(str(tmp_path))
+        )
         assert [(f.source, f.stage, f.reason) for f in listing.failures] == [
             (f"{locked}/", "list", "Permission denied")
         ]
-        assert listing.sources[0].id == "run/a.mp4"
-        assert listing.label.class_names == ("run", "walk")  # whether or not a class could be read
+        assert {"run/a.mp4", "run/x/d.mp4"} & set(ids(listing))
+        if pattern != "r*/*/*":  # whether or not a class could be read
+            assert listing.label.class_names == ("run", "walk")
+
+    def test_a_glob_whose_root_cannot_be_read_is_an_error(self, tmp_path, monkeypatch) -> None:
+        fill(tmp_path, "run/a.mp4")
+        scandir = os.scandir
+
+        def refuse(path: str):
+            if os.fspath(path).rstrip("/") == str(tmp_path):
+                raise PermissionError(13, "Permission denied", path)
+            return scandir(path)
+
+        monkeypatch.setattr(listing_module.os, "scandir", refuse)
+        with pytest.raises(PermissionError, match="Permission denied"):
+            list_glob(f"{tmp_path}/*/*.mp4")
 
     def test_names_that_are_not_utf8_are_taken(self, tmp_path) -> None:
         name = os.fsdecode(b"caf\xe9")
