@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Protocol
 
+from pipelines.build.output import FAILURES_FILE, NEW_FAILURES
 from pipelines.build.shard import ShardBuilder, ShardReport, sum_counts
 from pipelines.decoding.protocol import DISTANCES, SegmentCounts
-from pipelines.plan.descriptors import SourceFailure, file_id
+from pipelines.plan.descriptors import Shard, SourceFailure, file_id
 from tfrecords_schema.info import DatasetInfo, ShardInfo, SplitInfo, statistics_of
 from tfrecords_schema.sources import SOURCES_COUNT
 from tfrecords_schema.spec import SequenceSpec
@@ -97,17 +98,28 @@ def finish_build(builder: ShardBuilder, reports: Sequence[ShardReport], totals: 
         return Outcome(failures=tuple(output.failures()), info=old, error=None)
     outcome = conclude(builder, reports, totals)
     failed = {failure.source for failure in outcome.failures if not failure.truncated}
+    if totals.by_file and failed:
+        failed = _failed_files(failed, output.planned_shards(Shard))
     if old is not None:
         rows = old.counts[SOURCES_COUNT]
         truncated = {failure.source: failure for failure in output.failures() if failure.truncated}
         by_source = truncated | {failure.source: failure for failure in outcome.failures}
         outcome = replace(outcome, failures=tuple(by_source[name] for name in sorted(by_source)))
     if outcome.info is not None:
-        counts = {**outcome.info.counts, SOURCES_COUNT: output.write_sources(rows, failed)}
+        built = output.write_sources(rows, failed)
+        counts = {**outcome.info.counts, "failed": len(failed), SOURCES_COUNT: built}
         info = replace(outcome.info, counts=counts)
         outcome = replace(outcome, info=info if old is None else _grow(old, info))
-    output.finish(outcome.failures, outcome.info)
+    output.finish(outcome.failures, outcome.info, growing=old is not None)
     return outcome
+
+
+def _failed_files(failed: Collection[str], planned: Iterable[Shard]) -> set[str]:
+    """Returns the ids without spans of the failed sources, if no other span of them was built."""
+    ids = (segment.source.id for shard in planned for segment in shard.segments)
+    return {file_id(name) for name in failed} - {
+        file_id(name) for name in ids if name not in failed
+    }
 
 
 def _grow(old: DatasetInfo, new: DatasetInfo) -> DatasetInfo:
@@ -200,9 +212,11 @@ def check_run(
     names = (f.source for f in failed)
     count = len({file_id(name) for name in names}) if expected.by_file else len(failed)
     if count > Fraction(str(expected.max_failure_rate)) * expected.sources:
+        growing = isinstance(expected, Totals) and expected.appended_to
+        named = _name_sources(failed, NEW_FAILURES if growing else FAILURES_FILE)
         error = (
             f"{count} of {expected.sources} sources failed, more than --max_failure_rate "
-            f"{expected.max_failure_rate:g} allows: {_name_sources(failed)}; repair or remove them, or allow "
+            f"{expected.max_failure_rate:g} allows: {named}; repair or remove them, or allow "
             "more, and type the command again"
         )
     elif len(reports) < expected.tasks:
@@ -215,12 +229,12 @@ def _weight(failure: SourceFailure) -> tuple[bool, float]:
     return failure.truncated, math.inf if failure.seconds is None else failure.seconds
 
 
-def _name_sources(failed: Sequence[SourceFailure]) -> str:
+def _name_sources(failed: Sequence[SourceFailure], file: str) -> str:
     named = "; ".join(f"{f.source!r} ({f.stage}: {f.reason})" for f in failed[:_MAX_NAMED])
     if len(failed) > _MAX_NAMED:
         stages = Counter(failure.stage for failure in failed).most_common()
         by_stage = ", ".join(f"{count} at {stage}" for stage, count in stages)
-        named += f"; and {len(failed) - _MAX_NAMED} more ({by_stage}; all in failures.jsonl)"
+        named += f"; and {len(failed) - _MAX_NAMED} more ({by_stage}; all in {file})"
     return named
 
 

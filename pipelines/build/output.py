@@ -6,6 +6,7 @@ During a build, everything that is not yet part of the dataset lies in ``_build`
     _build/plan.jsonl            totals, then a line per shard
     _build/sources.jsonl         a line per listed source
     _build/reports/SHARD.json    one per complete shard
+    _build/failures.jsonl        the failures of an append, until its dataset is complete
     _build/error.txt             why the dataset could not be completed, for a driver on another machine
     _build/.*.partial            files being written; those for a store lie on the local disk
     _build/lock                  held by the one run that builds here
@@ -49,6 +50,7 @@ BUILD_FOLDER = "_build"
 _PLAN_FILE = f"{BUILD_FOLDER}/plan.jsonl"
 _OPTIONS_FILE = f"{BUILD_FOLDER}/options.json"
 _ERROR_FILE = f"{BUILD_FOLDER}/error.txt"
+NEW_FAILURES = f"{BUILD_FOLDER}/{FAILURES_FILE}"
 _PLANNED_SOURCES = f"{BUILD_FOLDER}/{SOURCES_FILE}"
 _SHARD_FILE = re.compile(r"[a-z][a-z0-9_]*-\d{5}-of-\d{5}\.tfrecord")
 _STORED = "stored"  # key in the report of a shard on a store
@@ -144,11 +146,7 @@ class OutputFolder:
 
     def has_unfinished_append(self, info: DatasetInfo) -> bool:
         """Returns True if an append to the dataset that ``info`` describes was begun and not finished."""
-        try:
-            totals = json.loads(storage.read_line(self._file(_PLAN_FILE), 0))
-        except (FileNotFoundError, ValueError):
-            return False
-        return bool(info.fingerprint) and totals.get("appended_to") == info.fingerprint
+        return bool(info.fingerprint) and self._planned_total("appended_to") == info.fingerprint
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -184,7 +182,7 @@ class OutputFolder:
         if growing is not None:
             described = ()
             stale -= {shard.file for split in growing.splits.values() for shard in split.shards}
-        storage.remove(map(self._file, (*described, _ERROR_FILE, *stale)))
+        storage.remove(map(self._file, (*described, _ERROR_FILE, NEW_FAILURES, *stale)))
         storage.make_folder(self._file(f"{BUILD_FOLDER}/reports"), inside=self.path)
         self._write(_OPTIONS_FILE, json.dumps(options).encode())
         self._write_lines(_PLANNED_SOURCES, sources)
@@ -193,6 +191,12 @@ class OutputFolder:
     def planned(self, cls: type[T], offset: int) -> T:
         """Returns the totals or the shard, of type ``cls``, at byte ``offset`` of the plan."""
         return from_json(cls, json.loads(storage.read_line(self._file(_PLAN_FILE), offset)))
+
+    def planned_shards(self, cls: type[T]) -> Iterator[T]:
+        """Yields the shards of the plan."""
+        with storage.open_stream(self._file(_PLAN_FILE)) as stream:
+            for line in itertools.islice(stream, 1, None):
+                yield from_json(cls, json.loads(line))
 
     def kept_report(self, shard_file: str, fingerprint: str) -> dict[str, Any] | None:
         """Returns the report of a complete shard with this fingerprint; None if there is none.
@@ -240,12 +244,15 @@ class OutputFolder:
         except FileNotFoundError:
             return None
 
-    def finish(self, failures: Iterable[SourceFailure], info: DatasetInfo | None) -> None:
+    def finish(
+        self, failures: Iterable[SourceFailure], info: DatasetInfo | None, *, growing: bool = False
+    ) -> None:
         """Writes ``failures.jsonl``, then ``dataset_info.json``, and removes ``_build``.
 
-        Without ``info`` the dataset stays incomplete, and the build can be continued.
+        Without ``info`` the dataset stays incomplete, and the build can be continued. A dataset that is
+        ``growing`` keeps its ``failures.jsonl`` until its description is replaced.
         """
-        self._write_lines(FAILURES_FILE, failures)
+        self._write_lines(NEW_FAILURES if growing else FAILURES_FILE, failures)
         if info is not None:
             self._write(INFO_FILE, info.to_bytes())
             self.leave_complete()
@@ -277,8 +284,22 @@ class OutputFolder:
         return [SourceFailure(**json.loads(line)) for line in lines]
 
     def leave_complete(self) -> None:
-        """Removes ``_build``, which `locked` makes even if the dataset is already complete."""
+        """Removes ``_build``, which `locked` makes even if the dataset is already complete.
+
+        If it holds the failures of the append that completed the dataset, they become the dataset's.
+        """
+        info = self.complete_info()
+        if info is not None and info.fingerprint == self._planned_total("fingerprint"):
+            with contextlib.suppress(FileNotFoundError):
+                self._write(FAILURES_FILE, storage.read_bytes(self._file(NEW_FAILURES)))
         storage.remove_folder(self._file(BUILD_FOLDER))
+
+    def _planned_total(self, name: str) -> Any:
+        """Returns one of the totals in the plan; None without a plan."""
+        try:
+            return json.loads(storage.read_line(self._file(_PLAN_FILE), 0)).get(name)
+        except (FileNotFoundError, ValueError):
+            return None
 
     def _stored_options(self) -> dict[str, Any] | None:
         try:

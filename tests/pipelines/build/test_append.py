@@ -240,6 +240,36 @@ def test_a_failed_source_is_tried_again(place, footage):
     assert (place / "out/failures.jsonl").read_text() == ""
 
 
+def test_an_append_that_fails_or_stops_keeps_the_failures_of_the_dataset(
+    place, footage, monkeypatch
+):
+    bad = place / "clips/run/g20_a.mp4"
+    bad.write_bytes(b"no video")
+    append(place, max_failure_rate=1)
+    before = (place / "out/failures.jsonl").read_bytes()
+    others = [place / f"clips/run/g3{number}_a.mp4" for number in range(7)]
+    for other in others:
+        other.write_bytes(b"no video")
+    with pytest.raises(UserError, match=r"all in _build/failures.jsonl"):
+        append(place, max_failure_rate=0)
+    assert (place / "out/failures.jsonl").read_bytes() == before
+    assert len((place / "out/_build/failures.jsonl").read_text().splitlines()) == 8
+    # Nothing is new any more: what the failed append left goes, and the dataset is as it was.
+    for other in (*others, bad):
+        other.unlink()
+    append(place)
+    assert (place / "out/failures.jsonl").read_bytes() == before
+    assert not (place / "out/_build").exists()
+    # The append is killed after its last file of the dataset.
+    shutil.copy(footage / "new/jump/g09_a.mp4", bad)
+    with monkeypatch.context() as patch:
+        patch.setattr(OutputFolder, "leave_complete", lambda self: None)
+        append(place)
+    assert (place / "out/failures.jsonl").read_bytes() == before
+    append(place)
+    assert (place / "out/failures.jsonl").read_bytes() == b""
+
+
 def test_a_group_that_is_listed_in_another_split_is_an_error(place, tmp_path):
     rows = ["path,label,split", "walk/g00_a.mp4,walk,train", "run/g01_a.mp4,run,test"]
     rows.insert(1, "run/g05_a.mp4,run,test")
@@ -292,7 +322,7 @@ def test_an_append_that_stops_before_its_last_file_changes_nothing(footage, plac
     rows = list(read_sources(place / "out", old))
     with monkeypatch.context() as patch:
 
-        def stop(*_):
+        def stop(*_, **__):
             raise OSError("stopped")
 
         patch.setattr(OutputFolder, "finish", stop)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.build.finish import Outcome, Totals, conclude
+from pipelines.build.finish import Outcome, Totals, conclude, finish_build
 from pipelines.build.output import OutputFolder
 from pipelines.build.shard import (
     ShardBuilder,
@@ -25,10 +25,11 @@ from pipelines.build.shard import (
 from pipelines.decoding.protocol import SegmentCounts, SegmentResult
 from pipelines.images.pixel_sums import PixelSums
 from pipelines.options.dataset import DatasetOptions, SamplingOptions
-from pipelines.plan.descriptors import Segment, Source, SourceFailure
+from pipelines.plan.descriptors import Segment, Shard, Source, SourceFailure
 from tfrecords_schema.codec import from_json, to_json
 from tfrecords_schema.info import DatasetInfo, ShardInfo, TargetStatistics
 from tfrecords_schema.moments import Moments, moments_by_column
+from tfrecords_schema.sources import SourceRow, read_sources
 from tfrecords_schema.spec import ImageSpec, LabelSpec, SequenceSpec, SignalSpec
 
 CLASSES = LabelSpec(task="classification", class_names=("run", "walk"))
@@ -75,16 +76,17 @@ def finish(
     label: LabelSpec = CLASSES,
     signals: tuple[SignalSpec, ...] = (),
     sampling: SamplingOptions | None = None,
+    output: OutputFolder | None = None,
 ) -> Outcome:
     builder = ShardBuilder(
-        output=OutputFolder("out"),
+        output=output or OutputFolder("out"),
         spec=SequenceSpec(
             num_frames=16, image=ImageSpec(height=4, width=4), label=label, signals=signals
         ),
         options=DatasetOptions(name="actions", sampling=sampling or SamplingOptions()),
         versions={"av": "1"},
     )
-    return conclude(builder, reports, plan)
+    return (finish_build if output else conclude)(builder, reports, plan)
 
 
 class TestFailures:
@@ -109,6 +111,24 @@ class TestFailures:
         plan = {"sources": 20, "failures": failures, "max_failure_rate": 0.1}
         assert finish([report()], totals(**plan, by_file=True)).error is None
         assert finish([report()], totals(**plan)).error.startswith("3 of 20 sources failed")
+
+    def test_a_file_all_of_whose_blocks_failed_was_not_built(self, tmp_path) -> None:
+        ids = ("a.mp4#t=0,1.5", "a.mp4#t=2", "b.mp4#t=0,1.5", "b.mp4#t=2", "c.mp4#t=0,1.5")
+        shards = [
+            Shard(split="train", index=index, count=5, segments=(Segment(source=source),))
+            for index, name in enumerate(ids)
+            for source in [Source(id=name, path="p", data_path="p", group="g")]
+        ]
+        rows = [SourceRow(id=f"{name}.mp4", group="g", split=None) for name in "abcd"]
+        plan = totals(sources=4, tasks=5, max_failure_rate=1, by_file=True)
+        output = OutputFolder(str(tmp_path / "out"))
+        failed = [failure(name) for name in (*ids[:3], "d.mp4")]
+        reports = [report(index) for index in range(4)] + [report(4, failures=tuple(failed))]
+        with output.locked():
+            output.begin({}, plan, shards, sources=rows)
+            info = finish(reports, plan, output=output).info
+        assert (info.counts["failed"], info.counts["sources_built"]) == (2, 2)
+        assert [row.id for row in read_sources(output.path, info)] == ["b.mp4", "c.mp4"]
 
     @pytest.mark.parametrize(
         ("failed", "sources", "rate", "succeeds"),
