@@ -16,7 +16,7 @@ from tfrecords_schema.running.terminal import printable_name as printable
 from tfrecords_schema.spec import LabelSpec
 
 MAX_ROWS = 20
-"""Classes or targets in a table, unless all are asked for."""
+"""Classes or targets in a table, and lines of a list, unless more are asked for."""
 
 SHORT_CLIPS, FAILED = "short_clips", "failed"
 """Reasons in `DatasetInfo.dropped`."""
@@ -72,6 +72,13 @@ def list_some(texts: Iterable[str], shown: int = 3, separator: str = ", ") -> st
     return separator.join(texts[:shown]) + more
 
 
+def cut_lines(lines: Iterable[str], what: str, shown: int = MAX_ROWS) -> list[str]:
+    """Returns the first lines, and one with the number of the others: ``and 4 more reasons``."""
+    lines = list(lines)
+    more = [f"  and {plural(len(lines) - shown, f'more {what}')}"] if len(lines) > shown else []
+    return [*lines[:shown], *more]
+
+
 def name_some(names: Iterable[str]) -> str:
     """Returns the first names, quoted, and the number of the others: ``'a', 'b', 'c' and 4 more``."""
     return list_some(map(repr, names))
@@ -118,7 +125,7 @@ def class_cells(info: DatasetInfo) -> dict[str, list[Cell]]:
 
 
 def class_table(
-    label: LabelSpec, cells: Mapping[str, Sequence[Cell]], *, max_rows: int | None = MAX_ROWS
+    label: LabelSpec, cells: Mapping[str, Sequence[Cell]], *, max_rows: int = MAX_ROWS
 ) -> list[str]:
     """Returns a table with a row for each class and a column for each split.
 
@@ -131,7 +138,7 @@ def class_table(
         return not any(cell.is_empty for cell in own), sum(cell.sequences for cell in own)
 
     chosen: Sequence[int] = range(label.num_classes)
-    if max_rows is not None and len(chosen) > max_rows:
+    if len(chosen) > max_rows:
         chosen = sorted(chosen, key=size)[:max_rows]
     if not chosen or not cells:
         return []
@@ -149,7 +156,7 @@ def target_table(
     label: LabelSpec,
     splits: Mapping[str, Sequence[Moments | TargetStatistics]],
     *,
-    max_rows: int | None = MAX_ROWS,
+    max_rows: int = MAX_ROWS,
 ) -> list[str]:
     """Returns a table with the statistics of each regression target, a row for each split."""
     names = _name_targets(label)
@@ -181,7 +188,7 @@ def split_table(info: DatasetInfo) -> list[str]:
     return format_table(("split", "sources", "groups", "shards", "sequences", "bytes"), *rows)
 
 
-def label_table(info: DatasetInfo, *, max_rows: int | None = MAX_ROWS) -> list[str]:
+def label_table(info: DatasetInfo, *, max_rows: int = MAX_ROWS) -> list[str]:
     """Returns the table of classes or targets by split of a complete dataset."""
     label = info.spec.label
     if label.task == "regression":

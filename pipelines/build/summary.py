@@ -55,8 +55,8 @@ def describe_plan(plan: Plan) -> str:
         lines.append(
             f"note: no group fell into {' or '.join(empty)}; with few groups, set --splits or another --seed"
         )
-    for failure in plan.totals.failures:
-        lines.append(f"cannot be used: {failure.source!r}: {failure.stage}: {failure.reason}")
+    failures = (f"{f.source!r}: {f.stage}: {f.reason}" for f in plan.totals.failures)
+    lines += tables.cut_lines((f"cannot be used: {text}" for text in failures), "failed source")
     return "\n".join(lines)
 
 
@@ -97,8 +97,6 @@ def describe_failures(failures: Sequence[SourceFailure]) -> list[str]:
         count = sum(map(len, by_reason.values()))
         lines.append(f"{plural(count, 'source')} {what}:")
         ordered = sorted(by_reason.items(), key=lambda item: (-len(item[1]), item[0]))
-        for reason, sources in ordered[:_MAX_REASONS]:
-            lines.append(f"  {len(sources)} at {reason} ({tables.name_some(sources)})")
-        if len(ordered) > _MAX_REASONS:
-            lines.append(f"  and {len(ordered) - _MAX_REASONS} more reasons")
+        reasons = (f"  {len(ids)} at {text} ({tables.name_some(ids)})" for text, ids in ordered)
+        lines += tables.cut_lines(reasons, "reason", _MAX_REASONS)
     return [*lines, "see failures.jsonl for each"] if lines else []

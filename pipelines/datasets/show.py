@@ -14,6 +14,7 @@ from tfrecords_schema import tables
 from tfrecords_schema.info import DatasetInfo, DatasetInfoError
 from tfrecords_schema.running.terminal import printable_name as printable
 
+_MAX_ROWS = 1000
 _MAX_VALUE_LENGTH = 2000
 _MAX_LINE_LENGTH = 10_000
 
@@ -27,7 +28,7 @@ def load_dataset(directory: str) -> DatasetInfo:
 
 
 def describe_contents(info: DatasetInfo, directory: str) -> str:
-    """Returns lines about frames, splits, all classes or targets, and how the dataset was built."""
+    """Returns lines about frames, splits, classes or targets, and how the dataset was built."""
     spec, image = info.spec, info.spec.image
     images = f" of {'x'.join(map(str, image.shape))}, {image.format}" if image else ", no images"
     rate = info.build_options.frame_rate or spec.frame_rate
@@ -41,7 +42,7 @@ def describe_contents(info: DatasetInfo, directory: str) -> str:
         f"  {tables.describe_label(spec.label)}",
         *([f"  signals {', '.join(map(printable, signals))}"] if spec.signals else []),
         *tables.split_table(info),
-        *tables.label_table(info, max_rows=None),
+        *tables.label_table(info, max_rows=_MAX_ROWS),
         *tables.describe_dropped(info),
     ]
     for title, values in {

@@ -101,13 +101,14 @@ def labels_coverage(dataset: DatasetView) -> Iterator[Problem]:
     if not names or not dataset.total.records:
         return
     used = {split: used_classes(dataset, tally) for split, tally in dataset.tallies.items()}
-    missing = [name for name in names if not any(name in own for own in used.values())]
+    every = set().union(*used.values())
+    missing = [name for name in names if name not in every]
     if missing:
         yield warning(f"no record is of class {list_names(missing)}")
     for text in describe_dropped(dataset.info):
         yield note(text)
     for split, tally in dataset.tallies.items():
-        own = [name for name in names if name not in used[split] and name not in missing]
+        own = [name for name in names if name in every and name not in used[split]]
         if own and tally.records:
             problem = warning if split == "train" else note
             yield problem(f"{split} holds no record of class {list_names(own)}")

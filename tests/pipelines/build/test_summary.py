@@ -1,10 +1,12 @@
 """What the last lines of a run say of its failures."""
 
 import dataclasses
+import types
 
-from pipelines.build.summary import describe_dataset, describe_failures
-from pipelines.plan.descriptors import SourceFailure
+from pipelines.build.summary import describe_dataset, describe_failures, describe_plan
+from pipelines.plan.descriptors import Listing, SourceFailure
 from tests.pipelines.build.test_output import INFO
+from tfrecords_schema.spec import LabelSpec
 
 
 def failure(source, reason, stage="open", truncated=False):
@@ -40,6 +42,16 @@ def test_many_reasons_are_not_all_named():
     lines = describe_failures([failure(c, f"reason {c}") for c in "abcdefghijklmno"])
     assert lines[0] == "15 sources failed:"
     assert lines[-2:] == ["  and 5 more reasons", "see failures.jsonl for each"]
+
+
+def test_a_plan_names_the_first_sources_that_cannot_be_used():
+    totals = types.SimpleNamespace(sources=100, failures=[failure(str(i), "x") for i in range(100)])
+    listing = Listing(name="a", sources=(), label=LabelSpec())
+    lines = describe_plan(
+        types.SimpleNamespace(listing=listing, totals=totals, estimates={}, growth=None)
+    ).splitlines()
+    assert lines[-21:-19] == [f"cannot be used: '{i}': open: x" for i in range(2)]
+    assert lines[-1] == "  and 80 more failed sources"
 
 
 def test_a_name_with_a_line_break_stays_on_its_line():

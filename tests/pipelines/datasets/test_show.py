@@ -1,6 +1,7 @@
 """`pipelines show` of datasets that were built, adopted or are none."""
 
 import dataclasses
+import types
 
 import pytest
 
@@ -9,6 +10,8 @@ from pipelines.cli import main
 from pipelines.datasets.show import describe_contents
 from pipelines.options.dataset import DatasetOptions, SamplingOptions, SplitOptions
 from pipelines.options.telemetry import TelemetryOptions
+from pipelines.validation.checks.statistics import labels_coverage
+from pipelines.validation.tallies import Tally
 from tfrecords_schema.fake import write_fake_dataset
 from tfrecords_schema.info import FILE_NAME, DatasetInfo
 from tfrecords_schema.scan import adopt
@@ -56,6 +59,23 @@ def test_show_describes_a_dataset(dataset, capsys):
         assert expected in printed
     assert "\x1b" not in printed
     assert show(dataset) == DatasetInfo.load(dataset)
+
+
+def test_many_classes_are_not_all_shown_nor_compared_with_each_other(dataset):
+    """Forty thousand classes: few lines, and the check of classes by split ends."""
+    count = 40_000
+    label = LabelSpec(task="classification", class_names=tuple(map(str, range(count))))
+    info = DatasetInfo.load(dataset)
+    train = dataclasses.replace(info.splits["train"], label_counts=(1,) + (0,) * (count - 1))
+    spec = dataclasses.replace(CLASSES, label=label)
+    info = dataclasses.replace(info, spec=spec, splits={"train": train})
+    lines = describe_contents(info, "there").splitlines()
+    assert len(lines) < 1020
+    assert "  and 39,000 larger classes" in lines
+    tally = Tally(records=1, labels=list(train.label_counts))
+    view = types.SimpleNamespace(info=info, total=tally, tallies={"train": tally})
+    (problem,) = labels_coverage.function(view)
+    assert problem.message.endswith("and 39991 more")
 
 
 def test_show_leaves_out_default_options_of_telemetry(dataset):
