@@ -2,7 +2,8 @@
 
     python benchmarks/trainer.py [--backbones MobileNetV2,VGG16,ResNet50] [--output results.json]
 
-1. `trainer.TimeDistributed` against Keras's: seconds of the first step, and of a later one.
+1. `trainer.TimeDistributed` against Keras's: seconds of the first step, and of a later one; around the
+   default small network, the median ratio of later steps by batch and size of frames.
 2. An epoch with and without cached features of a frozen backbone.
 3. The share of a step that is spent waiting for input, and the device on which batches wait: the GPU, if
    there is one.
@@ -15,6 +16,7 @@ import csv
 import functools
 import json
 import os
+import statistics
 import sys
 import tempfile
 import time
@@ -34,6 +36,7 @@ from tfrecords_schema.fake import write_fake_dataset
 from tfrecords_schema.spec import ImageSpec, LabelSpec, SequenceSpec
 from trainer.config.run_folder import RunFolder
 from trainer.config.training import ModelConfig, TrainingConfig
+from trainer.models.backbones import build_frame_network
 from trainer.models.layers import TimeDistributed
 from trainer.models.network import build_model
 from trainer.training.feeds import TrainingJob
@@ -63,6 +66,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     results["time_distributed"] = {
         name: compare_wrappers(name, options) for name in options.backbones.split(",") if name
     }
+    results["small_network"] = [
+        compare_small_network(batch, size, options.steps)
+        for size in ((45, 80), (112, 112))
+        for batch in (2, 16, 32)
+    ]
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "data"
         spec = SequenceSpec(
@@ -121,6 +129,37 @@ def compare_wrappers(name: str, options: argparse.Namespace) -> dict[str, float]
         flush=True,
     )
     return {**found, "first_step_ratio": first, "step_ratio": steady}
+
+
+def compare_small_network(batch: int, size: tuple[int, int], steps: int) -> dict[str, Any]:
+    """Compares steps of Keras's wrapper and ours around the default network, with 8 frames per sequence."""
+    config = ModelConfig()
+    frames = (8, *size, 3 * config.frames_at_once)
+    random = np.random.default_rng(0)
+    x = random.normal(size=(batch, *frames)).astype(np.float32)
+    data = tf.data.Dataset.from_tensors((x, random.integers(0, 2, batch))).repeat()
+    # As in a training, the graph does not know the number of sequences.
+    unknown = (tf.TensorSpec((None, *frames), tf.float32), tf.TensorSpec((None,), tf.int64))
+    data = tf.data.Dataset.from_generator(lambda: iter(data), output_signature=unknown)
+    fits = []
+    for wrapper in (keras.layers.TimeDistributed, TimeDistributed):
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input(frames)
+        network = build_frame_network(ImageSpec(height=size[0], width=size[1]), config).trained
+        states = keras.layers.LSTM(64)(wrapper(network)(inputs))
+        model = keras.Model(inputs, keras.layers.Dense(2, activation="softmax")(states))
+        model.compile("adam", "sparse_categorical_crossentropy")
+        fits.append(functools.partial(model.fit, data, steps_per_epoch=4, verbose=0))
+        fits[-1]()
+    ratios = []
+    for i in range(steps):
+        order = (0, 1) if i % 2 else (1, 0)
+        seconds = {which: timed(fits[which]) for which in order}
+        ratios.append(seconds[0] / seconds[1])
+    ratio = statistics.median(ratios)
+    name = f"batches of {batch}, frames of {size[0]}x{size[1]}"
+    print(f"small network, {name}: steps {ratio:.2f} times as fast as with Keras's", flush=True)
+    return {"batch": batch, "size": size, "step_ratio": ratio}
 
 
 def compare_caching(

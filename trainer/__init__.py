@@ -30,11 +30,19 @@ if TYPE_CHECKING:
     from trainer.data.read_options import Shuffle as Shuffle
     from trainer.data.reader import read_sequences as read_sequences
     from trainer.evaluation.evaluate import evaluate_run as evaluate_run
+    from trainer.models.backbones import build_frame_network as build_frame_network
     from trainer.models.export import load_model as load_model
+    from trainer.models.layers import ClearPadding as ClearPadding
     from trainer.models.layers import FrameMask as FrameMask
+    from trainer.models.layers import OverTime as OverTime
     from trainer.models.layers import StackFrames as StackFrames
     from trainer.models.layers import TimeDistributed as TimeDistributed
     from trainer.models.network import build_model as build_model
+    from trainer.models.network import convolve_over_time as convolve_over_time
+    from trainer.models.network import decode_over_time as decode_over_time
+    from trainer.models.network import join_signals as join_signals
+    from trainer.models.network import output_layers as output_layers
+    from trainer.models.network import read_over_time as read_over_time
     from trainer.training.train import train as train
 
 _NAMES = {
@@ -49,8 +57,10 @@ _NAMES = {
     "trainer.data.reader": "read_sequences",
     "trainer.evaluation.evaluate": "evaluate_run",
     "trainer.models.export": "load_model",
-    "trainer.models.layers": "FrameMask StackFrames TimeDistributed",
-    "trainer.models.network": "build_model",
+    "trainer.models.backbones": "build_frame_network",
+    "trainer.models.layers": "ClearPadding FrameMask OverTime StackFrames TimeDistributed",
+    "trainer.models.network": "build_model convolve_over_time decode_over_time join_signals "
+    "output_layers read_over_time",
     "trainer.training.train": "train",
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 import trainer.models.losses  # noqa: F401  (compiled models name them)
+
+# Measured by `benchmarks/trainer.py`: inputs of more values are faster step by step, on CPUs.
+_MAX_FOLDED_VALUES = 1_500_000
+_MAX_REPEATED_LAYERS = 32
+_USUAL_BATCH = 16  # if the number of sequences is not known
 
 
 @keras.saving.register_keras_serializable(package="reelbeam")
@@ -17,7 +24,8 @@ class TimeDistributed(keras.layers.TimeDistributed):
     Keras 3 calls the wrapped layer once for each time step when the number of steps is static: the graph
     grows with the sequence, and every step is a small batch. Here ``[batch, time, ...]`` becomes
     ``[batch * time, ...]``, the layer is called once, and its output is unfolded. Weights, config, masks
-    and outputs are Keras's own. A length that is not static is left to Keras.
+    and outputs are Keras's own. A length that is not static is left to Keras, and so is training a small
+    network on large inputs without a GPU, where that is faster.
 
     Example: 8 RGB frames of 48x64, each to 10 features::
 
@@ -26,7 +34,8 @@ class TimeDistributed(keras.layers.TimeDistributed):
 
     Seeing all frames at once has two consequences. Batch normalisation *in training* takes its moments
     over batch and time, and moves its averages once per step, as Keras 2 did; Keras 3 does so for each
-    frame index in turn. A layer that keeps state between calls sees one call instead of ``time`` calls.
+    frame index in turn. Layers that must see one step after the other get that from Keras: those that keep
+    state from call to call (``stateful``), and dropout with a ``noise_shape`` that counts the batch.
     """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
@@ -40,7 +49,11 @@ class TimeDistributed(keras.layers.TimeDistributed):
                     f"TimeDistributed got a mask of shape {tuple(mask.shape)}, which is incompatible with "
                     f"the input of shape {tuple(inputs.shape)}: give one of [batch, time, ...]"
                 )
-        if steps is None or (mask is not None and mask.shape[1] is None):
+        is_dynamic = steps is None or (mask is not None and mask.shape[1] is None)
+        if is_dynamic or any(map(_needs_single_steps, self.layer._flatten_layers())):
+            return super().call(inputs, training=training, mask=mask)
+
+        if training and self._is_faster_by_step(inputs.shape):
             return super().call(inputs, training=training, mask=mask)
         kwargs: dict[str, Any] = {}
         if mask is not None and self.layer._call_has_mask_arg:
@@ -49,6 +62,25 @@ class TimeDistributed(keras.layers.TimeDistributed):
             kwargs["training"] = training
         outputs = self.layer.call(ops.reshape(inputs, (-1, *ops.shape(inputs)[2:])), **kwargs)
         return ops.reshape(outputs, (-1, steps, *ops.shape(outputs)[1:]))
+
+    def _is_faster_by_step(self, shape: tuple[int | None, ...]) -> bool:
+        """Returns True if training on CPUs gains by the small tensors of single steps, which fit into caches.
+
+        Each step repeats the graph, so the network must be small. Batch normalisation sees all steps.
+        """
+        values = math.prod(_USUAL_BATCH if size is None else size for size in shape)
+        parts = self.layer._flatten_layers()
+        return (
+            values > _MAX_FOLDED_VALUES
+            and len(parts) <= _MAX_REPEATED_LAYERS
+            and not any(isinstance(part, keras.layers.BatchNormalization) for part in parts)
+            and not tf.config.list_logical_devices("GPU")
+        )
+
+
+def _needs_single_steps(layer: keras.layers.Layer) -> bool:
+    noise_shape = getattr(layer, "noise_shape", None)
+    return getattr(layer, "stateful", False) or bool(noise_shape and noise_shape[0] is not None)
 
 
 @keras.saving.register_keras_serializable(package="reelbeam")

@@ -168,6 +168,48 @@ def test_time_distributed_calls_the_layer_once():
     assert Counting.calls == 1
 
 
+def test_time_distributed_keeps_state_as_keras():
+    inputs = keras.Input(batch_shape=(2, 3, 6, 2))
+    ours, stock = (
+        wrapper(keras.Sequential([keras.layers.GRU(4, stateful=True)]))
+        for wrapper in (TimeDistributed, keras.layers.TimeDistributed)
+    )
+    models = keras.Model(inputs, ours(inputs)), keras.Model(inputs, stock(inputs))
+    models[0].set_weights(models[1].get_weights())
+    x = np.random.default_rng(0).normal(size=(2, 3, 6, 2)).astype(np.float32)
+    first = [model(x).numpy() for model in models]
+    second = [model(x).numpy() for model in models]
+    np.testing.assert_allclose(*first, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(*second, rtol=1e-5, atol=1e-6)
+    assert not np.allclose(first[0], second[0])
+
+
+@pytest.mark.parametrize("noise_shape", [(1, 4), (2, 1), (None, 1), (2, None)])
+def test_time_distributed_dropout_with_noise_shape(noise_shape):
+    """Elements share a decision within a step, as the shape says, and not from step to step."""
+    layer = TimeDistributed(keras.layers.Dropout(0.5, noise_shape=noise_shape, seed=1))
+    kept = np.asarray(layer(np.ones((2, 64, 4), np.float32), training=True)) > 0
+    for axis, size in enumerate(noise_shape):
+        shares = (kept == kept.take([0], axis=2 * axis)).all()
+        assert shares == (size == 1)
+    assert len(np.unique(kept, axis=1)[0]) > 1
+
+
+@pytest.mark.parametrize(
+    ("shape", "calls"),
+    [((2, 4, 45, 80, 6), 1), ((16, 4, 45, 80, 6), 1), ((32, 4, 45, 80, 6), 4)],
+)
+def test_time_distributed_trains_large_batches_step_by_step(shape, calls, monkeypatch):
+    seen = []
+    layer = keras.layers.ReLU()
+    monkeypatch.setattr(layer, "call", lambda x: seen.append(x) or x)
+    TimeDistributed(layer).call(keras.ops.zeros(shape), training=True)
+    assert len(seen) == calls
+    seen.clear()
+    TimeDistributed(layer).call(keras.ops.zeros(shape), training=False)
+    assert len(seen) == 1
+
+
 def test_time_distributed_normalises_over_batch_and_time():
     x = np.random.default_rng(0).normal(5, 3, (2, 4, 3)).astype(np.float32)
     y = np.asarray(TimeDistributed(keras.layers.BatchNormalization())(x, training=True))
