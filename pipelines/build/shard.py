@@ -26,6 +26,7 @@ from pipelines.plan.descriptors import Segment, Shard, SourceFailure
 from tfrecords_schema.codec import from_json, to_json, without_paths
 from tfrecords_schema.moments import Moments, add_each
 from tfrecords_schema.records import frame_parts
+from tfrecords_schema.report.pages import plural
 from tfrecords_schema.spec import SequenceSpec
 
 
@@ -322,13 +323,18 @@ def find_empty(built: Sequence[tuple[Segment, SegmentResult]]) -> tuple[SourceFa
         SourceFailure(
             source=segment.source.id,
             stage="decode",
-            reason=result.truncated
-            or f"no sequence: {result.frames_without_telemetry} frames lie where telemetry has no values, "
-            f"and the footage has {result.breaks} breaks",
+            reason=result.truncated or _describe_empty(result),
         )
         for segment, result in built
         if not result.sequences and not result.short_clips
     )
+
+
+def _describe_empty(result: SegmentResult) -> str:
+    found = [f"the footage has {plural(result.breaks, 'break')}"]
+    if missing := result.frames_without_telemetry:
+        found.insert(0, f"{plural(missing, 'frame')} lie where telemetry has no values")
+    return f"no sequence: {', and '.join(found)}"
 
 
 def is_whole(segment: Segment) -> bool:

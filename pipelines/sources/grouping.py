@@ -8,20 +8,35 @@ from dataclasses import replace
 from pipelines.errors import UserError
 from pipelines.options.dataset import LabelOptions, SplitOptions
 from pipelines.plan.descriptors import Listing, Source
-from pipelines.plan.splits import place_unlisted, settle_splits
+from pipelines.plan.splits import join_names, place_unlisted, settle_splits
 from pipelines.sources.classes import limit_classes, select_classes
 from pipelines.sources.split_lists import apply_split_lists
+from tfrecords_schema.split_names import standard_split
 
 
 def group_and_split(listing: Listing, options: SplitOptions, label: LabelOptions) -> Listing:
     """Returns the sources of the wanted classes, with groups, and splits that no group's hash decides."""
     listing = apply_split_lists(listing, options.split_lists)
     listed = {source.split for source in listing.sources if source.split}
+    if not listed and options.split_folders != "off":
+        listing = replace(listing, notes=(*listing.notes, *_describe_name(listing.name, options)))
     listing = assign_groups(select_classes(listing, label), options)
     listing = place_unlisted(listing, listed, options)
     # Only sources that will be built count towards the limit.
     listing = limit_classes(listing, label.max_per_class, options.seed)
     return settle_splits(listing, listed, options)
+
+
+def _describe_name(name: str, options: SplitOptions) -> list[str]:
+    """Returns a note if the input is named like a split, and its sources go to several."""
+    split, shares = standard_split(name), [split for split, share in options.splits if share]
+    if split is None or len(shares) < 2:
+        return []
+    return [
+        f"the input is named like a split ({name}), but its sources are divided among {join_names(shares)}. "
+        f"--splits {split}=1 puts them all into {split}; to use folders of splits, give the folder above as "
+        "--input"
+    ]
 
 
 def assign_groups(listing: Listing, options: SplitOptions) -> Listing:

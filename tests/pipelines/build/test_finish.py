@@ -20,6 +20,7 @@ from pipelines.build.shard import (
     ShardReport,
     SourceCounts,
     count_sources,
+    find_empty,
     sum_counts,
 )
 from pipelines.decoding.protocol import SegmentCounts, SegmentResult
@@ -111,6 +112,21 @@ class TestFailures:
         plan = {"sources": 20, "failures": failures, "max_failure_rate": 0.1}
         assert finish([report()], totals(**plan, by_file=True)).error is None
         assert finish([report()], totals(**plan)).error.startswith("3 of 20 sources failed")
+
+    @pytest.mark.parametrize(
+        ("missing", "expected"),
+        [
+            (0, "no sequence: the footage has 2 breaks"),
+            (3, "3 frames lie where telemetry has no values, and the footage has 2 breaks"),
+        ],
+    )
+    def test_the_reason_of_an_empty_source_names_telemetry_only_if_it_matters(
+        self, missing, expected
+    ) -> None:
+        result = SegmentResult(breaks=2, frames_without_telemetry=missing)
+        segment = Segment(source=Source(id="a", path="p", data_path="p", group="g"))
+        (found,) = find_empty([(segment, result)])
+        assert found.reason.endswith(expected)
 
     def test_a_file_all_of_whose_blocks_failed_was_not_built(self, tmp_path) -> None:
         ids = ("a.mp4#t=0,1.5", "a.mp4#t=2", "b.mp4#t=0,1.5", "b.mp4#t=2", "c.mp4#t=0,1.5")

@@ -53,6 +53,22 @@ class TestClassFolders:
         assert found.label.class_names == ("run", "walk")
         assert found.notes[0] == SAID
 
+    @pytest.mark.parametrize("place", ["train", "train/*/*", "train.csv"])
+    def test_an_input_that_is_named_like_a_split_is_not_divided_in_silence(
+        self, place, tmp_path
+    ) -> None:
+        fill(tmp_path, "train/run/a.avi", "train/walk/b.avi", "clips/a.avi")
+        (tmp_path / "train.csv").write_text("path,label\nclips/a.avi,run\n")
+        (said,) = (n for n in listed(tmp_path / place).notes if "named like a split" in n)
+        assert "--splits train=1 puts them all into train" in said
+        for options in ({"splits": (("train", 1.0),)}, {"split_folders": "off"}):
+            assert not listed(tmp_path / place, **options).notes
+
+    def test_a_name_like_a_split_means_nothing_where_splits_are_given(self, tmp_path) -> None:
+        fill(tmp_path / "train", *TWO)
+        assert listed(tmp_path / "train").notes[0] == SAID
+        assert "named like" not in str(listed(tmp_path / "train").notes)
+
     def test_off_takes_them_as_classes(self, tmp_path) -> None:
         found = listed(fill(tmp_path, *TWO), split_folders="off")
         assert {source.split for source in found.sources} == {None}
