@@ -87,6 +87,20 @@ def write_brightness_dataset(directory, task, splits):
     return write_fake_dataset(directory, spec, splits, records=records)
 
 
+def write_grouped(directory, spec, groups, make=fake_record):
+    """Writes records whose groups are given as numbers by split; returns description and records."""
+    records, seed = {}, 0
+    for split, own in groups.items():
+        records[split] = []
+        for group in own:
+            record = make(spec, seed)
+            origin = {"id": f"g{group}@{seed}", "media_id": f"g{group}", "group_id": f"g{group}"}
+            records[split].append(replace(record, **origin))
+            seed += 1
+    sizes = {split: len(own) for split, own in groups.items()}
+    return write_fake_dataset(directory, spec, sizes, records=records), records
+
+
 def run_trainer(*arguments, cwd):
     """``trainer`` as a process of its own."""
     return run_python("-m", "trainer", *arguments, cwd=cwd)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 from tfrecords_schema.info import DatasetInfo, SplitInfo
 from tfrecords_schema.paths import join
@@ -30,6 +35,7 @@ _MAX_VALUE = 1e17
 _SIDES = ("in the model", "in the dataset")
 
 
+T = TypeVar("T")
 Datasets = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 """A dataset folder, or several that are read as one."""
 
@@ -47,8 +53,31 @@ class Folders(tuple[str, ...]):
         return ", ".join(self)
 
 
+class Selection(Folders):
+    """The folders of datasets, of which only some records are read, as other splits: a fold.
+
+    Attributes:
+        info: describes the records that are read.
+        parts: by split, the files, and for each of its records in stored order if it is read.
+    """
+
+    info: DatasetInfo
+    parts: dict[str, list[tuple[str, npt.NDArray[np.bool_]]]]
+
+
+def select_records(
+    directory: Datasets, split: str, shard: int, records: Iterable[T]
+) -> Iterable[T]:
+    """Returns those of all ``records`` of a shard that are read."""
+    if isinstance(directory, Selection) and split in directory.parts:
+        return itertools.compress(records, directory.parts[split][shard][1])
+    return records
+
+
 def folders_of(directory: Datasets) -> Folders:
     """Returns the folders that ``directory`` names."""
+    if isinstance(directory, Folders):
+        return directory
     if isinstance(directory, str | os.PathLike):
         directory = (directory,)
     return Folders(os.fspath(folder) for folder in directory)
@@ -60,6 +89,8 @@ def load_dataset(directory: Datasets) -> DatasetInfo:
     Raises:
         DatasetInfoError: if a folder is no complete dataset, or records differ in more than classes.
     """
+    if isinstance(directory, Selection):
+        return directory.info
     infos = _load_each(directory)
     return infos[0] if len(infos) == 1 else unite(infos, folders_of(directory)).info
 
@@ -121,6 +152,8 @@ def split_contents(info: DatasetInfo, directory: Datasets, split: str) -> SplitI
 def shard_paths(directory: Datasets, info: DatasetInfo, split: str) -> list[str]:
     """Returns the files of a split in order, after checking that each exists and has the recorded size."""
     split_contents(info, directory, split)
+    if isinstance(directory, Selection) and split in directory.parts:
+        return [path for path, _ in directory.parts[split]]
     folders, paths = folders_of(directory), []
     infos = [info] if len(folders) == 1 else _load_each(directory)
     for folder, own in zip(folders, infos, strict=True):

@@ -88,6 +88,14 @@ class TrainingConfig(TrainerOptions):
         "the ends of epochs only",
         min=0,
     )
+    folds: int | None = option(
+        None,
+        "Train once for each part of the groups of train and validation, score each part by the model that "
+        "has not seen it, and train a last model on all",
+        default_text="the dataset's own splits",
+        min=2,
+    )
+    seeds: int = option(1, "Train with so many seeds, from --seed on, and show the spread", min=1)
     seed: int = option(
         0,
         "Seed of the weights, the dropout, the augmentation and the order of the sequences",
@@ -122,6 +130,12 @@ class TrainingConfig(TrainerOptions):
         self.require(
             self.fine_tune_learning_rate is None or self.head_epochs > 0,
             "--fine_tune_learning_rate applies after --head_epochs. Give them, or --learning_rate",
+        )
+
+        self.require(
+            not self.reading.ignore_errors or (self.folds is None and self.seeds == 1),
+            "--folds and --seeds compare predictions for the same records, which --ignore_errors may skip. "
+            "Leave one out",
         )
 
     def to_json(self) -> dict[str, Any]:

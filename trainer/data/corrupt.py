@@ -17,7 +17,7 @@ from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.machine import usable_cpus
 from tfrecords_schema.records import CorruptRecordError, StoredRecord, read_file, scan_file
 from tfrecords_schema.spec import IMAGE_ENCODED
-from trainer.config.dataset import Datasets, load_dataset, shard_paths
+from trainer.config.dataset import Datasets, load_dataset, select_records, shard_paths
 from trainer.data.parsed_records import parse_record
 from trainer.data.pixels import FrameError, FrameReader
 from trainer.data.shuffling import do_not_convert
@@ -71,9 +71,10 @@ def _check_records(directory: Datasets, info: DatasetInfo, split: str) -> None:
     image = info.spec.image
     reader = image and FrameReader(stored=image, wanted=image, adopted=info.adopted)
     paths = shard_paths(directory, info, split)
-    for path, shard in zip(paths, info.splits[split].shards, strict=True):
+    for place, (path, shard) in enumerate(zip(paths, info.splits[split].shards, strict=True)):
         offset = count = 0
-        for count, record in enumerate(read_file(path), start=1):  # noqa: B007
+        records = select_records(directory, split, place, read_file(path))
+        for count, record in enumerate(records, start=1):  # noqa: B007
             offset = record.offset
             try:
                 parsed = parse(tf.constant(record.data))

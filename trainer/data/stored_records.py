@@ -7,12 +7,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.paths import is_url
 from tfrecords_schema.records import read_file
-from trainer.config.dataset import Datasets, folders_of, has_mixed_indices, shard_paths
+from trainer.config.dataset import (
+    Datasets,
+    Selection,
+    folders_of,
+    has_mixed_indices,
+    shard_paths,
+)
 from trainer.data.corrupt import SkippedRecords, read_sound_records
 from trainer.data.parsed_records import parse_record
 from trainer.data.shuffling import do_not_convert
@@ -24,7 +31,7 @@ class StoredRecords:
 
     Attributes:
         skipped: counts corrupt records, which are skipped; None stops at the first.
-        shards: paths, in order.
+        shards: paths, in order; for a selection, the number of records before each as well.
         by_name: indices of classes differ between several datasets, so names decide.
     """
 
@@ -32,11 +39,14 @@ class StoredRecords:
     info: DatasetInfo
     split: str
     skipped: SkippedRecords | None = None
-    shards: list[str] = field(init=False)
+    shards: Any = field(init=False)
     by_name: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        shards = shard_paths(self.directory, self.info, self.split)
+        shards: Any = shard_paths(self.directory, self.info, self.split)
+        if self._masks:
+            counts = np.array(list(map(len, self._masks)), np.int64)
+            shards = (shards, counts.cumsum() - counts)
         object.__setattr__(self, "shards", shards)
         object.__setattr__(self, "by_name", has_mixed_indices(self.directory))
 
@@ -45,8 +55,24 @@ class StoredRecords:
         shards = tf.data.Dataset.from_tensor_slices(self.shards)
         return shards.flat_map(do_not_convert(self.open_shard))
 
-    def open_shard(self, path: tf.Tensor) -> tf.data.Dataset:
-        """Returns the records of a shard.
+    @property
+    def _masks(self) -> list[Any]:
+        parts = self.directory.parts if isinstance(self.directory, Selection) else {}
+        return [mask for _, mask in parts.get(self.split, ())]
+
+    def open_shard(self, path: tf.Tensor, first: Any = None) -> tf.data.Dataset:
+        """Returns the records of one of `shards`."""
+        records = self._open(path)
+        if first is None:
+            return records
+        mask = np.concatenate(self._masks)
+        kept, places = tf.constant(mask), tf.data.Dataset.range(first, len(mask))
+        numbered = tf.data.Dataset.zip((places, records))
+        own = numbered.filter(do_not_convert(lambda place, _: kept[place]))
+        return own.map(do_not_convert(lambda _, record: record))
+
+    def _open(self, path: tf.Tensor) -> tf.data.Dataset:
+        """Returns all records of a file.
 
         TensorFlow's own reader neither opens ``s3://`` nor continues after damage. Here, a few blocks of some
         MiB are held at a time, and nothing on disk.

@@ -15,7 +15,7 @@ from tfrecords_schema import spec as keys
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.records import read_file
 from tfrecords_schema.report.filmstrips import StripFrame, choose_frames, make_thumbnail
-from trainer.config.dataset import Datasets, load_dataset, shard_paths
+from trainer.config.dataset import Datasets, load_dataset, select_records, shard_paths
 from trainer.data.corrupt import located_errors
 from trainer.data.parsed_records import parse_record
 from trainer.data.pixels import FrameError, FrameReader
@@ -37,9 +37,11 @@ def read_filmstrips(directory: Datasets, split: str, places: Sequence[int]) -> d
     info, strips, start = load_dataset(directory), {}, 0
     paths = shard_paths(directory, info, split)
     with located_errors(directory, split):
-        for path, shard in zip(paths, info.splits[split].shards, strict=True):
+        shards = zip(paths, info.splits[split].shards, strict=True)
+        for index, (path, shard) in enumerate(shards):
             own = {place for place in places if start <= place < start + shard.records}
-            records = itertools.islice(read_file(path), max(own, default=start - 1) - start + 1)
+            records = select_records(directory, split, index, read_file(path))
+            records = itertools.islice(records, max(own, default=start - 1) - start + 1)
             for place, record in enumerate(records, start):
                 if place in own:
                     strips[place] = _to_strip(record.data, info)

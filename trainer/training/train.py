@@ -80,6 +80,10 @@ def train(directory: Datasets, folder: RunFolder, config: TrainingConfig) -> dic
         ConfigError: if the options do not fit the dataset.
         TrainingError: if the loss is no longer finite, or memory runs out.
     """
+    if config.folds is not None or config.seeds > 1:
+        from trainer.training.cross_validation import cross_validate
+
+        return cross_validate(directory, folder, config)
     info = load_dataset(directory)
     config.check_for(info)
     check_trainable(directory, info, allow_empty_classes=config.allow_empty_classes)

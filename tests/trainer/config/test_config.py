@@ -31,6 +31,8 @@ OTHER_VALUES = {
     "augment": ("crop=0.7,flip=0.5", "crop=0.7,flip=0.5"),
     "cache_frames": ("memory", "memory"),
     "checkpoint_minutes": ("2.5", 2.5),
+    "folds": ("4", 4),
+    "seeds": ("3", 3),
     "seed": ("9", 9),
     "filters": ("4,8", (4, 8)),
     "stack_frames": ("3", 3),
