@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import builtins
+import io
+import itertools
 import os
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 from unittest import mock
 
 State = dict[str, bytes | None]
@@ -113,3 +117,87 @@ def failing_sync(call: int, code: int) -> Callable[[int], None]:
         real(number)
 
     return sync
+
+
+class FailingDisk:
+    """Lets one call of this process that writes below ``root`` fail with an error.
+
+    The calls are those that make, sync and rename files and folders, and each write to a file, of which half
+    the bytes are written.
+
+    Attributes:
+        failed: the name of the call that failed; None if there were fewer calls.
+
+    Args:
+        root: a folder.
+        call: the number of the call, from 0.
+        code: the number of the error.
+    """
+
+    _CALLS = ("open", "mkdir", "link", "replace", "rename", "fsync")
+
+    def __init__(self, root: Path, call: int, code: int):
+        self._root, self._call, self._code = str(root), call, code
+        self._count = itertools.count()
+        self._open_file = io.open
+        self.failed: str | None = None
+
+    def __enter__(self) -> FailingDisk:
+        self._patches = [mock.patch.object(os, name, self._failing(name)) for name in self._CALLS]
+        self._patches += [
+            mock.patch.object(module, "open", self._open) for module in (io, builtins)
+        ]
+        for patch in self._patches:
+            patch.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for patch in self._patches:
+            patch.stop()
+
+    def _step(self, name: str, place: object) -> None:
+        path = os.readlink(f"/proc/self/fd/{place}") if isinstance(place, int) else place
+        if not os.fspath(path).startswith(self._root):  # type: ignore[call-overload]
+            return
+        if next(self._count) == self._call:
+            self.failed = name
+            raise OSError(self._code, os.strerror(self._code))
+
+    def _failing(self, name: str) -> Callable[..., object]:
+        real = getattr(os, name)
+
+        def call(place: object, *args: object, **options: object) -> object:
+            if name != "open" or (args and isinstance(args[0], int) and args[0] & os.O_CREAT):
+                self._step(name, place)
+            return real(place, *args, **options)
+
+        return call
+
+    def _open(
+        self,
+        file: object,
+        mode: str = "r",
+        buffering: int = -1,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+        **options: object,
+    ) -> IO[bytes] | IO[str]:
+        text = {"encoding": encoding, "errors": errors, "newline": newline}
+        if isinstance(file, int) or not set(mode) & set("wax+"):
+            return self._open_file(file, mode, buffering, **text, **options)  # type: ignore
+        self._step("open a file", file)
+
+        class File(io.FileIO):
+            def write(self, data: bytes) -> int:  # type: ignore[override]
+                try:
+                    step("write", file)
+                except OSError:
+                    super().write(memoryview(data).cast("B")[: len(data) // 2])
+                    raise
+                return super().write(data)
+
+        step = self._step
+        raw = File(file, mode.replace("b", "").replace("t", ""), **options)  # type: ignore
+        buffered = io.BufferedRandom(raw) if "+" in mode else io.BufferedWriter(raw)
+        return buffered if "b" in mode else io.TextIOWrapper(buffered, **text)

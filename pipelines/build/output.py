@@ -53,6 +53,8 @@ _ERROR_FILE = f"{BUILD_FOLDER}/error.txt"
 NEW_FAILURES = f"{BUILD_FOLDER}/{FAILURES_FILE}"
 _PLANNED_SOURCES = f"{BUILD_FOLDER}/{SOURCES_FILE}"
 _SHARD_FILE = re.compile(r"[a-z][a-z0-9_]*-\d{5}-of-\d{5}\.tfrecord")
+# A file that a killed process was sending to Hadoop's file system: `tfrecords_schema.storage.upload`.
+_PARTIAL = re.compile(r".+\.[0-9a-f]{32}\.partial")
 _STORED = "stored"  # key in the report of a shard on a store
 
 
@@ -174,7 +176,9 @@ class OutputFolder:
         Returns:
             The byte offset of each shard in the plan, for `planned`; the totals are at 0.
         """
-        stale = self.complete_shards() - {shard.file for shard in shards}
+        names = storage.list_folder(self.path)
+        stale = set(filter(_SHARD_FILE.fullmatch, names)) - {shard.file for shard in shards}
+        stale |= set(filter(_PARTIAL.fullmatch, names))
         building = storage.list_folder(self._file(BUILD_FOLDER))
         stale |= {f"{BUILD_FOLDER}/{name}" for name in building if name.endswith(".partial")}
         # The description goes first: from then on the folder is not complete.

@@ -67,7 +67,11 @@ def marked_folder(parent: Path, prefix: str, *, mode: int = 0o777) -> tuple[Path
     while True:
         folder = parent / f"{prefix}{uuid.uuid4().hex}"
         folder.mkdir(mode)
-        lock = (folder / _LOCK).open("wb")
+        try:
+            lock = (folder / _LOCK).open("wb")
+        except OSError:
+            folder.rmdir()  # without a lock, no later process would remove it
+            raise
         with contextlib.suppress(OSError):  # a disk without locks: then nobody removes it either
             fcntl.flock(lock, fcntl.LOCK_EX)
         # Another process may have removed the folder before it was locked.
