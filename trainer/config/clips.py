@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +21,12 @@ from trainer.errors import ConfigError
 Place = Literal["random", "first", "center", "last"]
 
 _MAX_NAMED = 6
+# Names of values that are the same in a mirror, and words of classes that are not.
+_SIDELESS = frozenset({"speed", "ground_speed", "vehicle_speed"})
+_SIDED = re.compile(
+    r"(?<![a-z])(?:east|west|port|starboard|links|rechts|gauche|droite|izquierd[ao]|derech[ao])(?![a-z])"
+    r"|^.{1,2}$|(?<![^\W_])[^\W_](?![^\W_])"  # a letter or digit: no word tells what it means
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +145,7 @@ class Augmentation(TrainerOptions):
         )
         if self.flip and self.mirrored_classes != ():
             _check_named([name for name in classes if name not in named], bool(named))
-        if self.flip and spec.value_names and info.mirrored is None:
+        if self.flip and _may_change_sign(info):
             raise DatasetError(
                 f"a flip may change the sign of {', '.join(spec.value_names)}, and the dataset does not say "
                 "of which. Build it with --mirrored_columns NAMES, or --mirrored_columns none, or leave flip "
@@ -149,6 +156,26 @@ class Augmentation(TrainerOptions):
                 f"the values of {', '.join(spec.value_names)} would be wrong for a reversed sequence. Leave "
                 "reverse out of --augment"
             )
+
+
+def default_augmentation(info: DatasetInfo) -> Augmentation | None:
+    """Returns a flip of half of the sequences if it certainly leaves their labels and signals right.
+
+    That is so if no name of a class speaks of a side or is shorter than a word, and if the dataset says which
+    values mirror. A speed does not.
+    """
+    names = info.spec.label.class_names
+    sided = any(find_mirrored(names)) or any(_SIDED.search(name.casefold()) for name in names)
+    if info.spec.image is None or sided or _may_change_sign(info):
+        return None
+    return Augmentation(flip=0.5)
+
+
+def _may_change_sign(info: DatasetInfo) -> bool:
+    """Returns True if a flip changes the sign of targets or signals and the dataset does not say of which."""
+    return info.mirrored is None and bool(
+        {name.casefold() for name in info.spec.value_names} - _SIDELESS
+    )
 
 
 def parse_augmentation(text: str, mirrored_classes: str = "") -> Augmentation:

@@ -35,7 +35,9 @@ _SMALL_OPTIONS = (
 _RNN_OPTIONS = ("rnn_units", "bidirectional")
 _STATE_OPTIONS = ("rnn_activation", "recurrent_dropout")  # of the decoder, too
 _TRAINED_PART = ("trainable_layers", "trainable_from")
-_IMAGE_OPTIONS = ("backbone", "weights", *_TRAINED_PART, *_SMALL_OPTIONS, "pooling")
+_IMAGE_OPTIONS = (
+    *("backbone", "weights", "frame_input", *_TRAINED_PART, *_SMALL_OPTIONS, "pooling"),
+)
 _FORECAST = re.compile(r"(.+)@([+-]?\d+(?:\.\d+)?)s?")  # speed@0.5: the speed in half a second
 
 
@@ -97,10 +99,16 @@ class ModelConfig(TrainerOptions):
     pool_size: int = option(
         2, "Factor by which each block of the small backbone pools; 1 for no pooling", min=1
     )
+    frame_input: Literal["difference", "stack", "frame"] | None = option(
+        None,
+        "What the network sees of each frame. difference: the frame and its change from the one before, for "
+        "pretrained backbones that of its features; stack: --stack_frames frames at once; frame: it alone",
+        default_text="stack with --stack_frames, difference otherwise",
+    )
     stack_frames: int | None = option(
         None,
-        "Consecutive frames that the small backbone sees at once, to see motion",
-        default_text="2",
+        "Consecutive frames that the small backbone sees at once",
+        default_text="2 with --frame_input stack",
         min=1,
     )
     batch_norm: bool = option(
@@ -216,6 +224,16 @@ class ModelConfig(TrainerOptions):
             raise ConfigError(
                 f"{self.typed(changed)} shapes the small backbone, not {self.backbone}. Leave it out"
             )
+        self.require(
+            self.frame_input in (None, "stack") or self.stack_frames in (None, 1),
+            f"--stack_frames {self.stack_frames} needs --frame_input stack, and it is {self.frame_input}. "
+            "Leave one of them out",
+        )
+        self.require(
+            self.frame_input != "stack" or self.backbone == SMALL,
+            f"--frame_input stack is for the small backbone, and {self.backbone} takes single frames. Give "
+            "--frame_input difference or frame",
+        )
         recurrent = _RNN_OPTIONS if self.decoder_units else (*_RNN_OPTIONS, *_STATE_OPTIONS)
         if self.rnn == "none" and (changed := self.changed(recurrent)):
             raise ConfigError(
@@ -248,9 +266,19 @@ class ModelConfig(TrainerOptions):
         return self.weights != "none"
 
     @property
+    def sees_differences(self) -> bool:
+        """True if the network sees changes from frame to frame."""
+        return self.frame_input == "difference" or not (self.frame_input or self.stack_frames)
+
+    @property
     def frames_at_once(self) -> int:
         """Number of frames that the convolutions see at once."""
-        return self.stack_frames or (2 if self.backbone == SMALL else 1)
+        return self.stack_frames or (2 if self.frame_input == "stack" else 1)
+
+    def channels(self, of_frame: int) -> int:
+        """Returns the number of channels that the backbone sees."""
+        with_change = self.backbone == SMALL and self.sees_differences
+        return of_frame + 1 if with_change else of_frame * self.frames_at_once
 
     @property
     def fine_tunes(self) -> bool:

@@ -21,6 +21,7 @@ PRESETS: dict[Preset, dict[str, Any]] = {
     # A pretrained VGG16 whose last four layers are trained.
     "vgg16-transfer": {
         "backbone": "VGG16",
+        "frame_input": "frame",
         "trainable_layers": 4,
         "pooling": "flatten",
         "rnn_units": (256,),
@@ -32,6 +33,7 @@ PRESETS: dict[Preset, dict[str, Any]] = {
     # The dash-cam speed competition: 8 frames of 180x320 to two components of a velocity.
     "dashcam-speed": {
         "backbone": "InceptionResNetV2",
+        "frame_input": "frame",
         "trainable_layers": 4,
         "pooling": "flatten",
         "rnn_units": (256,),

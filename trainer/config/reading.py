@@ -91,7 +91,8 @@ class ReadingConfig(TrainerOptions):
     augment: str | None = option(
         None,
         "Random changes of the sequences that are trained on: any of crop, flip, brightness, contrast, "
-        "saturation, hue, jitter and reverse, such as crop=0.7,flip=0.5,hue=0.02",
+        "saturation, hue, jitter and reverse, such as crop=0.7,flip=0.5,hue=0.02; or none",
+        default_text="flip=0.5 where it certainly changes no label, except for pretrained backbones",
         metavar="NAME=VALUE,...",
     )
     mirrored_classes: str | None = option(
@@ -135,10 +136,10 @@ class ReadingConfig(TrainerOptions):
 
     @property
     def augmentation(self) -> Augmentation | None:
-        """The changes that `augment` and `mirrored_classes` ask for; None for no changes."""
-        if not self.augment:
+        """The changes that `augment` and `mirrored_classes` ask for; None if they ask for none."""
+        if self.augment in (None, "", "none"):
             return None
-        return parse_augmentation(self.augment, self.mirrored_classes or "")
+        return parse_augmentation(str(self.augment), self.mirrored_classes or "")
 
     def training_clips(self, info: DatasetInfo) -> Clips | None:
         """Returns the part of each sequence that is trained on; None for all of it."""

@@ -144,7 +144,10 @@ def _differences(held: dict[str, Any], options: dict[str, Any]) -> list[str]:
     for name, value in options.items():
         if isinstance(value, dict) and isinstance(held.get(name, {}), dict):
             found += _differences(held.get(name, {}), value)
-        elif held.get(name) != value and name not in _MAY_CHANGE:
+        # With a patience or without one, another epoch is kept.
+        elif held.get(name) != value and (
+            name not in _MAY_CHANGE or None in (held.get(name), value)
+        ):
             found.append(f"{name}: {held.get(name)!r:.100} there, {value!r:.100} now")
     return found
 

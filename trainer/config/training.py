@@ -27,7 +27,7 @@ class TrainingConfig(TrainerOptions):
         ConfigError: if a value is out of range, or two contradict each other.
     """
 
-    epochs: int = option(40, "Maximum number of passes over the train split", min=1)
+    epochs: int = option(40, "Passes over the train split, at most", min=1)
     batch_size: int = option(16, "Sequences per step", min=1)
     learning_rate: float = option(
         1e-3,
@@ -36,7 +36,7 @@ class TrainingConfig(TrainerOptions):
         expected="a finite number above 0, usually 1e-5 to 1e-2",
     )
     schedule: Literal["constant", "cosine"] = option(
-        "constant", "Learning rate over the epochs: constant, or falling to 0 as a cosine"
+        "cosine", "Learning rate over the epochs: constant, or falling to 0 as a cosine"
     )
     warmup_epochs: int = option(0, "Epochs in which the learning rate first rises from 0", min=0)
     clip_norm: float | None = option(
@@ -59,7 +59,12 @@ class TrainingConfig(TrainerOptions):
         above=0,
         expected="a finite number above 0, usually 1e-6 to 1e-4",
     )
-    patience: int = option(8, "Epochs without improvement after which training stops", min=1)
+    patience: int | None = option(
+        None,
+        "Keep the epoch with the lowest validation loss, and stop after so many epochs without a lower one",
+        default_text="train all epochs and keep the last",
+        min=1,
+    )
     precision: Precision = option(
         "float32",
         "Precision of the layers. mixed_float16 is faster on GPUs, mixed_bfloat16 on TPUs and recent CPUs",

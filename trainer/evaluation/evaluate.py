@@ -43,7 +43,7 @@ from trainer.models.export import load_run
 
 _SEEN = {
     "train": "the model was trained on this split",
-    "validation": "the best epoch was chosen by this split",
+    "validation": "training may have chosen by this split",
 }
 
 

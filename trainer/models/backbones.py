@@ -36,8 +36,8 @@ class FrameNetwork(NamedTuple):
 def build_frame_network(image: ImageSpec, config: ModelConfig) -> FrameNetwork:
     """Builds the network for frames ``[height, width, channels]`` of ``image``.
 
-    The small backbone takes normalised float32, with the channels of all frames that it sees at once; the
-    others take uint8. The result is a vector, or with ``rnn`` ``"convlstm"`` the feature map.
+    The small backbone takes normalised float32, with the channels of `ModelConfig.channels`; the others take
+    uint8. The result is a vector, or with ``rnn`` ``"convlstm"`` the feature map.
     """
     if config.backbone == SMALL:
         before, network = [], _small_network(image, config)
@@ -57,7 +57,7 @@ def build_frame_network(image: ImageSpec, config: ModelConfig) -> FrameNetwork:
             before += _rescaling_of_imagenet(network)
     after = [] if config.rnn == "convlstm" else [pooling_layer(config)]
     frozen, trained = _split(network, _first_trained(network, config))
-    shape = (*image.shape[:2], image.channels * config.frames_at_once)
+    shape = (*image.shape[:2], config.channels(image.channels))
     frames = keras.Input(shape, dtype="float32" if config.backbone == SMALL else "uint8")
     if frozen is None or trained is None:
         only = trained if frozen is None else frozen
@@ -86,8 +86,8 @@ def _small_network(image: ImageSpec, config: ModelConfig) -> keras.Model:
             f"{len(config.filters)} convolution blocks reduce frames of {image.height}x{image.width} "
             f"to nothing: give at most {max_blocks} --filters, or build larger frames"
         )
-    channels = image.channels * config.frames_at_once
-    x = inputs = keras.Input((image.height, image.width, channels), dtype="float32")
+    shape = (image.height, image.width, config.channels(image.channels))
+    x = inputs = keras.Input(shape, dtype="float32")
     for i, filters in enumerate(config.filters, 1):
         for j in range(1, config.convolutions + 1):
             convolution = layers.Conv2D(

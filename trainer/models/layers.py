@@ -15,6 +15,8 @@ import trainer.models.losses  # noqa: F401  (compiled models name them)
 _MAX_FOLDED_VALUES = 1_500_000
 _MAX_REPEATED_LAYERS = 32
 _USUAL_BATCH = 16  # if the number of sequences is not known
+_LUMA = (0.299, 0.587, 0.114)
+_MIN_DEVIATION = 4.0  # levels of a pixel: the noise of a dark or uniform clip is no texture
 
 
 @keras.saving.register_keras_serializable(package="reelbeam")
@@ -130,25 +132,32 @@ class Preprocess(keras.layers.Layer):
 class StackFrames(keras.layers.Layer):
     """Stacks each frame with the frames before it: ``[B, T, H, W, C]`` to ``[B, T, H, W, count * C]``.
 
-    Convolutions can then detect motion. The first frame stands in for missing earlier frames.
+    Convolutions can then detect motion. The first frames, which have too few before them, are stacked as the
+    first one that has enough, so that every position shows motion.
 
-    Example: ``StackFrames(2)`` of frames 0, 1, 2 makes the pairs (0, 0), (0, 1) and (1, 2).
+    Example: ``StackFrames(2)`` of frames 0, 1, 2 makes the pairs (0, 1), (0, 1) and (1, 2).
     """
 
     def __init__(self, count: int, **kwargs: Any):
         super().__init__(**kwargs)
         self.count = count
 
-    def call(self, inputs: Any) -> Any:
-        """Stacks ``inputs``, ``[B, T, H, W, C]``, along the channels, the oldest frame first."""
-        steps = inputs.shape[1]
-        delayed = [inputs]
-        for _ in range(self.count - 1):
-            before = delayed[0]
-            delayed.insert(0, ops.concatenate([before[:, :1], before[:, : steps - 1]], axis=1))
-        return ops.concatenate(delayed, axis=-1)
+    def call(self, inputs: Any, valid: Any = None) -> Any:
+        """Stacks ``inputs``, ``[B, T, H, W, C]``, along the channels, the oldest frame first.
 
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        ``valid``, ``[B, T]`` bool, is False for padding, which the first frame replaces.
+        """
+        steps = inputs.shape[1]
+        if valid is not None:
+            inputs = ops.where(valid[:, :, None, None, None], inputs, inputs[:, :1])
+        delays = range(self.count - 1, -1, -1)
+        newest = [min(max(step, self.count - 1), steps - 1) for step in range(steps)]
+        moved = ([max(step - delay, 0) for step in newest] for delay in delays)
+        return ops.concatenate([ops.take(inputs, frames, axis=1) for frames in moved], axis=-1)
+
+    def compute_output_shape(
+        self, input_shape: tuple[int | None, ...], **_shapes: Any
+    ) -> tuple[int | None, ...]:
         """Returns ``input_shape`` with ``count`` times the channels."""
         channels = input_shape[-1]
         return (*input_shape[:-1], None if channels is None else self.count * channels)
@@ -156,6 +165,62 @@ class StackFrames(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return {**super().get_config(), "count": self.count}
+
+
+@keras.saving.register_keras_serializable(package="reelbeam")
+class ClipLuma(keras.layers.Layer):
+    """The luma of pixels in standard deviations of their clip: ``[B, T, H, W, C]`` to ``[B, T, H, W, 1]``.
+
+    The mean and the deviation are those of the frames that are not padding, so that clips of other exposure
+    and contrast look alike.
+    """
+
+    def __init__(self, **kwargs: Any):
+        # Half precision could not tell all levels of a pixel apart.
+        super().__init__(**{"dtype": "float32", **kwargs})
+
+    def call(self, inputs: Any, valid: Any) -> Any:
+        """Normalises ``inputs``, pixels from 0 to 255; ``valid``, ``[B, T]`` bool, is False for padding."""
+        pixels = ops.cast(inputs, "float32")
+        luma = pixels if pixels.shape[-1] == 1 else ops.dot(pixels, ops.array(_LUMA)[:, None])
+        weights = ops.cast(valid, "float32")
+        weights = weights / ops.sum(weights, axis=1, keepdims=True)
+
+        def mean(values: Any) -> Any:
+            by_frame = ops.mean(values, axis=(2, 3, 4))
+            return ops.sum(by_frame * weights, axis=1)[:, None, None, None, None]
+
+        luma = luma - mean(luma)
+        return luma / (ops.sqrt(mean(ops.square(luma))) + _MIN_DEVIATION)
+
+    def compute_output_shape(
+        self, input_shape: tuple[int | None, ...], **_shapes: Any
+    ) -> tuple[int | None, ...]:
+        """Returns ``input_shape`` with one channel."""
+        return (*input_shape[:-1], 1)
+
+
+@keras.saving.register_keras_serializable(package="reelbeam")
+class FrameDifferences(keras.layers.Layer):
+    """The change of each frame, or of its features, from the one before: ``[B, T, ...]`` to the same shape.
+
+    The first has none before it and gets the change to the second. It is 0 at padding, and everywhere if
+    there is only one frame.
+    """
+
+    def call(self, inputs: Any, valid: Any) -> Any:
+        """Subtracts along the time; ``valid``, ``[B, T]`` bool, is False for padding."""
+        if inputs.shape[1] == 1:
+            return ops.zeros_like(inputs)
+        known = ops.reshape(valid[:, 1:], (-1, inputs.shape[1] - 1, *[1] * (len(inputs.shape) - 2)))
+        change = ops.where(known, inputs[:, 1:] - inputs[:, :-1], ops.zeros((), inputs.dtype))
+        return ops.concatenate([change[:, :1], change], axis=1)
+
+    def compute_output_shape(
+        self, input_shape: tuple[int | None, ...], **_shapes: Any
+    ) -> tuple[int | None, ...]:
+        """Returns ``input_shape``."""
+        return input_shape
 
 
 @keras.saving.register_keras_serializable(package="reelbeam")

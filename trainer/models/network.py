@@ -16,6 +16,8 @@ from trainer.models.backbones import build_frame_network, l2_penalty, pooling_la
 from trainer.models.keras_settings import own_settings
 from trainer.models.layers import (
     ClearPadding,
+    ClipLuma,
+    FrameDifferences,
     FrameMask,
     FrozenTimeDistributed,
     OverTime,
@@ -54,7 +56,13 @@ def build_model(info: DatasetInfo, config: ModelConfig) -> keras.Model:
         train = info.splits["train"]
         moments = zip(train.pixel_mean, train.pixel_std, strict=True)
         x = _normalization("normalize_pixels", moments)(x)
-        x = StackFrames(config.frames_at_once, name="stack_frames")(x)
+        valid = FrameMask(spec.num_frames, name="valid")(inputs[VALID_FRAMES])
+        if config.sees_differences:
+            luma = ClipLuma(name="clip_luma")(inputs[IMAGE], valid)
+            change = FrameDifferences(name="differences")(luma, valid)
+            x = layers.Concatenate(name="frames_with_differences")([x, change])
+        else:
+            x = StackFrames(config.frames_at_once, name="stack_frames")(x, valid)
     network = build_frame_network(spec.image, config)
     if network.frozen is None:
         outputs = _after_frames(x, inputs, info, config, network.trained)
@@ -112,6 +120,9 @@ def _after_frames(
         moments = [(value.mean, value.std) for value in train.signals[signal.name]]
         signals.append(_normalization(f"normalize_{signal.name}", moments)(inputs[signal.name]))
     mask = FrameMask(spec.num_frames, name="frame_mask")(inputs[VALID_FRAMES])
+    if x is not None and config.backbone != SMALL and config.sees_differences:
+        changes = FrameDifferences(name="feature_differences")(x, mask)
+        x = layers.Concatenate(name="features_with_differences")([x, changes])
     if config.signal_filters:
         signals = [convolve_over_time(join_signals(None, signals), mask, config)]
     x = join_signals(x, signals)

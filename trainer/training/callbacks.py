@@ -101,7 +101,7 @@ class StopOnNaN(keras.callbacks.Callback):
 
 
 class SaveProgress(keras.callbacks.Callback):
-    """Saves the best epoch's model, stops early, and writes checkpoints.
+    """Saves the model of the best epoch, or of the last one so far, stops early, and writes checkpoints.
 
     A checkpoint is written last in each epoch: a run killed between two files repeats its last epoch, with
     the same result. Within an epoch, one is written when ``minutes`` have passed since the last. The first
@@ -148,6 +148,8 @@ class SaveProgress(keras.callbacks.Callback):
         loss = float((logs or {})[self._job.monitor])
         if loss < progress.best:
             progress.best, progress.best_epoch, progress.waited = loss, epoch + 1, 0
+        if not self._job.keeps_best or progress.best_epoch == epoch + 1:
+            progress.kept_epoch = epoch + 1
             with replacing(self._job.folder.model, suffix=".keras") as partial:
                 self._whole.save(partial)
         if self._patience is not None and progress.waited >= self._patience:

@@ -41,6 +41,7 @@ class Progress:
         step: completed steps of the next epoch.
         best: lowest monitored loss so far.
         best_epoch: its epoch, counted from 1.
+        kept_epoch: the epoch whose model is saved, counted from 1.
         waited: epochs since then.
         stopped: True if the training stopped early.
     """
@@ -49,6 +50,7 @@ class Progress:
     step: int = 0
     best: float = math.inf
     best_epoch: int = 0
+    kept_epoch: int = 0
     waited: int = 0
     stopped: bool = False
 

@@ -26,7 +26,7 @@ from tfrecords_schema.info import SplitInfo
 from tfrecords_schema.storage import remove_folder
 from trainer.config.dataset import Datasets, load_dataset
 from trainer.data.buffers import without_autotune
-from trainer.data.parsed_records import IMAGE
+from trainer.data.parsed_records import IMAGE, VALID_FRAMES
 from trainer.data.read_options import Shuffle
 from trainer.data.reader import read_sequences
 from trainer.data.shuffling import endless_epochs, interleave_shards, plan_shuffle
@@ -45,10 +45,13 @@ def has_frozen_features(model: keras.Model) -> bool:
 def split_at_features(model: keras.Model) -> tuple[keras.Model, keras.Model]:
     """Splits ``model`` into two models of its layers: frames to frozen features, and features to outputs.
 
+    The first takes `IMAGE` and `VALID_FRAMES`.
+
     The second takes `FROZEN_FEATURES` in place of the frames. Training it trains ``model``.
     """
     features = model.get_layer(FROZEN_FEATURES).output
-    return keras.Model(model.input[IMAGE], features, name="encoder"), model.get_layer(HEAD)
+    frames = {name: model.input[name] for name in (IMAGE, VALID_FRAMES)}
+    return keras.Model(frames, features, name="encoder"), model.get_layer(HEAD)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +132,9 @@ def computed_features(
     info = load_dataset(directory)
     encode = tf.function(
         lambda frames: tf.cast(encoder(frames, training=False), tf.float32),
-        input_signature=[tf.TensorSpec(encoder.input.shape, tf.uint8)],
+        input_signature=[
+            {name: tf.TensorSpec(x.shape, x.dtype, name) for name, x in encoder.input.items()}
+        ],
     )
 
     def compute(split: str, options: dict[str, Any]) -> CachedSplit:
@@ -138,7 +143,8 @@ def computed_features(
         features = np.lib.format.open_memmap(file, "w+", np.float32, shape)
         rest, done = [], 0
         for inputs, *labels in read_sequences(directory, split, **options):
-            batch = encode(inputs.pop(IMAGE)).numpy()
+            batch = encode({name: inputs[name] for name in encoder.input}).numpy()
+            del inputs[IMAGE]
             features[done : done + len(batch)] = batch
             done += len(batch)
             rest.append((inputs, *labels))

@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrecords_schema.info import DatasetInfo
+from trainer.config.clips import Augmentation, default_augmentation
 from trainer.config.dataset import Datasets, has_split
 from trainer.config.run_folder import RunFolder
 from trainer.config.training import TrainingConfig
@@ -63,6 +64,18 @@ class TrainingJob:
     def monitor(self) -> str:
         """Name of the loss that epochs are compared by."""
         return "val_loss" if "validation" in self.splits else "loss"
+
+    @property
+    def augmentation(self) -> Augmentation | None:
+        """The random changes of the sequences; those by default only if no frozen features are cached."""
+        if self.config.reading.augment is not None or self.config.model.pretrained:
+            return self.config.reading.augmentation
+        return default_augmentation(self.info)
+
+    @property
+    def keeps_best(self) -> bool:
+        """True if the best epoch is kept, False if the last."""
+        return self.config.patience is not None
 
     @property
     def epoch_size(self) -> int:
@@ -150,6 +163,11 @@ def _frame_feed(
         folder = None if reading.cache_frames == "memory" else reading.cache_frames
         caches = {split: cached_frames(job.directory, split, folder=folder) for split in job.splits}
 
+    augment = job.augmentation
+    if reading.augment is None and job.info.spec.image is not None:
+        which = "flip=0.5, which changes no label here" if augment else "none"
+        _log.info("augmentation: %s. --augment chooses another", which)
+
     def read(split: str, **options: Any) -> Any:
         def read_share(context: tf.distribute.InputContext | None) -> tf.data.Dataset:
             loading = Loading(
@@ -170,7 +188,7 @@ def _frame_feed(
 
     return TrainingFeed(
         model=_fitted(model, job),
-        train=lambda order: read("train", shuffle=order, seed=seed, augment=reading.augmentation),
+        train=lambda order: read("train", shuffle=order, seed=seed, augment=augment),
         validation=read("validation") if "validation" in job.splits else None,
     )
 
@@ -217,7 +235,7 @@ def _caches_features(model: keras.Model, job: TrainingJob) -> bool:
     records = sum(job.info.splits[split].num_records for split in job.splits)
     _, *shape = model.get_layer(FROZEN_FEATURES).output.shape
     needed = records * math.prod(shape) * np.dtype(np.float32).itemsize
-    if reading.augment or reading.balance_classes or (clips is not None and clips.at == "random"):
+    if job.augmentation or reading.balance_classes or (clips is not None and clips.at == "random"):
         reason = "since epochs differ"
     elif reading.ignore_errors:
         reason = "since corrupt records are skipped"

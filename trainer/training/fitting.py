@@ -83,7 +83,7 @@ def computing_in(precision: Precision) -> Iterator[None]:
 def fit(model: keras.Model, job: TrainingJob) -> Progress:
     """Trains ``model``, the whole one, to the end, from the checkpoint of its run if there is one.
 
-    Saves the best epoch, by ``job.monitor``, in ``job.folder.model``.
+    Saves the best epoch, by ``job.monitor``, or the last, in ``job.folder.model``.
 
     Raises:
         CorruptRecordError: if a record is corrupt.
@@ -94,7 +94,7 @@ def fit(model: keras.Model, job: TrainingJob) -> Progress:
     progress = load_progress(folder.checkpoint)
     check_same_progress(progress.epoch)
     # The resumed run may have more patience.
-    progress.stopped = progress.stopped and progress.waited >= config.patience
+    progress.stopped = progress.stopped and progress.waited >= (config.patience or math.inf)
     if progress.epoch or progress.step:
         restore_model(folder.checkpoint, model)
         within = f" and {progress.step} steps" if progress.step else ""

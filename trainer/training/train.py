@@ -55,10 +55,10 @@ _log = logging.getLogger(__name__)
 
 @own_settings()
 def train(directory: Datasets, folder: RunFolder, config: TrainingConfig) -> dict[str, Score]:
-    """Trains on the train split, keeps the best epoch, evaluates it and exports it.
+    """Trains on the train split, keeps the last epoch, evaluates it and exports it.
 
-    The best epoch is the one with the lowest loss on the validation split, or on the train split if the
-    dataset has no validation split.
+    With ``config.patience``, the best epoch is kept: the one with the lowest loss on the validation split, or
+    on the train split if the dataset has no validation split.
 
     Example::
 
@@ -72,7 +72,7 @@ def train(directory: Datasets, folder: RunFolder, config: TrainingConfig) -> dic
         config: options.
 
     Returns:
-        By split, the scores of the best model: on ``validation`` and ``test``, or on ``train`` if the dataset
+        By split, the scores of the kept model: on ``validation`` and ``test``, or on ``train`` if the dataset
         has neither. With several hosts, the first one scores and writes, the others return nothing.
 
     Raises:
@@ -116,13 +116,12 @@ def _train_and_score(job: TrainingJob, strategy: tf.distribute.Strategy | None) 
     directory, info, folder, config = job.directory, job.info, job.folder, job.config
     skipped = job.skipped
     scored = [s for s in ("validation", "test") if has_split(info, s)] or ["train"]
-    if job.monitor == "loss":
-        _log.info("no validation split: the best epoch is the one with the lowest TRAINING loss")
+    _log.info("%s", _describe_kept(job))
     reading = config.reading.evaluation(info)
     baselines = _log_baseline(job, scored, reading.clips)
-    best_epoch = _fit_new_model(job, strategy)
+    kept_epoch = _fit_new_model(job, strategy)
     thresholds = _calibrate(job, reading)
-    best = export_run(folder, info, reading)
+    kept = export_run(folder, info, reading)
     targets = info.spec.label.target_names
     # The names of metrics in training do not begin with the name of the only target.
     prefix = f"{targets[0]}_" if len(targets) == 1 else ""
@@ -131,7 +130,7 @@ def _train_and_score(job: TrainingJob, strategy: tf.distribute.Strategy | None) 
     plot_curves(folder.history, folder.curves, baselines=shown)
     scores = {
         split: evaluate_model(
-            best,
+            kept,
             directory,
             split,
             trained_on=info,
@@ -152,19 +151,28 @@ def _train_and_score(job: TrainingJob, strategy: tf.distribute.Strategy | None) 
         folder.metrics,
         {
             "task": info.spec.label.task,
-            "best_epoch": best_epoch,
-            "best_by": job.monitor,
+            "kept_epoch": kept_epoch,
+            "kept_by": job.monitor if job.keeps_best else "last",
             "baseline": describe_baseline(info),
             "skipped": None if skipped is None else skipped.to_json(),
             **scores_to_json(list(scores.values())),
         },
     )
-    _log_results(folder, scores, default_split(info), best_epoch)
+    _log_results(job, scores, default_split(info), kept_epoch)
     return dict(scores)
 
 
+def _describe_kept(job: TrainingJob) -> str:
+    """Returns which epoch's model is kept, and why."""
+    if not job.keeps_best:
+        return "the model of the last epoch is kept; --patience N keeps the best one on validation"
+    if job.monitor == "loss":
+        return "no validation split: the best epoch is the one with the lowest TRAINING loss"
+    return "the model of the epoch with the lowest validation loss is kept"
+
+
 def _fit_new_model(job: TrainingJob, strategy: tf.distribute.Strategy | None) -> int:
-    """Builds a model and fits it in the folder of the run; returns the best epoch."""
+    """Builds a model and fits it in the folder of the run; returns the kept epoch."""
     info, folder, config = job.info, job.folder, job.config
     scope = contextlib.nullcontext() if strategy is None else strategy.scope()
     with computing_in(config.precision), scope:
@@ -185,7 +193,7 @@ def _fit_new_model(job: TrainingJob, strategy: tf.distribute.Strategy | None) ->
         described = {"tfrecords": place, **config.to_json(), "versions": versions}
         write_json(folder.config, described)
         info.save(folder.path)
-        return fit(model, job).best_epoch
+        return fit(model, job).kept_epoch
 
 
 def _calibrate(job: TrainingJob, reading: Reading) -> tuple[float, ...]:
@@ -233,12 +241,13 @@ def _log_baseline(
 
 
 def _log_results(
-    folder: RunFolder, scores: Mapping[str, Score], main_split: str, best_epoch: int
+    job: TrainingJob, scores: Mapping[str, Score], main_split: str, kept_epoch: int
 ) -> None:
-    _log.info("\nbest epoch: %d", best_epoch)
+    folder = job.folder
+    _log.info("\n%s epoch: %d", "best" if job.keeps_best else "last", kept_epoch)
     for score in scores.values():
         _log.info("%s", format_score(score))
-    if "test" not in scores:
+    if "test" not in scores and (main_split == "train" or job.keeps_best):
         _log.info(
             "no test split: evaluated on %s, which %s, so expect lower scores on new footage",
             main_split,

@@ -11,7 +11,7 @@ OTHER_VALUES = {
     "epochs": ("3", 3),
     "batch_size": ("5", 5),
     "learning_rate": ("0.5", 0.5),
-    "schedule": ("cosine", "cosine"),
+    "schedule": ("constant", "constant"),
     "warmup_epochs": ("2", 2),
     "clip_norm": ("1", 1.0),
     "patience": ("2", 2),
@@ -36,6 +36,7 @@ OTHER_VALUES = {
     "seed": ("9", 9),
     "filters": ("4,8", (4, 8)),
     "stack_frames": ("3", 3),
+    "frame_input": ("frame", "frame"),
     "batch_norm": ("on", True),
     "pooling": ("flatten", "flatten"),
     "backbone": ("mobilenetv2", "MobileNetV2"),
@@ -192,12 +193,26 @@ def test_reading_config_refuses(options, message):
         ReadingConfig(**options)
 
 
-def test_model_config_pretrained_and_frames_at_once():
+def test_model_config_pretrained():
     assert not ModelConfig().pretrained
     assert ModelConfig(backbone="VGG16").pretrained
     assert not ModelConfig(backbone="VGG16", weights="none").pretrained
-    assert ModelConfig().frames_at_once == 2
-    assert ModelConfig(backbone="VGG16").frames_at_once == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "channels"),
+    [
+        ({}, 4),
+        ({"frame_input": "difference"}, 4),
+        ({"frame_input": "stack"}, 6),
+        ({"stack_frames": 3}, 9),
+        ({"stack_frames": 1}, 3),
+        ({"frame_input": "frame"}, 3),
+        ({"backbone": "VGG16"}, 3),
+    ],
+)
+def test_model_config_channels(options, channels):
+    assert ModelConfig(**options).channels(3) == channels
 
 
 @pytest.mark.parametrize(
@@ -241,6 +256,14 @@ def test_model_config_pretrained_and_frames_at_once():
         ({"backbone": "VGG16", "kernel_size": 5}, "--kernel_size 5 shapes .* not VGG16"),
         ({"target_replication": 0.5, "over_time": "mean"}, "--target_replication is for networks"),
         ({"stack_frames": 0}, "stack_frames must be"),
+        (
+            {"stack_frames": 2, "frame_input": "difference"},
+            "--stack_frames 2 needs --frame_input stack, and it is difference",
+        ),
+        (
+            {"backbone": "VGG16", "frame_input": "stack"},
+            "--frame_input stack is for the small backbone, and VGG16 takes single frames",
+        ),
         ({"dense_units": (-1,)}, "dense_units must be .*, or 0 for none, got -1"),
         ({"dropout": 1.0}, "dropout must be a number of at least 0 and below 1, got 1"),
     ],

@@ -14,7 +14,7 @@ from tests.trainer.data.test_reader import decoded, stored
 from tfrecords_schema.fake import fake_record, write_fake_dataset
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.spec import LabelSpec
-from trainer.config.clips import Augmentation, Clips, parse_augmentation
+from trainer.config.clips import Augmentation, Clips, default_augmentation, parse_augmentation
 from trainer.config.dataset import DatasetError
 from trainer.data.augment import RandomNumbers, colour_matrix, crop_window
 from trainer.data.clips import choose_frames, jitter_frames, reverse_frames
@@ -359,3 +359,41 @@ def test_augmentation_refuses_dataset_without_its_subject(name, augment, message
     write_fake_dataset(tmp_path, SPECS[name], {"train": 1})
     with pytest.raises(ConfigError, match=message):
         read_sequences(tmp_path, "train", batch_size=1, augment=Augmentation(**augment))
+
+
+@pytest.mark.parametrize(
+    ("names", "flips"),
+    [
+        (("run", "walk"), True),
+        (("get up", "sit_down", "Clap2"), True),
+        (("turn_left", "turn_right"), False),
+        (("wave", "LookLeft"), False),
+        (("0", "1"), False),
+        (("class a", "class b"), False),
+        (("East", "north"), False),
+    ],
+)
+def test_default_augmentation_of_classes(names, flips, tmp_path):
+    label = LabelSpec(task="classification", class_names=names)
+    info = write_fake_dataset(tmp_path, replace(make_spec(), label=label), {"train": 2})
+    assert (default_augmentation(info) is not None) == flips
+
+
+@pytest.mark.parametrize(
+    ("targets", "mirrored", "flips"),
+    [
+        (("speed",), None, True),
+        (("speed", "yaw_rate"), None, False),
+        (("speed", "yaw_rate"), ("yaw_rate",), True),
+        (("steering",), None, False),
+        (("height",), (), True),
+    ],
+)
+def test_default_augmentation_of_targets(targets, mirrored, flips, tmp_path):
+    units = ("m",) * len(targets)
+    label = LabelSpec(task="regression", target_names=targets, target_units=units)
+    info = write_fake_dataset(tmp_path, replace(make_spec(), label=label), {"train": 2})
+    found = default_augmentation(replace(info, mirrored=mirrored))
+    assert (found is not None) == flips
+    if found is not None:
+        found.check_for(replace(info, mirrored=mirrored))

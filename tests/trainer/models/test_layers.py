@@ -1,8 +1,17 @@
+import hypothesis.extra.numpy
 import keras
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from trainer.models.layers import FrameMask, StackFrames, TimeDistributed
+from trainer.models.layers import (
+    ClipLuma,
+    FrameDifferences,
+    FrameMask,
+    StackFrames,
+    TimeDistributed,
+)
 
 
 def cnn(batch_norm=False):
@@ -234,10 +243,30 @@ def test_stack_frames():
     frames = np.arange(4, dtype=np.float32).reshape(1, 4, 1, 1, 1)
     layer = StackFrames(3)
     stacked = np.asarray(layer(frames))
-    assert stacked[0, :, 0, 0].tolist() == [[0, 0, 0], [0, 0, 1], [0, 1, 2], [1, 2, 3]]
+    assert stacked[0, :, 0, 0].tolist() == [[0, 1, 2]] * 3 + [[1, 2, 3]]
     assert layer.compute_output_shape((None, 4, 5, 6, 3)) == (None, 4, 5, 6, 9)
     assert np.asarray(StackFrames(3)(frames[:, :1])).shape == (1, 1, 1, 1, 3)
     assert StackFrames.from_config(layer.get_config()).count == 3
+    padded = np.asarray(layer(frames, np.array([[True, True, False, False]])))
+    assert padded[0, :2, 0, 0].tolist() == [[0, 1, 0]] * 2
+
+
+def test_frame_differences_answer_for_the_first_frame_and_for_padding():
+    frames = np.float32([[1, 4, 9, 16], [1, 4, 9, 16], [1, 4, 9, 16]])[..., None]
+    valid = np.arange(4) < np.array([[4], [3], [1]])
+    changes = np.asarray(FrameDifferences()(frames, valid))[..., 0]
+    assert changes.tolist() == [[3, 3, 5, 7], [3, 3, 5, 0], [0, 0, 0, 0]]
+    assert np.asarray(FrameDifferences()(frames[:, :1], valid[:, :1])).tolist() == [[[0]]] * 3
+
+
+@given(hypothesis.extra.numpy.arrays(np.uint8, (2, 3, 2, 4, 3)), st.integers(1, 3))
+def test_clip_luma_is_that_of_another_exposure(frames, count):
+    valid = np.arange(3) < np.array([[count], [3]])
+    luma = np.asarray(ClipLuma()(frames, valid))
+    for clip, real, found in zip(frames, valid, luma, strict=True):
+        gray = clip.astype(float) @ [0.299, 0.587, 0.114]
+        mean, std = gray[real].mean(), gray[real].std()
+        np.testing.assert_allclose(found[..., 0], (gray - mean) / (std + 4), rtol=1e-3, atol=1e-3)
 
 
 def test_frame_mask():

@@ -84,15 +84,18 @@ def test_build_model_normalizes_pixels_by_train_statistics():
 
 
 @pytest.mark.parametrize("by_frame", [False, True])
-def test_build_model_ignores_padding(by_frame):
-    model = build_model(fake_info(make_spec(per_frame=by_frame)), SMALL)
+@pytest.mark.parametrize("frame_input", ["difference", "stack", "frame"])
+@pytest.mark.parametrize("count", [1, 2])
+def test_build_model_ignores_padding(by_frame, frame_input, count):
+    config = replace(SMALL, frame_input=frame_input)
+    model = build_model(fake_info(make_spec(per_frame=by_frame)), config)
     random = np.random.default_rng(0)
     image = random.integers(0, 256, (1, 4, *IMAGE.shape)).astype(np.uint8)
     other = image.copy()
-    other[:, 2:] = 255 - other[:, 2:]
-    valid = np.array([2])
+    other[:, count:] = 255 - other[:, count:]
+    valid = np.array([count])
     one, two = (np.asarray(model({"image": x, "valid_frames": valid})) for x in (image, other))
-    kept = np.s_[:, :2] if by_frame else np.s_[:]
+    kept = np.s_[:, :count] if by_frame else np.s_[:]
     np.testing.assert_allclose(one[kept], two[kept], rtol=1e-6)
     full = np.asarray(model({"image": other, "valid_frames": np.array([4])}))
     assert by_frame or not np.allclose(one, full)

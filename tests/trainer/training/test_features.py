@@ -7,6 +7,7 @@ from tfrecords_schema.info import DatasetInfo
 from trainer.config.run_folder import RunFolder
 from trainer.config.training import ModelConfig, TrainingConfig
 from trainer.data.parsed_records import IMAGE as FRAMES
+from trainer.data.parsed_records import VALID_FRAMES
 from trainer.data.read_options import Outputs, Shuffle
 from trainer.data.reader import read_sequences
 from trainer.models.backbones import build_frame_network
@@ -79,9 +80,8 @@ def test_cached_split_gives_the_batches_of_the_reader(data, pretrained, tmp_path
         for (mine, *labels), (theirs, *expected) in zip(
             cached.take(10), read.take(10), strict=True
         ):
-            np.testing.assert_allclose(
-                mine[FROZEN_FEATURES], encoder(theirs[FRAMES]), rtol=1e-4, atol=1e-5
-            )
+            frames = {name: theirs[name] for name in (FRAMES, VALID_FRAMES)}
+            np.testing.assert_allclose(mine[FROZEN_FEATURES], encoder(frames), rtol=1e-4, atol=1e-5)
             np.testing.assert_allclose(head(mine), model(theirs), rtol=1e-4)
             for one, other in zip(labels, expected, strict=True):
                 np.testing.assert_array_equal(one, other)

@@ -45,12 +45,12 @@ def rates(config, phase, steps, at):
 
 def test_make_optimizer_learning_rates():
     phase = Phase(0, 10, 0.5, trains_backbone=True)
-    assert rates(TrainingConfig(), phase, 4, [0, 39]) == [0.5, 0.5]
-    warm = TrainingConfig(warmup_epochs=2)
+    assert rates(TrainingConfig(schedule="constant"), phase, 4, [0, 39]) == [0.5, 0.5]
+    warm = TrainingConfig(schedule="constant", warmup_epochs=2)
     assert rates(warm, phase, 4, [0, 4, 8, 39]) == pytest.approx([0, 0.25, 0.5, 0.5])
-    cosine = TrainingConfig(schedule="cosine")
+    cosine = TrainingConfig()
     assert rates(cosine, phase, 4, [0, 20, 40]) == pytest.approx([0.5, 0.25, 0], abs=1e-6)
-    both = TrainingConfig(schedule="cosine", warmup_epochs=2)
+    both = TrainingConfig(warmup_epochs=2)
     assert rates(both, phase, 4, [0, 4, 8, 24, 40]) == pytest.approx(
         [0, 0.25, 0.5, 0.25, 0], abs=1e-6
     )
@@ -73,6 +73,7 @@ def test_fit_trains_head_first_and_resumes_between_phases(data, pretrained, tmp_
         head_epochs=2,
         batch_size=8,
         learning_rate=1e-2,
+        schedule="constant",
         fine_tune_learning_rate=1e-3,
         model=ModelConfig(**pretrained, trainable_layers=4),
     )

@@ -82,7 +82,7 @@ def test_resume_after_kill_gives_equal_history(data, whole_run, tmp_path):
     assert "resumed after epoch " in process.stdout
     assert history(run) == [pytest.approx(row, rel=1e-5) for row in history(whole_run)]
     mine, theirs = (json.loads((r / "metrics.json").read_text()) for r in (run, whole_run))
-    assert mine["best_epoch"] == theirs["best_epoch"]
+    assert mine["kept_epoch"] == theirs["kept_epoch"] == 5
     for name, metric in theirs["splits"]["test"]["metrics"].items():
         found = mine["splits"]["test"]["metrics"][name]["model"]
         assert found == pytest.approx(metric["model"], rel=1e-5)
@@ -119,7 +119,7 @@ def test_resume_finished_run_with_more_epochs(data, tmp_path, capsys):
     before = (run / "checkpoint.npz").read_bytes()
     assert main([*words, "--epochs", "2"]) == 0  # nothing is left to do but to evaluate
     assert (run / "checkpoint.npz").read_bytes() == before
-    assert json.loads((run / "metrics.json").read_text())["best_epoch"] in (1, 2)
+    assert json.loads((run / "metrics.json").read_text())["kept_epoch"] == 2
 
 
 def test_resume_refuses_another_run(data, whole_run, tmp_path, capsys):
@@ -131,6 +131,8 @@ def test_resume_refuses_another_run(data, whole_run, tmp_path, capsys):
         "batch_size: 4 there, 5 now; filters: [4, 8] there, [4, 9] now. Give the same options"
         in error
     )
+    assert main([*words, "--patience", "3"]) == 1  # keeps another epoch
+    assert "patience: None there, 3 now" in capsys.readouterr().err
     write_brightness_dataset(tmp_path / "other", "regression", {"train": 6})
     assert main([*words, "--tfrecords", str(tmp_path / "other")]) == 1
     assert "another dataset, or another build of it" in capsys.readouterr().err
@@ -167,7 +169,7 @@ def test_resume_refuses_checkpoint_of_another_network(data, tmp_path, capsys):
     assert main([*words, "--filters", "5"]) == 1
     error = capsys.readouterr().err
     assert "checkpoint.npz is the checkpoint of another network (other shapes: " in error
-    assert re.search(r"conv2d/kernel \(3, 3, \d, 4\), expected \(3, 3, \d, 5\)", error)
+    assert re.search(r"block1_conv1/kernel \(3, 3, 10, 4\), expected \(3, 3, 10, 5\)", error)
     assert main([*words, "--filters", "5", "--rnn", "gru"]) == 1  # as config.json says otherwise
     assert "--resume found a run with other options" in capsys.readouterr().err
 
@@ -205,8 +207,8 @@ def test_restore_model_with_other_layer_numbers(data, tmp_path):
     assert load_progress(tmp_path / "checkpoint.npz").epoch == 3
     with np.load(tmp_path / "checkpoint.npz") as file:
         assert len(file.files) == len(set(file.files))
-        assert "model/conv2d_1/kernel" in file.files
-        assert "optimizer/conv2d_1/kernel/momentum" in file.files
+        assert "model/block2_conv1/kernel" in file.files
+        assert "optimizer/block2_conv1/kernel/momentum" in file.files
 
 
 @pytest.mark.parametrize(

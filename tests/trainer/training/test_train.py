@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.processes import run_python
-from tests.trainer.conftest import SPECS, make_spec, write_brightness_dataset
+from tests.trainer.conftest import SPECS, history, make_spec, write_brightness_dataset
 from tfrecords_schema.fake import fake_record, write_fake_dataset
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.spec import SignalSpec
@@ -24,6 +24,7 @@ from trainer.models.export import load_model, load_run
 from trainer.training.callbacks import TrainingError
 from trainer.training.train import train
 
+TINY_HEAD = ModelConfig(rnn_units=(8,), dense_units=(8,), dropout=0.0)
 TINY = ModelConfig(filters=(4, 8), rnn_units=(8,), dense_units=(8,), dropout=0.0)
 
 
@@ -36,7 +37,7 @@ def test_train_learns_classes(bright_run):
         assert accuracy["baseline"] == pytest.approx(1 / 3, abs=0.1)
         assert accuracy["better"] == "higher"
     assert metrics["splits"]["test"]["labels"] == 15
-    assert metrics["best_by"] == "val_loss"
+    assert metrics["kept_by"] == "last"
     assert metrics["baseline"].startswith("always answering")
 
 
@@ -68,16 +69,17 @@ def test_train_writes_the_run_folder(bright_run, bright_dataset):
     assert [int(row["epoch"]) for row in rows] == list(range(1, 1 + len(rows)))
     losses = [float(row["val_loss"]) for row in rows]
     metrics = json.loads((folder / "metrics.json").read_text())
-    assert metrics["best_epoch"] == 1 + int(np.argmin(losses))
+    assert metrics["kept_epoch"] == len(losses) == 15
+    assert "augmentation: flip=0.5, which changes no label here" in process.stdout
     assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert "BASELINE any model must beat: always answering" in process.stdout
     assert str(folder / "export") in process.stdout
     assert process.stdout.splitlines()[-1].startswith("test accuracy ")
-    # The saved model is the best epoch's, whatever came after it.
+    # The saved model is the last epoch's.
     score = evaluate_run(folder, bright_dataset, split="validation")
     reported = metrics["splits"]["validation"]["metrics"]["cross_entropy"]["model"]
     assert {m.name: m.model for m in score.metrics}["cross_entropy"] == pytest.approx(reported)
-    assert reported <= min(losses) * 1.001 + 1e-6  # calibrated on this split
+    assert reported <= losses[-1] * 1.001 + 1e-6  # calibrated on this split
 
 
 @pytest.mark.slow
@@ -125,11 +127,23 @@ def test_train_regression_without_other_splits(tmp_path, caplog):
     mae = scores["test"].metrics[0]
     assert (mae.name, mae.unit) == ("light_mae", "lux")
     assert mae.model < mae.baseline / 4  # the baseline is off by about 120 lux
-    assert (
-        "no validation split: the best epoch is the one with the lowest TRAINING loss"
-        in caplog.text
-    )
+    assert "the model of the last epoch is kept" in caplog.text
     assert scores.keys() == {"test"}
+
+
+def test_train_with_patience_keeps_the_best_epoch(tmp_path, caplog):
+    spec = make_spec(image=None, signals=(SignalSpec(name="SPEED"),))
+    write_fake_dataset(tmp_path / "data", spec, {"train": 8, "validation": 6})
+    config = TrainingConfig(epochs=30, learning_rate=0.1, patience=3, model=TINY_HEAD)
+    with caplog.at_level("INFO", logger="trainer"):
+        train(tmp_path / "data", RunFolder(tmp_path / "run"), config)
+    losses = [row["val_loss"] for row in history(tmp_path / "run")]
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["kept_epoch"] == 1 + int(np.argmin(losses)) == len(losses) - 3
+    reported = metrics["splits"]["validation"]["metrics"]["cross_entropy"]["model"]
+    assert reported <= min(losses) * 1.001  # calibrated on this split
+    assert metrics["kept_by"] == "val_loss"
+    assert "the epoch with the lowest validation loss is kept" in caplog.text
 
 
 def test_train_repeats_with_a_seed(tmp_path):
