@@ -169,7 +169,7 @@ def test_resume_refuses_checkpoint_of_another_network(data, tmp_path, capsys):
     assert main([*words, "--filters", "5"]) == 1
     error = capsys.readouterr().err
     assert "checkpoint.npz is the checkpoint of another network (other shapes: " in error
-    assert re.search(r"block1_conv1/kernel \(3, 3, 10, 4\), expected \(3, 3, 10, 5\)", error)
+    assert re.search(r"block1_conv1/kernel \(3, 3, 4, 4\), expected \(3, 3, 4, 5\)", error)
     assert main([*words, "--filters", "5", "--rnn", "gru"]) == 1  # as config.json says otherwise
     assert "--resume found a run with other options" in capsys.readouterr().err
 
