@@ -48,6 +48,7 @@ setup(
         "gcp": ["apache-beam[gcp]>=2.74,<3", "gcsfs>=2026.10"],
         # Nothing of Beam's: its client for S3 would be a second one, whose pins the first must meet.
         "aws": ["s3fs>=2026.9"],
+        "parquet": ["pyarrow>=18,<26"],
         "hdfs": ["fsspec>=2026.9", "pyarrow>=18,<26"],
         "fuzz": [
             "atheris>=2.3,<3; python_version < '3.11'",

@@ -144,9 +144,9 @@ def validate(tfrecords: str, **options: Any) -> Validation:
 
 
 def predict(model: str, input: str, output: str, **options: Any) -> None:
-    """Predicts every sequence of footage with a trained model, and writes one JSON object per sequence.
+    """Predicts footage with a trained model, and writes a row for each sequence, frame, source or segment.
 
-    Example: ``predict("runs/speed", "drives", "predictions.jsonl", overlay="drawn")``.
+    Example: ``predict("runs/speed", "drives", "speeds.csv", every_frame=True)``.
 
     Raises:
         UserError: if an option, the model or the footage is wrong, or if too many sources fail.
@@ -273,7 +273,8 @@ VERBS = {
         predict,
         PredictionOptions,
         "Predicts footage with a trained model",
-        "--model run --input drives --output predictions.jsonl --overlay drawn",
+        "--model run --input drives --output predictions.csv --overlay drawn",
+        "The prediction goes on where it stopped",
     ),
     "show": Verb(
         show,

@@ -88,7 +88,7 @@ class ShardWriter:
 
 _MIN_SECONDS_FOR_THREADS = 5.0
 """Starting a decoder's threads takes as long as decoding some tens of small frames."""
-_CURABLE_STAGES = ("process", "limits", "staging")
+CURABLE_STAGES = ("process", "limits", "staging")
 """A source may succeed when it is tried again, for example after a killed decoder."""
 _DECIDING_PACKAGES = ("reelbeam", "av", "opencv-python-headless", "simplejpeg", "protobuf")
 
@@ -178,7 +178,7 @@ class ShardBuilder:
         kept = self.output.kept_report(shard.file, fingerprint)
         if kept is not None:
             report = from_json(ShardReport, kept)
-            if not any(failure.stage in _CURABLE_STAGES for failure in report.failures):
+            if not any(failure.stage in CURABLE_STAGES for failure in report.failures):
                 progress.add(report.records)
                 for failure in report.failures:
                     progress.add_failure(failure.source, truncated=failure.truncated)

@@ -8,7 +8,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from fractions import Fraction
-from itertools import chain
+from itertools import chain, takewhile
 
 from pipelines.decoding.footage import Footage, Frame
 from pipelines.decoding.lookahead import IsUsed
@@ -97,6 +97,46 @@ class CountedFrames:
                 self.end_slot = frame.slots.stop
             yield frame
         self.finished = True
+
+
+class OwnFrames:
+    """Passes the frames of a clip on, and keeps the times of those that belong to a segment of it.
+
+    Each frame of the clip belongs to one segment, whether it is on screen at a slot or not: to the one with
+    the last slot at or before its time.
+    """
+
+    def __init__(
+        self, frames: Iterable[Frame], clip: Clip, segment: Segment, sampling: SamplingOptions
+    ):
+        self._frames = iter(frames)
+        self._clip, self._segment = clip, segment
+        rate = sampling.frame_rate
+        self._grid = None if rate is None else clip.time_grid(rate)
+        self._times: list[int] = []
+        self._has_ended = False
+
+    def __iter__(self) -> Iterator[Frame]:
+        for frame in self._frames:
+            slot, segment = self._slot(frame), self._segment
+            end_pts, end_slot = self._clip.end_pts, segment.end_slot
+            is_late = end_pts is not None and frame.pts >= end_pts
+            self._has_ended = is_late or (end_slot is not None and slot >= end_slot)
+            if slot >= segment.first_slot and not self._has_ended:
+                self._times.append(frame.pts)
+            yield frame
+
+    def all_times(self) -> list[int]:
+        """Returns the presentation times; reads the rest of the segment."""
+        for _ in takewhile(lambda _: not self._has_ended, self if not self._has_ended else ()):
+            pass
+        return self._times
+
+    def _slot(self, frame: Frame) -> int:
+        if self._grid is None:
+            return frame.slots.start
+        position = self._grid.position(self._clip.seconds_after_first(frame.pts))
+        return position.slot - (not position.exact)
 
 
 def start_reading(

@@ -80,6 +80,7 @@ class BuildRequest:
         label_indices: classes of the source, as indices into ``spec.label.class_names``.
         label, annotation, telemetry: options for labels and signals that do not come from the source itself.
         threads: number of decoding threads; with more than one, any damage of the footage is a failure.
+        wants_times: the result is to have the times of all frames.
     """
 
     segment: Segment
@@ -92,6 +93,7 @@ class BuildRequest:
     annotation: AnnotationOptions | None = None
     telemetry: TelemetryOptions | None = None
     threads: int = 1
+    wants_times: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,12 +171,15 @@ class SegmentResult(SegmentCounts):
             None if all could.
         last_seconds: presentation time of the last decoded frame, after the file's first.
         first_timestamp: presentation time of the file's first frame, microseconds.
+        frame_times: of each frame of the segment, used or not, its presentation time, microseconds; empty
+            unless they were asked for.
     """
 
     truncated: str | None = None
     damaged_seconds: float | None = None
     last_seconds: float = 0.0
     first_timestamp: int = 0
+    frame_times: tuple[int, ...] = ()
 
 
 @dataclass(eq=False)

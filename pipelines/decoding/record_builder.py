@@ -27,7 +27,7 @@ def encode_frame(frame: Frame, time_base: Fraction, request: BuildRequest) -> Fr
 
     The picture is scaled and encoded, unless its own file can be stored.
     """
-    timestamp = _microseconds(frame.pts, time_base)
+    timestamp = microseconds(frame.pts, time_base)
     if abs(timestamp) >= 1 << 62:
         reason = f"a frame has the time {timestamp / 1e6:g} s, and records hold up to 4.6e12 s"
         raise DecodingFailure("decode", reason)
@@ -180,7 +180,7 @@ class SequenceTally:
         return self.pixels.total()
 
 
-def _microseconds(pts: int, time_base: Fraction) -> int:
+def microseconds(pts: int, time_base: Fraction) -> int:
     """Returns ``pts`` ticks, rounded as `round` does. Ten times as fast as with a `Fraction`."""
     whole, rest = divmod(pts * time_base.numerator * 1_000_000, time_base.denominator)
     twice = 2 * rest

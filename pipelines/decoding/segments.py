@@ -11,7 +11,14 @@ from fractions import Fraction
 
 import numpy as np
 
-from pipelines.decoding.clip import Clip, CountedFrames, cover_clip, find_used_frames, start_reading
+from pipelines.decoding.clip import (
+    Clip,
+    CountedFrames,
+    OwnFrames,
+    cover_clip,
+    find_used_frames,
+    start_reading,
+)
 from pipelines.decoding.footage import Footage, Frame, OnProgress
 from pipelines.decoding.frame_folder import FrameFolder
 from pipelines.decoding.joined import JoinedVideos
@@ -23,7 +30,12 @@ from pipelines.decoding.protocol import (
     SegmentResult,
     SpansRequest,
 )
-from pipelines.decoding.record_builder import SequenceTally, build_record, encode_frame
+from pipelines.decoding.record_builder import (
+    SequenceTally,
+    build_record,
+    encode_frame,
+    microseconds,
+)
 from pipelines.decoding.telemetry_rows import TelemetryRows
 from pipelines.decoding.video import open_video
 from pipelines.plan.descriptors import Boundary, Extent, FrameSpan, Probe, Segment, Source
@@ -175,7 +187,9 @@ def build_segment(
         decoded = CountedFrames(frames)
         covering = CountedFrames(cover_clip(clip, decoded, segment, sampling))
         measurements = _open_measurements(request, footage, reopen, on_progress)
-        measured = measurements.measure(covering) if measurements else covering
+        timed = OwnFrames(covering, clip, segment, sampling) if request.wants_times else None
+        shown = covering if timed is None else timed
+        measured = measurements.measure(shown) if measurements else shown
         encode = functools.partial(encode_frame, time_base=footage.time_base, request=request)
         if sampling.sampling == "windows":
             windows = cut_windows(
@@ -201,6 +215,7 @@ def build_segment(
             record = build_record(window, request, clip)
             send(encode_record(record, request.spec))
             tally.add(window, record)
+        own_times = timed.all_times() if timed else []
         last_seconds = whole.last_seconds if whole else _last_seconds(clip, decoded)
         read_to_end = whole is not None or decoded.finished
         if read_to_end and not segment.first_slot and last_seconds < clip.start:
@@ -242,6 +257,7 @@ def build_segment(
             damaged_seconds=damaged_seconds,
             last_seconds=last_seconds,
             first_timestamp=round(clip.first_pts * clip.time_base * 1_000_000),
+            frame_times=tuple(microseconds(pts, clip.time_base) for pts in own_times),
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -79,7 +80,9 @@ class PredictionOptions(PipelineOptions):
         metavar="PATH",
     )
     output: str = option(
-        REQUIRED, "File of the predictions, with one JSON object per sequence", metavar="FILE.jsonl"
+        REQUIRED,
+        "File of the predictions: .jsonl (an object per row), .csv, .parquet, or .txt (a value per row)",
+        metavar="FILE",
     )
     trust_model: bool = option(
         False,
@@ -92,10 +95,42 @@ class PredictionOptions(PipelineOptions):
         default_text="nothing is drawn",
         metavar="DIR",
     )
+    per: Literal["sequence", "frame", "source", "segment"] = option(
+        "sequence",
+        "What a row is of: a sequence; a frame of the footage; a source, with the mean of its sequences; or "
+        "a segment, in which a class is shown without a pause",
+    )
+    every_frame: bool = option(False, "The same as --per frame")
+    segments: bool = option(False, "The same as --per segment")
+    columns: tuple[str, ...] | None = option(
+        None,
+        "Columns of the table, such as id={source},speed: NAME, or NAME=TEMPLATE of fields in braces",
+        default_text="all fields",
+        metavar="NAME[={FIELD}]",
+    )
+    fill: str | None = option(
+        None,
+        "Values of a row without an answer: mean (of the training set), zero or a number",
+        default_text="empty",
+        metavar="mean|zero|X",
+    )
+    join: Literal["mean", "last"] | None = option(
+        None,
+        "Which sequences give a frame its values: all that cover it (mean), or the one that ends at it, or "
+        "soonest after it (last)",
+        default_text="last for models of a sequence's last frame, else mean",
+    )
+    smooth: float = option(
+        0.0, "Width of a moving average over frames; 0 for none", min=0, unit="s", metavar="SECONDS"
+    )
+    min_score: float = option(0.0, "Lowest mean probability of a segment", min=0, max=1)
+    min_seconds: float = option(
+        0.0, "Shortest duration of a segment", min=0, unit="s", metavar="SECONDS"
+    )
     stride: int | None = option(
         None,
         "Frames from the start of one window to the start of the next",
-        default_text="the stride of the training set",
+        default_text="1 for rows by frame, else the stride of the training set",
         min=1,
     )
     telemetry: str | None = option(
@@ -108,8 +143,39 @@ class PredictionOptions(PipelineOptions):
     run: RunOptions = group(RunOptions, "running", omit=("overwrite", "dry_run"))
 
     def check_combination(self) -> None:
-        """Checks that the output has a name."""
+        """Checks that the output has a name, and that each option has an effect."""
         self.require(bool(self.output), "--output must name a file, got an empty name")
+        kinds = {self.per} - {"sequence"}
+        kinds |= {"frame"} if self.every_frame else set()
+        kinds |= {"segment"} if self.segments else set()
+        self.require(
+            len(kinds) < 2, f"--output has rows of one kind, got {', '.join(sorted(kinds))}"
+        )
+        names = ["smooth", "join"] if self.rows not in ("frame", "segment") else []
+        names += ["min_score", "min_seconds"] if self.rows != "segment" else []
+        if changed := self.changed(names):
+            needed = (
+                "--segments"
+                if names == ["min_score", "min_seconds"]
+                else "--every_frame or --segments"
+            )
+            raise self.error(f"{self.typed(changed)} needs {needed}")
+        if self.fill not in (None, "mean", "zero"):
+            try:
+                is_number = math.isfinite(float(str(self.fill)))
+            except ValueError:
+                is_number = False
+            self.require(is_number, f"--fill must be mean, zero or a number, got {self.fill!r}")
+
+    @property
+    def rows(self) -> Literal["sequence", "frame", "source", "segment"]:
+        """What a row is of."""
+        return "frame" if self.every_frame else "segment" if self.segments else self.per
+
+    @property
+    def window_stride(self) -> int | None:
+        """The stride of the windows; None for that of the training set."""
+        return 1 if self.stride is None and self.rows == "frame" else self.stride
 
 
 @dataclass(frozen=True, kw_only=True)

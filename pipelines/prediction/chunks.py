@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
-from pipelines.plan.descriptors import Segment
+from pipelines.plan.descriptors import Segment, file_id
+from tfrecords_schema.natural_order import natural_parts
 
 CHUNK_SECONDS = 600.0
 """Estimated footage of a chunk of a large input."""
@@ -45,6 +47,13 @@ def plan_chunks(segments: Iterable[Segment]) -> list[Chunk]:
     return [Chunk(index=i, segments=tuple(own)) for i, own in enumerate(chunks.values())]
 
 
-def _order(segment: Segment) -> tuple[str, float, str, int]:
+def source_order(
+    source_id: str, data_path: str = "", start: float | None = None
+) -> tuple[Any, ...]:
+    """Returns the sort key of a source: its path in natural order (2 before 10), then its start."""
+    return natural_parts(data_path or file_id(source_id)), start or 0.0, source_id
+
+
+def _order(segment: Segment) -> tuple[Any, ...]:
     source = segment.source
-    return source.data_path, source.start or 0.0, source.id, segment.first_slot
+    return *source_order(source.id, source.data_path, source.start), segment.first_slot

@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping, Sequence
+
 from pipelines.errors import UserError
 from pipelines.options.dataset import DatasetOptions, LabelOptions
 from pipelines.plan.descriptors import Listing, Source
+from pipelines.prediction.export_info import Export
 from pipelines.sources import manifest
 from pipelines.sources.drives import list_drives
 from pipelines.sources.files import Files, check_location
 from pipelines.sources.frame_folders import describe_frame_folder
 from pipelines.sources.listing import (
+    UnusableFolderError,
     describe_all,
     describe_file,
     find_files,
     group_images,
     is_video,
 )
+from pipelines.sources.sample_folders import ImageFolder, find_image_folders
 from tfrecords_schema import storage
 from tfrecords_schema.paths import folder_name, relative
 from tfrecords_schema.spec import LabelSpec
 
 
-def list_footage(location: str, options: DatasetOptions) -> Listing:
+def list_footage(location: str, export: Export) -> Listing:
     """Lists the footage at ``location``: a video, a folder, a glob or a manifest.
 
-    A folder is searched at any depth. If it holds no videos, each folder of images is a source. For a model
-    with signals, which needs telemetry, `list_drives` lists the footage.
+    A folder is searched at any depth. If it holds no videos, each folder of images is a source, and so is an
+    empty one, which fails. For a model with signals, which needs telemetry, `list_drives` lists the footage.
 
     Raises:
         UserError: if there is nothing to predict.
     """
+    options = export.options
     if options.telemetry is not None:
         return list_drives(
             location,
@@ -53,13 +60,20 @@ def list_footage(location: str, options: DatasetOptions) -> Listing:
     else:
         folders = group_images(paths)
         _check_frames(location, len(paths), folders, options)
+        annotation = export.info.options.get("annotation")
+        if storage.is_folder(location):
+            found = find_image_folders(root, annotation or "", Files())
+            folders |= {f.path: [] for f in found.values() if _lacks_images(f, found)}
 
         def describe(data_path: str, folder: str) -> Source:
-            images = folders[folder]
+            if not (images := folders[folder]):
+                raise UnusableFolderError("no images, by file name")
             return describe_frame_folder(folder, data_path, images, options.sampling, files)
 
-        items = ((relative(folder, root), folder) for folder in folders)
-        sources, failures = describe_all(items, describe)
+        ids = _source_ids(folders, root)
+        if ids != {folder: relative(folder, root) for folder in folders}:
+            notes = ("a folder of frames has the name of the folder around it, as in a build",)
+        sources, failures = describe_all(((ids[folder], folder) for folder in folders), describe)
     return Listing(
         name=folder_name(root) or "footage",
         sources=tuple(sources),
@@ -67,6 +81,29 @@ def list_footage(location: str, options: DatasetOptions) -> Listing:
         failures=(*failures, *files.failures),
         notes=notes,
     )
+
+
+def _lacks_images(folder: ImageFolder, folders: Mapping[str, ImageFolder]) -> bool:
+    """Returns True for a sample folder without frames: an empty one, or one with an annotation alone."""
+    is_leaf = not any(path.startswith(f"{folder.data_path}/") for path in folders)
+    return bool(folder.data_path) and is_leaf and not folder.images and not folder.others
+
+
+def _source_ids(folders: Mapping[str, Sequence[str]], root: str) -> dict[str, str]:
+    """Returns the id of each folder of frames: its path, or that of its sample folder.
+
+    Samples keep their frames in sub-folders of one name (``1/imgs``, ``2/imgs``); a build names them 1 and 2.
+    """
+    own = {folder: relative(folder, root) for folder in folders}
+    split = {folder: os.path.split(path) for folder, path in own.items()}
+    inner = {split[folder][1] for folder, images in folders.items() if images}
+    samples = {
+        folder: path if name in inner else own[folder] for folder, (path, name) in split.items()
+    }
+    are_samples = (
+        len(inner) == 1 and "" not in samples.values() and len(set(samples.values())) == len(own)
+    )
+    return samples if are_samples else own
 
 
 def _check_frames(

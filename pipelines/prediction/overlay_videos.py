@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,19 +15,25 @@ from pipelines.options.verbs import PredictionOptions
 from pipelines.plan.descriptors import Segment, Source
 from pipelines.prediction.captions import make_captions
 from pipelines.prediction.export_info import Export
+from pipelines.prediction.lines import ModelOutput, json_line
+from pipelines.prediction.rows import RowOptions, make_rows
+from pipelines.prediction.work import WorkFolder
 from tfrecords_schema import storage
 
 
-def draw_overlays(options: PredictionOptions, export: Export, sources: Iterable[Source]) -> str:
-    """Draws the predictions in ``options.output`` on the footage; returns a sentence for the user.
+def draw_overlays(
+    options: PredictionOptions, export: Export, sources: Iterable[Source], work: WorkFolder
+) -> str:
+    """Draws the answers in the work folder on the footage; returns a sentence for the user.
 
     Raises:
         UserError: if one cannot be drawn, after all were tried.
     """
     folder, run = Path(str(options.overlay)), options.run
     pool = shared_pool(run.decode_timeout, run.staging_size)
-    with storage.open_stream(options.output) as lines:
-        ranges = _ranges(lines)
+    label = export.info.spec.label
+    output = ModelOutput(label=label, thresholds=export.thresholds)
+    ranges = work.ranges()
     wanted = [source for source in sources if source.id in ranges and source.kind != "telemetry"]
     targets = {source.id: folder / _file_name(source.id) for source in wanted}
     if len(set(targets.values())) < len(targets):
@@ -38,15 +43,13 @@ def draw_overlays(options: PredictionOptions, export: Export, sources: Iterable[
 
     def draw(source: Source) -> str | None:
         """Draws one source; returns the reason if that failed, else None."""
-        begin, end = ranges[source.id]
-        with storage.open_stream(options.output) as file:
-            file.seek(begin)
-            lines = [json.loads(line) for line in file.read(end - begin).splitlines()]
+        answers = work.answers_in(ranges[source.id])
+        rows = make_rows(source.id, answers, RowOptions(per="sequence", output=output))
         captions = make_captions(
-            lines,
+            [json_line(row, output) for row in rows],
             num_frames=export.spec.num_frames,
             at_end=export.predicts_last_frame,
-            offsets=export.info.spec.label.offsets,
+            offsets=label.offsets,
         )
         build = record_request(Segment(source=source), export.spec, export.options)
         target = targets[source.id]
@@ -76,14 +79,3 @@ def _file_name(source_id: str) -> str:
     """Returns the path of a source's video in the folder of overlays."""
     inside = os.path.normpath(os.path.join(os.sep, source_id)).lstrip(os.sep)
     return inside if inside.endswith(".mp4") else f"{inside}.mp4"
-
-
-def _ranges(lines: Iterable[bytes]) -> dict[str, tuple[int, int]]:
-    """Returns the byte range of each source's lines, which are consecutive."""
-    ranges: dict[str, tuple[int, int]] = {}
-    begin = 0
-    for line in lines:
-        source, end = json.loads(line)["source"], begin + len(line)
-        ranges[source] = (ranges.get(source, (begin, end))[0], end)
-        begin = end
-    return ranges

@@ -10,13 +10,13 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Generator, Iterable, Iterator
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
 import apache_beam as beam
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 
-from pipelines.build.finish import Expected
 from pipelines.build.shard import record_request
 from pipelines.decoding.client import DecoderProcess, shared_pool
 from pipelines.decoding.protocol import DecodingFailure, SegmentResult
@@ -24,7 +24,7 @@ from pipelines.options.verbs import PredictionOptions
 from pipelines.plan.descriptors import SourceFailure
 from pipelines.prediction.chunks import Chunk
 from pipelines.prediction.export_info import Export
-from pipelines.prediction.publish import ChunkReport, conclude, write_chunk
+from pipelines.prediction.publish import ChunkReport, Publication, conclude, write_chunk
 from pipelines.prediction.sequences import Answer, Item
 from pipelines.prediction.work import WorkFolder
 from pipelines.runners.tasks import GroupReports, Job, LocalRun, ProgressReporter, reported_errors
@@ -35,7 +35,7 @@ def prediction_job(
     export: Export,
     model: ModelHandler[Item, Item, Any],
     options: PredictionOptions,
-    expected: Expected,
+    publication: Publication,
     work: WorkFolder,
     local: LocalRun | None,
 ) -> Job:
@@ -49,9 +49,10 @@ def prediction_job(
         | "Predict" >> RunInference(model)  # Item, with answers
         | "KeyByChunk" >> beam.ParDo(_KeyByChunk(local))  # (offset, Item)
         | "GroupByChunk" >> GroupReports()  # (offset, Iterable[Item])
-        | "WriteParts" >> beam.FlatMap(_write_part, export, work, local)  # ChunkReport
+        | "WriteParts"
+        >> beam.FlatMap(_write_part, export.spec.num_frames, work, local)  # ChunkReport
     )
-    finish = functools.partial(_finish, expected, export.spec.num_frames, work)
+    finish = functools.partial(_finish, publication, work)
     return Job(steps, finish, place=work.output, local=local)
 
 
@@ -61,6 +62,7 @@ class _BuildSequences(beam.DoFn):
     def __init__(self, export: Export, options: PredictionOptions, work: WorkFolder):
         self._spec, self._options = export.spec, export.options
         self._batch_size, self._run = options.batch_size, options.run
+        self._wants_times = options.rows in ("frame", "segment")
         self._work = work
 
     def process(self, offset: int) -> Iterator[list[Item]]:
@@ -80,9 +82,9 @@ class _BuildSequences(beam.DoFn):
     ) -> Generator[bytes | SegmentResult | SourceFailure, None, None]:
         for segment in chunk.segments:
             try:
-                yield (
-                    yield from decoder.records(record_request(segment, self._spec, self._options))
-                )
+                request = record_request(segment, self._spec, self._options)
+                request = replace(request, wants_times=self._wants_times)
+                yield (yield from decoder.records(request))
             except DecodingFailure as failure:
                 yield SourceFailure(source=segment.source.id, **to_json(failure))
 
@@ -102,16 +104,12 @@ class _KeyByChunk(beam.DoFn):
 
 
 def _write_part(
-    keyed: tuple[int, Iterable[Item]], export: Export, work: WorkFolder, local: LocalRun | None
+    keyed: tuple[int, Iterable[Item]], num_frames: int, work: WorkFolder, local: LocalRun | None
 ) -> Iterator[ChunkReport]:
     offset, items = keyed
     with reported_errors(local, work.output):
-        label = export.info.spec.label
-        yield write_chunk(work.read_chunk(offset), items, label, work, export.thresholds)
+        yield write_chunk(work.read_chunk(offset), items, num_frames, work)
 
 
-def _finish(
-    expected: Expected, num_frames: int, work: WorkFolder, reports: list[ChunkReport]
-) -> str:
-    by_chunk = {report.chunk: report for report in reports}  # a retried chunk reports twice
-    return conclude(list(by_chunk.values()), expected, num_frames, work).text
+def _finish(publication: Publication, work: WorkFolder, reports: list[ChunkReport]) -> str:
+    return conclude(reports, publication, work).text

@@ -36,6 +36,9 @@ from tfrecords_schema.paths import UrlError, absolute, folder_name, relative, re
 from tfrecords_schema.running.scratch import scratch_folder
 from tfrecords_schema.spec import LabelSpec
 
+_MISSING = "its telemetry is missing"
+_MAX_NAMED = 5
+
 TELEMETRY_EXTENSIONS = (".csv", ".tsv", ".jsonl", ".ndjson", ".gpx", ".npy")
 """File names that are taken for telemetry if there is no template."""
 
@@ -85,6 +88,11 @@ def list_drives(
         )
     check_targets(location, targets)
     notes = [*describe_signals(signals), *describe_unnumbered(files)]
+    if label != LabelOptions() and telemetry.join is None:
+        # Footage without a file of labels was not meant to have any, as the test video of a competition.
+        unlabelled = [failure for failure in failures if failure.reason.startswith(_MISSING)]
+        failures = [failure for failure in failures if failure not in unlabelled]
+        notes += _describe_unlabelled(unlabelled, len(read) + len(failures) + len(unlabelled))
     if merged:
         notes.append(
             f"{merged} rows of telemetry repeat the row before them and were merged with it"
@@ -96,6 +104,18 @@ def list_drives(
         failures=(*failures, *files.failures),
         notes=tuple(notes),
     )
+
+
+def _describe_unlabelled(failures: Sequence[SourceFailure], drives: int) -> list[str]:
+    if not failures:
+        return []
+    named = ", ".join(repr(failure.source) for failure in failures[:_MAX_NAMED])
+    more = f" and {len(failures) - _MAX_NAMED} more" if len(failures) > _MAX_NAMED else ""
+    reason = failures[0].reason.removeprefix(f"{_MISSING}: ")
+    return [
+        f"{len(failures)} of {drives} drives have no labels and are left out, because their telemetry is "
+        f"missing: {named}{more} ({reason})"
+    ]
 
 
 def _find(location: str, telemetry: TelemetryOptions, files: Files) -> tuple[str, list[str]]:
@@ -215,7 +235,7 @@ class _Footage:
         try:
             return SideFile(**file_fields(path, data_path, self.files))
         except FileNotFoundError:
-            raise OSError(f"its telemetry is missing: there is no {data_path}") from None
+            raise OSError(f"{_MISSING}: there is no {data_path}") from None
 
 
 def _group_drives(videos: Sequence[_DriveFile]) -> dict[str, list[_DriveFile]]:

@@ -13,8 +13,10 @@ from pipelines.decoding.protocol import Caption, SegmentResult
 from pipelines.plan.descriptors import Segment, Source, SourceFailure
 from pipelines.prediction.captions import make_captions
 from pipelines.prediction.chunks import CHUNK_SECONDS, MIN_CHUNKS, Chunk, plan_chunks
-from pipelines.prediction.lines import prediction_line
-from pipelines.prediction.publish import write_chunk
+from pipelines.prediction.formats import RowFormat
+from pipelines.prediction.lines import ModelOutput, json_line
+from pipelines.prediction.publish import ChunkReport, write_chunk
+from pipelines.prediction.rows import FrameTimes, Row, RowOptions, Window, make_rows
 from pipelines.prediction.sequences import Answer, Item
 from pipelines.prediction.work import WorkFolder
 from tfrecords_schema.codec import from_json, to_json
@@ -73,10 +75,11 @@ class TestChunks:
         assert from_json(type(chunk), json.loads(json.dumps(to_json(chunk)))) == chunk
 
 
-def line(label, values, *, start=1_500_000, end=2_250_000, times=(), origin=500_000, **options):
-    answer = Answer(start=start, end=end, times=times, values=tuple(values))
-    made = prediction_line(answer, label, source="a.mp4", origin=origin, **options)
-    return json.loads(json.dumps(made))
+def line(label, values, *, times=(), thresholds=()):
+    window = Window(start=1.0, end=1.75, times=times, values=tuple(values))
+    output = ModelOutput(label=label, thresholds=thresholds)
+    (row,) = make_rows("a.mp4", [window], RowOptions(per="sequence", output=output))
+    return json.loads(json.dumps(json_line(row, output)))
 
 
 class TestLines:
@@ -122,7 +125,7 @@ class TestLines:
         label = LabelSpec(
             task="regression", target_names=("x", "y"), target_units=("m", "m"), per_frame=True
         )
-        found = line(label, (1, 2, 3, 4), times=(1_500_000, 2_250_000))
+        found = line(label, (1, 2, 3, 4), times=(1.0, 1.75))
         assert found["frames"] == [
             {"time": 1.0, "values": {"x": 1.0, "y": 2.0}},
             {"time": 1.75, "values": {"x": 3.0, "y": 4.0}},
@@ -235,9 +238,8 @@ class TestWriteChunk:
             Item(chunk=0, number=1, content=result),
             Item(chunk=0, number=0, content=answer),
         ]
-        work = WorkFolder.make(str(tmp_path / "p.jsonl"))
-        label = LabelSpec(task="regression", target_names=("speed",), target_units=("m/s",))
-        report = write_chunk(Chunk(index=0, segments=(segment,)), items, label, work)
+        with WorkFolder.locked(str(tmp_path / "p.jsonl")) as work:
+            report = write_chunk(Chunk(index=0, segments=(segment,)), items, 2, work)
         assert report.failures == (segment_truncation(segment, result),)
         assert report.failures[0].seconds == expected
 
@@ -246,12 +248,22 @@ class TestWorkFolder:
     def test_a_local_output_is_not_written_by_way_of_another_disk(self, tmp_path, monkeypatch):
         scratch.remove_scratch()
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
-        work = WorkFolder.make(str(tmp_path / "p.jsonl"))
-        work.write_output([work.write_part(0, [{"a": 1}, {}]), work.write_part(1, [{"c": 2}])])
-        work.store_failures([SourceFailure(source="d", stage="open", reason="no video")])
-        work.remove()
+        report = ChunkReport(chunk=0, sequences=1, failures=(), kept=(), empty=())
+        answers = [("a", FrameTimes((0.0, 0.1))), ("a", Window(start=0.0, end=1.0, values=(0.5,)))]
+        with WorkFolder.locked(str(tmp_path / "p.csv")) as work:
+            work.begin("key", [], ["a"])
+            work.write_part(0, answers, report)
+            assert list(work.answers(1)) == answers
+            assert list(work.answers_in(work.ranges()["a"])) == [own for _, own in answers]
+            assert work.reports(ChunkReport) == {0: report}
+            label = LabelSpec(task="regression", target_names=("v",))
+            row_format = RowFormat.of("p.csv", ("v",), "sequence", ModelOutput(label=label))
+            rows = [Row(place={"source": "a"}, values=(0.5,))]
+            work.write_output(lambda file: row_format.write(rows, file))
+            work.store_failures([SourceFailure(source="d", stage="open", reason="no video")])
+            work.remove()
         assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
-            "p.jsonl": '{"a": 1}\n{}\n{"c": 2}\n',
+            "p.csv": "v\n0.5\n",
             "p.failures.jsonl": '{"source": "d", "stage": "open", "reason": "no video", "seconds": null, '
             '"truncated": false}\n',
         }

@@ -1,16 +1,19 @@
 """`pipelines predict` by the lines it writes, with models that answer a known function of what they see."""
 
+import csv
 import json
 import os
 import shutil
 from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
 
 import av
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from pipelines.cli import main
 from pipelines.errors import UserError
 from pipelines.options.dataset import RunOptions
 from pipelines.options.verbs import PredictionOptions
@@ -18,6 +21,7 @@ from pipelines.prediction.export_info import open_export
 from pipelines.prediction.predict import predict_footage
 from pipelines.prediction.publish import ChunkReport
 from pipelines.prediction.sequences import Item
+from pipelines.prediction.work import WorkFolder
 from tests.processes import run_python
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.parse import parse_and_decode
@@ -156,7 +160,8 @@ def test_the_model_is_fed_the_very_pixels_of_the_training_set(
         (x["source"], x["start"]) for x in lines
     )
     assert list(tmp_path.iterdir()) == [output]
-    assert f"{len(lines)} sequences of 4 sources are predicted in {output}" in done.stdout
+    expected = f"clips: {len(lines)} sequences of 4 of 4 sources are predicted: {len(lines)} rows in {output}"
+    assert expected in done.stdout
     assert "Traceback" not in done.stderr
 
 
@@ -267,6 +272,147 @@ class TestInputs:
         assert [line["start"] for line in lines] == [0.0, 0.2, 0.4, 0.6, 0.8]
 
 
+@pytest.fixture(scope="module")
+def mean_export(dataset):
+    """A model of one value: the mean of the pixels of a sequence."""
+    label = LabelSpec(task="regression", target_names=("shade",))
+    info = DatasetInfo.load(dataset)
+    options = {**info.options, "frame_rate": None}
+    info = replace(info, options=options, spec=replace(info.spec, label=label, frame_rate=None))
+
+    def mean(inputs):
+        return tf.reduce_mean(tf.cast(inputs["image"], tf.float32), axis=[1, 2, 3, 4])[:, None]
+
+    return write_export(dataset.parent / "mean/export", info, mean)
+
+
+class TestRows:
+    def test_a_value_for_each_frame(self, clips, mean_export, tmp_path):
+        """A line per frame that decodes, from windows of two frames at stride 1, over cut segments."""
+        footage = clips / "b/deep/varying.mkv"
+        with av.open(str(footage)) as container:
+            frames = sum(1 for _ in container.decode(video=0))
+        said = run_pipelines(
+            *("predict", "--model", mean_export, "--input", footage, "--output", "p.txt"),
+            *("--every_frame", "--join", "mean"),
+            cwd=tmp_path,
+        )
+        assert said.returncode == 0, said.stderr
+        values = [float(line) for line in (tmp_path / "p.txt").read_text().splitlines()]
+        assert len(values) == frames
+        windows, _ = predict(mean_export, footage, tmp_path / "w.jsonl", stride=1)
+        means = [line["values"]["shade"] for line in windows]
+        assert len(means) == frames - FRAMES + 1
+        inner = [(a + b) / 2 for a, b in pairwise(means)]
+        np.testing.assert_allclose(values, [means[0], *inner, means[-1]], rtol=1e-6)
+        assert f"shade: {min(values):.6g} to {max(values):.6g}" in said.stdout
+
+    def test_a_competition(self, clips, mean_export, barcode, tmp_path):
+        """Samples keep their names and their order, and each has a row."""
+        import cv2
+
+        info = DatasetInfo.load(mean_export / "assets.extra")
+        export = tmp_path / "export"
+        shutil.copytree(mean_export, export)
+        options = {**info.options, "frame_rate": "5", "annotation": "annotation.json"}
+        spec = replace(info.spec, frame_rate=5.0)
+        replace(info, options=options, spec=spec).save(export / "assets.extra")
+        for number in (1, 2, 9, 10, 11):
+            folder = tmp_path / "test" / str(number) / "imgs"
+            folder.mkdir(parents=True)
+            for i in range(0 if number == 9 else FRAMES):
+                picture = np.full((HEIGHT, WIDTH, 3), 10 * number, np.uint8)
+                cv2.imwrite(str(folder / f"{i:03d}.png"), picture)
+        for picture in (tmp_path / "test/11/imgs").iterdir():
+            picture.write_bytes(b"no picture")
+        done = run_pipelines(
+            *("predict", "--model", export, "--input", "test", "--output", "submission.csv"),
+            *("--columns", "id={source},shade", "--fill", "zero", "--max_failure_rate", "0.5"),
+            cwd=tmp_path,
+        )
+        assert done.returncode == 0, done.stderr
+        with (tmp_path / "submission.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        assert [row["id"] for row in rows] == ["1", "2", "9", "10", "11"]
+        shades = [float(row["shade"]) for row in rows]
+        np.testing.assert_allclose(shades, [10, 20, 0, 100, 0], atol=1)
+        assert "9: no images, by file name" in done.stdout
+        assert "test: 3 sequences of 3 of 5 sources are predicted: 5 rows" in done.stdout
+        failures = (tmp_path / "submission.failures.jsonl").read_text().splitlines()
+        assert [json.loads(line)["source"] for line in failures] == ["11", "9"]
+
+    def test_segments_and_sources(self, clips, shade_export, tmp_path):
+        bright = tmp_path / "in/bright.mp4"
+        bright.parent.mkdir()
+        shutil.copy(clips / "a/one.mp4", bright)
+        rows, _ = predict(shade_export, bright.parent, tmp_path / "p.jsonl", per="source")
+        windows, _ = predict(shade_export, bright.parent, tmp_path / "w.jsonl")
+        mean = np.mean([line["probabilities"]["bright"] for line in windows])
+        (row,) = rows
+        assert row["sequences"] == len(windows)
+        assert row["probabilities"]["bright"] == pytest.approx(mean, rel=1e-5)
+        segments, said = predict(shade_export, bright.parent, tmp_path / "s.jsonl", segments=True)
+        assert {segment["class"] for segment in segments} <= {"bright", "dark"}
+        assert all(segment["end"] > segment["start"] for segment in segments)
+        assert "100.0%" in said
+
+    def test_an_interrupted_prediction_goes_on(self, clips, mean_export, tmp_path, monkeypatch):
+        output, predicted = tmp_path / "p.csv", []
+        monkeypatch.setattr(WorkFolder, "write_part", stop_after(1, predicted))
+        with pytest.raises(Exception, match="stopped here"):
+            predict(mean_export, clips, output, run={"workers": 1})
+        assert [path.name for path in tmp_path.iterdir()] == ["p.csv.work"]
+        monkeypatch.undo()
+        monkeypatch.setattr(WorkFolder, "write_part", stop_after(99, again := []))
+        said = []
+        options = PredictionOptions(model=str(mean_export), input=str(clips), output=str(output))
+        predict_footage(options, said.append)
+        assert any(line.startswith("1 of ") for line in said)
+        assert len(predicted) == 1
+        assert again
+        assert set(predicted).isdisjoint(again)
+        other = tmp_path / "whole.csv"
+        predict_footage(replace(options, output=str(other)), said.append)
+        assert output.read_bytes() == other.read_bytes()
+        assert {path.name for path in tmp_path.iterdir()} == {"p.csv", "whole.csv"}
+
+    @pytest.mark.parametrize(
+        ("flags", "message"),
+        [
+            (["--output", "p.xlsx"], "--output must end in .jsonl, .csv, .parquet, .txt"),
+            (["--output", "p.csv", "--columns", "speed"], "no field is called 'speed'"),
+            (["--output", "p.csv", "--segments"], "--segments is of classes"),
+            (
+                ["--output", "p.csv", "--smooth", "1"],
+                "--smooth 1 needs --every_frame or --segments",
+            ),
+            (["--output", "p.csv", "--every_frame", "--segments"], "rows of one kind"),
+            (["--output", "p.csv", "--fill", "nothing"], "--fill must be mean, zero or a number"),
+        ],
+    )
+    def test_flags_that_do_not_fit_are_refused_before_any_work(
+        self, flags, message, clips, mean_export, tmp_path, capsys
+    ):
+        words = ["predict", "--model", str(mean_export), "--input", str(clips), *flags]
+        words[words.index("--output") + 1] = str(tmp_path / words[words.index("--output") + 1])
+        assert main(words) == 2
+        assert message in capsys.readouterr().err
+        assert not list(tmp_path.iterdir())
+
+
+def stop_after(count, chunks):
+    """A `write_part` that fails after some chunks, whose numbers are added to ``chunks``."""
+    write_part = WorkFolder.write_part
+
+    def write(work, chunk, *arguments):
+        if len(chunks) == count:
+            raise RuntimeError("stopped here")
+        chunks.append(chunk)
+        return write_part(work, chunk, *arguments)
+
+    return write
+
+
 class TestTrust:
     """A SavedModel is code, so it is loaded only if nobody else can have written it."""
 
@@ -305,12 +451,15 @@ class TestFailures:
         (folder / "no.mp4").write_bytes(b"this is no video")
         return folder
 
-    def test_too_many_leave_no_output(self, broken, shade_export, tmp_path):
+    def test_too_many_are_an_error_and_the_others_are_written(self, broken, shade_export, tmp_path):
         output = tmp_path / "p.jsonl"
         output.write_text("of an earlier run\n")
         with pytest.raises(UserError, match=r"1 of 2 sources failed.*'no.mp4'.*p.failures.jsonl"):
             predict(shade_export, broken, output)
-        assert output.read_text() == "of an earlier run\n"
+        *rows, last = map(json.loads, output.read_text().splitlines())
+        assert {row["source"] for row in rows} == {"good.mp4"}
+        assert last.keys() == {"source", "reason"}
+        assert last["source"] == "no.mp4"
         (failure,) = map(json.loads, (tmp_path / "p.failures.jsonl").read_text().splitlines())
         assert (failure["source"], failure["stage"]) == ("no.mp4", "open")
         left = {path.name for path in tmp_path.iterdir()}
@@ -338,7 +487,7 @@ class TestFailures:
         before = [{**line, "source": "whole.mkv"} for line in by_source["cut.mkv"]]
         assert before == by_source["whole.mkv"][: len(before)]
         assert 0 < len(before) < len(by_source["whole.mkv"])
-        assert "1 sources truncated" in said
+        assert "1 sources were truncated" in said
 
     def test_clips_too_short_for_the_model(self, write_video, shade_export, tmp_path):
         export = tmp_path / "dropping"
@@ -346,10 +495,9 @@ class TestFailures:
         info = DatasetInfo.load(export / "assets.extra")
         replace(info, options={**info.options, "short_clips": "drop"}).save(export / "assets.extra")
         write_video(tmp_path / "short.mp4", frames=3)
-        with pytest.raises(
-            UserError, match="the model takes 2 frames, and the clips may be shorter"
-        ):
+        with pytest.raises(UserError, match="the clip is shorter than the 2 frames of a sequence"):
             predict(export, tmp_path / "short.mp4", tmp_path / "p.jsonl")
+        assert "the clip is shorter" in (tmp_path / "p.jsonl").read_text()
 
 
 class TestModels:

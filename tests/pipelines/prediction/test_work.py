@@ -1,9 +1,8 @@
-"""The folder beside the output: removed when its run was killed, and only then."""
+"""The folder beside the output: kept for a run that goes on, and for one run at a time."""
 
 import contextlib
 import errno
 import itertools
-import pickle
 import subprocess
 import sys
 
@@ -13,69 +12,80 @@ from pipelines.build.finish import Expected
 from pipelines.errors import UserError
 from pipelines.plan.descriptors import SourceFailure
 from pipelines.prediction.chunks import Chunk
-from pipelines.prediction.publish import ChunkReport, conclude
+from pipelines.prediction.formats import RowFormat
+from pipelines.prediction.lines import ModelOutput
+from pipelines.prediction.publish import ChunkReport, Publication, conclude
+from pipelines.prediction.rows import RowOptions, Window
 from pipelines.prediction.work import WorkFolder
 from tests.power_cuts import FailingDisk
+from tfrecords_schema.spec import LabelSpec
 
 PROGRAM = """
 import sys
 from pipelines.prediction.work import WorkFolder
-work = WorkFolder.make(sys.argv[1])
-work.write_part(0, [])
-print(work.path, flush=True)
-sys.stdin.read()
+with WorkFolder.locked(sys.argv[1]) as work:
+    print(work.path, flush=True)
+    sys.stdin.read()
 """
+REPORT = ChunkReport(chunk=0, sequences=1, failures=(), kept=(), empty=())
 
 
-def test_make_removes_folders_of_killed_runs_and_keeps_those_in_use(tmp_path):
+def test_another_run_is_refused_until_the_first_is_killed(tmp_path):
     output = str(tmp_path / "p[1].jsonl")
-    words = [sys.executable, "-c", PROGRAM, output]
-    children = [
-        subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
+    child = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, output], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
     try:
-        paths = [child.stdout.readline().strip() for child in children]
-        children[0].kill()
-        children[0].wait()
-        (tmp_path / "p[1].jsonl.work-of-the-user").mkdir()
-        work = WorkFolder.make(output)
-        names = {str(path) for path in tmp_path.iterdir()}
-        assert names == {paths[1], work.path, str(tmp_path / "p[1].jsonl.work-of-the-user")}
+        child.stdout.readline()
+        with (
+            pytest.raises(UserError, match="another run is predicting in"),
+            WorkFolder.locked(output),
+        ):
+            pass
     finally:
-        for child in children:
-            child.kill()
-            child.communicate()
+        child.kill()
+        child.communicate()
+    with WorkFolder.locked(output) as work:
+        work.remove()
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_workers_get_the_folder_without_its_lock(tmp_path):
-    work = WorkFolder.make(str(tmp_path / "p.jsonl"))
-    assert work.lock is not None
-    copy = pickle.loads(pickle.dumps(work))
-    assert (copy, copy.lock) == (work, None)
+def test_begin_keeps_parts_of_the_same_key_only(tmp_path):
+    with WorkFolder.locked(str(tmp_path / "p.csv")) as work:
+        work.begin("one", [], [])
+        work.write_part(0, [], REPORT)
+        work.begin("one", [], [])
+        assert work.reports(ChunkReport) == {0: REPORT}
+        work.begin("two", [], [])
+        assert work.reports(ChunkReport) == {}
+
+
+def test_an_output_that_is_a_folder_is_refused(tmp_path):
+    with pytest.raises(UserError, match="is a folder"), WorkFolder.locked(str(tmp_path)):
+        pass
 
 
 def predict(folder):
     """Writes predictions of two chunks as a run does; returns all files that it leaves."""
-    work = WorkFolder.make(str(folder / "p.jsonl"))
-    try:
-        work.store_plan([Chunk(index=index, segments=()) for index in range(2)])
-        failure = SourceFailure(source="b", stage="open", reason="no video")
-        reports = [
-            ChunkReport(
-                chunk=index,
-                part=work.write_part(index, [{"sequence": index}] * 9),
-                sequences=9,
-                short_clips=0,
-                failures=(failure,) if index else (),
-                kept=(),
-                empty=(),
+    label = LabelSpec(task="regression", target_names=("speed",))
+    output, failure = ModelOutput(label=label), SourceFailure(source="2", stage="open", reason="?")
+    with WorkFolder.locked(str(folder / "p.csv")) as work:
+        work.begin("key", [Chunk(index=index, segments=()) for index in range(2)], ["0", "1", "2"])
+        for index in range(2):
+            report = ChunkReport(
+                chunk=index, sequences=1, failures=(failure,) if index else (), kept=(), empty=()
             )
-            for index in range(2)
-        ]
-        expected = Expected(sources=2, tasks=2, failures=(), max_failure_rate=1)
-        assert not conclude(reports, expected, 4, work).failed
-    finally:
+            window = Window(start=0.0, end=1.0, values=(float(index),))
+            work.write_part(index, [(str(index), window)], report)
+        publication = Publication(
+            expected=Expected(sources=3, tasks=2, failures=(), max_failure_rate=1),
+            name="footage",
+            num_frames=4,
+            rows=RowOptions(per="sequence", output=output),
+            format=RowFormat.of(work.output, (), "sequence", output),
+            fill=None,
+        )
+        assert conclude(work.reports(ChunkReport).values(), publication, work).written
         work.remove()
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
@@ -84,7 +94,11 @@ def predict(folder):
 def test_predictions_whose_write_fails_are_whole_or_absent(first, tmp_path):
     (tmp_path / "whole").mkdir()
     whole = predict(tmp_path / "whole")
-    assert len(whole) == 2
+    assert whole["p.csv"].splitlines()[1:] == [
+        b"0,0.0,1.0,0.0,",
+        b"1,0.0,1.0,1.0,",
+        b"2,,,,open: ?",
+    ]
     for call in itertools.count(first) if first else range(3):
         folder = tmp_path / f"out{call}"
         folder.mkdir()
