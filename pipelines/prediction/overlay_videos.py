@@ -32,7 +32,7 @@ def draw_overlays(
     folder, run = Path(str(options.overlay)), options.run
     pool = shared_pool(run.decode_timeout, run.staging_size)
     label = export.info.spec.label
-    output = ModelOutput(label=label, thresholds=export.thresholds)
+    meaning = ModelOutput(label=label, thresholds=export.thresholds)
     ranges = work.ranges()
     wanted = [source for source in sources if source.id in ranges and source.kind != "telemetry"]
     targets = {source.id: folder / _file_name(source.id) for source in wanted}
@@ -44,9 +44,9 @@ def draw_overlays(
     def draw(source: Source) -> str | None:
         """Draws one source; returns the reason if that failed, else None."""
         answers = work.answers_in(ranges[source.id])
-        rows = make_rows(source.id, answers, RowOptions(per="sequence", output=output))
+        rows = make_rows(source.id, answers, RowOptions(per="sequence", output=meaning))
         captions = make_captions(
-            [json_line(row, output) for row in rows],
+            [json_line(row, meaning) for row in rows],
             num_frames=export.spec.num_frames,
             at_end=export.predicts_last_frame,
             offsets=label.offsets,
@@ -56,8 +56,8 @@ def draw_overlays(
         try:
             storage.make_folder(target.parent, inside=folder)
             with storage.replacing(target, suffix=".mp4") as partial, pool.borrow() as decoder:
-                output = str(partial.absolute())
-                decoder.draw(OverlayRequest(build=build, captions=tuple(captions), output=output))
+                drawn = str(partial.absolute())
+                decoder.draw(OverlayRequest(build=build, captions=tuple(captions), output=drawn))
         except DecodingFailure as failure:
             return f"{failure.stage}: {failure.reason}"
         except OSError as error:

@@ -53,9 +53,7 @@ class TestFrames:
             stop = times[end] if end < len(times) else math.inf
             events.append(FrameTimes(tuple(times[begin:end])))
             events += [w for w in windows if times[begin] <= w.start < stop]
-        options = RowOptions(
-            per="frame", output=ModelOutput(output=ModelOutput(label=SPEED)), join=join
-        )
+        options = RowOptions(per="frame", output=ModelOutput(label=SPEED), join=join)
         rows = list(make_rows("a", events, options))
         assert [row.place for row in rows] == [
             {"source": "a", "frame": i, "time": time} for i, time in enumerate(times)
@@ -76,17 +74,13 @@ class TestFrames:
     def test_the_last_frame_of_a_window_is_held_until_the_next_slot(self):
         windows = [Window(start=s, end=s + 0.1, values=(s, 0.0)) for s in (0.0, 0.2)]
         events = [FrameTimes((0.0, 0.05, 0.1, 0.19, 0.2, 0.39)), *windows]
-        options = RowOptions(
-            per="frame", output=ModelOutput(output=ModelOutput(label=SPEED)), hold=0.0999
-        )
+        options = RowOptions(per="frame", output=ModelOutput(label=SPEED), hold=0.0999)
         assert [row.values[0] for row in make_rows("a", events, options)] == [0, 0, 0, 0, 0.2, 0.2]
 
     def test_angles_are_averaged_on_the_circle(self):
         windows = [Window(start=0, end=1, values=(v, v)) for v in (350.0, 10.0)]
         for per in ("frame", "source"):
-            options = RowOptions(
-                per=per, output=ModelOutput(output=ModelOutput(label=SPEED)), is_angle=(True, False)
-            )
+            options = RowOptions(per=per, output=ModelOutput(label=SPEED), is_angle=(True, False))
             (row,) = make_rows("a", [FrameTimes((0.5,)), *windows], options)
             turn, plain = row.values
             assert min(turn, 360 - turn) == pytest.approx(0, abs=1e-9)
@@ -96,9 +90,7 @@ class TestFrames:
     def test_smoothing_is_the_mean_over_a_span_of_time(self, gaps, width):
         times = np.cumsum(gaps).tolist()
         windows = [Window(start=t, end=t, values=(float(t % 7), 0.0)) for t in times]
-        options = RowOptions(
-            per="frame", output=ModelOutput(output=ModelOutput(label=SPEED)), smooth=float(width)
-        )
+        options = RowOptions(per="frame", output=ModelOutput(label=SPEED), smooth=float(width))
         rows = list(make_rows("a", [FrameTimes(tuple(times)), *windows], options))
         for row, time in zip(rows, times, strict=True):
             near = [t % 7 for t in times if abs(t - time) <= width / 2]
