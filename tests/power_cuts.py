@@ -1,15 +1,18 @@
-"""A model of a disk that loses what was not synced, to try power cuts at every step of a program."""
+"""Disks that lose what was not synced, to try power cuts at every step of a program: a model, and ext4."""
 
 from __future__ import annotations
 
 import builtins
+import contextlib
 import io
 import itertools
 import os
+import shutil
 import stat
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 from unittest import mock
 
 State = dict[str, bytes | None]
@@ -30,7 +33,7 @@ class Disk:
         on_moment: called with both states before each change of names and each sync.
     """
 
-    def __init__(self, root: Path, on_moment: Callable[[list[State]], None]):
+    def __init__(self, root: Path, on_moment: Callable[[list[Any]], None]):
         self._root = root
         self._on_moment = on_moment
         self._held: list[int] = []  # inodes that are open are not used again
@@ -61,7 +64,7 @@ class Disk:
                 return real(*args, **kwargs)
             self._is_busy = True
             try:
-                self._on_moment([dict(self._older_names()), dict(self._newest_names())])
+                self._on_moment(self._states())
             finally:
                 self._is_busy = False
             result = real(*args, **kwargs)
@@ -70,6 +73,9 @@ class Disk:
             return result
 
         return call
+
+    def _states(self) -> list[Any]:
+        return [dict(self._older_names()), dict(self._newest_names())]
 
     def _keep(self, number: int) -> None:
         self._held.append(number)
@@ -95,6 +101,80 @@ class Disk:
         for path in self._root.rglob("*"):
             data = None if path.is_dir() else self._contents.get(path.lstat().st_ino, b"")
             yield str(path.relative_to(self._root)), data
+
+
+class Ext4Disk(Disk):
+    """An ext4 file system in a file. What the kernel has written to the file is what a power cut would leave.
+
+    The pages that the kernel still holds are not in it. Writes that a drive reorders or loses in a cache of
+    its own are not tried.
+
+    Args:
+        root: an existing folder, where the file system is mounted inside the context.
+        images: a folder for the file and its copies, one per moment.
+        on_moment: called with a copy before each change of names and each sync.
+    """
+
+    def __init__(self, root: Path, images: Path, on_moment: Callable[[list[Path]], None]):
+        super().__init__(root, on_moment)
+        self._images, self._count = images, 0
+
+    def __enter__(self) -> Ext4Disk:
+        image = self._images / "disk.img"
+        image.touch()
+        os.truncate(image, _IMAGE_BYTES)
+        _run("mkfs.ext4", "-q", "-m", "0", "-J", "size=4", image)
+        # Without a limit of 5 s, only a sync writes to the disk.
+        _run("mount", "-o", "loop,commit=3600", image, self._root)
+        super().__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)
+        _run("umount", self._root)
+
+    def _states(self) -> list[Any]:
+        self._count += 1
+        copy = self._images / f"{self._count}.img"
+        _run("cp", "--sparse=always", self._images / "disk.img", copy)
+        return [copy]
+
+    def _keep(self, number: int) -> None:
+        os.close(number)
+
+
+_IMAGE_BYTES = 24 << 20
+
+
+def _run(*words: object) -> None:
+    subprocess.run(list(map(str, words)), check=True, capture_output=True)
+
+
+def why_no_ext4(folder: Path) -> str | None:
+    """Returns why no `Ext4Disk` can be used on this machine, tried in an empty folder; None if it can."""
+    if not all(map(shutil.which, ("mkfs.ext4", "mount", "umount"))):
+        return "no mkfs.ext4 or mount"
+    (folder / "root").mkdir()
+    try:
+        with Ext4Disk(folder / "root", folder, lambda _: None):
+            return None
+    except subprocess.CalledProcessError as error:
+        return error.stderr.decode(errors="replace").strip()
+
+
+@contextlib.contextmanager
+def restored(state: State | Path, folder: Path) -> Iterator[None]:
+    """Makes ``folder``, which holds a state inside the context: that of a model, or a copy of `Ext4Disk`."""
+    if isinstance(state, dict):
+        write_state(state, folder)
+        yield
+        return
+    folder.mkdir()
+    _run("mount", "-o", "loop", state, folder)  # replays the journal
+    try:
+        yield
+    finally:
+        _run("umount", folder)
 
 
 def write_state(state: State, folder: Path) -> None:

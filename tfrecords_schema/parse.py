@@ -93,7 +93,8 @@ def parse_adopted(
         parsed[key] = values[0] if shape == () else tf.ensure_shape(values, shape)
     held = steps[keys.IMAGE_ENCODED if spec.image else signal_floats_key(spec.signals[0].name)]
     length = tf.shape(held, tf.int64)[0]
-    parsed[keys.VALID_FRAMES] = tf.minimum(context[keys.VALID_FRAMES], length)
+    frames_of_both = tf.minimum(length, spec.num_frames)
+    parsed[keys.VALID_FRAMES] = tf.minimum(context[keys.VALID_FRAMES], frames_of_both)
     places = tf.range(spec.num_frames, dtype=tf.int64)
     for feature in spec.feature_lists():
         if feature.key not in steps or (feature.key == keys.IMAGE_ENCODED and not frames):

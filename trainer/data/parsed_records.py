@@ -42,18 +42,20 @@ def parse_record(
         if by_name and name in parsed:
             parsed[index] = _find_classes(parsed[name], names)
         elif index in parsed:
-            parsed[index] = _check_classes(parsed[index], len(names))
+            parsed[index] = _check_range("class index", parsed[index], 0, len(names) - 1)
+    valid = parsed[keys.VALID_FRAMES]
+    parsed[keys.VALID_FRAMES] = _check_range(keys.VALID_FRAMES, valid, 1, info.spec.num_frames)
     return parsed
 
 
-def _check_classes(indices: tf.Tensor, count: int) -> tf.Tensor:
-    """Returns ``indices``, int64 in any shape, which must be those of ``count`` classes."""
-    in_range = (indices >= 0) & (indices < count)
+def _check_range(name: str, values: tf.Tensor, low: int, high: int) -> tf.Tensor:
+    """Returns ``values``, int64 in any shape, which must be ``low`` to ``high``."""
+    in_range = tf.reduce_all((values >= low) & (values <= high))
     checked = tf.debugging.assert_equal(
-        tf.reduce_all(in_range), True, f"a record has a class index that is not 0 to {count - 1}"
+        in_range, True, f"a record has a {name} that is not {low} to {high}"
     )
     with tf.control_dependencies([checked]):
-        return tf.identity(indices)
+        return tf.identity(values)
 
 
 def _find_classes(names: tf.Tensor, class_names: Sequence[str]) -> tf.Tensor:

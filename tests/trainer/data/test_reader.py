@@ -296,20 +296,29 @@ def test_located_errors_names_frame_that_does_not_decode(tmp_path):
     assert (caught.value.file, caught.value.offset) == (str(path), records[1].offset)
 
 
-@pytest.mark.parametrize("index", [-1, 3, 2**63 - 1])
-@pytest.mark.parametrize("task", ["classification", "classification by frame", "multilabel"])
-def test_located_errors_names_class_that_does_not_exist(task, index, tmp_path):
+@pytest.mark.parametrize(
+    ("task", "key", "number", "message"),
+    [
+        ("classification", "clip/label/index", -1, "class index that is not 0 to 2"),
+        ("classification", "clip/label/index", 2**63 - 1, "class index that is not 0 to 2"),
+        ("multilabel", "clip/label/index", 3, "class index that is not 0 to 2"),
+        ("classification by frame", "image/label/index", 3, "class index that is not 0 to 2"),
+        ("regression", "image/valid_frames", 0, "image/valid_frames that is not 1 to 4"),
+        ("regression", "image/valid_frames", 2**63 - 1, "image/valid_frames that is not 1 to 4"),
+    ],
+)
+def test_located_errors_names_number_out_of_range(task, key, number, message, tmp_path):
     info = write_fake_dataset(tmp_path, SPECS[task], {"train": 2}, shards=1)
     path = tmp_path / info.splits["train"].shards[0].file
     records = list(read_file(path))
     example = parse_example(records[1].data)
     context, lists = example.context.feature, example.feature_lists.feature_list
-    feature = context.get("clip/label/index") or lists["image/label/index"].feature[0]
-    feature.int64_list.value[:] = [index]
+    feature = context[key] if key in context else lists[key].feature[0]
+    feature.int64_list.value[:] = [number]
     path.write_bytes(frame_record(records[0].data) + frame_record(example.SerializeToString()))
     resized = replace(info.splits["train"].shards[0], bytes=path.stat().st_size)
     replace(info, splits={"train": replace(info.splits["train"], shards=(resized,))}).save(tmp_path)
-    with pytest.raises(CorruptRecordError, match="class index that is not 0 to 2") as caught:
+    with pytest.raises(CorruptRecordError, match=message) as caught:
         read_all(tmp_path)
     assert (caught.value.file, caught.value.offset) == (str(path), records[1].offset)
 

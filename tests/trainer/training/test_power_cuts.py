@@ -3,22 +3,31 @@
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import warnings
 import zipfile
 
 import numpy as np
 import pytest
 
-from tests.power_cuts import Disk, failing_sync, write_state
+from tests.power_cuts import (
+    Disk,
+    Ext4Disk,
+    failing_sync,
+    restored,
+    why_no_ext4,
+    write_state,
+)
 from tests.processes import ROOT, wait_until
 from tests.trainer.conftest import history, write_brightness_dataset
 from tfrecords_schema.info import DatasetInfo
 from trainer.cli import main
 from trainer.config.run_folder import RunFolder
 from trainer.errors import TrainerError
-from trainer.training.callbacks import SaveProgress
+from trainer.training import train
 from trainer.training.checkpoint import load_progress, use_sound_checkpoint
 
 FLAGS = ("--epochs", "3", "--batch_size", "4", "--filters", "4", "--rnn_units", "4")
@@ -65,45 +74,106 @@ def test_use_sound_checkpoint_refuses_to_start_anew_in_silence(tmp_path):
         use_sound_checkpoint(folder)
 
 
+class Announced:
+    """The number of the last epoch whose line the training has printed."""
+
+    def __init__(self, capsys):
+        self._capsys, self.epoch = capsys, 0
+
+    def update(self):
+        lines = re.findall(r"^\d+/\d+ - .*loss: ", self._capsys.readouterr().out, re.MULTILINE)
+        self.epoch += len(lines)
+        return self.epoch
+
+
+def check_whole(folder, epoch):
+    """Checks that a run has its files and the checkpoint of an epoch, or of a later one."""
+    if folder.config.exists():
+        json.loads(folder.config.read_bytes())
+    if (folder.path / "dataset_info.json").exists():
+        DatasetInfo.load(folder.path)
+    if folder.path.exists():
+        use_sound_checkpoint(folder)
+    assert load_progress(folder.checkpoint).epoch >= epoch
+    if epoch:
+        assert len(history(folder.path)) >= epoch
+        assert zipfile.ZipFile(folder.model).testzip() is None
+    if folder.metrics.exists():
+        assert (folder.export / "saved_model.pb").stat().st_size
+
+
+def fit_only(job, strategy):
+    train._fit_new_model(job, strategy)
+
+
+def without_seconds(folder):
+    return [{**row, "seconds": 0} for row in history(folder)]
+
+
+MOMENTS = 20
+
+
 @pytest.mark.slow
-def test_a_power_cut_at_every_step_loses_no_announced_checkpoint(data, tmp_path, monkeypatch):
+def test_a_training_goes_on_from_the_announced_checkpoint_after_power_cuts_at_20_moments(
+    data, tmp_path, monkeypatch, capsys
+):
+    """On ext4 in a file, if loop devices can be mounted here, otherwise on the model of a disk."""
+    root, images, moments = tmp_path / "disk", tmp_path / "images", []
+    root.mkdir()
+    images.mkdir()
+    announced = Announced(capsys)
+
+    def remember(states):
+        epoch = announced.update()
+        moments.extend((epoch, state) for state in states)
+
+    if reason := why_no_ext4(images):
+        warnings.warn(f"power cuts are tried on a model of a disk: {reason}", stacklevel=1)
+    disk = Disk(root, remember) if reason else Ext4Disk(root, images, remember)
+    words = ["--tfrecords", str(data), *FLAGS, "--resume", "--output"]
+    with disk:
+        assert main([*words, str(root / "run")]) == 0
+        expected = without_seconds(root / "run")
+    assert announced.update() == len(expected) == 3
+    assert len(moments) > MOMENTS
+    # Export and report come after the training, and the other tests try them.
+    monkeypatch.setattr(train, "_train_and_score", fit_only)
+    resumed = set()
+    for number in range(MOMENTS):
+        epoch, state = moments[len(moments) * number // MOMENTS]
+        cut = tmp_path / f"cut{number}"
+        with restored(state, cut):
+            check_whole(RunFolder(cut / "run"), epoch)
+            capsys.readouterr()
+            assert main([*words, str(cut / "run")]) == 0
+            found = re.search(r"resumed after epoch (\d+)", capsys.readouterr().out)
+            assert (int(found[1]) if found else 0) >= epoch
+            assert without_seconds(cut / "run") == [
+                pytest.approx(row, rel=1e-5) for row in expected
+            ]
+        resumed.add(epoch)
+    assert resumed == {0, 1, 2, 3}
+
+
+@pytest.mark.slow
+def test_a_power_cut_at_every_step_loses_no_announced_checkpoint(data, tmp_path, capsys):
     root = tmp_path / "disk"
     root.mkdir()
-    announced, states = [0], []
-    save = SaveProgress._save
+    states, announced = [], Announced(capsys)
 
-    def save_and_announce(self):
-        save(self)
-        announced[0] = self._progress.epoch
+    def remember(found):
+        epoch = announced.update()
+        states.extend((epoch, state) for state in found)
 
-    monkeypatch.setattr(SaveProgress, "_save", save_and_announce)
     words = ["--tfrecords", str(data), *FLAGS, "--resume", "--output"]
-    with Disk(root, lambda found: states.extend((announced[0], state) for state in found)):
+    with Disk(root, remember):
         assert main([*words, str(root / "run")]) == 0
     unlike = {f"{epoch} {sorted(state.items())}": (epoch, state) for epoch, state in states}
     assert len(unlike) > 20
     for number, (epoch, state) in enumerate(unlike.values()):
         cut = tmp_path / f"cut{number}"
         write_state(state, cut)
-        folder = RunFolder(cut / "run")
-        if folder.config.exists():
-            json.loads(folder.config.read_bytes())
-        if (folder.path / "dataset_info.json").exists():
-            DatasetInfo.load(folder.path)
-        if folder.path.exists():
-            use_sound_checkpoint(folder)
-        assert load_progress(folder.checkpoint).epoch >= epoch
-        if epoch:
-            assert len(history(folder.path)) >= epoch
-            assert zipfile.ZipFile(folder.model).testzip() is None
-        if folder.metrics.exists():
-            assert (folder.export / "saved_model.pb").stat().st_size
-        if number in (len(unlike) // 5, len(unlike) // 2):
-            assert main([*words, str(folder.path)]) == 0
-            ours = [{**row, "seconds": 0} for row in history(folder.path)]
-            assert ours == [
-                pytest.approx({**row, "seconds": 0}, rel=1e-5) for row in history(root / "run")
-            ]
+        check_whole(RunFolder(cut / "run"), epoch)
 
 
 @pytest.mark.slow
