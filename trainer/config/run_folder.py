@@ -8,6 +8,7 @@ import json
 import os
 import re
 import time
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,11 @@ from tfrecords_schema.running.lock import LockedError, folder_lock
 from trainer.config.reading import ReadingConfig
 from trainer.errors import TrainerError
 
+# NumPy and zipfile raise these for a damaged checkpoint.
+DAMAGE = (
+    *(ValueError, KeyError, EOFError, TypeError, AttributeError, MemoryError, RuntimeError),
+    *(BadZipFile, zlib.error),
+)
 _LOCK = ".lock"
 # Options that a resumed run may change: they decide when it ends and when it is saved.
 _MAY_CHANGE = ("epochs", "patience", "checkpoint_minutes")
@@ -81,7 +87,7 @@ class RunFolder:
             with np.load(self.checkpoint) as saved:
                 progress = from_json(dict[str, Any], parse_json(str(saved["progress"])))
                 return progress if {"epoch", "step"} <= progress.keys() else None
-        except (OSError, ValueError, KeyError, EOFError, MemoryError, BadZipFile):
+        except (OSError, *DAMAGE):
             return None
 
 

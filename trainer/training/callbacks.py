@@ -36,6 +36,7 @@ class HistoryFile(keras.callbacks.Callback):
         super().__init__()
         self._path = path
         self._started = 0.0
+        read_history(path)  # a file that cannot be continued is reported before the work
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Starts the clock."""
@@ -46,6 +47,8 @@ class HistoryFile(keras.callbacks.Callback):
         seconds = round(time.monotonic() - self._started, 3)
         row = {"epoch": epoch + 1, "seconds": seconds, **(logs or {})}
         before = read_history(self._path)[:epoch]
+        if any(old.keys() != row.keys() for old in before):
+            raise _invalid_history(self._path, f"expected the columns {', '.join(row)}")
         file = io.StringIO(newline="")
         writer = csv.DictWriter(file, row.keys())
         writer.writeheader()
@@ -54,11 +57,29 @@ class HistoryFile(keras.callbacks.Callback):
 
 
 def read_history(path: Path) -> list[dict[str, str]]:
-    """Returns the rows of a ``history.csv``; none if the file does not exist yet."""
+    """Returns the rows of a ``history.csv``, all numbers; none if the file does not exist yet.
+
+    Raises:
+        TrainerError: if it holds something else.
+    """
     if not path.exists():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        for row in rows:
+            int(row["epoch"])
+            list(map(float, row.values()))
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise _invalid_history(path, f"{type(error).__name__}: {error}") from error
+    return rows
+
+
+def _invalid_history(path: Path, reason: str) -> TrainerError:
+    return TrainerError(
+        f"{path} is not the history of this training ({reason:.300}): expected the file that training wrote. "
+        "Delete it to continue without the rows of earlier epochs"
+    )
 
 
 class StopOnNaN(keras.callbacks.Callback):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import json
 import logging
 import math
@@ -14,14 +15,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import keras
 import numpy as np
 
 from tfrecords_schema.codec import from_json, parse_json
 from tfrecords_schema.storage import replacing, sync
-from trainer.config.run_folder import RunFolder
+from trainer.config.run_folder import DAMAGE, RunFolder
 from trainer.errors import TrainerError
 from trainer.models.network import FROZEN_FEATURES
 
@@ -29,7 +29,6 @@ _log = logging.getLogger(__name__)
 
 _PROGRESS = "progress"
 _MAX_NAMES = 3
-_DAMAGE = (ValueError, KeyError, EOFError, TypeError, AttributeError, MemoryError, BadZipFile)
 
 
 @dataclass
@@ -53,6 +52,10 @@ class Progress:
     kept_epoch: int = 0
     waited: int = 0
     stopped: bool = False
+
+    def __post_init__(self) -> None:
+        if min(self.epoch, self.step, self.best_epoch, self.waited) < 0 or math.isnan(self.best):
+            raise ValueError(f"expected counts that are not negative, and a loss, got {self}")
 
 
 def save_checkpoint(
@@ -116,8 +119,12 @@ def _problem(path: Path) -> str | None:
             for name in saved.files:
                 saved[name]
         load_progress(path)
-    except _DAMAGE as error:
+    except DAMAGE as error:
         return f"is damaged ({error})"
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # which a forged position in the file gives
+            raise
+        return f"is damaged ({error.strerror})"
     return None
 
 

@@ -95,6 +95,11 @@ def fit(model: keras.Model, job: TrainingJob) -> Progress:
     check_same_progress(progress.epoch)
     # The resumed run may have more patience.
     progress.stopped = progress.stopped and progress.waited >= (config.patience or math.inf)
+    if progress.step and progress.step >= job.steps:
+        raise TrainingError(
+            f"{folder.checkpoint} was written after step {progress.step} of an epoch, and an epoch has "
+            f"{job.steps} steps: it belongs to another training. Train again in another --output"
+        )
     if progress.epoch or progress.step:
         restore_model(folder.checkpoint, model)
         within = f" and {progress.step} steps" if progress.step else ""
