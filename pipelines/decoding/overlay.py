@@ -25,6 +25,10 @@ _OPTIONS = {"preset": "veryfast", "crf": "20"}
 
 _TEXT_HEIGHT = 0.05  # of the frame's height
 _FONT, _FONT_HEIGHT = cv2.FONT_HERSHEY_SIMPLEX, 22  # pixels of a capital letter at scale 1
+_FACE, _WEIGHT = "sans", 600
+_FACE_SIZE = 1.4  # of a font, in heights of its capital letters
+DRAWS_ALL_SCRIPTS = hasattr(cv2, "FontFace")
+"""True from OpenCV 5 on, whose own font has Latin, Greek, Cyrillic, Chinese, Japanese and Korean letters."""
 _WHITE = (255, 255, 255)
 
 
@@ -118,22 +122,41 @@ def _to_image(pixels: Pixels) -> av.VideoFrame:
 def draw_lines(pixels: Pixels, lines: Sequence[str]) -> Pixels:
     """Returns ``pixels``, ``[height, width, 3]`` RGB, with white text on black in the upper left corner.
 
-    The font has ASCII letters only. Others become question marks.
+    OpenCV 5 has letters of most scripts, OpenCV 4 those of ASCII. Others become question marks.
     """
     if not lines:
         return pixels
-    texts = [line.encode("ascii", "replace").decode() for line in lines]
     height, width = pixels.shape[:2]
-    scale = height * _TEXT_HEIGHT / _FONT_HEIGHT
-    widest = max(cv2.getTextSize(text, _FONT, 1.0, 1)[0][0] for text in texts)
-    margin = max(1, round(height * _TEXT_HEIGHT / 2))
-    scale = min(scale, max(1, width - 4 * margin) / max(1, widest))
-    thickness = max(1, round(scale * 2))
-    step = round(scale * _FONT_HEIGHT * 1.8)
+    texts = list(lines) if DRAWS_ALL_SCRIPTS else [to_ascii(line) for line in lines]
+    capital = height * _TEXT_HEIGHT
+    margin = max(1, round(capital / 2))
+    widest = max(_text_width(text) for text in texts)
+    capital = min(capital, max(1, width - 4 * margin) / max(1, widest))
+    step = round(capital * 1.8)
     box = pixels.copy()
-    right = min(width, round(widest * scale) + 3 * margin)
+    right = min(width, round(widest * capital) + 3 * margin)
     cv2.rectangle(box, (0, 0), (right, step * len(texts) + margin), (0, 0, 0), -1)
     for number, text in enumerate(texts, start=1):
         place = (margin, step * number)
-        cv2.putText(box, text, place, _FONT, scale, _WHITE, thickness, cv2.LINE_AA)
+        if DRAWS_ALL_SCRIPTS:
+            size = max(1, round(capital * _FACE_SIZE))
+            cv2.putText(box, text, place, _WHITE, cv2.FontFace(_FACE), size, weight=_WEIGHT)
+        else:
+            scale = capital / _FONT_HEIGHT
+            thickness = max(1, round(scale * 2))
+            cv2.putText(box, text, place, _FONT, scale, _WHITE, thickness, cv2.LINE_AA)
     return box
+
+
+def to_ascii(text: str) -> str:
+    """Returns a text with a question mark for each letter that is not ASCII."""
+    return text.encode("ascii", "replace").decode()
+
+
+def _text_width(text: str) -> float:
+    """Returns the width of a text, in heights of a capital letter."""
+    if not DRAWS_ALL_SCRIPTS:
+        return cv2.getTextSize(text, _FONT, 1.0, 1)[0][0] / _FONT_HEIGHT
+    size, place = 100, (0, 0)
+    _, _, width, _ = cv2.getTextSize((1, 1), text, place, cv2.FontFace(_FACE), size, weight=_WEIGHT)
+    return width / size * _FACE_SIZE
