@@ -106,7 +106,7 @@ def run_trainer(*arguments, cwd):
     return run_python("-m", "trainer", *arguments, cwd=cwd)
 
 
-def fit_run(data, run, config):
+def fit_run(data, run, config, **options):
     """What training does, without evaluation and export."""
     import keras  # here, since processes that test the command line need not wait for it
 
@@ -118,7 +118,7 @@ def fit_run(data, run, config):
     run.path.mkdir(parents=True, exist_ok=True)
     with computing_in(config.precision):
         keras.utils.set_random_seed(config.seed)
-        job = TrainingJob(directory=data, info=info, folder=run, config=config)
+        job = TrainingJob(directory=data, info=info, folder=run, config=config, **options)
         return fit(build_model(info, config.model), job)
 
 

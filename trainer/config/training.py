@@ -31,9 +31,30 @@ class TrainingConfig(TrainerOptions):
     batch_size: int = option(16, "Sequences per step", min=1)
     learning_rate: float = option(
         1e-3,
-        "Learning rate of Adam",
+        "Learning rate",
         above=0,
         expected="a finite number above 0, usually 1e-5 to 1e-2",
+    )
+    optimizer: Literal["adam", "adamw", "sgd"] = option(
+        "adam", "adam; adamw, whose --weight_decay is 0.004 by default; sgd, with a momentum of 0.9"
+    )
+    weight_decay: float | None = option(
+        None,
+        "Share of each weight that a step takes away, times the learning rate",
+        default_text="0, and 0.004 for adamw",
+        min=0,
+        below=1,
+    )
+    loss: Literal["mse", "mae", "huber"] = option(
+        "mse",
+        "Loss of a regression, in standard deviations of each target: mse, mae, or huber, which is squared "
+        "below 1 and absolute above",
+    )
+    label_smoothing: float = option(
+        0.0, "Share of each label that is spread over all classes", min=0, below=1
+    )
+    freeze_batch_norm: bool = option(
+        False, "Leave batch normalisation as it is: neither its weights nor its statistics change"
     )
     schedule: Literal["constant", "cosine"] = option(
         "cosine", "Learning rate over the epochs: constant, or falling to 0 as a cosine"
@@ -54,7 +75,7 @@ class TrainingConfig(TrainerOptions):
     )
     fine_tune_learning_rate: float | None = option(
         None,
-        "Learning rate of Adam after --head_epochs",
+        "Learning rate after --head_epochs",
         default_text="a tenth of --learning_rate",
         above=0,
         expected="a finite number above 0, usually 1e-6 to 1e-4",
@@ -114,6 +135,15 @@ class TrainingConfig(TrainerOptions):
         """Checks that a dataset has what the options need; raises `ConfigError` or `DatasetError`."""
         self.model.check_for(info.spec)
         self.reading.check_for(info)
+        task = info.spec.label.task
+        self.require(
+            task == "regression" or self.loss == "mse",
+            f"--loss {self.loss} is for targets, and the task is {task}. Leave it out",
+        )
+        self.require(
+            task != "regression" or not self.label_smoothing,
+            "--label_smoothing is for classes, and the task is regression. Leave it out",
+        )
 
     def check_combination(self) -> None:
         """Checks that the phases of the training fit into its epochs, and that they have an effect."""

@@ -10,6 +10,7 @@ from keras import ops
 
 from tfrecords_schema.info import SplitInfo
 from tfrecords_schema.spec import LabelSpec
+from trainer.config.training import TrainingConfig
 
 # A smaller standard deviation is a rounding error; dividing by it would magnify noise.
 _MIN_STD = 1e-6
@@ -38,10 +39,26 @@ class _MeanOverLabels(keras.losses.Loss):
 
 @keras.saving.register_keras_serializable(package="reelbeam")
 class ClassCrossentropy(_MeanOverLabels, keras.losses.SparseCategoricalCrossentropy):
-    """Cross-entropy of one class out of several; class weights are part of the sample weights."""
+    """Cross-entropy of one class out of several; class weights are part of the sample weights.
 
-    def __init__(self, name: str = "crossentropy", **kwargs: Any):
+    ``smoothing`` is the share of each label that all classes have in equal parts.
+    """
+
+    def __init__(self, smoothing: float = 0.0, name: str = "crossentropy", **kwargs: Any):
         super().__init__(name=name, **kwargs)
+        self.smoothing = smoothing
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """Returns the losses of classes ``[...]`` and probabilities ``[..., classes]``, as ``[...]``."""
+        losses = super().call(y_true, y_pred)
+        if not self.smoothing:
+            return losses
+        spread = -ops.mean(ops.log(ops.maximum(y_pred, _MIN_LIKELIHOOD)), axis=-1)
+        return (1 - self.smoothing) * losses + self.smoothing * spread
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), "smoothing": self.smoothing}
 
 
 @keras.saving.register_keras_serializable(package="reelbeam")
@@ -77,45 +94,62 @@ class TargetError(keras.metrics.MeanAbsoluteError):
 
 @keras.saving.register_keras_serializable(package="reelbeam")
 class StandardizedMeanSquaredError(_MeanOverLabels):
-    """Mean squared error in units of ``std``, the standard deviation of each target.
+    """Mean squared error in units of ``std``, the standard deviation of each target; or another ``kind``.
 
     Targets of different units contribute alike, and predicting the mean of the train split scores 1.
     """
 
-    def __init__(self, std: Sequence[float], name: str = "standardized_mse", **kwargs: Any):
+    def __init__(
+        self, std: Sequence[float], kind: str = "mse", name: str = "standardized_mse", **kwargs: Any
+    ):
         super().__init__(name=name, **kwargs)
-        self.std = [float(s) for s in std]
+        self.std, self.kind = [float(s) for s in std], kind
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Returns the errors of ``[..., targets]``, ``[...]``."""
-        return ops.mean(ops.square((y_true - y_pred) / ops.array(self.std, y_pred.dtype)), axis=-1)
+        error = ops.abs((y_true - y_pred) / ops.array(self.std, y_pred.dtype))
+        if self.kind == "huber":
+            error = ops.where(error < 1, ops.square(error) / 2, error - 1 / 2)
+        elif self.kind == "mse":
+            error = ops.square(error)
+        return ops.mean(error, axis=-1)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return {**super().get_config(), "std": self.std}
+        return {**super().get_config(), "std": self.std, "kind": self.kind}
 
 
 @keras.saving.register_keras_serializable(package="reelbeam")
 class WeightedBinaryCrossentropy(_MeanOverLabels):
-    """Binary cross-entropy with a weight for present labels of each class; absent labels have weight 1."""
+    """Binary cross-entropy with a weight for present labels of each class; absent labels have weight 1.
+
+    ``smoothing`` is the share of each label that present and absent have in equal parts.
+    """
 
     def __init__(
-        self, positive_weights: Sequence[float], name: str = "weighted_crossentropy", **kwargs: Any
+        self,
+        positive_weights: Sequence[float],
+        smoothing: float = 0.0,
+        name: str = "weighted_crossentropy",
+        **kwargs: Any,
     ):
         super().__init__(name=name, **kwargs)
+        self.smoothing = smoothing
         self.positive_weights = [float(w) for w in positive_weights]
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Returns the losses of labels and probabilities, ``[..., classes]`` each, as ``[...]``."""
         weights = ops.array(self.positive_weights, y_pred.dtype)
         likelihood = ops.clip(y_pred, _MIN_LIKELIHOOD, 1 - _MIN_LIKELIHOOD)
+        y_true = (1 - self.smoothing) * y_true + self.smoothing / 2
         present = weights * y_true * ops.log(likelihood)
         absent = (1 - y_true) * ops.log(1 - likelihood)
         return -ops.mean(present + absent, axis=-1)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return {**super().get_config(), "positive_weights": self.positive_weights}
+        own = {"positive_weights": self.positive_weights, "smoothing": self.smoothing}
+        return {**super().get_config(), **own}
 
 
 def safe_std(std: float) -> float:
@@ -123,14 +157,16 @@ def safe_std(std: float) -> float:
     return std if std > _MIN_STD else 1.0
 
 
-def make_loss(label: LabelSpec, train: SplitInfo, *, class_weights: bool) -> keras.losses.Loss:
+def make_loss(label: LabelSpec, train: SplitInfo, config: TrainingConfig) -> keras.losses.Loss:
     """Returns the loss of a task. A classification has its class weights in the sample weights instead."""
     if label.task == "regression":
-        return StandardizedMeanSquaredError([safe_std(target.std) for target in train.targets])
+        stds = [safe_std(target.std) for target in train.targets]
+        return StandardizedMeanSquaredError(stds, config.loss)
     if label.task == "multilabel":
         ones = [1.0] * label.num_classes
-        return WeightedBinaryCrossentropy(positive_weights(train) if class_weights else ones)
-    return ClassCrossentropy()
+        weights = positive_weights(train) if config.class_weights else ones
+        return WeightedBinaryCrossentropy(weights, config.label_smoothing)
+    return ClassCrossentropy(config.label_smoothing)
 
 
 def balanced_class_weights(counts: Sequence[int]) -> list[float]:

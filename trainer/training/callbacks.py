@@ -174,7 +174,8 @@ class SaveProgress(keras.callbacks.Callback):
             with replacing(self._job.folder.model, suffix=".keras") as partial:
                 self._whole.save(partial)
         if self._patience is not None and progress.waited >= self._patience:
-            progress.stopped = self.model.stop_training = True
+            self.model.stop_training = True
+        progress.stopped = bool(self.model.stop_training)  # another callback may have stopped it
         self._save()
         if skipped is not None and skipped.places:
             _log.info("skipped so far: %d corrupt records", len(skipped.places))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import keras
 import numpy as np
 
 from tfrecords_schema.codec import parse_json
@@ -38,7 +39,10 @@ class Member:
 
 
 def cross_validate(
-    directory: Datasets, folder: RunFolder, config: TrainingConfig
+    directory: Datasets,
+    folder: RunFolder,
+    config: TrainingConfig,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> dict[str, Score]:
     """Trains each fold with each seed in a folder of its own, scores them, and trains one model on all.
 
@@ -71,7 +75,7 @@ def cross_validate(
             own_config = replace(alone, seed=config.seed + member.seed)
             _log.info("\n%s", member.name)
             if not own.metrics.is_file():
-                last = train(member.directory, own, own_config)
+                last = train(member.directory, own, own_config, callbacks)
             model, calibration = load_run(own)
             own_info = load_dataset(member.directory)
             predictions = predict_split(
@@ -83,7 +87,7 @@ def cross_validate(
             guesses = baseline_answers(own_info, len(predictions.truth))
             main = score(member.name, predictions, own_info).metrics[0]
             rows.append((member.name, f"{main.model:.4g}", f"{main.baseline:.4g}"))
-            epochs.append(parse_json(own.metrics.read_bytes())["best_epoch"])
+            epochs.append(parse_json(own.metrics.read_bytes())["kept_epoch"])
             name = f"all folds, seed {own_config.seed}" if pool else member.name
             found.setdefault(name, []).append((predictions, guesses))
         scores = [
@@ -108,7 +112,7 @@ def cross_validate(
             _log.info("\nfinal: all folds, %d epochs", chosen.epochs)
             everything = pool.select({"train": np.ones(len(fold_of), bool)})
             if not final.metrics.is_file():
-                last = train(everything, final, chosen)
+                last = train(everything, final, chosen, callbacks)
             _log.info("the scores above are of the folds; the model to use is %s", final.path)
         return last
 

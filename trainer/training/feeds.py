@@ -47,6 +47,7 @@ class TrainingJob:
         folder: of the run.
         config: options.
         skipped: counts corrupt records, which are skipped; None stops at the first.
+        callbacks: of the user.
     """
 
     directory: Datasets
@@ -54,6 +55,7 @@ class TrainingJob:
     folder: RunFolder
     config: TrainingConfig
     skipped: SkippedRecords | None = None
+    callbacks: tuple[keras.callbacks.Callback, ...] = ()
 
     @property
     def splits(self) -> list[str]:

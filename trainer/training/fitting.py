@@ -126,14 +126,13 @@ def fit(model: keras.Model, job: TrainingJob) -> Progress:
             f"memory ran out with {config.batch_size} sequences per step: lower --batch_size, use a "
             "smaller --backbone, fewer --filters or --pooling avg, or build smaller frames"
         ) from error
-    _log.info(
-        "trained %d epochs in %.1f s%s",
-        progress.epoch - first,
-        time.monotonic() - started,
-        f", stopped early: no better {job.monitor} for {config.patience} epochs"
-        if progress.stopped
-        else "",
-    )
+    why = ""
+    if progress.stopped:
+        why = f", stopped early: no better {job.monitor} for {config.patience} epochs"
+        if progress.waited < (config.patience or math.inf):
+            why = ", stopped by a callback"
+    count, seconds = progress.epoch - first, time.monotonic() - started
+    _log.info("trained %d epochs in %.1f s%s", count, seconds, why)
     return progress
 
 
@@ -184,6 +183,7 @@ def _fit_phase(
     # Hosts do not save within epochs: by their own clocks, they would not save at the same step.
     minutes = 0 if has_several_hosts() else config.checkpoint_minutes
     callbacks: list[keras.callbacks.Callback] = [
+        *job.callbacks,
         StopOnNaN(phase.learning_rate, progress),
         HistoryFile(folder.history),
         SaveProgress(
@@ -221,6 +221,17 @@ def _fit_phase(
         )
 
 
+def freeze_batch_norm(model: keras.Model) -> None:
+    """Leaves all batch normalisation of ``model`` as it is, also inside the layers that wrap others."""
+    layers: list[Any] = list(model.layers)
+    while layers:
+        layer = layers.pop()
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.trainable = False
+        layers += getattr(layer, "layers", [])
+        layers += [layer.layer] if isinstance(layer, keras.layers.Wrapper) else []
+
+
 def _trained_backbone(model: keras.Model) -> list[keras.layers.Layer]:
     """Returns the layers of the backbone that are trained in some phase."""
     after_frames = split_at_features(model)[1] if has_frozen_features(model) else model
@@ -256,7 +267,7 @@ def _compile(model: keras.Model, job: TrainingJob, phase: Phase) -> None:
             metrics.append(keras.metrics.RootMeanSquaredError(name="joint_rmse"))
     model.compile(
         optimizer=make_optimizer(config, phase, job.steps),
-        loss=make_loss(label, info.splits["train"], class_weights=config.class_weights),
+        loss=make_loss(label, info.splits["train"], config),
         jit_compile={"auto": "auto", "on": True, "off": False}[config.xla],
         weighted_metrics=metrics,  # padding weighs 0
     )
@@ -264,7 +275,7 @@ def _compile(model: keras.Model, job: TrainingJob, phase: Phase) -> None:
 
 
 def make_optimizer(config: TrainingConfig, phase: Phase, steps: int) -> keras.optimizers.Optimizer:
-    """Returns Adam with the learning rates of ``phase``, of ``steps`` steps per epoch."""
+    """Returns the optimizer with the learning rates of ``phase``, of ``steps`` steps per epoch."""
     rate: Any = phase.learning_rate
     warmup = config.warmup_epochs * steps
     if config.schedule == "cosine":
@@ -276,4 +287,10 @@ def make_optimizer(config: TrainingConfig, phase: Phase, steps: int) -> keras.op
         )
     elif warmup:
         rate = keras.optimizers.schedules.PolynomialDecay(0.0, warmup, rate)
-    return keras.optimizers.Adam(rate, global_clipnorm=config.clip_norm)
+    options: dict[str, Any] = {"global_clipnorm": config.clip_norm}
+    if config.weight_decay is not None:
+        options["weight_decay"] = config.weight_decay
+    if config.optimizer == "sgd":
+        return keras.optimizers.SGD(rate, momentum=0.9, **options)
+    kinds = {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW}
+    return kinds[config.optimizer](rate, **options)

@@ -9,7 +9,7 @@ import math
 import platform
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import keras
@@ -47,14 +47,19 @@ from trainer.report.page import write_report
 from trainer.training.distribution import make_strategy
 from trainer.training.features import has_frozen_features
 from trainer.training.feeds import TrainingJob
-from trainer.training.fitting import check_possible, computing_in, fit
+from trainer.training.fitting import check_possible, computing_in, fit, freeze_batch_norm
 from trainer.training.plots import plot_curves
 
 _log = logging.getLogger(__name__)
 
 
 @own_settings()
-def train(directory: Datasets, folder: RunFolder, config: TrainingConfig) -> dict[str, Score]:
+def train(
+    directory: Datasets,
+    folder: RunFolder,
+    config: TrainingConfig,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> dict[str, Score]:
     """Trains on the train split, keeps the last epoch, evaluates it and exports it.
 
     With ``config.patience``, the best epoch is kept: the one with the lowest loss on the validation split, or
@@ -70,6 +75,8 @@ def train(directory: Datasets, folder: RunFolder, config: TrainingConfig) -> dic
         directory: of the dataset.
         folder: of the run, made here. A run that was started there continues.
         config: options.
+        callbacks: of Keras, called before those that stop and save. One that sets ``model.stop_training``
+            ends the training after the epoch.
 
     Returns:
         By split, the scores of the kept model: on ``validation`` and ``test``, or on ``train`` if the dataset
@@ -83,7 +90,7 @@ def train(directory: Datasets, folder: RunFolder, config: TrainingConfig) -> dic
     if config.folds is not None or config.seeds > 1:
         from trainer.training.cross_validation import cross_validate
 
-        return cross_validate(directory, folder, config)
+        return cross_validate(directory, folder, config, callbacks)
     info = load_dataset(directory)
     config.check_for(info)
     check_trainable(directory, info, allow_empty_classes=config.allow_empty_classes)
@@ -92,7 +99,14 @@ def train(directory: Datasets, folder: RunFolder, config: TrainingConfig) -> dic
     skipped = SkippedRecords() if config.reading.ignore_errors else None
     if skipped and isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         raise TrainerError("--ignore_errors on is for a single host: repair the records first")
-    job = TrainingJob(directory=directory, info=info, folder=folder, config=config, skipped=skipped)
+    job = TrainingJob(
+        directory=directory,
+        info=info,
+        folder=folder,
+        config=config,
+        skipped=skipped,
+        callbacks=tuple(callbacks),
+    )
     if not is_chief(config.distribute):
         # It takes the same steps as the chief, in a folder of its own.
         with tempfile.TemporaryDirectory(prefix="trainer-") as scratch:
@@ -178,6 +192,8 @@ def _fit_new_model(job: TrainingJob, strategy: tf.distribute.Strategy | None) ->
     with computing_in(config.precision), scope:
         keras.utils.set_random_seed(config.seed)
         model = build_model(config.reading.evaluation(info).seen(info), config.model)
+        if config.freeze_batch_norm:
+            freeze_batch_norm(model)
         trained = sum(math.prod(weight.shape) for weight in model.trainable_weights)
         frozen = f", of which {trained:,} are trained" if has_frozen_features(model) else ""
         _log.info("model: %s parameters%s", f"{model.count_params():,}", frozen)

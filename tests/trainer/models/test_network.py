@@ -8,7 +8,7 @@ import pytest
 from tests.trainer.conftest import IMAGE, SPECS, make_spec
 from tfrecords_schema.fake import write_fake_dataset
 from tfrecords_schema.spec import LabelSpec, SignalSpec
-from trainer.config.training import ModelConfig
+from trainer.config.training import ModelConfig, TrainingConfig
 from trainer.data.reader import read_sequences
 from trainer.errors import TrainerError
 from trainer.models.export import load_model
@@ -47,7 +47,7 @@ def test_build_model_output_shapes(spec, tmp_path):
     assert outputs.dtype == np.float32
     if spec.label.task == "classification":
         np.testing.assert_allclose(outputs.sum(axis=-1), 1, rtol=1e-5)
-    loss = make_loss(spec.label, info.splits["train"], class_weights=True)
+    loss = make_loss(spec.label, info.splits["train"], TrainingConfig())
     assert np.isfinite(float(loss(labels, outputs)))
 
 

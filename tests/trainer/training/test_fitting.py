@@ -14,7 +14,12 @@ from trainer.config.training import ModelConfig, TrainingConfig
 from trainer.data.reader import read_sequences
 from trainer.models.backbones import build_frame_network
 from trainer.models.export import load_model
-from trainer.models.network import with_step_outputs
+from trainer.models.losses import (
+    ClassCrossentropy,
+    StandardizedMeanSquaredError,
+    WeightedBinaryCrossentropy,
+)
+from trainer.models.network import build_model, with_step_outputs
 from trainer.training import fitting
 from trainer.training.callbacks import SaveProgress, TrainingError
 from trainer.training.fitting import Phase, make_optimizer, plan_phases
@@ -180,3 +185,62 @@ def test_target_replication_adds_the_loss_of_every_step(caching, pretrained, tmp
     assert epoch["val_loss"] == pytest.approx(np.mean(last), rel=1e-4)
     answers = trained.predict(inputs, verbose=0)
     np.testing.assert_allclose(answers, steps[range(3), lengths - 1], rtol=1e-5)
+
+
+def test_losses_are_those_of_keras():
+    random = np.random.default_rng(0)
+    truth, likely = random.integers(0, 3, 20), random.dirichlet(np.ones(3), 20)
+    one_hot = np.eye(3)[truth]
+    theirs = keras.losses.CategoricalCrossentropy(label_smoothing=0.2)(one_hot, likely)
+    assert float(ClassCrossentropy(0.2)(truth, likely)) == pytest.approx(float(theirs), rel=1e-5)
+    theirs = keras.losses.BinaryCrossentropy(label_smoothing=0.2)(one_hot, likely)
+    ours = WeightedBinaryCrossentropy([1.0] * 3, 0.2)(one_hot, likely)
+    assert float(ours) == pytest.approx(float(theirs), rel=1e-5)
+    x, y = random.normal(size=(2, 20, 1))
+    for kind, loss in (
+        ("mse", keras.losses.MeanSquaredError()),
+        ("mae", keras.losses.MeanAbsoluteError()),
+        ("huber", keras.losses.Huber()),
+    ):
+        ours = StandardizedMeanSquaredError([2.0], kind)(2 * x, 2 * y)
+        assert float(ours) == pytest.approx(float(loss(x, y)), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "decay"),
+    [
+        ({}, "Adam", None),
+        ({"optimizer": "adamw"}, "AdamW", 0.004),
+        ({"optimizer": "adamw", "weight_decay": 0.1}, "AdamW", 0.1),
+        ({"optimizer": "sgd", "weight_decay": 0.1, "clip_norm": 2.0}, "SGD", 0.1),
+    ],
+)
+def test_make_optimizer_makes_the_named_kind(options, kind, decay):
+    config = TrainingConfig(**options)
+    made = make_optimizer(config, plan_phases(config)[0], steps=3)
+    assert (type(made).__name__, made.weight_decay) == (kind, decay)
+    assert made.global_clipnorm == config.clip_norm
+
+
+def test_freeze_batch_norm_leaves_only_other_weights(data):
+    model = build_model(DatasetInfo.load(data), ModelConfig(**SMALL))
+    before = {weight.path for weight in model.trainable_weights}
+    fitting.freeze_batch_norm(model)
+    frozen = before - {weight.path for weight in model.trainable_weights}
+    assert len(frozen) == 4  # scale and shift of two layers
+    assert all("gamma" in path or "beta" in path for path in frozen)
+
+
+def test_fit_calls_callbacks_which_may_stop_it(data, tmp_path):
+    seen = []
+
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            seen.append((epoch, "val_loss" in logs))
+            self.model.stop_training = epoch == 1
+
+    config = TrainingConfig(epochs=5, model=ModelConfig(**SMALL))
+    progress = fit_run(data, RunFolder(tmp_path / "run"), config, callbacks=(Stop(),))
+    assert seen == [(0, True), (1, True)]
+    assert (progress.epoch, progress.stopped) == (2, True)
+    assert len(history(tmp_path / "run")) == 2
