@@ -127,10 +127,10 @@ def fit(model: keras.Model, job: TrainingJob) -> Progress:
             "smaller --backbone, fewer --filters or --pooling avg, or build smaller frames"
         ) from error
     why = ""
-    if progress.stopped:
-        why = f", stopped early: no better {job.monitor} for {config.patience} epochs"
-        if progress.waited < (config.patience or math.inf):
-            why = ", stopped by a callback"
+    if progress.epoch < config.epochs:
+        why = ", stopped by a callback"
+        if progress.waited >= (config.patience or math.inf):
+            why = f", stopped early: no better {job.monitor} for {config.patience} epochs"
     count, seconds = progress.epoch - first, time.monotonic() - started
     _log.info("trained %d epochs in %.1f s%s", count, seconds, why)
     return progress
