@@ -72,7 +72,9 @@ def build_dashcam(input: str, output: str, **options: Any) -> DatasetInfo | None
     """
     made = make_options(DashcamOptions, {"input": input, "output": output, **options})
     from pipelines.sources.dashcam import check_dashcam_options, list_dashcam
+    from pipelines.sources.drives import expand_columns
 
+    made = replace(made, dataset=expand_columns(made.input, made.dataset))
     check_dashcam_options(made.dataset)
     return _build(made, lambda: list_dashcam(made.input, made.dataset))
 

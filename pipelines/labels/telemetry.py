@@ -7,6 +7,7 @@ NumPy (``.npy``), numbers without a header (``.txt``) and GPX.
 from __future__ import annotations
 
 import os
+import re
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -26,11 +27,11 @@ from pipelines.labels.cells import (
 )
 from pipelines.labels.json_format import read_json
 from pipelines.labels.npy_format import read_npy
-from pipelines.labels.table import MAX_ROWS, Table, Wanted, check_known
+from pipelines.labels.table import MAX_ROWS, Table, Wanted, check_known, list_names
 from pipelines.labels.text_formats import read_csv, read_text
 from pipelines.options.telemetry import TelemetryOptions
 
-__all__ = ["EXTENSIONS", "Telemetry", "TelemetryError", "read_telemetry"]
+__all__ = ["EXTENSIONS", "Telemetry", "TelemetryError", "match_columns", "read_telemetry"]
 
 _READERS: dict[str, Callable[[str, str, Wanted], Table]] = {
     ".csv": read_csv,
@@ -123,6 +124,34 @@ def read_telemetry(
             "name another --class_column, or leave the file out"
         )
     return telemetry
+
+
+def match_columns(
+    patterns: Sequence[str], path: str, name: str, options: TelemetryOptions
+) -> tuple[str, ...]:
+    """Returns the columns of a file, in its order, in place of patterns: ``x1``, ``x2`` for ``x*``.
+
+    Raises `TelemetryError` or `OSError` if the file cannot be read, or nothing matches.
+    """
+    extension = os.path.splitext(path)[1].lower()
+    known = list(gpx.COLUMNS)
+    if extension in _READERS:
+        table = _READERS[extension](path, name, Wanted((), options.telemetry_columns))
+        next(table.rows, None)  # JSON names its columns in its rows
+        known = list(table.known)
+    found: dict[str, None] = {}
+    for pattern in patterns:
+        expression = re.escape(pattern).replace(r"\*", ".*")
+        own = [column for column in known if re.fullmatch(expression, column)]
+        if "*" not in pattern or pattern in known:
+            own = [pattern]
+        if not own:
+            raise TelemetryError(
+                f"{name}: expected columns that match {pattern!r}, got {list_names(known)}: "
+                "correct the flag that names the columns"
+            )
+        found |= dict.fromkeys(own)
+    return tuple(found)
 
 
 def _read_gpx(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from pipelines.errors import UsageError
@@ -13,6 +14,11 @@ def names(help: str, *, metavar: str = "COLUMN") -> Any:
     """Declares an option that holds distinct names, none by default."""
     help = f"{help}, separated by commas or spaces"
     return option((), help, distinct=True, metavar=metavar)
+
+
+def has_pattern(*columns: Iterable[str]) -> bool:
+    """Returns True if one of the ``columns`` stands for all that it matches, such as ``x*``."""
+    return any("*" in column for names in columns for column in names)
 
 
 class PipelineOptions(Options):

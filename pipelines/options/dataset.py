@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal
 
-from pipelines.options.base import PipelineOptions, names
+from pipelines.options.base import PipelineOptions, has_pattern, names
 from pipelines.options.telemetry import AnnotationOptions, TelemetryOptions
 from tfrecords_schema.codec import to_json
 from tfrecords_schema.machine import usable_cpus
@@ -304,10 +304,11 @@ class LabelOptions(PipelineOptions):
         )
         flag, named = ("--label_columns", columns) if columns else ("--label_names", names)
         self.require(
-            not units or not named or len(units) == len(named),
+            not units or not named or len(units) == len(named) or has_pattern(named),
             f"--label_units must name one unit for each of the {len(named)} in {flag}, got {len(units)}",
         )
-        self._check_offsets(columns or names)
+        if not has_pattern(columns):
+            self._check_offsets(columns or names)
         if self.class_column is not None:
             self.require(
                 not columns,

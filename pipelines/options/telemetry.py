@@ -8,7 +8,7 @@ from string import Formatter
 from typing import Literal
 
 from pipelines.errors import UsageError
-from pipelines.options.base import PipelineOptions, names
+from pipelines.options.base import PipelineOptions, has_pattern, names
 from tfrecords_schema.options import REQUIRED, option
 from tfrecords_schema.spec import SignalSpec, SpecError
 
@@ -87,7 +87,9 @@ class TelemetryOptions(PipelineOptions):
         metavar="S",
     )
     angle_columns: tuple[str, ...] = names("Columns of degrees, where 359 and 1 are 2 apart")
-    signal_columns: tuple[str, ...] = names("Columns of the telemetry that become input signals")
+    signal_columns: tuple[str, ...] = names(
+        "Columns of the telemetry that become input signals, or patterns such as 'x*'"
+    )
     signal_units: tuple[str, ...] = option(
         (), "Units of the signals, in their order, such as m/s,rad/s", metavar="UNIT"
     )
@@ -114,7 +116,9 @@ class TelemetryOptions(PipelineOptions):
             )
         self._check_template()
         self.require(
-            not self.signal_units or len(self.signal_units) == len(self.signal_columns),
+            not self.signal_units
+            or len(self.signal_units) == len(self.signal_columns)
+            or has_pattern(self.signal_columns),
             f"--signal_units must name one unit for each of the {len(self.signal_columns)} in "
             f"--signal_columns, got {len(self.signal_units)}",
         )
@@ -131,7 +135,8 @@ class TelemetryOptions(PipelineOptions):
         if self.join is not None:
             self._check_join()
         try:
-            self.signals  # noqa: B018 (raises for names that cannot be keys of a record)
+            if not has_pattern(self.signal_columns):
+                self.signals  # noqa: B018 (raises for names that cannot be keys of a record)
         except SpecError as error:
             raise UsageError(f"--signal_columns: {error}. Rename the column") from error
 

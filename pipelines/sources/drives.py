@@ -15,8 +15,9 @@ from tqdm.auto import tqdm
 from pipelines.errors import UsageError, UserError
 from pipelines.images.frame_names import frame_key, is_image
 from pipelines.labels.rounding import Rounding, check_targets, describe_signals
-from pipelines.labels.telemetry import Telemetry, TelemetryError, read_telemetry
-from pipelines.options.dataset import LabelOptions, SamplingOptions
+from pipelines.labels.telemetry import Telemetry, TelemetryError, match_columns, read_telemetry
+from pipelines.options.base import has_pattern
+from pipelines.options.dataset import DatasetOptions, LabelOptions, SamplingOptions
 from pipelines.options.telemetry import TelemetryOptions
 from pipelines.plan.descriptors import Listing, Part, SideFile, Source, SourceFailure
 from pipelines.sources.classes import order_classes
@@ -116,6 +117,35 @@ def _describe_unlabelled(failures: Sequence[SourceFailure], drives: int) -> list
         f"{len(failures)} of {drives} drives have no labels and are left out, because their telemetry is "
         f"missing: {named}{more} ({reason})"
     ]
+
+
+def expand_columns(location: str, options: DatasetOptions) -> DatasetOptions:
+    """Returns options with the columns of the first telemetry file in place of patterns such as ``x*``."""
+    telemetry, label = options.telemetry, options.label
+    mirrored = label.mirrored_columns or ()
+    typed = [label.label_columns, mirrored]
+    typed += [telemetry.signal_columns, telemetry.angle_columns] if telemetry else []
+    if telemetry is None or not has_pattern(*typed):
+        return options
+    location, files = check_location(location), Files()
+    root, paths = _find(location, telemetry, files)
+    footage = _Footage(root, telemetry, options.sampling, files)
+    sources = (source for path in paths for source in footage.describe([path])[0])
+    own = (file for s in sources for file in (s.telemetry, *(part.telemetry for part in s.parts)))
+    file = next(filter(None, own), None)
+    if file is None:
+        raise UserError(f"{location}: expected telemetry that names columns, got none")
+    try:
+        with storage.local_copy(file.path, scratch=scratch_folder("listing")) as local:
+            found = [match_columns(own, local, file.data_path, telemetry) for own in typed]
+    except (TelemetryError, OSError) as error:
+        raise UserError(str(error)) from error
+    targets, mirrored, signals, angles = found
+    label = replace(
+        label, label_columns=targets, mirrored_columns=mirrored or label.mirrored_columns
+    )
+    telemetry = replace(telemetry, signal_columns=signals, angle_columns=angles)
+    return replace(options, telemetry=telemetry, label=label)
 
 
 def _find(location: str, telemetry: TelemetryOptions, files: Files) -> tuple[str, list[str]]:

@@ -220,7 +220,9 @@ class ModelConfig(TrainerOptions):
                 f"--weights must be a file that Keras saved, ending in {' or '.join(WEIGHT_FILES)}; "
                 f"got {weights!r}",
             )
-        if self.backbone != SMALL and (changed := self.changed(_SMALL_OPTIONS)):
+        has_kernels = self.rnn == "convlstm" or bool(self.signal_filters)
+        shaping = _SMALL_OPTIONS if has_kernels else (*_SMALL_OPTIONS, "kernel_size")
+        if self.backbone != SMALL and (changed := self.changed(shaping)):
             raise ConfigError(
                 f"{self.typed(changed)} shapes the small backbone, not {self.backbone}. Leave it out"
             )
@@ -240,14 +242,6 @@ class ModelConfig(TrainerOptions):
                 f"{self.typed(changed)} sets recurrent layers, which --rnn none switches off. Leave one "
                 "of them out"
             )
-        self.require(
-            self.kernel_size == self.members()["kernel_size"].default
-            or self.backbone == SMALL
-            or self.rnn == "convlstm"
-            or bool(self.signal_filters),
-            f"--kernel_size {self.kernel_size} shapes the small backbone, --rnn convlstm and "
-            f"--signal_filters, not {self.backbone}. Leave it out",
-        )
         self.require(
             None in (self.trainable_layers, self.trainable_from),
             f"{self.typed(_TRAINED_PART)} both say which layers are trained. Leave one of them out",
@@ -307,18 +301,14 @@ class ModelConfig(TrainerOptions):
                 )
         if spec.image is not None:
             return
-        if changed := self.changed(_IMAGE_OPTIONS):
+        kernels = () if self.signal_filters else ("kernel_size",)
+        if changed := self.changed((*_IMAGE_OPTIONS, *kernels)):
             raise ConfigError(
                 f"the records hold signals only, no images for {self.typed(changed)}. Leave it out"
             )
         self.require(
             self.rnn != "convlstm",
             "the records hold signals only, no images for --rnn convlstm. Take lstm or gru",
-        )
-        self.require(
-            self.kernel_size == 3 or bool(self.signal_filters),
-            "the records hold signals only, no images for --kernel_size. Leave it out, or give "
-            "--signal_filters",
         )
 
 

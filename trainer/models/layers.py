@@ -266,11 +266,8 @@ class ClearPadding(keras.layers.Layer):
 class OverTime(keras.layers.Layer):
     """Turns the steps of ``[B, T, F]`` into one vector ``[B, F]``; masked steps have no effect.
 
-    ``OverTime("mean")`` of three steps, of which the last is masked, is the mean of the first two.
-
-    Args:
-        how: ``first`` or ``last`` (the first or last step), ``mean``, ``max``, or ``attention``: a mean whose
-            weights are the softmax over time of one trained score per step, ``tanh(x W + b)``.
+    ``how`` is ``first``, ``last``, ``mean``, ``max``, or ``attention``: a mean whose weights are the softmax
+    over time of one trained score per step, ``tanh(x W + b)``.
     """
 
     def __init__(self, how: str, **kwargs: Any):
@@ -308,10 +305,6 @@ class OverTime(keras.layers.Layer):
 
     def compute_mask(self, inputs: Any, previous_mask: Any) -> None:
         """Returns None: there are no steps any more."""
-
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Returns ``input_shape`` without time."""
-        return (input_shape[0], *input_shape[2:])
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""

@@ -220,11 +220,8 @@ def _with_step_labels(
             means = mask / tf.reduce_sum(mask, axis=1, keepdims=True)
             step_weights = share * means + (1 - share) * step_weights
         step_weights *= tf.reduce_mean(tf.reduce_sum(tf.sign(step_weights), axis=1))
-        return (
-            inputs,
-            tf.repeat(labels[:, None], steps, axis=1),
-            weights[:, None] * step_weights,
-        )
+        labels = tf.repeat(labels[:, None], steps, axis=1)
+        return inputs, labels, weights[:, None] * step_weights
 
     return batches.map(repeat)
 

@@ -8,13 +8,14 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pipelines.errors import UsageError, UserError
-from pipelines.options.dataset import LabelOptions, SamplingOptions
+from pipelines.options.dataset import DatasetOptions, LabelOptions, SamplingOptions
 from pipelines.options.telemetry import TelemetryOptions
 from pipelines.plan.descriptors import Listing, Part, SideFile, Source, SourceFailure
-from pipelines.sources.drives import list_drives
+from pipelines.sources.drives import expand_columns, list_drives
 from tfrecords_schema.spec import LabelSpec
 
 ROWS = "t,speed,state,yaw\n0,1,go,0\n1,2,stop,0\n2.5,3,go,0\n"
@@ -440,3 +441,48 @@ def test_rows_that_are_merged_are_said(tmp_path: Path) -> None:
     assert listed(fill(tmp_path, "a.mp4", "a.csv", "b.mp4", "b.csv", rows=rows)).notes == (
         "2 rows of telemetry repeat the row before them and were merged with it",
     )
+
+
+class TestExpandColumns:
+    HEADER = "t,x2,x10,y,x1\n0,1,2,3,4\n1,1,2,3,4\n"
+
+    def expanded(self, root: Path, label: LabelOptions, **telemetry: Any) -> DatasetOptions:
+        options = TelemetryOptions(no_images=True, time_column="t", **telemetry)
+        return expand_columns(str(root), DatasetOptions(telemetry=options, label=label))
+
+    def test_patterns_are_columns_in_the_order_of_the_file(self, tmp_path) -> None:
+        root = fill(tmp_path, "a.csv", "b.csv", rows=self.HEADER)
+        label = LabelOptions(label_columns=("y*",), label_units=("m",), mirrored_columns=("x1*",))
+        found = self.expanded(
+            root, label, signal_columns=("x*", "x10"), signal_units=("m", "m", "m")
+        )
+        assert found.telemetry.signal_columns == ("x2", "x10", "x1")
+        assert found.label.label_columns == ("y",)
+        assert found.label.mirrored_columns == ("x10", "x1")
+
+    @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".npy"])
+    def test_every_format_names_its_columns(self, tmp_path, suffix) -> None:
+        path = tmp_path / f"a{suffix}"
+        if suffix == ".npy":
+            np.save(path, np.zeros(2, [("t", float), ("x1", float), ("x2", float)]))
+        else:
+            is_csv = suffix == ".csv"
+            path.write_text("t,x1,x2\n0,1,2\n" if is_csv else '{"t": 0, "x1": 1, "x2": 2}\n')
+        found = self.expanded(tmp_path, LabelOptions(), signal_columns=("x*",))
+        assert found.telemetry.signal_columns == ("x1", "x2")
+
+    def test_names_without_a_star_read_no_file(self, tmp_path) -> None:
+        options = DatasetOptions(telemetry=TelemetryOptions(no_images=True, signal_columns=("x",)))
+        assert expand_columns(str(tmp_path / "none"), options) is options
+
+    @pytest.mark.parametrize(
+        ("label", "columns", "said"),
+        [
+            (LabelOptions(), ("z*",), r"columns that match 'z\*', got 't', 'x2'"),
+            (LabelOptions(label_columns=("x*",), label_units=("m",)), ("y",), "each of the 3"),
+        ],
+    )
+    def test_patterns_that_do_not_fit(self, tmp_path, label, columns, said) -> None:
+        root = fill(tmp_path, "a.csv", rows=self.HEADER)
+        with pytest.raises(UserError, match=said):
+            self.expanded(root, label, signal_columns=columns)
