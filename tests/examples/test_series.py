@@ -75,9 +75,11 @@ def test_moving_line_is_learnt(tmp_path):
         "png",
     ]
     assert pipelines.cli.main([*build, *flags]) == 0
-    words = ["--frame_input", "frame", "--filters", "2", "--kernel_size", "2", "--pooling", "flatten"]
-    words += ["--conv_padding", "valid", "--rnn_units", "50", "--epochs", "8"]
-    assert accuracy(tmp_path / "dataset", tmp_path / "run", *words) >= 0.9
+    words = (
+        "--frame_input frame --filters 2 --kernel_size 2 --conv_padding valid --pooling flatten "
+    )
+    words += "--rnn_units 50 --epochs 8"
+    assert accuracy(tmp_path / "dataset", tmp_path / "run", *words.split()) >= 0.9
 
 
 @pytest.mark.slow
