@@ -168,11 +168,10 @@ class StackFrames(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="reelbeam")
-class ClipLuma(keras.layers.Layer):
-    """The luma of pixels in standard deviations of their clip: ``[B, T, H, W, C]`` to ``[B, T, H, W, 1]``.
+class ClipNormalization(keras.layers.Layer):
+    """Pixels in standard deviations of the luma of their clip: the same shape, ``[B, T, H, W, C]``.
 
-    The mean and the deviation are those of the frames that are not padding, so that clips of other exposure
-    and contrast look alike.
+    They look alike at any exposure and contrast. Padding does not count.
     """
 
     def __init__(self, **kwargs: Any):
@@ -180,7 +179,7 @@ class ClipLuma(keras.layers.Layer):
         super().__init__(**{"dtype": "float32", **kwargs})
 
     def call(self, inputs: Any, valid: Any) -> Any:
-        """Normalises ``inputs``, pixels from 0 to 255; ``valid``, ``[B, T]`` bool, is False for padding."""
+        """Normalises ``inputs``, from 0 to 255; ``valid``, ``[B, T]`` bool, is False for padding."""
         pixels = ops.cast(inputs, "float32")
         luma = pixels if pixels.shape[-1] == 1 else ops.dot(pixels, ops.array(_LUMA)[:, None])
         weights = ops.cast(valid, "float32")
@@ -190,14 +189,14 @@ class ClipLuma(keras.layers.Layer):
             by_frame = ops.mean(values, axis=(2, 3, 4))
             return ops.sum(by_frame * weights, axis=1)[:, None, None, None, None]
 
-        luma = luma - mean(luma)
-        return luma / (ops.sqrt(mean(ops.square(luma))) + _MIN_DEVIATION)
+        level = mean(luma)
+        return (pixels - level) / (ops.sqrt(mean(ops.square(luma - level))) + _MIN_DEVIATION)
 
     def compute_output_shape(
         self, input_shape: tuple[int | None, ...], **_shapes: Any
     ) -> tuple[int | None, ...]:
-        """Returns ``input_shape`` with one channel."""
-        return (*input_shape[:-1], 1)
+        """Returns ``input_shape``."""
+        return input_shape
 
 
 @keras.saving.register_keras_serializable(package="reelbeam")

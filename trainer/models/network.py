@@ -16,7 +16,7 @@ from trainer.models.backbones import build_frame_network, l2_penalty, pooling_la
 from trainer.models.keras_settings import own_settings
 from trainer.models.layers import (
     ClearPadding,
-    ClipLuma,
+    ClipNormalization,
     FrameDifferences,
     FrameMask,
     FrozenTimeDistributed,
@@ -51,19 +51,10 @@ def build_model(info: DatasetInfo, config: ModelConfig) -> keras.Model:
     if spec.image is None:
         return keras.Model(inputs, _after_frames(None, inputs, info, config, None), name=_NAME)
     inputs[IMAGE] = keras.Input(spec.image_shape, dtype="uint8", name=IMAGE)
+    network = build_frame_network(spec.image, config)
     x = inputs[IMAGE]
     if config.backbone == SMALL:  # others normalise pixels themselves, and take single frames
-        train = info.splits["train"]
-        moments = zip(train.pixel_mean, train.pixel_std, strict=True)
-        x = _normalization("normalize_pixels", moments)(x)
-        valid = FrameMask(spec.num_frames, name="valid")(inputs[VALID_FRAMES])
-        if config.sees_differences:
-            luma = ClipLuma(name="clip_luma")(inputs[IMAGE], valid)
-            change = FrameDifferences(name="differences")(luma, valid)
-            x = layers.Concatenate(name="frames_with_differences")([x, change])
-        else:
-            x = StackFrames(config.frames_at_once, name="stack_frames")(x, valid)
-    network = build_frame_network(spec.image, config)
+        x = _normalized_frames(x, inputs[VALID_FRAMES], info, config)
     if network.frozen is None:
         outputs = _after_frames(x, inputs, info, config, network.trained)
         return keras.Model(inputs, outputs, name=_NAME)
@@ -89,6 +80,22 @@ def with_step_outputs(model: keras.Model) -> keras.Model:
     head_inputs[FROZEN_FEATURES] = model.get_layer(FROZEN_FEATURES).output
     outputs = with_step_outputs(model.get_layer(HEAD))(head_inputs)
     return keras.Model(model.input, outputs, name=model.name)
+
+
+def _normalized_frames(
+    frames: Any, valid_frames: Any, info: DatasetInfo, config: ModelConfig
+) -> Any:
+    """Returns what the small backbone sees of uint8 ``frames``, ``[B, T, H, W, C]``."""
+    train, steps = info.splits["train"], info.spec.num_frames
+    valid = FrameMask(steps, name="valid")(valid_frames)
+    if config.sees_differences:
+        pixels = ClipNormalization(name="normalize_clip")(frames, valid)
+        luma = ops.mean(pixels, axis=-1, keepdims=True)
+        change = FrameDifferences(name="differences")(luma, valid)
+        return layers.Concatenate(name="frames_with_differences")([pixels, change])
+    moments = zip(train.pixel_mean, train.pixel_std, strict=True)
+    x = _normalization("normalize_pixels", moments)(frames)
+    return StackFrames(config.frames_at_once, name="stack_frames")(x, valid)
 
 
 def _inputs(spec: SequenceSpec) -> dict[str, Any]:

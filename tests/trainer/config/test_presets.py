@@ -34,6 +34,7 @@ def test_flags_override_a_preset():
         model=ModelConfig(
             backbone="InceptionResNetV2",
             weights="none",
+            frame_input="frame",
             trainable_layers=4,
             pooling="flatten",
             rnn_units=(256,),

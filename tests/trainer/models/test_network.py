@@ -77,7 +77,8 @@ def test_build_model_outputs_are_in_target_units():
 def test_build_model_normalizes_pixels_by_train_statistics():
     info = fake_info(SPECS["classification"])
     train = info.splits["train"]
-    layer = build_model(info, SMALL).get_layer("normalize_pixels")
+    config = replace(SMALL, frame_input="frame")
+    layer = build_model(info, config).get_layer("normalize_pixels")
     pixels = np.full((1, 4, *IMAGE.shape), 200, np.uint8)
     expected = (200 - np.array(train.pixel_mean)) / np.array(train.pixel_std)
     np.testing.assert_allclose(layer(pixels)[0, 0, 0, 0], expected, rtol=1e-5)

@@ -25,7 +25,7 @@ from trainer.training.callbacks import TrainingError
 from trainer.training.train import train
 
 TINY_HEAD = ModelConfig(rnn_units=(8,), dense_units=(8,), dropout=0.0)
-TINY = ModelConfig(filters=(4, 8), rnn_units=(8,), dense_units=(8,), dropout=0.0)
+TINY = replace(TINY_HEAD, filters=(4, 8), frame_input="frame")
 
 
 def test_train_learns_classes(bright_run):
