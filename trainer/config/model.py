@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import re
 from dataclasses import dataclass
@@ -34,6 +35,10 @@ _SMALL_OPTIONS = (
 )
 _RNN_OPTIONS = ("rnn_units", "bidirectional")
 _STATE_OPTIONS = ("rnn_activation", "recurrent_dropout")  # of the decoder, too
+_STEP_OPTIONS = (
+    *(*_RNN_OPTIONS, *_STATE_OPTIONS, "over_time"),
+    *("step_dense_units", "decoder_units", "target_replication"),
+)
 _TRAINED_PART = ("trainable_layers", "trainable_from")
 _IMAGE_OPTIONS = (
     *("backbone", "weights", "frame_input", *_TRAINED_PART, *_SMALL_OPTIONS, "pooling"),
@@ -126,10 +131,12 @@ class ModelConfig(TrainerOptions):
         min=1,
         may_be_empty=True,
     )
-    rnn: Literal["simple", "lstm", "gru", "convlstm", "none"] = option(
-        "lstm",
+    rnn: Literal["simple", "lstm", "gru", "convlstm", "none"] | None = option(
+        None,
         "Layers that read the frames in order: simple (SimpleRNN), lstm, gru, convlstm (convolutions over "
         "feature maps), or none",
+        default_text="none for targets of whole sequences, if the small backbone sees differences and no "
+        "option or signal is about steps; else lstm",
     )
     rnn_units: tuple[int, ...] = option(
         (64,),
@@ -273,6 +280,15 @@ class ModelConfig(TrainerOptions):
         """Returns the number of channels that the backbone sees."""
         with_change = self.backbone == SMALL and self.sees_differences
         return of_frame + 1 if with_change else of_frame * self.frames_at_once
+
+    def chosen_for(self, spec: SequenceSpec) -> ModelConfig:
+        """Returns these options with a value of ``rnn``, for records of ``spec``."""
+        if self.rnn is not None:
+            return self
+        is_mean = spec.image is not None and not spec.signals and not spec.label.per_frame
+        is_mean &= spec.label.task == "regression" and self.backbone == SMALL
+        is_mean &= self.sees_differences and not self.changed(_STEP_OPTIONS)
+        return dataclasses.replace(self, rnn="none" if is_mean else "lstm")
 
     @property
     def fine_tunes(self) -> bool:

@@ -16,6 +16,7 @@ _MAX_FOLDED_VALUES = 1_500_000
 _MAX_REPEATED_LAYERS = 32
 _USUAL_BATCH = 16  # if the number of sequences is not known
 _LUMA = (0.299, 0.587, 0.114)
+_CHROMA_SCALE = 0.3
 _MIN_DEVIATION = 4.0  # levels of a pixel: the noise of a dark or uniform clip is no texture
 
 
@@ -169,9 +170,10 @@ class StackFrames(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="reelbeam")
 class ClipNormalization(keras.layers.Layer):
-    """Pixels in standard deviations of the luma of their clip: the same shape, ``[B, T, H, W, C]``.
+    """Luma and chroma in standard deviations of the luma of their clip, ``[B, T, H, W, C]``.
 
-    They look alike at any exposure and contrast. Padding does not count.
+    Clips look alike at any exposure and contrast. Padding does not count. RGB becomes the luma and its
+    differences from red and blue, made small, since few datasets have all colours that will come.
     """
 
     def __init__(self, **kwargs: Any):
@@ -190,7 +192,11 @@ class ClipNormalization(keras.layers.Layer):
             return ops.sum(by_frame * weights, axis=1)[:, None, None, None, None]
 
         level = mean(luma)
-        return (pixels - level) / (ops.sqrt(mean(ops.square(luma - level))) + _MIN_DEVIATION)
+        parts = [luma - level]
+        if pixels.shape[-1] == 3:
+            parts.append(_CHROMA_SCALE * (pixels[..., ::2] - luma))
+        deviation = ops.sqrt(mean(ops.square(luma - level))) + _MIN_DEVIATION
+        return ops.concatenate(parts, axis=-1) / deviation
 
     def compute_output_shape(
         self, input_shape: tuple[int | None, ...], **_shapes: Any

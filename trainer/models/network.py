@@ -47,6 +47,7 @@ def build_model(info: DatasetInfo, config: ModelConfig) -> keras.Model:
         TrainerError: if the backbone cannot take the frames, or its weights are not available.
     """
     spec = info.spec
+    config = config.chosen_for(spec)
     inputs = _inputs(spec)
     if spec.image is None:
         return keras.Model(inputs, _after_frames(None, inputs, info, config, None), name=_NAME)
@@ -90,8 +91,7 @@ def _normalized_frames(
     valid = FrameMask(steps, name="valid")(valid_frames)
     if config.sees_differences:
         pixels = ClipNormalization(name="normalize_clip")(frames, valid)
-        luma = ops.mean(pixels, axis=-1, keepdims=True)
-        change = FrameDifferences(name="differences")(luma, valid)
+        change = FrameDifferences(name="differences")(pixels[..., :1], valid)
         return layers.Concatenate(name="frames_with_differences")([pixels, change])
     moments = zip(train.pixel_mean, train.pixel_std, strict=True)
     x = _normalization("normalize_pixels", moments)(frames)

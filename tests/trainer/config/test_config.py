@@ -1,6 +1,6 @@
 import pytest
 
-from tfrecords_schema.spec import LabelSpec, SequenceSpec, SignalSpec
+from tfrecords_schema.spec import ImageSpec, LabelSpec, SequenceSpec, SignalSpec
 from trainer.config.flags import parse_train
 from trainer.config.model import forecast_steps
 from trainer.config.training import ModelConfig, ReadingConfig, TrainingConfig
@@ -202,6 +202,31 @@ def test_model_config_pretrained():
     assert not ModelConfig().pretrained
     assert ModelConfig(backbone="VGG16").pretrained
     assert not ModelConfig(backbone="VGG16", weights="none").pretrained
+
+
+@pytest.mark.parametrize(
+    ("options", "task", "rnn"),
+    [
+        ({}, "regression", "none"),
+        ({}, "classification", "lstm"),
+        ({"rnn": "gru"}, "regression", "gru"),
+        ({"rnn_units": (8,)}, "regression", "lstm"),
+        ({"stack_frames": 2}, "regression", "lstm"),
+        ({"backbone": "VGG16"}, "regression", "lstm"),
+    ],
+)
+def test_model_config_chooses_recurrent_layers(options, task, rnn):
+    label = {
+        "regression": LabelSpec(task="regression", target_names=("speed",)),
+        "classification": LabelSpec(task="classification", class_names=("run", "walk")),
+    }
+    spec = SequenceSpec(
+        num_frames=2,
+        frame_rate=10.0,
+        image=ImageSpec(height=45, width=80),
+        label=label[task],
+    )
+    assert ModelConfig(**options).chosen_for(spec).rnn == rnn
 
 
 @pytest.mark.parametrize(

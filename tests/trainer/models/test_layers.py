@@ -264,8 +264,10 @@ def test_clip_normalization_by_hand(frames, count):
     valid = np.arange(3) < np.array([[count], [3]])
     pixels = np.asarray(ClipNormalization()(frames, valid))
     for i, (clip, real) in enumerate(zip(frames, valid, strict=True)):
-        gray = (clip @ np.array([0.299, 0.587, 0.114]))[real]
-        expected = (clip - gray.mean()) / (gray.std() + 4)
+        gray = clip @ np.array([0.299, 0.587, 0.114])
+        mean, std = gray[real].mean(), gray[real].std() + 4
+        red, blue = 0.3 * (clip[..., 0] - gray), 0.3 * (clip[..., 2] - gray)
+        expected = np.stack([gray - mean, red, blue], axis=-1) / std
         np.testing.assert_allclose(pixels[i], expected, rtol=1e-3, atol=1e-3)
 
 
