@@ -191,14 +191,13 @@ def read_over_time(x: Any, mask: Any, config: ModelConfig, *, by_frame: bool) ->
     ``x`` is ``[B, T, features]``, or ``[B, T, height, width, channels]`` for ``convlstm``; ``mask`` is
     ``[B, T]`` bool, False for padding. With ``by_frame``, the result is ``[B, T, units]``.
     """
-    how, is_recurrent = config.steps_become, config.rnn != "none"
+    how, kind = config.steps_become, config.rnn or "lstm"
+    is_recurrent = kind != "none"
     keeps_steps = by_frame or how != "last" or bool(config.step_dense_units)
     last = len(config.rnn_units) - 1
     for i, units in enumerate(config.rnn_units if is_recurrent else ()):
-        name = _numbered(config.rnn, i)
-        layer = _recurrent(
-            config.rnn, units, config, return_sequences=keeps_steps or i < last, name=name
-        )
+        name = _numbered(kind, i)
+        layer = _recurrent(kind, units, config, return_sequences=keeps_steps or i < last, name=name)
         if config.bidirectional:
             layer = layers.Bidirectional(layer, name=name)
         x = layer(x, mask=mask)
@@ -220,7 +219,7 @@ def decode_over_time(x: Any, num_steps: int, config: ModelConfig) -> Any:
 
     Its recurrent layers are of the kind ``config.rnn``, or LSTMs if that is ``convlstm`` or ``none``.
     """
-    kind = "lstm" if config.rnn in ("convlstm", "none") else config.rnn
+    kind = "lstm" if config.rnn in (None, "convlstm", "none") else config.rnn
     x = layers.RepeatVector(num_steps, name="repeat")(x)
     for i, units in enumerate(config.decoder_units):
         name = _numbered("decoder", i)
