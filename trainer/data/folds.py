@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tfrecords_schema.info import DatasetInfo, ShardInfo, SplitInfo, TargetStatistics
+from tfrecords_schema.info import DatasetInfo, ShardInfo, SplitInfo, statistics_of
+from tfrecords_schema.moments import moments_by_column
 from trainer.config.dataset import (
     Datasets,
     Selection,
@@ -81,7 +82,7 @@ class Pool:
             counts = tuple(labels.sum(axis=0).astype(int).tolist())
         elif label.task == "classification":
             counts = tuple(np.bincount(labels, minlength=label.num_classes).tolist())
-        values = labels.astype(np.float64).T if label.task == "regression" else ()
+        values = labels.tolist() if label.task == "regression" else []
         return replace(
             self.info.splits["train"],
             # Their sums tell cached frames of folds apart.
@@ -95,16 +96,7 @@ class Pool:
             ),
             label_counts=counts,
             class_sources=(),
-            targets=tuple(
-                TargetStatistics(
-                    mean=float(v.mean()),
-                    std=float(v.std()),
-                    min=float(v.min()),
-                    max=float(v.max()),
-                    count=len(v),
-                )
-                for v in values
-            ),
+            targets=statistics_of(moments_by_column(values)),
             groups=len(np.unique(self.groups[mask])),
             sources=len(np.unique(self.sources[mask])),
         )

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from tfrecords_schema.codec import parse_json
-from tfrecords_schema.tables import format_table
+from tfrecords_schema.tables import empty_classes, format_table, name_some
 from trainer.config.dataset import Datasets, default_split, folders_of, load_dataset
 from trainer.config.hosts import CLUSTER
 from trainer.config.run_folder import RunFolder, check_same_run, write_json
@@ -66,6 +66,9 @@ def cross_validate(
         if config.folds:
             pool, split = read_pool(directory), "test"
             fold_of = deal_folds(pool, config.folds, config.seed)
+            _log.info(
+                "folds: of the groups in train and validation; the split test scores the last model"
+            )
         found: dict[str, list[tuple[Predictions, Any]]] = {}
         rows: list[tuple[Any, ...]] = []
         last: dict[str, Score] = {}
@@ -74,10 +77,12 @@ def cross_validate(
             own = RunFolder(folder.path / member.name)
             own_config = replace(alone, seed=config.seed + member.seed)
             _log.info("\n%s", member.name)
+            own_info, classes = load_dataset(member.directory), info.spec.label.class_names
+            if empty := empty_classes(own_info, "train"):
+                _log.info("warning: it trains without %s", name_some(classes[i] for i in empty))
             if not own.metrics.is_file():
                 last = train(member.directory, own, own_config, callbacks)
             model, calibration = load_run(own)
-            own_info = load_dataset(member.directory)
             predictions = predict_split(
                 *(model, member.directory, split),
                 batch_size=config.batch_size,
@@ -138,14 +143,13 @@ def _members(
 def _pool(parts: list[tuple[Predictions, Any]]) -> Predictions:
     """Returns the predictions for the sequences of all folds."""
     every = [predictions for predictions, _ in parts]
-    joined: dict[str, Any] = {
-        name: np.concatenate([getattr(own, name) for own in every])
-        for name in ("values", "timestamps", "valid_frames")
+
+    def join(items: list[Any]) -> Any:
+        return sum(items, ()) if isinstance(items[0], tuple) else np.concatenate(items)
+
+    names = ("values", "ids", "sources", "groups", "timestamps", "valid_frames")
+    labels = {
+        name: join([getattr(own.labels, name) for own in every]) for name in ("values", "valid")
     }
-    for name in ("ids", "sources", "groups"):
-        joined[name] = tuple(text for own in every for text in getattr(own, name))
-    labels = Labels(
-        values=np.concatenate([own.labels.values for own in every]),
-        valid=np.concatenate([own.labels.valid for own in every]),
-    )
-    return Predictions(labels=labels, **joined)
+    joined = {name: join([getattr(own, name) for own in every]) for name in names}
+    return Predictions(labels=Labels(**labels), **joined)
