@@ -134,13 +134,13 @@ def compare_wrappers(name: str, options: argparse.Namespace) -> dict[str, float]
 def compare_small_network(batch: int, size: tuple[int, int], steps: int) -> dict[str, Any]:
     """Compares steps of Keras's wrapper and ours around the default network, with 8 frames per sequence."""
     config = ModelConfig()
-    frames = (8, *size, 3 * config.frames_at_once)
+    frames = (8, *size, config.channels(3))
     random = np.random.default_rng(0)
     x = random.normal(size=(batch, *frames)).astype(np.float32)
-    data = tf.data.Dataset.from_tensors((x, random.integers(0, 2, batch))).repeat()
+    known = tf.data.Dataset.from_tensors((x, random.integers(0, 2, batch))).repeat()
     # As in a training, the graph does not know the number of sequences.
     unknown = (tf.TensorSpec((None, *frames), tf.float32), tf.TensorSpec((None,), tf.int64))
-    data = tf.data.Dataset.from_generator(lambda: iter(data), output_signature=unknown)
+    data = tf.data.Dataset.from_generator(lambda: iter(known), output_signature=unknown)
     fits = []
     for wrapper in (keras.layers.TimeDistributed, TimeDistributed):
         keras.utils.set_random_seed(0)

@@ -332,10 +332,7 @@ def forecast_steps(label: LabelSpec) -> list[list[int]] | None:
     """Returns the indices of the targets of each step of a decoder; None for labels by frame.
 
     Targets are named ``NAME@SECONDS``. Those of ``speed@1, yaw@1, speed@0.5, yaw@0.5`` are
-    ``[[2, 3], [0, 1]]``: steps are in order of time, the names of each in that of the first step.
-
-    Raises:
-        ConfigError: if the labels are no sequence.
+    ``[[2, 3], [0, 1]]``: steps are in order of time. Raises `ConfigError` if the labels are no sequence.
     """
     if label.per_frame:
         return None

@@ -71,10 +71,7 @@ def build_model(info: DatasetInfo, config: ModelConfig) -> keras.Model:
 
 
 def with_step_outputs(model: keras.Model) -> keras.Model:
-    """Returns a model of the same layers as ``model``, which outputs every step, not only the last.
-
-    It must have been built with ``target_replication``.
-    """
+    """Returns a model of the layers of one with ``target_replication``, which outputs every step."""
     if any(layer.name == STEP_OUTPUTS for layer in model.layers):
         return keras.Model(model.input, model.get_layer(STEP_OUTPUTS).output, name=model.name)
     head_inputs = {name: values for name, values in model.input.items() if name != IMAGE}
