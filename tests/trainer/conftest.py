@@ -148,7 +148,7 @@ def bright_run(bright_dataset, tmp_path_factory):
     process = run_trainer(
         *("--tfrecords", bright_dataset, "--output", folder),
         *("--epochs", 15, "--batch-size", 8, "--filters=8,16", "--learning_rate", 5e-3),
-        *("--frame_input", "frame"),  # by default, exposure makes no difference
+        *("--frame_input", "frame"),  # brightness alone decides
         cwd=folder.parent,
     )
     assert process.returncode == 0, process.stderr

@@ -84,15 +84,17 @@ def _normalized_frames(
     frames: Any, valid_frames: Any, info: DatasetInfo, config: ModelConfig
 ) -> Any:
     """Returns what the small backbone sees of uint8 ``frames``, ``[B, T, H, W, C]``."""
-    train, steps = info.splits["train"], info.spec.num_frames
-    valid = FrameMask(steps, name="valid")(valid_frames)
-    if config.sees_differences:
-        pixels = ClipNormalization(name="normalize_clip")(frames, valid)
-        change = FrameDifferences(name="differences")(pixels[..., :1], valid)
-        return layers.Concatenate(name="frames_with_differences")([pixels, change])
+    train, spec = info.splits["train"], info.spec
+    valid = FrameMask(spec.num_frames, name="valid")(valid_frames)
     moments = zip(train.pixel_mean, train.pixel_std, strict=True)
-    x = _normalization("normalize_pixels", moments)(frames)
-    return StackFrames(config.frames_at_once, name="stack_frames")(x, valid)
+    normalize = _normalization("normalize_pixels", moments)
+    if not config.sees_differences:
+        return StackFrames(config.frames_at_once, name="stack_frames")(normalize(frames), valid)
+    clip = ClipNormalization(name="normalize_clip")(frames, valid)
+    change = FrameDifferences(name="differences")(clip[..., :1], valid)
+    # Classes show in brightness and colour too; a speed does not, and drives of other light would mislead.
+    pixels = clip if spec.label.task == "regression" else normalize(frames)
+    return layers.Concatenate(name="frames_with_differences")([pixels, change])
 
 
 def _inputs(spec: SequenceSpec) -> dict[str, Any]:
