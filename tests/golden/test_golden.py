@@ -47,6 +47,7 @@ def test_reading(workshop, name):
     assert measure.measure_reading(workshop.dataset(name)) == GOLDEN["reading"][name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", measure.TRAIN)
 def test_losses(workshop, name):
     require_versions(measure.train_versions(), GOLDEN["train_versions"], "losses")

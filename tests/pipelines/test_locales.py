@@ -68,6 +68,7 @@ def build(source, output, environment):
     return {path.name: path.read_bytes() for path in output.iterdir() if path.is_file()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["", "../manifest.csv"], ids=["folders", "manifest"])
 def test_every_locale_gives_the_same_dataset(source, clips, locales, tmp_path):
     datasets = {}
@@ -83,6 +84,7 @@ def test_every_locale_gives_the_same_dataset(source, clips, locales, tmp_path):
     assert len(datasets) >= 2
 
 
+@pytest.mark.slow
 def test_the_trainer_names_classes_in_every_locale(locales, tmp_path, clips):
     dataset = tmp_path / "dataset"
     build(clips.parent / "manifest.csv", dataset, locales["utf8"])

@@ -36,7 +36,9 @@ class TrainingConfig(TrainerOptions):
         expected="a finite number above 0, usually 1e-5 to 1e-2",
     )
     optimizer: Literal["adam", "adamw", "sgd"] = option(
-        "adam", "adam; adamw, whose --weight_decay is 0.004 by default; sgd, with a momentum of 0.9"
+        "adam",
+        "Method of gradient descent: adam; adamw, whose --weight_decay is 0.004 by default; sgd, with a "
+        "momentum of 0.9",
     )
     weight_decay: float | None = option(
         None,

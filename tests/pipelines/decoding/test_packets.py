@@ -225,6 +225,6 @@ def test_changed_files_fail(tmp_path):
 
 def test_times_beyond_records_are_a_failure(write_video, tmp_path, monkeypatch):
     path = write(write_video, tmp_path / "a.mkv")
-    monkeypatch.setattr("pipelines.decoding.record_builder._microseconds", lambda *_: 1 << 63)
+    monkeypatch.setattr("pipelines.decoding.record_builder.microseconds", lambda *_: 1 << 63)
     with pytest.raises(DecodingFailure, match="a frame has the time"):
         build(path)

@@ -172,6 +172,7 @@ def test_any_number_of_workers_writes_the_same_bytes(clips, pixels_export, tmp_p
     assert (tmp_path / "1.jsonl").read_bytes() == (tmp_path / "3.jsonl").read_bytes()
 
 
+@pytest.mark.slow
 def test_predict_footage_flushed_while_pickling(
     clips, pixels_export, tmp_path, flush_while_pickling
 ):

@@ -57,15 +57,8 @@ def test_unknown_preset_is_refused(capsys):
     assert "got 'vgg'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param("vgg-lstm", marks=pytest.mark.slow),
-        "lrcn",
-        pytest.param("vgg16-transfer", marks=pytest.mark.slow),
-        pytest.param("dashcam-speed", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["vgg-lstm", "lrcn", "vgg16-transfer", "dashcam-speed"])
 def test_preset_trains_a_step_and_saves(name, tmp_path, capsys):
     label, steps, (height, width), words = TRIED[name]
     image = ImageSpec(height=height, width=width)

@@ -261,7 +261,7 @@ def test_small_backbone_with_weights_from_file(tmp_path):
     keras.utils.set_random_seed(5)
     second = build_frame_network(IMAGE, ModelConfig(filters=(4, 8), weights=str(file)))
     assert second.trained is None
-    x = np.random.default_rng(0).normal(size=(1, 32, 40, 6)).astype(np.float32)
+    x = np.random.default_rng(0).normal(size=(1, 32, 40, 4)).astype(np.float32)
     np.testing.assert_allclose(second.frozen(x), first.trained(x), rtol=1e-5)
 
 

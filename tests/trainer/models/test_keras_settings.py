@@ -114,6 +114,7 @@ def test_losses_and_scores_are_the_same_under_any_settings(tmp_path, hostile):
     assert scores[1] == scores[0]
 
 
+@pytest.mark.slow
 def test_train_with_a_hostile_keras_json(bright_dataset, tmp_path):
     runs = {}
     (tmp_path / "home").mkdir()

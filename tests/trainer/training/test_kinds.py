@@ -47,7 +47,10 @@ KINDS = {
     "many-to-one": (5, None, X, regression()),
     "many-to-many": (5, None, X, regression(per_frame=True)),
 }
-SELDOM = ("regression by sequence", "classification by frame", "one-to-one", "many-to-one")
+SELDOM = (
+    *("regression by sequence", "classification by frame", "signals joined"),
+    *("one-to-one", "many-to-one"),
+)
 """Kinds whose code others have in common; slow tests."""
 
 

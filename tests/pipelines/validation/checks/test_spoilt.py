@@ -123,9 +123,9 @@ def set_signal(value):
 def double_class(example):
     for key in ("clip/label/string", "clip/label/text"):
         values = context(example, key).bytes_list.value
-        values.append(values[0])
+        values[:] = [values[0]] * 2
     indices = context(example, "clip/label/index").int64_list.value
-    indices.append(indices[0])
+    indices[:] = [indices[0]] * 2
 
 
 def repeat_first_frame(example):
