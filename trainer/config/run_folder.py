@@ -21,6 +21,7 @@ from tfrecords_schema import storage
 from tfrecords_schema.codec import from_json, parse_json
 from tfrecords_schema.info import FILE_NAME, DatasetInfo
 from tfrecords_schema.running.lock import LockedError, folder_lock
+from tfrecords_schema.tables import shorten
 from trainer.config.reading import ReadingConfig
 from trainer.errors import TrainerError
 
@@ -30,6 +31,7 @@ DAMAGE = (
     *(BadZipFile, zlib.error),
 )
 _LOCK = ".lock"
+_MAX_LISTED = 2000  # characters of the options that differ
 # Options that a resumed run may change: they decide when it ends and when it is saved.
 _MAY_CHANGE = ("epochs", "patience", "checkpoint_minutes")
 
@@ -133,8 +135,9 @@ def check_same_run(folder: RunFolder, info: DatasetInfo, options: dict[str, Any]
     if (folder.path / FILE_NAME).is_file() and DatasetInfo.load(folder.path) != info:
         differences.append("another dataset, or another build of it")
     if differences:
+        listed = shorten("; ".join(differences), _MAX_LISTED)
         raise TrainerError(
-            f"--resume found a run with other options in {folder.path}: {'; '.join(differences)}. "
+            f"--resume found a run with other options in {folder.path}: {listed}. "
             "Give the same options, or another --output"
         )
 

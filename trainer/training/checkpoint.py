@@ -120,7 +120,7 @@ def _problem(path: Path) -> str | None:
                 saved[name]
         load_progress(path)
     except DAMAGE as error:
-        return f"is damaged ({error})"
+        return f"is damaged ({error!s:.300})"
     except OSError as error:
         if error.errno != errno.EINVAL:  # which a forged position in the file gives
             raise
