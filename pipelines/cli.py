@@ -122,7 +122,10 @@ def _abandon(name: str) -> NoReturn:
 
 
 def _end(status: int) -> NoReturn:
-    remove_scratch()
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
+    # Threads of gRPC may still log that they end, after the last line for the user.
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+    remove_scratch()
     os._exit(status)
