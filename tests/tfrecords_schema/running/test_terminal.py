@@ -12,7 +12,7 @@ import os, sys
 from tfrecords_schema.running.terminal import outlive_terminal
 outlive_terminal()
 first = open(sys.argv[1], "w")
-for _ in range(1000):
+for _ in range(10_000):  # more than a pipe holds, so that a reader that has ended is noticed
     print("a line of the output")
     print("a line of progress", file=sys.stderr)
 os.write(2, b"a line of a native library")
