@@ -151,7 +151,7 @@ class PredictionOptions(PipelineOptions):
         self.require(
             len(kinds) < 2, f"--output has rows of one kind, got {', '.join(sorted(kinds))}"
         )
-        names = ["smooth", "join"] if self.rows not in ("frame", "segment") else []
+        names = ["smooth", "join"] if not self.by_frame else []
         names += ["min_score", "min_seconds"] if self.rows != "segment" else []
         if changed := self.changed(names):
             needed = (
@@ -169,8 +169,13 @@ class PredictionOptions(PipelineOptions):
 
     @property
     def rows(self) -> Literal["sequence", "frame", "source", "segment"]:
-        """What a row is of."""
+        """The kind of the rows, whichever flag names it."""
         return "frame" if self.every_frame else "segment" if self.segments else self.per
+
+    @property
+    def by_frame(self) -> bool:
+        """True if rows are made from the answers for frames."""
+        return self.rows in ("frame", "segment")
 
     @property
     def window_stride(self) -> int | None:

@@ -26,7 +26,7 @@ from pipelines.prediction.predict_chunks import prediction_job
 from pipelines.prediction.publish import ChunkReport, Publication, conclude
 from pipelines.prediction.rows import RowOptions
 from pipelines.prediction.work import Outcome, WorkFolder
-from pipelines.runners.local import parse_beam_args
+from pipelines.runners.local import Execution, parse_beam_args
 from pipelines.runners.progress import ProgressBar
 from pipelines.runners.tasks import run_tasks
 from tfrecords_schema import storage
@@ -45,7 +45,7 @@ def predict_footage(options: PredictionOptions, say: Callable[[str], None]) -> N
             too many sources failed; the output then holds the answers for the others.
     """
     run = options.run
-    parse_beam_args(run.beam_args, workers=run.local_workers)
+    execution = parse_beam_args(run.beam_args, workers=run.local_workers)
     export = open_export(
         options.model,
         stride=options.window_stride,
@@ -85,7 +85,7 @@ def predict_footage(options: PredictionOptions, say: Callable[[str], None]) -> N
         f"{minutes:.1f} minutes, {_describe_rows(rows, export)}"
     )
     with WorkFolder.locked(options.output) as work:
-        outcome = _run(options, export, model, survey, publication, work, say)
+        outcome = _run(options, execution, export, model, survey, publication, work, say)
         if outcome.written:
             try:
                 if options.overlay is not None:
@@ -99,6 +99,7 @@ def predict_footage(options: PredictionOptions, say: Callable[[str], None]) -> N
 
 def _run(
     options: PredictionOptions,
+    execution: Execution,
     export: Export,
     model: Any,
     survey: Survey,
@@ -107,7 +108,7 @@ def _run(
     say: Callable[[str], None],
 ) -> Outcome:
     """Predicts the chunks that an earlier run has not, and writes the output."""
-    run, sampling = options.run, export.options.sampling
+    sampling = export.options.sampling
     chunks = plan_chunks(survey.segments)
     offsets = work.begin(_key(options, export, chunks), chunks, _source_ids(survey))
     kept = {n: report for n, report in work.reports(ChunkReport).items() if report.is_final}
@@ -121,7 +122,6 @@ def _run(
         say(f"{len(kept)} of {len(chunks)} parts are predicted already, by an interrupted run")
     if not left:
         return conclude([], publication, work)
-    execution = parse_beam_args(run.beam_args, workers=run.local_workers)
     rates = {path: probe.frame_rate for path, probe in survey.probes.items()}
     sequences = sum(
         estimate_segment(segment, rates[segment.source.path], sampling)
@@ -223,8 +223,12 @@ def _key(options: PredictionOptions, export: Export, chunks: Sequence[Chunk]) ->
         with storage.open_stream(file) as stream:
             while block := stream.read(1 << 20):
                 digest.update(block)
-    wants_times = options.rows in ("frame", "segment")
-    shared = [wants_times, options.batch_size, export.options.to_json(), to_json(export.reading)]
+    shared = [
+        options.by_frame,
+        options.batch_size,
+        export.options.to_json(),
+        to_json(export.reading),
+    ]
     for part in (library_versions(), *shared, *map(to_json, chunks)):
         digest.update(json.dumps(part, sort_keys=True).encode())
     return digest.hexdigest()

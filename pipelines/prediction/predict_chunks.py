@@ -62,7 +62,7 @@ class _BuildSequences(beam.DoFn):
     def __init__(self, export: Export, options: PredictionOptions, work: WorkFolder):
         self._spec, self._options = export.spec, export.options
         self._batch_size, self._run = options.batch_size, options.run
-        self._wants_times = options.rows in ("frame", "segment")
+        self._wants_times = options.by_frame
         self._work = work
 
     def process(self, offset: int) -> Iterator[list[Item]]:
