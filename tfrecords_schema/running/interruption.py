@@ -1,18 +1,23 @@
 """Turns Ctrl-C and SIGTERM into a `KeyboardInterrupt`, and ends the process if that has no effect.
 
 The exception alone may be lost, because Python ignores it in finalizers and in callbacks of C extensions. A
-library may also turn it into an error of its own, or delay it by cleaning up.
+library may also turn it into an error of its own, or delay it by cleaning up. And a signal that arrives while
+the main thread waits for the GIL on its way into a lock is noticed only when that lock is released.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import signal
+import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
 _GRACE_SECONDS = 1.0
+_WAKING_SECONDS = 0.1
 _received = False
 
 
@@ -27,13 +32,18 @@ def install_handlers(end: Callable[[], NoReturn]) -> None:
             end()
         except BaseException:
             # It may fail in the middle of what it interrupted, such as printing, and is then tried again.
-            signal.setitimer(signal.ITIMER_REAL, _GRACE_SECONDS)
+            signal.setitimer(signal.ITIMER_REAL, _GRACE_SECONDS, _GRACE_SECONDS)
             raise
 
     signal.signal(signal.SIGALRM, end_late)
     # SIGINT too: background jobs of shell scripts inherit that it is ignored.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
+    signal.signal(signal.SIGURG, lambda _signal, _frame: None)
+    arrived, on_arrival = os.pipe()
+    os.set_blocking(on_arrival, False)
+    signal.set_wakeup_fd(on_arrival, warn_on_full_buffer=False)
+    threading.Thread(target=_wake, args=(threading.get_ident(), arrived), daemon=True).start()
 
 
 def is_received() -> bool:
@@ -46,9 +56,22 @@ def lift_time_limit() -> None:
     signal.setitimer(signal.ITIMER_REAL, 0)
 
 
+def _wake(main_thread: int, arrived: int) -> None:
+    """Interrupts what the main thread waits for, until it has run the handler of an interruption.
+
+    ``arrived`` is a pipe that gets the number of each signal as a byte, as soon as it arrives.
+    """
+    while os.read(arrived, 1)[0] not in (signal.SIGINT, signal.SIGTERM):
+        pass
+    while not _received:
+        time.sleep(_WAKING_SECONDS)
+        signal.pthread_kill(main_thread, signal.SIGURG)
+
+
 def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
     global _received
     _received = True
     logging.disable()  # libraries log the exception with a traceback
-    signal.setitimer(signal.ITIMER_REAL, _GRACE_SECONDS)
+    # Again every second, because this signal, too, may arrive on the way into a lock.
+    signal.setitimer(signal.ITIMER_REAL, _GRACE_SECONDS, _GRACE_SECONDS)
     raise KeyboardInterrupt

@@ -77,3 +77,25 @@ def test_end_that_fails_is_tried_again() -> None:
         process.send_signal(signal.SIGTERM)
         said, _ = process.communicate(timeout=60)
     assert (process.returncode, said) == (130, "ended\n")
+
+
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+def test_a_main_thread_that_waits_for_a_lock_is_woken(by: signal.Signals) -> None:
+    # Python notices a signal in the main thread alone. Here another thread gets it; the same happens to a
+    # signal that arrives just before the main thread begins to wait.
+    waiting = f"""
+    import signal, threading
+    def interrupt():
+        signal.pthread_kill(threading.get_ident(), {int(by)})
+    threading.Timer(0.1, interrupt).start()
+    lock = threading.Lock()
+    lock.acquire()
+    lock.acquire()
+"""
+    program = PROGRAM.replace("    time.sleep(600)\n", waiting).replace(
+        "REACTION", "print('woken')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (0, "ready\nwoken\n")
