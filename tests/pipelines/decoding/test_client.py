@@ -404,7 +404,7 @@ class TestMisbehaviour:
         lines = f"receive(); send(b'D', {RESULT!r}); time.sleep({pause})\nsend(b'D', {RESULT!r})\n"
         decoder = start(lines + "time.sleep(60)")
         build_there(decoder, make_request(clip))
-        time.sleep(0.6)
+        wait_until(lambda: not decoder._child.is_ready())  # the second answer is there
         assert build_there(decoder, make_request(clip)) == build_here(make_request(clip))
 
     def test_each_death_has_its_own_last_error(self, start, clip):
