@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from pipelines.errors import UserError
 from pipelines.options.dataset import DatasetOptions, LabelOptions
@@ -32,10 +33,17 @@ def list_footage(location: str, export: Export) -> Listing:
 
     A folder is searched at any depth. If it holds no videos, each folder of images is a source, and so is an
     empty one, which fails. For a model with signals, which needs telemetry, `list_drives` lists the footage.
+    The listing has the name of a single video, or of the folder.
 
     Raises:
         UserError: if there is nothing to predict.
     """
+    listing = _list(location, export)
+    is_single = is_video(location) and storage.is_file(location)
+    return replace(listing, name=os.path.basename(location)) if is_single else listing
+
+
+def _list(location: str, export: Export) -> Listing:
     options = export.options
     if options.telemetry is not None:
         return list_drives(

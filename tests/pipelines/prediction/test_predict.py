@@ -307,6 +307,7 @@ class TestRows:
         inner = [(a + b) / 2 for a, b in pairwise(means)]
         np.testing.assert_allclose(values, [means[0], *inner, means[-1]], rtol=1e-6)
         assert f"shade: {min(values):.6g} to {max(values):.6g}" in said.stdout
+        assert f"varying.mkv: {len(means)} sequences of 1 of 1 sources are predicted" in said.stdout
 
     def test_a_competition(self, clips, mean_export, barcode, tmp_path):
         """Samples keep their names and their order, and each has a row."""
