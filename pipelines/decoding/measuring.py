@@ -84,7 +84,7 @@ class Measurements:
             slot = frame.slots.start
             if slot >= end_slot + self._request.sampling.num_frames:
                 return  # no sequence of the segment reaches as far
-            measured = self._measure(frame)
+            measured = self.at(frame)
             if measured is not None:
                 yield frame._replace(measured=measured)
             elif segment.first_slot <= slot < end_slot:
@@ -103,7 +103,8 @@ class Measurements:
             return None
         return _describe_mismatch("the telemetry", rows, frames)
 
-    def _measure(self, frame: Frame) -> Aligned | None:
+    def at(self, frame: Frame) -> Aligned | None:
+        """Returns what was measured at the time of a frame; None where there are no values."""
         if self.by_time:
             return self._alignment.at_time(float((frame.pts - self._origin_pts) * self._time_base))
         row = frame.rank

@@ -6,6 +6,7 @@ import functools
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
+from itertools import repeat
 
 import av
 import cv2
@@ -17,19 +18,13 @@ from av.video.stream import VideoStream
 from pipelines.decoding.clip import Clip, start_reading
 from pipelines.decoding.footage import Footage, Frame
 from pipelines.decoding.protocol import DecodingFailure, OverlayRequest
-from pipelines.decoding.segments import open_footage
+from pipelines.decoding.segments import Reopen, open_footage, open_measurements
 from pipelines.images.frames import Pixels
+from pipelines.images.text import draw_lines
+from tfrecords_schema.spec import LabelSpec, format_target
 
 _NOMINAL_RATE = 25
 _OPTIONS = {"preset": "veryfast", "crf": "20"}
-
-_TEXT_HEIGHT = 0.05  # of the frame's height
-_FONT, _FONT_HEIGHT = cv2.FONT_HERSHEY_SIMPLEX, 22  # pixels of a capital letter at scale 1
-_FACE, _WEIGHT = "sans", 600
-_FACE_SIZE = 1.4  # of a font, in heights of its capital letters
-DRAWS_ALL_SCRIPTS = hasattr(cv2, "FontFace")
-"""True from OpenCV 5 on, whose own font has Latin, Greek, Cyrillic, Chinese, Japanese and Korean letters."""
-_WHITE = (255, 255, 255)
 
 
 def draw_overlay(request: OverlayRequest, on_progress: Callable[[], None]) -> int:
@@ -45,9 +40,10 @@ def draw_overlay(request: OverlayRequest, on_progress: Callable[[], None]) -> in
     reopen = functools.partial(open_footage, build, on_progress)
     with reopen() as footage:
         clip, decoded = start_reading(footage, reopen, build.segment, build.sampling)
+        shown = _Shown(request, clip, footage, reopen, on_progress)
         try:
             with av.open(request.output, "w", format="mp4") as container:
-                count = _write(container, footage, clip, decoded, request)
+                count = _write(container, footage, clip, decoded, shown)
         except av.FFmpegError as error:
             raise DecodingFailure("process", f"the video cannot be written: {error}") from error
     if not count:
@@ -55,14 +51,50 @@ def draw_overlay(request: OverlayRequest, on_progress: Callable[[], None]) -> in
     return count
 
 
+class _Shown:
+    """The text on each frame: captions, with the targets measured at the frame beside them."""
+
+    def __init__(
+        self,
+        request: OverlayRequest,
+        clip: Clip,
+        footage: Footage,
+        reopen: Reopen,
+        on_progress: Callable[[], None],
+    ):
+        self._clip, self._footage = clip, footage
+        self._captions = request.captions
+        self._starts = [caption.start for caption in request.captions]
+        targets = request.targets
+        self._label = targets.spec.label if targets else LabelSpec()
+        self._targets = targets and open_measurements(targets, footage, reopen, on_progress)
+
+    def lines(self, frame: Frame) -> Sequence[str]:
+        """Returns the lines to draw on a frame."""
+        index = bisect_right(self._starts, float(self._clip.seconds_after_first(frame.pts)))
+        lines = self._captions[index - 1].lines if index else ()
+        # After damage, times or numbers of frames may be wrong.
+        measured = None if self._footage.damage or not self._targets else self._targets.at(frame)
+        if not lines or measured is None:
+            return lines
+        label = self._label
+        if label.task != "regression":
+            return *lines, f"target {measured.class_name}"
+        units = label.target_units or repeat("")
+        columns = zip(lines, measured.values, label.offsets, units, strict=False)
+        return [
+            f"{line}, target {format_target(value - offset, offset, 4)} {unit}".rstrip()
+            for line, value, offset, unit in columns
+        ]
+
+
 def _write(
     container: OutputContainer,
     footage: Footage,
     clip: Clip,
     frames: Iterator[Frame],
-    request: OverlayRequest,
+    shown: _Shown,
 ) -> int:
-    starts = [caption.start for caption in request.captions]
     stream: VideoStream | None = None
     size = (0, 0)
     count = first = 0
@@ -81,9 +113,7 @@ def _write(
             stream = _add_stream(container, size, footage, frame.picture.pixel_aspect)
         elif pixels.shape[:2] != size:  # the size may change within a video
             pixels = np.asarray(cv2.resize(pixels, size[::-1]), np.uint8)
-        index = bisect_right(starts, float(clip.seconds_after_first(frame.pts)))
-        lines = request.captions[index - 1].lines if index else ()
-        image = _to_image(draw_lines(pixels, lines))
+        image = _to_image(draw_lines(pixels, shown.lines(frame)))
         image.pts, image.time_base = frame.pts - first, footage.time_base
         container.mux(stream.encode(image))
         count += 1
@@ -117,46 +147,3 @@ def _to_image(pixels: Pixels) -> av.VideoFrame:
     return image.reformat(
         format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
     )
-
-
-def draw_lines(pixels: Pixels, lines: Sequence[str]) -> Pixels:
-    """Returns ``pixels``, ``[height, width, 3]`` RGB, with white text on black in the upper left corner.
-
-    OpenCV 5 has letters of most scripts, OpenCV 4 those of ASCII. Others become question marks.
-    """
-    if not lines:
-        return pixels
-    height, width = pixels.shape[:2]
-    texts = list(lines) if DRAWS_ALL_SCRIPTS else [to_ascii(line) for line in lines]
-    capital = height * _TEXT_HEIGHT
-    margin = max(1, round(capital / 2))
-    widest = max(_text_width(text) for text in texts)
-    capital = min(capital, max(1, width - 4 * margin) / max(1, widest))
-    step = round(capital * 1.8)
-    box = pixels.copy()
-    right = min(width, round(widest * capital) + 3 * margin)
-    cv2.rectangle(box, (0, 0), (right, step * len(texts) + margin), (0, 0, 0), -1)
-    for number, text in enumerate(texts, start=1):
-        place = (margin, step * number)
-        if DRAWS_ALL_SCRIPTS:
-            size = max(1, round(capital * _FACE_SIZE))
-            cv2.putText(box, text, place, _WHITE, cv2.FontFace(_FACE), size, weight=_WEIGHT)
-        else:
-            scale = capital / _FONT_HEIGHT
-            thickness = max(1, round(scale * 2))
-            cv2.putText(box, text, place, _FONT, scale, _WHITE, thickness, cv2.LINE_AA)
-    return box
-
-
-def to_ascii(text: str) -> str:
-    """Returns a text with a question mark for each letter that is not ASCII."""
-    return text.encode("ascii", "replace").decode()
-
-
-def _text_width(text: str) -> float:
-    """Returns the width of a text, in heights of a capital letter."""
-    if not DRAWS_ALL_SCRIPTS:
-        return cv2.getTextSize(text, _FONT, 1.0, 1)[0][0] / _FONT_HEIGHT
-    size, place = 100, (0, 0)
-    _, _, width, _ = cv2.getTextSize((1, 1), text, place, cv2.FontFace(_FACE), size, weight=_WEIGHT)
-    return width / size * _FACE_SIZE

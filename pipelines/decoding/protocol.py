@@ -112,11 +112,13 @@ class OverlayRequest:
         build: its segment names the source; its options for records are ignored.
         captions: in order; each is shown until the next.
         output: path of the video to write.
+        targets: request for the records whose labels are shown beside the captions; None for no targets.
     """
 
     build: BuildRequest
     captions: tuple[Caption, ...]
     output: str
+    targets: BuildRequest | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -186,7 +186,7 @@ def build_segment(
             footage.skip_unused(is_used)
         decoded = CountedFrames(frames)
         covering = CountedFrames(cover_clip(clip, decoded, segment, sampling))
-        measurements = _open_measurements(request, footage, reopen, on_progress)
+        measurements = open_measurements(request, footage, reopen, on_progress)
         timed = OwnFrames(covering, clip, segment, sampling) if request.wants_times else None
         shown = covering if timed is None else timed
         measured = measurements.measure(shown) if measurements else shown
@@ -284,7 +284,7 @@ def _read_whole_clip(request: BuildRequest, reopen: Reopen, on_progress: OnProgr
             end = len(times) if clip.end_pts is None else np.searchsorted(times, clip.end_pts)
             inside = times[np.searchsorted(times, clip.start_pts) : end].tolist()
             counted = CountedFrames(Frame(int(pts), rank) for rank, pts in enumerate(times))
-        measurements = _open_measurements(request, footage, reopen, on_progress)
+        measurements = open_measurements(request, footage, reopen, on_progress)
         covering = cover_clip(clip, counted, segment, sampling)
         measured = CountedFrames(measurements.measure(covering) if measurements else covering)
         for _ in measured:
@@ -297,9 +297,10 @@ def _read_whole_clip(request: BuildRequest, reopen: Reopen, on_progress: OnProgr
         )
 
 
-def _open_measurements(
+def open_measurements(
     request: BuildRequest, footage: Footage, reopen: Reopen, on_progress: OnProgress
 ) -> Measurements | None:
+    """Returns the measurements of a clip, whose footage ``reopen`` opens once more; None for none."""
     if not is_measured(request):
         return None
     with reopen() as packets:

@@ -135,8 +135,9 @@ class PredictionOptions(PipelineOptions):
     )
     telemetry: str | None = option(
         None,
-        "Telemetry file of a video, for a model with signals, such as '{stem}.csv'",
-        default_text="the --telemetry of the training set",
+        "Telemetry file of a video, such as '{stem}.csv': the signals of a model that takes some, and the "
+        "targets that --overlay shows beside the predictions",
+        default_text="the --telemetry of the training set for signals, else none",
         metavar="TEMPLATE",
     )
     batch_size: int = option(16, "Sequences that the model predicts at a time", min=1)

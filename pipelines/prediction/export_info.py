@@ -31,6 +31,7 @@ class Export:
         info: the dataset it was trained on.
         options: the build options of that dataset, without labels and splits.
         reading: the part of a record that the model takes.
+        targets: telemetry options for the targets of new footage; None if they are not to be read.
         thresholds: probability from which a multi-label model reports each class; empty for one half.
     """
 
@@ -38,6 +39,7 @@ class Export:
     info: DatasetInfo
     options: DatasetOptions
     reading: Reading
+    targets: TelemetryOptions | None = None
     thresholds: tuple[float, ...] = ()
 
     @property
@@ -70,7 +72,8 @@ def open_export(
 ) -> Export:
     """Reads the description of an exported model in a run folder, or in the SavedModel's folder itself.
 
-    ``stride`` and ``telemetry_template`` replace those of the training set. A model that others may have
+    ``stride`` and ``telemetry_template`` replace those of the training set. A model with signals reads
+    targets from its telemetry too; another one only if a template is given. A model that others may have
     written must be ``trusted``.
 
     Raises:
@@ -97,21 +100,20 @@ def open_export(
         raise UserError(
             f"{folder} does not say what it was trained on ({error}): export it again with `trainer`"
         ) from error
-    options = _options(info, folder)
+    options, targets = _options(info, folder, telemetry_template)
     if stride is not None:
         options = replace(options, sampling=replace(options.sampling, stride=stride))
-    if telemetry_template is not None:
-        if options.telemetry is None:
-            raise UserError(
-                "--telemetry is for models with signals, and this one takes none: leave it out"
-            )
-        telemetry = replace(options.telemetry, telemetry=telemetry_template)
-        options = replace(options, telemetry=telemetry)
+    if telemetry_template is not None and options.telemetry is targets is None:
+        raise UserError(
+            "--telemetry is for models whose training set took signals or labels from the telemetry of each "
+            "video, and that of this one did not: leave it out"
+        )
     return Export(
         path=folder,
         info=info,
         options=options,
         reading=_reading(info, folder),
+        targets=targets,
         thresholds=_thresholds(info, folder),
     )
 
@@ -133,17 +135,17 @@ def _other_writers(folder: str) -> str | None:
     return None
 
 
-def _options(info: DatasetInfo, folder: str) -> DatasetOptions:
+def _options(
+    info: DatasetInfo, folder: str, template: str | None
+) -> tuple[DatasetOptions, TelemetryOptions | None]:
+    """Returns the options to prepare footage with, and those of its targets, if they are to be read."""
     fields = info.options
     place = f"{folder}/assets.extra/{FILE_NAME}"
     try:
-        rate, telemetry = fields["frame_rate"], None
+        rate = fields["frame_rate"]
         sampling = {**fields, "frame_rate": None if rate is None else str(rate)}
-        if info.spec.signals:
-            telemetry = from_json(TelemetryOptions, fields)
-            signals = telemetry.signal_columns
-            angles = tuple(name for name in telemetry.angle_columns if name in signals)
-            telemetry = replace(telemetry, angle_columns=angles)
+        telemetry = _telemetry(info, template, signals=True) if info.spec.signals else None
+        targets = _telemetry(info, template, signals=False) if telemetry or template else None
         options = DatasetOptions(
             name=info.name,
             sampling=from_json(SamplingOptions, sampling),
@@ -161,7 +163,26 @@ def _options(info: DatasetInfo, folder: str) -> DatasetOptions:
             f"{place}: its build options say {options.sampling.num_frames} frames of {image}, its spec "
             f"{info.spec.num_frames} of {info.spec.image}: export the model again with `trainer`"
         )
-    return options
+    return options, targets
+
+
+def _telemetry(
+    info: DatasetInfo, template: str | None, *, signals: bool
+) -> TelemetryOptions | None:
+    """Returns the telemetry options of a training set, for its signals or for its targets; None for none."""
+    if info.options.get("telemetry") is None and not info.options.get("no_images"):
+        return None
+    telemetry = from_json(TelemetryOptions, info.options)
+    columns = telemetry.signal_columns
+    if not signals:
+        # A file alone does not tell its place in a joined drive. Footage without images is not drawn.
+        columns = info.spec.label.target_names
+        is_part = telemetry.join is not None and not info.spec.signals
+        if is_part or telemetry.no_images or not (columns or info.build_options.class_column):
+            return None
+        telemetry = replace(telemetry, signal_columns=(), signal_units=())
+    angles = tuple(name for name in telemetry.angle_columns if name in columns)
+    return replace(telemetry, angle_columns=angles, telemetry=template or telemetry.telemetry)
 
 
 def _reading(info: DatasetInfo, folder: str) -> Reading:

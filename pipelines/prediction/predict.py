@@ -13,6 +13,7 @@ from pipelines.build.probe import Survey, survey_footage
 from pipelines.build.shard import library_versions
 from pipelines.decoding.preflight import check_decoder
 from pipelines.errors import UsageError, UserError
+from pipelines.images.text import undrawable
 from pipelines.options.verbs import PredictionOptions
 from pipelines.plan.descriptors import SourceFailure
 from pipelines.plan.shards import estimate_segment
@@ -55,6 +56,11 @@ def predict_footage(options: PredictionOptions, say: Callable[[str], None]) -> N
     rows = _row_options(options, export)
     row_format = RowFormat.of(options.output, options.columns or (), options.rows, rows.output)
     fill = _fill(options, export)
+    if options.telemetry and options.overlay is None and export.options.telemetry is None:
+        raise UsageError(
+            "--telemetry holds only targets for this model, which takes no signals, and targets are shown in "
+            "--overlay. Give a folder for --overlay, or leave --telemetry out"
+        )
     check_decoder(run)
     listing = list_footage(options.input, export)
     for note in (*listing.notes, *_describe_failures(listing.failures)):
@@ -63,6 +69,14 @@ def predict_footage(options: PredictionOptions, say: Callable[[str], None]) -> N
         say(
             "note: the training set was made with other versions, so pixels may differ in the last bit: "
             f"{'; '.join(differing)}"
+        )
+    label = export.info.spec.label
+    drawn = (*label.class_names, *label.target_names, *label.target_units)
+    if options.overlay is not None and (unknown := undrawable(drawn)):
+        named = ", ".join(unknown[:_MAX_SAID])
+        say(
+            f"note: overlays have question marks for letters that no font of this machine has, in {named}. "
+            "Install a font that has them, such as Noto Sans"
         )
     model = _load(export)
     survey = survey_footage(listing, export.options, run)
@@ -89,7 +103,7 @@ def predict_footage(options: PredictionOptions, say: Callable[[str], None]) -> N
         if outcome.written:
             try:
                 if options.overlay is not None:
-                    say(draw_overlays(options, export, survey.sources, work))
+                    say(draw_overlays(options, export, survey, work))
             finally:
                 work.remove()
     if outcome.failed:

@@ -107,6 +107,12 @@ def list_drives(
     )
 
 
+def find_telemetry(source: Source, telemetry: TelemetryOptions) -> SideFile:
+    """Returns the telemetry file of a video or a folder of frames; raises `OSError` if there is none."""
+    root = os.path.dirname(source.path)
+    return _Footage(root, telemetry, SamplingOptions(), Files()).telemetry_file(source.path, "")
+
+
 def _describe_unlabelled(failures: Sequence[SourceFailure], drives: int) -> list[str]:
     if not failures:
         return []
@@ -215,7 +221,7 @@ class _Footage:
         return Source(id=data_path, group=data_path, kind="telemetry", telemetry=file, **fields)
 
     def _video_source(self, name: str, drive: Sequence[_DriveFile]) -> Source:
-        telemetry = [self._telemetry_file(video.path, video.drive) for video in drive]
+        telemetry = [self.telemetry_file(video.path, video.drive) for video in drive]
         first = describe_file(drive[0].path, drive[0].data_path, self.files)
         if self.telemetry.join is None:
             return replace(first, telemetry=telemetry[0])
@@ -233,7 +239,7 @@ class _Footage:
     def _frames_source(self, name: str, folder: tuple[str, Sequence[str]]) -> Source:
         path, images = folder
         source = describe_frame_folder(path, name, images, self.sampling, self.files)
-        return replace(source, telemetry=self._telemetry_file(path, name))
+        return replace(source, telemetry=self.telemetry_file(path, name))
 
     def _drive_file(self, path: str) -> _DriveFile:
         data_path, join = relative(path, self.root), self.telemetry.join
@@ -250,7 +256,7 @@ class _Footage:
         order = named.get("order", match[2] if len(match.groups()) > 1 else data_path)
         return _DriveFile(path, data_path, drive=drive, order=order)
 
-    def _telemetry_file(self, footage: str, drive: str) -> SideFile:
+    def telemetry_file(self, footage: str, drive: str) -> SideFile:
         """Returns the telemetry of a video, or of a folder of frames; raises `OSError` if it is missing."""
         folder, name = os.path.split(absolute(footage))
         stem = os.path.splitext(name)[0] if is_video(name) else name

@@ -14,6 +14,7 @@ import pytest
 import tensorflow as tf
 
 from pipelines.cli import main
+from pipelines.decoding.client import DecoderProcess
 from pipelines.errors import UserError
 from pipelines.options.dataset import RunOptions
 from pipelines.options.verbs import PredictionOptions
@@ -37,7 +38,7 @@ def run_pipelines(*arguments, cwd):
 
 
 def build_dataset(clips, *flags):
-    """What `pipelines videos` makes of clips, all of it in one split; the folder."""
+    """Builds a dataset of clips with `pipelines videos`, all in one split, and returns its folder."""
     folder = clips.parent / "dataset"
     command = ("videos", "--input", clips, "--output", folder, "--splits", "train=1")
     done = run_pipelines(*command, *flags, cwd=clips.parent)
@@ -654,6 +655,52 @@ class TestOverlay:
             has_caption = frame[:8, :20].mean() < 80  # white on black
             if not end < time < end + 0.25:  # a frame stays for a moment
                 assert has_caption == (time <= end)
+
+    @pytest.mark.slow
+    def test_targets_and_unknown_letters(self, clips, dataset, tmp_path, monkeypatch):
+        """A model of labels by telemetry. Where there is none, the prediction is drawn all the same."""
+        info = DatasetInfo.load(dataset)
+        measured = {"telemetry": "{stem}.csv", "time_column": "t", "label_columns": ["shade"]}
+        label = LabelSpec(task="regression", target_names=("shade",), target_units=("\U0010fffd",))
+        info = replace(info, options={**info.options, **measured})
+        info = replace(info, spec=replace(info.spec, label=label))
+        export = write_export(tmp_path / "export", info, lambda given: all_pixels(given)[:, :1])
+        for name in ("a", "b", "c"):
+            shutil.copy(clips / "a/one.mp4", tmp_path / f"{name}.mp4")
+        (tmp_path / "a.csv").write_text("t,shade\n0,1\n2,3\n")
+        (tmp_path / "b.csv").write_text("t,other\n0,1\n2,3\n")
+        drawn, draw = {}, DecoderProcess.draw
+
+        def note(decoder, request):
+            drawn.setdefault(request.build.segment.source.id, []).append(request.targets)
+            return draw(decoder, request)
+
+        monkeypatch.setattr(DecoderProcess, "draw", note)
+        flags = {"overlay": str(tmp_path / "out"), "telemetry": "{stem}.csv"}
+        _, said = predict(export, tmp_path / "*.mp4", tmp_path / "p.jsonl", **flags)
+        assert "question marks for letters that no font of this machine has, in \U0010fffd" in said
+        assert "3 sources are drawn" in said
+        assert "2 of them without targets, such as 'b.mp4': " in said
+        assert "'shade'" in said
+        ((a,), (b, again), (c,)) = (drawn[f"{name}.mp4"] for name in "abc")
+        assert a.segment.source.telemetry.data_path == "a.csv"
+        assert a.spec.label == label
+        assert (b.segment.source.id, again, c) == ("b.mp4", None, None)
+        del drawn["a.mp4"]
+        predict(export, tmp_path / "a.mp4", tmp_path / "p.jsonl", overlay=str(tmp_path / "out"))
+        assert drawn["a.mp4"] == [None]
+
+    @pytest.mark.parametrize("joined", [True, False])
+    def test_targets_that_nothing_would_show_are_refused(self, joined, clips, dataset, tmp_path):
+        info = DatasetInfo.load(dataset)
+        measured = {"telemetry": "{stem}.csv", "join": "(.*)_.*" if joined else None}
+        label = LabelSpec(task="regression", target_names=("shade",))
+        info = replace(info, options={**info.options, **measured, "label_columns": ["shade"]})
+        info = replace(info, spec=replace(info.spec, label=label))
+        export = write_export(tmp_path / "export", info, lambda given: all_pixels(given)[:, :1])
+        message = "that of this one did not" if joined else "Give a folder for --overlay"
+        with pytest.raises(UserError, match=message):
+            predict(export, clips, tmp_path / "p.jsonl", telemetry="{stem}.csv")
 
     def test_one_that_cannot_be_written(self, drawn, shade_export, tmp_path):
         (tmp_path / "out").mkdir()
