@@ -31,6 +31,7 @@ from tfrecords_schema.running.scratch import scratch_folder
 from tfrecords_schema.spec import LabelSpec, SequenceSpec
 
 _IMAGE, _VALID_FRAMES = "image", "valid_frames"  # inputs, beside the signals
+_PADDED = "padded"  # the signature that takes all inputs
 _OUTPUTS = ("probabilities", "targets")
 
 
@@ -50,7 +51,8 @@ class ServedModel:
             # Kept, because a signature does not keep its model alive.
             with storage.local_copy(path, scratch=scratch_folder("model")) as folder:
                 self._loaded = tf.saved_model.load(folder)
-            self._signature = self._loaded.signatures["serving_default"]
+            signatures = self._loaded.signatures  # older exports have one, which takes all inputs
+            self._signature = signatures.get(_PADDED) or signatures["serving_default"]
         except Exception as error:  # TensorFlow raises anything for a damaged graph
             reason = "".join(str(error).strip().splitlines()[:1]) or type(error).__name__
             raise UserError(

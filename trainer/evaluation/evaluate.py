@@ -39,7 +39,7 @@ from trainer.evaluation.breakdown import (
 from trainer.evaluation.predictions import Predictions, predict_split
 from trainer.evaluation.score import Score, explain_no_intervals, score
 from trainer.evaluation.sequence_strips import Filmstrip, read_filmstrips
-from trainer.models.export import load_run
+from trainer.models.export import load_calibrated
 
 _SEEN = {
     "train": "the model was trained on this split",
@@ -237,7 +237,7 @@ def evaluate_run(
     info = load_dataset(directory)
     check_compatible(run, trained_on, info)
     reading = reading or reading_of(folder)
-    model, calibration = load_run(folder)
+    model, calibration = load_calibrated(folder)
     return evaluate_model(
         model,
         directory,

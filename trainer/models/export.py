@@ -6,6 +6,7 @@ import contextlib
 import math
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from unittest import mock
 from zipfile import ZipFile
@@ -18,11 +19,15 @@ from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.storage import replacing
 from trainer.config.reading import READING_FILE, Reading
 from trainer.config.run_folder import RunFolder, write_json
+from trainer.data.parsed_records import VALID_FRAMES
 from trainer.errors import TrainerError
-from trainer.models import layers, losses  # noqa: F401 - a saved model may name their classes
+from trainer.models import losses  # noqa: F401 - a saved model may name its classes
 from trainer.models.calibration import CALIBRATION_FILE, Calibration, calibrated_model
 from trainer.models.keras_settings import own_settings
+from trainer.models.layers import SequenceModel
 from trainer.models.network import output_name
+
+PADDED = "padded"  # signature of a SavedModel that takes valid_frames
 
 
 @own_settings()
@@ -67,7 +72,7 @@ def _limited_weights(limit: int) -> Iterator[None]:
 
 
 @own_settings()
-def load_run(folder: RunFolder) -> tuple[keras.Model, Calibration]:
+def load_calibrated(folder: RunFolder) -> tuple[SequenceModel, Calibration]:
     """Returns the calibrated model of a run, and its calibration.
 
     Raises:
@@ -80,25 +85,61 @@ def load_run(folder: RunFolder) -> tuple[keras.Model, Calibration]:
             calibration = from_json(Calibration, fields, strict=True)
         except ValueError as error:
             raise TrainerError(f"{folder.calibration} is damaged ({error}): train again") from error
-    return calibrated_model(model, calibration), calibration
+    outputs = calibrated_model(model, calibration).output
+    return SequenceModel(model.input, outputs, name=model.name), calibration
 
 
-def export_run(folder: RunFolder, info: DatasetInfo, reading: Reading) -> keras.Model:
-    """Writes the calibrated model of a run as a SavedModel, and returns it.
+def serving_model(model: SequenceModel, info: DatasetInfo) -> keras.Model:
+    """Returns a model of the same layers without the input ``valid_frames``: no frame is padding.
+
+    Its output is named; see `output_name`.
+    """
+    inputs = {
+        name: keras.Input(values.shape[1:], dtype=values.dtype, name=name)
+        for name, values in model.input.items()
+        if name != VALID_FRAMES
+    }
+    return keras.Model(inputs, {output_name(info.spec): model(inputs)}, name=model.name)
+
+
+@own_settings()
+def export_run(
+    folder: RunFolder, info: DatasetInfo, reading: Reading, output: Path | None = None
+) -> keras.Model:
+    """Writes the calibrated model of a run as a SavedModel, by default in the run, and returns it.
 
     Its ``serving_default`` takes the model's inputs by name (``image`` ``[B, T, height, width, channels]``
-    uint8, ``valid_frames`` ``[B]`` int64, signals float32) and returns ``probabilities`` or ``targets``.
+    uint8, signals float32), without padding, and returns ``probabilities`` or ``targets``. The signature
+    ``padded`` takes ``valid_frames`` ``[B]`` int64 as well.
     ``assets.extra`` holds the dataset's description, for class names and units, and ``reading.json``,
     which says which frames of a record the model takes, and at which size, and ``calibration.json``, with the
     thresholds of classes. TensorFlow loads it without this package.
     """
-    model, calibration = load_run(folder)
+    model, calibration = load_calibrated(folder)
+    output = output or folder.export
+    archive = keras.export.ExportArchive()
     named = keras.Model(model.input, {output_name(info.spec): model.output}, name=model.name)
-    with replacing(folder.export, folder=True) as partial:
+    specs = {
+        name: tf.TensorSpec(values.shape, values.dtype, name=name)
+        for name, values in model.input.items()
+    }
+    padded = archive.track_and_add_endpoint(PADDED, named, [specs])
+    del specs[VALID_FRAMES]
+
+    @tf.function(input_signature=[specs], autograph=False)
+    def serve(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        batch = tf.shape(next(iter(inputs.values())))[:1]
+        steps = tf.constant(reading.seen(info).spec.num_frames, tf.int64)
+        return padded({**inputs, VALID_FRAMES: tf.fill(batch, steps)})
+
+    serve.get_concrete_function()
+    for name in ("serve", "serving_default"):  # for Keras, and for all others
+        archive.add_endpoint(name, serve)
+    with replacing(output, folder=True) as partial:
         try:
-            named.export(str(partial), format="tf_saved_model", verbose=False)
+            archive.write_out(str(partial), verbose=False)
         except tf.errors.OpError as error:
-            raise TrainerError(f"{folder.export} cannot be written: {error.message}") from error
+            raise TrainerError(f"{output} cannot be written: {error.message}") from error
         extra = partial / "assets.extra"
         extra.mkdir()
         info.save(extra)

@@ -6,10 +6,12 @@ import math
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import ops
 
 import trainer.models.losses  # noqa: F401  (compiled models name them)
+from trainer.data.parsed_records import VALID_FRAMES
 
 # Measured by `benchmarks/trainer.py`: inputs of more values are faster step by step, on CPUs.
 _MAX_FOLDED_VALUES = 1_500_000
@@ -18,6 +20,28 @@ _USUAL_BATCH = 16  # if the number of sequences is not known
 _LUMA = (0.299, 0.587, 0.114)
 _CHROMA_SCALE = 0.3
 _MIN_DEVIATION = 4.0  # levels of a pixel: the noise of a dark or uniform clip is no texture
+
+
+@keras.saving.register_keras_serializable(package="reelbeam")
+class SequenceModel(keras.Model):
+    """A model of sequences. Without its input ``valid_frames``, no frame is padding.
+
+    Inputs are given by name. The name may be left out if there is only one beside ``valid_frames``:
+    ``model.predict(frames)``, with ``frames`` of ``[B, T, height, width, channels]`` uint8.
+    """
+
+    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Returns the outputs for ``inputs``; see `keras.Model`."""
+        expected = self.input if isinstance(self.input, dict) else {}
+        features = [name for name in expected if name != VALID_FRAMES]
+        if len(features) == 1 and not isinstance(inputs, dict):
+            inputs = {features[0]: inputs}
+        if len(features) < len(expected) and set(features) == set(inputs):
+            values, steps = inputs[features[0]], expected[features[0]].shape[1]
+            first = values[(slice(None), *[0] * (len(values.shape) - 1))]
+            full = np.full_like if isinstance(values, np.ndarray) else ops.full_like
+            inputs = {**inputs, VALID_FRAMES: full(first, steps, dtype="int64")}
+        return super().__call__(inputs, *args, **kwargs)
 
 
 @keras.saving.register_keras_serializable(package="reelbeam")

@@ -21,6 +21,7 @@ from trainer.models.layers import (
     FrameMask,
     FrozenTimeDistributed,
     OverTime,
+    SequenceModel,
     StackFrames,
     TimeDistributed,
 )
@@ -50,7 +51,7 @@ def build_model(info: DatasetInfo, config: ModelConfig) -> keras.Model:
     config = config.chosen_for(spec)
     inputs = _inputs(spec)
     if spec.image is None:
-        return keras.Model(inputs, _after_frames(None, inputs, info, config, None), name=_NAME)
+        return SequenceModel(inputs, _after_frames(None, inputs, info, config, None), name=_NAME)
     inputs[IMAGE] = keras.Input(spec.image_shape, dtype="uint8", name=IMAGE)
     network = build_frame_network(spec.image, config)
     x = inputs[IMAGE]
@@ -58,7 +59,7 @@ def build_model(info: DatasetInfo, config: ModelConfig) -> keras.Model:
         x = _normalized_frames(x, inputs[VALID_FRAMES], info, config)
     if network.frozen is None:
         outputs = _after_frames(x, inputs, info, config, network.trained)
-        return keras.Model(inputs, outputs, name=_NAME)
+        return SequenceModel(inputs, outputs, name=_NAME)
     # The layers after the frozen features are a model of their own, which can be trained without frames.
     x = FrozenTimeDistributed(network.frozen, name=FROZEN_FEATURES)(x)
     head_inputs = _inputs(spec)
@@ -67,7 +68,7 @@ def build_model(info: DatasetInfo, config: ModelConfig) -> keras.Model:
     outputs = _after_frames(features, head_inputs, info, config, network.trained)
     head = keras.Model(head_inputs, outputs, name=HEAD)
     others = {name: values for name, values in inputs.items() if name != IMAGE}
-    return keras.Model(inputs, head({**others, FROZEN_FEATURES: x}), name=_NAME)
+    return SequenceModel(inputs, head({**others, FROZEN_FEATURES: x}), name=_NAME)
 
 
 def with_step_outputs(model: keras.Model) -> keras.Model:

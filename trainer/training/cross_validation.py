@@ -24,7 +24,7 @@ from trainer.evaluation.baseline import baseline_answers
 from trainer.evaluation.evaluate import scores_to_json
 from trainer.evaluation.predictions import Predictions, predict_split
 from trainer.evaluation.score import Score, describe_main_metric, format_score, score
-from trainer.models.export import load_run
+from trainer.models.export import load_calibrated
 
 _log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ def cross_validate(
                 _log.info("warning: it trains without %s", name_some(classes[i] for i in empty))
             if not own.metrics.is_file():
                 last = train(member.directory, own, own_config, callbacks)
-            model, calibration = load_run(own)
+            model, calibration = load_calibrated(own)
             predictions = predict_split(
                 *(model, member.directory, split),
                 batch_size=config.batch_size,

@@ -20,7 +20,7 @@ from trainer.config.training import ModelConfig, TrainingConfig
 from trainer.data.reader import read_sequences
 from trainer.errors import TrainerError
 from trainer.evaluation.evaluate import evaluate_run
-from trainer.models.export import load_model, load_run
+from trainer.models.export import load_calibrated, load_model
 from trainer.training.callbacks import TrainingError
 from trainer.training.train import train
 
@@ -92,9 +92,14 @@ def test_load_model_as_documented(bright_run, tmp_path):
 def test_saved_model_loads_without_this_package(bright_run, bright_dataset, tmp_path):
     folder, _ = bright_run
     features, _ = next(iter(read_sequences(bright_dataset, "test", batch_size=15)))
-    model, calibration = load_run(RunFolder(folder))
+    model, calibration = load_calibrated(RunFolder(folder))
     expected = model.predict(features, verbose=0)
-    raw = load_model(folder / "model.keras").predict(features, verbose=0)
+    frames = features["image"].numpy()
+    alone = model.predict(frames, verbose=0)
+    np.testing.assert_array_equal(alone, model({"image": frames}).numpy())
+    np.testing.assert_array_equal(features["valid_frames"], len(frames) * [3])
+    np.testing.assert_allclose(alone, expected, rtol=1e-4, atol=1e-6)
+    raw = load_model(folder / "model.keras").predict(frames, verbose=0)
     np.testing.assert_allclose(expected, calibration.apply(raw), rtol=1e-4, atol=1e-6)
     np.savez(tmp_path / "features.npz", **features)
     script = """
@@ -104,10 +109,12 @@ sys.modules.update(trainer=None, tfrecords_schema=None, keras=None)
 import numpy as np
 import tensorflow as tf
 folder, features, target = sys.argv[1:]
-served = tf.saved_model.load(folder).signatures["serving_default"]
+served = tf.saved_model.load(folder).signatures
 features = {name: tf.constant(values) for name, values in np.load(features).items()}
 assert features["image"].dtype == tf.uint8
-np.save(target, served(**features)["probabilities"].numpy())
+alone = served["serving_default"](image=features["image"])["probabilities"].numpy()
+np.testing.assert_array_equal(served["padded"](**features)["probabilities"], alone)
+np.save(target, alone)
 """
     served = tmp_path / "served.npy"
     subprocess.run(
