@@ -126,15 +126,15 @@ def export_run(
     padded = archive.track_and_add_endpoint(PADDED, named, [specs])
     del specs[VALID_FRAMES]
 
-    @tf.function(input_signature=[specs], autograph=False)
     def serve(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         batch = tf.shape(next(iter(inputs.values())))[:1]
         steps = tf.constant(reading.seen(info).spec.num_frames, tf.int64)
         return padded({**inputs, VALID_FRAMES: tf.fill(batch, steps)})
 
-    serve.get_concrete_function()
+    traced = tf.function(serve, input_signature=[specs], autograph=False)
+    traced.get_concrete_function()
     for name in ("serve", "serving_default"):  # for Keras, and for all others
-        archive.add_endpoint(name, serve)
+        archive.add_endpoint(name, traced)
     with replacing(output, folder=True) as partial:
         try:
             archive.write_out(str(partial), verbose=False)

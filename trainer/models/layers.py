@@ -36,11 +36,11 @@ class SequenceModel(keras.Model):
         features = [name for name in expected if name != VALID_FRAMES]
         if len(features) == 1 and not isinstance(inputs, dict):
             inputs = {features[0]: inputs}
-        if len(features) < len(expected) and set(features) == set(inputs):
+        if isinstance(inputs, dict) and features and inputs.keys() == set(features) < set(expected):
             values, steps = inputs[features[0]], expected[features[0]].shape[1]
-            first = values[(slice(None), *[0] * (len(values.shape) - 1))]
+            first_values = (slice(None), *[0] * (len(values.shape) - 1))
             full = np.full_like if isinstance(values, np.ndarray) else ops.full_like
-            inputs = {**inputs, VALID_FRAMES: full(first, steps, dtype="int64")}
+            inputs = {**inputs, VALID_FRAMES: full(values[first_values], steps, dtype="int64")}
         return super().__call__(inputs, *args, **kwargs)
 
 
