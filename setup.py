@@ -48,6 +48,7 @@ setup(
         "gcp": ["apache-beam[gcp]>=2.74,<3", "gcsfs>=2026.10"],
         # Nothing of Beam's: its client for S3 would be a second one, whose pins the first must meet.
         "aws": ["s3fs>=2026.9"],
+        "completion": ["shtab>=1.7,<2"],
         "parquet": ["pyarrow>=18,<26"],
         "hdfs": ["fsspec>=2026.9", "pyarrow>=18,<26"],
         "fuzz": [
@@ -64,6 +65,7 @@ setup(
             "pytest-xdist>=3.6.1,<4",
             "ruff>=0.17,<0.18",
             "s3fs>=2026.9",
+            "shtab>=1.7,<2",
             "tensorboard>=2.19,<3",
             "types-tqdm>=4.66,<5",
             "uv>=0.9,<1",

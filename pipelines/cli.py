@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from pipelines.errors import (
+    FailedWorkError,
     InterruptedWorkError,
     UnknownFlagError,
     UsageError,
@@ -18,15 +19,16 @@ from pipelines.errors import (
     as_interrupted_work,
 )
 from pipelines.verbs import VERBS, say
-from tfrecords_schema.command_line import Parser
+from tfrecords_schema.command_line import Parser, Program
 from tfrecords_schema.options import all_options, did_you_mean
 from tfrecords_schema.running import interruption
 from tfrecords_schema.running.scratch import hold_temporary_files, remove_scratch
 from tfrecords_schema.running.surroundings import use_utf8
 from tfrecords_schema.running.terminal import outlive_terminal, printable
 
-INTERRUPTED = 130
-"""Exit status after Ctrl-C or SIGTERM, as shells define it."""
+REFUSED, FAILED, INTERRUPTED = 1, 2, 130
+"""Exit statuses of refused results (a check failed, or more sources than may), of work that could not be done,
+and after Ctrl-C or SIGTERM, as shells define it."""
 
 
 def make_parser(name: str) -> Parser:
@@ -41,6 +43,15 @@ def make_parser(name: str) -> Parser:
         description=" ".join(filter(None, sentences)),
         example=f"pipelines {name} {verb.example}",
     )
+
+
+PROGRAM = Program(
+    "pipelines",
+    "Turns footage into TFRecords of labelled frame sequences.",
+    {name: f"{verb.summary}." for name, verb in VERBS.items()},
+    {name: functools.partial(make_parser, name) for name in VERBS},
+    UsageError,
+)
 
 
 def run() -> NoReturn:
@@ -60,24 +71,19 @@ def run() -> NoReturn:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command line and returns its exit status: 0, 1 for a failure, 2 for a wrong call."""
+    """Runs a command line and returns its exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
     # Beam's warnings concern Beam; messages for users are our own.
     logging.basicConfig(level=logging.ERROR, format="%(levelname)s: %(message)s")
-    if words[:1] in (["--help"], ["-h"]):
-        summaries = "\n".join(f"  {name:10}{verb.summary}." for name, verb in VERBS.items())
-        say(
-            "usage: pipelines VERB [flags]\n\nTurns footage into TFRecords of labelled frame sequences.\n\n"
-            f"verbs:\n{summaries}\n\nSee pipelines VERB --help for the flags of a verb and an example."
-        )
-        return 0
-    if not words or words[0] not in VERBS:
-        got = f"{words[0]!r}{did_you_mean(words[0], list(VERBS))}" if words else "none"
-        _fail(
-            "pipelines", f"expected a verb ({', '.join(VERBS)}), got {got} (see pipelines --help)"
-        )
-        return 2
-    return _run_verb(words[0], words[1:])
+    if words and words[0] in VERBS:
+        return _run_verb(words[0], words[1:])
+    try:
+        said = PROGRAM.answer(words)
+    except UsageError as error:
+        _fail("pipelines", f"{error} (see pipelines --help)")
+        return FAILED
+    say(said or "")
+    return 0 if words else FAILED
 
 
 def _run_verb(name: str, words: Sequence[str]) -> int:
@@ -89,7 +95,7 @@ def _run_verb(name: str, words: Sequence[str]) -> int:
         if isinstance(error, KeyboardInterrupt) or interruption.is_received():
             _abandon(name)
         return _report(error, name, parser)
-    return 1 if name == "validate" and result.failed else 0
+    return REFUSED if name == "validate" and result.failed else 0
 
 
 def _report(error: BaseException, name: str, parser: Parser) -> int:
@@ -98,14 +104,14 @@ def _report(error: BaseException, name: str, parser: Parser) -> int:
     if isinstance(error, UsageError):
         hint = did_you_mean(error.flag, parser.flags) if isinstance(error, UnknownFlagError) else ""
         _fail(command, f"{error}{hint} (see {command} --help)")
-        return 2
+        return FAILED
     if isinstance(error, OSError):
         error = as_interrupted_work(error, str(error.filename or "system"))
     if not isinstance(error, UserError):
         raise error
     is_late = isinstance(error, InterruptedWorkError)
     _fail(command, f"{error}. {VERBS[name].again}" if is_late else str(error))
-    return 2 if name == "validate" else 1  # for `validate`, 1 says that a check failed
+    return REFUSED if isinstance(error, FailedWorkError) else FAILED
 
 
 def _fail(command: str, message: str) -> None:

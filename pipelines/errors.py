@@ -7,12 +7,16 @@ class UserError(Exception):
     """A wrong path, flag, file or label. The message says what happened, what was expected and what to do."""
 
 
+class FailedWorkError(UserError):
+    """Work that was done, and whose result is refused: more sources failed than may."""
+
+
 class InterruptedWorkError(UserError):
     """Work that stopped for a reason outside, such as a full disk: the same command may succeed later."""
 
 
 class UsageError(UserError):
-    """A wrong flag or option, found before any work began; the command line exits with status 2."""
+    """A wrong flag or option, found before any work began."""
 
 
 class UnknownFlagError(UsageError):

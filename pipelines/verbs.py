@@ -269,7 +269,7 @@ VERBS = {
         ValidationOptions,
         "Checks a dataset",
         "--tfrecords dataset --report report.html",
-        notes="The exit status is 0 if no check fails, 1 if one does, and 2 for a wrong flag or folder.",
+        notes="The exit status is 0 if no check fails, 1 if one does, and 2 if none can be made.",
     ),
     "predict": Verb(
         predict,

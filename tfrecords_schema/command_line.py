@@ -7,11 +7,100 @@ import dataclasses
 import inspect
 import re
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
+from importlib import metadata
 from typing import Any, NoReturn
 
 from tfrecords_schema.options import REQUIRED, Option, Options, all_options, did_you_mean
+
+_COMPLETION = "--print_completion"
+_SHELLS = ("bash", "zsh", "tcsh")
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program and its verbs: what it prints when no verb is called.
+
+    Attributes:
+        name: the command.
+        summary: lines that say what it does, and its calls without a verb.
+        verbs: what each verb does, in a sentence.
+        parsers: the parser of each verb, and of the flags without a verb if "" is a key.
+        error: raised for words that it does not know.
+    """
+
+    name: str
+    summary: str
+    verbs: Mapping[str, str]
+    parsers: Mapping[str, Callable[[], Parser]]
+    error: type[Exception]
+
+    @property
+    def overview(self) -> str:
+        """The verbs, and the words that need none."""
+        flags = {
+            "--version": "Prints the version.",
+            _COMPLETION: f"Prints completions for {', '.join(_SHELLS)}.",
+        }
+        lists = [("verbs", self.verbs), ("flags", flags)]
+        width = max(map(len, (*self.verbs, *flags))) + 2
+        parts = [
+            f"{title}:\n" + "\n".join(f"  {name:{width}}{text}" for name, text in items.items())
+            for title, items in lists
+        ]
+        verb = "[VERB]" if "" in self.parsers else "VERB"
+        last = f"See {self.name} VERB --help for the flags of a verb and an example."
+        return "\n\n".join([f"usage: {self.name} {verb} [flags]", self.summary, *parts, last])
+
+    def answer(self, words: Sequence[str]) -> str | None:
+        """Returns what is printed for the words of a command line that begins with no verb.
+
+        None stands for flags that are those of the program without a verb.
+
+        Raises:
+            Exception: of the program's `error` for anything but ``--help``, ``--version``,
+                ``--print_completion SHELL`` and no word at all.
+        """
+        first, _, value = "".join(normalize(words[:1])).partition("=")
+        if not words or (first in ("-h", "--help") and "" not in self.parsers):
+            return self.overview
+        if first == "--version":
+            return f"{self.name} {metadata.version('reelbeam')}"
+        if first == _COMPLETION:
+            return self._completion(value or "".join(words[1:2]))
+        if first.startswith("-") and "" in self.parsers:
+            return None
+        hint = did_you_mean(first, list(self.verbs))
+        raise self.error(f"expected a verb ({', '.join(self.verbs)}), got {first!r}{hint}")
+
+    def _completion(self, shell: str) -> str:
+        """Returns the script by which a shell completes verbs, flags and their values."""
+        if shell not in _SHELLS:
+            raise self.error(
+                f"{_COMPLETION} must be {', '.join(_SHELLS[:-1])} or {_SHELLS[-1]}, got {shell!r}"
+            )
+        try:
+            import shtab
+        except ImportError as error:
+            raise self.error(
+                f"{_COMPLETION} needs shtab, which is not installed: pip install 'reelbeam[completion]'"
+            ) from error
+        parents = [self.parsers[""]()] if "" in self.parsers else []
+        root = argparse.ArgumentParser(self.name, parents=parents, add_help=not parents)
+        verbs = root.add_subparsers()
+        parsers: list[argparse.ArgumentParser] = [root]
+        for name, text in self.verbs.items():
+            made = self.parsers[name]()
+            parsers.append(verbs.add_parser(name, help=text, parents=[made], add_help=False))
+        for action in (action for parser in parsers for action in parser._actions):
+            words = str(action.metavar).split("|")
+            if len(words) > 1:
+                action.choices = words
+            elif action.option_strings and action.nargs != 0:
+                action.complete = shtab.FILE  # type: ignore[attr-defined]
+        return shtab.complete(root, shell=shell)
 
 
 class Parser(argparse.ArgumentParser):

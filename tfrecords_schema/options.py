@@ -342,8 +342,15 @@ def _make(
 
 
 def did_you_mean(name: str, known: Sequence[str]) -> str:
-    """Returns ``, did you mean NAME?`` for the nearest of ``known``, or "" if none is near."""
-    close = difflib.get_close_matches(name, known, n=1)
+    """Returns ``, did you mean NAME?`` for the nearest of ``known``, or "" if none is near.
+
+    Initials are near: ``--lr`` means ``--learning_rate``.
+    """
+    letters = name.strip("-")
+    close = [
+        own for own in known if letters == "".join(word[:1] for word in own.strip("-").split("_"))
+    ]
+    close = close or difflib.get_close_matches(name, known, n=1)
     return f", did you mean {close[0]}?" if close else ""
 
 

@@ -30,7 +30,13 @@ from trainer.config.dataset import (
     load_dataset,
     shard_paths,
 )
-from trainer.config.flags import EvaluateOptions, TrainOptions, parse_evaluate, parse_train
+from trainer.config.flags import (
+    PROGRAM,
+    EvaluateOptions,
+    TrainOptions,
+    parse_evaluate,
+    parse_train,
+)
 from trainer.config.hosts import is_chief
 from trainer.config.run_folder import (
     RunFolder,
@@ -44,9 +50,8 @@ from trainer.errors import ConfigError, TrainerError
 
 _log = logging.getLogger(__name__)
 
-_USAGE_EXIT = 2
-_FAILURE_EXIT = 1
-_INTERRUPTED_EXIT = 130
+_FAILED, _INTERRUPTED = 2, 130
+"""Exit statuses other than 0, as those of the ``pipelines`` program."""
 
 
 @dataclass
@@ -80,8 +85,8 @@ class _Command:
     def abandon(self) -> NoReturn:
         """Ends the program at once, after an interruption."""
         interruption.lift_time_limit()
-        _report(f"interrupted. {self.again}", _INTERRUPTED_EXIT)
-        _end(_INTERRUPTED_EXIT)
+        _report(f"interrupted. {self.again}", _INTERRUPTED)
+        _end(_INTERRUPTED)
 
 
 def run() -> int:
@@ -99,7 +104,7 @@ def run() -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command line and returns its exit code: 0, 1 for a failure, 2 for wrong flags."""
+    """Runs a command line and returns its exit status."""
     return _run(_Command(list(sys.argv[1:] if argv is None else argv)))
 
 
@@ -110,22 +115,25 @@ def _run(command: _Command) -> int:
         with _log_to_stdout():
             if is_evaluation:
                 _evaluate(parse_evaluate(words[1:]))
+            elif (said := PROGRAM.answer(words)) is not None:
+                _log.info("%s", said)
+                return 0 if words else _FAILED
             else:
                 _train(parse_train(words), command)
     except (Exception, KeyboardInterrupt) as error:
         # TensorFlow may turn the interruption into an error of its own.
         if isinstance(error, KeyboardInterrupt) or interruption.is_received():
             interruption.lift_time_limit()
-            return _report(f"interrupted. {command.again}", _INTERRUPTED_EXIT)
+            return _report(f"interrupted. {command.again}", _INTERRUPTED)
         if isinstance(error, ConfigError):
             program = "trainer evaluate" if is_evaluation else "trainer"
-            return _report(f"{error} (see {program} --help)", _USAGE_EXIT)
+            return _report(f"{error} (see {program} --help)", _FAILED)
         if isinstance(error, OSError):
             place = error.filename or "system"
             reason = error.strerror or error
-            return _report(f"{place}: {reason}. {command.again}", _FAILURE_EXIT)
+            return _report(f"{place}: {reason}. {command.again}", _FAILED)
         if isinstance(error, TrainerError | DatasetInfoError | CorruptRecordError):
-            return _report(error, _FAILURE_EXIT)
+            return _report(error, _FAILED)
         raise
     return 0
 

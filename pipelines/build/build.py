@@ -18,7 +18,7 @@ from pipelines.build.growth import Growth, source_digest
 from pipelines.build.output import OutputFolder
 from pipelines.build.probe import survey_footage
 from pipelines.build.shard import ShardBuilder, library_versions
-from pipelines.errors import UsageError, UserError
+from pipelines.errors import FailedWorkError, UsageError, UserError
 from pipelines.options.dataset import DatasetOptions, RunOptions
 from pipelines.plan.descriptors import Listing, Shard
 from pipelines.plan.shards import Estimate, order_work, plan_shards
@@ -193,11 +193,11 @@ def _build(plan: Plan, run: RunOptions) -> DatasetInfo:
     if plan.shards:
         _run_pipeline(plan, offsets, run)
     elif error := finish_build(plan.builder, [], plan.totals).error:
-        raise UserError(error)  # no source got as far as a shard
+        raise FailedWorkError(error)  # no source got as far as a shard
     info = output.complete_info()
     if info is None or info.fingerprint != plan.totals.fingerprint:
         unknown = f"{output.path} was not completed, and no worker reported why"
-        raise UserError(output.stored_error() or unknown)
+        raise FailedWorkError(output.stored_error() or unknown)
     return info
 
 

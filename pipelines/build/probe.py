@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from pipelines.decoding.client import DecoderPool, DecoderProcess, shared_pool
 from pipelines.decoding.protocol import DecodingFailure, IndexRequest, SpansRequest
-from pipelines.errors import UserError
+from pipelines.errors import FailedWorkError, UserError
 from pipelines.options.dataset import DatasetOptions, RunOptions
 from pipelines.plan.descriptors import (
     Extent,
@@ -246,7 +246,7 @@ def _probe_files(
         files = len(sources)
         too_many = failed.total() > Fraction(str(max_failure_rate)) * max_sources
         if len(failed) == 1 and _MIN_FAILED_FILES <= tried < files and too_many:
-            raise UserError(
+            raise FailedWorkError(
                 f"the first {tried} of {files} files all failed with the same error, and the others were not "
                 f"tried (--max_failure_rate {max_failure_rate:g}). The error at the stage {answer.stage}: "
                 f"{answer.reason} (for example {path}). {_ADVICE[answer.stage]}. "

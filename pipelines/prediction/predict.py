@@ -12,7 +12,7 @@ from pipelines.build.finish import Expected
 from pipelines.build.probe import Survey, survey_footage
 from pipelines.build.shard import library_versions
 from pipelines.decoding.preflight import check_decoder
-from pipelines.errors import UsageError, UserError
+from pipelines.errors import FailedWorkError, UsageError, UserError
 from pipelines.images.text import undrawable
 from pipelines.options.verbs import PredictionOptions
 from pipelines.plan.descriptors import SourceFailure
@@ -107,7 +107,7 @@ def predict_footage(options: PredictionOptions, say: Callable[[str], None]) -> N
             finally:
                 work.remove()
     if outcome.failed:
-        raise UserError(outcome.text)
+        raise FailedWorkError(outcome.text)
     say(outcome.text)
 
 

@@ -24,9 +24,9 @@ def dataset(tmp_path_factory):
     return directory
 
 
-def refused(process, *fragments, code=1):
+def refused(process, *fragments):
     """Checks that a process failed with one line that holds ``fragments``."""
-    assert process.returncode == code
+    assert process.returncode == 2
     assert "Traceback" not in process.stderr + process.stdout
     assert process.stderr.startswith("trainer: error: ")
     assert process.stderr.count("\n") == 1
@@ -49,11 +49,13 @@ def test_help_imports_no_tensorflow():
 @pytest.mark.parametrize(
     ("words", "fragments"),
     [
-        ([], ["required: --tfrecords"]),
+        (["--epochs", "3"], ["required: --tfrecords"]),
+        (["--lr", "3"], ["unknown flag --lr, did you mean --learning_rate?"]),
+        (["evalute", "--model", "R"], ["expected a verb (evaluate", "did you mean evaluate?"]),
         (["--tfrecords", "DATA", "--epoch", "3"], ["unknown flag --epoch, did you mean --epochs?"]),
         (["--tfrecord", "DATA"], ["unknown flag --tfrecord, did you mean --tfrecords?"]),
         (["--tfrecords", "DATA", "--zzz=3"], ["unknown flag --zzz (see trainer --help)"]),
-        (["train", "--tfrecords", "DATA"], ["expected flags only, got 'train'"]),
+        (["train", "--tfrecords", "DATA"], ["expected a verb (evaluate", "got 'train'"]),
         (["--tfrecords", "DATA", "--epochs", "-3"], ["epochs must be a whole number", "got -3"]),
         (
             ["--tfrecords", "DATA", "--epochs", "many"],
@@ -105,8 +107,8 @@ def test_process_refuses_wrong_folders_and_flags(dataset, tmp_path):
     refused(run("--tfrecords", "nowhere"), "nowhere: expected the folder of a dataset")
     refused(run("--tfrecords", "notes"), "notes has no dataset_info.json")
     refused(run("--tfrecords", "broken"), "dataset_info.json is not JSON")
-    refused(run("--tfrecords", dataset, "--epochs", "-3"), "epochs", "got -3", code=2)
-    refused(run("--tfrecords", dataset, "--nonsense"), "unknown flag --nonsense", code=2)
+    refused(run("--tfrecords", dataset, "--epochs", "-3"), "epochs", "got -3")
+    refused(run("--tfrecords", dataset, "--nonsense"), "unknown flag --nonsense")
     refused(
         run("--tfrecords", dataset, "--output", "notes"),
         "notes already holds other files: expected a new or empty folder",
@@ -126,7 +128,7 @@ def test_classes_by_split_are_the_first_lines(dataset, monkeypatch, capsys):
         raise TrainerError("stopped before TensorFlow")
 
     monkeypatch.setattr("trainer.cli._prepare_tensorflow", stop)
-    assert main(["--tfrecords", str(dataset), "--allow_empty_classes"]) == 1
+    assert main(["--tfrecords", str(dataset), "--allow_empty_classes"]) == 2
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(f"dataset: {dataset} (")
     assert lines[1] == "task: classification of bright, dark, middle"
@@ -149,14 +151,14 @@ def test_train_fails_with_file_and_byte_of_a_corrupt_record(dataset, tmp_path):
     data[len(data) - 10] ^= 1
     shard.write_bytes(data)
     process = run_trainer("--tfrecords", tmp_path, "--output", tmp_path / "run", cwd=tmp_path)
-    assert process.returncode == 1
+    assert process.returncode == 2
     assert "Traceback" not in process.stderr
     assert f"trainer: error: {shard}: corrupt record at byte " in process.stderr
 
 
 def test_train_keeps_another_run(bright_run, bright_dataset, capsys):
     folder, _ = bright_run
-    assert main(["--tfrecords", str(bright_dataset), "--output", str(folder)]) == 1
+    assert main(["--tfrecords", str(bright_dataset), "--output", str(folder)]) == 2
     assert "already holds another run" in capsys.readouterr().err
 
 
@@ -197,7 +199,7 @@ def test_evaluate_refuses_another_spec_and_names_differences(bright_run, tmp_pat
     label = LabelSpec(task="classification", class_names=(*CLASSES[:2], "other"))
     spec = SequenceSpec(num_frames=5, frame_rate=10.0, image=IMAGE, label=label)
     write_fake_dataset(tmp_path, spec, {"test": 3})
-    assert main(["evaluate", "--model", str(folder), "--tfrecords", str(tmp_path)]) == 1
+    assert main(["evaluate", "--model", str(folder), "--tfrecords", str(tmp_path)]) == 2
     error = capsys.readouterr().err
     assert error.startswith("trainer: error: the model in ")
     assert "num_frames: 3 in the model, 5 in the dataset" in error
@@ -208,5 +210,5 @@ def test_evaluate_refuses_another_spec_and_names_differences(bright_run, tmp_pat
 def test_evaluate_refuses_a_missing_split(bright_run, bright_dataset, capsys):
     folder, _ = bright_run
     words = ["evaluate", "--model", str(folder), "--tfrecords", str(bright_dataset)]
-    assert main([*words, "--split", "holdout"]) == 1
+    assert main([*words, "--split", "holdout"]) == 2
     assert "no records in a split 'holdout', but in train (60 records)" in capsys.readouterr().err

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tfrecords_schema.command_line import Parser
+from tfrecords_schema.command_line import Parser, Program
 from tfrecords_schema.options import REQUIRED, group, make_options, option
 from trainer.config.options import TrainerOptions
 from trainer.config.presets import PRESETS, Preset
 from trainer.config.training import TrainingConfig
+from trainer.errors import ConfigError
 
 _FOLDERS = "Folder of the dataset, or folders of several that are read as one"
 _DATASETS = {"metavar": "DIR", "commas": False, "distinct": True, "expected": "different folders"}
@@ -93,6 +94,16 @@ def evaluate_parser() -> Parser:
         description="Scores a finished run on a dataset with the same spec, beside the baseline.",
         example="trainer evaluate --model run --tfrecords dataset --report report.html",
     )
+
+
+PROGRAM = Program(
+    "trainer",
+    "Trains a CNN-LSTM on a dataset that pipelines built: trainer --tfrecords DIR [flags].\n"
+    "See trainer --help for the flags of a training.",
+    {"evaluate": "Scores a finished run on a dataset."},
+    {"": train_parser, "evaluate": evaluate_parser},
+    ConfigError,
+)
 
 
 def parse_train(words: Sequence[str]) -> TrainOptions:

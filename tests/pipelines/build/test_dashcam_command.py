@@ -116,7 +116,7 @@ def curve(seconds: object) -> np.ndarray:
 
 
 def assert_one_line_error(
-    done: subprocess.CompletedProcess[str], *expected: str, status: int = 1
+    done: subprocess.CompletedProcess[str], *expected: str, status: int = 2
 ) -> None:
     assert done.returncode == status, done.stderr
     assert "Traceback" not in done.stderr

@@ -38,7 +38,7 @@ def test_manifest_with_clocks(tmp_path, write_video):
     build = ("--input", tmp_path / "clips.csv", "--output", tmp_path / "out", "--size", "8x8")
     build += ("--num_frames", 2, "--label_columns", "time,speed")
     done = run("videos", *build)
-    assert done.returncode == 1
+    assert done.returncode == 2
     (line,) = done.stderr.strip().splitlines()
     assert "time is 1700000000.25 to 1700000002.25, and would be stored up to 2.2 off" in line
     assert "Give --target_offset time=1700000001, which is subtracted" in line
@@ -58,7 +58,7 @@ def test_manifest_with_clocks(tmp_path, write_video):
         )
     assert values == {b"%d.mp4" % i: [i - 0.75, 3.5 * i] for i in range(3)}
     done = run("videos", *build)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "time is 1700000000.25" in done.stderr
 
 

@@ -639,5 +639,5 @@ def test_names_cannot_control_the_terminal(clips: Path, tmp_path: Path) -> None:
     assert "a\\x1b[2Jclass\\u202e" in done.stdout
     assert "\x1b[2J" not in done.stdout + done.stderr
     missing = run("videos", "--input", f"{clips}/\x1b[2J", "--output", tmp_path / "other")
-    assert missing.returncode == 1
+    assert missing.returncode == 2
     assert "\x1b" not in missing.stderr

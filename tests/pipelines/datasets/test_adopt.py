@@ -310,9 +310,9 @@ def test_command_describes_a_folder_once(foreign, capsys):
     assert re.search(r"\n  train +unknown +unknown +2 +3 ", out)
     (features, _), *_ = read_sequences(foreign, "validation", batch_size=1)
     assert features["image"].shape == (1, 4, 6, 8, 3)
-    assert pipelines_main(["adopt", "--tfrecords", str(foreign)]) == 1
+    assert pipelines_main(["adopt", "--tfrecords", str(foreign)]) == 2
     assert "is there already. Delete it" in capsys.readouterr().err
-    assert pipelines_main(["adopt", "--tfrecords", str(foreign / "none")]) == 1
+    assert pipelines_main(["adopt", "--tfrecords", str(foreign / "none")]) == 2
     assert "--tfrecords must be a folder" in capsys.readouterr().err
 
 
@@ -327,7 +327,7 @@ def test_trainer_trains_with_spec(foreign, tmp_path, capsys):
     assert DatasetInfo.load(foreign).spec == spec
     assert (tmp_path / "run" / "report.html").is_file()
     file.write_text(json.dumps(to_json(replace(spec, num_frames=2))))
-    assert trainer_main([*words, "--output", str(tmp_path / "other")]) == 1
+    assert trainer_main([*words, "--output", str(tmp_path / "other")]) == 2
     assert (
         "num_frames: 2 in --spec, 3 in dataset_info.json. Leave --spec out"
         in capsys.readouterr().err

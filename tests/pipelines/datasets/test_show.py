@@ -126,7 +126,7 @@ def test_adopted_sources_count_once_for_each_class(tmp_path):
     [("nothing", "expected the folder of a dataset"), (".", "pipelines adopt")],
 )
 def test_show_refuses_what_is_no_dataset(place, message, tmp_path, capsys):
-    assert main(["show", "--tfrecords", str(tmp_path / place)]) == 1
+    assert main(["show", "--tfrecords", str(tmp_path / place)]) == 2
     said = capsys.readouterr().err
     assert said.startswith("pipelines show: error: --tfrecords: ")
     assert message in said

@@ -98,7 +98,7 @@ def test_build_checks_decoder_before_listing(use_pool, monkeypatch, capsys, tmp_
     asked = []
     monkeypatch.setattr(DecoderProcess, "probe", lambda self, path: asked.append(path))
     words = ["--input", str(tmp_path / "none"), "--output", str(tmp_path / "out")]
-    assert cli.main([*verb.split(), *words]) == 1
+    assert cli.main([*verb.split(), *words]) == 2
     said = capsys.readouterr().err
     assert "cannot decode a test clip, so no footage was tried" in said
     assert said.count("\n") == 1

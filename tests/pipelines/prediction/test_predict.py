@@ -509,7 +509,7 @@ class TestModels:
             *("predict", "--model", "nowhere", "--input", clips, "--output", "p.jsonl"),
             cwd=tmp_path,
         )
-        assert done.returncode == 1
+        assert done.returncode == 2
         assert done.stderr.count("\n") == 1
         assert "--model must be a run folder of `trainer`" in done.stderr
         assert "no such folder: nowhere" in done.stderr

@@ -132,6 +132,6 @@ def test_a_job_that_fails_is_one_line(checkout, clips, tmp_path):
     nothing.mkdir()
     with DataflowStandIn(Path(str(shutil.which("false"))), nothing) as standin:
         done = submit(standin, clips, tmp_path / "there", tmp_path, cwd=checkout)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert "the job failed on Dataflow" in done.stderr.splitlines()[-1]

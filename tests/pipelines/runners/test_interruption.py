@@ -99,7 +99,7 @@ def test_an_output_that_cannot_be_written_is_one_line(clips, tmp_path) -> None:
         timeout=300,
         check=False,
     )
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "Traceback" not in done.stderr
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("pipelines videos: error: ")

@@ -135,6 +135,6 @@ def test_train_and_evaluate_from_object_store(url, tmp_path, capsys):
     assert main(["--tfrecords", url, "--output", str(tmp_path / "run"), *flags]) == 0
     assert main(["evaluate", "--tfrecords", url, "--model", str(tmp_path / "run")]) == 0
     capsys.readouterr()
-    assert main(["--tfrecords", f"{url}-other", "--output", str(tmp_path / "none")]) == 1
+    assert main(["--tfrecords", f"{url}-other", "--output", str(tmp_path / "none")]) == 2
     assert "expected the folder of a dataset, found none" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()

@@ -188,7 +188,7 @@ def test_train_leaves_nothing_if_it_cannot_start(tmp_path, capsys):
     info_of(tmp_path / "data")
     run = tmp_path / "run"
     words = ["--tfrecords", str(tmp_path / "data"), "--output", str(run)]
-    assert main([*words, "--backbone", "inceptionv3", "--weights", "none"]) == 1
+    assert main([*words, "--backbone", "inceptionv3", "--weights", "none"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("trainer: error: backbone InceptionV3 cannot take frames of 32x40")
     assert error.count("\n") == 1

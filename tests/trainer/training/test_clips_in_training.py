@@ -146,7 +146,7 @@ def test_train_on_small_clips_and_skip_corrupt_records(damaged, tmp_path, capsys
     words = ["--tfrecords", str(damaged), "--output", str(run)]
     flags = ["--epochs", "2", "--batch_size", "4", "--filters", "4", "--num_frames", "2"]
     flags += ["--frame_step", "2", "--image_size", "8x10", "--eval_clips", "2"]
-    assert main([*words, *flags]) == 1
+    assert main([*words, *flags]) == 2
     assert "corrupt record at byte" in capsys.readouterr().err
     words[-1] = str(run := tmp_path / "other")
     assert main([*words, *flags, "--ignore_errors", "on"]) == 0
@@ -177,7 +177,7 @@ def test_train_on_small_clips_and_skip_corrupt_records(damaged, tmp_path, capsys
     centred = json.loads((tmp_path / "scores.json").read_text())["splits"]["test"]["metrics"]
     assert centred["cross_entropy"]["model"] != scores["cross_entropy"]["model"]
     capsys.readouterr()
-    assert main([*evaluate, "--ignore_errors", "off"]) == 1
+    assert main([*evaluate, "--ignore_errors", "off"]) == 2
     assert "corrupt record at byte" in capsys.readouterr().err
     assert main([*evaluate, "--eval_clips", "0"]) == 2
     assert "eval_clips must be a whole number" in capsys.readouterr().err

@@ -215,7 +215,7 @@ def test_an_interrupted_training_says_how_to_continue(by, data, tmp_path):
     ) as process:
         try:
             wait_until((run / "checkpoint.npz").exists, 200)
-            assert main(list(map(str, [*words, "--resume"]))) == 1  # two at once
+            assert main(list(map(str, [*words, "--resume"]))) == 2  # two at once
             process.send_signal(by)
             _, error = process.communicate(timeout=60)
         finally:

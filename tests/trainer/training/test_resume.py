@@ -124,30 +124,30 @@ def test_resume_finished_run_with_more_epochs(data, tmp_path, capsys):
 
 def test_resume_refuses_another_run(data, whole_run, tmp_path, capsys):
     words = ["--tfrecords", str(data), "--output", str(whole_run), *FLAGS, "--resume"]
-    assert main([*words, "--batch_size", "5", "--filters", "4,9"]) == 1
+    assert main([*words, "--batch_size", "5", "--filters", "4,9"]) == 2
     error = capsys.readouterr().err
     assert "--resume found a run with other options in " in error
     assert (
         "batch_size: 4 there, 5 now; filters: [4, 8] there, [4, 9] now. Give the same options"
         in error
     )
-    assert main([*words, "--patience", "3"]) == 1  # keeps another epoch
+    assert main([*words, "--patience", "3"]) == 2  # keeps another epoch
     assert "patience: None there, 3 now" in capsys.readouterr().err
     write_brightness_dataset(tmp_path / "other", "regression", {"train": 6})
-    assert main([*words, "--tfrecords", str(tmp_path / "other")]) == 1
+    assert main([*words, "--tfrecords", str(tmp_path / "other")]) == 2
     assert "another dataset, or another build of it" in capsys.readouterr().err
-    assert main(["--tfrecords", str(data), "--resume"]) == 1
+    assert main(["--tfrecords", str(data), "--resume"]) == 2
     assert "--resume continues the run in --output. Give --output too" in capsys.readouterr().err
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "a.txt").touch()
-    assert main(["--tfrecords", str(data), "--output", str(tmp_path / "notes"), "--resume"]) == 1
+    assert main(["--tfrecords", str(data), "--output", str(tmp_path / "notes"), "--resume"]) == 2
     assert "already holds other files" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b'"\xff"', b""])
 def test_resume_reports_corrupt_config_in_one_line(content, data, tmp_path, capsys):
     (tmp_path / "config.json").write_bytes(content)
-    assert main(["--tfrecords", str(data), "--output", str(tmp_path), "--resume"]) == 1
+    assert main(["--tfrecords", str(data), "--output", str(tmp_path), "--resume"]) == 2
     error = capsys.readouterr().err
     assert f"{tmp_path / 'config.json'} does not say how the run was trained (" in error
     assert error.count("\n") == 1
@@ -155,7 +155,7 @@ def test_resume_reports_corrupt_config_in_one_line(content, data, tmp_path, caps
 
 def test_resume_refuses_config_of_other_type(data, tmp_path, capsys):
     (tmp_path / "config.json").write_text('{"model": 3}')
-    assert main(["--tfrecords", str(data), "--output", str(tmp_path), "--resume"]) == 1
+    assert main(["--tfrecords", str(data), "--output", str(tmp_path), "--resume"]) == 2
     assert "; model: 3 there, {" in capsys.readouterr().err
 
 
@@ -166,11 +166,11 @@ def test_resume_refuses_checkpoint_of_another_network(data, tmp_path, capsys):
     config = json.loads((run / "config.json").read_text())
     config["model"]["filters"] = [5]
     (run / "config.json").write_text(json.dumps(config))
-    assert main([*words, "--filters", "5"]) == 1
+    assert main([*words, "--filters", "5"]) == 2
     error = capsys.readouterr().err
     assert "checkpoint.npz is the checkpoint of another network (other shapes: " in error
     assert re.search(r"block1_conv1/kernel \(3, 3, 4, 4\), expected \(3, 3, 4, 5\)", error)
-    assert main([*words, "--filters", "5", "--rnn", "gru"]) == 1  # as config.json says otherwise
+    assert main([*words, "--filters", "5", "--rnn", "gru"]) == 2  # as config.json says otherwise
     assert "--resume found a run with other options" in capsys.readouterr().err
 
 
