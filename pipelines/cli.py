@@ -27,8 +27,8 @@ from tfrecords_schema.running.surroundings import use_utf8
 from tfrecords_schema.running.terminal import outlive_terminal, printable
 
 REFUSED, FAILED, INTERRUPTED = 1, 2, 130
-"""Exit statuses of refused results (a check failed, or more sources than may), of work that could not be done,
-and after Ctrl-C or SIGTERM, as shells define it."""
+"""Exit statuses: of a refused result (a check failed, or more sources than may), of work that could not be
+done, and after Ctrl-C or SIGTERM, as shells define it."""
 
 
 def make_parser(name: str) -> Parser:

@@ -5,13 +5,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib
-import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-
-from tqdm.auto import tqdm
 
 from pipelines.build.finish import Totals, finish_build
 from pipelines.build.growth import Growth, source_digest
@@ -24,6 +21,7 @@ from pipelines.plan.descriptors import Listing, Shard
 from pipelines.plan.shards import Estimate, order_work, plan_shards
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.paths import absolute
+from tfrecords_schema.running.progress import progress_bar
 from tfrecords_schema.sources import SourceRow
 from tfrecords_schema.spec import SequenceSpec
 
@@ -242,8 +240,7 @@ def _watch_shards(output: OutputFolder, planned: int) -> Iterator[None]:
 
     def update() -> None:
         with contextlib.suppress(OSError):  # the next poll may succeed
-            bar.n = len(output.complete_shards())
-            bar.refresh()
+            bar.update(len(output.complete_shards()) - bar.n)
 
     def watch() -> None:
         update()
@@ -252,7 +249,7 @@ def _watch_shards(output: OutputFolder, planned: int) -> Iterator[None]:
 
     ended = threading.Event()
     watcher = threading.Thread(target=watch, daemon=True)
-    with tqdm(total=planned, desc="Building", unit="shard", file=sys.stderr) as bar:
+    with progress_bar(total=planned, desc="Building", unit="shard") as bar:
         watcher.start()
         try:
             yield

@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TypeVar
 
-from tqdm.auto import tqdm
-
 from pipelines.decoding.client import DecoderPool, DecoderProcess, shared_pool
 from pipelines.decoding.protocol import DecodingFailure, IndexRequest, SpansRequest
 from pipelines.errors import FailedWorkError, UserError
@@ -28,6 +26,7 @@ from pipelines.plan.descriptors import (
 )
 from pipelines.plan.drive_files import cut_by_time, place_parts
 from pipelines.plan.shards import clip_seconds, cut_segments, time_boundaries
+from tfrecords_schema.running.progress import progress_bar
 
 _MIN_FAILED_FILES = 20
 """Number of failed files before probing stops early."""
@@ -341,14 +340,13 @@ def in_parallel(
     threads = ThreadPoolExecutor(workers)
     results: list[R] = []
     try:
-        done = tqdm(
+        done = progress_bar(
             threads.map(work, items),
             total=len(items),
             desc=description,
             unit="source",
             leave=False,
             delay=1,
-            disable=None,
         )
         for item, result in zip(items, done, strict=True):
             check(item, result)

@@ -8,8 +8,6 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from tqdm.auto import tqdm
-
 from pipelines.build.output import OutputFolder
 from pipelines.errors import UsageError, UserError
 from pipelines.options.dataset import MAX_SHARDS
@@ -20,6 +18,7 @@ from tfrecords_schema.examples import parse_example
 from tfrecords_schema.info import DatasetInfo, DatasetInfoError, ShardInfo
 from tfrecords_schema.paths import UrlError, check_path, folder_name, is_inside, join
 from tfrecords_schema.records import CorruptRecordError, frame_parts, read_file
+from tfrecords_schema.running.progress import progress_bar
 from tfrecords_schema.sources import SOURCES_COUNT, SourceRow, check_distinct, read_sources
 from tfrecords_schema.spec import SpecError
 from tfrecords_schema.storage import open_stream
@@ -234,7 +233,7 @@ def _write_shards(
     """Writes the shards that an interrupted merge has not written yet; returns all by split."""
     shards: dict[str, list[ShardInfo]] = {copy.split: [] for copy in copies}
     total = sum(copy.shard.bytes for copy in copies)
-    with tqdm(total=total, desc="Merging", unit="B", unit_scale=True, delay=1, disable=None) as bar:
+    with progress_bar(total=total, desc="Merging", unit="B", unit_scale=True, delay=1) as bar:
         for copy in copies:
             part, digest, size = parts[copy.part], hashlib.sha256(), 0
             identity = f"{copy.shard.sha256} {part.remap} {part.prefix}"

@@ -1,10 +1,8 @@
-"""Shows the progress of a local job in the terminal or in a notebook."""
+"""Shows the progress of a local job."""
 
 from __future__ import annotations
 
-import sys
-
-from tqdm.auto import tqdm
+from tfrecords_schema.running.progress import progress_bar
 
 
 class ProgressBar:
@@ -16,7 +14,6 @@ class ProgressBar:
         total: estimated units; None or 0 if unknown.
         tasks: number of tasks to do; None leaves them out.
         scaled: show large numbers with a prefix, ``1.2G``.
-        terminal_only: show nothing in a redirected log.
     """
 
     def __init__(
@@ -27,27 +24,21 @@ class ProgressBar:
         *,
         tasks: int | None = None,
         scaled: bool = False,
-        terminal_only: bool = False,
     ):
         self._tasks_left = tasks
         self._failed: set[str] = set()
-        self._bar = tqdm(
-            total=total or None,
-            desc=description,
-            unit=unit,
-            unit_scale=scaled,
-            file=sys.stderr,
-            disable=None if terminal_only else False,
+        self._bar = progress_bar(
+            total=total or None, desc=description, unit=unit, unit_scale=scaled
         )
 
     def __enter__(self) -> ProgressBar:
         self._show()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        # The total was an estimate; the count is what there was.
-        self._bar.total = self._bar.n
-        self._bar.refresh()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            # The total was an estimate; the count is what there was.
+            self._bar.total = self._bar.n
         self._bar.close()
 
     def add(self, count: int) -> None:

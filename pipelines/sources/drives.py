@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from pipelines.errors import UsageError, UserError
 from pipelines.images.frame_names import frame_key, is_image
@@ -34,6 +34,7 @@ from pipelines.sources.listing import (
 )
 from tfrecords_schema import storage
 from tfrecords_schema.paths import UrlError, absolute, folder_name, relative, resolve
+from tfrecords_schema.running.progress import progress_bar
 from tfrecords_schema.running.scratch import scratch_folder
 from tfrecords_schema.spec import LabelSpec
 
@@ -62,7 +63,9 @@ def list_drives(
     offsets = dict(label.target_offset)
     targets = [Rounding(column, offsets.get(column, 0.0)) for column in label.label_columns]
     signals = [Rounding(column) for column in telemetry.signal_columns]
-    bar = tqdm(sources, desc="Reading telemetry", unit="source", leave=False, delay=1, miniters=0)
+    bar = progress_bar(
+        sources, desc="Reading telemetry", unit="source", leave=False, delay=1, miniters=0
+    )
     for source in bar:
         own = [source.telemetry, *(part.telemetry for part in source.parts)]
         try:

@@ -99,7 +99,7 @@ def _run_pipeline(folder: DatasetFolder, info: DatasetInfo, options: ValidationO
             execution,
             jobs,
             lambda local: validation_job(examiner, str(path), local, children=children),
-            ProgressBar("Validating", "B", total, scaled=True, terminal_only=True),
+            ProgressBar("Validating", "B", total, scaled=True),
         )
         result = from_json(Result, json.loads(path.read_bytes()))
         path.unlink()

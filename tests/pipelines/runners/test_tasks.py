@@ -207,3 +207,11 @@ class TestReportedErrors:
         with pytest.raises(expected, match="terminal" if bar_fails else "^task [012]: No space"):
             run_tasks(parse_beam_args([], workers=2), [0, 1, 2], make_job, Counter(error))
         assert done.read_text() == "[0, 1, 2]"
+
+
+def test_a_bar_that_is_interrupted_keeps_its_total() -> None:
+    bar = ProgressBar("Building", "seq", 40)
+    with pytest.raises(KeyboardInterrupt), bar:  # noqa: PT012
+        bar.add(10)
+        raise KeyboardInterrupt
+    assert (bar._bar.n, bar._bar.total) == (10, 40)
