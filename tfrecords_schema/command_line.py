@@ -7,7 +7,7 @@ import dataclasses
 import inspect
 import re
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from importlib import metadata
@@ -136,8 +136,13 @@ class Parser(argparse.ArgumentParser):
         """All flags, with their dashes."""
         return [name for name in self._option_string_actions if name.startswith("--")]
 
-    def parse(self, argv: Sequence[str]) -> dict[str, Any]:
-        """Returns the values of the flags in ``argv``, as typed, for `make_options`."""
+    def parse(self, argv: Sequence[str], known: Container[str] = ()) -> dict[str, Any]:
+        """Returns the values of the flags in ``argv``, as typed, for `make_options`.
+
+        The flags in ``known``, of which the caller knows the values, are not required.
+        """
+        for action in self._actions:
+            action.required = action.required and action.dest not in known
         words = normalize(argv)
         if self._leading and words and not words[0].startswith("-"):
             words.insert(0, self._leading)

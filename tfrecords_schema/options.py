@@ -305,6 +305,18 @@ def all_options(
             yield heading, dataclasses.replace(item, default=None) if is_free else item
 
 
+def values_of(options: Options) -> dict[str, Any]:
+    """Returns the values of options and of their groups by flag, as `make_options` takes them."""
+    found: dict[str, Any] = {}
+    for name, member in type(options).members().items():
+        value = getattr(options, name)
+        if not member.is_group:
+            found[member.flag] = value
+        elif value is not None:
+            found |= values_of(value)
+    return found
+
+
 def make_options(cls: type[T], values: Mapping[str, Any]) -> T:
     """Returns the options that ``values`` ask for: by flag, a value of the annotated type, or its text.
 

@@ -61,12 +61,10 @@ class _Command:
     Attributes:
         words: after the program's name.
         folder: of the run, once it is known; None for an evaluation.
-        is_named: the words name the folder.
     """
 
     words: list[str]
     folder: RunFolder | None = None
-    is_named: bool = False
 
     @property
     def again(self) -> str:
@@ -78,9 +76,8 @@ class _Command:
         if progress is not None:
             held = f"the checkpoint of epoch {progress['epoch']}"
             held += f" and {progress['step']} steps" if progress["step"] else ""
-        output = [] if self.is_named else ["--output", os.fspath(self.folder.path)]
-        words = [*self.words, *output, *([] if "--resume" in self.words else ["--resume"])]
-        return f"{self.folder.path} holds {held}. Continue with: trainer {shlex.join(words)}"
+        again = shlex.join(["trainer", "--resume", os.fspath(self.folder.path)])
+        return f"{self.folder.path} holds {held}. Continue with: {again}"
 
     def abandon(self) -> NoReturn:
         """Ends the program at once, after an interruption."""
@@ -165,7 +162,7 @@ def _train(options: TrainOptions, command: _Command) -> None:
         folder = resumed_run(options.output, info, config.to_json())
     else:
         folder = new_run(options.output, info.name)
-    command.folder, command.is_named = folder, options.output is not None
+    command.folder = folder
     note = check_separate(directory)
     if is_chief(config.distribute):
         _log.info("%s", "\n".join([*describe_dataset(directory, info), *filter(None, [note])]))

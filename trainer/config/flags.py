@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tfrecords_schema.command_line import Parser, Program
+from tfrecords_schema.command_line import Parser, Program, normalize
 from tfrecords_schema.options import REQUIRED, group, make_options, option
 from trainer.config.options import TrainerOptions
 from trainer.config.presets import PRESETS, Preset
+from trainer.config.run_folder import saved_values
 from trainer.config.training import TrainingConfig
 from trainer.errors import ConfigError
 
@@ -32,8 +34,9 @@ class TrainOptions(TrainerOptions):
     )
     resume: bool = option(
         False,
-        "Continue the run in --output from its last checkpoint. Only --epochs, --patience and "
-        "--checkpoint_minutes may differ from before",
+        "Continue a run from its last checkpoint, with the flags that it was begun with. Only --epochs, "
+        "--patience and --checkpoint_minutes may differ. Without a folder, the run in --output",
+        metavar="RUN",
     )
     preset: Preset | None = option(
         None, "Values of options to start from, which flags override", default_text="no preset"
@@ -107,10 +110,22 @@ PROGRAM = Program(
 
 
 def parse_train(words: Sequence[str]) -> TrainOptions:
-    """Returns the options of a training. Those of a preset apply where a flag is not given."""
-    values = train_parser().parse(words)
+    """Returns the options of a training: where a flag is not given, those of a preset or of a resumed run."""
+    run = _run_to_resume(words)
+    saved = {} if run is None else {**saved_values(run), "output": run, "resume": True}
+    values = train_parser().parse(words, known=saved)
     preset = PRESETS.get(values.get("preset"), {})  # type: ignore[arg-type]
-    return make_options(TrainOptions, {**preset, **values})
+    if run is not None:
+        del values["resume"]  # the folder of the run
+    return make_options(TrainOptions, {**saved, **preset, **values})
+
+
+def _run_to_resume(words: Sequence[str]) -> str | None:
+    """Returns the folder that ``--resume RUN`` names; None if it has no value, or is not among the words."""
+    values = [word.partition("=")[2] for word in normalize(words) if word.startswith("--resume=")]
+    values += [value for flag, value in itertools.pairwise(words) if flag == "--resume"]
+    named = [value for value in values if value not in ("on", "off") and not value.startswith("--")]
+    return named[-1] if named else None
 
 
 def parse_evaluate(words: Sequence[str]) -> EvaluateOptions:

@@ -20,9 +20,11 @@ import numpy as np
 from tfrecords_schema import storage
 from tfrecords_schema.codec import from_json, parse_json
 from tfrecords_schema.info import FILE_NAME, DatasetInfo
+from tfrecords_schema.options import values_of
 from tfrecords_schema.running.lock import LockedError, folder_lock
 from tfrecords_schema.tables import shorten
 from trainer.config.reading import ReadingConfig
+from trainer.config.training import TrainingConfig
 from trainer.errors import TrainerError
 
 # NumPy and zipfile raise these for a damaged checkpoint.
@@ -171,6 +173,27 @@ def open_run(run: str | os.PathLike[str]) -> tuple[RunFolder, DatasetInfo]:
             f"found {found}. Give the --output of a `trainer --tfrecords` run"
         )
     return folder, DatasetInfo.load(folder.path)
+
+
+def saved_values(run: str) -> dict[str, Any]:
+    """Returns the flags of the training in a folder, with their values."""
+    folder = RunFolder(Path(run))
+    if not folder.config.is_file():
+        raise TrainerError(
+            f"--resume {run}: expected the folder of a training that was begun, found no "
+            f"{folder.config.name} in it"
+        )
+    fields = _load_options(folder)
+    place = fields.pop("tfrecords", None)
+    fields.pop("versions", None)
+    try:
+        values = values_of(from_json(TrainingConfig, fields, strict=True))
+        return {
+            "tfrecords": from_json(list[str], [place] if isinstance(place, str) else place),
+            **values,
+        }
+    except ValueError as error:
+        raise _invalid_config(folder, error) from error
 
 
 def reading_of(folder: RunFolder) -> ReadingConfig:

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 
@@ -42,6 +44,36 @@ def test_flags_override_a_preset():
             dropout=0.5,
         ),
     )
+
+
+RUNS = [
+    ["--preset", "dashcam-speed", "--epochs", "3"],
+    ["--filters", "8,16", "--kernel_size", "1", "--augment", "flip=0.5,brightness=0.1"],
+    ["--mirrored_classes", "left=right", "--augment", "flip=0.5", "--frame_input", "stack"],
+    ["--learning-rate", "0.1", "--backbone", "MobileNetV2", "--ignore_errors"],
+]
+
+
+@pytest.mark.parametrize("words", RUNS)
+@pytest.mark.parametrize("tfrecords", [["d"], ["monday", "tuesday"]])
+def test_a_run_is_resumed_with_its_flags(words, tfrecords, tmp_path):
+    config = parse_train(["--tfrecords", "d", *words]).config
+    place = tfrecords[0] if len(tfrecords) == 1 else tfrecords
+    described = {"tfrecords": place, **config.to_json(), "versions": {"keras": "3"}}
+    (tmp_path / "config.json").write_text(json.dumps(described))
+
+    for typed in (["--resume", str(tmp_path)], [f"--resume={tmp_path}"]):
+        resumed = parse_train(typed)
+        assert resumed.config == config
+        assert resumed.tfrecords == tuple(tfrecords)
+        assert (resumed.output, resumed.resume) == (str(tmp_path), True)
+    assert parse_train(["--resume", str(tmp_path), "--epochs", "77"]).config.epochs == 77
+
+
+def test_a_folder_without_a_run_is_not_resumed(tmp_path, capsys):
+    assert main(["--resume", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert f"--resume {tmp_path}: expected the folder of a training that was begun" in error
 
 
 def test_presets_are_valid_and_differ():

@@ -226,7 +226,7 @@ def test_an_interrupted_training_says_how_to_continue(by, data, tmp_path):
     assert line.startswith(
         f"trainer: error: interrupted. {run} holds the checkpoint of epoch {epoch}. Continue with: trainer "
     )
-    assert line.endswith("--patience 500 --resume")
+    assert line.endswith(f"trainer --resume {run}")
     assert "Traceback" not in error
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     assert not (run / ".lock").exists()

@@ -112,7 +112,7 @@ def test_resume_finished_run_with_more_epochs(data, tmp_path, capsys):
     words = ["--tfrecords", str(data), "--output", str(run), "--filters", "4", "--resume"]
     assert main([*words, "--epochs", "1"]) == 0
     first = history(run)
-    assert main([*words, "--epochs", "2"]) == 0
+    assert main(["--resume", str(run), "--epochs", "2"]) == 0
     assert "resumed after epoch 1" in capsys.readouterr().out
     assert history(run)[:1] == first
     assert len(history(run)) == 2
