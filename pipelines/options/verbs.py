@@ -106,6 +106,7 @@ class PredictionOptions(PipelineOptions):
         None,
         "Columns of the table, such as id={source},speed: NAME, or NAME=TEMPLATE of fields in braces",
         default_text="all fields",
+        commas=False,
         metavar="NAME[={FIELD}]",
     )
     fill: str | None = option(

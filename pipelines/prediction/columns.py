@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import PurePosixPath
 
 from pipelines.errors import UsageError
@@ -17,6 +19,11 @@ from tfrecords_schema.spec import LabelSpec
 
 Cell = str | int | float | None
 
+INTEGERS = ("frame", "first_frame", "last_frame", "sequences")
+"""Fields with whole numbers."""
+TEXTS = ("source", "stem", "class", "reason")
+"""Fields with text."""
+
 _PLACES: dict[Per, tuple[str, ...]] = {
     "sequence": ("source", "start", "end"),
     "frame": ("source", "frame", "time"),
@@ -24,6 +31,9 @@ _PLACES: dict[Per, tuple[str, ...]] = {
     "segment": ("source", "start", "end", "first_frame", "last_frame", "class", "score"),
 }
 _PROBABILITY = "p"
+_RESERVED = {"stem", "reason", *chain.from_iterable(_PLACES.values())}
+# Inside of braces, a comma belongs to the name of a class.
+_COMMA = re.compile(r",(?![^{}]*\})")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +59,9 @@ class Column:
         if not has_template:
             return cls(name=name, field=name)
         parts = []
-        for before, field, spec, _ in string.Formatter().parse(template):
+        for before, field, spec, conversion in string.Formatter().parse(template):
+            if conversion:
+                raise ValueError("a field cannot be converted with '!'")
             # The class of a probability is written where others have a format.
             is_probability = field == _PROBABILITY
             key = f"{field}:{spec}" if is_probability else field
@@ -85,9 +97,14 @@ def make_columns(wanted: Sequence[str], per: Per, label: LabelSpec) -> list[Colu
     if not wanted:
         return [Column(name=name, field=name) for name in known if name != "stem"]
     columns = []
+    words = ([word] if word in known else _COMMA.split(word) for word in wanted)
+    wanted = [text.strip() for texts in words for text in texts]
+    example = {name: "" if name in TEXTS else 0 if name in INTEGERS else 0.0 for name in known}
     for text in wanted:
         try:
-            column = Column.parse(text)
+            column = Column(name=text, field=text) if text in known else Column.parse(text)
+            if set(column.fields) <= example.keys():
+                column.cell(example)  # raises for a format that does not fit
         except ValueError as error:
             raise UsageError(
                 f"--columns {text}: {error}. Write NAME, or NAME={{FIELD}} as in id={{source}}"
@@ -110,7 +127,7 @@ def fields_of(row: Row, output: ModelOutput) -> dict[str, Cell]:
     fields: dict[str, Cell] = {**row.place, "stem": os.path.splitext(path.name)[0]}
     if row.values is not None:
         said = describe(row.values, output)
-        fields |= said.get("values", {})
+        fields |= {target_field(name): v for name, v in said.get("values", {}).items()}
         fields |= {f"{_PROBABILITY}:{name}": p for name, p in said.get("probabilities", {}).items()}
         if output.label.task != "regression":
             fields["class"] = "|".join(said["classes"]) if "classes" in said else said["class"]
@@ -126,9 +143,14 @@ def filled(row: Row, fill: Sequence[float] | None) -> Row:
     return Row(place=row.place, values=whole, reason=row.reason)
 
 
+def target_field(name: str) -> str:
+    """Returns the field of a target: its name, or ``predicted_NAME`` if another field is called so."""
+    return f"predicted_{name}" if name in _RESERVED else name
+
+
 def _answer_fields(per: Per, label: LabelSpec) -> list[str]:
     if per == "segment":
         return []
     if label.task == "regression":
-        return list(label.target_names)
+        return list(map(target_field, label.target_names))
     return ["class", *(f"{_PROBABILITY}:{name}" for name in label.class_names)]

@@ -11,7 +11,14 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from pipelines.errors import UsageError, UserError
-from pipelines.prediction.columns import Column, fields_of, make_columns
+from pipelines.prediction.columns import (
+    INTEGERS,
+    TEXTS,
+    Column,
+    fields_of,
+    make_columns,
+    target_field,
+)
 from pipelines.prediction.lines import ModelOutput, json_line
 from pipelines.prediction.rows import Per, Row
 
@@ -56,7 +63,8 @@ class RowFormat:
         if suffix == ".jsonl" and not wanted:
             return cls(suffix=suffix, columns=None, output=output)
         if suffix == ".txt" and not wanted:
-            names = label.target_names if label.task == "regression" else ("class",)
+            is_regression = label.task == "regression"
+            names = tuple(map(target_field, label.target_names)) if is_regression else ("class",)
             if len(names) != 1:
                 raise UsageError(
                     f"--output {path}: a .txt has one value a line, and the model predicts "
@@ -101,10 +109,10 @@ class RowFormat:
         self, names: Sequence[str], cells: Iterable[Sequence[Any]], file: BinaryIO
     ) -> None:
         pa, parquet = _pyarrow()
-        types = dict.fromkeys(("frame", "first_frame", "last_frame", "sequences"), pa.int64())
+        types = dict.fromkeys(INTEGERS, pa.int64())
         kinds = []
         for column in self.columns or ():
-            is_number = column.field not in (None, "source", "stem", "class", "reason")
+            is_number = column.field not in (None, *TEXTS)
             kinds.append(types.get(str(column.field), pa.float64()) if is_number else pa.string())
         schema = pa.schema(list(zip(names, kinds, strict=True)))
         with parquet.ParquetWriter(file, schema) as writer:

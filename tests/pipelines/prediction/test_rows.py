@@ -2,8 +2,10 @@
 
 import csv
 import io
+import itertools
 import json
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -140,6 +142,45 @@ class TestSegments:
             ("b", 1.0, 3.0, 2),
         ]
 
+    @given(
+        st.lists(st.tuples(st.integers(1, 9), st.integers(0, 4), st.integers(0, 4)), max_size=40),
+        st.sampled_from([CLASSES, SEVERAL]),
+        st.sampled_from([0.0, 0.5, 0.6]),
+        st.sampled_from([0.0, 5.0, 12.0]),
+    )
+    def test_each_run_of_frames_with_a_class_is_one(self, frames, label, min_score, min_seconds):
+        times = np.cumsum([gap for gap, _, _ in frames]).astype(float).tolist()
+        scores = [(a / 4, b / 4) for _, a, b in frames]
+        last_gap = frames[-1][0] if len(frames) > 1 else 0
+        ends = [*times[1:], *(time + last_gap for time in times[-1:])]
+        expected = []
+        for column, name in enumerate(label.class_names):
+            shown = [
+                own[column] >= 0.5 if label is SEVERAL else (own[1] > own[0]) == bool(column)
+                for own in scores
+            ]
+            for first, last in itertools.combinations_with_replacement(range(len(times)), 2):
+                is_whole = not any(
+                    shown[i : i + 1] == [True] for i in (first - 1, last + 1) if i >= 0
+                )
+                mean = np.mean([own[column] for own in scores[first : last + 1]])
+                seconds = ends[last] - times[first]
+                is_kept = mean >= min_score and seconds >= min_seconds
+                if all(shown[first : last + 1]) and is_whole and is_kept:
+                    expected.append((times[first], ends[last], first, last, name))
+        windows = [Window(start=t, end=t, values=own) for t, own in zip(times, scores, strict=True)]
+        options = RowOptions(
+            per="segment",
+            output=ModelOutput(label=label),
+            min_score=min_score,
+            min_seconds=min_seconds,
+        )
+        rows = list(make_rows("a", [FrameTimes(tuple(times)), *windows], options))
+        fields = ("start", "end", "first_frame", "last_frame", "class")
+        found = [tuple(row.place[name] for name in fields) for row in rows]
+        assert sorted(found) == sorted(expected)
+        assert [row[0] for row in found] == sorted(row[0] for row in found)
+
 
 def written(name, columns, rows, per="sequence", label=SPEED):
     file = io.BytesIO()
@@ -177,6 +218,29 @@ class TestFormats:
         (line,) = map(json.loads, written("p.jsonl", columns, rows, "source", CLASSES).splitlines())
         assert line == {"class": "walk", "p": 0.75}
 
+    @pytest.mark.parametrize("name", ["a,b", "x, y", "a=b", "50% [ü]: c", "{", "a}b", "x!r", "0"])
+    def test_classes_of_any_name(self, name):
+        label = LabelSpec(task="classification", class_names=(name, "z"))
+        rows = [Row(place={"source": "a"}, values=(0.75, 0.25))]
+        words = ("id={source}", f"p:{name}")
+        assert written("p.csv", words, rows, "source", label).endswith(b"\na,0.75\n")
+        if not set(name) & {"{", "}"}:
+            assert (
+                written("p.csv", (f"p={{p:{name}}}!,id={{source}}",), rows, "source", label)
+                == b"p,id\n0.75!,a\n"
+            )
+
+    def test_targets_named_like_other_fields(self):
+        label = LabelSpec(task="regression", target_names=("time", "reason"))
+        rows = [Row(place={"source": "a", "frame": 3, "time": 0.5}, values=(7.0, 8.0))]
+        assert written("p.csv", (), rows, "frame", label).decode().splitlines() == [
+            "source,frame,time,predicted_time,predicted_reason,reason",
+            "a,3,0.5,7.0,8.0,",
+        ]
+        single = LabelSpec(task="regression", target_names=("time",))
+        (row,) = rows
+        assert written("p.txt", (), [replace(row, values=(7.0,))], "frame", single) == b"7.0\n"
+
     def test_parquet_has_types(self):
         table = pyarrow.parquet.read_table(io.BytesIO(written("p.parquet", (), ROWS)))
         assert table.to_pydict() == {
@@ -207,6 +271,9 @@ class TestFormats:
             (("a={source",), "NAME={FIELD}"),
             (("a={class}",), "no field is called 'class'"),
             (("speed", "speed={turn}"), "distinct names"),
+            (("id={source:.2f}",), "Unknown format code"),
+            (("v={speed:d}",), "Unknown format code"),
+            (("v={speed!r}",), "cannot be converted"),
         ],
     )
     def test_columns_that_are_not_there(self, columns, message):
