@@ -1,15 +1,17 @@
 """The Beam steps of ``pipelines predict``, with as little logic as possible.
 
-    tasks -> BuildSequences -> Predict -> KeyByChunk -> GroupByChunk -> WriteParts -> reports
+    tasks -> BuildSequences -> Predict -> WriteParts -> reports
 
-Frames go from a decoder to the model within one stage; only answers and reports are shuffled.
+Frames go from a decoder to the model, and answers to the part of their chunk, within one stage: only reports
+are shuffled. So a part is written once its chunk is predicted, and an interrupted run keeps it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Generator, Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -27,7 +29,7 @@ from pipelines.prediction.export_info import Export
 from pipelines.prediction.publish import ChunkReport, Publication, conclude, write_chunk
 from pipelines.prediction.sequences import Answer, Item
 from pipelines.prediction.work import WorkFolder
-from pipelines.runners.tasks import GroupReports, Job, LocalRun, ProgressReporter, reported_errors
+from pipelines.runners.tasks import Job, LocalRun, ProgressReporter, reported_errors
 from tfrecords_schema.codec import to_json
 
 
@@ -47,10 +49,8 @@ def prediction_job(
     steps = (
         "BuildSequences" >> beam.ParDo(build)  # list[Item], with records
         | "Predict" >> RunInference(model)  # Item, with answers
-        | "KeyByChunk" >> beam.ParDo(_KeyByChunk(local))  # (offset, Item)
-        | "GroupByChunk" >> GroupReports()  # (offset, Iterable[Item])
         | "WriteParts"
-        >> beam.FlatMap(_write_part, export.spec.num_frames, work, local)  # ChunkReport
+        >> beam.ParDo(_WriteParts(export.spec.num_frames, work, local))  # ChunkReport
     )
     finish = functools.partial(_finish, publication, work)
     return Job(steps, finish, place=work.output, local=local)
@@ -73,9 +73,19 @@ class _BuildSequences(beam.DoFn):
             pool.borrow() as decoder,
             contextlib.closing(self._contents(chunk, decoder)) as contents,
         ):
-            items = (Item(chunk=offset, number=n, content=c) for n, c in enumerate(contents))
+            items = self._items(offset, len(chunk.segments), contents)
             while batch := list(islice(items, self._batch_size)):
                 yield batch
+
+    def _items(
+        self,
+        chunk: int,
+        segments: int,
+        contents: Iterator[bytes | SegmentResult | SourceFailure],
+    ) -> Iterator[Item]:
+        for content in contents:
+            segments -= not isinstance(content, bytes)
+            yield Item(chunk=chunk, content=content, is_last=not segments)
 
     def _contents(
         self, chunk: Chunk, decoder: DecoderProcess
@@ -89,26 +99,35 @@ class _BuildSequences(beam.DoFn):
                 yield SourceFailure(source=segment.source.id, **to_json(failure))
 
 
-class _KeyByChunk(beam.DoFn):
-    def __init__(self, local: LocalRun | None):
+class _WriteParts(beam.DoFn):
+    """Collects the answers for a chunk, which come in order, and writes them once all are there."""
+
+    def __init__(self, num_frames: int, work: WorkFolder, local: LocalRun | None):
+        self._num_frames, self._work, self._local = num_frames, work, local
         self._progress = ProgressReporter(local, "sequences")
 
-    def process(self, item: Item) -> Iterator[tuple[int, Item]]:
+    def start_bundle(self) -> None:
+        """Forgets what a bundle that failed has left."""
+        self._items: defaultdict[int, list[Item]] = defaultdict(list)
+
+    def process(self, item: Item) -> Iterator[ChunkReport]:
+        """Yields the report of a chunk after its last item."""
+        self._items[item.chunk].append(item)
         if isinstance(item.content, Answer):
             self._progress.add(1)
-        else:
-            if isinstance(item.content, SourceFailure):
-                self._progress.add_failure(item.content.source, truncated=False)
-            self._progress.flush()
-        yield item.chunk, item
+            return
+        if isinstance(item.content, SourceFailure):
+            self._progress.add_failure(item.content.source, truncated=False)
+        self._progress.flush()
+        if item.is_last:
+            chunk, items = self._work.read_chunk(item.chunk), self._items.pop(item.chunk)
+            with reported_errors(self._local, self._work.output):
+                yield write_chunk(chunk, items, self._num_frames, self._work)
 
-
-def _write_part(
-    keyed: tuple[int, Iterable[Item]], num_frames: int, work: WorkFolder, local: LocalRun | None
-) -> Iterator[ChunkReport]:
-    offset, items = keyed
-    with reported_errors(local, work.output):
-        yield write_chunk(work.read_chunk(offset), items, num_frames, work)
+    def finish_bundle(self) -> None:
+        """Raises `RuntimeError` if the runner has dealt the items of a chunk to several workers."""
+        if self._items:
+            raise RuntimeError(f"expected all items of a chunk, got some of {len(self._items)}")
 
 
 def _finish(publication: Publication, work: WorkFolder, reports: list[ChunkReport]) -> str:

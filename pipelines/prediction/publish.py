@@ -72,20 +72,20 @@ class Publication:
 def write_chunk(
     chunk: Chunk, items: Iterable[Item], num_frames: int, work: WorkFolder
 ) -> ChunkReport:
-    """Writes the answers for a chunk, in order of source and time, whatever the order of its items.
+    """Writes the answers for a chunk, whose items are in order of source and time.
 
     Raises:
         OSError: if they cannot be written.
         RuntimeError: if a runner lost answers.
     """
-    contents = iter([item.content for item in sorted(items, key=lambda item: item.number)])
+    contents = (item.content for item in items)
     failures: list[SourceFailure] = []
     written: list[tuple[str, Window | FrameTimes]] = []
     built: list[tuple[Segment, SegmentResult]] = []
     sequences = 0
     for segment in chunk.segments:
         answers: list[Answer] = []
-        # By number, the answers of a segment come first, then its result or its failure.
+        # The answers of a segment come first, then its result or its failure.
         while isinstance(end := next(contents, None), Answer):
             answers.append(end)
         if isinstance(end, SourceFailure):

@@ -32,11 +32,11 @@ class Item:
 
     Attributes:
         chunk: byte offset of the chunk in the plan.
-        number: position in the chunk.
         content: a sequence to predict, as a serialized record without labels; the answer for it; or the
             result or the failure of a segment.
+        is_last: no item of the chunk follows.
     """
 
     chunk: int
-    number: int
     content: bytes | Answer | SegmentResult | SourceFailure
+    is_last: bool = False

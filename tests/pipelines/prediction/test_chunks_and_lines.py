@@ -235,8 +235,8 @@ class TestWriteChunk:
         )
         answer = Answer(start=0, end=1, values=(0.5,))
         items = [
-            Item(chunk=0, number=1, content=result),
-            Item(chunk=0, number=0, content=answer),
+            Item(chunk=0, content=answer),
+            Item(chunk=0, content=result, is_last=True),
         ]
         with WorkFolder.locked(str(tmp_path / "p.jsonl")) as work:
             report = write_chunk(Chunk(index=0, segments=(segment,)), items, 2, work)

@@ -360,18 +360,21 @@ class TestRows:
         assert "100.0%" in said
 
     def test_an_interrupted_prediction_goes_on(self, clips, mean_export, tmp_path, monkeypatch):
+        """Answers are kept from the moment at which the chunk is predicted, while others are not begun."""
         output, predicted = tmp_path / "p.csv", []
-        monkeypatch.setattr(WorkFolder, "write_part", stop_after(1, predicted))
+        monkeypatch.setattr(DecoderProcess, "records", stop_after(3, predicted))
         with pytest.raises(Exception, match="stopped here"):
             predict(mean_export, clips, output, run={"workers": 1})
         assert [path.name for path in tmp_path.iterdir()] == ["p.csv.work"]
+        kept = WorkFolder(str(output)).reports(ChunkReport)
+        assert list(kept) == [0]
+        assert len(predicted) == 3
         monkeypatch.undo()
-        monkeypatch.setattr(WorkFolder, "write_part", stop_after(99, again := []))
+        monkeypatch.setattr(DecoderProcess, "records", stop_after(99, again := []))
         said = []
         options = PredictionOptions(model=str(mean_export), input=str(clips), output=str(output))
         predict_footage(options, said.append)
-        assert any(line.startswith("1 of ") for line in said)
-        assert len(predicted) == 1
+        assert any(line.startswith("1 of 2 parts") for line in said)
         assert again
         assert set(predicted).isdisjoint(again)
         other = tmp_path / "whole.csv"
@@ -403,17 +406,19 @@ class TestRows:
         assert not list(tmp_path.iterdir())
 
 
-def stop_after(count, chunks):
-    """A `write_part` that fails after some chunks, whose numbers are added to ``chunks``."""
-    write_part = WorkFolder.write_part
+def stop_after(count, segments):
+    """Returns a decoder's `records` that fails after some segments, which are added to ``segments``."""
+    records = DecoderProcess.records
 
-    def write(work, chunk, *arguments):
-        if len(chunks) == count:
-            raise RuntimeError("stopped here")
-        chunks.append(chunk)
-        return write_part(work, chunk, *arguments)
+    def read(decoder, request):
+        source = request.segment.source.id
+        if source != "preflight":
+            if len(segments) == count:
+                raise RuntimeError("stopped here")
+            segments.append((source, request.segment.first_slot))
+        return records(decoder, request)
 
-    return write
+    return read
 
 
 class TestTrust:
