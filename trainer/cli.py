@@ -18,7 +18,11 @@ from tfrecords_schema.records import CorruptRecordError
 from tfrecords_schema.running import interruption
 from tfrecords_schema.running.scratch import hold_temporary_files, remove_scratch
 from tfrecords_schema.running.surroundings import use_utf8
-from tfrecords_schema.running.terminal import outlive_terminal, printable
+from tfrecords_schema.running.terminal import (
+    outlive_terminal,
+    printable,
+    without_notes_of_tensorflow,
+)
 from tfrecords_schema.spec import SpecError, load_spec
 from trainer.config.dataset import (
     check_compatible,
@@ -255,7 +259,8 @@ def _prepare_tensorflow() -> None:
     # The layers are Keras's, but reading and exporting are TensorFlow's.
     os.environ["KERAS_BACKEND"] = "tensorflow"
     try:
-        import tensorflow  # noqa: F401
+        with without_notes_of_tensorflow():
+            import tensorflow  # noqa: F401
     except ImportError as error:
         raise TrainerError(
             f"training needs TensorFlow, which is not installed ({error}): "

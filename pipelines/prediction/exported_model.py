@@ -11,11 +11,16 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from tfrecords_schema.running.terminal import without_notes_of_tensorflow
+
 # TensorFlow's notes on the machine do not concern the user's footage; real failures are raised in Python.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
-import tensorflow as tf
+
+with without_notes_of_tensorflow():
+    import tensorflow as tf
+
 from apache_beam.ml.inference.base import ModelHandler
 
 from pipelines.errors import UserError

@@ -6,10 +6,18 @@ import contextlib
 import errno
 import io
 import os
+import re
 import sys
+import tempfile
+from collections.abc import Iterator
 
 # The reader of a pipe ended (`| head -1`), the terminal was closed, or the stream never was open (`2>&-`).
 _GONE = (errno.EPIPE, errno.EIO, errno.EBADF)
+# As absl writes them; a fatal one (F) is none.
+_NOTE = re.compile(
+    rb"WARNING: All log messages before absl::|[IWE]\d{4} [\d:.]+ +\d+ \S+:\d+\] |"
+    rb"To enable the following instructions:"
+)
 
 
 def printable(text: str) -> str:
@@ -46,15 +54,35 @@ def outlive_terminal() -> None:
         if stream is not None:
             with contextlib.suppress(OSError):
                 stream.flush()
-        buffer = io.BufferedWriter(_LastingStream(number))
-        # Names of files and classes may hold bytes that no encoding can represent.
-        setattr(
-            sys,
-            name,
-            io.TextIOWrapper(
-                buffer, encoding="utf-8", errors="backslashreplace", write_through=True
-            ),
-        )
+        setattr(sys, name, _lasting_text(number))
+
+
+@contextlib.contextmanager
+def without_notes_of_tensorflow() -> Iterator[None]:
+    """Drops what TensorFlow's C++ code notes on standard error while it is imported, whatever its settings.
+
+    Other lines of native code are written when the block ends; those of Python at once.
+    """
+    python, kept = sys.stderr, os.dup(2)
+    with tempfile.TemporaryFile() as written:
+        try:
+            os.dup2(written.fileno(), 2)
+            sys.stderr = _lasting_text(kept)
+            yield
+        finally:
+            sys.stderr = python
+            os.dup2(kept, 2)
+            os.close(kept)
+            written.seek(0)
+            for line in written:
+                if not _NOTE.match(line):
+                    _LastingStream(2).write(line)
+
+
+def _lasting_text(number: int) -> io.TextIOWrapper:
+    buffer = io.BufferedWriter(_LastingStream(number))
+    # Names of files and classes may hold bytes that no encoding can represent.
+    return io.TextIOWrapper(buffer, encoding="utf-8", errors="backslashreplace", write_through=True)
 
 
 class _LastingStream(io.RawIOBase):

@@ -47,3 +47,30 @@ def test_outlive_terminal_goes_on_without_streams(closed, tmp_path):
     words = f'"{sys.executable}" "{tmp_path}/program.py" "{tmp_path}/result" {closed}'
     subprocess.run(["bash", "-c", words], check=True, capture_output=True)
     assert (tmp_path / "result").read_text() == "child 0, own number True"
+
+
+NOTES = """
+import os, sys
+from tfrecords_schema.running.terminal import without_notes_of_tensorflow
+try:
+    with without_notes_of_tensorflow():
+        os.write(2, b"WARNING: All log messages before absl::InitializeLog() is called are\\n")
+        os.write(2, b"I0000 00:00:1796079615.206070   23346 port.cc:153] oneDNN custom operations are on.\\n")
+        os.write(2, b"E0000 00:00:1796079615.206415 2 cuda_dnn.cc:8310] Unable to register cuDNN factory\\n")
+        os.write(2, b"libcuda: a line of another library\\n")
+        print("Python's own line", file=sys.stderr)
+        os.write(2, b"F0000 00:00:1796079615.206415 2 core.cc:1] a fatal one\\n")
+        raise ImportError
+except ImportError:
+    print("and the error after it", file=sys.stderr)
+"""
+
+
+def test_notes_of_tensorflow_are_dropped_and_nothing_else_is():
+    done = subprocess.run([sys.executable, "-c", NOTES], capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines() == [
+        "Python's own line",
+        "libcuda: a line of another library",
+        "F0000 00:00:1796079615.206415 2 core.cc:1] a fatal one",
+        "and the error after it",
+    ]
