@@ -156,7 +156,7 @@ def predict(model: str, input: str, output: str, **options: Any) -> None:
     given = {"model": model, "input": input, "output": output, **options}
     made = make_options(PredictionOptions, given)
     _check_beam_args(made.run)
-    if made.overlay is not None:
+    if made.overlay is not None and not made.live:
         _check_outside(made.input, "--overlay", made.overlay)
     from pipelines.prediction.predict import predict_footage
 

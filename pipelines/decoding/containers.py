@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import time
+
 import av
 from av.container import InputContainer
 from av.stream import Discard, Disposition
@@ -46,6 +49,31 @@ def open_container(path: str, *, header_only: bool = False) -> InputContainer:
     except DECODING_ERRORS as error:
         raise DecodingFailure("open", describe_error(error)) from error
     return container
+
+
+def open_live(address: str, timeout: float) -> InputContainer:
+    """Opens a camera or a stream, which cannot refer to files; raises `DecodingFailure` if that fails."""
+    device = None if "://" in address else "avfoundation" if sys.platform == "darwin" else "v4l2"
+    if device == "v4l2" and address.isdecimal():
+        address = f"/dev/video{int(address)}"
+    options = {
+        "protocol_whitelist": "http,https,httpproxy,tcp,tls,udp,rtp,srtp",
+        "format_whitelist": f"{_FORMATS},mpjpeg,rtsp,v4l2,avfoundation",
+        "rtsp_flags": "prefer_tcp",  # which loses no packets
+    }
+    since, limits = time.monotonic(), (timeout, timeout)
+    try:
+        return av.open(address, "r", device, container_options=options, timeout=limits, **LENIENT)
+    except DECODING_ERRORS as error:
+        raise DecodingFailure("open", describe_silence(error, since, timeout)) from error
+
+
+def describe_silence(error: Exception, since: float, timeout: float) -> str:
+    """Returns the description of an error, which may be that of ``timeout`` seconds without an answer."""
+    is_silence = time.monotonic() - since >= timeout
+    return (
+        f"no answer for {timeout:g} s (--decode_timeout)" if is_silence else describe_error(error)
+    )
 
 
 def choose_stream(container: InputContainer) -> VideoStream:

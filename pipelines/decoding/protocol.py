@@ -8,6 +8,7 @@ objects). Each message begins with its kind and length.
 from __future__ import annotations
 
 import json
+import struct
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -121,6 +122,28 @@ class OverlayRequest:
     targets: BuildRequest | None = None
 
 
+LIVE_STAMP = struct.Struct("<dqQ")
+"""Precedes each record of a live stream: `time.monotonic` when the frame that completed it arrived, the time
+of the stream's first frame (microseconds), and the number of packets dropped so far."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiveRequest:
+    """A request for the records of a camera or a stream; any `Caption`s that follow are for ``overlay``.
+
+    Attributes:
+        build: as for footage, without the path of a source.
+        address: index, device or URL.
+        timeout: max seconds without an answer.
+        overlay: path of a video to write.
+    """
+
+    build: BuildRequest
+    address: str
+    timeout: float
+    overlay: str | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class SegmentCounts:
     """Counts and statistics of built segments, which can be summed.
@@ -204,7 +227,8 @@ class DecodingFailure(Exception):  # noqa: N818 - an event of a source, not an e
         return f"{self.stage}: {self.reason}"
 
 
-Request = ProbeRequest | ExtentRequest | SpansRequest | IndexRequest | BuildRequest | OverlayRequest
+FileRequest = ProbeRequest | ExtentRequest | SpansRequest | IndexRequest | BuildRequest
+Request = FileRequest | OverlayRequest | LiveRequest
 
 _REQUESTS: dict[str, type[Request]] = {cls.__name__: cls for cls in get_args(Request)}
 

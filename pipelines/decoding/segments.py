@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -166,9 +166,12 @@ def find_boundaries(
 
 
 def build_segment(
-    request: BuildRequest, send: Callable[[bytes], None], on_progress: OnProgress
+    request: BuildRequest,
+    send: Callable[[bytes], None],
+    on_progress: OnProgress,
+    live: Footage | None = None,
 ) -> SegmentResult:
-    """Decodes a segment and sends its serialized records in order of their start.
+    """Decodes a segment, or ``live`` footage, and sends serialized records in order of their start.
 
     Raises:
         DecodingFailure: if the source cannot be opened, or no frame of it decodes.
@@ -178,7 +181,7 @@ def build_segment(
     whole = (
         None if sampling.sampling == "windows" else _read_whole_clip(request, reopen, on_progress)
     )
-    with reopen() as footage:
+    with nullcontext(live) if live else reopen() as footage:
         clip, frames = start_reading(footage, reopen, segment, sampling)
         total_slots, times = (whole.slots, whole.times) if whole else (0, None)
         is_used = find_used_frames(clip, segment, sampling, total_slots, times)

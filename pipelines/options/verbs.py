@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,6 +13,9 @@ from pipelines.options.dataset import DatasetOptions, RunOptions
 from tfrecords_schema.options import REQUIRED, group, option
 
 _URLS = "local, or a URL (s3://, gs://, hdfs://)"
+_CAMERA = (
+    "a camera (its index such as 0, or /dev/video0) or a URL (rtsp://, rtsps://, http://, https://)"
+)
 _OF_DASHCAM = ("label_names", "label_at", "class_column", "annotation", "telemetry")
 
 
@@ -76,7 +81,7 @@ class PredictionOptions(PipelineOptions):
     input: str = option(
         REQUIRED,
         "Footage: a video; a folder of videos or of folders of frames, at any depth; a glob; or a manifest "
-        "(.csv, .tsv, .json, .jsonl)",
+        "(.csv, .tsv, .json, .jsonl). With --live, a camera or a stream",
         metavar="PATH",
     )
     output: str = option(
@@ -94,6 +99,11 @@ class PredictionOptions(PipelineOptions):
         "Folder to write the footage to with the predictions drawn on it",
         default_text="nothing is drawn",
         metavar="DIR",
+    )
+    live: bool = option(
+        False,
+        f"Predict {_CAMERA} while it lasts: each row is printed and written as it comes, and sequences are "
+        "dropped rather than delayed",
     )
     per: Literal["sequence", "frame", "source", "segment"] = option(
         "sequence",
@@ -168,6 +178,32 @@ class PredictionOptions(PipelineOptions):
             except ValueError:
                 is_number = False
             self.require(is_number, f"--fill must be mean, zero or a number, got {self.fill!r}")
+        is_stream = re.match("(rtsps?|https?)://", self.input, re.IGNORECASE)
+        is_live = is_stream or re.fullmatch("[0-9]{1,3}|/dev/video.+", self.input)
+        if self.live:
+            self.require(bool(is_live), f"--live needs {_CAMERA} as --input, got {self.address}")
+            self._check_live()
+        elif is_live and (is_stream or not os.path.exists(self.input)):
+            raise self.error(f"--input {self.address} is a camera or a stream, and needs --live")
+
+    def _check_live(self) -> None:
+        self.require(
+            self.output.endswith((".jsonl", ".csv")) and "://" not in self.output,
+            "--live needs a local .jsonl or .csv as --output, which grows by rows that have their times, got "
+            f"{self.output}",
+        )
+        unused = self.changed(("per", "every_frame", "segments", "fill", "telemetry", "batch_size"))
+        others = [name for name in self.run.changed() if name != "decode_timeout"]
+        texts = [self.typed([name]) for name in unused] + [
+            self.run.typed([name]) for name in others
+        ]
+        self.require(not texts, f"{', '.join(texts)} has no effect with --live. Leave it out")
+
+    @property
+    def address(self) -> str:
+        """The input as it may be shown: a URL without user, password and query."""
+        scheme, is_url, rest = self.input.partition("://")
+        return f"{scheme}{is_url}{re.split('[?#]', rest.rpartition('@')[2])[0]}"
 
     @property
     def rows(self) -> Literal["sequence", "frame", "source", "segment"]:

@@ -39,6 +39,11 @@ def make_captions(
     return [a for a, b in pairwise(shown) if b.start > a.start] + shown[-1:]
 
 
+def describe_answer(line: Line, offsets: Sequence[float] = ()) -> tuple[str, ...]:
+    """Returns the answer of a line in words; of a model that predicts each frame, that for the last one."""
+    return tuple(_describe(line.get("frames", [line])[-1], line.get("units", {}), offsets))
+
+
 def _anchor(line: Line, at_end: bool) -> float:
     return line["end"] if at_end else (line["start"] + line["end"]) / 2
 

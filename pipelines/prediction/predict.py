@@ -22,6 +22,7 @@ from pipelines.prediction.export_info import Export, open_export
 from pipelines.prediction.formats import RowFormat
 from pipelines.prediction.input_listing import list_footage
 from pipelines.prediction.lines import ModelOutput
+from pipelines.prediction.live import predict_live
 from pipelines.prediction.overlay_videos import draw_overlays
 from pipelines.prediction.predict_chunks import prediction_job
 from pipelines.prediction.publish import ChunkReport, Publication, conclude
@@ -62,6 +63,9 @@ def predict_footage(options: PredictionOptions, say: Callable[[str], None]) -> N
             "--overlay. Give a folder for --overlay, or leave --telemetry out"
         )
     check_decoder(run)
+    if options.live:
+        predict_live(options, export, rows, row_format, lambda: _load(export).load_model(), say)
+        return
     listing = list_footage(options.input, export)
     for note in (*listing.notes, *_describe_failures(listing.failures)):
         say(f"note: {note}")

@@ -108,7 +108,7 @@ def write_chunk(
         if end.frame_times:
             times = FrameTimes(tuple(_seconds(time, origin) for time in end.frame_times))
             written.append((source, times))
-        written += [(source, _window(answer, origin)) for answer in answers]
+        written += [(source, make_window(answer, origin)) for answer in answers]
     report = ChunkReport(
         chunk=chunk.index,
         sequences=sequences,
@@ -120,7 +120,8 @@ def write_chunk(
     return report
 
 
-def _window(answer: Answer, origin: int) -> Window:
+def make_window(answer: Answer, origin: int) -> Window:
+    """Returns an answer with its times in seconds after ``origin``, microseconds."""
     return Window(
         start=_seconds(answer.start, origin),
         end=_seconds(answer.end, origin),
