@@ -20,7 +20,7 @@ import cv2
 
 from pipelines.decoding import protocol
 from pipelines.decoding.damage import count_errors
-from pipelines.decoding.live import Requests, watch
+from pipelines.decoding.live import watch
 from pipelines.decoding.overlay import draw_overlay
 from pipelines.decoding.protocol import BuildRequest, DecodingFailure, SegmentResult
 from pipelines.decoding.segments import (
@@ -38,10 +38,6 @@ _PROGRESS_SECONDS = 0.5
 _BUFFER_BYTES = 1 << 16  # larger messages bypass the buffer and are not copied
 
 
-# A live request reads from here what its client sends meanwhile.
-_requests: Requests = queue.SimpleQueue()
-
-
 def main() -> None:
     """Answers requests; the only argument is the memory limit of this process in bytes."""
     limit_memory(int(sys.argv[1]))
@@ -49,13 +45,16 @@ def main() -> None:
     cv2.setNumThreads(1)  # the pool has a child per CPU
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=_BUFFER_BYTES)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    threading.Thread(target=_read_requests, args=[sys.stdin.fileno()], daemon=True).start()
+    requests: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    threading.Thread(
+        target=_read_requests, args=(sys.stdin.fileno(), requests), daemon=True
+    ).start()
     while True:
-        answers.write(_answer(_requests.get(), answers))
+        answers.write(_answer(requests.get(), answers))
         answers.flush()
 
 
-def _read_requests(pipe: int) -> None:
+def _read_requests(pipe: int, requests: queue.SimpleQueue[dict[str, Any]]) -> None:
     """Queues requests; ends the process when the client has ended, even during a request."""
     # Not `sys.stdin`: Python aborts if it exits while a thread waits for the lock of that.
     with open(pipe, "rb", closefd=False) as stream:
@@ -64,7 +63,7 @@ def _read_requests(pipe: int) -> None:
             message = stream.read(length)
             if len(message) < length:
                 break
-            _requests.put(json.loads(message))
+            requests.put(json.loads(message))
     os._exit(0)
 
 
@@ -91,12 +90,12 @@ def _handle(request: protocol.Request, answers: BinaryIO) -> Any:
     """Returns the result of a request."""
     on_progress = _Heartbeat(answers)
     match request:
+        case protocol.LiveRequest():
+            return watch(request, answers, on_progress)
         case BuildRequest():
             return _build(request, answers, on_progress)
         case protocol.OverlayRequest():
             return draw_overlay(request, on_progress)
-        case protocol.LiveRequest():
-            return watch(request, answers, on_progress, _requests)
         case protocol.ExtentRequest():
             return find_extent(request.path, on_progress)
         case protocol.SpansRequest():

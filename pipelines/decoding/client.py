@@ -10,7 +10,6 @@ import contextlib
 import functools
 import json
 import queue
-import signal
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TypeVar
 
@@ -102,21 +101,6 @@ class DecoderProcess:
     def draw(self, request: protocol.OverlayRequest) -> int:
         """Writes a video of footage with captions, and returns its number of frames."""
         return _result(self._ask(request, int))
-
-    def watch(self, request: protocol.LiveRequest) -> Generator[bytes, None, SegmentResult]:
-        """Yields the records of a camera or a stream, each after a `LIVE_STAMP`, until it ends."""
-        return self._ask(request, SegmentResult)
-
-    def show_caption(self, caption: protocol.Caption) -> None:
-        """Changes what is drawn on the stream that another thread watches."""
-        with contextlib.suppress(ChildError, OSError, ValueError):  # it has just ended
-            if self._child is not None:
-                self._child.send(protocol.pack_json(protocol.REQUEST, caption))
-
-    def abort(self) -> None:
-        """Kills the child, so that a thread that watches gets a failure."""
-        if (child := self._child) is not None:
-            child.send_signal(signal.SIGKILL)
 
     def close(self) -> None:
         """Ends the child."""

@@ -21,6 +21,7 @@ _FORMATS = (
     "flv,asf,gif,ogg,mjpeg,mxf,rm,dv,nut,yuv4mpegpipe,vc1,h263,h261,cavsvideo,wtv,swf"
 )
 
+_SILENCE = "no answer for the seconds of --decode_timeout"
 _RAW_JPEG = (".mjpeg", ".mjpg")
 
 # Decoders that return the same frames with any number of threads, or report damage. HEVC is not among them:
@@ -65,15 +66,8 @@ def open_live(address: str, timeout: float) -> InputContainer:
     try:
         return av.open(address, "r", device, container_options=options, timeout=limits, **LENIENT)
     except DECODING_ERRORS as error:
-        raise DecodingFailure("open", describe_silence(error, since, timeout)) from error
-
-
-def describe_silence(error: Exception, since: float, timeout: float) -> str:
-    """Returns the description of an error, which may be that of ``timeout`` seconds without an answer."""
-    is_silence = time.monotonic() - since >= timeout
-    return (
-        f"no answer for {timeout:g} s (--decode_timeout)" if is_silence else describe_error(error)
-    )
+        is_silent = time.monotonic() - since >= timeout  # for which RTSP has other errors
+        raise DecodingFailure("open", _SILENCE if is_silent else describe_error(error)) from error
 
 
 def choose_stream(container: InputContainer) -> VideoStream:
@@ -128,6 +122,8 @@ def check_pixels(width: int, height: int) -> None:
 
 def describe_error(error: Exception) -> str:
     """Returns FFmpeg's description of an error, without the path that PyAV appends (it may be private)."""
+    if isinstance(error, av.error.ExitError):
+        return _SILENCE
     if isinstance(error, av.FFmpegError):
         return str(error.strerror or error)
     return f"{type(error).__name__}: {error}"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
-from itertools import repeat, takewhile
+from itertools import repeat
 
 import av
 import cv2
@@ -41,12 +41,9 @@ def draw_overlay(request: OverlayRequest, on_progress: Callable[[], None]) -> in
     with reopen() as footage:
         clip, decoded = start_reading(footage, reopen, build.segment, build.sampling)
         shown = _Shown(request, clip, footage, reopen, on_progress)
-        inside = takewhile(lambda f: clip.end_pts is None or f.pts < clip.end_pts, decoded)
-        frames = (frame for frame in inside if frame.pts >= clip.start_pts)
         try:
             with av.open(request.output, "w", format="mp4") as container:
-                drawn = draw_frames(container, footage.time_base, frames, shown.lines)
-                count = sum(1 for _ in drawn)
+                count = _write(container, footage, clip, decoded, shown)
         except av.FFmpegError as error:
             raise DecodingFailure("process", f"the video cannot be written: {error}") from error
     if not count:
@@ -91,16 +88,21 @@ class _Shown:
         ]
 
 
-def draw_frames(
+def _write(
     container: OutputContainer,
-    time_base: Fraction,
-    frames: Iterable[Frame],
-    lines: Callable[[Frame], Sequence[str]],
-) -> Iterator[Frame]:
-    """Writes frames, the first at 0 s, with lines of text on each; yields each after that."""
+    footage: Footage,
+    clip: Clip,
+    frames: Iterator[Frame],
+    shown: _Shown,
+) -> int:
     stream: VideoStream | None = None
-    size, first = (0, 0), 0
+    size = (0, 0)
+    count = first = 0
     for frame in frames:
+        if clip.end_pts is not None and frame.pts >= clip.end_pts:
+            break
+        if frame.pts < clip.start_pts:
+            continue
         if frame.picture is None:
             raise DecodingFailure(
                 "open", "the source is telemetry alone, without frames to draw on"
@@ -108,27 +110,28 @@ def draw_frames(
         pixels = frame.picture.to_rgb()
         if stream is None:
             first, size = frame.pts, pixels.shape[:2]
-            stream = _add_stream(container, size, time_base, frame.picture.pixel_aspect)
+            stream = _add_stream(container, size, footage, frame.picture.pixel_aspect)
         elif pixels.shape[:2] != size:  # the size may change within a video
             pixels = np.asarray(cv2.resize(pixels, size[::-1]), np.uint8)
-        image = _to_image(draw_lines(pixels, lines(frame)))
-        image.pts, image.time_base = frame.pts - first, time_base
+        image = _to_image(draw_lines(pixels, shown.lines(frame)))
+        image.pts, image.time_base = frame.pts - first, footage.time_base
         container.mux(stream.encode(image))
-        yield frame
+        count += 1
     if stream is not None:
         container.mux(stream.encode(None))
+    return count
 
 
 def _add_stream(
-    container: OutputContainer, size: tuple[int, int], time_base: Fraction, aspect: Fraction
+    container: OutputContainer, size: tuple[int, int], footage: Footage, aspect: Fraction
 ) -> VideoStream:
     # The container needs a rate, but frames have times of their own.
     stream = container.add_stream("libx264", rate=_NOMINAL_RATE, options=_OPTIONS)
     stream.height, stream.width = (side + side % 2 for side in size)
     stream.pix_fmt = "yuv420p"
-    stream.time_base = time_base
+    stream.time_base = footage.time_base
     context = stream.codec_context
-    context.time_base = time_base
+    context.time_base = footage.time_base
     context.max_b_frames = 0  # otherwise decoding would start before 0 s
     context.thread_count = 1  # the pool has a child per CPU
     context.sample_aspect_ratio = aspect

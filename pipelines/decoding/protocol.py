@@ -123,25 +123,19 @@ class OverlayRequest:
 
 
 LIVE_STAMP = struct.Struct("<dqQ")
-"""Precedes each record of a live stream: `time.monotonic` when the frame that completed it arrived, the time
-of the stream's first frame (microseconds), and the number of packets dropped so far."""
+"""Precedes each record of a stream: `time.monotonic` when the frame that completed it arrived, the stream's
+first timestamp, and the number of dropped frames."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class LiveRequest:
-    """A request for the records of a camera or a stream; any `Caption`s that follow are for ``overlay``.
+class LiveRequest(BuildRequest):
+    """A request for the records of a camera or a stream at an index, a device or a URL.
 
-    Attributes:
-        build: as for footage, without the path of a source.
-        address: index, device or URL.
-        timeout: max seconds without an answer.
-        overlay: path of a video to write.
+    It fails after ``timeout`` seconds without an answer.
     """
 
-    build: BuildRequest
     address: str
     timeout: float
-    overlay: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,8 +221,8 @@ class DecodingFailure(Exception):  # noqa: N818 - an event of a source, not an e
         return f"{self.stage}: {self.reason}"
 
 
-FileRequest = ProbeRequest | ExtentRequest | SpansRequest | IndexRequest | BuildRequest
-Request = FileRequest | OverlayRequest | LiveRequest
+FileRequest = ProbeRequest | ExtentRequest | SpansRequest | IndexRequest | OverlayRequest
+Request = FileRequest | BuildRequest | LiveRequest
 
 _REQUESTS: dict[str, type[Request]] = {cls.__name__: cls for cls in get_args(Request)}
 

@@ -13,9 +13,7 @@ from pipelines.options.dataset import DatasetOptions, RunOptions
 from tfrecords_schema.options import REQUIRED, group, option
 
 _URLS = "local, or a URL (s3://, gs://, hdfs://)"
-_CAMERA = (
-    "a camera (its index such as 0, or /dev/video0) or a URL (rtsp://, rtsps://, http://, https://)"
-)
+_CAMERA = "a camera (its index such as 0, or /dev/video0) or an rtsp(s):// or http(s):// URL"
 _OF_DASHCAM = ("label_names", "label_at", "class_column", "annotation", "telemetry")
 
 
@@ -182,22 +180,17 @@ class PredictionOptions(PipelineOptions):
         is_live = is_stream or re.fullmatch("[0-9]{1,3}|/dev/video.+", self.input)
         if self.live:
             self.require(bool(is_live), f"--live needs {_CAMERA} as --input, got {self.address}")
-            self._check_live()
+            self.require(
+                self.output.endswith((".jsonl", ".csv")) and "://" not in self.output,
+                f"--live needs a local .jsonl or .csv as --output, which can grow, got {self.output}",
+            )
+            fixed = ("per", "every_frame", "segments", "fill", "telemetry", "batch_size")
+            names = self.changed(fixed) + self.run.changed(set(vars(self.run)) - {"decode_timeout"})
+            self.require(
+                not names, f"--{', --'.join(names)} has no effect with --live: leave it out"
+            )
         elif is_live and (is_stream or not os.path.exists(self.input)):
             raise self.error(f"--input {self.address} is a camera or a stream, and needs --live")
-
-    def _check_live(self) -> None:
-        self.require(
-            self.output.endswith((".jsonl", ".csv")) and "://" not in self.output,
-            "--live needs a local .jsonl or .csv as --output, which grows by rows that have their times, got "
-            f"{self.output}",
-        )
-        unused = self.changed(("per", "every_frame", "segments", "fill", "telemetry", "batch_size"))
-        others = [name for name in self.run.changed() if name != "decode_timeout"]
-        texts = [self.typed([name]) for name in unused] + [
-            self.run.typed([name]) for name in others
-        ]
-        self.require(not texts, f"{', '.join(texts)} has no effect with --live. Leave it out")
 
     @property
     def address(self) -> str:

@@ -9,16 +9,19 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext, suppress
 from itertools import chain
-from pathlib import Path
 from typing import Any
+
+import cv2
+import numpy as np
 
 from pipelines.build.shard import record_request
 from pipelines.decoding.client import DecoderProcess
-from pipelines.decoding.protocol import LIVE_STAMP, Caption, DecodingFailure, LiveRequest
+from pipelines.decoding.protocol import LIVE_STAMP, DecodingFailure, LiveRequest
 from pipelines.errors import UserError
+from pipelines.images.text import draw_lines
 from pipelines.options.verbs import PredictionOptions
 from pipelines.plan.descriptors import Segment, Source
 from pipelines.prediction.captions import describe_answer
@@ -28,7 +31,7 @@ from pipelines.prediction.lines import json_line
 from pipelines.prediction.publish import make_window
 from pipelines.prediction.rows import Row, RowOptions, make_rows
 from tfrecords_schema import storage
-from tfrecords_schema.examples import encode_record
+from tfrecords_schema.examples import SequenceRecord, decode_record, encode_record
 from tfrecords_schema.fake import fake_record
 from tfrecords_schema.running import interruption
 
@@ -41,77 +44,71 @@ def predict_live(
     load: Callable[[], Any],
     say: Callable[[str], None],
 ) -> None:
-    """Predicts until the stream ends or the user interrupts; says each written row.
-
-    ``load`` returns the `ServedModel`.
+    """Predicts with the `ServedModel` of ``load`` until the stream ends or the user interrupts.
 
     Raises:
-        UserError: if the model needs more than a stream has; an output exists or cannot be written; or the
-            stream cannot be opened, or fails.
+        UserError: if the model, an output or the stream cannot be used, or fails.
     """
     signals, spec = ", ".join(signal.name for signal in export.spec.signals), export.spec
     if signals or export.options.sampling.sampling != "windows":
         raise UserError(
-            f"--live: the model needs {f'signals ({signals})' if signals else 'whole clips'}, which a stream "
-            "does not have. Give a model of images alone, trained with --sampling windows"
+            f"--live: the model needs {f'signals ({signals})' if signals else 'whole clips'}. A stream has "
+            "none: give a model of images alone, trained with --sampling windows"
         )
     name, output, wait = options.address, options.output, options.run.decode_timeout
-    overlay = options.overlay and os.path.join(options.overlay, f"{Path(output).stem}.mp4")
-    for path in filter(None, (output, overlay)):
+    drawn = options.overlay and os.path.join(options.overlay, f"{os.path.basename(output)}.mjpeg")
+    for path in filter(None, (output, drawn)):
         if os.path.lexists(path):
-            raise UserError(
-                f"{path} exists, and live rows are not made twice. Remove it, or name another"
-            )
+            raise UserError(f"{path} exists. Name another --output, or remove it")
         storage.make_folder(os.path.dirname(path))
     source = Source(id=name, path="", data_path=name, group=name)
-    request = LiveRequest(
-        build=record_request(Segment(source=source), spec, export.options),
-        address=options.input,
-        timeout=wait,
-        overlay=overlay and os.path.abspath(overlay),
-    )
+    build = record_request(Segment(source=source), spec, export.options)
     model, count, dropped = load(), 0, 0
     model.predict([encode_record(fake_record(spec, 0), spec)])  # the first call takes longer
     say(f"{name}: waiting for up to {wait:g} s (--decode_timeout)")
-    decoder = DecoderProcess(timeout=3 * wait)  # opening has two steps
+    decoder = DecoderProcess(timeout=3 * wait + 10)  # it starts, and opening has two steps
+    request = LiveRequest(**vars(build), address=options.input, timeout=wait)
 
     def answered() -> Iterator[Row]:
         nonlocal count, dropped
-        for stamped, dropped in newest(decoder.watch(request)):
+        for stamped, dropped in newest(decoder.records(request)):
             arrival, origin, lost = LIVE_STAMP.unpack_from(stamped)
-            (answer,) = model.predict([stamped[LIVE_STAMP.size :]])
+            (answer,) = model.predict([record := stamped[LIVE_STAMP.size :]])
             latency = time.monotonic() - arrival
             (row,) = make_rows(name, [make_window(answer, origin)], rows)
             yield row  # and goes on once it is written
             count += 1
-            start, end = row.place["start"], row.place["end"]
             said = describe_answer(json_line(row, rows.output), rows.output.label.offsets)
-            if request.overlay is not None:
-                decoder.show_caption(Caption(start=start, lines=said))
+            if video is not None:
+                video.write(_draw(decode_record(record, spec), said))
             say(
-                f"{start:.2f} to {end:.2f} s: {', '.join(said)}; latency {latency * 1000:.0f} ms; dropped "
-                f"{dropped} sequences, {lost} frames"
+                f"{row.place['start']:.2f} to {row.place['end']:.2f} s: {', '.join(said)}; latency "
+                f"{latency * 1000:.0f} ms; dropped {dropped} sequences, {lost} frames"
             )
 
-    end = "the stream has ended"
+    ending = "the stream has ended"
     try:
         answers = answered()
         first = [row for row in [next(answers, None)] if row]
-        with open(output, "xb", buffering=0) as file:  # each row is one call of the system
+        # Without a buffer each row is one call of the system, so that none is written in part.
+        with (
+            open(output, "xb", buffering=0) as file,
+            open(drawn, "xb", buffering=0) if drawn else nullcontext() as video,
+        ):
             row_format.write(chain(first, answers), file)
     except (Exception, KeyboardInterrupt) as error:
         # Libraries may turn the interruption into an error of their own.
         if isinstance(error, KeyboardInterrupt) or interruption.is_received():
             interruption.lift_time_limit()
-            end = "interrupted"
+            ending = "interrupted"
         elif isinstance(error, (DecodingFailure, OSError)):
             reason = getattr(error, "strerror", None) or error
             raise UserError(f"--input {name}: {reason}; {count} rows are written") from error
         else:
             raise
     finally:
-        decoder.abort()
-    say(f"{name}: {end}: {count} rows in {output}; {dropped} sequences dropped")
+        decoder.close()
+    say(f"{name}: {ending}: {count} rows in {output}; {dropped} sequences dropped")
 
 
 def newest(items: Iterable[bytes]) -> Iterator[tuple[bytes, int]]:
@@ -120,19 +117,27 @@ def newest(items: Iterable[bytes]) -> Iterator[tuple[bytes, int]]:
 
     def read() -> None:
         nonlocal dropped
-        end = None
         try:
             for item in items:
                 with suppress(queue.Empty):
                     slot.get_nowait()
                     dropped += 1
                 slot.put(item)
+            slot.put(None)
         except Exception as error:
-            end = error
-        slot.put(end)
+            slot.put(error)
 
     threading.Thread(target=read, daemon=True).start()
     while isinstance(found := slot.get(), bytes):
         yield found, dropped
     if found is not None:
         raise found
+
+
+def _draw(record: SequenceRecord, lines: Sequence[str]) -> bytes:
+    """Returns a JPEG file of the last frame of a sequence with lines of text."""
+    encoded = np.frombuffer(record.frames[record.valid_frames - 1], np.uint8)
+    pixels: Any = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+    scale = max(1, 360 / len(pixels))  # so that text can be read
+    pixels = draw_lines(cv2.resize(pixels, None, None, scale, scale), lines)
+    return cv2.imencode(".jpg", pixels)[1].tobytes()

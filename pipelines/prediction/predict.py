@@ -56,6 +56,9 @@ def predict_footage(options: PredictionOptions, say: Callable[[str], None]) -> N
     )
     rows = _row_options(options, export)
     row_format = RowFormat.of(options.output, options.columns or (), options.rows, rows.output)
+    if options.live:
+        predict_live(options, export, rows, row_format, lambda: _load(export).load_model(), say)
+        return
     fill = _fill(options, export)
     if options.telemetry and options.overlay is None and export.options.telemetry is None:
         raise UsageError(
@@ -63,9 +66,6 @@ def predict_footage(options: PredictionOptions, say: Callable[[str], None]) -> N
             "--overlay. Give a folder for --overlay, or leave --telemetry out"
         )
     check_decoder(run)
-    if options.live:
-        predict_live(options, export, rows, row_format, lambda: _load(export).load_model(), say)
-        return
     listing = list_footage(options.input, export)
     for note in (*listing.notes, *_describe_failures(listing.failures)):
         say(f"note: {note}")
