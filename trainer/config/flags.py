@@ -35,7 +35,7 @@ class TrainOptions(TrainerOptions):
     resume: bool = option(
         False,
         "Continue a run from its last checkpoint, with the flags that it was begun with. Only --epochs, "
-        "--patience and --checkpoint_minutes may differ. Without a folder, the run in --output",
+        "--patience, --checkpoint_minutes and --progress may differ. Without a folder, the run in --output",
         metavar="RUN",
     )
     preset: Preset | None = option(

@@ -34,8 +34,8 @@ DAMAGE = (
 )
 _LOCK = ".lock"
 _MAX_LISTED = 2000  # characters of the options that differ
-# Options that a resumed run may change: they decide when it ends and when it is saved.
-_MAY_CHANGE = ("epochs", "patience", "checkpoint_minutes")
+# Options that a resumed run may change: when it ends, when it is saved, and what it shows.
+_MAY_CHANGE = ("epochs", "patience", "checkpoint_minutes", "progress")
 
 
 class _Named:

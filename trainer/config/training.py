@@ -116,6 +116,9 @@ class TrainingConfig(TrainerOptions):
         "the ends of epochs only",
         min=0,
     )
+    progress: Literal["lines", "bar"] = option(
+        "lines", "What an epoch shows: a line at its end, with units, or Keras's moving bar"
+    )
     folds: int | None = option(
         None,
         "Train once for each part of the groups of train and validation, score each part by the model that "

@@ -13,6 +13,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from tfrecords_schema.spec import LabelSpec
 from tfrecords_schema.storage import replacing, write_bytes
 from trainer.errors import TrainerError
 from trainer.training.checkpoint import Progress, add_metrics, save_checkpoint
@@ -80,6 +81,40 @@ def _invalid_history(path: Path, reason: str) -> TrainerError:
         f"{path} is not the history of this training ({reason:.300}): expected the file that training wrote. "
         "Delete it to continue without the rows of earlier epochs"
     )
+
+
+class EpochLine(keras.callbacks.Callback):
+    """Logs a line after each epoch: its seconds, and the loss and metrics of both splits with their units.
+
+    Args:
+        label: its metrics have the units of its targets; a loss has none.
+        epochs: number of epochs of the whole training.
+    """
+
+    def __init__(self, label: LabelSpec, epochs: int):
+        super().__init__()
+        self._epochs = epochs
+        named = zip(label.target_names, label.target_units, strict=False)  # units may be unknown
+        self._units = {f"{name}_mae": unit for name, unit in named}
+        if len(set(label.target_units)) == 1:
+            self._units |= dict.fromkeys(("mae", "rmse", "joint_rmse"), label.target_units[0])
+        self._began = 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Notes the time."""
+        self._began = time.monotonic()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Logs the line."""
+        texts: dict[str, list[str]] = {"train": [], "validation": []}
+        for key, value in (logs or {}).items():
+            name = key.removeprefix("val_")
+            text = f"{name} {float(value):.4g} {self._units.get(name, '')}".rstrip()
+            texts["train" if name == key else "validation"].append(text)
+        parts = [f"{split}: {', '.join(own)}" for split, own in texts.items() if own]
+        seconds = time.monotonic() - self._began
+        line = f"epoch {epoch + 1}/{self._epochs}, {seconds:.1f} s; {'; '.join(parts)}"
+        _log.info("%s", line)
 
 
 class StopOnNaN(keras.callbacks.Callback):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import sys
 import time
 import warnings
 from collections.abc import Iterator
@@ -24,7 +23,13 @@ from trainer.data.read_options import Shuffle
 from trainer.models.keras_settings import own_settings
 from trainer.models.losses import CountedAccuracy, TargetError, make_loss
 from trainer.models.network import FRAME_FEATURES
-from trainer.training.callbacks import HistoryFile, SaveProgress, StopOnNaN, TrainingError
+from trainer.training.callbacks import (
+    EpochLine,
+    HistoryFile,
+    SaveProgress,
+    StopOnNaN,
+    TrainingError,
+)
 from trainer.training.checkpoint import (
     Progress,
     load_progress,
@@ -199,6 +204,8 @@ def _fit_phase(
         for part in ("train", "validation"):
             make_folder(folder.tensorboard / part, inside=folder.path)
         callbacks.append(keras.callbacks.TensorBoard(str(folder.tensorboard)))
+    if config.progress == "lines":  # last, as a line says that the epoch is saved
+        callbacks.append(EpochLine(job.info.spec.label, config.epochs))
     reading = config.reading
     while progress.epoch < phase.last and not progress.stopped:
         order = Shuffle(
@@ -215,8 +222,7 @@ def _fit_phase(
             # The rest of an epoch has fewer steps than the next epochs, so it is a call of its own.
             epochs=progress.epoch + 1 if progress.step else phase.last,
             shuffle=False,  # the reader shuffles
-            # A terminal gets a bar, a log file one line per epoch.
-            verbose=1 if sys.stdout.isatty() else 2,
+            verbose=1 if config.progress == "bar" else 0,
             callbacks=callbacks,
         )
 

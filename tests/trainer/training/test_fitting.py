@@ -1,3 +1,5 @@
+import logging
+import re
 from dataclasses import replace
 from importlib.util import find_spec
 
@@ -21,7 +23,8 @@ from trainer.models.losses import (
 )
 from trainer.models.network import build_model, with_step_outputs
 from trainer.training import fitting
-from trainer.training.callbacks import SaveProgress, TrainingError
+from trainer.training.callbacks import EpochLine, SaveProgress, TrainingError
+from trainer.training.checkpoint import load_progress
 from trainer.training.fitting import Phase, make_optimizer, plan_phases
 
 SMALL = {"filters": (4, 8), "batch_norm": True, "rnn_units": (6,), "dense_units": (4,)}
@@ -229,6 +232,59 @@ def test_freeze_batch_norm_leaves_only_other_weights(data):
     frozen = before - {weight.path for weight in model.trainable_weights}
     assert len(frozen) == 4  # scale and shift of two layers
     assert all("gamma" in path or "beta" in path for path in frozen)
+
+
+def test_each_epoch_has_a_line_with_units_that_follows_what_was_saved(data, tmp_path, caplog):
+    caplog.set_level("INFO", "trainer")
+    seen = []
+
+    class Line(logging.Handler):
+        def emit(self, record):
+            if record.getMessage().startswith("epoch "):
+                seen.append(load_progress(tmp_path / "run/checkpoint.npz").epoch)
+
+    logging.getLogger("trainer").addHandler(handler := Line())
+    try:
+        fit_run(
+            data, RunFolder(tmp_path / "run"), TrainingConfig(epochs=2, model=ModelConfig(**SMALL))
+        )
+    finally:
+        logging.getLogger("trainer").removeHandler(handler)
+    lines = [text for text in caplog.messages if text.startswith("epoch ")]
+    scores = r"loss [\d.e-]+, mae [\d.e-]+ lux, rmse [\d.e-]+ lux"
+    for epoch, line in enumerate(lines, 1):
+        expected = rf"epoch {epoch}/2, [\d.]+ s; train: {scores}; validation: {scores}"
+        assert re.fullmatch(expected, line), line
+    assert seen == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("targets", "units", "logs", "expected"),
+    [
+        (
+            ("speed",),
+            ("m/s",),
+            {"loss": 0.25, "mae": 1.5, "val_mae": 2},
+            "train: loss 0.25, mae 1.5 m/s; validation: mae 2 m/s",
+        ),
+        (
+            ("v", "yaw"),
+            ("m/s", "rad/s"),
+            {"v_mae": 1, "yaw_mae": 0.01},
+            "train: v_mae 1 m/s, yaw_mae 0.01 rad/s",
+        ),
+        (("x", "y"), ("m", "m"), {"x_mae": 1, "joint_rmse": 3}, "train: x_mae 1 m, joint_rmse 3 m"),
+        (("speed",), (), {"mae": 1.5}, "train: mae 1.5"),
+    ],
+)
+def test_epoch_line_has_the_units_of_targets(targets, units, logs, expected, caplog):
+    caplog.set_level("INFO", "trainer")
+    label = LabelSpec(task="regression", target_names=targets, target_units=units)
+    line = EpochLine(label, epochs=9)
+    line.on_epoch_begin(0)
+    line.on_epoch_end(0, logs)
+    assert caplog.messages[-1].startswith("epoch 1/9, 0.0 s; ")
+    assert caplog.messages[-1].endswith(f"s; {expected}")
 
 
 def test_fit_calls_callbacks_which_may_stop_it(data, tmp_path):

@@ -81,7 +81,7 @@ class Announced:
         self._capsys, self.epoch = capsys, 0
 
     def update(self):
-        lines = re.findall(r"^\d+/\d+ - .*loss: ", self._capsys.readouterr().out, re.MULTILINE)
+        lines = re.findall(r"^epoch \d+/\d+, .*loss ", self._capsys.readouterr().out, re.MULTILINE)
         self.epoch += len(lines)
         return self.epoch
 
