@@ -5,6 +5,12 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 TEST = ["hypothesis>=6.100,<7", "pytest>=8,<10"]
+EXPORT = [
+    "ai-edge-litert>=2.1,<3",
+    "onnx>=1.19,<2",
+    "onnxruntime>=1.23,<2",
+    "tf2onnx>=1.17,<2",
+]
 
 setup(
     name="reelbeam",
@@ -45,6 +51,7 @@ setup(
             "tensorflow>=2.19,<3; python_version < '3.13'",
             "tensorflow>=2.20,<3; python_version >= '3.13'",
         ],
+        "export": EXPORT,
         "gcp": ["apache-beam[gcp]>=2.74,<3", "gcsfs>=2026.10"],
         # Nothing of Beam's: its client for S3 would be a second one, whose pins the first must meet.
         "aws": ["s3fs>=2026.9"],
@@ -58,6 +65,7 @@ setup(
         "test": TEST,
         "dev": [
             *TEST,
+            *EXPORT,
             "gcsfs>=2026.10",
             "import-linter>=2,<3",
             "moto[server]>=5.0.20,<6",

@@ -1,4 +1,4 @@
-"""The ``trainer`` command: trains, or evaluates a run. TensorFlow is imported only after all checks."""
+"""The ``trainer`` command: trains, evaluates or exports. TensorFlow is imported only after all checks."""
 
 from __future__ import annotations
 
@@ -37,8 +37,10 @@ from trainer.config.dataset import (
 from trainer.config.flags import (
     PROGRAM,
     EvaluateOptions,
+    ExportOptions,
     TrainOptions,
     parse_evaluate,
+    parse_export,
     parse_train,
 )
 from trainer.config.hosts import is_chief
@@ -111,11 +113,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(command: _Command) -> int:
     words = command.words
-    is_evaluation = words[:1] == ["evaluate"]
+    verb = words[0] if words[:1] in (["evaluate"], ["export"]) else ""
     try:
         with _log_to_stdout():
-            if is_evaluation:
+            if verb == "evaluate":
                 _evaluate(parse_evaluate(words[1:]))
+            elif verb == "export":
+                _export(parse_export(words[1:]))
             elif (said := PROGRAM.answer(words)) is not None:
                 _log.info("%s", said)
                 return 0 if words else _FAILED
@@ -127,8 +131,7 @@ def _run(command: _Command) -> int:
             interruption.lift_time_limit()
             return _report(f"interrupted. {command.again}", _INTERRUPTED)
         if isinstance(error, ConfigError):
-            program = "trainer evaluate" if is_evaluation else "trainer"
-            return _report(f"{error} (see {program} --help)", _FAILED)
+            return _report(f"{error} (see {f'trainer {verb}'.strip()} --help)", _FAILED)
         if isinstance(error, OSError):
             place = error.filename or "system"
             reason = error.strerror or error
@@ -242,6 +245,18 @@ def _evaluate(options: EvaluateOptions) -> None:
         write_json(Path(options.output), {**described, **scores_to_json([score])})
     if options.report is not None:
         write_report(options.report, [score], model=options.model, directory=str(directory))
+
+
+def _export(options: ExportOptions) -> None:
+    folder, trained_on = open_run(options.model)
+    name = {"onnx": "model.onnx", "litert": "model.tflite"}[options.format]
+    output = options.output or folder.path / name
+    _check_writable(output=os.fspath(output))
+    reading = reading_of(folder).evaluation(trained_on)
+    _prepare_tensorflow()
+    from trainer.models.portable import export_portable
+
+    _log.info("%s", export_portable(folder, trained_on, reading, options.format, output))
 
 
 def _check_writable(**files: str | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from tfrecords_schema.command_line import Parser, Program, normalize
 from tfrecords_schema.options import REQUIRED, group, make_options, option
@@ -77,14 +78,30 @@ class EvaluateOptions(TrainerOptions):
     )
 
 
+PortableFormat = Literal["onnx", "litert"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions(TrainerOptions):
+    """Options of ``trainer export``."""
+
+    model: str = option(REQUIRED, "Folder of a finished run", metavar="RUN")
+    format: PortableFormat = option(
+        REQUIRED, "onnx for ONNX Runtime, litert (formerly TensorFlow Lite) for phones and boards"
+    )
+    output: str | None = option(
+        None, "File to write", default_text="model.onnx or model.tflite in the run", metavar="FILE"
+    )
+
+
 def train_parser() -> Parser:
     """Returns the parser of a training's flags."""
     return Parser(
         TrainOptions,
         prog="trainer",
         description="Trains a CNN-LSTM on a dataset that pipelines built. Shapes, task, classes and "
-        "statistics come from its dataset_info.json. trainer evaluate scores a finished run on a dataset; "
-        "see trainer evaluate --help.",
+        "statistics come from its dataset_info.json. trainer evaluate scores a finished run on a dataset, "
+        "and trainer export writes it for other runtimes; see their --help.",
         example="trainer --tfrecords dataset --output run --epochs 20 --augment flip=0.5",
     )
 
@@ -99,12 +116,26 @@ def evaluate_parser() -> Parser:
     )
 
 
+def export_parser() -> Parser:
+    """Returns the parser of the flags of ``trainer export``."""
+    return Parser(
+        ExportOptions,
+        prog="trainer export",
+        description="Writes the model of a finished run, with its preprocessing, as one file for another "
+        "runtime, after comparing its answers there with Keras's. Needs pip install 'reelbeam[export]'.",
+        example="trainer export --model run --format onnx",
+    )
+
+
 PROGRAM = Program(
     "trainer",
     "Trains a CNN-LSTM on a dataset that pipelines built: trainer --tfrecords DIR [flags].\n"
     "See trainer --help for the flags of a training.",
-    {"evaluate": "Scores a finished run on a dataset."},
-    {"": train_parser, "evaluate": evaluate_parser},
+    {
+        "evaluate": "Scores a finished run on a dataset.",
+        "export": "Writes a finished run for ONNX Runtime or LiteRT.",
+    },
+    {"": train_parser, "evaluate": evaluate_parser, "export": export_parser},
     ConfigError,
 )
 
@@ -131,3 +162,8 @@ def _run_to_resume(words: Sequence[str]) -> str | None:
 def parse_evaluate(words: Sequence[str]) -> EvaluateOptions:
     """Returns the options of ``trainer evaluate``."""
     return make_options(EvaluateOptions, evaluate_parser().parse(words))
+
+
+def parse_export(words: Sequence[str]) -> ExportOptions:
+    """Returns the options of ``trainer export``."""
+    return make_options(ExportOptions, export_parser().parse(words))
