@@ -148,7 +148,7 @@ def test_export_keeps_the_file_before_it(
     output = tmp_path / "kept.onnx"
     output.write_text("before")
     flags = ["--format", "onnx", "--output", str(output)]
-    assert main(["export", "--model", str(small.path), *flags]) == 1
+    assert main(["export", "--model", str(small.path), *flags]) == 2
     message = capsys.readouterr().err
     assert re.search(error, message), message
     assert output.read_text() == "before"
@@ -162,5 +162,5 @@ def test_export_checks_names_first(small, tmp_path, capsys):
         ([*folder, "--format", "tflite"], "trainer export --help"),
         ([*folder, "--format", "onnx", "--output", output], "--output must be a file in a folder"),
     ]:
-        assert main(["export", *flags]) == 1
+        assert main(["export", *flags]) == 2
         assert expected in capsys.readouterr().err
