@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -16,7 +17,8 @@ from typing import Any
 from tfrecords_schema.codec import check_fields, from_json, parse_json, to_json
 from tfrecords_schema.moments import Moments
 from tfrecords_schema.paths import StrPath, UrlError, join
-from tfrecords_schema.spec import SequenceSpec
+from tfrecords_schema.records import MAX_RECORD_BYTES
+from tfrecords_schema.spec import MAX_TEXT_BYTES, SequenceSpec
 from tfrecords_schema.storage import is_folder, read_bytes, write_bytes
 
 FORMAT_VERSION = 1
@@ -218,6 +220,18 @@ class DatasetInfo:
                 f"mirrored must name targets or signals ({', '.join(self.spec.value_names) or 'none':.300}), "
                 f"got {', '.join(sorted(unknown)):.300}"
             )
+
+    @property
+    def max_record_bytes(self) -> int:
+        """Limit of a record: 64 MiB, and twice the bytes of all that the spec says it holds."""
+        spec, label = self.spec, self.spec.label
+        if self.adopted:  # its records may hold more
+            return MAX_RECORD_BYTES
+        pixels = math.prod(spec.image.shape) if spec.image else 0
+        numbers = len(label.target_names) + sum(signal.size for signal in spec.signals)
+        names = 8 * sum(map(len, label.class_names))  # in UTF-8
+        step = 2 * pixels + 8 * numbers + MAX_TEXT_BYTES
+        return min(MAX_RECORD_BYTES, (64 << 20) + spec.num_frames * step + names)
 
     @property
     def build_options(self) -> BuildOptions:

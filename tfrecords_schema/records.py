@@ -17,6 +17,7 @@ from typing import BinaryIO, NamedTuple
 
 import google_crc32c
 
+from tfrecords_schema.paths import StrPath
 from tfrecords_schema.storage import open_stream
 
 _LENGTH = struct.Struct("<Q")
@@ -26,8 +27,8 @@ _HEADER_BYTES = _HEADER.size
 FRAMING_BYTES = _HEADER_BYTES + _CRC.size
 """Bytes of a record beyond its data."""
 
-# A forged header must not allocate all memory. Protobuf messages end at 2 GiB.
-_MAX_RECORD_BYTES = 2**31
+MAX_RECORD_BYTES = 2**31
+"""Limit of a record: a forged header must not allocate all memory. Protobuf messages end at 2 GiB."""
 
 # Bytes read at a time while searching for the next record: the first block, and the largest.
 _MIN_SEARCH_BYTES, _MAX_SEARCH_BYTES = 1 << 12, 1 << 20
@@ -56,6 +57,9 @@ class StoredRecord(NamedTuple):
     data: bytes
 
 
+Found = StoredRecord | CorruptRecordError
+
+
 def masked_crc32c(data: bytes) -> int:
     """Returns the CRC-32C of ``data``, rotated and offset as TFRecord files hold it (uint32)."""
     crc = google_crc32c.value(data)
@@ -73,15 +77,17 @@ def frame_parts(data: bytes) -> tuple[bytes, bytes, bytes]:
     return length + _CRC.pack(masked_crc32c(length)), data, _CRC.pack(masked_crc32c(data))
 
 
-def read_records(file: BinaryIO, name: str) -> Iterator[StoredRecord]:
+def read_records(
+    file: BinaryIO, name: str, max_bytes: int = MAX_RECORD_BYTES
+) -> Iterator[StoredRecord]:
     """Yields the records of an open TFRecord file; raises CorruptRecordError at the first that is damaged."""
-    for record in scan_records(file, name):
+    for record in scan_records(file, name, max_bytes):
         if isinstance(record, CorruptRecordError):
             raise record
         yield record
 
 
-def scan_records(file: BinaryIO, name: str) -> Iterator[StoredRecord | CorruptRecordError]:
+def scan_records(file: BinaryIO, name: str, max_bytes: int = MAX_RECORD_BYTES) -> Iterator[Found]:
     """Yields the intact records of an open TFRecord file, and an error for each damaged place.
 
     Reading continues after damage. If only the data fail their checksum, the next record follows them. If the
@@ -91,10 +97,11 @@ def scan_records(file: BinaryIO, name: str) -> Iterator[StoredRecord | CorruptRe
     Args:
         file: open for binary reading, at its first record. It is read to its end, front to back.
         name: of the file, for error messages.
+        max_bytes: longer records are damage.
     """
     reader, offset, searches = _RereadableFile(file), 0, 0
     while header := reader.read(_HEADER_BYTES):
-        length, reason = _parse_header(header)
+        length, reason = _parse_header(header, max_bytes)
         if length is not None and reader.holds(length + _CRC.size):
             data, footer = reader.read(length), reader.read(_CRC.size)
             if len(footer) == _CRC.size:
@@ -119,15 +126,15 @@ def scan_records(file: BinaryIO, name: str) -> Iterator[StoredRecord | CorruptRe
         offset += 1 + _skip_to_header(reader)
 
 
-def _parse_header(header: bytes) -> tuple[int | None, str]:
+def _parse_header(header: bytes, max_bytes: int = MAX_RECORD_BYTES) -> tuple[int | None, str]:
     """Returns the length that a header holds, or None and the reason why it is not one."""
     if len(header) < _HEADER_BYTES:
         return None, "the file ends inside a record's length"
     length, checksum = _HEADER.unpack(header)
     if masked_crc32c(header[: _LENGTH.size]) != checksum:
         return None, "the length's checksum does not match"
-    if length > _MAX_RECORD_BYTES:
-        return None, f"the length is {length} bytes, but the maximum is {_MAX_RECORD_BYTES}"
+    if length > max_bytes:
+        return None, f"the length is {length} bytes, but the maximum is {max_bytes}"
     return length, ""
 
 
@@ -193,23 +200,39 @@ class _RereadableFile:
             self._waiting.appendleft(memoryview(data))
 
 
-def read_file(path: str | os.PathLike[str]) -> Iterator[StoredRecord]:
+def read_file(path: StrPath, max_bytes: int = MAX_RECORD_BYTES) -> Iterator[StoredRecord]:
     """Yields the records of the TFRecord file at ``path``, which may be a URL, one in memory at a time.
 
     Raises:
         CorruptRecordError: at the first record that is cut short or fails a checksum.
     """
     with open_stream(path) as file:
-        yield from read_records(file, str(path))
+        yield from read_records(file, str(path), max_bytes)
 
 
-def scan_file(path: str | os.PathLike[str]) -> Iterator[StoredRecord | CorruptRecordError]:
+def scan_file(path: StrPath, max_bytes: int = MAX_RECORD_BYTES) -> Iterator[Found]:
     """Yields what `scan_records` finds in the file at ``path``, which may be a URL."""
     with open_stream(path) as file:
-        yield from scan_records(file, str(path))
+        yield from scan_records(file, str(path), max_bytes)
 
 
-def file_checksum(path: str | os.PathLike[str]) -> str:
+def check_lengths(path: bytes, max_bytes: int) -> bytes:
+    """Returns the path of a local file, for a reader that allocates what headers say, as TensorFlow's does.
+
+    Raises:
+        CorruptRecordError: if the length of a record is damaged, or exceeds ``max_bytes``.
+    """
+    offset = 0
+    with open(path, "rb", buffering=0) as file:
+        while header := os.pread(file.fileno(), _HEADER_BYTES, offset):
+            length, reason = _parse_header(header, max_bytes)
+            if length is None:
+                raise CorruptRecordError(os.fsdecode(path), offset, reason)
+            offset += length + FRAMING_BYTES
+    return path
+
+
+def file_checksum(path: StrPath) -> str:
     """Returns the SHA-256 of the file's bytes, in hexadecimal."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:

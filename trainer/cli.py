@@ -137,7 +137,9 @@ def _run(command: _Command) -> int:
             reason = error.strerror or error
             return _report(f"{place}: {reason}. {command.again}", _FAILED)
         if isinstance(error, TrainerError | DatasetInfoError | CorruptRecordError):
-            return _report(error, _FAILED)
+            skip = ". Build the dataset again, or give --ignore_errors on to skip such records"
+            is_record = isinstance(error, CorruptRecordError)
+            return _report(f"{error}{skip if is_record else ''}", _FAILED)
         raise
     return 0
 

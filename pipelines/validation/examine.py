@@ -61,7 +61,9 @@ class ShardExaminer:
         image = expected.spec.image
         pictures = None if image is None else PictureReader(image)
         before: RecordView | None = None
-        for index, (offset, data) in enumerate(read_shard(folder, facts, on_bytes)):
+        for index, (offset, data) in enumerate(
+            read_shard(folder, facts, on_bytes, expected.info.max_record_bytes)
+        ):
             record = RecordView(data, expected, pictures)
             where = Where(shard=summary.file, offset=offset, record=record.text(keys.EXAMPLE_ID))
             found = [finding for check in RECORD_CHECKS for finding in check(record, where)]

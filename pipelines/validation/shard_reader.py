@@ -8,18 +8,26 @@ from typing import BinaryIO, cast
 
 from pipelines.validation.checks.shards import ShardFacts
 from pipelines.validation.folder import DatasetFolder
-from tfrecords_schema.records import CorruptRecordError, StoredRecord, scan_records
+from tfrecords_schema.records import (
+    MAX_RECORD_BYTES,
+    CorruptRecordError,
+    StoredRecord,
+    scan_records,
+)
 
 
 def read_shard(
-    folder: DatasetFolder, facts: ShardFacts, on_bytes: Callable[[int], None]
+    folder: DatasetFolder,
+    facts: ShardFacts,
+    on_bytes: Callable[[int], None],
+    max_bytes: int = MAX_RECORD_BYTES,
 ) -> Iterator[StoredRecord]:
     """Yields the intact records of the shard ``facts.declared``, and fills ``facts`` in at its end."""
     name = facts.declared.file
     try:
         with folder.open(name) as file:
             hashed = _HashedFile(file, on_bytes)
-            for found in scan_records(cast(BinaryIO, hashed), name):
+            for found in scan_records(cast(BinaryIO, hashed), name, max_bytes):
                 if isinstance(found, CorruptRecordError):
                     facts.corrupt.append((found.offset, found.reason))
                 else:

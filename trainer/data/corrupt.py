@@ -13,11 +13,24 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfrecords_schema.examples import decode_record
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.machine import usable_cpus
-from tfrecords_schema.records import CorruptRecordError, StoredRecord, read_file, scan_file
-from tfrecords_schema.spec import IMAGE_ENCODED
-from trainer.config.dataset import Datasets, load_dataset, select_records, shard_paths
+from tfrecords_schema.records import (
+    MAX_RECORD_BYTES,
+    CorruptRecordError,
+    StoredRecord,
+    read_file,
+    scan_file,
+)
+from tfrecords_schema.spec import IMAGE_ENCODED, SpecError
+from trainer.config.dataset import (
+    Datasets,
+    has_mixed_indices,
+    load_dataset,
+    select_records,
+    shard_paths,
+)
 from trainer.data.parsed_records import parse_record
 from trainer.data.pixels import FrameError, FrameReader
 from trainer.data.shuffling import do_not_convert
@@ -67,13 +80,14 @@ def located_errors(directory: Datasets, *splits: str) -> Iterator[None]:
 
 def _check_records(directory: Datasets, info: DatasetInfo, split: str) -> None:
     """Raises an error that locates the first record of a split that training cannot read."""
-    parse = tf.function(lambda serialized: parse_record(serialized, info))
+    by_name = has_mixed_indices(directory)
+    parse = tf.function(lambda serialized: parse_record(serialized, info, by_name=by_name))
     image = info.spec.image
     reader = image and FrameReader(stored=image, wanted=image, adopted=info.adopted)
     paths = shard_paths(directory, info, split)
     for place, (path, shard) in enumerate(zip(paths, info.splits[split].shards, strict=True)):
         offset = count = 0
-        records = select_records(directory, split, place, read_file(path))
+        records = select_records(directory, split, place, read_file(path, info.max_record_bytes))
         for count, record in enumerate(records, start=1):  # noqa: B007
             offset = record.offset
             try:
@@ -82,7 +96,12 @@ def _check_records(directory: Datasets, info: DatasetInfo, split: str) -> None:
                     reader.read(parsed[IMAGE_ENCODED].numpy()[np.newaxis])
             except (tf.errors.OpError, ValueError) as error:
                 reason = getattr(error, "message", str(error)).splitlines()[0]
-                raise CorruptRecordError(path, offset, reason) from error
+                if not (info.adopted or by_name):
+                    try:
+                        decode_record(record.data, info.spec)  # says more than TensorFlow
+                    except SpecError as found:
+                        reason = str(found)
+                raise CorruptRecordError(path, offset, f"{reason:.1000}") from error
         if count != shard.records:
             reason = (
                 f"the shard ends after {count} records, but dataset_info.json says {shard.records}"
@@ -120,9 +139,11 @@ class SkippedRecords:
         _log.warning("skipped: %s: corrupt record at byte %d: %s", file, offset, reason)
 
 
-def read_sound_records(path: str, skipped: SkippedRecords) -> Iterator[StoredRecord]:
-    """Yields the records of the file at ``path`` whose checksums match; counts the others."""
-    for found in scan_file(path):
+def read_sound_records(
+    path: str, skipped: SkippedRecords, max_bytes: int = MAX_RECORD_BYTES
+) -> Iterator[StoredRecord]:
+    """Yields the records of the file at ``path`` whose checksums match, and counts the others."""
+    for found in scan_file(path, max_bytes):
         if isinstance(found, StoredRecord):
             yield found
         else:
@@ -138,7 +159,9 @@ def skip_undecodable(
     """
 
     def add(file: bytes, offset: int) -> bool:
-        skipped.add(os.fsdecode(file), int(offset), "a key is missing, or a frame does not decode")
+        skipped.add(
+            os.fsdecode(file), int(offset), "it does not match its spec, or a frame does not decode"
+        )
         return False
 
     def attempt(record: dict[str, Any], *rest: Any) -> tf.data.Dataset:

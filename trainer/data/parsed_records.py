@@ -43,30 +43,48 @@ def parse_record(
             parsed[index] = _find_classes(parsed[name], names)
         elif index in parsed:
             parsed[index] = _check_range("class index", parsed[index], 0, len(names) - 1)
+            if name in parsed:
+                parsed[index] = _check_names(parsed[index], parsed[name], names)
     valid = parsed[keys.VALID_FRAMES]
     parsed[keys.VALID_FRAMES] = _check_range(keys.VALID_FRAMES, valid, 1, info.spec.num_frames)
+    for key, values in parsed.items():
+        if values.dtype == tf.float32:
+            finite = tf.reduce_all(tf.math.is_finite(values))
+            parsed[key] = _checked(values, finite, f"{key} that is not finite")
     return parsed
+
+
+def _checked(values: tf.Tensor, holds: tf.Tensor, fault: str) -> tf.Tensor:
+    """Returns ``values``; raises an error at run time unless ``holds``, ``[]`` bool."""
+    # The functions of tf.debugging take several times as long.
+    checked = tf.raw_ops.Assert(condition=holds, data=[f"a record has {fault}"])
+    with tf.control_dependencies([checked]):
+        return tf.identity(values)
 
 
 def _check_range(name: str, values: tf.Tensor, low: int, high: int) -> tf.Tensor:
     """Returns ``values``, int64 in any shape, which must be ``low`` to ``high``."""
     in_range = tf.reduce_all((values >= low) & (values <= high))
-    checked = tf.debugging.assert_equal(
-        in_range, True, f"a record has a {name} that is not {low} to {high}"
-    )
-    with tf.control_dependencies([checked]):
-        return tf.identity(values)
+    return _checked(values, in_range, f"a {name} that is not {low} to {high}")
+
+
+def _check_names(indices: tf.Tensor, names: tf.Tensor, class_names: Sequence[str]) -> tf.Tensor:
+    """Returns ``indices`` of classes, which must have these ``names``."""
+    sides = (tf.gather(_to_constant(class_names), indices), names)
+    expected, held = (tf.strings.reduce_join(side, separator="\0") for side in sides)
+    return _checked(indices, tf.equal(expected, held), "other class names than its indices say")
+
+
+def _to_constant(class_names: Sequence[str]) -> tf.Tensor:
+    return tf.constant([name.encode("utf-8", "surrogateescape") for name in class_names])
 
 
 def _find_classes(names: tf.Tensor, class_names: Sequence[str]) -> tf.Tensor:
     """Returns the index of each class in ``class_names``, int64 in the shape of ``names``."""
-    known = tf.constant([name.encode("utf-8", "surrogateescape") for name in class_names])
-    matches = tf.equal(names[..., tf.newaxis], known)
-    found = tf.debugging.assert_equal(
-        tf.reduce_any(matches, axis=-1), True, "a record has a class that dataset_info.json lacks"
-    )
-    with tf.control_dependencies([found]):
-        return tf.argmax(tf.cast(matches, tf.int32), axis=-1)
+    matches = tf.equal(names[..., tf.newaxis], _to_constant(class_names))
+    found = tf.reduce_all(tf.reduce_any(matches, axis=-1))
+    indices = tf.argmax(tf.cast(matches, tf.int32), axis=-1)
+    return _checked(indices, found, "a class that dataset_info.json lacks")
 
 
 def labels_of(parsed: dict[str, Any], spec: SequenceSpec) -> tf.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ import tensorflow as tf
 
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.paths import is_url
-from tfrecords_schema.records import read_file
+from tfrecords_schema.records import check_lengths, read_file
 from trainer.config.dataset import (
     Datasets,
     Selection,
@@ -23,6 +24,8 @@ from trainer.config.dataset import (
 from trainer.data.corrupt import SkippedRecords, read_sound_records
 from trainer.data.parsed_records import parse_record
 from trainer.data.shuffling import do_not_convert
+
+_check_lengths = functools.lru_cache(maxsize=1 << 12)(check_lengths)  # in the first epoch only
 
 
 @dataclass(frozen=True)
@@ -78,13 +81,16 @@ class StoredRecords:
         MiB are held at a time, and nothing on disk.
         """
         skipped = self.skipped
+        limit = self.info.max_record_bytes
         if skipped is None and not any(map(is_url, folders_of(self.directory))):
+            check = functools.partial(_check_lengths, max_bytes=limit)
+            path = tf.numpy_function(check, [path], tf.string, stateful=False)
             return tf.data.TFRecordDataset(path)
 
         def read(file: bytes) -> Iterator[dict[str, Any]]:
             name = os.fsdecode(file)
-            found = read_file(name) if skipped is None else read_sound_records(name, skipped)
-            for offset, data in found:
+            sound = skipped and read_sound_records(name, skipped, limit)
+            for offset, data in sound or read_file(name, limit):
                 yield {"record": data, "file": file, "offset": offset}
 
         signature = {

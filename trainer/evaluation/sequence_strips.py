@@ -15,7 +15,13 @@ from tfrecords_schema import spec as keys
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.records import read_file
 from tfrecords_schema.report.filmstrips import StripFrame, choose_frames, make_thumbnail
-from trainer.config.dataset import Datasets, load_dataset, select_records, shard_paths
+from trainer.config.dataset import (
+    Datasets,
+    has_mixed_indices,
+    load_dataset,
+    select_records,
+    shard_paths,
+)
 from trainer.data.corrupt import located_errors
 from trainer.data.parsed_records import parse_record
 from trainer.data.pixels import FrameError, FrameReader
@@ -44,13 +50,13 @@ def read_filmstrips(directory: Datasets, split: str, places: Sequence[int]) -> d
             records = itertools.islice(records, max(own, default=start - 1) - start + 1)
             for place, record in enumerate(records, start):
                 if place in own:
-                    strips[place] = _to_strip(record.data, info)
+                    strips[place] = _to_strip(record.data, info, has_mixed_indices(directory))
             start += shard.records
     return strips
 
 
-def _to_strip(data: bytes, info: DatasetInfo) -> Filmstrip:
-    spec, parsed = info.spec, parse_record(tf.constant(data), info)
+def _to_strip(data: bytes, info: DatasetInfo, by_name: bool) -> Filmstrip:
+    spec, parsed = info.spec, parse_record(tf.constant(data), info, by_name=by_name)
     valid = max(1, int(parsed[keys.VALID_FRAMES]))
     signals = {s.name: parsed[keys.signal_floats_key(s.name)].numpy()[:valid] for s in spec.signals}
     if spec.image is None:

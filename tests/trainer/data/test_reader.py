@@ -12,10 +12,10 @@ from tests.trainer.conftest import SPECS, make_spec
 from tfrecords_schema.examples import decode_record, parse_example
 from tfrecords_schema.fake import fake_record, write_fake_dataset
 from tfrecords_schema.info import DatasetInfo
-from tfrecords_schema.records import CorruptRecordError, frame_record, read_file
+from tfrecords_schema.records import CorruptRecordError, frame_record, masked_crc32c, read_file
 from tfrecords_schema.spec import LABEL_INDEX, LabelSpec
 from trainer.config.dataset import DatasetError
-from trainer.data.corrupt import located_errors
+from trainer.data.corrupt import SkippedRecords, located_errors
 from trainer.data.labels import read_labels
 from trainer.data.parsed_records import labels_of
 from trainer.data.read_options import Loading, Outputs, Shuffle
@@ -266,10 +266,10 @@ def test_read_sequences_refuses_truncated_shard(tmp_path):
         read_sequences(tmp_path, "train", batch_size=1)
 
 
-def read_all(directory):
+def read_all(directory, skipped=None):
+    loading = Loading(ignore_errors=skipped or False)
     with located_errors(directory, "train"):
-        for _ in read_sequences(directory, "train", batch_size=2):
-            pass
+        return list(read_sequences(directory, "train", batch_size=2, loading=loading))
 
 
 def test_located_errors_names_flipped_bit(tmp_path):
@@ -299,12 +299,22 @@ def test_located_errors_names_frame_that_does_not_decode(tmp_path):
 @pytest.mark.parametrize(
     ("task", "key", "number", "message"),
     [
-        ("classification", "clip/label/index", -1, "class index that is not 0 to 2"),
-        ("classification", "clip/label/index", 2**63 - 1, "class index that is not 0 to 2"),
-        ("multilabel", "clip/label/index", 3, "class index that is not 0 to 2"),
-        ("classification by frame", "image/label/index", 3, "class index that is not 0 to 2"),
-        ("regression", "image/valid_frames", 0, "image/valid_frames that is not 1 to 4"),
-        ("regression", "image/valid_frames", 2**63 - 1, "image/valid_frames that is not 1 to 4"),
+        ("classification", "clip/label/index", -1, "clip/label/index must be 0 to 2, got -1"),
+        (
+            "classification",
+            "clip/label/index",
+            2**63 - 1,
+            "clip/label/index must be 0 to 2, got 9",
+        ),
+        ("multilabel", "clip/label/index", 3, "clip/label/index must be 0 to 2, got 3"),
+        (
+            "classification by frame",
+            "image/label/index",
+            3,
+            "image/label/index must be 0 to 2, got 3",
+        ),
+        ("regression", "image/valid_frames", 0, "image/valid_frames must be 1 to 4, got"),
+        ("regression", "image/valid_frames", 2**63 - 1, "image/valid_frames must be 1 to 4, got"),
     ],
 )
 def test_located_errors_names_number_out_of_range(task, key, number, message, tmp_path):
@@ -321,6 +331,43 @@ def test_located_errors_names_number_out_of_range(task, key, number, message, tm
     with pytest.raises(CorruptRecordError, match=message) as caught:
         read_all(tmp_path)
     assert (caught.value.file, caught.value.offset) == (str(path), records[1].offset)
+
+
+@pytest.mark.parametrize("task", ["classification", "multilabel", "classification by frame"])
+def test_located_errors_names_class_whose_name_is_another(task, tmp_path):
+    info = write_fake_dataset(tmp_path, SPECS[task], {"train": 1}, shards=1)
+    path = tmp_path / info.splits["train"].shards[0].file
+    (record,) = read_file(path)
+    example = parse_example(record.data)
+    context, lists = example.context.feature, example.feature_lists.feature_list
+    if "frame" in task:
+        lists["image/label/string"].feature[1].bytes_list.value[:] = [b"b"]
+    elif task == "classification":
+        context["clip/label/string"].bytes_list.value[:] = [b"b"]
+        context["clip/label/text"].bytes_list.value[:] = [b"b"]
+    else:
+        context.pop("clip/label/index")  # one class, not none
+    path.write_bytes(frame_record(example.SerializeToString()))
+    resized = replace(info.splits["train"].shards[0], bytes=path.stat().st_size)
+    replace(info, splits={"train": replace(info.splits["train"], shards=(resized,))}).save(tmp_path)
+    with pytest.raises(CorruptRecordError, match=r"label/(string must be|index)"):
+        read_all(tmp_path)
+
+
+@pytest.mark.parametrize("length", [100 << 20, 2**40])
+def test_lengths_of_records_are_checked_before_memory_is_taken(length, tmp_path):
+    info = write_fake_dataset(tmp_path, SPECS["classification"], {"train": 2}, shards=1)
+    path = tmp_path / info.splits["train"].shards[0].file
+    data = bytearray(path.read_bytes())
+    header = length.to_bytes(8, "little")
+    data[:12] = header + masked_crc32c(header).to_bytes(4, "little")
+    path.write_bytes(data)
+    reason = rf"the length is {length} bytes, but the maximum is 67\d+"
+    with pytest.raises(CorruptRecordError, match=reason):  # TensorFlow's reader crashes
+        read_all(tmp_path)
+    skipped = SkippedRecords()
+    assert len(read_all(tmp_path, skipped)) == 1
+    assert skipped.places == [(str(path), 0)]
 
 
 def test_labels_of_takes_memory_for_classes_and_labels_not_for_their_product():

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from tests.processes import run_python
-from tests.trainer.conftest import SPECS, history, make_spec, write_brightness_dataset
+from tests.trainer.conftest import SIGNALS, SPECS, history, make_spec, write_brightness_dataset
 from tfrecords_schema.fake import fake_record, write_fake_dataset
 from tfrecords_schema.info import DatasetInfo
+from tfrecords_schema.records import CorruptRecordError
 from tfrecords_schema.spec import SignalSpec
 from trainer.config.dataset import DatasetError, check_trainable, describe_dataset
 from trainer.config.run_folder import RunFolder
@@ -164,6 +165,9 @@ def test_train_repeats_with_a_seed(tmp_path):
     assert histories[0] == histories[1] != histories[2]
 
 
+SIGNALS_WITH_NAN = {signal.name: [[float("nan")] * signal.size] * 4 for signal in SIGNALS}
+
+
 def write_dataset_with_nan(directory, spec, **changes):
     """Four records, one of them changed, with the statistics of four sound ones."""
     records = [fake_record(spec, i) for i in range(4)]
@@ -174,19 +178,29 @@ def write_dataset_with_nan(directory, spec, **changes):
     replace(sound, splits={"train": replace(sound.splits["train"], shards=shards)}).save(directory)
 
 
-def test_train_stops_on_nan(tmp_path):
-    signals = (SignalSpec(name="SPEED"),)
-    spec = make_spec("regression", image=None, signals=signals)
-    write_dataset_with_nan(tmp_path / "data", spec, label_values=[float("nan"), 0.0])
+@pytest.mark.parametrize(
+    ("spec", "changes", "key"),
+    [
+        ("regression", {"label_values": [float("nan"), 0.0]}, "clip/label/value"),
+        ("signals only", {"signals": SIGNALS_WITH_NAN}, "SPEED/feature/floats"),
+    ],
+)
+def test_train_refuses_numbers_that_are_not_finite(spec, changes, key, tmp_path):
+    write_dataset_with_nan(tmp_path / "data", SPECS[spec], **changes)
+    config = TrainingConfig(epochs=1)
     with pytest.raises(
-        TrainingError, match=r"^loss became nan in epoch 1, .*Lower --learning_rate"
+        CorruptRecordError, match=f"byte 0: .*a record has {key} that is not finite"
     ):
-        train(tmp_path / "data", RunFolder(tmp_path / "run"), TrainingConfig(epochs=1))
+        train(tmp_path / "data", RunFolder(tmp_path / "run"), config)
+
+
+def test_train_stops_when_it_diverges(tmp_path):
+    spec = make_spec("regression", image=None, signals=(SignalSpec(name="SPEED"),))
+    write_fake_dataset(tmp_path / "data", spec, {"train": 4})
+    config = TrainingConfig(epochs=9, learning_rate=1e30)
+    with pytest.raises(TrainingError, match=r"(loss|weights) .*epoch.*Lower --learning_rate"):
+        train(tmp_path / "data", RunFolder(tmp_path / "run"), config)
     assert not (tmp_path / "run" / "metrics.json").exists()
-    spec = make_spec(image=None, signals=signals)
-    write_dataset_with_nan(tmp_path / "data", spec, signals={"SPEED": [[float("nan")]] * 4})
-    with pytest.raises(TrainingError, match=r"weights lstm.* are not finite after epoch 1"):
-        train(tmp_path / "data", RunFolder(tmp_path / "run2"), TrainingConfig(epochs=1))
 
 
 @pytest.mark.parametrize(
