@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DATAFLOW := .venv-dataflow
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test test-slow test-dataflow test-flink test-versions model-garden fuzz bench load lint types format proto clean
+.PHONY: help demo test test-slow test-dataflow test-flink test-versions model-garden fuzz bench load dist lint types format proto clean
 
 help:
 	@echo "make demo           render drives, build a dataset, validate it, train on it, predict"
@@ -18,6 +18,7 @@ help:
 	@echo "make fuzz           fuzz each parser for FUZZ_SECONDS seconds"
 	@echo "make bench          measure the speed of building, reading and validating"
 	@echo "make load           run loads that the tests do not have; prints time and peak memory"
+	@echo "make dist           build what PyPI gets, and run the demo from it in a new environment"
 	@echo "make lint           check style and layers"
 	@echo "make types          check types"
 	@echo "make format         rewrite the code to the project's style"
@@ -85,6 +86,19 @@ LOAD_PART ?= 1
 load: $(INSTALLED)
 	$(BIN)/python benchmarks/load.py --part $(LOAD_PART)
 
+# What PyPI gets, tried in a new environment: the programs without extras, then the demo with the trainer's.
+dist: $(INSTALLED)
+	rm -rf dist .venv-dist
+	$(BIN)/uv build --quiet --out-dir dist .
+	$(BIN)/python -m pip install --quiet twine
+	$(BIN)/python -m twine check --strict dist/*.whl dist/*.tar.gz
+	$(BIN)/uv venv --quiet .venv-dist
+	VIRTUAL_ENV=.venv-dist $(BIN)/uv pip install --quiet dist/*.whl
+	.venv-dist/bin/pipelines --version
+	.venv-dist/bin/pipelines videos --help >/dev/null
+	VIRTUAL_ENV=.venv-dist $(BIN)/uv pip install --quiet "$$(ls dist/*.whl)[trainer]"
+	.venv-dist/bin/python examples/demo.py --output dist/demo_output
+
 # Another reader of our records. Installed without its dependencies, because reading needs few of them.
 model-garden: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --no-deps tf-models-official tf-keras tf-slim gin-config immutabledict
@@ -110,4 +124,4 @@ proto:
 	rm -r .venv-proto
 
 clean:
-	rm -rf .fuzz $(VENV) $(DATAFLOW) .venv-versions .venv-proto demo_output build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .fuzz $(VENV) $(DATAFLOW) .venv-versions .venv-proto .venv-dist dist demo_output build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -52,6 +52,11 @@ setup(
             "tensorflow>=2.20,<3; python_version >= '3.13'",
         ],
         "export": EXPORT,
+        # Beside `trainer`: the CUDA libraries of TensorFlow.
+        "gpu": [
+            "tensorflow[and-cuda]>=2.19,<3; python_version < '3.13'",
+            "tensorflow[and-cuda]>=2.20,<3; python_version >= '3.13'",
+        ],
         "gcp": ["apache-beam[gcp]>=2.74,<3", "gcsfs>=2026.10"],
         # Nothing of Beam's: its client for S3 would be a second one, whose pins the first must meet.
         "aws": ["s3fs>=2026.9"],
