@@ -83,6 +83,11 @@ def open_export(
     model = model.rstrip("/") or model
     tried = [model, f"{model}/export"]
     folder = next((path for path in tried if storage.is_file(f"{path}/{_SAVED_MODEL}")), None)
+    if folder is None and storage.is_file(f"{model}/checkpoint.npz"):
+        raise UserError(
+            f"--model {model}: its training has not ended, so that it holds no export yet. Continue it with: "
+            f"trainer --resume {model}"
+        )
     if folder is None:
         found = "a folder without it" if storage.is_folder(model) else "no such folder"
         raise UserError(

@@ -509,6 +509,11 @@ class TestFailures:
 
 
 class TestModels:
+    def test_a_run_that_has_not_ended(self, tmp_path):
+        (tmp_path / "checkpoint.npz").touch()
+        with pytest.raises(UserError, match=r"has not ended.* Continue it with: trainer --resume "):
+            open_export(str(tmp_path))
+
     def test_no_such_model(self, clips, tmp_path):
         done = run_pipelines(
             *("predict", "--model", "nowhere", "--input", clips, "--output", "p.jsonl"),
