@@ -7,7 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.validation.checks.catalogue import ALL_CHECKS
+from pipelines.validation.checks.catalogue import (
+    ALL_CHECKS,
+    DRIFT_CHECKS,
+    NEIGHBOUR_CHECKS,
+    RECORD_CHECKS,
+    SOURCE_CHECKS,
+)
 from pipelines.validation.findings import LEVELS, Check, Finding, Level
 from pipelines.validation.result import Result
 from pipelines.validation.thresholds import ValidationOptions
@@ -59,6 +65,20 @@ class Validation:
         """The number of findings by level: ``1 error, 0 warnings, 2 notes``."""
         return ", ".join(plural(self.result.count(level), level) for level in LEVELS)
 
+    @property
+    def not_run(self) -> dict[str, str]:
+        """Why a check was not made, by the check's name; it finds nothing, but that says nothing."""
+        reasons = dict.fromkeys(
+            SOURCE_CHECKS, "" if self.options.sources else "--sources is not given"
+        )
+        reasons |= dict.fromkeys(
+            DRIFT_CHECKS, "" if self.options.against else "--against is not given"
+        )
+        if not self.result.records:
+            of_records = (*RECORD_CHECKS, *NEIGHBOUR_CHECKS)
+            reasons |= dict.fromkeys(of_records, "no record could be read")
+        return {check.name: reason for check, reason in reasons.items() if reason}
+
     def finding_groups(self) -> Iterator[FindingGroup]:
         """Yields the findings by level, worst first, then by check in the order of the catalogue."""
         for level in LEVELS:
@@ -84,6 +104,7 @@ class Validation:
             "bytes": self.result.bytes,
             "seconds": round(self.seconds, 3),
             **to_json(self.result),
+            "not_run": self.not_run,
             "checks": {c.name: {"reason": c.reason, "remedy": c.remedy} for c in ALL_CHECKS},
             "thresholds": dataclasses.asdict(self.options.thresholds),
         }

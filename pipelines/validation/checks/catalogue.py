@@ -47,6 +47,9 @@ NEIGHBOUR_CHECKS = _checks_of(neighbours)
 DATASET_CHECKS = _checks_of(dataset, statistics, values, sources, leaks, balance)
 """Checks of a `DatasetView`."""
 
+SOURCE_CHECKS = _checks_of(sources)
+"""Those among them that compare records with the footage, by ``--sources``."""
+
 DRIFT_CHECKS = _checks_of(drift)
 """Checks of two `Versions` of a dataset."""
 

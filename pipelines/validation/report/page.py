@@ -40,7 +40,10 @@ def render_report(validation: Validation, folder: DatasetFolder) -> str:
         family_names=list(dict.fromkeys(c.family for c in ALL_CHECKS if c.name in result.counts)),
         split_names=list(validation.info.splits),
         max_boxes=_MAX_BOXES,
-        passed=[check for check in ALL_CHECKS if check.name not in result.counts],
+        passed=[c for c in ALL_CHECKS if c.name not in {*result.counts, *validation.not_run}],
+        not_run=[
+            (c, validation.not_run[c.name]) for c in ALL_CHECKS if c.name in validation.not_run
+        ],
         splits=contents.splits(validation),
         classes=contents.classes(validation),
         targets=contents.targets(validation),

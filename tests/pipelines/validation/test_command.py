@@ -31,6 +31,9 @@ def test_validate_exits_with_0_and_writes_report_and_result(make, tmp_path):
     assert fields["findings"] == []
     assert fields["levels"] == {"error": 0, "warning": 0, "note": 0}
     assert "labels.classes" in fields["checks"]
+    assert fields["not_run"]["drift.spec"] == "--against is not given"
+    assert fields["not_run"]["pictures.unlike_source"] == "--sources is not given"
+    assert fields["not_run"].keys() < fields["checks"].keys()
     # Validation writes nothing into the dataset, and leaves nothing beside the files.
     assert sorted(dataset.path.iterdir()) == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["dataset", "report.html", "result.json"]

@@ -88,6 +88,19 @@ def test_render_report_starts_with_verdict_and_shows_remedies(make):
     assert dataset.path.name in page.text
 
 
+def test_render_report_lists_checks_that_were_not_made_apart(make):
+    dataset = make("classification")
+    found, not_made = Page(render(dataset)).text.split("Checks that were not made")
+    assert "pictures.unlike_source" not in found
+    assert "pictures.unlike_source : --sources is not given" in not_made
+    assert "drift.spec : --against is not given" in not_made
+    assert "labels.finite" not in not_made
+    for shard in dataset.path.glob("*.tfrecord"):
+        shard.unlink()
+    not_made = Page(render(dataset)).text.partition("Checks that were not made")[2]
+    assert "labels.finite : no record could be read" in not_made
+
+
 def test_failed_depends_on_fail_on(make):
     dataset = make("classification")
     (dataset.path / "_build").mkdir()
