@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DATAFLOW := .venv-dataflow
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test test-slow test-dataflow test-flink test-versions model-garden fuzz bench load dist lint types format proto clean
+.PHONY: help demo test test-slow test-dataflow test-flink test-versions model-garden fuzz bench load dist docs lint types format proto clean
 
 help:
 	@echo "make demo           render drives, build a dataset, validate it, train on it, predict"
@@ -19,6 +19,7 @@ help:
 	@echo "make bench          measure the speed of building, reading and validating"
 	@echo "make load           run loads that the tests do not have; prints time and peak memory"
 	@echo "make dist           build what PyPI gets, and run the demo from it in a new environment"
+	@echo "make docs           build the site of the documentation in docs/_site"
 	@echo "make lint           check style and layers"
 	@echo "make types          check types"
 	@echo "make format         rewrite the code to the project's style"
@@ -99,6 +100,10 @@ dist: $(INSTALLED)
 	VIRTUAL_ENV=.venv-dist $(BIN)/uv pip install --quiet "$$(ls dist/*.whl)[trainer]"
 	.venv-dist/bin/python examples/demo.py --output dist/demo_output
 
+docs: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	$(BIN)/python -m sphinx -q --fail-on-warning --keep-going docs docs/_site
+
 # Another reader of our records. Installed without its dependencies, because reading needs few of them.
 model-garden: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --no-deps tf-models-official tf-keras tf-slim gin-config immutabledict
@@ -124,4 +129,4 @@ proto:
 	rm -r .venv-proto
 
 clean:
-	rm -rf .fuzz $(VENV) $(DATAFLOW) .venv-versions .venv-proto .venv-dist dist demo_output build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .fuzz $(VENV) $(DATAFLOW) .venv-versions .venv-proto .venv-dist dist docs/_site docs/reference demo_output build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -121,7 +121,7 @@ class Parser(argparse.ArgumentParser):
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         self.example = example
-        self._options = options
+        self.options = options
         self._leading = next((f"--{item.flag}" for _, item in items if item.leads), None)
         self._unknown = next((item.flag for _, item in items if not item.has_flag), None)
         groups: dict[str, Any] = {"": self}
@@ -162,7 +162,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raises the error of the options' program, in one line."""
-        raise self._options.error(message.removeprefix("argument "))
+        raise self.options.error(message.removeprefix("argument "))
 
 
 def normalize(argv: Sequence[str]) -> list[str]:

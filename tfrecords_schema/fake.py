@@ -83,7 +83,7 @@ def write_fake_dataset(
     shards: int = 2,
     records: Mapping[str, list[SequenceRecord]] | None = None,
 ) -> DatasetInfo:
-    """Writes a complete dataset folder of `fake_record`s and returns its description.
+    """Writes a complete dataset folder of records as `fake_record` makes them; returns its description.
 
     Args:
         directory: created if it does not exist.
