@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from trainer.models.network import join_signals as join_signals
     from trainer.models.network import output_layers as output_layers
     from trainer.models.network import read_over_time as read_over_time
+    from trainer.models.run import Run as Run
+    from trainer.models.run import load_run as load_run
     from trainer.training.train import train as train
 
 _NAMES = {
@@ -61,6 +63,7 @@ _NAMES = {
     "trainer.models.layers": "ClearPadding FrameMask OverTime StackFrames TimeDistributed",
     "trainer.models.network": "build_model convolve_over_time decode_over_time join_signals "
     "output_layers read_over_time",
+    "trainer.models.run": "Run load_run",
     "trainer.training.train": "train",
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}
