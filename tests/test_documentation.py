@@ -280,6 +280,7 @@ def known_flags():
         *(["pipelines", verb] for verb in VERBS),
         ["trainer"],
         ["trainer", "evaluate"],
+        ["trainer", "export"],
     ):
         printed = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
         with contextlib.redirect_stdout(printed):

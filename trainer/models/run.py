@@ -72,7 +72,7 @@ class Run:
                 f"{', '.join(options)}: expected for footage in files only. Leave it out"
             )
         label, rate = self.info.spec.label, self.info.spec.frame_rate
-        output = ModelOutput(label=label, thresholds=self._calibration.thresholds)
+        meaning = ModelOutput(label=label, thresholds=self._calibration.thresholds)
         units = dict(zip(label.target_names, label.target_units, strict=False))
         steps = self.info.spec.num_frames
         times = [None if rate is None else round(i / rate, 6) for i in range(steps)]
@@ -81,9 +81,9 @@ class Run:
             row: dict[str, Any] = {"start": times[0], "end": times[-1]}
             if label.per_frame:
                 answers = zip(times, values, strict=True)
-                row["frames"] = [{"time": time, **describe(own, output)} for time, own in answers]
+                row["frames"] = [{"time": time, **describe(own, meaning)} for time, own in answers]
             else:
-                row |= describe(values, output)
+                row |= describe(values, meaning)
             rows.append(row | ({"units": units} if any(units.values()) else {}))
         return rows
 
