@@ -16,7 +16,7 @@ help:
 	@echo "make test-versions  test each Python, with the newest and the lowest packages"
 	@echo "make model-garden   install TensorFlow Model Garden, for the tests that compare with it"
 	@echo "make fuzz           fuzz each parser for FUZZ_SECONDS seconds"
-	@echo "make bench          measure the speed of building, reading and validating"
+	@echo "make bench          measure the speed of building, reading, validating and predicting"
 	@echo "make load           run loads that the tests do not have; prints time and peak memory"
 	@echo "make dist           build what PyPI gets, and run the demo from it in a new environment"
 	@echo "make docs           build the site of the documentation in docs/_site"
@@ -81,6 +81,7 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/build.py --part $(BENCH_PART)
 	$(BIN)/python benchmarks/reader.py
 	$(BIN)/python benchmarks/validation.py --records 1000
+	$(BIN)/python benchmarks/predict.py --seconds 40
 
 # Fraction of the loads: 1 takes about half an hour on two CPUs.
 LOAD_PART ?= 1

@@ -5,7 +5,7 @@ video per process; and the exported model on as many sequences, which are decode
 of the same size. Our side is the command in a process that has imported Beam and TensorFlow before. It
 decodes, scales and encodes frames as the training set's build did, predicts, and writes the rows. The sides
 take turns, and ratios are medians of the rounds' ratios. Last, peak memory of the driver and of its largest
-decoder is compared for whole commands on footage of two lengths.
+decoder is compared for whole commands on footage of --seconds and of a quarter of it.
 
     python benchmarks/predict.py [--footage FILE] [--model RUN] [--seconds 120] [--repeats 3] [--max_ratio X]
 
@@ -26,6 +26,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import av
 import numpy as np
-import tensorflow as tf
 
 from building.bench import KINDS
 from building.footage import count_frames, count_seconds, describe, make_clip, repeat, spread
@@ -57,7 +57,7 @@ def main() -> int:
     flags = parser.parse_args()
     print("command:", shlex.join([Path(sys.executable).name, *sys.argv]))
     print(f"on {describe_machine()}; Python {platform.python_version()}, PyAV {av.__version__}")
-    print(f"OpenCV and TensorFlow {tf.__version__}; {flags.workers} workers")
+    print(f"TensorFlow {version('tensorflow')}; {flags.workers} workers", flush=True)
     with (
         tempfile.TemporaryDirectory(prefix="reelbeam-benchmark-") as folder,
         BareProcesses(flags.workers) as bare,
@@ -105,8 +105,8 @@ def compare(folder: Path, bare: BareProcesses, flags: argparse.Namespace) -> flo
 def compare_memory(folder: Path, flags: argparse.Namespace) -> None:
     """Prints peak memory for footage of two lengths."""
     peaks = []
-    for number, times in enumerate((1, _LONGER)):
-        count = max(1, round(times * flags.seconds / count_seconds(flags.footage)))
+    for number, seconds in enumerate((flags.seconds / _LONGER, flags.seconds)):
+        count = max(1, round(seconds / count_seconds(flags.footage)))
         video = repeat(flags.footage, folder / f"memory{number}.mp4", count)
         argv = [sys.executable, "-m", "pipelines", *words(flags, video, folder / "memory.csv")]
         run = run_command([*argv, "--every_frame"], sampled=True)
@@ -151,6 +151,8 @@ def run_predict(flags: argparse.Namespace, footage: Path, output: Path) -> None:
 
 def model_alone(export: Export, sequences: int, batch_size: int) -> partial[None]:
     """Returns a call of the model on ``sequences`` sequences of noise, which are in memory."""
+    import tensorflow as tf  # here, because the bare processes import this module
+
     loaded = tf.saved_model.load(export.path)
     spec = export.reading.seen(export.spec)
     rng = np.random.default_rng(0)
@@ -162,6 +164,8 @@ def model_alone(export: Export, sequences: int, batch_size: int) -> partial[None
     for signal in spec.signals:
         inputs[signal.name] = tf.zeros((batch_size, spec.num_frames, signal.size))
     sizes = [batch_size] * (sequences // batch_size) + [sequences % batch_size or batch_size]
+    _, taken = loaded.signatures["serving_default"].structured_input_signature
+    inputs = {name: value for name, value in inputs.items() if name in taken}
     return partial(_run_model, loaded, inputs, sizes)
 
 

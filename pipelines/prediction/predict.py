@@ -77,7 +77,7 @@ def predict_footage(options: PredictionOptions, say: Callable[[str], None]) -> N
     label = export.info.spec.label
     drawn = (*label.class_names, *label.target_names, *label.target_units)
     if options.overlay is not None and (unknown := undrawable(drawn)):
-        named = ", ".join(unknown[:_MAX_SAID])
+        named = ", ".join(map(repr, unknown[:_MAX_SAID]))
         say(
             f"note: overlays have question marks for letters that no font of this machine has, in {named}. "
             "Install a font that has them, such as Noto Sans"

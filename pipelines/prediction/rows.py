@@ -14,7 +14,7 @@ from itertools import chain
 from typing import Any, Literal
 
 from pipelines.labels.alignment import combine
-from pipelines.prediction.lines import ModelOutput, likely_classes
+from pipelines.prediction.lines import ModelOutput, likely_classes, number
 
 Per = Literal["sequence", "frame", "source", "segment"]
 Join = Literal["mean", "last"]
@@ -266,7 +266,7 @@ def _segments(
         if score >= options.min_score and end - run.start >= options.min_seconds:
             place = {"source": source, "start": run.start, "end": end}
             place |= {"first_frame": run.first_frame, "last_frame": last}
-            found.append(Row(place={**place, "class": name, "score": score}))
+            found.append(Row(place={**place, "class": name, "score": number(score)}))
 
     for index, (now, values) in enumerate(_frames(events, options)):
         interval, time = (now - time if index else 0.0), now

@@ -688,7 +688,9 @@ class TestOverlay:
         monkeypatch.setattr(DecoderProcess, "draw", note)
         flags = {"overlay": str(tmp_path / "out"), "telemetry": "{stem}.csv"}
         _, said = predict(export, tmp_path / "*.mp4", tmp_path / "p.jsonl", **flags)
-        assert "question marks for letters that no font of this machine has, in \U0010fffd" in said
+        assert (
+            "question marks for letters that no font of this machine has, in '\\U0010fffd'" in said
+        )
         assert "3 sources are drawn" in said
         assert "2 of them without targets, such as 'b.mp4': " in said
         assert "'shade'" in said

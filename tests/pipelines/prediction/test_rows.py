@@ -124,7 +124,7 @@ class TestSegments:
         one, two, three = self.segments(scores)
         assert one == {
             **{"source": "a", "start": 0.0, "end": 2.0, "first_frame": 0, "last_frame": 1},
-            **{"class": "run", "score": pytest.approx(0.8)},
+            **{"class": "run", "score": 0.8},
         }
         assert (two["class"], two["start"], two["end"]) == ("walk", 2.0, 3.0)
         assert (three["class"], three["start"], three["end"]) == ("run", 3.0, 4.0)
