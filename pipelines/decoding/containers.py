@@ -67,7 +67,10 @@ def open_live(address: str, timeout: float) -> InputContainer:
         return av.open(address, "r", device, container_options=options, timeout=limits, **LENIENT)
     except DECODING_ERRORS as error:
         is_silent = time.monotonic() - since >= timeout  # for which RTSP has other errors
-        raise DecodingFailure("open", _SILENCE if is_silent else describe_error(error)) from error
+        reason = _SILENCE if is_silent else describe_error(error)
+        raise DecodingFailure(
+            "open", f"{reason} (expected a camera, or video that is no playlist)"
+        ) from error
 
 
 def choose_stream(container: InputContainer) -> VideoStream:

@@ -60,10 +60,7 @@ class _LiveVideo(Video):
 
 
 class _LivePackets(PacketReader):
-    """The packets of a stream, received by a thread; late ones are ``dropped``, up to a keyframe.
-
-    ``arrival`` is when the last one arrived that was taken.
-    """
+    """The packets of a stream, received by a thread; late ones are dropped, up to a keyframe."""
 
     def __init__(self, request: LiveRequest, on_progress: OnProgress):
         container = open_live(request.address, request.timeout)
@@ -71,7 +68,7 @@ class _LivePackets(PacketReader):
         super().__init__(container, stream, "", on_progress, spans_restarts=True)
         self.cuttable, self._missing_end = False, None
         self._waiting = queue.Queue[tuple[float, Any]](_MAX_WAITING)
-        self.dropped, self.arrival = 0, time.monotonic()
+        self.dropped, self.arrival = 0, time.monotonic()  # of the packet that was taken last
 
     def _demux(self) -> Iterator[Any]:
         threading.Thread(target=self._receive, daemon=True).start()

@@ -123,16 +123,12 @@ class OverlayRequest:
 
 
 LIVE_STAMP = struct.Struct("<dqQ")
-"""Precedes each record of a stream: `time.monotonic` when the frame that completed it arrived, the stream's
-first timestamp, and the number of dropped frames."""
+"""Precedes each record: `time.monotonic` of its arrival, the stream's first timestamp, frames dropped so far."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LiveRequest(BuildRequest):
-    """A request for the records of a camera or a stream at an index, a device or a URL.
-
-    It fails after ``timeout`` seconds without an answer.
-    """
+    """A request for the records of a camera or a stream; fails after ``timeout`` seconds without an answer."""
 
     address: str
     timeout: float

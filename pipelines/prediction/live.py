@@ -20,7 +20,7 @@ import numpy as np
 from pipelines.build.shard import record_request
 from pipelines.decoding.client import DecoderProcess
 from pipelines.decoding.protocol import LIVE_STAMP, DecodingFailure, LiveRequest
-from pipelines.errors import UserError
+from pipelines.errors import FailedWorkError, UserError
 from pipelines.images.text import draw_lines
 from pipelines.options.verbs import PredictionOptions
 from pipelines.plan.descriptors import Segment, Source
@@ -44,11 +44,7 @@ def predict_live(
     load: Callable[[], Any],
     say: Callable[[str], None],
 ) -> None:
-    """Predicts with the `ServedModel` of ``load`` until the stream ends or the user interrupts.
-
-    Raises:
-        UserError: if the model, an output or the stream cannot be used, or fails.
-    """
+    """Predicts with the `ServedModel` of ``load`` until the stream ends, fails or the user interrupts."""
     signals, spec = ", ".join(signal.name for signal in export.spec.signals), export.spec
     if signals or export.options.sampling.sampling != "windows":
         raise UserError(
@@ -102,8 +98,9 @@ def predict_live(
             interruption.lift_time_limit()
             ending = "interrupted"
         elif isinstance(error, (DecodingFailure, OSError)):
-            reason = getattr(error, "strerror", None) or error
-            raise UserError(f"--input {name}: {reason}; {count} rows are written") from error
+            said = f"--input {name}: {getattr(error, 'strerror', None) or error}; {count} rows are written"
+            is_broken = isinstance(error, DecodingFailure) and error.stage != "open"
+            raise (FailedWorkError if is_broken else UserError)(said) from error
         else:
             raise
     finally:

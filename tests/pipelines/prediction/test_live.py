@@ -137,7 +137,8 @@ def folder(tmp_path_factory, write_video):
 
 
 @pytest.fixture
-def stream(folder):
+def stream(folder, monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
     with Stream((folder / "stream.ts").read_bytes()) as server:
         yield server
         server.shutdown()
@@ -198,20 +199,21 @@ def test_stream_that_breaks_keeps_its_rows(folder, stream, tmp_path, capsys):
     said = capsys.readouterr()
     assert len(output.read_text().splitlines()) == said.out.count("latency") == ROWS
     assert f"/reset: decode: Connection reset by peer; {ROWS} rows are written" in said.err
-    assert watch(folder, "shade", stream.url("whole"), output) == 1
+    assert watch(folder, "shade", stream.url("whole"), output) == 2
     assert f"{output} exists" in capsys.readouterr().err
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["http", "rtsp"])
-def test_address_that_does_not_answer(folder, tmp_path, capsys, scheme):
+def test_address_that_does_not_answer(folder, tmp_path, capsys, scheme, monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"{scheme}://user:secret@127.0.0.1:{silent.getsockname()[1]}/"
         output = tmp_path / "live.csv"
-        assert watch(folder, "shade", url, output, "--decode_timeout", 0.5) == 1
+        assert watch(folder, "shade", url, output, "--decode_timeout", 0.5) == 2
     error = capsys.readouterr().err
     assert f"--input {scheme}://127.0.0.1:" in error
-    assert "open: no answer for the seconds of --decode_timeout; 0 rows are written" in error
+    assert "open: no answer for the seconds of --decode_timeout (expected a camera" in error
     assert "secret" not in error
     assert not output.exists()
 
@@ -219,7 +221,7 @@ def test_address_that_does_not_answer(folder, tmp_path, capsys, scheme):
 @pytest.mark.slow
 def test_stream_that_falls_silent_or_is_not_there(folder, stream, tmp_path, capsys):
     output = tmp_path / "live.csv"
-    assert watch(folder, "shade", stream.url("error"), output) == 1
+    assert watch(folder, "shade", stream.url("error"), output) == 2
     assert "open: Server returned 404 Not Found" in capsys.readouterr().err
     assert watch(folder, "shade", stream.url("silent"), output, "--decode_timeout", 1) == 1
     assert "decode: no answer for the seconds of --decode_timeout; 6" in capsys.readouterr().err
