@@ -68,9 +68,7 @@ def open_live(address: str, timeout: float) -> InputContainer:
     except DECODING_ERRORS as error:
         is_silent = time.monotonic() - since >= timeout  # for which RTSP has other errors
         reason = _SILENCE if is_silent else describe_error(error)
-        raise DecodingFailure(
-            "open", f"{reason} (expected a camera, or video that is no playlist)"
-        ) from error
+        raise DecodingFailure("open", f"{reason} (expected a camera or video)") from error
 
 
 def choose_stream(container: InputContainer) -> VideoStream:

@@ -123,12 +123,12 @@ class OverlayRequest:
 
 
 LIVE_STAMP = struct.Struct("<dqQ")
-"""Precedes each record: `time.monotonic` of its arrival, the stream's first timestamp, frames dropped so far."""
+"""Precedes each record: `time.monotonic` of its arrival, the stream's first timestamp, dropped frames."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LiveRequest(BuildRequest):
-    """A request for the records of a camera or a stream; fails after ``timeout`` seconds without an answer."""
+    """A request for the records of a camera or stream; fails after ``timeout`` seconds without an answer."""
 
     address: str
     timeout: float

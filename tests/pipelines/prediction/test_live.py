@@ -214,6 +214,7 @@ def test_address_that_does_not_answer(folder, tmp_path, capsys, scheme, monkeypa
     error = capsys.readouterr().err
     assert f"--input {scheme}://127.0.0.1:" in error
     assert "open: no answer for the seconds of --decode_timeout (expected a camera" in error
+    assert "; 0 rows are written" in error
     assert "secret" not in error
     assert not output.exists()
 
