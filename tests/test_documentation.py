@@ -7,9 +7,7 @@ empty folder: a command of a page must get as far as missing its input.
 from __future__ import annotations
 
 import ast
-import contextlib
 import inspect
-import io
 import itertools
 import pkgutil
 import re
@@ -24,6 +22,7 @@ import pytest
 
 import pipelines.cli
 import trainer.cli
+import trainer.config.flags
 from pipelines.build.summary import describe_failures
 from pipelines.plan.descriptors import SourceFailure
 from tfrecords_schema import ImageSpec, LabelSpec, SequenceSpec, write_fake_dataset
@@ -46,7 +45,6 @@ NOT_CHECKED = {
 }
 # Pages whose Python blocks are only compared with the signatures that they call.
 NOT_RUN = {
-    "docs/deploying.md": "its blocks need a run; tests/trainer/models/test_deploying.py runs each",
     "docs/reader.md": "its blocks need a model, a large disk and hosts; tests/trainer/data has such calls",
 }
 # Flags that pages name and that belong to other programs.
@@ -165,7 +163,7 @@ class TestCommands:
             f"{block}: expected a missing input, but the command ended with {status}"
         )
         assert "--help" not in said, f"{block}: {said}"
-        inputs = {"--input", "--tfrecords", "--model"}
+        inputs = {"--input", "--tfrecords", "--model", "--resume"}
         places = [words[i + 1] for i, word in enumerate(words) if word in inputs]
         assert any(place.split("*")[0].rstrip("/") in said for place in places), f"{block}: {said}"
 
@@ -276,17 +274,9 @@ class TestPython:
 @pytest.fixture(scope="module")
 def known_flags():
     known = set().union(*FLAGS_OF_OTHERS.values())
-    for words in (
-        *(["pipelines", verb] for verb in VERBS),
-        ["trainer"],
-        ["trainer", "evaluate"],
-        ["trainer", "export"],
-    ):
-        printed = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
-        with contextlib.redirect_stdout(printed):
-            assert run_program([*words, "--help"]) == 0
-        printed.seek(0)
-        known |= set(re.findall(r"--\w[\w-]+", printed.read()))
+    for program in (pipelines.cli.PROGRAM, trainer.config.flags.PROGRAM):
+        known |= set(re.findall(r"--\w[\w-]+", program.overview))
+        known = known.union(*(make().flags for make in program.parsers.values()))
     return known.union(*(flags_of(script) for script in ROOT.glob("benchmarks/*.py")))
 
 
