@@ -45,6 +45,7 @@ NOT_CHECKED = {
 }
 # Pages whose Python blocks are only compared with the signatures that they call.
 NOT_RUN = {
+    "docs/deploying.md": "its blocks need a run; tests/trainer/models/test_deploying.py runs each",
     "docs/reader.md": "its blocks need a model, a large disk and hosts; tests/trainer/data has such calls",
 }
 # Flags that pages name and that belong to other programs.
