@@ -56,6 +56,14 @@ def predict_footage(options: PredictionOptions, say: Callable[[str], None]) -> N
     )
     rows = _row_options(options, export)
     row_format = RowFormat.of(options.output, options.columns or (), options.rows, rows.output)
+    label = export.info.spec.label
+    drawn = (*label.class_names, *label.target_names, *label.target_units)
+    if options.overlay is not None and (unknown := undrawable(drawn)):
+        named = ", ".join(map(repr, unknown[:_MAX_SAID]))
+        say(
+            f"note: overlays have question marks for letters that no font of this machine has, in {named}. "
+            "Install a font that has them, such as Noto Sans"
+        )
     if options.live:
         predict_live(options, export, rows, row_format, lambda: _load(export).load_model(), say)
         return
@@ -73,14 +81,6 @@ def predict_footage(options: PredictionOptions, say: Callable[[str], None]) -> N
         say(
             "note: the training set was made with other versions, so pixels may differ in the last bit: "
             f"{'; '.join(differing)}"
-        )
-    label = export.info.spec.label
-    drawn = (*label.class_names, *label.target_names, *label.target_units)
-    if options.overlay is not None and (unknown := undrawable(drawn)):
-        named = ", ".join(map(repr, unknown[:_MAX_SAID]))
-        say(
-            f"note: overlays have question marks for letters that no font of this machine has, in {named}. "
-            "Install a font that has them, such as Noto Sans"
         )
     model = _load(export)
     survey = survey_footage(listing, export.options, run)
