@@ -224,8 +224,11 @@ def test_stream_that_falls_silent_or_is_not_there(folder, stream, tmp_path, caps
     output = tmp_path / "live.csv"
     assert watch(folder, "shade", stream.url("error"), output) == 2
     assert "open: Server returned 404 Not Found" in capsys.readouterr().err
-    assert watch(folder, "shade", stream.url("silent"), output, "--decode_timeout", 1) == 1
-    assert "decode: no answer for the seconds of --decode_timeout; 6" in capsys.readouterr().err
+    assert watch(folder, "shade", stream.url("silent"), output, "--decode_timeout", 3) == 1
+    # Nothing holds the server back, so that sequences may be dropped.
+    rows = output.read_text().count("\n") - 1
+    said = f"decode: no answer for the seconds of --decode_timeout; {rows} rows are written"
+    assert said in capsys.readouterr().err
     assert watch(folder, "shade", str(tmp_path), tmp_path / "b.csv") == 2
 
 
