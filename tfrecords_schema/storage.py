@@ -207,7 +207,9 @@ def upload(path: StrPath, url: str) -> None:
         if not _is_folder_tree(url):
             client.put_file(os.fspath(path), name)
             return
-        partial = f"{name}.{uuid.uuid4().hex}.partial"
+        # Hidden from those who read the folder, if this process is killed.
+        parent, _, own_name = name.rpartition("/")
+        partial = f"{parent}/.{own_name}.{uuid.uuid4().hex}.partial"
         client.makedirs(client._parent(name), exist_ok=True)
         try:
             client.put_file(os.fspath(path), partial)

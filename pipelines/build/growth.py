@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from pipelines.build.output import OutputFolder
 from pipelines.errors import UserError
 from pipelines.plan.descriptors import Listing, SideFile, Source
-from tfrecords_schema.info import DatasetInfo
+from tfrecords_schema.info import DatasetInfo, DatasetInfoError
 from tfrecords_schema.report.pages import plural
-from tfrecords_schema.sources import SOURCES_COUNT, read_sources
+from tfrecords_schema.sources import SOURCES_COUNT, SourceRow, read_sources
 from tfrecords_schema.spec import SequenceSpec
 from tfrecords_schema.tables import list_some, name_some
 from tfrecords_schema.union import differences_beyond_classes
@@ -85,7 +85,8 @@ def select_new(
     new = {source.id: source for source in listing.sources}
     failures = {failure.source: failure for failure in listing.failures}
     changed, moved, gone = list[str](), list[str](), list[str]()
-    for row in read_sources(output.path, info):
+    output.failures()  # a damaged list is refused before the work
+    for row in _read_rows(output.path, info):
         source = new.pop(row.id, None)
         if source is None:
             # A file that cannot be used any more has changed.
@@ -108,7 +109,7 @@ def select_new(
     groups = {source.group for source in new.values()}
     splits = {
         row.group: row.split
-        for row in read_sources(output.path, info)
+        for row in _read_rows(output.path, info)
         if row.group in groups and row.split is not None
     }
     sources = []
@@ -151,3 +152,10 @@ def select_new(
 def _name(ids: Sequence[str]) -> str:
     """Returns the number of sources, the first of them, and the verb: ``1 source ('a.mp4') is``."""
     return f"{plural(len(ids), 'source')} ({name_some(ids)}) {'is' if len(ids) == 1 else 'are'}"
+
+
+def _read_rows(folder: str, info: DatasetInfo) -> Iterator[SourceRow]:
+    try:
+        yield from read_sources(folder, info)
+    except DatasetInfoError as error:
+        raise UserError(f"{error}. Restore the file, or build again (--overwrite)") from error

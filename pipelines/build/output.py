@@ -35,7 +35,7 @@ from pipelines.options.dataset import DatasetOptions
 from pipelines.plan.descriptors import SourceFailure
 from pipelines.storage.new_files import new_file, write_lines
 from tfrecords_schema import storage
-from tfrecords_schema.codec import from_json
+from tfrecords_schema.codec import from_json, parse_json
 from tfrecords_schema.info import FILE_NAME as INFO_FILE
 from tfrecords_schema.info import DatasetInfo, DatasetInfoError
 from tfrecords_schema.paths import UrlError, check_path, is_url, join
@@ -285,7 +285,13 @@ class OutputFolder:
             lines = storage.read_bytes(self._file(FAILURES_FILE)).splitlines()
         except (FileNotFoundError, NotADirectoryError):
             return []
-        return [SourceFailure(**json.loads(line)) for line in lines]
+        try:
+            return [from_json(SourceFailure, parse_json(line)) for line in lines]
+        except ValueError as error:
+            place = self._file(FAILURES_FILE)
+            raise UserError(
+                f"{place} cannot be read ({error!s:.200}). Restore it, or delete it to lose its lines"
+            ) from error
 
     def leave_complete(self) -> None:
         """Removes ``_build``, which `locked` makes even if the dataset is already complete.

@@ -30,6 +30,7 @@ from pipelines.prediction.sequences import Answer, Item
 from tfrecords_schema import spec as keys
 from tfrecords_schema import storage
 from tfrecords_schema.examples import SequenceRecord, decode_record, encode_record
+from tfrecords_schema.fake import fake_record
 from tfrecords_schema.parse import parse_and_decode
 from tfrecords_schema.resizing import resize_frame
 from tfrecords_schema.running.scratch import scratch_folder
@@ -58,15 +59,19 @@ class ServedModel:
                 self._loaded = tf.saved_model.load(folder)
             signatures = self._loaded.signatures  # older exports have one, which takes all inputs
             self._signature = signatures.get(_PADDED) or signatures["serving_default"]
+            self._check(path)
+            signature = [tf.TensorSpec([None], tf.string)]
+            self._answer = tf.function(self._compute, input_signature=signature, autograph=False)
+            # A graph that fails does so before any work.
+            self.predict([encode_record(fake_record(spec, 0), spec)])
+        except UserError:
+            raise
         except Exception as error:  # TensorFlow raises anything for a damaged graph
-            reason = "".join(str(error).strip().splitlines()[:1]) or type(error).__name__
+            reason = " ".join(str(error).split()) or type(error).__name__
             raise UserError(
                 f"--model {path} cannot be loaded ({reason:.300}): check that it is a folder that "
                 "`trainer` exported, or export it again"
             ) from error
-        self._check(path)
-        signature = [tf.TensorSpec([None], tf.string)]
-        self._answer = tf.function(self._compute, input_signature=signature, autograph=False)
 
     def predict(self, records: Sequence[bytes]) -> list[Answer]:
         """Returns the model's answer for each record."""

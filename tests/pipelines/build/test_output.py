@@ -143,7 +143,7 @@ class TestLocked:
 class TestBegin:
     def test_what_other_runs_left_is_cleared_but_no_file_of_the_user_s(self, output) -> None:
         build(output)
-        killed = f"{SHARD}.{'0a' * 16}.partial"  # as on Hadoop's file system
+        killed = f".{SHARD}.{'0a' * 16}.partial"  # as on Hadoop's file system
         for name in (STALE, killed, "notes.txt", "train.tfrecord", "x.partial", "sub/" + STALE):
             (Path(output.path) / name).parent.mkdir(exist_ok=True)
             (Path(output.path) / name).touch()

@@ -7,9 +7,12 @@ import cv2
 import numpy as np
 import pytest
 
+from pipelines.build.growth import select_new
+from pipelines.build.output import OutputFolder
 from pipelines.datasets.show import describe_contents, load_dataset
 from pipelines.errors import UserError
 from pipelines.options.dataset import DatasetOptions, ImageOptions, SamplingOptions
+from pipelines.plan.descriptors import Listing
 from pipelines.prediction.export_info import open_export
 from pipelines.prediction.model_input import Reading
 from tests.hostile import HOSTILE, places, replaced
@@ -154,6 +157,23 @@ def test_forged_tables_of_sources(dataset, line):
     info.counts["sources_built"] = 1
     with pytest.raises(DatasetInfoError, match=r"sources.jsonl cannot be read") as caught:
         list(read_sources(dataset, info))
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("name", ["sources.jsonl", "failures.jsonl"])
+@pytest.mark.parametrize(
+    "line", [b'{"id": "a", "group": 7, "split": "train"}', b"[" * 10_000, b"\xff", b'{"source": 1}']
+)
+def test_append_refuses_forged_tables_before_it_builds(dataset, name, line):
+    info, output = DatasetInfo.load(dataset), OutputFolder(str(dataset))
+    info.counts["sources_built"] = 1
+    sound = {"id": "a", "group": "a", "split": "train", "digest": ""}
+    (dataset / "sources.jsonl").write_text(json.dumps(sound) + "\n")
+    listing = Listing(name="x", sources=(), label=SPEC.label)
+    select_new(listing, info, output, keeps_changed=False, stratified=False)
+    (dataset / name).write_bytes(line + b"\n")
+    with pytest.raises(UserError, match=rf"{name} cannot be read.*Restore") as caught:
+        select_new(listing, info, output, keeps_changed=False, stratified=False)
     assert len(str(caught.value)) < 1000
 
 

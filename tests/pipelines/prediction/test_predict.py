@@ -532,6 +532,21 @@ class TestModels:
         with pytest.raises(UserError, match="cannot be loaded"):
             predict(export, clips, tmp_path / "p.jsonl")
 
+    def test_a_model_that_fails_when_it_runs(self, clips, dataset, tmp_path):
+        def fail(inputs):
+            wrong = tf.debugging.assert_equal(inputs["valid_frames"][0], tf.constant(-1, tf.int64))
+            with tf.control_dependencies([wrong]):
+                return tf.zeros([tf.shape(inputs["image"])[0], 2])
+
+        info = DatasetInfo.load(dataset)
+        spec = replace(info.spec, label=LabelSpec(task="classification", class_names=("a", "b")))
+        info = replace(info, spec=spec)
+        export = write_export(tmp_path / "export", info, fail)
+        with pytest.raises(UserError, match=r"cannot be loaded \(.*assertion failed") as caught:
+            predict(export, clips, tmp_path / "p.jsonl")
+        assert "\n" not in str(caught.value)
+        assert [path.name for path in tmp_path.iterdir()] == ["export"]
+
     def test_a_model_that_takes_something_else_than_its_description_says(
         self, clips, shade_export, tmp_path
     ):
