@@ -56,6 +56,7 @@ def test_losses(workshop, name):
     assert losses == [pytest.approx(epoch, rel=1e-4) for epoch in recorded]
 
 
+@pytest.mark.slow
 def test_predictions(workshop):
     require_versions(measure.train_versions(), GOLDEN["train_versions"], "predictions")
     lines = workshop.predictions()

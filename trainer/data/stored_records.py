@@ -89,8 +89,12 @@ class StoredRecords:
 
         def read(file: bytes) -> Iterator[dict[str, Any]]:
             name = os.fsdecode(file)
-            sound = skipped and read_sound_records(name, skipped, limit)
-            for offset, data in sound or read_file(name, limit):
+            found = (
+                read_file(name, limit)
+                if skipped is None
+                else read_sound_records(name, skipped, limit)
+            )
+            for offset, data in found:
                 yield {"record": data, "file": file, "offset": offset}
 
         signature = {

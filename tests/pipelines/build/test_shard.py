@@ -280,7 +280,10 @@ class TestFailingSources:
 
     @pytest.mark.parametrize(
         ("trouble", "place"),
-        [*itertools.product(("text", "crash"), (0, 1, 3)), ("hang", 1)],
+        [
+            *itertools.product(("text", "crash"), (0, 1, 3)),
+            pytest.param("hang", 1, marks=pytest.mark.slow),
+        ],
     )
     def test_leave_the_shard_as_if_they_were_not_there(
         self, trouble, place, write_video, clips, troubled, output, tmp_path

@@ -147,9 +147,8 @@ class TestBuild:
         assert checksums(tmp_path / "one") == checksums(tmp_path / "two")
         assert checksums(tmp_path / "one") == checksums(tmp_path / "three")
 
-    @pytest.mark.parametrize(
-        "rate", [("--frame_rate", 10), pytest.param((), marks=pytest.mark.slow)]
-    )
+    @pytest.mark.slow
+    @pytest.mark.parametrize("rate", [("--frame_rate", 10), ()])
     def test_any_segment_length_gives_the_same_records(
         self, clips: Path, tmp_path: Path, rate: tuple
     ) -> None:
@@ -616,7 +615,16 @@ def test_a_decoder_killed_by_accident_costs_nothing_the_next_time(tmp_path: Path
     assert (tmp_path / "out/failures.jsonl").read_text() == ""
 
 
-@pytest.mark.parametrize("readers", ["2>&1 | head -c 1", "2>&1 >&-", "2>&-", ">&- 2>&-"])
+@pytest.mark.parametrize(
+    "readers",
+    [
+        "2>&1 | head -c 1",
+        *(
+            pytest.param(closed, marks=pytest.mark.slow)
+            for closed in ("2>&1 >&-", "2>&-", ">&- 2>&-")
+        ),
+    ],
+)
 def test_videos_ends_well_when_its_output_is_not_read(
     readers: str, clips: Path, tmp_path: Path
 ) -> None:

@@ -36,6 +36,7 @@ OTHER_VALUES = {
     "augment": ("crop=0.7,flip=0.5", "crop=0.7,flip=0.5"),
     "cache_frames": ("memory", "memory"),
     "checkpoint_minutes": ("2.5", 2.5),
+    "progress": ("bar", "bar"),
     "folds": ("4", 4),
     "seeds": ("3", 3),
     "seed": ("9", 9),

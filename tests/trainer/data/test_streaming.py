@@ -86,7 +86,7 @@ def test_located_errors_names_corrupt_remote_record(bucket, url):
 
 
 def test_located_errors_reports_failing_store_in_one_line(url, monkeypatch):
-    def fail(path):
+    def fail(path, *_):
         yield from itertools.islice(read_file(path), 1)
         raise StorageError(5, "cable pulled", path)
 
@@ -112,7 +112,7 @@ def test_ignore_errors_skips_corrupt_remote_records(bucket, url, monkeypatch):
     found = read_labels(url, "train", ignore_errors=skipped)
     np.testing.assert_array_equal(found.values, labels)
 
-    def fail(path):
+    def fail(path, *_):
         yield from itertools.islice(scan_file(path), 1)
         raise StorageError(5, "cable pulled", path)
 

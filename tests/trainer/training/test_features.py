@@ -38,7 +38,11 @@ def pretrained(data, tmp_path_factory):
     return {**SMALL, "weights": str(file)}
 
 
-@pytest.mark.parametrize("layers", [0, 4], ids=["all frozen", "last two trained"])
+@pytest.mark.parametrize(
+    "layers",
+    [0, pytest.param(4, marks=pytest.mark.slow)],
+    ids=["all frozen", "last two trained"],
+)
 def test_fit_with_cached_features_has_equal_losses(layers, data, pretrained, tmp_path, caplog):
     runs = {}
     for caching in ("auto", "off"):
