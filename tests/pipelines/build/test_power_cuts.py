@@ -116,7 +116,7 @@ def test_a_command_whose_write_fails_says_so_and_goes_on(tmp_path, write_video, 
         if disk.failed is None:
             break
         said = capsys.readouterr().err.strip().splitlines()
-        assert status == 1, disk.failed
+        assert status == 2, disk.failed
         assert said[-1].startswith("pipelines videos: error: ")
         assert os.strerror(code) in said[-1]
         assert "Traceback" not in "".join(said)
