@@ -87,8 +87,8 @@ def _build(options: BuildOptions, list_sources: Callable[[], Listing]) -> Datase
     from pipelines.build.build import build_dataset, import_beam_meanwhile, make_plan
     from pipelines.build.growth import select_new
     from pipelines.build.output import OutputFolder
+    from pipelines.build.preflight import check_decoder
     from pipelines.build.summary import describe_dataset, describe_failures, describe_plan
-    from pipelines.decoding.preflight import check_decoder
 
     output = OutputFolder(options.output)
     if not run.dry_run:

@@ -9,9 +9,9 @@ from dataclasses import replace
 from typing import Any
 
 from pipelines.build.finish import Expected
+from pipelines.build.preflight import check_decoder
 from pipelines.build.probe import Survey, survey_footage
 from pipelines.build.shard import library_versions
-from pipelines.decoding.preflight import check_decoder
 from pipelines.errors import FailedWorkError, UsageError, UserError
 from pipelines.images.text import undrawable
 from pipelines.options.verbs import PredictionOptions

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from pipelines import cli
-from pipelines.decoding import preflight
+from pipelines.build import preflight
 from pipelines.decoding.client import DecoderPool, DecoderProcess
 from pipelines.errors import UserError
 from pipelines.options.dataset import RunOptions
