@@ -107,8 +107,10 @@ class EpochLine(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Logs the line."""
         texts: dict[str, list[str]] = {"train": [], "validation": []}
-        for key, value in (logs or {}).items():
-            name = key.removeprefix("val_")
+        logs = logs or {}
+        for key, value in logs.items():
+            # Keras's prefix, unless it belongs to the name of a target.
+            name = key.removeprefix("val_") if key[len("val_") :] in logs else key
             text = f"{name} {float(value):.4g} {self._units.get(name, '')}".rstrip()
             texts["train" if name == key else "validation"].append(text)
         parts = [f"{split}: {', '.join(own)}" for split, own in texts.items() if own]

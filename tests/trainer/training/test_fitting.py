@@ -275,6 +275,7 @@ def test_each_epoch_has_a_line_with_units_that_follows_what_was_saved(data, tmp_
         ),
         (("x", "y"), ("m", "m"), {"x_mae": 1, "joint_rmse": 3}, "train: x_mae 1 m, joint_rmse 3 m"),
         (("speed",), (), {"mae": 1.5}, "train: mae 1.5"),
+        (("val_v", "w"), ("m/s", "m"), {"val_v_mae": 1.5}, "train: val_v_mae 1.5 m/s"),
     ],
 )
 def test_epoch_line_has_the_units_of_targets(targets, units, logs, expected, caplog):
