@@ -178,15 +178,17 @@ def show(tfrecords: str, **options: Any) -> DatasetInfo:
 
 
 def adopt(tfrecords: str, **options: Any) -> DatasetInfo:
-    """Writes the missing ``dataset_info.json`` of TFRecords that another program wrote, by scanning them.
+    """Describes TFRecords that another program wrote, or copies them into a dataset (``rewrite``).
 
     Example: ``adopt("kinetics", num_frames=16).spec.label.class_names``.
 
     Raises:
         UserError: if an option is wrong, the folder is described already, or its records cannot be.
     """
-    info = adopt_folder(make_options(AdoptOptions, {"tfrecords": tfrecords, **options}))
-    say(describe_adopted(info, tfrecords))
+    made = make_options(AdoptOptions, {"tfrecords": tfrecords, **options})
+    _check_beam_args(made.run)
+    info = adopt_folder(made, say)
+    say(describe_adopted(info, made.rewrite or tfrecords))
     return info
 
 

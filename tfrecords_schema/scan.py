@@ -1,16 +1,18 @@
-"""Describes TFRecords of other programs by scanning them, if they have MediaSequence's keys.
+"""Describes TFRecords of other programs by scanning them, under MediaSequence's keys or mapped to these.
 
 Readers adjust records that lack keys, or hold other numbers of frames than the spec or frames of other sizes.
 """
 
 from __future__ import annotations
 
+import fnmatch
 import math
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +22,17 @@ import numpy.typing as npt
 
 from tfrecords_schema import spec as keys
 from tfrecords_schema.example_pb2 import Feature, SequenceExample
-from tfrecords_schema.examples import parse_example
+from tfrecords_schema.foreign import OUR_KEYS, KeyMap, scan_foreign_file
 from tfrecords_schema.frame_size import frame_size
 from tfrecords_schema.info import DatasetInfo, ShardInfo, SplitInfo, statistics_of
 from tfrecords_schema.moments import Moments, add_each, moments_by_column
-from tfrecords_schema.records import file_checksum, read_file
+from tfrecords_schema.records import CorruptRecordError, file_checksum
 from tfrecords_schema.spec import ImageSpec, LabelSpec, SequenceSpec, SignalSpec, SpecError
-from tfrecords_schema.split_names import split_of_file
+from tfrecords_schema.split_names import split_of_file, standard_split
 
-_SHARD = re.compile(r"tfrecord|-\d+-of-\d+$", re.IGNORECASE)
+_SHARD = re.compile(
+    r"(?!\.).*(tfrecord|-\d+-of-\d+$).*(?<!\.idx)(?<!\.index)(?<!\.swp)(?<!\.json)", re.IGNORECASE
+)
 _SIGNAL = re.compile(r"(?!LABEL/)([^/]+)/feature/floats")  # "LABEL" holds the targets by frame
 _FORMATS = {b"\xff\xd8\xff": "JPEG", b"\x89PN": "PNG"}
 
@@ -37,33 +41,73 @@ class AdoptError(ValueError):
     """Records that cannot be described; the message names them and what was expected."""
 
 
+class ClassNames:
+    """The name of each class, and where it was read first, so that two programs' orders never mix.
+
+    ``given`` are the names that the user says, in order; records must agree with them.
+    """
+
+    def __init__(self, given: Sequence[str] = ()):
+        self._first = {i: (name, "--class_names") for i, name in enumerate(given)}
+        self.unnumbered: set[str] = set()
+
+    def add(self, indices: Sequence[int], names: Sequence[bytes], place: str) -> None:
+        """Adds the names of a record's classes; raises AdoptError if an earlier one contradicts them."""
+        decoded = [name.decode("utf-8", "replace") for name in names]
+        if not indices:
+            self.unnumbered.update(decoded)
+        for index, name in zip(indices, decoded, strict=False):
+            known, first = self._first.setdefault(index, (name, place))
+            if known != name:
+                raise AdoptError(
+                    f"class {index} is {known!r} in {first}, but {name!r} in {place}: two orders of classes. "
+                    "Take classes by name with --map image=image/encoded,text=clip/label/string and "
+                    "--rewrite, or correct the records"
+                )
+
+    def of(self, indices: Collection[int]) -> tuple[str, ...]:
+        """Returns the names of all classes up to the last of ``indices``, or of those without index."""
+        if not indices:
+            return tuple(sorted(self.unnumbered))
+        count = max(*indices, *self._first, -1) + 1
+        return tuple(self._first.get(i, (f"class {i}", ""))[0] for i in range(count))
+
+
 @dataclass
 class SplitScan:
     """Counts and values of the records of a split.
 
     Attributes:
         decodes: the first frame of each record is decoded, for its size and colours.
+        key_map: our keys of its records.
+        names: of the classes of all splits.
         shards: its files.
         lengths, images: records of each number of frames, and of each format, height, width and channels.
         label_counts, frame_counts: records and frames of each class.
-        names: of the classes.
         tables: records that have each key with each number of values.
         moments: of each column of these.
+        untimed: some records have neither times nor a frame rate.
+        rates: frame rates that records state; 0 for those that state none.
+        damaged: places that cannot be read.
         sources, groups: their names.
         class_sources: sources of each class of frames (True) or of whole records (False).
         pixels: by number of channels, the sums over first frames of each channel's mean and mean square.
     """
 
     decodes: bool = True
+    key_map: KeyMap = OUR_KEYS
+    names: ClassNames = field(default_factory=ClassNames)
     shards: list[ShardInfo] = field(default_factory=list)
     lengths: Counter[int] = field(default_factory=Counter)
     images: Counter[tuple[str, int, int, int]] = field(default_factory=Counter)
     label_counts: Counter[int] = field(default_factory=Counter)
     frame_counts: Counter[int] = field(default_factory=Counter)
-    names: dict[int, str] = field(default_factory=dict)
     tables: Counter[tuple[str, int]] = field(default_factory=Counter)
     moments: dict[tuple[str, int], tuple[Moments, ...]] = field(default_factory=dict)
     pixels: dict[int, npt.NDArray[np.float64]] = field(default_factory=dict)
+    untimed: bool = False
+    rates: set[float] = field(default_factory=set)
+    damaged: list[CorruptRecordError] = field(default_factory=list)
     sources: set[bytes] = field(default_factory=set)
     groups: set[bytes] = field(default_factory=set)
     class_sources: dict[tuple[bool, int], set[bytes]] = field(
@@ -76,17 +120,24 @@ class SplitScan:
         return sum(shard.records for shard in self.shards)
 
     def add_file(self, path: Path) -> None:
-        """Adds the records of a file; raises AdoptError or CorruptRecordError for one that cannot be."""
+        """Adds the intact records of a file; raises AdoptError for one that cannot be described."""
         count = 0
-        for count, record in enumerate(read_file(path), start=1):  # noqa: B007
+        for record in scan_foreign_file(path):
+            if isinstance(record, CorruptRecordError):
+                self.damaged.append(record)
+                continue
+            count += 1
+            place = f"{path}: the record at byte {record.offset}"
             try:
-                self._add_record(parse_example(record.data))
+                self._add_record(self.key_map.apply(record.data), place)
+            except AdoptError:
+                raise
             except (ValueError, cv2.error) as error:
-                raise AdoptError(f"{path}: the record at byte {record.offset}: {error}") from error
+                raise AdoptError(f"{place}: {error}") from error
         size, checksum = path.stat().st_size, file_checksum(path)
         self.shards.append(ShardInfo(file=path.name, records=count, bytes=size, sha256=checksum))
 
-    def _add_record(self, example: SequenceExample) -> None:
+    def _add_record(self, example: SequenceExample, place: str = "") -> None:
         context, lists = example.context.feature, example.feature_lists.feature_list
         steps = {key: lists[key].feature for key in lists}
         frames = steps.get(keys.IMAGE_ENCODED, ())
@@ -112,16 +163,20 @@ class SplitScan:
         indices = _held(context, keys.LABEL_INDEX, "int64_list")
         self.tables[keys.LABEL_INDEX, len(indices)] += 1
         texts = _held(context, keys.LABEL_STRING) or _held(context, keys.LABEL_TEXT)
-        self._add_names(indices, texts)
+        self._add_names(indices, texts, place)
         self.label_counts.update(indices)
         names = steps.get(keys.FRAME_LABEL_STRING, ())
         classes = {(False, index) for index in indices}
         for i, step in enumerate(steps.get(keys.FRAME_LABEL_INDEX, ())):
             indices = step.int64_list.value
-            self._add_names(indices, names[i].bytes_list.value if i < len(names) else ())
+            self._add_names(indices, names[i].bytes_list.value if i < len(names) else (), place)
             classes.update((True, index) for index in indices if i < valid)
             # Readers may meet a class that occurs only in padding, so it needs a name and the count 0.
             self.frame_counts.update(indices if i < valid else dict.fromkeys(indices, 0))
+        rate = next(iter(_held(context, keys.FRAME_RATE, "float_list")), 0.0)
+        self.rates.add(rate)
+        times = {t for step in steps.get(keys.IMAGE_TIMESTAMP, ()) for t in step.int64_list.value}
+        self.untimed |= not rate > 0 and len(times) < min(2, valid)
         id_keys = (keys.GROUP_ID, keys.MEDIA_ID, keys.DATA_PATH, keys.EXAMPLE_ID)
         ids = [b"".join(_held(context, key)[:1]) for key in id_keys]
         self.groups.add(next(filter(None, ids), b""))
@@ -142,11 +197,10 @@ class SplitScan:
             moments = moments_by_column(rows[:valid])
             self.moments[own] = add_each(self.moments.get(own, ()), moments)
 
-    def _add_names(self, indices: Sequence[int], names: Sequence[bytes]) -> None:
+    def _add_names(self, indices: Sequence[int], names: Sequence[bytes], place: str) -> None:
         if (last := max(indices, default=0)) >= keys.MAX_CLASSES:
             raise SpecError(f"expected label indices below {keys.MAX_CLASSES}, found {last}")
-        decoded = (name.decode("utf-8", "replace") for name in names)
-        self.names.update(zip(indices, decoded, strict=False))
+        self.names.add(indices, names, place)
 
     def _add_frame(self, data: bytes) -> None:
         kind, size = _FORMATS.get(data[:3]), frame_size(data)
@@ -212,47 +266,129 @@ class SplitScan:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class AdoptPlan:
+    """The files of a folder of records by split, and how to read their records.
+
+    Example: ``AdoptPlan(files={"train": [Path("kinetics/train-00000-of-00001")]}).scan()``.
+
+    Attributes:
+        files: by split, in order.
+        key_map: our keys of the records.
+        class_names: of all classes in order; by default those that records say.
+    """
+
+    files: Mapping[str, Sequence[Path]]
+    key_map: KeyMap = OUR_KEYS
+    class_names: tuple[str, ...] = ()
+
+    def scan(self) -> dict[str, SplitScan]:
+        """Reads all intact records; raises AdoptError for the first that cannot be described."""
+        names = ClassNames(self.class_names)
+        scans = {
+            split: SplitScan(key_map=self.key_map, names=names) for split, own in self.files.items()
+        }
+        for split, files in self.files.items():
+            for path in files:
+                scans[split].add_file(path)
+        if not any(scan.records for scan in scans.values()):
+            count = sum(map(len, self.files.values()))
+            raise AdoptError(f"the files must hold records, found {count} empty files")
+        return scans
+
+
+def plan_files(
+    directory: str | os.PathLike[str],
+    globs: Sequence[tuple[str, str]] = (),
+    *,
+    nested: bool = False,
+) -> dict[str, list[Path]]:
+    """Returns the TFRecord files of a local folder by split, in order.
+
+    Hidden files, indices and leftovers of editors are left out.
+
+    Args:
+        directory: the folder.
+        globs: split and pattern of its files' paths, relative to the folder; a file belongs to the first that
+            fits, and to no split if none does. Without any, splits are in the names of files
+            (``train-00000-of-00008``, ``val.tfrecord``) or of the folders they lie in; the others are
+            ``train``.
+        nested: also the files of folders in it.
+
+    Raises:
+        AdoptError: if there are no files, or a name has several splits.
+    """
+    folder = Path(directory)
+    found = (path for path in folder.rglob("*") if _SHARD.fullmatch(path.name) and path.is_file())
+    paths = sorted(path for path in found if not _is_hidden(path.relative_to(folder)))
+    if not paths:
+        raise AdoptError(f"{directory} must be a folder of TFRecord files, found none in it")
+    if not nested and (deep := [path for path in paths if path.parent != folder]):
+        raise AdoptError(
+            f"{directory} has TFRecord files in folders, such as {deep[0].relative_to(folder)}. Name the "
+            "folder that they lie in, or copy all of them into a new dataset with --rewrite"
+        )
+    files: dict[str, list[Path]] = defaultdict(list)
+    for path in paths:
+        name = path.relative_to(folder)
+        if not globs:
+            try:
+                split = split_of_file(name.name)
+            except ValueError as error:
+                raise AdoptError(str(error)) from None
+            folders = (standard_split(part) for part in reversed(name.parts[:-1]))
+            files[split or next(filter(None, folders), "train")].append(path)
+            continue
+        fitting = (own for own, glob in globs if fnmatch.fnmatchcase(str(name), glob))
+        if split := next(fitting, None):
+            files[split].append(path)
+    if missing := {split for split, _ in globs} - files.keys():
+        raise AdoptError(f"expected files of the split {min(missing)}, its --split fits none")
+    return dict(sorted(files.items()))
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
 def adopt(
     directory: str | os.PathLike[str],
     spec: SequenceSpec | None = None,
     *,
     num_frames: int | None = None,
     size: tuple[int, int] | None = None,
+    plan: AdoptPlan | None = None,
 ) -> DatasetInfo:
-    """Describes the TFRecords in a local folder. Writes nothing.
+    """Describes the TFRecords in a local folder, which have MediaSequence's keys. Writes nothing.
 
     Args:
-        directory: folder of TFRecord files with their splits in their names (``train-00000-of-00008``,
-            ``val.tfrecord``); files whose names have no split belong to ``train``.
+        directory: folder of TFRecord files.
         spec: of the records; by default derived from them, with the median number of frames and the most
             frequent size.
         num_frames: replaces the number of frames in the spec.
         size: replaces the height and width of frames in the spec.
+        plan: its files; by default those that `plan_files` finds.
 
     Raises:
         AdoptError: if there are no records, or they have no common description.
         CorruptRecordError: if a file is damaged.
     """
-    folder = Path(directory)
-    files = sorted(p for p in folder.glob("*") if p.is_file() and _SHARD.search(p.name))
-    if not files:
-        raise AdoptError(f"{directory} must be a folder of TFRecord files, found none in it")
-    scans: dict[str, SplitScan] = defaultdict(SplitScan)
-    try:
-        splits_of_files = [split_of_file(path.name) or "train" for path in files]
-    except ValueError as error:
-        raise AdoptError(str(error)) from None
-    for path, name in zip(files, splits_of_files, strict=True):
-        scans[name].add_file(path)
-    if not any(scan.records for scan in scans.values()):
-        raise AdoptError(f"{directory} must hold records, found {len(files)} empty files")
-    spec = spec or _common_spec(list(scans.values()))
-    if num_frames is not None:
-        spec = replace(spec, num_frames=num_frames)
-    if size is not None and spec.image is not None:
-        spec = replace(spec, image=replace(spec.image, height=size[0], width=size[1]))
+    plan = plan or AdoptPlan(files=plan_files(directory))
+    scans = plan.scan()
+    for scan in scans.values():
+        if scan.damaged:
+            raise scan.damaged[0]
+    spec = common_spec(list(scans.values()), spec, num_frames=num_frames, size=size)
+    if spec.label.num_classes and not any(s.label_counts or s.frame_counts for s in scans.values()):
+        raise AdoptError(
+            f"records name their classes ({', '.join(spec.label.class_names):.100}) without indices, which "
+            "readers need: copy them into a new dataset with --rewrite"
+        )
     splits = {name: scan.describe(spec) for name, scan in scans.items()}
-    return DatasetInfo(name=folder.resolve().name, spec=spec, splits=splits, adopted=True)
+    name = Path(directory).resolve().name
+    rate = common_rate(list(scans.values()))
+    options = {} if rate is None else {"frame_rate": str(rate)}
+    return DatasetInfo(name=name, spec=spec, splits=splits, options=options, adopted=True)
 
 
 def _held(context: Mapping[str, Feature], key: str, kind: str = "bytes_list") -> Sequence[Any]:
@@ -260,8 +396,31 @@ def _held(context: Mapping[str, Feature], key: str, kind: str = "bytes_list") ->
     return getattr(context[key], kind).value if key in context else ()
 
 
-def _common_spec(scans: list[SplitScan]) -> SequenceSpec:
-    """Returns the spec of most records of all splits."""
+def common_rate(scans: list[SplitScan]) -> Fraction | None:
+    """Returns the frame rate that all records state, in frames/s; None if they state none or several."""
+    rates = {rate for scan in scans for rate in scan.rates}
+    if len(rates) != 1 or not 0 < (rate := rates.pop()) < math.inf:
+        return None
+    return Fraction(rate).limit_denominator(1001)
+
+
+def common_spec(
+    scans: list[SplitScan],
+    spec: SequenceSpec | None = None,
+    *,
+    num_frames: int | None = None,
+    size: tuple[int, int] | None = None,
+) -> SequenceSpec:
+    """Returns ``spec``, or that of most records of all splits, with another number of frames or size."""
+    spec = spec or _spec_of_most(scans)
+    if num_frames is not None:
+        spec = replace(spec, num_frames=num_frames)
+    if size is not None and spec.image is not None:
+        spec = replace(spec, image=replace(spec.image, height=size[0], width=size[1]))
+    return spec
+
+
+def _spec_of_most(scans: list[SplitScan]) -> SequenceSpec:
     lengths = sum((scan.lengths for scan in scans), Counter[int]())
     images = sum((scan.images for scan in scans), Counter[tuple[str, int, int, int]]())
     total = sum(scan.records for scan in scans)
@@ -287,14 +446,13 @@ def _common_label(scans: list[SplitScan], tables: Sequence[tuple[str, int]]) -> 
     """Returns the labels of most records; ``tables`` are in all of them."""
     by_frame = {index for scan in scans for index in scan.frame_counts}
     by_record = sum((scan.label_counts for scan in scans), Counter[int]())
-    if by_record or by_frame:
-        names = {i: name for scan in scans for i, name in scan.names.items()}
-        classes = tuple(names.get(i, f"class {i}") for i in range(max(by_record or by_frame) + 1))
+    if by_record or by_frame or scans[0].names.unnumbered:
+        classes = scans[0].names.of(by_record or by_frame)
         many = by_record and (keys.LABEL_INDEX, 1) not in tables
         return LabelSpec(
             task="multilabel" if many else "classification",
             class_names=classes,
-            per_frame=not by_record,
+            per_frame=bool(by_frame) and not by_record,
         )
     for key, width in reversed(tables):  # those of the whole record first
         if key in (keys.LABEL_VALUE, keys.FRAME_LABEL_VALUE):

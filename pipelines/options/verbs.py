@@ -6,6 +6,7 @@ import math
 import os
 import re
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Literal
 
 from pipelines.options.base import PipelineOptions
@@ -15,6 +16,14 @@ from tfrecords_schema.options import REQUIRED, group, option
 _URLS = "local, or a URL (s3://, gs://, hdfs://)"
 _CAMERA = "a camera (its index such as 0, or /dev/video0) or an rtsp(s):// or http(s):// URL"
 _OF_DASHCAM = ("label_names", "label_at", "class_column", "annotation", "telemetry")
+
+
+def _parse_pairs(text: str) -> tuple[tuple[str, str], ...]:
+    """Returns the pairs in ``"image=frames,label=y"``; raises ValueError for another text."""
+    parts = [part.partition("=") for part in text.split(",")]
+    if any(not (name.strip() and value.strip()) for name, _, value in parts):
+        raise ValueError(text)
+    return tuple((name.strip(), value.strip()) for name, _, value in parts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,7 +262,49 @@ class AdoptOptions(PipelineOptions):
     """Options of ``pipelines adopt``."""
 
     tfrecords: str = option(
-        REQUIRED, "Folder of TFRecords that hold SequenceExamples", metavar="DIR"
+        REQUIRED, "Folder of TFRecords that another program wrote", metavar="DIR"
+    )
+    rewrite: str | None = option(
+        None,
+        "Folder of a new dataset that the records are copied into. Other keys than MediaSequence's, raw "
+        "pixels, compressed files and files in folders need it",
+        default_text="the records are described where they are",
+        metavar="DIR",
+    )
+    key_map: tuple[tuple[str, str], ...] = option(
+        (),
+        "Their keys by ours: image, label, text (class names), value (targets), time, group, source, id, or "
+        "a key such as SPEED/feature/floats. blob/* stands for blob/0, blob/1 and so on; shape is their key "
+        "that holds the shape of raw pixels",
+        default_text="MediaSequence's keys, or what features.json of TFDS says",
+        flag="map",
+        parse=_parse_pairs,
+        metavar="OURS=THEIRS,...",
+        expected="OURS=THEIRS,... such as image=frames,label=y",
+    )
+    shape: tuple[int, ...] | None = option(
+        None,
+        "Frames, height, width and channels of raw uint8 pixels, such as 16x64x64x3; PNG keeps them",
+        default_text="images are JPEG or PNG files",
+        parse=lambda text: tuple(map(int, text.split("x"))),
+        metavar="TxHxWxC",
+        expected="four whole numbers such as 16x64x64x3",
+    )
+    first_label: int = option(0, "Index of their first class, such as 1", min=0, max=1000)
+    class_names: str | None = option(
+        None,
+        "File with one class name per line, in the order of their indices",
+        default_text="those in the records",
+        metavar="FILE",
+    )
+    split_globs: tuple[tuple[str, str], ...] = option(
+        (),
+        "Files of a split, such as test='*_eval*'. Files that fit none are left out",
+        default_text="by the names of files and folders",
+        flag="split",
+        parse=_parse_pairs,
+        metavar="SPLIT=GLOB,...",
+        expected="SPLIT=GLOB,... such as train='a*',test='b*'",
     )
     spec: str | None = option(
         None,
@@ -266,4 +317,17 @@ class AdoptOptions(PipelineOptions):
     )
     size: tuple[int, int] | None = option(
         None, "Height and width of frames in pixels", default_text="the most frequent size", min=1
+    )
+    frame_rate: Fraction | None = option(
+        None,
+        "Frames per second of the records, which `predict` samples footage with",
+        default_text="as they state",
+        above=0,
+        max=1000,
+        unit="frames/s, such as 10 or 30000/1001",
+    )
+    run: RunOptions = group(
+        RunOptions,
+        "running",
+        omit=("max_failure_rate", "decode_timeout", "staging_size", "dry_run"),
     )

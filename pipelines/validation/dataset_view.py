@@ -18,12 +18,10 @@ from pipelines.validation.pictures.source_pictures import Comparison, SourceRead
 from pipelines.validation.shard_summary import ShardSummary
 from pipelines.validation.tallies import Tally, merge_tallies
 from pipelines.validation.thresholds import Thresholds
-from pipelines.validation.views import Expectation, RecordView, to_text
+from pipelines.validation.views import Expectation, RecordView
 from tfrecords_schema import spec as keys
-from tfrecords_schema.examples import parse_example
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.records import CorruptRecordError
-from tfrecords_schema.spec import SpecError
 
 MAX_NAMED = 20
 """Records, sources or groups that a check reads again to name them; the others are counted."""
@@ -122,7 +120,7 @@ class DatasetView:
         per_source: Counter[bytes] = Counter()
         with contextlib.closing(SourceReader(self.expected.sources, self.info)) as reader:
             for _, shard, offset in ranked:
-                record = RecordView(self.folder.read_record(shard, offset), self.expected)
+                record = self.read_view(shard, offset)
                 path = record.value(keys.DATA_PATH)
                 if len(found) < most and per_source[path] < _MAX_PER_SOURCE:
                     per_source[path] += 1
@@ -133,12 +131,16 @@ class DatasetView:
         """Returns the number of sources of a split; a source with records in two shards counts twice."""
         return sum(len(s.names[keys.MEDIA_ID]) // 2 for s in self.by_split.get(split, []))
 
+    def read_view(self, shard: str, offset: int) -> RecordView:
+        """Returns the record at a place."""
+        data = self.folder.read_record(shard, offset)
+        return RecordView(data, self.expected, place=f"{shard}@{offset}")
+
     def read_text(self, shard: str, offset: int, key: str) -> str:
         """Returns the text under ``key`` of the record at a place, or the reason why it is unreadable."""
         try:
-            example = parse_example(self.folder.read_record(shard, offset))
-            return to_text(example.context.feature[key].bytes_list.value[0])
-        except (CorruptRecordError, SpecError, OSError, IndexError) as problem:
+            return self.read_view(shard, offset).text(key)
+        except (CorruptRecordError, OSError) as problem:
             return f"<unreadable: {problem}>"
 
     def where(self, shard: str, offset: int, frame: int | None = None) -> Where:

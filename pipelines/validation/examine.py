@@ -64,7 +64,7 @@ class ShardExaminer:
         for index, (offset, data) in enumerate(
             read_shard(folder, facts, on_bytes, expected.info.max_record_bytes)
         ):
-            record = RecordView(data, expected, pictures)
+            record = RecordView(data, expected, pictures, f"{summary.file}@{offset}")
             where = Where(shard=summary.file, offset=offset, record=record.text(keys.EXAMPLE_ID))
             found = [finding for check in RECORD_CHECKS for finding in check(record, where)]
             if index % _DECODE_EVERY == 0 and not any(f.level == "error" for f in found):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from pipelines.datasets.completing import complete
 from pipelines.validation.pictures.thumbnails import PictureReader, Pictures
 from pipelines.validation.thresholds import DEFAULTS, Thresholds
 from pipelines.validation.times import until_first_decrease
@@ -48,8 +49,8 @@ class Expectation:
 
     @property
     def by_windows(self) -> bool:
-        """True if records are windows of consecutive samples."""
-        return self.options.sampling == "windows"
+        """True if records are windows of consecutive samples, which other programs' may not be."""
+        return self.options.sampling == "windows" and not self.info.adopted
 
     @cached_property
     def num_records(self) -> int:
@@ -83,7 +84,7 @@ class Expectation:
         """True if all records of a source have the same one class."""
         label = self.spec.label
         by_record = label.task == "classification" and not label.per_frame
-        return by_record and self.options.labels_whole_sources
+        return by_record and self.options.labels_whole_sources and not self.info.adopted
 
 
 class RecordView:
@@ -96,14 +97,20 @@ class RecordView:
         record.timestamps  # [0, 100000, 200000, 300000]
 
     Attributes:
-        data: bytes of the record.
+        data: bytes of the record; of another program's, as readers complete it.
         expected: what is known of its dataset.
         context: values of each key of the context.
         steps: values of each step of each feature list, by key.
         problems: errors of its keys, their types and shapes, one line each.
     """
 
-    def __init__(self, data: bytes, expected: Expectation, reader: PictureReader | None = None):
+    def __init__(
+        self,
+        data: bytes,
+        expected: Expectation,
+        reader: PictureReader | None = None,
+        place: str = "",
+    ):
         self.data = data
         self.expected = expected
         self._reader = reader
@@ -111,7 +118,10 @@ class RecordView:
         self.steps: dict[str, list[list[Any]]] = {}
         self.problems: list[str] = []
         try:
-            example = parse_example(data)
+            if expected.info.adopted:
+                name = expected.info.name
+                self.data = complete(data, expected.spec, dataset_name=name, place=place)
+            example = parse_example(self.data)
         except SpecError as problem:
             self.problems.append(str(problem))
             return

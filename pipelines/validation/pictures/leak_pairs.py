@@ -12,7 +12,6 @@ from pipelines.validation.pictures.alignment import Gray, align, has_texture, sa
 from pipelines.validation.pictures.duplicates import find_similar
 from pipelines.validation.pictures.hashes import PICTURE_ROW
 from pipelines.validation.pictures.thumbnails import FrameError, decode_frame
-from pipelines.validation.views import RecordView
 from tfrecords_schema.records import CorruptRecordError
 
 _MAX_READ = 200
@@ -82,7 +81,7 @@ def _read_frames(dataset: DatasetView, shard: str, offset: int) -> list[Gray]:
     """Returns the frames of a record, gray and small; none if the record is damaged."""
     image = dataset.info.spec.image
     try:
-        record = RecordView(dataset.folder.read_record(shard, offset), dataset.expected)
+        record = dataset.read_view(shard, offset)
         if image is None or record.problems:
             return []
         return [to_gray(decode_frame(i, image)) for i in record.images[: record.valid_frames]]

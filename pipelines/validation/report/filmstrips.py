@@ -104,7 +104,7 @@ def _read_strips(
             data = folder.read_record(sample.shard, sample.offset)
         except (CorruptRecordError, OSError):
             continue  # a finding names the damage
-        record = RecordView(data, expected)
+        record = RecordView(data, expected, place=f"{sample.shard}@{sample.offset}")
         label = _describe_label(record) or "no label"
         frames = tuple(_choose_frames(record, sample.frame))
         yield Filmstrip(sample, record.text(keys.EXAMPLE_ID), label, frames)
