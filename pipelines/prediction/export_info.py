@@ -146,6 +146,12 @@ def _options(
     """Returns the options to prepare footage with, and those of its targets, if they are to be read."""
     fields = info.options
     place = f"{folder}/assets.extra/{FILE_NAME}"
+    if info.adopted and "frame_rate" not in fields:
+        raise UserError(
+            "the model was trained on records of another program, which do not say their frame rate, so "
+            "footage cannot be sampled alike. Describe them again with `pipelines adopt --frame_rate`, and "
+            "train on them again"
+        )
     try:
         rate = fields["frame_rate"]
         sampling = {**fields, "frame_rate": None if rate is None else str(rate)}
