@@ -30,6 +30,9 @@ OTHER_TEXTS = {
     "shard_size": "1.5GB",
     "target_offset": "time=1700000000",
     "staging_size": "2GiB",
+    "map": "image=frames",
+    "shape": "16x64x64x3",
+    "split": "test=b*",
 }
 
 

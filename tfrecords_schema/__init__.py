@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tfrecords_schema.codec import from_json, to_json
     from tfrecords_schema.examples import SequenceRecord, decode_record, encode_record, read_records
     from tfrecords_schema.fake import fake_record, write_fake_dataset
+    from tfrecords_schema.foreign.scan import adopt
     from tfrecords_schema.info import (
         BuildOptions,
         DatasetInfo,
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     )
     from tfrecords_schema.parse import parse_and_decode, parse_sequence
     from tfrecords_schema.records import CorruptRecordError, frame_record, read_file
-    from tfrecords_schema.scan import adopt
     from tfrecords_schema.spec import ImageSpec, LabelSpec, SequenceSpec, SignalSpec, SpecError
 
 _NAMES = {
@@ -42,7 +42,7 @@ _NAMES = {
     "info": ("BuildOptions", "DatasetInfo", "DatasetInfoError", "ShardInfo", "SplitInfo"),
     "parse": ("parse_and_decode", "parse_sequence"),
     "records": ("CorruptRecordError", "frame_record", "read_file"),
-    "scan": ("adopt",),
+    "foreign.scan": ("adopt",),
     "spec": ("ImageSpec", "LabelSpec", "SequenceSpec", "SignalSpec", "SpecError"),
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}

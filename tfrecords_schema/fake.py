@@ -17,9 +17,9 @@ import cv2
 import numpy as np
 
 from tfrecords_schema.examples import SequenceRecord, encode_record
+from tfrecords_schema.foreign.scan import SplitScan
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.records import frame_record
-from tfrecords_schema.scan import SplitScan
 from tfrecords_schema.spec import ImageSpec, SequenceSpec
 
 

@@ -194,7 +194,7 @@ class DatasetInfo:
         mirrored: targets and signals whose sign changes when frames are mirrored left to right (lateral
             velocity, yaw rate, steering); empty for none, None when unknown.
         adopted: another program wrote the records, which may lack keys, and hold other numbers and sizes of
-            frames than ``spec`` says (`tfrecords_schema.scan`).
+            frames than ``spec`` says (`tfrecords_schema.foreign`).
         format_version: of the file.
     """
 

@@ -200,7 +200,8 @@ def _adopt(directory: str, spec_file: str) -> None:
                 f"{'; '.join(differences):.3000}. Leave --spec out to use the file, or delete the file"
             )
         return
-    from tfrecords_schema.scan import AdoptError, adopt
+    from tfrecords_schema.foreign.files import AdoptError
+    from tfrecords_schema.foreign.scan import adopt
 
     try:
         info = adopt(directory, spec)

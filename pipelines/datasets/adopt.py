@@ -20,8 +20,8 @@ from tfrecords_schema.split_names import split_of_file, standard_split
 
 # OpenCV is imported by the functions that need it: other verbs start without.
 if TYPE_CHECKING:
-    from tfrecords_schema.foreign import KeyMap
-    from tfrecords_schema.scan import AdoptPlan
+    from tfrecords_schema.foreign.records import KeyMap
+    from tfrecords_schema.foreign.scan import AdoptPlan
 
 TFDS_FEATURES = "features.json"
 
@@ -33,7 +33,8 @@ def adopt_folder(options: AdoptOptions, say: Callable[[str], None]) -> DatasetIn
         raise UserError(f"--tfrecords must be a folder, got {options.tfrecords}")
     if options.rewrite is None:
         _check_undescribed(folder)
-    from tfrecords_schema.scan import AdoptError, AdoptPlan, adopt, plan_files
+    from tfrecords_schema.foreign.files import AdoptError, plan_files
+    from tfrecords_schema.foreign.scan import AdoptPlan, adopt
 
     try:
         nested = options.rewrite is not None
@@ -50,7 +51,7 @@ def adopt_folder(options: AdoptOptions, say: Callable[[str], None]) -> DatasetIn
             from pipelines.datasets.rewrite import rewrite_records
 
             return rewrite_records(plan, spec, options, say)
-        _check_readable(plan)
+        _check_uncompressed(plan)
         info = adopt(folder, spec, num_frames=options.num_frames, size=options.size, plan=plan)
     except (AdoptError, CorruptRecordError, SpecError) as error:
         raise UserError(str(error)) from error
@@ -94,7 +95,7 @@ def sampling_options(
 
 
 def _check_undescribed(folder: Path) -> None:
-    """Checks that a folder has no description yet, whoever wrote it."""
+    """Checks that a folder has no ``dataset_info.json``, of any program."""
     target = folder / FILE_NAME
     if not target.exists():
         return
@@ -133,8 +134,8 @@ def _find_key_map(
     options: AdoptOptions, files: Mapping[str, Sequence[Path]], say: Callable[[str], None]
 ) -> KeyMap:
     """Returns the map that the user or TFDS's description says; refuses keys that nobody has explained."""
-    from tfrecords_schema.foreign import KeyMap, parse_key_map
-    from tfrecords_schema.key_survey import survey_keys
+    from tfrecords_schema.foreign.key_survey import survey_keys
+    from tfrecords_schema.foreign.records import KeyMap, parse_key_map
 
     if options.key_map:
         return parse_key_map(dict(options.key_map), options.shape or (), options.first_label)
@@ -206,15 +207,12 @@ def _read_tfds(folder: Path) -> tuple[dict[str, str], Path] | None:
     return {"image": videos[0], **({"label": labels[0]} if labels else {})}, path
 
 
-def _check_readable(plan: AdoptPlan) -> None:
-    """Checks that readers can take the records as they lie there."""
-    from tfrecords_schema.foreign import is_compressed
+def _check_uncompressed(plan: AdoptPlan) -> None:
+    """Checks that no file is compressed, since readers would not find records in it."""
+    from tfrecords_schema.foreign.files import is_compressed
 
-    remedy = "Copy the records into a new dataset with --rewrite DIR"
-    if not plan.key_map.is_identity:
-        raise UsageError(f"readers need MediaSequence's keys and classes from 0. {remedy}")
     for path in itertools.chain(*plan.files.values()):
         if is_compressed(path):
             raise UserError(
-                f"{path} is compressed, which readers of a dataset do not take. {remedy}"
+                f"{path} is compressed, which readers do not take: copy the records with --rewrite DIR"
             )

@@ -8,7 +8,7 @@ from pipelines.images.frames import encode, resize, to_gray
 from pipelines.images.headers import Header, ImageError, decode_rgb, read_header
 from pipelines.options.dataset import ImageOptions
 from tfrecords_schema.examples import encode_record
-from tfrecords_schema.foreign import OUR_KEYS, KeyMap, complete_record
+from tfrecords_schema.foreign.records import OUR_KEYS, KeyMap, complete_record
 from tfrecords_schema.spec import ImageSpec, SequenceSpec, SpecError
 
 

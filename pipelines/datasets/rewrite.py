@@ -19,11 +19,12 @@ from pipelines.options.verbs import AdoptOptions
 from pipelines.runners.local import parse_beam_args
 from pipelines.runners.progress import ProgressBar
 from pipelines.runners.tasks import Job, LocalRun, ProgressReporter, reported_errors, run_tasks
-from tfrecords_schema.foreign import KeyMap, scan_foreign_file
+from tfrecords_schema.foreign.files import scan_foreign_file
+from tfrecords_schema.foreign.records import KeyMap
+from tfrecords_schema.foreign.scan import AdoptPlan, adopt, common_rate, common_spec
 from tfrecords_schema.info import DatasetInfo, ShardInfo
 from tfrecords_schema.paths import absolute, is_url
 from tfrecords_schema.records import CorruptRecordError, frame_parts
-from tfrecords_schema.scan import AdoptPlan, adopt, common_rate, common_spec
 from tfrecords_schema.spec import SequenceSpec, SpecError
 
 
@@ -46,7 +47,7 @@ class CopyReport:
 
 @dataclass(frozen=True, kw_only=True)
 class Copier:
-    """Copies one file; see `complete` for what becomes of its records."""
+    """Copies one file, each record as `complete` returns it."""
 
     output: OutputFolder
     spec: SequenceSpec
@@ -153,7 +154,7 @@ def rewrite_records(
     names = "\n".join(f"{task.name} {task.file}" for task in tasks)
     identity = {
         "rewrite_of": hashlib.sha256(names.encode()).hexdigest(),
-        "map": ",".join(map("=".join, options.key_map)),
+        "map": ",".join(f"{own}={theirs}" for own, theirs in plan.key_map.keys.items()),
         "shape": options.shape,
         "first_label": options.first_label,
         "class_names": spec.label.class_names,

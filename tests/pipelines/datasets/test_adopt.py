@@ -14,9 +14,9 @@ from pipelines.cli import main as pipelines_main
 from tfrecords_schema.codec import to_json
 from tfrecords_schema.examples import encode_record
 from tfrecords_schema.fake import fake_record, write_fake_dataset
+from tfrecords_schema.foreign.scan import AdoptError, adopt
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.records import frame_record
-from tfrecords_schema.scan import AdoptError, adopt
 from tfrecords_schema.spec import ImageSpec, LabelSpec, SequenceSpec, SignalSpec
 from trainer.cli import main as trainer_main
 from trainer.config.clips import Augmentation

@@ -18,9 +18,9 @@ from pipelines.prediction.model_input import Reading
 from tests.hostile import HOSTILE, places, replaced
 from tfrecords_schema.examples import parse_example
 from tfrecords_schema.fake import write_fake_dataset
+from tfrecords_schema.foreign.scan import AdoptError, adopt
 from tfrecords_schema.info import FILE_NAME, DatasetInfo, DatasetInfoError
 from tfrecords_schema.records import CorruptRecordError, frame_record, read_file
-from tfrecords_schema.scan import AdoptError, adopt
 from tfrecords_schema.sources import read_sources
 from tfrecords_schema.spec import ImageSpec, LabelSpec, SequenceSpec
 from trainer.config.dataset import check_compatible, check_trainable, describe_dataset

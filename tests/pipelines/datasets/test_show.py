@@ -13,8 +13,8 @@ from pipelines.options.telemetry import TelemetryOptions
 from pipelines.validation.checks.statistics import labels_coverage
 from pipelines.validation.tallies import Tally
 from tfrecords_schema.fake import write_fake_dataset
+from tfrecords_schema.foreign.scan import adopt
 from tfrecords_schema.info import FILE_NAME, DatasetInfo
-from tfrecords_schema.scan import adopt
 from tfrecords_schema.spec import ImageSpec, LabelSpec, SequenceSpec, SignalSpec
 
 CLASSES = SequenceSpec(
@@ -97,7 +97,7 @@ def test_show_describes_an_adopted_dataset(dataset, capsys):
     adopted = capsys.readouterr().out
     assert "written by another program" in adopted
     assert main(["show", "--tfrecords", str(dataset)]) == 0
-    assert capsys.readouterr().out == adopted
+    assert adopted.endswith(capsys.readouterr().out)
     classes = {name: split.class_sources for name, split in adopt(dataset).splits.items()}
     # Each fake record is a source of its own.
     assert classes == {name: split.label_counts for name, split in built.splits.items()}

@@ -5,15 +5,12 @@ An ``Example`` is read as a ``SequenceExample`` without feature lists, which has
 
 from __future__ import annotations
 
-import gzip
 import itertools
 import math
 import re
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,7 +19,6 @@ from tfrecords_schema import spec as keys
 from tfrecords_schema.example_pb2 import Feature, SequenceExample
 from tfrecords_schema.examples import SequenceRecord, parse_example
 from tfrecords_schema.natural_order import natural_key
-from tfrecords_schema.records import CorruptRecordError, Found, scan_records
 from tfrecords_schema.spec import SequenceSpec, SpecError
 
 FIELDS = {
@@ -67,11 +63,6 @@ class KeyMap:
     shape_key: str = ""
     first_label: int = 0
 
-    @property
-    def is_identity(self) -> bool:
-        """True if records keep all their keys and values."""
-        return not self.keys and not self.first_label
-
     def apply(self, data: bytes) -> SequenceExample:
         """Returns a serialized record under our keys. Its images are encoded, and have a step each.
 
@@ -97,16 +88,17 @@ class KeyMap:
         return ours
 
     def _count_labels_from_zero(self, example: SequenceExample) -> None:
-        labels = list(example.feature_lists.feature_list[keys.FRAME_LABEL_INDEX].feature)
+        labels, lists = [], example.feature_lists.feature_list
+        if keys.FRAME_LABEL_INDEX in lists:  # looking it up would make it
+            labels += lists[keys.FRAME_LABEL_INDEX].feature
         if keys.LABEL_INDEX in example.context.feature:
             labels.append(example.context.feature[keys.LABEL_INDEX])
         for label in labels:
             numbers = [*label.float_list.value, *label.int64_list.value]
             if any(number != int(number) for number in numbers):
                 raise SpecError(f"expected whole numbers as labels, found {numbers[0]!r}")
-            label.int64_list.value[:] = [int(number) - self.first_label for number in numbers]
-        if not labels:  # looking it up has made it
-            del example.feature_lists.feature_list[keys.FRAME_LABEL_INDEX]
+            if label.float_list.value or self.first_label:
+                label.int64_list.value[:] = [int(number) - self.first_label for number in numbers]
 
 
 OUR_KEYS = KeyMap()
@@ -154,6 +146,8 @@ def _copy(
         assert values is not None
         if values.bytes_list.value and key == keys.LABEL_INDEX:
             key = keys.LABEL_STRING
+        if key == keys.LABEL_STRING and any(v.startswith(_IMAGES) for v in values.bytes_list.value):
+            raise SpecError("expected indices or names of classes as labels, found images")
         if by_record:
             example.context.feature[key].CopyFrom(values)
             return
@@ -292,51 +286,3 @@ def _classes(indices: Sequence[int], names: Sequence[bytes], spec: SequenceSpec)
                 f"expected the name {classes[index]!r} for class {index}, found {text!r}"
             )
     return list(indices)
-
-
-def scan_foreign_file(path: Path) -> Iterator[Found]:
-    """Yields the records and damaged places of a file, which may be compressed with GZIP or ZLIB.
-
-    Offsets are those of the file without compression.
-    """
-    with open(path, "rb") as file:
-        try:
-            yield from scan_records(_decompressed(file), str(path))
-        except (EOFError, OSError, zlib.error) as error:
-            yield CorruptRecordError(str(path), file.tell(), f"cannot be decompressed: {error}")
-
-
-def is_compressed(path: Path) -> bool:
-    """Returns True if a TFRecord file is compressed as a whole."""
-    with open(path, "rb") as file:
-        return _decompressed(file) is not file
-
-
-def _decompressed(file: BinaryIO) -> BinaryIO:
-    """Returns the contents of a TFRecord file; the file itself if it is not compressed."""
-    start = file.read(12)
-    file.seek(0)
-    if start[:2] == b"\x1f\x8b":
-        return cast(BinaryIO, gzip.GzipFile(fileobj=file))
-    # The first byte of ZLIB's header may also be that of a record's length, whose upper half is 0.
-    if start[:1] == b"\x78" and start[4:8] != b"\0\0\0\0":
-        return cast(BinaryIO, _ZlibFile(file))
-    return file
-
-
-class _ZlibFile:
-    """A file of ZLIB's format, read front to back."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._stream = zlib.decompressobj()
-        self._waiting = b""
-
-    def read(self, size: int) -> bytes:
-        parts, missing = [], size
-        while missing and (block := self._waiting or self._file.read(1 << 16)):
-            data = self._stream.decompress(block, missing)
-            self._waiting = self._stream.unconsumed_tail
-            parts.append(data)
-            missing -= len(data)
-        return b"".join(parts)

@@ -5,7 +5,6 @@ Readers adjust records that lack keys, or hold other numbers of frames than the 
 
 from __future__ import annotations
 
-import fnmatch
 import math
 import os
 import re
@@ -22,23 +21,17 @@ import numpy.typing as npt
 
 from tfrecords_schema import spec as keys
 from tfrecords_schema.example_pb2 import Feature, SequenceExample
-from tfrecords_schema.foreign import OUR_KEYS, KeyMap, scan_foreign_file
+from tfrecords_schema.examples import parse_example
+from tfrecords_schema.foreign.files import AdoptError, plan_files, scan_foreign_file
+from tfrecords_schema.foreign.records import OUR_KEYS, KeyMap
 from tfrecords_schema.frame_size import frame_size
 from tfrecords_schema.info import DatasetInfo, ShardInfo, SplitInfo, statistics_of
 from tfrecords_schema.moments import Moments, add_each, moments_by_column
 from tfrecords_schema.records import CorruptRecordError, file_checksum
 from tfrecords_schema.spec import ImageSpec, LabelSpec, SequenceSpec, SignalSpec, SpecError
-from tfrecords_schema.split_names import split_of_file, standard_split
 
-_SHARD = re.compile(
-    r"(?!\.).*(tfrecord|-\d+-of-\d+$).*(?<!\.idx)(?<!\.index)(?<!\.swp)(?<!\.json)", re.IGNORECASE
-)
 _SIGNAL = re.compile(r"(?!LABEL/)([^/]+)/feature/floats")  # "LABEL" holds the targets by frame
 _FORMATS = {b"\xff\xd8\xff": "JPEG", b"\x89PN": "PNG"}
-
-
-class AdoptError(ValueError):
-    """Records that cannot be described; the message names them and what was expected."""
 
 
 class ClassNames:
@@ -86,6 +79,7 @@ class SplitScan:
         label_counts, frame_counts: records and frames of each class.
         tables: records that have each key with each number of values.
         moments: of each column of these.
+        altered: the map changes some records, which readers do not know.
         untimed: some records have neither times nor a frame rate.
         rates: frame rates that records state; 0 for those that state none.
         damaged: places that cannot be read.
@@ -105,6 +99,7 @@ class SplitScan:
     tables: Counter[tuple[str, int]] = field(default_factory=Counter)
     moments: dict[tuple[str, int], tuple[Moments, ...]] = field(default_factory=dict)
     pixels: dict[int, npt.NDArray[np.float64]] = field(default_factory=dict)
+    altered: bool = False
     untimed: bool = False
     rates: set[float] = field(default_factory=set)
     damaged: list[CorruptRecordError] = field(default_factory=list)
@@ -129,7 +124,9 @@ class SplitScan:
             count += 1
             place = f"{path}: the record at byte {record.offset}"
             try:
-                self._add_record(self.key_map.apply(record.data), place)
+                example = self.key_map.apply(record.data)
+                self.altered |= example != parse_example(record.data)
+                self._add_record(example, place)
             except AdoptError:
                 raise
             except (ValueError, cv2.error) as error:
@@ -163,6 +160,7 @@ class SplitScan:
         indices = _held(context, keys.LABEL_INDEX, "int64_list")
         self.tables[keys.LABEL_INDEX, len(indices)] += 1
         texts = _held(context, keys.LABEL_STRING) or _held(context, keys.LABEL_TEXT)
+        self.tables[keys.LABEL_STRING, len(texts)] += 1
         self._add_names(indices, texts, place)
         self.label_counts.update(indices)
         names = steps.get(keys.FRAME_LABEL_STRING, ())
@@ -297,60 +295,6 @@ class AdoptPlan:
         return scans
 
 
-def plan_files(
-    directory: str | os.PathLike[str],
-    globs: Sequence[tuple[str, str]] = (),
-    *,
-    nested: bool = False,
-) -> dict[str, list[Path]]:
-    """Returns the TFRecord files of a local folder by split, in order.
-
-    Hidden files, indices and leftovers of editors are left out.
-
-    Args:
-        directory: the folder.
-        globs: split and pattern of its files' paths, relative to the folder; a file belongs to the first that
-            fits, and to no split if none does. Without any, splits are in the names of files
-            (``train-00000-of-00008``, ``val.tfrecord``) or of the folders they lie in; the others are
-            ``train``.
-        nested: also the files of folders in it.
-
-    Raises:
-        AdoptError: if there are no files, or a name has several splits.
-    """
-    folder = Path(directory)
-    found = (path for path in folder.rglob("*") if _SHARD.fullmatch(path.name) and path.is_file())
-    paths = sorted(path for path in found if not _is_hidden(path.relative_to(folder)))
-    if not paths:
-        raise AdoptError(f"{directory} must be a folder of TFRecord files, found none in it")
-    if not nested and (deep := [path for path in paths if path.parent != folder]):
-        raise AdoptError(
-            f"{directory} has TFRecord files in folders, such as {deep[0].relative_to(folder)}. Name the "
-            "folder that they lie in, or copy all of them into a new dataset with --rewrite"
-        )
-    files: dict[str, list[Path]] = defaultdict(list)
-    for path in paths:
-        name = path.relative_to(folder)
-        if not globs:
-            try:
-                split = split_of_file(name.name)
-            except ValueError as error:
-                raise AdoptError(str(error)) from None
-            folders = (standard_split(part) for part in reversed(name.parts[:-1]))
-            files[split or next(filter(None, folders), "train")].append(path)
-            continue
-        fitting = (own for own, glob in globs if fnmatch.fnmatchcase(str(name), glob))
-        if split := next(fitting, None):
-            files[split].append(path)
-    if missing := {split for split, _ in globs} - files.keys():
-        raise AdoptError(f"expected files of the split {min(missing)}, its --split fits none")
-    return dict(sorted(files.items()))
-
-
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
-
-
 def adopt(
     directory: str | os.PathLike[str],
     spec: SequenceSpec | None = None,
@@ -378,6 +322,11 @@ def adopt(
     for scan in scans.values():
         if scan.damaged:
             raise scan.damaged[0]
+    if any(scan.altered for scan in scans.values()):
+        raise AdoptError(
+            "readers take images in feature lists, and integers from 0 as labels. Copy the records into a "
+            "new dataset with --rewrite DIR"
+        )
     spec = common_spec(list(scans.values()), spec, num_frames=num_frames, size=size)
     if spec.label.num_classes and not any(s.label_counts or s.frame_counts for s in scans.values()):
         raise AdoptError(
@@ -448,11 +397,13 @@ def _common_label(scans: list[SplitScan], tables: Sequence[tuple[str, int]]) -> 
     by_record = sum((scan.label_counts for scan in scans), Counter[int]())
     if by_record or by_frame or scans[0].names.unnumbered:
         classes = scans[0].names.of(by_record or by_frame)
-        many = by_record and (keys.LABEL_INDEX, 1) not in tables
+        counted = keys.LABEL_INDEX if by_record else keys.LABEL_STRING
+        per_frame = bool(by_frame) and not by_record
+        many = not per_frame and (counted, 1) not in tables
         return LabelSpec(
             task="multilabel" if many else "classification",
             class_names=classes,
-            per_frame=bool(by_frame) and not by_record,
+            per_frame=per_frame,
         )
     for key, width in reversed(tables):  # those of the whole record first
         if key in (keys.LABEL_VALUE, keys.FRAME_LABEL_VALUE):

@@ -12,7 +12,7 @@ from pathlib import Path
 from tfrecords_schema import spec as keys
 from tfrecords_schema.example_pb2 import Feature
 from tfrecords_schema.examples import parse_example
-from tfrecords_schema.foreign import scan_foreign_file
+from tfrecords_schema.foreign.files import scan_foreign_file
 from tfrecords_schema.frame_size import frame_size
 from tfrecords_schema.natural_order import natural_key
 from tfrecords_schema.records import CorruptRecordError

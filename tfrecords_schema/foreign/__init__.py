@@ -1,0 +1,1 @@
+"""Records of other programs: what they hold, and how they become ours."""
