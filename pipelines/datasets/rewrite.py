@@ -23,7 +23,7 @@ from tfrecords_schema.foreign.files import scan_foreign_file
 from tfrecords_schema.foreign.records import KeyMap
 from tfrecords_schema.foreign.scan import AdoptPlan, adopt, common_rate, common_spec
 from tfrecords_schema.info import DatasetInfo, ShardInfo
-from tfrecords_schema.paths import absolute, is_url
+from tfrecords_schema.paths import absolute, is_inside, is_url
 from tfrecords_schema.records import CorruptRecordError, frame_parts
 from tfrecords_schema.spec import SequenceSpec, SpecError
 
@@ -125,6 +125,8 @@ def rewrite_records(
     assert options.rewrite is not None
     if is_url(options.rewrite):
         raise UsageError(f"--rewrite must be a local folder, got {options.rewrite}")
+    if is_inside(options.rewrite, options.tfrecords):
+        raise UsageError(f"--rewrite must be outside --tfrecords, got {options.rewrite}")
     output = OutputFolder(absolute(options.rewrite))
     scans = plan.scan()
     spec = common_spec(list(scans.values()), spec, num_frames=options.num_frames, size=options.size)
@@ -133,7 +135,6 @@ def rewrite_records(
             "the records say neither the times of their frames nor a frame rate: give it with --frame_rate"
         )
     stated = common_rate(list(scans.values()))
-    known = {} if stated is None else {"frame_rate": stated}
     copier = Copier(
         output=output,
         spec=spec,
@@ -151,14 +152,14 @@ def rewrite_records(
         for split, files in plan.files.items()
         for i, path in enumerate(files)
     ]
-    names = "\n".join(f"{task.name} {task.file}" for task in tasks)
+    names = "\n".join(f"{task.name} {task.file} {os.path.getsize(task.path)}" for task in tasks)
     identity = {
         "rewrite_of": hashlib.sha256(names.encode()).hexdigest(),
         "map": ",".join(f"{own}={theirs}" for own, theirs in plan.key_map.keys.items()),
         "shape": options.shape,
         "first_label": options.first_label,
         "class_names": spec.label.class_names,
-        **sampling_options(spec, options, {}),
+        **sampling_options(spec, options, {} if stated is None else {"frame_rate": stated}),
     }
     output.check_free_for(identity, overwrite=options.run.overwrite)
     with output.locked():
@@ -172,8 +173,7 @@ def rewrite_records(
         if damaged:
             say(f"note: {len(damaged)} damaged places are left out: {'; '.join(damaged[:5])}")
         info = adopt(output.path, spec)
-        made_by = {**identity, **sampling_options(spec, options, known)}
-        info = replace(info, adopted=False, options=made_by, versions=library_versions())
+        info = replace(info, adopted=False, options=identity, versions=library_versions())
         output.finish((), info)
     return info
 

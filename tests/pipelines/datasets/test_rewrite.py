@@ -86,6 +86,21 @@ def test_copy_maps_keys(record, words, folder, tmp_path):
     assert main(["validate", "--tfrecords", str(tmp_path / "copy")]) == 0
 
 
+def test_copy_keeps_a_stated_rate_and_refuses_other_sources(folder, tmp_path, capsys):
+    context = {"clip/label/index": 0, "image/frame_rate": 5.0}
+    write(folder / "train.tfrecord", [foreign_record(clip(9), context)])
+    info, records = copy(folder, tmp_path)
+    assert copy(folder, tmp_path)[0] == info
+    assert info.options["frame_rate"] == "5"
+    assert records["train"][0].timestamps == [0, 200_000, 400_000]
+    write(folder / "train.tfrecord", [foreign_record(clip(9), context)] * 2)
+    words = ["--tfrecords", folder, "--rewrite"]
+    assert run(*words, tmp_path / "copy") == 2
+    assert "holds another build (rewrite_of" in capsys.readouterr().err
+    assert run(*words, folder / "copy") == 2
+    assert "--rewrite must be outside --tfrecords" in capsys.readouterr().err
+
+
 def test_copy_keeps_raw_pixels(folder, tmp_path):
     pixels = np.random.default_rng(0).integers(0, 255, (2, 5, 7, 3)).astype(np.uint8)
     raw = {"pixels": [pixels.tobytes()], "y": [1]}
