@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         SplitInfo,
     )
     from tfrecords_schema.parse import parse_and_decode, parse_sequence
+    from tfrecords_schema.reading.dataset import SequenceSplit, open_dataset
     from tfrecords_schema.records import CorruptRecordError, frame_record, read_file
     from tfrecords_schema.spec import ImageSpec, LabelSpec, SequenceSpec, SignalSpec, SpecError
 
@@ -41,6 +42,7 @@ _NAMES = {
     "fake": ("fake_record", "write_fake_dataset"),
     "info": ("BuildOptions", "DatasetInfo", "DatasetInfoError", "ShardInfo", "SplitInfo"),
     "parse": ("parse_and_decode", "parse_sequence"),
+    "reading.dataset": ("SequenceSplit", "open_dataset"),
     "records": ("CorruptRecordError", "frame_record", "read_file"),
     "foreign.scan": ("adopt",),
     "spec": ("ImageSpec", "LabelSpec", "SequenceSpec", "SignalSpec", "SpecError"),

@@ -126,8 +126,7 @@ def encode_record(record: SequenceRecord, spec: SequenceSpec) -> bytes:
 def _to_example(record: SequenceRecord, spec: SequenceSpec) -> SequenceExample:
     example = SequenceExample()
     context, feature_lists = _features(spec)
-    values: dict[str, Any] = {key: [value] for key, value in _derived_values(record, spec).items()}
-    values |= {key: [getattr(record, name)] for key, name in _VALUES.items()}
+    values: dict[str, Any] = {key: [value] for key, value in context_of(record, spec).items()}
     values |= {key: getattr(record, name) for key, name in (_LABELS | _STEPS).items()}
     values[keys.LABEL_TEXT] = record.label_strings
     for signal in spec.signals:
@@ -280,6 +279,12 @@ def _fill(target: StoredFeature, feature: Feature, values: Any) -> None:
 @functools.lru_cache(maxsize=4)
 def _features(spec: SequenceSpec) -> tuple[tuple[Feature, ...], tuple[Feature, ...]]:
     return spec.context_features(), spec.feature_lists()
+
+
+def context_of(record: SequenceRecord, spec: SequenceSpec) -> dict[str, Any]:
+    """Returns the context of a record by its keys, without its labels."""
+    held = {key: getattr(record, name) for key, name in _VALUES.items()}
+    return held | _derived_values(record, spec)
 
 
 def _derived_values(record: SequenceRecord, spec: SequenceSpec) -> dict[str, int | str]:

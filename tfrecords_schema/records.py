@@ -216,19 +216,30 @@ def scan_file(path: StrPath, max_bytes: int = MAX_RECORD_BYTES) -> Iterator[Foun
         yield from scan_records(file, str(path), max_bytes)
 
 
-def check_lengths(path: bytes, max_bytes: int) -> bytes:
-    """Returns the path of a local file, for a reader that allocates what headers say, as TensorFlow's does.
+def record_spans(path: StrPath, max_bytes: int = MAX_RECORD_BYTES) -> Iterator[tuple[int, int]]:
+    """Yields the bytes ``[start, end)`` of each record with its framing. Only the lengths are read.
 
     Raises:
         CorruptRecordError: if the length of a record is damaged, or exceeds ``max_bytes``.
     """
     offset = 0
-    with open(path, "rb", buffering=0) as file:
-        while header := os.pread(file.fileno(), _HEADER_BYTES, offset):
+    with open_stream(path) as file:
+        while header := file.read(_HEADER_BYTES):
             length, reason = _parse_header(header, max_bytes)
             if length is None:
-                raise CorruptRecordError(os.fsdecode(path), offset, reason)
-            offset += length + FRAMING_BYTES
+                raise CorruptRecordError(os.fspath(path), offset, reason)
+            start, offset = offset, offset + length + FRAMING_BYTES
+            yield start, offset
+            file.seek(offset)
+
+
+def check_lengths(path: bytes, max_bytes: int) -> bytes:
+    """Returns the path of a local file, for a reader that allocates what headers say, as TensorFlow's does.
+
+    Raises:
+        CorruptRecordError: as `record_spans` does.
+    """
+    deque(record_spans(os.fsdecode(path), max_bytes), maxlen=0)
     return path
 
 

@@ -57,6 +57,10 @@ def file_system(scheme: str, host: str) -> Any:
     return client(**_OPTIONS, **options)
 
 
+# Clients of a parent process refuse to work in its forks, such as workers that load data.
+os.register_at_fork(after_in_child=file_system.cache_clear)
+
+
 @contextlib.contextmanager
 def store_client(url: StrPath, *, writing: bool = False) -> Iterator[tuple[Any, str]]:
     """Yields the client of a URL's store and the object's name there; translates the client's errors."""

@@ -11,10 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tfrecords_schema.info import DatasetInfo, SplitInfo
-from tfrecords_schema.paths import join
+from tfrecords_schema.reading.offsets import shard_paths as own_paths
 from tfrecords_schema.running.terminal import printable_name as printable
 from tfrecords_schema.sources import SOURCES_COUNT, SOURCES_FILE, check_distinct, read_sources
-from tfrecords_schema.storage import list_folder
 from tfrecords_schema.tables import (
     class_warnings,
     describe_label,
@@ -157,20 +156,7 @@ def shard_paths(directory: Datasets, info: DatasetInfo, split: str) -> list[str]
     folders, paths = folders_of(directory), []
     infos = [info] if len(folders) == 1 else _load_each(directory)
     for folder, own in zip(folders, infos, strict=True):
-        files = list_folder(folder)
-        for shard in own.splits[split].shards if split in own.splits else ():
-            paths.append(join(folder, shard.file))
-            path = printable(paths[-1])
-            if shard.file not in files:
-                raise DatasetError(
-                    f"{path} is missing, and dataset_info.json lists it with {shard.records} records. "
-                    "Copy the whole folder again, or build the dataset again"
-                )
-            if files[shard.file].bytes != shard.bytes:
-                raise DatasetError(
-                    f"{path} has {files[shard.file].bytes} bytes, and dataset_info.json says {shard.bytes}. "
-                    "Copy the file again, or build the dataset again"
-                )
+        paths += own_paths(folder, own, split, DatasetError)
     return paths
 
 

@@ -18,13 +18,14 @@ from tfrecords_schema import spec as keys
 from tfrecords_schema.example_pb2 import SequenceExample
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.machine import usable_cpus, usable_memory
+from tfrecords_schema.reading.frames import Frames
 from tfrecords_schema.spec import ImageSpec
 from tfrecords_schema.storage import replacing
 from trainer.config.dataset import DatasetError, Datasets, load_dataset, split_contents
 from trainer.data.buffers import without_autotune
 from trainer.data.corrupt import located_errors
 from trainer.data.parsed_records import parse_record
-from trainer.data.pixels import FrameReader, Frames
+from trainer.data.pixels import FrameReader
 from trainer.data.shuffling import do_not_convert
 from trainer.data.stored_records import StoredRecords
 

@@ -16,6 +16,7 @@ import tensorflow as tf
 from tfrecords_schema.examples import decode_record
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.machine import usable_cpus
+from tfrecords_schema.reading.frames import FrameError
 from tfrecords_schema.records import (
     MAX_RECORD_BYTES,
     CorruptRecordError,
@@ -32,7 +33,7 @@ from trainer.config.dataset import (
     shard_paths,
 )
 from trainer.data.parsed_records import parse_record
-from trainer.data.pixels import FrameError, FrameReader
+from trainer.data.pixels import FrameReader
 from trainer.data.shuffling import do_not_convert
 
 _log = logging.getLogger(__name__)

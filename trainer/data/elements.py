@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tfrecords_schema import spec as keys
 from tfrecords_schema.info import DatasetInfo
+from tfrecords_schema.reading.frames import Frames
 from tfrecords_schema.spec import SequenceSpec, signal_floats_key
 from trainer.config.clips import Augmentation, Clips, read_spec
 from trainer.config.dataset import DatasetError
@@ -22,7 +23,7 @@ from trainer.data.parsed_records import (
     labels_of,
     weights_of,
 )
-from trainer.data.pixels import FrameReader, Frames
+from trainer.data.pixels import FrameReader
 from trainer.data.read_options import Outputs
 from trainer.errors import ConfigError
 

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from tfrecords_schema import spec as keys
 from tfrecords_schema.info import DatasetInfo
+from tfrecords_schema.reading.frames import FrameError
 from tfrecords_schema.records import read_file
 from tfrecords_schema.report.filmstrips import StripFrame, choose_frames, make_thumbnail
 from trainer.config.dataset import (
@@ -24,7 +25,7 @@ from trainer.config.dataset import (
 )
 from trainer.data.corrupt import located_errors
 from trainer.data.parsed_records import parse_record
-from trainer.data.pixels import FrameError, FrameReader
+from trainer.data.pixels import FrameReader
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from tests.processes import run_python
 from tests.trainer.conftest import IMAGE, SPECS, make_spec
 from tfrecords_schema.fake import write_fake_dataset
+from tfrecords_schema.reading.frames import FrameError
 from tfrecords_schema.resizing import resize_frame
 from trainer.config.clips import Augmentation
 from trainer.data.augment import colour_matrix
 from trainer.data.frame_threads import frame_threads
-from trainer.data.pixels import FrameError, FrameReader
+from trainer.data.pixels import FrameReader
 
 SAMPLINGS = {
     name: getattr(cv2, f"IMWRITE_JPEG_SAMPLING_FACTOR_{name}")

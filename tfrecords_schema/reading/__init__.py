@@ -1,0 +1,1 @@
+"""Reads datasets record by record, without TensorFlow."""
