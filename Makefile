@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DATAFLOW := .venv-dataflow
+TORCH := .venv-torch
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test test-slow test-dataflow test-flink test-versions model-garden fuzz bench load dist docs lint types format proto clean
+.PHONY: help demo test test-slow test-dataflow test-torch test-flink test-versions model-garden fuzz bench load dist docs lint types format proto clean
 
 help:
 	@echo "make demo           render drives, build a dataset, validate it, train on it, predict"
@@ -13,6 +14,7 @@ help:
 	@echo "make test-slow      run the slow tests"
 	@echo "make test-flink     test builds on Flink and Prism (needs Java and Maven)"
 	@echo "make test-dataflow  test a job for Dataflow against a local stand-in"
+	@echo "make test-torch     test the datasets for PyTorch, and Grain"
 	@echo "make test-versions  test each Python, with the newest and the lowest packages"
 	@echo "make model-garden   install TensorFlow Model Garden, for the tests that compare with it"
 	@echo "make fuzz           fuzz each parser for FUZZ_SECONDS seconds"
@@ -57,6 +59,15 @@ $(DATAFLOW)/.installed: setup.py
 
 test-dataflow: $(INSTALLED) $(DATAFLOW)/.installed
 	REELBEAM_DATAFLOW=$(CURDIR)/$(DATAFLOW) $(BIN)/python -m pytest tests/pipelines/runners/test_dataflow.py
+
+# PyPI has PyTorch for Linux only with CUDA's libraries, which take 5 GB. So it has its own environment.
+$(TORCH)/.installed: setup.py $(INSTALLED)
+	$(BIN)/uv venv --quiet --clear --python $(PYTHON) $(TORCH)
+	VIRTUAL_ENV=$(TORCH) $(BIN)/uv pip install --quiet --editable '.[torch,test]' 'grain>=0.2.12,<0.3'
+	touch $@
+
+test-torch: $(INSTALLED) $(TORCH)/.installed
+	$(TORCH)/bin/python -m pytest tests/tfrecords_schema/reading/test_torch.py
 
 # Tests each Python that setup.py allows and this machine has, with the newest and the lowest packages. To
 # test one combination: make test-versions VERSIONS='--python 3.12 --resolution lowest'.
@@ -130,4 +141,4 @@ proto:
 	rm -r .venv-proto
 
 clean:
-	rm -rf .fuzz $(VENV) $(DATAFLOW) .venv-versions .venv-proto .venv-dist dist docs/_site docs/reference demo_output build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .fuzz $(VENV) $(DATAFLOW) $(TORCH) .venv-versions .venv-proto .venv-dist dist docs/_site docs/reference demo_output build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -63,6 +63,7 @@ setup(
         "completion": ["shtab>=1.7,<2"],
         "parquet": ["pyarrow>=18,<26"],
         "hdfs": ["fsspec>=2026.9", "pyarrow>=18,<26"],
+        "torch": ["torch>=2.6,<3"],
         "docs": ["myst-parser>=4,<6", "sphinx>=8,<10"],
         "fuzz": [
             "atheris>=2.3,<3; python_version < '3.11'",

@@ -6,6 +6,7 @@ import functools
 import io
 import logging
 import operator
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, SupportsIndex
@@ -14,14 +15,17 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from tfrecords_schema.examples import SequenceRecord, context_of, decode_record
+from tfrecords_schema import spec as keys
+from tfrecords_schema.example_pb2 import SequenceExample
+from tfrecords_schema.examples import SequenceRecord, context_of, decode_record, parse_example
+from tfrecords_schema.foreign.records import complete_record
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.paths import StrPath
 from tfrecords_schema.reading.frames import FrameError, Frames, decode_frame
 from tfrecords_schema.reading.offsets import RecordOffsets, load_offsets
 from tfrecords_schema.records import CorruptRecordError, read_records
 from tfrecords_schema.resizing import resize_frame
-from tfrecords_schema.spec import ImageSpec, SpecError
+from tfrecords_schema.spec import ImageSpec, SequenceSpec, SpecError
 from tfrecords_schema.storage import read_range
 
 _log = logging.getLogger(__name__)
@@ -71,7 +75,7 @@ class SequenceSplit(Sequence[dict[str, Any]]):
         data = read_range(path, start, end)
         try:
             (record,) = read_records(io.BytesIO(data), path, self.info.max_record_bytes)
-            return self._element(record.data)
+            return self._element(record.data, f"{os.path.basename(path)}@{start}")
         except CorruptRecordError as error:
             raise CorruptRecordError(path, start + error.offset, error.reason) from None
         except (SpecError, FrameError) as error:
@@ -93,17 +97,24 @@ class SequenceSplit(Sequence[dict[str, Any]]):
                 continue
             yield element
 
-    def _element(self, data: bytes) -> dict[str, Any]:
-        spec = self.info.spec
-        record = decode_record(data, spec)
+    def _element(self, data: bytes, place: str) -> dict[str, Any]:
+        spec, others = self.info.spec, {}
+        if self.info.adopted:
+            example = parse_example(data)
+            others = _own_context(example, spec)
+            name = self.info.name
+            record = complete_record(example, spec, dataset_name=name, place=place)
+        else:
+            record = decode_record(data, spec)
+        length, valid = spec.num_frames, record.valid_frames
         element: dict[str, Any] = {
-            "valid_frames": np.int64(record.valid_frames),
-            "timestamps": np.array(record.timestamps, np.int64),
+            "valid_frames": _array([valid], keys.VALID_FRAMES, np.int64, 1)[0],
+            "timestamps": _array(record.timestamps, keys.IMAGE_TIMESTAMP, np.int64, length),
             "signals": {
-                signal.name: _floats(record.signals[signal.name], signal.name)
-                for signal in spec.signals
+                own.name: _array(record.signals[own.name], own.name, np.float32, length, own.size)
+                for own in spec.signals
             },
-            "metadata": context_of(record, spec),
+            "metadata": context_of(record, spec) | others,
         }
         if spec.image is not None:
             element["frames"] = _decode_frames(record.frames, spec.image, self.info.adopted)
@@ -112,25 +123,43 @@ class SequenceSplit(Sequence[dict[str, Any]]):
         return element
 
     def _label(self, record: SequenceRecord) -> Any:
-        label = self.info.spec.label
+        label, length = self.info.spec.label, self.info.spec.num_frames
         if label.task == "regression":
-            return _floats(
-                record.frame_label_values if label.per_frame else record.label_values, "a target"
-            )
+            values = record.frame_label_values if label.per_frame else record.label_values
+            shape = (length, len(label.target_names))
+            return _array(values, keys.LABEL_VALUE, np.float32, *shape[not label.per_frame :])
         if label.task == "multilabel":
             marks = np.zeros(label.num_classes, np.float32)
             marks[list(record.label_indices)] = 1
             return marks
         if label.per_frame:
-            return np.array(record.frame_label_indices, np.int64)
-        return np.int64(record.label_indices[0])
+            return _array(record.frame_label_indices, keys.FRAME_LABEL_INDEX, np.int64, length)
+        return _array(record.label_indices, keys.LABEL_INDEX, np.int64, 1)[0]
 
 
-def _floats(values: Sequence[Any], name: str) -> npt.NDArray[np.float32]:
-    floats = np.array(values, np.float32)
-    if not np.isfinite(floats).all():
+def _array(values: Sequence[Any], name: str, dtype: Any, *shape: int) -> npt.NDArray[Any]:
+    """Returns finite values in an array of ``shape``."""
+    widths = {len(row) for row in values} if len(shape) == 2 else ()
+    if len(values) != shape[0] or any(width != shape[1] for width in widths):
+        raise SpecError(f"{name} must have the shape {shape}, got {len(values)} rows of {widths}")
+    array = np.array(values, dtype)
+    if not np.isfinite(array).all():
         raise SpecError(f"{name} must be finite")
-    return floats
+    return array
+
+
+def _own_context(example: SequenceExample, spec: SequenceSpec) -> dict[str, Any]:
+    """Returns the keys in the context of a record of another program that ours do not have."""
+    ours, found = {feature.key for feature in spec.context_features()}, {}
+    for key, feature in example.context.feature.items():
+        kind = feature.WhichOneof("kind")
+        if key in ours or kind is None or key.startswith("clip/label/"):
+            continue
+        values = list(getattr(feature, kind).value)
+        if kind == "bytes_list":
+            values = [value.decode("utf-8", "surrogateescape") for value in values]
+        found[key] = values[0] if len(values) == 1 else values
+    return found
 
 
 def _decode_frames(encoded: Sequence[bytes], image: ImageSpec, adopted: bool) -> Frames:

@@ -37,7 +37,6 @@ SPEC = SequenceSpec(
     label=LabelSpec(task="classification", class_names=("a", "b")),
     signals=(SignalSpec(name="SPEED"),),
 )
-METHODS = ("fork", "spawn", "forkserver")
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +67,7 @@ def test_sequence_dataset_gives_batches_of_tensors(dataset):
     np.testing.assert_array_equal(batch["signals"]["SPEED"].numpy(), speeds)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ["fork", "forkserver"])
 def test_sequence_dataset_in_workers(dataset, method):
     loader = DataLoader(
         SequenceDataset(dataset), 4, shuffle=True, num_workers=2, multiprocessing_context=method
@@ -86,7 +85,7 @@ def test_sequence_dataset_with_distributed_sampler(dataset):
     assert found.total() == 24
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_iterable_dataset_in_workers_that_stay(dataset, method):
     sequences = IterableSequenceDataset(dataset, shuffle=True, buffer=5)
     loader = DataLoader(
@@ -132,6 +131,9 @@ def test_iterable_dataset_skips_damaged_records_or_names_them(tmp_path):
     assert len(list(IterableSequenceDataset(tmp_path, skip_damaged=True))) == 4
     for sequences in (IterableSequenceDataset(tmp_path), SequenceDataset(tmp_path)):
         with pytest.raises(CorruptRecordError, match="corrupt record at byte 0"):
+            next(iter(DataLoader(sequences)))
+        # PyTorch cannot raise it again, and quotes it.
+        with pytest.raises(RuntimeError, match=r"tfrecord: corrupt record at byte 0"):
             next(iter(DataLoader(sequences, num_workers=1)))
 
 
