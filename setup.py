@@ -26,7 +26,7 @@ setup(
         "tfrecords_schema": ["example.proto", "example_pb2.pyi"],
         "tfrecords_schema.report": ["*.html", "*.css"],
         "pipelines.validation.report": ["*.html"],
-        "trainer.report": ["*.html"],
+        "trainer.report": ["*.html", "*.md"],
     },
     # `make test-versions` tries each lower bound. An upper bound is the next major version, which nobody has
     # tried; fsspec, gcsfs, packaging and s3fs are numbered by year and month, and have none.

@@ -1,4 +1,4 @@
-"""Renders HTML pages from Jinja2 templates. All text is escaped: anyone may have named the footage.
+"""Renders HTML pages and Markdown from Jinja2 templates. Text is escaped: anyone may have named the footage.
 
 A page is one file that opens offline: it loads and runs nothing, as its content security policy demands.
 """
@@ -48,6 +48,7 @@ def render_page(package: str, template: str, **values: Any) -> str:
 
     Each of ``values`` passes through `printable` and HTML escaping when it is output; a missing one raises
     `jinja2.UndefinedError`: ``render_page("trainer.report", "page.html", title="drives: evaluation")``.
+    Templates of Markdown, ``.md``, pass names through the filter ``code`` instead.
     """
     import jinja2  # takes a tenth of a second that runs without a report need not spend
 
@@ -55,20 +56,25 @@ def render_page(package: str, template: str, **values: Any) -> str:
         loader=jinja2.ChoiceLoader(
             [jinja2.PackageLoader(name, "") for name in (package, "tfrecords_schema.report")]
         ),
-        autoescape=True,
+        autoescape=jinja2.select_autoescape(),  # not in Markdown
         # Markup that templates made themselves has been escaped.
         finalize=lambda value: value if hasattr(value, "__html__") else printable(str(value)),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(plural=plural, number=format_number)
+    environment.filters.update(plural=plural, number=format_number, code=_as_code)
     return environment.get_template(template).render(values) + "\n"
 
 
 def printable(text: str) -> str:
     """Returns ``text`` with control characters and changes of the direction of text escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _as_code(text: str) -> str:
+    """Returns ``text`` as code in Markdown, where nothing but the end of the code has a meaning."""
+    return "`" + text.replace("`", "'").replace("|", "\\|") + "`"
 
 
 def plural(count: int, noun: str) -> str:

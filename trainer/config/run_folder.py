@@ -62,6 +62,7 @@ class RunFolder:
     history = _Named("history.csv", "Loss and metrics of each epoch.")
     curves = _Named("curves.png", "Plot of the history.")
     report = _Named("report.html", "Report on the errors of the model.")
+    card = _Named("README.md", "Model card: data, options, scores and limits.")
     metrics = _Named("metrics.json", "Metrics by split, with the baseline's; written last.")
     checkpoint = _Named("checkpoint.npz", "State of the training, for ``--resume``.")
     previous = _Named("checkpoint.previous.npz", "The checkpoint before it, in case it is damaged.")

@@ -43,6 +43,7 @@ from trainer.models.calibration import fit_calibration
 from trainer.models.export import export_run, load_model
 from trainer.models.keras_settings import own_settings
 from trainer.models.network import build_model
+from trainer.report.card import write_card
 from trainer.report.page import write_report
 from trainer.training.distribution import make_strategy
 from trainer.training.features import has_frozen_features
@@ -161,6 +162,8 @@ def _train_and_score(job: TrainingJob, strategy: tf.distribute.Strategy | None) 
         model=folder.path,
         directory=str(folders_of(directory)),
     )
+    scored_splits = list(scores.values())
+    write_card(folder, reading.seen(info), config, scored_splits, kept_epoch=kept_epoch)
     write_json(
         folder.metrics,
         {
@@ -276,6 +279,7 @@ def _log_results(
         "curves": folder.curves,
         "metrics": folder.metrics,
         "report": folder.report,
+        "card": folder.card,
     }
     _log.info("\n%s", "\n".join(f"{name:<12}{path}" for name, path in paths.items()))
     _log.info("%s", describe_main_metric(scores[main_split]))

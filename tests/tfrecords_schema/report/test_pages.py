@@ -67,6 +67,14 @@ def test_render_page_escapes_the_text_of_objects(render):
     assert ESCAPED in render("{{ x }}", x=Place())
 
 
+def test_render_page_shows_names_as_code_in_markdown(render, tmp_path):
+    render("")  # makes the package
+    (package,) = (path for path in tmp_path.iterdir() if path.is_dir())
+    (package / "card.md").write_text("| {{ x|code }} |")
+    page = render_page(package.name, "card.md", x="a|b` <img> [c](d)\n# e")
+    assert page == "| `a\\|b' <img> [c](d)\\n# e` |\n"
+
+
 def test_render_page_refuses_missing_variables(render):
     with pytest.raises(jinja2.UndefinedError, match="'x' is undefined"):
         render("{{ x }}")
@@ -114,7 +122,7 @@ def test_package_data_of_setup_names_every_template(package, monkeypatch):
     monkeypatch.setitem(sys.modules, "setuptools", setuptools)
     runpy.run_path(str(ROOT / "setup.py"))
     files = [file.name for file in resources.files(package).iterdir()]
-    templates = [name for name in files if name.endswith((".html", ".css"))]
+    templates = [name for name in files if name.endswith((".html", ".css", ".md"))]
     assert templates
     for name in templates:
         assert any(fnmatch(name, glob) for glob in declared["package_data"][package])

@@ -54,6 +54,7 @@ def test_train_writes_the_run_folder(bright_run, bright_dataset):
         "curves.png",
         "metrics.json",
         "report.html",
+        "README.md",
         "config.json",
         "checkpoint.npz",
         "dataset_info.json",
@@ -283,3 +284,22 @@ def test_train_calibrates_several_classes(tmp_path, caplog):
     (tmp_path / "run" / "calibration.json").write_text('{"scale": "x"}')
     with pytest.raises(TrainerError, match=r"calibration.json is damaged \(scale: expected"):
         evaluate_run(tmp_path / "run", tmp_path / "data")
+
+
+def test_write_card_says_data_options_scores_and_limits(bright_run):
+    folder, process = bright_run
+    card = (folder / "README.md").read_text()
+    info, metrics = DatasetInfo.load(folder), json.loads((folder / "metrics.json").read_text())
+    for name, split in info.splits.items():
+        assert f"| `{name}` | {split.num_records} |" in card
+    assert "`--epochs 15`, `--batch_size 8`, `--learning_rate 0.005`" in card
+    assert "`--filters 8,16`, `--frame_input frame`" in card
+    accuracy = metrics["splits"]["test"]["metrics"]["accuracy"]
+    row = next(line for line in card.splitlines() if line.startswith("| `test` | `accuracy` |"))
+    low, high = accuracy["interval"]
+    assert (
+        f"| {accuracy['model']:.4g} | {low:.4g} to {high:.4g} | {accuracy['baseline']:.4g} |" in row
+    )
+    assert f"card        {folder / 'README.md'}" in process.stdout
+    for warning in metrics["splits"]["validation"]["warnings"]:
+        assert warning in card
