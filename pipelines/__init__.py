@@ -1,7 +1,7 @@
 """Footage to TFRecords with Apache Beam: list sources, plan shards, build them, describe the dataset.
 
 Each verb of the command line has a Python call, with the verb's flags as keywords: `build_videos`,
-`build_dashcam`, `validate`, `predict`, `merge`, `show` and `adopt`. They raise `UserError`, and `UsageError`
+`build_dashcam`, `validate`, `predict`, `merge`, `show`, `telemetry` and `adopt`. They raise `UserError`, and `UsageError`
 for a wrong option.
 
     from pipelines import build_videos
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         merge,
         predict,
         show,
+        telemetry,
         validate,
     )
 
@@ -36,6 +37,7 @@ __all__ = [
     "merge",
     "predict",
     "show",
+    "telemetry",
     "validate",
 ]
 

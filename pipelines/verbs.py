@@ -20,6 +20,7 @@ from pipelines.options.verbs import (
     MergeOptions,
     PredictionOptions,
     ShowOptions,
+    TelemetryListing,
     VideosOptions,
 )
 from pipelines.validation.thresholds import Thresholds, ValidationOptions, load_thresholds
@@ -192,6 +193,30 @@ def adopt(tfrecords: str, **options: Any) -> DatasetInfo:
     return info
 
 
+def telemetry(input: str, **options: Any) -> None:
+    """Prints the streams of telemetry inside a video, and writes their rows if ``csv`` names a file.
+
+    Example: ``telemetry("GX010042.MP4", csv="GX010042.csv")``.
+
+    Raises:
+        UserError: if the video cannot be read, or holds none.
+    """
+    made = make_options(TelemetryListing, {"input": input, **options})
+    from pipelines.labels.cells import TelemetryError
+    from pipelines.labels.embedded import describe_telemetry, telemetry_csv
+    from tfrecords_schema.storage import write_bytes
+
+    try:
+        say("\n".join(describe_telemetry(made.input, made.input)))
+        if made.csv is not None:
+            write_bytes(made.csv, b"".join(telemetry_csv(made.input, made.input)))
+            say(f"rows: {made.csv}")
+    except TelemetryError as error:
+        raise UserError(str(error)) from error
+    except OSError as error:
+        raise UserError(f"{made.input} cannot be read: {error.strerror}") from error
+
+
 def merge(tfrecords: Sequence[str], output: str, **options: Any) -> DatasetInfo:
     """Copies several datasets of the same kind into one, with the classes of all of them.
 
@@ -285,6 +310,12 @@ VERBS = {
         ShowOptions,
         "Describes a dataset: frames, splits, classes by split, options",
         "--tfrecords dataset",
+    ),
+    "telemetry": Verb(
+        telemetry,
+        TelemetryListing,
+        "Lists the telemetry inside a video",
+        "GX010042.MP4 --csv GX010042.csv",
     ),
     "merge": Verb(
         merge,

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.labels import gpx
+from pipelines.labels import gpx, mp4_tracks
 from pipelines.labels.cells import (
     Cell,
     CellError,
@@ -25,6 +25,7 @@ from pipelines.labels.cells import (
     parse_class,
     parse_number,
 )
+from pipelines.labels.gpmf import TIME, read_gpmf
 from pipelines.labels.json_format import read_json
 from pipelines.labels.npy_format import read_npy
 from pipelines.labels.table import MAX_ROWS, Table, Wanted, check_known, list_names
@@ -42,7 +43,7 @@ _READERS: dict[str, Callable[[str, str, Wanted], Table]] = {
     ".npy": read_npy,
     ".txt": read_text,
 }
-EXTENSIONS = (*_READERS, ".gpx")
+EXTENSIONS = (*_READERS, ".gpx", *mp4_tracks.SUFFIXES)
 _PROGRESS_ROWS = 10_000
 
 
@@ -97,6 +98,15 @@ def read_telemetry(
     numbers = tuple(dict.fromkeys(columns))
     if extension == ".gpx":
         telemetry = _read_gpx(path, name, numbers, class_column, on_progress)
+    elif extension in mp4_tracks.SUFFIXES:
+        if class_column is not None:
+            raise TelemetryError(
+                f"{name}: the telemetry of a video has no classes, such as {class_column!r}"
+            )
+        names = (TIME, *numbers)
+        table = read_gpmf(path, name, Wanted(names))
+        telemetry, _ = _collect(name, table, names, TimeParser("s", dates=False), on_progress)
+        check_known(name, table.known, names)
     elif extension in _READERS:
         clock = None if options.time_column is None else TimeParser(options.time_unit)
         cells = (options.time_column, *numbers, class_column)
@@ -135,7 +145,11 @@ def match_columns(
     """
     extension = os.path.splitext(path)[1].lower()
     known = list(gpx.COLUMNS)
-    if extension in _READERS:
+    if extension in mp4_tracks.SUFFIXES:
+        table = read_gpmf(path, name, Wanted(()))
+        next(table.rows, None)
+        known = list(table.known)
+    elif extension in _READERS:
         table = _READERS[extension](path, name, Wanted((), options.telemetry_columns))
         next(table.rows, None)  # JSON names its columns in its rows
         known = list(table.known)

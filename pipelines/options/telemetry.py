@@ -16,6 +16,8 @@ TimeUnit = Literal["s", "ms", "us"]
 TimeOrigin = Literal["file", "clock"]
 Interpolate = Literal["linear", "nearest", "hold"]
 
+EMBEDDED = "embedded"
+_TIMED = (".gpx", ".mp4", ".mov", ".360", ".m4v", ".3gp")  # telemetry whose form has times
 _TEMPLATE_FIELDS = {(name, "", None) for name in ("stem", "name", "parent", "drive")}
 _TIME_OPTIONS = ("time_unit", "time_offset", "time_origin", "interpolate", "max_gap")
 
@@ -61,7 +63,7 @@ class TelemetryOptions(PipelineOptions):
         None,
         "Telemetry file of a video (.csv .tsv .jsonl .json .gpx .npy .txt), relative to the video's folder, "
         "such as '{stem}.csv' or '{parent}/gps.gpx'. {stem} is the video's name without its extension, "
-        "{name} with it, {parent} its folder and {drive} its drive",
+        "{name} with it, {parent} its folder and {drive} its drive. embedded: in the video itself",
         metavar="TEMPLATE",
     )
     telemetry_columns: tuple[str, ...] = names("Names of the columns, for files without a header")
@@ -142,7 +144,12 @@ class TelemetryOptions(PipelineOptions):
 
     def has_times(self, path: str) -> bool:
         """Returns True if the rows of the telemetry at ``path`` have times, False if row i is frame i."""
-        return self.time_column is not None or path.lower().endswith(".gpx")
+        return self.time_column is not None or path == EMBEDDED or path.lower().endswith(_TIMED)
+
+    @property
+    def template(self) -> str:
+        """The template of the telemetry file of a video: of the video itself if its own is read."""
+        return "{name}" if self.telemetry == EMBEDDED else self.telemetry or ""
 
     @property
     def signals(self) -> tuple[SignalSpec, ...]:

@@ -331,3 +331,13 @@ class AdoptOptions(PipelineOptions):
         "running",
         omit=("max_failure_rate", "decode_timeout", "staging_size", "dry_run"),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TelemetryListing(PipelineOptions):
+    """Options of ``pipelines telemetry``."""
+
+    input: str = option(REQUIRED, "Video with telemetry in it", metavar="FILE", leads=True)
+    csv: str | None = option(
+        None, "File for all rows, as CSV", default_text="none is written", metavar="FILE.csv"
+    )

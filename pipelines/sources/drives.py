@@ -263,7 +263,7 @@ class _Footage:
         """Returns the telemetry of a video, or of a folder of frames; raises `OSError` if it is missing."""
         folder, name = os.path.split(absolute(footage))
         stem = os.path.splitext(name)[0] if is_video(name) else name
-        filled = (self.telemetry.telemetry or "").format(
+        filled = self.telemetry.template.format(
             stem=stem, name=name, parent=folder, drive=drive if self.telemetry.join else stem
         )
         try:

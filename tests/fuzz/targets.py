@@ -41,6 +41,7 @@ from tfrecords_schema.info import DatasetInfo, DatasetInfoError
 from tfrecords_schema.records import CorruptRecordError, frame_record, read_records
 from tfrecords_schema.spec import ImageSpec, LabelSpec, SequenceSpec, SpecError
 
+HERE = Path(__file__).parent
 _MAX_CONTAINER = 1 << 20
 _MAX_RECORDS = 500
 _MAX_SECONDS = 5
@@ -253,6 +254,9 @@ TARGETS = {
     "telemetry_csv": Target(
         _telemetry("x.csv", time_column="t"),
         (b"t,speed\n0,1.5\n0.5,2\n", b"t;speed\n0;1,5\n", b"\xef\xbb\xbft,speed\r\n2023-11-14T22:13:20Z,1"),
+    ),
+    "telemetry_video": Target(
+        _telemetry("x.mp4"), ((HERE.parent / "data" / "gopro.mp4").read_bytes(),)
     ),
     "telemetry_text": Target(
         _telemetry("x.txt", time_column="t", telemetry_columns=("t", "speed")),

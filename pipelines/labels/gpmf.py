@@ -1,0 +1,248 @@
+"""Reads GPMF, the telemetry inside the videos of GoPro cameras (Hero 5 to 13, Max, Fusion).
+
+A payload is a tree of elements: a key, a type, a size and a number of samples, then the data. A stream
+(``STRM``) holds what describes it (scale, units, name), and its samples last:
+https://github.com/gopro/gpmf-parser. The samples of a stream are spread evenly over the time of their
+payload. Rows of GPS without a fix are left out.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from pipelines.labels.cells import TelemetryError
+from pipelines.labels.mp4_tracks import Sample, read_track
+from pipelines.labels.table import Table, Wanted, check_known
+
+FORMAT = b"gpmd"
+TIME = "time"
+"""Column of the times of rows, in seconds from the start of the video."""
+
+# Types of numbers as `struct` names them; Q numbers are integers over a power of two.
+_NUMBERS = dict(zip("bBdfjJlLsSqQ", "bBdfqQiIhHiq", strict=True))
+_FRACTIONS = {"q": 2.0**16, "Q": 2.0**32}
+_MAX_DEPTH = 8
+_AXES = "xyz"
+
+_COLUMNS = {
+    "GPS5": ("latitude", "longitude", "altitude", "speed", "speed_3d"),
+    "GPS9": (
+        *("latitude", "longitude", "altitude", "speed", "speed_3d"),
+        *("days_since_2000", "seconds_of_day", "dilution", "fix"),
+    ),
+}
+_SENSORS = {"ACCL": "acceleration", "GYRO": "rotation_rate", "MAGN": "magnetic_field"}
+_FIX = 2
+"""Value of ``GPSF`` from which a position has two dimensions; 0 is no fix."""
+
+
+@dataclass(eq=False)
+class Stream:
+    """The samples of one stream in one payload.
+
+    Attributes:
+        key: of the samples, such as ``GPS5``.
+        description: by the camera.
+        columns, units: of a sample; units are empty where the camera states none.
+        rows: the samples, scaled to their units.
+        has_fix: False for a GPS that does not know its position.
+    """
+
+    key: str
+    description: str = ""
+    columns: tuple[str, ...] = ()
+    units: tuple[str, ...] = ()
+    rows: list[list[float]] = field(default_factory=list)
+    has_fix: bool = True
+
+    def rows_with_fix(self) -> list[tuple[int, list[float]]]:
+        """Returns the rows and their numbers; none of a GPS that does not know its position."""
+        fix = self.columns.index("fix") if "fix" in self.columns else None
+        return [
+            (index, row)
+            for index, row in enumerate(self.rows)
+            if self.has_fix and (fix is None or row[fix] >= _FIX)
+        ]
+
+
+def read_gpmf(path: str, name: str, wanted: Wanted) -> Table:
+    """Reads the streams that hold the wanted columns. See `TIME`.
+
+    Rows of streams with other rates have no value in each other's columns.
+    """
+    known: dict[str, None] = {TIME: None}
+
+    def rows() -> Iterator[tuple[int, list[float | None]]]:
+        number = without_fix = 0
+        for sample in read_samples(path, name):
+            values: dict[float, dict[str, float]] = {}
+            for stream in parse_streams(sample.data, name):
+                known.update(dict.fromkeys(stream.columns))
+                if not set(stream.columns) & set(wanted.columns):
+                    continue
+                step = sample.duration / max(len(stream.rows), 1)
+                fixed = stream.rows_with_fix()
+                without_fix += len(stream.rows) - len(fixed)
+                for index, row in fixed:
+                    time = sample.start + step * index
+                    values.setdefault(time, {}).update(zip(stream.columns, row, strict=True))
+            for time in sorted(values):
+                row = {TIME: time, **values[time]}
+                yield number, [row.get(column) for column in wanted.columns]
+                number += 1
+        check_known(name, known, wanted.columns)
+        if not number and without_fix:
+            raise TelemetryError(
+                f"{name}: expected rows of telemetry, got {without_fix} of a GPS without a fix: leave it out"
+            )
+
+    return Table(rows(), lambda number: f"{name}, row {number + 1} of its telemetry", known=known)
+
+
+def read_samples(path: str, name: str) -> Iterator[Sample]:
+    """Yields the payloads of a video, about one per second.
+
+    Raises:
+        TelemetryError: if there is none.
+    """
+    count = 0
+    for count, sample in enumerate(read_track(path, name, (FORMAT,)), start=1):  # noqa: B007
+        yield sample
+    if not count:
+        raise TelemetryError(
+            f"{name}: expected telemetry in a track of the video (GoPro's GPMF), found none: name a file "
+            "beside it with --telemetry"
+        )
+
+
+def parse_streams(payload: bytes, name: str = "") -> list[Stream]:
+    """Returns the streams of a payload that hold numbers, in order.
+
+    Raises:
+        TelemetryError: if it is not GPMF.
+    """
+    streams: list[Stream] = []
+    try:
+        for key, kind, _, data in _elements(payload):
+            if key == "DEVC" and kind == "\0":
+                streams += [
+                    stream
+                    for inner, _, _, contents in _elements(data)
+                    if inner == "STRM" and (stream := _parse_stream(contents)) is not None
+                ]
+    except (struct.error, ValueError, OverflowError) as error:
+        raise TelemetryError(
+            f"{name}: expected GPMF telemetry, found a damaged payload ({error}): copy the file again"
+        ) from error
+    return streams
+
+
+def _elements(data: bytes) -> Iterator[tuple[str, str, int, bytes]]:
+    """Yields key, type, size of a sample and contents of each element on one level."""
+    place = 0
+    while place + 8 <= len(data):
+        key, kind, size, repeat = struct.unpack_from(">4scBH", data, place)
+        if key == b"\0\0\0\0":
+            return  # the rest is filled up
+        length = size * repeat
+        if place + 8 + length > len(data):
+            raise ValueError(f"{key!r} ends behind its parent")
+        yield (
+            key.decode("latin-1"),
+            kind.decode("latin-1"),
+            size,
+            data[place + 8 : place + 8 + length],
+        )
+        place += 8 + _padded(length)
+
+
+def _parse_stream(data: bytes) -> Stream | None:
+    """Returns a stream; None if its last element holds no numbers."""
+    said: dict[str, tuple[str, int, bytes]] = {}
+    key = ""
+    for key, kind, size, contents in _elements(data):
+        said[key] = (kind, size, contents)
+    if not key:
+        return None
+    kind, size, contents = said.pop(key)
+    types = _text(said, "TYPE") if kind == "?" else kind * (size // _width(kind))
+    if not types or any(own not in _NUMBERS for own in types):
+        return None
+    form = ">" + "".join(_NUMBERS[own] for own in types)
+    if struct.calcsize(form) != size:
+        raise ValueError(f"samples of {key} have {size} bytes, their types {struct.calcsize(form)}")
+    whole = contents[: len(contents) // size * size]
+    scales = _scales(said, len(types))
+    divisors = [s * _FRACTIONS.get(t, 1.0) for s, t in zip(scales, types, strict=True)]
+    rows = [
+        [value / divisor for value, divisor in zip(row, divisors, strict=True)]
+        for row in struct.iter_unpack(form, whole)
+    ]
+    fix = said.get("GPSF")
+    units = _units(said, len(types))
+    columns, rows = _name_columns(key, len(types), _text(said, "ORIN"), rows)
+    return Stream(
+        key=key,
+        description=_text(said, "STNM"),
+        columns=columns,
+        units=units,
+        rows=rows,
+        has_fix=fix is None or int.from_bytes(fix[2][:4], "big") >= _FIX,
+    )
+
+
+def _name_columns(
+    key: str, count: int, orientation: str, rows: list[list[float]]
+) -> tuple[tuple[str, ...], list[list[float]]]:
+    """Returns the names of a stream's columns, and its rows with the signs of its axes.
+
+    ``ORIN`` names the axis of each column, in lower case if it points the other way. Without it, the columns
+    are numbered in the order of the camera, which its description tells.
+    """
+    if (names := _COLUMNS.get(key)) and len(names) == count:
+        return names, rows
+    name = _SENSORS.get(key, key.lower().strip())
+    axes = orientation.lower()
+    if key in _SENSORS and count == 3 and sorted(axes) == list(_AXES):
+        signs = [-1.0 if own.islower() else 1.0 for own in orientation]
+        rows = [[v * sign for v, sign in zip(row, signs, strict=True)] for row in rows]
+        return tuple(f"{name}_{axis}" for axis in axes), rows
+    return (name,) if count == 1 else tuple(f"{name}_{i + 1}" for i in range(count)), rows
+
+
+def _scales(said: dict[str, tuple[str, int, bytes]], count: int) -> Sequence[float]:
+    if "SCAL" not in said:
+        return [1.0] * count
+    kind, size, data = said["SCAL"]
+    if kind not in _NUMBERS or size != _width(kind):
+        raise ValueError(f"the scale has the type {kind!r}")
+    scales = [float(value) for (value,) in struct.iter_unpack(">" + _NUMBERS[kind], data)]
+    if len(scales) == 1:
+        scales *= count
+    if len(scales) != count or not all(s and math.isfinite(s) for s in scales):
+        raise ValueError(f"{count} columns have the scales {scales[:9]}")
+    return scales
+
+
+def _units(said: dict[str, tuple[str, int, bytes]], count: int) -> tuple[str, ...]:
+    _, size, data = said.get("SIUN") or said.get("UNIT") or ("c", 1, b"")
+    texts = [data[i : i + size] for i in range(0, len(data), max(size, 1))] if size > 1 else [data]
+    units = [text.decode("latin-1").strip("\0 ") for text in texts]
+    return tuple(
+        units if len(units) == count else units * count if len(units) == 1 else [""] * count
+    )
+
+
+def _text(said: dict[str, tuple[str, int, bytes]], key: str) -> str:
+    return said[key][2].decode("latin-1").strip("\0 ") if key in said else ""
+
+
+def _width(kind: str) -> int:
+    return struct.calcsize(">" + _NUMBERS.get(kind, "B"))
+
+
+def _padded(length: int) -> int:
+    return (length + 3) // 4 * 4
