@@ -1,8 +1,8 @@
 """Footage to TFRecords with Apache Beam: list sources, plan shards, build them, describe the dataset.
 
 Each verb of the command line has a Python call, with the verb's flags as keywords: `build_videos`,
-`build_dashcam`, `validate`, `predict`, `merge`, `show`, `telemetry` and `adopt`. They raise `UserError`, and `UsageError`
-for a wrong option.
+`build_dashcam`, `validate`, `predict`, `merge`, `show`, `telemetry` and `adopt`. They raise
+`UserError`, and `UsageError` for a wrong option.
 
     from pipelines import build_videos
 

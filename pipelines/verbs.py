@@ -315,7 +315,7 @@ VERBS = {
         telemetry,
         TelemetryListing,
         "Lists the telemetry inside a video",
-        "GX010042.MP4 --csv GX010042.csv",
+        "--input GX010042.MP4 --csv GX010042.csv",
     ),
     "merge": Verb(
         merge,

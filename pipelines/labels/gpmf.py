@@ -90,8 +90,8 @@ def read_gpmf(path: str, name: str, wanted: Wanted) -> Table:
                     time = sample.start + step * index
                     values.setdefault(time, {}).update(zip(stream.columns, row, strict=True))
             for time in sorted(values):
-                row = {TIME: time, **values[time]}
-                yield number, [row.get(column) for column in wanted.columns]
+                held = {TIME: time, **values[time]}
+                yield number, [held.get(column) for column in wanted.columns]
                 number += 1
         check_known(name, known, wanted.columns)
         if not number and without_fix:

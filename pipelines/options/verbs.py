@@ -337,7 +337,12 @@ class AdoptOptions(PipelineOptions):
 class TelemetryListing(PipelineOptions):
     """Options of ``pipelines telemetry``."""
 
-    input: str = option(REQUIRED, "Video with telemetry in it", metavar="FILE", leads=True)
+    input: str = option(
+        REQUIRED,
+        "Video with telemetry in it; the flag itself may be left out",
+        metavar="FILE",
+        leads=True,
+    )
     csv: str | None = option(
         None, "File for all rows, as CSV", default_text="none is written", metavar="FILE.csv"
     )
