@@ -12,6 +12,7 @@ import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import methodcaller
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import (
@@ -37,6 +38,18 @@ from tfrecords_schema.running.surroundings import reach_this_machine_directly
 _LOCAL_NAMES = ("", "local", "directrunner", "fnapirunner")
 
 
+class _Pipeline(beam.Pipeline):
+    """A pipeline that needs no package of Beam's interactive runner in a notebook, such as pandas."""
+
+    def apply(self, *args: Any, **kwargs: Any) -> Any:
+        altering = beam.pipeline.alter_label_if_ipython  # adds the number of the cell to labels
+        beam.pipeline.alter_label_if_ipython = lambda *_: None
+        try:
+            return super().apply(*args, **kwargs)
+        finally:
+            beam.pipeline.alter_label_if_ipython = altering
+
+
 @dataclass(frozen=True)
 class Execution:
     """Options that say where and how a pipeline runs.
@@ -56,7 +69,7 @@ class Execution:
     def pipeline(self) -> beam.Pipeline:
         """Returns a new pipeline with these options."""
         if not self.local:
-            return beam.Pipeline(options=self.options)
+            return _Pipeline(options=self.options)
         # Workers in other processes learn the options from the provision info alone.
         provision = beam_provision_api_pb2.ProvisionInfo(
             pipeline_options=JobServiceHandle.encode_pipeline_options(
@@ -65,7 +78,7 @@ class Execution:
             retrieval_token="unused",  # noqa: S106 - nothing is retrieved; the runner wants some text
         )
         runner = FnApiRunner(provision_info=ExtendedProvisionInfo(provision))
-        return beam.Pipeline(runner=runner, options=self.options)
+        return _Pipeline(runner=runner, options=self.options)
 
     def run(self, pipeline: beam.Pipeline) -> None:
         """Runs a `pipeline` to its end; an interrupted job is cancelled where it runs.
