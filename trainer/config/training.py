@@ -52,6 +52,13 @@ class TrainingConfig(TrainerOptions):
         "Loss of a regression, in standard deviations of each target: mse, mae, or huber, which is squared "
         "below 1 and absolute above",
     )
+    target_weights: int | None = option(
+        None,
+        "Give rare values of targets more weight in the loss, by the counts of the train split in this many "
+        "bins of equal width",
+        default_text="all values alike",
+        min=2,
+    )
     label_smoothing: float = option(
         0.0, "Share of each label that is spread over all classes", min=0, below=1
     )
@@ -144,6 +151,10 @@ class TrainingConfig(TrainerOptions):
         self.require(
             task == "regression" or self.loss == "mse",
             f"--loss {self.loss} is for targets, and the task is {task}. Leave it out",
+        )
+        self.require(
+            task == "regression" or self.target_weights is None,
+            f"--target_weights is for targets, and the task is {task}. Leave it out",
         )
         self.require(
             task != "regression" or not self.label_smoothing,

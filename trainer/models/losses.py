@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
+import numpy.typing as npt
 from keras import ops
 
 from tfrecords_schema.info import SplitInfo
@@ -96,14 +98,21 @@ class TargetError(keras.metrics.MeanAbsoluteError):
 class StandardizedMeanSquaredError(_MeanOverLabels):
     """Mean squared error in units of ``std``, the standard deviation of each target; or another ``kind``.
 
-    Targets of different units contribute alike, and predicting the mean of the train split scores 1.
+    Targets of different units contribute alike, and predicting the mean of the train split scores 1. Errors
+    are weighed by their true values if there are ``bins``, of `balanced_target_bins`; values beyond these
+    have the weight of the nearest bin.
     """
 
     def __init__(
-        self, std: Sequence[float], kind: str = "mse", name: str = "standardized_mse", **kwargs: Any
+        self,
+        std: Sequence[float],
+        kind: str = "mse",
+        bins: Sequence[tuple[float, float, list[float]]] = (),
+        name: str = "standardized_mse",
+        **kwargs: Any,
     ):
         super().__init__(name=name, **kwargs)
-        self.std, self.kind = [float(s) for s in std], kind
+        self.std, self.kind, self.bins = [float(s) for s in std], kind, list(bins)
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Returns the errors of ``[..., targets]``, ``[...]``."""
@@ -112,11 +121,19 @@ class StandardizedMeanSquaredError(_MeanOverLabels):
             error = ops.where(error < 1, ops.square(error) / 2, error - 1 / 2)
         elif self.kind == "mse":
             error = ops.square(error)
+        if self.bins:
+            low, high, weights = (
+                ops.array(part, y_pred.dtype) for part in zip(*self.bins, strict=True)
+            )
+            count = weights.shape[-1]
+            place = ops.clip((y_true - low) / (high - low) * count, 0, count - 1)
+            chosen = ops.one_hot(ops.cast(place, "int32"), count, dtype=weights.dtype)
+            error *= ops.sum(chosen * weights, axis=-1)
         return ops.mean(error, axis=-1)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return {**super().get_config(), "std": self.std, "kind": self.kind}
+        return {**super().get_config(), "std": self.std, "kind": self.kind, "bins": self.bins}
 
 
 @keras.saving.register_keras_serializable(package="reelbeam")
@@ -157,11 +174,19 @@ def safe_std(std: float) -> float:
     return std if std > _MIN_STD else 1.0
 
 
-def make_loss(label: LabelSpec, train: SplitInfo, config: TrainingConfig) -> keras.losses.Loss:
-    """Returns the loss of a task. A classification has its class weights in the sample weights instead."""
+def make_loss(
+    label: LabelSpec,
+    train: SplitInfo,
+    config: TrainingConfig,
+    bins: Sequence[tuple[float, float, list[float]]] = (),
+) -> keras.losses.Loss:
+    """Returns the loss of a task. A classification has its class weights in the sample weights instead.
+
+    ``bins`` are those of targets, see `balanced_target_bins`.
+    """
     if label.task == "regression":
         stds = [safe_std(target.std) for target in train.targets]
-        return StandardizedMeanSquaredError(stds, config.loss)
+        return StandardizedMeanSquaredError(stds, config.loss, bins)
     if label.task == "multilabel":
         ones = [1.0] * label.num_classes
         weights = positive_weights(train) if config.class_weights else ones
@@ -173,6 +198,25 @@ def balanced_class_weights(counts: Sequence[int]) -> list[float]:
     """Returns weights that give all classes the same total and a mean of 1: ``[2/3, 2]`` for ``[30, 10]``."""
     occurring = sum(count > 0 for count in counts)
     return [sum(counts) / (occurring * count) if count else 1.0 for count in counts]
+
+
+def balanced_target_bins(
+    values: npt.NDArray[Any], count: int
+) -> list[tuple[float, float, list[float]]]:
+    """Returns a lowest value, a highest value, and weights for each target of ``[M, targets]``.
+
+    The weights are those of ``count`` bins of equal width. All bins that hold values get the same total, and
+    the mean over the M labels is 1. Other bins have the weight 1.
+    """
+    found = []
+    for column in values.T:
+        low, high = column.min(), column.max()
+        high = high if high > low else low + 1
+        # As the loss computes it: values at the edges of bins are counted where they are looked up.
+        places = np.clip((column - low) / (high - low) * count, 0, count - 1).astype(int)
+        counts = np.bincount(places, minlength=count)
+        found.append((float(low), float(high), balanced_class_weights(counts.tolist())))
+    return found
 
 
 def positive_weights(train: SplitInfo) -> list[float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import math
 import shutil
@@ -22,11 +23,12 @@ from trainer.config.run_folder import RunFolder
 from trainer.config.training import TrainingConfig
 from trainer.data.cached_frames import cached_frames
 from trainer.data.corrupt import SkippedRecords
+from trainer.data.labels import read_labels
 from trainer.data.parsed_records import VALID_FRAMES
 from trainer.data.read_options import Loading, Outputs, Shuffle
 from trainer.data.reader import read_sequences
 from trainer.data.shuffling import epoch_size
-from trainer.models.losses import balanced_class_weights
+from trainer.models.losses import balanced_class_weights, balanced_target_bins
 from trainer.models.network import FROZEN_FEATURES, with_step_outputs
 from trainer.training.distribution import has_several_hosts
 from trainer.training.features import computed_features, has_frozen_features, split_at_features
@@ -78,6 +80,16 @@ class TrainingJob:
     def keeps_best(self) -> bool:
         """True if the best epoch is kept, False if the last."""
         return self.config.patience is not None
+
+    @functools.cached_property
+    def target_bins(self) -> list[tuple[float, float, list[float]]]:
+        """The weights of targets by their value; none without ``target_weights``."""
+        config = self.config
+        if config.target_weights is None:
+            return []
+        clips = config.reading.validation(self.info).clips
+        labels = read_labels(self.directory, "train", clips=clips, ignore_errors=self.skipped)
+        return balanced_target_bins(labels.values[labels.valid], config.target_weights)
 
     @property
     def epoch_size(self) -> int:

@@ -273,7 +273,7 @@ def _compile(model: keras.Model, job: TrainingJob, phase: Phase) -> None:
             metrics.append(keras.metrics.RootMeanSquaredError(name="joint_rmse"))
     model.compile(
         optimizer=make_optimizer(config, phase, job.steps),
-        loss=make_loss(label, info.splits["train"], config),
+        loss=make_loss(label, info.splits["train"], config, job.target_bins),
         jit_compile={"auto": "auto", "on": True, "off": False}[config.xla],
         weighted_metrics=metrics,  # padding weighs 0
     )

@@ -17,6 +17,7 @@ OTHER_VALUES = {
     "optimizer": ("sgd", "sgd"),
     "weight_decay": ("0.01", 0.01),
     "loss": ("huber", "huber"),
+    "target_weights": ("5", 5),
     "label_smoothing": ("0.1", 0.1),
     "freeze_batch_norm": ("on", True),
     "patience": ("2", 2),

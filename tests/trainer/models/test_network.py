@@ -4,6 +4,8 @@ from dataclasses import replace
 import keras
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.trainer.conftest import IMAGE, SPECS, make_spec
 from tfrecords_schema.fake import write_fake_dataset
@@ -17,6 +19,7 @@ from trainer.models.losses import (
     StandardizedMeanSquaredError,
     WeightedBinaryCrossentropy,
     balanced_class_weights,
+    balanced_target_bins,
     make_loss,
 )
 from trainer.models.network import build_model
@@ -155,6 +158,30 @@ def test_weighted_crossentropy_by_hand():
 def test_balanced_class_weights():
     assert balanced_class_weights([30, 10]) == pytest.approx([2 / 3, 2])
     assert balanced_class_weights([5, 0, 5]) == [1.0, 1.0, 1.0]
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(2, 6).flatmap(lambda n: st.tuples(st.just(n), st.lists(st.integers(0, n - 1)))))
+def test_balanced_target_bins_give_each_bin_the_same_total(drawn):
+    count, others = drawn
+    places = np.array([0, count - 1, *others])
+    values = np.float32([10, 10 + count, *(10.5 + np.array(others))])  # bins are 1 wide
+    bins = balanced_target_bins(values[:, None], count)
+    loss = StandardizedMeanSquaredError([1.0], "mae", bins)
+    weights = np.array([float(loss(np.float32([[v]]), np.float32([[v + 1]]))) for v in values])
+    totals = [weights[places == place].sum() for place in np.unique(places)]
+    assert totals == pytest.approx([len(values) / len(totals)] * len(totals), rel=1e-4)
+    same = StandardizedMeanSquaredError.from_config(loss.get_config())
+    beyond = np.float32([[99.0]])
+    assert float(same(beyond, beyond + 1)) == pytest.approx(weights[1])  # that of the nearest bin
+
+
+def test_balanced_target_bins_leave_a_constant_target_alone():
+    values = np.float32([[3, 1], [3, 2], [3, 2]])
+    (_, _, constant), (low, high, other) = balanced_target_bins(values, 2)
+    assert constant[0] == 1
+    assert (low, high) == (1, 2)
+    assert other == pytest.approx([3 / 2, 3 / 4])
 
 
 PERFORMED = {

@@ -13,13 +13,16 @@ from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.spec import LabelSpec, SequenceSpec
 from trainer.config.run_folder import RunFolder
 from trainer.config.training import ModelConfig, TrainingConfig
+from trainer.data.labels import read_labels
 from trainer.data.reader import read_sequences
+from trainer.evaluation.predictions import predict_split
 from trainer.models.backbones import build_frame_network
 from trainer.models.export import load_model
 from trainer.models.losses import (
     ClassCrossentropy,
     StandardizedMeanSquaredError,
     WeightedBinaryCrossentropy,
+    balanced_target_bins,
 )
 from trainer.models.network import build_model, with_step_outputs
 from trainer.training import fitting
@@ -207,6 +210,20 @@ def test_losses_are_those_of_keras():
     ):
         ours = StandardizedMeanSquaredError([2.0], kind)(2 * x, 2 * y)
         assert float(ours) == pytest.approx(float(loss(x, y)), rel=1e-5)
+
+
+def test_target_weights_are_those_of_the_train_split(data, tmp_path):
+    run = RunFolder(tmp_path / "run")
+    fit_run(data, run, TrainingConfig(epochs=1, target_weights=3, model=ModelConfig(**SMALL)))
+    bins = balanced_target_bins(read_labels(data, "train").values, 3)
+    found = predict_split(load_model(run.model), data, "validation", batch_size=4)
+    truth, answers = np.float32(found.truth), np.float32(found.answers)
+    std = [DatasetInfo.load(data).splits["train"].targets[0].std]
+    weighted = float(StandardizedMeanSquaredError(std, "mse", bins)(truth, answers))
+    assert history(run.path)[-1]["val_loss"] == pytest.approx(weighted, rel=1e-4)
+    assert weighted != pytest.approx(
+        float(StandardizedMeanSquaredError(std)(truth, answers)), rel=1e-3
+    )
 
 
 @pytest.mark.parametrize(
