@@ -12,7 +12,7 @@ from tfrecords_schema.fake import write_fake_dataset
 from tfrecords_schema.spec import LabelSpec, SignalSpec
 from trainer.config.training import ModelConfig, TrainingConfig
 from trainer.data.reader import read_sequences
-from trainer.errors import TrainerError
+from trainer.errors import ConfigError, TrainerError
 from trainer.models.export import load_model
 from trainer.models.layers import TimeDistributed
 from trainer.models.losses import (
@@ -182,6 +182,11 @@ def test_balanced_target_bins_leave_a_constant_target_alone():
     assert constant[0] == 1
     assert (low, high) == (1, 2)
     assert other == pytest.approx([3 / 2, 3 / 4])
+
+
+def test_target_weights_are_refused_without_targets():
+    with pytest.raises(ConfigError, match="target_weights is for targets, and the task is class"):
+        TrainingConfig(target_weights=3).check_for(fake_info(SPECS["classification"]))
 
 
 PERFORMED = {
