@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +17,8 @@ from pipelines.labels.annotations import AnnotationError, read_label
 from pipelines.labels.telemetry import Telemetry, TelemetryError, read_telemetry
 from pipelines.options.telemetry import AnnotationOptions, TelemetryOptions
 from pipelines.plan.descriptors import SideFile, Source
+
+_EPOCHS = (5e8, 5e9)  # seconds since 1970 that are taken for a clock: 1985 to 2128
 
 
 class Measurements:
@@ -46,6 +49,7 @@ class Measurements:
         self._frame_times: NDArray[np.int64] | None = None
         self.frames_without = 0
         telemetry = self._clip.telemetry
+        options = request.telemetry or TelemetryOptions(telemetry="")
         times = telemetry.times
         self.by_time = times is not None
         if times is None:
@@ -54,15 +58,8 @@ class Measurements:
                 self._frame_times, _ = packets.packet_times()
         elif request.segment.source.kind != "telemetry":
             self._origin_pts = packets.origin_pts()
-            seconds = footage.declared_seconds
-            if seconds and (times[-1] < 0 or times[0] > seconds):
-                raise DecodingFailure(
-                    "telemetry",
-                    f"it does not overlap the footage: its rows span {times[0]:.6g} to {times[-1]:.6g} s, "
-                    f"the footage 0 to {seconds:.6g} s. Check --time_unit, --time_offset and "
-                    "--time_origin.",
-                )
-        options = request.telemetry or TelemetryOptions(telemetry="")
+            if footage.declared_seconds:
+                _check_overlap(times, footage.declared_seconds, options)
         self._alignment = Alignment(
             telemetry,
             columns=measured_columns(request),
@@ -212,6 +209,34 @@ def _load(
     return ClipTelemetry(concatenate([(telemetry, 0.0) for telemetry, _ in pieces]))
 
 
+def _check_overlap(times: NDArray[np.float64], seconds: float, options: TelemetryOptions) -> None:
+    """Raises `DecodingFailure` if the telemetry and ``seconds`` of footage share too little time."""
+    first, last = float(times[0]), float(times[-1])
+    shared = min(last, seconds) - max(first, 0.0)
+    shorter = min(last - first, seconds)
+    if shared >= 0 and shared >= options.min_overlap * shorter:
+        return
+    if shared < 0:
+        shown = "it does not overlap the footage"
+    else:
+        shown = (
+            f"it overlaps the footage for {shared:.3f} s, which is less than --min_overlap "
+            f"{options.min_overlap:g} of the {shorter:.3f} s of the shorter"
+        )
+    fits = options.time_offset - first
+    raise DecodingFailure(
+        "telemetry",
+        f"{shown}: its rows span {_show_seconds(first)} to {_show_seconds(last)} s, the footage 0 to "
+        f"{_show_seconds(seconds)} s. Check --time_unit, --time_offset and --time_origin. "
+        f"If both begin together, use --time_offset {_show_seconds(fits)}",
+    )
+
+
+def _show_seconds(seconds: float) -> str:
+    """Returns all digits of seconds, to the microsecond."""
+    return f"{seconds:.6f}".rstrip("0").rstrip(".")
+
+
 def _describe_mismatch(name: str, rows: int, frames: int) -> str:
     return f"{name} has {rows} rows for {frames} frames: row i was used for frame i"
 
@@ -224,8 +249,17 @@ def _placed(
         return telemetry
     if source.kind == "telemetry":
         origin = 0.0  # its own times become those of its frames
-    elif options.time_origin == "file":
-        origin = float(telemetry.times[0]) if telemetry.dates else 0.0
+    elif options.time_origin != "clock":
+        first = float(telemetry.times[0])
+        from_first = telemetry.dates or options.time_origin == "first_row"
+        if not from_first and _EPOCHS[0] < first < _EPOCHS[1] and first + options.time_offset > 1e7:
+            when = datetime.fromtimestamp(first, timezone.utc)
+            raise TelemetryError(
+                f"{source.id}: expected times that count from the first frame, got {_show_seconds(first)} s, "
+                f"which since 1970 is {when:%Y-%m-%d %H:%M:%S} UTC: use --time_origin first_row if the first "
+                "row was taken with the first frame, or --time_origin clock"
+            )
+        origin = first if from_first else 0.0
         origin += source.telemetry_start - part_start
     elif source.clock_start is None:
         raise TelemetryError(

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.labels.cells import TelemetryError
-from pipelines.labels.telemetry import Telemetry
+from pipelines.labels.telemetry import Dropped, Telemetry, add_dropped
 from pipelines.options.telemetry import Interpolate
 
 # Times closer than this are equal: a float of seconds since 1970 has no more digits.
@@ -257,4 +257,7 @@ def _join(pieces: Sequence[tuple[Telemetry, int]]) -> Telemetry:
         for piece, rows in pieces:
             classes += [*piece.classes[:rows], *[None] * (rows - len(piece.classes))]
     merged = sum(piece.merged_rows for piece, _ in pieces)
-    return Telemetry(None, False, columns, tuple(classes), merged)
+    dropped: Dropped = {}
+    for piece, _ in pieces:
+        add_dropped(dropped, piece)
+    return Telemetry(None, False, columns, tuple(classes), merged, dropped)

@@ -13,6 +13,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pipelines.options.telemetry import TimeUnit
 
 Cell = object
@@ -20,11 +23,15 @@ Cell = object
 MAX_FLOAT32: Final = (2 - 2**-23) * 2.0**127  # records hold float32
 _NO_VALUE = frozenset({"", "nan", "null", "none", "na", "n/a", "-"})
 _NO_CLASS = _NO_VALUE - {"none"}  # 'none' may be a class, such as no lead vehicle
-_UNITS_PER_SECOND: Final[dict[TimeUnit, float]] = {"s": 1.0, "ms": 1e3, "us": 1e6}
+_UNITS_PER_SECOND: Final = {"s": 1.0, "ms": 1e3, "us": 1e6}
+_PADDED = re.compile(r"0\d{5}(\.|$)", re.ASCII)
 MAX_SHOWN = 60
 """Characters of a value that a message quotes."""
 
 # `datetime.fromisoformat` of Python 3.10 parses neither Z nor fractions of other than 3 or 6 digits.
+_CLOCK = re.compile(
+    r"([01]?\d|2[0-3])(:?)([0-5]\d)\2([0-5]\d|60)(?:[.,](\d+))?", re.ASCII
+)  # hh:mm:ss.ss or hhmmss.ss
 _DATE_TIME = re.compile(
     r"(?P<minute>\d{4}-\d\d-\d\d[T ]\d\d:\d\d)"
     r"(?: : (?P<second>[0-5]\d|60) (?: [.,] (?P<fraction>\d+) )? )?"
@@ -51,7 +58,7 @@ def parse_number(cell: Cell) -> float:
     """Returns the number in ``cell``; NaN if it has no value. It must fit into a float32."""
     number = _as_float(cell)
     if number is None or abs(number) > MAX_FLOAT32:
-        kind = "number (a decimal mark must be a point)"
+        kind = "number (a decimal mark must be a point, or see --decimal_mark)"
         if number is not None:
             kind = "finite number that fits into a float32"
         raise CellError(
@@ -82,18 +89,28 @@ class TimeParser:
     """Parses the times of one file, which must be all dates, or all numbers of a ``unit``.
 
     With ``dates`` None, the first time decides which they are.
+
+    Attributes:
+        dates: times are dates; or times of day, which count from midnight and go on after the next one.
+        is_padded: a number so far begins with a zero as 095959 does, so it is a time of day.
     """
 
     def __init__(self, unit: TimeUnit, *, dates: bool | None = None):
-        self._per_second = _UNITS_PER_SECOND[unit]
+        self._per_second = _UNITS_PER_SECOND.get(unit)  # None for times of day
         self.dates = dates
+        self.is_padded = False
+        self._midnight, self._latest = 0.0, 0.0
 
     def parse(self, cell: Cell) -> float:
         """Returns the seconds in ``cell``; since 1970 (UTC) if it holds a date.
 
         The first cell decides whether the others must be dates or numbers.
         """
+        if self._per_second is None:
+            return self._parse_clock(cell)
         number = _as_float(cell)
+        if number is not None and isinstance(cell, str) and _PADDED.match(cell):
+            self.is_padded = True
         is_date = number is None and isinstance(cell, str)
         seconds = _parse_date_time(str(cell).strip()) if is_date else None
         if number is not None:
@@ -111,6 +128,45 @@ class TimeParser:
             )
         self.dates = is_date
         return seconds
+
+    def _parse_clock(self, cell: Cell) -> float:
+        """Returns the seconds since midnight of ``hhmmss.ss`` or ``hh:mm:ss.ss``, rising over midnight."""
+        text = str(cell).strip()
+        if isinstance(cell, (int, float)):
+            text = f"{cell:013.6f}"
+        elif (whole := text.partition("."))[0].isdecimal():  # leading zeros may be missing
+            text = "".join((whole[0].zfill(6), *whole[1:]))
+        match = _CLOCK.fullmatch(text)
+        if match is None:
+            raise CellError(
+                "expected a time of day such as 095959.25 or 09:59:59.25 (--time_unit hhmmss), got "
+                f"{show(cell)}: correct or remove the row"
+            )
+        hours, minutes, seconds = (int(match[group]) for group in (1, 3, 4))
+        clock = 3600 * hours + 60 * minutes + seconds + float(f"0.{match[5] or 0}")
+        if clock + self._midnight < self._latest - 43_200:
+            self._midnight += 86_400
+        self._latest = clock + self._midnight
+        self.dates = True
+        return self._latest
+
+    def check(self, times: NDArray[np.float64], name: str) -> None:
+        """Raises `TelemetryError` if the ``times`` of a file, read as seconds, are times of day (hhmmss)."""
+        if self.dates or self._per_second != 1 or len(times) < 2:
+            return
+        is_clock = (times >= 0) & (times < 240_000) & (times % 100 < 61) & (times // 100 % 100 < 60)
+        if not is_clock.all() or times.max() < 100:
+            return
+        steps = np.diff(times)
+        clock = times // 10_000 * 3600 + times // 100 % 100 * 60 + times % 100
+        usual = float(np.median(steps))
+        leaps = (steps >= 40) & (steps > 3 * usual) & (np.diff(clock) <= 2 * usual)
+        if self.is_padded or leaps.any() or times.min() >= 10_000:
+            raise TelemetryError(
+                f"{name}: expected seconds in --time_column, got {times[0]:.15g} to {times[-1]:.15g}, which "
+                "may be times of day (hhmmss): use --time_unit hhmmss, or if they are seconds, write them "
+                "from the start of the drive"
+            )
 
 
 def is_data(cells: Sequence[str]) -> bool:

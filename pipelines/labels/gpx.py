@@ -52,8 +52,11 @@ class Point:
         return next((text for text in written if text and not text.startswith("-")), None)
 
 
-def read_points(path: str, name: str) -> Iterator[Point]:
-    """Yields the track points of the file at ``path``, in order; there is at least one."""
+def read_points(path: str, name: str) -> Iterator[Point | TelemetryError]:
+    """Yields the track points of the file at ``path``, in order; there is at least one.
+
+    A point without a position is an error, and so is the end of a file that was cut off.
+    """
     parser = _Parser(name)
     yield from parser.read(path)
     if not parser.count:
@@ -74,7 +77,8 @@ class _Parser:
     def __init__(self, name: str):
         self._name = name
         self.count = 0
-        self._points: list[Point] = []  # of the current chunk
+        self._points: list[Point | TelemetryError] = []  # of the current chunk
+        self._error_in_point: TelemetryError | None = None
         self._segment = 0
         self._depth = 0
         self._point: Point | None = None
@@ -88,15 +92,20 @@ class _Parser:
         self._expat.EndElementHandler = self._end
         self._expat.CharacterDataHandler = self._characters
 
-    def read(self, path: str) -> Iterator[Point]:
+    def read(self, path: str) -> Iterator[Point | TelemetryError]:
         with open(path, "rb") as file:
             while chunk := file.read(_CHUNK):
                 yield from self._parse(chunk)
                 if file.tell() - self._expat.CurrentByteIndex > _MAX_TOKEN:
                     raise self._error(f"a tag of more than {_MAX_TOKEN} bytes")
-        yield from self._parse(b"", is_last=True)
+        try:
+            yield from self._parse(b"", is_last=True)
+        except TelemetryError as error:
+            if not self.count:
+                raise
+            yield error  # what was written before the file was cut off is intact
 
-    def _parse(self, chunk: bytes, *, is_last: bool = False) -> list[Point]:
+    def _parse(self, chunk: bytes, *, is_last: bool = False) -> list[Point | TelemetryError]:
         """Returns the points that end in ``chunk``."""
         self._points = []
         try:
@@ -127,6 +136,7 @@ class _Parser:
             self._segment += 1
         elif local == "trkpt":
             self._point = Point(self._expat.CurrentLineNumber, self._segment, fields={})
+            self._error_in_point = None
             for name, limit in (("lat", 90), ("lon", 180)):
                 self._point.fields[name] = self._degrees(attributes, name, limit)
             self._point_depth = self._depth
@@ -138,7 +148,7 @@ class _Parser:
         except CellError:
             degrees = np.nan
         if not abs(degrees) <= limit:
-            raise TelemetryError(
+            self._error_in_point = TelemetryError(
                 f"{self._name} line {self._expat.CurrentLineNumber} (point {self.count + 1}): "
                 f"expected {name} in degrees, -{limit} to {limit}, got "
                 f"{'none' if written is None else show(written)}: correct or remove the point"
@@ -161,10 +171,86 @@ class _Parser:
                 self._point.fields.setdefault(local, text)
         self._text = None
         if self._point is not None and self._depth == self._point_depth:
-            self._points.append(self._point)
+            self._points.append(self._error_in_point or self._point)
             self.count += 1
             self._point = None
         self._depth -= 1
+
+
+_NOISE = 3.0
+"""Metres by which positions may be off from one point to the next."""
+_MAX_SPEED = 350.0  # m/s: faster than airliners
+_MIN_RUN = 5  # points between two jumps that are kept
+
+
+def find_fixes(
+    times: Floats, lat: Floats, lon: Floats, segments: NDArray[np.int64]
+) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Returns which points have a fix: receivers without one write 0, 0.
+
+    That is a place like others if most of the other points are within a degree of it, or if there are none.
+    """
+    has_fix = (lat != 0) | (lon != 0)
+    size = np.hypot(lat[has_fix], lon[has_fix])
+    return has_fix | bool(not len(size) or np.median(size) < 1), segments
+
+
+def split_jumps(
+    times: Floats,
+    lat: Floats,
+    lon: Floats,
+    segments: NDArray[np.int64],
+    *,
+    max_acceleration: float,
+) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Returns which points to keep, and segments that end where positions jump.
+
+    A step from point to point jumps if it is longer, by more than `_NOISE`, than a vehicle gets that has the
+    speed of the slower of the two steps beside it and gains ``max_acceleration`` (m/s2). Fewer points than
+    `_MIN_RUN` beside a jump are dropped. If the rest fits together, it remains one segment.
+    """
+    good = np.ones(len(times), np.bool_)
+    if len(times) < 2:
+        return good, segments
+    distance, seconds = _distance(lat[:-1], lon[:-1], lat[1:], lon[1:]), np.diff(times)
+    inside = segments[1:] == segments[:-1]
+    speed = np.where(inside, distance / seconds, np.inf)
+    around = np.concatenate([[np.inf], speed, [np.inf]])
+    slower, span = np.minimum(around[:-2], around[2:]), np.concatenate([[0.0], seconds, [0.0]])
+    reach = slower * seconds + max_acceleration * seconds * (
+        seconds + np.maximum(span[:-2], span[2:])
+    )
+    jumps = inside & ((distance > reach + _NOISE) | (distance > _MAX_SPEED * seconds + _NOISE))
+    if not jumps.any():
+        return good, segments
+    edges = np.flatnonzero(np.concatenate([[True], jumps | ~inside, [True]]))
+    at_jump = np.concatenate([[False], jumps, [False]])
+    runs = list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
+    enough = min(_MIN_RUN, max(end - start for start, end in runs))
+    own, count, last = segments.copy(), 0, -1  # index of the last point that is kept
+    for start, end in runs:
+        if end - start < enough and (at_jump[start] or at_jump[end]):
+            good[start:end] = False
+            continue
+        if last >= 0:
+            gap, metres = (
+                times[start] - times[last],
+                float(_distance(*_ends(lat, lon, last, start))),
+            )
+            beside = [v for v in (speed[last - 1 : last], speed[start : start + 1]) if len(v)]
+            slower_one = min((float(v[0]) for v in beside if np.isfinite(v[0])), default=_MAX_SPEED)
+            reachable = slower_one * gap + 2 * max_acceleration * gap * gap + _NOISE
+            same = segments[start] == segments[last] and metres <= min(
+                reachable, _MAX_SPEED * gap + _NOISE
+            )
+            count += not same
+        own[start:end] = count
+        last = end - 1
+    return good, own
+
+
+def _ends(lat: Floats, lon: Floats, one: int, other: int) -> tuple[Floats, ...]:
+    return lat[one], lon[one], lat[other], lon[other]
 
 
 def fill_motion(

@@ -27,16 +27,18 @@ class Wanted:
         columns: in the order of the returned cells; a column may occur twice.
         given: names for the columns of a file without a header, from ``--telemetry_columns``.
         by_row: rows have no times but belong to frames in order.
+        decimal_mark: how text writes numbers: "point", or "comma" as in 13,5.
     """
 
     columns: tuple[str, ...]
     given: tuple[str, ...] = ()
     by_row: bool = False
+    decimal_mark: str = "point"
 
 
 @dataclass(frozen=True)
 class Table:
-    """The rows of a file: their number in the file, and the requested cells.
+    """The rows of a file: their number in the file, and the requested cells, or why they are unreadable.
 
     Attributes:
         rows: an iterator, read once.
@@ -45,7 +47,7 @@ class Table:
         known: columns found so far; complete after all rows have been read.
     """
 
-    rows: Iterator[tuple[int, Sequence[Cell]]]
+    rows: Iterator[tuple[int, Sequence[Cell] | TelemetryError]]
     place: Callable[[int], str]
     first_hint: str = ""
     known: Iterable[str] = ()
@@ -120,12 +122,14 @@ def skip_blank_rows(
 def read_lines(path: str, name: str) -> Iterator[str]:
     """Yields the lines of text with their line ends, without a byte order mark.
 
-    The text is UTF-8, or UTF-16 if it begins with the mark of that, as "Unicode text" of Excel does. Reading
-    limits the length of lines, and tells which one is not text.
+    The text is UTF-8, or UTF-16 if it begins with the mark of that, as "Unicode text" of Excel does, or with
+    an ASCII character of two bytes. Reading limits the length of lines, and tells which one is not text.
     """
     with open(path, "rb") as file:
-        is_utf16 = file.read(2) in (b"\xff\xfe", b"\xfe\xff")
-    encoding = "utf-16" if is_utf16 else "utf-8-sig"
+        start = file.read(2)
+    encoding = "utf-16" if start in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    if len(start) == 2 and 0 in start and any(start):  # no mark, and the first character is ASCII
+        encoding = "utf-16-le" if start[1] == 0 else "utf-16-be"
     number = 0
     with open(path, encoding=encoding, errors="surrogateescape", newline="") as file:
         try:

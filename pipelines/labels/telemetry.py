@@ -6,11 +6,13 @@ NumPy (``.npy``), numbers without a header (``.txt``) and GPX.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from array import array
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -47,6 +49,9 @@ EXTENSIONS = (*_READERS, ".gpx", *mp4_tracks.SUFFIXES)
 _PROGRESS_ROWS = 10_000
 
 
+Dropped = dict[str, tuple[int, str]]
+
+
 @dataclass(frozen=True)
 class Telemetry:
     """Rows of numbers along a drive.
@@ -57,6 +62,7 @@ class Telemetry:
         columns: by name, ``[rows]``; NaN for no value.
         classes: of each row, None for no class; empty if none was requested.
         merged_rows: number of rows that were merged into the row before, which has the same time.
+        dropped: rows that were left out, by the reason: their number, and the error or place of the first.
     """
 
     times: NDArray[np.float64] | None
@@ -64,11 +70,19 @@ class Telemetry:
     columns: dict[str, NDArray[np.float64]]
     classes: tuple[str | None, ...] = ()
     merged_rows: int = 0
+    dropped: Dropped = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
         """Number of rows."""
         return len(self.classes) or len(next(iter(self.columns.values())))
+
+
+def add_dropped(dropped: Dropped, telemetry: Telemetry) -> None:
+    """Adds the rows that ``telemetry`` dropped to those of others."""
+    for reason, (rows, first) in telemetry.dropped.items():
+        before, earlier = dropped.get(reason, (0, first))
+        dropped[reason] = (before + rows, earlier)
 
 
 def read_telemetry(
@@ -97,7 +111,7 @@ def read_telemetry(
     extension = os.path.splitext(path)[1].lower()
     numbers = tuple(dict.fromkeys(columns))
     if extension == ".gpx":
-        telemetry = _read_gpx(path, name, numbers, class_column, on_progress)
+        telemetry = _read_gpx(path, name, numbers, class_column, options, on_progress)
     elif extension in mp4_tracks.SUFFIXES:
         if class_column is not None:
             raise TelemetryError(
@@ -111,7 +125,12 @@ def read_telemetry(
         clock = None if options.time_column is None else TimeParser(options.time_unit)
         cells = (options.time_column, *numbers, class_column)
         names = tuple(column for column in cells if column is not None)
-        wanted = Wanted(names, options.telemetry_columns, by_row=clock is None)
+        wanted = Wanted(
+            names,
+            options.telemetry_columns,
+            by_row=clock is None,
+            decimal_mark=options.decimal_mark,
+        )
         table = _READERS[extension](path, name, wanted)
         has_classes = class_column is not None
         telemetry, _ = _collect(name, table, names, clock, on_progress, has_classes=has_classes)
@@ -173,6 +192,7 @@ def _read_gpx(
     name: str,
     columns: Sequence[str],
     class_column: str | None,
+    options: TelemetryOptions,
     on_progress: Callable[[], object],
 ) -> Telemetry:
     check_known(name, gpx.COLUMNS, columns)
@@ -181,23 +201,45 @@ def _read_gpx(
             f"{name}: expected a column {class_column!r} of classes, got GPX, which has none: "
             "convert it to CSV and add one"
         )
-    # Speed and heading are derived from positions; positions are parsed only if they are needed.
-    moving = ("lat", "lon") if {"speed", "heading"} & set(columns) else ()
-    names = ("time", *dict.fromkeys((*columns, *moving)))
+    names = ("time", *dict.fromkeys((*columns, "lat", "lon")))
     lines, segments = array("q"), array("q")
 
-    def rows() -> Iterator[tuple[int, list[Cell]]]:
+    def rows() -> Iterator[tuple[int, list[Cell] | TelemetryError]]:
         for index, point in enumerate(gpx.read_points(path, name)):
-            lines.append(point.line)
-            segments.append(point.segment)
-            yield index, point.cells(names)
+            if isinstance(point, TelemetryError):
+                lines.append(0)
+                segments.append(0)
+                yield index, point
+            else:
+                lines.append(point.line)
+                segments.append(point.segment)
+                yield index, point.cells(names)
 
     table = Table(rows(), lambda index: f"{name} line {lines[index]} (point {index + 1})")
-    found, kept = _collect(name, table, names, TimeParser("s", dates=True), on_progress)
-    values = found.columns
-    if moving and found.times is not None:
-        values |= gpx.fill_motion(found.times, values, np.array(segments)[kept])
-    return replace(found, columns={column: values[column] for column in columns})
+    clock = TimeParser("s", dates=True)
+    found, kept = _collect(name, table, names, clock, on_progress, one_device=True)
+    values, times, dropped = found.columns, found.times, found.dropped
+    if times is None:
+        raise ValueError("points of GPX have times")
+    own, good = np.array(segments)[kept], np.ones(len(kept), bool)
+    for reason, clean in (
+        ("have no fix (latitude and longitude are 0)", gpx.find_fixes),
+        (
+            "lie farther away than --max_acceleration allows",
+            functools.partial(gpx.split_jumps, max_acceleration=options.max_acceleration),
+        ),
+    ):
+        good, own = clean(times, values["lat"], values["lon"], own)
+        if not good.all():
+            dropped[reason] = (int((~good).sum()), table.place(int(kept[~good][0])))
+        kept, own, times = kept[good], own[good], times[good]
+        values = {column: numbers[good] for column, numbers in values.items()}
+    if not len(times):
+        raise TelemetryError(f"{name}: expected points with a fix, got none: leave the file out")
+    if {"speed", "heading"} & set(columns):
+        values |= gpx.fill_motion(times, values, own)
+    columns_read = {column: values[column] for column in columns}
+    return replace(found, times=times, columns=columns_read, dropped=dropped)
 
 
 def _collect(
@@ -208,11 +250,17 @@ def _collect(
     on_progress: Callable[[], object],
     *,
     has_classes: bool = False,
+    one_device: bool = False,
 ) -> tuple[Telemetry, NDArray[np.int64]]:
-    """Parses the rows of a table: checks that times rise, and merges rows with the same time.
+    """Parses the rows of a table: merges rows with the same time, and drops bad ones.
 
     The cells of a row are in the order of ``columns``: time (with a ``clock``), numbers, class (with
     ``has_classes``). Returns the numbers of the rows that were not merged into the one before, too.
+
+    Rows without times belong to frames, so that none can be left out. Rows with times are dropped if they
+    cannot be parsed, contradict a row with the same time, or go back in time. If these are half of the rows,
+    or more than a tenth contradicts or goes back, the first error is raised. Rows of ``one_device`` may
+    contradict each other: its times have too few digits, and the first row with a time is nearest to it.
     """
     parsers: list[Callable[[Any], Any]] = [parse_number] * len(columns)
     if clock:
@@ -221,64 +269,156 @@ def _collect(
         parsers[-1] = parse_class
     held: list[Any] = [[] if parse is parse_class else array("d") for parse in parsers]
     kept = array("q")
-    merged = 0
-    for count, (number, cells) in enumerate(table.rows):
-        if count % _PROGRESS_ROWS == 0:
+    merged, count = 0, 0
+    bad: list[tuple[str, int, TelemetryError]] = [
+        (reason, 0, TelemetryError()) for reason in (_UNREADABLE, _CONTRADICTING, _BACKWARD)
+    ]
+
+    def drop(kind: int, error: TelemetryError, rows: int = 1) -> None:
+        if clock is None:
+            raise error
+        reason, before, first = bad[kind]
+        bad[kind] = (reason, before + rows, first if before else error)
+
+    for count, (number, cells) in enumerate(table.rows, start=1):
+        if count % _PROGRESS_ROWS == 1:
             on_progress()
-        if count == MAX_ROWS:
+        if count > MAX_ROWS:
             raise TelemetryError(
                 f"{name}: expected at most {MAX_ROWS} rows, got more: split the file, or thin it out"
             )
-        row: list[Any] = []
         try:
-            for parse, cell in zip(parsers, cells, strict=True):
-                row.append(parse(cell))
-        except CellError as error:
-            column = columns[len(row)]
-            if table.known:  # a JSON object without the time column may have a misspelt one
-                check_known(table.place(number), table.known, [column])
-            hint = "" if kept else table.first_hint
-            place = table.place(number)
-            raise TelemetryError(f"{place}, column {column!r}: {error}{hint}") from error
-        if clock and kept and row[0] <= held[0][-1]:
-            _merge(row, held, columns, place=table.place(number), before=table.place(kept[-1]))
-            merged += 1
+            row = _parse_row(cells, parsers, columns, table, number, hint=not kept)
+        except TelemetryError as error:
+            drop(0, error)
+            continue
+        if clock and kept and row[0] == held[0][-1]:
+            conflict = _merge(row, held, columns, table.place(number), table.place(kept[-1]))
+            if conflict is None:
+                merged += 1
+            else:
+                drop(1, conflict)
             continue
         kept.append(number)
         for values, value in zip(held, row, strict=True):
             values.append(value)
     if not kept:
-        raise TelemetryError(
-            f"{name}: expected rows of telemetry, got none: fill the file or leave it out"
+        raise (
+            bad[0][2]
+            if bad[0][1]
+            else TelemetryError(
+                f"{name}: expected rows of telemetry, got none: fill the file or leave it out"
+            )
         )
-    numbers = slice(1 if clock else 0, -1 if has_classes else None)
+    numbers, arrays = np.frombuffer(kept, np.int64), list(map(_as_array, held))
+    if clock:
+        clock.check(arrays[0], name)
+        rising = _longest_rise(arrays[0])
+        if len(rising) < len(numbers):
+            at = int(np.flatnonzero(np.diff(arrays[0]) <= 0)[0])
+            (before, place), (after, own) = (
+                (float(arrays[0][i]), table.place(int(numbers[i]))) for i in (at, at + 1)
+            )
+            error = TelemetryError(
+                f"{own}: expected times that rise, got {after!r} s after {before!r} s in {place}: "
+                "sort the rows, or split the file where a drive ends"
+            )
+            drop(2, error, len(numbers) - len(rising))
+            numbers, arrays = numbers[rising], [values[rising] for values in arrays]
+    limits = [(0, count / 2 - 0.5), (1, max(1, count / 10)), (2, max(1, count / 10))]
+    if one_device:
+        limits[1] = (1, count if len(numbers) > 1 else 0)
+    total = sum(rows for kind, (_, rows, _) in enumerate(bad) if not (one_device and kind == 1))
+    for kind, limit in limits:
+        _, rows, first = bad[kind]
+        if rows and (rows > limit or 2 * total >= count):
+            raise TelemetryError(f"{first} ({rows} such rows of {count})") if rows > 1 else first
+    inner = slice(1 if clock else 0, -1 if has_classes else None)
     telemetry = Telemetry(
-        times=np.frombuffer(held[0]) if clock else None,
+        times=arrays[0] if clock else None,
         dates=bool(clock and clock.dates),
-        columns=dict(zip(columns[numbers], map(np.frombuffer, held[numbers]), strict=True)),
-        classes=tuple(held[-1]) if has_classes else (),
+        columns=dict(zip(columns[inner], arrays[inner], strict=True)),
+        classes=tuple(arrays[-1].tolist()) if has_classes else (),
         merged_rows=merged,
+        dropped={reason: (rows, str(first)) for reason, rows, first in bad if rows},
     )
-    return telemetry, np.frombuffer(kept, np.int64)
+    return telemetry, numbers
+
+
+_UNREADABLE = "cannot be read"
+_CONTRADICTING = "have the time of the row before and other values"
+_BACKWARD = "go back in time"
+
+
+def _as_array(values: Any) -> NDArray[Any]:
+    return np.array(values, object) if isinstance(values, list) else np.frombuffer(values)
+
+
+def _parse_row(
+    cells: Sequence[Cell] | TelemetryError,
+    parsers: Sequence[Callable[[Any], Any]],
+    columns: Sequence[str],
+    table: Table,
+    number: int,
+    *,
+    hint: bool,
+) -> list[Any]:
+    """Returns the values of a row; raises `TelemetryError` with its place."""
+    if isinstance(cells, TelemetryError):
+        raise cells
+    row: list[Any] = []
+    try:
+        for parse, cell in zip(parsers, cells, strict=True):
+            row.append(parse(cell))
+    except CellError as error:
+        column, place = columns[len(row)], table.place(number)
+        if table.known:  # a JSON object without the time column may have a misspelt one
+            check_known(place, table.known, [column])
+        first_hint = table.first_hint if hint else ""
+        raise TelemetryError(f"{place}, column {column!r}: {error}{first_hint}") from error
+    return row
+
+
+def _longest_rise(times: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Returns the indices of a longest strictly rising subsequence, ``[rows]`` int64.
+
+    Patience sorting, see https://en.wikipedia.org/wiki/Longest_increasing_subsequence.
+    """
+    if np.all(np.diff(times) > 0):
+        return np.arange(len(times))
+    # From the end, so that of two rows in wrong order the later one is left out.
+    backward = -times[::-1]
+    ends, places, before = array("d"), array("q"), np.full(len(times), -1, np.int64)
+    for index, time in enumerate(backward.tolist()):
+        place = bisect_left(ends, time)
+        before[index] = places[place - 1] if place else -1
+        ends[place : place + 1] = array("d", [time])
+        places[place : place + 1] = array("q", [index])
+    rise, index = array("q"), places[-1]
+    while index >= 0:
+        rise.append(len(times) - 1 - index)
+        index = int(before[index])
+    return np.frombuffer(rise, np.int64)
 
 
 def _merge(
-    row: Sequence[Any], held: Sequence[Any], columns: Sequence[str], *, place: str, before: str
-) -> None:
-    """Merges a row into the last of the ``held`` ones, if it has the same time and contradicts no value."""
-    if row[0] < held[0][-1]:
-        raise TelemetryError(
-            f"{place}: expected times that rise, got {row[0]!r} s after {held[0][-1]!r} s in {before}: "
-            "sort the rows, or split the file where a drive ends"
-        )
-    for column, values, value in zip(columns[1:], held[1:], row[1:], strict=True):
-        if _is_missing(values[-1]):
-            values[-1] = value
-        elif value != values[-1] and not _is_missing(value):
-            raise TelemetryError(
+    row: Sequence[Any], held: Sequence[Any], columns: Sequence[str], place: str, before: str
+) -> TelemetryError | None:
+    """Merges a row into the last of the ``held`` ones, which has the same time.
+
+    Returns an error if it contradicts a value; then nothing is merged.
+    """
+    pairs = list(zip(columns[1:], held[1:], row[1:], strict=True))
+    for column, values, value in pairs:
+        if not _is_missing(values[-1]) and value != values[-1] and not _is_missing(value):
+            return TelemetryError(
                 f"{place}, column {column!r}: expected one value at one time, got {value!r} here and "
                 f"{values[-1]!r} in {before}: remove one of the rows, or write times with more digits"
             )
+    for _, values, value in pairs:
+        if _is_missing(values[-1]):
+            values[-1] = value
+    return None
 
 
 def _is_missing(value: float | str | None) -> bool:

@@ -13,7 +13,7 @@ from fractions import Fraction
 from typing import Any, Literal
 
 from pipelines.options.base import PipelineOptions, has_pattern, names
-from pipelines.options.telemetry import AnnotationOptions, TelemetryOptions
+from pipelines.options.telemetry import TELEMETRY_DEFAULTS, AnnotationOptions, TelemetryOptions
 from tfrecords_schema.codec import to_json
 from tfrecords_schema.machine import usable_cpus
 from tfrecords_schema.options import group, option, parse_bytes, show
@@ -390,6 +390,9 @@ class DatasetOptions(PipelineOptions):
         fields["target_offset"] = dict(self.label.target_offset)
         if not self.label.target_offset:  # as before there were any
             del fields["target_offset"]
+        for name, usual in TELEMETRY_DEFAULTS.items():
+            if fields.get(name) == usual:
+                del fields[name]
         return {key: list(v) if isinstance(v, tuple) else v for key, v in fields.items()}
 
 

@@ -12,14 +12,20 @@ from pipelines.options.base import PipelineOptions, has_pattern, names
 from tfrecords_schema.options import REQUIRED, option
 from tfrecords_schema.spec import SignalSpec, SpecError
 
-TimeUnit = Literal["s", "ms", "us"]
-TimeOrigin = Literal["file", "clock"]
+TimeUnit = Literal["s", "ms", "us", "hhmmss"]
+TimeOrigin = Literal["file", "first_row", "clock"]
 Interpolate = Literal["linear", "nearest", "hold"]
 
 EMBEDDED = "embedded"
 _TIMED = (".gpx", ".mp4", ".mov", ".360", ".m4v", ".3gp")  # telemetry whose form has times
+TELEMETRY_DEFAULTS = {"decimal_mark": "point", "min_overlap": 0.1, "max_acceleration": 10.0}
+"""Options that descriptions of datasets leave out unless they are changed, as before there were any."""
+
 _TEMPLATE_FIELDS = {(name, "", None) for name in ("stem", "name", "parent", "drive")}
-_TIME_OPTIONS = ("time_unit", "time_offset", "time_origin", "interpolate", "max_gap")
+_TIME_OPTIONS = (
+    *("time_unit", "time_offset", "time_origin", "interpolate", "max_gap"),
+    *("min_overlap", "max_acceleration"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,12 +79,20 @@ class TelemetryOptions(PipelineOptions):
         default_text="none, and row i belongs to frame i",
         metavar="COLUMN",
     )
-    time_unit: TimeUnit = option("s", "Unit of numbers in --time_column")
+    time_unit: TimeUnit = option(
+        "s",
+        "Unit of numbers in --time_column. hhmmss: times of day, such as 095959.25 or 09:59:59.25, which "
+        "count from the first row",
+    )
+    decimal_mark: Literal["point", "comma"] = option(
+        "point", "Decimal mark of numbers in text, 13.5 or 13,5"
+    )
     time_offset: float = option(0.0, "Seconds added to the times of the telemetry", metavar="S")
     time_origin: TimeOrigin = option(
         "file",
-        "What times count from. file: the first frame, and dates count from the first date; clock: times "
-        "are dates or seconds since 1970 (UTC), and the first frame was taken at the video's creation time",
+        "What times count from. file: the first frame, and dates count from the first date; first_row: the "
+        "first row, which was taken with the first frame; clock: times are dates or seconds since 1970 "
+        "(UTC), and the first frame was taken at the video's creation time",
     )
     interpolate: Interpolate = option("linear", "How a value between two rows is computed")
     max_gap: float = option(
@@ -87,6 +101,22 @@ class TelemetryOptions(PipelineOptions):
         above=0,
         unit="s",
         metavar="S",
+    )
+    min_overlap: float = option(
+        0.1,
+        "Share of the footage, or of the telemetry if that is shorter, that must have both. With less, the "
+        "drive is left out, and an offset that would fit is named",
+        min=0,
+        max=1,
+        metavar="SHARE",
+    )
+    max_acceleration: float = option(
+        10.0,
+        "Change of speed in a second that positions of GPX may show. Single points that lie 3 m farther away "
+        "are left out, and nothing is derived across other jumps",
+        above=0,
+        unit="m/s2",
+        metavar="M/S2",
     )
     angle_columns: tuple[str, ...] = names("Columns of degrees, where 359 and 1 are 2 apart")
     signal_columns: tuple[str, ...] = names(
@@ -125,6 +155,11 @@ class TelemetryOptions(PipelineOptions):
             f"--signal_columns, got {len(self.signal_units)}",
         )
         has_times = self.telemetry is None or self.has_times(self.telemetry)
+        self.require(
+            self.time_unit != "hhmmss" or self.time_origin != "clock",
+            "--time_origin clock needs dates, but --time_unit hhmmss gives times of day without them. "
+            "Use --time_origin file",
+        )
         if not has_times and (changed := self.changed(_TIME_OPTIONS)):
             raise UsageError(
                 f"--{changed[0]} needs --time_column, which names the column of times, "

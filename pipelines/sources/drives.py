@@ -15,7 +15,14 @@ from tqdm import tqdm
 from pipelines.errors import UsageError, UserError
 from pipelines.images.frame_names import frame_key, is_image
 from pipelines.labels.rounding import Rounding, check_targets, describe_signals
-from pipelines.labels.telemetry import Telemetry, TelemetryError, match_columns, read_telemetry
+from pipelines.labels.telemetry import (
+    Dropped,
+    Telemetry,
+    TelemetryError,
+    add_dropped,
+    match_columns,
+    read_telemetry,
+)
 from pipelines.options.base import has_pattern
 from pipelines.options.dataset import DatasetOptions, LabelOptions, SamplingOptions
 from pipelines.options.telemetry import TelemetryOptions
@@ -59,7 +66,7 @@ def list_drives(
     sources, failures = footage.describe(paths)
     read: list[Source] = []
     class_names: set[str] = set()
-    merged = 0
+    merged, dropped = 0, Dropped()
     offsets = dict(label.target_offset)
     targets = [Rounding(column, offsets.get(column, 0.0)) for column in label.label_columns]
     signals = [Rounding(column) for column in telemetry.signal_columns]
@@ -79,6 +86,8 @@ def list_drives(
         for rounding in (*targets, *signals):
             rounding.add(np.concatenate([piece.columns[rounding.name] for piece in pieces]))
         merged += sum(piece.merged_rows for piece in pieces)
+        for piece in pieces:
+            add_dropped(dropped, piece)
         class_names |= {name for piece in pieces for name in piece.classes if name is not None}
         if telemetry.no_images:
             seconds = _duration(pieces[0], sampling)
@@ -101,6 +110,10 @@ def list_drives(
         notes.append(
             f"{merged} rows of telemetry repeat the row before them and were merged with it"
         )
+    notes += [
+        f"{rows} rows of telemetry are left out because they {reason} (the first: {first})"
+        for reason, (rows, first) in dropped.items()
+    ]
     return Listing(
         name=folder_name(root) or "dataset",
         sources=tuple(read),
@@ -129,8 +142,15 @@ def _describe_unlabelled(failures: Sequence[SourceFailure], drives: int) -> list
 
 
 def expand_columns(location: str, options: DatasetOptions) -> DatasetOptions:
-    """Returns options with the columns of the first telemetry file in place of patterns such as ``x*``."""
+    """Returns options with the columns of the first telemetry file in place of patterns such as ``x*``.
+
+    The heading of GPX is always one of the angles.
+    """
     telemetry, label = options.telemetry, options.label
+    if telemetry is not None:
+        named = _name_angles(location, telemetry, label)
+        if named is not telemetry:
+            telemetry, options = named, replace(options, telemetry=named)
     mirrored = label.mirrored_columns or ()
     typed = [label.label_columns, mirrored]
     typed += [telemetry.signal_columns, telemetry.angle_columns] if telemetry else []
@@ -154,7 +174,19 @@ def expand_columns(location: str, options: DatasetOptions) -> DatasetOptions:
         label, label_columns=targets, mirrored_columns=mirrored or label.mirrored_columns
     )
     telemetry = replace(telemetry, signal_columns=signals, angle_columns=angles)
+    telemetry = _name_angles(file.path, telemetry, label)
     return replace(options, telemetry=telemetry, label=label)
+
+
+def _name_angles(
+    location: str, telemetry: TelemetryOptions, label: LabelOptions
+) -> TelemetryOptions:
+    """Returns options that name the heading of GPX, in degrees, as an angle."""
+    is_gpx = (telemetry.telemetry or location).lower().endswith(".gpx")
+    used = "heading" in (*label.label_columns, *telemetry.signal_columns)
+    if not is_gpx or not used or "heading" in telemetry.angle_columns:
+        return telemetry
+    return replace(telemetry, angle_columns=(*telemetry.angle_columns, "heading"))
 
 
 def _find(location: str, telemetry: TelemetryOptions, files: Files) -> tuple[str, list[str]]:

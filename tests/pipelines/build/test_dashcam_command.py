@@ -495,7 +495,11 @@ class TestDamagedTelemetry:
             ("trip.csv", "t,velocity\n0,1\n", ["trip.csv line 1", "'speed'", "'velocity'"]),
             ("trip.csv", "t,speed\n0,\n1,NaN\n", ["trip.csv", "expected numbers", "'speed'"]),
             ("trip.csv", "t,speed\n0,1\n1,inf\n", ["trip.csv line 3", "finite"]),
-            ("trip.csv", "t,speed\n1e6,1\n2e6,1\n", ["1e+06", "0 to 6 s", "--time_unit"]),
+            (
+                "trip.csv",
+                "t,speed\n1e6,1\n2e6,1\n",
+                ["1000000 to 2000000 s", "0 to 6 s", "--time_unit"],
+            ),
             ("trip.jsonl", '{"t": 0, "speed": 1}\n{"t": 1,\n', ["trip.jsonl line 2", "JSON"]),
             ("trip.npy", "no array", ["trip.npy", "NumPy"]),
         ],

@@ -245,8 +245,28 @@ class TestByTime:
             measure(request, Footage())
         assert failure.value.stage == "telemetry"
         assert failure.value.reason == (
-            f"it does not overlap the footage: {shown}. Check --time_unit, --time_offset and --time_origin."
+            f"it does not overlap the footage: {shown}. Check --time_unit, --time_offset and --time_origin. "
+            f"If both begin together, use --time_offset {-int(text.split()[1].split(',')[0])}"
         )
+
+    def test_rows_that_overlap_little_fail_with_both_ranges(self, side_file) -> None:
+        source = make_source(side_file("t,v\n4.75,1\n9.75,2\n"))
+        with pytest.raises(DecodingFailure) as failure:
+            measure(make_request(source), Footage())
+        for part in ("for 0.250 s", "--min_overlap 0.1 of the 5.000 s", "4.75 to 9.75 s", "-4.75"):
+            assert part in failure.value.reason
+        assert measure(make_request(source, min_overlap=0.05), Footage()).by_time
+
+    def test_epochs_are_refused_or_count_from_the_first_row(self, side_file) -> None:
+        source = make_source(side_file("t,v\n1700000000,1\n1700000004,5\n"))
+        with pytest.raises(
+            DecodingFailure, match="2023-11-14 22:13:20 UTC: use --time_origin first_row"
+        ):
+            measure(make_request(source), Footage())
+        for changes in ({"time_origin": "first_row"}, {"time_offset": -1.7e9}):
+            telemetry = clip_telemetry(make_request(source, **changes)).telemetry
+            assert telemetry.times is not None
+            assert telemetry.times.tolist() == [0.0, 4.0]
 
     def test_clock_origin_without_creation_time_fails(self, side_file) -> None:
         request = make_request(make_source(side_file(RAMP)), time_origin="clock")

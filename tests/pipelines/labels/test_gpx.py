@@ -92,7 +92,7 @@ class TestReadPoints:
     )
     @pytest.mark.parametrize("version", ["1.0", "1.1"])
     def test_read_points_has_speed_and_heading(self, read, inner, version) -> None:
-        text = track(point(0, 0, 0, inner) + point(0, 1, 1, inner), version=version)
+        text = track(point(0, 0, 0, inner) + point(0, 1e-4, 1, inner), version=version)
         found = read(text, "speed", "heading")
         close(found, "speed", [2.5, 2.5])
         close(found, "heading", [319.5, 319.5])
@@ -110,10 +110,10 @@ class TestReadPoints:
 
     def test_points_at_the_same_time_are_merged_or_refused(self, read, error) -> None:
         # The one that is kept is alone in its segment: no speed follows from it.
-        text = track(point(1, 2, 0), point(1, 2, 0) + point(1, 3, 1) + point(1, 4, 2))
+        text = track(point(1, 2, 0), point(1, 2, 0) + point(1, 2.0001, 1) + point(1, 2.0002, 2))
         found = read(text, "speed", "lon")
         assert found.merged_rows == 1
-        close(found, "lon", [2.0, 3.0, 4.0])
+        close(found, "lon", [2.0, 2.0001, 2.0002])
         assert np.isnan(found.columns["speed"]).tolist() == [True, False, False]
         message = error(track(point(1, 2, 0) + point(1, 3, 0)))
         assert (
@@ -131,19 +131,19 @@ class TestFillMotion:
         close(found, "heading", [90.0] * 5, atol=1e-6)
 
     def test_fill_motion_takes_central_differences(self, read) -> None:
-        # 0, 1, 3 and 7 thousandths of a degree to the north, after 0, 1, 2 and 4 s.
-        text = track(point(0, 5, 0) + point(0.001, 5, 1) + point(0.003, 5, 2) + point(0.007, 5, 4))
+        # 0, 1, 3 and 7 ten-thousandths of a degree to the north, after 0, 1, 2 and 4 s.
+        text = track(point(0, 5, 0) + point(1e-4, 5, 1) + point(3e-4, 5, 2) + point(7e-4, 5, 4))
         found = read(text, "speed", "heading")
-        metres = METRES_A_DEGREE / 1000
+        metres = METRES_A_DEGREE / 10_000
         close(found, "speed", [1 * metres, 3 / 2 * metres, 6 / 3 * metres, 4 / 2 * metres])
         close(found, "heading", [0.0] * 4, atol=1e-9)
 
     def test_fill_motion_known_distance_and_bearing(self, read) -> None:
         # The example of https://www.movable-type.co.uk/scripts/latlong.html: 968.9 km, 009 07 11.
         start = point(50 + 3 / 60 + 59 / 3600, -(5 + 42 / 60 + 53 / 3600), 0)
-        end = point(58 + 38 / 60 + 38 / 3600, -(3 + 4 / 60 + 12 / 3600), 1)
+        end = point(58 + 38 / 60 + 38 / 3600, -(3 + 4 / 60 + 12 / 3600), "1970-01-01T02:00:00Z")
         found = read(track(start + end), "speed", "heading")
-        close(found, "speed", [968.9e3] * 2, rtol=1e-4)
+        close(found, "speed", [968.9e3 / 7200] * 2, rtol=1e-4)
         close(found, "heading", [9 + 7 / 60 + 11 / 3600] * 2, atol=1 / 3600)
 
     @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ class TestFillMotion:
         close(found, "speed", [0, 0, step / 2, step / 2, 0, step / 2, step / 2, 0, 0], atol=1e-6)
 
     def test_fill_motion_separates_segments(self, read) -> None:
-        east = point(0, 0, 0) + point(0, 0.0001, 1)
+        east = point(0, 1, 0) + point(0, 1.0001, 1)
         parked = point(5, 5, 2) + point(5, 5, 3)
         north = point(6, 6, 5) + point(6.0002, 6, 6)
         found = read(track(east, parked, point(9, 9, 4), north), "speed", "heading")
@@ -182,7 +182,66 @@ class TestFillMotion:
         close(found, "heading", [90, 0, 90], atol=1e-6)
 
     def test_positions_are_returned_only_if_requested(self, read) -> None:
-        assert list(read(track(point(0, 0, 0) + point(0, 1, 1))).columns) == ["speed"]
+        assert list(read(track(point(0, 0, 0) + point(0, 1e-4, 1))).columns) == ["speed"]
+
+
+def drive(points: int, *, spoil: dict[int, str] | None = None, hz: int = 1) -> str:
+    """A drive to the north at 11.1 m/s, with other points at some indices."""
+    written = [point(48 + i / hz / 1e4, 9, i / hz) for i in range(points)]
+    for index, text in (spoil or {}).items():
+        written[index] = text
+    return track("".join(written))
+
+
+class TestCleaning:
+    SPEED = METRES_A_DEGREE / 1e4
+
+    @pytest.mark.parametrize(
+        ("spoil", "reason", "lost"),
+        [
+            ({0: point(0, 0, 0), 1: point(0, 0, 1)}, "have no fix", 2),
+            ({20: point(49, 9, 20)}, "lie farther away", 1),
+            ({20: point(48.0025, 9, 20)}, "lie farther away", 1),  # 56 m
+            ({0: point(48.3, 9, 0)}, "lie farther away", 1),
+            ({20: point(48, 9.1, 20), 21: point(47, 9.1, 21)}, "lie farther away", 2),
+            ({0: point(48, 9, None)}, "cannot be read", 1),
+            ({7: point(95, 9, 7)}, "cannot be read", 1),
+            ({20: point(48.002, 9, 18.5)}, "go back in time", 1),
+            ({20: point(48.002, 9, 19)}, "other values", 1),
+        ],
+    )
+    def test_bad_points_cost_themselves_and_are_counted(self, read, spoil, reason, lost) -> None:
+        found = read(drive(40, spoil=spoil), "speed", "heading")
+        (told, (rows, first)), *others = found.dropped.items()
+        assert (reason in told, rows, others) == (True, lost, [])
+        assert "a.gpx line" in first
+        assert len(found.times) >= 40 - lost - 1
+        close(found, "speed", [self.SPEED] * len(found.times), rtol=1e-6)
+        close(found, "heading", [0.0] * len(found.times), atol=1e-6)
+
+    def test_no_fraction_keeps_the_first_point_of_a_second(self, read) -> None:
+        points = "".join(point(48 + i / 1e5, 9, i // 10) for i in range(100))
+        found = read(track(points))
+        close(found, "speed", [self.SPEED] * 10, rtol=1e-6)
+        assert [rows for rows, _ in found.dropped.values()] == [90]
+
+    def test_a_file_that_was_cut_off_keeps_its_points(self, read) -> None:
+        found = read(drive(20).rpartition("<trkpt")[0] + '<trkpt lat="48"')
+        close(found, "speed", [self.SPEED] * 19, rtol=1e-6)
+        assert "line" in found.dropped["cannot be read"][1]
+
+    def test_nothing_is_derived_across_a_jump_between_long_runs(self, read) -> None:
+        points = [point(48 + i / 1e4 + (i > 19) * 0.01, 9, i) for i in range(40)]
+        found = read(track("".join(points)))
+        close(found, "speed", [self.SPEED] * 40, rtol=1e-6)
+        assert not found.dropped
+
+    def test_hard_braking_and_noise_are_no_jumps(self, read) -> None:
+        speeds = np.repeat([30.0, 21.0, 12.0, 3.0, 0.0, 9.0, 18.0], 3)
+        north = np.cumsum(speeds) + np.tile([0.0, 2.0, -1.0], 7)
+        points = [point(48 + m / METRES_A_DEGREE, 9, i) for i, m in enumerate(north)]
+        found = read(track("".join(points)))
+        assert (len(found.times), found.dropped) == (21, {})
 
 
 class TestReadPointsErrors:

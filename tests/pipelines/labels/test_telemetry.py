@@ -16,7 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.labels.cells import CellError, TimeParser, parse_class, parse_number
-from pipelines.labels.telemetry import EXTENSIONS, Telemetry, TelemetryError, read_telemetry
+from pipelines.labels.telemetry import (
+    EXTENSIONS,
+    Telemetry,
+    TelemetryError,
+    _longest_rise,
+    read_telemetry,
+)
 from pipelines.options.telemetry import TelemetryOptions
 
 NAN = math.nan
@@ -176,6 +182,59 @@ class TestCsv:
             same(found, [t for t, _ in rows], speed=values)
 
 
+class TestForeignTables:
+    GOOD = "0,1\n1,2\n2,3\n3,4\n"
+
+    @pytest.mark.parametrize(
+        ("text", "changes"),
+        [
+            ("t;speed\n0;1,0\n1;2,0\n2;3,0\n3;4,0\n", {"decimal_mark": "comma"}),
+            ('speed;t\n"1,0";"0,0"\n2;1\n3;2\n4;3\n', {"decimal_mark": "comma"}),
+            (f"t,speed\n{GOOD}".encode("utf-16-le"), {}),
+            (f"t,speed\n{GOOD}".encode("utf-16-be"), {}),
+            (f"Device: X, 1;2\nOwner\n\nt,speed\n{GOOD}", {}),
+            (f"# logger 3\n# t,speed\n{GOOD}", {}),
+            ("t,speed,x (m/s; GPS)\n0,1,\n1,2,\n2,3,\n3,4,\n", {}),
+            ("t,speed\n095958.5,1\n095959.5,2\n100000.5,3\n100001.5,4\n", {"time_unit": "hhmmss"}),
+            ("t,speed\n23:59:58,1\n23:59:59,2\n0:00:00,3\n0:00:01,4\n", {"time_unit": "hhmmss"}),
+        ],
+    )
+    def test_ways_of_writing(self, read, text, changes) -> None:
+        found = read(text, given=options(time_column="t", **changes))
+        assert (found.times - found.times[0]).tolist() == [0.0, 1.0, 2.0, 3.0]
+        assert found.columns["speed"].tolist() == [1.0, 2.0, 3.0, 4.0]
+
+    @pytest.mark.parametrize(
+        ("bad", "reason", "place"),
+        [
+            ("s,m/s\n", "cannot be read", "line 2, column 't'"),
+            ("# kept\n", "cannot be read", "line 2: expected 2 columns"),
+            ("0.5,1,7\n", "cannot be read", "line 2: expected 2 columns"),
+        ],
+    )
+    def test_bad_rows_cost_themselves(self, read, bad, reason, place) -> None:
+        found = read(f"t,speed\n{bad}{self.GOOD}")
+        same(found, [0.0, 1.0, 2.0, 3.0], speed=[1.0, 2.0, 3.0, 4.0])
+        ((told, (rows, first)),) = found.dropped.items()
+        assert (told, rows, place in first) == (reason, 1, True)
+
+    def test_a_file_that_was_cut_off(self, read) -> None:
+        found = read(f't,speed\n{self.GOOD}4,"5')
+        assert found.dropped["cannot be read"][0] == 1
+        found = read('{"t": 0, "speed": 1}\n{"t": 1, "speed": 2}\n{"t": 2, "spe', name="a.jsonl")
+        same(found, [0.0, 1.0], speed=[1.0, 2.0])
+
+    @given(times=st.lists(st.integers(0, 9), min_size=1, max_size=9))
+    def test_longest_rise_is_rising_and_longest(self, times) -> None:
+        rise = _longest_rise(np.asarray(times, float))
+        assert np.all(np.diff(rise) > 0)
+        assert np.all(np.diff(np.asarray(times)[rise]) > 0)
+        best = [1] * len(times)  # by quadratic search
+        for i, time in enumerate(times):
+            best[i] = 1 + max((best[j] for j in range(i) if times[j] < time), default=0)
+        assert len(rise) == max(best)
+
+
 class TestCsvErrors:
     @pytest.mark.parametrize(
         ("text", "parts"),
@@ -197,7 +256,12 @@ class TestCsvErrors:
                 "t,speed\n2024-05-31 09:00:00,2\n7,1\n",
                 ["line 3, column 't'", "expected a date", "'7'"],
             ),
-            ("t,speed\n0,1\n2,1\n1.5,1\n", ["line 4", "got 1.5 s after 2.0 s", "line 3", "sort"]),
+            ("t,speed\n2,1\n1.5,1\n", ["line 3", "got 1.5 s after 2.0 s", "line 2", "sort"]),
+            ("t,speed\n" + "0,1\n1,1\n2,1\n" * 9, ["line 5", "got 0.0 s after 2.0 s", "24 such"]),
+            ("t,speed\n" + "0,1\n0,2\n1,1\n" * 1 + "2,1\n2,5\n", ["line 3", "one value at one"]),
+            ("t,speed\n095959.00,1\n100000.00,2\n", ["a.csv: expected seconds", "--time_unit hhmmss"]),
+            ("t,speed\n95959,1\n100000,2\n100001,2\n100002,2\n", ["--time_unit hhmmss"]),
+            ("t,speed\n120000,1\n120001,2\n", ["120000 to 120001", "write them from the start"]),
             ("t,speed\n0,1\n0,2\n", ["line 3, column 'speed'", "1.0", "line 2", "got 2.0"]),
             ("t,speed\n", ["a.csv: expected rows", "got none"]),
             ("", ["a.csv: expected rows", "got none"]),
@@ -214,7 +278,6 @@ class TestCsvErrors:
             ("t,speed\n0,1\x00\n", ["line 2", "zero byte"]),
             (b"\x89PNG\r\n\x1a\n\xff\xd8", ["line 1", "UTF-8", "0x89", "save"]),
             (b"t,speed\n0,1\n1,\xb0\n", ["line 3", "UTF-8", "0xb0"]),
-            ("t,speed\n0,1\n".encode("utf-16-le"), ["line 1", "zero byte", "UTF-8"]),
             (b"t,speed\n" + b"1" * (2**20 + 9), ["line 2", "more than 1048576 characters"]),
             (b"t,speed\n" + b"1" * 200_000, ["line 2", "field limit"]),
         ],

@@ -25,7 +25,11 @@ from pipelines.options.dataset import (
     ShardOptions,
     SplitOptions,
 )
-from pipelines.options.telemetry import AnnotationOptions, TelemetryOptions
+from pipelines.options.telemetry import (
+    TELEMETRY_DEFAULTS,
+    AnnotationOptions,
+    TelemetryOptions,
+)
 from tfrecords_schema.command_line import normalize
 from tfrecords_schema.machine import usable_cpus
 from tfrecords_schema.options import make_options, parse_bytes, parse_fraction, parse_size
@@ -270,8 +274,13 @@ class TestOptions:
                 "1",
             ),
             (measured, {"signal_units": ("m",)}, "for each of the 0 in --signal_columns", "1"),
-            (measured, {"time_unit": "h"}, "--time_unit must be s, ms or us", "h"),
-            (measured, {"time_origin": "gps"}, "--time_origin must be file or clock", "gps"),
+            (measured, {"time_unit": "h"}, "--time_unit must be s, ms, us or hhmmss", "h"),
+            (
+                measured,
+                {"time_origin": "gps"},
+                "--time_origin must be file, first_row or clock",
+                "gps",
+            ),
             (
                 measured,
                 {"interpolate": "cubic"},
@@ -533,6 +542,7 @@ class TestOptions:
         assert json.loads(json.dumps(stored, allow_nan=False)) == stored
         fields = {field.name: getattr(own, field.name) for field in dataclasses.fields(own)}
         assert not fields.keys() & plain.keys(), "two fields of one name hide one another"
+        fields = {k: v for k, v in fields.items() if k not in TELEMETRY_DEFAULTS}  # unchanged
         added = {name: list(v) if isinstance(v, tuple) else v for name, v in fields.items()}
         assert stored == {**plain, **added}
 
@@ -650,6 +660,9 @@ DASHCAM_TURNED: Turns = {
     "--time_origin": (["clock"], {"time_origin": "clock"}),
     "--interpolate": (["hold"], {"interpolate": "hold"}),
     "--max_gap": (["0.5"], {"max_gap": 0.5}),
+    "--min_overlap": (["0.5"], {"min_overlap": 0.5}),
+    "--max_acceleration": (["4"], {"max_acceleration": 4.0}),
+    "--decimal_mark": (["comma"], {"decimal_mark": "comma"}),
     "--angle_columns": (["heading"], {"angle_columns": ("heading",)}),
     "--join": ([r"(\w+)_(\d+)\.mp4"], {"join": r"(\w+)_(\d+)\.mp4"}),
     "--class_column": (["state"], {"class_column": "state"}),
@@ -680,13 +693,18 @@ DASHCAM_WITH = {
             "--telemetry_columns",
             "--time_column",
             "--angle_columns",
+            "--decimal_mark",
             "--join",
             "--signal_columns",
         ],
         DRIVES,
     ),
     **dict.fromkeys(
-        ["--time_unit", "--time_offset", "--time_origin", "--interpolate", "--max_gap"], TIMED
+        [
+            *("--time_unit", "--time_offset", "--time_origin", "--interpolate", "--max_gap"),
+            *("--min_overlap", "--max_acceleration"),
+        ],
+        TIMED,
     ),
 }
 

@@ -471,6 +471,14 @@ class TestExpandColumns:
         found = self.expanded(tmp_path, LabelOptions(), signal_columns=("x*",))
         assert found.telemetry.signal_columns == ("x1", "x2")
 
+    def test_the_heading_of_gpx_is_an_angle(self, tmp_path) -> None:
+        telemetry = TelemetryOptions(telemetry="{stem}.gpx", signal_columns=("speed",))
+        for columns, angles in (("heading", "speed"), ("heading",)), (("speed",), ()):
+            label = LabelOptions(label_columns=columns)
+            options = DatasetOptions(telemetry=telemetry, label=label)
+            found = expand_columns(str(tmp_path), options).telemetry
+            assert found.angle_columns == angles
+
     def test_names_without_a_star_read_no_file(self, tmp_path) -> None:
         options = DatasetOptions(telemetry=TelemetryOptions(no_images=True, signal_columns=("x",)))
         assert expand_columns(str(tmp_path / "none"), options) is options
