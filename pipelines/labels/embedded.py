@@ -8,6 +8,7 @@ import itertools
 from collections import Counter
 from collections.abc import Iterator
 
+from pipelines.labels.cells import TelemetryError
 from pipelines.labels.gpmf import TIME, Stream, parse_streams, read_gpmf, read_samples
 from pipelines.labels.table import Wanted
 
@@ -50,7 +51,8 @@ def telemetry_csv(path: str, name: str) -> Iterator[bytes]:
         for stream in parse_streams(sample.data, name):
             columns += [own for own in stream.columns if own not in columns]
     table = read_gpmf(path, name, Wanted(tuple(columns)))
-    for cells in itertools.chain([columns], (row for _, row in table.rows)):
+    rows = (cells for _, cells in table.rows if not isinstance(cells, TelemetryError))
+    for cells in itertools.chain([columns], rows):
         line = io.StringIO()
         csv.writer(line, lineterminator="\n").writerow("" if c is None else c for c in cells)
         yield line.getvalue().encode()
