@@ -33,7 +33,14 @@ import tensorflow as tf
 from reading.datasets import generate_dataset, repeated_dataset
 from reading.memory import compare_memory
 from reading.mixing import measure_mixing
-from reading.peers import Read, decoding_alone, dmvr_reader, model_garden_reader, plain_loop
+from reading.peers import (
+    ByIndex,
+    Read,
+    decoding_alone,
+    dmvr_reader,
+    model_garden_reader,
+    plain_loop,
+)
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.parse import parse_sequence
 from trainer import Augmentation, Outputs, read_sequences
@@ -126,6 +133,7 @@ def compare_readers(data: Path, options: argparse.Namespace) -> dict[str, Any]:
             outputs=Outputs(image_dtype="float32"),
             **read,
         ),
+        "open_dataset": lambda: ByIndex(data, options.split, options.batch_size),
         "a plain loop": lambda: plain_loop(paths, info.spec, options.batch_size),
     }
     # Targets and signals cannot be reversed, nor mirrored unless the dataset says how.

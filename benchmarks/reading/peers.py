@@ -6,7 +6,8 @@ import os
 import sys
 import threading
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,25 @@ import simplejpeg
 import tensorflow as tf
 
 from reading.stand_ins import stand_in_for
+from tfrecords_schema import open_dataset
 from tfrecords_schema.parse import parse_sequence
 from tfrecords_schema.spec import SequenceSpec
 
 Read = Callable[[], Any]
+
+
+class ByIndex:
+    """Batches of `open_dataset`, read by a thread per CPU, as often as it is iterated."""
+
+    def __init__(self, data: Path, split: str, batch_size: int) -> None:
+        self.sequences, self.batch_size = open_dataset(data)[split], batch_size
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        count = len(self.sequences)
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            for first in range(0, count, self.batch_size):
+                batch = range(first, min(first + self.batch_size, count))
+                yield list(pool.map(self.sequences.__getitem__, batch))
 
 
 def decoding_alone(paths: list[str], spec: SequenceSpec) -> dict[str, Callable[[], None]]:

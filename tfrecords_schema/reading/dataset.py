@@ -15,9 +15,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from tfrecords_schema import spec as keys
 from tfrecords_schema.example_pb2 import SequenceExample
-from tfrecords_schema.examples import SequenceRecord, context_of, decode_record, parse_example
+from tfrecords_schema.examples import context_of, decode_record, encode_record, parse_example
 from tfrecords_schema.foreign.records import complete_record
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.paths import StrPath
@@ -28,43 +27,31 @@ from tfrecords_schema.resizing import resize_frame
 from tfrecords_schema.spec import ImageSpec, SequenceSpec, SpecError
 from tfrecords_schema.storage import read_range
 
-_log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, repr=False, eq=False)
+@dataclass(frozen=True, eq=False)
 class SequenceSplit(Sequence[dict[str, Any]]):
     """The sequences of a split, decoded when they are asked for; see `open_dataset`.
 
     Threads may share it, forked processes inherit it, and others receive it pickled: no file stays open.
     Slices are not supported.
-
-    Attributes:
-        directory: folder of the dataset.
-        info: its description.
-        split: such as ``train``.
     """
 
     directory: StrPath
     info: DatasetInfo
     split: str
 
-    def __repr__(self) -> str:
-        spec = self.info.spec
-        shape = f", frames {spec.image_shape} uint8" if spec.image else ""
-        return f"<{self.split} of {self.directory}: {len(self)} sequences{shape}>"
-
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.directory, self.info, self.split)
 
     @functools.cached_property
     def offsets(self) -> RecordOffsets:
-        """The places of the records, read when they are first needed."""
+        """The places of the records, found when they are first needed."""
         # Workers read in parallel; OpenCV's own threads would only compete, and do not survive a fork.
         cv2.setNumThreads(1)
         return load_offsets(self.directory, self.info, self.split)
 
     def __len__(self) -> int:
-        return len(self.offsets)
+        return self.offsets.bounds[-1]
 
     def __getitem__(self, index: SupportsIndex) -> dict[str, Any]:  # type: ignore[override]
         """Returns a sequence; raises CorruptRecordError if it cannot be read."""
@@ -75,76 +62,57 @@ class SequenceSplit(Sequence[dict[str, Any]]):
         data = read_range(path, start, end)
         try:
             (record,) = read_records(io.BytesIO(data), path, self.info.max_record_bytes)
-            return self._element(record.data, f"{os.path.basename(path)}@{start}")
-        except CorruptRecordError as error:
-            raise CorruptRecordError(path, start + error.offset, error.reason) from None
-        except (SpecError, FrameError) as error:
-            raise CorruptRecordError(path, start, str(error)) from error
+            return _decode(record.data, self.info, f"{os.path.basename(path)}@{start}")
+        except (CorruptRecordError, SpecError, FrameError) as error:
+            raise CorruptRecordError(path, start, getattr(error, "reason", str(error))) from error
 
     def intact(
-        self,
-        indices: Iterable[int] | None = None,
-        damaged: list[CorruptRecordError] | None = None,
+        self, indices: Iterable[int] | None = None, damaged: list[CorruptRecordError] | None = None
     ) -> Iterator[dict[str, Any]]:
         """Yields the sequences that can be read; logs each of the others, and appends it to ``damaged``."""
         for index in range(len(self)) if indices is None else indices:
             try:
                 element = self[index]
             except CorruptRecordError as error:
-                _log.warning("%s: skipped", error)
+                logging.getLogger(__name__).warning("%s: skipped", error)
                 if damaged is not None:
                     damaged.append(error)
                 continue
             yield element
 
-    def _element(self, data: bytes, place: str) -> dict[str, Any]:
-        spec, others = self.info.spec, {}
-        if self.info.adopted:
-            example = parse_example(data)
-            others = _own_context(example, spec)
-            name = self.info.name
-            record = complete_record(example, spec, dataset_name=name, place=place)
-        else:
-            record = decode_record(data, spec)
-        length, valid = spec.num_frames, record.valid_frames
-        element: dict[str, Any] = {
-            "valid_frames": _array([valid], keys.VALID_FRAMES, np.int64, 1)[0],
-            "timestamps": _array(record.timestamps, keys.IMAGE_TIMESTAMP, np.int64, length),
-            "signals": {
-                own.name: _array(record.signals[own.name], own.name, np.float32, length, own.size)
-                for own in spec.signals
-            },
-            "metadata": context_of(record, spec) | others,
-        }
-        if spec.image is not None:
-            element["frames"] = _decode_frames(record.frames, spec.image, self.info.adopted)
-        if spec.label.task != "none":
-            element["label"] = self._label(record)
-        return element
 
-    def _label(self, record: SequenceRecord) -> Any:
-        label, length = self.info.spec.label, self.info.spec.num_frames
-        if label.task == "regression":
-            values = record.frame_label_values if label.per_frame else record.label_values
-            shape = (length, len(label.target_names))
-            return _array(values, keys.LABEL_VALUE, np.float32, *shape[not label.per_frame :])
-        if label.task == "multilabel":
-            marks = np.zeros(label.num_classes, np.float32)
-            marks[list(record.label_indices)] = 1
-            return marks
-        if label.per_frame:
-            return _array(record.frame_label_indices, keys.FRAME_LABEL_INDEX, np.int64, length)
-        return _array(record.label_indices, keys.LABEL_INDEX, np.int64, 1)[0]
+def _decode(data: bytes, info: DatasetInfo, place: str) -> dict[str, Any]:
+    spec, label, others = info.spec, info.spec.label, {}
+    if info.adopted:
+        example = parse_example(data)
+        others = _own_context(example, spec)
+        record = complete_record(example, spec, dataset_name=info.name, place=place)
+        encode_record(record, spec)  # checks that nothing is missing
+    else:
+        record = decode_record(data, spec)
+    element: dict[str, Any] = {
+        "valid_frames": np.int64(record.valid_frames),
+        "timestamps": np.array(record.timestamps, np.int64),
+        "signals": {name: _floats(values) for name, values in record.signals.items()},
+        "metadata": context_of(record, spec) | others,
+    }
+    if spec.image is not None:
+        element["frames"] = _decode_frames(record.frames, spec.image, info.adopted)
+    if label.task == "multilabel":
+        marks = np.isin(np.arange(label.num_classes), record.label_indices)
+        element["label"] = marks.astype(np.float32)
+    elif label.task == "regression":
+        element["label"] = _floats(record.frame_label_values or record.label_values)
+    elif label.task == "classification":
+        each = np.array(record.frame_label_indices or record.label_indices, np.int64)
+        element["label"] = each if label.per_frame else each[0]
+    return element
 
 
-def _array(values: Sequence[Any], name: str, dtype: Any, *shape: int) -> npt.NDArray[Any]:
-    """Returns finite values in an array of ``shape``."""
-    widths = {len(row) for row in values} if len(shape) == 2 else ()
-    if len(values) != shape[0] or any(width != shape[1] for width in widths):
-        raise SpecError(f"{name} must have the shape {shape}, got {len(values)} rows of {widths}")
-    array = np.array(values, dtype)
+def _floats(values: Sequence[Any]) -> npt.NDArray[np.float32]:
+    array = np.array(values, np.float32)
     if not np.isfinite(array).all():
-        raise SpecError(f"{name} must be finite")
+        raise SpecError("targets and signals must be finite")
     return array
 
 
@@ -152,18 +120,14 @@ def _own_context(example: SequenceExample, spec: SequenceSpec) -> dict[str, Any]
     """Returns the keys in the context of a record of another program that ours do not have."""
     ours, found = {feature.key for feature in spec.context_features()}, {}
     for key, feature in example.context.feature.items():
-        kind = feature.WhichOneof("kind")
-        if key in ours or kind is None or key.startswith("clip/label/"):
-            continue
-        values = list(getattr(feature, kind).value)
-        if kind == "bytes_list":
-            values = [value.decode("utf-8", "surrogateescape") for value in values]
-        found[key] = values[0] if len(values) == 1 else values
+        if key not in ours and not key.startswith("clip/label/"):
+            held = [*feature.int64_list.value, *feature.float_list.value]
+            held += [v.decode("utf-8", "surrogateescape") for v in feature.bytes_list.value]
+            found[key] = held[0] if len(held) == 1 else held
     return found
 
 
 def _decode_frames(encoded: Sequence[bytes], image: ImageSpec, adopted: bool) -> Frames:
-    """Returns frames, ``[T, height, width, channels]``; those of another size are resized."""
     frames = np.empty((len(encoded), *image.shape), np.uint8)
     for data, target in zip(encoded, frames, strict=True):
         frame = decode_frame(data, image, target, adopted=adopted)
@@ -180,13 +144,11 @@ class _Splits(dict[str, SequenceSplit]):
 
 
 def open_dataset(directory: StrPath) -> dict[str, SequenceSplit]:
-    """Opens a dataset for random access, without TensorFlow.
+    """Opens a dataset, local or on an object store, for random access without TensorFlow.
 
-    Example: a dataset of 16 RGB frames of 180x320 in two classes, with one signal::
+    Example: 16 RGB frames of 180x320 in two classes::
 
-        dataset = open_dataset("dataset")
-        len(dataset["train"])  # 1234
-        sequence = dataset["train"][0]
+        sequence = open_dataset("dataset")["train"][0]
         sequence["frames"].shape  # (16, 180, 320, 3)
         sequence["label"], sequence["metadata"]["example/id"]  # 0, "run/a.mp4@2000000"
 
@@ -195,17 +157,9 @@ def open_dataset(directory: StrPath) -> dict[str, SequenceSplit]:
     - ``frames``: ``[T, height, width, channels]`` uint8, RGB or gray, unless records hold no images;
     - ``valid_frames``: int64; frames from this index on are padding;
     - ``timestamps``: ``[T]`` int64, microseconds in the source;
-    - ``label``: classification int64; multilabel ``[num_classes]`` float32 of 0 and 1; regression
-      ``[targets]`` float32 as stored; by frame ``[T]`` int64 and ``[T, targets]`` float32; left out if the
-      dataset has no labels;
+    - ``label``: in the form that `trainer.read_sequences` lists; left out if there are none;
     - ``signals``: by name, ``[T, size]`` float32;
     - ``metadata``: the context of the record by its keys, without labels: text, int or float.
-
-    Args:
-        directory: folder of a dataset, local or on an object store.
-
-    Returns:
-        The splits by name.
 
     Raises:
         DatasetInfoError: if the folder is no complete dataset.

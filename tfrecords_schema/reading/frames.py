@@ -24,14 +24,7 @@ class FrameError(ValueError):
 def decode_frame(data: bytes, image: ImageSpec, output: Frames, *, adopted: bool = False) -> Frames:
     """Returns a frame, RGB or gray: a JPEG of the stored size in ``output``, others in an array of their own.
 
-    Args:
-        data: of a JPEG or PNG file.
-        image: how frames are stored.
-        output: uint8 array of ``image.shape``.
-        adopted: the frame may have another size and format than ``image``.
-
-    Raises:
-        FrameError: if it does not decode, or is larger than memory should be allocated for.
+    With ``adopted``, it may have another size and format than ``image``. Raises FrameError for other frames.
     """
     if not adopted and image.format == "JPEG":
         try:

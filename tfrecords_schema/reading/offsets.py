@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import bisect
+import contextlib
 import hashlib
 import itertools
 import logging
 import os
 from array import array
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +23,9 @@ from tfrecords_schema.records import CorruptRecordError, record_spans, scan_file
 from tfrecords_schema.running.terminal import printable_name as printable
 from tfrecords_schema.storage import list_folder, read_bytes, replacing
 
-_log = logging.getLogger(__name__)
-_DIGEST_BYTES = 32
-
 
 def shard_paths(
-    folder: StrPath,
-    info: DatasetInfo,
-    split: str,
-    error: Callable[[str], Exception] = DatasetInfoError,
+    folder: StrPath, info: DatasetInfo, split: str, error: Callable[[str], Exception]
 ) -> list[str]:
     """Returns the files of a split in order; raises ``error`` if one is missing or has another size."""
     files, paths = list_folder(folder), []
@@ -52,22 +47,12 @@ def shard_paths(
 
 @dataclass(frozen=True)
 class RecordOffsets:
-    """The places of a split's records.
-
-    Attributes:
-        paths: the shards, in order.
-        sizes: their bytes.
-        bounds: number of records before each shard, and of all.
-        starts: ``[N]`` uint64, the byte at which each record's framing starts in its shard.
-    """
+    """The shards of a split, their bytes, the records before each and of all, and where each one starts."""
 
     paths: list[str]
     sizes: list[int]
     bounds: list[int]
-    starts: npt.NDArray[np.uint64] = field(repr=False)
-
-    def __len__(self) -> int:
-        return self.bounds[-1]
+    starts: npt.NDArray[np.uint64]
 
     def span(self, index: int) -> tuple[str, int, int]:
         """Returns the shard of a record, and the bytes ``[start, end)`` of the record with its framing."""
@@ -78,25 +63,19 @@ class RecordOffsets:
 
 
 def load_offsets(directory: StrPath, info: DatasetInfo, split: str) -> RecordOffsets:
-    """Returns the places of the records of a split, from a file if there is one that fits the shards.
+    """Returns the places of the records of a split, from a file if one fits ``dataset_info.json``.
 
-    If not, the lengths of all records are read once. The file is ``SPLIT.offsets`` beside the shards, or in
-    ``~/.cache/reelbeam`` if these are on a store or may not be written to. It holds a digest of itself and of
-    what ``dataset_info.json`` says of the shards, and ``starts``.
-
-    Raises:
-        DatasetInfoError: if a shard is missing or has another size than ``dataset_info.json`` says.
+    If not, the lengths of all records are read, and kept in ``SPLIT.offsets`` beside the shards, or in
+    ``~/.cache/reelbeam`` if these cannot be written or are on a store.
     """
-    paths, shards = shard_paths(directory, info, split), info.splits[split].shards
+    paths, shards = shard_paths(directory, info, split, DatasetInfoError), info.splits[split].shards
     sizes = [shard.bytes for shard in shards]
     bounds = [0, *itertools.accumulate(shard.records for shard in shards)]
-    identity = repr([(shard.file, shard.records, shard.bytes, shard.sha256) for shard in shards])
-    beside = join(directory, f"{split}.offsets")
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    name = hashlib.sha256(f"{absolute(os.fspath(directory))}\n{identity}".encode()).hexdigest()
-    cached = str(cache / "reelbeam" / f"{name}.offsets")
-    for file in (beside, cached):
-        starts = _read(file, identity, bounds[-1])
+    name = hashlib.sha256(f"{absolute(os.fspath(directory))} {split}".encode()).hexdigest()
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "reelbeam")
+    files = [join(directory, f"{split}.offsets"), str(cache / f"{name}.offsets")]
+    for file in files:
+        starts = _read(file, shards, bounds[-1])
         if starts is not None:
             return RecordOffsets(paths, sizes, bounds, starts)
     found, found_bounds = array("Q"), [0]
@@ -104,55 +83,41 @@ def load_offsets(directory: StrPath, info: DatasetInfo, split: str) -> RecordOff
         found.extend(_scan(path, size, info.max_record_bytes))
         found_bounds.append(len(found))
     starts = np.frombuffer(found, np.uint64)
-    if found_bounds == bounds:  # else a shard is damaged, and may be repaired
-        _store([cached] if is_url(directory) else [beside, cached], identity, starts)
+    if found_bounds == bounds and not any(_store(file, shards, starts) for file in files):
+        logging.getLogger(__name__).warning("%s cannot be written, nor %s", *files)
     return RecordOffsets(paths, sizes, found_bounds, starts)
 
 
-def _digest(identity: str, starts: Any) -> bytes:
-    digest = hashlib.sha256(identity.encode())
-    digest.update(starts)
-    return digest.digest()
+def _digest(shards: Any, starts: Any) -> bytes:
+    return hashlib.sha256(repr(shards).encode() + hashlib.sha256(starts).digest()).digest()
 
 
-def _read(file: str, identity: str, count: int) -> npt.NDArray[np.uint64] | None:
+def _read(file: str, shards: Any, count: int) -> npt.NDArray[np.uint64] | None:
     """Returns the offsets in a file, mapped into memory if it is local; None if it does not fit."""
     try:
-        if is_url(file):
-            held = np.frombuffer(read_bytes(file), np.uint8)
-        else:
-            held = np.memmap(file, np.uint8, mode="r")
+        data = read_bytes(file) if is_url(file) else np.memmap(file, np.uint8, mode="r")
     except (OSError, ValueError):  # there is none, or it is empty
         return None
-    if len(held) != _DIGEST_BYTES + count * 8:
-        return None
-    starts = held[_DIGEST_BYTES:].view(np.uint64)
-    return starts if _digest(identity, starts) == held[:_DIGEST_BYTES].tobytes() else None
+    starts = np.frombuffer(data, np.uint64)[4:] if len(data) == 32 + 8 * count else None
+    return None if starts is None or _digest(shards, starts) != bytes(data[:32]) else starts
 
 
-def _store(files: list[str], identity: str, starts: npt.NDArray[np.uint64]) -> None:
-    """Writes offsets to the first of ``files`` that can be written."""
-    for file in files:
-        try:
-            if file != files[0] or len(files) == 1:
-                Path(file).parent.mkdir(parents=True, exist_ok=True)
+def _store(file: str, shards: Any, starts: npt.NDArray[np.uint64]) -> bool:
+    """Writes a local file of offsets after their digest; returns False if it cannot be written."""
+    with contextlib.suppress(OSError):
+        if not is_url(file):
+            Path(file).parent.mkdir(parents=True, exist_ok=True)
             with replacing(file) as partial, open(partial, "wb") as stream:
-                stream.write(_digest(identity, starts))
+                stream.write(_digest(shards, starts))
                 starts.tofile(stream)
-            return
-        except OSError as error:
-            reason = error
-    _log.warning("the index of records cannot be kept, and is made anew each time: %s", reason)
+            return True
+    return False
 
 
-def _scan(path: str, size: int, max_bytes: int) -> Iterator[int]:
-    """Yields the byte at which each record of a shard starts, or damage that hides records."""
+def _scan(path: str, size: int, max_bytes: int) -> Iterable[int]:
+    """Returns the byte at which each record of a shard starts, or damage that hides records."""
     starts, end = array("Q"), 0
-    try:
+    with contextlib.suppress(CorruptRecordError):
         for start, end in record_spans(path, max_bytes):  # noqa: B007
             starts.append(start)
-    except CorruptRecordError:
-        end = -1
-    if end != size:
-        return (found.offset for found in scan_file(path, max_bytes))
-    return iter(starts)
+    return starts if end == size else (found.offset for found in scan_file(path, max_bytes))

@@ -1,118 +1,81 @@
-"""Datasets for PyTorch's ``DataLoader``; the only module that imports torch (``reelbeam[torch]``).
-
-Sequences are those of `tfrecords_schema.open_dataset`. The loader makes tensors of their arrays.
-"""
+"""Datasets for PyTorch's ``DataLoader``; the only module that imports torch (``reelbeam[torch]``)."""
 
 from __future__ import annotations
 
 import itertools
 import random
 from collections.abc import Callable, Iterator
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import torch
 from torch import distributed
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
-from tfrecords_schema.info import DatasetInfo, DatasetInfoError
 from tfrecords_schema.paths import StrPath
-from tfrecords_schema.reading.dataset import SequenceSplit
-
-Transform = Callable[[dict[str, Any]], Any]
+from tfrecords_schema.reading.dataset import open_dataset
 
 
-def _open_split(directory: StrPath, split: str) -> SequenceSplit:
-    info = DatasetInfo.load(directory)
-    if split not in info.splits:
-        raise DatasetInfoError(
-            f"{directory}: expected one of the splits {', '.join(info.splits)}, got {split!r}"
-        )
-    return SequenceSplit(directory, info, split)
-
-
+@dataclass(eq=False)
 class SequenceDataset(Dataset):
-    """A split for random access: for ``shuffle=True``, ``DistributedSampler`` and other samplers.
+    """A split for random access, with any sampler; elements are those of `tfrecords_schema.open_dataset`.
 
-    Example: batches of 8, with frames ``[8, T, height, width, channels]`` uint8 and labels ``[8]`` int64::
+    ``DataLoader(SequenceDataset("dataset"), 8)`` gives frames ``[8, T, height, width, channels]`` uint8.
 
-        loader = DataLoader(SequenceDataset("dataset", "train"), 8, shuffle=True, num_workers=4)
-
-    Args:
+    Attributes:
         directory: folder of a dataset, local or on an object store.
         split: such as ``train``.
         transform: called with each sequence, a dict of NumPy arrays; its result is batched.
-
-    Raises:
-        DatasetInfoError: if the folder is no complete dataset, or has no such split.
     """
 
-    def __init__(
-        self, directory: StrPath, split: str = "train", *, transform: Transform | None = None
-    ):
-        self.sequences, self.transform = _open_split(directory, split), transform
+    directory: StrPath
+    split: str = "train"
+    _: KW_ONLY
+    transform: Callable[[dict[str, Any]], Any] | None = None
+
+    def __post_init__(self) -> None:
+        self.sequences = open_dataset(self.directory)[self.split]
 
     def __len__(self) -> int:
         return len(self.sequences)
 
     def __getitem__(self, index: int) -> Any:
-        sequence = self.sequences[index]
-        return sequence if self.transform is None else self.transform(sequence)
+        return (self.transform or dict)(self.sequences[index])
 
 
-class IterableSequenceDataset(IterableDataset):
+@dataclass(eq=False)
+class IterableSequenceDataset(SequenceDataset, IterableDataset):
     """A split as a stream, which reads shards one after another.
 
-    Each rank of a distributed training gets the same number of sequences; if they do not divide evenly, some
-    come twice. The workers of a loader share those of their rank, and each makes batches of its own.
+    Each rank gets the same number of sequences; if they do not divide evenly, some come twice. The workers of
+    a loader share those of their rank, and each makes batches of its own. Call ``set_epoch`` before each.
 
-    Example: each epoch in another order::
-
-        dataset = IterableSequenceDataset("dataset", "train", shuffle=True)
-        loader = DataLoader(dataset, batch_size=8, num_workers=4, drop_last=True)
-        for epoch in range(10):
-            dataset.set_epoch(epoch)
-            for batch in loader: ...
-
-    Args:
-        directory, split, transform: see `SequenceDataset`.
-        shuffle: read the shards in another order each epoch, and mix their sequences.
-        buffer: number of sequences that are mixed. It holds their places, not their frames.
-        seed: with the epoch, decides the order.
+    Attributes:
+        shuffle: read shards in another order each epoch, and mix ``buffer`` sequences (their places).
+        seed: decides the order, with the epoch.
         rank, num_replicas: of the process; by default those of ``torch.distributed``.
-        skip_damaged: log and leave out records that cannot be read, so that ranks may differ in length.
-            Without it they raise a CorruptRecordError.
-
-    Raises:
-        DatasetInfoError: as `SequenceDataset` does.
-        ValueError: if the rank is not below ``num_replicas``, or the buffer is empty.
+        skip_damaged: log and leave out corrupt records, so that ranks may differ in length.
     """
 
-    def __init__(
-        self,
-        directory: StrPath,
-        split: str = "train",
-        *,
-        transform: Transform | None = None,
-        shuffle: bool = False,
-        buffer: int = 10_000,
-        seed: int = 0,
-        rank: int | None = None,
-        num_replicas: int | None = None,
-        skip_damaged: bool = False,
-    ):
+    _: KW_ONLY
+    shuffle: bool = False
+    buffer: int = 10_000
+    seed: int = 0
+    rank: int | None = None
+    num_replicas: int | None = None
+    skip_damaged: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         joined = distributed.is_available() and distributed.is_initialized()
-        self.rank = rank if rank is not None else distributed.get_rank() if joined else 0
-        replicas = distributed.get_world_size() if joined else 1
-        self.num_replicas = replicas if num_replicas is None else num_replicas
-        if not 0 <= self.rank < self.num_replicas:
+        if self.num_replicas is None:
+            self.num_replicas = distributed.get_world_size() if joined else 1
+        if self.rank is None:
+            self.rank = distributed.get_rank() if joined else 0
+        if not 0 <= self.rank < self.num_replicas or self.buffer < 1:
             raise ValueError(
-                f"rank must be 0 to {self.num_replicas - 1} for {self.num_replicas} replicas, got {self.rank}"
+                f"expected a rank below num_replicas and a buffer of at least 1, got {self}"
             )
-        if buffer < 1:
-            raise ValueError(f"buffer must be at least 1, got {buffer}")
-        self.sequences, self.transform = _open_split(directory, split), transform
-        self.shuffle, self.buffer, self.seed = shuffle, buffer, seed
-        self.skip_damaged = skip_damaged
         # Shared with workers that stay from epoch to epoch.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
@@ -121,34 +84,25 @@ class IterableSequenceDataset(IterableDataset):
         self._epoch.fill_(epoch)
 
     def __len__(self) -> int:
-        """Returns the number of sequences of this rank."""
-        return -(-len(self.sequences) // self.num_replicas)
+        return -(-len(self.sequences) // (self.num_replicas or 1))
 
     def __iter__(self) -> Iterator[Any]:
-        indices = self._indices()
-        found = (
-            self.sequences.intact(indices)
-            if self.skip_damaged
-            else map(self.sequences.__getitem__, indices)
-        )
-        return found if self.transform is None else map(self.transform, found)
-
-    def _indices(self) -> Iterator[int]:
-        """Yields the indices of the sequences of this rank and worker."""
         bounds, worker = self.sequences.offsets.bounds, get_worker_info()
-        shards = list(itertools.starmap(range, itertools.pairwise(bounds)))
         number, count = (worker.id, worker.num_workers) if worker else (0, 1)
-        key = f"{self.seed} {int(self._epoch)}"
+        shards = list(itertools.starmap(range, itertools.pairwise(bounds)))
+        generator = random.Random(f"{self.seed} {int(self._epoch)}")
         if self.shuffle:
-            random.Random(key).shuffle(shards)
-        begin, end = (
-            len(self) * self.rank + len(self) * own // count for own in (number, number + 1)
+            generator.shuffle(shards)
+        first = len(self) * (self.rank or 0)
+        span = (first + len(self) * i // count for i in (number, number + 1))
+        indices: Iterator[int] = itertools.islice(
+            itertools.chain.from_iterable(itertools.cycle(shards)), *span
         )
-        endless = itertools.chain.from_iterable(itertools.cycle(shards))
-        indices = itertools.islice(endless, begin, end)
-        if not self.shuffle:
-            return indices
-        return _mix(indices, self.buffer, random.Random(f"{key} {self.rank} {number}"))
+        if self.shuffle:
+            indices = _mix(indices, self.buffer, generator)
+        if self.skip_damaged:
+            return map(self.transform or dict, self.sequences.intact(indices))
+        return map(self.__getitem__, indices)
 
 
 def _mix(indices: Iterator[int], size: int, generator: random.Random) -> Iterator[int]:

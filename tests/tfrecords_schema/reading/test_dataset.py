@@ -94,7 +94,6 @@ def test_sequence_split_takes_any_index_within_bounds(dataset):
     assert list(open_dataset(dataset)["test"]) == []
     with pytest.raises(KeyError, match="one of the splits train, test, got 'val'"):
         open_dataset(dataset)["val"]
-    assert "8 sequences, frames (4, 18, 32, 3) uint8" in repr(sequences)
 
 
 def test_offsets_are_made_once_and_again_if_they_do_not_fit(dataset, monkeypatch):
@@ -126,7 +125,7 @@ def test_offsets_are_cached_elsewhere_or_nowhere_if_the_folder_cannot_be_written
     kept.unlink()
     kept.mkdir()
     assert ids(open_dataset(dataset)["train"]) == expected
-    assert "cannot be kept" in caplog.text
+    assert "train.offsets cannot be written, nor" in caplog.text
 
 
 @given(counts=st.lists(st.integers(0, 4), min_size=1, max_size=6), data=st.data())
@@ -146,7 +145,7 @@ def test_record_offsets_span(counts, data):
         for shard, own in enumerate(sizes)
         for i in range(len(own))
     ]
-    assert [places.span(i) for i in range(len(places))] == expected
+    assert [places.span(i) for i in range(sum(counts))] == expected
 
 
 def test_damaged_records_are_named_and_skipped(dataset, caplog):

@@ -74,8 +74,8 @@ def test_adopted_signals_labels_by_frame_and_own_keys(tmp_path):
 @pytest.mark.parametrize(
     ("key", "reason"),
     [
-        ("SPEED/feature/floats", "SPEED must have the shape"),
-        ("image/label/index", "image/label/index must have the shape"),
+        ("SPEED/feature/floats", "SPEED/feature/floats must have 4 steps, got 0"),
+        ("image/label/index", "image/label/index must have 4 steps, got 0"),
         ("image/encoded", "expected at least one frame"),
     ],
 )
