@@ -21,7 +21,30 @@ State = dict[str, bytes | None]
 _CHANGES = ("replace", "rename", "link", "unlink", "mkdir", "rmdir")
 
 
-class Disk:
+class _Watch:
+    """Watches this process call functions of `os`, inside its context."""
+
+    _CALLS: tuple[str, ...]
+
+    def _watched(self, name: str) -> Callable[..., object]:
+        raise NotImplementedError
+
+    def __enter__(self) -> Any:
+        self._patches = [mock.patch.object(os, name, self._watched(name)) for name in self._CALLS]
+        self._patches += self._other_patches()
+        for patch in self._patches:
+            patch.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for patch in self._patches:
+            patch.stop()
+
+    def _other_patches(self) -> list[Any]:
+        return []
+
+
+class Disk(_Watch):
     """Watches this process write below ``root``, and shows what a power cut would leave.
 
     POSIX promises that an `os.fsync` of a file keeps its contents, and one of a folder its names. Two disks
@@ -32,6 +55,8 @@ class Disk:
         root: an existing folder.
         on_moment: called with both states before each change of names and each sync.
     """
+
+    _CALLS = (*_CHANGES, "fsync")
 
     def __init__(self, root: Path, on_moment: Callable[[list[Any]], None]):
         self._root = root
@@ -44,15 +69,11 @@ class Disk:
     def __enter__(self) -> Disk:
         for path in (self._root, *self._root.rglob("*")):
             self._keep(os.open(path, os.O_RDONLY))
-        self._patches = [mock.patch.object(os, name, self._watched(name)) for name in _CHANGES]
-        self._patches.append(mock.patch.object(os, "fsync", self._watched("fsync")))
-        for patch in self._patches:
-            patch.start()
+        super().__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        for patch in self._patches:
-            patch.stop()
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)
         for number in self._held:
             os.close(number)
 
@@ -187,19 +208,7 @@ def write_state(state: State, folder: Path) -> None:
             (folder / name).write_bytes(data)
 
 
-def failing_sync(call: int, code: int) -> Callable[[int], None]:
-    """Returns an `os.fsync` whose ``call``-th call, counted from 0, fails with the error ``code``."""
-    real, count = os.fsync, iter(range(1 << 30))
-
-    def sync(number: int) -> None:
-        if next(count) == call:
-            raise OSError(code, os.strerror(code))
-        real(number)
-
-    return sync
-
-
-class FailingDisk:
+class FailingDisk(_Watch):
     """Lets one call of this process that writes below ``root`` fail with an error.
 
     The calls are those that make, sync and rename files and folders, and each write to a file, of which half
@@ -222,18 +231,8 @@ class FailingDisk:
         self._open_file = io.open
         self.failed: str | None = None
 
-    def __enter__(self) -> FailingDisk:
-        self._patches = [mock.patch.object(os, name, self._failing(name)) for name in self._CALLS]
-        self._patches += [
-            mock.patch.object(module, "open", self._open) for module in (io, builtins)
-        ]
-        for patch in self._patches:
-            patch.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for patch in self._patches:
-            patch.stop()
+    def _other_patches(self) -> list[Any]:
+        return [mock.patch.object(module, "open", self._open) for module in (io, builtins)]
 
     def _step(self, name: str, place: object) -> None:
         path = os.readlink(f"/proc/self/fd/{place}") if isinstance(place, int) else place
@@ -243,7 +242,7 @@ class FailingDisk:
             self.failed = name
             raise OSError(self._code, os.strerror(self._code))
 
-    def _failing(self, name: str) -> Callable[..., object]:
+    def _watched(self, name: str) -> Callable[..., object]:
         real = getattr(os, name)
 
         def call(place: object, *args: object, **options: object) -> object:

@@ -33,6 +33,13 @@ class Skipped(NamedTuple):
 Picture = av.VideoFrame | Skipped
 
 
+def is_key(picture: av.VideoFrame, codec: str) -> bool:
+    """Returns True for a frame that refers to no other frame."""
+    # After damage, dav1d marks frames as keyframes that are none. Its packets are right.
+    _, is_key_packet = cast("tuple[int, bool]", picture.opaque or (0, True))
+    return bool(picture.key_frame) and (is_key_packet or codec != "libdav1d")
+
+
 class PictureDecoder:
     """Decodes the packets of one stream.
 
@@ -97,7 +104,7 @@ class PictureDecoder:
             self._skips_nonreference = not self._skips_nonreference
             self._codec.skip_frame = "NONREF" if self._skips_nonreference else "DEFAULT"
         # A tuple of its own: PyAV finds the object by its address, and small numbers share theirs.
-        packet.opaque = (index,)
+        packet.opaque = (index, packet.is_keyframe)
         try:
             with self._damage.decoding():
                 images = packet.decode()
@@ -138,7 +145,7 @@ class PictureDecoder:
             images = []
         self._codec.flush_buffers()
         for image in images:
-            (source,) = cast("tuple[int]", image.opaque or (index,))
+            source = cast("tuple[int]", image.opaque or (index,))[0]
             self._remove_due(source)
             heapq.heappush(self._due, (image.pts or 0, source, image))
 

@@ -15,7 +15,7 @@ import heapq
 from collections.abc import Iterator
 
 from pipelines.decoding.damage import DamageRecorder, FrameGate
-from pipelines.decoding.decoder import Picture, PictureDecoder, Skipped
+from pipelines.decoding.decoder import Picture, PictureDecoder, Skipped, is_key
 from pipelines.decoding.lookahead import IsUsed, Lookahead, Need
 from pipelines.decoding.packets import PacketReader
 
@@ -42,7 +42,6 @@ class StreamReader:
         self._has_frame = False  # an undamaged picture was decoded
         self._has_key = False  # a packet was read from which decoding should have started
         self._first_shown: int | None = None  # presentation time of the first packet
-        self._not_keys: set[int] = set()
 
     def skip_unused(self, is_used: IsUsed) -> None:
         """Allows to skip the frames for which ``is_used`` returns False, from now on."""
@@ -86,7 +85,7 @@ class StreamReader:
                 else:
                     self.damage.discard_messages()  # they concern data before the first frame
                 self._has_frame = True
-                gate.put(index, picture, is_key=picture.key_frame and index not in self._not_keys)
+                gate.put(index, picture, is_key=is_key(picture, self._codec.name))
             yield from gate.ready()
         yield from gate.rest()
         if self._has_frame:
@@ -96,8 +95,6 @@ class StreamReader:
         """Yields the index and the picture of each packet; None for a packet that did not decode."""
         reader = self._packets
         decoder = PictureDecoder(reader, self.damage, start)
-        # After damage, dav1d marks frames as keyframes that are none. Its packets are right.
-        checks_keys = self._codec.name == "libdav1d"
         ahead = Lookahead(
             reader.decodable(),
             lambda: self._is_used if self._has_frame else None,
@@ -115,8 +112,6 @@ class StreamReader:
                 self._first_shown = pts
             if packet.is_corrupt and reader.reports_cuts:
                 continue  # the file ends within it
-            if checks_keys and not packet.is_keyframe:
-                self._not_keys.add(index)
             if is_shown and need is not Need.PICTURE:
                 decoder.add_skipped(index, Skipped(pts, packet.is_keyframe, until))
             if need is Need.NOTHING:

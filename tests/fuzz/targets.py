@@ -5,6 +5,7 @@ Any other exception is a finding. So are unlimited memory and time, which the fu
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import io
@@ -22,6 +23,7 @@ import av
 import cv2
 import numpy as np
 
+from pipelines.decoding.client import DecoderProcess
 from pipelines.decoding.protocol import BuildRequest, DecodingFailure
 from pipelines.decoding.segments import build_segment, find_extent, probe_file
 from pipelines.decoding.truncation import find_missing_end
@@ -84,17 +86,20 @@ def read_picture(data: bytes) -> None:
             assert decode_rgb(data, header).shape == (*header.upright_size, 3)
 
 
+def _build_request(path: str) -> BuildRequest:
+    source = Source(id="a", path=path, data_path="a", group="a", labels=("a",))
+    sampling = SamplingOptions(num_frames=2, frame_rate=Fraction(10))
+    return BuildRequest(
+        **{"segment": Segment(source=source), "spec": _SPEC, "dataset_name": "x"},
+        **{"sampling": sampling, "image": ImageOptions(size=(8, 8)), "label_indices": (0,)},
+    )
+
+
 def read_container(data: bytes) -> None:
-    """Builds a clip as decoder processes do, at most `_MAX_RECORDS` records of it."""
+    """Builds a clip in this process, at most `_MAX_RECORDS` records of it, guided by our code's coverage."""
     with tempfile.NamedTemporaryFile() as file:
         file.write(data[:_MAX_CONTAINER])
         file.flush()
-        source = Source(id="a", path=file.name, data_path="a", group="a", labels=("a",))
-        sampling = SamplingOptions(num_frames=2, frame_rate=Fraction(10))
-        request = BuildRequest(
-            **{"segment": Segment(source=source), "spec": _SPEC, "dataset_name": "x"},
-            **{"sampling": sampling, "image": ImageOptions(size=(8, 8)), "label_indices": (0,)},
-        )
         started, left = time.monotonic(), itertools.count(_MAX_RECORDS, -1)
 
         def stop(_: object = None) -> None:
@@ -105,8 +110,33 @@ def read_container(data: bytes) -> None:
             probe_file(file.name)
             extent = find_extent(file.name, stop)
             assert extent.frames
-            result = build_segment(request, stop, stop)
+            result = build_segment(_build_request(file.name), stop, stop)
             assert result.sequences or result.short_clips or result.truncated or result.breaks
+
+
+class _Child:
+    """Builds a clip in a decoder process, as builds do: it answers, or a decoder of FFmpeg crashed."""
+
+    @functools.cached_property
+    def _decoder(self) -> DecoderProcess:
+        decoder = DecoderProcess(timeout=60)
+        atexit.register(decoder.close)
+        return decoder
+
+    def __call__(self, data: bytes) -> None:
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(data[:_MAX_CONTAINER])
+            file.flush()
+            try:
+                self._decoder.probe(file.name)
+                self._decoder.extent(file.name)
+                records = self._decoder.records(_build_request(file.name))
+                with contextlib.closing(records):
+                    for record in itertools.islice(records, _MAX_RECORDS):
+                        decode_record(record, _SPEC)
+            except DecodingFailure as failure:
+                if failure.stage == "process" and "was killed by" not in failure.reason:
+                    raise
 
 
 class _File:
@@ -148,15 +178,19 @@ def _endings(data: bytes) -> None:
             find_missing_end(file.name, name)
 
 
+_SIZES = {"h261": (176, 144), "h263": (176, 144), "dvvideo": (720, 576)}  # the only ones, of few
+_PIXELS = {"gif": "rgb8", "mjpeg": "yuvj420p"}
+
+
 def _container(suffix: str, codec: str) -> bytes:
     file = io.BytesIO()
     with av.open(file, "w", format=suffix) as output:
         stream = output.add_stream(codec, rate=25)
-        stream.width, stream.height = 64, 48
-        stream.pix_fmt = {"gif": "rgb8", "mjpeg": "yuvj420p"}.get(codec, "yuv420p")
+        width, height = stream.width, stream.height = _SIZES.get(codec, (64, 48))
+        stream.pix_fmt = _PIXELS.get(codec, "yuv420p")
         stream.codec_context.gop_size = 5
-        for index in range(20):
-            pixels = np.full((48, 64, 3), index * 12, np.uint8)
+        for index in range(20 if codec != "dvvideo" else 5):
+            pixels = np.full((height, width, 3), index * 12, np.uint8)
             image = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(
                 format=stream.pix_fmt
             )
@@ -166,25 +200,17 @@ def _container(suffix: str, codec: str) -> bytes:
     return file.getvalue()
 
 
+_CONTAINERS = (
+    "mp4 libx264, matroska libx264, webm libvpx-vp9, avi mpeg4, gif gif, mpegts mpeg2video, ogg libtheora, "
+    "mpeg mpeg1video, flv flv, asf wmv2, nut mpeg4, h264 libx264, mxf mpeg2video, ivf libvpx, rm rv20, "
+    "wtv mpeg2video, dv dvvideo, swf flv, h261 h261, h263 h263, m4v mpeg4, hevc libx265, obu libsvtav1, "
+    "mpeg2video mpeg2video, mjpeg mjpeg, yuv4mpegpipe wrapped_avframe, 3gp h263, vob mpeg2video"
+)
+
+
 def _containers() -> tuple[bytes, ...]:
-    kinds = {
-        "mp4": "libx264",
-        "matroska": "libx264",
-        "webm": "libvpx-vp9",
-        "avi": "mpeg4",
-        "gif": "gif",
-    }
-    kinds |= {"mpegts": "mpeg2video", "mpeg": "mpeg1video", "flv": "flv", "ogg": "libtheora"}
-    kinds |= {
-        "asf": "wmv2",
-        "nut": "mpeg4",
-        "h264": "libx264",
-        "mxf": "mpeg2video",
-        "ivf": "libvpx",
-    }
-    return tuple(
-        _container(suffix, codec) for suffix, codec in kinds.items() if codec in av.codecs_available
-    )
+    pairs = [pair.split() for pair in _CONTAINERS.split(", ")]
+    return tuple(_container(*pair) for pair in pairs if pair[1] in av.codecs_available)
 
 
 def _picture(extension: str) -> bytes:
@@ -218,6 +244,7 @@ _GPX = (
 
 TARGETS = {
     "container": Target(read_container, _containers()),
+    "child": Target(_Child(), _containers()),
     "framing": Target(read_framing, (frame_record(b"one") + frame_record(b""), frame_record(b"x" * 99))),
     "record": Target(read_record, (b"", zlib.compress(b"x"), b"\x0a\x10\x0a\x0e\x0a\x0aexample/id\x12\x00")),
     "info": Target(read_info, (json.dumps(_INFO).encode(), b"{}", b"[]")),

@@ -80,13 +80,10 @@ class Evaluation(Score):
     skipped: int
 
     @property
-    def not_numbers(self) -> dict[str, int]:
-        """Numbers of ``predictions`` and ``labels`` that are not finite."""
-        counted = {"predictions": self.predictions.answers, "labels": self.predictions.truth}
-        return {
-            name: int(np.count_nonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1)))
-            for name, values in counted.items()
-        }
+    def not_finite(self) -> int:
+        """Number of predictions that are not finite; the reader refuses such labels."""
+        answers = self.predictions.answers
+        return int(np.count_nonzero(~np.isfinite(answers).reshape(len(answers), -1).all(axis=1)))
 
     def to_json(self) -> dict[str, Any]:
         """Returns `Score.to_json` with the breakdown, without frames and predictions."""
@@ -95,7 +92,7 @@ class Evaluation(Score):
             "warnings": self.warnings(),
             "skipped": self.skipped,
             "sequences": len(self.predictions.values),
-            "not_numbers": self.not_numbers,
+            "not_finite": self.not_finite,
         }
         if self.classes:
             fields["classes"] = {
@@ -135,12 +132,11 @@ class Evaluation(Score):
         # Descriptions of shards hold checksums, so equal ones hold equal records.
         if self.split in _SEEN and self.info.splits == self.trained_on.splits:
             found.append(f"{_SEEN[self.split]}: expect worse of new footage")
-        for what, count in self.not_numbers.items():
-            if count:
-                found.append(
-                    f"{count:,} of {self.labels:,} {what} are not finite numbers: they are never right, and "
-                    "errors computed from them are not finite either"
-                )
+        if count := self.not_finite:
+            found.append(
+                f"{count:,} of {self.labels:,} predictions are not finite numbers: they are never right, and "
+                "errors computed from them are not finite either"
+            )
         if self.skipped:
             found.append(f"{self.skipped:,} corrupt records were skipped: metrics.json lists them")
         if self.groups < MIN_GROUPS:

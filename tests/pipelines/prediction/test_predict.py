@@ -1,6 +1,8 @@
 """`pipelines predict` by the lines it writes, with models that answer a known function of what they see."""
 
 import csv
+import errno
+import itertools
 import json
 import os
 import shutil
@@ -23,6 +25,7 @@ from pipelines.prediction.predict import predict_footage
 from pipelines.prediction.publish import ChunkReport
 from pipelines.prediction.sequences import Item
 from pipelines.prediction.work import WorkFolder
+from tests.power_cuts import FailingDisk
 from tests.processes import run_python
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.parse import parse_and_decode
@@ -180,6 +183,35 @@ def test_predict_footage_flushed_while_pickling(
     flush_while_pickling(Item, ChunkReport)
     lines, _ = predict(pixels_export, clips, tmp_path / "out.jsonl")
     assert len(lines) > 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+def test_predict_goes_on_after_a_write_that_failed(code, clips, pixels_export, tmp_path, capsys):
+    words = ["predict", "--model", str(pixels_export), "--input", str(clips / "a"), "--output"]
+    (tmp_path / "whole").mkdir()
+    whole = tmp_path / "whole/p.jsonl"
+    assert main([*words, str(whole)]) == 0
+    for call in itertools.count(0, 3):
+        folder = tmp_path / f"out{call}"
+        folder.mkdir()
+        capsys.readouterr()
+        with FailingDisk(folder, call, code) as disk:
+            status = main([*words, str(folder / "p.jsonl")])
+        if disk.failed is None:
+            break
+        said = capsys.readouterr().err
+        if disk.failed == "mkdir" and status == 0:
+            continue  # the folder exists already
+        assert status == 2, disk.failed
+        assert said.splitlines()[-1].startswith("pipelines predict: error: ")
+        assert os.strerror(code) in said.splitlines()[-1]
+        assert "Traceback" not in said
+        assert not (folder / "p.jsonl").exists()
+        assert main([*words, str(folder / "p.jsonl")]) == 0
+        assert (folder / "p.jsonl").read_bytes() == whole.read_bytes()
+        assert [path.name for path in folder.iterdir()] == ["p.jsonl"]
+    assert call > 6
 
 
 @pytest.mark.slow

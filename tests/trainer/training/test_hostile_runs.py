@@ -8,7 +8,7 @@ import random
 import numpy as np
 import pytest
 
-from tests.hostile import HOSTILE, places, replaced
+from tests.hostile import HOSTILE, damage, places, replaced
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.spec import ImageSpec, SequenceSpec
 from trainer.config.run_folder import RunFolder, reading_of, resumed_run
@@ -46,17 +46,6 @@ def write_run(path, *, config=CONFIG, progress=None, history=HISTORY):
     with folder.checkpoint.open("wb") as file:
         np.savez(file, **arrays)
     return folder
-
-
-def damage(data, source):
-    """Returns bytes with a few of them changed, removed, repeated or cut."""
-    data = bytearray(data)
-    for _ in range(source.randint(1, 4)):
-        start = source.randrange(len(data) or 1)
-        end = start + source.randint(1, 9)
-        new = source.choice([b"", source.randbytes(end - start), data[start:end] * 2, b"\xff" * 4])
-        data[start:end] = new
-    return bytes(data[: source.randrange(len(data) + 1)] if source.random() < 0.2 else data)
 
 
 def mutants(count, path):

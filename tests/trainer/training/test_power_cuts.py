@@ -16,7 +16,7 @@ import pytest
 from tests.power_cuts import (
     Disk,
     Ext4Disk,
-    failing_sync,
+    FailingDisk,
     restored,
     why_no_ext4,
     write_state,
@@ -178,15 +178,14 @@ def test_a_power_cut_at_every_step_loses_no_announced_checkpoint(data, tmp_path,
 
 @pytest.mark.slow
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
-def test_a_training_goes_on_after_a_write_that_failed(code, data, tmp_path, monkeypatch, capsys):
+def test_a_training_goes_on_after_a_write_that_failed(code, data, tmp_path, capsys):
     words = ["--tfrecords", str(data), *FLAGS, "--resume", "--output", str(tmp_path / "run")]
     failed = 0
-    for call in range(0, 60, 7):
-        with monkeypatch.context() as patch:
-            patch.setattr(os, "fsync", failing_sync(call, code))
+    for call in range(2, 500, 23):
+        with FailingDisk(tmp_path / "run", call, code) as disk:
             status = main(words)
         error = capsys.readouterr().err
-        if status == 0:
+        if disk.failed is None:
             break
         failed += 1
         assert status == 2
