@@ -28,6 +28,7 @@ T = TypeVar("T")
 _hints = functools.cache(typing.get_type_hints)
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 _MAX_DIGITS = 20
+_MAX_JSON = 64 << 20  # characters; objects in memory are some 20 times as large
 _FRACTION = re.compile(r"-?[0-9]{1,40}(\.[0-9]{1,40}|/0*[1-9][0-9]{0,39})?")
 
 if TYPE_CHECKING:
@@ -42,8 +43,10 @@ def parse_json(text: str | bytes) -> Any:
     """Returns the plain JSON types in ``text``, whose whole numbers must fit into 64 bits.
 
     Raises:
-        ValueError: if it is not JSON, or is nested too deeply.
+        ValueError: if it is not JSON, is nested too deeply, or has more than 64 MiB.
     """
+    if len(text) > _MAX_JSON:
+        raise ValueError(f"expected JSON of at most {_MAX_JSON} characters, got {len(text)}")
     try:
         return json.loads(text, parse_int=_parse_int)
     except RecursionError as error:

@@ -35,6 +35,7 @@ from tfrecords_schema.store_clients import (
 )
 
 _BLOCK_BYTES = 2 << 20  # per request of a stream
+_MAX_BYTES = 1 << 30  # of a local file that is read as a whole
 _MAX_BLOCKS = 2  # in memory per stream, the current and the previous, beside the one being fetched
 
 # Names of temporary files begin with a digest of their machine: locks may not reach across a network.
@@ -121,9 +122,12 @@ def find_matching(pattern: str) -> dict[str, Stored]:
 
 
 def read_bytes(path: StrPath) -> bytes:
-    """Returns the contents of a file."""
+    """Returns the contents of a file; raises OSError for more than `_MAX_BYTES`, which may be a hole."""
     if not is_url(path):
         with _open_regular(path) as file:
+            if (size := os.fstat(file.fileno()).st_size) > _MAX_BYTES:
+                reason = f"it has {size} bytes, more than the limit of {_MAX_BYTES}"
+                raise OSError(errno.EFBIG, reason, os.fspath(path))
             return file.read()
     with store_client(path) as (client, name):
         return cast(bytes, client.cat_file(name))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.datasets.show import describe_contents
 from pipelines.errors import UsageError, UserError
 from pipelines.options.verbs import AdoptOptions
+from tfrecords_schema import storage
 from tfrecords_schema.codec import parse_json
 from tfrecords_schema.info import FILE_NAME, DatasetInfo, DatasetInfoError
 from tfrecords_schema.records import CorruptRecordError
@@ -166,7 +167,7 @@ def _read_names(options: AdoptOptions, folder: Path) -> tuple[str, ...]:
         if not path.is_file():
             return ()
     try:
-        names = path.read_text("utf-8").split("\n")
+        names = storage.read_bytes(path).decode().split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--class_names {path} cannot be read: {error}") from error
     named = tuple(name.strip() for name in names if name.strip())
@@ -185,7 +186,7 @@ def _read_tfds(folder: Path) -> tuple[dict[str, str], Path] | None:
     if not path.is_file():
         return None
     try:
-        features = parse_json(path.read_bytes())["featuresDict"]["features"]
+        features = parse_json(storage.read_bytes(path))["featuresDict"]["features"]
         kinds = {
             name: str(feature["pythonClassName"]).rsplit(".", 1)[-1]
             for name, feature in features.items()

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Callable
 from fractions import Fraction
 from operator import mod
-from typing import cast
+from typing import Any, cast
 
 import av
 import cv2
@@ -17,6 +17,7 @@ from av.video.plane import VideoPlane
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from numpy.typing import NDArray
 
+from pipelines.decoding.protocol import DecodingFailure
 from pipelines.decoding.pyav import AVERAGING, CONVERTING, forget_transfer
 from pipelines.images import frames
 from pipelines.images.frames import Orientation, Pixels, orient
@@ -149,18 +150,24 @@ def _convert(image: av.VideoFrame, height: int, width: int, interpolation: int) 
     if matrix is not None:
         planes = _scale(image, height, width, full, interpolation)
         return cast(Pixels, cv2.transform(cv2.merge(planes), yuv_to_rgb(matrix, full)))
-    forget_transfer(image)
-    converted = _REFORMATTER.reformat(
-        image,
-        width,
-        height,
+    converted = _reformat(
+        *(image, width, height),
         format="rgb24",
         src_colorspace=Colorspace.ITU601 if image.colorspace in _UNTAGGED else None,
         dst_color_range=ColorRange.JPEG,
         interpolation=interpolation,
-        threads=1,
     )
     return cast(Pixels, converted.to_ndarray())
+
+
+def _reformat(image: av.VideoFrame, *size: int, **options: Any) -> av.VideoFrame:
+    """Converts a frame with swscale; raises `DecodingFailure` if it does not know the color space."""
+    forget_transfer(image)
+    try:
+        return _REFORMATTER.reformat(image, *size, threads=1, **options)
+    except av.FFmpegError as error:
+        kind = f"{image.format.name} with the color space {int(image.colorspace)} of H.273"
+        raise DecodingFailure("decode", f"frames of {kind} cannot be converted to RGB") from error
 
 
 def _scale(
@@ -172,16 +179,12 @@ def _scale(
     luma and is halved later, because swscale places its samples as H.264 does, not as JPEG does.
     """
     color_range = ColorRange.JPEG if full else ColorRange.MPEG
-    forget_transfer(image)
-    scaled = _REFORMATTER.reformat(
-        image,
-        width,
-        height,
+    scaled = _reformat(
+        *(image, width, height),
         format="yuv444p",
         src_color_range=color_range,
         dst_color_range=color_range,
         interpolation=interpolation,
-        threads=1,
     )
     return [_values(plane) for plane in scaled.planes]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
 from contextlib import AbstractContextManager
@@ -90,11 +89,9 @@ class DatasetFolder:
     def failures(self, max_lines: int) -> tuple[list[str], int]:
         """Returns the first lines of ``failures.jsonl``, and the number of all its lines."""
         try:
-            with self.open("failures.jsonl") as file:
-                lines = [
-                    line.decode(errors="replace").strip()
-                    for line in itertools.islice(file, max_lines)
-                ]
-                return lines, len(lines) + sum(1 for _ in file)
+            data = storage.read_bytes(join(self.path, "failures.jsonl"))
         except FileNotFoundError:
             return [], 0  # datasets of other writers may have none
+        lines = data.split(b"\n", max_lines)[:max_lines] if data else []
+        described = [line.decode(errors="replace").strip() for line in lines if line]
+        return described, data.count(b"\n") + (data[-1:] not in (b"", b"\n"))

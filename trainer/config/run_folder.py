@@ -88,6 +88,8 @@ class RunFolder:
 
     def saved_progress(self) -> dict[str, Any] | None:
         """Returns the progress in the checkpoint; None without a readable one."""
+        if not self.checkpoint.is_file():
+            return None
         try:
             with np.load(self.checkpoint) as saved:
                 progress = from_json(dict[str, Any], parse_json(str(saved["progress"])))

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from tfrecords_schema.codec import from_json, parse_json, to_json
 from tfrecords_schema.info import DatasetInfo
-from tfrecords_schema.storage import replacing
+from tfrecords_schema.storage import read_bytes, replacing
 from trainer.config.reading import READING_FILE, Reading
 from trainer.config.run_folder import RunFolder, write_json
 from trainer.data.parsed_records import VALID_FRAMES
@@ -81,7 +81,7 @@ def load_calibrated(folder: RunFolder) -> tuple[SequenceModel, Calibration]:
     model, calibration = load_model(folder.model), Calibration()
     if folder.calibration.is_file():  # earlier versions did not calibrate
         try:
-            fields = parse_json(folder.calibration.read_bytes())
+            fields = parse_json(read_bytes(folder.calibration))
             calibration = from_json(Calibration, fields, strict=True)
         except ValueError as error:
             raise TrainerError(f"{folder.calibration} is damaged ({error}): train again") from error

@@ -14,7 +14,7 @@ import keras
 from keras import ops
 
 from tfrecords_schema.spec import LabelSpec
-from tfrecords_schema.storage import replacing, write_bytes
+from tfrecords_schema.storage import read_bytes, replacing, write_bytes
 from trainer.errors import TrainerError
 from trainer.training.checkpoint import Progress, add_metrics, save_checkpoint
 from trainer.training.feeds import TrainingJob
@@ -66,8 +66,8 @@ def read_history(path: Path) -> list[dict[str, str]]:
     if not path.exists():
         return []
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+        text = read_bytes(path).decode()
+        rows = list(csv.DictReader(io.StringIO(text, newline="")))
         for row in rows:
             int(row["epoch"])
             list(map(float, row.values()))

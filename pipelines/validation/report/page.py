@@ -5,7 +5,6 @@ The boxes that hide levels, families of checks and splits work by CSS alone; see
 
 from __future__ import annotations
 
-import json
 import shlex
 
 from pipelines.datasets.show import format_value
@@ -15,7 +14,7 @@ from pipelines.validation.folder import DatasetFolder
 from pipelines.validation.outcome import Validation
 from pipelines.validation.report import contents
 from pipelines.validation.report.filmstrips import find_leak_pairs, make_strip_groups
-from tfrecords_schema.codec import to_json
+from tfrecords_schema.codec import parse_json, to_json
 from tfrecords_schema.report.pages import render_page
 from tfrecords_schema.tables import format_bytes
 
@@ -78,7 +77,7 @@ def _provenance(validation: Validation) -> dict[str, list[tuple[str, str]]]:
 
 def _describe_failure(line: str) -> str:
     try:
-        fields = json.loads(line)
+        fields = parse_json(line)
         return f"{fields['source']}: {fields['stage']}: {fields['reason']}"
     except (ValueError, KeyError, TypeError):
         return line  # written by another program
