@@ -68,6 +68,7 @@ def commands(folder):
     """Returns the commands by name, for the dataset in ``forged`` and the run in ``forged_run``."""
     dataset, run = folder / "forged", folder / "forged_run"
     given = ["--tfrecords", str(dataset)]
+    merged = [str(dataset), str(folder / "sound"), "--prefix_sources", "on"]
     predict = ["predict", "--model", str(run), "--input", str(folder / "clips"), "--output"]
     return {
         "show": (pipelines, ["show", *given]),
@@ -75,10 +76,7 @@ def commands(folder):
         "adopt": (pipelines, ["adopt", *given]),
         "evaluate": (trainer, ["evaluate", *given, "--model", str(folder / "run")]),
         "trainer": (trainer, _training(dataset, folder / "out")),
-        "merge": (
-            pipelines,
-            ["merge", str(dataset), str(folder / "sound"), "--output", str(folder / "m")],
-        ),
+        "merge": (pipelines, ["merge", *merged, "--output", str(folder / "m")]),
         "predict": (pipelines, [*predict, str(folder / "p.csv"), "--max_failure_rate", "0.9"]),
     }
 
