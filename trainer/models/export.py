@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from tfrecords_schema.codec import from_json, parse_json, to_json
 from tfrecords_schema.info import DatasetInfo
-from tfrecords_schema.storage import read_bytes, replacing
+from tfrecords_schema.storage import open_stream, read_bytes, replacing
 from trainer.config.reading import READING_FILE, Reading
 from trainer.config.run_folder import RunFolder, write_json
 from trainer.data.parsed_records import VALID_FRAMES
@@ -40,7 +40,7 @@ def load_model(path: str | os.PathLike[str]) -> keras.Model:
     try:
         # Keras does not compress: a file that would unpack to more could fill memory.
         size = os.path.getsize(path)
-        with ZipFile(path) as file:
+        with open_stream(path) as stream, ZipFile(stream) as file:
             if sum(member.file_size for member in file.infolist()) > size:
                 raise ValueError("it would unpack to more bytes than it has")
         with _limited_weights(size):

@@ -1,6 +1,7 @@
 """Forged descriptions and records for show, adopt, merge, predict and the trainer's checks."""
 
 import json
+import os
 import random
 
 import cv2
@@ -15,6 +16,7 @@ from pipelines.options.dataset import DatasetOptions, ImageOptions, SamplingOpti
 from pipelines.plan.descriptors import Listing
 from pipelines.prediction.export_info import open_export
 from pipelines.prediction.model_input import Reading
+from pipelines.validation.folder import DatasetFolder
 from tests.hostile import HOSTILE, places, replaced
 from tfrecords_schema.examples import parse_example
 from tfrecords_schema.fake import write_fake_dataset
@@ -26,6 +28,7 @@ from tfrecords_schema.spec import ImageSpec, LabelSpec, SequenceSpec
 from trainer.config.dataset import check_compatible, check_trainable, describe_dataset
 from trainer.config.training import TrainingConfig
 from trainer.errors import TrainerError
+from trainer.training.callbacks import read_history
 
 SPEC = SequenceSpec(
     num_frames=4,
@@ -196,3 +199,35 @@ def test_merge_refuses_classes_that_do_not_exist(index):
         _locating("x", 7),
     ):
         part._rewrite(example.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [(1 << 42, "bytes, more than the limit"), (100 << 20, "expected JSON of at")],
+)
+def test_a_description_that_is_a_hole_is_not_read(size, message, dataset):
+    os.truncate(dataset / FILE_NAME, size)
+    with pytest.raises(DatasetInfoError, match=message):
+        DatasetInfo.load(dataset)
+
+
+@pytest.mark.parametrize(
+    "replace", [os.mkfifo, lambda path: path.touch() or os.truncate(path, 1 << 42)]
+)
+def test_tables_that_never_end_are_refused(replace, dataset):
+    replace(dataset / "failures.jsonl")
+    replace(dataset / "history.csv")
+    with pytest.raises(OSError, match=r"not a regular file|more than the limit"):
+        DatasetFolder(str(dataset)).failures(5)
+    with pytest.raises(OSError, match=r"not a regular file|more than the limit"):
+        read_history(dataset / "history.csv")
+
+
+def test_failures_counts_lines_and_returns_the_first(dataset):
+    for data, lines, count in (
+        (b"", [], 0),
+        (b"a\nb", ["a", "b"], 2),
+        (b"a\nb\nc\n", ["a", "b"], 3),
+    ):
+        (dataset / "failures.jsonl").write_bytes(data)
+        assert DatasetFolder(str(dataset)).failures(2) == (lines, count)

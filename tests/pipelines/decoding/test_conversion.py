@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from pipelines.decoding.conversion import read_orientation, to_scaled
 from pipelines.decoding.conversion import to_rgb as frame_to_rgb
+from pipelines.decoding.protocol import DecodingFailure
 from pipelines.decoding.video import open_video
 from pipelines.images import frames
 from pipelines.images.yuv import YuvPixels, to_jfif
@@ -273,6 +274,12 @@ class TestToScaled:
         if grayscale:
             expected = expected @ [0.299, 0.587, 0.114]
         assert np.abs(found - expected).max() < 3
+
+    def test_to_rgb_refuses_unknown_color_space(self):
+        image = frame_of([np.full((96, 128), 120.0) for _ in range(3)], "yuv420p")
+        image.colorspace = 200
+        with pytest.raises(DecodingFailure, match=r"color space 200 of H.273 cannot be converted"):
+            to_scaled(image, ImageOptions(size=(12, 16)), Fraction(1))
 
     def test_to_scaled_returns_rgb_for_png(self):
         image = frame_of([np.full((96, 128), 120.0) for _ in range(3)], "yuv420p")

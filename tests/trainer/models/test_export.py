@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import random
 import zipfile
 
@@ -75,3 +76,9 @@ def test_load_model_unpacks_no_bombs(members, tmp_path):
     path = write(tmp_path / "model.keras", members, zipfile.ZIP_DEFLATED)
     with pytest.raises(TrainerError, match="would unpack to more bytes than it has"):
         load_model(path)
+
+
+def test_load_model_waits_for_no_pipe(tmp_path):
+    os.mkfifo(tmp_path / "model.keras")
+    with pytest.raises(TrainerError, match="not a regular file"):
+        load_model(tmp_path / "model.keras")

@@ -175,7 +175,9 @@ def evil_dataset(path, spec, open_dataset):
         fields["fingerprint"] = EVIL
 
     dataset.edit_info(change)
-    (path / "failures.jsonl").write_text(f'{{"source": "{"<b>" * 3}"}}\nno json <i>\n[]\n')
+    (path / "failures.jsonl").write_text(
+        f'{{"source": "{"<b>" * 3}"}}\nno json <i>\n[]\n' + "[" * 9999
+    )
     return dataset
 
 
