@@ -160,11 +160,11 @@ def _convert(image: av.VideoFrame, height: int, width: int, interpolation: int) 
     return cast(Pixels, converted.to_ndarray())
 
 
-def _reformat(image: av.VideoFrame, *size: int, **options: Any) -> av.VideoFrame:
+def _reformat(image: av.VideoFrame, width: int, height: int, **options: Any) -> av.VideoFrame:
     """Converts a frame with swscale; raises `DecodingFailure` if it does not know the color space."""
     forget_transfer(image)
     try:
-        return _REFORMATTER.reformat(image, *size, threads=1, **options)
+        return _REFORMATTER.reformat(image, width, height, threads=1, **options)
     except av.FFmpegError as error:
         kind = f"{image.format.name} with the color space {int(image.colorspace)} of H.273"
         raise DecodingFailure("decode", f"frames of {kind} cannot be converted to RGB") from error

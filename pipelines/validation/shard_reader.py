@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, cast
 
@@ -15,6 +16,8 @@ from tfrecords_schema.records import (
     scan_records,
 )
 
+_MAX_EXCESS = 64 << 20  # bytes that are read beyond twice those of the description
+
 
 def read_shard(
     folder: DatasetFolder,
@@ -22,33 +25,38 @@ def read_shard(
     on_bytes: Callable[[int], None],
     max_bytes: int = MAX_RECORD_BYTES,
 ) -> Iterator[StoredRecord]:
-    """Yields the intact records of the shard ``facts.declared``, and fills ``facts`` in at its end."""
-    name = facts.declared.file
+    """Yields the intact records of the shard ``facts.declared``, and fills ``facts`` in at its end.
+
+    A file that is far larger than the declared one, such as a hole of terabytes, is not read to its end.
+    """
+    name, limit = facts.declared.file, 2 * facts.declared.bytes + _MAX_EXCESS
     try:
         with folder.open(name) as file:
-            hashed = _HashedFile(file, on_bytes)
+            hashed = _HashedFile(file, on_bytes, limit)
             for found in scan_records(cast(BinaryIO, hashed), name, max_bytes):
                 if isinstance(found, CorruptRecordError):
                     facts.corrupt.append((found.offset, found.reason))
                 else:
                     facts.records += 1
                     yield found
-            facts.bytes, facts.sha256 = hashed.position, hashed.digest.hexdigest()
+            whole = file.seek(0, os.SEEK_END) if hashed.position >= limit else hashed.position
+            facts.bytes, facts.sha256 = whole, hashed.digest.hexdigest()
     except OSError as problem:
         facts.unreadable = problem.strerror or str(problem)
 
 
 class _HashedFile:
-    """A file that counts and hashes everything that is read from it."""
+    """A file that counts and hashes everything that is read from it, and ends at ``limit``."""
 
-    def __init__(self, file: BinaryIO, on_bytes: Callable[[int], None]):
+    def __init__(self, file: BinaryIO, on_bytes: Callable[[int], None], limit: int):
         self._file = file
         self._on_bytes = on_bytes
+        self._limit = limit
         self.digest = hashlib.sha256()
         self.position = 0
 
     def read(self, size: int) -> bytes:
-        data = self._file.read(size)
+        data = self._file.read(min(size, self._limit - self.position))
         self.digest.update(data)
         self.position += len(data)
         self._on_bytes(len(data))

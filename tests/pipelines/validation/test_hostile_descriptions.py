@@ -72,6 +72,13 @@ def test_validate_reads_regular_files_only(make, replace):
     assert "not a regular file" in first.message
 
 
+def test_validate_reads_no_hole_of_terabytes(make):
+    dataset = make("classification")
+    os.truncate(dataset.shard(), 1 << 42)
+    messages = [finding.message for finding in examine(dataset.path).findings]
+    assert any("4398046511104" in message for message in messages), messages
+
+
 def test_validate_names_a_record_with_more_labels_than_classes(make):
     dataset = make("multilabel")
 
