@@ -196,7 +196,8 @@ def main():
     folder, count, seed, names = Path(sys.argv[1]), *map(int, sys.argv[2:4]), sys.argv[4].split(",")
     chance, every = random.Random(seed), commands(folder)
     if not (folder / "sound").exists():
-        prepare(folder, trains=not {"trainer", "evaluate", "predict"}.isdisjoint(names))
+        with contextlib.redirect_stdout(sys.stderr):
+            prepare(folder, trains=not {"trainer", "evaluate", "predict"}.isdisjoint(names))
     for number in range(-len(names), count):
         name = names[number % len(names)]
         if number == 0:

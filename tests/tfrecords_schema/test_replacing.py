@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.power_cuts import Disk, failing_sync
+from tests.power_cuts import Disk
 from tfrecords_schema import storage
 
 
@@ -61,9 +61,12 @@ def test_replacing_a_folder_is_durable_with_all_its_files(tmp_path):
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
 def test_replacing_keeps_the_old_file_if_a_write_fails(code, tmp_path, monkeypatch):
+    def fail(number):
+        raise OSError(code, os.strerror(code))
+
     storage.write_bytes(tmp_path / "a", b"old")
     with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", failing_sync(0, code))
+        patch.setattr(os, "fsync", fail)
         with pytest.raises(OSError, match=os.strerror(code)) as raised:
             storage.write_bytes(tmp_path / "a", b"new")
     assert raised.value.filename == str(tmp_path / "a")
