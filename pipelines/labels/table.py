@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from pipelines.labels.cells import Cell, TelemetryError, show
+from tfrecords_schema.options import did_you_mean
 
 R = TypeVar("R")  # a row in the format of a reader
 
@@ -58,8 +59,8 @@ def check_known(place: str, known: Iterable[str], columns: Iterable[str]) -> Non
     for column in columns:
         if column not in known:
             raise TelemetryError(
-                f"{place}: expected a column {column!r}, got {list_names(known)}: "
-                "correct the flag that names the column"
+                f"{place}: expected a column {column!r}, got {list_names(known)}"
+                f"{did_you_mean(column, [*known])}: correct the flag that names the column"
             )
 
 

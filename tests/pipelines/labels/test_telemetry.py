@@ -268,6 +268,7 @@ class TestCsvErrors:
             ("t,speed\n0,\n1,nan\n", ["a.csv", "column 'speed'", "none in any row"]),
             ("t,velo\n0,1\n", ["line 1", "expected a column 'speed'", "got 't', 'velo'", "flag"]),
             ("speed\n1\n", ["line 1", "expected a column 't'", "got 'speed'"]),
+            ("t,speedd\n0,1\n", ["got 't', 'speedd', did you mean speedd?: correct the flag"]),
             ("0,1\n1,2\n", ["line 1", "'0', '1'", "--telemetry_columns"]),
             ("2024-05-31T09:00:00Z,nan\n", ["line 1", "--telemetry_columns"]),
             ("t,speed,speed\n0,1,2\n", ["line 1", "one column 'speed'", "got 2", "rename"]),
