@@ -218,7 +218,7 @@ def main():
         print(
             number, name, kind, status, said[-200:].replace("\n", " "), file=sys.stderr, flush=True
         )
-        if not is_right(name, status, said) or (number < 0 and status != 0):
+        if not is_right(name, status, said) or (number < 0 and status == 2):
             found = {"number": number, "command": name, "kind": kind, "status": status}
             print(json.dumps({**found, "said": said[-2000:]}), flush=True)
 
