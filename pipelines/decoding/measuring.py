@@ -250,7 +250,8 @@ def _placed(
     if source.kind == "telemetry":
         origin = 0.0  # its own times become those of its frames
     elif options.time_origin != "clock":
-        first = float(telemetry.times[0])
+        # A first row that was dropped still tells when the telemetry began.
+        first = float(telemetry.times[0]) if telemetry.start is None else telemetry.start
         from_first = telemetry.dates or options.time_origin == "first_row"
         if not from_first and _EPOCHS[0] < first < _EPOCHS[1] and first + options.time_offset > 1e7:
             when = datetime.fromtimestamp(first, timezone.utc)

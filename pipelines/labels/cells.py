@@ -92,12 +92,14 @@ class TimeParser:
 
     Attributes:
         dates: times are dates; or times of day, which count from midnight and go on after the next one.
+        first: seconds of the first time so far, which its row may have been dropped with; None before it.
         is_padded: a number so far begins with a zero as 095959 does, so it is a time of day.
     """
 
     def __init__(self, unit: TimeUnit, *, dates: bool | None = None):
         self._per_second = _UNITS_PER_SECOND.get(unit)  # None for times of day
         self.dates = dates
+        self.first: float | None = None
         self.is_padded = False
         self._midnight, self._latest = 0.0, 0.0
 
@@ -106,6 +108,11 @@ class TimeParser:
 
         The first cell decides whether the others must be dates or numbers.
         """
+        seconds = self._parse(cell)
+        self.first = seconds if self.first is None else self.first
+        return seconds
+
+    def _parse(self, cell: Cell) -> float:
         if self._per_second is None:
             return self._parse_clock(cell)
         number = _as_float(cell)

@@ -62,6 +62,7 @@ class Telemetry:
         columns: by name, ``[rows]``; NaN for no value.
         classes: of each row, None for no class; empty if none was requested.
         merged_rows: number of rows that were merged into the row before, which has the same time.
+        start: the first time of the file, whose row may have been dropped; None if it is not known.
         dropped: rows that were left out, by the reason: their number, and the error or place of the first.
     """
 
@@ -71,6 +72,7 @@ class Telemetry:
     classes: tuple[str | None, ...] = ()
     merged_rows: int = 0
     dropped: Dropped = field(default_factory=dict)
+    start: float | None = None
 
     @property
     def rows(self) -> int:
@@ -340,6 +342,7 @@ def _collect(
         columns=dict(zip(columns[inner], arrays[inner], strict=True)),
         classes=tuple(arrays[-1].tolist()) if has_classes else (),
         merged_rows=merged,
+        start=clock.first if clock else None,
         dropped={reason: (rows, str(first)) for reason, rows, first in bad if rows},
     )
     return telemetry, numbers

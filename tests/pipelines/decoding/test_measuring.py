@@ -257,6 +257,12 @@ class TestByTime:
             assert part in failure.value.reason
         assert measure(make_request(source, min_overlap=0.05), Footage()).by_time
 
+    def test_dates_count_from_a_first_row_that_was_dropped(self, side_file) -> None:
+        rows = "".join(f"2024-05-31T09:30:0{i}Z,{i if i else 'x'}\n" for i in range(6))
+        telemetry = clip_telemetry(make_request(make_source(side_file("t,v\n" + rows)))).telemetry
+        assert telemetry.times is not None
+        assert telemetry.times.tolist() == [1.0, 2.0, 3.0, 4.0, 5.0]
+
     def test_epochs_are_refused_or_count_from_the_first_row(self, side_file) -> None:
         source = make_source(side_file("t,v\n1700000000,1\n1700000004,5\n"))
         with pytest.raises(

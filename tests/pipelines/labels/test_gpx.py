@@ -215,6 +215,7 @@ class TestCleaning:
         (told, (rows, first)), *others = found.dropped.items()
         assert (reason in told, rows, others) == (True, lost, [])
         assert "a.gpx line" in first
+        assert found.start == (1.0 if "<time>" not in spoil.get(0, "<time>") else 0.0)
         assert len(found.times) >= 40 - lost - 1
         close(found, "speed", [self.SPEED] * len(found.times), rtol=1e-6)
         close(found, "heading", [0.0] * len(found.times), atol=1e-6)
