@@ -10,12 +10,20 @@ import pytest
 
 from pipelines.cli import VERBS, make_parser
 from tfrecords_schema.options import REQUIRED, all_options, make_options, show
-from trainer.config.flags import EvaluateOptions, TrainOptions, evaluate_parser, train_parser
+from trainer.config.flags import (
+    CompareOptions,
+    EvaluateOptions,
+    TrainOptions,
+    compare_parser,
+    evaluate_parser,
+    train_parser,
+)
 
 PARSERS = {
     **{f"pipelines {name}": (make_parser(name), verb.options) for name, verb in VERBS.items()},
     "trainer": (train_parser(), TrainOptions),
     "trainer evaluate": (evaluate_parser(), EvaluateOptions),
+    "trainer compare": (compare_parser(), CompareOptions),
 }
 EVERY_OPTION = [
     pytest.param(options, item, id=f"{prog} --{item.flag}")

@@ -10,7 +10,7 @@ import trainer.cli
 from pipelines.verbs import VERBS
 
 MAIN = {"pipelines": pipelines.cli.main, "trainer": trainer.cli.main}
-OF = {"pipelines": [*VERBS], "trainer": ["evaluate"]}
+OF = {"pipelines": [*VERBS], "trainer": ["evaluate", "compare"]}
 
 
 @pytest.mark.parametrize("name", MAIN)

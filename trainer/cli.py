@@ -1,4 +1,4 @@
-"""The ``trainer`` command: trains, evaluates or exports. TensorFlow is imported only after all checks."""
+"""The ``trainer`` command: trains, evaluates, compares, exports. TensorFlow is imported after all checks."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from tfrecords_schema import storage
 from tfrecords_schema.info import FILE_NAME, DatasetInfo, DatasetInfoError
 from tfrecords_schema.records import CorruptRecordError
 from tfrecords_schema.running import interruption
@@ -36,9 +37,11 @@ from trainer.config.dataset import (
 )
 from trainer.config.flags import (
     PROGRAM,
+    CompareOptions,
     EvaluateOptions,
     ExportOptions,
     TrainOptions,
+    parse_compare,
     parse_evaluate,
     parse_export,
     parse_train,
@@ -113,11 +116,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(command: _Command) -> int:
     words = command.words
-    verb = words[0] if words[:1] in (["evaluate"], ["export"]) else ""
+    verb = words[0] if words and words[0] in PROGRAM.verbs else ""
     try:
         with _log_to_stdout():
             if verb == "evaluate":
                 _evaluate(parse_evaluate(words[1:]))
+            elif verb == "compare":
+                _compare(parse_compare(words[1:]))
             elif verb == "export":
                 _export(parse_export(words[1:]))
             elif (said := PROGRAM.answer(words)) is not None:
@@ -248,6 +253,25 @@ def _evaluate(options: EvaluateOptions) -> None:
         write_json(Path(options.output), {**described, **scores_to_json([score])})
     if options.report is not None:
         write_report(options.report, [score], model=options.model, directory=str(directory))
+
+
+def _compare(options: CompareOptions) -> None:
+    _check_writable(report=options.report)
+    given = None if options.tfrecords is None else folders_of(options.tfrecords)
+    from trainer.config.comparison import choose_dataset
+
+    directory = choose_dataset(options.runs, given, options.split)
+    _prepare_tensorflow()
+    from trainer.evaluation.compare import compare_runs, format_comparison
+    from trainer.report.compare import render_comparison
+
+    comparison = compare_runs(
+        options.runs, directory, split=options.split, batch_size=options.batch_size
+    )
+    _log.info("%s", format_comparison(comparison))
+    if options.report is not None:
+        storage.write_bytes(options.report, render_comparison(comparison).encode())
+        _log.info("report      %s", options.report)
 
 
 def _export(options: ExportOptions) -> None:

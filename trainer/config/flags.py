@@ -78,6 +78,38 @@ class EvaluateOptions(TrainerOptions):
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions(TrainerOptions):
+    """Options of ``trainer compare``."""
+
+    runs: tuple[str, ...] = option(
+        REQUIRED,
+        "Folders of two finished runs, A and B",
+        metavar="RUN",
+        commas=False,
+        distinct=True,
+        leads=True,
+        expected="two different folders",
+    )
+    tfrecords: tuple[str, ...] | None = option(
+        None, _FOLDERS, default_text="the dataset that both were trained on", **_DATASETS
+    )
+    split: str | None = option(
+        None,
+        "Split to score on",
+        default_text="the first of test, validation and train that has records",
+    )
+    report: str | None = option(
+        None, "HTML file to write the comparison to", default_text="no report", metavar="FILE"
+    )
+    batch_size: int = option(16, "Sequences per batch", min=1)
+
+    def check_combination(self) -> None:
+        """Checks that there are two runs."""
+        names = " ".join(self.runs)
+        self.require(len(self.runs) == 2, f"--runs must be two different folders, got {names}")
+
+
 PortableFormat = Literal["onnx", "litert"]
 
 
@@ -116,6 +148,17 @@ def evaluate_parser() -> Parser:
     )
 
 
+def compare_parser() -> Parser:
+    """Returns the parser of the flags of ``trainer compare``."""
+    return Parser(
+        CompareOptions,
+        prog="trainer compare",
+        description="Scores two finished runs on the same sequences, with intervals of their difference, and "
+        "lists the options that differ.",
+        example="trainer compare run-a run-b --report comparison.html",
+    )
+
+
 def export_parser() -> Parser:
     """Returns the parser of the flags of ``trainer export``."""
     return Parser(
@@ -133,9 +176,15 @@ PROGRAM = Program(
     "See trainer --help for the flags of a training.",
     {
         "evaluate": "Scores a finished run on a dataset.",
+        "compare": "Scores two finished runs on the same sequences.",
         "export": "Writes a finished run for ONNX Runtime or LiteRT.",
     },
-    {"": train_parser, "evaluate": evaluate_parser, "export": export_parser},
+    {
+        "": train_parser,
+        "evaluate": evaluate_parser,
+        "compare": compare_parser,
+        "export": export_parser,
+    },
     ConfigError,
 )
 
@@ -162,6 +211,11 @@ def _run_to_resume(words: Sequence[str]) -> str | None:
 def parse_evaluate(words: Sequence[str]) -> EvaluateOptions:
     """Returns the options of ``trainer evaluate``."""
     return make_options(EvaluateOptions, evaluate_parser().parse(words))
+
+
+def parse_compare(words: Sequence[str]) -> CompareOptions:
+    """Returns the options of ``trainer compare``."""
+    return make_options(CompareOptions, compare_parser().parse(words))
 
 
 def parse_export(words: Sequence[str]) -> ExportOptions:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import io
 import itertools
 import json
 import os
@@ -20,7 +22,7 @@ import numpy as np
 from tfrecords_schema import storage
 from tfrecords_schema.codec import from_json, parse_json
 from tfrecords_schema.info import FILE_NAME, DatasetInfo
-from tfrecords_schema.options import values_of
+from tfrecords_schema.options import show, values_of
 from tfrecords_schema.running.lock import LockedError, folder_lock
 from tfrecords_schema.tables import shorten
 from trainer.config.reading import ReadingConfig
@@ -208,6 +210,19 @@ def reading_of(folder: RunFolder) -> ReadingConfig:
         raise _invalid_config(folder, error) from error
 
 
+def options_of_run(folder: RunFolder) -> dict[str, str]:
+    """Returns the options of a run by name, as they are typed."""
+
+    def flat(fields: dict[str, Any]) -> Iterator[tuple[str, str]]:
+        for name, value in fields.items():
+            if isinstance(value, dict):
+                yield from flat(value)
+            else:
+                yield name, show(tuple(value) if isinstance(value, list) else value)
+
+    return dict(flat(_load_options(folder)))
+
+
 def _load_options(folder: RunFolder) -> dict[str, Any]:
     """Returns the options of a run, from its ``config.json``."""
     try:
@@ -220,6 +235,33 @@ def _invalid_config(folder: RunFolder, reason: object) -> TrainerError:
     return TrainerError(
         f"{folder.config} does not say how the run was trained ({reason}): expected the file that "
         "training wrote. Train again"
+    )
+
+
+def read_history(path: Path) -> list[dict[str, str]]:
+    """Returns the rows of a ``history.csv``, all numbers; none if the file does not exist yet.
+
+    Raises:
+        TrainerError: if it holds something else.
+    """
+    if not path.exists():
+        return []
+    try:
+        text = storage.read_bytes(path).decode()
+        rows = list(csv.DictReader(io.StringIO(text, newline="")))
+        for row in rows:
+            int(row["epoch"])
+            list(map(float, row.values()))
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise invalid_history(path, f"{type(error).__name__}: {error}") from error
+    return rows
+
+
+def invalid_history(path: Path, reason: str) -> TrainerError:
+    """Returns the error for a ``history.csv`` that cannot be continued."""
+    return TrainerError(
+        f"{path} is not the history of this training ({reason:.300}): expected the file that training wrote. "
+        "Delete it to continue without the rows of earlier epochs"
     )
 
 

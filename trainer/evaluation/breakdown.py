@@ -34,6 +34,7 @@ Array = npt.NDArray[Any]
 _RANGES = 8
 _WORST_SEQUENCES = 12
 _WORST_BY_SOURCE = 3
+_BEST_SEQUENCES = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -278,8 +279,8 @@ def worst_sequences(
 
 
 @dataclass(frozen=True, kw_only=True)
-class WorstSequence:
-    """A sequence that was predicted badly.
+class RankedSequence:
+    """A sequence among the worst or the best predicted ones.
 
     Attributes:
         place: index in stored order.
@@ -302,19 +303,21 @@ class WorstSequence:
     predicted: Any
 
 
-def worst_rows(predictions: Predictions, trained_on: DatasetInfo) -> list[WorstSequence]:
-    """Returns the worst sequences, the worst first; ``trained_on`` gives the scale of errors."""
+def ranked_rows(
+    predictions: Predictions, trained_on: DatasetInfo, *, best: bool = False
+) -> list[RankedSequence]:
+    """Returns the worst sequences, the worst first, or the best ones; ``trained_on`` gives the scale."""
     label, labels = trained_on.spec.label, predictions.labels
     scales = np.array([target.std for target in trained_on.splits["train"].targets])
     losses = sequence_losses(label, predictions, scales)
     found = []
-    for place in worst_sequences(
-        losses, predictions.sources, count=_WORST_SEQUENCES, by_source=_WORST_BY_SOURCE
-    ):
+    count, by_source = (_BEST_SEQUENCES, 1) if best else (_WORST_SEQUENCES, _WORST_BY_SOURCE)
+    ranks = -losses if best else losses
+    for place in worst_sequences(ranks, predictions.sources, count=count, by_source=by_source):
         times = predictions.timestamps[place][: max(1, predictions.valid_frames[place])] / 1e6
         own = labels.valid[place] if label.per_frame else ...
         found.append(
-            WorstSequence(
+            RankedSequence(
                 place=place,
                 id=predictions.ids[place],
                 source=predictions.sources[place],
@@ -332,7 +335,7 @@ def worst_rows(predictions: Predictions, trained_on: DatasetInfo) -> list[WorstS
 
 
 def _in_words(label: LabelSpec, answers: Array) -> Any:
-    """Returns the labels of one sequence, or a model's answers for them, as `WorstSequence` holds them."""
+    """Returns the labels of one sequence, or a model's answers for them, as `RankedSequence` holds them."""
     if label.task == "regression":
         return {target: answers[..., i].tolist() for i, target in enumerate(label.target_names)}
     if label.task == "multilabel":

@@ -28,13 +28,13 @@ from trainer.evaluation.bootstrap import FEW_GROUPS, LEVEL, MIN_GROUPS, RESAMPLE
 from trainer.evaluation.breakdown import (
     ClassRow,
     RangeRow,
+    RankedSequence,
     SourceRow,
-    WorstSequence,
     class_rows,
     confusion_matrix,
     range_rows,
+    ranked_rows,
     source_rows,
-    worst_rows,
 )
 from trainer.evaluation.predictions import Predictions, predict_split
 from trainer.evaluation.score import Score, explain_no_intervals, score
@@ -63,8 +63,8 @@ class Evaluation(Score):
         confusion: ``[classes, classes + 1]``, see `confusion_matrix`; None unless a classification.
         sources: the worst first.
         ranges: by target; empty without targets.
-        worst: the worst sequence first.
-        strips: frames and signals of the worst sequences, by index; none if records were skipped.
+        worst, best: the worst sequence first, and the best one.
+        strips: frames and signals of these sequences, by index; none if records were skipped.
         skipped: number of corrupt records that were skipped.
     """
 
@@ -75,7 +75,8 @@ class Evaluation(Score):
     confusion: npt.NDArray[np.int64] | None
     sources: list[SourceRow]
     ranges: dict[str, list[RangeRow]]
-    worst: list[WorstSequence]
+    worst: list[RankedSequence]
+    best: list[RankedSequence]
     strips: dict[int, Filmstrip]
     skipped: int
 
@@ -186,7 +187,8 @@ def evaluate_model(
         class_rows(label, truth, guesses),
     )
     is_classification = label.task == "classification"
-    worst = worst_rows(predictions, trained_on)
+    worst, best = (ranked_rows(predictions, trained_on, best=best) for best in (False, True))
+    shown = [sequence.place for sequence in (*worst, *best)]
     return Evaluation(
         **vars(score(split, predictions, trained_on)),
         info=info,
@@ -202,8 +204,9 @@ def evaluate_model(
             for i, target in enumerate(label.target_names)
         },
         worst=worst,
+        best=best,
         # After skipping, indices of predictions are not those of stored records.
-        strips={} if num_skipped else read_filmstrips(directory, split, [w.place for w in worst]),
+        strips={} if num_skipped else read_filmstrips(directory, split, shown),
         skipped=num_skipped,
     )
 

@@ -117,11 +117,16 @@ class Score:
 
 
 def score(
-    split: str, predictions: Predictions, trained_on: DatasetInfo, guesses: Array | None = None
+    split: str,
+    predictions: Predictions,
+    trained_on: DatasetInfo,
+    guesses: Array | None = None,
+    guess_thresholds: Thresholds = THRESHOLD,
 ) -> Score:
     """Compares predictions, and the baseline's, with the labels.
 
-    ``guesses`` are the baseline's answers; by default those of the train split of ``trained_on``.
+    ``guesses`` are the baseline's answers, or another model's with its ``guess_thresholds``; by default those
+    of the train split of ``trained_on``.
     """
     label, truth, answers = trained_on.spec.label, predictions.truth, predictions.answers
     guesses = baseline_answers(trained_on, len(truth)) if guesses is None else guesses
@@ -142,7 +147,7 @@ def score(
             return found
 
         ours = measure_one(answers, predictions.thresholds, 0)
-        theirs = measure_one(guesses, THRESHOLD, 1)
+        theirs = measure_one(guesses, guess_thresholds, 1)
         gains = {
             name: (theirs[name] - ours[name]) * (1 if name.endswith(_ERRORS) else -1)
             for name in ours

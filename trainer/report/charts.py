@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +32,8 @@ class Axis:
     high: float
     start: float
     end: float
+    min_step: float = 0.0
+    """Smallest distance of two ticks."""
 
     def to_pixels(self, values: Any) -> Any:
         """Returns the positions of values along the axis."""
@@ -38,7 +41,7 @@ class Axis:
 
     def ticks(self) -> list[tuple[float, float]]:
         """Returns the value and the position of each tick."""
-        step = round_step((self.high - self.low) / _TICKS)
+        step = max(round_step((self.high - self.low) / _TICKS), self.min_step)
         values = step * np.arange(math.ceil(self.low / step), math.floor(self.high / step) + 1)
         # Without rounding, 3 * 0.1 would be labelled 0.30000000000000004.
         return [(round(float(value), 10), float(self.to_pixels(value))) for value in values]
@@ -61,6 +64,8 @@ class Chart:
     y_name: str
     summary: str
     paths: list[tuple[str, str]]
+    width: int = WIDTH
+    height: int = HEIGHT
 
 
 def make_scatter_chart(
@@ -113,6 +118,30 @@ def make_time_chart(
         ("predicted", _line(times, predicted, x, y)),
     ]
     return Chart(x, y, "seconds", quantity, summary, paths)
+
+
+def make_curves_chart(
+    lines: Mapping[str, Sequence[Mapping[str, str]]], columns: Mapping[str, str], *, summary: str
+) -> Chart | None:
+    """Returns columns of histories over epochs, a line each; None if no value is finite.
+
+    Args:
+        lines: rows of a ``history.csv`` by CSS class of the line.
+        columns: the name of its column by CSS class.
+        summary: see `Chart`.
+    """
+    points = {}
+    for style, rows in lines.items():
+        pairs = [(float(r["epoch"]), float(r[columns[style]])) for r in rows if columns[style] in r]
+        points[style] = np.reshape(pairs, (-1, 2)).T
+    epochs, values = np.concatenate(list(points.values()), axis=1)
+    finite = values[np.isfinite(values)]
+    if not len(finite):
+        return None
+    x = Axis(*_widen(float(epochs.min()), float(epochs.max())), *_ACROSS, min_step=1)
+    y = Axis(*_limits(finite), *_UP)
+    paths = [(style, _line(at, own, x, y)) for style, (at, own) in points.items()]
+    return Chart(x, y, "epoch", next(iter(columns.values())), summary, paths)
 
 
 def make_sparkline(values: Array) -> list[str]:

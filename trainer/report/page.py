@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from tfrecords_schema.report.pages import (
@@ -17,12 +18,13 @@ from tfrecords_schema.report.pages import (
     render_page,
 )
 from tfrecords_schema.storage import write_bytes
+from trainer.config.run_folder import RunFolder, options_of_run, read_history
 from trainer.evaluation.baseline import describe_baseline
 from trainer.evaluation.bootstrap import LEVEL, MIN_GROUPS, RESAMPLES, SEED
 from trainer.evaluation.evaluate import Evaluation
 from trainer.evaluation.score import Metric, format_interval
-from trainer.report import charts, sections
-from trainer.report.worst import worst_sequences
+from trainer.report import sections
+from trainer.report.ranked import ranked_sequences
 
 _MEANINGS = {
     "accuracy": "the fraction of labels whose most probable class is the true one",
@@ -59,6 +61,7 @@ def render_report(evaluations: Sequence[Evaluation], *, model: str, directory: s
     """Returns the page of one or more splits; the verdict is that of the first."""
     first = evaluations[0]
     names = [metric.name for metric in first.metrics]
+    run = RunFolder(Path(model))
     if first.trained_on.spec.label.task == "regression":
         names = ["mae", "rmse", "correlation", "bias"]
         names += ["joint_rmse"] if first.trained_on.spec.label.has_one_unit else []
@@ -70,6 +73,8 @@ def render_report(evaluations: Sequence[Evaluation], *, model: str, directory: s
         baseline=describe_baseline(first.trained_on),
         splits=[_split(evaluation, f"split{i}") for i, evaluation in enumerate(evaluations)],
         meanings=[(name, _MEANINGS[name]) for name in names],
+        learning=sections.curves(read_history(run.history)),
+        options=list(options_of_run(run).items()) if run.config.is_file() else (),
         provenance=[
             ("model", model),
             ("trained on", _describe_dataset(first.trained_on.name, first.trained_on.fingerprint)),
@@ -80,8 +85,6 @@ def render_report(evaluations: Sequence[Evaluation], *, model: str, directory: s
         resamples=RESAMPLES,
         seed=SEED,
         min_groups=MIN_GROUPS,
-        width=charts.WIDTH,
-        height=charts.HEIGHT,
     )
 
 
@@ -130,7 +133,8 @@ def _split(evaluation: Evaluation, name: str) -> dict[str, Any]:
         "targets": targets,
         "targets_left": len(label.target_names) - len(targets),
         "sources": sections.sources(evaluation),
-        "worst": worst_sequences(evaluation),
+        "worst": ranked_sequences(evaluation, evaluation.worst),
+        "best": ranked_sequences(evaluation, evaluation.best),
     }
 
 

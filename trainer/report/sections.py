@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from tfrecords_schema.spec import format_target
 from trainer.evaluation.baseline import baseline_prediction
 from trainer.evaluation.breakdown import ClassRow, RangeRow
 from trainer.evaluation.evaluate import Evaluation
-from trainer.report.charts import make_scatter_chart, make_time_chart
+from trainer.report.charts import Chart, make_curves_chart, make_scatter_chart, make_time_chart
 
 Array = npt.NDArray[Any]
 
@@ -31,6 +32,31 @@ _MAX_CONFUSIONS = 20
 _MAX_SOURCES = 50
 _MAX_TARGETS = 4
 _MAX_TIME_CHARTS = 8
+
+
+def curves(
+    first: Sequence[Mapping[str, str]], second: Sequence[Mapping[str, str]] | None = None
+) -> list[tuple[str, Chart]]:
+    """Returns a name and a chart for each column of a ``history.csv``, given as rows.
+
+    Of one run, train and validation are in one chart; of two, the same column of both.
+    """
+    names = dict.fromkeys(
+        name for rows in (first, second or ()) for row in rows[:1] for name in row
+    )
+    found = []
+    for name in names:
+        if name in ("epoch", "seconds") or (second is None and name.startswith("val_")):
+            continue
+        other = f"val_{name}" if second is None else name
+        chart = make_curves_chart(
+            {"truth": first, "predicted": first if second is None else second},
+            {"truth": name, "predicted": other},
+            summary=f"{name} by epoch",
+        )
+        if chart:
+            found.append((name, chart))
+    return found
 
 
 def classes(evaluation: Evaluation) -> Table | None:

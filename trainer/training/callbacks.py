@@ -14,7 +14,8 @@ import keras
 from keras import ops
 
 from tfrecords_schema.spec import LabelSpec
-from tfrecords_schema.storage import read_bytes, replacing, write_bytes
+from tfrecords_schema.storage import replacing, write_bytes
+from trainer.config.run_folder import invalid_history, read_history
 from trainer.errors import TrainerError
 from trainer.training.checkpoint import Progress, add_metrics, save_checkpoint
 from trainer.training.feeds import TrainingJob
@@ -49,38 +50,12 @@ class HistoryFile(keras.callbacks.Callback):
         row = {"epoch": epoch + 1, "seconds": seconds, **(logs or {})}
         before = read_history(self._path)[:epoch]
         if any(old.keys() != row.keys() for old in before):
-            raise _invalid_history(self._path, f"expected the columns {', '.join(row)}")
+            raise invalid_history(self._path, f"expected the columns {', '.join(row)}")
         file = io.StringIO(newline="")
         writer = csv.DictWriter(file, row.keys())
         writer.writeheader()
         writer.writerows([*before, row])
         write_bytes(self._path, file.getvalue().encode())
-
-
-def read_history(path: Path) -> list[dict[str, str]]:
-    """Returns the rows of a ``history.csv``, all numbers; none if the file does not exist yet.
-
-    Raises:
-        TrainerError: if it holds something else.
-    """
-    if not path.exists():
-        return []
-    try:
-        text = read_bytes(path).decode()
-        rows = list(csv.DictReader(io.StringIO(text, newline="")))
-        for row in rows:
-            int(row["epoch"])
-            list(map(float, row.values()))
-    except (KeyError, TypeError, ValueError, csv.Error) as error:
-        raise _invalid_history(path, f"{type(error).__name__}: {error}") from error
-    return rows
-
-
-def _invalid_history(path: Path, reason: str) -> TrainerError:
-    return TrainerError(
-        f"{path} is not the history of this training ({reason:.300}): expected the file that training wrote. "
-        "Delete it to continue without the rows of earlier epochs"
-    )
 
 
 class EpochLine(keras.callbacks.Callback):

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from tfrecords_schema.storage import replacing
-from trainer.training.callbacks import read_history
+from trainer.config.run_folder import read_history
 
 
 def plot_curves(history: Path, target: Path, *, baselines: dict[str, float]) -> None:

@@ -316,10 +316,26 @@ def test_render_report_lists_frequent_confusions_of_many_classes(tmp_path):
     assert "The most frequent confusions" in text
 
 
+def test_best_sequences_have_the_lowest_losses_one_of_each_source(tmp_path):
+    found = evaluated(tmp_path, SPECS["classification"])
+    losses = [sequence.loss for sequence in found.best]
+    assert losses == sorted(losses)
+    assert losses[0] <= min(sequence.loss for sequence in found.worst)
+    assert len({sequence.source for sequence in found.best}) == len(losses) == 4
+    text = page_of(found).text
+    assert any(words.startswith("1. true:") for words in text[text.index("The best sequences") :])
+
+
 def test_training_and_evaluate_write_reports(bright_run, bright_dataset, tmp_path, capsys):
     folder, process = bright_run
     trained = (folder / "report.html").read_text(encoding="utf-8")
-    assert Page(trained).tags["h2"] == 4  # test, validation, how it was measured, provenance
+    page = Page(trained)
+    # Test, validation, learning curves, options, how it was measured, provenance.
+    assert page.tags["h2"] == 6
+    assert {"curves", "options", "split0-best"} <= page.ids.keys()
+    labels = [fields.get("aria-label") for tag, fields in page.attributes if tag == "svg"]
+    assert {"loss by epoch", "accuracy by epoch"} <= set(labels)
+    assert page.text[page.text.index("learning_rate") :].index("0.005") < 5
     assert trained.index(">Test</h2>") < trained.index(">Validation</h2>")
     assert "training may have chosen by this split" in trained.lower()
     assert f"report      {folder / 'report.html'}" in process.stdout
@@ -327,7 +343,7 @@ def test_training_and_evaluate_write_reports(bright_run, bright_dataset, tmp_pat
     files = ["--report", str(tmp_path / "r.html"), "--output", str(tmp_path / "m.json")]
     assert main([*words, *files]) == 0
     assert "95% interval" in capsys.readouterr().out
-    assert Page((tmp_path / "r.html").read_text(encoding="utf-8")).tags["h2"] == 3
+    assert Page((tmp_path / "r.html").read_text(encoding="utf-8")).tags["h2"] == 5
     metrics = json.loads((tmp_path / "m.json").read_text())
     ours = json.loads((folder / "metrics.json").read_text())["splits"]["test"]
     assert metrics["splits"]["test"]["classes"] == ours["classes"]

@@ -11,10 +11,9 @@ import pytest
 from tests.hostile import HOSTILE, damage, places, replaced
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.spec import ImageSpec, SequenceSpec
-from trainer.config.run_folder import RunFolder, reading_of, resumed_run
+from trainer.config.run_folder import RunFolder, read_history, reading_of, resumed_run
 from trainer.config.training import TrainingConfig
 from trainer.errors import TrainerError
-from trainer.training.callbacks import read_history
 from trainer.training.checkpoint import Progress, load_progress, use_sound_checkpoint
 
 INFO = DatasetInfo(

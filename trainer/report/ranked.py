@@ -1,8 +1,9 @@
-"""Describes the worst sequences, with their filmstrips and signals."""
+"""Describes the worst and the best sequences, with their filmstrips and signals."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from tfrecords_schema.report.pages import plural
 from tfrecords_schema.spec import LabelSpec, format_target
+from trainer.evaluation.breakdown import RankedSequence
 from trainer.evaluation.evaluate import Evaluation
 from trainer.report.charts import make_sparkline
 
@@ -18,14 +20,16 @@ Array = npt.NDArray[Any]
 _MAX_SPARKLINES = 6
 
 
-def worst_sequences(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """Returns the worst sequences as ``page.html`` shows them, worst first.
+def ranked_sequences(
+    evaluation: Evaluation, sequences: Sequence[RankedSequence]
+) -> list[dict[str, Any]]:
+    """Returns the worst or the best sequences as ``page.html`` shows them, in their order.
 
     ``frames`` are some of the sequence's frames; ``signals`` the name, the range and the lines of each of its
     first signals.
     """
     label, figures = evaluation.trained_on.spec.label, []
-    for rank, sequence in enumerate(evaluation.worst, start=1):
+    for rank, sequence in enumerate(sequences, start=1):
         strip = evaluation.strips.get(sequence.place)
         signals = list(strip.signals.items())[:_MAX_SPARKLINES] if strip else []
         true, predicted = (_describe(v, label) for v in (sequence.true, sequence.predicted))
@@ -43,7 +47,7 @@ def worst_sequences(evaluation: Evaluation) -> list[dict[str, Any]]:
 
 
 def _describe(value: Any, label: LabelSpec) -> str:
-    """Returns ``true`` or ``predicted`` of a `WorstSequence` in words."""
+    """Returns ``true`` or ``predicted`` of a `RankedSequence` in words."""
     if isinstance(value, dict):
         units = dict(zip(label.target_names, label.target_units, strict=False))
         offsets = dict(zip(label.target_names, label.offsets, strict=True))
