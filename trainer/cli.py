@@ -53,6 +53,7 @@ from trainer.config.run_folder import (
     open_run,
     reading_of,
     resumed_run,
+    saved_values,
     write_json,
 )
 from trainer.errors import ConfigError, TrainerError
@@ -258,16 +259,27 @@ def _evaluate(options: EvaluateOptions) -> None:
 def _compare(options: CompareOptions) -> None:
     _check_writable(report=options.report)
     given = None if options.tfrecords is None else folders_of(options.tfrecords)
-    from trainer.config.comparison import choose_dataset
-
-    directory = choose_dataset(options.runs, given, options.split)
+    directory = given or folders_of(saved_values(options.runs[0])["tfrecords"])
+    info = load_dataset(directory)
+    split = options.split or default_split(info)
+    trained_on = [open_run(run)[1] for run in options.runs]
+    for run, own in zip(options.runs, trained_on, strict=True):
+        check_compatible(run, own, info)
+    shard_paths(directory, info, split)
+    shards = [own.splits[split].shards if split in own.splits else () for own in trained_on]
+    counts = [f"{sum(shard.records for shard in own):,} sequences" for own in shards]
+    if given is None and not shards[0] == shards[1] == info.splits[split].shards:
+        same = "" if counts[0] != counts[1] else f", or {split} was built again since"
+        raise TrainerError(
+            f"the runs cannot be compared on {split}, which differs: that of {options.runs[0]} has "
+            f"{counts[0]}, that of {options.runs[1]} has {counts[1]}, with other contents{same}. Give "
+            "--tfrecords, a dataset on which both are scored and neither was trained"
+        )
     _prepare_tensorflow()
     from trainer.evaluation.compare import compare_runs, format_comparison
-    from trainer.report.compare import render_comparison
+    from trainer.report.page import render_comparison
 
-    comparison = compare_runs(
-        options.runs, directory, split=options.split, batch_size=options.batch_size
-    )
+    comparison = compare_runs(options.runs, directory, split=split, batch_size=options.batch_size)
     _log.info("%s", format_comparison(comparison))
     if options.report is not None:
         storage.write_bytes(options.report, render_comparison(comparison).encode())

@@ -46,26 +46,29 @@ class TrainOptions(TrainerOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateOptions(TrainerOptions):
-    """Options of ``trainer evaluate``."""
+class ScoringOptions(TrainerOptions):
+    """Options of the verbs that score finished runs."""
 
-    model: str = option(REQUIRED, "Folder of a finished run", metavar="RUN")
-    tfrecords: tuple[str, ...] = option(REQUIRED, _FOLDERS, **_DATASETS)
     split: str | None = option(
         None,
         "Split to evaluate on",
         default_text="the first of test, validation and train that has records",
     )
+    report: str | None = option(
+        None, "HTML file to write a report to", default_text="no report", metavar="FILE"
+    )
+    batch_size: int = option(16, "Sequences per batch", min=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions(ScoringOptions):
+    """Options of ``trainer evaluate``."""
+
+    model: str = option(REQUIRED, "Folder of a finished run", metavar="RUN")
+    tfrecords: tuple[str, ...] = option(REQUIRED, _FOLDERS, **_DATASETS)
     output: str | None = option(
         None, "JSON file to write the metrics to", default_text="no file", metavar="FILE"
     )
-    report: str | None = option(
-        None,
-        "HTML file to write a report on the model's errors to",
-        default_text="no report",
-        metavar="FILE",
-    )
-    batch_size: int = option(16, "Sequences per batch", min=1)
     eval_clips: int | None = option(
         None,
         "Clips of each sequence over which predictions are averaged, for a model that takes fewer frames "
@@ -79,30 +82,17 @@ class EvaluateOptions(TrainerOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareOptions(TrainerOptions):
+class CompareOptions(ScoringOptions):
     """Options of ``trainer compare``."""
 
     runs: tuple[str, ...] = option(
         REQUIRED,
         "Folders of two finished runs, A and B",
-        metavar="RUN",
-        commas=False,
-        distinct=True,
-        leads=True,
-        expected="two different folders",
+        **{**_DATASETS, "metavar": "RUN", "leads": True, "expected": "two different folders"},
     )
     tfrecords: tuple[str, ...] | None = option(
         None, _FOLDERS, default_text="the dataset that both were trained on", **_DATASETS
     )
-    split: str | None = option(
-        None,
-        "Split to score on",
-        default_text="the first of test, validation and train that has records",
-    )
-    report: str | None = option(
-        None, "HTML file to write the comparison to", default_text="no report", metavar="FILE"
-    )
-    batch_size: int = option(16, "Sequences per batch", min=1)
 
     def check_combination(self) -> None:
         """Checks that there are two runs."""

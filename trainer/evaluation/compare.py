@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.tables import format_table
 from trainer.config.dataset import Datasets
 from trainer.config.run_folder import open_run, options_of_run
 from trainer.errors import TrainerError
-from trainer.evaluation.bootstrap import LEVEL, MIN_GROUPS
+from trainer.evaluation.bootstrap import LEVEL
 from trainer.evaluation.evaluate import evaluate_run
-from trainer.evaluation.score import Metric, Score, explain_no_intervals, format_interval, score
+from trainer.evaluation.score import Metric, Score, format_interval, score
 
-NO_OPTION = "-"
-"""Stands for an option that one of the runs does not have."""
 # Where a run was trained decides nothing, and the folder of its dataset is named elsewhere.
 _NOT_COMPARED = ("python", "tensorflow", "keras", "tfrecords")
 
@@ -29,17 +25,22 @@ class Comparison(Score):
 
     Attributes:
         runs: the folders of A and B.
-        directory: of the dataset.
-        info: its description.
         options: name, value of A and value of B of each option that differs.
         notes: reasons to distrust the comparison.
     """
 
-    runs: tuple[str, str]
-    directory: str
-    info: DatasetInfo
+    runs: Sequence[str]
     options: list[tuple[str, str, str]]
     notes: list[str]
+
+    def rows(self) -> list[list[str]]:
+        """Returns the table of metrics: the heading, then a row each."""
+        rows = [["metric", "A", "B", "B better by", f"{LEVEL:.0%} interval", "better"]]
+        for m in self.metrics:
+            values = [f"{value:.4g}" for value in (m.baseline, m.model, m.gain)]
+            interval = format_interval(m.gain_interval) if m.gain_interval else "-"
+            rows.append([f"{m.name} {m.unit}".rstrip(), *values, interval, better_run(m)])
+        return rows
 
 
 def compare_runs(
@@ -47,8 +48,7 @@ def compare_runs(
 ) -> Comparison:
     """Scores two runs on a split of one dataset, by default the first of test, validation and train.
 
-    Both see the same sequences, and intervals of the difference come from the same resamples of groups, so
-    that they are narrower than the intervals of either.
+    Intervals of the difference come from the same resamples of groups for both.
 
     Raises:
         TrainerError: if the runs are scored on different labels, or the dataset cannot be read.
@@ -58,26 +58,24 @@ def compare_runs(
     )
     a, b = first.predictions, second.predictions
     if a.ids != b.ids or not np.array_equal(a.truth, b.truth, equal_nan=True):
-        counts = [
-            f"{side.labels:,} labels of {len(side.predictions.ids):,}" for side in (first, second)
-        ]
         raise TrainerError(
-            f"the runs are scored on different labels of {first.split}: {runs[0]} on {counts[0]} sequences, "
-            f"{runs[1]} on {counts[1]}. They take other frames of a sequence (--num_frames, --frame_step, "
-            "--eval_clips), or skip other records (--ignore_errors): compare runs that take the same"
+            f"the runs are scored on different labels of {first.split}: {runs[0]} on {first.labels:,} labels "
+            f"of {len(a.ids):,} sequences, {runs[1]} on {second.labels:,} of {len(b.ids):,}. They take other "
+            "frames of a sequence, or skip other records: compare runs that take the same"
         )
-    scored = score(first.split, b, second.trained_on, a.answers, a.thresholds)
+    sides = zip(runs, (first, second), strict=True)
     notes = [
         f"{run} was not trained on this build of the dataset: its train split may hold these sequences"
-        for run, side in zip(runs, (first, second), strict=True)
+        for run, side in sides
         if side.trained_on.splits != side.info.splits
     ]
+    ours, theirs = (options_of_run(open_run(run)[0]) for run in runs)
+    names = [name for name in {**ours, **theirs} if name not in _NOT_COMPARED]
+    pairs = [(name, ours.get(name, "-"), theirs.get(name, "-")) for name in names]
     return Comparison(
-        **vars(scored),
-        runs=(os.fspath(runs[0]), os.fspath(runs[1])),
-        directory=str(directory),
-        info=first.info,
-        options=_differing_options(runs),
+        **vars(score(first.split, b, second.trained_on, a.answers, a.thresholds)),
+        runs=runs,
+        options=[(name, own, other) for name, own, other in pairs if own != other],
         notes=list(dict.fromkeys([*notes, *first.warnings(), *second.warnings()])),
     )
 
@@ -86,36 +84,17 @@ def better_run(metric: Metric) -> str:
     """Returns ``A`` or ``B`` if the interval of the difference says so, else why it does not."""
     if metric.is_sure:
         return "B" if metric.beats_baseline else "A"
-    return {"too few groups": "too few groups to say"}.get(metric.verdict, "not sure")
+    return "too few groups to say" if metric.gain_interval is None else "not sure"
 
 
 def format_comparison(comparison: Comparison) -> str:
     """Returns the tables of metrics and of options that differ, as lines for a terminal."""
-    lines = [f"{side}  {run}" for side, run in zip("AB", comparison.runs, strict=True)]
-    lines.append(f"{comparison.split}, {comparison.labels} labels of {comparison.groups} groups")
-    has_intervals = comparison.groups >= MIN_GROUPS
-    heading = ["metric", "A", "B", "B better by"]
-    heading += [f"{LEVEL:.0%} interval", "better"] if has_intervals else []
-    rows = []
-    for m in comparison.metrics:
-        values = [f"{value:.4g}" for value in (m.baseline, m.model, m.gain)]
-        interval = format_interval(m.gain_interval) if m.gain_interval else "-"
-        row = [f"{m.name} {m.unit}".rstrip(), *values]
-        rows.append([*row, interval, better_run(m)] if has_intervals else row)
-    lines += format_table(heading, *rows)
-    if not has_intervals:
-        lines.append(
-            f"  too few groups to say which is better: {explain_no_intervals(comparison.groups)}"
-        )
-    if comparison.options:
-        lines += ["", *format_table(("option", "A", "B"), *comparison.options)]
-    else:
-        lines += ["", "no option differs"]
-    return "\n".join([*lines, *(f"note: {note}" for note in comparison.notes)])
-
-
-def _differing_options(runs: Sequence[str]) -> list[tuple[str, str, str]]:
-    first, second = (options_of_run(open_run(run)[0]) for run in runs)
-    names = [name for name in {**first, **second} if name not in _NOT_COMPARED]
-    pairs = [(name, first.get(name, NO_OPTION), second.get(name, NO_OPTION)) for name in names]
-    return [(name, a, b) for name, a, b in pairs if a != b]
+    options = format_table(("option", "A", "B"), *comparison.options)
+    lines = [
+        *(f"{side}  {run}" for side, run in zip("AB", comparison.runs, strict=True)),
+        f"{comparison.split}, {comparison.labels} labels of {comparison.groups} groups",
+        *format_table(*comparison.rows()),
+        *(options if comparison.options else ["no option differs"]),
+        *(f"note: {note}" for note in comparison.notes),
+    ]
+    return "\n".join(lines)

@@ -21,6 +21,7 @@ from tfrecords_schema.storage import write_bytes
 from trainer.config.run_folder import RunFolder, options_of_run, read_history
 from trainer.evaluation.baseline import describe_baseline
 from trainer.evaluation.bootstrap import LEVEL, MIN_GROUPS, RESAMPLES, SEED
+from trainer.evaluation.compare import Comparison, better_run
 from trainer.evaluation.evaluate import Evaluation
 from trainer.evaluation.score import Metric, format_interval
 from trainer.report import sections
@@ -85,6 +86,27 @@ def render_report(evaluations: Sequence[Evaluation], *, model: str, directory: s
         resamples=RESAMPLES,
         seed=SEED,
         min_groups=MIN_GROUPS,
+    )
+
+
+def render_comparison(comparison: Comparison) -> str:
+    """Returns the page of a comparison of two runs."""
+    first, (heading, *rows) = comparison.metrics[0], comparison.rows()
+    better = better_run(first)
+    histories = [read_history(RunFolder(Path(run)).history) for run in comparison.runs]
+    return render_page(
+        __package__,
+        "compare.html",
+        title="Two runs compared",
+        style="pass" if first.is_sure else "warning",
+        verdict=f"{better} is better" if first.is_sure else better.capitalize(),
+        main=f"{comparison.split} {': '.join(rows[0][:2])} (A), {rows[0][2]} (B)",
+        runs=list(zip("AB", comparison.runs, strict=True)),
+        notes=comparison.notes,
+        metrics=Table(f"Metrics of the {comparison.split} split", heading, rows),
+        options=Table("Options that differ", ["option", "A", "B"], comparison.options),
+        learning=sections.curves(*histories),
+        method=f"{LEVEL:.0%} of {RESAMPLES:,} resamples of whole groups (seed {SEED})",
     )
 
 
