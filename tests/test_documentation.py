@@ -173,7 +173,7 @@ class TestCommands:
             f"{block}: expected a missing input, but the command ended with {status}"
         )
         assert "--help" not in said, f"{block}: {said}"
-        inputs = {"--input", "--tfrecords", "--model", "--resume"}
+        inputs = {"--input", "--tfrecords", "--model", "--resume", "compare"}
         places = [words[i + 1] for i, word in enumerate(words) if word in inputs]
         assert any(place.split("*")[0].rstrip("/") in said for place in places), f"{block}: {said}"
 

@@ -259,10 +259,10 @@ def _evaluate(options: EvaluateOptions) -> None:
 def _compare(options: CompareOptions) -> None:
     _check_writable(report=options.report)
     given = None if options.tfrecords is None else folders_of(options.tfrecords)
+    trained_on = [open_run(run)[1] for run in options.runs]
     directory = given or folders_of(saved_values(options.runs[0])["tfrecords"])
     info = load_dataset(directory)
     split = options.split or default_split(info)
-    trained_on = [open_run(run)[1] for run in options.runs]
     for run, own in zip(options.runs, trained_on, strict=True):
         check_compatible(run, own, info)
     shard_paths(directory, info, split)
