@@ -26,9 +26,9 @@ from tfrecords_schema.records import CorruptRecordError, frame_record, read_file
 from tfrecords_schema.sources import read_sources
 from tfrecords_schema.spec import ImageSpec, LabelSpec, SequenceSpec
 from trainer.config.dataset import check_compatible, check_trainable, describe_dataset
+from trainer.config.run_folder import read_history
 from trainer.config.training import TrainingConfig
 from trainer.errors import TrainerError
-from trainer.training.callbacks import read_history
 
 SPEC = SequenceSpec(
     num_frames=4,
