@@ -22,6 +22,17 @@ else:
     settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "exploring"))
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call():
+    """Gives this process its usual place among others again: clips may have been coded as AV1 before.
+
+    SVT-AV1's encoder, started by root, makes the thread that calls it a real-time one of the highest priority
+    (``svt_av1_enc_init_handle``), which then starves the programs that the tests start.
+    """
+    if os.sched_getscheduler(0) != os.SCHED_OTHER:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
 SECRET = "wJalrXUtnFEMI-never-to-be-written"
 
 
