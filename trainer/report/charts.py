@@ -133,7 +133,10 @@ def make_curves_chart(
     points = {}
     for style, rows in lines.items():
         pairs = [(float(r["epoch"]), float(r[columns[style]])) for r in rows if columns[style] in r]
-        points[style] = np.reshape(pairs, (-1, 2)).T
+        if pairs:  # not every run has a validation split
+            points[style] = np.array(pairs).T
+    if not points:
+        return None
     epochs, values = np.concatenate(list(points.values()), axis=1)
     finite = values[np.isfinite(values)]
     if not len(finite):
