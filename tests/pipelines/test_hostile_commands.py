@@ -11,7 +11,7 @@ SLOW = "show,validate,adopt,evaluate,trainer,merge,predict"
 
 @pytest.mark.parametrize(
     ("names", "count"),
-    [("show,validate,adopt,merge", 12), pytest.param(SLOW, 350, marks=pytest.mark.slow)],
+    [("show,validate,adopt,merge", 12), pytest.param(SLOW, 70, marks=pytest.mark.slow)],
 )
 def test_commands_on_forged_datasets(names, count, tmp_path, write_video):
     for number in range(8):
