@@ -24,7 +24,6 @@ TIME = "time"
 # Types of numbers as `struct` names them; Q numbers are integers over a power of two.
 _NUMBERS = dict(zip("bBdfjJlLsSqQ", "bBdfqQiIhHiq", strict=True))
 _FRACTIONS = {"q": 2.0**16, "Q": 2.0**32}
-_MAX_DEPTH = 8
 _AXES = "xyz"
 
 _COLUMNS = {

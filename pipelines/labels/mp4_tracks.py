@@ -12,9 +12,6 @@ from typing import BinaryIO, NamedTuple
 
 from pipelines.labels.cells import TelemetryError
 
-SUFFIXES = (".mp4", ".mov", ".360", ".m4v", ".3gp")
-"""Files that may hold such tracks."""
-
 _MAX_INDEX = 256 << 20  # bytes of moov: an hour with five tracks has 2 MiB
 _MAX_SAMPLE = 16 << 20
 _PARENTS = (b"trak", b"mdia", b"minf", b"stbl")

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.labels import gpx, mp4_tracks
+from pipelines.labels import gpx
 from pipelines.labels.cells import (
     Cell,
     CellError,
@@ -32,7 +32,7 @@ from pipelines.labels.json_format import read_json
 from pipelines.labels.npy_format import read_npy
 from pipelines.labels.table import MAX_ROWS, Table, Wanted, check_known, list_names
 from pipelines.labels.text_formats import read_csv, read_text
-from pipelines.options.telemetry import TelemetryOptions
+from pipelines.options.telemetry import VIDEO_SUFFIXES, TelemetryOptions
 
 __all__ = ["EXTENSIONS", "Telemetry", "TelemetryError", "match_columns", "read_telemetry"]
 
@@ -45,7 +45,7 @@ _READERS: dict[str, Callable[[str, str, Wanted], Table]] = {
     ".npy": read_npy,
     ".txt": read_text,
 }
-EXTENSIONS = (*_READERS, ".gpx", *mp4_tracks.SUFFIXES)
+EXTENSIONS = (*_READERS, ".gpx", *VIDEO_SUFFIXES)
 _PROGRESS_ROWS = 10_000
 
 
@@ -114,7 +114,7 @@ def read_telemetry(
     numbers = tuple(dict.fromkeys(columns))
     if extension == ".gpx":
         telemetry = _read_gpx(path, name, numbers, class_column, options, on_progress)
-    elif extension in mp4_tracks.SUFFIXES:
+    elif extension in VIDEO_SUFFIXES:
         if class_column is not None:
             raise TelemetryError(
                 f"{name}: the telemetry of a video has no classes, such as {class_column!r}"
@@ -166,7 +166,7 @@ def match_columns(
     """
     extension = os.path.splitext(path)[1].lower()
     known = list(gpx.COLUMNS)
-    if extension in mp4_tracks.SUFFIXES:
+    if extension in VIDEO_SUFFIXES:
         table = read_gpmf(path, name, Wanted(()))
         next(table.rows, None)
         known = list(table.known)

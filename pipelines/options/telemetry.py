@@ -17,7 +17,9 @@ TimeOrigin = Literal["file", "first_row", "clock"]
 Interpolate = Literal["linear", "nearest", "hold"]
 
 EMBEDDED = "embedded"
-_TIMED = (".gpx", ".mp4", ".mov", ".360", ".m4v", ".3gp")  # telemetry whose form has times
+VIDEO_SUFFIXES = (".mp4", ".mov", ".360", ".m4v", ".3gp")
+"""Videos that may hold telemetry."""
+_TIMED = (".gpx", *VIDEO_SUFFIXES)  # telemetry whose form has times
 TELEMETRY_DEFAULTS = {"decimal_mark": "point", "min_overlap": 0.1, "max_acceleration": 10.0}
 """Options that descriptions of datasets leave out unless they are changed, as before there were any."""
 
