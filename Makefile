@@ -80,11 +80,9 @@ FUZZ_SECONDS ?= 600
 fuzz: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --editable '.[fuzz]'
 	mkdir -p .fuzz
-	for target in $$($(BIN)/python tests/fuzz/fuzz.py --list); do \
-	  echo "== $$target"; \
-	  $(BIN)/python tests/fuzz/fuzz.py $$target -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=.fuzz/ \
-	    -print_final_stats=0 -verbosity=0 || exit 1; \
-	done
+	$(BIN)/python tests/fuzz/fuzz.py --list | tr ' ' '\n' | xargs -P 2 -I TARGET sh -c 'echo "== TARGET"; \
+	  $(BIN)/python tests/fuzz/fuzz.py TARGET -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=.fuzz/ \
+	    -print_final_stats=0 -verbosity=0 2>&1'
 
 # Fraction of the usual footage: 0.1 takes about ten minutes on two CPUs, 1 about an hour.
 BENCH_PART ?= 0.1

@@ -87,6 +87,16 @@ def test_a_failure_is_the_exit_status_and_in_the_table(monkeypatch, tmp_path, ca
     assert "3.12-lowest: build failed with status 1" in capsys.readouterr().out
 
 
+def test_alternate_tries_each_python_once_and_both_resolutions(monkeypatch, tmp_path, capsys):
+    found = {python: Path("python") for python in versions.PYTHONS}
+    monkeypatch.setattr(versions, "find_pythons", lambda wanted: found)
+    for step in ("build_wheel", "install", "try_out"):
+        monkeypatch.setattr(versions, step, lambda *arguments: None)
+    assert versions.main(["--folder", str(tmp_path), "--alternate"]) == 0
+    tried = re.findall(r"== (\S+): passed", capsys.readouterr().out)
+    assert tried == ["3.10-lowest", "3.11-newest", "3.12-lowest", "3.13-newest"]
+
+
 def test_the_pythons_are_those_of_setup_py_the_readme_and_the_workflow():
     setup, readme, workflow = (
         (versions.ROOT / name).read_text(encoding="utf-8")

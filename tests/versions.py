@@ -2,6 +2,7 @@
 
     python tests/versions.py                                    all (`make test-versions` does this)
     python tests/versions.py --python 3.12 --resolution lowest  one environment
+    python tests/versions.py --alternate                        each Python once (`.ci/run` does this)
 
 Each combination has an environment of its own. There the package is installed, what is installed is compared
 with the bounds of setup.py, the committed clips are built, validated, trained on and predicted, and a few
@@ -21,7 +22,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,6 +97,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Tries every version that setup.py allows.")
     parser.add_argument("--python", choices=PYTHONS, nargs="+", help="only these (default: all)")
     parser.add_argument("--resolution", choices=RESOLUTIONS, nargs="+", default=list(RESOLUTIONS))
+    parser.add_argument(
+        "--alternate",
+        action="store_true",
+        help="each Python once: the oldest with the lowest packages, the next with the newest, and so on",
+    )
     parser.add_argument("--folder", type=Path, default=ROOT / ".venv-versions", metavar="DIR")
     flags = parser.parse_args(argv)
     flags.folder = flags.folder.absolute()
@@ -108,28 +114,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     trials = [
         Trial(python, executable, resolution, flags.folder / f"{python}-{resolution}")
         for python, executable in found.items()
-        for resolution in flags.resolution
+        for resolution in resolutions_of(python, flags)
     ]
     wheel = build_wheel(flags.folder / "wheel")
-    # Installing waits for the network and the disk, so the next environment is installed while one is tried.
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        installing = [pool.submit(guard, install, trial, wheel) for trial in trials]
-        for trial, installed in zip(trials, installing, strict=True):
-            installed.result()
-            if not trial.error:
-                guard(try_out, trial)
+    # Two at a time: installing waits for the network and the disk, and most of the steps use one CPU.
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        for trial in pool.map(lambda trial: tried(trial, wheel), trials):
             print(f"== {trial.name}: {trial.error or 'passed'}", flush=True)
     problems = compare_digests(trials)
     print("\n".join([*describe(trials), *problems]))
     return 1 if problems or any(trial.error for trial in trials) else 0
 
 
-def guard(step: Callable[..., None], trial: Trial, *arguments: Path) -> None:
-    """Runs ``step``; its failure becomes the trial's, and the other trials go on."""
+def resolutions_of(python: str, flags: argparse.Namespace) -> list[str]:
+    """Returns the resolutions to try with a Python."""
+    if flags.alternate:
+        return ["newest" if PYTHONS.index(python) % 2 else "lowest"]
+    return list(flags.resolution)
+
+
+def tried(trial: Trial, wheel: Path) -> Trial:
+    """Returns ``trial`` after its steps; a failure becomes its error, and the other trials go on."""
     try:
-        step(trial, *arguments)
+        install(trial, wheel)
+        try_out(trial)
     except VersionsError as error:
         trial.error = str(error)
+    return trial
 
 
 def find_pythons(wanted: Sequence[str]) -> dict[str, Path]:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 FLAGS = ("--num_frames", "4", "--size", "24x32", "--splits", "train=0.5,test=0.5")
-KILLS, KILLS_IN_A_ROW = 50, 5
+KILLS, KILLS_IN_A_ROW = 25, 5
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def finish(clips: Path, output: Path) -> dict[str, str]:
 
 
 @pytest.mark.slow
-def test_killed_at_fifty_random_moments_it_ends_with_the_same_bytes(clips, tmp_path) -> None:
+def test_killed_at_random_moments_it_ends_with_the_same_bytes(clips, tmp_path) -> None:
     began = time.monotonic()
     whole = finish(clips, tmp_path / "whole")
     seconds = time.monotonic() - began
