@@ -36,6 +36,7 @@ from trainer.evaluation.breakdown import (
     ranked_rows,
     source_rows,
 )
+from trainer.evaluation.grad_cam import grad_cam_of
 from trainer.evaluation.predictions import Predictions, predict_split
 from trainer.evaluation.score import Score, explain_no_intervals, score
 from trainer.evaluation.sequence_strips import Filmstrip, read_filmstrips
@@ -206,7 +207,13 @@ def evaluate_model(
         worst=worst,
         best=best,
         # After skipping, indices of predictions are not those of stored records.
-        strips={} if num_skipped else read_filmstrips(directory, split, shown),
+        strips={}
+        if num_skipped
+        else read_filmstrips(
+            *(directory, split, shown),
+            grad_cam=grad_cam_of(model, reading.seen(info).spec),
+            reading=reading,
+        ),
         skipped=num_skipped,
     )
 

@@ -16,6 +16,7 @@ from trainer.errors import TrainerError
 from trainer.models.keras_settings import own_settings
 from trainer.models.layers import Preprocess
 
+POOLING = "pooling"  # the last layer of a network whose feature maps become vectors
 _IMAGENET_STD = np.array([0.229, 0.224, 0.225])  # by channel, of pixels from 0 to 1
 
 
@@ -73,8 +74,8 @@ def build_frame_network(image: ImageSpec, config: ModelConfig) -> FrameNetwork:
 def pooling_layer(config: ModelConfig) -> keras.layers.Layer:
     """Returns the layer that turns a feature map into a vector."""
     if config.pooling == "avg":
-        return layers.GlobalAveragePooling2D(data_format="channels_last", name="pooling")
-    return layers.Flatten(data_format="channels_last", name="pooling")
+        return layers.GlobalAveragePooling2D(data_format="channels_last", name=POOLING)
+    return layers.Flatten(data_format="channels_last", name=POOLING)
 
 
 def _small_network(image: ImageSpec, config: ModelConfig) -> keras.Model:

@@ -25,8 +25,8 @@ def ranked_sequences(
 ) -> list[dict[str, Any]]:
     """Returns the worst or the best sequences as ``page.html`` shows them, in their order.
 
-    ``frames`` are some of the sequence's frames; ``signals`` the name, the range and the lines of each of its
-    first signals.
+    ``frames`` are some of the sequence's frames, ``heat`` some with what the answer depends on; ``signals``
+    the name, the range and the lines of each of its first signals.
     """
     label, figures = evaluation.trained_on.spec.label, []
     for rank, sequence in enumerate(sequences, start=1):
@@ -40,6 +40,7 @@ def ranked_sequences(
                 "detail": f"{loss}; {sequence.start:.2f} s to {sequence.end:.2f} s",
                 "sequence": sequence,
                 "frames": strip.frames if strip else (),
+                "heat": strip.heat if strip else (),
                 "signals": [(name, _span(v), make_sparkline(v)) for name, v in signals],
             }
         )
