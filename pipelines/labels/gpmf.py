@@ -3,23 +3,20 @@
 A payload is a tree of elements: a key, a type, a size and a number of samples, then the data. A stream
 (``STRM``) holds what describes it (scale, units, name), and its samples last:
 https://github.com/gopro/gpmf-parser. The samples of a stream are spread evenly over the time of their
-payload. Rows of GPS without a fix are left out.
+payload.
 """
 
 from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
 
 from pipelines.labels.cells import TelemetryError
-from pipelines.labels.mp4_tracks import Sample, read_track
-from pipelines.labels.table import Table, Wanted, check_known
+from pipelines.labels.mp4_tracks import Sample
+from pipelines.labels.streams import Stream
 
 FORMAT = b"gpmd"
-TIME = "time"
-"""Column of the times of rows, in seconds from the start of the video."""
 
 # Types of numbers as `struct` names them; Q numbers are integers over a power of two.
 _NUMBERS = dict(zip("bBdfjJlLsSqQ", "bBdfqQiIhHiq", strict=True))
@@ -38,83 +35,13 @@ _FIX = 2
 """Value of ``GPSF`` from which a position has two dimensions; 0 is no fix."""
 
 
-@dataclass(eq=False)
-class Stream:
-    """The samples of one stream in one payload.
-
-    Attributes:
-        key: of the samples, such as ``GPS5``.
-        description: by the camera.
-        columns, units: of a sample; units are empty where the camera states none.
-        rows: the samples, scaled to their units.
-        has_fix: False for a GPS that does not know its position.
-    """
-
-    key: str
-    description: str = ""
-    columns: tuple[str, ...] = ()
-    units: tuple[str, ...] = ()
-    rows: list[list[float]] = field(default_factory=list)
-    has_fix: bool = True
-
-    def rows_with_fix(self) -> list[tuple[int, list[float]]]:
-        """Returns the rows and their numbers; none of a GPS that does not know its position."""
-        fix = self.columns.index("fix") if "fix" in self.columns else None
-        return [
-            (index, row)
-            for index, row in enumerate(self.rows)
-            if self.has_fix and (fix is None or row[fix] >= _FIX)
-        ]
-
-
-def read_gpmf(path: str, name: str, wanted: Wanted) -> Table:
-    """Reads the streams that hold the wanted columns. See `TIME`.
-
-    Rows of streams with other rates have no value in each other's columns.
-    """
-    known: dict[str, None] = {TIME: None}
-
-    def rows() -> Iterator[tuple[int, list[float | None]]]:
-        number = without_fix = 0
-        for sample in read_samples(path, name):
-            values: dict[float, dict[str, float]] = {}
-            for stream in parse_streams(sample.data, name):
-                known.update(dict.fromkeys(stream.columns))
-                if not set(stream.columns) & set(wanted.columns):
-                    continue
-                step = sample.duration / max(len(stream.rows), 1)
-                fixed = stream.rows_with_fix()
-                without_fix += len(stream.rows) - len(fixed)
-                for index, row in fixed:
-                    time = sample.start + step * index
-                    values.setdefault(time, {}).update(zip(stream.columns, row, strict=True))
-            for time in sorted(values):
-                held = {TIME: time, **values[time]}
-                yield number, [held.get(column) for column in wanted.columns]
-                number += 1
-        check_known(name, known, wanted.columns)
-        if not number and without_fix:
-            raise TelemetryError(
-                f"{name}: expected rows of telemetry, got {without_fix} of a GPS without a fix: leave it out"
-            )
-
-    return Table(rows(), lambda number: f"{name}, row {number + 1} of its telemetry", known=known)
-
-
-def read_samples(path: str, name: str) -> Iterator[Sample]:
-    """Yields the payloads of a video, about one per second.
-
-    Raises:
-        TelemetryError: if there is none.
-    """
-    count = 0
-    for count, sample in enumerate(read_track(path, name, (FORMAT,)), start=1):  # noqa: B007
-        yield sample
-    if not count:
-        raise TelemetryError(
-            f"{name}: expected telemetry in a track of the video (GoPro's GPMF), found none: name a file "
-            "beside it with --telemetry"
-        )
+def read_gpmf(samples: Iterable[Sample], name: str) -> Iterator[list[Stream]]:
+    """Yields the streams of each payload, about one per second. See `parse_streams`."""
+    for sample in samples:
+        streams = parse_streams(sample.data, name)
+        for stream in streams:
+            stream.spread(sample.start, sample.duration)
+        yield streams
 
 
 def parse_streams(payload: bytes, name: str = "") -> list[Stream]:
@@ -176,20 +103,21 @@ def _parse_stream(data: bytes) -> Stream | None:
     whole = contents[: len(contents) // size * size]
     scales = _scales(said, len(types))
     divisors = [s * _FRACTIONS.get(t, 1.0) for s, t in zip(scales, types, strict=True)]
-    rows = [
+    rows: list[list[float]] = [
         [value / divisor for value, divisor in zip(row, divisors, strict=True)]
         for row in struct.iter_unpack(form, whole)
     ]
     fix = said.get("GPSF")
     units = _units(said, len(types))
     columns, rows = _name_columns(key, len(types), _text(said, "ORIN"), rows)
+    knows_place = fix is None or int.from_bytes(fix[2][:4], "big") >= _FIX
+    own = columns.index("fix") if "fix" in columns else None
     return Stream(
         key=key,
         description=_text(said, "STNM"),
         columns=columns,
         units=units,
-        rows=rows,
-        has_fix=fix is None or int.from_bytes(fix[2][:4], "big") >= _FIX,
+        rows=[row if knows_place and (own is None or row[own] >= _FIX) else None for row in rows],
     )
 
 

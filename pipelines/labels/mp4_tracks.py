@@ -1,13 +1,15 @@
-"""Reads the samples of one track of an MP4 or MOV file, without FFmpeg: ISO/IEC 14496-12 names the boxes.
+"""Reads tracks and boxes of an MP4 or MOV file, without FFmpeg: ISO/IEC 14496-12 names the boxes.
 
 Only the index (``moov``) and the samples of the track are read, so a film of an hour takes milliseconds.
 """
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import BinaryIO, NamedTuple
 
 from pipelines.labels.cells import TelemetryError
@@ -25,35 +27,67 @@ class Sample(NamedTuple):
     data: bytes
 
 
-def read_track(path: str, name: str, formats: tuple[bytes, ...]) -> Iterator[Sample]:
-    """Yields the samples of the first track whose sample description has one of ``formats``, in order.
+class Track(NamedTuple):
+    """A track of a file.
 
-    Args:
-        path: of the file.
-        name: of the file, for messages.
-        formats: such as ``b"gpmd"``.
+    Attributes:
+        format: of its sample description, such as ``b"gpmd"``.
+        handler: its kind: ``b"vide"`` for pictures, ``b"soun"`` for sound.
+        samples: in order, read once.
+    """
+
+    format: bytes
+    handler: bytes
+    samples: Iterator[Sample]
+
+
+def read_tracks(path: str, name: str) -> Iterator[Track]:
+    """Yields the tracks of the file at ``path``, in order; ``name`` is its name in messages.
 
     Raises:
-        TelemetryError: if the file is damaged. One without such a track has no samples.
+        TelemetryError: if the file is damaged.
         OSError: if it cannot be read.
     """
     with open(path, "rb") as file:
-        try:
-            moov = _find_index(file)
-            for kind, start, end in _boxes(moov, 0, len(moov)):
-                if kind == b"trak":
-                    boxes = dict(_leaves(moov, start, end))
-                    if boxes.get(b"stsd", b"")[12:16] in formats:
-                        yield from _samples(file, boxes)
-                        return
-        except (struct.error, KeyError, ZeroDivisionError) as error:
-            raise TelemetryError(
-                f"{name}: expected an intact MP4 file, but its index is damaged: copy it again"
-            ) from error
+        with _damage(name):
+            moov = b"".join(itertools.islice(_find_boxes(file, b"moov"), 1))
+        for kind, start, end in _boxes(moov, 0, len(moov)):
+            if kind == b"trak":
+                boxes = dict(_leaves(moov, start, end))
+                form, handler = boxes.get(b"stsd", b"")[12:16], boxes.get(b"hdlr", b"")[8:12]
+                yield Track(form, handler, _samples(file, boxes, name))
 
 
-def _find_index(file: BinaryIO) -> bytes:
-    """Returns the contents of the box ``moov``; empty if the file has none."""
+@contextlib.contextmanager
+def _damage(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (struct.error, KeyError, ZeroDivisionError) as error:
+        raise TelemetryError(
+            f"{name}: expected an intact MP4 file, but its index is damaged: copy it again"
+        ) from error
+
+
+def read_box(path: str, name: str, kinds: tuple[bytes, bytes]) -> bytes:
+    """Returns the contents of the first such box in a box on the highest level; empty if there is none."""
+    with open(path, "rb") as file, _damage(name):
+        for outer in _find_boxes(file, kinds[0]):
+            for kind, start, end in _boxes(outer, 0, len(outer)):
+                if kind == kinds[1]:
+                    return outer[start:end]
+    return b""
+
+
+def read_places(path: str, places: Iterable[tuple[int, int]]) -> Iterator[bytes]:
+    """Yields the data at each of ``places``, an offset and a length, as far as the file goes."""
+    with open(path, "rb") as file:
+        for offset, length in places:
+            file.seek(offset)
+            yield file.read(min(length, _MAX_SAMPLE))
+
+
+def _find_boxes(file: BinaryIO, wanted: bytes) -> Iterator[bytes]:
+    """Yields the contents of the boxes of one kind on the highest level."""
     size, place = os.fstat(file.fileno()).st_size, 0
     while place + 8 <= size:
         file.seek(place)
@@ -65,10 +99,9 @@ def _find_index(file: BinaryIO) -> bytes:
             length = size - place
         if length < header:
             raise struct.error("a box is shorter than its header")
-        if kind == b"moov":
-            return file.read(min(length - header, _MAX_INDEX))
+        if kind == wanted:
+            yield file.read(min(length - header, _MAX_INDEX))
         place += length
-    return b""
 
 
 def _boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
@@ -90,23 +123,20 @@ def _leaves(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, bytes]]:
             yield kind, data[first:last]
 
 
-def _samples(file: BinaryIO, boxes: dict[bytes, bytes]) -> Iterator[Sample]:
+def _samples(file: BinaryIO, boxes: dict[bytes, bytes], name: str) -> Iterator[Sample]:
     """Yields the samples of a track from the tables of its index."""
-    media = boxes[b"mdhd"]
-    (scale,) = struct.unpack_from(">I", media, 20 if media[:1] == b"\1" else 12)
-    places, time = _places(boxes), 0
-    for count, duration in _table(boxes[b"stts"], ">II"):
-        for _ in range(count):
-            found = next(places, None)
-            if found is None:
-                return
-            offset, length = found
-            file.seek(offset)
-            data = file.read(min(length, _MAX_SAMPLE))
-            if len(data) < length:
-                return  # the file was cut off: what is there counts
-            yield Sample(time / scale, duration / scale, data)
-            time += duration
+    with _damage(name):
+        media = boxes[b"mdhd"]
+        (scale,) = struct.unpack_from(">I", media, 20 if media[:1] == b"\1" else 12)
+        places, time = _places(boxes), 0
+        for count, duration in _table(boxes[b"stts"], ">II"):
+            for offset, length in itertools.islice(places, count):
+                file.seek(offset)
+                data = file.read(min(length, _MAX_SAMPLE))
+                if len(data) < length:
+                    return  # the file was cut off: what is there counts
+                yield Sample(time / scale, duration / scale, data)
+                time += duration
 
 
 def _places(boxes: dict[bytes, bytes]) -> Iterator[tuple[int, int]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from pipelines.labels.cells import Cell, TelemetryError, show
@@ -18,6 +18,10 @@ MAX_ROWS = 50_000_000
 _MAX_LINE = 2**20  # characters: a longer line is not text
 _NOT_TEXT = re.compile("[\udc80-\udcff]")  # a byte that is not UTF-8, as a surrogate escape
 _MAX_SHOWN = 30  # column names that a message lists
+
+
+Dropped = dict[str, tuple[int, str]]
+"""Rows that were left out, by the reason: their number, and the error or place of the first."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +50,14 @@ class Table:
         place: returns the name of a row in messages, such as ``a.csv line 3``, for its number.
         first_hint: added to the message if the first row cannot be parsed.
         known: columns found so far; complete after all rows have been read.
+        dropped: rows that the reader left out so far.
     """
 
     rows: Iterator[tuple[int, Sequence[Cell] | TelemetryError]]
     place: Callable[[int], str]
     first_hint: str = ""
     known: Iterable[str] = ()
+    dropped: Dropped = field(default_factory=dict)
 
 
 def check_known(place: str, known: Iterable[str], columns: Iterable[str]) -> None:

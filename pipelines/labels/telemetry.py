@@ -1,7 +1,8 @@
 """Reads and checks the telemetry of a drive: rising times, and columns of numbers.
 
 The file extension tells the format: CSV (``.csv``, ``.tsv``), JSON (``.jsonl``, ``.ndjson``, ``.json``),
-NumPy (``.npy``), numbers without a header (``.txt``) and GPX.
+NumPy (``.npy``), numbers without a header (``.txt``), GPX, NMEA (``.nmea``, and ``.txt`` that begins so) and
+videos with telemetry.
 """
 
 from __future__ import annotations
@@ -27,10 +28,12 @@ from pipelines.labels.cells import (
     parse_class,
     parse_number,
 )
-from pipelines.labels.gpmf import TIME, read_gpmf
+from pipelines.labels.embedded import NO_FIX, read_embedded
 from pipelines.labels.json_format import read_json
+from pipelines.labels.nmea import is_nmea
 from pipelines.labels.npy_format import read_npy
-from pipelines.labels.table import MAX_ROWS, Table, Wanted, check_known, list_names
+from pipelines.labels.streams import POSITION, TIME
+from pipelines.labels.table import MAX_ROWS, Dropped, Table, Wanted, check_known, list_names
 from pipelines.labels.text_formats import read_csv, read_text
 from pipelines.options.telemetry import VIDEO_SUFFIXES, TelemetryOptions
 
@@ -45,11 +48,8 @@ _READERS: dict[str, Callable[[str, str, Wanted], Table]] = {
     ".npy": read_npy,
     ".txt": read_text,
 }
-EXTENSIONS = (*_READERS, ".gpx", *VIDEO_SUFFIXES)
+EXTENSIONS = (*_READERS, ".gpx", ".nmea", *VIDEO_SUFFIXES)
 _PROGRESS_ROWS = 10_000
-
-
-Dropped = dict[str, tuple[int, str]]
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Telemetry:
         classes: of each row, None for no class; empty if none was requested.
         merged_rows: number of rows that were merged into the row before, which has the same time.
         start: the first time of the file, whose row may have been dropped; None if it is not known.
-        dropped: rows that were left out, by the reason: their number, and the error or place of the first.
+        dropped: rows that were left out.
     """
 
     times: NDArray[np.float64] | None
@@ -114,15 +114,14 @@ def read_telemetry(
     numbers = tuple(dict.fromkeys(columns))
     if extension == ".gpx":
         telemetry = _read_gpx(path, name, numbers, class_column, options, on_progress)
-    elif extension in VIDEO_SUFFIXES:
+    elif extension in VIDEO_SUFFIXES or is_nmea(path):
         if class_column is not None:
             raise TelemetryError(
                 f"{name}: the telemetry of a video has no classes, such as {class_column!r}"
+                if extension in VIDEO_SUFFIXES
+                else f"{name}: NMEA has no classes, such as {class_column!r}"
             )
-        names = (TIME, *numbers)
-        table = read_gpmf(path, name, Wanted(names))
-        telemetry, _ = _collect(name, table, names, TimeParser("s", dates=False), on_progress)
-        check_known(name, table.known, names)
+        telemetry = _read_streams(path, name, numbers, options, on_progress)
     elif extension in _READERS:
         clock = None if options.time_column is None else TimeParser(options.time_unit)
         cells = (options.time_column, *numbers, class_column)
@@ -166,8 +165,8 @@ def match_columns(
     """
     extension = os.path.splitext(path)[1].lower()
     known = list(gpx.COLUMNS)
-    if extension in VIDEO_SUFFIXES:
-        table = read_gpmf(path, name, Wanted(()))
+    if extension in VIDEO_SUFFIXES or is_nmea(path):
+        table = read_embedded(path, name, Wanted(()))
         next(table.rows, None)
         known = list(table.known)
     elif extension in _READERS:
@@ -220,10 +219,56 @@ def _read_gpx(
     table = Table(rows(), lambda index: f"{name} line {lines[index]} (point {index + 1})")
     clock = TimeParser("s", dates=True)
     found, kept = _collect(name, table, names, clock, on_progress, one_device=True)
-    values, times, dropped = found.columns, found.times, found.dropped
-    if times is None:
-        raise ValueError("points of GPX have times")
-    own, good = np.array(segments)[kept], np.ones(len(kept), bool)
+    own = np.array(segments)[kept]
+    return _clean(
+        found, columns, name, ("lat", "lon"), own, options, lambda i: table.place(int(kept[i]))
+    )
+
+
+def _read_streams(
+    path: str,
+    name: str,
+    columns: Sequence[str],
+    options: TelemetryOptions,
+    on_progress: Callable[[], object],
+) -> Telemetry:
+    """Reads the streams of a video or of NMEA; positions are cleaned as those of GPX."""
+    place = POSITION[:2] if set(POSITION) & set(columns) else ()
+    names = (TIME, *dict.fromkeys((*columns, *place)))
+    table = read_embedded(path, name, Wanted(names))
+    clock = TimeParser("s", dates=False)
+    found, kept = _collect(name, table, names, clock, on_progress)
+    check_known(name, table.known, columns)
+    is_video = os.path.splitext(path)[1].lower() in VIDEO_SUFFIXES
+    found = replace(found, dates=not is_video)
+    if place and not np.isnan(found.columns[place[0]]).all():
+        own = np.zeros(len(kept), np.int64)
+        found = _clean(
+            found, columns, name, place, own, options, lambda i: table.place(int(kept[i]))
+        )
+    return replace(found, columns={column: found.columns[column] for column in columns})
+
+
+def _clean(
+    found: Telemetry,
+    columns: Sequence[str],
+    name: str,
+    position: tuple[str, ...],
+    segments: NDArray[np.int64],
+    options: TelemetryOptions,
+    place: Callable[[int], str],
+) -> Telemetry:
+    """Drops positions without a fix and after jumps, and derives speed and heading where they are missing.
+
+    Rows of other streams than the position's have none, and stay as they are. ``found`` has the columns of
+    ``position``, latitude and longitude. Nothing is derived from one of the ``segments`` of rows to another.
+    ``place`` returns the name of a row in messages.
+    """
+    if found.times is None:
+        raise ValueError("positions have times")
+    lat, lon = (found.columns[column] for column in position)
+    index, own = np.flatnonzero(~np.isnan(lat + lon)), segments[~np.isnan(lat + lon)]
+    keep, dropped = np.ones(len(lat), np.bool_), found.dropped
     for reason, clean in (
         ("have no fix (latitude and longitude are 0)", gpx.find_fixes),
         (
@@ -231,17 +276,24 @@ def _read_gpx(
             functools.partial(gpx.split_jumps, max_acceleration=options.max_acceleration),
         ),
     ):
-        good, own = clean(times, values["lat"], values["lon"], own)
+        good, own = clean(found.times[index], lat[index], lon[index], own)
         if not good.all():
-            dropped[reason] = (int((~good).sum()), table.place(int(kept[~good][0])))
-        kept, own, times = kept[good], own[good], times[good]
-        values = {column: numbers[good] for column, numbers in values.items()}
-    if not len(times):
+            dropped[reason] = (int((~good).sum()), place(int(index[~good][0])))
+        keep[index[~good]] = False
+        index, own = index[good], own[good]
+    if not len(index):
         raise TelemetryError(f"{name}: expected points with a fix, got none: leave the file out")
+    values = dict(found.columns)
     if {"speed", "heading"} & set(columns):
-        values |= gpx.fill_motion(times, values, own)
-    columns_read = {column: values[column] for column in columns}
-    return replace(found, times=times, columns=columns_read, dropped=dropped)
+        of_position = {"lat": lat[index], "lon": lon[index]}
+        of_position |= {
+            column: values[column][index] for column in ("speed", "heading") if column in values
+        }
+        for column, derived in gpx.fill_motion(found.times[index], of_position, own).items():
+            values[column] = values.get(column, lat).copy()
+            values[column][index] = derived
+    columns_read = {column: values[column][keep] for column in columns}
+    return replace(found, times=found.times[keep], columns=columns_read, dropped=dropped)
 
 
 def _collect(
@@ -305,11 +357,13 @@ def _collect(
         for values, value in zip(held, row, strict=True):
             values.append(value)
     if not kept:
+        without = table.dropped.get(NO_FIX, (0, ""))[0]
+        received = f"{without} of a GPS without a fix" if without else "none"
         raise (
             bad[0][2]
             if bad[0][1]
             else TelemetryError(
-                f"{name}: expected rows of telemetry, got none: fill the file or leave it out"
+                f"{name}: expected rows of telemetry, got {received}: fill the file or leave it out"
             )
         )
     numbers, arrays = np.frombuffer(kept, np.int64), list(map(_as_array, held))
@@ -343,7 +397,7 @@ def _collect(
         classes=tuple(arrays[-1].tolist()) if has_classes else (),
         merged_rows=merged,
         start=clock.first if clock else None,
-        dropped={reason: (rows, str(first)) for reason, rows, first in bad if rows},
+        dropped=table.dropped | {reason: (rows, str(first)) for reason, rows, first in bad if rows},
     )
     return telemetry, numbers
 

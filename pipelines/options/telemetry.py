@@ -19,7 +19,7 @@ Interpolate = Literal["linear", "nearest", "hold"]
 EMBEDDED = "embedded"
 VIDEO_SUFFIXES = (".mp4", ".mov", ".360", ".m4v", ".3gp")
 """Videos that may hold telemetry."""
-_TIMED = (".gpx", *VIDEO_SUFFIXES)  # telemetry whose form has times
+_TIMED = (".gpx", ".nmea", *VIDEO_SUFFIXES)  # telemetry whose form has times
 TELEMETRY_DEFAULTS = {"decimal_mark": "point", "min_overlap": 0.1, "max_acceleration": 10.0}
 """Options that descriptions of datasets leave out unless they are changed, as before there were any."""
 
@@ -69,9 +69,9 @@ class TelemetryOptions(PipelineOptions):
 
     telemetry: str | None = option(
         None,
-        "Telemetry file of a video (.csv .tsv .jsonl .json .gpx .npy .txt), relative to the video's folder, "
-        "such as '{stem}.csv' or '{parent}/gps.gpx'. {stem} is the video's name without its extension, "
-        "{name} with it, {parent} its folder and {drive} its drive. embedded: in the video itself",
+        "Telemetry file of a video (.csv .tsv .jsonl .json .gpx .nmea .npy .txt), relative to the video's "
+        "folder, such as '{stem}.csv' or '{parent}/gps.gpx'. {stem} is the video's name without its "
+        "extension, {name} with it, {parent} its folder and {drive} its drive. embedded: in the video itself",
         metavar="TEMPLATE",
     )
     telemetry_columns: tuple[str, ...] = names("Names of the columns, for files without a header")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import itertools
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -14,9 +16,11 @@ from tqdm import tqdm
 
 from pipelines.errors import UsageError, UserError
 from pipelines.images.frame_names import frame_key, is_image
+from pipelines.labels.nmea import is_nmea
 from pipelines.labels.rounding import Rounding, check_targets, describe_signals
+from pipelines.labels.streams import TIME
+from pipelines.labels.table import Dropped
 from pipelines.labels.telemetry import (
-    Dropped,
     Telemetry,
     TelemetryError,
     add_dropped,
@@ -25,7 +29,7 @@ from pipelines.labels.telemetry import (
 )
 from pipelines.options.base import has_pattern
 from pipelines.options.dataset import DatasetOptions, LabelOptions, SamplingOptions
-from pipelines.options.telemetry import TelemetryOptions
+from pipelines.options.telemetry import EMBEDDED, TelemetryOptions
 from pipelines.plan.descriptors import Listing, Part, SideFile, Source, SourceFailure
 from pipelines.sources.classes import order_classes
 from pipelines.sources.files import Files, check_location
@@ -48,7 +52,14 @@ from tfrecords_schema.spec import LabelSpec
 _MISSING = "its telemetry is missing"
 _MAX_NAMED = 5
 
-TELEMETRY_EXTENSIONS = (".csv", ".tsv", ".jsonl", ".ndjson", ".gpx", ".npy")
+# Of GoPro: GX010042.MP4 and GX020042.MP4, or GOPR0042.MP4 and GP010042.MP4
+# (https://community.gopro.com/s/article/GoPro-Camera-File-Naming-Convention).
+_CHAPTER = re.compile(
+    r"(?:GOPR|(?P<kind>G[HXPLS])(?P<order>\d\d))(?P<number>\d{4})(?P<suffix>\.\w+)",
+    re.ASCII | re.IGNORECASE,
+)
+
+TELEMETRY_EXTENSIONS = (".csv", ".tsv", ".jsonl", ".ndjson", ".gpx", ".nmea", ".npy")
 """File names that are taken for telemetry if there is no template."""
 
 
@@ -106,6 +117,8 @@ def list_drives(
         unlabelled = [failure for failure in failures if failure.reason.startswith(_MISSING)]
         failures = [failure for failure in failures if failure not in unlabelled]
         notes += _describe_unlabelled(unlabelled, len(read) + len(failures) + len(unlabelled))
+    if telemetry.join is None:
+        notes += _describe_chapters(read)
     if merged:
         notes.append(
             f"{merged} rows of telemetry repeat the row before them and were merged with it"
@@ -144,7 +157,7 @@ def _describe_unlabelled(failures: Sequence[SourceFailure], drives: int) -> list
 def expand_columns(location: str, options: DatasetOptions) -> DatasetOptions:
     """Returns options with the columns of the first telemetry file in place of patterns such as ``x*``.
 
-    The heading of GPX is always one of the angles.
+    The heading of GPX, NMEA and videos is always one of the angles. Text that holds NMEA has a time column.
     """
     telemetry, label = options.telemetry, options.label
     if telemetry is not None:
@@ -154,18 +167,24 @@ def expand_columns(location: str, options: DatasetOptions) -> DatasetOptions:
     mirrored = label.mirrored_columns or ()
     typed = [label.label_columns, mirrored]
     typed += [telemetry.signal_columns, telemetry.angle_columns] if telemetry else []
-    if telemetry is None or not has_pattern(*typed):
+    may_be_nmea = telemetry is not None and _may_be_nmea(location, telemetry)
+    if telemetry is None or not (may_be_nmea or has_pattern(*typed)):
         return options
     location, files = check_location(location), Files()
     root, paths = _find(location, telemetry, files)
     footage = _Footage(root, telemetry, options.sampling, files)
-    sources = (source for path in paths for source in footage.describe([path])[0])
-    own = (file for s in sources for file in (s.telemetry, *(part.telemetry for part in s.parts)))
-    file = next(filter(None, own), None)
+    own = footage.telemetry_files(paths)
+    if telemetry.no_images:
+        own = (SideFile(**file_fields(path, relative(path, root), files)) for path in paths)
+    file = next(own, None)
     if file is None:
+        if not has_pattern(*typed):
+            return options
         raise UserError(f"{location}: expected telemetry that names columns, got none")
     try:
         with storage.local_copy(file.path, scratch=scratch_folder("listing")) as local:
+            if may_be_nmea and is_nmea(local):  # which has times, unlike rows of numbers
+                telemetry = replace(telemetry, time_column=TIME)
             found = [match_columns(own, local, file.data_path, telemetry) for own in typed]
     except (TelemetryError, OSError) as error:
         raise UserError(str(error)) from error
@@ -178,13 +197,21 @@ def expand_columns(location: str, options: DatasetOptions) -> DatasetOptions:
     return replace(options, telemetry=telemetry, label=label)
 
 
+def _may_be_nmea(location: str, telemetry: TelemetryOptions) -> bool:
+    """Returns True for text whose first file must tell whether it is rows of numbers or NMEA."""
+    is_text = (telemetry.telemetry or location).lower().endswith(".txt")
+    return is_text and not telemetry.telemetry_columns and telemetry.time_column is None
+
+
 def _name_angles(
     location: str, telemetry: TelemetryOptions, label: LabelOptions
 ) -> TelemetryOptions:
-    """Returns options that name the heading of GPX, in degrees, as an angle."""
-    is_gpx = (telemetry.telemetry or location).lower().endswith(".gpx")
+    """Returns options that name the heading of a GPS, in degrees, as an angle."""
+    template, text = telemetry.telemetry or location, telemetry.time_column == TIME
+    is_gps = template == EMBEDDED or template.lower().endswith((".gpx", ".nmea"))
+    is_gps = is_gps or (text and _may_be_nmea(location, replace(telemetry, time_column=None)))
     used = "heading" in (*label.label_columns, *telemetry.signal_columns)
-    if not is_gpx or not used or "heading" in telemetry.angle_columns:
+    if not is_gps or not used or "heading" in telemetry.angle_columns:
         return telemetry
     return replace(telemetry, angle_columns=(*telemetry.angle_columns, "heading"))
 
@@ -240,6 +267,8 @@ class _Footage:
             rows = ((relative(path, self.root), path) for path in paths)
             return describe_all(rows, self._rows_source)
         videos = [self._drive_file(path) for path in paths if is_video(path)]
+        if videos and self.telemetry.join is None:
+            videos = _join_chapters(videos)
         if videos:
             return describe_all(_group_drives(videos).items(), self._video_source)
         if self.telemetry.join is not None:
@@ -258,7 +287,7 @@ class _Footage:
     def _video_source(self, name: str, drive: Sequence[_DriveFile]) -> Source:
         telemetry = [self.telemetry_file(video.path, video.drive) for video in drive]
         first = describe_file(drive[0].path, drive[0].data_path, self.files)
-        if self.telemetry.join is None:
+        if self.telemetry.join is None and len(drive) == 1:
             return replace(first, telemetry=telemetry[0])
         shared = telemetry[0] if len({file.path for file in telemetry}) == 1 else None
         parts = tuple(
@@ -291,6 +320,14 @@ class _Footage:
         order = named.get("order", match[2] if len(match.groups()) > 1 else data_path)
         return _DriveFile(path, data_path, drive=drive, order=order)
 
+    def telemetry_files(self, paths: Sequence[str]) -> Iterator[SideFile]:
+        """Yields the telemetry files of the drives made of ``paths``."""
+        folders = ((path, relative(path, self.root)) for path in group_images(paths))
+        videos = ((path, self._drive_file(path).drive) for path in paths if is_video(path))
+        for path, drive in itertools.chain(videos, folders):
+            with contextlib.suppress(OSError):  # the drive is listed as failed
+                yield self.telemetry_file(path, drive)
+
     def telemetry_file(self, footage: str, drive: str) -> SideFile:
         """Returns the telemetry of a video, or of a folder of frames; raises `OSError` if it is missing."""
         folder, name = os.path.split(absolute(footage))
@@ -307,6 +344,39 @@ class _Footage:
             return SideFile(**file_fields(path, data_path, self.files))
         except FileNotFoundError:
             raise OSError(f"{_MISSING}: there is no {data_path}") from None
+
+
+def _join_chapters(videos: Sequence[_DriveFile]) -> list[_DriveFile]:
+    """Returns the files, those of the chapters of one recording with the name of the first as their drive."""
+    recordings: dict[tuple[str, ...], list[_DriveFile]] = {}
+    for video in videos:
+        folder, name = os.path.split(video.data_path)
+        match = _CHAPTER.fullmatch(name)
+        order = video.data_path
+        key: tuple[str, ...] = (order,)
+        if match is not None:
+            kind = match["kind"] or "GP"  # the first file of GP010042.MP4 is GOPR0042.MP4
+            key, order = (folder, kind, match["number"], match["suffix"]), match["order"] or "00"
+        recordings.setdefault(key, []).append(replace(video, order=order))
+    found = []
+    for own in recordings.values():
+        drive = min(own, key=lambda video: video.order).data_path
+        found += [replace(video, drive=drive) for video in own]
+    return found
+
+
+def _describe_chapters(sources: Sequence[Source]) -> list[str]:
+    joined = [source for source in sources if source.parts]
+    if not joined:
+        return []
+    named = "; ".join(
+        ", ".join(part.data_path for part in source.parts) for source in joined[:_MAX_NAMED]
+    )
+    more = f" and {len(joined) - _MAX_NAMED} more" if len(joined) > _MAX_NAMED else ""
+    return [
+        f"files of {len(joined)} drives are read as one, as their names are those of a recording's chapters: "
+        f"{named}{more}. --join '(.*)' makes each file a drive"
+    ]
 
 
 def _group_drives(videos: Sequence[_DriveFile]) -> dict[str, list[_DriveFile]]:

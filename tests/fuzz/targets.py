@@ -37,6 +37,7 @@ from pipelines.options.telemetry import TelemetryOptions
 from pipelines.plan.descriptors import Listing, Segment, Source
 from pipelines.sources.manifest import list_manifest
 from pipelines.sources.split_lists import apply_split_lists
+from tests.telemetry_videos import blackvue, camm, camm_gps, mp4, novatek, rmc
 from tfrecords_schema.codec import to_json
 from tfrecords_schema.examples import decode_record
 from tfrecords_schema.info import DatasetInfo, DatasetInfoError
@@ -284,6 +285,22 @@ TARGETS = {
     ),
     "telemetry_video": Target(
         _telemetry("x.mp4"), ((HERE.parent / "data" / "gopro.mp4").read_bytes(),)
+    ),
+    "telemetry_camm": Target(
+        _telemetry("x.mp4"),
+        (mp4([camm_gps(52.5, 13.2, 1, 2), camm(3, "3f", 1, 2, 3)] * 2, kind=b"camm"),
+         mp4([camm(5, "3d", 52.5, 13.2, 30), camm(5, "3d", 52.5001, 13.2, 30)], kind=b"camm")),
+    ),
+    "telemetry_nmea": Target(
+        _telemetry("x.nmea"),
+        ("\n".join([rmc("095959", 5, 90), rmc("100000.5", 6, 91), rmc("1", 0, 0, status="V")]).encode(),),
+    ),
+    "telemetry_boxes": Target(
+        _telemetry("x.mp4"),
+        (novatek([((9, 59, i), b"A", 5230.5, 1315.5, 5, 90) for i in range(3)]),
+         novatek([((9, 59, i), b"A", 5230.5, 1315.5, 5, 90) for i in range(3)], start=16),
+         blackvue([(1000 * i, rmc(f"09595{i}", 5, 90)) for i in range(3)]),
+         mp4([rmc("095959", 5, 90).encode(), b"", rmc("100000", 6, 90).encode()], kind=b"text")),
     ),
     "telemetry_text": Target(
         _telemetry("x.txt", time_column="t", telemetry_columns=("t", "speed")),
