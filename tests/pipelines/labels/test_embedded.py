@@ -220,7 +220,7 @@ def test_chapters_of_a_recording_are_one_drive(tmp_path):
             str(tmp_path), telemetry=telemetry, label=label, sampling=SamplingOptions()
         )
         return {
-            source.id: [(part.data_path, part.telemetry.data_path) for part in source.parts]
+            source.id: [(p.data_path, p.telemetry and p.telemetry.data_path) for p in source.parts]
             for source in own.sources
         }, own.notes
 
