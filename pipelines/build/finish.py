@@ -143,7 +143,9 @@ def conclude(builder: ShardBuilder, reports: Sequence[ShardReport], totals: Tota
     segments = sum_counts(report.segments for report in reports)
     records = sum(report.records for report in reports)
     if error is None and not records and not totals.appended_to:
-        error = _describe_missing_sequences(segments.frames_without_telemetry)
+        error = _describe_missing_sequences(
+            segments.frames_without_telemetry + segments.without_future
+        )
     if error:
         return Outcome(failures=failures, info=None, error=error)
     truncated = sum(failure.truncated for failure in failures)
@@ -319,8 +321,10 @@ def _count_dropped(
 def _telemetry_counts(segments: SegmentCounts) -> dict[str, int]:
     """Returns the counts of frames by their distance in time to the nearest telemetry rows."""
     without = {"telemetry_frames_without": segments.frames_without_telemetry}
+    if segments.without_future:
+        without["telemetry_sequences_without_future"] = segments.without_future
     if not segments.telemetry_frames:
-        return without if segments.frames_without_telemetry else {}
+        return without if any(without.values()) else {}
     names = [
         "telemetry_frames_at_a_row",
         *(f"telemetry_frames_between_rows_up_to_{bound:g}_s" for bound in DISTANCES[1:]),

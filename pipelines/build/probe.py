@@ -318,7 +318,8 @@ def _blocks(
             )
     seconds = [clip_seconds(source, probes[source.path].duration) for source in runs]
     rate = float(options.sampling.frame_rate or probes[runs[0].path].frame_rate)
-    guard = options.sampling.num_frames / rate
+    ahead = options.telemetry.label_ahead if options.telemetry else ()
+    guard = options.sampling.num_frames / rate + max(ahead, default=0.0)
     return cut_by_time(list(zip(runs, seconds, strict=True)), options.split.splits, guard)
 
 

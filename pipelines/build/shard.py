@@ -334,6 +334,10 @@ def _describe_empty(result: SegmentResult) -> str:
     found = [f"the footage has {plural(result.breaks, 'break')}"]
     if missing := result.frames_without_telemetry:
         found.insert(0, f"{plural(missing, 'frame')} lie where telemetry has no values")
+    if count := result.without_future:
+        found.insert(
+            0, f"{plural(count, 'sequence')} end where telemetry has no values at --label_ahead"
+        )
     return f"no sequence: {', and '.join(found)}"
 
 

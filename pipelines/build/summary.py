@@ -75,6 +75,10 @@ def describe_dataset(info: DatasetInfo, output: str, failures: Sequence[SourceFa
         )
     if count := info.counts.get("telemetry_frames_without"):
         lines.append(f"{count} frames were left out: telemetry has no values there (see --max_gap)")
+    if count := info.counts.get("telemetry_sequences_without_future"):
+        lines.append(
+            f"{plural(count, 'sequence')} left out: telemetry has no values at --label_ahead after"
+        )
     if info.versions:
         named = ", ".join(f"{name} {version}" for name, version in info.versions.items())
         lines.append(f"built with {named}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
@@ -60,12 +60,15 @@ class Measurements:
             self._origin_pts = packets.origin_pts()
             if footage.declared_seconds:
                 _check_overlap(times, footage.declared_seconds, options)
+        names = measured_columns(request)
+        sources = [options.source_of(name) for name in names]
         self._alignment = Alignment(
             telemetry,
-            columns=measured_columns(request),
+            columns=[column for column, _ in sources],
             interpolate=options.interpolate,
             max_gap=options.max_gap,
-            angle_columns=options.angle_columns,
+            angle_columns=[options.source_of(name)[0] for name in options.angle_columns],
+            ahead=[seconds for _, seconds in sources],
         )
 
     def measure(self, frames: Iterable[Frame]) -> Iterator[Frame]:
@@ -124,6 +127,11 @@ def measured_columns(request: BuildRequest) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*request.spec.label.target_names, *signals)))
 
 
+def read_columns(names: Sequence[str], options: TelemetryOptions | None) -> tuple[str, ...]:
+    """Returns the columns that targets and signals are read from, each once."""
+    return tuple(dict.fromkeys(options.source_of(name)[0] if options else name for name in names))
+
+
 class ClipTelemetry(NamedTuple):
     """The telemetry of a clip.
 
@@ -147,7 +155,7 @@ def clip_telemetry(request: BuildRequest, on_progress: OnProgress = lambda: None
         request.segment.source,
         request.telemetry,
         request.annotation,
-        measured_columns(request),
+        read_columns(measured_columns(request), request.telemetry),
         request.label.class_column,
     )
     try:

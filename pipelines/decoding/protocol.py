@@ -156,6 +156,7 @@ class SegmentCounts:
         telemetry_frames: frames in records, counted by the distance in time of the two rows that their values
             were interpolated between: up to each of `DISTANCES`, and above.
         frames_without_telemetry: frames that no sequence could use, because telemetry has no values there.
+        without_future: sequences left out, because telemetry has no values at `--label_ahead` after them.
     """
 
     sequences: int = 0
@@ -174,6 +175,7 @@ class SegmentCounts:
     signals: tuple[Moments, ...] = ()
     telemetry_frames: tuple[int, ...] = ()
     frames_without_telemetry: int = 0
+    without_future: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

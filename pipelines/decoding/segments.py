@@ -214,7 +214,13 @@ def build_segment(
                 short_clips=sampling.short_clips,
             )
         tally = SequenceTally(request.spec.label.num_classes)
+        without_future = 0
+        targets = range(len(request.spec.label.target_names))
         for window in windows:
+            last = window.frames[window.valid - 1].measured
+            if last is not None and any(math.isnan(last.values[place]) for place in targets):
+                without_future += 1
+                continue
             record = build_record(window, request, clip)
             send(encode_record(record, request.spec))
             tally.add(window, record)
@@ -256,6 +262,7 @@ def build_segment(
                 tuple(tally.distances) if measurements and measurements.by_time else ()
             ),
             frames_without_telemetry=measurements.frames_without if measurements else 0,
+            without_future=without_future,
             truncated=truncated,
             damaged_seconds=damaged_seconds,
             last_seconds=last_seconds,

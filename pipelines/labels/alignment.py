@@ -49,7 +49,8 @@ class Alignment:
 
     ``linear`` interpolates between two rows that are at most ``max_gap`` seconds apart, ``nearest`` takes the
     earlier of two equally near, and ``hold`` the row before. Classes are not interpolated: ``linear`` takes
-    the nearest. Columns of degrees turn the shorter way; their values are in [0, 360).
+    the nearest. Columns of degrees turn the shorter way; their values are in [0, 360). Columns that are
+    ``ahead``, by so many seconds, are NaN where they have no value then.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Alignment:
         interpolate: Interpolate,
         max_gap: float,
         angle_columns: Sequence[str] = (),
+        ahead: Sequence[float] = (),
     ):
         self._has_classes = bool(telemetry.classes)
         # Of the columns, then of the classes.
@@ -68,6 +70,7 @@ class Alignment:
         ]
         self._ways = [interpolate] * len(columns)
         self._angles = [column in angle_columns for column in columns]
+        self._ahead = [*(ahead or [0.0] * len(columns)), 0.0]
         self._axes: list[_Axis] | None = None
         known = [~np.isnan(telemetry.columns[column]) for column in columns]
         if self._has_classes:
@@ -87,9 +90,12 @@ class Alignment:
                 "expected telemetry with times, got rows that belong to frames: use at_row"
             )
         found_values, distance = [], 0.0
-        columns = zip(self._axes, self._values, self._ways, self._angles, strict=True)
-        for axis, values, way, is_angle in columns:
-            found = axis.around(seconds)
+        columns = zip(self._axes, self._values, self._ways, self._angles, self._ahead, strict=False)
+        for axis, values, way, is_angle, ahead in columns:
+            found = axis.around(seconds + ahead)
+            if found is None and ahead:
+                found_values.append(math.nan)
+                continue
             if found is None:
                 return None
             value = values[found.nearest if way == "nearest" else found.before]

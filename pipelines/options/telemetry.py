@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass
+from decimal import Decimal
 from string import Formatter
 from typing import Literal
 
@@ -20,14 +22,30 @@ EMBEDDED = "embedded"
 VIDEO_SUFFIXES = (".mp4", ".mov", ".360", ".m4v", ".3gp")
 """Videos that may hold telemetry."""
 _TIMED = (".gpx", ".nmea", *VIDEO_SUFFIXES)  # telemetry whose form has times
-TELEMETRY_DEFAULTS = {"decimal_mark": "point", "min_overlap": 0.1, "max_acceleration": 10.0}
+TELEMETRY_DEFAULTS = {
+    "decimal_mark": "point",
+    "min_overlap": 0.1,
+    "max_acceleration": 10.0,
+    "label_ahead": (),
+}
 """Options that descriptions of datasets leave out unless they are changed, as before there were any."""
 
+_MAX_STEPS = 1000
 _TEMPLATE_FIELDS = {(name, "", None) for name in ("stem", "name", "parent", "drive")}
 _TIME_OPTIONS = (
     *("time_unit", "time_offset", "time_origin", "interpolate", "max_gap"),
-    *("min_overlap", "max_acceleration"),
+    *("min_overlap", "max_acceleration", "label_ahead"),
 )
+
+
+def _parse_ahead(text: str) -> tuple[float, ...]:
+    """Returns the seconds in ``"0.5"``, ``"0.5,1"`` or ``"0.1:1.0:0.1"``, whose end is included."""
+    if ":" not in text:
+        return tuple(map(float, text.split(",")))
+    start, end, step = map(Decimal, text.split(":"))
+    if not 0 < step <= end - start <= _MAX_STEPS * step:
+        raise ValueError(text)
+    return tuple(float(start + step * index) for index in range(int((end - start) / step) + 1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +138,16 @@ class TelemetryOptions(PipelineOptions):
         unit="m/s2",
         metavar="M/S2",
     )
+    label_ahead: tuple[float, ...] = option(
+        (),
+        "Seconds after the last frame of a sequence at which --label_columns are taken, such as 0.5, or a "
+        "forecast of several times: 0.5,1 or 0.1:1.0:0.1 (start, end and step). The targets are named "
+        "speed@0.5 and so on",
+        default_text="none, and --label_at says which frame's value is taken",
+        parse=_parse_ahead,
+        metavar="S|START:END:STEP",
+        expected="seconds such as 0.5, 0.5,1 or 0.1:1.0:0.1 (start, end and step, at most 1000 steps)",
+    )
     angle_columns: tuple[str, ...] = names("Columns of degrees, where 359 and 1 are 2 apart")
     signal_columns: tuple[str, ...] = names(
         "Columns of the telemetry that become input signals, or patterns such as 'x*'"
@@ -168,6 +196,11 @@ class TelemetryOptions(PipelineOptions):
                 f"got {self.typed(changed[:1])}"
             )
         self.require(
+            len(set(self.label_ahead)) == len(self.label_ahead)
+            and all(0 <= seconds < math.inf for seconds in self.label_ahead),
+            f"--label_ahead must name times from 0 s on, each once, got {self.typed(('label_ahead',))}",
+        )
+        self.require(
             not self.no_images or bool(self.signal_columns),
             "--no_images needs --signal_columns to make sequences of, got none",
         )
@@ -182,6 +215,11 @@ class TelemetryOptions(PipelineOptions):
     def has_times(self, path: str) -> bool:
         """Returns True if the rows of the telemetry at ``path`` have times, False if row i is frame i."""
         return self.time_column is not None or path == EMBEDDED or path.lower().endswith(_TIMED)
+
+    def source_of(self, target: str) -> tuple[str, float]:
+        """Returns the column that a target or signal is read from, and the seconds ahead of the frame."""
+        column, mark, seconds = target.rpartition("@")
+        return (column, float(seconds)) if self.label_ahead and mark else (target, 0.0)
 
     @property
     def template(self) -> str:

@@ -186,10 +186,16 @@ def _telemetry(
     telemetry = from_json(TelemetryOptions, info.options)
     columns = telemetry.signal_columns
     if not signals:
-        # A file alone does not tell its place in a joined drive. Footage without images is not drawn.
+        # A file alone does not tell its place in a joined drive. Forecasts, and footage without images, are
+        # not drawn.
         columns = info.spec.label.target_names
         is_part = telemetry.join is not None and not info.spec.signals
-        if is_part or telemetry.no_images or not (columns or info.build_options.class_column):
+        if (
+            is_part
+            or telemetry.label_ahead
+            or telemetry.no_images
+            or not (columns or info.build_options.class_column)
+        ):
             return None
         telemetry = replace(telemetry, signal_columns=(), signal_units=())
     angles = tuple(name for name in telemetry.angle_columns if name in columns)

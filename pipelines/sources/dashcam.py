@@ -43,6 +43,10 @@ def check_dashcam_options(options: DatasetOptions) -> None:
         not telemetry.no_images or options.image == ImageOptions(),
         "--no_images excludes the flags for images, such as --size",
     )
+    require(
+        not telemetry.label_ahead or (bool(label.label_columns) and label.label_at == "last"),
+        "--label_ahead needs --label_columns, and values after the last frame, so no other --label_at",
+    )
     for column in telemetry.angle_columns:
         require(
             column in numbers,

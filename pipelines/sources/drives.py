@@ -79,7 +79,8 @@ def list_drives(
     class_names: set[str] = set()
     merged, dropped = 0, Dropped()
     offsets = dict(label.target_offset)
-    targets = [Rounding(column, offsets.get(column, 0.0)) for column in label.label_columns]
+    read_from = {telemetry.source_of(name)[0]: name for name in label.label_columns}
+    targets = [Rounding(column, offsets.get(name, 0.0)) for column, name in read_from.items()]
     signals = [Rounding(column) for column in telemetry.signal_columns]
     bar = progress_bar(
         sources, desc="Reading telemetry", unit="source", leave=False, delay=1, miniters=0
@@ -155,6 +156,36 @@ def _describe_unlabelled(failures: Sequence[SourceFailure], drives: int) -> list
 
 
 def expand_columns(location: str, options: DatasetOptions) -> DatasetOptions:
+    """Returns options with all targets: those of patterns such as ``x*``, and one for each time ahead.
+
+    ``label_ahead=(0.5, 1.0)`` makes ``speed@0.5`` and ``speed@1`` of the target ``speed``.
+    """
+    options = _match_patterns(location, options)
+    telemetry, label = options.telemetry, options.label
+    if telemetry is None or not telemetry.label_ahead:
+        return options
+    labels, signals = label.label_columns, telemetry.signal_columns
+    steps = [f"@{seconds:.9g}" for seconds in telemetry.label_ahead]
+
+    def ahead(columns: Sequence[str]) -> tuple[str, ...]:
+        """Returns the targets of columns by time, and the other columns."""
+        targets = [own + step for step in steps for own in columns if own in labels]
+        return (*targets, *(own for own in columns if own in signals or own not in labels))
+
+    offsets = [(own + step, value) for own, value in label.target_offset for step in steps]
+    mirrored = label.mirrored_columns
+    label = replace(
+        label,
+        label_columns=ahead(labels)[: len(labels) * len(steps)],
+        label_units=label.label_units * len(steps),
+        target_offset=tuple(offsets),
+        mirrored_columns=None if mirrored is None else ahead(mirrored),
+    )
+    telemetry = replace(telemetry, angle_columns=ahead(telemetry.angle_columns))
+    return replace(options, telemetry=telemetry, label=label)
+
+
+def _match_patterns(location: str, options: DatasetOptions) -> DatasetOptions:
     """Returns options with the columns of the first telemetry file in place of patterns such as ``x*``.
 
     The heading of GPX, NMEA and videos is always one of the angles. Text that holds NMEA has a time column.
@@ -400,7 +431,8 @@ def _read(
     file: SideFile, options: TelemetryOptions, label: LabelOptions, bar: tqdm[Source]
 ) -> Telemetry:
     """Reads the columns of a telemetry file that labels and signals need; the bar shows that time passes."""
-    columns = (*label.label_columns, *options.signal_columns)
+    names = (*label.label_columns, *options.signal_columns)
+    columns = [options.source_of(name)[0] for name in names]
     with storage.local_copy(file.path, scratch=scratch_folder("listing")) as local:
         return read_telemetry(
             local,

@@ -662,6 +662,7 @@ DASHCAM_TURNED: Turns = {
     "--max_gap": (["0.5"], {"max_gap": 0.5}),
     "--min_overlap": (["0.5"], {"min_overlap": 0.5}),
     "--max_acceleration": (["4"], {"max_acceleration": 4.0}),
+    "--label_ahead": (["0.1:0.3:0.1"], {"label_ahead": (0.1, 0.2, 0.3)}),
     "--decimal_mark": (["comma"], {"decimal_mark": "comma"}),
     "--angle_columns": (["heading"], {"angle_columns": ("heading",)}),
     "--join": ([r"(\w+)_(\d+)\.mp4"], {"join": r"(\w+)_(\d+)\.mp4"}),
@@ -702,7 +703,7 @@ DASHCAM_WITH = {
     **dict.fromkeys(
         [
             *("--time_unit", "--time_offset", "--time_origin", "--interpolate", "--max_gap"),
-            *("--min_overlap", "--max_acceleration"),
+            *("--min_overlap", "--max_acceleration", "--label_ahead"),
         ],
         TIMED,
     ),
