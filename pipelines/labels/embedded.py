@@ -1,4 +1,4 @@
-"""Reads the telemetry inside a video, or in a file of NMEA, describes it, and writes it as CSV."""
+"""Reads the telemetry inside a video, in NMEA or in arrays in pairs, describes it, and writes it as CSV."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from pipelines.labels import camm, gpmf, nmea
+from pipelines.labels.array_pairs import is_folder, read_pairs
 from pipelines.labels.cells import TelemetryError
 from pipelines.labels.dashcam_boxes import read_blackvue, read_novatek
 from pipelines.labels.mp4_tracks import Sample, Track, read_tracks
@@ -26,12 +27,16 @@ _MAX_PROBED = 100  # samples of a track that may come before one with a sentence
 def read_streams(path: str, name: str) -> Iterator[list[Stream]]:
     """Yields the streams of a file piece by piece, of the first kind that it holds.
 
-    Kinds: GPMF, CAMM and NMEA in a track of an MP4 file, boxes of Novatek and of BlackVue, files of NMEA.
+    Kinds: GPMF, CAMM and NMEA in a track of an MP4 file, boxes of Novatek and of BlackVue, files of NMEA, and
+    arrays in pairs in a folder.
 
     Raises:
         TelemetryError: if there is none, or the file is damaged.
         OSError: if it cannot be read.
     """
+    if is_folder(path):
+        yield from read_pairs(path, name)
+        return
     if nmea.is_nmea(path):
         yield from nmea.read_nmea_file(path, name)
         return

@@ -19,7 +19,7 @@ _REMEDY = "save it again with numpy.save"
 
 def read_npy(path: str, name: str, wanted: Wanted) -> Table:
     """Reads the rows of an array. The columns of a structured array are its fields."""
-    array = _load(path, name)
+    array = load_array(path, name)
     if array.dtype.names:
         columns = list(array.dtype.names)
         by_index = [array[column] for column in columns]
@@ -40,7 +40,8 @@ def read_npy(path: str, name: str, wanted: Wanted) -> Table:
     return Table(enumerate(rows()), lambda row: f"{name} index {row}", known=columns)
 
 
-def _load(path: str, name: str) -> NDArray[Any]:
+def load_array(path: str, name: str) -> NDArray[Any]:
+    """Returns a checked array of one or two dimensions, which is mapped; raises `TelemetryError`."""
     with open(path, "rb") as file:
         if file.read(len(_MAGIC)) != _MAGIC:
             raise TelemetryError(f"{name}: {_EXPECTED}, got another kind of file: {_REMEDY}")

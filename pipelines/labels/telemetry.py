@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.labels import gpx
+from pipelines.labels.array_pairs import is_folder
 from pipelines.labels.cells import (
     Cell,
     CellError,
@@ -114,12 +115,10 @@ def read_telemetry(
     numbers = tuple(dict.fromkeys(columns))
     if extension == ".gpx":
         telemetry = _read_gpx(path, name, numbers, class_column, options, on_progress)
-    elif extension in VIDEO_SUFFIXES or is_nmea(path):
+    elif _has_streams(path):
         if class_column is not None:
             raise TelemetryError(
-                f"{name}: the telemetry of a video has no classes, such as {class_column!r}"
-                if extension in VIDEO_SUFFIXES
-                else f"{name}: NMEA has no classes, such as {class_column!r}"
+                f"{name}: telemetry of this kind has no classes, such as {class_column!r}"
             )
         telemetry = _read_streams(path, name, numbers, options, on_progress)
     elif extension in _READERS:
@@ -165,7 +164,7 @@ def match_columns(
     """
     extension = os.path.splitext(path)[1].lower()
     known = list(gpx.COLUMNS)
-    if extension in VIDEO_SUFFIXES or is_nmea(path):
+    if _has_streams(path):
         table = read_embedded(path, name, Wanted(()))
         next(table.rows, None)
         known = list(table.known)
@@ -225,6 +224,11 @@ def _read_gpx(
     )
 
 
+def _has_streams(path: str) -> bool:
+    extension = os.path.splitext(path)[1].lower()
+    return extension in VIDEO_SUFFIXES or is_folder(path) or is_nmea(path)
+
+
 def _read_streams(
     path: str,
     name: str,
@@ -232,15 +236,14 @@ def _read_streams(
     options: TelemetryOptions,
     on_progress: Callable[[], object],
 ) -> Telemetry:
-    """Reads the streams of a video or of NMEA; positions are cleaned as those of GPX."""
+    """Reads the streams of a video, of NMEA or of arrays in pairs; positions are cleaned as those of GPX."""
     place = POSITION[:2] if set(POSITION) & set(columns) else ()
     names = (TIME, *dict.fromkeys((*columns, *place)))
     table = read_embedded(path, name, Wanted(names))
     clock = TimeParser("s", dates=False)
     found, kept = _collect(name, table, names, clock, on_progress)
     check_known(name, table.known, columns)
-    is_video = os.path.splitext(path)[1].lower() in VIDEO_SUFFIXES
-    found = replace(found, dates=not is_video)
+    found = replace(found, dates=is_nmea(path))
     if place and not np.isnan(found.columns[place[0]]).all():
         own = np.zeros(len(kept), np.int64)
         found = _clean(

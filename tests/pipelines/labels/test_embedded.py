@@ -205,6 +205,36 @@ def test_labels_of_nmea_beside_frames_by_text(tmp_path, capsys):
     assert labels[1.0] == pytest.approx([10 * KNOT, 350], abs=1e-4)
 
 
+def test_arrays_in_pairs(tmp_path, capsys):
+    """comma2k19's folders: files without a suffix, or with ``.npy``; a column, or several."""
+    arrays = {
+        "speed/t": np.array([10.0, 10.1, 10.3]),
+        "speed/value": np.array([[5.0], [6.0], [8.0]]),
+        "wheel/t.npy": np.array([10.0, 10.2]),
+        "wheel/value.npy": np.array([[1, 2], [3, 4]]),
+        "alone/value": np.array([1.0]),
+    }
+    for name, array in arrays.items():
+        (tmp_path / "CAN" / name).parent.mkdir(parents=True, exist_ok=True)
+        with open(tmp_path / "CAN" / name, "wb") as file:
+            np.save(file, array)
+    options = TelemetryOptions(telemetry="CAN", time_column="t")
+    columns = ["speed", "wheel_2"]
+    found = read_telemetry(str(tmp_path / "CAN"), "CAN", options, columns=columns)
+    assert (found.times.tolist(), found.dates) == ([10.0, 10.1, 10.2, 10.3], False)
+    assert found.columns["speed"] == pytest.approx([5, 6, np.nan, 8], nan_ok=True)
+    assert found.columns["wheel_2"] == pytest.approx([2, np.nan, 4, np.nan], nan_ok=True)
+    with pytest.raises(TelemetryError, match="expected a column 'spede', got 'time', 'speed'"):
+        read_telemetry(str(tmp_path / "CAN"), "CAN", options, columns=["spede"])
+    assert main(["telemetry", str(tmp_path / "CAN")]) == 0
+    assert "wheel\n  2 rows, 5 Hz. The first: wheel_1 1, wheel_2 2" in capsys.readouterr().out
+    np.save(tmp_path / "CAN" / "wheel" / "t.npy", np.arange(3.0))
+    with pytest.raises(TelemetryError, match=r"CAN/wheel: expected as many values as times"):
+        read_telemetry(str(tmp_path / "CAN"), "CAN", options, columns=columns)
+    with pytest.raises(TelemetryError, match="arrays in pairs, such as speed/t and speed/value"):
+        read_telemetry(str(tmp_path / "CAN" / "speed"), "CAN", options, columns=columns)
+
+
 def test_chapters_of_a_recording_are_one_drive(tmp_path):
     """By name, in order of the chapters; a note says so, and --join reads each as a drive."""
     data = novatek([((9, 59, i), b"A", 5230.0, 1315.5, 10, 350) for i in range(3)])
