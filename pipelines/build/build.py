@@ -39,6 +39,8 @@ class Plan:
         estimates: expected sources, sequences and bytes by split.
         totals: numbers that the finished build is checked against.
         growth: the dataset that the shards are added to; None for a new one.
+        notes: lines for the user about how footage was read.
+        unmeasured: classes with footage of unknown duration.
     """
 
     listing: Listing
@@ -47,6 +49,8 @@ class Plan:
     estimates: dict[str, Estimate]
     totals: Totals
     growth: Growth | None = None
+    notes: tuple[str, ...] = ()
+    unmeasured: frozenset[str] = frozenset()
 
     def source_rows(self) -> Iterator[SourceRow]:
         """Yields a row for each listed source, with the split of its group."""
@@ -130,6 +134,13 @@ def make_plan(
             appended_to=growth.info.fingerprint if growth else "",
         ),
         growth=growth,
+        notes=survey.notes,
+        unmeasured=frozenset(
+            name
+            for source in survey.sources
+            for name in source.labels
+            if not survey.probes[source.path].duration
+        ),
     )
 
 

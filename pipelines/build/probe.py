@@ -12,7 +12,7 @@ from typing import TypeVar
 from pipelines.decoding.client import DecoderPool, DecoderProcess, shared_pool
 from pipelines.decoding.protocol import DecodingFailure, IndexRequest, SpansRequest
 from pipelines.errors import FailedWorkError, UserError
-from pipelines.options.dataset import DatasetOptions, RunOptions
+from pipelines.options.dataset import DatasetOptions, FootageOptions, RunOptions
 from pipelines.plan.descriptors import (
     Extent,
     FrameSpan,
@@ -27,6 +27,7 @@ from pipelines.plan.descriptors import (
 from pipelines.plan.drive_files import cut_by_time, place_parts
 from pipelines.plan.shards import clip_seconds, cut_segments, time_boundaries
 from tfrecords_schema.running.progress import progress_bar
+from tfrecords_schema.tables import name_some
 
 _MIN_FAILED_FILES = 20
 """Number of failed files before probing stops early."""
@@ -52,6 +53,7 @@ class Survey:
         failures: of the other sources.
         segments: of the sources in order.
         by_file: spans of one file count as one source, because ``--split_by time`` cut them.
+        notes: lines for the user about how footage was read.
     """
 
     sources: tuple[Source, ...]
@@ -59,6 +61,7 @@ class Survey:
     failures: tuple[SourceFailure, ...]
     segments: tuple[Segment, ...] = ()
     by_file: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def num_sources(self) -> int:
@@ -85,7 +88,7 @@ def survey_footage(listing: Listing, options: DatasetOptions, run: RunOptions) -
             return cut_segments(source, seconds, [])
         if sampling.frame_rate is not None:
             return cut_segments(source, seconds, time_boundaries(seconds, sampling, length))
-        request = IndexRequest(source=source, segment_length=length)
+        request = IndexRequest(source=source, segment_length=length, footage=options.footage)
         boundaries = _ask(pool, lambda decoder: decoder.index(request))
         if isinstance(boundaries, DecodingFailure):
             return boundaries
@@ -106,6 +109,7 @@ def survey_footage(listing: Listing, options: DatasetOptions, run: RunOptions) -
         failures=tuple(failures),
         segments=tuple(segments),
         by_file=options.split.split_by == "time",
+        notes=survey.notes,
     )
 
 
@@ -132,13 +136,15 @@ def probe_sources(
         UserError: if the first files all fail for one reason, and ``max_failure_rate`` does not allow as many
             failures. The other files are not tried.
     """
-    sources, failures = _find_spans(sources, pool, workers)
+    sources, failures = _find_spans(sources, options.footage, pool, workers)
     by_time = options.split.split_by == "time"
     # Each block of a drive is a source.
     max_blocks = len(options.split.splits) if by_time else 1
     parts = [part.path for source in sources for part in source.parts]
     extents = _probe_files(
-        parts, DecoderProcess.extent, pool, workers, max_failure_rate, max_blocks * len(parts)
+        *(parts, DecoderProcess.extent, options.footage, pool, workers),
+        max_failure_rate,
+        max_blocks * len(parts),
     )
     drives: list[list[Source]] = []
     for source in sources:
@@ -151,7 +157,9 @@ def probe_sources(
     }
     paths = [source.path for source in placed if source.path not in found]
     found |= _probe_files(
-        paths, DecoderProcess.probe, pool, workers, max_failure_rate, max_blocks * len(placed)
+        *(paths, DecoderProcess.probe, options.footage, pool, workers),
+        max_failure_rate,
+        max_blocks * len(placed),
     )
     failures += [
         _failure(source.id, probe)
@@ -159,6 +167,8 @@ def probe_sources(
         if isinstance(probe := found[source.path], DecodingFailure)
     ]
     probes = {path: probe for path, probe in found.items() if isinstance(probe, Probe)}
+    unmeasured, notes = _guessed_rates(placed, probes, options)
+    failures += unmeasured
     by_clock = options.telemetry is not None and options.telemetry.time_origin == "clock"
     usable: list[Source] = []
     for drive in drives:
@@ -177,11 +187,41 @@ def probe_sources(
             reason = "too short to be cut into blocks by --split_by time"
             failures.append(SourceFailure(source=runs[0].id, stage="list", reason=reason))
         usable += blocks
-    return Survey(sources=tuple(usable), probes=probes, failures=tuple(failures))
+    lost = {failure.source for failure in unmeasured}
+    usable = [source for source in usable if source.id not in lost]
+    return Survey(
+        sources=tuple(usable), probes=probes, failures=tuple(failures), notes=tuple(notes)
+    )
+
+
+def _guessed_rates(
+    sources: Sequence[Source], probes: dict[str, Probe], options: DatasetOptions
+) -> tuple[list[SourceFailure], list[str]]:
+    """Returns failures of videos whose labels have times while their frames have none; notes on others."""
+    if options.footage.source_rate is not None:
+        return [], []
+    guessed = [s for s in sources if s.path in probes and not probes[s.path].states_rate]
+    telemetry = options.telemetry
+    failures = [
+        SourceFailure(
+            source=source.id,
+            stage="open",
+            reason="it states no frame rate, so that its frames have no times: give --source_rate",
+        )
+        for source in guessed
+        if telemetry and source.telemetry and telemetry.has_times(source.telemetry.path)
+    ]
+    if len(failures) == len(guessed):
+        return failures, []
+    rate = probes[guessed[0].path].frame_rate
+    return failures, [
+        f"warning: {name_some([source.id for source in guessed])} state no frame rate: {rate:g} frames/s is "
+        "a guess, by which their times are counted. --source_rate gives it"
+    ]
 
 
 def _find_spans(
-    sources: Sequence[Source], pool: DecoderPool, workers: int
+    sources: Sequence[Source], footage: FootageOptions, pool: DecoderPool, workers: int
 ) -> tuple[Sequence[Source], list[SourceFailure]]:
     """Returns the sources with the times of spans that are in frames, and failures of those without."""
     spans: defaultdict[str, list[FrameSpan]] = defaultdict(list)  # by path
@@ -192,7 +232,7 @@ def _find_spans(
         return sources, []
 
     def ask(path: str) -> Iterator[FrameSpan] | DecodingFailure:
-        request = SpansRequest(path, tuple(spans[path]))
+        request = SpansRequest(path, tuple(spans[path]), footage)
         answer = _ask(pool, lambda decoder: decoder.spans(request))
         return answer if isinstance(answer, DecodingFailure) else iter(answer)
 
@@ -217,7 +257,8 @@ def _find_spans(
 
 def _probe_files(
     paths: Sequence[str],
-    look: Callable[[DecoderProcess, str], R],
+    look: Callable[[DecoderProcess, str, FootageOptions], R],
+    footage: FootageOptions,
     pool: DecoderPool,
     workers: int,
     max_failure_rate: float,
@@ -233,7 +274,7 @@ def _probe_files(
     tried = 0
 
     def ask(path: str) -> R | DecodingFailure:
-        return _ask(pool, lambda decoder: look(decoder, path))
+        return _ask(pool, lambda decoder: look(decoder, path, footage))
 
     def check(path: str, answer: R | DecodingFailure) -> None:
         nonlocal tried

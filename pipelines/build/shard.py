@@ -238,6 +238,7 @@ def record_request(segment: Segment, spec: SequenceSpec, options: DatasetOptions
         spec=spec,
         dataset_name=options.name,
         sampling=options.sampling,
+        footage=options.footage,
         image=options.image,
         label_indices=tuple(map(spec.label.class_names.index, segment.source.labels)),
         label=options.label,

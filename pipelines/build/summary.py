@@ -40,7 +40,9 @@ def describe_plan(plan: Plan) -> str:
         short = [
             tables.shorten(name)
             for name, *row in zip(label.class_names, *cells.values(), strict=True)
-            if any(cell.sources for cell in row) and not any(cell.sequences for cell in row)
+            if any(cell.sources for cell in row)
+            and not any(cell.sequences for cell in row)
+            and name not in plan.unmeasured
         ]
         if short:
             lines.append(
@@ -49,6 +51,7 @@ def describe_plan(plan: Plan) -> str:
             )
         if plan.growth is None:  # else the dataset may have what the new sources lack
             lines += [f"warning: {text}" for text in tables.split_warnings(label, cells)]
+    lines += plan.notes
     empty = [split for split, e in estimates.items() if not e.sources]
     # Of published splits, those that are not listed are meant to be empty.
     if empty and not any(source.split for source in listing.sources):

@@ -97,13 +97,13 @@ def _handle(request: protocol.Request, answers: BinaryIO) -> Any:
         case protocol.OverlayRequest():
             return draw_overlay(request, on_progress)
         case protocol.ExtentRequest():
-            return find_extent(request.path, on_progress)
+            return find_extent(request.path, on_progress, request.footage)
         case protocol.SpansRequest():
             return find_spans(request, on_progress)
         case protocol.IndexRequest():
             return find_boundaries(request, on_progress)
         case protocol.ProbeRequest():
-            return probe_file(request.path)
+            return probe_file(request.path, request.footage)
 
 
 def _build(

@@ -16,7 +16,7 @@ from typing import TypeVar
 from pipelines.decoding import protocol
 from pipelines.decoding.protocol import BuildRequest, DecodingFailure, SegmentResult
 from pipelines.images.frame_names import is_image
-from pipelines.options.dataset import RunOptions
+from pipelines.options.dataset import FootageOptions, RunOptions
 from pipelines.plan.descriptors import Boundary, Extent, FrameSpan, Probe, SideFile, Source
 from pipelines.runners.child_process import ChildError, ChildProcess
 from pipelines.runners.python_child import child_environment, python_command
@@ -59,20 +59,20 @@ class DecoderProcess:
         self._program = program or python_command("pipelines.decoding.child")
         self._child: ChildProcess | None = None
 
-    def probe(self, path: str) -> Probe:
+    def probe(self, path: str, options: FootageOptions = FootageOptions()) -> Probe:  # noqa: B008
         """Returns the header's hints about the file at ``path``."""
         try:
             with self._staging.outline(path) as outline:
                 if outline is not None:
                     with contextlib.suppress(DecodingFailure):
-                        return _result(self._ask(protocol.ProbeRequest(outline), Probe))
+                        return _result(self._ask(protocol.ProbeRequest(outline, options), Probe))
         except StagingError as error:
             raise DecodingFailure("staging", str(error)) from error
-        return _result(self._ask(protocol.ProbeRequest(path), Probe))
+        return _result(self._ask(protocol.ProbeRequest(path, options), Probe))
 
-    def extent(self, path: str) -> Extent:
+    def extent(self, path: str, options: FootageOptions = FootageOptions()) -> Extent:  # noqa: B008
         """Returns the time range of the footage in the file at ``path``."""
-        return _result(self._ask(protocol.ExtentRequest(path), Extent))
+        return _result(self._ask(protocol.ExtentRequest(path, options), Extent))
 
     def spans(self, request: protocol.SpansRequest) -> tuple[FrameSpan, ...]:
         """Returns the spans of a file with their times."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from fractions import Fraction
 
 import av
 from av.container import InputContainer
@@ -21,6 +22,21 @@ _FORMATS = (
     "flv,asf,gif,ogg,mjpeg,mxf,rm,dv,nut,yuv4mpegpipe,vc1,h263,h261,cavsvideo,wtv,swf"
 )
 
+# Demuxers of streams without a container, which have no times.
+_RAW_FORMATS = [
+    "mpegvideo",
+    "m4v",
+    "h264",
+    "hevc",
+    "av1",
+    "obu",
+    "mjpeg",
+    "vc1",
+    "h263",
+    "h261",
+    "cavsvideo",
+]
+
 _SILENCE = "no answer for the seconds of --decode_timeout"
 _RAW_JPEG = (".mjpeg", ".mjpg")
 
@@ -29,8 +45,12 @@ _RAW_JPEG = (".mjpeg", ".mjpg")
 _THREADED_CODECS = ("h264",)
 
 
-def open_container(path: str, *, header_only: bool = False) -> InputContainer:
+def open_container(
+    path: str, *, header_only: bool = False, rate: Fraction | None = None
+) -> InputContainer:
     """Opens a local file, and no other file that it refers to.
+
+    ``rate`` is that of a stream that states none (`states_rate`).
 
     With ``header_only``, FFmpeg does not decode the first frames, from which it learns how far frames are
     reordered and the format of their pixels.
@@ -44,7 +64,11 @@ def open_container(path: str, *, header_only: bool = False) -> InputContainer:
             # Otherwise FFmpeg takes the first picture of raw Motion JPEG for a still image.
             format="mjpeg" if path.lower().endswith(_RAW_JPEG) else None,
             options={"skip_frame": "all"} if header_only else {},
-            container_options={"protocol_whitelist": "file", "format_whitelist": _FORMATS},
+            container_options={
+                "protocol_whitelist": "file",
+                "format_whitelist": _FORMATS,
+                **({} if rate is None else {"framerate": str(rate)}),
+            },
             **LENIENT,
         )
     except DECODING_ERRORS as error:
@@ -71,20 +95,30 @@ def open_live(address: str, timeout: float) -> InputContainer:
         raise DecodingFailure("open", f"{reason} (expected a camera or video)") from error
 
 
-def choose_stream(container: InputContainer) -> VideoStream:
-    """Returns the first video stream that is not an attached picture, and discards the other streams.
+def states_rate(container: InputContainer, stream: VideoStream) -> bool:
+    """Returns False for a raw stream whose codec states no rate: the demuxer's own is a mere default."""
+    return container.format.name not in _RAW_FORMATS or bool(stream.codec_context.framerate)
+
+
+def choose_stream(container: InputContainer, number: int | None = None) -> VideoStream:
+    """Returns the video stream of that number, or the best one, and discards the other streams.
+
+    The best one is no picture, which has one frame; the default one, if the file names it; and the largest.
 
     Raises:
         DecodingFailure: if there is none, its codec is unknown, or its frames are too large.
     """
-    streams = [
-        stream
-        for stream in container.streams.video
-        if not stream.disposition & Disposition.attached_pic
-    ]
-    if not streams:
+    streams = list(container.streams.video)
+    videos = [own for own in streams if not own.disposition & Disposition.attached_pic]
+    if number is not None and number >= len(streams) > 0:
+        raise DecodingFailure(
+            "open",
+            f"--video_stream must be the number of a video stream, of which the file has {len(streams)} "
+            f"(the first is 0), got {number}",
+        )
+    if not (videos or (streams and number is not None)):
         raise DecodingFailure("open", "the file contains no video stream")
-    stream = streams[0]
+    stream = max(videos, key=_preference) if number is None else streams[number]
     if stream.codec_context is None:
         raise DecodingFailure("open", "the video's codec is unknown")
     check_pixels(stream.codec_context.width, stream.codec_context.height)
@@ -100,6 +134,13 @@ def choose_stream(container: InputContainer) -> VideoStream:
         if other.index != stream.index:
             other.discard = Discard.all
     return stream
+
+
+def _preference(stream: VideoStream) -> tuple[bool, bool, int]:
+    """Returns a key whose maximum is the best stream; `max` takes the first of equal ones."""
+    codec = stream.codec_context
+    size = 0 if codec is None else codec.width * codec.height
+    return stream.frames != 1, bool(stream.disposition & Disposition.default), size
 
 
 def use_threads(stream: VideoStream, threads: int) -> None:

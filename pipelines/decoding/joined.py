@@ -15,6 +15,7 @@ from pipelines.decoding.damage import Damage
 from pipelines.decoding.footage import Footage, Frame
 from pipelines.decoding.lookahead import IsUsed
 from pipelines.decoding.video import open_video
+from pipelines.options.dataset import FootageOptions
 from pipelines.plan.descriptors import Part
 
 
@@ -40,8 +41,15 @@ class JoinedVideos(Footage):
     damage: Damage | None = None
     truncated: str | None = None
 
-    def __init__(self, parts: Sequence[Part], on_progress: Callable[[], None], threads: int = 1):
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        on_progress: Callable[[], None],
+        threads: int = 1,
+        options: FootageOptions = FootageOptions(),  # noqa: B008 (frozen)
+    ):
         self._on_progress = on_progress
+        self._options = options
         self._threads = threads
         extents = [part.extent for part in parts if part.extent is not None]
         bases = [Fraction(*extent.time_base) for extent in extents]
@@ -71,7 +79,8 @@ class JoinedVideos(Footage):
         ended_early = False
         for place, placed in enumerate(self._parts[first:]):
             missing = ended_early
-            with open_video(placed.part.path, self._on_progress, self._threads) as video:
+            path, options = placed.part.path, self._options
+            with open_video(path, self._on_progress, self._threads, options=options) as video:
                 local = None
                 if near is not None and not place:
                     local = (near - placed.shift) // placed.scale
@@ -124,7 +133,8 @@ class JoinedVideos(Footage):
         times, keys = [], []
         last = np.iinfo(np.int64).min
         for placed in self._parts:
-            with open_video(placed.part.path, self._on_progress) as video:
+            path, options = placed.part.path, self._options
+            with open_video(path, self._on_progress, options=options) as video:
                 own_times, own_keys = video.packet_times()
             own_times = own_times * placed.scale + placed.shift
             new = own_times > last

@@ -12,7 +12,7 @@ import struct
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from pipelines.options.dataset import ImageOptions, LabelOptions, SamplingOptions
+from pipelines.options.dataset import FootageOptions, ImageOptions, LabelOptions, SamplingOptions
 from pipelines.options.telemetry import AnnotationOptions, TelemetryOptions
 from pipelines.plan.descriptors import FrameSpan, Segment, Source
 from pipelines.runners.child_process import pack
@@ -44,6 +44,7 @@ class ProbeRequest:
     """A request for the `Probe` of a file."""
 
     path: LocalPath
+    footage: FootageOptions = field(default_factory=FootageOptions)
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class ExtentRequest:
     """A request for the `Extent` of a file, which is read but not decoded."""
 
     path: LocalPath
+    footage: FootageOptions = field(default_factory=FootageOptions)
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class SpansRequest:
 
     path: LocalPath
     spans: tuple[FrameSpan, ...]
+    footage: FootageOptions = field(default_factory=FootageOptions)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +70,7 @@ class IndexRequest:
 
     source: Source
     segment_length: float
+    footage: FootageOptions = field(default_factory=FootageOptions)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +81,7 @@ class BuildRequest:
         segment: the part of a source to build.
         spec: of the records.
         dataset_name: stored in each record.
-        sampling, image: options for choosing and storing frames.
+        sampling, footage, image: options for choosing, reading and storing frames.
         label_indices: classes of the source, as indices into ``spec.label.class_names``.
         label, annotation, telemetry: options for labels and signals that do not come from the source itself.
         threads: number of decoding threads; with more than one, any damage of the footage is a failure.
@@ -89,6 +93,7 @@ class BuildRequest:
     dataset_name: str
     sampling: SamplingOptions
     image: ImageOptions
+    footage: FootageOptions = field(default_factory=FootageOptions)
     label_indices: tuple[int, ...] = ()
     label: LabelOptions = field(default_factory=LabelOptions)
     annotation: AnnotationOptions | None = None

@@ -38,6 +38,7 @@ from pipelines.decoding.record_builder import (
 )
 from pipelines.decoding.telemetry_rows import TelemetryRows
 from pipelines.decoding.video import open_video
+from pipelines.options.dataset import FootageOptions
 from pipelines.plan.descriptors import Boundary, Extent, FrameSpan, Probe, Segment, Source
 from pipelines.plan.sampling import cut_windows, max_hold, pick_last, pick_uniform
 from pipelines.plan.shards import clip_seconds
@@ -66,34 +67,40 @@ def open_footage(request: BuildRequest, on_progress: OnProgress) -> Iterator[Foo
             raise ValueError("a folder of frames needs a frame rate")
         yield FrameFolder(source.path, rate, on_progress, request.image)
     else:
-        with open_video_source(source, on_progress, request.threads) as video:
+        with open_video_source(source, on_progress, request.footage, request.threads) as video:
             video.max_hold = max_hold(rate)
             yield video
 
 
 @contextmanager
 def open_video_source(
-    source: Source, on_progress: OnProgress, threads: int = 1
+    source: Source, on_progress: OnProgress, options: FootageOptions, threads: int = 1
 ) -> Iterator[Footage]:
     """Opens the video file of a source, or the several files of a drive, for decoding with ``threads``."""
     if source.parts:
-        yield JoinedVideos(source.parts, on_progress, threads)
+        yield JoinedVideos(source.parts, on_progress, threads, options)
     else:
         # Of times that restart, a span or telemetry may mean either.
         by_time = source.telemetry or source.start is not None or source.end is not None
-        with open_video(source.path, on_progress, threads, spans_restarts=not by_time) as video:
+        with open_video(
+            *(source.path, on_progress, threads), spans_restarts=not by_time, options=options
+        ) as video:
             yield video
 
 
-def probe_file(path: str) -> Probe:
+def probe_file(path: str, options: FootageOptions = FootageOptions()) -> Probe:  # noqa: B008
     """Returns the hints in the header of a video file."""
-    with open_video(path, header_only=True) as video:
+    with open_video(path, header_only=True, options=options) as video:
         return video.probe()
 
 
-def find_extent(path: str, on_progress: OnProgress = lambda: None) -> Extent:
+def find_extent(
+    path: str,
+    on_progress: OnProgress = lambda: None,
+    options: FootageOptions = FootageOptions(),  # noqa: B008 (frozen)
+) -> Extent:
     """Returns the span in time of a video file; reads all packets and decodes nothing."""
-    with open_video(path, on_progress) as video:
+    with open_video(path, on_progress, options=options) as video:
         return video.extent()
 
 
@@ -105,9 +112,9 @@ def find_spans(
     Raises:
         DecodingFailure: if damage hides how many frames there are.
     """
-    with open_video(request.path, on_progress) as video:
+    with open_video(request.path, on_progress, options=request.footage) as video:
         first_pts = video.first_pts()
-    with open_video(request.path, on_progress) as video:
+    with open_video(request.path, on_progress, options=request.footage) as video:
         if video.cuttable:
             times, _ = video.packet_times()
             shown = times[times >= first_pts].tolist()
@@ -134,12 +141,12 @@ def find_boundaries(
 
     A boundary names the keyframe at which to start decoding. Reads all packets, and decodes the first frame.
     """
-    with open_video_source(request.source, on_progress) as video:
+    with open_video_source(request.source, on_progress, request.footage) as video:
         if not video.cuttable:
             return ()
         clip = Clip.of(request.source, video, video.first_pts())
     # Opened again: finding the first frame has read packets.
-    with open_video_source(request.source, on_progress) as video:
+    with open_video_source(request.source, on_progress, request.footage) as video:
         times, keys = video.packet_times()
     inside = times >= clip.start_pts
     if clip.end_pts is not None:

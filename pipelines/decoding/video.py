@@ -5,10 +5,10 @@ Counts and times in headers are not trusted, and frames that the decoder reports
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import heapq
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import datetime, timezone
 from fractions import Fraction
 from itertools import islice
@@ -17,7 +17,13 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.decoding.containers import check_pixels, choose_stream, open_container, use_threads
+from pipelines.decoding.containers import (
+    check_pixels,
+    choose_stream,
+    open_container,
+    states_rate,
+    use_threads,
+)
 from pipelines.decoding.conversion import VideoPicture
 from pipelines.decoding.damage import Damage, capture_errors
 from pipelines.decoding.decoder import Picture, Skipped
@@ -27,13 +33,14 @@ from pipelines.decoding.packets import PacketReader
 from pipelines.decoding.protocol import DecodingFailure
 from pipelines.decoding.pyav import to_fraction
 from pipelines.decoding.stream import StreamReader
+from pipelines.options.dataset import FootageOptions
 from pipelines.plan.descriptors import Extent, Probe
 
 _MAX_ROUNDING_TICK = Fraction(2, 1000)
 """Time bases up to this round the times of frames. Coarser ones (AVI) are the frame interval itself."""
 
 
-@contextmanager
+@contextlib.contextmanager
 def open_video(
     path: str,
     on_progress: Callable[[], None] = lambda: None,
@@ -41,8 +48,9 @@ def open_video(
     *,
     header_only: bool = False,
     spans_restarts: bool = False,
+    options: FootageOptions = FootageOptions(),  # noqa: B008 (frozen)
 ) -> Iterator[Video]:
-    """Opens the first real video stream of a local file.
+    """Opens a video stream of a local file.
 
     Args:
         path: path of the file.
@@ -50,14 +58,18 @@ def open_video(
         threads: decoding threads, used if they do not change the frames; see `use_threads`.
         header_only: nothing will be decoded.
         spans_restarts: see `PacketReader`.
+        options: the number of the stream, and its rate if it states none.
 
     Raises:
         DecodingFailure: if the file cannot be read, has no known format, or contains no video.
     """
-    with capture_errors(), open_container(path, header_only=header_only) as container:
-        stream = choose_stream(container)
+    with (
+        capture_errors(),
+        open_container(path, header_only=header_only, rate=options.source_rate) as container,
+    ):
+        stream = choose_stream(container, options.video_stream)
         packets = PacketReader(container, stream, path, on_progress, spans_restarts=spans_restarts)
-        video = Video(packets)
+        video = Video(packets, options)
         if video.cuttable:
             use_threads(stream, threads)
         try:
@@ -70,8 +82,9 @@ def open_video(
 class Video(Footage):
     """A video file, opened for one reading as `Footage`; see `open_video`."""
 
-    def __init__(self, packets: PacketReader):
+    def __init__(self, packets: PacketReader, options: FootageOptions = FootageOptions()):  # noqa: B008
         self._packets = packets
+        self._options = options
         self._stream = packets.stream
         self._reader = StreamReader(packets)
         self.time_base: Fraction = to_fraction(self._stream.time_base) or Fraction(1, 90_000)
@@ -97,10 +110,11 @@ class Video(Footage):
     def probe(self) -> Probe:
         """Returns the hints of the header."""
         return Probe(
-            duration=self.declared_seconds,
+            duration=self.declared_seconds or self._file_seconds(),
             frame_rate=float(self._rate()),
             cuttable=self.cuttable,
             created=_created(self._packets.container.metadata, self._stream.metadata),
+            states_rate=states_rate(self._packets.container, self._stream),
         )
 
     def origin_pts(self) -> int:
@@ -133,6 +147,7 @@ class Video(Footage):
         max_hold = self.max_hold // self.time_base
         rank = 0  # packets shown before the current frame
         count = 0
+        first: int | None = None
         previous: int | None = None
         for picture, missing in self._reader.pictures(start):
             shown = self._reader.shown
@@ -152,6 +167,10 @@ class Video(Footage):
                 while shown and shown[0] < pts:
                     heapq.heappop(shown)
                     rank += 1
+            elif self._packets.decode_times_only:
+                # In AVI the time is the number of the frame, and null frames, which repeat one, count.
+                first = pts if first is None else first
+                rank = pts - first
             else:
                 rank = count
             if is_threaded and rank != count:
@@ -212,7 +231,8 @@ class Video(Footage):
 
     def _decode_alone(self, pts: int) -> av.VideoFrame:
         """Decodes the picture of a frame that was skipped."""
-        with open_video(self._packets.path, self._packets.on_progress) as video:
+        packets = self._packets
+        with open_video(packets.path, packets.on_progress, options=self._options) as video:
             for frame in video.frames(near=pts):
                 if frame.pts == pts and isinstance(frame.picture, VideoPicture):
                     return frame.picture.image
@@ -221,16 +241,36 @@ class Video(Footage):
         )
 
     def _declared_seconds(self) -> float:
-        container = self._packets.container
-        duration = 0.0
+        """Returns the duration that the header states for this stream; 0 if it states that of all only."""
+        stream, is_alone = self._stream, len(self._packets.container.streams) == 1
+        if is_alone:
+            return self._file_seconds()
+        if (tag := stream.metadata.get("DURATION")) is not None:
+            with contextlib.suppress(ValueError):
+                hours, minutes, seconds = map(float, tag.split(":"))
+                end = max(0.0, hours * 3600 + minutes * 60 + seconds - self._file_start())
+                return min(end, self._file_seconds())
+        # Of ASF, FFmpeg gives the duration of the file to each stream.
+        if stream.duration is None or self._packets.format_name == "asf":
+            return 0.0
+        return max(0.0, float(stream.duration * self.time_base))
+
+    def _file_seconds(self) -> float:
+        container, duration = self._packets.container, 0.0
         if self._stream.duration is not None:
             duration = float(self._stream.duration * self.time_base)
         elif container.duration is not None:
-            duration = container.duration / av.time_base
-            if "matroska" in container.format.name:
-                # In Matroska it is the time at which the file ends.
-                duration -= (container.start_time or 0) / av.time_base
+            duration = container.duration / av.time_base - self._file_start()
         return max(0.0, duration)
+
+    def _file_start(self) -> float:
+        """Returns the seconds that a Matroska file starts later than 0: its durations count from 0."""
+        container = self._packets.container
+        return (
+            (container.start_time or 0) / av.time_base
+            if "matroska" in container.format.name
+            else 0.0
+        )
 
     def _rate(self) -> Fraction:
         stream = self._stream

@@ -99,6 +99,37 @@ class SamplingOptions(PipelineOptions):
         return self.num_frames if self.stride is None else self.stride
 
 
+def _parse_stream(text: str) -> int | None:
+    """Returns a stream's number; None for ``"best"``."""
+    return None if text == "best" else int(text)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FootageOptions(PipelineOptions):
+    """What footage does not say of itself."""
+
+    source_rate: Fraction | None = option(
+        None,
+        "Frames per second of videos that state none: raw streams, such as .hevc and .mjpeg. Labels by time "
+        "need it",
+        default_text="25, with a warning",
+        above=0,
+        max=1000,
+        unit="frames/s, such as 20 or 30000/1001",
+    )
+    video_stream: int | None = option(
+        None,
+        "Which video stream of a file is read: its number among them, from 0; or best, which is no picture, "
+        "the default one if the file names it, and the largest",
+        default_text="best",
+        parse=_parse_stream,
+        metavar="best|N",
+        min=0,
+        max=99,
+        expected="best, or a number from 0 to 99",
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class ImageOptions(PipelineOptions):
     """Scaling and encoding of stored frames."""
@@ -364,6 +395,7 @@ class DatasetOptions(PipelineOptions):
 
     name: str = option("", "Name of the dataset", default_text="the name of the input")
     sampling: SamplingOptions = group(SamplingOptions, "frames of a sequence")
+    footage: FootageOptions = group(FootageOptions, "footage")
     image: ImageOptions = group(ImageOptions, "stored frames")
     split: SplitOptions = group(SplitOptions, "splits")
     shard: ShardOptions = group(ShardOptions, "shards")
@@ -393,6 +425,7 @@ class DatasetOptions(PipelineOptions):
         for name, usual in TELEMETRY_DEFAULTS.items():
             if fields.get(name) == usual:
                 del fields[name]
+        fields |= {name: v for name, v in to_json(self.footage).items() if v is not None}
         return {key: list(v) if isinstance(v, tuple) else v for key, v in fields.items()}
 
 

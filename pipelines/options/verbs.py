@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import Literal
 
 from pipelines.options.base import PipelineOptions
-from pipelines.options.dataset import DatasetOptions, RunOptions
+from pipelines.options.dataset import DatasetOptions, FootageOptions, RunOptions
 from tfrecords_schema.options import REQUIRED, group, option
 
 _URLS = "local, or a URL (s3://, gs://, hdfs://)"
@@ -159,6 +159,7 @@ class PredictionOptions(PipelineOptions):
         metavar="TEMPLATE",
     )
     batch_size: int = option(16, "Sequences that the model predicts at a time", min=1)
+    footage: FootageOptions = group(FootageOptions, "footage")
     run: RunOptions = group(RunOptions, "running", omit=("overwrite", "dry_run"))
 
     def check_combination(self) -> None:
@@ -194,7 +195,8 @@ class PredictionOptions(PipelineOptions):
                 f"--live needs a local .jsonl or .csv as --output, which can grow, got {self.output}",
             )
             fixed = ("per", "every_frame", "segments", "fill", "telemetry", "batch_size")
-            names = self.changed(fixed) + self.run.changed(set(vars(self.run)) - {"decode_timeout"})
+            names = self.changed(fixed) + self.footage.changed()
+            names += self.run.changed(set(vars(self.run)) - {"decode_timeout"})
             self.require(
                 not names, f"--{', --'.join(names)} has no effect with --live: leave it out"
             )

@@ -178,12 +178,14 @@ class Probe:
         frame_rate: frames/s.
         cuttable: presentation times are exact and decoding can start at any keyframe, so segments may be cut.
         created: start of the recording, seconds since 1970 (UTC); None if the file does not say.
+        states_rate: False if the rate and all times are a guess.
     """
 
     duration: float
     frame_rate: float
     cuttable: bool
     created: float | None = None
+    states_rate: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

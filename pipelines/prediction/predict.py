@@ -54,6 +54,7 @@ def predict_footage(options: PredictionOptions, say: Callable[[str], None]) -> N
         telemetry_template=options.telemetry,
         trusted=options.trust_model,
     )
+    export = replace(export, options=replace(export.options, footage=options.footage))
     rows = _row_options(options, export)
     row_format = RowFormat.of(options.output, options.columns or (), options.rows, rows.output)
     label = export.info.spec.label
@@ -84,6 +85,8 @@ def predict_footage(options: PredictionOptions, say: Callable[[str], None]) -> N
         )
     model = _load(export)
     survey = survey_footage(listing, export.options, run)
+    for note in survey.notes:
+        say(note)
     publication = Publication(
         expected=Expected(
             sources=survey.num_sources,

@@ -1156,3 +1156,22 @@ class TestCommandLine:
         before = {path: path.stat().st_mtime_ns for path in output.iterdir()}
         build(drives, output, *flags)
         assert {path: path.stat().st_mtime_ns for path in output.iterdir()} == before
+
+
+class TestRawStreams:
+    def test_labels_by_time_need_their_rate(self, write_video, tmp_path) -> None:
+        (tmp_path / "in").mkdir()
+        path = write_video(tmp_path / "in/a.mjpeg", codec="mjpeg", frames=40)
+        write_csv(path.with_suffix(".csv"), "t,speed", [0, 1, 2], [0, 10, 20])
+        flags = ("--telemetry", "{stem}.csv", "--time_column", "t", "--label_columns", "speed")
+        flags = (*flags, "--num_frames", "4")
+        refused = run("--input", tmp_path / "in", "--output", tmp_path / "no", *flags, *SMALL)
+        assert refused.returncode == 1
+        assert "states no frame rate" in refused.stderr
+        assert "--source_rate" in refused.stderr
+        info = build(tmp_path / "in", tmp_path / "out", *flags, "--source_rate", 20)
+        assert info["options"]["source_rate"] == "20"
+        records = read_with_tensorflow(tmp_path / "out")
+        assert len(records) == 10
+        for number, record in enumerate(records):  # 20 frames/s, and 10 m/s more each second
+            assert record["values"] == pytest.approx([10 * (4 * number + 3) / 20], abs=1e-4)
