@@ -110,7 +110,7 @@ class Video(Footage):
     def probe(self) -> Probe:
         """Returns the hints of the header."""
         return Probe(
-            duration=self.declared_seconds or self._file_seconds(),
+            duration=self._file_seconds(),
             frame_rate=float(self._rate()),
             cuttable=self.cuttable,
             created=_created(self._packets.container.metadata, self._stream.metadata),

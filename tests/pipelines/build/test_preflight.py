@@ -96,7 +96,7 @@ def test_check_decoder_names_the_package(use_pool, monkeypatch, declared, instal
 def test_build_checks_decoder_before_listing(use_pool, monkeypatch, capsys, tmp_path, verb):
     use_pool(BROKEN)
     asked = []
-    monkeypatch.setattr(DecoderProcess, "probe", lambda self, path: asked.append(path))
+    monkeypatch.setattr(DecoderProcess, "probe", lambda self, path, *_: asked.append(path))
     words = ["--input", str(tmp_path / "none"), "--output", str(tmp_path / "out")]
     assert cli.main([*verb.split(), *words]) == 2
     said = capsys.readouterr().err

@@ -45,9 +45,9 @@ def asked(monkeypatch):
     for kind in ("probe", "extent"):
         ask = getattr(DecoderProcess, kind)
 
-        def count(self, path, ask=ask, kind=kind):
+        def count(self, path, options, ask=ask, kind=kind):
             counts[kind, Path(path).name] += 1
-            return ask(self, path)
+            return ask(self, path, options)
 
         monkeypatch.setattr(DecoderProcess, kind, count)
     return counts
@@ -406,9 +406,9 @@ class TestEarlyStop:
     def test_all_are_tried(self, pool, sources, count, empty, rate, monkeypatch):
         probe = DecoderProcess.probe
 
-        def probe_twice(self, path):
+        def probe_twice(self, path, options):
             try:
-                return probe(self, path)
+                return probe(self, path, options)
             except DecodingFailure as failure:
                 if Path(path).stat().st_size:
                     raise

@@ -223,7 +223,7 @@ class TestRealChild:
         child = (
             "import sys, time\n"
             "from pipelines.decoding import child\n"
-            "child.probe_file = lambda path: time.sleep(60)\n"
+            "child.probe_file = lambda *_: time.sleep(60)\n"
             "print('ready', file=sys.stderr, flush=True)\n"
             "child.main()\n"
         )
@@ -434,7 +434,7 @@ class TestMisbehaviour:
         lines = f"""
             from pipelines.decoding import child
 
-            def probe_file(path):
+            def probe_file(path, options):
                 raise {error}
 
             child.probe_file = probe_file
