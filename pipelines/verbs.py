@@ -13,6 +13,7 @@ from pipelines.datasets.adopt import adopt_folder, describe_adopted
 from pipelines.datasets.show import describe_contents, load_dataset
 from pipelines.errors import UsageError, UserError
 from pipelines.options.dataset import RunOptions
+from pipelines.options.layouts import fill_layout
 from pipelines.options.verbs import (
     AdoptOptions,
     BuildOptions,
@@ -71,6 +72,7 @@ def build_dashcam(input: str, output: str, **options: Any) -> DatasetInfo | None
     Raises:
         UserError: if an option, the footage or the output folder is wrong, or if the build fails.
     """
+    options = fill_layout(options)
     made = make_options(DashcamOptions, {"input": input, "output": output, **options})
     from pipelines.sources.dashcam import check_dashcam_options, list_dashcam
     from pipelines.sources.drives import expand_columns

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.labels.cells import TelemetryError
@@ -33,8 +34,11 @@ def pair_files(folder: str) -> dict[str, tuple[str, str]]:
 
 
 def read_pairs(path: str, name: str) -> Iterator[list[Stream]]:
-    """Yields the streams of a folder; several columns of a pair are numbered from 1."""
-    streams = []
+    """Yields the streams of a folder; several columns of a pair are numbered from 1.
+
+    Times count from the first frame if ``../../global_pose/frame_times`` tells it, as in comma2k19.
+    """
+    streams, first = [], _first_frame(path, name)
     for key, files in pair_files(path).items():
         times, values = (load_array(file, _name(file, path, name)) for file in files)
         values = values.reshape(len(values), -1) if values.ndim else values
@@ -44,15 +48,29 @@ def read_pairs(path: str, name: str) -> Iterator[list[Stream]]:
                 f"{times.shape}: correct them"
             )
         columns = _columns(key, values)
-        rows = values.astype(float).tolist()
-        streams.append(
-            Stream(key, columns, ("",) * len(columns), rows, times.astype(float).tolist())
-        )
+        rows, own = values.astype(float).tolist(), (times.astype(float) - first).tolist()
+        streams.append(Stream(key, columns, ("",) * len(columns), rows, own))
     if not streams:
         raise TelemetryError(
             f"{name}: expected a folder of arrays in pairs, such as speed/t and speed/value, found none"
         )
     yield streams
+
+
+def _first_frame(path: str, name: str) -> float:
+    """Returns the time of the first frame in comma2k19, which stores those of all; 0 for other folders."""
+    file = os.path.join(path, "..", "..", "global_pose", "frame_times")
+    if not os.path.isfile(file):
+        return 0.0
+    times = load_array(file, _name(file, path, name)).astype(float).ravel()
+    steps = np.diff(times)
+    step = float(np.median(steps)) if len(steps) else 0.0
+    if not len(times) or np.any(abs(times - times[0] - step * np.arange(len(times))) > step / 2):
+        raise TelemetryError(
+            f"{name}: expected frames at a constant rate, but global_pose/frame_times shows that some are "
+            "missing: leave the video out"
+        )
+    return float(times[0])
 
 
 def _name(file: str, folder: str, name: str) -> str:

@@ -11,6 +11,7 @@ from typing import Literal
 
 from pipelines.options.base import PipelineOptions
 from pipelines.options.dataset import DatasetOptions, FootageOptions, RunOptions
+from pipelines.options.layouts import Layout
 from tfrecords_schema.options import REQUIRED, group, option
 
 _URLS = "local, or a URL (s3://, gs://, hdfs://)"
@@ -75,6 +76,11 @@ class DashcamOptions(BuildOptions):
         "Footage: with --annotation, a folder of folders of frames; with --telemetry, a folder of videos, a "
         "glob or a video; with --no_images, the same of telemetry files; " + _URLS,
         metavar="PATH",
+    )
+    layout: Layout | None = option(
+        None,
+        "Public dataset in --input, whose flags are filled in where they are not given",
+        metavar="NAME",
     )
 
 
