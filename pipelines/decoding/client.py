@@ -16,6 +16,7 @@ from typing import TypeVar
 from pipelines.decoding import protocol
 from pipelines.decoding.protocol import BuildRequest, DecodingFailure, SegmentResult
 from pipelines.images.frame_names import is_image
+from pipelines.labels.array_pairs import is_pairs, pairs_status
 from pipelines.options.dataset import FootageOptions, RunOptions
 from pipelines.plan.descriptors import Boundary, Extent, FrameSpan, Probe, SideFile, Source
 from pipelines.runners.child_process import ChildError, ChildProcess
@@ -164,7 +165,8 @@ def check_unchanged(source: Source) -> None:
             continue
         is_folder = file is source and source.kind == "frames"
         try:
-            found = _frames_state(file.path) if is_folder else storage.status(file.path)
+            state = pairs_status if is_pairs(file.path) else storage.status
+            found = (_frames_state if is_folder else state)(file.path)
         except StorageError:
             raise  # the store fails, not the source
         except OSError as error:

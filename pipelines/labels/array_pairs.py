@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from pipelines.labels.cells import TelemetryError
 from pipelines.labels.npy_format import load_array
 from pipelines.labels.streams import Stream
+from tfrecords_schema import storage
 
 
-def is_folder(path: str) -> bool:
+def is_pairs(path: str) -> bool:
     """Returns True for a folder whose name has no extension, as files have one."""
     return os.path.isdir(path) and not os.path.splitext(path)[1]
 
@@ -31,6 +32,12 @@ def pair_files(folder: str) -> dict[str, tuple[str, str]]:
         if files[0] is not None and files[1] is not None:
             found[name] = files[0], files[1]
     return found
+
+
+def pairs_status(folder: str) -> storage.Stored:
+    """Returns the size of all pairs in a folder, and the time of the latest."""
+    own = [storage.status(file) for files in pair_files(folder).values() for file in files]
+    return storage.Stored(sum(s.bytes for s in own), max((s.mtime_ns for s in own), default=0))
 
 
 def read_pairs(path: str, name: str) -> Iterator[list[Stream]]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from pipelines.labels import camm, gpmf, nmea
-from pipelines.labels.array_pairs import is_folder, read_pairs
+from pipelines.labels.array_pairs import is_pairs, read_pairs
 from pipelines.labels.cells import TelemetryError
 from pipelines.labels.dashcam_boxes import read_blackvue, read_novatek
 from pipelines.labels.mp4_tracks import Sample, Track, read_tracks
@@ -34,7 +34,7 @@ def read_streams(path: str, name: str) -> Iterator[list[Stream]]:
         TelemetryError: if there is none, or the file is damaged.
         OSError: if it cannot be read.
     """
-    if is_folder(path):
+    if is_pairs(path):
         yield from read_pairs(path, name)
         return
     if nmea.is_nmea(path):

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.labels import gpx
-from pipelines.labels.array_pairs import is_folder
+from pipelines.labels.array_pairs import is_pairs
 from pipelines.labels.cells import (
     Cell,
     CellError,
@@ -226,7 +226,7 @@ def _read_gpx(
 
 def _has_streams(path: str) -> bool:
     extension = os.path.splitext(path)[1].lower()
-    return extension in VIDEO_SUFFIXES or is_folder(path) or is_nmea(path)
+    return extension in VIDEO_SUFFIXES or is_pairs(path) or is_nmea(path)
 
 
 def _read_streams(

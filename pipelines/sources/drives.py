@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from pipelines.errors import UsageError, UserError
 from pipelines.images.frame_names import frame_key, is_image
-from pipelines.labels.array_pairs import is_folder, pair_files
+from pipelines.labels.array_pairs import is_pairs, pairs_status
 from pipelines.labels.nmea import is_nmea
 from pipelines.labels.rounding import Rounding, check_targets, describe_signals
 from pipelines.labels.streams import TIME
@@ -45,7 +45,7 @@ from pipelines.sources.listing import (
     list_failure,
 )
 from tfrecords_schema import storage
-from tfrecords_schema.paths import UrlError, absolute, folder_name, is_url, relative, resolve
+from tfrecords_schema.paths import UrlError, absolute, folder_name, relative, resolve
 from tfrecords_schema.running.progress import progress_bar
 from tfrecords_schema.running.scratch import scratch_folder
 from tfrecords_schema.spec import LabelSpec
@@ -372,11 +372,10 @@ class _Footage:
         except UrlError as error:
             raise UserError(f"--telemetry {self.telemetry.telemetry}: {error}") from error
         data_path = relative(path, self.root)
-        if not is_url(path) and is_folder(path):
-            pairs = itertools.chain.from_iterable(pair_files(path).values())
-            own = [self.files.status(file) for file in pairs]
-            size, latest = sum(s.bytes for s in own), max((s.mtime_ns for s in own), default=0)
-            return SideFile(path=absolute(path), data_path=data_path, bytes=size, mtime_ns=latest)
+        if is_pairs(path):
+            own = pairs_status(path)
+            path = absolute(path)
+            return SideFile(path=path, data_path=data_path, bytes=own.bytes, mtime_ns=own.mtime_ns)
         try:
             return SideFile(**file_fields(path, data_path, self.files))
         except FileNotFoundError:
