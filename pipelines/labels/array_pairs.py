@@ -16,6 +16,7 @@ from pipelines.labels.cells import TelemetryError
 from pipelines.labels.npy_format import load_array
 from pipelines.labels.streams import Stream
 from tfrecords_schema import storage
+from tfrecords_schema.store_clients import Stored
 
 
 def is_pairs(path: str) -> bool:
@@ -34,10 +35,10 @@ def pair_files(folder: str) -> dict[str, tuple[str, str]]:
     return found
 
 
-def pairs_status(folder: str) -> storage.Stored:
+def pairs_status(folder: str) -> Stored:
     """Returns the size of all pairs in a folder, and the time of the latest."""
     own = [storage.status(file) for files in pair_files(folder).values() for file in files]
-    return storage.Stored(sum(s.bytes for s in own), max((s.mtime_ns for s in own), default=0))
+    return Stored(sum(s.bytes for s in own), max((s.mtime_ns for s in own), default=0))
 
 
 def read_pairs(path: str, name: str) -> Iterator[list[Stream]]:
