@@ -18,6 +18,8 @@ from pipelines.labels.streams import Stream
 from tfrecords_schema import storage
 from tfrecords_schema.store_clients import Stored
 
+_FAR = 1e6  # seconds
+
 
 def is_pairs(path: str) -> bool:
     """Returns True for a folder whose name has no extension, as files have one."""
@@ -44,9 +46,10 @@ def pairs_status(folder: str) -> Stored:
 def read_pairs(path: str, name: str) -> Iterator[list[Stream]]:
     """Yields the streams of a folder; several columns of a pair are numbered from 1.
 
-    Times count from the first frame if ``../../global_pose/frame_times`` tells it, as in comma2k19.
+    Times are those of the video if ``../../global_pose/frame_times`` says when each frame was taken, as in
+    comma2k19.
     """
-    streams, first = [], _first_frame(path, name)
+    streams, clock = [], _video_clock(path, name)
     for key, files in pair_files(path).items():
         times, values = (load_array(file, _name(file, path, name)) for file in files)
         values = values.reshape(len(values), -1) if values.ndim else values
@@ -56,8 +59,9 @@ def read_pairs(path: str, name: str) -> Iterator[list[Stream]]:
                 f"{times.shape}: correct them"
             )
         columns = _columns(key, values)
-        rows, own = values.astype(float).tolist(), (times.astype(float) - first).tolist()
-        streams.append(Stream(key, columns, ("",) * len(columns), rows, own))
+        own = times.astype(float) if clock is None else np.interp(times, *clock)
+        units, rows = ("",) * len(columns), values.astype(float).tolist()
+        streams.append(Stream(key, columns, units, rows, own.tolist()))
     if not streams:
         raise TelemetryError(
             f"{name}: expected a folder of arrays in pairs, such as speed/t and speed/value, found none"
@@ -65,20 +69,22 @@ def read_pairs(path: str, name: str) -> Iterator[list[Stream]]:
     yield streams
 
 
-def _first_frame(path: str, name: str) -> float:
-    """Returns the time of the first frame in comma2k19, which stores those of all; 0 for other folders."""
+def _video_clock(path: str, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Returns times of the log and the seconds of the video then, to interpolate; None without comma2k19's."""
     file = os.path.join(path, "..", "..", "global_pose", "frame_times")
     if not os.path.isfile(file):
-        return 0.0
+        return None
     times = load_array(file, _name(file, path, name)).astype(float).ravel()
-    steps = np.diff(times)
-    step = float(np.median(steps)) if len(steps) else 0.0
-    if not len(times) or np.any(abs(times - times[0] - step * np.arange(len(times))) > step / 2):
+    rate = round(1 / max(float(np.median(np.diff(times))), 1e-3)) if len(times) > 1 else 0
+    if not rate or np.any(abs(times - times[0] - np.arange(len(times)) / rate) > 0.5 / rate):
         raise TelemetryError(
             f"{name}: expected frames at a constant rate, but global_pose/frame_times shows that some are "
             "missing: leave the video out"
         )
-    return float(times[0])
+    seconds = np.arange(len(times)) / rate
+    # The clocks run alike before the first frame and after the last.
+    xs, ys = (np.array([own[0] - _FAR, *own, own[-1] + _FAR]) for own in (times, seconds))
+    return xs, ys
 
 
 def _name(file: str, folder: str, name: str) -> str:
