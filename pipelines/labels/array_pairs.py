@@ -70,7 +70,7 @@ def read_pairs(path: str, name: str) -> Iterator[list[Stream]]:
 
 
 def _video_clock(path: str, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """Returns times of the log and the seconds of the video then, to interpolate; None without comma2k19's."""
+    """Returns times of the log, and seconds of the video then, to interpolate; None if none are known."""
     file = os.path.join(path, "..", "..", "global_pose", "frame_times")
     if not os.path.isfile(file):
         return None
