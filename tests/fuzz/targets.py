@@ -162,6 +162,19 @@ def _telemetry(name: str, **options: object) -> _File:
     return _File(name, lambda p: read_telemetry(p, name, chosen, columns=["speed"]), TelemetryError)
 
 
+class _Pairs:
+    """A reader of a folder with a pair of arrays, the first of them made of the bytes."""
+
+    def __call__(self, data: bytes) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "speed").mkdir()
+            (Path(folder) / "speed" / "t").write_bytes(data)
+            (Path(folder) / "speed" / "value").write_bytes(_npy(np.arange(4.0)))
+            options = TelemetryOptions(telemetry="x", time_column="t")
+            with contextlib.suppress(TelemetryError):
+                read_telemetry(folder, "x", options, columns=["speed"])
+
+
 def _split_list(path: str) -> None:
     sources = (
         Source(id=f"{c}/v_{c}.avi", path="x", data_path=f"{c}/v_{c}.avi", group=c) for c in "ab"
@@ -302,6 +315,7 @@ TARGETS = {
          blackvue([(1000 * i, rmc(f"09595{i}", 5, 90)) for i in range(3)]),
          mp4([rmc("095959", 5, 90).encode(), b"", rmc("100000", 6, 90).encode()], kind=b"text")),
     ),
+    "telemetry_pairs": Target(_Pairs(), (_npy(np.arange(4.0)), _npy(np.arange(4, dtype=np.int8)))),
     "telemetry_text": Target(
         _telemetry("x.txt", time_column="t", telemetry_columns=("t", "speed")),
         (b"0 1.5\n0.5 2\n", b"# comment\n0\t1\n"),
