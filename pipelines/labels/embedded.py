@@ -14,7 +14,7 @@ from pipelines.labels import camm, gpmf, nmea
 from pipelines.labels.array_pairs import is_pairs, read_pairs
 from pipelines.labels.cells import TelemetryError
 from pipelines.labels.dashcam_boxes import read_blackvue, read_novatek
-from pipelines.labels.mp4_tracks import Sample, Track, read_tracks
+from pipelines.labels.mp4_tracks import Sample, read_tracks
 from pipelines.labels.streams import POSITION, TIME, Stream
 from pipelines.labels.table import Dropped, Table, Wanted, check_known
 
@@ -60,15 +60,11 @@ def _read_track(form: bytes | None, path: str, name: str) -> Iterator[list[Strea
         if form is not None and track.format == form:
             yield from _TRACKS[form](track.samples, name)
             return
-        if form is None and track.format not in _TRACKS and _is_other(track):
+        if form is None and not (track.format in _TRACKS or track.handler in (b"vide", b"soun")):
             probed = list(itertools.islice(track.samples, _MAX_PROBED))
             if any(map(_has_sentence, probed)):
                 yield from nmea.read_nmea_track(itertools.chain(probed, track.samples), name)
                 return
-
-
-def _is_other(track: Track) -> bool:
-    return track.handler not in (b"vide", b"soun")
 
 
 def _has_sentence(sample: Sample) -> bool:

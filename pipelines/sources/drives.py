@@ -7,7 +7,7 @@ import functools
 import itertools
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -56,7 +56,7 @@ _MAX_NAMED = 5
 # Of GoPro: GX010042.MP4 and GX020042.MP4, or GOPR0042.MP4 and GP010042.MP4
 # (https://community.gopro.com/s/article/GoPro-Camera-File-Naming-Convention).
 _CHAPTER = re.compile(
-    r"(?:GOPR|(?P<kind>G[HXPLS])(?P<order>\d\d))(?P<number>\d{4})(?P<suffix>\.\w+)",
+    r"(?:GOPR|(?P<kind>G[HXPLS])(?P<order>\d\d))(?P<number>\d{4}\.\w+)",
     re.ASCII | re.IGNORECASE,
 )
 
@@ -300,7 +300,7 @@ class _Footage:
             return describe_all(rows, self._rows_source)
         videos = [self._drive_file(path) for path in paths if is_video(path)]
         if videos and self.telemetry.join is None:
-            videos = _join_chapters(videos)
+            videos = _join_chapters(videos, self._has_telemetry)
         if videos:
             return describe_all(_group_drives(videos).items(), self._video_source)
         if self.telemetry.join is not None:
@@ -360,6 +360,12 @@ class _Footage:
             with contextlib.suppress(OSError):  # the drive is listed as failed
                 yield self.telemetry_file(path, drive)
 
+    def _has_telemetry(self, video: _DriveFile) -> bool:
+        try:
+            return bool(self.telemetry_file(video.path, video.drive))
+        except OSError:
+            return False
+
     def telemetry_file(self, footage: str, drive: str) -> SideFile:
         """Returns the telemetry of a video, or of a folder of frames; raises `OSError` if it is missing."""
         folder, name = os.path.split(absolute(footage))
@@ -382,8 +388,10 @@ class _Footage:
             raise OSError(f"{_MISSING}: there is no {data_path}") from None
 
 
-def _join_chapters(videos: Sequence[_DriveFile]) -> list[_DriveFile]:
-    """Returns the files, those of the chapters of one recording with the name of the first as their drive."""
+def _join_chapters(
+    videos: Sequence[_DriveFile], has_telemetry: Callable[[_DriveFile], bool]
+) -> list[_DriveFile]:
+    """Returns the files, those of one recording's chapters with the name of the first as their drive."""
     recordings: dict[tuple[str, ...], list[_DriveFile]] = {}
     for video in videos:
         folder, name = os.path.split(video.data_path)
@@ -392,7 +400,8 @@ def _join_chapters(videos: Sequence[_DriveFile]) -> list[_DriveFile]:
         key: tuple[str, ...] = (order,)
         if match is not None:
             kind = match["kind"] or "GP"  # the first file of GP010042.MP4 is GOPR0042.MP4
-            key, order = (folder, kind, match["number"], match["suffix"]), match["order"] or "00"
+            alone = "" if has_telemetry(video) else name
+            key, order = (folder, kind, match["number"], alone), match["order"] or "00"
         recordings.setdefault(key, []).append(replace(video, order=order))
     found = []
     for own in recordings.values():

@@ -262,6 +262,16 @@ def test_chapters_of_a_recording_are_one_drive(tmp_path):
     single = {f"{name}.MP4": [] for name in ("GX010043", "GH010042", "GXAB0042", "b/GX030042")}
     assert found == {k: [(name, name) for name in v] for k, v in (joined | single).items()}
     assert any("GX010042.MP4, GX020042.MP4" in note and "--join" in note for note in notes)
+    (tmp_path / "GX020042.MP4").unlink()
+    write(tmp_path / "GX030042.MP4", data)
+    assert [own[0] for own in drives(None)[0]["GX010042.MP4"]] == ["GX010042.MP4", "GX030042.MP4"]
     found, notes = drives("(.*)")
     assert len(found) == 9
     assert not any("chapters" in note for note in notes)
+    (tmp_path / "GX010042.csv").write_text("t,speed\n0,1\n1,2\n")
+    telemetry = TelemetryOptions(telemetry="{stem}.csv", time_column="t")
+    label = LabelOptions(label_columns=("speed",))
+    (own,) = list_drives(
+        str(tmp_path), telemetry=telemetry, label=label, sampling=SamplingOptions()
+    ).sources
+    assert (own.id, own.parts) == ("GX010042.MP4", ())  # the other chapter has no labels
