@@ -41,6 +41,9 @@ OTHER_TEXTS = {
     "map": "image=frames",
     "shape": "16x64x64x3",
     "split": "test=b*",
+    "label_ahead": "0.5,1",
+    "crop_region": "0,0.2,1,0.85",
+    "mask": "0,0.9,1,1",
 }
 
 

@@ -137,7 +137,7 @@ class BuildOptions:
         class_column, annotation, telemetry: where measured labels came from; None for nowhere.
         angle_columns: columns in degrees, where 359 and 1 are 2 apart.
         frame_rate: frames/s after sampling, exactly.
-        resize, interpolation, jpeg_quality: how frames were stored.
+        resize, interpolation, jpeg_quality, crop_region, mask: how frames were stored.
     """
 
     sampling: str = "windows"
@@ -151,6 +151,8 @@ class BuildOptions:
     resize: str | None = None
     interpolation: str | None = None
     jpeg_quality: int | None = None
+    crop_region: str | None = None
+    mask: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, options: dict[str, Any]) -> BuildOptions:

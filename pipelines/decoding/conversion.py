@@ -97,6 +97,8 @@ def to_scaled(
     ``stored_aspect`` is the width of a pixel of the stored frame divided by its height.
     """
     orientation = read_orientation(image)
+    if options.changes_picture:
+        return frames.resize(to_rgb(image), options, _upright_aspect(stored_aspect, orientation))
     # Sizes are (height, width) of the stored frame. Its middle, `kept`, is scaled to `inner`.
     outer = options.size[::-1] if orientation.quarter_turns % 2 else options.size
     size = kept = image.height, image.width

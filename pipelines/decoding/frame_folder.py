@@ -177,7 +177,8 @@ def _matches(header: Header, options: ImageOptions) -> bool:
     """Returns True if a file is already a JPEG file with the size and channels of ``options``."""
     stored = (header.format, header.height, header.width, header.channels)
     expected = ("JPEG", *options.size, 1 if options.grayscale else 3)
-    return options.image_format == "jpeg" and header.upright and stored == expected
+    is_jpeg = options.image_format == "jpeg" and not options.changes_picture
+    return is_jpeg and header.upright and stored == expected
 
 
 def _size(header: Header) -> str:

@@ -15,6 +15,7 @@ from pipelines.decoding.protocol import DISTANCES, BuildRequest, DecodingFailure
 from pipelines.images import frames
 from pipelines.images.headers import Header, ImageError, decode_rgb
 from pipelines.images.pixel_sums import PixelSums, PixelTally, is_sampled
+from pipelines.images.regions import RegionError
 from pipelines.labels.alignment import combine
 from pipelines.options.dataset import ImageOptions
 from pipelines.plan.sampling import Window
@@ -39,7 +40,10 @@ def encode_frame(frame: Frame, time_base: Fraction, request: BuildRequest) -> Fr
     stored = picture.stored_file(options)
     sums = None
     if stored is None or is_sampled(frame.pts):
-        pixels = picture.to_scaled(options)
+        try:
+            pixels = picture.to_scaled(options)
+        except RegionError as error:
+            raise DecodingFailure("decode", str(error)) from error
         if options.grayscale:
             pixels = frames.to_gray(pixels)
         sums = PixelSums.of(pixels)

@@ -14,6 +14,7 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
+from pipelines.images.regions import cut_out
 from pipelines.images.yuv import YuvPixels
 from pipelines.options.dataset import ImageOptions
 
@@ -67,7 +68,11 @@ def resize(pixels: Pixels, options: ImageOptions, pixel_aspect: Fraction = Fract
         pixels: the frame.
         options: the size; how a frame of another aspect ratio fits into it; and the interpolation.
         pixel_aspect: width of a pixel divided by its height (sample aspect ratio).
+
+    Raises:
+        RegionError: if the picture does not have a rectangle of the options.
     """
+    pixels = cut_out(pixels, options.crop_region, options.mask)
     outer = inner = options.size
     if options.resize == "crop":
         kept_height, kept_width = cropped_size(pixels.shape, outer, pixel_aspect)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -35,3 +36,17 @@ class PipelineOptions(Options):
             raise UsageError(
                 f"--{flag} must be a regular expression, got {text!r}: {error}"
             ) from error
+
+
+def region_numbers(text: str) -> list[float]:
+    """Returns the four numbers of ``"x0,y0,x1,y1"``: fractions of a picture, or whole pixels.
+
+    Raises:
+        ValueError: if they are neither.
+    """
+    numbers = [float(number) for number in text.split(",")]
+    if len(numbers) != 4 or not all(map(math.isfinite, numbers)):
+        raise ValueError(text)
+    if max(numbers) > 1 and any(number % 1 for number in numbers):
+        raise ValueError(text)
+    return numbers

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal
 
-from pipelines.options.base import PipelineOptions, has_pattern, names
+from pipelines.options.base import PipelineOptions, has_pattern, names, region_numbers
 from pipelines.options.telemetry import TELEMETRY_DEFAULTS, AnnotationOptions, TelemetryOptions
 from tfrecords_schema.codec import to_json
 from tfrecords_schema.machine import usable_cpus
@@ -150,6 +150,41 @@ class ImageOptions(PipelineOptions):
     image_format: Literal["jpeg", "png"] = option("jpeg", "Encoding of stored frames")
     jpeg_quality: int = option(95, "Quality of JPEG frames from 1 to 100", min=1, max=100)
     grayscale: bool = option(False, "Store one channel instead of RGB")
+    crop_region: str | None = option(
+        None,
+        "Part of the shown picture to keep, before scaling, such as 0,0.2,1,0.85: left, top, right and "
+        "bottom as fractions of it, or in pixels if one is above 1",
+        default_text="the whole picture",
+        metavar="X0,Y0,X1,Y1",
+    )
+    mask: tuple[str, ...] = option(
+        (),
+        "Rectangles of the whole picture to make black, such as 0,0.93,1,1 for a line of text that a camera "
+        "draws; the flag may be repeated",
+        default_text="none",
+        commas=False,
+        metavar="X0,Y0,X1,Y1",
+    )
+
+    def check_combination(self) -> None:
+        """Checks that rectangles are some."""
+        rectangles = [("mask", text) for text in self.mask]
+        rectangles += [("crop_region", self.crop_region)] if self.crop_region is not None else []
+        for flag, text in rectangles:
+            try:
+                left, top, right, bottom = region_numbers(text)
+            except ValueError:
+                left = top = right = bottom = 0
+            self.require(
+                0 <= left < right and 0 <= top < bottom,
+                f"--{flag} must be left,top,right,bottom of a rectangle, as fractions of the picture or in "
+                f"whole pixels, such as 0,0.2,1,0.85, got {text!r}",
+            )
+
+    @property
+    def changes_picture(self) -> bool:
+        """True if parts of the picture are cut off or hidden."""
+        return bool(self.crop_region or self.mask)
 
     @property
     def spec(self) -> ImageSpec:
@@ -422,7 +457,7 @@ class DatasetOptions(PipelineOptions):
         fields["target_offset"] = dict(self.label.target_offset)
         if not self.label.target_offset:  # as before there were any
             del fields["target_offset"]
-        for name, usual in TELEMETRY_DEFAULTS.items():
+        for name, usual in {**TELEMETRY_DEFAULTS, "crop_region": None, "mask": []}.items():
             if fields.get(name) == usual:
                 del fields[name]
         fields |= {name: v for name, v in to_json(self.footage).items() if v is not None}

@@ -182,7 +182,7 @@ def _image_options(info: DatasetInfo) -> ImageOptions:
     """Returns how the pictures were made; defaults for what a dataset of another writer does not say."""
     options, spec = info.build_options, info.spec.image
     assert spec is not None
-    names = ("resize", "interpolation", "jpeg_quality")
+    names = ("resize", "interpolation", "jpeg_quality", "crop_region", "mask")
     return ImageOptions(
         size=(spec.height, spec.width),
         image_format="jpeg" if spec.format == "JPEG" else "png",
