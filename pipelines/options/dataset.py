@@ -457,7 +457,7 @@ class DatasetOptions(PipelineOptions):
         fields["target_offset"] = dict(self.label.target_offset)
         if not self.label.target_offset:  # as before there were any
             del fields["target_offset"]
-        for name, usual in {**TELEMETRY_DEFAULTS, "crop_region": None, "mask": []}.items():
+        for name, usual in {**TELEMETRY_DEFAULTS, "crop_region": None, "mask": ()}.items():
             if fields.get(name) == usual:
                 del fields[name]
         fields |= {name: v for name, v in to_json(self.footage).items() if v is not None}
