@@ -517,7 +517,9 @@ class TestOptions:
         fields = [field.name for group in GROUPS for field in dataclasses.fields(group)]
         assert len(fields) == len(set(fields)), "two fields of one name hide one another"
         # An offset that is not given is left out, as by builds before there were any.
-        assert stored.keys() == {"name", "height", "width", *fields} - {"size", "target_offset"}
+        assert stored.keys() == {"name", "height", "width", *fields} - {
+            *("size", "target_offset", "crop_region", "mask")  # left out unless they are given
+        }
         assert stored["frame_rate"] == "30000/1001"
         assert Fraction(stored["frame_rate"]) == options.sampling.frame_rate
 
@@ -621,6 +623,8 @@ TURNED: Turns = {
     "--image_format": (["png"], {"image_format": "png"}),
     "--jpeg_quality": (["80"], {"jpeg_quality": 80}),
     "--grayscale": ([], {"grayscale": True}),
+    "--crop_region": (["0,0.2,1,0.85"], {"crop_region": "0,0.2,1,0.85"}),
+    "--mask": (["0,0.9,1,1"], {"mask": ("0,0.9,1,1",)}),
     "--splits": (["a=0.25,b=0.75"], {"splits": (("a", 0.25), ("b", 0.75))}),
     "--group_by": ([r"_(g\d+)_"], {"group_by": r"_(g\d+)_"}),
     "--split_by": (["time"], {"split_by": "time"}),
