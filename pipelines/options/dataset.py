@@ -106,7 +106,7 @@ def _parse_stream(text: str) -> int | None:
 
 @dataclass(frozen=True, kw_only=True)
 class FootageOptions(PipelineOptions):
-    """What footage does not say of itself."""
+    """The stream to read of a video, and its rate, where the file leaves them open."""
 
     source_rate: Fraction | None = option(
         None,
