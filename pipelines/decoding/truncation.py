@@ -21,6 +21,7 @@ _PROGRAM_END = 0xB9
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 _GIF_IMAGE, _GIF_EXTENSION = 0x2C, 0x21
 _ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+_WTV_HEADER, _WTV_SECTOR = bytes.fromhex("b7d800203749da11a64e0007e95ead8d"), 1 << 12
 _ASF_OBJECTS = (b"\x36" + _ASF_HEADER[1:], bytes.fromhex("90080033b1e5cf1189f400a0c90349cb"))
 
 
@@ -139,6 +140,12 @@ def _check_asf(read: Read, size: int) -> str | None:
     return f"the file lacks its last {position - size} bytes" if position > size else None
 
 
+def _check_wtv(read: Read, size: int) -> str | None:
+    (sectors,) = struct.unpack("<I", read(0x5C, 4))
+    end = sectors * _WTV_SECTOR
+    return _describe_second(end) if end and read(end, len(_WTV_HEADER)) == _WTV_HEADER else None
+
+
 def _check_mov(read: Read, size: int) -> str | None:
     start = position = 0
     described = False
@@ -187,6 +194,7 @@ def _read_length(data: bytes, position: int) -> tuple[int, int]:
 _CHECKS: dict[str, Callable[[Read, int], str | None]] = {
     "avi": _check_avi,
     "asf": _check_asf,
+    "wtv": _check_wtv,
     "mov,mp4,m4a,3gp,3g2,mj2": _check_mov,
     "matroska,webm": _check_matroska,
     "gif": _check_gif,

@@ -77,9 +77,10 @@ def test_frames_of_truncated_file_equal_those_of_complete_file(name, write_video
         assert cut.items() <= whole.items()
 
 
-@pytest.mark.parametrize("name", ["a.wmv", "a.mp4"])
+@pytest.mark.parametrize("name", ["a.wmv", "a.mp4", "a.wtv"])
 def test_joined_files_of_which_the_first_is_read_are_reported(name, write_video, tmp_path):
-    path = write_video(tmp_path / name, codec="wmv2" if name == "a.wmv" else "libx264")
+    codecs = {"a.wmv": "wmv2", "a.mp4": "libx264", "a.wtv": "mpeg2video"}
+    path = write_video(tmp_path / name, codec=codecs[name])
     size = path.stat().st_size
     path.write_bytes(path.read_bytes() * 2)
     frames, truncated = read(path)
@@ -123,6 +124,7 @@ def test_avi_without_length_is_not_truncated(write_video, tmp_path):
         "ivf",
         "matroska,webm",
         "asf",
+        "wtv",
         "mov,mp4,m4a,3gp,3g2,mj2",
         "h264",
     ],
