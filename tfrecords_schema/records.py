@@ -7,7 +7,9 @@ https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
 import os
 import re
 import struct
@@ -149,6 +151,8 @@ def _skip_to_header(reader: _RereadableFile) -> int:
         # A header may begin in this block and end in the next.
         kept = block[1 - _HEADER_BYTES :]
         skipped += len(block) - len(kept)
+        if not any(block):
+            skipped += reader.skip_hole()
         reader.put_back(kept)
         size = min(2 * size, _MAX_SEARCH_BYTES)
     return skipped + len(block)
@@ -194,6 +198,21 @@ class _RereadableFile:
         data = self._file.read(size)
         self._ended = len(data) < size
         return data
+
+    def skip_hole(self) -> int:
+        """Skips zeros that the disk does not hold, which may be terabytes; returns their number."""
+        if self._waiting or not isinstance(getattr(self._file, "raw", None), io.FileIO):
+            return 0
+        here = self._file.tell()
+        with open(self._file.name, "rb", buffering=0) as again:
+            try:
+                data = os.lseek(again.fileno(), here, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno != errno.ENXIO:
+                    return 0  # this file system does not tell
+                data = again.seek(0, os.SEEK_END)
+        self._file.seek(data)
+        return data - here
 
     def put_back(self, data: bytes) -> None:
         if data:

@@ -302,6 +302,20 @@ def test_scan_records_goes_on_inside_a_record_that_claims_the_rest_of_the_file()
     assert damaged == [0]
 
 
+@pytest.mark.parametrize("followed", [True, False])
+def test_scan_file_does_not_read_a_hole_of_terabytes(followed, tmp_path):
+    one, hole = frame_record(b"one"), 1 << 42
+    path = tmp_path / "a.tfrecord"
+    with path.open("wb") as file:
+        file.write(one)
+        file.truncate(hole)
+        file.seek(hole)
+        file.write(one if followed else b"")
+    first, damage, *others = scan_file(path)
+    assert (first.offset, damage.offset) == (0, len(one))
+    assert [record.offset for record in others] == ([hole] if followed else [])
+
+
 def test_scan_file_names_the_file_and_reason(tmp_path):
     path = tmp_path / "shard"
     path.write_bytes(flip(SMALL_FILE, 0))
