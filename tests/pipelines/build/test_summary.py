@@ -47,9 +47,10 @@ def test_many_reasons_are_not_all_named():
 def test_a_plan_names_the_first_sources_that_cannot_be_used():
     totals = types.SimpleNamespace(sources=100, failures=[failure(str(i), "x") for i in range(100)])
     listing = Listing(name="a", sources=(), label=LabelSpec())
-    lines = describe_plan(
-        types.SimpleNamespace(listing=listing, totals=totals, estimates={}, growth=None)
-    ).splitlines()
+    plan = types.SimpleNamespace(
+        listing=listing, totals=totals, estimates={}, growth=None, notes=(), unmeasured=()
+    )
+    lines = describe_plan(plan).splitlines()
     assert lines[-21:-19] == [f"cannot be used: '{i}': open: x" for i in range(2)]
     assert lines[-1] == "  and 80 more failed sources"
 
