@@ -197,15 +197,12 @@ class ClipNormalization(keras.layers.Layer):
     """Luma and chroma in standard deviations of the luma of their clip, ``[B, T, H, W, C]``.
 
     Clips look alike at any exposure and contrast. Padding does not count. RGB becomes the luma and its
-    differences from red and blue, made small, since few datasets have all colours that will come. With
-    ``centers_chroma`` they are 0 on average, too: clips look alike in light of any colour. Models of earlier
-    versions have False.
+    differences from red and blue, made small, since few datasets have all colours that will come.
     """
 
-    def __init__(self, centers_chroma: bool = False, **kwargs: Any):
+    def __init__(self, **kwargs: Any):
         # Half precision could not tell all levels of a pixel apart.
         super().__init__(**{"dtype": "float32", **kwargs})
-        self.centers_chroma = centers_chroma
 
     def call(self, inputs: Any, valid: Any) -> Any:
         """Normalises ``inputs``, from 0 to 255; ``valid``, ``[B, T]`` bool, is False for padding."""
@@ -215,19 +212,15 @@ class ClipNormalization(keras.layers.Layer):
         weights = weights / ops.sum(weights, axis=1, keepdims=True)
 
         def mean(values: Any) -> Any:
-            by_frame = ops.mean(values, axis=(2, 3), keepdims=True)
-            return ops.sum(by_frame * weights[:, :, None, None, None], axis=1, keepdims=True)
+            by_frame = ops.mean(values, axis=(2, 3, 4))
+            return ops.sum(by_frame * weights, axis=1)[:, None, None, None, None]
 
-        parts = [luma - mean(luma)]
-        deviation = ops.sqrt(mean(ops.square(parts[0]))) + _MIN_DEVIATION
+        level = mean(luma)
+        parts = [luma - level]
         if pixels.shape[-1] == 3:
-            chroma = pixels[..., ::2] - luma
-            parts.append(_CHROMA_SCALE * (chroma - mean(chroma) if self.centers_chroma else chroma))
+            parts.append(_CHROMA_SCALE * (pixels[..., ::2] - luma))
+        deviation = ops.sqrt(mean(ops.square(luma - level))) + _MIN_DEVIATION
         return ops.concatenate(parts, axis=-1) / deviation
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return {**super().get_config(), "centers_chroma": self.centers_chroma}
 
     def compute_output_shape(
         self, input_shape: tuple[int | None, ...], **_shapes: Any

@@ -91,7 +91,7 @@ def _normalized_frames(
     normalize = _normalization("normalize_pixels", moments)
     if not config.sees_differences:
         return StackFrames(config.frames_at_once, name="stack_frames")(normalize(frames), valid)
-    clip = ClipNormalization(centers_chroma=True, name="normalize_clip")(frames, valid)
+    clip = ClipNormalization(name="normalize_clip")(frames, valid)
     change = FrameDifferences(name="differences")(clip[..., :1], valid)
     # Classes show in brightness and colour too; a speed does not, and drives of other light would mislead.
     pixels = clip if spec.label.task == "regression" else normalize(frames)
