@@ -137,6 +137,7 @@ class BuildOptions:
         class_column, annotation, telemetry: where measured labels came from; None for nowhere.
         angle_columns: columns in degrees, where 359 and 1 are 2 apart.
         frame_rate: frames/s after sampling, exactly.
+        source_rate, video_stream: how footage was read.
         resize, interpolation, jpeg_quality, crop_region, mask: how frames were stored.
     """
 
@@ -148,6 +149,8 @@ class BuildOptions:
     telemetry: str | None = None
     angle_columns: tuple[str, ...] = ()
     frame_rate: Fraction | None = None
+    source_rate: Fraction | None = None
+    video_stream: int | None = None
     resize: str | None = None
     interpolation: str | None = None
     jpeg_quality: int | None = None

@@ -13,6 +13,7 @@ from pipelines.decoding.client import DecoderPool, DecoderProcess, shared_pool
 from pipelines.decoding.protocol import DecodingFailure, IndexRequest, SpansRequest
 from pipelines.errors import FailedWorkError, UserError
 from pipelines.options.dataset import DatasetOptions, FootageOptions, RunOptions
+from pipelines.options.telemetry import TelemetryOptions
 from pipelines.plan.descriptors import (
     Extent,
     FrameSpan,
@@ -209,7 +210,7 @@ def _guessed_rates(
             reason="it states no frame rate, so that its frames have no times: give --source_rate",
         )
         for source in guessed
-        if telemetry and source.telemetry and telemetry.has_times(source.telemetry.path)
+        if telemetry and _is_by_time(source, telemetry)
     ]
     if len(failures) == len(guessed):
         return failures, []
@@ -313,14 +314,17 @@ def _place(
         else:
             parts.append(replace(part, extent=extent))
     telemetry = options.telemetry
-    files = [source.telemetry, *(part.telemetry for part in source.parts)]
-    by_time = any(telemetry.has_times(file.path) for file in files if file is not None)
     runs, lost = place_parts(
         replace(source, parts=tuple(parts)),
-        by_time=by_time,
+        by_time=_is_by_time(source, telemetry),
         by_clock=telemetry.time_origin == "clock",
     )
     return runs, failures + lost
+
+
+def _is_by_time(source: Source, telemetry: TelemetryOptions) -> bool:
+    files = [source.telemetry, *(part.telemetry for part in source.parts)]
+    return any(telemetry.has_times(file.path) for file in files if file is not None)
 
 
 def _known_probe(source: Source, options: DatasetOptions) -> Probe | None:
@@ -332,7 +336,10 @@ def _known_probe(source: Source, options: DatasetOptions) -> Probe | None:
         frames = sum(extent.frames for extent in extents)
         cuttable = all(extent.cuttable for extent in extents)
         return Probe(
-            duration=seconds, frame_rate=frames / seconds if seconds else 1.0, cuttable=cuttable
+            duration=seconds,
+            frame_rate=frames / seconds if seconds else 1.0,
+            cuttable=cuttable,
+            states_rate=all(extent.states_rate for extent in extents),
         )
     if source.seconds is None:
         return None

@@ -218,6 +218,7 @@ class Video(Footage):
             times.append(time)
         if not times:
             raise DecodingFailure("open", "no frame in the file has a timestamp")
+        probe = self.probe()
         return Extent(
             time_base=self.time_base.as_integer_ratio(),
             first_pts=min(times),
@@ -225,8 +226,9 @@ class Video(Footage):
             frames=len(times),
             cuttable=self.cuttable,
             tolerance=self.tolerance.as_integer_ratio(),
-            created=self.probe().created,
+            created=probe.created,
             truncated=self.truncated is not None,
+            states_rate=probe.states_rate,
         )
 
     def _decode_alone(self, pts: int) -> av.VideoFrame:

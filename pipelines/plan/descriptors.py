@@ -42,7 +42,7 @@ class Extent:
         first_pts: presentation time of the first frame, in ticks.
         seconds: from the first frame to the end of the last.
         frames: number of packets that are shown.
-        cuttable, created: see `Probe`.
+        cuttable, created, states_rate: see `Probe`.
         tolerance: seconds by which a frame's presentation time may be later than its true time.
         truncated: the file ends before its footage does.
     """
@@ -55,6 +55,7 @@ class Extent:
     tolerance: tuple[int, int]
     created: float | None = None
     truncated: bool = False
+    states_rate: bool = True
 
     @property
     def start(self) -> Fraction:

@@ -14,7 +14,7 @@ from pipelines.decoding.client import DecoderProcess
 from pipelines.decoding.protocol import BuildRequest, DecodingFailure
 from pipelines.errors import UserError
 from pipelines.images.frame_names import is_image
-from pipelines.options.dataset import ImageOptions, SamplingOptions
+from pipelines.options.dataset import FootageOptions, ImageOptions, SamplingOptions
 from pipelines.plan.descriptors import Segment, Source
 from pipelines.validation.pictures.thumbnails import FrameError, decode_frame
 from pipelines.validation.times import MICROSECONDS, format_seconds
@@ -123,6 +123,9 @@ class SourceReader:
             ),
             dataset_name="source",
             sampling=SamplingOptions(num_frames=count, frame_rate=exact, short_clips="pad"),
+            footage=FootageOptions(
+                source_rate=options.source_rate, video_stream=options.video_stream
+            ),
             image=image,
         )
         return [

@@ -1161,7 +1161,7 @@ class TestCommandLine:
 class TestRawStreams:
     def test_labels_by_time_need_their_rate(self, write_video, tmp_path) -> None:
         (tmp_path / "in").mkdir()
-        path = write_video(tmp_path / "in/a.mjpeg", codec="mjpeg", frames=40)
+        path = write_video(tmp_path / "in/a1.mjpeg", codec="mjpeg", frames=40)
         write_csv(path.with_suffix(".csv"), "t,speed", [0, 1, 2], [0, 10, 20])
         flags = ("--telemetry", "{stem}.csv", "--time_column", "t", "--label_columns", "speed")
         flags = (*flags, "--num_frames", "4")
@@ -1169,6 +1169,15 @@ class TestRawStreams:
         assert refused.returncode == 1
         assert "states no frame rate" in refused.stderr
         assert "--source_rate" in refused.stderr
+        for suffix in (".mjpeg", ".csv"):
+            shutil.copyfile(path.with_suffix(suffix), path.with_name(f"a2{suffix}"))
+        joined = run(
+            *("--input", tmp_path / "in", "--output", tmp_path / "joined", *flags, *SMALL),
+            *("--join", r"(a)(\d)\.mjpeg"),
+        )
+        assert joined.returncode == 1
+        assert "states no frame rate" in joined.stderr
+        path.with_name("a2.mjpeg").unlink()
         info = build(tmp_path / "in", tmp_path / "out", *flags, "--source_rate", 20)
         assert info["options"]["source_rate"] == "20"
         records = read_with_tensorflow(tmp_path / "out")
