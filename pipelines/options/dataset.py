@@ -34,6 +34,8 @@ MAX_SHARDS = 99_999
 
 SPLIT_NAME_RULE = "a name of small letters, digits and '_' that begins with a letter"
 
+RATE = {"above": 0, "max": 1000, "unit": "frames/s, such as 10 or 30000/1001"}
+"""Settings of an option that is a number of frames per second."""
 _BYTES = {"parse": parse_bytes, "min": 1, "metavar": "SIZE"}
 _BYTES["expected"] = "a size of at least 1 byte, such as 128MiB or 1GB"
 
@@ -64,9 +66,7 @@ class SamplingOptions(PipelineOptions):
         None,
         "Frames per second to sample at by time, such as 10 or 30000/1001",
         default_text="every frame as it comes",
-        above=0,
-        max=1000,
-        unit="frames/s, such as 10 or 30000/1001",
+        **RATE,
     )
     stride: int | None = option(
         None,
@@ -113,9 +113,7 @@ class FootageOptions(PipelineOptions):
         "Frames per second of videos that state none: raw streams, such as .hevc and .mjpeg. Labels by time "
         "need it",
         default_text="25, with a warning",
-        above=0,
-        max=1000,
-        unit="frames/s, such as 20 or 30000/1001",
+        **RATE,
     )
     video_stream: int | None = option(
         None,

@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import Literal
 
 from pipelines.options.base import PipelineOptions
-from pipelines.options.dataset import DatasetOptions, FootageOptions, RunOptions
+from pipelines.options.dataset import RATE, DatasetOptions, FootageOptions, RunOptions
 from pipelines.options.layouts import Layout
 from tfrecords_schema.options import REQUIRED, group, option
 
@@ -330,9 +330,7 @@ class AdoptOptions(PipelineOptions):
         None,
         "Frames per second of the records, which `predict` samples footage with",
         default_text="as they state",
-        above=0,
-        max=1000,
-        unit="frames/s, such as 10 or 30000/1001",
+        **RATE,
     )
     run: RunOptions = group(
         RunOptions,

@@ -19,22 +19,9 @@ T = TypeVar("T")
 
 VIDEO_EXTENSIONS = (
     *(".mp4", ".m4v", ".mov", ".3gp", ".3g2", ".mkv", ".webm", ".avi", ".divx", ".gif"),
-    *(
-        ".mpg",
-        ".mpeg",
-        ".m2v",
-        ".vob",
-        ".ts",
-        ".mts",
-        ".m2ts",
-        ".mxf",
-        ".dv",
-        ".wmv",
-        ".asf",
-        ".wtv",
-    ),
+    *(".mpg", ".mpeg", ".m2v", ".vob", ".ts", ".mts", ".m2ts", ".mxf", ".dv", ".wmv", ".asf"),
     *(".flv", ".f4v", ".ogv", ".ogg", ".rm", ".rmvb", ".nut", ".y4m", ".ivf", ".obu", ".av1"),
-    *(".h264", ".264", ".avc", ".h265", ".265", ".hevc", ".mjpeg", ".mjpg"),
+    *(".h264", ".264", ".avc", ".h265", ".265", ".hevc", ".mjpeg", ".mjpg", ".wtv"),
 )
 
 

@@ -30,8 +30,7 @@ class GradCam:
     """
 
     def __init__(self, model: keras.Model, spec: SequenceSpec):
-        frozen, head = _layer(model, FROZEN_FEATURES), _layer(model, HEAD) or model
-        trained = _layer(head, FRAME_FEATURES)
+        frozen, head, trained = _parts(model)
         last = frozen if trained is None else trained
         before = frozen.output if trained is not None and frozen is not None else last.input
         network, self._pooling = last.layer, last.layer.layers[-1]
@@ -85,7 +84,8 @@ def grad_cam_of(model: Any, spec: SequenceSpec) -> GradCam | None:
     """Returns the Grad-CAM of a model, or None if it has no feature maps that are pooled frame by frame."""
     if spec.image is None or not isinstance(model, keras.Model):
         return None
-    layer = _layer(_layer(model, HEAD) or model, FRAME_FEATURES) or _layer(model, FROZEN_FEATURES)
+    frozen, _, trained = _parts(model)
+    layer = trained or frozen
     pooled = layer is not None and layer.layer.layers[-1].name == POOLING
     return GradCam(model, spec) if pooled else None
 
@@ -99,6 +99,12 @@ def heat_picture(
     levels = cv2.resize(np.uint8(255 * heat), (width, height), interpolation=cv2.INTER_LINEAR)
     colours = cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)
     return cv2.addWeighted(cv2.cvtColor(frame, code), 1 - _HEAT_SHARE, colours, _HEAT_SHARE, 0)
+
+
+def _parts(model: keras.Model) -> tuple[Any, Any, Any]:
+    """Returns the frozen layer of frames, the model after it, and its trained layer of frames, or None."""
+    head = _layer(model, HEAD) or model
+    return _layer(model, FROZEN_FEATURES), head, _layer(head, FRAME_FEATURES)
 
 
 def _layer(model: keras.Model, name: str) -> Any:
