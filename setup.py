@@ -41,7 +41,7 @@ setup(
         "opencv-python-headless>=4.11.0.86,<6",
         "packaging>=22",
         "protobuf>=5.28.3,<7",
-        "pynmeagps>=1.0.50,<2",
+        "pynmeagps>=1.1.1,<2",
         "simplejpeg>=1.8,<2",
         "tqdm>=4.66,<5",
     ],
