@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -71,7 +72,11 @@ def _wake(main_thread: int, arrived: int) -> None:
 def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
     global _received
     _received = True
-    logging.disable()  # libraries log the exception with a traceback
+    # Libraries log the exception with a traceback. Python prints one where it ignores the exception, and for
+    # each thread that loses what it works with.
+    logging.disable()
+    sys.unraisablehook = lambda _: None
+    threading.excepthook = lambda _: None
     # Again every second, because this signal, too, may arrive on the way into a lock.
     signal.setitimer(signal.ITIMER_REAL, _GRACE_SECONDS, _GRACE_SECONDS)
     raise KeyboardInterrupt

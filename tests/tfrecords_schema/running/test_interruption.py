@@ -99,3 +99,34 @@ def test_a_main_thread_that_waits_for_a_lock_is_woken(by: signal.Signals) -> Non
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60
     )
     assert (done.returncode, done.stdout) == (0, "ready\nwoken\n")
+
+
+def test_lost_exceptions_are_not_printed() -> None:
+    # The first interrupts a finalizer, where Python ignores it. Then a thread fails, as Beam's may.
+    losing = """
+    import threading
+    class Finalized:
+        def __del__(self):
+            print("ready", flush=True)
+            time.sleep(600)
+    def fail():
+        raise OSError("its pipe is closed")
+    held = Finalized()
+    held = None
+    thread = threading.Thread(target=fail)
+    thread.start()
+    thread.join()
+    print("went on")
+"""
+    program = PROGRAM.replace('    print("ready", flush=True)\n    time.sleep(600)\n', losing)
+    with subprocess.Popen(
+        [sys.executable, "-c", program.replace("REACTION", "pass")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        said, errors = process.communicate(timeout=60)
+    assert (process.returncode, said, errors) == (0, "went on\n", "")
