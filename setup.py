@@ -25,6 +25,7 @@ setup(
     package_data={
         "tfrecords_schema": ["example.proto", "example_pb2.pyi"],
         "tfrecords_schema.report": ["*.html", "*.css"],
+        "pipelines.browsing": ["*.html", "*.js"],
         "pipelines.validation.report": ["*.html"],
         "trainer.report": ["*.html", "*.md"],
     },

@@ -169,14 +169,19 @@ def predict(model: str, input: str, output: str, **options: Any) -> None:
 def show(tfrecords: str, **options: Any) -> DatasetInfo:
     """Prints what a dataset holds: frames, splits, classes or targets by split, and how it was built.
 
-    Example: ``show("dataset").splits["train"].class_sources``.
+    Example: ``show("dataset").splits["train"].class_sources``. With ``page``, the sequences are written to a
+    page to browse them.
 
     Raises:
-        UserError: if the folder holds no complete dataset.
+        UserError: if the folder holds no complete dataset, or the page cannot be written.
     """
     made = make_options(ShowOptions, {"tfrecords": tfrecords, **options})
     info = load_dataset(made.tfrecords)
     say(describe_contents(info, made.tfrecords))
+    if made.page is not None:
+        from pipelines.browsing.page import write_page
+
+        say(write_page(made.tfrecords, made.page))
     return info
 
 
@@ -311,7 +316,7 @@ VERBS = {
         show,
         ShowOptions,
         "Describes a dataset: frames, splits, classes by split, options",
-        "--tfrecords dataset",
+        "--tfrecords dataset --page sequences.html",
     ),
     "telemetry": Verb(
         telemetry,

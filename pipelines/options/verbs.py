@@ -236,6 +236,12 @@ class ShowOptions(PipelineOptions):
     """Options of ``pipelines show``."""
 
     tfrecords: str = option(REQUIRED, "Folder of the dataset; " + _URLS, metavar="DIR")
+    page: str | None = option(
+        None,
+        "Local file for a page to browse the sequences: filter, sort, play, and find their bytes",
+        metavar="FILE.html",
+        default_text="none",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

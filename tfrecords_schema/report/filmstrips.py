@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass
+from typing import cast
 
 import cv2
 import numpy as np
@@ -35,17 +36,26 @@ class StripFrame:
     is_marked: bool = False
 
 
-def choose_frames(count: int) -> list[int]:
+def choose_frames(count: int, most: int = _MAX_FRAMES) -> list[int]:
     """Returns indices spread evenly over ``count`` frames, the first and the last among them."""
-    chosen = np.linspace(0, count - 1, min(_MAX_FRAMES, count))
+    chosen = np.linspace(0, count - 1, min(most, count))
     return np.unique(chosen.round().astype(int)).tolist()
 
 
 def make_thumbnail(pixels: NDArray[np.uint8]) -> str:
     """Returns an image, ``[height, width]`` or ``[height, width, channels]`` BGR, as a small base64 JPEG."""
+    return base64.b64encode(encode_jpeg(shrink(pixels, _MAX_HEIGHT, _MAX_WIDTH))).decode()
+
+
+def shrink(pixels: NDArray[np.uint8], max_height: int, max_width: int) -> NDArray[np.uint8]:
+    """Returns an image, ``[height, width]`` or ``[height, width, channels]``, in at most that size."""
     height, width = pixels.shape[:2]
-    scale = min(_MAX_HEIGHT / height, _MAX_WIDTH / width, 1.0)
+    scale = min(max_height / height, max_width / width, 1.0)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    _, jpeg = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-    return base64.b64encode(jpeg.tobytes()).decode()
+    return cast("NDArray[np.uint8]", cv2.resize(pixels, size, interpolation=cv2.INTER_AREA))
+
+
+def encode_jpeg(pixels: NDArray[np.uint8]) -> bytes:
+    """Returns an image, gray or BGR, as the JPEG file of a report."""
+    _, jpeg = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    return jpeg.tobytes()

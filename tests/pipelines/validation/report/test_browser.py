@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import shutil
 from pathlib import Path
@@ -15,10 +14,7 @@ from pipelines.validation.folder import DatasetFolder
 from pipelines.validation.outcome import Validation
 from pipelines.validation.report.page import render_report
 from pipelines.validation.thresholds import ValidationOptions
-
-_spec = importlib.util.spec_from_file_location("chromium", Path(__file__).with_name("chromium.py"))
-chromium = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(chromium)
+from tests import chromium
 
 pytestmark = pytest.mark.skipif(
     chromium.find_chromium() is None,

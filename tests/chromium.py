@@ -95,8 +95,8 @@ class Page:
 
     def press(self, key: str, code: int) -> None:
         """A key, down and up."""
-        text = {"Space": " "}.get(key)
-        own = {"key": text or key, "code": key, "windowsVirtualKeyCode": code}
+        text = {"Space": " ", "Enter": "\r"}.get(key)
+        own = {"key": " " if key == "Space" else key, "code": key, "windowsVirtualKeyCode": code}
         self.call(
             "Input.dispatchKeyEvent", type="keyDown", **own, **({"text": text} if text else {})
         )

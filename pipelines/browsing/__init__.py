@@ -1,0 +1,1 @@
+"""A page to browse the sequences of a dataset: ``pipelines show --page``."""
