@@ -14,7 +14,8 @@ from pipelines.decoding.footage import Footage, Frame, OnProgress
 from pipelines.decoding.protocol import BuildRequest, DecodingFailure
 from pipelines.labels.alignment import Aligned, Alignment, concatenate, concatenate_rows
 from pipelines.labels.annotations import AnnotationError, read_label
-from pipelines.labels.telemetry import Telemetry, TelemetryError, read_telemetry
+from pipelines.labels.rows import Telemetry
+from pipelines.labels.telemetry import TelemetryError, read_telemetry
 from pipelines.options.telemetry import AnnotationOptions, TelemetryOptions
 from pipelines.plan.descriptors import SideFile, Source
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipelines.decoding.footage import Frame, ListedFootage
 from pipelines.decoding.protocol import DecodingFailure
-from pipelines.labels.telemetry import Telemetry
+from pipelines.labels.rows import Telemetry
 
 
 class TelemetryRows(ListedFootage):

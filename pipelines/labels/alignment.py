@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.labels.cells import TelemetryError
+from pipelines.labels.rows import Telemetry, add_dropped
 from pipelines.labels.table import Dropped
-from pipelines.labels.telemetry import Telemetry, add_dropped
 from pipelines.options.telemetry import Interpolate
 
 # Times closer than this are equal: a float of seconds since 1970 has no more digits.

@@ -183,6 +183,13 @@ _MAX_SPEED = 350.0  # m/s: faster than airliners
 _MIN_RUN = 5  # points between two jumps that are kept
 
 
+def find_degrees(
+    times: Floats, lat: Floats, lon: Floats, segments: NDArray[np.int64]
+) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Returns which points are on the globe; some loggers write degrees times 1e7, or degrees and minutes."""
+    return (np.abs(lat) <= 90) & (np.abs(lon) <= 180), segments
+
+
 def find_fixes(
     times: Floats, lat: Floats, lon: Floats, segments: NDArray[np.int64]
 ) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:

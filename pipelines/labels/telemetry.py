@@ -8,37 +8,30 @@ videos with telemetry.
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import re
 from array import array
-from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.labels import gpx
 from pipelines.labels.array_pairs import is_pairs
-from pipelines.labels.cells import (
-    Cell,
-    CellError,
-    TelemetryError,
-    TimeParser,
-    parse_class,
-    parse_number,
-)
-from pipelines.labels.embedded import NO_FIX, read_embedded
+from pipelines.labels.cells import Cell, TelemetryError, TimeParser
+from pipelines.labels.embedded import read_embedded
 from pipelines.labels.json_format import read_json
 from pipelines.labels.nmea import is_nmea
 from pipelines.labels.npy_format import read_npy
+from pipelines.labels.rows import Telemetry, collect_rows
 from pipelines.labels.streams import POSITION, TIME
-from pipelines.labels.table import MAX_ROWS, Dropped, Table, Wanted, check_known, list_names
+from pipelines.labels.table import Table, Wanted, check_known, list_names
 from pipelines.labels.text_formats import read_csv, read_text
 from pipelines.options.telemetry import VIDEO_SUFFIXES, TelemetryOptions
 
-__all__ = ["EXTENSIONS", "Telemetry", "TelemetryError", "match_columns", "read_telemetry"]
+__all__ = ["EXTENSIONS", "TelemetryError", "match_columns", "read_telemetry"]
 
 _READERS: dict[str, Callable[[str, str, Wanted], Table]] = {
     ".csv": read_csv,
@@ -50,42 +43,8 @@ _READERS: dict[str, Callable[[str, str, Wanted], Table]] = {
     ".txt": read_text,
 }
 EXTENSIONS = (*_READERS, ".gpx", ".nmea", *VIDEO_SUFFIXES)
-_PROGRESS_ROWS = 10_000
-
-
-@dataclass(frozen=True)
-class Telemetry:
-    """Rows of numbers along a drive.
-
-    Attributes:
-        times: ``[rows]`` seconds, strictly rising; None if row i belongs to frame i.
-        dates: the file has dates, so times are seconds since 1970 (UTC); otherwise their origin is unknown.
-        columns: by name, ``[rows]``; NaN for no value.
-        classes: of each row, None for no class; empty if none was requested.
-        merged_rows: number of rows that were merged into the row before, which has the same time.
-        start: the first time of the file, whose row may have been dropped; None if it is not known.
-        dropped: rows that were left out.
-    """
-
-    times: NDArray[np.float64] | None
-    dates: bool
-    columns: dict[str, NDArray[np.float64]]
-    classes: tuple[str | None, ...] = ()
-    merged_rows: int = 0
-    dropped: Dropped = field(default_factory=dict)
-    start: float | None = None
-
-    @property
-    def rows(self) -> int:
-        """Number of rows."""
-        return len(self.classes) or len(next(iter(self.columns.values())))
-
-
-def add_dropped(dropped: Dropped, telemetry: Telemetry) -> None:
-    """Adds the rows that ``telemetry`` dropped to those of others."""
-    for reason, (rows, first) in telemetry.dropped.items():
-        before, earlier = dropped.get(reason, (0, first))
-        dropped[reason] = (before + rows, earlier)
+_POSITIONS = (POSITION[:2], ("lat", "lon"))
+_MOTION = ("speed", "heading")
 
 
 def read_telemetry(
@@ -111,7 +70,7 @@ def read_telemetry(
     """
     if not columns and class_column is None:
         raise ValueError("expected columns or a class column to read, got none")
-    extension = os.path.splitext(path)[1].lower()
+    extension = _extension(path)
     numbers = tuple(dict.fromkeys(columns))
     if extension == ".gpx":
         telemetry = _read_gpx(path, name, numbers, class_column, options, on_progress)
@@ -122,20 +81,7 @@ def read_telemetry(
             )
         telemetry = _read_streams(path, name, numbers, options, on_progress)
     elif extension in _READERS:
-        clock = None if options.time_column is None else TimeParser(options.time_unit)
-        cells = (options.time_column, *numbers, class_column)
-        names = tuple(column for column in cells if column is not None)
-        wanted = Wanted(
-            names,
-            options.telemetry_columns,
-            by_row=clock is None,
-            decimal_mark=options.decimal_mark,
-        )
-        table = _READERS[extension](path, name, wanted)
-        has_classes = class_column is not None
-        telemetry, _ = _collect(name, table, names, clock, on_progress, has_classes=has_classes)
-        # JSON names its columns row by row, so a missing column is known only after the last row.
-        check_known(name, table.known, names)
+        telemetry = _read_table(path, name, numbers, class_column, options, on_progress)
     else:
         raise TelemetryError(
             f"{name}: expected telemetry in a file of {', '.join(EXTENSIONS)}, got "
@@ -162,16 +108,7 @@ def match_columns(
 
     Raises `TelemetryError` or `OSError` if the file cannot be read, or nothing matches.
     """
-    extension = os.path.splitext(path)[1].lower()
-    known = list(gpx.COLUMNS)
-    if _has_streams(path):
-        table = read_embedded(path, name, Wanted(()))
-        next(table.rows, None)
-        known = list(table.known)
-    elif extension in _READERS:
-        table = _READERS[extension](path, name, Wanted((), options.telemetry_columns))
-        next(table.rows, None)  # JSON names its columns in its rows
-        known = list(table.known)
+    known = _known_columns(path, name, options)
     found: dict[str, None] = {}
     for pattern in patterns:
         expression = re.escape(pattern).replace(r"\*", ".*")
@@ -185,6 +122,82 @@ def match_columns(
             )
         found |= dict.fromkeys(own)
     return tuple(found)
+
+
+def _known_columns(path: str, name: str, options: TelemetryOptions) -> list[str]:
+    """Returns the columns that a file names at its beginning."""
+    reader = read_embedded if _has_streams(path) else _READERS.get(_extension(path))
+    if reader is None:
+        return list(gpx.COLUMNS)
+    table = reader(path, name, Wanted((), options.telemetry_columns))
+    next(table.rows, None)  # JSON names its columns in its rows
+    return list(table.known)
+
+
+def _read_table(
+    path: str,
+    name: str,
+    columns: Sequence[str],
+    class_column: str | None,
+    options: TelemetryOptions,
+    on_progress: Callable[[], object],
+) -> Telemetry:
+    """Reads columns of text, JSON or NumPy; positions are cleaned as those of GPX."""
+    clock = None if options.time_column is None else TimeParser(options.time_unit)
+    position, derived = _find_position(path, name, columns, options)
+    if "heading" in derived and "heading" not in options.angle_columns:
+        raise TelemetryError(
+            f"{name}: a heading that is derived from positions is an angle: give --angle_columns heading"
+        )
+    numbers = [column for column in columns if column not in derived]
+    cells = (options.time_column, *dict.fromkeys((*numbers, *position)), class_column)
+    names = tuple(column for column in cells if column is not None)
+    reader = _READERS[_extension(path)]
+    table = reader(
+        path,
+        name,
+        Wanted(
+            names,
+            options.telemetry_columns,
+            by_row=clock is None,
+            decimal_mark=options.decimal_mark,
+        ),
+    )
+    has_classes = class_column is not None
+    found, kept = collect_rows(name, table, names, clock, on_progress, has_classes=has_classes)
+    # JSON names its columns row by row, so a missing column is known only after the last row.
+    check_known(name, table.known, names)
+    if not position:
+        return found
+    segments = np.zeros(len(kept), np.int64)
+    return _clean(
+        found,
+        columns,
+        name,
+        position,
+        segments,
+        options,
+        lambda i: table.place(int(kept[i])),
+        derived,
+    )
+
+
+def _find_position(
+    path: str, name: str, columns: Sequence[str], options: TelemetryOptions
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Returns latitude and longitude of a table, if they are wanted, and what is derived from them.
+
+    Only rows with times can be cleaned.
+    """
+    wanted = {*_MOTION, *_POSITIONS[0], *_POSITIONS[1]} & set(columns)
+    if not wanted or options.time_column is None:
+        return (), ()
+    known = _known_columns(path, name, options)
+    for position in _POSITIONS:
+        if set(position) <= set(known):
+            derived = tuple(c for c in columns if c in _MOTION and c not in known)
+            return (position, derived) if derived or wanted & set(position) else ((), ())
+    return (), ()
 
 
 def _read_gpx(
@@ -217,7 +230,7 @@ def _read_gpx(
 
     table = Table(rows(), lambda index: f"{name} line {lines[index]} (point {index + 1})")
     clock = TimeParser("s", dates=True)
-    found, kept = _collect(name, table, names, clock, on_progress, one_device=True)
+    found, kept = collect_rows(name, table, names, clock, on_progress, one_device=True)
     own = np.array(segments)[kept]
     return _clean(
         found, columns, name, ("lat", "lon"), own, options, lambda i: table.place(int(kept[i]))
@@ -225,8 +238,11 @@ def _read_gpx(
 
 
 def _has_streams(path: str) -> bool:
-    extension = os.path.splitext(path)[1].lower()
-    return extension in VIDEO_SUFFIXES or is_pairs(path) or is_nmea(path)
+    return _extension(path) in VIDEO_SUFFIXES or is_pairs(path) or is_nmea(path)
+
+
+def _extension(path: str) -> str:
+    return os.path.splitext(path)[1].lower()
 
 
 def _read_streams(
@@ -241,7 +257,7 @@ def _read_streams(
     names = (TIME, *dict.fromkeys((*columns, *place)))
     table = read_embedded(path, name, Wanted(names))
     clock = TimeParser("s", dates=False)
-    found, kept = _collect(name, table, names, clock, on_progress)
+    found, kept = collect_rows(name, table, names, clock, on_progress)
     check_known(name, table.known, columns)
     found = replace(found, dates=is_nmea(path))
     if place and not np.isnan(found.columns[place[0]]).all():
@@ -260,12 +276,14 @@ def _clean(
     segments: NDArray[np.int64],
     options: TelemetryOptions,
     place: Callable[[int], str],
+    derived: Collection[str] = _MOTION,
 ) -> Telemetry:
     """Drops positions without a fix and after jumps, and derives speed and heading where they are missing.
 
-    Rows of other streams than the position's have none, and stay as they are. ``found`` has the columns of
-    ``position``, latitude and longitude. Nothing is derived from one of the ``segments`` of rows to another.
-    ``place`` returns the name of a row in messages.
+    Speed and heading are derived if they are among ``columns`` and ``derived``. Rows of other streams than
+    the position's have none, and stay as they are. ``found`` has the columns of ``position``, latitude and
+    longitude. Nothing is derived from one of the ``segments`` of rows to another. ``place`` returns the name
+    of a row in messages.
     """
     if found.times is None:
         raise ValueError("positions have times")
@@ -273,6 +291,7 @@ def _clean(
     index, own = np.flatnonzero(~np.isnan(lat + lon)), segments[~np.isnan(lat + lon)]
     keep, dropped = np.ones(len(lat), np.bool_), found.dropped
     for reason, clean in (
+        ("have no latitude and longitude in degrees", gpx.find_degrees),
         ("have no fix (latitude and longitude are 0)", gpx.find_fixes),
         (
             "lie farther away than --max_acceleration allows",
@@ -285,201 +304,27 @@ def _clean(
         keep[index[~good]] = False
         index, own = index[good], own[good]
     if not len(index):
-        raise TelemetryError(f"{name}: expected points with a fix, got none: leave the file out")
-    values = dict(found.columns)
-    if {"speed", "heading"} & set(columns):
-        of_position = {"lat": lat[index], "lon": lon[index]}
-        of_position |= {
-            column: values[column][index] for column in ("speed", "heading") if column in values
-        }
-        for column, derived in gpx.fill_motion(found.times[index], of_position, own).items():
-            values[column] = values.get(column, lat).copy()
-            values[column][index] = derived
-    columns_read = {column: values[column][keep] for column in columns}
-    return replace(found, times=found.times[keep], columns=columns_read, dropped=dropped)
-
-
-def _collect(
-    name: str,
-    table: Table,
-    columns: Sequence[str],
-    clock: TimeParser | None,
-    on_progress: Callable[[], object],
-    *,
-    has_classes: bool = False,
-    one_device: bool = False,
-) -> tuple[Telemetry, NDArray[np.int64]]:
-    """Parses the rows of a table: merges rows with the same time, and drops bad ones.
-
-    The cells of a row are in the order of ``columns``: time (with a ``clock``), numbers, class (with
-    ``has_classes``). Returns the numbers of the rows that were not merged into the one before, too.
-
-    Rows without times belong to frames, so that none can be left out. Rows with times are dropped if they
-    cannot be parsed, contradict a row with the same time, or go back in time. If these are half of the rows,
-    or more than a tenth contradicts or goes back, the first error is raised. Rows of ``one_device`` may
-    contradict each other: its times have too few digits, and the first row with a time is nearest to it.
-    """
-    parsers: list[Callable[[Any], Any]] = [parse_number] * len(columns)
-    if clock:
-        parsers[0] = clock.parse
-    if has_classes:
-        parsers[-1] = parse_class
-    held: list[Any] = [[] if parse is parse_class else array("d") for parse in parsers]
-    kept = array("q")
-    merged, count = 0, 0
-    bad: list[tuple[str, int, TelemetryError]] = [
-        (reason, 0, TelemetryError()) for reason in (_UNREADABLE, _CONTRADICTING, _BACKWARD)
-    ]
-
-    def drop(kind: int, error: TelemetryError, rows: int = 1) -> None:
-        if clock is None:
-            raise error
-        reason, before, first = bad[kind]
-        bad[kind] = (reason, before + rows, first if before else error)
-
-    for count, (number, cells) in enumerate(table.rows, start=1):
-        if count % _PROGRESS_ROWS == 1:
-            on_progress()
-        if count > MAX_ROWS:
-            raise TelemetryError(
-                f"{name}: expected at most {MAX_ROWS} rows, got more: split the file, or thin it out"
-            )
-        try:
-            row = _parse_row(cells, parsers, columns, table, number, hint=not kept)
-        except TelemetryError as error:
-            drop(0, error)
-            continue
-        if clock and kept and row[0] == held[0][-1]:
-            conflict = _merge(row, held, columns, table.place(number), table.place(kept[-1]))
-            if conflict is None:
-                merged += 1
-            else:
-                drop(1, conflict)
-            continue
-        kept.append(number)
-        for values, value in zip(held, row, strict=True):
-            values.append(value)
-    if not kept:
-        without = table.dropped.get(NO_FIX, (0, ""))[0]
-        received = f"{without} of a GPS without a fix" if without else "none"
-        raise (
-            bad[0][2]
-            if bad[0][1]
-            else TelemetryError(
-                f"{name}: expected rows of telemetry, got {received}: fill the file or leave it out"
-            )
+        raise TelemetryError(
+            f"{name}: expected positions in degrees with a fix, got none: leave the file out"
         )
-    numbers, arrays = np.frombuffer(kept, np.int64), list(map(_as_array, held))
-    if clock:
-        clock.check(arrays[0], name)
-        rising = _longest_rise(arrays[0])
-        if len(rising) < len(numbers):
-            at = int(np.flatnonzero(np.diff(arrays[0]) <= 0)[0])
-            (before, place), (after, own) = (
-                (float(arrays[0][i]), table.place(int(numbers[i]))) for i in (at, at + 1)
-            )
-            error = TelemetryError(
-                f"{own}: expected times that rise, got {after!r} s after {before!r} s in {place}: "
-                "sort the rows, or split the file where a drive ends"
-            )
-            drop(2, error, len(numbers) - len(rising))
-            numbers, arrays = numbers[rising], [values[rising] for values in arrays]
-    limits = [(0, count / 2 - 0.5), (1, max(1, count / 10)), (2, max(1, count / 10))]
-    if one_device:
-        limits[1] = (1, count if len(numbers) > 1 else 0)
-    total = sum(rows for kind, (_, rows, _) in enumerate(bad) if not (one_device and kind == 1))
-    for kind, limit in limits:
-        _, rows, first = bad[kind]
-        if rows and (rows > limit or 2 * total >= count):
-            raise TelemetryError(f"{first} ({rows} such rows of {count})") if rows > 1 else first
-    inner = slice(1 if clock else 0, -1 if has_classes else None)
-    telemetry = Telemetry(
-        times=arrays[0] if clock else None,
-        dates=bool(clock and clock.dates),
-        columns=dict(zip(columns[inner], arrays[inner], strict=True)),
-        classes=tuple(arrays[-1].tolist()) if has_classes else (),
-        merged_rows=merged,
-        start=clock.first if clock else None,
-        dropped=table.dropped | {reason: (rows, str(first)) for reason, rows, first in bad if rows},
+    values = dict(found.columns)
+    incomplete = set()
+    if set(derived) & set(columns):
+        of_position = {"lat": lat[index], "lon": lon[index]}
+        of_position |= {column: values[column][index] for column in _MOTION if column in values}
+        motion = gpx.fill_motion(found.times[index], of_position, own)
+        for column in set(derived) & set(columns):
+            written = values.get(column, np.full(len(lat), np.nan))
+            values[column] = written.copy()
+            values[column][index] = motion[column]
+            if np.isnan(written[index]).any():
+                incomplete.add(column)
+    columns_read = {column: values[column][keep] for column in columns}
+    return replace(
+        found,
+        times=found.times[keep],
+        columns=columns_read,
+        classes=tuple(itertools.compress(found.classes, keep)),
+        dropped=dropped,
+        derived=frozenset(incomplete),
     )
-    return telemetry, numbers
-
-
-_UNREADABLE = "cannot be read"
-_CONTRADICTING = "have the time of the row before and other values"
-_BACKWARD = "go back in time"
-
-
-def _as_array(values: Any) -> NDArray[Any]:
-    return np.array(values, object) if isinstance(values, list) else np.frombuffer(values)
-
-
-def _parse_row(
-    cells: Sequence[Cell] | TelemetryError,
-    parsers: Sequence[Callable[[Any], Any]],
-    columns: Sequence[str],
-    table: Table,
-    number: int,
-    *,
-    hint: bool,
-) -> list[Any]:
-    """Returns the values of a row; raises `TelemetryError` with its place."""
-    if isinstance(cells, TelemetryError):
-        raise cells
-    row: list[Any] = []
-    try:
-        for parse, cell in zip(parsers, cells, strict=True):
-            row.append(parse(cell))
-    except CellError as error:
-        column, place = columns[len(row)], table.place(number)
-        if table.known:  # a JSON object without the time column may have a misspelt one
-            check_known(place, table.known, [column])
-        first_hint = table.first_hint if hint else ""
-        raise TelemetryError(f"{place}, column {column!r}: {error}{first_hint}") from error
-    return row
-
-
-def _longest_rise(times: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Returns the indices of a longest strictly rising subsequence, ``[rows]`` int64.
-
-    Patience sorting, see https://en.wikipedia.org/wiki/Longest_increasing_subsequence.
-    """
-    if np.all(np.diff(times) > 0):
-        return np.arange(len(times))
-    # From the end, so that of two rows in wrong order the later one is left out.
-    backward = -times[::-1]
-    ends, places, before = array("d"), array("q"), np.full(len(times), -1, np.int64)
-    for index, time in enumerate(backward.tolist()):
-        place = bisect_left(ends, time)
-        before[index] = places[place - 1] if place else -1
-        ends[place : place + 1] = array("d", [time])
-        places[place : place + 1] = array("q", [index])
-    rise, index = array("q"), places[-1]
-    while index >= 0:
-        rise.append(len(times) - 1 - index)
-        index = int(before[index])
-    return np.frombuffer(rise, np.int64)
-
-
-def _merge(
-    row: Sequence[Any], held: Sequence[Any], columns: Sequence[str], place: str, before: str
-) -> TelemetryError | None:
-    """Merges a row into the last of the ``held`` ones, which has the same time.
-
-    Returns an error if it contradicts a value; then nothing is merged.
-    """
-    pairs = list(zip(columns[1:], held[1:], row[1:], strict=True))
-    for column, values, value in pairs:
-        if not _is_missing(values[-1]) and value != values[-1] and not _is_missing(value):
-            return TelemetryError(
-                f"{place}, column {column!r}: expected one value at one time, got {value!r} here and "
-                f"{values[-1]!r} in {before}: remove one of the rows, or write times with more digits"
-            )
-    for _, values, value in pairs:
-        if _is_missing(values[-1]):
-            values[-1] = value
-    return None
-
-
-def _is_missing(value: float | str | None) -> bool:
-    return value is None or value != value  # NaN

@@ -19,15 +19,10 @@ from pipelines.images.frame_names import frame_key, is_image
 from pipelines.labels.array_pairs import is_pairs, pairs_status
 from pipelines.labels.nmea import is_nmea
 from pipelines.labels.rounding import Rounding, check_targets, describe_signals
+from pipelines.labels.rows import Telemetry, add_dropped
 from pipelines.labels.streams import TIME
 from pipelines.labels.table import Dropped
-from pipelines.labels.telemetry import (
-    Telemetry,
-    TelemetryError,
-    add_dropped,
-    match_columns,
-    read_telemetry,
-)
+from pipelines.labels.telemetry import TelemetryError, match_columns, read_telemetry
 from pipelines.options.base import has_pattern
 from pipelines.options.dataset import DatasetOptions, LabelOptions, SamplingOptions
 from pipelines.options.telemetry import EMBEDDED, TelemetryOptions
@@ -78,7 +73,7 @@ def list_drives(
     sources, failures = footage.describe(paths)
     read: list[Source] = []
     class_names: set[str] = set()
-    merged, dropped = 0, Dropped()
+    merged, dropped, derived = 0, Dropped(), set[str]()
     offsets = dict(label.target_offset)
     read_from = {telemetry.source_of(name)[0]: name for name in label.label_columns}
     targets = [Rounding(column, offsets.get(name, 0.0)) for column, name in read_from.items()]
@@ -97,10 +92,13 @@ def list_drives(
             failures.append(list_failure(source.id, error))
             continue
         for rounding in (*targets, *signals):
-            rounding.add(np.concatenate([piece.columns[rounding.name] for piece in pieces]))
+            # Derived values hold the noise of positions, which float32 need not keep.
+            written = [piece for piece in pieces if rounding.name not in piece.derived]
+            rounding.add(np.concatenate([[], *(own.columns[rounding.name] for own in written)]))
         merged += sum(piece.merged_rows for piece in pieces)
         for piece in pieces:
             add_dropped(dropped, piece)
+            derived |= piece.derived
         class_names |= {name for piece in pieces for name in piece.classes if name is not None}
         if telemetry.no_images:
             seconds = _duration(pieces[0], sampling)
@@ -121,6 +119,9 @@ def list_drives(
         notes += _describe_unlabelled(unlabelled, len(read) + len(failures) + len(unlabelled))
     if telemetry.join is None:
         notes += _describe_chapters(read)
+    if derived:
+        which = " and ".join(sorted(derived))
+        notes.append(f"derived from positions, where the files hold none: {which}")
     if merged:
         notes.append(
             f"{merged} rows of telemetry repeat the row before them and were merged with it"

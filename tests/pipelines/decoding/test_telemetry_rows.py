@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pipelines.decoding.footage import Frame
 from pipelines.decoding.protocol import DecodingFailure
 from pipelines.decoding.telemetry_rows import TelemetryRows
-from pipelines.labels.telemetry import Telemetry
+from pipelines.labels.rows import Telemetry
 
 NTSC = Fraction(30000, 1001)
 

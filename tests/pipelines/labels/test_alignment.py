@@ -20,7 +20,8 @@ from pipelines.labels.alignment import (
     concatenate,
     concatenate_rows,
 )
-from pipelines.labels.telemetry import Telemetry, TelemetryError
+from pipelines.labels.rows import Telemetry
+from pipelines.labels.telemetry import TelemetryError
 
 NAN = math.nan
 MICROSECOND = 1e-6

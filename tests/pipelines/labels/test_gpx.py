@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from pipelines.labels.gpx import EARTH_RADIUS
-from pipelines.labels.telemetry import Telemetry, TelemetryError, read_telemetry
+from pipelines.labels.rows import Telemetry
+from pipelines.labels.telemetry import TelemetryError, read_telemetry
 from pipelines.options.telemetry import TelemetryOptions
 
 METRES_A_DEGREE = 2 * math.pi * EARTH_RADIUS / 360  # of a great circle: 111195.08

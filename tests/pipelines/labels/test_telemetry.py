@@ -16,13 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.labels.cells import CellError, TimeParser, parse_class, parse_number
-from pipelines.labels.telemetry import (
-    EXTENSIONS,
-    Telemetry,
-    TelemetryError,
-    _longest_rise,
-    read_telemetry,
-)
+from pipelines.labels.rows import Telemetry, _longest_rise
+from pipelines.labels.telemetry import EXTENSIONS, TelemetryError, read_telemetry
 from pipelines.options.telemetry import TelemetryOptions
 
 NAN = math.nan
