@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -10,9 +11,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+MAX_FILM_FRAMES = 24
 _MAX_FRAMES = 8
 _MAX_HEIGHT, _MAX_WIDTH = 96, 240
 _JPEG_QUALITY = 75
+_MAX_FILM_HEIGHT, _MAX_FILM_WIDTH = 192, 320
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +37,32 @@ class StripFrame:
     label: str = ""
     is_padding: bool = False
     is_marked: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Film:
+    """A sequence that a page plays by CSS: a JPEG in base64 with the frames side by side.
+
+    Attributes:
+        jpeg: ``count`` pictures, each ``width`` by ``height`` pixels.
+        seconds: how long they are shown together.
+    """
+
+    jpeg: str
+    count: int
+    width: int
+    height: int
+    seconds: float
+
+
+def make_film(frames: Sequence[NDArray[np.uint8]], seconds: float) -> Film | None:
+    """Returns the frames, of one size in BGR order or gray, as a `Film`; None for fewer than two."""
+    if len(frames) < 2:
+        return None
+    small = [shrink(pixels, _MAX_FILM_HEIGHT, _MAX_FILM_WIDTH) for pixels in frames]
+    height, width = small[0].shape[:2]
+    jpeg = base64.b64encode(encode_jpeg(np.concatenate(small, axis=1))).decode()
+    return Film(jpeg=jpeg, count=len(small), width=width, height=height, seconds=seconds)
 
 
 def choose_frames(count: int, most: int = _MAX_FRAMES) -> list[int]:

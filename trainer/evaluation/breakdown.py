@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tfrecords_schema.info import DatasetInfo
+from tfrecords_schema.report.charts import round_step
 from tfrecords_schema.spec import LabelSpec
 from trainer.evaluation.metrics import (
     MIN_PROBABILITY,
@@ -233,12 +234,6 @@ def range_edges(values: Array) -> Array:
     step = round_step((high - low) / _RANGES)
     inner = step * np.arange(math.ceil(low / step), math.floor(high / step) + 1)
     return np.concatenate([[lowest], inner[(inner > lowest) & (inner < highest)], [highest]])
-
-
-def round_step(step: float) -> float:
-    """Returns the smallest of 1, 2, 2.5 and 5 times a power of ten that is at least ``step``."""
-    power = 10.0 ** math.floor(math.log10(step))
-    return next(power * m for m in (1, 2, 2.5, 5, 10) if power * m >= step * (1 - 1e-9))
 
 
 def sequence_losses(label: LabelSpec, predictions: Predictions, scales: Array) -> Array:

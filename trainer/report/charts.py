@@ -1,71 +1,22 @@
-"""Computes small charts, which ``page.html`` draws as inline SVG."""
+"""Computes small charts, which ``macros.html`` draws as inline SVG."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from trainer.evaluation.breakdown import round_step
+from tfrecords_schema.report.charts import ACROSS, UP, Axis, Chart, widen
 
 Array = npt.NDArray[Any]
 
-# Pixels of the view box. A phone is about as wide as this, so that text is not too small there.
-WIDTH, HEIGHT = 360, 230
-_ACROSS, _UP = (48, WIDTH - 10), (HEIGHT - 38, 8)
-_TICKS = 5
 _MAX_DOTS = 2000
 _MAX_STEPS = 400
 _MAX_GAP = 5
 """Usual gaps between two values beyond which their line is broken."""
-
-
-@dataclass(frozen=True)
-class Axis:
-    """The values from ``low`` to ``high``, drawn from pixel ``start`` to pixel ``end``."""
-
-    low: float
-    high: float
-    start: float
-    end: float
-    min_step: float = 0.0
-    """Smallest distance of two ticks."""
-
-    def to_pixels(self, values: Any) -> Any:
-        """Returns the positions of values along the axis."""
-        return self.start + (values - self.low) / (self.high - self.low) * (self.end - self.start)
-
-    def ticks(self) -> list[tuple[float, float]]:
-        """Returns the value and the position of each tick."""
-        step = max(round_step((self.high - self.low) / _TICKS), self.min_step)
-        values = step * np.arange(math.ceil(self.low / step), math.floor(self.high / step) + 1)
-        # Without rounding, 3 * 0.1 would be labelled 0.30000000000000004.
-        return [(round(float(value), 10), float(self.to_pixels(value))) for value in values]
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A chart with two axes.
-
-    Attributes:
-        x, y: the axes.
-        x_name, y_name: what the axes measure, with the unit.
-        summary: what the chart shows, for readers who cannot see it.
-        paths: CSS class and SVG path data of each line.
-    """
-
-    x: Axis
-    y: Axis
-    x_name: str
-    y_name: str
-    summary: str
-    paths: list[tuple[str, str]]
-    width: int = WIDTH
-    height: int = HEIGHT
 
 
 def make_scatter_chart(
@@ -84,7 +35,7 @@ def make_scatter_chart(
         chosen = np.random.default_rng(0).choice(len(truth), _MAX_DOTS, replace=False)
         truth, predicted = truth[chosen], predicted[chosen]
     low, high = _limits(np.append(truth, predicted))
-    x, y = Axis(low, high, *_ACROSS), Axis(low, high, *_UP)
+    x, y = Axis(low, high, *ACROSS), Axis(low, high, *UP)
     dots = zip(x.to_pixels(truth).round(), y.to_pixels(predicted).round(), strict=True)
     paths = [
         ("truth", f"M{x.start} {y.start}L{x.end} {y.end}"),
@@ -110,8 +61,8 @@ def make_time_chart(
     finite = np.concatenate([values[np.isfinite(values)] for values in (truth, predicted)])
     if not len(finite):
         return None
-    x = Axis(*_widen(float(times[0]), float(times[-1])), *_ACROSS)
-    y = Axis(*_limits(np.append(finite, baseline)), *_UP)
+    x = Axis(*widen(float(times[0]), float(times[-1])), *ACROSS)
+    y = Axis(*_limits(np.append(finite, baseline)), *UP)
     paths = [
         ("baseline", _level(baseline, x, y)),
         ("truth", _line(times, truth, x, y)),
@@ -141,8 +92,8 @@ def make_curves_chart(
     finite = values[np.isfinite(values)]
     if not len(finite):
         return None
-    x = Axis(*_widen(float(epochs.min()), float(epochs.max())), *_ACROSS, min_step=1)
-    y = Axis(*_limits(finite), *_UP)
+    x = Axis(*widen(float(epochs.min()), float(epochs.max())), *ACROSS, min_step=1)
+    y = Axis(*_limits(finite), *UP)
     paths = [(style, _line(at, own, x, y)) for style, (at, own) in points.items()]
     return Chart(x, y, "epoch", next(iter(columns.values())), summary, paths)
 
@@ -152,8 +103,8 @@ def make_sparkline(values: Array) -> list[str]:
     finite = values[np.isfinite(values)]
     if not len(finite):
         return []
-    x = Axis(*_widen(0.0, len(values) - 1.0), 2, 158)
-    y = Axis(*_widen(float(finite.min()), float(finite.max())), 34, 2)
+    x = Axis(*widen(0.0, len(values) - 1.0), 2, 158)
+    y = Axis(*widen(float(finite.min()), float(finite.max())), 34, 2)
     steps = np.arange(len(values))
     return [_line(steps, column, x, y) for column in values.T]
 
@@ -181,12 +132,4 @@ def _limits(values: Array) -> tuple[float, float]:
     """Returns the range of the values with a margin."""
     low, high = float(values.min()), float(values.max())
     margin = 0.03 * (high - low)
-    return _widen(low - margin, high + margin)
-
-
-def _widen(low: float, high: float) -> tuple[float, float]:
-    """Returns the same range, unless it is empty: values cannot be scaled to an empty range."""
-    if high > low:
-        return low, high
-    margin = 0.5 * abs(low) or 0.5
-    return low - margin, low + margin
+    return widen(low - margin, high + margin)

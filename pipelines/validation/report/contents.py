@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipelines.validation.dataset_view import target_units
 from pipelines.validation.outcome import Validation
 from pipelines.validation.tallies import STEP_RANGE
 from pipelines.validation.views import Expectation, target_column
+from tfrecords_schema.report.charts import Chart, make_histogram
 from tfrecords_schema.report.pages import Cell, Row, Table, describe_rows, format_duration, plural
 from tfrecords_schema.tables import format_bytes
 
@@ -22,17 +22,15 @@ class BarChart:
 
     Attributes:
         split: its name.
-        kind: of the chart, such as ``Histogram of``.
-        bars: their heights, none negative.
-        limits: range of the horizontal axis; empty when it has none.
+        chart: what is drawn.
         summary: of the values, in words.
+        has_numbers: True if the page lists the bars in words too.
     """
 
     split: str
-    kind: str
-    bars: Sequence[int]
-    limits: str
+    chart: Chart
     summary: str
+    has_numbers: bool = True
 
 
 def splits(validation: Validation) -> Table:
@@ -88,15 +86,16 @@ def targets(validation: Validation) -> dict[str, list[BarChart]]:
                 f"{own.count:,} values, mean {own.mean:.4g}, std {own.std:.4g}, "
                 f"{own.min:.4g} to {own.max:.4g} {unit}"
             )
-            charts.setdefault(f"{name} ({unit})" if unit else name, []).append(
-                BarChart(
-                    split,
-                    "Histogram of",
-                    facts.histograms[column],
-                    f"from {low:.4g} to {high:.4g}",
-                    summary.rstrip(),
-                )
+            title = f"{name} ({unit})" if unit else name
+            own_chart = make_histogram(
+                facts.histograms[column],
+                low,
+                high,
+                x_name=title,
+                y_name="values",
+                summary=f"Histogram of {split}: {summary}".rstrip(),
             )
+            charts.setdefault(title, []).append(BarChart(split, own_chart, summary.rstrip()))
     return charts
 
 
@@ -127,25 +126,37 @@ def shard_sizes(validation: Validation) -> list[BarChart]:
             f"{plural(len(sizes), 'shard')} of {format_bytes(min(sizes))} to {format_bytes(max(sizes))}, "
             f"{min(records):,} to {max(records):,} records each"
         )
+        x_name = "shards"
         if len(sizes) > _MAX_BARS:
             ordered = sorted(sizes)
             sizes = [ordered[index * len(sizes) // _MAX_BARS] for index in range(_MAX_BARS)]
-            summary += f"; {_MAX_BARS} of them, in order of size"
-        charts.append(BarChart(split, "Bytes of the shards of", sizes, "", summary))
+            x_name = f"{_MAX_BARS} of the shards, in order of size"
+        chart = make_histogram(
+            sizes,
+            0,
+            len(sizes),
+            x_name=x_name,
+            y_name="bytes",
+            summary=f"Bytes of the shards of {split}: {summary}",
+        )
+        charts.append(BarChart(split, chart, summary, has_numbers=False))
     return charts
 
 
 def steps(validation: Validation) -> list[BarChart]:
     """Returns a histogram of the steps between timestamps of each split, in frame periods."""
-    low, high = STEP_RANGE
-    return [
-        BarChart(
-            split,
-            "Histogram of",
-            facts.steps,
-            f"from {low:g} to {high:g} frame periods and more",
-            f"{sum(facts.steps):,} steps",
-        )
-        for split, facts in validation.result.splits.items()
-        if sum(facts.steps)
-    ]
+    charts = []
+    for split, facts in validation.result.splits.items():
+        if sum(facts.steps):
+            summary = f"{sum(facts.steps):,} steps"
+            low, high = STEP_RANGE
+            chart = make_histogram(
+                facts.steps,
+                low,
+                high,
+                x_name=f"frame periods ({high:g}: and more)",
+                y_name="steps",
+                summary=f"Histogram of {split}: {summary}",
+            )
+            charts.append(BarChart(split, chart, summary))
+    return charts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from pipelines.validation.dataset_view import target_units
@@ -15,7 +16,14 @@ from pipelines.validation.result import Sample
 from pipelines.validation.views import Expectation, RecordView, to_text
 from tfrecords_schema import spec as keys
 from tfrecords_schema.records import CorruptRecordError
-from tfrecords_schema.report.filmstrips import StripFrame, choose_frames, make_thumbnail
+from tfrecords_schema.report.filmstrips import (
+    MAX_FILM_FRAMES,
+    Film,
+    StripFrame,
+    choose_frames,
+    make_film,
+    make_thumbnail,
+)
 from tfrecords_schema.spec import ImageSpec
 
 _MAX_SUSPECTS = 12
@@ -31,13 +39,17 @@ class Filmstrip:
         sample: the record's place, and why it is shown.
         record: its id.
         label: its classes or targets, in words.
+        classes: names of the classes; empty for targets.
         frames: chosen evenly, and the frame that a finding is about.
+        film: the frames that decode, to be played; None if there are fewer than two.
     """
 
     sample: Sample
     record: str
     label: str
+    classes: tuple[str, ...]
     frames: tuple[StripFrame, ...]
+    film: Film | None
 
 
 def find_leak_pairs(
@@ -105,22 +117,49 @@ def _read_strips(
         except (CorruptRecordError, OSError):
             continue  # a finding names the damage
         record = RecordView(data, expected, place=f"{sample.shard}@{sample.offset}")
-        label = _describe_label(record) or "no label"
-        frames = tuple(_choose_frames(record, sample.frame))
-        yield Filmstrip(sample, record.text(keys.EXAMPLE_ID), label, frames)
+        classes = _find_classes(record)
+        yield Filmstrip(
+            sample=sample,
+            record=record.text(keys.EXAMPLE_ID),
+            label=", ".join(classes) or _describe_targets(record) or "no label",
+            classes=classes,
+            frames=tuple(_choose_frames(record, sample.frame)),
+            film=_make_film(record),
+        )
 
 
-def _describe_label(record: RecordView) -> str:
-    """Returns classes, or targets with their units; targets by frame from the first frame to the last."""
+def _find_classes(record: RecordView) -> tuple[str, ...]:
+    """Returns the distinct classes of the record, or those of its frames, in their order."""
     strings = record.context.get(keys.LABEL_STRING) or record.column(keys.FRAME_LABEL_STRING)
-    if strings:
-        return ", ".join(dict.fromkeys(map(to_text, strings)))
+    return tuple(dict.fromkeys(map(to_text, strings or ())))
+
+
+def _describe_targets(record: RecordView) -> str:
+    """Returns the targets with their units; targets by frame from the first frame to the last."""
     parts = []
     columns = record.value_columns.values()
     for (name, unit), values in zip(target_units(record.expected.info), columns, strict=False):
         span = f"{values[0]:.4g}" if len(values) == 1 else f"{values[0]:.4g} to {values[-1]:.4g}"
         parts.append(f"{name} {span} {unit}".strip())
     return ", ".join(parts)
+
+
+def _make_film(record: RecordView) -> Film | None:
+    """Returns the frames that decode, at their own speed, or in a second if their times are not usable."""
+    image, images, times = (
+        record.spec.image,
+        record.images[: record.valid_frames],
+        record.shown_times,
+    )
+    if image is None or len(images) < 2:
+        return None
+    frames = []
+    for index in choose_frames(len(images), MAX_FILM_FRAMES):
+        with suppress(FrameError):
+            frames.append(decode_frame(images[index], image))
+    span = (times[-1] - times[0]) / 1e6 if times else 0.0
+    seconds = span * len(images) / (len(images) - 1)
+    return make_film(frames, seconds if 0.1 < seconds < 60 else 1.0)
 
 
 def _choose_frames(record: RecordView, marked: int | None) -> Iterator[StripFrame]:

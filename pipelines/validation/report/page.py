@@ -21,12 +21,20 @@ from tfrecords_schema.tables import format_bytes
 _MAX_FAILURES = 50
 _MAX_BOXES = 12
 """Boxes in a group; a group of more values has none."""
+_MAX_CLASSES = 200
+"""Classes that can be chosen, of those that are shown."""
 
 
 def render_report(validation: Validation, folder: DatasetFolder) -> str:
     """Returns the page; records shown as filmstrips are read from ``folder`` again."""
     result, groups = validation.result, list(validation.finding_groups())
     failures, failure_count = folder.failures(_MAX_FAILURES)
+    leak_pairs, strip_groups = (
+        find_leak_pairs(validation, folder),
+        make_strip_groups(validation, folder),
+    )
+    strips = [strip for _, own in (*leak_pairs[0], *strip_groups) for strip in own]
+    classes = sorted({name for strip in strips for name in strip.classes})
     return render_page(
         __package__,
         "page.html",
@@ -38,6 +46,7 @@ def render_report(validation: Validation, folder: DatasetFolder) -> str:
         level_names=[level for level in LEVELS if result.count(level)],
         family_names=list(dict.fromkeys(c.family for c in ALL_CHECKS if c.name in result.counts)),
         split_names=list(validation.info.splits),
+        class_names=classes[:_MAX_CLASSES],
         max_boxes=_MAX_BOXES,
         passed=[c for c in ALL_CHECKS if c.name not in {*result.counts, *validation.not_run}],
         not_run=[
@@ -49,8 +58,8 @@ def render_report(validation: Validation, folder: DatasetFolder) -> str:
         signals=contents.signals(validation),
         shard_sizes=contents.shard_sizes(validation),
         steps=contents.steps(validation),
-        leak_pairs=find_leak_pairs(validation, folder),
-        strip_groups=make_strip_groups(validation, folder),
+        leak_pairs=leak_pairs,
+        strip_groups=strip_groups,
         provenance=_provenance(validation),
         failures=[_describe_failure(line) for line in failures],
         failure_count=failure_count,

@@ -51,7 +51,7 @@ def page(report, tmp_path_factory):
 
 def shown(page, selector):
     return page.evaluate(
-        f"[...document.querySelectorAll({selector!r})].filter(e => e.offsetParent).length"
+        f"[...document.querySelectorAll({selector!r})].filter(e => e.checkVisibility()).length"
     )
 
 
@@ -82,6 +82,59 @@ def test_box_hides_its_elements_by_mouse_and_keyboard(page, box, selector):
     page.evaluate(f"document.getElementById({box!r}).focus()")
     page.press("Space", 32)
     assert shown(page, selector) == before
+
+
+def test_class_is_chosen_by_keyboard(page):
+    every, walks = (shown(page, s) for s in ("[data-class]", "[data-class~='2']"))
+    assert 0 < walks < every
+    page.evaluate("document.getElementById('class').focus()")
+    for key in "ArrowDown", "ArrowDown", "ArrowDown":
+        page.press(key, 40)
+    assert page.evaluate("document.getElementById('class').selectedOptions[0].text") == "walk"
+    assert (shown(page, "[data-class]"), shown(page, "[data-class~='2']")) == (walks, walks)
+    page.evaluate("document.getElementById('class').value = ''")
+    assert shown(page, "[data-class]") == every
+
+
+def test_film_plays_enlarged_once_it_is_opened(page):
+    film = "[...document.querySelectorAll('.film')].at(-1)"
+    position = f"{film}.firstChild.getBoundingClientRect()"
+    assert shown(page, ".film") == 0
+    page.evaluate(f"{film}.parentElement.open = true")
+    assert shown(page, ".film") == 1
+    width = page.evaluate(f"{film}.clientWidth")
+    assert width > page.evaluate("document.querySelector('.strip img').clientWidth")
+    assert page.evaluate(f"{position}.width") == pytest.approx(4 * width, abs=1)
+    places = set()
+    for time in range(0, 1000, 10):
+        page.evaluate(f"{film}.firstChild.getAnimations()[0].currentTime = {time}")
+        places.add(round(page.evaluate(f"{position}.left")))
+    assert len(places) == 4
+    page.evaluate(f"{film}.parentElement.open = false")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_wide_table_has_shadow_at_the_side_that_has_more(page, scheme):
+    page.resize(320, scheme=scheme)
+    box = page.evaluate(
+        "(e => (e.scrollIntoView(), {...e.getBoundingClientRect().toJSON(),"
+        " wide: e.scrollWidth > e.clientWidth}))(document.querySelector('.scroll'))"
+    )
+    assert box["wide"]
+    row = int(box["top"]) + 3  # above the text
+
+    def sides():
+        pixels = cv2.imdecode(np.frombuffer(page.screenshot(), np.uint8), cv2.IMREAD_GRAYSCALE)
+        line = pixels[row].astype(int)
+        left, right = int(box["left"]), int(box["right"])
+        ground = line[(left + right) // 2]
+        return abs(line[left + 1] - ground) > 20, abs(line[right - 2] - ground) > 20
+
+    assert sides() == (False, True)
+    page.evaluate("document.querySelector('.scroll').scrollLeft = 9999")
+    assert sides() == (True, False)
+    page.evaluate("document.querySelector('.scroll').scrollLeft = 0")
+    page.resize(1200)
 
 
 def test_tab_reaches_boxes_details_and_strips(page):

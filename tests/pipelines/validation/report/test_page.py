@@ -108,15 +108,24 @@ def test_failed_depends_on_fail_on(make):
     assert validated(dataset, fail_on="warning").failed
 
 
+def decode(image):
+    data = base64.b64decode(image["src"].split("base64,")[1])
+    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+
+
 def test_render_report_shows_frames_with_alternative_text(make, specs):
     page = Page(render(make("classification")))
-    images = page.tags("img")
+    films = [image for image in page.tags("img") if image["alt"].endswith(", played")]
+    images = [image for image in page.tags("img") if image not in films]
     assert len(images) == 4 * (6 + 6 + 6)
+    height, width, _ = specs["classification"].image.shape
+    assert len(films) == 6 + 6 + 6
+    for film in films:
+        assert film["style"].startswith("width:400%")
+        assert decode(film).shape == (height, 4 * width, 3)
     for image in images:
         assert re.match(r"Frame \d, \d\.\d\d s, (fall|run|walk)", image["alt"])
-        data = base64.b64decode(image["src"].split("base64,")[1])
-        shape = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED).shape
-        assert shape == specs["classification"].image.shape
+        assert decode(image).shape == specs["classification"].image.shape
 
 
 def test_render_report_shows_record_with_damaged_frame(make):
@@ -140,6 +149,12 @@ def test_render_report_describes_charts_in_words(make):
     assert labels[0].startswith("Histogram of train: 9 values, mean ")
     assert labels[0].endswith("m/s")
     assert "speed (m/s)" in page.text
+
+
+def test_render_report_draws_axes_and_names_bars(make):
+    page = Page(render(make("regression")))
+    assert page.text.count("speed (m/s) values") == 3  # the names of the axes
+    assert re.search(r"Numbers [\d.]+ to [\d.]+: [1-9]", page.text)
 
 
 def test_render_report_omits_histogram_of_split_without_finite_targets(make):
