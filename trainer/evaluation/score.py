@@ -247,22 +247,26 @@ def format_score(score: Score) -> str:
 def describe_main_metric(score: Score) -> str:
     """Returns the model's and the baseline's value of the main metric, which is the first, with the verdict.
 
-    Example: ``test speed_mae 0.61 m/s (0.5 to 0.7), the baseline's 3.1 m/s: better``.
+    Example: ``test speed_mae 0.61 m/s (0.5 to 0.7), the baseline's 3.1 m/s: better than the
+    baseline``.
     """
     first = score.metrics[0]
-    verdicts = {
-        "not a number": "not a finite number",
-        "too few groups": f"too few groups to say ({score.groups})",
-        "not sure": "not surely better or worse than the baseline",
-        "better": "better",
-        "not better": "not better than the baseline",
-    }
     return (
         f"{score.split} {first.name} {first.model:.4g} {first.unit}".rstrip()
         + (f" ({format_interval(first.interval)})" if first.interval else "")
         + f", the baseline's {first.baseline:.4g} {first.unit}".rstrip()
-        + f": {verdicts[first.verdict]}"
+        + f": {describe_verdict(score)}"
     )
+
+
+def describe_verdict(score: Score) -> str:
+    """Returns the verdict on the main metric in the words of the programs and of the reports."""
+    verdict = score.metrics[0].verdict
+    if verdict == "not a number":
+        return "not a finite number"
+    if verdict == "too few groups":
+        return f"too few groups ({score.groups}) to say if it is better than the baseline"
+    return f"{'not surely better' if verdict == 'not sure' else verdict} than the baseline"
 
 
 def explain_no_intervals(groups: int) -> str:

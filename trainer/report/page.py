@@ -23,7 +23,7 @@ from trainer.evaluation.baseline import describe_baseline
 from trainer.evaluation.bootstrap import LEVEL, MIN_GROUPS, RESAMPLES, SEED
 from trainer.evaluation.compare import Comparison, better_run
 from trainer.evaluation.evaluate import Evaluation
-from trainer.evaluation.score import Metric, format_interval
+from trainer.evaluation.score import Metric, describe_verdict, format_interval
 from trainer.report import sections
 from trainer.report.ranked import ranked_sequences
 
@@ -112,28 +112,23 @@ def render_comparison(comparison: Comparison) -> str:
 
 def _verdict(evaluation: Evaluation) -> dict[str, str]:
     metric = evaluation.metrics[0]
-    style, text = _style_and_words(metric)
+    text = describe_verdict(evaluation)
     model = format_number(metric.model, metric.unit)
     if metric.interval:
         model += f" ({LEVEL:.0%} interval {format_interval(metric.interval)})"
     return {
-        "style": style,
-        "text": text,
+        "style": _style(metric),
+        "text": text[:1].upper() + text[1:],
         "name": f"{evaluation.split} {metric.name}",
         "model": model,
         "baseline": format_number(metric.baseline, metric.unit),
     }
 
 
-def _style_and_words(metric: Metric) -> tuple[str, str]:
-    """Returns the CSS class of a verdict and its words. Without an interval, a gain may be chance."""
-    if metric.verdict in ("not a number", "not better"):
-        return "error", "Not better than the baseline"
-    if metric.verdict == "not sure":
-        return "warning", "Not surely better than the baseline"
-    if metric.verdict == "too few groups":
-        return "warning", "Too few groups to say if it is better than the baseline"
-    return "pass", "Better than the baseline"
+def _style(metric: Metric) -> str:
+    """Returns the CSS class of a verdict. Without an interval, a gain may be chance."""
+    styles = {"better": "pass", "not better": "error", "not a number": "error"}
+    return styles.get(metric.verdict, "warning")
 
 
 def _split(evaluation: Evaluation, name: str) -> dict[str, Any]:
@@ -175,7 +170,7 @@ def _metrics(evaluation: Evaluation) -> Table:
         ]
         for interval in (metric.interval, metric.gain_interval) if has_intervals else ():
             row.append(format_interval(interval) if interval else EMPTY_CELL)
-        rows.append([*row, Cell(metric.verdict, style=_style_and_words(metric)[0])])
+        rows.append([*row, Cell(metric.verdict, style=_style(metric))])
     caption = f"Metrics of the {evaluation.split} split, beside the baseline's"
     return Table(caption, [*heading, "verdict"], rows)
 

@@ -39,7 +39,8 @@ def test_score_classification_by_hand(tmp_path):
     )
     assert describe_baseline(info) == "always answering 'a', 60% of the train split"
     assert describe_main_metric(result) == (
-        "test accuracy 0.75, the baseline's 0.5: too few groups to say (1)"
+        "test accuracy 0.75, the baseline's 0.5: too few groups (1) to say if it is better than "
+        "the baseline"
     )
 
 
@@ -61,7 +62,8 @@ def test_score_regression_by_hand_in_units(tmp_path):
     assert [m.unit for m in result.metrics] == ["m/s", "m/s", "", "rad/s", "rad/s", ""]
     assert describe_baseline(info) == "predicting the train mean: speed 10 m/s, turn 0 rad/s"
     assert describe_main_metric(result) == (
-        "test speed_mae 2 m/s, the baseline's 3 m/s: too few groups to say (1)"
+        "test speed_mae 2 m/s, the baseline's 3 m/s: too few groups (1) to say if it is better than "
+        "the baseline"
     )
     assert "speed_mae" in format_score(result)
     assert json.loads(json.dumps(result.to_json()))["metrics"]["turn_mae"]["unit"] == "rad/s"

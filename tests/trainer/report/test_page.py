@@ -19,6 +19,7 @@ from trainer.cli import main
 from trainer.config.dataset import DatasetError, check_compatible
 from trainer.evaluation.evaluate import evaluate_model, scores_to_json
 from trainer.evaluation.predictions import predict_split
+from trainer.evaluation.score import describe_main_metric
 from trainer.evaluation.sequence_strips import read_filmstrips
 from trainer.report.page import render_report, write_report
 
@@ -197,7 +198,7 @@ def test_report_names_predictions_that_are_not_numbers(kind, tmp_path):
     assert "predictions are not finite numbers" in fields
     text = " ".join(page_of(broken).text)
     assert "a prediction is not a number" in text
-    assert "Not better than the baseline" in text or spec.label.num_classes
+    assert "Not a finite number" in text or spec.label.num_classes
     nothing = Guesser(spec, np.full_like(values, np.nan))
     page_of(
         evaluate_model(nothing, tmp_path, "test", trained_on=evaluation.trained_on, batch_size=5)
@@ -248,6 +249,7 @@ def test_verdict_of_correct_wrong_and_constant_predictions(tmp_path):
         )
         assert evaluation.metrics[0].is_sure == sure
         assert f"<strong>{verdict}</strong>" in render_report([evaluation], model="", directory="")
+        assert describe_main_metric(evaluation).endswith(f": {verdict[0].lower()}{verdict[1:]}")
 
 
 def test_predict_split_origins_are_in_stored_order(tmp_path):
