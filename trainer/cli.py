@@ -86,8 +86,10 @@ class _Command:
         if progress is not None:
             held = f"the checkpoint of epoch {progress['epoch']}"
             held += f" and {progress['step']} steps" if progress["step"] else ""
-        again = shlex.join(["trainer", "--resume", os.fspath(self.folder.path)])
-        return f"{self.folder.path} holds {held}. Continue with: {again}"
+        path = os.fspath(self.folder.path)
+        if progress is not None and self.folder.export.is_dir():
+            held += f", and the model of epoch {progress.get('kept_epoch')} for pipelines predict"
+        return f"{path} holds {held}. Continue with: {shlex.join(['trainer', '--resume', path])}"
 
     def abandon(self) -> NoReturn:
         """Ends the program at once, after an interruption."""

@@ -7,19 +7,21 @@ the main thread waits for the GIL on its way into a lock is noticed only when th
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import NoReturn
 
 _GRACE_SECONDS = 1.0
 _WAKING_SECONDS = 0.1
 _received = False
+_announcement = ""
 
 
 def install_handlers(end: Callable[[], NoReturn]) -> None:
@@ -47,6 +49,23 @@ def install_handlers(end: Callable[[], NoReturn]) -> None:
     threading.Thread(target=_wake, args=(threading.get_ident(), arrived), daemon=True).start()
 
 
+@contextlib.contextmanager
+def delayed(announcement: str) -> Iterator[None]:
+    """Lets the work inside it end at a good place, where it asks `is_received`.
+
+    A first interruption only prints the line ``announcement`` to stderr; it is raised at the end, if the work
+    has not done so. A second one, or a first one without handlers, is raised at once.
+    """
+    global _announcement
+    _announcement = announcement
+    try:
+        yield
+    finally:
+        _announcement = ""
+    if _received:
+        raise KeyboardInterrupt
+
+
 def is_received() -> bool:
     """Returns True after an interruption: then any error may be its consequence."""
     return _received
@@ -69,8 +88,13 @@ def _wake(main_thread: int, arrived: int) -> None:
         signal.pthread_kill(main_thread, signal.SIGURG)
 
 
-def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
     global _received
+    if _announcement and not _received:
+        _received = True
+        with contextlib.suppress(OSError):  # print may be what was interrupted
+            os.write(2, f"{_announcement}\n".encode())
+        return
     _received = True
     # Libraries log the exception with a traceback. Python prints one where it ignores the exception, and for
     # each thread that loses what it works with.

@@ -13,11 +13,13 @@ from typing import Any
 import keras
 from keras import ops
 
+from tfrecords_schema.running import interruption
 from tfrecords_schema.spec import LabelSpec
 from tfrecords_schema.storage import replacing, write_bytes
 from trainer.config.run_folder import invalid_history, read_history
 from trainer.errors import TrainerError
 from trainer.training.checkpoint import Progress, add_metrics, save_checkpoint
+from trainer.training.distribution import has_several_hosts
 from trainer.training.feeds import TrainingJob
 
 _log = logging.getLogger(__name__)
@@ -140,6 +142,9 @@ class SaveProgress(keras.callbacks.Callback):
     the same result. Within an epoch, one is written when ``minutes`` have passed since the last. The first
     epoch may have been started by an earlier run; its loss and metrics are then continued.
 
+    An interruption that was `interruption.delayed` is raised after a step, whose checkpoint is then saved, or
+    ends the training after the epoch if this was the last step.
+
     The model to save, ``whole``, may have more layers than the one that is trained. Training stops after
     ``patience`` epochs without a lower loss, or never if it is None.
     """
@@ -169,9 +174,16 @@ class SaveProgress(keras.callbacks.Callback):
         if self._first_step and batch == 0:  # only now has Keras made all metrics
             add_metrics(self._job.folder.checkpoint, self.model)
         step = self._first_step + batch + 1
-        if step < self._job.steps and time.monotonic() - self._saved_at >= self._seconds:
+        if step == self._job.steps:
+            return
+        is_interrupted = interruption.is_received()
+        # Hosts do not save within epochs: by their own clocks, they would not save at the same step.
+        is_due = is_interrupted or time.monotonic() - self._saved_at >= self._seconds
+        if is_due and not has_several_hosts():
             self._progress.step = step
             self._save()
+        if is_interrupted:
+            raise KeyboardInterrupt
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Compares the epoch with the best one before it, and saves."""
@@ -189,6 +201,8 @@ class SaveProgress(keras.callbacks.Callback):
             self.model.stop_training = True
         progress.stopped = bool(self.model.stop_training)  # another callback may have stopped it
         self._save()
+        if interruption.is_received():
+            self.model.stop_training = True
         if skipped is not None and skipped.places:
             _log.info("skipped so far: %d corrupt records", len(skipped.places))
 

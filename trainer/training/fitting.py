@@ -16,6 +16,7 @@ import keras
 import tensorflow as tf
 
 from tfrecords_schema.info import DatasetInfo
+from tfrecords_schema.running import interruption
 from tfrecords_schema.storage import make_folder
 from trainer.config.training import Precision, TrainingConfig
 from trainer.data.corrupt import located_errors
@@ -37,11 +38,16 @@ from trainer.training.checkpoint import (
     restore_optimizer,
     use_sound_checkpoint,
 )
-from trainer.training.distribution import check_same_progress, has_several_hosts
+from trainer.training.distribution import check_same_progress
 from trainer.training.features import has_frozen_features, split_at_features
 from trainer.training.feeds import TrainingFeed, TrainingJob, make_feed
 
 _log = logging.getLogger(__name__)
+
+_ON_INTERRUPTION = (
+    "interrupted: the training stops after this step, or after the validation that has begun, and saves what "
+    "it has. Press Ctrl-C again to stop at once"
+)
 
 
 @dataclass(frozen=True)
@@ -185,8 +191,6 @@ def _fit_phase(
             else "without the backbone"
         )
         _log.info("epochs %d to %d: %s", progress.epoch + 1, phase.last, which)
-    # Hosts do not save within epochs: by their own clocks, they would not save at the same step.
-    minutes = 0 if has_several_hosts() else config.checkpoint_minutes
     callbacks: list[keras.callbacks.Callback] = [
         *job.callbacks,
         StopOnNaN(phase.learning_rate, progress),
@@ -197,7 +201,7 @@ def _fit_phase(
             progress,
             # The head's epochs are followed by others, better or not.
             patience=config.patience if phase.last == config.epochs else None,
-            minutes=minutes or math.inf,
+            minutes=config.checkpoint_minutes or math.inf,
         ),
     ]
     if config.tensorboard:
@@ -214,17 +218,18 @@ def _fit_phase(
             first_epoch=progress.epoch,
             first_step=progress.step,
         )
-        model.fit(
-            feed.train(order),
-            validation_data=feed.validation,
-            steps_per_epoch=job.steps - progress.step,
-            initial_epoch=progress.epoch,
-            # The rest of an epoch has fewer steps than the next epochs, so it is a call of its own.
-            epochs=progress.epoch + 1 if progress.step else phase.last,
-            shuffle=False,  # the reader shuffles
-            verbose=1 if config.progress == "bar" else 0,
-            callbacks=callbacks,
-        )
+        with interruption.delayed(_ON_INTERRUPTION):
+            model.fit(
+                feed.train(order),
+                validation_data=feed.validation,
+                steps_per_epoch=job.steps - progress.step,
+                initial_epoch=progress.epoch,
+                # The rest of an epoch has fewer steps than the next epochs, so it is a call of its own.
+                epochs=progress.epoch + 1 if progress.step else phase.last,
+                shuffle=False,  # the reader shuffles
+                verbose=1 if config.progress == "bar" else 0,
+                callbacks=callbacks,
+            )
 
 
 def freeze_batch_norm(model: keras.Model) -> None:

@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from tfrecords_schema import storage
 from tfrecords_schema.codec import to_json
+from tfrecords_schema.running import interruption
 from trainer.config.clips import Clips
 from trainer.config.dataset import (
     Datasets,
@@ -134,7 +135,16 @@ def _train_and_score(job: TrainingJob, strategy: tf.distribute.Strategy | None) 
     _log.info("%s", _describe_kept(job))
     reading = config.reading.evaluation(info)
     baselines = _log_baseline(job, scored, reading.clips)
-    kept_epoch = _fit_new_model(job, strategy)
+    before = _time_of_change(folder.model)
+    try:
+        kept_epoch = _fit_new_model(job, strategy)
+    except (KeyboardInterrupt, Exception) as error:
+        # TensorFlow may turn the interruption into an error of its own.
+        if isinstance(error, KeyboardInterrupt) or interruption.is_received():
+            interruption.lift_time_limit()
+            if _time_of_change(folder.model) != before or not folder.export.exists():
+                _export_interrupted(job, reading)
+        raise
     thresholds = _calibrate(job, reading)
     kept = export_run(folder, info, reading)
     targets = info.spec.label.target_names
@@ -177,6 +187,17 @@ def _train_and_score(job: TrainingJob, strategy: tf.distribute.Strategy | None) 
     )
     _log_results(job, scores, default_split(info), kept_epoch)
     return dict(scores)
+
+
+def _time_of_change(path: Path) -> int | None:
+    return path.stat().st_mtime_ns if path.exists() else None
+
+
+def _export_interrupted(job: TrainingJob, reading: Reading) -> None:
+    """Exports the model kept so far, if there is one, so that it can predict; its probabilities are raw."""
+    if job.folder.model.exists():
+        storage.remove([job.folder.calibration])  # of another epoch
+        export_run(job.folder, job.info, reading)
 
 
 def _describe_kept(job: TrainingJob) -> str:

@@ -49,6 +49,47 @@ def test_who_asks_for_time_gets_it() -> None:
     assert interrupt(reaction, signal.SIGINT) == (0, "told\n")
 
 
+DELAYED = PROGRAM.replace(
+    "    time.sleep(600)",
+    """    with interruption.delayed("ends soon"):
+        while not (interruption.is_received() and ENDS):
+            time.sleep(0.01)
+        print("saved", flush=True)
+    print("not here")""",
+).replace("REACTION", "print('raised')")
+
+
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+def test_delayed_interruption_is_announced_and_raised_at_the_end(by: signal.Signals) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", DELAYED.replace("ENDS", "True")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(by)
+        assert process.communicate(timeout=60) == ("saved\nraised\n", "ends soon\n")
+
+
+def test_second_interruption_of_delayed_work_is_raised_at_once() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", DELAYED.replace("ENDS", "False")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.readline() == "ends soon\n"
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=60) == ("raised\n", "")
+
+
 def test_end_that_fails_is_tried_again() -> None:
     # A handler may run in the middle of a write, so that its own fails; the exception may be lost.
     failing = """

@@ -10,6 +10,7 @@ import pytest
 from tests.trainer.conftest import IMAGE, fit_run, history, write_brightness_dataset
 from tfrecords_schema.fake import fake_record, write_fake_dataset
 from tfrecords_schema.info import DatasetInfo
+from tfrecords_schema.running import interruption
 from tfrecords_schema.spec import LabelSpec, SequenceSpec
 from trainer.config.run_folder import RunFolder
 from trainer.config.training import ModelConfig, TrainingConfig
@@ -122,6 +123,37 @@ def test_fit_trains_head_first_and_resumes_between_phases(data, pretrained, tmp_
         assert history(run.path) == [
             pytest.approx(row, rel=1e-5) for row in history(tmp_path / "whole")
         ]
+
+
+class Interrupt(keras.callbacks.Callback):
+    """Does what a signal does while a training runs, at a step of the first epoch."""
+
+    def __init__(self, step, monkeypatch):
+        super().__init__()
+        self._step, self._patch = step, monkeypatch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if batch == self._step:
+            self._patch.setattr(interruption, "_received", True)
+
+
+@pytest.mark.parametrize(("step", "saved"), [(1, (0, 2)), (2, (1, 0))])
+def test_interrupted_fit_saves_after_the_step_and_continues_the_same(
+    step, saved, data, tmp_path, monkeypatch
+):
+    config = TrainingConfig(epochs=2, batch_size=8, model=ModelConfig(**SMALL))
+    fit_run(data, RunFolder(tmp_path / "whole"), config)
+    run = RunFolder(tmp_path / "interrupted")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        fit_run(data, run, config, callbacks=(Interrupt(step, patch),))
+    progress = load_progress(run.checkpoint)
+    assert (progress.epoch, progress.step) == saved
+    assert not progress.stopped
+    assert len(history(run.path)) == saved[0] if saved[0] else not run.history.exists()
+    fit_run(data, run, config)
+    assert history(run.path) == [
+        pytest.approx(row, rel=1e-5) for row in history(tmp_path / "whole")
+    ]
 
 
 @pytest.mark.slow

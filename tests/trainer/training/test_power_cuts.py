@@ -12,6 +12,7 @@ import zipfile
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tests.power_cuts import (
     Disk,
@@ -22,11 +23,12 @@ from tests.power_cuts import (
     write_state,
 )
 from tests.processes import ROOT, wait_until
-from tests.trainer.conftest import history, write_brightness_dataset
+from tests.trainer.conftest import IMAGE, history, write_brightness_dataset
 from tfrecords_schema.info import DatasetInfo
 from trainer.cli import main
 from trainer.config.run_folder import RunFolder
 from trainer.errors import TrainerError
+from trainer.models.export import load_model
 from trainer.training import train
 from trainer.training.checkpoint import load_progress, use_sound_checkpoint
 
@@ -221,11 +223,20 @@ def test_an_interrupted_training_says_how_to_continue(by, data, tmp_path):
             process.kill()
     assert process.returncode == 130
     line = error.splitlines()[-1]
-    epoch = load_progress(run / "checkpoint.npz").epoch
-    assert line.startswith(
-        f"trainer: error: interrupted. {run} holds the checkpoint of epoch {epoch}. Continue with: trainer "
+    progress = load_progress(run / "checkpoint.npz")
+    steps = f" and {progress.step} steps" if progress.step else ""
+    assert line == (
+        f"trainer: error: interrupted. {run} holds the checkpoint of epoch {progress.epoch}{steps}, and the "
+        f"model of epoch {progress.kept_epoch} for pipelines predict. Continue with: trainer --resume {run}"
     )
-    assert line.endswith(f"trainer --resume {run}")
+    clips = tf.zeros([1, 3, *IMAGE.shape], tf.uint8)
+    exported = tf.saved_model.load(run / "export").signatures["serving_default"]
+    expected = load_model(run / "model.keras").predict(
+        {"image": clips, "valid_frames": np.array([3])}
+    )
+    assert exported(image=clips)["targets"].numpy() == pytest.approx(np.array(expected), rel=1e-4)
+    assert main(["--resume", str(run), "--epochs", str(progress.epoch + 1)]) == 0
+    assert json.loads((run / "metrics.json").read_text())["kept_epoch"] > 0
     assert "Traceback" not in error
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     assert not (run / ".lock").exists()
