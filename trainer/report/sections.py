@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tfrecords_schema.report.charts import Chart
 from tfrecords_schema.report.pages import (
     Cell,
     Row,
@@ -21,7 +22,7 @@ from tfrecords_schema.spec import format_target
 from trainer.evaluation.baseline import baseline_prediction
 from trainer.evaluation.breakdown import ClassRow, RangeRow
 from trainer.evaluation.evaluate import Evaluation
-from trainer.report.charts import Chart, make_curves_chart, make_scatter_chart, make_time_chart
+from trainer.report.charts import make_curves_chart, make_scatter_chart, make_time_chart
 
 Array = npt.NDArray[Any]
 
