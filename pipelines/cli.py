@@ -6,6 +6,7 @@ import contextlib
 import functools
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -88,14 +89,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run_verb(name: str, words: Sequence[str]) -> int:
     parser = make_parser(name)
+    verb = VERBS[name]
     try:
-        result = VERBS[name].call(**parser.parse(words))
+        values = parser.parse(words)
+        result = verb.call(**values)
     except (Exception, KeyboardInterrupt) as error:
         # Libraries may turn the interruption into an error of their own.
         if isinstance(error, KeyboardInterrupt) or interruption.is_received():
             _abandon(name)
         return _report(error, name, parser)
-    return REFUSED if name == "validate" and result.failed else 0
+    if name == "validate" and result.failed:
+        return REFUSED
+    if verb.next and result is not None:  # a dry run makes nothing
+        quoted = {
+            key: shlex.quote(value) for key, value in values.items() if isinstance(value, str)
+        }
+        quoted["tfrecords"] = quoted.get("rewrite", quoted.get("tfrecords", ""))
+        say(f"next: {verb.next.format_map(quoted)}")
+    return 0
 
 
 def _report(error: BaseException, name: str, parser: Parser) -> int:

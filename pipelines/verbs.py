@@ -271,6 +271,7 @@ class Verb:
         example: flags of a command that works.
         again: a sentence that says what a stopped command does when it is typed again.
         notes: added to the verb's help.
+        next: a command that takes the result, with the names of flags in braces; printed last.
     """
 
     call: Callable[..., Any]
@@ -279,9 +280,11 @@ class Verb:
     example: str
     again: str = "It starts from the beginning; a file under its own name is complete"
     notes: str = ""
+    next: str = ""
 
 
 _GOES_ON = "The build goes on where it stopped: complete shards are kept"
+_VALIDATE = "pipelines validate --tfrecords {output} --report report.html"
 
 VERBS = {
     "videos": Verb(
@@ -290,6 +293,7 @@ VERBS = {
         "Builds a dataset from videos",
         "--input clips --output dataset --num_frames 16 --frame_rate 10 --size 128x171",
         _GOES_ON,
+        next=_VALIDATE,
     ),
     "dashcam": Verb(
         build_dashcam,
@@ -297,6 +301,7 @@ VERBS = {
         "Builds a dataset from dash-cam footage",
         "--input drives --output dataset --telemetry '{stem}.csv' --time_column t --label_columns speed",
         _GOES_ON,
+        next=_VALIDATE,
     ),
     "validate": Verb(
         validate,
@@ -304,6 +309,7 @@ VERBS = {
         "Checks a dataset",
         "--tfrecords dataset --report report.html",
         notes="The exit status is 0 if no check fails, 1 if one does, and 2 if none can be made.",
+        next="trainer --tfrecords {tfrecords}",
     ),
     "predict": Verb(
         predict,
@@ -330,12 +336,14 @@ VERBS = {
         "Copies several datasets into one",
         "monday tuesday --output week",
         _GOES_ON.replace("build", "merge"),
+        next=_VALIDATE,
     ),
     "adopt": Verb(
         adopt,
         AdoptOptions,
         "Describes TFRecords that another program wrote",
         "--tfrecords records --num_frames 16",
+        next="pipelines validate --tfrecords {tfrecords} --report report.html",
     ),
 }
 

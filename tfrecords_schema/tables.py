@@ -13,6 +13,7 @@ from tfrecords_schema.info import DatasetInfo, TargetStatistics
 from tfrecords_schema.moments import Moments
 from tfrecords_schema.report.pages import plural
 from tfrecords_schema.running.terminal import printable_name as printable
+from tfrecords_schema.running.terminal import terminal_width
 from tfrecords_schema.spec import LabelSpec
 
 MAX_ROWS = 20
@@ -59,10 +60,25 @@ def format_bytes(count: int) -> str:
 
 
 def format_table(*rows: Sequence[object]) -> list[str]:
-    """Returns aligned lines: the first column to the left, the others to the right."""
-    widths = [max(len(str(cell)) for cell in column) for column in zip(*rows, strict=True)]
-    template = "  ".join(f"{{!s:{'>' if i else '<'}{width}}}" for i, width in enumerate(widths))
-    return [f"  {template.format(*row)}" for row in rows]
+    """Returns aligned lines: the first column to the left, the others to the right.
+
+    In a terminal that is too narrow, the columns that do not fit follow below, beside the first one again.
+    """
+    columns = [[str(cell) for cell in column] for column in zip(*rows, strict=True)]
+    widths = [max(map(len, column)) for column in columns]
+    limit = terminal_width() or sum(widths) + 2 * len(widths)
+    parts: list[list[int]] = [[]]
+    for index in range(1, len(columns)):
+        if parts[-1] and sum(widths[i] + 2 for i in (0, *parts[-1], index)) > limit:
+            parts.append([])
+        parts[-1].append(index)
+    lines = []
+    for part in parts:
+        template = "  ".join(f"{{:{'>' if i else '<'}{widths[i]}}}" for i in (0, *part))
+        lines += [
+            f"  {template.format(*(columns[i][r] for i in (0, *part)))}" for r in range(len(rows))
+        ]
+    return lines
 
 
 def list_some(texts: Iterable[str], shown: int = 3, separator: str = ", ") -> str:

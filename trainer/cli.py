@@ -187,6 +187,11 @@ def _train(options: TrainOptions, command: _Command) -> None:
     from trainer.training.train import train
 
     train(directory, folder, config)
+    if folder.export.is_dir() and info.spec.image is not None and is_chief(config.distribute):
+        words = ["pipelines", "predict", "--model", os.fspath(folder.path)]
+        _log.info(
+            "next: %s", shlex.join([*words, "--input", "FOOTAGE", "--output", "predictions.csv"])
+        )
 
 
 def _adopt(directory: str, spec_file: str) -> None:
@@ -254,8 +259,14 @@ def _evaluate(options: EvaluateOptions) -> None:
     if options.output is not None:
         described = {"model": options.model, "tfrecords": str(directory), "baseline": baseline}
         write_json(Path(options.output), {**described, **scores_to_json([score])})
-    if options.report is not None:
+        _log.info("metrics     %s", options.output)
+    if options.report is None:
+        words = ["trainer", "evaluate", "--model", options.model, "--tfrecords", *options.tfrecords]
+        words += ["--split", split, "--report", "report.html"]
+        _log.info("next: %s", shlex.join(words))
+    else:
         write_report(options.report, [score], model=options.model, directory=str(directory))
+        _log.info("report      %s", options.report)
 
 
 def _compare(options: CompareOptions) -> None:

@@ -3,6 +3,7 @@
 import inspect
 import json
 import pydoc
+import shlex
 import shutil
 
 import pytest
@@ -18,10 +19,11 @@ from pipelines import (
     show,
     validate,
 )
-from pipelines.cli import VERBS, main
+from pipelines.cli import VERBS, main, make_parser
 from tests.processes import ROOT, run_python
 from tfrecords_schema.info import FILE_NAME, DatasetInfo
 from tfrecords_schema.options import all_options
+from trainer.config.flags import parse_train
 
 DATA = ROOT / "tests" / "data"
 CALLS = (build_videos, build_dashcam, validate, predict, show, adopt)
@@ -148,6 +150,16 @@ def test_help_and_signature_name_every_option(call):
     text = pydoc.render_doc(call, renderer=pydoc.plaintext)
     for _, item in all_options(options):
         assert item.flag in text
+
+
+@pytest.mark.parametrize("name", [name for name, verb in VERBS.items() if verb.next])
+def test_next_command_parses(name):
+    example = make_parser(name).parse(shlex.split(VERBS[name].example))
+    program, *words = shlex.split(VERBS[name].next.format_map(example))
+    if program == "trainer":
+        assert parse_train(words).tfrecords
+    else:
+        assert make_parser(words[0]).parse(words[1:])["tfrecords"] in example.values()
 
 
 def test_importing_the_package_is_cheap():

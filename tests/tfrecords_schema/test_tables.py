@@ -23,6 +23,33 @@ from tfrecords_schema.tables import (
 )
 
 
+@given(
+    st.lists(
+        st.lists(st.text("ab", min_size=1, max_size=9), min_size=4, max_size=4),
+        min_size=1,
+        max_size=3,
+    ),
+    st.integers(10, 60),
+)
+def test_format_table_fits_the_terminal(rows, width):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", str(width))
+        narrow = tables.format_table(*rows)
+        patch.setenv("COLUMNS", "999")
+        (*wide,) = tables.format_table(*rows)
+    assert len(wide) == len(rows)
+    if max(map(len, wide)) <= width:
+        assert narrow == wide
+    parts = [narrow[i : i + len(rows)] for i in range(0, len(narrow), len(rows))]
+    # Each part repeats the first column; together they hold the others, in order.
+    for index, row in enumerate(rows):
+        cells = [part[index].split() for part in parts]
+        assert [own[0] for own in cells] == [row[0]] * len(parts)
+        assert [cell for own in cells for cell in own[1:]] == row[1:]
+    for part in parts:
+        assert max(map(len, part)) <= width or len(part[0].split()) == 2
+
+
 def make_info(splits, names=("jump", "run", "wave"), **fields) -> DatasetInfo:
     """Returns a dataset with the sources and sequences of each class by split."""
     label = LabelSpec(task="classification", class_names=names)

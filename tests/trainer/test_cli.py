@@ -170,7 +170,13 @@ def test_evaluate_writes_the_metrics_of_training(bright_run, bright_dataset, tmp
         cwd=tmp_path,
     )
     assert process.returncode == 0, process.stderr
-    assert process.stdout.splitlines()[-1].startswith("test accuracy ")
+    verdict, wrote, then = process.stdout.splitlines()[-3:]
+    assert verdict.startswith("test accuracy ")
+    assert wrote.split() == ["metrics", str(tmp_path / "metrics.json")]
+    assert then == (
+        f"next: trainer evaluate --model {folder} --tfrecords {bright_dataset} --split test "
+        "--report report.html"
+    )
     ours = json.loads((tmp_path / "metrics.json").read_text())
     trained = json.loads((folder / "metrics.json").read_text())
     assert ours["splits"]["test"]["metrics"].keys() == trained["splits"]["test"]["metrics"].keys()

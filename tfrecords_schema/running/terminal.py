@@ -7,6 +7,7 @@ import errno
 import io
 import os
 import re
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -37,6 +38,14 @@ def printable_name(name: str) -> str:
 
 def _escaped(character: str) -> str:
     return character if character.isprintable() else repr(character)[1:-1]
+
+
+def terminal_width() -> int | None:
+    """Returns the columns of the terminal that standard output is, or of the variable ``COLUMNS``.
+
+    None if the output goes elsewhere: a log keeps whole lines.
+    """
+    return shutil.get_terminal_size((0, 0)).columns or None
 
 
 def outlive_terminal() -> None:

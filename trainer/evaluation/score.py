@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from tfrecords_schema.info import DatasetInfo
 from tfrecords_schema.spec import LabelSpec
+from tfrecords_schema.tables import format_table
 from trainer.evaluation.baseline import baseline_answers
 from trainer.evaluation.bootstrap import (
     LEVEL,
@@ -229,16 +230,13 @@ def _to_metric(
 
 def format_score(score: Score) -> str:
     """Returns a table: one metric per line, model beside baseline, and the model's interval."""
-    width = max(22, 2 + max(len(metric.name) for metric in score.metrics))
     has_intervals = any(metric.interval for metric in score.metrics)
-    title = f"{score.split}, {score.labels} labels"
-    heading = f"   {LEVEL:.0%} interval" if has_intervals else ""
-    lines = [f"{title:<{width}}      model   baseline{heading}"]
+    rows = [(f"{score.split}, {score.labels} labels", "model", "baseline", f"{LEVEL:.0%} interval")]
     for m in score.metrics:
-        interval = "   " + format_interval(m.interval, m.unit) if m.interval else f" {m.unit}"
-        lines.append(
-            f"  {m.name:<{width - 2}} {m.model:10.4g} {m.baseline:10.4g}{interval}".rstrip()
-        )
+        name = f"{m.name} ({m.unit})" if m.unit else m.name
+        interval = format_interval(m.interval) if m.interval else ""
+        rows.append((name, f"{m.model:.4g}", f"{m.baseline:.4g}", interval))
+    lines = format_table(*(row if has_intervals else row[:-1] for row in rows))
     if 0 < score.groups < MIN_GROUPS:
         lines.append(f"  {explain_no_intervals(score.groups)}")
     return "\n".join(lines)
@@ -275,6 +273,6 @@ def explain_no_intervals(groups: int) -> str:
     return f"no intervals: {counted} too few for one to mean anything, it takes {MIN_GROUPS}"
 
 
-def format_interval(interval: Interval, unit: str = "") -> str:
-    """Returns an interval as ``0.52 to 0.71 m/s``."""
-    return f"{interval[0]:.4g} to {interval[1]:.4g} {unit}".rstrip()
+def format_interval(interval: Interval) -> str:
+    """Returns an interval as ``0.52 to 0.71``."""
+    return f"{interval[0]:.4g} to {interval[1]:.4g}"

@@ -63,6 +63,8 @@ def test_validate_fail_on_chooses_the_level(make, level, status):
     done = run("--tfrecords", dataset.path, "--fail-on", level)
     assert done.returncode == status, done.stderr
     assert "warning: format.shards" in done.stdout
+    is_last = done.stdout.endswith(f"\nnext: trainer --tfrecords {dataset.path}\n")
+    assert is_last == (status == 0)
 
 
 def test_validate_results_do_not_depend_on_workers(make, tmp_path):

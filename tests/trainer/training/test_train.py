@@ -76,7 +76,11 @@ def test_train_writes_the_run_folder(bright_run, bright_dataset):
     assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert "BASELINE any model must beat: always answering" in process.stdout
     assert str(folder / "export") in process.stdout
-    assert process.stdout.splitlines()[-1].startswith("test accuracy ")
+    verdict, then = process.stdout.splitlines()[-2:]
+    assert verdict.startswith("test accuracy ")
+    assert then == (
+        f"next: pipelines predict --model {folder} --input FOOTAGE --output predictions.csv"
+    )
     # The saved model is the last epoch's.
     score = evaluate_run(folder, bright_dataset, split="validation")
     reported = metrics["splits"]["validation"]["metrics"]["cross_entropy"]["model"]
