@@ -97,7 +97,11 @@ LOAD_PART ?= 1
 load: $(INSTALLED)
 	$(BIN)/python benchmarks/load.py --part $(LOAD_PART)
 
-# What PyPI gets, tried in a new environment: the programs without extras, then the demo with the trainer's.
+# What PyPI gets, tried in a new environment: the programs without extras, then the demo with the trainer's. It
+# downloads half a gigabyte, so that a network that fails now and then is tried again.
+dist: export UV_HTTP_RETRIES := 10
+dist: export UV_HTTP_TIMEOUT := 120
+dist: export PIP_RETRIES := 10
 dist: $(INSTALLED)
 	rm -rf dist .venv-dist
 	$(BIN)/uv build --quiet --out-dir dist .
