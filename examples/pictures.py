@@ -21,10 +21,11 @@ from trainer import load_run, read_sequences
 
 PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
 ROWS, SCALE = 4, 3
+DRAWN = 3
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Writes ``docs/pictures/filmstrip.jpg`` and ``report.jpg``."""
+    """Writes ``filmstrip.jpg``, ``overlay.jpg`` and ``report.jpg`` in ``docs/pictures``."""
     parser = argparse.ArgumentParser(description="Renews the pictures of README.md.")
     parser.add_argument(
         "--demo", type=Path, default=Path("demo_output"), metavar="DIR", help="folder of the demo"
@@ -32,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     demo = parser.parse_args(argv).demo
     PICTURES.mkdir(exist_ok=True)
     write(PICTURES / "filmstrip.jpg", filmstrip(demo))
+    write(PICTURES / "overlay.jpg", overlay(demo))
     with tempfile.TemporaryDirectory() as folder:
         shot = Path(folder) / "report.png"
         page = (demo / "run" / "report.html").resolve().as_uri()
@@ -62,6 +64,20 @@ def filmstrip(demo: Path) -> np.ndarray:
         cv2.putText(strip, text, (8, 24), cv2.FONT_HERSHEY_SIMPLEX, 0.7, (255, 255, 255), 1)
         rows.append(np.pad(strip, ((0, 4), (0, 0), (0, 0)), constant_values=255))
     return np.vstack(rows)[..., ::-1]
+
+
+def overlay(demo: Path) -> np.ndarray:
+    """Returns the frame at 2 s of some videos on which predictions are drawn, side by side."""
+    frames = []
+    for path in sorted((demo / "overlay").glob("*.mp4"))[:DRAWN]:
+        video = cv2.VideoCapture(str(path))
+        video.set(cv2.CAP_PROP_POS_MSEC, 2000)
+        is_read, frame = video.read()
+        if not is_read:
+            raise SystemExit(f"{path} cannot be read: run the demo again")
+        frame = cv2.resize(frame, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
+        frames.append(np.pad(frame, ((0, 0), (0, 4), (0, 0)), constant_values=255))
+    return np.hstack(frames)
 
 
 if __name__ == "__main__":
