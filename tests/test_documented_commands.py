@@ -61,6 +61,7 @@ RUN = {
     ("docs/training.md", "trainer --resume run"): (("run", "dataset"), ("run/report.html",)),
     ("docs/training.md", "trainer compare"): (("run-a", "run-b", "dataset"), ("comparison.html",)),
     ("docs/validation.md", "pipelines validate --tfrecords dataset"): (("dataset",), ()),
+    ("docs/validation.md", "pipelines show"): (("dataset",), ("sequences.html",)),
 }
 
 
