@@ -11,11 +11,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-MAX_FILM_FRAMES = 24
+MAX_FILM_FRAMES = 16
 _MAX_FRAMES = 8
 _MAX_HEIGHT, _MAX_WIDTH = 96, 240
 _JPEG_QUALITY = 75
-_MAX_FILM_HEIGHT, _MAX_FILM_WIDTH = 192, 320
+_MAX_FILM_HEIGHT, _MAX_FILM_WIDTH = 144, 256
 
 
 @dataclass(frozen=True, kw_only=True)

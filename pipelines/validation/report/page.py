@@ -5,7 +5,10 @@ The boxes that hide levels, families of checks and splits work by CSS alone; see
 
 from __future__ import annotations
 
+import itertools
 import shlex
+from collections.abc import Sequence
+from dataclasses import replace
 
 from pipelines.datasets.show import format_value
 from pipelines.validation.checks.catalogue import ALL_CHECKS
@@ -13,7 +16,7 @@ from pipelines.validation.findings import LEVELS
 from pipelines.validation.folder import DatasetFolder
 from pipelines.validation.outcome import Validation
 from pipelines.validation.report import contents
-from pipelines.validation.report.filmstrips import find_leak_pairs, make_strip_groups
+from pipelines.validation.report.filmstrips import Filmstrip, find_leak_pairs, make_strip_groups
 from tfrecords_schema.codec import parse_json, to_json
 from tfrecords_schema.report.pages import render_page
 from tfrecords_schema.tables import format_bytes
@@ -23,6 +26,7 @@ _MAX_BOXES = 12
 """Boxes in a group; a group of more values has none."""
 _MAX_CLASSES = 200
 """Classes that can be chosen, of those that are shown."""
+_MAX_FILM_BYTES = 6 << 20
 
 
 def render_report(validation: Validation, folder: DatasetFolder) -> str:
@@ -33,7 +37,9 @@ def render_report(validation: Validation, folder: DatasetFolder) -> str:
         find_leak_pairs(validation, folder),
         make_strip_groups(validation, folder),
     )
-    strips = [strip for _, own in (*leak_pairs[0], *strip_groups) for strip in own]
+    shown = [own for _, own in (*leak_pairs[0], *strip_groups)]
+    _limit_films(shown)
+    strips = list(itertools.chain(*shown))
     classes = sorted({name for strip in strips for name in strip.classes})
     return render_page(
         __package__,
@@ -64,6 +70,16 @@ def render_report(validation: Validation, folder: DatasetFolder) -> str:
         failures=[_describe_failure(line) for line in failures],
         failure_count=failure_count,
     )
+
+
+def _limit_films(shown: Sequence[list[Filmstrip]]) -> None:
+    """Removes the films of the last strips, so that a browser can still hold the page."""
+    rest = _MAX_FILM_BYTES
+    for own in shown:
+        for index, strip in enumerate(own):
+            rest -= len(strip.film.jpeg) if strip.film else 0
+            if rest < 0:
+                own[index] = replace(strip, film=None)
 
 
 def _provenance(validation: Validation) -> dict[str, list[tuple[str, str]]]:

@@ -128,6 +128,19 @@ def test_render_report_shows_frames_with_alternative_text(make, specs):
         assert decode(image).shape == specs["classification"].image.shape
 
 
+def test_render_report_limits_the_bytes_of_films(make, monkeypatch):
+    dataset = make("classification")
+
+    def films():
+        return [image["src"] for image in Page(render(dataset)).tags("img") if "style" in image]
+
+    every = films()
+    limit = sum(len(film.partition("base64,")[2]) for film in every[:4])
+    monkeypatch.setattr("pipelines.validation.report.page._MAX_FILM_BYTES", limit)
+    assert films() == every[:4]
+    assert len(every) > 4
+
+
 def test_render_report_shows_record_with_damaged_frame(make):
     def change(example):
         example.feature_lists.feature_list["image/encoded"].feature[2].bytes_list.value[0] = b"x"
