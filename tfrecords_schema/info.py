@@ -137,7 +137,8 @@ class BuildOptions:
         class_column, annotation, telemetry: where measured labels came from; None for nowhere.
         angle_columns: columns in degrees, where 359 and 1 are 2 apart.
         frame_rate: frames/s after sampling, exactly.
-        source_rate, video_stream: how footage was read.
+        frame_times: how images in folders got their times, ``rate`` or ``names``.
+        source_rate, video_stream: how videos were read.
         resize, interpolation, jpeg_quality, crop_region, mask: how frames were stored.
     """
 
@@ -149,6 +150,7 @@ class BuildOptions:
     telemetry: str | None = None
     angle_columns: tuple[str, ...] = ()
     frame_rate: Fraction | None = None
+    frame_times: str = "rate"
     source_rate: Fraction | None = None
     video_stream: int | None = None
     resize: str | None = None

@@ -347,7 +347,12 @@ def _known_probe(source: Source, options: DatasetOptions) -> Probe | None:
         own_rate = source.frames / source.seconds
     else:
         own_rate = float(rate or 1)
-    return Probe(duration=source.seconds, frame_rate=own_rate, cuttable=source.kind == "frames")
+    return Probe(
+        duration=source.seconds,
+        frame_rate=own_rate,
+        cuttable=source.kind == "frames",
+        created=source.clock_start,
+    )
 
 
 def _blocks(

@@ -1,4 +1,4 @@
-"""Reads a folder of image files as footage: one frame per file, at a constant rate, in the order of numbers.
+"""Reads a folder of image files as footage: one frame per file, at a constant rate or by times in the names.
 
 Files are untrusted: headers are checked before anything is decoded, and damaged files are gaps.
 """
@@ -17,12 +17,14 @@ import numpy as np
 
 from pipelines.decoding.footage import Frame, ListedFootage
 from pipelines.decoding.protocol import DecodingFailure
-from pipelines.images.frame_names import is_image, order_frames
+from pipelines.images.frame_names import FrameSequence, is_image, order_frames
+from pipelines.images.frame_times import FrameTimeError, TimedFrames, order_by_time
 from pipelines.images.frames import Pixels, resize
 from pipelines.images.headers import Header, ImageError, decode_rgb, read_header
 from pipelines.images.jpeg_structure import StructureReader
 from pipelines.images.pixel_sums import is_sampled
-from pipelines.options.dataset import ImageOptions
+from pipelines.options.dataset import ImageOptions, SamplingOptions
+from pipelines.plan.sampling import max_hold
 from tfrecords_schema.spec import MAX_PIXELS
 
 
@@ -53,20 +55,21 @@ class FrameFolder(ListedFootage):
     """A folder of images, opened for one reading as `Footage`.
 
     A frame's presentation time is its slot, from 0. Missing frames, by the numbers in the names, leave their
-    slots empty. A file that already has the size and format of stored frames, ``image``, is decoded only if
-    its structure does not show that it is undamaged.
+    slots empty. With times in the names, it is the time after the first frame, and a longer gap than usual is
+    a missing frame. A file that already has the size and format of stored frames, ``image``, is decoded only
+    if its structure does not show that it is undamaged.
 
     Raises:
         DecodingFailure: if the folder cannot be read, or contains no image.
     """
 
-    tolerance = Fraction(0)
+    tolerance: Fraction = Fraction(0)
     truncated: str | None = None  # also by a damaged file
 
     def __init__(
         self,
         path: str,
-        frame_rate: Fraction,
+        sampling: SamplingOptions,
         on_progress: Callable[[], None],
         image: ImageOptions | None = None,
     ):
@@ -79,14 +82,28 @@ class FrameFolder(ListedFootage):
             raise DecodingFailure(
                 "open", "the folder contains no file with the extension of an image"
             )
-        self._sequence = order_frames(names)
+        rate = sampling.frame_rate
+        if rate is None:
+            raise ValueError("a folder of frames needs a frame rate")
+        if sampling.frame_times == "rate":
+            sequence = order_frames(names)
+            self.time_base = 1 / rate
+            self.declared_seconds = float(sequence.total_slots / rate)
+            self._sequence: FrameSequence | TimedFrames = sequence
+        else:
+            try:
+                self._sequence = order_by_time(names)
+            except FrameTimeError as error:
+                raise DecodingFailure("open", str(error)) from error
+            # Records store microseconds.
+            self.time_base = self.tolerance = Fraction(1, 1_000_000)
+            self.declared_seconds = self._sequence.seconds
+            self.max_hold = max_hold(rate)
         super().__init__(np.asarray(self._sequence.slots, np.int64))
         self._path = path
         self._on_progress = on_progress
         self._image = image
         self._structure = StructureReader()
-        self.time_base = 1 / frame_rate
-        self.declared_seconds = float(self._sequence.total_slots / frame_rate)
 
     def frames(self, *, near: int | None = None, exactly: bool = False) -> Iterator[Frame]:
         """Yields the images that decode; see `Footage`.

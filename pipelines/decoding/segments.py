@@ -63,9 +63,7 @@ def open_footage(request: BuildRequest, on_progress: OnProgress) -> Iterator[Foo
         max_gap = request.telemetry.max_gap if request.telemetry else math.inf
         yield TelemetryRows(clip_telemetry(request, on_progress).telemetry, rate, max_gap)
     elif source.kind == "frames":
-        if rate is None:
-            raise ValueError("a folder of frames needs a frame rate")
-        yield FrameFolder(source.path, rate, on_progress, request.image)
+        yield FrameFolder(source.path, request.sampling, on_progress, request.image)
     else:
         with open_video_source(source, on_progress, request.footage, request.threads) as video:
             video.max_hold = max_hold(rate)

@@ -50,3 +50,15 @@ def region_numbers(text: str) -> list[float]:
     if max(numbers) > 1 and any(number % 1 for number in numbers):
         raise ValueError(text)
     return numbers
+
+
+def parse_splits(text: str) -> tuple[tuple[str, float], ...]:
+    """Returns the fractions by split name in ``"train=0.8,validation=0.2"``."""
+    parts = [part.partition("=") for part in text.split(",")]
+    return tuple((name.strip(), float(fraction)) for name, _, fraction in parts)
+
+
+def parse_offsets(text: str) -> tuple[tuple[str, float], ...]:
+    """Returns the offsets by target in ``"time=1.7e9,lat=52.1"``; a name may hold ``=``."""
+    parts = [part.rpartition("=") for part in text.split(",")]
+    return tuple((name.strip(), float(offset)) for name, _, offset in parts)

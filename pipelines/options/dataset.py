@@ -12,7 +12,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal
 
-from pipelines.options.base import PipelineOptions, has_pattern, names, region_numbers
+from pipelines.options.base import (
+    PipelineOptions,
+    has_pattern,
+    names,
+    parse_offsets,
+    parse_splits,
+    region_numbers,
+)
 from pipelines.options.telemetry import TELEMETRY_DEFAULTS, AnnotationOptions, TelemetryOptions
 from tfrecords_schema.codec import to_json
 from tfrecords_schema.machine import usable_cpus
@@ -20,6 +27,7 @@ from tfrecords_schema.options import group, option, parse_bytes, show
 from tfrecords_schema.spec import ImageSpec
 from tfrecords_schema.split_names import standard_split
 
+FrameTimes = Literal["rate", "names"]
 SamplingMode = Literal["windows", "uniform", "last"]
 ShortClips = Literal["drop", "pad", "loop"]
 Resize = Literal["stretch", "crop", "letterbox"]
@@ -36,6 +44,8 @@ SPLIT_NAME_RULE = "a name of small letters, digits and '_' that begins with a le
 
 RATE = {"above": 0, "max": 1000, "unit": "frames/s, such as 10 or 30000/1001"}
 """Settings of an option that is a number of frames per second."""
+_LATER_DEFAULTS = {"frame_times": "rate", "crop_region": None, "mask": ()}
+"""Defaults of options that datasets of earlier versions do not describe."""
 _BYTES = {"parse": parse_bytes, "min": 1, "metavar": "SIZE"}
 _BYTES["expected"] = "a size of at least 1 byte, such as 128MiB or 1GB"
 
@@ -43,18 +53,6 @@ _BYTES["expected"] = "a size of at least 1 byte, such as 128MiB or 1GB"
 def split_name(text: str) -> str | None:
     """Returns the split that ``text`` names: ``validation`` for ``val``; None if it cannot name a split."""
     return standard_split(text) or (text if re.fullmatch(r"[a-z][a-z0-9_]*", text) else None)
-
-
-def _parse_splits(text: str) -> tuple[tuple[str, float], ...]:
-    """Returns the fractions by split name in ``"train=0.8,validation=0.2"``."""
-    parts = [part.partition("=") for part in text.split(",")]
-    return tuple((name.strip(), float(fraction)) for name, _, fraction in parts)
-
-
-def _parse_offsets(text: str) -> tuple[tuple[str, float], ...]:
-    """Returns the offsets by target in ``"time=1.7e9,lat=52.1"``; a name may hold ``=``."""
-    parts = [part.rpartition("=") for part in text.split(",")]
-    return tuple((name.strip(), float(offset)) for name, _, offset in parts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +65,11 @@ class SamplingOptions(PipelineOptions):
         "Frames per second to sample at by time, such as 10 or 30000/1001",
         default_text="every frame as it comes",
         **RATE,
+    )
+    frame_times: FrameTimes = option(
+        "rate",
+        "Times of the images in folders of frames. rate: they are --frame_rate apart; names: in their names, "
+        "seconds with a fraction or digits since 1970. Then --frame_rate samples them",
     )
     stride: int | None = option(
         None,
@@ -203,7 +206,7 @@ class SplitOptions(PipelineOptions):
         (("train", 0.8), ("validation", 0.1), ("test", 0.1)),
         "Fraction of the groups per split",
         default_text="train=0.8,validation=0.1,test=0.1",
-        parse=_parse_splits,
+        parse=parse_splits,
         metavar="NAME=FRACTION,...",
         expected="NAME=FRACTION,... with fractions that sum to 1, such as train=0.9,test=0.1",
     )
@@ -321,7 +324,7 @@ class LabelOptions(PipelineOptions):
         (),
         "Numbers subtracted from targets before they are stored as float32, which has 7 digits, and added to "
         "predictions again, such as time=1700000000",
-        parse=_parse_offsets,
+        parse=parse_offsets,
         metavar="NAME=VALUE,...",
         expected="NAME=VALUE,... with targets and finite numbers, such as time=1700000000,lat=52.1",
     )
@@ -455,7 +458,7 @@ class DatasetOptions(PipelineOptions):
         fields["target_offset"] = dict(self.label.target_offset)
         if not self.label.target_offset:  # as before there were any
             del fields["target_offset"]
-        for name, usual in {**TELEMETRY_DEFAULTS, "crop_region": None, "mask": ()}.items():
+        for name, usual in {**TELEMETRY_DEFAULTS, **_LATER_DEFAULTS}.items():
             if fields.get(name) == usual:
                 del fields[name]
         fields |= {name: v for name, v in to_json(self.footage).items() if v is not None}

@@ -16,7 +16,7 @@ from pipelines.options.dataset import LabelOptions, SamplingOptions
 from pipelines.options.telemetry import AnnotationOptions
 from pipelines.plan.descriptors import Listing, SideFile, Source
 from pipelines.sources.files import Files, check_location
-from pipelines.sources.frame_folders import describe_frame_folder, describe_unnumbered
+from pipelines.sources.frame_folders import describe_frame_folder, describe_frame_folders
 from pipelines.sources.listing import UnusableFolderError, file_fields, list_failure
 from pipelines.sources.sample_folders import ImageFolder, find_image_folders, match_annotations
 from pipelines.sources.sample_labels import (
@@ -103,7 +103,7 @@ def list_annotated_frames(
             *(list_failure(id, Exception(failures[id])) for id in sorted(failures)),
             *files.failures,
         ),
-        notes=(*notes, *describe_unnumbered(files)),
+        notes=(*notes, *describe_frame_folders(files)),
     )
 
 

@@ -17,7 +17,7 @@ from pipelines.plan.descriptors import Listing, Source
 from pipelines.sources import listing
 from pipelines.sources.classes import order_classes
 from pipelines.sources.files import Files, check_distinct
-from pipelines.sources.frame_folders import describe_frame_folder, describe_unnumbered
+from pipelines.sources.frame_folders import describe_frame_folder, describe_frame_folders
 from pipelines.sources.split_folders import SplitFolders, find_split_folders
 from tfrecords_schema.paths import absolute, folder_name, relative
 from tfrecords_schema.spec import LabelSpec
@@ -112,7 +112,8 @@ def _list_clips(
         )
         if splits.level == 1:
             raise UserError(f"{notes[-1]}. If not, give --split_folders off")
-    if frames := sum(key[-1] == "/" for key in clips):
+    frames = sum(key[-1] == "/" for key in clips)
+    if frames and options.sampling.frame_times == "rate":
         notes.append(
             f"{frames} folders of images are clips of {options.sampling.frame_rate} frames per second "
             "(--frame_rate)"
@@ -127,7 +128,7 @@ def _list_clips(
         sources=tuple(sources),
         label=LabelSpec(task="classification", class_names=order_classes(names, options.label)),
         failures=(*failures, *files.failures),
-        notes=(*notes, *describe_unnumbered(files)),
+        notes=(*notes, *describe_frame_folders(files)),
     )
 
 

@@ -29,7 +29,7 @@ from pipelines.options.telemetry import EMBEDDED, TelemetryOptions
 from pipelines.plan.descriptors import Listing, Part, SideFile, Source, SourceFailure
 from pipelines.sources.classes import order_classes
 from pipelines.sources.files import Files, check_location
-from pipelines.sources.frame_folders import describe_frame_folder, describe_unnumbered
+from pipelines.sources.frame_folders import describe_frame_folder, describe_frame_folders
 from pipelines.sources.listing import (
     describe_all,
     describe_file,
@@ -111,7 +111,7 @@ def list_drives(
             f"{first.reason}"
         )
     check_targets(location, targets)
-    notes = [*describe_signals(signals), *describe_unnumbered(files)]
+    notes = [*describe_signals(signals), *describe_frame_folders(files)]
     if label != LabelOptions() and telemetry.join is None:
         # Footage without a file of labels was not meant to have any, as the test video of a competition.
         unlabelled = [failure for failure in failures if failure.reason.startswith(_MISSING)]

@@ -6,6 +6,7 @@ import functools
 import glob
 import os
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -31,6 +32,7 @@ class Files:
         from_glob: True if files were found by a pattern, which may match only some files of a folder.
         failures: of objects whose keys no local file can have (``a//b``), and folders that cannot be listed.
         unnumbered: folders of frames in which missing frames cannot be noticed.
+        time_units: number of folders of frames by the unit of the times in their names.
     """
 
     def __init__(self) -> None:
@@ -39,6 +41,7 @@ class Files:
         self.from_glob = False
         self.failures: list[SourceFailure] = []
         self.unnumbered: list[str] = []
+        self.time_units: Counter[str] = Counter()
 
     def status(self, path: str) -> Stored:
         """Returns the size and time of the file at ``path``; raises `OSError` for anything but a file."""

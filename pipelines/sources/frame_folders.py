@@ -13,6 +13,7 @@ from pipelines.images.frame_names import (
     is_image,
     order_frames,
 )
+from pipelines.images.frame_times import FrameTimeError, TimedFrames, order_by_time
 from pipelines.options.dataset import SamplingOptions
 from pipelines.plan.descriptors import Source
 from pipelines.sources.files import Files
@@ -39,16 +40,27 @@ def describe_frame_folder(
             f"the glob matches {len(images)} of {whole} images, but all images in a folder are its frames. "
             "Move the others into another folder"
         )
-    frames = order_frames(images)
-    _check_frames(frames, sampling)
+    start = None
+    if sampling.frame_times == "names":
+        frames: FrameSequence | TimedFrames
+        try:
+            frames = order_by_time(images)
+        except FrameTimeError as error:
+            raise UnusableFolderError(str(error)) from error
+        files.time_units[frames.unit] += 1
+        seconds, start = frames.seconds, frames.start
+    else:
+        frames = order_frames(images)
+        _check_frames(frames, sampling)
+        seconds = float(frames.total_slots / sampling.frame_rate)
+        if not frames.numbered:
+            files.unnumbered.append(source_id)
     statuses = []
     for name in frames.names:
         try:
             statuses.append(files.status(os.path.join(path, name)))
         except OSError as error:
             raise UnusableFolderError(f"{name}: {error.strerror or error}") from error
-    if not frames.numbered:
-        files.unnumbered.append(source_id)
     return Source(
         id=source_id,
         path=absolute(path),
@@ -57,16 +69,22 @@ def describe_frame_folder(
         bytes=sum(status.bytes for status in statuses),
         mtime_ns=max(status.mtime_ns for status in statuses),
         kind="frames",
-        seconds=float(frames.total_slots / sampling.frame_rate),
+        seconds=seconds,
+        clock_start=start,
     )
 
 
-def describe_unnumbered(files: Files) -> list[str]:
-    """Returns a note on folders whose frames are not numbered, if there are any."""
+def describe_frame_folders(files: Files) -> list[str]:
+    """Returns notes on the times in names of frames, and on folders whose frames are not numbered."""
+    times = [
+        f"the names of frames hold their times in {unit}{'' if 'fraction' in unit else ' since 1970'}, in "
+        f"{count} folders"
+        for unit, count in sorted(files.time_units.items())
+    ]
     if not (ids := files.unnumbered):
-        return []
+        return times
     where = f"{len(ids)} folders (for example {min(ids)})"
-    return [f"frames are not numbered in {where}, so missing ones cannot be noticed there"]
+    return [*times, f"frames are not numbered in {where}, so missing ones cannot be noticed there"]
 
 
 def _check_frames(frames: FrameSequence, sampling: SamplingOptions) -> None:

@@ -122,7 +122,12 @@ class SourceReader:
                 num_frames=count, frame_rate=rate, image=image.spec, label=LabelSpec()
             ),
             dataset_name="source",
-            sampling=SamplingOptions(num_frames=count, frame_rate=exact, short_clips="pad"),
+            sampling=SamplingOptions(
+                num_frames=count,
+                frame_rate=exact,
+                frame_times="names" if options.frame_times == "names" else "rate",
+                short_clips="pad",
+            ),
             footage=FootageOptions(
                 source_rate=options.source_rate, video_stream=options.video_stream
             ),

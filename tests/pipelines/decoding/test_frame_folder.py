@@ -59,7 +59,8 @@ def fill(folder: Path, frames=range(1, 9), name="{:03d}.jpg") -> Path:
 
 def opened(folder, **options) -> FrameFolder:
     options = {"on_progress": lambda: None, "image": IMAGE, **options}
-    return FrameFolder(str(folder), RATE, **options)
+    sampling = SamplingOptions(frame_rate=RATE, frame_times=options.pop("frame_times", "rate"))
+    return FrameFolder(str(folder), sampling, **options)
 
 
 def read(footage, **where):
