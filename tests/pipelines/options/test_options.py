@@ -518,7 +518,7 @@ class TestOptions:
         assert len(fields) == len(set(fields)), "two fields of one name hide one another"
         # An offset that is not given is left out, as by builds before there were any.
         assert stored.keys() == {"name", "height", "width", *fields} - {
-            *("size", "target_offset", "crop_region", "mask")  # left out unless they are given
+            *("size", "target_offset", "frame_times", "crop_region", "mask")  # left out unless they are given
         }
         assert stored["frame_rate"] == "30000/1001"
         assert Fraction(stored["frame_rate"]) == options.sampling.frame_rate
