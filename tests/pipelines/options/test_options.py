@@ -518,7 +518,8 @@ class TestOptions:
         assert len(fields) == len(set(fields)), "two fields of one name hide one another"
         # An offset that is not given is left out, as by builds before there were any.
         assert stored.keys() == {"name", "height", "width", *fields} - {
-            *("size", "target_offset", "frame_times", "crop_region", "mask")  # left out unless they are given
+            # Left out unless they are given.
+            *("size", "target_offset", "frame_times", "crop_region", "mask")
         }
         assert stored["frame_rate"] == "30000/1001"
         assert Fraction(stored["frame_rate"]) == options.sampling.frame_rate
@@ -616,6 +617,7 @@ TURNED: Turns = {
     "--frame_rate": (["30000/1001"], {"frame_rate": Fraction(30000, 1001)}),
     "--stride": (["3"], {"stride": 3}),
     "--sampling": (["uniform"], {"sampling": "uniform"}),
+    "--frame_times": (["names"], {"frame_times": "names"}),
     "--short_clips": (["loop"], {"short_clips": "loop"}),
     "--size": (["128x171"], {"size": (128, 171)}),
     "--resize": (["crop"], {"resize": "crop"}),
