@@ -195,7 +195,11 @@ class TestBuild:
         assert "warning: all clips of 'wave' look shorter than --num_frames 10" in plan
         assert "wave 2, run 1 (--short_clips pad or loop" in summary
         ending = [line for line in summary.splitlines() if line.startswith("warning: ")]
-        assert summary.splitlines()[-len(ending) :] == ending
+        *lines, then = summary.splitlines()
+        assert lines[-len(ending) :] == ending
+        assert (
+            then == f"next: pipelines validate --tfrecords {tmp_path / 'out'} --report report.html"
+        )
         assert ending[0].startswith("warning: no record is of class 'wave' (2 sources")
 
     def test_groups_never_straddle_splits(self, tmp_path: Path) -> None:
