@@ -97,7 +97,8 @@ def test_show_describes_an_adopted_dataset(dataset, capsys):
     adopted = capsys.readouterr().out
     assert "written by another program" in adopted
     assert main(["show", "--tfrecords", str(dataset)]) == 0
-    assert adopted.endswith(capsys.readouterr().out)
+    then = f"next: pipelines validate --tfrecords {dataset} --report report.html\n"
+    assert adopted.endswith(capsys.readouterr().out + then)
     classes = {name: split.class_sources for name, split in adopt(dataset).splits.items()}
     # Each fake record is a source of its own.
     assert classes == {name: split.label_counts for name, split in built.splits.items()}
