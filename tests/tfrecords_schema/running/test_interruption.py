@@ -50,8 +50,9 @@ def test_who_asks_for_time_gets_it() -> None:
 
 
 DELAYED = PROGRAM.replace(
-    "    time.sleep(600)",
+    '    print("ready", flush=True)\n    time.sleep(600)',
     """    with interruption.delayed("ends soon"):
+        print("ready", flush=True)
         while not (interruption.is_received() and ENDS):
             time.sleep(0.01)
         print("saved", flush=True)
