@@ -44,6 +44,7 @@ OTHER_TEXTS = {
     "label_ahead": "0.5,1",
     "crop_region": "0,0.2,1,0.85",
     "mask": "0,0.9,1,1",
+    "derive": "accel=d(speed)",
 }
 
 

@@ -68,7 +68,7 @@ class Measurements:
             columns=[column for column, _ in sources],
             interpolate=options.interpolate,
             max_gap=options.max_gap,
-            angle_columns=[options.source_of(name)[0] for name in options.angle_columns],
+            angle_columns=options.angle_sources,
             ahead=[seconds for _, seconds in sources],
         )
 

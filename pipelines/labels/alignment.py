@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from array import array
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
@@ -60,7 +60,7 @@ class Alignment:
         columns: Sequence[str],
         interpolate: Interpolate,
         max_gap: float,
-        angle_columns: Sequence[str] = (),
+        angle_columns: Collection[str] = (),
         ahead: Sequence[float] = (),
     ):
         self._has_classes = bool(telemetry.classes)

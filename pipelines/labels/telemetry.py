@@ -12,7 +12,7 @@ import itertools
 import os
 import re
 from array import array
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -22,6 +22,7 @@ from pipelines.labels import gpx
 from pipelines.labels.array_pairs import is_pairs
 from pipelines.labels.cells import Cell, TelemetryError, TimeParser
 from pipelines.labels.embedded import read_embedded
+from pipelines.labels.formulas import compute
 from pipelines.labels.json_format import read_json
 from pipelines.labels.nmea import is_nmea
 from pipelines.labels.npy_format import read_npy
@@ -29,6 +30,7 @@ from pipelines.labels.rows import Telemetry, collect_rows
 from pipelines.labels.streams import POSITION, TIME
 from pipelines.labels.table import Table, Wanted, check_known, list_names
 from pipelines.labels.text_formats import read_csv, read_text
+from pipelines.options.formulas import Formula
 from pipelines.options.telemetry import VIDEO_SUFFIXES, TelemetryOptions
 
 __all__ = ["EXTENSIONS", "TelemetryError", "match_columns", "read_telemetry"]
@@ -71,7 +73,9 @@ def read_telemetry(
     if not columns and class_column is None:
         raise ValueError("expected columns or a class column to read, got none")
     extension = _extension(path)
-    numbers = tuple(dict.fromkeys(columns))
+    formulas = {name: own for name, own in options.formulas.items() if name in columns}
+    read = [formulas[column].names if column in formulas else (column,) for column in columns]
+    numbers = tuple(dict.fromkeys(itertools.chain(*read)))
     if extension == ".gpx":
         telemetry = _read_gpx(path, name, numbers, class_column, options, on_progress)
     elif _has_streams(path):
@@ -87,6 +91,8 @@ def read_telemetry(
             f"{name}: expected telemetry in a file of {', '.join(EXTENSIONS)}, got "
             f"{extension or 'no extension'}: convert or rename it"
         )
+    if formulas:
+        telemetry = _compute(telemetry, columns, formulas, options)
     for column, values in telemetry.columns.items():
         if np.isnan(values).all():
             raise TelemetryError(
@@ -99,6 +105,29 @@ def read_telemetry(
             "name another --class_column, or leave the file out"
         )
     return telemetry
+
+
+def _compute(
+    read: Telemetry,
+    columns: Sequence[str],
+    formulas: Mapping[str, Formula],
+    options: TelemetryOptions,
+) -> Telemetry:
+    """Returns the ``columns`` of telemetry, some of which are computed from those that were ``read``."""
+    known = {
+        column: compute(
+            formulas[column],
+            read.columns,
+            read.times,
+            angles=options.angle_sources,
+            max_gap=options.max_gap,
+        )
+        if column in formulas
+        else read.columns[column]
+        for column in columns
+    }
+    derived = [name for name, own in formulas.items() if read.derived & set(own.names)]
+    return replace(read, columns=known, derived=read.derived.union(derived))
 
 
 def match_columns(
@@ -145,7 +174,7 @@ def _read_table(
     """Reads columns of text, JSON or NumPy; positions are cleaned as those of GPX."""
     clock = None if options.time_column is None else TimeParser(options.time_unit)
     position, derived = _find_position(path, name, columns, options)
-    if "heading" in derived and "heading" not in options.angle_columns:
+    if "heading" in derived and "heading" not in options.angle_sources:
         raise TelemetryError(
             f"{name}: a heading that is derived from positions is an angle: give --angle_columns heading"
         )

@@ -11,6 +11,7 @@ from typing import Literal
 
 from pipelines.errors import UsageError
 from pipelines.options.base import PipelineOptions, has_pattern, names
+from pipelines.options.formulas import Formula, FormulaError, parse_formula
 from tfrecords_schema.options import REQUIRED, option
 from tfrecords_schema.spec import SignalSpec, SpecError
 
@@ -27,6 +28,7 @@ TELEMETRY_DEFAULTS = {
     "min_overlap": 0.1,
     "max_acceleration": 10.0,
     "label_ahead": (),
+    "derive": (),
 }
 """Options that descriptions of datasets leave out unless they are changed, as before there were any."""
 
@@ -149,6 +151,12 @@ class TelemetryOptions(PipelineOptions):
         expected="seconds such as 0.5, 0.5,1 or 0.1:1.0:0.1 (start, end and step, at most 1000 steps)",
     )
     angle_columns: tuple[str, ...] = names("Columns of degrees, where 359 and 1 are 2 apart")
+    derive: tuple[str, ...] = option(
+        (),
+        "Columns that are computed from those of the file, such as 'accel=d(speed),kmh=speed*3.6': names, "
+        "numbers, + - * /, parentheses, and d(x), the change of x per second",
+        metavar="NAME=FORMULA",
+    )
     signal_columns: tuple[str, ...] = names(
         "Columns of the telemetry that become input signals, or patterns such as 'x*'"
     )
@@ -200,6 +208,15 @@ class TelemetryOptions(PipelineOptions):
             and all(0 <= seconds < math.inf for seconds in self.label_ahead),
             f"--label_ahead must name times from 0 s on, each once, got {self.typed(('label_ahead',))}",
         )
+        formulas = self.formulas
+        if timed := [name for name, own in formulas.items() if own.needs_times and not has_times]:
+            raise UsageError(
+                f"--derive {timed[0]} has a change per second, which needs --time_column"
+            )
+        self.require(
+            len(formulas) == len(self.derive),
+            f"--derive must name each column once, got {self.typed(('derive',))}",
+        )
         self.require(
             not self.no_images or bool(self.signal_columns),
             "--no_images needs --signal_columns to make sequences of, got none",
@@ -216,10 +233,31 @@ class TelemetryOptions(PipelineOptions):
         """Returns True if the rows of the telemetry at ``path`` have times, False if row i is frame i."""
         return self.time_column is not None or path == EMBEDDED or path.lower().endswith(_TIMED)
 
+    @property
+    def formulas(self) -> dict[str, Formula]:
+        """The formulas by the names of their columns; raises `UsageError` for what is none."""
+        found = {}
+        for text in self.derive:
+            name, mark, formula = text.partition("=")
+            try:
+                if not (mark and name.strip()):
+                    raise FormulaError("it does not begin with a name and =")
+                found[name.strip()] = parse_formula(formula)
+            except FormulaError as error:
+                raise UsageError(
+                    f"--derive must hold formulas such as accel=d(speed), got {text!r}: {error}"
+                ) from error
+        return found
+
     def source_of(self, target: str) -> tuple[str, float]:
         """Returns the column that a target or signal is read from, and the seconds ahead of the frame."""
         column, mark, seconds = target.rpartition("@")
         return (column, float(seconds)) if self.label_ahead and mark else (target, 0.0)
+
+    @property
+    def angle_sources(self) -> frozenset[str]:
+        """The columns of angles in the file, whose values ahead of a frame may be targets."""
+        return frozenset(self.source_of(name)[0] for name in self.angle_columns)
 
     @property
     def template(self) -> str:

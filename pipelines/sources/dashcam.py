@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from pipelines.errors import UsageError
 from pipelines.options.dataset import DatasetOptions, ImageOptions
 from pipelines.plan.descriptors import Listing
@@ -47,10 +49,13 @@ def check_dashcam_options(options: DatasetOptions) -> None:
         not telemetry.label_ahead or (bool(label.label_columns) and label.label_at == "last"),
         "--label_ahead needs --label_columns, and values after the last frame, so no other --label_at",
     )
+    computed_from = itertools.chain(*(own.names for own in telemetry.formulas.values()))
+    known = {*numbers, *computed_from}
     for column in telemetry.angle_columns:
         require(
-            column in numbers,
-            f"--angle_columns must be among --label_columns and --signal_columns, got {column!r}",
+            column in known,
+            "--angle_columns must be among --label_columns, --signal_columns and the columns in --derive, "
+            f"got {column!r}",
         )
 
 

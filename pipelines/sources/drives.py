@@ -243,8 +243,9 @@ def _name_angles(
     template, text = telemetry.telemetry or location, telemetry.time_column == TIME
     is_gps = template == EMBEDDED or template.lower().endswith((".gpx", ".nmea"))
     is_gps = is_gps or (text and _may_be_nmea(location, replace(telemetry, time_column=None)))
-    used = "heading" in (*label.label_columns, *telemetry.signal_columns)
-    if not is_gps or not used or "heading" in telemetry.angle_columns:
+    used = [*label.label_columns, *telemetry.signal_columns]
+    used += [name for formula in telemetry.formulas.values() for name in formula.names]
+    if not is_gps or "heading" not in used or "heading" in telemetry.angle_columns:
         return telemetry
     return replace(telemetry, angle_columns=(*telemetry.angle_columns, "heading"))
 

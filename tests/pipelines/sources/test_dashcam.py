@@ -129,7 +129,7 @@ class TestOptions:
                     "telemetry": measured(angle_columns=("speed", "course")),
                     "label": LabelOptions(label_columns=("speed",)),
                 },
-                "--angle_columns must be among --label_columns and --signal_columns, got 'course'",
+                "--angle_columns must be among --label_columns, --signal_columns and the columns in --derive, got 'course'",
             ),
         ],
     )
