@@ -129,7 +129,8 @@ class TestOptions:
                     "telemetry": measured(angle_columns=("speed", "course")),
                     "label": LabelOptions(label_columns=("speed",)),
                 },
-                "--angle_columns must be among --label_columns, --signal_columns and the columns in --derive, got 'course'",
+                "--angle_columns must be among --label_columns, --signal_columns and the columns in "
+                "--derive, got 'course'",
             ),
         ],
     )
