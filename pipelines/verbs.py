@@ -316,7 +316,7 @@ VERBS = {
         PredictionOptions,
         "Predicts footage with a trained model",
         "--model run --input drives --output predictions.csv --overlay drawn",
-        "The prediction goes on where it stopped",
+        "A prediction of files goes on where it stopped",
     ),
     "show": Verb(
         show,

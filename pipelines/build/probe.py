@@ -216,8 +216,8 @@ def _guessed_rates(
         return failures, []
     rate = probes[guessed[0].path].frame_rate
     return failures, [
-        f"warning: {name_some([source.id for source in guessed])} state no frame rate: {rate:g} frames/s is "
-        "a guess, by which their times are counted. --source_rate gives it"
+        f"warning: no frame rate is stated by {name_some([source.id for source in guessed])}: {rate:g} "
+        "frames/s is a guess, by which times are counted. --source_rate gives it"
     ]
 
 

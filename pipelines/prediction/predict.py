@@ -33,6 +33,7 @@ from pipelines.runners.progress import ProgressBar
 from pipelines.runners.tasks import run_tasks
 from tfrecords_schema import storage
 from tfrecords_schema.codec import to_json
+from tfrecords_schema.report.pages import plural
 
 _MAX_SAID = 5
 
@@ -221,7 +222,7 @@ def _describe_failures(failures: Sequence[SourceFailure]) -> list[str]:
         return []
     named = "; ".join(f"{f.source}: {f.reason}" for f in failures[:_MAX_SAID])
     more = f"; and {len(failures) - _MAX_SAID} more" if len(failures) > _MAX_SAID else ""
-    return [f"{len(failures)} sources cannot be predicted: {named}{more}"]
+    return [f"{plural(len(failures), 'source')} cannot be predicted: {named}{more}"]
 
 
 def _source_ids(survey: Survey) -> list[str]:
