@@ -23,6 +23,14 @@ from tfrecords_schema.tables import (
 )
 
 
+@pytest.fixture(autouse=True, scope="module")
+def no_terminal():
+    """Lines are whole, whatever width the environment says."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("COLUMNS", raising=False)
+        yield
+
+
 @given(
     st.lists(
         st.lists(st.text("ab", min_size=1, max_size=9), min_size=4, max_size=4),
