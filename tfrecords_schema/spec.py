@@ -344,9 +344,26 @@ def format_target(stored: float, offset: float, digits: int) -> str:
 
 def load_spec(path: str) -> SequenceSpec:
     """Returns the spec in the JSON file of ``--spec``; raises SpecError if it holds something else."""
+    spec, key_map = load_spec_and_map(path)
+    if spec is None or key_map:
+        raise SpecError(f"--spec {path} must describe records whose keys are MediaSequence's")
+    return spec
+
+
+def load_spec_and_map(path: str) -> tuple[SequenceSpec | None, dict[str, str]]:
+    """Returns the spec in a JSON file, None if it has none, and its ``map`` of our keys to theirs.
+
+    Raises:
+        SpecError: if the file holds something else.
+    """
     try:
         fields = parse_json(Path(path).read_bytes())
-        return from_json(SequenceSpec, fields, error=SpecError, strict=True)
+        key_map = fields.pop("map", {}) if isinstance(fields, dict) else {}
+        if not isinstance(key_map, dict) or not all(isinstance(v, str) for v in key_map.values()):
+            raise ValueError('its map must be an object such as {"image": "frames", "label": "y"}')
+        if key_map and not fields:
+            return None, key_map
+        return from_json(SequenceSpec, fields, error=SpecError, strict=True), key_map
     except ValueError as error:
         raise SpecError(
             f"--spec {path} must describe the records in JSON (docs/reader.md): {error}"

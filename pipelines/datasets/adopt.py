@@ -16,7 +16,7 @@ from tfrecords_schema import storage
 from tfrecords_schema.codec import parse_json
 from tfrecords_schema.info import FILE_NAME, DatasetInfo, DatasetInfoError
 from tfrecords_schema.records import CorruptRecordError
-from tfrecords_schema.spec import SequenceSpec, SpecError, load_spec
+from tfrecords_schema.spec import SequenceSpec, SpecError, load_spec_and_map
 from tfrecords_schema.split_names import split_of_file, standard_split
 
 # OpenCV is imported by the functions that need it: other verbs start without.
@@ -38,6 +38,12 @@ def adopt_folder(options: AdoptOptions, say: Callable[[str], None]) -> DatasetIn
     from tfrecords_schema.foreign.scan import AdoptPlan, adopt
 
     try:
+        spec = None
+        if options.spec is not None:
+            spec, key_map = load_spec_and_map(options.spec)
+            if key_map and options.key_map:
+                raise UsageError("--map and the map in --spec say the same. Leave one out")
+            options = replace(options, key_map=options.key_map or tuple(key_map.items()))
         nested = options.rewrite is not None
         files = plan_files(folder, options.split_globs, nested=nested)
         for line in _describe_splits(folder, files, guessed=not options.split_globs):
@@ -47,7 +53,6 @@ def adopt_folder(options: AdoptOptions, say: Callable[[str], None]) -> DatasetIn
             key_map=_find_key_map(options, files, say),
             class_names=_read_names(options, folder),
         )
-        spec = None if options.spec is None else load_spec(options.spec)
         if options.rewrite is not None:
             from pipelines.datasets.rewrite import rewrite_records
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from pipelines.cli import main
 from tests.pipelines.datasets.test_adopt import foreign_record, jpeg, kinetics_record, write
 from tfrecords_schema import DatasetInfo, read_records
+from tfrecords_schema.codec import to_json
 from tfrecords_schema.examples import parse_example
 from tfrecords_schema.foreign.records import complete_record
 from tfrecords_schema.info import BuildOptions
@@ -84,6 +85,29 @@ def test_copy_maps_keys(record, words, folder, tmp_path):
     assert [int(own["clip/label/index"]) for own in parsed] == [0, 1]
     assert parsed[1]["image"].shape == (len(images), 8, 12, 3)
     assert main(["validate", "--tfrecords", str(tmp_path / "copy")]) == 0
+
+
+@pytest.mark.parametrize("has_spec", [False, True])
+def test_the_map_may_be_in_the_file_of_the_spec(has_spec, folder, tmp_path, capsys):
+    write(folder / "train.tfrecord", [example(frames=clip(9), y=[1])])
+    spec = SequenceSpec(
+        num_frames=3,
+        image=ImageSpec(height=8, width=12),
+        label=LabelSpec(task="classification", class_names=("run", "walk")),
+    )
+    fields = {"map": {"image": "frames", "label": "y"}, **(to_json(spec) if has_spec else {})}
+    file = tmp_path / "spec.json"
+    file.write_text(json.dumps(fields))
+    info, records = copy(folder, tmp_path, "--spec", file, "--frame_rate", 4)
+    assert records["train"][0].frames == clip(9)
+    assert records["train"][0].label_indices == [1]
+    assert info.spec.label.class_names == (("run", "walk") if has_spec else ("class 0", "class 1"))
+    words = ["--tfrecords", folder, "--rewrite", tmp_path / "other", "--spec", file]
+    assert run(*words, "--map", "image=frames") == 2
+    assert "--map and the map in --spec say the same" in capsys.readouterr().err
+    file.write_text('{"map": {"image": 3}}')
+    assert run(*words) == 2
+    assert "its map must be an object such as" in capsys.readouterr().err
 
 
 def test_copy_keeps_a_stated_rate_and_refuses_other_sources(folder, tmp_path, capsys):
