@@ -29,11 +29,14 @@ from pipelines.decoding.protocol import BuildRequest, DecodingFailure
 from pipelines.decoding.segments import build_segment, find_extent, probe_file
 from pipelines.decoding.truncation import find_missing_end
 from pipelines.errors import UserError
+from pipelines.images.frame_times import FrameTimeError, order_by_time
 from pipelines.images.headers import ImageError, decode_rgb, read_header
 from pipelines.labels.annotations import AnnotationError, read_label
 from pipelines.labels.cells import TelemetryError
+from pipelines.labels.formulas import compute
 from pipelines.labels.telemetry import read_telemetry
 from pipelines.options.dataset import ImageOptions, LabelOptions, SamplingOptions
+from pipelines.options.formulas import FormulaError, parse_formula
 from pipelines.options.telemetry import TelemetryOptions
 from pipelines.plan.descriptors import Listing, Segment, Source
 from pipelines.sources.manifest import list_manifest
@@ -176,6 +179,23 @@ class _Pairs:
                 read_telemetry(folder, "x", options, columns=["speed"])
 
 
+def read_formula(data: bytes) -> None:
+    with contextlib.suppress(FormulaError):
+        formula = parse_formula(data.decode("utf-8", "surrogateescape"))
+        columns = {name: np.array([1.0, np.nan, 0.0, -2.0]) for name in formula.names}
+        found = compute(formula, columns, np.arange(4.0), angles=formula.names[:1])
+        assert found.shape == (4,)
+        assert not np.isinf(found).any()
+
+
+def read_frame_times(data: bytes) -> None:
+    names = data.decode("utf-8", "surrogateescape").split("\n")
+    with contextlib.suppress(FrameTimeError):
+        found = order_by_time(names)
+        assert sorted(found.names) == sorted(names)
+        assert (np.diff(found.slots) > 0).all()
+
+
 def _split_list(path: str) -> None:
     sources = (
         Source(id=f"{c}/v_{c}.avi", path="x", data_path=f"{c}/v_{c}.avi", group=c) for c in "ab"
@@ -305,6 +325,14 @@ TARGETS = {
     "telemetry_csv": Target(
         _telemetry("x.csv", time_column="t"),
         (b"t,speed\n0,1.5\n0.5,2\n", b"t;speed\n0;1,5\n", b"\xef\xbb\xbft,speed\r\n2023-11-14T22:13:20Z,1"),
+    ),
+    "telemetry_positions": Target(
+        _telemetry("x.csv", time_column="t"),
+        (b"t,lat,lon\n0,52.5,13.2\n1,52.5001,13.2\n2,0,0\n3,91,13\n", b"t,latitude,longitude\n0,1,nan\n"),
+    ),
+    "formula": Target(read_formula, (b"d(speed) / (a - 3.6)", b"-heading * +2e3", b"a[0]", b"d(a,)")),
+    "frame_times": Target(
+        read_frame_times, (b"1533151423512404.jpg\n1533151423612404.jpg", b"a_12.5.png\nb_13.25_c.png")
     ),
     "telemetry_video": Target(
         _telemetry("x.mp4"), ((HERE.parent / "data" / "gopro.mp4").read_bytes(),)
