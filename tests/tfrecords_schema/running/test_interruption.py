@@ -21,17 +21,24 @@ except KeyboardInterrupt:
 """
 
 
-def interrupt(reaction: str, by: signal.Signals) -> tuple[int, str]:
-    """Exit status and last words of a program that reacts so."""
-    program = PROGRAM.replace("REACTION", reaction)
+def run_interrupted(program: str, by: signal.Signals) -> tuple[int, str, str]:
+    """Exit status, last words and errors of a program that gets a signal once it is ready."""
     with subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(by)
-        said, _ = process.communicate(timeout=60)
-        return process.returncode, said
+        said, errors = process.communicate(timeout=60)
+        return process.returncode, said, errors
+
+
+def interrupt(reaction: str, by: signal.Signals) -> tuple[int, str]:
+    """Exit status and last words of a program that reacts so."""
+    return run_interrupted(PROGRAM.replace("REACTION", reaction), by)[:2]
 
 
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
@@ -62,16 +69,8 @@ DELAYED = PROGRAM.replace(
 
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
 def test_delayed_interruption_is_announced_and_raised_at_the_end(by: signal.Signals) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", DELAYED.replace("ENDS", "True")],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        process.send_signal(by)
-        assert process.communicate(timeout=60) == ("saved\nraised\n", "ends soon\n")
+    _, said, errors = run_interrupted(DELAYED.replace("ENDS", "True"), by)
+    assert (said, errors) == ("saved\nraised\n", "ends soon\n")
 
 
 def test_second_interruption_of_delayed_work_is_raised_at_once() -> None:
@@ -109,16 +108,8 @@ def test_end_that_fails_is_tried_again() -> None:
     program = PROGRAM.replace(
         "interruption.install_handlers(end)", "interruption.install_handlers(lambda: end())"
     )
-    with subprocess.Popen(
-        [sys.executable, "-c", program.replace("    REACTION", failing)],
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        process.send_signal(signal.SIGTERM)
-        said, _ = process.communicate(timeout=60)
-    assert (process.returncode, said) == (130, "ended\n")
+    status, said, _ = run_interrupted(program.replace("    REACTION", failing), signal.SIGTERM)
+    assert (status, said) == (130, "ended\n")
 
 
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
@@ -161,14 +152,5 @@ def test_lost_exceptions_are_not_printed() -> None:
     print("went on")
 """
     program = PROGRAM.replace('    print("ready", flush=True)\n    time.sleep(600)\n', losing)
-    with subprocess.Popen(
-        [sys.executable, "-c", program.replace("REACTION", "pass")],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        process.send_signal(signal.SIGINT)
-        said, errors = process.communicate(timeout=60)
-    assert (process.returncode, said, errors) == (0, "went on\n", "")
+    ended = run_interrupted(program.replace("REACTION", "pass"), signal.SIGINT)
+    assert ended == (0, "went on\n", "")
