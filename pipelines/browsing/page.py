@@ -24,6 +24,7 @@ MAX_SEQUENCES = 10_000
 MAX_BYTES = 64 * 2**20
 """Bytes of the pictures that are in the page itself; browsers open a larger one slowly."""
 _PLACE = "DATA"
+_END = "</script>"
 _PICTURE = re.compile(r"\d{5}\.jpg")
 
 
@@ -60,7 +61,9 @@ def _write(
     which = plural(count, "sequence")
     which += f", evenly spaced among {stated:,}" if count < stated else ""
     pictures = _Pictures(path.with_name(f"{path.stem}_pictures"))
-    head, tail = _render(info, f"{which}; {describe_label(info.spec.label)}").split(_PLACE)
+    text = _render(info, f"{which}; {describe_label(info.spec.label)}")
+    # Names in the page are escaped, so that none of them holds the end of an element.
+    head, tail = text.split(_PLACE + _END)
     damaged = 0
     with replacing(path) as partial, partial.open("w", encoding="utf-8") as file:
         file.write(head + _to_json(_describe_dataset(info))[:-1] + ', "sequences": [\n')
@@ -71,7 +74,7 @@ def _write(
                 said["picture"] = pictures.add(picture)
             file.write(separator + _to_json(said))
             separator = ",\n"
-        file.write("]}" + tail)
+        file.write("]}" + _END + tail)
     beside = f", with pictures in {pictures.folder}" if pictures.is_folder_used else ""
     lost = f"; {plural(damaged, 'damaged record')} named on it" if damaged else ""
     return f"page: {path}{beside}: {which}{lost}"

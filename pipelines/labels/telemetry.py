@@ -173,7 +173,7 @@ def _read_table(
 ) -> Telemetry:
     """Reads columns of text, JSON or NumPy; positions are cleaned as those of GPX."""
     clock = None if options.time_column is None else TimeParser(options.time_unit)
-    position, derived = _find_position(path, name, columns, options)
+    position, derived = _find_position(path, name, columns, options, on_progress)
     if "heading" in derived and "heading" not in options.angle_sources:
         raise TelemetryError(
             f"{name}: a heading that is derived from positions is an angle: give --angle_columns heading"
@@ -212,7 +212,11 @@ def _read_table(
 
 
 def _find_position(
-    path: str, name: str, columns: Sequence[str], options: TelemetryOptions
+    path: str,
+    name: str,
+    columns: Sequence[str],
+    options: TelemetryOptions,
+    on_progress: Callable[[], object],
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Returns latitude and longitude of a table, if they are wanted, and what is derived from them.
 
@@ -222,6 +226,12 @@ def _find_position(
     if not wanted or options.time_column is None:
         return (), ()
     known = _known_columns(path, name, options)
+    if _READERS[_extension(path)] is read_json and not wanted <= set(known):
+        # Any row of JSON may be the first with a column. What a file holds is not derived.
+        table = read_json(path, name, Wanted(()))
+        for _ in table.rows:
+            on_progress()
+        known = list(table.known)
     for position in _POSITIONS:
         if set(position) <= set(known):
             derived = tuple(c for c in columns if c in _MOTION and c not in known)

@@ -116,7 +116,7 @@ def test_targets_are_shown_with_their_units_and_offsets(tmp_path):
 
 
 def test_names_cannot_leave_the_data_of_the_page(tmp_path, capsys):
-    names = ("</script><script>alert(1)</script>", "\u202ewalk")
+    names = ("DATA</script><script>alert(1)</script>", "\u202ewalk")
     label = LabelSpec(task="classification", class_names=names)
     spec = dataclasses.replace(CLASSIFICATION, label=label)
     write_fake_dataset(tmp_path / "dataset", spec, {"train": 4})

@@ -60,6 +60,19 @@ def test_a_written_speed_is_read_as_it_is(tmp_path):
     assert not found.derived
 
 
+def test_a_speed_that_other_rows_of_json_hold_is_not_derived(tmp_path):
+    path = tmp_path / "a.jsonl"
+    rows = [
+        {"t": 0, "lat": 47.0, "lon": 8.0},
+        {"t": 1, "speed": 3.5},
+        {"t": 2, "lat": 47.1, "lon": 8},
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = read_telemetry(str(path), "a", OPTIONS, columns=("speed",))
+    np.testing.assert_array_equal(found.columns["speed"], [np.nan, 3.5, np.nan])
+    assert not found.derived
+
+
 @pytest.mark.parametrize(
     ("lat", "lon", "reason"),
     [
