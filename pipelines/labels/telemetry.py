@@ -198,17 +198,7 @@ def _read_table(
     check_known(name, table.known, names)
     if not position:
         return found
-    segments = np.zeros(len(kept), np.int64)
-    return _clean(
-        found,
-        columns,
-        name,
-        position,
-        segments,
-        options,
-        lambda i: table.place(int(kept[i])),
-        derived,
-    )
+    return _clean(found, columns, name, position, options, table, kept, derived=derived)
 
 
 def _find_position(
@@ -271,9 +261,7 @@ def _read_gpx(
     clock = TimeParser("s", dates=True)
     found, kept = collect_rows(name, table, names, clock, on_progress, one_device=True)
     own = np.array(segments)[kept]
-    return _clean(
-        found, columns, name, ("lat", "lon"), own, options, lambda i: table.place(int(kept[i]))
-    )
+    return _clean(found, columns, name, ("lat", "lon"), options, table, kept, segments=own)
 
 
 def _has_streams(path: str) -> bool:
@@ -300,10 +288,7 @@ def _read_streams(
     check_known(name, table.known, columns)
     found = replace(found, dates=is_nmea(path))
     if place and not np.isnan(found.columns[place[0]]).all():
-        own = np.zeros(len(kept), np.int64)
-        found = _clean(
-            found, columns, name, place, own, options, lambda i: table.place(int(kept[i]))
-        )
+        found = _clean(found, columns, name, place, options, table, kept)
     return replace(found, columns={column: found.columns[column] for column in columns})
 
 
@@ -312,22 +297,25 @@ def _clean(
     columns: Sequence[str],
     name: str,
     position: tuple[str, ...],
-    segments: NDArray[np.int64],
     options: TelemetryOptions,
-    place: Callable[[int], str],
+    table: Table,
+    kept: NDArray[np.int64],
+    *,
+    segments: NDArray[np.int64] | None = None,
     derived: Collection[str] = _MOTION,
 ) -> Telemetry:
     """Drops positions without a fix and after jumps, and derives speed and heading where they are missing.
 
     Speed and heading are derived if they are among ``columns`` and ``derived``. Rows of other streams than
     the position's have none, and stay as they are. ``found`` has the columns of ``position``, latitude and
-    longitude. Nothing is derived from one of the ``segments`` of rows to another. ``place`` returns the name
-    of a row in messages.
+    longitude, and ``kept`` are the numbers of its rows in the ``table``. Nothing is derived from one of the
+    ``segments`` of rows to another; by default there is one.
     """
     if found.times is None:
         raise ValueError("positions have times")
     lat, lon = (found.columns[column] for column in position)
-    index, own = np.flatnonzero(~np.isnan(lat + lon)), segments[~np.isnan(lat + lon)]
+    index = np.flatnonzero(~np.isnan(lat + lon))
+    own = np.zeros(len(index), np.int64) if segments is None else segments[index]
     keep, dropped = np.ones(len(lat), np.bool_), found.dropped
     for reason, clean in (
         ("have no latitude and longitude in degrees", gpx.find_degrees),
@@ -339,7 +327,7 @@ def _clean(
     ):
         good, own = clean(found.times[index], lat[index], lon[index], own)
         if not good.all():
-            dropped[reason] = (int((~good).sum()), place(int(index[~good][0])))
+            dropped[reason] = (int((~good).sum()), table.place(int(kept[index[~good][0]])))
         keep[index[~good]] = False
         index, own = index[good], own[good]
     if not len(index):
